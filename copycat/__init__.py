@@ -1,0 +1,1 @@
+"""copycat: a durable log and a replicated state machine you import."""

@@ -1,0 +1,1 @@
+"""Talks to any cluster; knows only the protocol room."""

@@ -1,0 +1,311 @@
+"""Every error copycat raises. The form is one everywhere (interface.md section 3.5).
+
+CopycatError
+├── ConfigurationError (ValueError)
+│   └── UnknownMemberError
+├── NoLeaderError
+│   ├── NotLeaderError
+│   └── QuorumLostError
+├── CommandError
+├── QueryError
+├── ApplicationError
+├── IllegalMemberStateError
+├── SessionError
+│   ├── UnknownSessionError
+│   │   └── SessionExpiredError
+│   └── ClosedSessionError
+├── SerializationError (TypeError)
+├── EntryTooLargeError (ValueError)
+├── StateDivergedError
+├── StorageError
+│   ├── DirectoryInUseError
+│   ├── WrongDirectoryError
+│   ├── CorruptLogError
+│   ├── FormatVersionError
+│   ├── SyncUnsupportedError
+│   ├── DiskFullError (OSError)
+│   ├── DiskError (OSError)
+│   └── LogPoisonedError
+├── AddressInUseError (OSError)
+├── VersionMismatchError
+├── ProtocolError
+├── ForkedProcessError (RuntimeError)
+├── OperationTimeout (TimeoutError)
+└── InternalError
+    └── InvariantError
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+__all__ = [
+    "AddressInUseError",
+    "ApplicationError",
+    "ClosedSessionError",
+    "CommandError",
+    "ConfigurationError",
+    "CopycatError",
+    "CorruptLogError",
+    "DirectoryInUseError",
+    "DiskError",
+    "DiskFullError",
+    "EntryTooLargeError",
+    "ForkedProcessError",
+    "FormatVersionError",
+    "IllegalMemberStateError",
+    "InternalError",
+    "InvariantError",
+    "LogPoisonedError",
+    "NoLeaderError",
+    "NotLeaderError",
+    "OperationTimeout",
+    "ProtocolError",
+    "QueryError",
+    "QuorumLostError",
+    "SerializationError",
+    "SessionError",
+    "SessionExpiredError",
+    "StateDivergedError",
+    "StorageError",
+    "SyncUnsupportedError",
+    "UnknownMemberError",
+    "UnknownSessionError",
+    "VersionMismatchError",
+    "WrongDirectoryError",
+    "require",
+]
+
+
+class CopycatError(Exception):
+    """The root. `str()` is what happened, with the real values; `render()` is all of it.
+
+    code: stable name, also the page in docs/reference/errors.md.
+    hint: one action a line, or None.  state: lines about the state of things.
+    retryable: the same call may work later.  outcome_unknown: it may have taken effect.
+    Keyword arguments beyond these become attributes of the same name (fields, not text).
+    """
+
+    code: ClassVar[str] = "copycat"
+    default_hint: ClassVar[str | None] = None
+    retryable: bool = False
+    outcome_unknown: bool = False
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, state: str | None = None, **fields: Any
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint if hint is not None else self.default_hint
+        self.state = state
+        for name, value in fields.items():
+            setattr(self, name, value)
+        if state:
+            self.add_note(_indented(state))
+        if self.hint:
+            self.add_note("\n".join(f"  hint: {line}" for line in self.hint.splitlines()))
+
+    def __str__(self) -> str:
+        return self.message
+
+    @property
+    def docs_url(self) -> str:
+        """Where this code is explained."""
+        return f"docs/reference/errors.md#{self.code}"
+
+    def render(self) -> str:
+        """`error[code]: message`, then the state, then `hint:` lines."""
+        return "\n".join([f"error[{self.code}]: {self.message}", *getattr(self, "__notes__", [])])
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+class ConfigurationError(CopycatError, ValueError):
+    code = "bad-config"
+    default_hint = "correct the settings named above; nothing was started"
+
+
+class UnknownMemberError(ConfigurationError):
+    code = "unknown-member"
+    default_hint = "use one of the members named above"
+
+
+class NoLeaderError(CopycatError):
+    code = "no-leader"
+    default_hint = "an election may be under way: try again in a second"
+    retryable = True
+
+
+class NotLeaderError(NoLeaderError):
+    code = "not-leader"
+    default_hint = "use server.client() or CopycatClient(...), which find the leader and retry"
+    leader: str | None = None
+
+
+class QuorumLostError(NoLeaderError):
+    code = "no-quorum"
+    default_hint = "bring the missing members back; nothing is lost"
+
+
+class CommandError(CopycatError):
+    code = "command"
+    default_hint = "the outcome of this command is unknown: read before you repeat it"
+    outcome_unknown = True
+
+
+class QueryError(CopycatError):
+    code = "query"
+    default_hint = "the leader could not confirm its leadership: ask again"
+    retryable = True
+
+
+class ApplicationError(CopycatError):
+    """The state machine raised: a result like any other, the same on every member (F23)."""
+
+    code = "application"
+    default_hint = "the state machine raised this; it is the command's result"
+
+
+class IllegalMemberStateError(CopycatError):
+    code = "wrong-member-type"
+    default_hint = "ask a member of the right type"
+
+
+class SessionError(CopycatError):
+    code = "session"
+    default_hint = "open a new client"
+
+
+class UnknownSessionError(SessionError):
+    code = "unknown-session"
+    default_hint = "open a new client: the cluster does not know this session"
+
+
+class SessionExpiredError(UnknownSessionError):
+    """`pending` lists the operations whose outcome is unknown."""
+
+    code = "session-expired"
+    default_hint = "move blocking work to asyncio.to_thread(), or raise session_timeout"
+    outcome_unknown = True
+    pending: tuple[object, ...] = ()
+
+
+class ClosedSessionError(SessionError):
+    code = "closed-session"
+    default_hint = "open a new client; this one was closed"
+
+
+class SerializationError(CopycatError, TypeError):
+    code = "not-serializable"
+    default_hint = "use str, int, float, bytes, datetime, Enum, dataclass, list, dict"
+
+
+class EntryTooLargeError(CopycatError, ValueError):
+    code = "entry-too-large"
+    default_hint = "store the blob elsewhere and log a reference, or raise max_entry_size"
+
+
+class StateDivergedError(CopycatError):
+    code = "state-diverged"
+    default_hint = "take time and randomness from self.context, and sort sets"
+
+
+class StorageError(CopycatError):
+    code = "storage"
+    default_hint = "see the cause above"
+
+
+class DirectoryInUseError(StorageError):
+    code = "directory-in-use"
+    default_hint = "stop the process that holds the directory, or use another one"
+
+
+class WrongDirectoryError(StorageError):
+    code = "wrong-directory"
+    default_hint = "give each member its own directory"
+
+
+class CorruptLogError(StorageError):
+    """Bytes that were acknowledged fail their checksum; nothing was changed on disk."""
+
+    code = "corrupt-log"
+    default_hint = "restore this directory from a backup, or replace the member"
+    path: str = ""
+    offset: int = -1
+    index: int = 0
+
+
+class FormatVersionError(StorageError):
+    code = "format-version"
+    default_hint = "open the directory with the version of copycat that wrote it"
+
+
+class SyncUnsupportedError(StorageError):
+    code = "sync-unsupported"
+    default_hint = 'use a local disk, or accept the risk with durability = "os"'
+
+
+class DiskFullError(StorageError, OSError):
+    code = "disk-full"
+    default_hint = "free some space; the log is whole and goes on when there is room"
+    retryable = True
+
+
+class DiskError(StorageError, OSError):
+    """A write, sync or read failed (F9, F10): the process must stop, not retry."""
+
+    code = "disk-error"
+    default_hint = "check the disk; the next start rewrites what was not proved durable"
+
+
+class LogPoisonedError(StorageError):
+    code = "log-poisoned"
+    default_hint = "an earlier write or sync failed: stop this process and look at its disk"
+
+
+class AddressInUseError(CopycatError, OSError):
+    code = "address-in-use"
+    default_hint = "stop the process that has the address, or use another one"
+
+
+class VersionMismatchError(CopycatError):
+    code = "version-mismatch"
+    default_hint = "upgrade one minor version at a time, followers first"
+
+
+class ProtocolError(CopycatError):
+    """The other side broke the protocol; its connection is closed (F20, F21)."""
+
+    code = "protocol"
+    default_hint = "check that the port is copycat's and both sides run compatible versions"
+
+
+class ForkedProcessError(CopycatError, RuntimeError):
+    code = "forked"
+    default_hint = "open logs, servers and clients after the fork"
+
+
+class OperationTimeout(CopycatError, TimeoutError):
+    code = "timeout"
+    default_hint = "the outcome is unknown: it may still take effect"
+    outcome_unknown = True
+
+
+class InternalError(CopycatError):
+    code = "internal"
+    default_hint = "this is a bug in copycat; please report it with the traceback"
+
+
+class InvariantError(InternalError):
+    """A law of the house was broken; always on, in production too (house rule 7)."""
+
+    code = "invariant"
+
+
+def require(law: object, message: str, **values: object) -> None:
+    """Raise InvariantError unless `law` holds. `values` go into the message."""
+    if not law:
+        detail = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        raise InvariantError(f"{message} ({detail})" if detail else message)

@@ -1,0 +1,1 @@
+"""Entries at rest: the native segmented log, its public face, and the verified fake."""

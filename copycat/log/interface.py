@@ -1,0 +1,131 @@
+"""What the replica asks of a log, verb by verb. `NativeLog` and `MemoryLog` implement it.
+
+One suite (`tests/log/contract.py`) holds both to every sentence here. The loop thread alone
+calls these, but for `SyncTicket.run` and `SaveTicket.run`, which may run in any thread and
+release the GIL. After a failed write or sync the log is poisoned: every later verb raises
+`LogPoisonedError` with the first cause (F9, F10).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from copycat.types import EntryId, MemberId, Run, Span, TermRun
+
+__all__ = ["Batch", "HardStateStore", "ReplicaLog", "SaveTicket", "SyncTicket"]
+
+
+class Batch(Protocol):
+    """The frames of one span as bytes; immutable; supports the buffer protocol.
+
+    Whoever holds the batch or a memoryview of it pins the bytes.
+    """
+
+    @property
+    def span(self) -> Span: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def slice(self, first: int, end: int) -> Batch:
+        """The frames of [first, end), sharing the bytes. IndexError outside the span."""
+        ...
+
+    def runs(self, first: int, end: int) -> list[Run]:
+        """Entries [first, end) cut to runs, in order (see `Run`)."""
+        ...
+
+    def checksums(self) -> list[tuple[int, int, int]]:
+        """(index, term, crc) of every frame: what I5 compares."""
+        ...
+
+
+class SyncTicket(Protocol):
+    """One sync in flight. `run` blocks without the GIL; raises DiskError."""
+
+    def run(self) -> None: ...
+
+
+class ReplicaLog(Protocol):
+    """A durable log of frames. Indexes are contiguous: first_index .. last_index."""
+
+    @property
+    def first_index(self) -> int:
+        """1 in a new log; 1 + the trimmed prefix later. last_index + 1 when empty."""
+        ...
+
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def last_entry(self) -> EntryId: ...
+    @property
+    def durable_index(self) -> int:
+        """What *this process* saw synced (C1, C7); after open everything that is kept."""
+        ...
+
+    def term_runs(self) -> list[TermRun]:
+        """Runs of terms of the whole log, oldest first; from footers, not from entries."""
+        ...
+
+    def append(self, batch: Batch) -> None:
+        """Write `batch` at last_index + 1 (else ValueError); its term is >= the last one's.
+
+        Not durable until a sync begun later ends. DiskFullError leaves the log unchanged
+        (F12); any other disk error poisons it.
+        """
+        ...
+
+    def begin_sync(self) -> SyncTicket:
+        """A ticket that covers everything appended so far. At most one is in flight."""
+        ...
+
+    def end_sync(self, ticket: SyncTicket) -> int:
+        """After `ticket.run()`: moves durable_index, clamped by truncations since (C6)."""
+        ...
+
+    def read(self, first: int, end: int, max_bytes: int) -> Batch:
+        """Frames from `first`, at most `end` and about `max_bytes`, but at least one.
+
+        Never crosses a segment, a term or a CONFIGURATION entry (C4). IndexError outside
+        the log; CorruptLogError when a frame's checksum is wrong.
+        """
+        ...
+
+    def truncate(self, after: int) -> None:
+        """Drop every entry above `after`: seals the tail there and starts a new one."""
+        ...
+
+    def trim(self, before: int) -> None:
+        """Let every entry below `before` go, by whole segments."""
+        ...
+
+    def wants_spare(self) -> bool:
+        """True when the next segment should be prepared (zero-filled) in the background."""
+        ...
+
+    def prepare_spare(self) -> None:
+        """Blocking, without the GIL, any thread: allocate and zero-fill a segment ahead."""
+        ...
+
+    def close(self) -> None:
+        """Sync, write the close mark that proves a clean stop (C7), let go of the lock."""
+        ...
+
+
+class SaveTicket(Protocol):
+    """One hard-state save in flight. `run` blocks without the GIL; raises DiskError."""
+
+    def run(self) -> None: ...
+
+
+class HardStateStore(Protocol):
+    """current_term and voted_for in two files, each replaced whole (C9)."""
+
+    @property
+    def current_term(self) -> int: ...
+    @property
+    def voted_for(self) -> MemberId: ...
+    def begin_save(self, term: int, voted_for: MemberId) -> SaveTicket:
+        """Durable when the ticket's `run` returned; the properties move in `end_save`."""
+        ...
+
+    def end_save(self, ticket: SaveTicket) -> None: ...

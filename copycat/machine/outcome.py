@@ -1,0 +1,85 @@
+"""What the executor says after a slice of entries. Values only: it crosses a thread."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = [
+    "IncarnationPinned",
+    "Outcome",
+    "QueryAnswer",
+    "QueryAsk",
+    "RunReply",
+    "SessionEnded",
+    "SessionOpened",
+    "SessionTouched",
+]
+
+
+class RunReply(msgspec.Struct, frozen=True):
+    """Encoded results of neighbouring commands of one session (`body`: MessagePack array)."""
+
+    session: int
+    first_sequence: int
+    count: int
+    first_index: int
+    last_index: int
+    time_ms: int
+    body: bytes
+
+
+class SessionOpened(msgspec.Struct, frozen=True):
+    session: int
+    client_id: str
+    timeout_ms: int
+    time_ms: int
+
+
+class SessionTouched(msgspec.Struct, frozen=True):
+    """A keep-alive was applied at entry `index`."""
+
+    session: int
+    index: int
+    time_ms: int
+
+
+class SessionEnded(msgspec.Struct, frozen=True):
+    """Closed by its client, expired by the leader, or replaced by its client's next one."""
+
+    session: int
+    expired: bool
+    index: int
+
+
+class IncarnationPinned(msgspec.Struct, frozen=True):
+    member: int
+    incarnation: int
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """All that a slice did, in log order.
+
+    rejected: (session, sequence, index) of commands whose session was not open (K5); their
+    clients learn UNKNOWN_SESSION.
+    """
+
+    last_applied: int
+    time_ms: int
+    replies: list[RunReply]
+    changes: list[SessionOpened | SessionTouched | SessionEnded | IncarnationPinned]
+    rejected: list[tuple[int, int, int]]
+
+
+class QueryAsk(msgspec.Struct, frozen=True):
+    token: int
+    session: int
+    operation: bytes
+
+
+class QueryAnswer(msgspec.Struct, frozen=True):
+    """`body` is one encoded result (or error extension); empty when `unknown_session`."""
+
+    token: int
+    index: int
+    unknown_session: bool
+    body: bytes

@@ -1,0 +1,115 @@
+"""What members say to each other. Values only; `codec.py` gives them bytes.
+
+The sender is known from the link that a message came by, so no message names it.
+`(term, request)` is unique for ever: a term has one leader, and that leader counts its
+requests up from one and never resumes a term after a restart (C10).
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from copycat.types import EntryId, MemberId, Span
+
+__all__ = [
+    "AppendEntries",
+    "AppendReply",
+    "Hello",
+    "HelloRefused",
+    "PeerMessage",
+    "PreVote",
+    "PreVoteReply",
+    "RequestVote",
+    "TimeoutNow",
+    "VoteReply",
+]
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """Opens every peer link, in the direction of the dialler; answered by `Hello` (C16)."""
+
+    cluster_name: str
+    members: tuple[str, ...]
+    """Addresses of the voters of configuration 0, sorted."""
+    member: MemberId
+    incarnation: int
+    """128-bit random number of the sender's directory."""
+    address: str
+    fresh: bool
+    """True while the directory has neither entries nor a stored term."""
+    protocol: tuple[int, int]
+    """Lowest and highest protocol version spoken."""
+
+
+class HelloRefused(msgspec.Struct, frozen=True):
+    """The last frame before the listener closes: why this peer is not let in."""
+
+    code: str
+    reason: str
+
+
+class AppendEntries(msgspec.Struct, frozen=True):
+    """Entries [span.first, span.end) after `prev`; a heartbeat when the span is empty."""
+
+    term: int
+    request: int
+    prev: EntryId
+    span: Span
+    leader_commit: int
+
+
+class AppendReply(msgspec.Struct, frozen=True):
+    """C1: says two things. That the term was looked at, and how far the log is *durable*.
+
+    accepted: the log matches the request at `prev`.
+    match_index: min(span.end - 1, durable_index) of the request answered; 0 when rejected.
+    hint: when rejected, the sender's newest entry at or below `prev` in both term and index;
+        the leader steps back to its own newest entry not above it, in one probe.
+    """
+
+    term: int
+    request: int
+    accepted: bool
+    match_index: int
+    hint: EntryId
+
+
+class PreVote(msgspec.Struct, frozen=True):
+    """Would you vote for me in `term`? Changes nobody's term (X19)."""
+
+    term: int
+    round: int
+    last: EntryId
+
+
+class PreVoteReply(msgspec.Struct, frozen=True):
+    """`term` is the answerer's own current term; `round` echoes the question."""
+
+    term: int
+    round: int
+    granted: bool
+
+
+class RequestVote(msgspec.Struct, frozen=True):
+    """`transfer` marks an election that the old leader asked for (TimeoutNow)."""
+
+    term: int
+    last: EntryId
+    transfer: bool
+
+
+class VoteReply(msgspec.Struct, frozen=True):
+    term: int
+    granted: bool
+
+
+class TimeoutNow(msgspec.Struct, frozen=True):
+    """Leadership transfer: campaign at once, without a PreVote."""
+
+    term: int
+
+
+PeerMessage = (
+    AppendEntries | AppendReply | PreVote | PreVoteReply | RequestVote | VoteReply | TimeoutNow
+)
+"""What `Raft.step(Received(...))` takes."""

@@ -1,0 +1,130 @@
+"""Everything the core can ask for. The replica carries them out in list order.
+
+Leader: `[Append, Replicate..., Sync]`, so that followers work while the leader syncs.
+Follower: `[Truncate?, Append, Sync, Commit?]`; the promise leaves on `Synced`, never before.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from copycat.protocol.peer import PeerMessage
+from copycat.types import EntryId, MemberId, ServerState, Span
+
+__all__ = [
+    "Append",
+    "Commit",
+    "Content",
+    "Effect",
+    "ReadReady",
+    "Replicate",
+    "RoleChanged",
+    "SaveHardState",
+    "Send",
+    "Sync",
+    "TransferFinished",
+    "Truncate",
+]
+
+
+class Content(enum.Enum):
+    """Where the bytes of an `Append` come from."""
+
+    PROPOSED = "proposed"
+    """This turn's requests, encoded now."""
+    NOOP = "noop"
+    """One empty entry: the first of a leader's term."""
+    RECEIVED = "received"
+    """The frames of the AppendEntries being stepped, from span.first on."""
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Append these entries to the log. A follower's span may begin inside what it received."""
+
+    span: Span
+    content: Content
+
+
+class Truncate(msgspec.Struct, frozen=True):
+    """Drop every entry above `after`; never at or below the commit index (I10)."""
+
+    after: int
+
+
+class SaveHardState(msgspec.Struct, frozen=True):
+    """Make term and vote durable; answer `Saved(ticket)`. Queued apart from data (C9).
+
+    voted_for is 0 for nobody.
+    """
+
+    term: int
+    voted_for: MemberId
+    ticket: int
+
+
+class Sync(msgspec.Struct, frozen=True):
+    """Make all appends so far durable; answer `Synced(ticket)`. Newest ticket answers all."""
+
+    ticket: int
+
+
+class Send(msgspec.Struct, frozen=True):
+    peer: MemberId
+    message: PeerMessage
+
+
+class Replicate(msgspec.Struct, frozen=True):
+    """Ship an AppendEntries with as much of `span` as one message takes, at least one entry.
+
+    An empty span is a heartbeat. The replica answers a non-empty one with `Sent`.
+    """
+
+    peer: MemberId
+    request: int
+    prev: EntryId
+    span: Span
+    leader_commit: int
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """Entries up to here may be applied. On a follower they are durable here too."""
+
+    index: int
+
+
+class ReadReady(msgspec.Struct, frozen=True):
+    """Answer the read once `index` is applied. One token may answer all before it."""
+
+    token: int
+    index: int
+
+
+class RoleChanged(msgspec.Struct, frozen=True):
+    """Emitted when role, term or leader changed. Leaving LEADER fails all that waits (X26)."""
+
+    state: ServerState
+    term: int
+    leader: MemberId
+    """Zero when unknown."""
+
+
+class TransferFinished(msgspec.Struct, frozen=True):
+    """Answers TransferRequested: `ok` when another leader was heard."""
+
+    ok: bool
+
+
+Effect = (
+    Append
+    | Truncate
+    | SaveHardState
+    | Sync
+    | Send
+    | Replicate
+    | Commit
+    | ReadReady
+    | RoleChanged
+    | TransferFinished
+)

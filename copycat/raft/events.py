@@ -1,0 +1,106 @@
+"""Everything that can happen to the core. The replica turns the world into these."""
+
+from __future__ import annotations
+
+import msgspec
+
+from copycat.protocol.peer import PeerMessage
+from copycat.types import MemberId, Span
+
+__all__ = [
+    "Event",
+    "Proposed",
+    "Reachable",
+    "ReadRequested",
+    "Received",
+    "Saved",
+    "Sent",
+    "Synced",
+    "Tick",
+    "TransferRequested",
+    "Unreachable",
+]
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """First event of each turn: milliseconds of CLOCK_BOOTTIME since the last one (C11)."""
+
+    elapsed_ms: int
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A message of a peer whose bytes were checked. May be stale, duplicated or nonsense."""
+
+    sender: MemberId
+    message: PeerMessage
+
+
+class Proposed(msgspec.Struct, frozen=True):
+    """`count` entries wait to be appended; answered by one `Append`, or refused by none.
+
+    Sent only while the core says `can_propose`.
+    """
+
+    count: int
+
+
+class ReadRequested(msgspec.Struct, frozen=True):
+    """A linearizable read waits for a read index; `token` only ever grows."""
+
+    token: int
+
+
+class Synced(msgspec.Struct, frozen=True):
+    """Every append that was emitted before `Sync(ticket)` is on the disk."""
+
+    ticket: int
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """The hard state of `SaveHardState(ticket)` and of all before it is on the disk."""
+
+    ticket: int
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What was shipped of the last `Replicate` to this peer; may be shorter than asked.
+
+    Not sent when the link would not take it at all (the replica then sends `Unreachable`).
+    """
+
+    peer: MemberId
+    span: Span
+
+
+class Reachable(msgspec.Struct, frozen=True):
+    """A link to this peer came up and its Hello was good."""
+
+    peer: MemberId
+    fresh: bool
+    """Its directory was empty when it said Hello (C16)."""
+
+
+class Unreachable(msgspec.Struct, frozen=True):
+    """The link to this peer broke: what was in flight may be lost."""
+
+    peer: MemberId
+
+
+class TransferRequested(msgspec.Struct, frozen=True):
+    """Hand leadership over, to `to` or (zero) to the best follower."""
+
+    to: MemberId
+
+
+Event = (
+    Tick
+    | Received
+    | Proposed
+    | ReadRequested
+    | Synced
+    | Saved
+    | Sent
+    | Reachable
+    | Unreachable
+    | TransferRequested
+)

@@ -1,0 +1,1 @@
+"""One member, whole and still synchronous: the core, the log and the machine, wired."""

@@ -1,0 +1,69 @@
+"""What a replica asks of the world. asyncio and the simulator each implement it.
+
+Nothing here calls back into the replica before it returns: every answer is an event that is
+queued and taken in a later turn (`Replica.synced`, `.saved`, `.received`, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.types import MemberId
+
+__all__ = ["Host"]
+
+T = TypeVar("T")
+
+
+class Host(Protocol):
+    """The verbs that differ between a real process and a simulated one."""
+
+    def wake(self) -> None:
+        """Something was queued: call `Replica.turn` soon. Many wakes make one turn."""
+        ...
+
+    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+        """Queue one frame (header, then the batch's bytes) on the link to `peer`.
+
+        False when there is no link or its buffer is full; the replica then tells the core
+        `Unreachable`. Nothing is written before `flush`, or the end of the turn.
+        """
+        ...
+
+    def reply(self, connection: int, frame: bytes) -> None:
+        """Queue one frame to a client connection; dropped when it is gone."""
+        ...
+
+    def disconnect(self, connection: int, reason: str) -> None:
+        """Close a client connection that broke the protocol; the reason is logged."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is queued: the leader's entries leave before its own sync begins."""
+        ...
+
+    def sync(self, ticket: SyncTicket) -> None:
+        """Run the ticket, inline or in the sync thread; then `Replica.synced(ticket)`.
+
+        A failure goes to `Replica.failed(cause)`.
+        """
+        ...
+
+    def save(self, ticket: SaveTicket) -> None:
+        """Run the ticket in the hard state's own thread; then `Replica.saved(ticket)`."""
+        ...
+
+    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Run `work` in the apply thread, first in first out; then `done(result)` on the
+        loop and a wake. The user's code runs here and nowhere else."""
+        ...
+
+    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Run slow, unordered work (zero-filling) off the loop; then `done(result)`."""
+        ...
+
+    def stop(self, reason: BaseException) -> None:
+        """Fail-stop this member: no further promise leaves (faults.md, class STOP)."""
+        ...

@@ -1,0 +1,164 @@
+"""The words every room shares: positions in the log, spans of it, and who is who.
+
+Indexes are 1-based and inclusive; `end` is one past the last. Only `Span`, `EntryId.next` and
+`raft/progress.py` add one to an index (house rule: everybody else names the range).
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, NewType
+
+__all__ = [
+    "NO_ENTRY",
+    "ConsistencyLevel",
+    "Durability",
+    "EntryId",
+    "EntryKind",
+    "MemberId",
+    "MemberStatus",
+    "MemberType",
+    "Run",
+    "ServerState",
+    "Span",
+    "StorageLevel",
+    "TermRun",
+]
+
+MemberId = NewType("MemberId", int)
+"""A member's 128-bit identity, never reused (C16). Zero names nobody. 16 bytes on the wire."""
+
+
+class EntryId(NamedTuple):
+    """One entry's name. Tuple order is Raft's "more up-to-date" order (paper section 5.4.1)."""
+
+    term: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
+
+    @property
+    def next(self) -> int:
+        """The index right after this entry."""
+        return self.index + 1
+
+
+NO_ENTRY = EntryId(0, 0)
+"""What precedes the first entry of a log."""
+
+
+class Span(NamedTuple):
+    """The entries [first, end) of one batch; all of one term. Empty when `first == end`."""
+
+    term: int
+    first: int
+    end: int
+
+    @property
+    def last(self) -> int:
+        """The last index inside; `first - 1` when the span is empty (C2: never a frame count)."""
+        return self.end - 1
+
+    @property
+    def length(self) -> int:
+        """How many indexes the span covers, gaps included."""
+        return self.end - self.first
+
+
+class TermRun(NamedTuple):
+    """From `first` on (until the next run's first) every entry has this `term`."""
+
+    term: int
+    first: int
+
+
+class EntryKind(enum.IntEnum):
+    """What an entry is. One byte in the frame; values are the disk and wire format."""
+
+    COMMAND = 1
+    """Envelope (session, sequence, acknowledged distance) and one encoded operation."""
+    NOOP = 2
+    """A leader's first entry of its term; empty payload."""
+    TICK = 3
+    """Carries log time when nothing else does (X20); empty payload."""
+    REGISTER = 4
+    """Opens a session; the session's id is this entry's index."""
+    KEEP_ALIVE = 5
+    CLOSE = 6
+    EXPIRE = 7
+    """Written by the leader only; names the activity it saw (C25)."""
+    INCARNATION = 8
+    """Pins a member's directory incarnation (C16)."""
+    CONFIGURATION = 9
+    """Reserved: membership travels alone in its batch (C4). Nothing writes it yet."""
+    MARK = 14
+    """Local to one file, never on a wire, no index, no slot (C5)."""
+    GAP = 15
+    """Reserved: a hole in a cleaned log (C3). Nothing writes it yet."""
+
+
+class Run(NamedTuple):
+    """Neighbouring entries of one batch that the executor takes in one step.
+
+    For COMMAND: `count` operations of one session with consecutive sequences, beginning at
+    `first_sequence`; `acked` is the highest sequence whose reply the client had when it sent
+    the last of them. For every other kind: one entry, its payload in `payloads[0]`, and the
+    three session fields are 0.
+    """
+
+    first_index: int
+    kind: int
+    time_ms: int
+    session: int
+    first_sequence: int
+    acked: int
+    payloads: list[bytes]
+
+
+class MemberType(enum.StrEnum):
+    """What a member is to its cluster; promotion goes down this list."""
+
+    INACTIVE = "inactive"
+    RESERVE = "reserve"
+    PASSIVE = "passive"
+    ACTIVE = "active"
+
+
+class MemberStatus(enum.StrEnum):
+    """Whether the leader can reach a member."""
+
+    AVAILABLE = "available"
+    UNAVAILABLE = "unavailable"
+
+
+class ServerState(enum.StrEnum):
+    """What a member is doing now. Roles of an active member are the last three."""
+
+    INACTIVE = "inactive"
+    RESERVE = "reserve"
+    PASSIVE = "passive"
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class ConsistencyLevel(enum.StrEnum):
+    """What a query may miss. The default is LINEARIZABLE."""
+
+    SEQUENTIAL = "sequential"
+    LINEARIZABLE_LEASE = "linearizable_lease"
+    LINEARIZABLE = "linearizable"
+
+
+class StorageLevel(enum.StrEnum):
+    """Where the log lives. Term and vote are on disk at every level."""
+
+    MEMORY = "memory"
+    MAPPED = "mapped"
+    DISK = "disk"
+
+
+class Durability(enum.StrEnum):
+    """When bytes are forced to the disk. Only FSYNC keeps every acknowledged command."""
+
+    FSYNC = "fsync"
+    INTERVAL = "interval"
+    OS = "os"
