@@ -89,6 +89,8 @@ class EntryKind(enum.IntEnum):
     """Pins a member's directory incarnation (C16)."""
     CONFIGURATION = 9
     """Reserved: membership travels alone in its batch (C4). Nothing writes it yet."""
+    DATA = 10
+    """An entry of a bare Log: its payload is the user's bytes, without an envelope."""
     MARK = 14
     """Local to one file, never on a wire, no index, no slot (C5)."""
     GAP = 15
