@@ -1,0 +1,43 @@
+"""Options every room shares: golden files, and how many fresh simulator seeds to try."""
+
+from __future__ import annotations
+
+import os
+
+import hypothesis
+import pytest
+
+__all__: list[str] = []
+
+# Derandomized: a red run is red again on the next machine. The simulator brings the dice.
+hypothesis.settings.register_profile("house", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("house")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("copycat")
+    group.addoption("--rewrite", action="store_true", help="rewrite golden files and scripts")
+    group.addoption("--seeds", type=int, default=20, help="fresh simulator seeds (default 20)")
+    group.addoption("--seed-base", type=int, help="the first of them (default: drawn, printed)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed_base is None:
+        config.option.seed_base = int.from_bytes(os.urandom(5), "little")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"simulator: {config.option.seeds} seeds from --seed-base={config.option.seed_base}"
+
+
+@pytest.fixture(scope="session")
+def rewrite(request: pytest.FixtureRequest) -> bool:
+    """True when golden files are to be rewritten instead of compared."""
+    return bool(request.config.option.rewrite)
+
+
+@pytest.fixture(scope="session")
+def seeds(request: pytest.FixtureRequest) -> range:
+    """The fresh seeds of this run; the header prints where they begin."""
+    base: int = request.config.option.seed_base
+    return range(base, base + int(request.config.option.seeds))
