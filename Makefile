@@ -1,0 +1,107 @@
+# One word a command. `make` lists them; `check` never writes, `fix` may.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CXX ?= g++
+CPP_SOURCES := $(wildcard csrc/*.cpp)
+CPP_FILES := $(wildcard csrc/*.cpp csrc/*.hpp copycat/log/*.hpp)
+CYTHON_FILES := $(wildcard copycat/log/*.pyx copycat/log/*.pxd)
+NATIVE_FILES := setup.py $(CPP_FILES) $(CYTHON_FILES)
+
+# Arguments of single commands: make demo FILE=x, make test K=word, make sim SEEDS=5000
+FILE ?=
+DEMO_ARGS ?=
+K ?=
+TEST_SEEDS ?= 200
+SEEDS ?= 200
+SEED ?=
+
+ASAN_LIB := build/asan/lib
+ASAN_PRELOAD = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libstdc++.so)
+ASAN_ENV = LD_PRELOAD=$(ASAN_PRELOAD) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	PYTHONPATH=$(ASAN_LIB) PYTHONDONTWRITEBYTECODE=1
+
+.PHONY: help build demo test check fix sim san bench golden ci clean
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
+	| awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# --- building ---------------------------------------------------------------------------------
+
+$(VENV)/.stamp-packages: pyproject.toml
+	test -x $(PYTHON) || $(BASE_PYTHON) -m venv $(VENV)
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), sys.version'
+	$(PYTHON) -m pip install -q "setuptools>=77" "cython>=3.1" wheel "numpy>=2"
+	$(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,test,check]"
+	touch $@
+
+$(VENV)/.stamp-extension: $(VENV)/.stamp-packages $(NATIVE_FILES)
+	$(PYTHON) setup.py -q build_ext --inplace
+	touch $@
+
+build: $(VENV)/.stamp-extension ## make .venv, install in place, build the extension
+
+# --- running ----------------------------------------------------------------------------------
+
+demo: build ## three processes, a SIGKILL, proof; FILE=path for your own lines
+	$(PYTHON) -m copycat demo $(if $(FILE),--file "$(FILE)") $(DEMO_ARGS)
+
+test: build ## the whole test suite with 200 fresh simulator seeds; K=word selects
+	$(PYTHON) -m pytest -q --durations=10 --seeds=$(TEST_SEEDS) $(if $(K),-k "$(K)")
+
+sim: build ## SEEDS=n searches n fresh seeds on all cores; SEED=n replays one
+	$(PYTHON) -m copycat.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+bench: build ## benchmarks, beside their peers, to bench/results/*.json
+	$(PYTHON) -m pip install -q "lmdb>=1.6" "psutil>=6" "pysyncobj>=0.3.14" "rocksdict>=0.3.25"
+	mkdir -p bench/results
+	$(PYTHON) -m pytest bench -q --benchmark-json=bench/results/latest.json
+
+golden: build ## rewrite golden files and scripts, then show what changed
+	$(PYTHON) -m pytest -q --rewrite tests/scripts tests/log tests/protocol tests/cli
+	git --no-pager diff --stat -- tests
+
+# --- checking ---------------------------------------------------------------------------------
+
+check: build ## format, lint, types, rooms, prose, C++; never writes
+	ruff format --check copycat tests bench setup.py
+	ruff check copycat tests bench setup.py
+	mypy
+	lint-imports --no-cache
+	cython-lint $(CYTHON_FILES)
+	clang-format --dry-run -Werror $(CPP_FILES)
+	for source in $(CPP_SOURCES); do \
+	  $(CXX) -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -Werror "$$source"; done
+	$(PYTHON) -m pytest -q tests/tidy
+
+fix: build ## format and apply safe fixes
+	ruff check --fix copycat tests bench setup.py
+	ruff format copycat tests bench setup.py
+	clang-format -i $(CPP_FILES)
+
+$(ASAN_LIB)/.stamp: $(VENV)/.stamp-packages $(NATIVE_FILES)
+	SANITIZE=address,undefined $(PYTHON) setup.py -q build_ext \
+	  --build-lib $(ASAN_LIB) --build-temp build/asan/temp
+	touch $@
+
+san: build $(ASAN_LIB)/.stamp ## the log's tests and some seeds under ASan and UBSan
+	$(PYTHON) setup.py -q build_py --build-lib $(ASAN_LIB)
+	$(ASAN_ENV) $(PYTHON) -P -m pytest -q -o pythonpath="$(ASAN_LIB) ." \
+	  -p no:cacheprovider tests/log
+	$(ASAN_ENV) $(PYTHON) -P -m copycat.sim --seeds 10 --jobs 1
+
+ci: ## what .ci/run runs
+	.ci/run
+
+clean: ## drop everything that `make build` made
+	rm -rf build $(VENV)/.stamp-* $(ASAN_LIB)
