@@ -1,0 +1,96 @@
+// Every exception the log throws: a type with fields, never a text to match on.
+//
+// Error
+// ├── IoError                 a system call failed (F9, F10): path, offset, number (errno)
+// │   ├── DiskFullError       ENOSPC, EDQUOT (F12)
+// │   └── NotFoundError       ENOENT
+// ├── CorruptError            acknowledged bytes fail their checksum (F2)
+// ├── FormatError             another format version (F7)
+// ├── InUseError              another process holds the directory: pid
+// ├── PoisonedError           an earlier write or sync failed
+// ├── ProtocolError           bytes from elsewhere break the frame format (F20)
+// ├── TooLargeError           an entry above its limit: size, limit
+// └── InvariantError          a law of the house is broken: a bug here
+// std::invalid_argument and std::out_of_range mean the caller's ValueError and IndexError.
+#pragma once
+
+#include <cerrno>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+namespace copycat {
+
+struct Error : std::runtime_error {
+    explicit Error(const std::string& message, std::string path_ = {}, std::int64_t offset_ = -1,
+                   std::uint64_t index_ = 0)
+        : std::runtime_error(message), path(std::move(path_)), offset(offset_), index(index_) {}
+    std::string path;
+    std::int64_t offset;
+    std::uint64_t index;
+};
+
+struct IoError : Error {
+    IoError(const std::string& operation_, const std::string& path_, int number_,
+            std::int64_t offset_ = -1)
+        : Error(operation_ + " " + path_ + (offset_ < 0 ? "" : " at " + std::to_string(offset_)) +
+                    ": " + std::generic_category().message(number_),
+                path_, offset_),
+          operation(operation_),
+          number(number_) {}
+    std::string operation;
+    int number;
+};
+struct DiskFullError : IoError {
+    using IoError::IoError;
+};
+struct NotFoundError : IoError {
+    using IoError::IoError;
+};
+
+// Throws the subtype of IoError that fits `number`.
+[[noreturn]] inline void throw_io(const std::string& operation, const std::string& path,
+                                  int number, std::int64_t offset = -1) {
+    if (number == ENOSPC || number == EDQUOT) throw DiskFullError(operation, path, number, offset);
+    if (number == ENOENT) throw NotFoundError(operation, path, number, offset);
+    throw IoError(operation, path, number, offset);
+}
+
+struct CorruptError : Error {
+    using Error::Error;
+};
+struct FormatError : Error {
+    using Error::Error;
+};
+struct InUseError : Error {
+    InUseError(const std::string& message, const std::string& path_, std::int64_t pid_)
+        : Error(message, path_), pid(pid_) {}
+    std::int64_t pid;
+};
+struct PoisonedError : Error {
+    PoisonedError(const std::string& message, const std::string& path_, int number_)
+        : Error(message, path_), number(number_) {}
+    int number;
+};
+struct ProtocolError : Error {
+    ProtocolError(const std::string& message, std::int64_t offset_, std::uint64_t index_ = 0)
+        : Error(message, {}, offset_, index_) {}
+};
+struct TooLargeError : Error {
+    TooLargeError(const std::string& message, std::uint64_t size_, std::uint64_t limit_)
+        : Error(message), size(size_), limit(limit_) {}
+    std::uint64_t size;
+    std::uint64_t limit;
+};
+struct InvariantError : Error {
+    using Error::Error;
+};
+
+// Laws are asserted always, in release builds too.
+inline void require(bool law, const char* message) {
+    if (!law) [[unlikely]]
+        throw InvariantError(message);
+}
+
+}  // namespace copycat

@@ -1,0 +1,40 @@
+// A whole disk in memory with its page cache apart: for tests and the simulator.
+// What it does to unsynced bytes at a power loss is all that faults.md section 2.1 allows.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "env.hpp"
+
+namespace copycat {
+
+class FaultEnv : public Env {
+public:
+    // Power loss: each unsynced write, create, rename and unlink is kept, dropped or torn by
+    // seed; every open handle, lock and unfinished sync dies. The power is back afterwards.
+    virtual void crash(std::uint64_t seed) = 0;
+    // SIGKILL: the page cache survives; handles, locks and syncs die.
+    virtual void crash_process() = 0;
+    // The nth matching operation from now (1 = the next) fails. Operations: open create read
+    // write zero_fill allocate sync rename unlink mkdir sync_directory. Errors: an errno's
+    // name, or SHORT (half of a write arrives, then EIO).
+    virtual void fail(const std::string& operation, std::uint64_t nth,
+                      const std::string& error) = 0;
+    // Xors one byte, in cache and on the platter.
+    virtual void corrupt(const std::string& path, std::uint64_t offset, std::uint8_t mask) = 0;
+    virtual std::uint64_t size(const std::string& path) = 0;
+    // How many mutating operations so far (syncs included).
+    virtual std::uint64_t operations() const = 0;
+    // `more` mutating operations from now still happen; then the power is off until crash():
+    // every later operation is an IoError(EIO).
+    virtual void stop_after(std::uint64_t more) = 0;
+    virtual void set_free_space(std::uint64_t bytes) = 0;
+    // Everything durable at this moment counts what a crash keeps with certainty.
+    virtual std::shared_ptr<FaultEnv> clone() const = 0;
+};
+
+std::shared_ptr<FaultEnv> make_fault_env(std::uint64_t seed);
+
+}  // namespace copycat

@@ -1,0 +1,162 @@
+// Every byte this log writes to a disk or a wire, once for reader and writer.
+// All integers are little-endian; all structures are copied with memcpy, never cast.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "types.hpp"
+
+namespace copycat {
+
+static_assert(std::endian::native == std::endian::little, "copycat's formats are little-endian");
+
+inline constexpr std::uint32_t format_version = 1;
+inline constexpr std::size_t frame_alignment = 8;
+inline constexpr std::uint64_t max_time_ms = (std::uint64_t{1} << 48) - 1;
+// Far above any max_entry_size; keeps every sum of sizes inside 32 bits of a segment.
+inline constexpr std::uint32_t max_payload_size = std::uint32_t{1} << 30;
+
+enum class Kind : std::uint8_t {
+    command = 1,
+    noop = 2,
+    tick = 3,
+    register_ = 4,
+    keep_alive = 5,
+    close = 6,
+    expire = 7,
+    incarnation = 8,
+    configuration = 9,
+    mark = 14,
+    gap = 15,
+};
+
+// What may stand in a batch: everything but marks (local) and what nobody writes yet (gap).
+constexpr bool is_entry_kind(std::uint8_t kind) { return kind >= 1 && kind <= 9; }
+
+// A frame: this header, then `size` bytes of payload, then zeros up to 8 bytes (C5).
+// crc = CRC32C over bytes [4, 32 + size). The same bytes on every wire and disk.
+struct FrameHeader {
+    std::uint32_t crc;
+    std::uint32_t size;
+    std::uint64_t index;
+    std::uint64_t term;
+    std::uint8_t time_ms[6];
+    std::uint8_t kind;
+    std::uint8_t flags;
+};
+static_assert(sizeof(FrameHeader) == 32 && offsetof(FrameHeader, time_ms) == 24);
+static_assert(offsetof(FrameHeader, kind) == 30 && offsetof(FrameHeader, flags) == 31);
+
+// Before the operation's bytes in the payload of a COMMAND.
+struct Envelope {
+    std::uint64_t session;
+    std::uint64_t sequence;
+    // sequence - acknowledged sequence, saturating
+    std::uint32_t distance;
+};
+inline constexpr std::size_t envelope_size = 20;
+static_assert(offsetof(Envelope, sequence) == 8 && offsetof(Envelope, distance) == 16);
+
+// A mark: local to one file, before each append (C5, C6). Its crc covers bytes [4, 32), then
+// the segment's uuid, then the mark's own offset in the file (u64); neither is stored.
+struct MarkBlock {
+    std::uint32_t crc;
+    std::uint32_t size;  // bytes of the frames right after it that it covers
+    std::uint64_t first_index;
+    std::uint64_t durable_upto;
+    std::uint32_t frames_hash;
+    std::uint16_t zero;
+    std::uint8_t kind;
+    std::uint8_t flags;
+};
+static_assert(sizeof(MarkBlock) == 32 && offsetof(MarkBlock, frames_hash) == 24);
+static_assert(offsetof(MarkBlock, kind) == offsetof(FrameHeader, kind));
+inline constexpr std::uint8_t mark_flag_close = 1;  // a clean stop (C7); covers nothing
+inline constexpr std::uint8_t mark_flag_idle = 2;   // carries durable_upto alone (D2)
+
+// The first block of a segment. crc over [16, 64). Records begin at segment_data_offset, so
+// that no append shares a block with the header.
+struct SegmentHeader {
+    std::uint64_t magic;
+    std::uint32_t format_version;
+    std::uint32_t crc;
+    std::uint8_t uuid[16];
+    std::uint64_t id;
+    std::uint32_t version;
+    std::uint32_t max_entries;
+    std::uint64_t first_index;
+    std::uint64_t max_size;
+};
+static_assert(sizeof(SegmentHeader) == 64 && offsetof(SegmentHeader, first_index) == 48);
+inline constexpr std::uint64_t segment_magic = 0x474553'59504f43;  // "COPYSEG\0"
+inline constexpr std::size_t segment_data_offset = 4096;
+
+// A sealed index file: this header, `runs` TermRunRow, then `count` IndexSlot. A cache of the
+// segment, rebuilt at will (D7). crc over [16, end of file).
+struct IndexHeader {
+    std::uint64_t magic;
+    std::uint32_t format_version;
+    std::uint32_t crc;
+    std::uint8_t uuid[16];
+    std::uint64_t id;
+    std::uint32_t version;
+    std::uint32_t runs;
+    std::uint64_t first_index;
+    std::uint64_t count;
+};
+static_assert(sizeof(IndexHeader) == 64);
+inline constexpr std::uint64_t index_magic = 0x584449'59504f43;  // "COPYIDX\0"
+
+struct TermRunRow {
+    std::uint64_t term;
+    std::uint64_t first;
+};
+struct IndexSlot {
+    std::uint32_t offset;  // of the frame in the segment file
+    std::uint32_t size;    // of its payload
+};
+static_assert(sizeof(TermRunRow) == 16 && sizeof(IndexSlot) == 8);
+
+// One of the two hard-state files, replaced whole (C9). crc over [16, 48).
+struct HardStateBlock {
+    std::uint64_t magic;
+    std::uint32_t format_version;
+    std::uint32_t crc;
+    std::uint64_t generation;
+    std::uint64_t term;
+    std::uint8_t voted_for[16];  // little-endian, zero names nobody
+};
+static_assert(sizeof(HardStateBlock) == 48);
+inline constexpr std::uint64_t hard_state_magic = 0x545348'59504f43;  // "COPYHST\0"
+
+template <typename T>
+T load(const std::uint8_t* from) {
+    T value;
+    std::memcpy(&value, from, sizeof value);
+    return value;
+}
+
+template <typename T>
+void store(std::uint8_t* to, const T& value) {
+    std::memcpy(to, &value, sizeof value);
+}
+
+constexpr std::size_t padded(std::size_t size) {
+    return (size + frame_alignment - 1) & ~(frame_alignment - 1);
+}
+
+// Bytes of a whole frame with a payload of `size` bytes.
+constexpr std::size_t frame_size(std::size_t size) { return padded(sizeof(FrameHeader) + size); }
+
+inline std::uint64_t load_time(const std::uint8_t* from) {
+    std::uint64_t value = 0;
+    std::memcpy(&value, from, 6);
+    return value;
+}
+
+inline void store_time(std::uint8_t* to, std::uint64_t time_ms) { std::memcpy(to, &time_ms, 6); }
+
+}  // namespace copycat

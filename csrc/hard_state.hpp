@@ -1,0 +1,61 @@
+// current_term and voted_for: two files, each replaced whole (C9, F5, F6).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "env.hpp"
+#include "format.hpp"
+
+namespace copycat {
+
+struct HardValue {
+    std::uint64_t generation = 0;
+    std::uint64_t term = 0;
+    std::array<std::uint8_t, 16> voted_for{};
+};
+
+class HardState {
+public:
+    // create: both files missing starts at term 0 and writes them; else that is a
+    // NotFoundError. Both unreadable is always a CorruptError (F6).
+    HardState(std::shared_ptr<Env> env, const std::string& directory, bool create);
+
+    const HardValue& value() const { return value_; }
+    // How many copies open() had to write again (F5).
+    std::uint32_t repaired() const { return repaired_; }
+
+    class Ticket : public Work {
+    public:
+        void run() override;  // any thread
+        HardValue value;
+        bool done = false;
+
+    private:
+        friend class HardState;
+        std::shared_ptr<Env> env_;
+        std::string path_a_;
+        std::string path_b_;
+        std::string directory_;
+    };
+    // At most one save in flight.
+    std::shared_ptr<Ticket> begin_save(std::uint64_t term,
+                                       const std::array<std::uint8_t, 16>& voted_for);
+    void end_save(const Ticket& ticket);
+    // Both copies again, synced, with a new generation (C7).
+    void rewrite();
+
+private:
+    std::shared_ptr<Ticket> ticket_for(const HardValue& value) const;
+
+    std::shared_ptr<Env> env_;
+    std::string directory_;
+    HardValue value_;
+    bool saving_ = false;
+    bool failed_ = false;
+    std::uint32_t repaired_ = 0;
+};
+
+}  // namespace copycat
