@@ -1,0 +1,128 @@
+"""The arrows of ARCHITECTURE.md: import-linter's contracts, and the imports it cannot see."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tidy.tree import ROOT, sources
+
+_CYTHON_IMPORT = re.compile(
+    r"^\s*(?:from\s+([\w.]+)\s+c?import\b|c?import\s+([\w.]+))", re.MULTILINE
+)
+# What the extension may know: the floor and its own room.
+_BELOW_LOG = ("copycat.types", "copycat.errors", "copycat.log")
+
+
+def lint(root: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on the copycat package in `root`."""
+    return subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def imports_of(text: str) -> set[str]:
+    """Every module that a Python file imports, wherever the statement stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def knows_the_extension(name: str, text: str) -> bool:
+    """True when a file outside log/ imports `copycat.log._native`."""
+    return not name.startswith("copycat/log/") and "copycat.log._native" in imports_of(text)
+
+
+def strangers_of_pyx(text: str) -> set[str]:
+    """Modules of ours that a .pyx or .pxd imports and must not."""
+    names = {first or second for first, second in _CYTHON_IMPORT.findall(text)}
+    ours = {name for name in names if name.split(".")[0] == "copycat"}
+    return {name for name in ours if not name.startswith(_BELOW_LOG)}
+
+
+@pytest.mark.slow
+def test_imports_go_down() -> None:
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("raft/events.py", "import copycat.log.interface"),
+        ("raft/events.py", "import time"),
+        ("protocol/peer.py", "import copycat.raft.events"),
+        ("client/__init__.py", "import copycat.machine.outcome"),
+        ("errors.py", "import copycat.types"),
+    ],
+)
+def test_the_import_check_fires(tmp_path: Path, file: str, line: str) -> None:
+    shutil.copytree(
+        ROOT / "copycat", tmp_path / "copycat", ignore=shutil.ignore_patterns("*.so", "*.cpp")
+    )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "copycat" / file).open("a", encoding="utf-8") as stream:
+        stream.write(f"\n{line}\n")
+    done = lint(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "BROKEN" in done.stdout
+
+
+def test_only_the_log_knows_the_extension() -> None:
+    found = [
+        name
+        for name, text in sources(".py", rooms=("copycat",))
+        if knows_the_extension(name, text)
+    ]
+    assert not found
+
+
+def test_the_extension_knows_the_floor_only() -> None:
+    for name, text in sources(".pyx", ".pxd", rooms=("copycat",)):
+        assert not strangers_of_pyx(text), name
+
+
+def test_the_cpp_log_knows_no_python() -> None:
+    for name, text in sources(".cpp", ".hpp", rooms=("csrc",)):
+        assert "Python.h" not in text, name
+
+
+def test_the_core_holds_no_bytes() -> None:
+    for name, text in sources(".py", rooms=("copycat",)):
+        if name.startswith("copycat/raft/"):
+            assert not names_bytes(text), f"{name}: entries are named, not carried"
+
+
+def names_bytes(text: str) -> bool:
+    """True when a file uses the name `bytes`, `bytearray` or `memoryview`."""
+    held = {"bytes", "bytearray", "memoryview"}
+    return any(
+        isinstance(node, ast.Name) and node.id in held for node in ast.walk(ast.parse(text))
+    )
+
+
+def test_the_reading_checks_fire() -> None:
+    assert knows_the_extension("copycat/sim/a.py", "def f():\n    import copycat.log._native")
+    assert knows_the_extension("copycat/sim/a.py", "from copycat.log import _native")
+    assert knows_the_extension("copycat/sim/a.py", "from copycat.log._native import Batch")
+    assert not knows_the_extension("copycat/log/a.py", "from copycat.log import _native")
+    assert strangers_of_pyx("cimport cython\nfrom copycat.raft.events import Tick")
+    assert not strangers_of_pyx("from copycat.errors import DiskError\nimport os")
+    assert names_bytes("def f(x: bytes) -> None: ...")
