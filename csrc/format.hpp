@@ -95,7 +95,8 @@ inline constexpr std::uint64_t segment_magic = 0x474553'59504f43;  // "COPYSEG\0
 inline constexpr std::size_t segment_data_offset = 4096;
 
 // A sealed index file: this header, `runs` TermRunRow, then `count` IndexSlot. A cache of the
-// segment, rebuilt at will (D7). crc over [16, end of file).
+// segment, rebuilt at will (D7). crc over [16, 72 + 16 * runs): what open() reads of a sealed
+// segment; slots_crc over the slots: checked when they are first used.
 struct IndexHeader {
     std::uint64_t magic;
     std::uint32_t format_version;
@@ -106,8 +107,10 @@ struct IndexHeader {
     std::uint32_t runs;
     std::uint64_t first_index;
     std::uint64_t count;
+    std::uint32_t slots_crc;
+    std::uint32_t zero;
 };
-static_assert(sizeof(IndexHeader) == 64);
+static_assert(sizeof(IndexHeader) == 72);
 inline constexpr std::uint64_t index_magic = 0x584449'59504f43;  // "COPYIDX\0"
 
 struct TermRunRow {
@@ -119,6 +122,36 @@ struct IndexSlot {
     std::uint32_t size;    // of its payload
 };
 static_assert(sizeof(TermRunRow) == 16 && sizeof(IndexSlot) == 8);
+
+// Which files are the log: this header, then `rows` ManifestRow; replaced whole (D4, C8).
+// crc over [16, end of file).
+struct ManifestHeader {
+    std::uint64_t magic;
+    std::uint32_t format_version;
+    std::uint32_t crc;
+    std::uint64_t generation;
+    std::uint64_t next_id;
+    std::uint32_t rows;
+    std::uint32_t zero;
+};
+static_assert(sizeof(ManifestHeader) == 40);
+inline constexpr std::uint64_t manifest_magic = 0x4e414d'59504f43;  // "COPYMAN\0"
+
+// One segment. A sealed row outranks what the file holds (C8): entries above last_index and
+// bytes from end_offset on are not part of the log. Unsealed (the tail, always the last row):
+// last_index and end_offset say nothing and are zero.
+struct ManifestRow {
+    std::uint8_t uuid[16];
+    std::uint64_t id;
+    std::uint32_t version;
+    std::uint32_t flags;
+    std::uint64_t first_index;
+    std::uint64_t last_index;
+    std::uint64_t end_offset;
+    std::uint64_t prev_term;  // of entry first_index - 1, which a trim may have dropped
+};
+static_assert(sizeof(ManifestRow) == 64);
+inline constexpr std::uint32_t row_flag_sealed = 1;
 
 // One of the two hard-state files, replaced whole (C9). crc over [16, 48).
 struct HardStateBlock {
