@@ -12,7 +12,22 @@ from typing import Protocol
 
 from copycat.types import EntryId, MemberId, Run, Span, TermRun
 
-__all__ = ["Batch", "HardStateStore", "ReplicaLog", "SaveTicket", "SyncTicket"]
+__all__ = [
+    "Batch",
+    "EncodeItem",
+    "HardStateStore",
+    "ReplicaLog",
+    "SaveTicket",
+    "SyncTicket",
+]
+
+EncodeItem = tuple[int, int, int, int, int, bytes | memoryview]
+"""(kind, session, first_sequence, acked_sequence, count, body): what `encode_batch` takes.
+
+COMMAND: `body` is `lengths u32[count]` (little-endian), then the operations; it becomes `count`
+entries. Every other kind of the cluster: count is 1, the session fields are 0 and `body` is
+the payload.
+"""
 
 
 class Batch(Protocol):
@@ -32,6 +47,11 @@ class Batch(Protocol):
 
     def runs(self, first: int, end: int) -> list[Run]:
         """Entries [first, end) cut to runs, in order (see `Run`)."""
+        ...
+
+    @property
+    def last_time_ms(self) -> int:
+        """Log time of the last entry (C25)."""
         ...
 
     def checksums(self) -> list[tuple[int, int, int]]:
@@ -104,6 +124,10 @@ class ReplicaLog(Protocol):
 
     def prepare_spare(self) -> None:
         """Blocking, without the GIL, any thread: allocate and zero-fill a segment ahead."""
+        ...
+
+    def mark_idle(self) -> None:
+        """Nothing was appended for a while: write down what is durable (faults.md D2)."""
         ...
 
     def close(self) -> None:

@@ -68,6 +68,8 @@ class Outcome(msgspec.Struct, frozen=True):
     replies: list[RunReply]
     changes: list[SessionOpened | SessionTouched | SessionEnded | IncarnationPinned]
     rejected: list[tuple[int, int, int]]
+    next_due_ms: int = 0
+    """Log time of the next scheduled callback; 0 when there is none (X20)."""
 
 
 class QueryAsk(msgspec.Struct, frozen=True):

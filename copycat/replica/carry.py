@@ -1,0 +1,187 @@
+"""Steps the core and carries out its effects, in list order, each in one place.
+
+Effects may cause events (what was shipped, a link that would not take it); those are stepped
+after the effects of the event before them, so nothing is re-entrant.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, assert_never
+
+from copycat.errors import require
+from copycat.log.batch import Batch, encode_batch
+from copycat.log.interface import ReplicaLog
+from copycat.protocol import codec
+from copycat.protocol.peer import AppendReply, PeerMessage
+from copycat.raft.effects import (
+    Append,
+    Commit,
+    Content,
+    Effect,
+    ReadReady,
+    Replicate,
+    RoleChanged,
+    SaveHardState,
+    Send,
+    Sync,
+    TransferFinished,
+    Truncate,
+)
+from copycat.raft.events import Event, Sent, Unreachable
+from copycat.raft.raft import Raft
+from copycat.replica.applier import Applier
+from copycat.replica.clock import LogClock
+from copycat.replica.durable import Durable
+from copycat.replica.gateway import Gateway, Proposal
+from copycat.replica.host import Host
+from copycat.replica.queries import Queries
+from copycat.replica.shipping import RecentBatches, Shipping
+from copycat.types import EntryKind, MemberId
+
+__all__ = ["Carrier", "Parts"]
+
+
+class Parts(NamedTuple):
+    """What a member is made of; built by `Replica`, used by it and by the carrier."""
+
+    raft: Raft
+    log: ReplicaLog
+    durable: Durable
+    clock: LogClock
+    recent: RecentBatches
+    shipping: Shipping
+    applier: Applier
+    gateway: Gateway
+    queries: Queries
+    host: Host
+
+
+class Carrier:
+    """The only place that knows what each effect means."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        role_changed: Callable[[RoleChanged], None],
+        transfer_finished: Callable[[bool], None],
+    ) -> None:
+        self._parts = parts
+        self._role_changed = role_changed
+        self._transfer_finished = transfer_finished
+        self._events: deque[Event] = deque()
+        self._replies: dict[MemberId, AppendReply] = {}
+        """Answers of this turn; a later one that says more replaces an earlier one."""
+        self.received: Batch | None = None
+        """Frames of the AppendEntries that is being stepped."""
+        self.proposals: list[Proposal] = []
+        """What `Proposed` announced; empty again once they are appended."""
+        self.noop = (0, 0)
+        """(index, log time) of this leader's no-op until it is applied; zeros after that."""
+
+    def step(self, event: Event) -> None:
+        """Step the core with `event` and with all that follows from its effects."""
+        self._events.append(event)
+        while self._events:
+            for effect in self._parts.raft.step(self._events.popleft()):
+                self._carry(effect)
+
+    def _carry(self, effect: Effect) -> None:
+        match effect:
+            case Append():
+                self._append(effect)
+            case Replicate():
+                self._replicate(effect)
+            case Sync():
+                self._parts.durable.want_sync(effect.ticket)
+            case Send():
+                self._send(effect.peer, effect.message)
+            case Commit():
+                self._parts.applier.commit(effect.index)
+            case Truncate():
+                self._parts.log.truncate(effect.after)
+                self._parts.recent.truncate(effect.after)
+            case SaveHardState():
+                self._parts.durable.want_save(effect)
+            case ReadReady():
+                self._parts.queries.confirmed(effect.token, effect.index)
+            case RoleChanged():
+                self._role_changed(effect)
+            case TransferFinished():
+                self._transfer_finished(effect.ok)
+            case _:
+                assert_never(effect)
+
+    def _append(self, effect: Append) -> None:
+        span, parts = effect.span, self._parts
+        taken: list[Proposal] = []
+        match effect.content:
+            case Content.PROPOSED:
+                taken, self.proposals = self.proposals, []
+                items = [proposal.item for proposal in taken]
+                batch = encode_batch(span.term, span.first, parts.clock.stamp_ms(), items)
+            case Content.NOOP:
+                parts.clock.lead()
+                self.noop = (span.first, parts.clock.stamp_ms())
+                noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
+                batch = encode_batch(span.term, span.first, self.noop[1], [noop])
+            case Content.RECEIVED:
+                require(self.received is not None, "an append of frames that never came")
+                assert self.received is not None  # noqa: S101  # for the type checker
+                whole = self.received.span == span
+                batch = self.received if whole else self.received.slice(span.first, span.end)
+                parts.clock.saw(batch.last_time_ms)
+            case _:
+                assert_never(effect.content)
+        require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
+        parts.log.append(batch)
+        parts.recent.add(batch)
+        parts.gateway.appended(span.first, taken)
+
+    def _replicate(self, effect: Replicate) -> None:
+        sent = self._parts.shipping.ship(self._parts.raft.current_term, effect)
+        if sent is None:
+            self._events.append(Unreachable(effect.peer))
+        elif sent.first < sent.end:
+            self._events.append(Sent(effect.peer, sent))
+
+    def _send(self, peer: MemberId, message: PeerMessage) -> None:
+        if isinstance(message, AppendReply):
+            earlier = self._replies.get(peer)
+            if earlier is not None:
+                merged = merge_replies(earlier, message)
+                if merged is None:
+                    self._write(peer, earlier)
+                message = merged or message
+            self._replies[peer] = message
+        else:
+            self._write(peer, message)
+
+    def flush_replies(self) -> None:
+        """End of a turn: send the answers that were kept for a durable one to replace."""
+        replies, self._replies = self._replies, {}
+        for peer, reply in replies.items():
+            self._write(peer, reply)
+
+    def _write(self, peer: MemberId, message: PeerMessage) -> None:
+        # A lost reply is asked for again by the next heartbeat: no event for it.
+        self._parts.host.send(peer, codec.encode_peer(message), None)
+
+
+def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | None:
+    """One reply that says what both say, or None when they do not agree.
+
+    Of one term and both accepted: the newer request vouches for the round, the greater
+    match_index for the disk; both stay facts (C1).
+    """
+    if not (earlier.accepted and later.accepted and earlier.term == later.term):
+        return None
+    return AppendReply(
+        later.term,
+        max(earlier.request, later.request),
+        accepted=True,
+        match_index=max(earlier.match_index, later.match_index),
+        hint=later.hint,
+    )

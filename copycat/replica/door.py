@@ -1,0 +1,169 @@
+"""Client requests at the door: served here, passed on to the leader, or refused.
+
+Answers leave by the same door, over the connection or over the link that the request came by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from copycat.errors import EntryTooLargeError, ProtocolError, require
+from copycat.log.batch import check_commands
+from copycat.machine.executor import Executor
+from copycat.machine.outcome import RunReply
+from copycat.protocol import codec
+from copycat.protocol.client import (
+    ClientMessage,
+    Commands,
+    Failure,
+    QueryRequest,
+    Refusal,
+    ServerMessage,
+)
+from copycat.protocol.framing import Frame, split_frame
+from copycat.raft.raft import Raft
+from copycat.replica.gateway import Gateway, results_of
+from copycat.replica.host import Host
+from copycat.replica.queries import Queries, must_lead
+from copycat.replica.relay import Relay
+from copycat.replica.sessions import Route
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Door"]
+
+_RUN_ANSWERS = frozenset({codec.FrameType.RESULTS, codec.FrameType.COMMANDS_REFUSED})
+"""Answers that belong to a session's sequences, not to a numbered request."""
+
+
+class Door:
+    """Where requests come in and answers go out."""
+
+    def __init__(
+        self,
+        raft: Raft,
+        addresses: Mapping[MemberId, str],
+        *,
+        host: Host,
+        executor: Executor,
+        enqueue: Callable[[Callable[[], None]], None],
+        max_entry_size: int,
+    ) -> None:
+        self._raft = raft
+        self._addresses = addresses
+        self._host = host
+        self._executor = executor
+        self._enqueue = enqueue
+        self._max_entry_size = max_entry_size
+        self._gateway: Gateway | None = None
+        self._queries: Queries | None = None
+        self.relay = Relay(lambda token, message: self.answer(Route(MemberId(0), token), message))
+
+    def open(self, gateway: Gateway, queries: Queries) -> None:
+        """Name those who serve; they answer through this door, so it is built first."""
+        self._gateway, self._queries = gateway, queries
+
+    @property
+    def gateway(self) -> Gateway:
+        """Who takes requests that become entries."""
+        require(self._gateway is not None, "the door is not open yet")
+        assert self._gateway is not None  # noqa: S101  # for the type checker
+        return self._gateway
+
+    @property
+    def queries(self) -> Queries:
+        """Who takes queries."""
+        require(self._queries is not None, "the door is not open yet")
+        assert self._queries is not None  # noqa: S101  # for the type checker
+        return self._queries
+
+    @property
+    def leader(self) -> str:
+        """Address of the leader of the current term; empty when unknown."""
+        return self._addresses.get(self._raft.leader, "")
+
+    # ---- in ------------------------------------------------------------------------------
+
+    def receive(self, route: Route, frame: Frame) -> None:
+        """Check and decode at once, work in the next turn. Raises ProtocolError."""
+        message = codec.decode_client(frame)
+        if isinstance(message, Commands):
+            try:
+                check_commands(message.body, message.count, self._max_entry_size)
+            except EntryTooLargeError:
+                commands = message
+                code = Refusal.TOO_LARGE
+                self._enqueue(lambda: self.gateway.refuse(route, commands, code, "too large"))
+                return
+            except ValueError as cause:
+                raise ProtocolError(f"a run of commands that does not add up: {cause}") from cause
+        self._enqueue(lambda: self._request(route, message, frame))
+
+    def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:
+        if isinstance(message, QueryRequest):
+            if self._serves(message):
+                self.queries.ask(route, message)
+                return
+        elif self._raft.state is ServerState.LEADER:
+            self.gateway.request(route, message)
+            return
+        leader = self._raft.leader
+        if route.peer == 0 and leader and self._raft.state is not ServerState.LEADER:
+            if self._host.send(leader, codec.encode_forward(route.token, frame), None):
+                self.relay.passed(route.token, message)
+                return
+        self._refuse_no_leader(route, message)
+
+    def _serves(self, query: QueryRequest) -> bool:
+        if must_lead(query) or self.gateway.sessions.get(query.session) is None:
+            # A session unknown here may only be unknown *yet*: the leader decides (#87).
+            return self._raft.state is ServerState.LEADER
+        return True
+
+    def _refuse_no_leader(self, route: Route, message: ClientMessage) -> None:
+        code, reason = Refusal.NO_LEADER, "no leader is known"
+        if isinstance(message, QueryRequest):
+            self.answer(route, Failure(message.request, code, self.leader, reason))
+        else:
+            self.gateway.refuse(route, message, code, reason)
+
+    def receive_return(self, token: int, frame: bytes) -> None:
+        """The leader's answer to a request that was passed on. Raises ProtocolError."""
+        inner = split_frame(frame)
+        request = 0
+        if inner.type not in _RUN_ANSWERS:
+            request = getattr(codec.decode_server(inner), "request", 0)
+        self._enqueue(lambda: self._returned(token, request, frame))
+
+    def _returned(self, token: int, request: int, frame: bytes) -> None:
+        self.relay.returned(token, request)
+        self._host.reply(token, frame)
+
+    def connection_gone(self, route: Route) -> None:
+        """A client's connection closed."""
+        self.gateway.route_gone(route)
+        self.queries.route_gone(route)
+        self.relay.connection_gone(route.token)
+
+    # ---- out -----------------------------------------------------------------------------
+
+    def answer(self, route: Route, message: ServerMessage) -> None:
+        """Send an answer to where the request came from."""
+        frame = codec.encode_server(message)
+        if route.peer:
+            # Lost when the link is down: the member that passed the request on tells its client.
+            self._host.send(route.peer, codec.encode_return(route.token, frame), None)
+        else:
+            self._host.reply(route.token, frame)
+
+    def answer_cached(self, route: Route, session: int, first: int, last: int) -> None:
+        """Answer commands that were applied before with their first results (C18)."""
+        executor = self._executor
+
+        def done(replies: list[RunReply]) -> None:
+            self._enqueue(lambda: self._answer_runs(route, replies))
+
+        self._host.apply(lambda: executor.cached(session, first, last), done)
+
+    def _answer_runs(self, route: Route, replies: list[RunReply]) -> None:
+        for reply in replies:
+            self.answer(route, results_of(reply))

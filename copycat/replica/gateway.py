@@ -1,0 +1,311 @@
+"""Client requests: who may enter the log, who is answered where, who is sent elsewhere.
+
+The leader admits session requests only after its own no-op is applied (C18): from then on it
+knows every (session, sequence) in its log, so none is logged twice and none with a gap. Until
+then requests wait here. Other members relay them to the leader untouched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from copycat.errors import require
+from copycat.log.interface import EncodeItem
+from copycat.machine.envelope import (
+    encode_close,
+    encode_expire,
+    encode_incarnation,
+    encode_keep_alive,
+    encode_register,
+)
+from copycat.machine.outcome import Outcome, RunReply, SessionEnded, SessionOpened, SessionTouched
+from copycat.protocol.client import (
+    CloseSession,
+    Commands,
+    CommandsRefused,
+    Failure,
+    KeepAlive,
+    KeptAlive,
+    Refusal,
+    Register,
+    Registered,
+    Results,
+    ServerMessage,
+    SessionClosed,
+)
+from copycat.replica.commands import take_new
+from copycat.replica.sessions import Route, SessionMirror
+from copycat.types import EntryKind, MemberId
+
+__all__ = ["Gateway", "Limits", "Proposal"]
+
+LogRequest = Register | KeepAlive | CloseSession | Commands
+"""Requests that become entries."""
+
+
+class Limits:
+    """Back-pressure, per session and for those that wait for a leader to be ready (S15)."""
+
+    def __init__(self, *, inflight_commands_max: int, inflight_bytes_max: int) -> None:
+        self.inflight_commands_max = inflight_commands_max
+        self.inflight_bytes_max = inflight_bytes_max
+        self.waiting_max = 65536
+
+
+class Proposal:
+    """Entries that wait to be appended, in order, with those who want to hear of each."""
+
+    __slots__ = ("count", "item", "nbytes", "waiter")
+
+    def __init__(
+        self, item: EncodeItem, nbytes: int, waiter: tuple[Route, int] | None = None
+    ) -> None:
+        self.item = item
+        self.count = item[4]
+        self.nbytes = nbytes
+        self.waiter = waiter
+
+
+class Gateway:
+    """The leader's door, and the answers to those who came through it."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        session_timeout_ms: int,
+        members: tuple[str, ...],
+        answer: Callable[[Route, ServerMessage], None],
+        cached: Callable[[Route, int, int, int], None],
+    ) -> None:
+        self._limits = limits
+        self._session_timeout_ms = session_timeout_ms
+        self._members = members
+        self._answer = answer
+        self._cached = cached
+        """(route, session, first, last): answer applied commands from the reply cache."""
+        self.sessions = SessionMirror()
+        self.proposals: deque[Proposal] = deque()
+        self.leader = ""
+        """Address of the leader as far as known: every refusal carries it."""
+        self._admitting = False
+        self._waiting: deque[tuple[Route, LogRequest]] = deque()
+        self._waiters: deque[tuple[int, Route, int]] = deque()
+        """(index, route, request) of appended registers, keep-alives and closes."""
+
+    # ---- requests ---------------------------------------------------------------------
+
+    def request(self, route: Route, message: LogRequest) -> None:
+        """The leader received a request that becomes an entry."""
+        if self._admitting:
+            self._admit(route, message)
+        elif len(self._waiting) < self._limits.waiting_max:
+            self._waiting.append((route, message))
+        else:
+            self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
+
+    def refuse(self, route: Route, message: LogRequest, code: Refusal, reason: str) -> None:
+        """Answer that nothing of this request was logged here."""
+        if isinstance(message, Commands):
+            refusal = CommandsRefused(message.session, message.first_sequence, code, self.leader)
+            self._answer(route, refusal)
+        else:
+            self._answer(route, Failure(message.request, code, self.leader, reason))
+
+    def _admit(self, route: Route, message: LogRequest) -> None:
+        match message:
+            case Commands():
+                self._admit_commands(route, message)
+            case Register():
+                timeout_ms = message.timeout_ms or self._session_timeout_ms
+                body = encode_register(message.client_id, timeout_ms)
+                self._propose(EntryKind.REGISTER, body, (route, message.request))
+            case KeepAlive() | CloseSession():
+                view = self.sessions.get(message.session)
+                if view is None:
+                    self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+                    return
+                view.route = route
+                waiter = (route, message.request)
+                if isinstance(message, KeepAlive):
+                    body = encode_keep_alive(message.session, message.acked_sequence)
+                    self._propose(EntryKind.KEEP_ALIVE, body, waiter)
+                else:
+                    self._propose(EntryKind.CLOSE, encode_close(message.session), waiter)
+
+    def _admit_commands(self, route: Route, message: Commands) -> None:
+        view = self.sessions.get(message.session)
+        if view is None:
+            self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+            return
+        view.route = route  # the newest connection of a session gets the answers
+        first, last = message.first_sequence, message.first_sequence + message.count - 1
+        expected = view.request_sequence + 1
+        if first > expected:
+            refusal = CommandsRefused(view.session, expected, Refusal.COMMAND, self.leader)
+            self._answer(route, refusal)
+            return
+        if first <= view.sequence:  # applied before: the first result again, never a second
+            self._cached(route, view.session, first, min(last, view.sequence))
+        if last < expected:
+            return  # what is in flight is answered when it is applied
+        nbytes = len(message.body)
+        if (
+            last - view.sequence > self._limits.inflight_commands_max
+            or view.inflight_nbytes + nbytes > self._limits.inflight_bytes_max
+        ):
+            refusal = CommandsRefused(view.session, expected, Refusal.OVERLOADED, self.leader)
+            self._answer(route, refusal)
+            return
+        count, body = take_new(message, expected)
+        view.admitted(last, nbytes)
+        kind = int(EntryKind.COMMAND)
+        item = (kind, view.session, expected, message.acked_sequence, count, body)
+        self.proposals.append(Proposal(item, nbytes))
+
+    def _propose(
+        self, kind: EntryKind, body: bytes, waiter: tuple[Route, int] | None = None
+    ) -> None:
+        self.proposals.append(Proposal((int(kind), 0, 0, 0, 1, body), len(body), waiter))
+
+    # ---- what the leader writes of itself ------------------------------------------------
+
+    def expire_overdue(self, now_ms: int) -> None:
+        """Write an EXPIRE for every session that was silent too long (I19, C25)."""
+        if self._admitting:
+            for view in self.sessions.overdue(now_ms):
+                body = encode_expire(view.session, view.active_index)
+                self._propose(EntryKind.EXPIRE, body)
+
+    def tick(self) -> None:
+        """Write a TICK: a timer is due and no traffic carries the time (X20)."""
+        if self._admitting:
+            self._propose(EntryKind.TICK, b"")
+
+    def pin(self, member: MemberId, incarnation: int) -> None:
+        """Write a member's incarnation (C16)."""
+        if self._admitting:
+            self._propose(EntryKind.INCARNATION, encode_incarnation(member, incarnation))
+
+    # ---- what comes back -------------------------------------------------------------------
+
+    def appended(self, first_index: int, proposals: list[Proposal]) -> None:
+        """These proposals became entries, from `first_index` on."""
+        index = first_index
+        for proposal in proposals:
+            if proposal.waiter is not None:
+                self._waiters.append((index, *proposal.waiter))
+            index += proposal.count
+
+    def applied(self, outcome: Outcome) -> None:
+        """A slice was applied: bring the mirror up, answer those who wait."""
+        opened: dict[int, SessionOpened] = {}
+        touched: dict[int, SessionTouched] = {}
+        ended: dict[int, SessionEnded] = {}
+        for change in outcome.changes:
+            match change:
+                case SessionOpened():
+                    self.sessions.opened(change)
+                    opened[change.session] = change
+                case SessionTouched():
+                    self.sessions.touched(change)
+                    touched[change.index] = change
+                case SessionEnded():
+                    self._session_ended(change)
+                    ended[change.index] = change
+                case _:
+                    pass  # incarnations are the handshake's
+        for reply in outcome.replies:
+            self._reply(reply)
+        while self._waiters and self._waiters[0][0] <= outcome.last_applied:
+            index, route, request = self._waiters.popleft()
+            if index in opened:
+                timeout_ms = opened[index].timeout_ms
+                registered = Registered(request, index, timeout_ms, self.leader, self._members)
+                self._answer(route, registered)
+            elif index in touched:
+                self._answer(route, KeptAlive(request, self.leader, self._members))
+            elif index in ended:
+                self._answer(route, SessionClosed(request))
+            else:
+                code = Refusal.UNKNOWN_SESSION
+                self._answer(route, Failure(request, code, self.leader, "no such session"))
+
+    def _reply(self, reply: RunReply) -> None:
+        view = self.sessions.get(reply.session)
+        if view is None:
+            return  # ended in the same slice; its client hears that instead
+        view.applied(reply)
+        if view.route is not None:
+            self._answer(view.route, results_of(reply))
+
+    def _session_ended(self, change: SessionEnded) -> None:
+        view = self.sessions.ended(change)
+        if view is not None and view.route is not None and view.inflight:
+            code = Refusal.UNKNOWN_SESSION
+            self._answer(view.route, CommandsRefused(view.session, 1, code, self.leader))
+
+    # ---- leadership ----------------------------------------------------------------------
+
+    def lead(self, noop_index: int, time_ms: int) -> None:
+        """This leader's no-op is applied: admit, beginning with those that waited (C18)."""
+        self.sessions.led(noop_index, time_ms)
+        self._admitting = True
+        while self._waiting:
+            self._admit(*self._waiting.popleft())
+
+    def step_down(self, leader: str) -> None:
+        """Leadership is gone: fail everything that is held here, at once (X26)."""
+        self.leader = leader
+        self._admitting = False
+        reason = "this member is not the leader any more"
+        for view in self.sessions:
+            if view.route is not None and view.inflight:
+                code = Refusal.NO_LEADER
+                self._answer(view.route, CommandsRefused(view.session, 1, code, leader))
+        for _, route, request in self._waiters:
+            self._answer(route, Failure(request, Refusal.NO_LEADER, leader, reason))
+        for proposal in self.proposals:
+            if proposal.waiter is not None:
+                route, request = proposal.waiter
+                self._answer(route, Failure(request, Refusal.NO_LEADER, leader, reason))
+        for route, message in self._waiting:
+            self.refuse(route, message, Refusal.NO_LEADER, reason)
+        self._waiters.clear()
+        self._waiting.clear()
+        self.proposals.clear()
+        self.sessions.forget_requests()
+
+    def route_gone(self, route: Route) -> None:
+        """A connection closed: its sessions are answered on their next one."""
+        for view in self.sessions:
+            if view.route == route:
+                view.route = None
+
+    @property
+    def admitting(self) -> bool:
+        """True on a leader whose no-op is applied."""
+        return self._admitting
+
+    def take(self, nbytes_max: int) -> list[Proposal]:
+        """The next proposals for one batch: about `nbytes_max`, but at least one."""
+        require(self.proposals, "nothing to propose")
+        taken = [self.proposals.popleft()]
+        nbytes = taken[0].nbytes
+        while self.proposals and nbytes + self.proposals[0].nbytes <= nbytes_max:
+            taken.append(self.proposals.popleft())
+            nbytes += taken[-1].nbytes
+        return taken
+
+
+def results_of(reply: RunReply) -> Results:
+    """The reply frame's value for a run of results."""
+    return Results(
+        reply.session,
+        reply.first_sequence,
+        reply.count,
+        reply.first_index,
+        reply.last_index,
+        reply.body,
+    )

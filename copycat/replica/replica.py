@@ -1,0 +1,442 @@
+"""One member, whole and synchronous: the same driver under asyncio and in the simulator.
+
+Inputs only check, decode and queue. `turn` then takes everything that arrived since the last
+one: peers' messages, completed syncs, client requests, applied slices; steps the core; carries
+out its effects in list order. One turn makes one batch, one write a peer and one sync, so load
+batches itself (RULINGS section 3, item 1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+
+from copycat.config import RaftOptions, member_id
+from copycat.errors import (
+    CopycatError,
+    ProtocolError,
+    require,
+)
+from copycat.log.batch import Batch
+from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.machine.executor import Executor
+from copycat.machine.outcome import IncarnationPinned, Outcome, QueryAnswer
+from copycat.protocol import codec
+from copycat.protocol.framing import Frame
+from copycat.protocol.peer import AppendEntries, PeerMessage
+from copycat.raft.effects import RoleChanged
+from copycat.raft.events import (
+    Event,
+    Proposed,
+    Reachable,
+    ReadRequested,
+    Received,
+    Tick,
+    TransferRequested,
+    Unreachable,
+)
+from copycat.raft.membership import Configuration
+from copycat.raft.raft import Raft
+from copycat.replica.applier import Applier
+from copycat.replica.carry import Carrier, Parts
+from copycat.replica.clock import LogClock
+from copycat.replica.durable import Durable
+from copycat.replica.gateway import Gateway, Limits
+from copycat.replica.handshake import Handshake, Peer, PeerRefused
+from copycat.replica.host import Host
+from copycat.replica.queries import Queries
+from copycat.replica.relay import Relay
+from copycat.replica.sessions import Route
+from copycat.replica.shipping import RecentBatches, Shipping
+from copycat.replica.status import Status
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Replica", "ReplicaOptions"]
+
+HOUSEKEEPING_MS = 100
+"""How often silent sessions, due timers, pins and the idle mark are looked at."""
+
+
+class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica is told once. Addresses are `host:port`; sizes in bytes."""
+
+    cluster_name: str
+    address: str
+    members: tuple[str, ...]
+    """Addresses of the voters of configuration 0, this one included."""
+    raft: RaftOptions = RaftOptions()
+    session_timeout_ms: int = 5000
+    max_entry_size: int = 1 << 20
+    batch_bytes_max: int = 1 << 20
+    recent_bytes_max: int = 16 << 20
+    inflight_bytes_max: int = 64 << 20
+    inflight_commands_max: int = 65536
+
+
+class Replica:
+    """See `docs/internals/raft-core.md` and house.md section 6. The host calls; all in one
+    thread, but for the work that it was handed (`Host.sync`, `.save`, `.apply`, `.aside`)."""
+
+    def __init__(
+        self,
+        options: ReplicaOptions,
+        *,
+        incarnation: int,
+        log: ReplicaLog,
+        hard_state: HardStateStore,
+        executor: Executor,
+        host: Host,
+        seed: int,
+        fresh: bool,
+        now_ms: int,
+        wall_ms: int,
+    ) -> None:
+        require(options.address in options.members, "a member outside its own list")
+        self._options = options
+        self._host = host
+        self._log = log
+        self._executor = executor
+        self._peers = {
+            member_id(options.cluster_name, address): address
+            for address in sorted(options.members)
+        }
+        self.member = member_id(options.cluster_name, options.address)
+        self._handshake = Handshake(
+            cluster_name=options.cluster_name,
+            me=Peer(self.member, options.address),
+            peers=tuple(Peer(m, a) for m, a in self._peers.items() if m != self.member),
+            incarnation=incarnation,
+        )
+        self.raft = Raft(
+            self.member,
+            Configuration(tuple(self._peers)),
+            options.raft,
+            current_term=hard_state.current_term,
+            voted_for=hard_state.voted_for,
+            term_runs=log.term_runs(),
+            first_index=log.first_index,
+            last_index=log.last_index,
+            fresh=fresh,
+            seed=seed,
+        )
+        self._relay = Relay(
+            lambda token, message: self._door.answer(Route(MemberId(0), token), message)
+        )
+        self._parts = self._build(
+            hard_state, executor, LogClock(now_ms, wall_ms, last_time_ms(log))
+        )
+        self._door.open(self._parts.gateway, self._parts.queries)
+        self._carrier = Carrier(
+            self._parts,
+            role_changed=self._on_role_changed,
+            transfer_finished=self._on_transfer_finished,
+        )
+        self._links: set[MemberId] = set()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._transfers: list[Callable[[bool], None]] = []
+        self._listeners: list[Callable[[ServerState], None]] = []
+        self._state = self.raft.state
+        self._known_leader = MemberId(0)
+        self._housekeeping_ms = now_ms
+        self._executor_due_ms = 0
+        self._preparing = False
+        self.stopped: BaseException | None = None
+
+    def _build(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> Parts:
+        options, log, host = self._options, self._log, self._host
+        limits = Limits(
+            inflight_commands_max=options.inflight_commands_max,
+            inflight_bytes_max=options.inflight_bytes_max,
+        )
+        gateway = Gateway(
+            limits,
+            session_timeout_ms=options.session_timeout_ms,
+            members=tuple(self._peers.values()),
+            answer=self._door.answer,
+            cached=self._door.answer_cached,
+        )
+        recent = RecentBatches(log, options.recent_bytes_max, options.batch_bytes_max)
+        return Parts(
+            raft=self.raft,
+            log=log,
+            durable=Durable(log, hard_state, host),
+            clock=clock,
+            recent=recent,
+            shipping=Shipping(recent, host),
+            applier=Applier(executor, recent, host, self._slice_done),
+            gateway=gateway,
+            queries=Queries(
+                executor, gateway.sessions, host, self._door.answer, self._queries_done
+            ),
+            host=host,
+        )
+
+    # ---- inputs: check, decode, queue ----------------------------------------------------
+
+    def hello(self) -> bytes:
+        """The frame that opens a link of this member to a peer, and answers a peer's."""
+        fresh = self.raft.current_term == 0 and self._log.last_index == 0
+        return codec.encode_hello(self._handshake.hello(fresh=fresh))
+
+    def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
+        """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
+        try:
+            peer = self._handshake.judge(codec.decode_hello(frame))
+        except CopycatError as cause:
+            raise PeerRefused.of(cause) from cause
+        return peer.member, self.hello()
+
+    def check_hello(self, peer: MemberId, frame: Frame) -> bool:
+        """The answer to our Hello on a link to `peer`: True when its directory is fresh."""
+        hello = codec.decode_hello(frame)
+        if self._handshake.judge(hello).member != peer:
+            raise ProtocolError(
+                f"{hello.address} answered on the link to {self._peers.get(peer, peer)}"
+            )
+        return hello.fresh
+
+    def peer_up(self, peer: MemberId, fresh: bool) -> None:
+        """The link that this member writes to `peer` on is open and its Hello was good."""
+        self._enqueue(lambda: self._on_peer_up(peer, fresh))
+
+    def peer_down(self, peer: MemberId) -> None:
+        """That link broke."""
+        self._enqueue(lambda: self._on_peer_down(peer))
+
+    def receive_peer(self, peer: MemberId, frame: Frame) -> None:
+        """One frame from a peer. ProtocolError: the listener closes the connection."""
+        match frame.type:
+            case codec.FrameType.APPEND_ENTRIES:
+                message, body = codec.decode_append(frame)
+                batch = None
+                if message.span.first < message.span.end:
+                    batch = Batch.from_wire(body, message.span)
+                elif body.nbytes:
+                    raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
+                self._enqueue(lambda: self._on_append_entries(peer, message, batch))
+            case codec.FrameType.FORWARD:
+                token, inner = codec.decode_forward(frame)
+                self._door.receive(Route(peer, token), inner)
+            case codec.FrameType.RETURN:
+                token, answer = codec.decode_return(frame)
+                self._door.receive_return(token, answer)
+            case _:
+                other: PeerMessage = codec.decode_peer(frame)
+                self._enqueue(lambda: self._step(Received(peer, other)))
+
+    def receive_client(self, connection: int, frame: Frame) -> None:
+        """One frame from a client. ProtocolError: the listener closes the connection."""
+        self._door.receive(Route(MemberId(0), connection), frame)
+
+    def client_gone(self, connection: int) -> None:
+        """A client's connection closed."""
+        route = Route(MemberId(0), connection)
+        self._enqueue(lambda: self._door.connection_gone(route))
+
+    def synced(self, ticket: SyncTicket) -> None:
+        """`ticket.run` returned; see `Host.sync`."""
+        self._parts.durable.completed(ticket)
+        self._host.wake()
+
+    def saved(self, ticket: SaveTicket) -> None:
+        """`ticket.run` returned; see `Host.save`."""
+        self._parts.durable.completed(ticket)
+        self._host.wake()
+
+    def failed(self, cause: BaseException) -> None:
+        """Something below failed: no further promise leaves this member (class STOP)."""
+        if self.stopped is None:
+            self.stopped = cause
+            self._host.stop(cause)
+
+    def transfer_leadership(self, to: MemberId, done: Callable[[bool], None]) -> None:
+        """Hand leadership to `to`, or to the best follower when 0; `done(ok)` in a turn."""
+
+        def ask() -> None:
+            if self.raft.state is not ServerState.LEADER:
+                done(False)
+                return
+            self._transfers.append(done)
+            self._step(TransferRequested(to))
+
+        self._enqueue(ask)
+
+    def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
+        """Call back with each new state; the returned function ends that."""
+        self._listeners.append(callback)
+        return lambda: self._listeners.remove(callback)
+
+    def _enqueue(self, work: Callable[[], None]) -> None:
+        self._inbox.append(work)
+        self._host.wake()
+
+    # ---- the turn ------------------------------------------------------------------------
+
+    def turn(self, now_ms: int, wall_ms: int) -> None:
+        """Take all that arrived. now_ms: CLOCK_BOOTTIME; wall_ms only bounds log time (C25)."""
+        if self.stopped is not None:
+            return
+        try:
+            self._step(Tick(self._parts.clock.advance(now_ms, wall_ms)))
+            self._take_completed()
+            for _ in range(len(self._inbox)):
+                self._inbox.popleft()()
+            self._propose()
+            self._ask_reads()
+            if now_ms >= self._housekeeping_ms:
+                self._housekeeping_ms = now_ms + HOUSEKEEPING_MS
+                self._keep_house()
+            self._finish()
+        except Exception as cause:  # noqa: BLE001  # fail-stop: whatever it was, promise no more
+            self.failed(cause)
+
+    def deadline_ms(self) -> int:
+        """`turn` must run at this time of CLOCK_BOOTTIME even if nothing arrives."""
+        return min(self._parts.clock.now_ms + self.raft.timeout_ms, self._housekeeping_ms)
+
+    def _step(self, event: Event) -> None:
+        self._carrier.step(event)
+
+    def _take_completed(self) -> None:
+        for event in self._parts.durable.take_completed():
+            self._step(event)
+
+    def _propose(self) -> None:
+        while self._parts.gateway.proposals and self.raft.can_propose:
+            taken = self._parts.gateway.take(self._options.batch_bytes_max)
+            self._carrier.proposals = taken
+            self._step(Proposed(sum(proposal.count for proposal in taken)))
+            require(not self._carrier.proposals, "a leader did not append its proposals")
+
+    def _ask_reads(self) -> None:
+        token = self._parts.queries.next_token()
+        if token is None:
+            return
+        if self.raft.state is ServerState.LEADER:
+            self._step(ReadRequested(token))
+        else:
+            self._parts.queries.fail_unconfirmed(self._door.leader)
+
+    def _keep_house(self) -> None:
+        self._log.mark_idle()
+        if self._parts.gateway.admitting:
+            now_ms = self._parts.clock.peek_ms()
+            self._parts.gateway.expire_overdue(now_ms)
+            due_ms = self._executor_due_ms
+            if due_ms and due_ms <= now_ms and not self._parts.gateway.proposals:
+                self._parts.gateway.tick()
+            for member, incarnation in self._handshake.unpinned():
+                self._parts.gateway.pin(member, incarnation)
+            self._propose()
+
+    def _finish(self) -> None:
+        """Start what the turn asked for. An inline sync comes back at once, and what it lets
+        us say leaves with the same write."""
+        self._parts.durable.start_save()
+        while self._parts.durable.sync_is_due:
+            if self.raft.state is ServerState.LEADER:
+                self._host.flush()  # followers write while the leader syncs (DESIGN.md 3)
+            self._parts.durable.start_sync()
+            if not self._parts.durable.has_completed:
+                break
+            self._take_completed()
+        self._carrier.flush_replies()
+        self._parts.applier.advance()
+        self._parts.queries.serve(self._parts.applier.last_applied)
+        if self._log.wants_spare() and not self._preparing:
+            self._preparing = True
+            self._host.aside(self._log.prepare_spare, self._spare_ready)
+
+    def _spare_ready(self, _: None) -> None:
+        self._preparing = False
+
+    # ---- peers ---------------------------------------------------------------------------
+
+    def _on_peer_up(self, peer: MemberId, fresh: bool) -> None:
+        self._links.add(peer)
+        self._step(Reachable(peer, fresh))
+
+    def _on_peer_down(self, peer: MemberId) -> None:
+        self._links.discard(peer)
+        if peer == self.raft.leader:
+            self._door.relay.leader_gone("")
+        self._step(Unreachable(peer))
+
+    def _on_append_entries(
+        self, peer: MemberId, message: AppendEntries, batch: Batch | None
+    ) -> None:
+        self._carrier.received = batch
+        self._step(Received(peer, message))
+        self._carrier.received = None
+
+    # ---- the machine ---------------------------------------------------------------------
+
+    def _slice_done(self, outcome: Outcome) -> None:
+        self._enqueue(lambda: self._on_applied(outcome))
+
+    def _on_applied(self, outcome: Outcome) -> None:
+        self._parts.applier.finished(outcome)
+        self._executor_due_ms = outcome.next_due_ms
+        for change in outcome.changes:
+            if isinstance(change, IncarnationPinned):
+                error = self._handshake.pin(MemberId(change.member), change.incarnation)
+                if error is not None:
+                    raise error
+        self._parts.gateway.applied(outcome)
+        noop_index, noop_ms = self._carrier.noop
+        if noop_index and outcome.last_applied >= noop_index:
+            self._carrier.noop = (0, 0)
+            self._parts.gateway.lead(noop_index, noop_ms)
+            self._housekeeping_ms = self._parts.clock.now_ms
+
+    # ---- leadership ----------------------------------------------------------------------
+
+    def _on_role_changed(self, change: RoleChanged) -> None:
+        leader = self._peers.get(change.leader, "")
+        was_leader = self._state is ServerState.LEADER
+        if was_leader and change.state is not ServerState.LEADER:
+            self._carrier.noop = (0, 0)
+            self._parts.gateway.step_down(leader)
+            self._parts.queries.fail_unconfirmed(leader)
+        if change.leader != self._known_leader:
+            self._door.relay.leader_gone(leader)
+        self._parts.gateway.leader = self._parts.queries.leader = leader
+        self._known_leader = change.leader
+        if change.state is not self._state:
+            self._state = change.state
+            for listener in list(self._listeners):
+                listener(change.state)
+
+    def _on_transfer_finished(self, ok: bool) -> None:
+        done, self._transfers = self._transfers, []
+        for callback in done:
+            callback(ok)
+
+    def status(self) -> Status:
+        """This member now."""
+        unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
+        return Status(
+            address=self._options.address,
+            state=self.raft.state,
+            term=self.raft.current_term,
+            leader=self._door.leader,
+            first_index=self._log.first_index,
+            last_index=self._log.last_index,
+            durable_index=self._log.durable_index,
+            commit_index=self.raft.commit_index,
+            last_applied=self._parts.applier.last_applied,
+            sessions=len(self._parts.gateway.sessions),
+            members=self._options.members,
+            unreachable=tuple(unreachable),
+        )
+
+    def _queries_done(self, result: tuple[list[object], list[QueryAnswer]]) -> None:
+        self._enqueue(lambda: self._parts.queries.answered(result))
+
+
+def last_time_ms(log: ReplicaLog) -> int:
+    """Log time of the last entry; 0 in an empty log."""
+    last = log.last_index
+    return log.read(last, last + 1, 1).last_time_ms if last >= log.first_index else 0

@@ -1,0 +1,136 @@
+"""What the loop knows of the sessions: a mirror of the executor's table, fed by its outcomes.
+
+The executor decides everything in `apply`, from the log alone (I17). The mirror only serves the
+leader: to refuse early, to number requests, to know whom to answer, and to see who is silent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from copycat.machine.outcome import RunReply, SessionEnded, SessionOpened, SessionTouched
+from copycat.types import MemberId
+
+__all__ = ["Route", "SessionMirror", "SessionView"]
+
+
+class Route(NamedTuple):
+    """Where a client can be answered.
+
+    peer is 0 for a connection of this member; else the member that relayed the request, and
+    `token` is its name for the connection.
+    """
+
+    peer: MemberId
+    token: int
+
+
+class SessionView:
+    """One open session as the loop sees it."""
+
+    __slots__ = (
+        "active_index",
+        "active_ms",
+        "expiring_index",
+        "inflight",
+        "inflight_nbytes",
+        "request_sequence",
+        "route",
+        "sequence",
+        "session",
+        "timeout_ms",
+    )
+
+    def __init__(self, opened: SessionOpened) -> None:
+        self.session = opened.session
+        self.timeout_ms = opened.timeout_ms
+        self.active_ms = opened.time_ms
+        self.active_index = opened.session
+        self.sequence = 0
+        """Highest sequence applied."""
+        self.request_sequence = 0
+        """Highest sequence in the leader's log (C18); equals `sequence` elsewhere."""
+        self.route: Route | None = None
+        self.expiring_index = 0
+        """The activity that an EXPIRE entry under way has seen."""
+        self.inflight: deque[tuple[int, int]] = deque()
+        """(last sequence, bytes) of runs that are logged but not applied."""
+        self.inflight_nbytes = 0
+
+    def admitted(self, last_sequence: int, nbytes: int) -> None:
+        """A run up to `last_sequence` goes into the leader's log."""
+        self.request_sequence = last_sequence
+        self.inflight.append((last_sequence, nbytes))
+        self.inflight_nbytes += nbytes
+
+    def applied(self, reply: RunReply) -> None:
+        """Commands up to the reply's last sequence have taken effect."""
+        self.sequence = max(self.sequence, reply.first_sequence + reply.count - 1)
+        self.request_sequence = max(self.request_sequence, self.sequence)
+        self.touched(reply.last_index, reply.time_ms)
+        while self.inflight and self.inflight[0][0] <= self.sequence:
+            self.inflight_nbytes -= self.inflight.popleft()[1]
+
+    def touched(self, index: int, time_ms: int) -> None:
+        """The client was heard: entry `index` says so."""
+        self.active_index = max(self.active_index, index)
+        self.active_ms = max(self.active_ms, time_ms)
+
+    def forget_requests(self) -> None:
+        """This member does not lead (any more): what was in flight is not its business."""
+        self.request_sequence = self.sequence
+        self.inflight.clear()
+        self.inflight_nbytes = 0
+        self.expiring_index = 0
+        self.route = None
+
+
+class SessionMirror:
+    """All open sessions by id, in the order of their registration."""
+
+    def __init__(self) -> None:
+        self._views: dict[int, SessionView] = {}
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __iter__(self) -> Iterator[SessionView]:
+        return iter(self._views.values())
+
+    def get(self, session: int) -> SessionView | None:
+        """The view of an open session."""
+        return self._views.get(session)
+
+    def opened(self, change: SessionOpened) -> None:
+        """A REGISTER was applied."""
+        self._views[change.session] = SessionView(change)
+
+    def touched(self, change: SessionTouched) -> None:
+        """A KEEP_ALIVE was applied."""
+        view = self._views.get(change.session)
+        if view is not None:
+            view.touched(change.index, change.time_ms)
+
+    def ended(self, change: SessionEnded) -> SessionView | None:
+        """A CLOSE or EXPIRE was applied."""
+        return self._views.pop(change.session, None)
+
+    def led(self, index: int, time_ms: int) -> None:
+        """A new leader's no-op was applied: everybody gets a fresh timeout (S9, I19)."""
+        for view in self._views.values():
+            view.touched(index, time_ms)
+
+    def forget_requests(self) -> None:
+        """Leadership is gone."""
+        for view in self._views.values():
+            view.forget_requests()
+
+    def overdue(self, now_ms: int) -> Iterator[SessionView]:
+        """Sessions silent for longer than their timeout, each once for each activity."""
+        for view in self._views.values():
+            if view.active_ms + view.timeout_ms < now_ms and not view.inflight:
+                if view.expiring_index < view.active_index:
+                    view.expiring_index = view.active_index
+                    yield view

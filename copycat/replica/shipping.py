@@ -1,0 +1,90 @@
+"""Bytes for the wire: a `Replicate` effect becomes a header and a view of frames.
+
+The batch that was just appended is nearly always the one that every peer wants next, and the
+one that is applied next. So the newest batches are kept, bounded by bytes; the log is read
+only for those that lag (RULINGS section 1, "batches in and out").
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from copycat.log.interface import Batch, ReplicaLog
+from copycat.protocol.codec import encode_append
+from copycat.protocol.peer import AppendEntries
+from copycat.raft.effects import Replicate
+from copycat.replica.host import Host
+from copycat.types import Span
+
+__all__ = ["RecentBatches", "Shipping"]
+
+
+class RecentBatches:
+    """The newest batches of the log, in order; the log behind them for the rest."""
+
+    def __init__(self, log: ReplicaLog, bytes_max: int, read_bytes_max: int) -> None:
+        self._log = log
+        self._bytes_max = bytes_max
+        self._read_bytes_max = read_bytes_max
+        self._firsts: list[int] = []
+        self._batches: list[Batch] = []
+        self._nbytes = 0
+        self._last_read: Batch | None = None
+
+    def add(self, batch: Batch) -> None:
+        """Remember a batch that was appended; let the oldest go beyond the byte limit."""
+        self._firsts.append(batch.span.first)
+        self._batches.append(batch)
+        self._nbytes += batch.nbytes
+        drop = 0
+        while self._nbytes > self._bytes_max and drop < len(self._batches) - 1:
+            self._nbytes -= self._batches[drop].nbytes
+            drop += 1
+        if drop:
+            del self._firsts[:drop], self._batches[:drop]
+
+    def truncate(self, after: int) -> None:
+        """Forget every batch that reaches above `after`."""
+        while self._batches and self._batches[-1].span.last > after:
+            self._firsts.pop()
+            self._nbytes -= self._batches.pop().nbytes
+        if self._last_read is not None and self._last_read.span.last > after:
+            self._last_read = None
+
+    def read(self, first: int, end: int) -> Batch:
+        """A batch that starts at `first` and ends at `end` or before; one entry at least."""
+        at = bisect_right(self._firsts, first) - 1
+        batch = self._batches[at] if at >= 0 else self._last_read
+        if batch is None or not batch.span.first <= first < batch.span.end:
+            batch = self._last_read = self._log.read(
+                first, self._log.last_index + 1, self._read_bytes_max
+            )
+        if batch.span.first == first and batch.span.end <= end:
+            return batch
+        return batch.slice(first, min(end, batch.span.end))
+
+    def walk(self, first: int, end: int) -> Iterator[Batch]:
+        """Batches that tile [first, end)."""
+        while first < end:
+            batch = self.read(first, end)
+            yield batch
+            first = batch.span.end
+
+
+class Shipping:
+    """Carries out `Replicate`."""
+
+    def __init__(self, recent: RecentBatches, host: Host) -> None:
+        self._recent = recent
+        self._host = host
+
+    def ship(self, term: int, effect: Replicate) -> Span | None:
+        """Send what one message takes; the span that went out, None when no link took it."""
+        span, batch = effect.span, None
+        if span.first < span.end:
+            batch = self._recent.read(span.first, span.end)
+            span = Span(span.term, span.first, batch.span.end)
+        message = AppendEntries(term, effect.request, effect.prev, span, effect.leader_commit)
+        header = encode_append(message, 0 if batch is None else batch.nbytes)
+        return span if self._host.send(effect.peer, header, batch) else None

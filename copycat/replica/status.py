@@ -1,0 +1,28 @@
+"""What an operator may ask of a member, as one frozen value."""
+
+from __future__ import annotations
+
+import msgspec
+
+from copycat.types import ServerState
+
+__all__ = ["Status"]
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One member at one moment. Indexes as in `copycat.types`; addresses are `host:port`."""
+
+    address: str
+    state: ServerState
+    term: int
+    leader: str
+    """Address of the leader, or empty."""
+    first_index: int
+    last_index: int
+    durable_index: int
+    commit_index: int
+    last_applied: int
+    sessions: int
+    members: tuple[str, ...]
+    unreachable: tuple[str, ...]
+    """Members to which this one has no link now."""
