@@ -3,7 +3,8 @@
 // Error
 // ├── IoError                 a system call failed (F9, F10): path, offset, number (errno)
 // │   ├── DiskFullError       ENOSPC, EDQUOT (F12)
-// │   └── NotFoundError       ENOENT
+// │   ├── NotFoundError       ENOENT
+// │   └── SyncRefusedError    this file system does not sync directories (F7)
 // ├── CorruptError            acknowledged bytes fail their checksum (F2)
 // ├── FormatError             another format version (F7)
 // ├── InUseError              another process holds the directory: pid
@@ -46,6 +47,9 @@ struct DiskFullError : IoError {
     using IoError::IoError;
 };
 struct NotFoundError : IoError {
+    using IoError::IoError;
+};
+struct SyncRefusedError : IoError {
     using IoError::IoError;
 };
 

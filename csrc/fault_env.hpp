@@ -22,6 +22,7 @@ public:
     // name, or SHORT (half of a write arrives, then EIO).
     virtual void fail(const std::string& operation, std::uint64_t nth,
                       const std::string& error) = 0;
+    // All of them are forgotten at the next crash().
     // Xors one byte, in cache and on the platter.
     virtual void corrupt(const std::string& path, std::uint64_t offset, std::uint8_t mask) = 0;
     virtual std::uint64_t size(const std::string& path) = 0;
@@ -31,7 +32,7 @@ public:
     // every later operation is an IoError(EIO).
     virtual void stop_after(std::uint64_t more) = 0;
     virtual void set_free_space(std::uint64_t bytes) = 0;
-    // Everything durable at this moment counts what a crash keeps with certainty.
+    // A deep copy, with open handles and locks to nobody: to crash one state in many ways.
     virtual std::shared_ptr<FaultEnv> clone() const = 0;
 };
 

@@ -52,10 +52,18 @@ struct Frames {
 // span.first .. span.end - 1 in order, every term is span.term, no mark. ProtocolError.
 void verify_frames(View bytes, const Span& span);
 
+// Where the last walk ended, so that slices taken in order walk each header once. Belongs to
+// one thread at a time; {0, 0} knows nothing.
+struct Cursor {
+    std::uint64_t index = 0;
+    std::size_t offset = 0;
+};
+
 // Offset of entry `index` in `frames`, found by walking headers (index may be span.end).
-std::size_t offset_of(const Frames& frames, std::uint64_t index);
+std::size_t offset_of(const Frames& frames, std::uint64_t index, Cursor* cursor = nullptr);
 // [first, end) of `frames`, sharing the bytes. std::out_of_range outside the span.
-Frames slice(const Frames& frames, std::uint64_t first, std::uint64_t end);
+Frames slice(const Frames& frames, std::uint64_t first, std::uint64_t end,
+             Cursor* cursor = nullptr);
 
 // One item of a batch. COMMAND: body is `u32 lengths[count]`, then the operations, and it
 // becomes `count` frames; any other kind: count == 1 and body is the payload.
@@ -93,7 +101,8 @@ struct Runs {
     std::vector<View> payloads;  // operations without envelopes
 };
 // [first, end) cut to runs. A command too short for its envelope: ProtocolError.
-Runs cut_runs(const Frames& frames, std::uint64_t first, std::uint64_t end);
+Runs cut_runs(const Frames& frames, std::uint64_t first, std::uint64_t end,
+              Cursor* cursor = nullptr);
 
 // A mark, decoded (C5, C6).
 struct Mark {

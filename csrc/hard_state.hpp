@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,13 +32,13 @@ public:
     public:
         void run() override;  // any thread
         HardValue value;
-        bool done = false;
+        std::atomic<bool> done = false;
+        std::atomic<bool> failed = false;
+        int number = 0;  // errno of the failure
 
     private:
         friend class HardState;
         std::shared_ptr<Env> env_;
-        std::string path_a_;
-        std::string path_b_;
         std::string directory_;
     };
     // At most one save in flight.
@@ -54,7 +55,7 @@ private:
     std::string directory_;
     HardValue value_;
     bool saving_ = false;
-    bool failed_ = false;
+    std::shared_ptr<Ticket> last_;
     std::uint32_t repaired_ = 0;
 };
 

@@ -1,0 +1,279 @@
+#include "env.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace copycat {
+namespace {
+
+class Descriptor {
+public:
+    explicit Descriptor(int number) : number_(number) {}
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    // What matters was synced, and a failed sync was reported: nothing depends on close.
+    ~Descriptor() { ::close(number_); }
+    int get() const { return number_; }
+
+private:
+    int number_;
+};
+
+int open_or_throw(const char* operation, const std::string& path, int flags) {
+    for (;;) {
+        const int number = ::open(path.c_str(), flags | O_CLOEXEC, 0600);
+        if (number >= 0) return number;
+        if (errno != EINTR) throw_io(operation, path, errno);
+    }
+}
+
+class PosixFile final : public File {
+public:
+    PosixFile(std::string path, int number) : path_(std::move(path)), descriptor_(number) {}
+
+    const std::string& path() const override { return path_; }
+
+    std::uint64_t size() const override {
+        struct stat status{};
+        if (::fstat(descriptor_.get(), &status) != 0) throw_io("stat", path_, errno);
+        return static_cast<std::uint64_t>(status.st_size);
+    }
+
+    void allocate(std::uint64_t length) override {
+        int error;
+        do {
+            error = ::posix_fallocate(descriptor_.get(), 0, static_cast<off_t>(length));
+        } while (error == EINTR);
+        if (error != 0) throw_io("allocate", path_, error);
+    }
+
+    void zero_fill(std::uint64_t offset, std::uint64_t length) override {
+        static const Bytes zeros(std::size_t{1} << 20);
+        while (length > 0) {
+            const std::size_t part =
+                static_cast<std::size_t>(std::min<std::uint64_t>(length, zeros.size()));
+            pwrite(offset, View(zeros).first(part));
+            offset += part;
+            length -= part;
+        }
+    }
+
+    void pwrite(std::uint64_t offset, View bytes) override {
+        while (!bytes.empty()) {
+            const ssize_t written = ::pwrite(descriptor_.get(), bytes.data(), bytes.size(),
+                                             static_cast<off_t>(offset));
+            if (written < 0 && errno == EINTR) continue;  // nothing was written
+            if (written <= 0)
+                throw_io("write", path_, written < 0 ? errno : EIO,
+                         static_cast<std::int64_t>(offset));
+            bytes = bytes.subspan(static_cast<std::size_t>(written));
+            offset += static_cast<std::uint64_t>(written);
+        }
+    }
+
+    std::size_t pread(std::uint64_t offset, MutableView into) override {
+        std::size_t done = 0;
+        while (done < into.size()) {
+            const ssize_t got = ::pread(descriptor_.get(), into.data() + done, into.size() - done,
+                                        static_cast<off_t>(offset + done));
+            if (got < 0 && errno == EINTR) continue;
+            if (got < 0) throw_io("read", path_, errno, static_cast<std::int64_t>(offset + done));
+            if (got == 0) break;
+            done += static_cast<std::size_t>(got);
+        }
+        return done;
+    }
+
+    std::unique_ptr<Work> begin_sync() override {
+        return std::make_unique<Sync>(std::static_pointer_cast<PosixFile>(shared_from_this()));
+    }
+
+    void fsync() override {
+        if (::fsync(descriptor_.get()) != 0) throw_io("sync", path_, errno);
+    }
+
+    Block map() override {
+        const auto length = static_cast<std::size_t>(size());
+        if (length == 0) return Block{};
+        void* address = ::mmap(nullptr, length, PROT_READ, MAP_SHARED, descriptor_.get(), 0);
+        if (address == MAP_FAILED) throw_io("map", path_, errno);
+        std::shared_ptr<const void> owner(address, [length](const void* mapped) {
+            ::munmap(const_cast<void*>(mapped), length);
+        });
+        return Block{std::move(owner), View(static_cast<const std::uint8_t*>(address), length)};
+    }
+
+private:
+    class Sync final : public Work {
+    public:
+        explicit Sync(std::shared_ptr<PosixFile> file) : file_(std::move(file)) {}
+        // One try: after a failure the pages may be marked clean, so a second call would
+        // report success for lost bytes (F9).
+        void run() override {
+            if (::fdatasync(file_->descriptor_.get()) != 0) throw_io("sync", file_->path_, errno);
+        }
+
+    private:
+        std::shared_ptr<PosixFile> file_;
+    };
+
+    std::string path_;
+    Descriptor descriptor_;
+};
+
+// flock belongs to the open file: a second lock in one process is refused as well, and the
+// kernel lets go of it when the process dies.
+class PosixLock final : public Lock {
+public:
+    explicit PosixLock(const std::string& path)
+        : descriptor_(open_or_throw("lock", path, O_RDWR | O_CREAT)) {
+        if (::flock(descriptor_.get(), LOCK_EX | LOCK_NB) != 0) refuse(path, errno);
+        const std::string pid = std::to_string(::getpid()) + "\n";
+        if (::ftruncate(descriptor_.get(), 0) != 0 ||
+            ::pwrite(descriptor_.get(), pid.data(), pid.size(), 0) < 0)
+            throw_io("lock", path, errno);
+    }
+
+private:
+    [[noreturn]] void refuse(const std::string& path, int number) const {
+        if (number != EWOULDBLOCK) throw_io("lock", path, number);
+        char text[32] = {};
+        const ssize_t size = ::pread(descriptor_.get(), text, sizeof text - 1, 0);
+        const long long pid = size > 0 ? std::atoll(text) : 0;
+        throw InUseError(
+            "directory " + parent_of(path) + " is in use" +
+                (pid > 0 ? " by process " + std::to_string(pid) : std::string(" by a process")),
+            parent_of(path), pid);
+    }
+
+    Descriptor descriptor_;
+};
+
+class PosixEnv final : public Env {
+public:
+    std::shared_ptr<File> open(const std::string& path, Access access) override {
+        const int flags = access == Access::read ? O_RDONLY : O_RDWR;
+        return std::make_shared<PosixFile>(path, open_or_throw("open", path, flags));
+    }
+
+    std::shared_ptr<File> create(const std::string& path) override {
+        return std::make_shared<PosixFile>(
+            path, open_or_throw("create", path, O_RDWR | O_CREAT | O_EXCL));
+    }
+
+    bool exists(const std::string& path) override {
+        struct stat status{};
+        if (::stat(path.c_str(), &status) == 0) return true;
+        if (errno != ENOENT && errno != ENOTDIR) throw_io("stat", path, errno);
+        return false;
+    }
+
+    std::vector<std::string> list(const std::string& directory) override {
+        const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), ::closedir);
+        if (!stream) throw_io("list", directory, errno);
+        std::vector<std::string> names;
+        for (;;) {
+            errno = 0;
+            const dirent* entry = ::readdir(stream.get());
+            if (entry == nullptr) break;
+            const std::string name = entry->d_name;
+            if (name != "." && name != "..") names.push_back(name);
+        }
+        if (errno != 0) throw_io("list", directory, errno);
+        std::sort(names.begin(), names.end());
+        return names;
+    }
+
+    void make_directory(const std::string& path) override {
+        if (exists(path)) return;
+        const std::string parent = parent_of(path);
+        if (parent != path) make_directory(parent);
+        if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) throw_io("mkdir", path, errno);
+        sync_directory(parent);
+    }
+
+    void rename(const std::string& from, const std::string& to) override {
+        if (::rename(from.c_str(), to.c_str()) != 0) throw_io("rename", from, errno);
+    }
+
+    void unlink(const std::string& path) override {
+        if (::unlink(path.c_str()) != 0) throw_io("unlink", path, errno);
+    }
+
+    void sync_directory(const std::string& path) override {
+        const Descriptor directory(open_or_throw("sync", path, O_RDONLY | O_DIRECTORY));
+        if (::fsync(directory.get()) == 0) return;
+        if (errno == EINVAL || errno == ENOTSUP) throw SyncRefusedError("sync", path, errno);
+        throw_io("sync", path, errno);
+    }
+
+    std::uint64_t free_space(const std::string& path) override {
+        struct statvfs status{};
+        if (::statvfs(path.c_str(), &status) != 0) throw_io("stat", path, errno);
+        return std::uint64_t{status.f_bavail} * status.f_frsize;
+    }
+
+    std::unique_ptr<Lock> lock(const std::string& path) override {
+        return std::make_unique<PosixLock>(path);
+    }
+
+    void random(MutableView into) override {
+        require(into.size() <= 256, "getrandom gives up to 256 bytes at once");
+        if (::getrandom(into.data(), into.size(), 0) != static_cast<ssize_t>(into.size()))
+            throw_io("random", "getrandom", errno);
+    }
+};
+
+}  // namespace
+
+Bytes Env::read_file(const std::string& path, std::uint64_t limit) {
+    const auto file = open(path, Access::read);
+    const std::uint64_t size = file->size();
+    if (size > limit) throw_io("read", path, EFBIG);
+    Bytes bytes(static_cast<std::size_t>(size));
+    bytes.resize(file->pread(0, bytes));
+    return bytes;
+}
+
+void Env::replace_file(const std::string& path, View bytes, bool sync_parent) {
+    const std::string aside = path + ".new";
+    if (exists(aside)) unlink(aside);  // left by a crash before its rename
+    {
+        const auto file = create(aside);
+        file->pwrite(0, bytes);
+        file->fsync();
+    }
+    rename(aside, path);
+    if (sync_parent) sync_directory(parent_of(path));
+}
+
+void Env::remove(const std::string& path) {
+    unlink(path);
+    sync_directory(parent_of(path));
+}
+
+std::string parent_of(const std::string& path) {
+    const std::size_t end = path.find_last_not_of('/');
+    if (end == std::string::npos) return path.empty() ? "." : "/";
+    const std::size_t slash = path.find_last_of('/', end);
+    if (slash == std::string::npos) return ".";
+    const std::size_t last = path.find_last_not_of('/', slash);
+    return last == std::string::npos ? "/" : path.substr(0, last + 1);
+}
+
+std::string join(const std::string& directory, const std::string& name) {
+    if (directory.empty()) return name;
+    return directory.back() == '/' ? directory + name : directory + "/" + name;
+}
+
+std::shared_ptr<Env> make_posix_env() { return std::make_shared<PosixEnv>(); }
+
+}  // namespace copycat

@@ -1,0 +1,148 @@
+// What FaultEnv's handles share: files, names, and which of their changes are durable.
+#pragma once
+
+#include <limits>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "env.hpp"
+
+namespace copycat {
+
+inline constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
+inline constexpr int short_write = -1;
+
+// splitmix64: the same seed, the same crash, on every machine.
+class Dice {
+public:
+    explicit Dice(std::uint64_t seed) : state_(seed) {}
+    std::uint64_t draw() {
+        state_ += 0x9e3779b97f4a7c15;
+        std::uint64_t mixed = state_;
+        mixed = (mixed ^ (mixed >> 30)) * 0xbf58476d1ce4e5b9;
+        mixed = (mixed ^ (mixed >> 27)) * 0x94d049bb133111eb;
+        return mixed ^ (mixed >> 31);
+    }
+    std::uint64_t below(std::uint64_t limit) { return draw() % limit; }
+
+private:
+    std::uint64_t state_;
+};
+
+// Which bytes of a file hold data (not background zeros). Ranges merge as files grow.
+class Ranges {
+public:
+    bool touches(std::uint64_t begin, std::uint64_t end) const {
+        auto next = ranges_.lower_bound(end);
+        return next != ranges_.begin() && std::prev(next)->second > begin;
+    }
+    void add(std::uint64_t begin, std::uint64_t end) {
+        auto next = ranges_.lower_bound(end);
+        if (next != ranges_.end() && next->first == end) {
+            end = next->second;
+            next = ranges_.erase(next);
+        }
+        if (next != ranges_.begin() && std::prev(next)->second == begin)
+            std::prev(next)->second = end;
+        else
+            ranges_.emplace(begin, end);
+    }
+
+private:
+    std::map<std::uint64_t, std::uint64_t> ranges_;
+};
+
+struct Unsynced {
+    std::uint64_t sequence;
+    std::uint64_t offset;
+    std::uint64_t length;
+    bool lost;  // a failed sync marked its pages clean: no later sync writes them
+};
+
+// A file without its name. One image is enough for cache and platter: nothing written is ever
+// overwritten, so under every unsynced write the platter holds zeros.
+struct Node {
+    std::shared_ptr<Bytes> image = std::make_shared<Bytes>();
+    std::uint64_t durable_size = 0;
+    std::vector<Unsynced> unsynced;
+    Ranges written;
+
+    void grow(std::uint64_t size) {
+        if (size <= image->size()) return;
+        if (image.use_count() > 1) image = std::make_shared<Bytes>(*image);  // mapped: move on
+        image->resize(size);
+    }
+};
+using NodePtr = std::shared_ptr<Node>;
+
+enum class Change { create, rename, unlink, mkdir };
+
+// A change of a directory that no sync of it has made durable.
+struct DirectoryChange {
+    Change change;
+    std::string directory;
+    std::string name;
+    std::string to;
+    NodePtr node;
+};
+
+struct Names {
+    std::map<std::string, NodePtr> files;
+    std::set<std::string> directories;
+
+    void apply(const DirectoryChange& made);
+    bool has_directory(const std::string& path) const {
+        return path == "/" || path == "." || directories.contains(path);
+    }
+    // A directory that was lost takes along what is in it.
+    void drop_orphans();
+};
+
+struct Fault {
+    std::string operation;
+    std::uint64_t left;
+    int number;
+};
+
+// The disk. Handles share it; `epoch` moves at each crash and makes them stale.
+struct Disk {
+    explicit Disk(std::uint64_t seed) : dice(seed) {}
+
+    std::mutex mutex;
+    Dice dice;
+    Names now;
+    Names platter;
+    std::vector<DirectoryChange> changes;
+    std::set<std::string> locks;
+    std::vector<Fault> faults;
+    std::uint64_t epoch = 0;
+    std::uint64_t sequence = 0;
+    std::uint64_t operations = 0;
+    std::uint64_t left_until_stop = never;
+    std::uint64_t free_space = std::uint64_t{1} << 40;
+
+    void check_power(const char* operation, const std::string& path) const {
+        if (left_until_stop == 0) throw_io(std::string("power is off: ") + operation, path, EIO);
+    }
+    // Counts a mutating operation; throws an injected fault; returns true for a short write.
+    bool step(const char* operation, const std::string& path, bool mutating = true);
+    // errno of the fault due now, short_write, or 0.
+    int take_fault(const std::string& operation);
+    void crash(std::uint64_t seed);
+    std::shared_ptr<Disk> clone() const;
+    NodePtr find(const char* operation, const std::string& path) const {
+        const auto found = now.files.find(path);
+        if (found == now.files.end()) throw_io(operation, path, ENOENT);
+        return found->second;
+    }
+    void change(DirectoryChange made) {
+        now.apply(made);
+        changes.push_back(std::move(made));
+    }
+};
+
+}  // namespace copycat
