@@ -1,0 +1,56 @@
+"""What the demo replicates: lines of text, counted and chained, and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+from copycat import StateMachine, command, query
+
+__all__ = ["EMPTY_CHAIN", "LineLog", "chain_of", "extend_chain", "read_lines"]
+
+EMPTY_CHAIN = bytes(32)
+
+
+def extend_chain(chain: bytes, line: bytes) -> bytes:
+    """SHA-256 over the chain so far and the next line: equal chains mean equal lines in order."""
+    return hashlib.sha256(chain + line).digest()
+
+
+def chain_of(lines: Iterable[bytes]) -> bytes:
+    """The chain that a machine must reach when it applied `lines` once each, in order."""
+    chain = EMPTY_CHAIN
+    for line in lines:
+        chain = extend_chain(chain, line)
+    return chain
+
+
+def read_lines(file: Path | None) -> list[bytes]:
+    """Every line of `file`; by default of every .py file of this Python's standard library."""
+    if file is not None:
+        return file.read_bytes().splitlines()
+    root = Path(sysconfig.get_paths()["stdlib"])
+    paths = sorted(path for path in root.rglob("*.py") if "site-packages" not in path.parts)
+    return [line for path in paths for line in path.read_bytes().splitlines()]
+
+
+class LineLog(StateMachine):
+    """Keeps how many lines it applied and their chain; a lost, repeated or swapped line shows."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.chain = EMPTY_CHAIN
+
+    @command
+    def append(self, line: bytes) -> int:
+        """Apply one line; returns its number, from 1."""
+        self.chain = extend_chain(self.chain, line)
+        self.count += 1
+        return self.count
+
+    @query
+    def summary(self) -> tuple[int, bytes]:
+        """(lines applied, chain)."""
+        return self.count, self.chain

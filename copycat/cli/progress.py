@@ -1,0 +1,65 @@
+"""Progress on a terminal as a bar (rich, when it is there), else as a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+__all__ = ["Progress", "progress"]
+
+Progress = Callable[[int], None]
+"""Call it with how many are done; cheap enough for each turn, not for each command."""
+
+_LINE_EVERY_S = 2.0
+
+
+@contextmanager
+def progress(words: str, total: int) -> Iterator[tuple[Progress, Callable[[str], None]]]:
+    """Yield (advance to a count, say a line) while `total` things are being done."""
+    if sys.stderr.isatty() and find_spec("rich") is not None:
+        with _bar(words, total) as pair:
+            yield pair
+        return
+    started = shown = time.monotonic()
+
+    def advance(done: int) -> None:
+        nonlocal shown
+        now = time.monotonic()
+        if now - shown >= _LINE_EVERY_S or done == total:
+            shown = now
+            rate = done / max(now - started, 1e-9)
+            say(f"{words}: {done:,} of {total:,} ({done / total:.0%}), {rate:,.0f} a second")
+
+    yield advance, say
+
+
+def say(line: str) -> None:
+    """One line of words on stderr; data goes to stdout."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar(words: str, total: int) -> Iterator[tuple[Progress, Callable[[str], None]]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn(words),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+    )
+    started = time.monotonic()
+    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(words, total=total, rate="")
+
+        def advance(done: int) -> None:
+            rate = done / max(time.monotonic() - started, 1e-9)
+            bar.update(task, completed=done, rate=f"{rate:,.0f}/s")
+
+        yield advance, lambda line: bar.console.print(line, highlight=False, markup=False)
