@@ -3,13 +3,78 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
+from typing import Self, TypeAlias
 
 import msgspec
 
 from copycat.errors import ConfigurationError
 from copycat.types import Durability, MemberId, StorageLevel
 
-__all__ = ["RaftOptions", "Storage", "member_id"]
+__all__ = [
+    "Address",
+    "AddressLike",
+    "Duration",
+    "RaftOptions",
+    "ServerOptions",
+    "Storage",
+    "member_id",
+    "seconds",
+]
+
+Duration: TypeAlias = float | timedelta
+"""Seconds, or a timedelta."""
+
+
+def seconds(value: Duration) -> float:
+    """The seconds of a public duration."""
+    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a member listens: a host name or IP address, and a TCP port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: AddressLike) -> Self:
+        """Read `"host:port"`, `"[::1]:8700"`, `(host, port)` or an Address."""
+        if isinstance(text, Address):
+            return cls(text.host, text.port)
+        host, port = _split(text) if isinstance(text, str) else text
+        if not host or any(c.isspace() for c in host):
+            raise ConfigurationError(f"address {text!r} has no host: write it as host:port")
+        if not 0 <= port <= 65535:
+            raise ConfigurationError(f"address {text!r}: port {port} is not in 0 to 65535")
+        return cls(host, port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """True for addresses that only this machine can reach."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+    @property
+    def is_wildcard(self) -> bool:
+        """True for an address that can be listened on but not dialled."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104  (compared, never bound here)
+
+
+AddressLike: TypeAlias = str | tuple[str, int] | Address
+
+
+def _split(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigurationError(f"address {text!r}: write an IPv6 host in brackets: [::1]:8700")
+    if not colon or not port.isascii() or not port.isdigit():
+        raise ConfigurationError(f"address {text!r} has no port: write it as host:port")
+    return host, int(port)
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +139,76 @@ class RaftOptions(msgspec.Struct, frozen=True, kw_only=True):
                 f"election_timeout ({self.election_timeout_ms} ms) must be at least 2 x "
                 f"heartbeat_interval ({self.heartbeat_interval_ms} ms)"
             )
+
+
+class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a server was told, checked as a whole. Times in seconds."""
+
+    address: Address
+    bind: Address
+    cluster_name: str
+    name: str
+    election_timeout: float
+    heartbeat_interval: float
+    session_timeout: float
+    insecure: bool
+
+    def __post_init__(self) -> None:
+        problems = [*_name_problems(self), *_address_problems(self), *_timer_problems(self)]
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+
+    def raft(self) -> RaftOptions:
+        """The same timers for the core."""
+        return RaftOptions(
+            election_timeout_ms=round(self.election_timeout * 1000),
+            heartbeat_interval_ms=round(self.heartbeat_interval * 1000),
+        )
+
+
+def _name_problems(options: ServerOptions) -> list[str]:
+    return [
+        f"{field} ({value!r}) must be 1 to 128 printable characters"
+        for field, value in (("cluster_name", options.cluster_name), ("name", options.name))
+        if not (1 <= len(value) <= 128 and value.isprintable())
+    ]
+
+
+def _address_problems(options: ServerOptions) -> list[str]:
+    problems = []
+    if options.address.is_wildcard:
+        problems.append(
+            f"address {options.address} cannot be dialled: give the address that others use,"
+            f" and bind={str(options.bind)!r} to listen everywhere"
+        )
+    if options.address.port == 0 and options.bind.port != 0:
+        problems.append(f"address {options.address} needs a port, since bind has one")
+    if not (options.bind.is_loopback or options.insecure):
+        problems.append(
+            f"listening on {options.bind} in plaintext lets anybody on the network read and"
+            " write: TLS is not built yet, so use a loopback address, or pass insecure=True"
+            " on a network that you trust"
+        )
+    return problems
+
+
+def _timer_problems(options: ServerOptions) -> list[str]:
+    problems = []
+    if options.heartbeat_interval < 0.001:
+        problems.append(
+            f"heartbeat_interval ({options.heartbeat_interval:g} s) must be at least 0.001 s"
+        )
+    if options.election_timeout < 2 * options.heartbeat_interval:
+        problems.append(
+            f"election_timeout ({options.election_timeout:g} s) must be at least 2 x"
+            f" heartbeat_interval ({options.heartbeat_interval:g} s)"
+        )
+    if options.session_timeout <= options.election_timeout:
+        problems.append(
+            f"session_timeout ({options.session_timeout:g} s) must be above election_timeout"
+            f" ({options.election_timeout:g} s), or sessions expire at every election"
+        )
+    return problems
 
 
 def member_id(cluster_name: str, address: str) -> MemberId:

@@ -1,0 +1,156 @@
+"""Unanswered commands of one session, kept encoded, cut into frames. No clock, no socket.
+
+A frame carries everything that was submitted since the last flush (data path a: one frame a
+loop turn), up to `FRAME_NBYTES_MAX`. What was sent and not answered is bounded in commands and
+in bytes; what is over waits in order. A rewind moves `sent` back: the same sequences leave
+again, and the cluster answers those that it knows from its reply cache (C18).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from bisect import bisect_right
+from itertools import accumulate
+from typing import Any
+
+from copycat.errors import require
+from copycat.protocol.client import Commands
+
+__all__ = ["FRAME_COMMANDS_MAX", "FRAME_NBYTES_MAX", "WINDOW_COMMANDS", "WINDOW_NBYTES", "Outbox"]
+
+FRAME_NBYTES_MAX = 1 << 20
+FRAME_COMMANDS_MAX = 8192
+"""Bounds the work of cutting a frame when a long backlog of large commands waits."""
+
+WINDOW_COMMANDS = 65536
+WINDOW_NBYTES = 64 << 20
+
+_COMPACT_RATIO = 64
+"""Answered commands leave the list when moving the rest costs at most so many pointers each."""
+
+
+class Outbox:
+    """Sequences answered < sent <= submitted, and the bytes of (answered, submitted]."""
+
+    def __init__(
+        self, *, window_commands: int = WINDOW_COMMANDS, window_nbytes: int = WINDOW_NBYTES
+    ) -> None:
+        self._window_commands = window_commands
+        self._window_nbytes = window_nbytes
+        self._encoded: list[bytes] = []
+        self._types: list[Any] = []
+        """What each result is to be, beside `_encoded`."""
+        self._base = 1
+        """The sequence of `_encoded[0]`; answered ones linger until compaction."""
+        self._inflight_nbytes = 0
+        self.answered = 0
+        """Highest sequence whose reply has arrived, with all before it."""
+        self.sent = 0
+        """Highest sequence sent on this connection."""
+        self.attempted = 0
+        """Highest sequence ever sent: above it nothing can have taken effect."""
+        self.submitted = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """True when every command was answered."""
+        return self.answered == self.submitted
+
+    def add(self, encoded: bytes, result_type: Any) -> int:
+        """Take one command; its sequence, fixed from here on."""
+        self._encoded.append(encoded)
+        self._types.append(result_type)
+        self.submitted += 1
+        return self.submitted
+
+    def add_many(self, encoded: list[bytes], result_types: list[Any]) -> int:
+        """Take several; the sequence of the first."""
+        first = self.submitted
+        self._encoded += encoded
+        self._types += result_types
+        self.submitted += len(encoded)
+        return first + 1
+
+    def frames(self, session: int) -> list[Commands]:
+        """Frames for everything that the window lets out now; moves `sent`."""
+        frames = []
+        while self.sent < self.submitted and self._inflight_nbytes < self._window_nbytes:
+            room = self.answered + self._window_commands - self.sent
+            if room <= 0:
+                break
+            frames.append(self._cut(session, min(room, FRAME_COMMANDS_MAX)))
+        return frames
+
+    def _cut(self, session: int, count_max: int) -> Commands:
+        start = self.sent + 1 - self._base
+        chunk = self._encoded[start : start + count_max]
+        lengths = array("I", map(len, chunk))
+        nbytes = sum(lengths)
+        if nbytes > FRAME_NBYTES_MAX:
+            keep = max(1, bisect_right(list(accumulate(lengths)), FRAME_NBYTES_MAX))
+            del chunk[keep:], lengths[keep:]
+            nbytes = sum(lengths)
+        if sys.byteorder == "big":
+            lengths.byteswap()
+        frame = Commands(
+            session,
+            self.sent + 1,
+            self.answered,
+            len(chunk),
+            b"".join([lengths.tobytes(), *chunk]),
+        )
+        self.sent += len(chunk)
+        self.attempted = max(self.attempted, self.sent)
+        self._inflight_nbytes += nbytes
+        return frame
+
+    def result_types(self, first: int, count: int) -> list[Any]:
+        """Types of the results of an unanswered run; a part of it that is answered may be
+        forgotten already, and stands there as Any."""
+        forgotten = max(0, min(count, self._base - first))
+        start = first + forgotten - self._base
+        return [Any] * forgotten + self._types[start : start + count - forgotten]
+
+    def answer(self, last_sequence: int) -> None:
+        """Replies up to `last_sequence` have arrived: their bytes may go."""
+        require(
+            self.answered <= last_sequence <= self.attempted,
+            "an answer outside what was asked",
+            answered=self.answered,
+            last_sequence=last_sequence,
+            attempted=self.attempted,
+        )
+        first, end = self.answered + 1 - self._base, last_sequence + 1 - self._base
+        answered_in_flight = min(last_sequence, self.sent) + 1 - self._base
+        self._inflight_nbytes -= sum(map(len, self._encoded[first:answered_in_flight]))
+        self.answered = last_sequence
+        self.sent = max(self.sent, last_sequence)
+        if end * _COMPACT_RATIO >= len(self._encoded) - end:
+            del self._encoded[:end], self._types[:end]
+            self._base += end
+
+    def rewind(self, next_sequence: int) -> bool:
+        """Send again from `next_sequence`; False when nothing is taken back."""
+        sent = max(self.answered, next_sequence - 1)
+        if sent >= self.sent:
+            return False
+        self.sent = sent
+        first, end = self.answered + 1 - self._base, sent + 1 - self._base
+        self._inflight_nbytes = sum(map(len, self._encoded[first:end]))
+        return True
+
+    def replace_largest(self) -> tuple[int, int]:
+        """A server found one of the unanswered commands too large: empty the largest.
+
+        One limit holds for all, so if any is over it the largest is. Its sequence is kept,
+        with no operation in it, for a hole would stop the session (B10). Returns the sequence
+        and how many bytes it had. Call after `rewind`.
+        """
+        first, end = self.answered + 1, self.attempted + 1
+        require(first < end, "nothing was sent that could be too large", answered=self.answered)
+        sequence = max(range(first, end), key=lambda s: len(self._encoded[s - self._base]))
+        nbytes = len(self._encoded[sequence - self._base])
+        self._encoded[sequence - self._base] = b""
+        self.rewind(self.answered + 1)
+        return sequence, nbytes

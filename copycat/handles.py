@@ -1,0 +1,83 @@
+"""What every public object shares: closeable listeners and the fork guard."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from copycat.errors import ForkedProcessError
+
+__all__ = ["ForkGuard", "Listener", "Listeners"]
+
+T = TypeVar("T")
+
+
+class Listener:
+    """What `on_...` returns: `close()` ends the subscription. Closing twice is fine."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self._close: Callable[[], None] | None = close
+
+    def close(self) -> None:
+        """No further call after this one returns."""
+        if self._close is not None:
+            self._close()
+            self._close = None
+
+
+class Listeners(Generic[T]):
+    """Callbacks in order of subscription (X28: never in hash order)."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._callbacks: dict[int, Callable[[T], None]] = {}
+        self._next = 0
+
+    def add(self, callback: Callable[[T], None]) -> Listener:
+        """Subscribe."""
+        self._next += 1
+        key = self._next
+        self._callbacks[key] = callback
+        return Listener(lambda: self._drop(key))
+
+    def _drop(self, key: int) -> None:
+        self._callbacks.pop(key, None)
+
+    def fire(self, value: T) -> None:
+        """Call all; one that raises is logged and does not stop the others."""
+        for callback in list(self._callbacks.values()):
+            try:
+                callback(value)
+            except Exception:  # noqa: BLE001  (user code: whatever it raises is logged)
+                self._log.exception("a listener raised for %r", value)
+
+
+_forks = 0
+
+
+def _count_fork() -> None:
+    global _forks  # noqa: PLW0603  (one integer that only the forked child moves)
+    _forks += 1
+
+
+os.register_at_fork(after_in_child=_count_fork)
+
+
+class ForkGuard:
+    """Remembers the process it was made in: sockets and threads do not survive a fork."""
+
+    __slots__ = ("_forks", "_what")
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._forks = _forks
+
+    def check(self) -> None:
+        """Raise ForkedProcessError in a forked child; costs one comparison."""
+        if self._forks != _forks:
+            raise ForkedProcessError(
+                f"{self._what} was opened before a fork and is used in the child (pid"
+                f" {os.getpid()})"
+            )
