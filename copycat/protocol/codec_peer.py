@@ -1,0 +1,285 @@
+"""Bytes of what members say to each other, and of client frames relayed between them."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import assert_never
+
+from copycat.errors import ConfigurationError, ProtocolError
+from copycat.protocol.framing import (
+    HANDSHAKE_LIMIT,
+    HEADER_SIZE,
+    Frame,
+    encode_frame,
+    frame_header,
+    join_frame,
+    split_frame,
+)
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    Hello,
+    HelloRefused,
+    PeerMessage,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from copycat.protocol.wire import (
+    CLIENT_TYPES,
+    REASON_MAX,
+    SERVER_TYPES,
+    FrameType,
+    Reader,
+    exact,
+    pack_text,
+    pack_texts,
+    unknown_frame,
+)
+from copycat.types import EntryId, MemberId, Span
+
+__all__ = [
+    "decode_append",
+    "decode_forward",
+    "decode_hello",
+    "decode_hello_refused",
+    "decode_peer",
+    "decode_return",
+    "encode_append",
+    "encode_forward",
+    "encode_hello",
+    "encode_hello_refused",
+    "encode_peer",
+    "encode_return",
+]
+
+_APPEND = Struct("<8Q")
+"""term, request, prev (term, index), span (term, first, end), leader_commit."""
+_APPEND_REPLY = Struct("<QQB7xQQQ")
+_PRE_VOTE = Struct("<4Q")
+_PRE_VOTE_REPLY = Struct("<QQB7x")
+_REQUEST_VOTE = Struct("<3QB7x")
+_VOTE_REPLY = Struct("<QB7x")
+_TIMEOUT_NOW = Struct("<Q")
+_HELLO = Struct("<BHH")
+_TOKEN = Struct("<Q")
+_MAGIC = b"copycat\x01"
+
+
+# ---- handshake ---------------------------------------------------------------------------
+
+
+def encode_hello(hello: Hello) -> bytes:
+    """The first frame of a peer link, and the answer to it (C16)."""
+    body = b"".join(
+        (
+            _MAGIC,
+            _HELLO.pack(hello.fresh, *hello.protocol),
+            hello.member.to_bytes(16, "little"),
+            hello.incarnation.to_bytes(16, "little"),
+            pack_text(hello.cluster_name),
+            pack_text(hello.address),
+            pack_texts(hello.members),
+        )
+    )
+    if len(body) > HANDSHAKE_LIMIT:
+        raise ConfigurationError(
+            f"the list of {len(hello.members)} members takes {len(body)} bytes in a handshake; "
+            f"the limit is {HANDSHAKE_LIMIT}",
+            hint="use shorter addresses, or fewer founding members",
+        )
+    return encode_frame(FrameType.HELLO, body)
+
+
+def decode_hello(frame: Frame) -> Hello:
+    """ProtocolError unless it is a whole and exact Hello."""
+    if frame.type != FrameType.HELLO:
+        raise unknown_frame(frame, "HELLO")
+    reader = Reader(frame.body, "HELLO")
+    magic = bytes(reader.take(len(_MAGIC)))
+    if magic != _MAGIC:
+        raise ProtocolError(f"HELLO begins with {magic!r}, not {_MAGIC!r}")
+    fresh, low, high = reader.unpack(_HELLO)
+    is_fresh = reader.flag(fresh)
+    if low > high:
+        raise ProtocolError(f"HELLO: protocol versions {low} to {high} are no range")
+    member, incarnation = MemberId(reader.wide()), reader.wide()
+    cluster_name, address, members = reader.text(), reader.text(), reader.texts()
+    reader.end()
+    return Hello(cluster_name, members, member, incarnation, address, is_fresh, (low, high))
+
+
+def encode_hello_refused(refused: HelloRefused) -> bytes:
+    """The last frame before the listener closes."""
+    body = pack_text(refused.code, cut=True) + pack_text(refused.reason, REASON_MAX, cut=True)
+    return encode_frame(FrameType.HELLO_REFUSED, body)
+
+
+def decode_hello_refused(frame: Frame) -> HelloRefused:
+    """Why the other side did not let us in."""
+    if frame.type != FrameType.HELLO_REFUSED:
+        raise unknown_frame(frame, "HELLO_REFUSED")
+    reader = Reader(frame.body, "HELLO_REFUSED")
+    refused = HelloRefused(reader.text(), reader.text(REASON_MAX))
+    reader.end()
+    return refused
+
+
+# ---- AppendEntries: fixed numbers, then frames that pass untouched ---------------------------
+
+
+def encode_append(message: AppendEntries, nbytes: int) -> bytes:
+    """Frame header and message; `nbytes` of log frames must follow it on the link."""
+    prev, span = message.prev, message.span
+    return frame_header(FrameType.APPEND_ENTRIES, _APPEND.size + nbytes) + _APPEND.pack(
+        message.term,
+        message.request,
+        prev.term,
+        prev.index,
+        span.term,
+        span.first,
+        span.end,
+        message.leader_commit,
+    )
+
+
+def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
+    """The message and its log frames, unverified and not copied (`Batch.from_wire` checks)."""
+    if frame.type != FrameType.APPEND_ENTRIES:
+        raise unknown_frame(frame, "APPEND_ENTRIES")
+    if len(frame.body) < _APPEND.size:
+        raise ProtocolError(f"APPEND_ENTRIES has {len(frame.body)} bytes, under {_APPEND.size}")
+    term, request, prev_term, prev_index, span_term, first, end, commit = _APPEND.unpack_from(
+        frame.body
+    )
+    if first > end or (first == end) != (len(frame.body) == _APPEND.size):
+        raise ProtocolError(
+            f"APPEND_ENTRIES of [{first}, {end}) carries {len(frame.body) - _APPEND.size} bytes"
+        )
+    message = AppendEntries(
+        term, request, EntryId(prev_term, prev_index), Span(span_term, first, end), commit
+    )
+    return message, frame.body[_APPEND.size :]
+
+
+# ---- everything else between members ----------------------------------------------------------
+
+
+def encode_peer(message: PeerMessage) -> bytes:
+    """A whole frame of any message; of AppendEntries only one without entries."""
+    match message:
+        case AppendEntries():
+            return encode_append(message, 0)
+        case AppendReply(term, request, accepted, match_index, hint):
+            kind = FrameType.APPEND_REPLY
+            body = _APPEND_REPLY.pack(term, request, accepted, match_index, hint.term, hint.index)
+        case PreVote(term, number, last):
+            kind = FrameType.PRE_VOTE
+            body = _PRE_VOTE.pack(term, number, last.term, last.index)
+        case PreVoteReply(term, number, granted):
+            kind = FrameType.PRE_VOTE_REPLY
+            body = _PRE_VOTE_REPLY.pack(term, number, granted)
+        case RequestVote(term, last, transfer):
+            kind = FrameType.REQUEST_VOTE
+            body = _REQUEST_VOTE.pack(term, last.term, last.index, transfer)
+        case VoteReply(term, granted):
+            kind = FrameType.VOTE_REPLY
+            body = _VOTE_REPLY.pack(term, granted)
+        case TimeoutNow(term):
+            kind = FrameType.TIMEOUT_NOW
+            body = _TIMEOUT_NOW.pack(term)
+        case _:
+            assert_never(message)
+    return encode_frame(kind, body)
+
+
+def decode_peer(frame: Frame) -> PeerMessage:
+    """Any message; an AppendEntries that carries entries needs `decode_append`."""
+    match frame.type:
+        case FrameType.APPEND_ENTRIES:
+            message, frames = decode_append(frame)
+            if frames:
+                raise ProtocolError(f"APPEND_ENTRIES with {len(frames)} bytes of entries here")
+            return message
+        case FrameType.APPEND_REPLY:
+            term, request, flag, match_index, hint_term, hint_index = exact(
+                _APPEND_REPLY, frame, "APPEND_REPLY"
+            )
+            hint = EntryId(hint_term, hint_index)
+            return AppendReply(term, request, _flag(frame, flag, 16), match_index, hint)
+        case FrameType.PRE_VOTE:
+            term, number, last_term, last_index = exact(_PRE_VOTE, frame, "PRE_VOTE")
+            return PreVote(term, number, EntryId(last_term, last_index))
+        case FrameType.PRE_VOTE_REPLY:
+            term, number, flag = exact(_PRE_VOTE_REPLY, frame, "PRE_VOTE_REPLY")
+            return PreVoteReply(term, number, _flag(frame, flag, 16))
+        case FrameType.REQUEST_VOTE:
+            term, last_term, last_index, flag = exact(_REQUEST_VOTE, frame, "REQUEST_VOTE")
+            return RequestVote(term, EntryId(last_term, last_index), _flag(frame, flag, 24))
+        case FrameType.VOTE_REPLY:
+            term, flag = exact(_VOTE_REPLY, frame, "VOTE_REPLY")
+            return VoteReply(term, _flag(frame, flag, 8))
+        case FrameType.TIMEOUT_NOW:
+            (term,) = exact(_TIMEOUT_NOW, frame, "TIMEOUT_NOW")
+            return TimeoutNow(term)
+        case _:
+            raise unknown_frame(frame, "a message of a peer")
+
+
+def _flag(frame: Frame, value: int, at: int) -> bool:
+    """A flag byte at `at`: 0 or 1, and the seven bytes of padding after it zero."""
+    if value > 1 or any(frame.body[at + 1 : at + 8]):
+        raise ProtocolError(
+            f"{FrameType(frame.type).name}: a flag and its padding are "
+            f"{frame.body[at : at + 8].hex(' ')}, not 0 or 1 and zeros"
+        )
+    return bool(value)
+
+
+# ---- client frames on the way to the leader and back -----------------------------------------
+
+
+def encode_forward(token: int, frame: Frame) -> bytes:
+    """A client's frame, untouched, for the leader; `token` names its connection here."""
+    return _wrap(FrameType.FORWARD, token, join_frame(frame))
+
+
+def decode_forward(frame: Frame) -> tuple[int, Frame]:
+    """(token, the client's frame), not copied."""
+    if frame.type != FrameType.FORWARD:
+        raise unknown_frame(frame, "FORWARD")
+    token, inner = _unwrap(frame, "FORWARD")
+    client = split_frame(inner)
+    if client.type not in CLIENT_TYPES:
+        raise unknown_frame(client, "a client's frame inside FORWARD")
+    return token, client
+
+
+def encode_return(token: int, frame: bytes) -> bytes:
+    """The leader's answer, a whole frame, for the connection that `token` names there."""
+    return _wrap(FrameType.RETURN, token, frame)
+
+
+def decode_return(frame: Frame) -> tuple[int, bytes]:
+    """(token, the answer as a whole frame): the bytes to write to the client."""
+    if frame.type != FrameType.RETURN:
+        raise unknown_frame(frame, "RETURN")
+    token, inner = _unwrap(frame, "RETURN")
+    server = split_frame(inner)
+    if server.type not in SERVER_TYPES:
+        raise unknown_frame(server, "a server's frame inside RETURN")
+    return token, bytes(inner)
+
+
+def _wrap(kind: FrameType, token: int, inner: bytes) -> bytes:
+    head = frame_header(kind, _TOKEN.size + len(inner))
+    return b"".join((head, _TOKEN.pack(token), inner))
+
+
+def _unwrap(frame: Frame, what: str) -> tuple[int, memoryview]:
+    if len(frame.body) < _TOKEN.size + HEADER_SIZE:
+        raise ProtocolError(f"{what} has {len(frame.body)} bytes, no room for a frame")
+    (token,) = _TOKEN.unpack_from(frame.body)
+    return token, frame.body[_TOKEN.size :]

@@ -1,0 +1,164 @@
+"""What users submit, as bytes: positional MessagePack arrays that begin with the name.
+
+An operation is checked by decoding what was encoded, before it is sent: a wrong type fails at
+the caller, never in the log (semantics X30, issue 1 "bad input"). Fields are positional on the
+wire: append new ones with defaults, never reorder or remove.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+import msgspec
+
+from copycat.errors import EntryTooLargeError, SerializationError
+from copycat.types import ConsistencyLevel
+
+__all__ = ["Command", "CompactionMode", "Operation", "Query", "encode_operation", "result_type_of"]
+
+R_co = TypeVar("R_co", covariant=True)
+
+_ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
+"""What msgspec raises for values that it cannot encode or decode."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class CompactionMode(enum.StrEnum):
+    """When a command's entry may leave the log. Metadata until log cleaning is built."""
+
+    DEFAULT = "default"
+    UNKNOWN = "unknown"
+    SNAPSHOT = "snapshot"
+    RELEASE = "release"
+    QUORUM = "quorum"
+    FULL = "full"
+    SEQUENTIAL = "sequential"
+    EXPIRING = "expiring"
+    TOMBSTONE = "tombstone"
+
+
+class Operation(
+    msgspec.Struct,
+    Generic[R_co],
+    frozen=True,
+    array_like=True,
+    tag=True,
+    forbid_unknown_fields=True,
+):
+    """Something to submit; `R_co` is the type of its result.
+
+    Subclass `Command[R]` or `Query[R]`; the class name is its name on the wire.
+    """
+
+    __result_type__: ClassVar[Any] = Any
+    """What the result is converted to at the client."""
+    __operation_name__: ClassVar[str] = ""
+    """How messages call it: "Inventory.receive"."""
+    __check__: ClassVar[Any] = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.__check__ = None
+        cls.__operation_name__ = cls.__qualname__
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, Operation):
+                (argument,) = get_args(base)
+                cls.__result_type__ = Any if isinstance(argument, TypeVar) else argument
+
+
+class Command(Operation[R_co], Generic[R_co], frozen=True):
+    """Changes state: goes through the log, takes effect exactly once."""
+
+    __compaction__: ClassVar[CompactionMode] = CompactionMode.DEFAULT
+    __since__: ClassVar[int] = 1
+
+    def compaction(self) -> CompactionMode:
+        """When its entry may leave the log."""
+        return type(self).__compaction__
+
+
+class Query(Operation[R_co], Generic[R_co], frozen=True):
+    """Reads state: is never logged."""
+
+    __consistency__: ClassVar[ConsistencyLevel] = ConsistencyLevel.LINEARIZABLE
+    __since__: ClassVar[int] = 1
+
+    def consistency(self) -> ConsistencyLevel:
+        """What the result may miss."""
+        return type(self).__consistency__
+
+
+def result_type_of(operation: Operation[Any] | type[Operation[Any]]) -> Any:
+    """The annotated type of the result; `Any` when there is none."""
+    return operation.__result_type__
+
+
+def encode_operation(operation: Operation[Any], max_size: int = 0) -> bytes:
+    """The bytes of one operation, checked against the types of its fields.
+
+    SerializationError with fields `operation`, `field`, `expected`, `got`; EntryTooLargeError
+    above `max_size` bytes unless that is 0. Nothing was sent in either case.
+    """
+    if not isinstance(operation, Operation):
+        raise _stranger(operation)
+    try:
+        data = _encode(operation)
+        check = operation.__check__ or _checker_of(operation)
+        check(data)
+    except _ERRORS as error:
+        raise _explain(operation, error) from error
+    if max_size and len(data) > max_size:
+        raise EntryTooLargeError(
+            f"{operation.__operation_name__} is {len(data)} bytes encoded, the limit is "
+            f"{max_size} (storage.max_entry_size); nothing was sent",
+            size=len(data),
+            limit=max_size,
+        )
+    return data
+
+
+def _checker_of(operation: Operation[Any]) -> Any:
+    kind = type(operation)
+    if kind in {Operation, Command, Query}:
+        raise _stranger(operation)
+    kind.__check__ = msgspec.msgpack.Decoder(kind).decode
+    return kind.__check__
+
+
+def _stranger(value: object) -> SerializationError:
+    return SerializationError(
+        f"{type(value).__name__} is not an operation; nothing was sent",
+        hint="submit what a @command or @query of the machine's class returns, or an instance "
+        "of a class derived from Command or Query",
+    )
+
+
+def _explain(operation: Operation[Any], error: Exception) -> SerializationError:
+    """Find the field that does not fit; only called when one does not."""
+    if isinstance(error, SerializationError):
+        return error
+    name = operation.__operation_name__
+    for field in msgspec.structs.fields(type(operation)):
+        value = getattr(operation, field.name)
+        expected, got = describe_type(field.type), type(value).__name__
+        try:
+            msgspec.msgpack.Decoder(field.type).decode(_encode(value))
+        except _ERRORS:
+            return SerializationError(
+                f"{name}: expected `{expected}`, got `{got}` at {field.name}; nothing was sent",
+                operation=name,
+                field=field.name,
+                expected=expected,
+                got=got,
+            )
+    return SerializationError(f"{name}: {error}; nothing was sent", operation=name, field="")
+
+
+def describe_type(annotation: Any) -> str:
+    """How a message names an annotation."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")

@@ -1,0 +1,229 @@
+"""What the machine answers, as bytes: MessagePack, with exceptions as extension values.
+
+A run's results are one array. An exception stands in it as extension `ERROR_EXT`, whose data is
+the array `[code, type name, text]`: `code` is the stable name of a `copycat.errors` type. It
+becomes that type again at the client, most often ApplicationError (F23).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from msgspec.msgpack import Ext
+
+from copycat.errors import (
+    ApplicationError,
+    CommandError,
+    ConfigurationError,
+    CopycatError,
+    EntryTooLargeError,
+    IllegalMemberStateError,
+    InternalError,
+    NoLeaderError,
+    ProtocolError,
+    QueryError,
+    SerializationError,
+    UnknownSessionError,
+)
+from copycat.protocol.client import Refusal
+from copycat.protocol.framing import Buffer
+
+__all__ = [
+    "ERROR_EXT",
+    "decode_result",
+    "decode_results",
+    "encode_result",
+    "encode_results",
+    "error_value",
+    "failure_value",
+    "freeze",
+    "refusal_error",
+]
+
+ERROR_EXT: Final = 1
+"""Extension type of an exception. No other extension is ever written."""
+TEXT_MAX = 1024
+"""Bytes of an exception's text."""
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
+_ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_list = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_error = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
+
+_BY_CODE: dict[str, type[CopycatError]] = {
+    kind.code: kind for kind in (ApplicationError, CommandError, SerializationError)
+}
+
+
+# ---- at the executor ---------------------------------------------------------------------------
+
+
+def freeze(result: Any) -> Any:
+    """A result that a later command cannot change any more.
+
+    Plain immutable values pass; everything else is encoded at once, since replicas cut their
+    runs differently and must still agree on every byte (RULINGS section 2, trap).
+    """
+    if type(result) in _PLAIN:
+        return result
+    try:
+        return msgspec.Raw(_encode(result))
+    except _ERRORS:
+        return failure_value(
+            SerializationError.code,
+            type(result).__name__,
+            f"the command's result has a {type(result).__name__} that cannot be encoded",
+        )
+
+
+def encode_results(results: list[Any]) -> bytes:
+    """One array of frozen results. A value that has no encoding becomes an error in its place."""
+    try:
+        return _encode(results)
+    except _ERRORS:  # an integer beyond 64 bits, a lone surrogate
+        return _encode([_encodable(result) for result in results])
+
+
+def encode_result(result: Any) -> bytes:
+    """One result, of a query."""
+    return _encode(_encodable(freeze(result)))
+
+
+def _encodable(result: Any) -> Any:
+    try:
+        _encode(result)
+    except _ERRORS:
+        kind = type(result).__name__
+        text = f"the result is a {kind} that has no encoding"
+        return failure_value(SerializationError.code, kind, text)
+    return result
+
+
+def error_value(error: Exception) -> Ext:
+    """An exception of the user's machine as a result: the same on every member (F23).
+
+    Object addresses in its text would differ between members, so they are blotted out.
+    """
+    try:
+        text = _ADDRESS.sub("at 0x...", str(error))
+    except Exception:  # noqa: BLE001  (the user's __str__ may do anything)
+        text = "(its text could not be made)"
+    code = error.code if isinstance(error, SerializationError) else ApplicationError.code
+    return failure_value(code, type(error).__qualname__, text)
+
+
+def failure_value(code: str, name: str, text: str) -> Ext:
+    """An error as a value in an array of results."""
+    cut = text.encode("utf-8", "replace")[:TEXT_MAX].decode("utf-8", "ignore")
+    name = name.encode("utf-8", "replace")[:255].decode("utf-8", "ignore")
+    return Ext(ERROR_EXT, _encode((code, name, cut)))
+
+
+# ---- at the client -----------------------------------------------------------------------------
+
+
+def decode_results(body: Buffer, count: int, types: Sequence[Any]) -> list[Any]:
+    """Results of a run, in order; where the machine raised, a CopycatError stands instead.
+
+    types: the annotated result type of each operation. When all are one type, the whole array
+    is decoded at once. ProtocolError when the body is not an array of `count` results.
+    """
+    first = types[0]
+    if types.count(first) == len(types):
+        try:
+            results = _list_decoder(first)(body)
+        except _ERRORS:
+            results = None  # an error stands in it, or a result of another type
+        if results is not None and len(results) == count == len(types):
+            return results if first is not Any else [_unwrap(result) for result in results]
+    raws = _split(body)
+    if len(raws) != count or len(types) != count:
+        raise ProtocolError(f"{len(raws)} results came where {count} were expected")
+    return [decode_result(raw, kind) for raw, kind in zip(raws, types, strict=True)]
+
+
+def decode_result(body: Buffer, result_type: Any) -> Any:
+    """One result, or the CopycatError that stands in its place."""
+    try:
+        return _unwrap(_decoder(result_type)(body))
+    except _ERRORS as error:
+        return _misfit(body, result_type, error)
+
+
+def _misfit(body: Buffer, result_type: Any, error: Exception) -> CopycatError:
+    try:
+        value = _decoder(Any)(body)
+    except _ERRORS as broken:
+        raise ProtocolError(f"a result of {len(body)} bytes is no MessagePack") from broken
+    if isinstance(value, Ext):
+        return _error_of(value)
+    return SerializationError(
+        f"the machine returned a {type(value).__name__} where `{result_type}` is annotated "
+        f"({error})",
+        hint="correct the annotation of the operation's result; the command took effect",
+    )
+
+
+def _split(body: Buffer) -> list[msgspec.Raw]:
+    try:
+        return _decode_list(body)
+    except _ERRORS as error:
+        raise ProtocolError(f"results of {len(body)} bytes are no array: {error}") from error
+
+
+def _unwrap(value: Any) -> Any:
+    return _error_of(value) if type(value) is Ext else value
+
+
+def _error_of(value: Ext) -> CopycatError:
+    if value.code != ERROR_EXT:
+        raise ProtocolError(f"a result is extension {value.code}; only {ERROR_EXT} is known")
+    try:
+        code, name, text = _decode_error(value.data)
+    except _ERRORS as error:
+        raise ProtocolError("a result's error value is malformed") from error
+    kind = _BY_CODE.get(code, ApplicationError)
+    return kind(f"{name}: {text}" if text else name, type_name=name, text=text)
+
+
+@lru_cache(maxsize=4096)
+def _decoder(result_type: Any) -> Callable[[Buffer], Any]:
+    return msgspec.msgpack.Decoder(result_type).decode
+
+
+@lru_cache(maxsize=4096)
+def _list_decoder(result_type: Any) -> Callable[[Buffer], list[Any]]:
+    return msgspec.msgpack.Decoder(list[result_type]).decode
+
+
+# ---- refusals ----------------------------------------------------------------------------------
+
+_BY_REFUSAL: dict[int, type[CopycatError]] = {
+    Refusal.NO_LEADER: NoLeaderError,
+    Refusal.QUERY: QueryError,
+    Refusal.COMMAND: CommandError,
+    Refusal.APPLICATION: ApplicationError,
+    Refusal.ILLEGAL_MEMBER_STATE: IllegalMemberStateError,
+    Refusal.UNKNOWN_SESSION: UnknownSessionError,
+    Refusal.INTERNAL: InternalError,
+    Refusal.CONFIGURATION: ConfigurationError,
+    Refusal.OVERLOADED: QueryError,
+    Refusal.PROTOCOL: ProtocolError,
+    Refusal.TOO_LARGE: EntryTooLargeError,
+}
+_HINTS = {Refusal.OVERLOADED: "the server has too much to do: ask again a little later"}
+
+
+def refusal_error(code: int, reason: str, *, leader: str = "") -> CopycatError:
+    """The exception for a refusal that the client does not handle by itself."""
+    kind = _BY_REFUSAL.get(code, InternalError)
+    text = reason or f"refused with code {code}"
+    hint = _HINTS.get(code, kind.default_hint)  # type: ignore[call-overload]
+    return kind(text, hint=hint, refusal=code, leader=leader)
