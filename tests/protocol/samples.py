@@ -1,0 +1,89 @@
+"""One or more of every message, for golden bytes and round trips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from copycat.protocol import client, codec, peer
+from copycat.protocol.framing import Frame
+from copycat.types import ConsistencyLevel, EntryId, MemberId, Span
+
+__all__ = ["CLIENTS", "DECODERS", "PEERS", "SERVERS", "encoded"]
+
+BODY = bytes.fromhex("02000000 03000000".replace(" ", "")) + b"abcde"
+
+HELLO = peer.Hello(
+    "orders", ("127.0.0.1:8700", "b:1"), MemberId((1 << 127) + 7), 99, "b:1", True, (1, 3)
+)
+REFUSED = peer.HelloRefused("bad-config", "another list")
+APPEND = peer.AppendEntries(7, 42, EntryId(6, 10), Span(7, 11, 13), 9)
+
+PEERS: list[peer.PeerMessage] = [
+    peer.AppendEntries(7, 43, EntryId(7, 12), Span(7, 13, 13), 12),
+    peer.AppendReply(7, 42, True, 12, EntryId(0, 0)),
+    peer.AppendReply(7, 42, False, 0, EntryId(5, 8)),
+    peer.PreVote(8, 3, EntryId(7, 12)),
+    peer.PreVoteReply(7, 3, True),
+    peer.RequestVote(8, EntryId(7, 12), False),
+    peer.RequestVote(8, EntryId(7, 12), True),
+    peer.VoteReply(8, False),
+    peer.TimeoutNow(8),
+]
+CLIENTS: list[client.ClientMessage] = [
+    client.Register(1, "client-ü", 5000),
+    client.KeepAlive(2, 17, 400),
+    client.CloseSession(3, 17),
+    client.Commands(17, 401, 400, 2, BODY),
+    client.QueryRequest(4, 17, 402, 900, ConsistencyLevel.LINEARIZABLE, b"op"),
+    client.QueryRequest(5, 17, 402, 900, ConsistencyLevel.SEQUENTIAL, b""),
+    client.QueryRequest(5, 17, 0, 0, ConsistencyLevel.LINEARIZABLE_LEASE, b"x"),
+]
+SERVERS: list[client.ServerMessage] = [
+    client.Registered(1, 17, 5000, "a:1", ("a:1", "b:1")),
+    client.KeptAlive(2, "", ()),
+    client.SessionClosed(3),
+    client.Results(17, 401, 2, 1000, 1001, b"\x92\x01\x02"),
+    client.CommandsRefused(17, 401, client.Refusal.OVERLOADED, "a:1"),
+    client.QueryResult(4, 1001, b"\xc0"),
+    client.Failure(5, client.Refusal.NO_LEADER, "", "an election is under way"),
+]
+
+
+def encoded() -> dict[str, bytes]:
+    """A name and the bytes on the wire of every sample."""
+    frames = {
+        "hello": codec.encode_hello(HELLO),
+        "hello-refused": codec.encode_hello_refused(REFUSED),
+        "append": codec.encode_append(APPEND, 5) + b"12345",
+        "forward": codec.encode_forward(5, frame_of(codec.encode_client(CLIENTS[1]))),
+        "return": codec.encode_return(5, codec.encode_server(SERVERS[2])),
+    }
+    groups: list[tuple[list[Any], Callable[[Any], bytes]]] = [
+        (list(PEERS), codec.encode_peer),
+        (list(CLIENTS), codec.encode_client),
+        (list(SERVERS), codec.encode_server),
+    ]
+    for samples, encode in groups:
+        for number, sample in enumerate(samples):
+            frames[f"{type(sample).__name__}-{number}"] = encode(sample)
+    return frames
+
+
+def frame_of(data: bytes) -> Frame:
+    """The frame in `data`, by hand: this must not lean on what is tested."""
+    return Frame(data[4], data[5], memoryview(data)[8:])
+
+
+DECODERS: list[Callable[[Frame], object]] = [
+    codec.decode_hello,
+    codec.decode_hello_refused,
+    codec.decode_append,
+    codec.decode_peer,
+    codec.decode_forward,
+    codec.decode_return,
+    codec.decode_client,
+    codec.decode_commands,
+    codec.decode_server,
+    codec.decode_results_frame,
+]

@@ -1,0 +1,213 @@
+"""Every message: golden bytes, round trips, and garbage that never raises past the codec."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from copycat.errors import ConfigurationError, ProtocolError
+from copycat.protocol import client, codec, peer
+from copycat.protocol.framing import Frame
+from copycat.types import MemberId
+from tests.golden import compare_or_rewrite
+from tests.protocol import samples
+from tests.protocol.samples import DECODERS, frame_of
+
+
+def plain(message: Any) -> Any:
+    """The message with views turned to bytes, so that it compares."""
+    fields = {
+        name: bytes(value) if isinstance(value, memoryview) else value
+        for name in message.__struct_fields__
+        for value in [getattr(message, name)]
+    }
+    return type(message)(**fields)
+
+
+def test_golden_bytes(rewrite: bool) -> None:
+    lines = [f"{name} {data.hex()}" for name, data in samples.encoded().items()]
+    golden = Path(__file__).parent / "golden_frames.txt"
+    compare_or_rewrite(golden, "\n".join(lines) + "\n", rewrite=rewrite)
+
+
+@pytest.mark.parametrize("message", samples.PEERS, ids=repr)
+def test_peer_messages_round_trip(message: peer.PeerMessage) -> None:
+    assert codec.decode_peer(frame_of(codec.encode_peer(message))) == message
+
+
+@pytest.mark.parametrize("message", samples.CLIENTS, ids=repr)
+def test_client_messages_round_trip(message: client.ClientMessage) -> None:
+    assert plain(codec.decode_client(frame_of(codec.encode_client(message)))) == message
+
+
+@pytest.mark.parametrize("message", samples.SERVERS, ids=repr)
+def test_server_messages_round_trip(message: client.ServerMessage) -> None:
+    assert plain(codec.decode_server(frame_of(codec.encode_server(message)))) == message
+
+
+def test_handshake_round_trips() -> None:
+    assert codec.decode_hello(frame_of(codec.encode_hello(samples.HELLO))) == samples.HELLO
+    frame = frame_of(codec.encode_hello_refused(samples.REFUSED))
+    assert codec.decode_hello_refused(frame) == samples.REFUSED
+
+
+def test_append_keeps_its_frames_untouched() -> None:
+    data = codec.encode_append(samples.APPEND, 5) + b"12345"
+    message, frames = codec.decode_append(frame_of(data))
+    assert message == samples.APPEND
+    assert bytes(frames) == b"12345"
+    assert frames.obj is data  # a view, not a copy
+
+
+def test_an_append_with_entries_is_refused_where_none_are_taken() -> None:
+    frame = frame_of(codec.encode_append(samples.APPEND, 5) + b"12345")
+    with pytest.raises(ProtocolError, match="5 bytes of entries"):
+        codec.decode_peer(frame)
+
+
+def test_forward_and_return_carry_frames_whole() -> None:
+    inner = codec.encode_client(samples.CLIENTS[3])
+    token, frame = codec.decode_forward(frame_of(codec.encode_forward(9, frame_of(inner))))
+    assert token == 9
+    assert plain(codec.decode_client(frame)) == samples.CLIENTS[3]
+    answer = codec.encode_server(samples.SERVERS[3])
+    assert codec.decode_return(frame_of(codec.encode_return(9, answer))) == (9, answer)
+
+
+def test_forward_takes_only_frames_of_clients() -> None:
+    vote = frame_of(codec.encode_peer(samples.PEERS[-1]))
+    with pytest.raises(ProtocolError, match="client's frame inside FORWARD"):
+        codec.decode_forward(frame_of(codec.encode_forward(1, vote)))
+    with pytest.raises(ProtocolError, match="server's frame inside RETURN"):
+        codec.decode_return(frame_of(codec.encode_return(1, codec.encode_peer(samples.PEERS[1]))))
+
+
+def test_encode_commands_equals_the_message() -> None:
+    operations = [b"abc", b"", b"defg"]
+    data = codec.encode_commands(17, 401, 400, operations)
+    message = codec.decode_commands(frame_of(data))
+    assert (message.session, message.first_sequence, message.acked_sequence) == (17, 401, 400)
+    assert codec.split_operations(message.count, message.body) == operations
+    assert codec.encode_client(message) == data
+
+
+def commands_frame(first: int, acked: int, count: int, body: bytes) -> Frame:
+    data = struct.pack("<QQQI", 17, first, acked, count) + body
+    return Frame(codec.FrameType.COMMANDS, 0, memoryview(data))
+
+
+@pytest.mark.parametrize(
+    ("first", "acked", "count", "body", "word"),
+    [
+        (1, 0, 0, b"", "0 commands"),
+        (1, 0, codec.RUN_MAX + 1, b"\0" * 4 * (codec.RUN_MAX + 1), "65537 commands"),
+        (1, 0, 3, b"\0" * 11, "3 commands"),
+        (0, 0, 1, b"\0\0\0\0", "sequence 0"),
+        (5, 5, 1, b"\0\0\0\0", "up to 5"),
+        (1, 0, 1, b"\5\0\0\0abcd", "9 bytes, 8 are here"),
+        (1, 0, 1, b"\3\0\0\0abcd", "7 bytes, 8 are here"),
+    ],
+)
+def test_commands_must_tile_their_frame(
+    first: int, acked: int, count: int, body: bytes, word: str
+) -> None:
+    with pytest.raises(ProtocolError, match=word):
+        codec.decode_commands(commands_frame(first, acked, count, body))
+
+
+def longer(frame: Frame) -> memoryview:
+    return memoryview(bytes(frame.body) + b"\0")
+
+
+def test_every_byte_too_few_or_too_many_is_an_error() -> None:
+    for name, data in samples.encoded().items():
+        whole = frame_of(data)
+        for decode in DECODERS:
+            try:
+                decode(whole)
+            except ProtocolError:
+                continue  # not this decoder's message
+            if name.startswith(("append", "Query", "Results")):
+                continue  # these end in bytes that are somebody else's to check
+            for body in (*(whole.body[:cut] for cut in range(len(whole.body))), longer(whole)):
+                with pytest.raises(ProtocolError):
+                    decode(Frame(whole.type, 0, body))
+
+
+def test_flags_and_padding_are_checked() -> None:
+    data = bytearray(codec.encode_peer(samples.PEERS[1]))
+    for at, value in ((24, 2), (25, 1), (31, 255)):
+        broken = bytearray(data)
+        broken[at] = value
+        with pytest.raises(ProtocolError, match="0 or 1"):
+            codec.decode_peer(frame_of(bytes(broken)))
+
+
+def test_enums_are_checked() -> None:
+    query = bytearray(codec.encode_client(samples.CLIENTS[4]))
+    query[8 + 32] = 3
+    with pytest.raises(ProtocolError, match="consistency level 3"):
+        codec.decode_client(frame_of(bytes(query)))
+    failure = bytearray(codec.encode_server(samples.SERVERS[6]))
+    failure[8 + 8] = 200
+    with pytest.raises(ProtocolError, match="refusal code 200"):
+        codec.decode_server(frame_of(bytes(failure)))
+
+
+def test_strings_have_limits() -> None:
+    with pytest.raises(ConfigurationError, match="256 bytes"):
+        codec.encode_client(client.Register(1, "x" * 256, 0))
+    long = client.Failure(1, client.Refusal.INTERNAL, "", "ü" * 600)
+    back = codec.decode_server(frame_of(codec.encode_server(long)))
+    assert isinstance(back, client.Failure)
+    assert back.reason == "ü" * 512
+    body = struct.pack("<QIH", 1, 0, 256) + b"x" * 256
+    with pytest.raises(ProtocolError, match="limit is 255"):
+        codec.decode_client(Frame(codec.FrameType.REGISTER, 0, memoryview(body)))
+    body = struct.pack("<QIH", 1, 0, 2) + b"\xff\xfe"
+    with pytest.raises(ProtocolError, match="UTF-8"):
+        codec.decode_client(Frame(codec.FrameType.REGISTER, 0, memoryview(body)))
+
+
+def test_a_hello_fits_the_limit_of_strangers() -> None:
+    members = tuple(f"{'x' * 200}:{number}" for number in range(30))
+    with pytest.raises(ConfigurationError, match="30 members"):
+        codec.encode_hello(peer.Hello("c", members, MemberId(1), 1, members[0], False, (1, 1)))
+
+
+def test_unknown_types_are_named() -> None:
+    with pytest.raises(ProtocolError, match=r"frame type 77 \(unknown, 1 bytes\)"):
+        codec.decode_client(Frame(77, 0, memoryview(b"x")))
+    with pytest.raises(ProtocolError, match="REGISTERED"):
+        codec.decode_client(Frame(codec.FrameType.REGISTERED, 0, memoryview(b"x")))
+
+
+def decode_or_refuse(frame: Frame) -> None:
+    for decode in DECODERS:
+        with contextlib.suppress(ProtocolError):
+            decode(frame)
+
+
+@settings(max_examples=300, deadline=None)
+@given(kind=st.integers(0, 255), body=st.binary(max_size=200))
+def test_garbage_never_raises_past_the_codec(kind: int, body: bytes) -> None:
+    decode_or_refuse(Frame(kind, 0, memoryview(body)))
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data())
+def test_mutated_frames_never_raise_past_the_codec(data: st.DataObject) -> None:
+    _, valid = data.draw(st.sampled_from(sorted(samples.encoded().items())))
+    body = bytearray(valid[8:])
+    for _ in range(data.draw(st.integers(1, 4))):
+        if body:
+            body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(body)))
+    tail = data.draw(st.binary(max_size=8))
+    decode_or_refuse(Frame(valid[4], 0, memoryview(bytes(body[:cut]) + tail)))
