@@ -1,0 +1,88 @@
+"""Three processes on loopback with fsync, 256 B: commands/s, latency, CPU of all processes.
+
+`inside` runs the load in the leader's process (through its own client, over loopback);
+`remote` in this process, whose CPU is counted too. `submit` awaits each command; `batches`
+uses submit_many. CPU seconds for 1,000 commands is the fair figure on shared cores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.cluster import Processes
+from bench.load import run_batches, run_window
+from bench.member import PAYLOAD, Sink
+from copycat import CopycatClient, ServerSelection
+
+SECONDS = 4.0
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
+    root = Path("build") / "bench-cluster"
+    root.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=root)).resolve()
+    with Processes(directory) as processes:
+        yield processes
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.parametrize("mode", ["submit", "batches"])
+@pytest.mark.parametrize("where", ["inside", "remote"])
+@pytest.mark.parametrize("window", [1, 64, 1024])
+def bench_commands(benchmark: Any, members: Processes, window: int, where: str, mode: str) -> None:
+    if mode == "batches" and window == 1:
+        mode = "submit"
+    benchmark.group = f"3 members, w={window}, 256 B, fsync"
+    benchmark.name = f"copycat {where} {mode} w={window}"
+    leader = members.leader()
+
+    def run() -> dict[str, Any]:
+        if where == "inside":
+            return members.load(leader, mode, window, SECONDS)
+        return asyncio.run(_remote(members, window, mode))
+
+    members.load(leader, mode, window, 0.5)
+    before = members.cpu_s() + _own_cpu_s()
+    result = benchmark.pedantic(run, rounds=1, iterations=1)
+    cpu_s = members.cpu_s() + _own_cpu_s() - before
+    result["cpu_s_per_1000"] = round(cpu_s * 1000 / result["commands"], 4)
+    benchmark.extra_info.update(durability="fsync", **result)
+    print(f"\n{benchmark.name}: {result}")
+
+
+@pytest.mark.parametrize("window", [1, 64, 1024])
+def bench_pysyncobj(benchmark: Any, window: int, disk: Path) -> None:
+    """The incumbent, with its journal (an mmap that is never synced: not durable)."""
+    benchmark.group = f"3 members, w={window}, 256 B, fsync"
+    benchmark.name = f"pysyncobj inside w={window}"
+    with Processes(disk, "bench.pysyncobj_member") as members:
+        leader = members.leader()
+        before = members.cpu_s()
+        result = benchmark.pedantic(
+            members.load, (leader, "submit", window, SECONDS), rounds=1, iterations=1
+        )
+        cpu_s = members.cpu_s() - before
+    result["cpu_s_per_1000"] = round(cpu_s * 1000 / result["commands"], 4)
+    benchmark.extra_info.update(durability="none", **result)
+    print(f"\n{benchmark.name}: {result}")
+
+
+async def _remote(members: Processes, window: int, mode: str) -> dict[str, Any]:
+    run = run_batches if mode == "batches" else run_window
+    client = CopycatClient(*members.addresses, server_selection=ServerSelection.LEADER)
+    async with client:
+        return await run(client, Sink.put(PAYLOAD), window=window, seconds=SECONDS)
+
+
+def _own_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

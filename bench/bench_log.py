@@ -1,0 +1,85 @@
+"""The log by itself: append, scan, random read; copycat beside its peers, in one run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.engines import ENGINES
+
+READERS = ("copycat", "lmdb", "rocksdb")
+ENTRIES = 200_000
+
+
+@pytest.mark.parametrize("sync", [True, False], ids=["fsync", "os"])
+@pytest.mark.parametrize("size", [256, 1024])
+@pytest.mark.parametrize("count", [1, 64, 1024])
+@pytest.mark.parametrize("engine", list(ENGINES))
+def bench_append(
+    benchmark: object,
+    rate: Callable[..., None],
+    disk: Path,
+    engine: str,
+    count: int,
+    size: int,
+    sync: bool,
+) -> None:
+    durability = "fsync" if sync else "os"
+    benchmark.group = f"append {count} x {size} B, {durability}"  # type: ignore[attr-defined]
+    log = ENGINES[engine](disk, sync=sync)
+    items = [bytes(size - 1) + b"x"] * count
+    rounds = 400 if count < 1024 else 100
+    rate(lambda: log.append(items), count, durability=durability, rounds=rounds)
+    log.close()
+
+
+@pytest.mark.parametrize("engine", READERS)
+def bench_scan(benchmark: object, rate: Callable[..., None], disk: Path, engine: str) -> None:
+    benchmark.group = "scan as bytes, 256 B"  # type: ignore[attr-defined]
+    log = _filled(disk, engine)
+    assert log.scan() == ENTRIES
+    rate(log.scan, ENTRIES, durability="reads", rounds=5)
+    log.close()
+
+
+def bench_scan_batches(benchmark: object, rate: Callable[..., None], disk: Path) -> None:
+    """Checked batches of about 1 MiB, as replication and compaction read them."""
+    benchmark.group = "scan as batches, 256 B"  # type: ignore[attr-defined]
+    log = _filled(disk, "copycat")
+    native = log.log._native  # type: ignore[attr-defined]
+
+    def scan() -> int:
+        return sum(b.span.end - b.span.first for b in native.scan(1, ENTRIES + 1))
+
+    assert scan() == ENTRIES
+    rate(scan, ENTRIES, durability="reads", rounds=20)
+    log.close()
+
+
+@pytest.mark.parametrize("engine", READERS)
+def bench_random_read(
+    benchmark: object, rate: Callable[..., None], disk: Path, engine: str
+) -> None:
+    benchmark.group = "random read, 256 B"  # type: ignore[attr-defined]
+    log = _filled(disk, engine)
+    dice = random.Random(7)
+    numbers = [dice.randrange(ENTRIES) for _ in range(20_000)]
+    get = log.get
+
+    def read() -> None:
+        for number in numbers:
+            get(number)
+
+    rate(read, len(numbers), durability="reads", rounds=10)
+    log.close()
+
+
+def _filled(disk: Path, engine: str) -> ENGINES:  # type: ignore[valid-type]
+    log = ENGINES[engine](disk, sync=False)
+    items = [bytes(255) + b"x"] * 1000
+    for _ in range(ENTRIES // 1000):
+        log.append(items)
+    return log

@@ -1,0 +1,168 @@
+"""The engines that bench_log compares: copycat's log and what people use instead of it.
+
+Each takes a directory and offers append(items) (made durable when `sync`), scan() -> entries
+read, get(n) -> one entry, close(). Keys are 64-bit positions where an engine needs keys.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from copycat import Log
+
+__all__ = ["ENGINES", "Engine"]
+
+
+class Engine(Protocol):
+    def append(self, items: Sequence[bytes]) -> None: ...
+    def scan(self) -> int: ...
+    def get(self, number: int) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class CopycatLog:
+    """The public `Log`: checksummed frames, marks, segments, an index."""
+
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        self.log = Log.open(path, durability="fsync" if sync else "os")
+
+    def append(self, items: Sequence[bytes]) -> None:
+        if len(items) == 1:
+            self.log.append(items[0])
+        else:
+            self.log.append_many(items)
+
+    def scan(self) -> int:
+        return sum(1 for entry in self.log if entry.data)
+
+    def get(self, number: int) -> bytes:
+        return self.log[number + 1].data
+
+    def close(self) -> None:
+        self.log.close()
+
+
+class PlainFile:
+    """One write and one fdatasync a batch: length-prefixed, no checksum, no recovery."""
+
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        self.file = os.open(path / "plain", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self.sync = sync
+
+    def append(self, items: Sequence[bytes]) -> None:
+        lengths = struct.pack(f"<{len(items)}I", *map(len, items))
+        os.write(self.file, lengths + b"".join(items))
+        if self.sync:
+            os.fdatasync(self.file)
+
+    def scan(self) -> int:
+        raise NotImplementedError("a plain file has no entries")
+
+    def get(self, number: int) -> bytes:
+        raise NotImplementedError("a plain file has no index")
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+class ZeroedFile:
+    """The machine's limit: one pwrite and one fdatasync into a file that was zeroed ahead."""
+
+    SIZE = 256 << 20
+
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        self.file = os.open(path / "zeroed", os.O_RDWR | os.O_CREAT)
+        block = bytes(1 << 20)
+        for at in range(0, self.SIZE, len(block)):
+            os.pwrite(self.file, block, at)
+        os.fsync(self.file)
+        self.at = 0
+        self.sync = sync
+
+    def append(self, items: Sequence[bytes]) -> None:
+        data = b"".join(items)
+        if self.at + len(data) > self.SIZE:
+            self.at = 0
+        self.at += os.pwrite(self.file, data, self.at)
+        if self.sync:
+            os.fdatasync(self.file)
+
+    def scan(self) -> int:
+        raise NotImplementedError("a plain file has no entries")
+
+    def get(self, number: int) -> bytes:
+        raise NotImplementedError("a plain file has no index")
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+class Lmdb:
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        import lmdb
+
+        self.env = lmdb.open(str(path / "lmdb"), map_size=8 << 30, sync=sync, metasync=sync)
+        self.next = 0
+
+    def append(self, items: Sequence[bytes]) -> None:
+        with self.env.begin(write=True) as txn, txn.cursor() as cursor:
+            pack = struct.Struct(">Q").pack
+            cursor.putmulti(
+                [(pack(self.next + i), item) for i, item in enumerate(items)], append=True
+            )
+        self.next += len(items)
+
+    def scan(self) -> int:
+        with self.env.begin() as txn, txn.cursor() as cursor:
+            return sum(1 for _ in cursor.iternext(keys=False, values=True))
+
+    def get(self, number: int) -> bytes:
+        with self.env.begin() as txn:
+            return bytes(txn.get(struct.pack(">Q", number)))
+
+    def close(self) -> None:
+        self.env.close()
+
+
+class RocksDb:
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        from rocksdict import Options, Rdict, WriteOptions
+
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        self.db: Any = Rdict(str(path / "rocks"), options)
+        self.write: Any = WriteOptions()
+        self.write.sync = sync
+        self.next = 0
+
+    def append(self, items: Sequence[bytes]) -> None:
+        from rocksdict import WriteBatch
+
+        batch: Any = WriteBatch(raw_mode=True)
+        pack = struct.Struct(">Q").pack
+        for i, item in enumerate(items):
+            batch.put(pack(self.next + i), item)
+        self.db.write(batch, self.write)
+        self.next += len(items)
+
+    def scan(self) -> int:
+        return sum(1 for _ in self.db.values())
+
+    def get(self, number: int) -> bytes:
+        return bytes(self.db[struct.pack(">Q", number)])
+
+    def close(self) -> None:
+        self.db.close()
+
+
+ENGINES: dict[str, Callable[..., Engine]] = {
+    "copycat": CopycatLog,
+    "plain file": PlainFile,
+    "zeroed file": ZeroedFile,
+    "lmdb": Lmdb,
+    "rocksdb": RocksDb,
+}

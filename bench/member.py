@@ -1,0 +1,52 @@
+"""One member as a process, for bench_cluster. Says "ready", then takes orders on stdin.
+
+`load MODE WINDOW SECONDS` runs the load inside this process and prints its summary as JSON;
+`state` prints the member's role; end of input stops the member.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Any
+
+from bench.load import run_batches, run_window
+from copycat import CopycatServer, StateMachine, command
+
+PAYLOAD = bytes(256)
+
+
+class Sink(StateMachine):
+    """Counts commands: the cheapest machine there is, so that the log is what is measured."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @command
+    def put(self, data: bytes) -> int:
+        self.count += 1
+        return self.count
+
+
+async def main(directory: str, address: str, members: list[str]) -> None:
+    server: Any = CopycatServer(address, Sink, storage=directory, cluster_name="bench")
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    async with server:
+        await server.bootstrap(*members)
+        print("ready", flush=True)
+        while line := (await reader.readline()).decode().split():
+            if line[0] == "state":
+                print(str(server.state), flush=True)
+                continue
+            run = run_batches if line[1] == "batches" else run_window
+            async with server.client() as client:
+                operation = Sink.put(PAYLOAD)
+                result = await run(client, operation, window=int(line[2]), seconds=float(line[3]))
+            print(json.dumps(result), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
