@@ -1,0 +1,208 @@
+"""Elections: the poll before one (PreVote), the vote, the tally, and how others answer.
+
+A poll changes nobody's term and promises nothing (X19): it only asks whether an election could
+be won, so that a member that cannot win one never disturbs a healthy cluster.
+"""
+
+from __future__ import annotations
+
+from copycat.protocol.peer import (
+    PeerMessage,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from copycat.raft import leader
+from copycat.raft.state import NOBODY, State
+from copycat.raft.timers import TERM_JUMP_MAX, TERM_MAX
+from copycat.types import MemberId, ServerState
+
+__all__ = [
+    "Poll",
+    "elect",
+    "is_plausible",
+    "on_election_timeout",
+    "on_peer_reachable",
+    "on_pre_vote",
+    "on_pre_vote_reply",
+    "on_request_vote",
+    "on_self_vote_saved",
+    "on_timeout_now",
+    "on_vote_reply",
+]
+
+
+class Poll:
+    """A PreVote round in flight. It is a follower's: no role and no term changed yet."""
+
+    __slots__ = ("granted", "round", "term")
+
+    def __init__(self, number: int, term: int, member: MemberId) -> None:
+        self.round = number
+        self.term = term
+        self.granted = frozenset({member})
+
+
+def on_election_timeout(raft: State) -> None:
+    """No leader was heard (or an election ended without one): ask before campaigning.
+
+    The next try is nearer than an election's would be, within [E/4, E): a poll moves no term
+    and takes no vote, so members that poll at the same time cannot split anything, and asking
+    again soon costs a few messages. An election keeps [E, 2E) (paper section 5.2).
+    """
+    if raft.state is ServerState.CANDIDATE and raft.is_saving:
+        raft.draw_election_timeout()  # the disk is slow; another term would not make it faster
+        return
+    raft.heard_until_ms = min(raft.heard_until_ms, raft.now_ms)
+    if raft.state is not ServerState.FOLLOWER or raft.leader != NOBODY:
+        raft.granted = frozenset()
+        raft.change_role(ServerState.FOLLOWER, NOBODY)
+    if not raft.peers:
+        elect(raft, transfer=False)
+        return
+    timeout_ms = raft.options.election_timeout_ms
+    raft.campaign_within(timeout_ms // 4, timeout_ms)
+    raft.poll_round += 1
+    term = max(raft.current_term, raft.term_seen) + 1
+    raft.poll = Poll(raft.poll_round, term, raft.member)
+    for peer in raft.peers:
+        raft.send(peer, PreVote(term, raft.poll_round, raft.last))
+
+
+def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
+    """Would we vote for them? No while a leader is heard, and never as a leader (X19, I16)."""
+    granted = (
+        raft.state is not ServerState.LEADER
+        and not raft.hears_leader
+        and not raft.is_fresh
+        and message.last >= raft.last
+        and (
+            message.term > raft.current_term
+            or (message.term == raft.current_term and raft.voted_for in (NOBODY, sender))
+        )
+    )
+    raft.send(sender, PreVoteReply(raft.current_term, message.round, granted))
+    crossed = granted and raft.poll is not None
+    if crossed and (message.last, sender) > (raft.last, raft.member):
+        # Two polls crossed, and both would be granted: then both campaign and split the vote.
+        # The lesser one gives way, which costs nothing: its own poll just counts as lost.
+        raft.poll = None
+        timeout_ms = raft.options.election_timeout_ms
+        raft.campaign_within(timeout_ms // 4, timeout_ms)
+
+
+def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> None:
+    """Tally a poll. A refusal may name a higher term: the next poll asks beyond it.
+
+    The term itself does not move (X19), yet a member with the best log and an old term does
+    not ask for ever in a term in which nobody can vote any more.
+    """
+    poll = raft.poll
+    if poll is None or message.round != poll.round or raft.state is not ServerState.FOLLOWER:
+        return
+    if message.granted:
+        poll.granted |= {sender}
+        if len(poll.granted) >= raft.configuration.quorum:
+            elect(raft, transfer=False)
+    elif message.term > raft.term_seen:
+        raft.term_seen = message.term
+
+
+def elect(raft: State, *, transfer: bool) -> None:
+    """Start a real election. Our own vote counts, and leaves, only when it is saved (C9)."""
+    term = max(raft.current_term, raft.term_seen) + 1
+    if term > TERM_MAX:
+        raft.ignored += 1  # terms ran out: faults.md S17 keeps this out of reach
+        return
+    raft.poll = None
+    raft.save_hard_state(term, raft.member)
+    raft.granted = frozenset()
+    raft.heard_until_ms = min(raft.heard_until_ms, raft.now_ms)
+    raft.change_role(ServerState.CANDIDATE, NOBODY)
+    timeout_ms = raft.options.election_timeout_ms
+    raft.campaign_within(timeout_ms, 2 * timeout_ms)
+    request = RequestVote(term, raft.last, transfer)
+    for peer in raft.peers:
+        raft.send(peer, request)
+
+
+def on_self_vote_saved(raft: State) -> None:
+    """Everything of this term is on the disk: the candidate may count itself."""
+    if raft.state is ServerState.CANDIDATE and raft.member not in raft.granted:
+        _count(raft, raft.member)
+
+
+def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None:
+    """Grant at most one vote a term, to a log at least as new (paper 5.2 and 5.4.1).
+
+    While a leader is heard the request moves nothing, not even the term (X19); an election
+    that the leader itself asked for is the exception, for it has stopped serving.
+    """
+    term = message.term
+    if term > raft.current_term:
+        if not message.transfer and (raft.hears_leader or raft.state is ServerState.LEADER):
+            raft.send(sender, VoteReply(raft.current_term, False))
+            return
+        granted = message.last >= raft.last and not raft.is_fresh
+        raft.become_follower(term, NOBODY, sender if granted else NOBODY)
+    elif term == raft.current_term and raft.state is ServerState.FOLLOWER:
+        may_vote = raft.voted_for in (NOBODY, sender) and not raft.is_fresh
+        willing = message.transfer or not raft.hears_leader or raft.voted_for == sender
+        granted = may_vote and willing and message.last >= raft.last
+        if granted and raft.voted_for == NOBODY:
+            raft.save_hard_state(term, sender)
+    else:
+        granted = False
+    if granted:
+        raft.poll = None
+        raft.draw_election_timeout()
+    raft.send(sender, VoteReply(raft.current_term, granted))
+
+
+def on_vote_reply(raft: State, sender: MemberId, message: VoteReply) -> None:
+    """Tally the election of this very term; anything else is too late."""
+    if (
+        raft.state is ServerState.CANDIDATE
+        and message.term == raft.current_term
+        and message.granted
+    ):
+        _count(raft, sender)
+
+
+def _count(raft: State, voter: MemberId) -> None:
+    raft.granted |= {voter}
+    if len(raft.granted) >= raft.configuration.quorum and not raft.is_saving:
+        leader.become_leader(raft)
+
+
+def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
+    """The leader hands over: campaign at once, without a poll (Ongaro section 3.10)."""
+    if (
+        raft.state is ServerState.FOLLOWER
+        and message.term == raft.current_term
+        and raft.leader in (NOBODY, sender)
+        and not raft.is_fresh
+    ):
+        elect(raft, transfer=True)
+
+
+def on_peer_reachable(raft: State, peer: MemberId) -> None:
+    """A link came up while we were asking: ask this peer too. Doubled answers are harmless."""
+    if raft.poll is not None:
+        raft.send(peer, PreVote(raft.poll.term, raft.poll.round, raft.last))
+    elif raft.state is ServerState.CANDIDATE and not raft.is_saving:
+        # A RequestVote that waits for the disk still goes out to everybody by itself.
+        raft.send(peer, RequestVote(raft.current_term, raft.last, False))
+
+
+def is_plausible(raft: State, message: PeerMessage) -> bool:
+    """Terms are positive, fit 63 bits and do not leap (faults.md S17).
+
+    Only who answers a question may never have seen a term at all.
+    """
+    term = message.term
+    if term < 1 and not isinstance(message, PreVoteReply | VoteReply):
+        return False
+    return term <= TERM_MAX and term - raft.current_term <= TERM_JUMP_MAX

@@ -1,0 +1,131 @@
+"""What a follower does: check, append, say what is durable, commit what it may."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from copycat.errors import require
+from copycat.protocol.peer import AppendEntries, AppendReply
+from copycat.raft.effects import Append, Commit, Content, Truncate
+from copycat.raft.state import NOBODY, State
+from copycat.raft.timers import TERM_MAX
+from copycat.types import NO_ENTRY, MemberId, ServerState, Span
+
+__all__ = ["is_well_formed", "on_append_entries", "on_leader_unreachable", "on_synced"]
+
+
+def on_append_entries(raft: State, sender: MemberId, message: AppendEntries) -> None:
+    """Entries or a heartbeat. The term rule ran before: the term is ours, or an old one.
+
+    1. An old term: say ours, touch nothing, and do not reset the timer (X25).
+    2. Not after our log: reject, with a hint. 3. Else append what is new, answer at once what
+    is durable of it (C1), and keep the commit that this very message verified (C2).
+    """
+    term = message.term
+    if term < raft.current_term:
+        reply = AppendReply(raft.current_term, message.request, False, 0, NO_ENTRY)
+        raft.send(sender, reply)
+        return
+    if raft.leader != sender:
+        if raft.leader != NOBODY:
+            raft.ignored += 1  # two leaders of one term cannot be: forged or corrupt (I1)
+            return
+        raft.become_follower(term, sender)
+    raft.poll = None
+    raft.heard_until_ms = raft.now_ms + raft.options.election_timeout_ms
+    raft.draw_election_timeout()
+
+    terms = raft.terms
+    prev = message.prev
+    if prev.index > terms.last_index or terms.term_at(prev.index) != prev.term:
+        hint = terms.newest_not_above(prev)
+        raft.send(sender, AppendReply(term, message.request, False, 0, hint))
+        return
+    span = message.span
+    end = span.end
+    if end > span.first:
+        first = terms.first_conflict(span)
+        if first < end:
+            _append(raft, Span(span.term, first, end))
+    verified = end - 1
+    raft.verified_index = max(raft.verified_index, verified)
+    raft.accepted_request = max(raft.accepted_request, message.request)
+    match_index = min(verified, raft.durable_index)
+    raft.reported_index = max(raft.reported_index, match_index)
+    raft.send(sender, AppendReply(term, message.request, True, match_index, NO_ENTRY))
+    ceiling = min(message.leader_commit, verified)
+    if ceiling > raft.commit_ceiling:
+        raft.commit_ceiling = ceiling
+        _advance_commit(raft)
+
+
+def is_well_formed(message: AppendEntries) -> bool:
+    """Whether it could have been made by a leader at all; whoever sent it otherwise is broken."""
+    prev_term, prev_index = message.prev
+    span_term, first, end = message.span
+    return (
+        message.request >= 1
+        and prev_index >= 0
+        and 0 <= prev_term <= message.term
+        and (prev_term == 0) == (prev_index == 0)
+        and first == prev_index + 1
+        and first <= end <= TERM_MAX
+        and prev_term <= span_term <= message.term
+        and message.leader_commit >= 0
+    )
+
+
+def _append(raft: State, span: Span) -> None:
+    """Take the new entries; drop what conflicts with them, and only that (paper 5.3, R16)."""
+    terms = raft.terms
+    if span.first <= terms.last_index:
+        after = span.first - 1
+        require(
+            after >= raft.commit_index and after >= raft.commit_ceiling,
+            "a leader asked to replace committed entries",
+            member=raft.member,
+            leader=raft.leader,
+            span=span,
+            commit_index=raft.commit_index,
+            commit_ceiling=raft.commit_ceiling,
+        )
+        terms.truncate(after)
+        raft.durable_index = min(raft.durable_index, after)
+        # C6: a sync in flight proves nothing about what is appended after this truncation.
+        raft.syncs = deque((ticket, min(index, after)) for ticket, index in raft.syncs)
+        raft.effects.append(Truncate(after))
+    terms.append(span)
+    raft.effects.append(Append(span, Content.RECEIVED))
+    raft.sync()
+
+
+def on_synced(raft: State) -> None:
+    """More is durable: tell the leader of this term, and commit what waited for it (C1, C24)."""
+    match_index = min(raft.verified_index, raft.durable_index)
+    if raft.leader != NOBODY and match_index > raft.reported_index:
+        raft.reported_index = match_index
+        raft.send(
+            raft.leader,
+            AppendReply(raft.current_term, raft.accepted_request, True, match_index, NO_ENTRY),
+        )
+    _advance_commit(raft)
+
+
+def _advance_commit(raft: State) -> None:
+    index = min(raft.commit_ceiling, raft.durable_index)
+    if index > raft.commit_index:
+        raft.commit_index = index
+        raft.effects.append(Commit(index))
+
+
+def on_leader_unreachable(raft: State) -> None:
+    """A reset connection is news: do not wait out the timeout, poll after a short random delay.
+
+    Only our own mark is withdrawn. If the leader lives, the others still hear it and refuse
+    the poll, and its next message sets everything right again.
+    """
+    raft.heard_until_ms = raft.now_ms
+    raft.change_role(ServerState.FOLLOWER, NOBODY)
+    before_ms = raft.election_at_ms
+    raft.campaign_within(0, raft.options.election_timeout_ms // 8)
+    raft.election_at_ms = min(raft.election_at_ms, before_ms)

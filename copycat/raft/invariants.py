@@ -1,0 +1,170 @@
+"""The laws of one member, checked from outside: basic ones of a state, and of a step.
+
+`check(before, after)` is for the simulator and the tests; the laws that production must never
+break are `require`d where they could be. Laws across members (I1, I5, I6) need all of them and
+live in the simulator's checker.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from copycat.errors import require
+from copycat.raft.state import NOBODY, State
+from copycat.types import EntryId, MemberId, ServerState, TermRun
+
+__all__ = ["Facts", "check", "observe"]
+
+
+class Facts(NamedTuple):
+    """What the laws look at, taken by value: cheap enough to take before every step."""
+
+    member: MemberId
+    state: ServerState
+    current_term: int
+    voted_for: MemberId
+    leader: MemberId
+    first_index: int
+    last: EntryId
+    durable_index: int
+    commit_index: int
+    commit_ceiling: int
+    runs: tuple[TermRun, ...]
+    is_saving: bool
+    is_fresh: bool
+    matches: tuple[int, ...]
+    nexts: tuple[int, ...]
+    noop_index: int
+
+
+def observe(raft: State) -> Facts:
+    """The facts of this moment."""
+    lead = raft.lead
+    peers = () if lead is None else tuple(lead.progress.values())
+    return Facts(
+        raft.member,
+        raft.state,
+        raft.current_term,
+        raft.voted_for,
+        raft.leader,
+        raft.terms.first_index,
+        raft.last,
+        raft.durable_index,
+        raft.commit_index,
+        raft.commit_ceiling,
+        tuple(raft.terms.runs),
+        raft.is_saving,
+        raft.is_fresh,
+        tuple(peer.match_index for peer in peers),
+        tuple(peer.next_index for peer in peers),
+        0 if lead is None else lead.noop_index,
+    )
+
+
+def check(before: Facts | None, after: Facts) -> None:
+    """Raise InvariantError when a law of one member does not hold.
+
+    before: the facts before the step, of the same incarnation; None right after a start.
+    """
+    _check_order(after)
+    _check_role(after)
+    if before is not None:
+        _check_hard_state(before, after)
+        _check_commit(before, after)
+        _check_log(before, after)
+        _check_leader(before, after)
+
+
+def _check_order(now: Facts) -> None:
+    """I4: first - 1 <= commit <= last; durable <= last; terms within the current one."""
+    last = now.last.index
+    require(now.first_index - 1 <= last, "I4: the log ends before it begins", facts=now)
+    require(0 <= now.commit_index <= last, "I4: committed beyond the log", facts=now)
+    require(0 <= now.durable_index <= last, "I4: durable beyond the log", facts=now)
+    require(now.commit_ceiling <= last, "I8: verified beyond the log", facts=now)
+    require(now.last.term <= now.current_term, "an entry of a term not seen", facts=now)
+    for run in now.runs:
+        require(run.first <= last and run.term >= 1, "a term run off the log", facts=now)
+
+
+def _check_role(now: Facts) -> None:
+    """A role has the rights it needs: a vote for itself, on the disk (I2), and a past (C16)."""
+    if now.state is ServerState.LEADER:
+        require(now.leader == now.member, "a leader that follows another", facts=now)
+        require(not now.is_saving, "I2: a leader whose vote is not durable", facts=now)
+    else:
+        require(now.leader != now.member, "it follows itself", facts=now)
+        require(not now.matches, "a follower with progress of peers", facts=now)
+    if now.state is not ServerState.FOLLOWER:
+        require(now.voted_for == now.member, "I2: it campaigns without its vote", facts=now)
+        require(not now.is_fresh, "C16: a fresh directory takes part", facts=now)
+    last = now.last.index
+    for match, following in zip(now.matches, now.nexts, strict=True):
+        require(0 <= match < following <= last + 1, "progress out of order", facts=now)
+
+
+def _check_hard_state(before: Facts, after: Facts) -> None:
+    require(after.current_term >= before.current_term, "the term went back", facts=after)
+    if after.current_term == before.current_term:
+        require(
+            before.voted_for in (NOBODY, after.voted_for),
+            "X1: the vote changed without the term",
+            before=before,
+            after=after,
+        )
+
+
+def _check_commit(before: Facts, after: Facts) -> None:
+    require(
+        after.commit_index >= before.commit_index
+        and after.commit_ceiling >= before.commit_ceiling,
+        "I4: commit went back",
+        before=before,
+        after=after,
+    )
+    if after.commit_index > before.commit_index:
+        if after.state is ServerState.LEADER:
+            require(
+                after.commit_index >= after.noop_index,
+                "I7: a leader committed an entry of another term by count",
+                after=after,
+            )
+            holders = [*after.matches, after.durable_index]
+            enough = sum(match >= after.commit_index for match in holders)
+            require(2 * enough > len(holders), "I7: committed without a majority", after=after)
+        else:
+            # A leader may commit what others made durable; stepping down takes nothing back.
+            require(
+                after.commit_index <= min(after.durable_index, after.commit_ceiling),
+                "C2, C24: a follower committed what it has not verified and synced",
+                after=after,
+            )
+
+
+def _check_log(before: Facts, after: Facts) -> None:
+    """I10: what was committed stays; a leader's log only grows."""
+    kept = max(before.commit_index, before.commit_ceiling)
+    if before.state is after.state is ServerState.LEADER:
+        kept = before.last.index
+        require(after.durable_index >= before.durable_index, "C6: a leader forgot", after=after)
+    same = _prefix(before.runs, kept) == _prefix(after.runs, kept)
+    require(
+        after.last.index >= kept and same,
+        "I10: a truncation reached what must stay",
+        kept=kept,
+        before=before,
+        after=after,
+    )
+
+
+def _prefix(runs: tuple[TermRun, ...], end: int) -> tuple[TermRun, ...]:
+    return tuple(run for run in runs if run.first <= end)
+
+
+def _check_leader(before: Facts, after: Facts) -> None:
+    """I9: what a follower once acknowledged is a fact for the rest of the term."""
+    if before.state is not ServerState.LEADER or after.state is not ServerState.LEADER:
+        return
+    require(before.current_term == after.current_term, "a leader changed its term", after=after)
+    for old, new in zip(before.matches, after.matches, strict=True):
+        require(new >= old, "I9: a match went back", before=before, after=after)

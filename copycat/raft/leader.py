@@ -1,0 +1,282 @@
+"""What a leader does: propose, replicate, count, commit, confirm reads, hand over, step down."""
+
+from __future__ import annotations
+
+from copycat.errors import require
+from copycat.protocol.peer import AppendReply, TimeoutNow
+from copycat.raft import quorum
+from copycat.raft.effects import Append, Commit, Content, ReadReady, TransferFinished
+from copycat.raft.leader_state import Leadership
+from copycat.raft.progress import Pace, Progress
+from copycat.raft.replication import beat, pump
+from copycat.raft.state import NOBODY, State
+from copycat.raft.timers import COMMIT_NEWS_MS, NEVER_MS
+from copycat.types import MemberId, ServerState, Span
+
+__all__ = [
+    "become_leader",
+    "best_follower",
+    "deadline_ms",
+    "on_append_reply",
+    "on_peer_reachable",
+    "on_peer_unreachable",
+    "on_proposed",
+    "on_read_requested",
+    "on_sent",
+    "on_synced",
+    "on_tick",
+    "on_transfer_requested",
+]
+
+
+def become_leader(raft: State) -> None:
+    """The election is won: append a no-op, the first entry of the term (paper section 8)."""
+    require(
+        raft.state is ServerState.CANDIDATE and not raft.is_saving,
+        "only a candidate whose vote is on the disk may lead",
+        state=raft.state,
+        term=raft.current_term,
+    )
+    last_index = raft.terms.last_index
+    now_ms = raft.now_ms
+    progress = {peer: Progress(last_index, now_ms) for peer in raft.peers}
+    lead = Leadership(raft.current_term, last_index + 1, progress)
+    lead.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms if raft.peers else NEVER_MS
+    lead.check_at_ms = now_ms + raft.options.election_timeout_ms if raft.peers else NEVER_MS
+    raft.lead = lead
+    raft.granted = frozenset()
+    raft.drawn_at_ms = -1
+    raft.change_role(ServerState.LEADER, raft.member)
+    _append(raft, lead, 1, Content.NOOP)
+
+
+def on_proposed(raft: State, count: int) -> None:
+    """`count` entries of this turn get their indexes; entries leave before our own sync."""
+    lead = raft.lead
+    if lead is None or lead.transfer_to != NOBODY or count < 1:
+        raft.ignored += 1
+        return
+    _append(raft, lead, count, Content.PROPOSED)
+
+
+def _append(raft: State, lead: Leadership, count: int, content: Content) -> None:
+    first = raft.terms.last_index + 1
+    span = Span(raft.current_term, first, first + count)
+    raft.terms.append(span)
+    raft.effects.append(Append(span, content))
+    for peer, progress in lead.progress.items():
+        pump(raft, lead, peer, progress)
+    raft.sync()
+
+
+def on_sent(raft: State, peer: MemberId, span: Span) -> None:
+    """Some of the last Replicate left; go on while the window has room."""
+    lead = raft.lead
+    progress = lead.progress.get(peer) if lead is not None else None
+    if lead is not None and progress is not None and progress.shipped(span):
+        pump(raft, lead, peer, progress)
+
+
+def on_synced(raft: State, lead: Leadership) -> None:
+    """Our own sync is our vote for the entries, counted like any other (X8)."""
+    _advance_commit(raft, lead)
+
+
+def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None:
+    """Credit one answer. The term rule was applied before: no old or newer term gets here.
+
+    Three separate facts: the peer looked at our term (CheckQuorum and reads), its log matches
+    (window and pace), it made so much durable (commit).
+    """
+    lead = raft.lead
+    progress = lead.progress.get(sender) if lead is not None else None
+    request = message.request
+    if lead is None or progress is None or not 1 <= request <= progress.last_request:
+        raft.ignored += 1
+        return
+    progress.heard_at_ms = raft.now_ms
+    progress.acked_request = max(progress.acked_request, request)
+    if message.accepted:
+        _accepted(raft, lead, progress, message)
+        if lead.transfer_to == sender:
+            _hand_over(raft, lead)
+    else:
+        _rejected(raft, progress, message)
+    if lead.reads.round_request:
+        _count_round(raft, lead)
+    pump(raft, lead, sender, progress)
+
+
+def _accepted(raft: State, lead: Leadership, progress: Progress, message: AppendReply) -> None:
+    request = message.request
+    match_index = message.match_index
+    if request > progress.rewind_request:
+        progress.pace = Pace.REPLICATE
+    if match_index > progress.match_index:
+        if not progress.acknowledge(request, match_index):
+            raft.ignored += 1
+        elif match_index > raft.commit_index:
+            _advance_commit(raft, lead)
+    elif match_index < progress.match_index and request > progress.match_request:
+        raft.ignored += 1  # durable entries are missing again: a restored disk (F8)
+
+
+def _rejected(raft: State, progress: Progress, message: AppendReply) -> None:
+    """Step back in one probe, over a whole diverged term if need be (paper section 5.3)."""
+    terms = raft.terms
+    newest = terms.newest_not_above(message.hint)
+    # Below the first entry a peer needs a snapshot, which nothing ships yet: heartbeats at the
+    # first entry keep it informed of term and leader, and it stays where it is.
+    floor = terms.first_index + 1 if terms.first_index > 1 else 1
+    if not progress.rewind(message.request, newest, floor):
+        raft.ignored += 1
+
+
+def _advance_commit(raft: State, lead: Leadership) -> None:
+    """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
+    matches = [progress.match_index for progress in lead.progress.values()]
+    matches.append(raft.durable_index)
+    index = quorum.agreed_index(matches)
+    if index <= raft.commit_index or index < lead.noop_index:
+        return
+    raft.commit_index = index
+    raft.effects.append(Commit(index))
+    if lead.news_at_ms == NEVER_MS and raft.peers:
+        lead.news_at_ms = raft.now_ms + COMMIT_NEWS_MS
+    if lead.reads.wants_round:
+        _begin_round(raft, lead)
+
+
+# ---- reads ---------------------------------------------------------------------------
+
+
+def on_read_requested(raft: State, token: int) -> None:
+    """C10: wait for an entry of our own term to be committed, then for a round of its own."""
+    lead = raft.lead
+    if lead is None:
+        raft.ignored += 1
+        return
+    lead.reads.wait(token)
+    if lead.reads.wants_round:
+        _begin_round(raft, lead)
+
+
+def _begin_round(raft: State, lead: Leadership) -> None:
+    if raft.commit_index < lead.noop_index:
+        return
+    lead.reads.begin(lead.request + 1, raft.commit_index)
+    for peer, progress in lead.progress.items():
+        beat(raft, lead, peer, progress)
+    _count_round(raft, lead)
+
+
+def _count_round(raft: State, lead: Leadership) -> None:
+    reads = lead.reads
+    confirmed = 1
+    for progress in lead.progress.values():
+        if progress.acked_request >= reads.round_request:
+            confirmed += 1
+    if confirmed >= raft.configuration.quorum:
+        raft.effects.append(ReadReady(*reads.confirmed()))
+        if reads.wants_round:
+            _begin_round(raft, lead)
+
+
+# ---- time ----------------------------------------------------------------------------
+
+
+def on_tick(raft: State, lead: Leadership) -> None:
+    """CheckQuorum, heartbeats, news of a commit that nothing carried yet, and transfers."""
+    now_ms = raft.now_ms
+    if now_ms >= lead.check_at_ms:
+        if not _hears_quorum(raft, lead):
+            raft.become_follower(raft.current_term, NOBODY)
+            return
+        lead.check_at_ms = now_ms + raft.options.election_timeout_ms
+    if now_ms >= lead.transfer_at_ms:
+        _stop_transfer(lead)
+        raft.effects.append(TransferFinished(ok=False))
+    if now_ms >= lead.heartbeat_at_ms:
+        lead.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
+        lead.news_at_ms = NEVER_MS
+        for peer, progress in lead.progress.items():
+            beat(raft, lead, peer, progress)
+        _hand_over(raft, lead)
+    elif now_ms >= lead.news_at_ms:
+        lead.news_at_ms = NEVER_MS
+        for peer, progress in lead.progress.items():
+            if progress.commit_sent < raft.commit_index and progress.pace is not Pace.LOST:
+                beat(raft, lead, peer, progress)
+
+
+def _hears_quorum(raft: State, lead: Leadership) -> bool:
+    """A majority answered within E; else another leader may be at work (I16, X7)."""
+    since_ms = raft.now_ms - raft.options.election_timeout_ms
+    heard = 1
+    for progress in lead.progress.values():
+        if progress.heard_at_ms >= since_ms:
+            heard += 1
+    return heard >= raft.configuration.quorum
+
+
+def deadline_ms(lead: Leadership) -> int:
+    """When `on_tick` next has something to do."""
+    return min(lead.heartbeat_at_ms, lead.check_at_ms, lead.news_at_ms, lead.transfer_at_ms)
+
+
+# ---- links ---------------------------------------------------------------------------
+
+
+def on_peer_reachable(raft: State, lead: Leadership, peer: MemberId) -> None:
+    """Greet it with a heartbeat; its answer says where to go on."""
+    progress = lead.progress.get(peer)
+    if progress is not None:
+        beat(raft, lead, peer, progress)
+
+
+def on_peer_unreachable(lead: Leadership, peer: MemberId) -> None:
+    """What was in flight may be lost: nothing but heartbeats until one is answered."""
+    progress = lead.progress.get(peer)
+    if progress is not None:
+        progress.lose()
+
+
+# ---- transfer ------------------------------------------------------------------------
+
+
+def on_transfer_requested(raft: State, to: MemberId) -> None:
+    """Stop taking proposals, let the target catch up, then tell it to campaign."""
+    lead = raft.lead
+    if lead is not None and lead.transfer_to != NOBODY:
+        return  # one answer ends both
+    target = to if to != NOBODY or lead is None else best_follower(lead)
+    if lead is None or target not in lead.progress:
+        raft.effects.append(TransferFinished(ok=False))
+        return
+    lead.transfer_to = target
+    lead.transfer_at_ms = raft.now_ms + raft.options.election_timeout_ms
+    _hand_over(raft, lead)
+
+
+def best_follower(lead: Leadership) -> MemberId:
+    """The one with most of the log, reachable before unreachable; zero when there is none."""
+    best = NOBODY
+    rank = (False, -1)
+    for peer, progress in lead.progress.items():
+        mine = (progress.pace is not Pace.LOST, progress.match_index)
+        if mine > rank:
+            best, rank = peer, mine
+    return best
+
+
+def _hand_over(raft: State, lead: Leadership) -> None:
+    """Send TimeoutNow once the target has everything; again with each heartbeat."""
+    if lead.transfer_to == NOBODY:
+        return
+    if lead.progress[lead.transfer_to].match_index == raft.terms.last_index:
+        raft.send(lead.transfer_to, TimeoutNow(raft.current_term))
+
+
+def _stop_transfer(lead: Leadership) -> None:
+    lead.transfer_to = NOBODY
+    lead.transfer_at_ms = NEVER_MS

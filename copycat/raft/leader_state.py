@@ -1,0 +1,42 @@
+"""What only a leader has. Made at the election, dropped whole when the role is lost."""
+
+from __future__ import annotations
+
+from copycat.raft.progress import Progress
+from copycat.raft.reads import ReadRounds
+from copycat.raft.timers import NEVER_MS
+from copycat.types import MemberId
+
+__all__ = ["Leadership"]
+
+
+class Leadership:
+    """Progress of every peer, the read rounds, and the leader's own timers."""
+
+    __slots__ = (
+        "check_at_ms",
+        "heartbeat_at_ms",
+        "news_at_ms",
+        "noop_index",
+        "progress",
+        "reads",
+        "request",
+        "term",
+        "transfer_at_ms",
+        "transfer_to",
+    )
+
+    def __init__(self, term: int, noop_index: int, progress: dict[MemberId, Progress]) -> None:
+        self.term = term
+        self.noop_index = noop_index
+        """First entry of the leader's own term; nothing commits below it by count alone."""
+        self.progress = progress
+        self.reads = ReadRounds()
+        self.request = 0
+        """Newest request number of this term, shared by all peers (C10)."""
+        self.heartbeat_at_ms = NEVER_MS
+        self.check_at_ms = NEVER_MS
+        self.news_at_ms = NEVER_MS
+        self.transfer_to = MemberId(0)
+        self.transfer_at_ms = NEVER_MS
+        """When a transfer is given up."""

@@ -1,0 +1,120 @@
+"""What the leader knows of one peer: how far it is proved, what was sent, and how to go on.
+
+Three states. PROBE: one message with entries at a time, until one is accepted. REPLICATE:
+a window of them. LOST: the link broke; heartbeats only, until a new one is answered.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+from copycat.types import EntryId, Span
+
+__all__ = ["Pace", "Progress"]
+
+
+class Pace(enum.IntEnum):
+    """How much may be in flight to a peer."""
+
+    PROBE = 1
+    REPLICATE = 2
+    LOST = 3
+
+
+class Progress:
+    """Progress of one peer during one term of one leader."""
+
+    __slots__ = (
+        "acked_request",
+        "asked_request",
+        "commit_sent",
+        "heard_at_ms",
+        "last_request",
+        "match_index",
+        "match_request",
+        "next_index",
+        "pace",
+        "rewind_request",
+        "sent",
+    )
+
+    def __init__(self, last_index: int, now_ms: int) -> None:
+        self.pace = Pace.PROBE
+        self.match_index = 0
+        self.match_request = 0
+        self.next_index = last_index + 1
+        self.last_request = 0
+        """Newest request to this peer; a reply to a later one is nonsense."""
+        self.acked_request = 0
+        """Newest request it answered in this term: what read rounds count."""
+        self.asked_request = 0
+        """Request of the `Replicate` with entries that waits for its `Sent`; 0 for none."""
+        self.rewind_request = 0
+        """Newest request at the last rewind; answers to it and older ones move no state."""
+        self.commit_sent = 0
+        self.heard_at_ms = now_ms
+        self.sent: deque[tuple[int, int]] = deque()
+        """(request, end) in flight, both strictly rising: the bound of I9 and the window."""
+
+    def note_sent(self, request: int, end: int) -> None:
+        """Remember that `request` reached up to `end`; only a new high adds to the bound."""
+        sent = self.sent
+        if end - 1 > self.match_index and (not sent or sent[-1][1] < end):
+            sent.append((request, end))
+
+    def shipped(self, span: Span) -> bool:
+        """`Sent` arrived: move next_index. False when it answers nothing that was asked."""
+        request = self.asked_request
+        if request == 0 or span.first != self.next_index or span.end <= span.first:
+            return False
+        self.asked_request = 0
+        self.next_index = span.end
+        self.note_sent(request, span.end)
+        return True
+
+    def acknowledge(self, request: int, match_index: int) -> bool:
+        """Believe `match_index` if `request` or one before it reached that far (I9, X2).
+
+        After a rewind or a broken link the bound starts anew: a late reply to an older request
+        proves nothing more here, the next probe will.
+        """
+        sent = self.sent
+        bound = 0
+        for number, end in sent:
+            if number > request:
+                break
+            bound = end - 1
+        if match_index > bound:
+            return False
+        self.match_index = match_index
+        self.match_request = request
+        while sent and sent[0][1] - 1 <= match_index:
+            sent.popleft()
+        if self.next_index <= match_index:
+            self.next_index = match_index + 1
+        return True
+
+    def rewind(self, request: int, newest: EntryId, floor: int) -> bool:
+        """A rejection of `request`: step back to `newest`, the own entry at or below its hint.
+
+        False when it tells nothing new: stale, or not below what is known. A rejection below
+        match_index is a follower whose durable log went back (a restored disk, F8): its match
+        is never lowered, and no probe answers it, or the two would exchange probes for ever.
+        """
+        next_index = max(newest.next, self.match_index + 1, floor)
+        if request <= self.rewind_request or next_index >= self.next_index:
+            return False
+        self.next_index = next_index
+        self._start_anew(Pace.PROBE)
+        return True
+
+    def lose(self) -> None:
+        """The link broke. next_index stays: the first probe's rejection says where to go on."""
+        self._start_anew(Pace.LOST)
+
+    def _start_anew(self, pace: Pace) -> None:
+        self.pace = pace
+        self.sent.clear()
+        self.asked_request = 0
+        self.rewind_request = self.last_request

@@ -1,0 +1,177 @@
+"""`Raft.step(event) -> [effects]`: the term rule, and each event to the role that answers it.
+
+A pure function of its state and the event: integers in, integers out. No bytes, no clock but
+`Tick`, no dice but its seed. It never raises on what a peer says: nonsense is counted in
+`ignored`; a broken law inside raises InvariantError, and the member stops.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    PeerMessage,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from copycat.raft import candidate, follower, leader
+from copycat.raft.effects import Effect
+from copycat.raft.events import (
+    Event,
+    Proposed,
+    Reachable,
+    ReadRequested,
+    Received,
+    Saved,
+    Sent,
+    Synced,
+    Tick,
+    TransferRequested,
+    Unreachable,
+)
+from copycat.raft.state import NOBODY, State
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Raft"]
+
+
+class Raft(State):
+    """One member's consensus. Plain data: `pickle.dumps(raft)` is a checkpoint.
+
+    current_term, voted_for: the hard state, perhaps still being saved.  term_runs,
+    first_index, last_index: the log as it was opened, all of it durable.  fresh: the directory
+    was empty (C16).  seed: of the election dice.
+    """
+
+    __slots__ = ()
+
+    @property
+    def can_propose(self) -> bool:
+        """Whether `Proposed` would be answered by an `Append`."""
+        return self.lead is not None and self.lead.transfer_to == NOBODY
+
+    @property
+    def timeout_ms(self) -> int:
+        """Milliseconds until the core would act by itself: how long the host may sleep."""
+        lead = self.lead
+        deadline_ms = self.own_deadline_ms if lead is None else leader.deadline_ms(lead)
+        return max(0, deadline_ms - self.now_ms)
+
+    def match_index(self, peer: MemberId) -> int:
+        """What `peer` is known to hold durably; 0 when unknown or when not leading."""
+        if peer == self.member:
+            return self.durable_index
+        progress = self.lead.progress.get(peer) if self.lead is not None else None
+        return progress.match_index if progress is not None else 0
+
+    def step(self, event: Event) -> list[Effect]:
+        """Take one event; the effects are to be carried out in list order."""
+        effects: list[Effect] = []
+        self.effects = effects
+        match event:
+            case Received():
+                _on_received(self, event.sender, event.message)
+            case Sent():
+                leader.on_sent(self, event.peer, event.span)
+            case Synced():
+                _on_synced(self, event.ticket)
+            case Tick():
+                _on_tick(self, event.elapsed_ms)
+            case Proposed():
+                leader.on_proposed(self, event.count)
+            case ReadRequested():
+                leader.on_read_requested(self, event.token)
+            case Saved():
+                self.release(event.ticket)
+                if not self.is_saving:
+                    candidate.on_self_vote_saved(self)
+            case Reachable():
+                _on_reachable(self, event.peer)
+            case Unreachable():
+                _on_unreachable(self, event.peer)
+            case TransferRequested():
+                leader.on_transfer_requested(self, event.to)
+            case _:
+                assert_never(event)
+        self.effects = []
+        return effects
+
+
+def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
+    """The term rule (paper section 5.1), then the handler; the term comes first (X4)."""
+    term = message.term
+    if sender not in raft.peers or not candidate.is_plausible(raft, message):
+        raft.ignored += 1
+        return
+    match message:
+        case AppendEntries():
+            if not follower.is_well_formed(message):
+                raft.ignored += 1
+                return
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            follower.on_append_entries(raft, sender, message)
+        case AppendReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            elif term == raft.current_term:
+                leader.on_append_reply(raft, sender, message)
+        case PreVote():
+            candidate.on_pre_vote(raft, sender, message)
+        case PreVoteReply():
+            candidate.on_pre_vote_reply(raft, sender, message)
+        case RequestVote():
+            candidate.on_request_vote(raft, sender, message)
+        case VoteReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            else:
+                candidate.on_vote_reply(raft, sender, message)
+        case TimeoutNow():
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            candidate.on_timeout_now(raft, sender, message)
+        case _:
+            assert_never(message)
+
+
+def _on_synced(raft: Raft, ticket: int) -> None:
+    if not raft.settle_syncs(ticket):
+        return
+    if raft.lead is not None:
+        leader.on_synced(raft, raft.lead)
+    else:
+        follower.on_synced(raft)
+
+
+def _on_tick(raft: Raft, elapsed_ms: int) -> None:
+    if elapsed_ms > 0:
+        raft.now_ms += elapsed_ms
+    if raft.lead is not None:
+        leader.on_tick(raft, raft.lead)
+    elif raft.now_ms >= raft.own_deadline_ms:
+        candidate.on_election_timeout(raft)
+
+
+def _on_reachable(raft: Raft, peer: MemberId) -> None:
+    if raft.contacts and peer in raft.peers:
+        raft.contacts |= {peer}
+        if len(raft.contacts) >= raft.configuration.quorum:
+            raft.contacts = frozenset()
+            raft.draw_election_timeout()
+    if raft.lead is not None:
+        leader.on_peer_reachable(raft, raft.lead, peer)
+    elif peer in raft.peers:
+        candidate.on_peer_reachable(raft, peer)
+
+
+def _on_unreachable(raft: Raft, peer: MemberId) -> None:
+    if raft.lead is not None:
+        leader.on_peer_unreachable(raft.lead, peer)
+    elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
+        follower.on_leader_unreachable(raft)

@@ -1,0 +1,283 @@
+"""The state of one member and the few moves that every role shares. Plain data throughout."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from copycat.config import RaftOptions
+from copycat.errors import require
+from copycat.protocol.peer import PeerMessage
+from copycat.raft.dice import Dice
+from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync, TransferFinished
+from copycat.raft.membership import Configuration
+from copycat.raft.terms import TermRuns
+from copycat.raft.timers import NEVER_MS
+from copycat.types import EntryId, MemberId, ServerState, TermRun
+
+if TYPE_CHECKING:
+    from copycat.raft.candidate import Poll
+    from copycat.raft.leader_state import Leadership
+
+__all__ = ["NOBODY", "State"]
+
+NOBODY = MemberId(0)
+
+
+class State:
+    """What `Raft` knows. Outside `copycat.raft` every attribute is read-only."""
+
+    __slots__ = (
+        "accepted_request",
+        "commit_ceiling",
+        "commit_index",
+        "configuration",
+        "contacts",
+        "current_term",
+        "dice",
+        "drawn_at_ms",
+        "durable_index",
+        "effects",
+        "election_at_ms",
+        "grace_until_ms",
+        "granted",
+        "heard_until_ms",
+        "held",
+        "ignored",
+        "lead",
+        "leader",
+        "member",
+        "now_ms",
+        "options",
+        "peers",
+        "poll",
+        "poll_round",
+        "reported_index",
+        "save_ticket",
+        "saved_ticket",
+        "state",
+        "sync_ticket",
+        "syncs",
+        "term_seen",
+        "terms",
+        "verified_index",
+        "voted_for",
+    )
+
+    def __init__(
+        self,
+        member: MemberId,
+        configuration: Configuration,
+        options: RaftOptions,
+        *,
+        current_term: int,
+        voted_for: MemberId,
+        term_runs: Sequence[TermRun],
+        first_index: int,
+        last_index: int,
+        fresh: bool,
+        seed: int,
+    ) -> None:
+        require(
+            member in configuration.voters,
+            "a member outside its configuration cannot take part yet",
+            member=member,
+            voters=configuration.voters,
+        )
+        self.member = member
+        self.configuration = configuration
+        self.peers = configuration.others(member)
+        self.options = options
+        self.dice = Dice(seed ^ (member & ((1 << 64) - 1)) ^ (member >> 64))
+        self.effects: list[Effect] = []
+        self.ignored = 0
+        """How many messages of peers were nonsense, forged or hopelessly late."""
+
+        self.terms = TermRuns(term_runs, first_index, last_index)
+        self.durable_index = last_index
+        self.commit_index = 0
+        self.commit_ceiling = 0
+        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
+
+        # The log is a floor for the term: an entry of term t was written only by somebody who
+        # had seen t. A vote of ours in t would have been saved before it left, so none did.
+        floor = self.terms.last_term
+        self.current_term = max(current_term, floor)
+        self.voted_for = voted_for if current_term >= floor else NOBODY
+        self.state = ServerState.FOLLOWER
+        self.leader = NOBODY
+        self.save_ticket = 0
+        self.saved_ticket = 0
+        self.held: deque[tuple[int, Send]] = deque()
+        self.sync_ticket = 0
+        self.syncs: deque[tuple[int, int]] = deque()
+        """(ticket, last index when it was asked for), oldest first."""
+
+        self.contacts = frozenset({member}) if fresh else frozenset()
+        """Voters this fresh directory has met; empty once it may take part (C16)."""
+        if fresh and configuration.quorum == 1:
+            self.contacts = frozenset()
+
+        self.accepted_request = 0
+        self.verified_index = 0
+        """This log equals the leader's of this term up to here."""
+        self.reported_index = 0
+        """Highest match_index told to the leader of this term."""
+        self.poll: Poll | None = None
+        self.poll_round = self.dice.next() >> 32
+        self.term_seen = 0
+        self.granted: frozenset[MemberId] = frozenset()
+        self.lead: Leadership | None = None
+
+        self.now_ms = 0
+        self.drawn_at_ms = -1
+        self.grace_until_ms = options.election_timeout_ms if self.peers else 0
+        """C11: a member that starts may have heard a leader a moment before it went down."""
+        self.heard_until_ms = self.grace_until_ms
+        self.election_at_ms = 0
+        if self.peers:
+            self.draw_election_timeout()
+
+    # ---- what may be asked -----------------------------------------------------------
+
+    @property
+    def last(self) -> EntryId:
+        """The last entry of the log, durable or not."""
+        return self.terms.last
+
+    @property
+    def is_fresh(self) -> bool:
+        """C16: a directory without a past that has not met a majority yet.
+
+        It cannot know whether it is new or was wiped; a wiped voter that votes again could elect
+        a leader without the entries it once acknowledged. When a majority of the list shows
+        itself, that many directories stand behind the same list, and voting is safe to begin.
+        """
+        return bool(self.contacts)
+
+    @property
+    def hears_leader(self) -> bool:
+        """A leader was heard within the least election timeout, or may have been (C11)."""
+        return self.now_ms < self.heard_until_ms or self.now_ms < self.grace_until_ms
+
+    @property
+    def is_saving(self) -> bool:
+        """Term or vote are not on the disk yet: nothing of this term may leave (C9)."""
+        return self.saved_ticket < self.save_ticket
+
+    # ---- timers ----------------------------------------------------------------------
+
+    def draw_election_timeout(self) -> None:
+        """Wait [E, 2E) from now (paper section 9.3: randomness breaks split votes)."""
+        if self.drawn_at_ms != self.now_ms:  # once a turn is random enough
+            timeout_ms = self.options.election_timeout_ms
+            self.drawn_at_ms = self.now_ms
+            self.election_at_ms = self.now_ms + self.dice.between(timeout_ms, 2 * timeout_ms)
+
+    def campaign_within(self, low_ms: int, high_ms: int) -> None:
+        """Let the next poll begin in [low, high) from now, but not inside the grace (C11)."""
+        self.drawn_at_ms = -1
+        self.election_at_ms = max(
+            self.now_ms + self.dice.between(low_ms, high_ms), self.grace_until_ms
+        )
+
+    @property
+    def own_deadline_ms(self) -> int:
+        """When a follower or candidate acts on its own."""
+        return NEVER_MS if self.is_fresh else self.election_at_ms
+
+    # ---- hard state and what waits for it --------------------------------------------
+
+    def save_hard_state(self, term: int, voted_for: MemberId) -> None:
+        """Move term or vote; a vote moves only with the term, or from nobody (X1, I2)."""
+        require(
+            term > self.current_term
+            or (term == self.current_term and self.voted_for == NOBODY and voted_for != NOBODY),
+            "the vote changes only together with the term",
+            term=term,
+            voted_for=voted_for,
+            current_term=self.current_term,
+            vote=self.voted_for,
+        )
+        if term > self.current_term:
+            self.held.clear()  # promises of a term that is over
+            self.accepted_request = 0
+            self.verified_index = 0
+            self.reported_index = 0
+        self.current_term = term
+        self.voted_for = voted_for
+        self.save_ticket += 1
+        self.effects.append(SaveHardState(term, voted_for, self.save_ticket))
+
+    def release(self, ticket: int) -> None:
+        """`Saved(ticket)`: what waited for it leaves now."""
+        require(
+            ticket <= self.save_ticket,
+            "a save ended that was never asked for",
+            ticket=ticket,
+            newest=self.save_ticket,
+        )
+        self.saved_ticket = max(self.saved_ticket, ticket)
+        held = self.held
+        while held and held[0][0] <= ticket:
+            self.effects.append(held.popleft()[1])
+
+    def send(self, peer: MemberId, message: PeerMessage) -> None:
+        """Say it now, or as soon as the term it speaks for is on the disk (C9, I2)."""
+        effect = Send(peer, message)
+        if self.saved_ticket < self.save_ticket:
+            self.held.append((self.save_ticket, effect))
+        else:
+            self.effects.append(effect)
+
+    # ---- data ------------------------------------------------------------------------
+
+    def sync(self) -> None:
+        """Ask for everything appended so far to be made durable."""
+        self.sync_ticket += 1
+        self.syncs.append((self.sync_ticket, self.terms.last_index))
+        self.effects.append(Sync(self.sync_ticket))
+
+    def settle_syncs(self, ticket: int) -> bool:
+        """`Synced(ticket)`: move durable_index; True when it moved.
+
+        A ticket counts for what was in the log when it was asked for, less what was truncated
+        since (C6): entries appended after the truncation wait for their own ticket.
+        """
+        require(
+            ticket <= self.sync_ticket,
+            "a sync ended that was never asked for",
+            ticket=ticket,
+            newest=self.sync_ticket,
+        )
+        before = self.durable_index
+        syncs = self.syncs
+        while syncs and syncs[0][0] <= ticket:
+            self.durable_index = max(self.durable_index, syncs.popleft()[1])
+        return self.durable_index > before
+
+    # ---- roles -----------------------------------------------------------------------
+
+    def become_follower(self, term: int, leader: MemberId, voted_for: MemberId = NOBODY) -> None:
+        """Follow `leader` (zero when unknown) in `term`; drop all that another role held.
+
+        `voted_for` counts only when the term moves: one save then carries both.
+        """
+        if term > self.current_term:
+            self.save_hard_state(term, voted_for)
+        lead = self.lead
+        if lead is not None:
+            self.lead = None  # with it go reads, windows and proposals that nobody answers
+            self.draw_election_timeout()
+            if lead.transfer_to != NOBODY:
+                self.effects.append(TransferFinished(ok=term > lead.term))
+        self.poll = None
+        self.granted = frozenset()
+        self.change_role(ServerState.FOLLOWER, leader)
+
+    def change_role(self, state: ServerState, leader: MemberId) -> None:
+        """Announce a change of role, term or leader, at the moment it happens."""
+        self.state = state
+        self.leader = leader
+        self.effects.append(RoleChanged(state, self.current_term, leader))
