@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def bench_open(benchmark: Any, disk: Path, stop: str) -> None:
         nonlocal number
         number += 1
         target = disk / f"copy-{number}"
-        subprocess.run(["cp", "-r", str(source), str(target)], check=True)
+        shutil.copytree(source, target)
         os.sync()
         return (target,), {}
 
@@ -55,5 +56,5 @@ def bench_open(benchmark: Any, disk: Path, stop: str) -> None:
     benchmark.pedantic(reopen, setup=setup, rounds=7, iterations=1)
     for log, target in logs:
         log.close()
-        subprocess.run(["rm", "-rf", str(target)], check=True)
+        shutil.rmtree(target)
     benchmark.extra_info.update(durability="fsync", entries=ENTRIES)
