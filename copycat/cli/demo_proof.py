@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from copycat.cli.demo_lines import EMPTY_CHAIN, extend_chain
 
 __all__ = [
     "AppliedLine",
-    "FrameSum",
     "ProofError",
+    "StoredLog",
     "prove_lines",
     "prove_same_frames",
     "prove_same_states",
@@ -28,6 +27,7 @@ class ProofError(Exception):
             f"error[proof]: {what}: member {member}, index {index}: "
             f"expected {_short(expected)}, found {_short(found)}"
         )
+        self.what = what
         self.member = member
         self.index = index
         self.expected = expected
@@ -35,8 +35,9 @@ class ProofError(Exception):
 
 
 def _short(value: object) -> str:
-    text = value.hex() if isinstance(value, bytes) and len(value) == len(EMPTY_CHAIN) else None
-    return text if text is not None else repr(value)[:200]
+    if isinstance(value, bytes) and len(value) == len(EMPTY_CHAIN):
+        return value.hex()
+    return (value if isinstance(value, str) else repr(value))[:200]
 
 
 class AppliedLine(NamedTuple):
@@ -48,12 +49,24 @@ class AppliedLine(NamedTuple):
     line: bytes
 
 
-class FrameSum(NamedTuple):
-    """One entry of a log as bytes: its name and a digest over the whole frame."""
+class Frame(Protocol):
+    """One entry of a log as it lies on the disk: header and payload, without padding."""
 
-    index: int
-    term: int
-    digest: bytes
+    @property
+    def index(self) -> int: ...
+    @property
+    def frame(self) -> bytes: ...
+
+
+F = TypeVar("F", bound=Frame)
+
+
+class StoredLog(NamedTuple, Generic[F]):
+    """A member's entries from 1 on, and the commit index that it stopped with."""
+
+    member: str
+    commit_index: int
+    entries: Iterable[F]
 
 
 def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[bytes]) -> bytes:
@@ -103,23 +116,37 @@ def prove_lines(member: str, applied: Iterable[AppliedLine], lines: Sequence[byt
     return chain
 
 
-def prove_same_frames(
-    reference: str, expected: Iterable[FrameSum], member: str, found: Iterable[FrameSum]
-) -> int:
-    """Two logs hold the same bytes entry by entry; returns how many entries that were."""
-    count = 0
-    for left, right in zip_longest(expected, found):
-        if left != right:
-            at = left or right
+def prove_same_frames(logs: Sequence[StoredLog[F]]) -> Iterator[F]:
+    """Yield the entries up to the highest commit index, each one when it is proved equal.
+
+    Each log must hold the same bytes as the one with the highest commit index, entry by entry,
+    up to its own commit index. All are read side by side, so nothing is held in memory.
+    """
+    first, *others = sorted(logs, key=lambda log: -log.commit_index)
+    reference, walks = iter(first.entries), [(log, iter(log.entries)) for log in others]
+    for index in range(1, first.commit_index + 1):
+        entry = next(reference, None)
+        if entry is None or entry.index != index:
             raise ProofError(
-                f"its entry is not that of {reference}",
-                member=member,
-                index=at.index if at is not None else 0,
-                expected=left,
-                found=right,
+                "an entry up to its own commit index is missing",
+                member=first.member,
+                index=index,
+                expected=f"entry {index}",
+                found=entry,
             )
-        count += 1
-    return count
+        for log, walk in walks:
+            if index > log.commit_index:
+                continue
+            other = next(walk, None)
+            if other is None or other.index != index or other.frame != entry.frame:
+                raise ProofError(
+                    f"its entry is not that of {first.member}",
+                    member=log.member,
+                    index=index,
+                    expected=entry.frame,
+                    found=None if other is None else other.frame,
+                )
+        yield entry
 
 
 def prove_same_states(states: dict[str, tuple[int, bytes]], lines: int, chain: bytes) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 
 from copycat.cli.demo_lines import chain_of
 from copycat.cli.demo_proof import (
     AppliedLine,
-    FrameSum,
     ProofError,
+    StoredLog,
     prove_lines,
     prove_same_frames,
     prove_same_states,
@@ -77,28 +78,45 @@ def test_bad_lines_are_named(damage: Callable[[list[AppliedLine]], None], index:
     assert str(caught.value).startswith("error[proof]: ")
 
 
-def frames() -> list[FrameSum]:
-    return [FrameSum(n, 1, bytes([n])) for n in range(1, 5)]
+class Stored(NamedTuple):
+    index: int  # type: ignore[assignment]
+    frame: bytes
 
 
-def test_equal_frames_are_counted() -> None:
-    assert prove_same_frames("n1", frames(), "n2", frames()) == 4
+def log(member: str, commit_index: int, last: int = 5) -> StoredLog[Stored]:
+    entries = [Stored(n, bytes([n])) for n in range(1, last + 1)]
+    return StoredLog(member, commit_index, entries)
+
+
+def test_equal_logs_are_walked_up_to_the_highest_commit_index() -> None:
+    walk = prove_same_frames([log("n1", 3, 3), log("n2", 4), log("n3", 2)])
+    assert [entry.index for entry in walk] == [1, 2, 3, 4]
+
+
+def test_what_a_member_has_not_committed_may_differ() -> None:
+    other = log("n3", 2)
+    entries = [*list(other.entries)[:2], Stored(3, b"?")]
+    walk = prove_same_frames([log("n1", 4), other._replace(entries=entries)])
+    assert len(list(walk)) == 4
 
 
 def test_a_different_frame_is_named() -> None:
-    other = frames()
-    other[2] = other[2]._replace(digest=b"?")
+    entries = list(log("n3", 4).entries)
+    entries[2] = Stored(3, b"?")
     with pytest.raises(ProofError) as caught:
-        prove_same_frames("n1", frames(), "n3", other)
-    assert (caught.value.member, caught.value.index) == ("n3", 3)
-    assert caught.value.expected == frames()[2]
-    assert caught.value.found == other[2]
+        list(prove_same_frames([log("n1", 5), StoredLog("n3", 4, entries)]))
+    found = caught.value
+    assert (found.member, found.index) == ("n3", 3)
+    assert (found.expected, found.found) == (bytes([3]), b"?")
 
 
-def test_a_shorter_log_is_named() -> None:
+def test_a_log_shorter_than_its_commit_index_is_named() -> None:
     with pytest.raises(ProofError) as caught:
-        prove_same_frames("n1", frames(), "n3", frames()[:3])
-    assert (caught.value.index, caught.value.found) == (4, None)
+        list(prove_same_frames([log("n1", 5), log("n3", 4, last=3)]))
+    assert (caught.value.member, caught.value.index, caught.value.found) == ("n3", 4, None)
+    with pytest.raises(ProofError) as caught:
+        list(prove_same_frames([log("n1", 5, last=4), log("n3", 4)]))
+    assert (caught.value.member, caught.value.index, caught.value.found) == ("n1", 5, None)
 
 
 def test_states_must_all_be_that_of_the_input() -> None:

@@ -1,0 +1,104 @@
+"""The command tree. Each command imports what it needs when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from copycat.errors import ConfigurationError, CopycatError, NoLeaderError, OperationTimeout
+
+__all__ = ["main", "tree"]
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="copycat-raft", prog_name="copycat")
+def tree() -> None:
+    """A durable log and a replicated state machine that you import.
+
+    Data goes to stdout, words to stderr. Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3
+    no leader or quorum (try again), 4 verification found damage, 130 interrupted.
+    """
+
+
+@tree.command()
+@click.option("--file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--directory", type=click.Path(path_type=Path), help="A new one; it is kept.")
+@click.option("--in-flight", default=4096, show_default=True, type=click.IntRange(1, 65536))
+@click.option("--durability", default="fsync", type=click.Choice(["fsync", "interval", "os"]))
+@click.option("--keep", is_flag=True, help="Keep the members' directories.")
+def demo(**options: Any) -> None:
+    """Three processes, real lines, a SIGKILL half-way, and proof from the disks.
+
+    By default every line of every .py file of this Python's standard library.
+    """
+    from copycat.cli.demo import DemoOptions, run_demo
+
+    window = options.pop("in_flight")
+    raise click.exceptions.Exit(run_demo(DemoOptions(window=window, **options)))
+
+
+@tree.command()
+@click.argument("address")
+@click.option("--app", required=True, metavar="MODULE:CLASS", help="The state machine's class.")
+@click.option("--member", "members", multiple=True, metavar="HOST:PORT", help="All founders.")
+@click.option("--directory", default="./copycat-data", show_default=True)
+@click.option("--durability", default="fsync", type=click.Choice(["fsync", "interval", "os"]))
+@click.option("--cluster-name", default=None)
+@click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
+@click.option("--parent", type=int, default=None, hidden=True)
+def serve(**options: Any) -> None:
+    """Run one member on ADDRESS until SIGTERM or SIGINT; the log is closed cleanly.
+
+    The first start needs the same --member list on all founders; it may contain ADDRESS itself.
+    """
+    from copycat.cli.serve import ServeOptions, run_serve
+
+    raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
+
+
+@tree.group()
+def log() -> None:
+    """Look into a log directory; nothing is locked, made or repaired."""
+
+
+@log.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def verify(directory: str, *, as_json: bool) -> None:
+    """Read every byte that counts; exit code 4 when something durable cannot be read."""
+    from copycat.cli.log import run_verify
+
+    raise click.exceptions.Exit(run_verify(directory, as_json=as_json))
+
+
+@log.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--first", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--count", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--jsonl", "as_json", is_flag=True, help="One JSON document a line.")
+def show(directory: str, *, first: int, count: int, as_json: bool) -> None:
+    """Print entries: index, term, kind, time, size and the beginning of the payload."""
+    from copycat.cli.log import run_show
+
+    raise click.exceptions.Exit(run_show(directory, first, count, as_json=as_json))
+
+
+def main() -> None:
+    """Run the tree; errors of copycat become `error[code]: ...` and an exit code."""
+    try:
+        tree(prog_name="copycat")
+    except CopycatError as cause:
+        print(cause.render(), file=sys.stderr)
+        sys.exit(exit_code_of(cause))
+
+
+def exit_code_of(cause: CopycatError) -> int:
+    """2 for what the user must correct, 3 for what may work later, 1 for the rest."""
+    if isinstance(cause, ConfigurationError):
+        return 2
+    return 3 if isinstance(cause, NoLeaderError | OperationTimeout) else 1
