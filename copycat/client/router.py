@@ -1,0 +1,86 @@
+"""Which server next. Pure but for its dice, which are seeded: no clock, no socket."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from copycat.client.options import Backoff, ServerSelection
+
+__all__ = ["Router"]
+
+
+class Router:
+    """Walks the servers in rounds: every candidate once, then a wait that grows.
+
+    seeds: addresses that the user gave, kept for ever beside those that the cluster names,
+    which a client may not be able to reach (they are as the members see each other).
+    """
+
+    def __init__(
+        self, seeds: Iterable[str], selection: ServerSelection, backoff: Backoff, *, seed: int
+    ) -> None:
+        self._seeds = tuple(dict.fromkeys(seeds))
+        self._members: tuple[str, ...] = ()
+        self._selection = selection
+        self._backoff = backoff
+        self._dice = random.Random(seed)
+        self._left: list[str] = []
+        self._round = 0
+        self.leader = ""
+        self.failures: dict[str, str] = {}
+        """address -> why it did not do, since the last success."""
+
+    def follow(self, leader: str, members: Iterable[str]) -> None:
+        """What a server said of the cluster."""
+        self.leader = leader
+        self._members = tuple(dict.fromkeys(members)) or self._members
+
+    def next(self) -> tuple[str, float]:
+        """(address to try now, seconds to wait before)."""
+        delay = 0.0
+        if not self._left:
+            delay = self._backoff.delay(self._round)
+            delay *= self._dice.uniform(0.75, 1.0)
+            self._round += 1
+            self._left = self._candidates()
+        elif self._selection is ServerSelection.LEADER and self.leader in self._left:
+            # The hint came while this round was under way.
+            self._left.remove(self.leader)
+            self._left.insert(0, self.leader)
+        return self._left.pop(0), delay
+
+    @property
+    def rounds(self) -> int:
+        """Rounds begun since the last success."""
+        return self._round
+
+    @property
+    def is_round_over(self) -> bool:
+        """True when every candidate of this round was tried."""
+        return not self._left
+
+    def failed(self, address: str, reason: str) -> None:
+        """This one did not do."""
+        self.failures[address] = reason
+
+    def succeeded(self) -> None:
+        """A session is served: the next loss begins with a round without a wait."""
+        self._left = []
+        self._round = 0
+        self.failures.clear()
+
+    def avoid(self, address: str) -> None:
+        """It was connected and could not serve: begin the next round with the others."""
+        self._left = [other for other in self._candidates() if other != address]
+        self._round = 1
+
+    def _candidates(self) -> list[str]:
+        servers = list(dict.fromkeys((*self._members, *self._seeds)))
+        self._dice.shuffle(servers)
+        if self.leader not in servers or self._selection is ServerSelection.ANY:
+            return servers
+        servers.remove(self.leader)
+        if self._selection is ServerSelection.LEADER:
+            return [self.leader, *servers]
+        return [*servers, self.leader]  # better the leader than nobody
