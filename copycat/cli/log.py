@@ -12,6 +12,7 @@ from copycat.types import EntryKind
 __all__ = ["run_show", "run_verify"]
 
 _PAYLOAD_SHOWN = 48
+_KINDS = {kind.value: kind.name.lower() for kind in EntryKind}
 
 
 def run_verify(directory: str, *, as_json: bool) -> int:
@@ -83,4 +84,4 @@ def _entry_as_text(entry: StoredEntry) -> str:
 
 
 def _kind(kind: int) -> str:
-    return EntryKind(kind).name.lower() if kind in EntryKind else f"kind {kind}"
+    return _KINDS.get(kind, f"kind {kind}")
