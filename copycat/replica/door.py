@@ -107,10 +107,10 @@ class Door:
             self.gateway.request(route, message)
             return
         leader = self._raft.leader
-        if route.peer == 0 and leader and self._raft.state is not ServerState.LEADER:
-            if self._host.send(leader, codec.encode_forward(route.token, frame), None):
-                self.relay.passed(route.token, message)
-                return
+        may_pass = not route.peer and leader and self._raft.state is not ServerState.LEADER
+        if may_pass and self._host.send(leader, codec.encode_forward(route.token, frame), None):
+            self.relay.passed(route.token, message)
+            return
         self._refuse_no_leader(route, message)
 
     def _serves(self, query: QueryRequest) -> bool:

@@ -16,7 +16,7 @@ from copycat.replica.host import Host
 from copycat.replica.sessions import Route, SessionMirror
 from copycat.types import ConsistencyLevel
 
-__all__ = ["Queries"]
+__all__ = ["Answers", "Queries"]
 
 
 class _Waiting:
@@ -30,6 +30,10 @@ class _Waiting:
         self.index = index
 
 
+Answers = tuple[list[_Waiting], list[QueryAnswer]]
+"""Queries and their answers, in the same order: opaque to everybody but `Queries`."""
+
+
 class Queries:
     """All queries that this member serves itself."""
 
@@ -39,7 +43,7 @@ class Queries:
         sessions: SessionMirror,
         host: Host,
         answer: Callable[[Route, ServerMessage], None],
-        done: Callable[[tuple[list[_Waiting], list[QueryAnswer]]], None],
+        done: Callable[[Answers], None],
     ) -> None:
         self._executor = executor
         self._sessions = sessions
@@ -115,7 +119,7 @@ class Queries:
         view = self._sessions.get(request.session)
         return view is None or view.sequence >= request.sequence
 
-    def answered(self, result: tuple[list[_Waiting], list[QueryAnswer]]) -> None:
+    def answered(self, result: Answers) -> None:
         """The executor's answers came back (called in a turn)."""
         for waiting, answer in zip(*result, strict=True):
             number = waiting.request.request

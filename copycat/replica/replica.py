@@ -22,7 +22,7 @@ from copycat.errors import (
 from copycat.log.batch import Batch
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import IncarnationPinned, Outcome, QueryAnswer
+from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame
 from copycat.protocol.peer import AppendEntries, PeerMessage
@@ -42,12 +42,12 @@ from copycat.raft.raft import Raft
 from copycat.replica.applier import Applier
 from copycat.replica.carry import Carrier, Parts
 from copycat.replica.clock import LogClock
+from copycat.replica.door import Door
 from copycat.replica.durable import Durable
 from copycat.replica.gateway import Gateway, Limits
 from copycat.replica.handshake import Handshake, Peer, PeerRefused
 from copycat.replica.host import Host
-from copycat.replica.queries import Queries
-from copycat.replica.relay import Relay
+from copycat.replica.queries import Answers, Queries
 from copycat.replica.sessions import Route
 from copycat.replica.shipping import RecentBatches, Shipping
 from copycat.replica.status import Status
@@ -121,8 +121,13 @@ class Replica:
             fresh=fresh,
             seed=seed,
         )
-        self._relay = Relay(
-            lambda token, message: self._door.answer(Route(MemberId(0), token), message)
+        self._door = Door(
+            self.raft,
+            self._peers,
+            host=host,
+            executor=executor,
+            enqueue=self._enqueue,
+            max_entry_size=options.max_entry_size,
         )
         self._parts = self._build(
             hard_state, executor, LogClock(now_ms, wall_ms, last_time_ms(log))
@@ -432,7 +437,7 @@ class Replica:
             unreachable=tuple(unreachable),
         )
 
-    def _queries_done(self, result: tuple[list[object], list[QueryAnswer]]) -> None:
+    def _queries_done(self, result: Answers) -> None:
         self._enqueue(lambda: self._parts.queries.answered(result))
 
 

@@ -130,7 +130,7 @@ class SessionMirror:
     def overdue(self, now_ms: int) -> Iterator[SessionView]:
         """Sessions silent for longer than their timeout, each once for each activity."""
         for view in self._views.values():
-            if view.active_ms + view.timeout_ms < now_ms and not view.inflight:
-                if view.expiring_index < view.active_index:
-                    view.expiring_index = view.active_index
-                    yield view
+            silent = view.active_ms + view.timeout_ms < now_ms and not view.inflight
+            if silent and view.expiring_index < view.active_index:
+                view.expiring_index = view.active_index
+                yield view
