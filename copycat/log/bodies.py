@@ -1,0 +1,67 @@
+"""Entries of a bare log on their way in: lengths, then the bytes, without work an entry."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from copycat.errors import SerializationError, require
+from copycat.types import EntryKind
+
+__all__ = ["Item", "bodies"]
+
+_KIND = int(EntryKind.DATA)
+_ENTRIES_MAX = 4096
+_BYTES_MAX = 4 << 20
+
+require(sys.byteorder == "little", "copycat's formats are little-endian")
+
+Item = tuple[int, int, int, int, int, bytes]
+"""What `encode_batch` takes: kind, three session fields, count, body."""
+
+
+def bodies(items: Iterable[bytes | memoryview]) -> Iterator[Item]:
+    """Cut `items` to bodies of at most 4,096 entries and about 4 MiB, for one batch each."""
+    iterator = iter(items)
+    while part := list(islice(iterator, _ENTRIES_MAX)):
+        lengths = _lengths(part)
+        if sum(lengths) <= _BYTES_MAX:
+            yield _body(lengths, part)
+            continue
+        begin, total = 0, 0
+        for position, length in enumerate(lengths):
+            total += length
+            if total > _BYTES_MAX and position > begin:
+                yield _body(lengths[begin:position], part[begin:position])
+                begin, total = position, length
+        yield _body(lengths[begin:], part[begin:])
+
+
+def _body(lengths: array[int], part: list[bytes | memoryview]) -> Item:
+    try:
+        return (_KIND, 0, 0, 0, len(part), b"".join((lengths, *part)))
+    except TypeError as error:
+        raise _refusal(part) from error
+
+
+def _lengths(part: list[bytes | memoryview]) -> array[int]:
+    try:
+        lengths = array("I", map(len, part))
+    except TypeError as error:
+        raise _refusal(part) from error
+    if memoryview in set(map(type, part)):  # its length counts elements, not bytes
+        return array("I", (memoryview(item).nbytes for item in part))
+    return lengths
+
+
+def _refusal(part: list[bytes | memoryview]) -> SerializationError:
+    for item in part:
+        if not isinstance(item, bytes | bytearray | memoryview):
+            return SerializationError(
+                f"an entry is bytes, bytearray or memoryview, not {type(item).__name__}",
+                hint="encode it first: a bare log keeps bytes",
+                value=item,
+            )
+    return SerializationError("an entry is not a contiguous buffer")

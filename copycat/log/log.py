@@ -1,0 +1,383 @@
+"""The public log: durable entries of bytes for one process, without asyncio or a cluster."""
+
+from __future__ import annotations
+
+import time
+from _thread import RLock
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
+from itertools import repeat
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+
+from copycat.errors import ConfigurationError, EntryTooLargeError, require
+from copycat.log._native import Batch, Env, NativeLog, encode_batch, open_log
+from copycat.log.background import SpareMaker, SyncTimer
+from copycat.log.bodies import Item, bodies
+from copycat.log.forks import ForkGuard
+from copycat.types import Durability
+
+if TYPE_CHECKING:
+    from copycat.config import Storage
+    from copycat.log.tail import Tail
+
+__all__ = ["Entry", "Log", "Segment"]
+
+_READ_BYTES = 1 << 20
+
+
+class Entry(NamedTuple):
+    """One entry as it was appended."""
+
+    index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
+    term: int
+    data: bytes
+
+    def view(self) -> memoryview:
+        """The data, without a copy."""
+        return memoryview(self.data)
+
+
+class Segment(NamedTuple):
+    """One file of the log. Sizes in bytes; `last_index` is inclusive."""
+
+    id: int
+    version: int
+    first_index: int
+    last_index: int
+    size: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count on purpose
+    is_sealed: bool
+
+
+class Log:
+    """A durable, segmented log in one directory; indexes are contiguous from 1.
+
+    Threads may share it: an append waits for the disk once for all who wait at that moment.
+    A process that is forked from the one that opened it may not use it.
+    """
+
+    def __init__(self, native: NativeLog, path: str, storage: Storage, *, read_only: bool) -> None:
+        self._native = native
+        self._path = path
+        self._read_only = read_only
+        self._durability = Durability(storage.durability)
+        self._max_entry_size = storage.max_entry_size
+        self._lock = RLock()  # the log's shape; never held while the disk is waited for
+        self._sync_lock = RLock()  # one sync in flight; taken before _lock
+        self._fork_guard = ForkGuard()
+        self._spares = SpareMaker(native)
+        self._timer = SyncTimer(self.sync, storage.sync_interval)
+        self._tails: Collection[Tail] = ()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | PathLike[str],
+        *,
+        storage: Storage | None = None,
+        read_only: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Open the log in directory `path`, which is made when it is missing.
+
+        Options are the fields of `Storage`: `durability`, `sync_interval`,
+        `max_segment_size`, `max_entries_per_segment`, `max_entry_size`, `min_free_space`.
+        After a crash a torn tail that was never durable is dropped; bytes that were durable
+        and cannot be read are a CorruptLogError, and nothing is changed on disk.
+        Errors: ConfigurationError, DirectoryInUseError, WrongDirectoryError (a member's
+        directory), CorruptLogError, FormatVersionError, DiskError.
+        """
+        from copycat.log.options import refuse_member_directory, storage_of  # noqa: PLC0415
+
+        directory = fspath(path)
+        settings = storage_of(directory, storage, options)
+        env = Env()
+        if not read_only:
+            refuse_member_directory(env, directory)
+            env.make_directory(directory)
+        native = open_log(
+            env,
+            directory,
+            max_segment_size=settings.max_segment_size,
+            max_entries_per_segment=settings.max_entries_per_segment,
+            min_free_space=settings.min_free_space,
+            read_only=read_only,
+        )
+        return cls(native, directory, settings, read_only=read_only)
+
+    # --- where it stands ---------------------------------------------------------------------
+
+    @property
+    def first_index(self) -> int:
+        """The lowest index kept; `next_index` when the log is empty."""
+        return self._usable().first_index
+
+    @property
+    def last_index(self) -> int:
+        """0 in a new log."""
+        return self._usable().last_index
+
+    @property
+    def next_index(self) -> int:
+        """What the next append returns."""
+        return self._usable().last_entry.next
+
+    @property
+    def durable_index(self) -> int:
+        """Entries up to here survive a power loss."""
+        return self._usable().durable_index
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        with self._lock:
+            return self._usable().size
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """The files, oldest first; the last one is written to."""
+        with self._lock:
+            return [
+                Segment(id_, version, first, last, size, last - first + 1, sealed)
+                for id_, version, first, last, size, sealed in self._usable().segments()
+            ]
+
+    @property
+    def closed(self) -> bool:
+        """True after `close`."""
+        return self._closed
+
+    def __len__(self) -> int:
+        with self._lock:
+            native = self._usable()
+            return native.last_index - native.first_index + 1
+
+    def __repr__(self) -> str:
+        return f"<Log {self._path!r}{' closed' if self._closed else ''}>"
+
+    # --- growth ------------------------------------------------------------------------------
+
+    def append(self, data: bytes | memoryview, *, term: int | None = None) -> int:
+        """Append one entry and return its index.
+
+        With durability "fsync" it is on disk when this returns. `term` is the last entry's
+        (or 1) unless told; a lower one is a ValueError. EntryTooLargeError above
+        max_entry_size; DiskFullError leaves the log as it was.
+        """
+        return self._append(list(bodies((data,))), term).start
+
+    def append_many(
+        self, items: Iterable[bytes | memoryview], *, term: int | None = None
+    ) -> range:
+        """Append all `items` with one sync for all of them; the range of their indexes.
+
+        All items are taken and checked before the first is appended. After a DiskFullError
+        those below `next_index` are in the log.
+        """
+        return self._append(list(bodies(items)), term)
+
+    def _append(self, items: list[Item], term: int | None) -> range:
+        for item in items:
+            self._check_sizes(item)
+        with self._lock:
+            native = self._writable()
+            last = native.last_entry
+            first = last.next
+            chosen = max(last.term, 1) if term is None else term
+            now_ms = time.time_ns() // 1_000_000
+            for item in items:
+                native.append(encode_batch(chosen, native.last_entry.next, now_ms, [item]))
+            indexes = range(first, native.last_entry.next)
+        self._after_append(indexes)
+        return indexes
+
+    def _check_sizes(self, item: Item) -> None:
+        count, body = item[4], item[5]
+        longest = max(memoryview(body)[: 4 * count].cast("I"))
+        if longest > self._max_entry_size:
+            raise EntryTooLargeError(
+                f"an entry of {longest} bytes is above max_entry_size ({self._max_entry_size})",
+                size=longest,
+                limit=self._max_entry_size,
+            )
+
+    def _after_append(self, indexes: range) -> None:
+        if not indexes:
+            return
+        self._spares.look()
+        if self._durability is Durability.FSYNC:
+            self._sync(indexes[-1])
+        elif self._durability is Durability.INTERVAL:
+            self._timer.start()
+        self._wake_tails()
+
+    def sync(self) -> int:
+        """Force everything appended so far to the disk; returns `durable_index`."""
+        with self._lock:
+            last_index = self._writable().last_index
+        return self._sync(last_index)
+
+    def _sync(self, upto: int) -> int:
+        """Threads that wait here together are answered by one sync (group commit)."""
+        with self._sync_lock:
+            with self._lock:
+                native = self._writable()
+                if native.durable_index >= min(upto, native.last_index):
+                    return native.durable_index
+                ticket = native.begin_sync()
+            ticket.run()
+            with self._lock:
+                return native.end_sync(ticket)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def term(self, index: int) -> int:
+        """The term of entry `index`; IndexError outside the log."""
+        with self._lock:
+            native = self._usable()
+            self._check_index(index)
+            runs = native.term_runs()
+        return runs[bisect_right([run.first for run in runs], index) - 1].term
+
+    def get(self, index: int) -> Entry | None:
+        """Entry `index`, or None outside the log."""
+        with self._lock:
+            native = self._usable()
+            if not native.first_index <= index <= native.last_index:
+                return None
+            term, _, _, data = native.get(index)
+        return Entry(index, term, data)
+
+    def __getitem__(self, index: int) -> Entry:
+        with self._lock:
+            native = self._usable()
+            self._check_index(index)
+            term, _, _, data = native.get(index)
+        return Entry(index, term, data)
+
+    def __contains__(self, index: object) -> bool:
+        native = self._usable()
+        return isinstance(index, int) and native.first_index <= index <= native.last_index
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self.read()
+
+    def read(self, start: int | None = None, stop: int | None = None) -> Iterator[Entry]:
+        """Entries from `start` (or the first) up to and without `stop` (or the end of now).
+
+        `stop` may lie beyond the end, `start` may be `next_index`; a `start` outside
+        [first_index, next_index] is an IndexError: what was trimmed is not passed over.
+        """
+        native = self._usable()
+        with self._lock:
+            end = native.last_entry.next
+            first = native.first_index if start is None else start
+            if not native.first_index <= first <= end:
+                raise IndexError(
+                    f"read from {first}: the log holds [{native.first_index}, {end})"
+                )
+        return self._entries(first, end if stop is None else min(stop, end))
+
+    def _entries(self, first: int, end: int) -> Iterator[Entry]:
+        while first < end:
+            with self._lock:
+                batch = self._usable().read(first, end, _READ_BYTES)
+            yield from entries_of(batch)
+            first = batch.span.end
+
+    def tail(self, start: int | None = None) -> AsyncIterator[Entry]:
+        """Entries from `start` (or the next one) on, as they come; ends at `close`.
+
+        Must be called in a running event loop.
+        """
+        from weakref import WeakSet  # noqa: PLC0415 - only who tails pays
+
+        from copycat.log.tail import Tail  # noqa: PLC0415 - asyncio costs 45 ms
+
+        native = self._usable()
+        if start is not None and start < native.first_index:
+            raise IndexError(f"tail from {start}: the log begins at {native.first_index}")
+        follower = Tail(self, self.next_index if start is None else start)
+        with self._lock:
+            if not self._tails:
+                self._tails = WeakSet()
+            cast("WeakSet[Tail]", self._tails).add(follower)
+        return follower
+
+    def visible(self, first: int, count: int) -> list[Entry]:
+        """Up to `count` entries from `first` on that a tail may show now."""
+        with self._lock:
+            native = self._usable()
+            waits = self._durability is Durability.FSYNC and not self._read_only
+            last = native.durable_index if waits else native.last_index
+            first = max(first, native.first_index)
+            end = min(last, first + count - 1) + 1
+            return list(self._entries(first, end))
+
+    # --- shrinking and the end ---------------------------------------------------------------
+
+    def truncate(self, after: int) -> None:
+        """Drop every entry above `after`."""
+        with self._lock:
+            self._writable().truncate(after)
+            for follower in list(self._tails):
+                follower.rewind(after)
+        if self._durability is Durability.FSYNC:
+            self._sync(after)
+
+    def trim(self, before: int) -> None:
+        """Let entries below `before` go, by whole segments: `first_index` <= `before`."""
+        with self._lock:
+            self._writable().trim(before)
+
+    def close(self) -> None:
+        """Sync and let go of the directory. A second close is nothing; so is a child's."""
+        if self._closed or self._fork_guard.is_child:
+            return
+        self._timer.stop()
+        self._spares.stop()
+        with self._sync_lock, self._lock:
+            self._closed = True
+            self._native.close()
+        self._wake_tails()
+
+    def __enter__(self) -> Self:
+        self._usable()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- checks ------------------------------------------------------------------------------
+
+    def _usable(self) -> NativeLog:
+        self._fork_guard.check(f"the log {self._path}")
+        require(not self._closed, "the log is closed", path=self._path)
+        return self._native
+
+    def _writable(self) -> NativeLog:
+        if self._read_only:
+            raise ConfigurationError(
+                f"the log {self._path} was opened with read_only=True",
+                hint="open it without read_only to change it",
+            )
+        return self._usable()
+
+    def _check_index(self, index: int) -> None:
+        first, last = self._native.first_index, self._native.last_index
+        if not first <= index <= last:
+            raise IndexError(f"entry {index}: the log holds {first} to {last}")
+
+    def _wake_tails(self) -> None:
+        for follower in list(self._tails):
+            follower.wake()
+
+
+def entries_of(batch: Batch) -> Iterator[Entry]:
+    """All entries of a batch; built without a Python call an entry."""
+    span = batch.span
+    make = cast("Callable[[type[Entry], tuple[int, int, bytes]], Entry]", tuple.__new__)
+    rows = zip(range(span.first, span.end), repeat(span.term), map(bytes, batch.views()))
+    return map(make, repeat(Entry), rows)

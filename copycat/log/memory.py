@@ -1,0 +1,303 @@
+"""A log in memory: the verified fake. It passes the suite of `NativeLog`, sentence by sentence.
+
+It keeps the same native batches, so bytes, checksums and runs are the shipped ones; only the
+disk is missing. `crash` stands for a power loss and `fail` for a disk that answers with an
+error, so that whoever is tested over it meets the same reactions (F9, F10, F12).
+"""
+
+from __future__ import annotations
+
+import errno
+from bisect import bisect_right
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from copycat.errors import DiskError, DiskFullError, LogPoisonedError, require
+from copycat.log._native import Batch
+from copycat.types import NO_ENTRY, EntryId, EntryKind, Span, TermRun
+
+if TYPE_CHECKING:
+    from copycat.log import interface
+
+__all__ = ["MemoryLog", "MemoryTicket"]
+
+
+class MemoryTicket:
+    """A sync in flight: a barrier, not work. Which entries it proves was fixed at its begin."""
+
+    def __init__(self, log: MemoryLog, last_index: int) -> None:
+        self.last_index = last_index
+        self.done = False
+        self._log = log
+
+    def run(self) -> None:
+        """Make everything below the barrier durable, or raise the injected DiskError."""
+        self._log._run(self)  # noqa: SLF001 - a ticket is a part of its log
+
+
+class _Segment:
+    """Some batches in a row; sealed when the next segment begins."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.batches: list[Batch] = []
+        self.firsts: list[int] = []
+        self.nbytes = 0
+
+    @property
+    def end(self) -> int:
+        return self.batches[-1].span.end if self.batches else self.first
+
+    def add(self, batch: Batch) -> None:
+        self.firsts.append(batch.span.first)
+        self.batches.append(batch)
+        self.nbytes += batch.nbytes
+
+    def keep(self, end: int) -> None:
+        """Drop the entries at `end` and above."""
+        kept = [batch for batch in self.batches if batch.span.first < end]
+        if kept and kept[-1].span.end > end:
+            kept[-1] = kept[-1].slice(kept[-1].span.first, end)
+        self.batches, self.firsts, self.nbytes = [], [], 0
+        for batch in kept:
+            self.add(batch)
+
+
+class MemoryLog:
+    """`ReplicaLog` without a disk. Sizes as in `Storage`, so that rolls happen alike."""
+
+    def __init__(
+        self, *, max_segment_size: int = 32 << 20, max_entries_per_segment: int = 1 << 20
+    ) -> None:
+        self._max_segment_size = max_segment_size
+        self._max_entries_per_segment = max_entries_per_segment
+        self._segments = [_Segment(1)]
+        self._configurations: list[int] = []
+        self._durable_index = 0
+        self._in_flight: MemoryTicket | None = None
+        self._faults: dict[str, str] = {}
+        self._poison: BaseException | None = None
+        self._closed = False
+        self._before = NO_ENTRY
+
+    # --- where it stands ---------------------------------------------------------------------
+
+    @property
+    def first_index(self) -> int:
+        return self._segments[0].first
+
+    @property
+    def last_index(self) -> int:
+        return self._segments[-1].end - 1
+
+    @property
+    def last_entry(self) -> EntryId:
+        for segment in reversed(self._segments):
+            if segment.batches:
+                span = segment.batches[-1].span
+                return EntryId(span.term, span.last)
+        return self._before
+
+    @property
+    def durable_index(self) -> int:
+        return self._durable_index
+
+    def term_runs(self) -> list[TermRun]:
+        """Runs of terms, oldest first."""
+        runs: list[TermRun] = []
+        for batch in self._batches():
+            if not runs or runs[-1].term != batch.span.term:
+                runs.append(TermRun(batch.span.term, batch.span.first))
+        return runs
+
+    # --- growth ------------------------------------------------------------------------------
+
+    def append(self, batch: interface.Batch) -> None:
+        """Put `batch` behind the last entry; see `ReplicaLog.append`."""
+        self._check()
+        require(isinstance(batch, Batch), "only native batches are kept", got=type(batch))
+        span = batch.span
+        if span.first != self.last_index + 1:
+            raise ValueError(f"append at index {span.first}: the log ends at {self.last_index}")
+        if span.term < self.last_entry.term:
+            last = self.last_entry
+            raise ValueError(f"append of term {span.term} after entry {last.index}:{last.term}")
+        self._meet_fault("write", "append")
+        if span.length:
+            self._roll_and_add(batch)  # type: ignore[arg-type]
+            self._configurations += [
+                index
+                for index, kind, _, _ in batch.entries()  # type: ignore[attr-defined]
+                if kind == EntryKind.CONFIGURATION
+            ]
+
+    def _roll_and_add(self, batch: Batch) -> None:
+        tail = self._segments[-1]
+        full = tail.nbytes + batch.nbytes > self._max_segment_size
+        many = tail.end - tail.first + batch.span.length > self._max_entries_per_segment
+        if tail.batches and (full or many):
+            tail = _Segment(tail.end)
+            self._segments.append(tail)
+        tail.add(batch)
+
+    def begin_sync(self) -> MemoryTicket:
+        """A barrier behind everything appended so far."""
+        self._check()
+        require(self._in_flight is None, "one sync at a time", last_index=self.last_index)
+        self._in_flight = MemoryTicket(self, self.last_index)
+        return self._in_flight
+
+    def end_sync(self, ticket: interface.SyncTicket) -> int:
+        """Move `durable_index` to the ticket's barrier, clamped by truncations since (C6)."""
+        self._check()
+        require(ticket is self._in_flight, "this ticket is not in flight")
+        require(self._in_flight is not None and self._in_flight.done, "the ticket was not run")
+        self._durable_index = max(self._durable_index, ticket.last_index)  # type: ignore[attr-defined]
+        self._in_flight = None
+        return self._durable_index
+
+    def _run(self, ticket: MemoryTicket) -> None:
+        self._check()
+        self._meet_fault("sync", "sync")
+        ticket.done = True
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def read(self, first: int, end: int, max_bytes: int) -> Batch:
+        """Frames from `first`; see `ReplicaLog.read`."""
+        self._check()
+        if not self.first_index <= first < end <= self.last_index + 1:
+            raise IndexError(
+                f"entries [{first}, {end}) of a log that holds "
+                f"[{self.first_index}, {self.last_index + 1})"
+            )
+        segment = self._segments[bisect_right([s.first for s in self._segments], first) - 1]
+        end = min(end, segment.end, self._configuration_border(first))
+        parts: list[Batch] = []
+        for batch in segment.batches[bisect_right(segment.firsts, first) - 1 :]:
+            span = batch.span
+            room = max_bytes - sum(part.nbytes for part in parts)
+            if span.first >= end or (parts and (span.term != parts[0].span.term or room <= 0)):
+                break
+            part = batch.slice(max(span.first, first), min(span.end, end))
+            fitting = _fitting(part, room)
+            if fitting.span.length and (fitting.nbytes <= room or not parts):
+                parts.append(fitting)
+            if fitting.span.end < part.span.end:
+                break
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _configuration_border(self, first: int) -> int:
+        """Where a read that begins at `first` must end for the sake of C4."""
+        for index in self._configurations:
+            if index >= first:
+                return index + 1 if index == first else index
+        return self.last_index + 1
+
+    def _batches(self) -> Iterator[Batch]:
+        for segment in self._segments:
+            yield from segment.batches
+
+    # --- shrinking ---------------------------------------------------------------------------
+
+    def truncate(self, after: int) -> None:
+        """Drop every entry above `after`; see `ReplicaLog.truncate`."""
+        self._check()
+        if after < self.first_index - 1:
+            raise IndexError(f"truncate after {after}: the log begins at {self.first_index}")
+        if after >= self.last_index:
+            return
+        self._segments = [s for s in self._segments if s.first <= after] or [
+            _Segment(self.first_index)
+        ]
+        self._segments[-1].keep(after + 1)
+        if self._segments[-1].batches:
+            self._segments.append(_Segment(after + 1))
+        self._configurations = [i for i in self._configurations if i <= after]
+        self._durable_index = min(self._durable_index, after)
+        if self._in_flight is not None:
+            self._in_flight.last_index = min(self._in_flight.last_index, after)
+
+    def trim(self, before: int) -> None:
+        """Let whole segments below `before` go; see `ReplicaLog.trim`."""
+        self._check()
+        if before > self.last_index + 1:
+            raise IndexError(f"trim before {before}: the log ends at {self.last_index}")
+        while len(self._segments) > 1 and self._segments[0].end <= before:
+            gone = self._segments.pop(0).batches[-1].span
+            self._before = EntryId(gone.term, gone.last)
+        self._configurations = [i for i in self._configurations if i >= self.first_index]
+
+    # --- spares, the end, and the faults of a disk -------------------------------------------
+
+    def wants_spare(self) -> bool:
+        """Never: there is nothing to zero-fill."""
+        self._check()
+        return False
+
+    def prepare_spare(self) -> None:
+        """Nothing to do."""
+        self._check()
+
+    def mark_idle(self) -> None:
+        """Nothing to write down: the barrier is all this log has of a disk."""
+        self._check()
+
+    def close(self) -> None:
+        """Make everything durable, then refuse every later verb. A second close is nothing."""
+        if not self._closed and self._poison is None:
+            self._durable_index = self.last_index
+        self._closed = True
+
+    def reopen(self) -> None:
+        """What a new process would find after `close` or `crash`; durable is what is kept."""
+        self._closed = False
+        self._poison = None
+        self._in_flight = None
+        self._faults.clear()
+        self._durable_index = self.last_index
+
+    def crash(self) -> None:
+        """Power loss: everything that no ended sync proved is gone. Tickets die with it."""
+        kept = self._durable_index
+        self.reopen()
+        self.truncate(max(kept, self.first_index - 1))
+        self._durable_index = self.last_index
+
+    def fail(self, operation: str, error: str) -> None:
+        """Let the next `operation` ("write" or "sync") fail with `error` ("EIO", "ENOSPC")."""
+        require(operation in {"write", "sync"}, "no such operation", operation=operation)
+        self._faults[operation] = error
+
+    def _meet_fault(self, operation: str, verb: str) -> None:
+        error = self._faults.pop(operation, None)
+        if error == "ENOSPC":
+            raise DiskFullError(f"{verb}: no space left (injected)", errno=errno.ENOSPC)
+        if error is not None:
+            failure = DiskError(f"{verb} failed with {error} (injected)", errno=errno.EIO)
+            self._poison = failure
+            raise failure
+
+    def _check(self) -> None:
+        if self._poison is not None:
+            raise LogPoisonedError(
+                f"the log stopped at an earlier failure: {self._poison}", cause=self._poison
+            ) from self._poison
+        require(not self._closed, "the log is closed")
+
+
+def _fitting(batch: Batch, max_bytes: int) -> Batch:
+    """The longest head of `batch` within `max_bytes`, at least one frame."""
+    first, low, high = batch.span.first, batch.span.first + 1, batch.span.end
+    while low < high:
+        middle = (low + high + 1) // 2
+        if batch.slice(first, middle).nbytes <= max_bytes:
+            low = middle
+        else:
+            high = middle - 1
+    return batch.slice(first, low)
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    term, first = parts[0].span.term, parts[0].span.first
+    return Batch.from_wire(b"".join(parts), Span(term, first, parts[-1].span.end))  # type: ignore[arg-type]

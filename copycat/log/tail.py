@@ -1,0 +1,63 @@
+"""Following a log while it grows, from an event loop. The only asyncio in this room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from copycat.log.log import Entry, Log
+
+__all__ = ["Tail"]
+
+_ENTRIES_AHEAD = 256
+
+
+class Tail:
+    """Entries from `start` on, for ever; ends when the log is closed.
+
+    With durability "fsync" an entry appears when it is durable, else when it is appended.
+    After a truncation the iterator goes on behind the entry that was kept; what was trimmed
+    before it was read is skipped.
+    """
+
+    def __init__(self, log: Log, start: int) -> None:
+        self._log = log
+        self._next = start
+        self._ahead: deque[Entry] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._grown = asyncio.Event()
+
+    def __aiter__(self) -> Tail:
+        return self
+
+    async def __anext__(self) -> Entry:
+        while not self._ahead:
+            self._grown.clear()
+            if self._log.closed:
+                raise StopAsyncIteration
+            if self._fill():
+                await asyncio.sleep(0)  # a long tail must not starve the loop
+                continue
+            await self._grown.wait()
+        entry = self._ahead.popleft()
+        return entry
+
+    def _fill(self) -> bool:
+        visible = self._log.visible(self._next, _ENTRIES_AHEAD)
+        if visible:
+            self._ahead.extend(visible)
+            self._next = visible[-1].index + 1
+        return bool(visible)
+
+    def wake(self) -> None:
+        """Something was appended, synced or closed. Any thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._grown.set)
+
+    def rewind(self, after: int) -> None:
+        """The log was truncated: forget entries above `after` that nobody saw yet."""
+        while self._ahead and self._ahead[-1].index > after:
+            self._ahead.pop()
+        self._next = min(self._next, after + 1)

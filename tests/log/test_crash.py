@@ -1,0 +1,259 @@
+"""G5, I24: power is cut at every operation boundary of every workload, then recovered.
+
+An image is one way in which the disk may come back: which unsynced writes, renames, creates
+and unlinks were kept, dropped or torn. Each is recovered, checked against what was promised,
+and some are cut again inside the recovery.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from copycat.errors import DiskError
+from copycat.log._native import FaultEnv, NativeLog, open_hard_state
+from copycat.log.directory import MemberDirectory
+from copycat.types import MemberId
+from tests.log.oracle import Oracle, Row
+from tests.log.test_directory import open_member
+from tests.log.test_native import DIRECTORY, open_small
+
+Workload = Callable[[FaultEnv, Oracle], None]
+
+SEEDS = 4
+"""Images of each boundary."""
+
+MEMBER = "/disk/member"
+
+
+def log_of(env: FaultEnv) -> NativeLog:
+    return open_small(env, entries=5)
+
+
+def appends(env: FaultEnv, oracle: Oracle) -> None:
+    log = log_of(env)
+    for size in (10, 600, 0, 2000):
+        oracle.append(log, size, term=1)
+        oracle.sync(log)
+
+
+def batches(env: FaultEnv, oracle: Oracle) -> None:
+    log = log_of(env)
+    for term in (1, 1, 2):
+        oracle.append(log, 30, 900, term=term)
+        oracle.append(log, 500, term=term)
+        oracle.sync(log)
+        log.mark_idle()
+    oracle.append(log, 700, 700, term=2)
+
+
+def rolls(env: FaultEnv, oracle: Oracle) -> None:
+    log = log_of(env)
+    for step in range(6):
+        oracle.append(log, 40, 3000, 10, term=1 + step // 3)
+        if log.wants_spare():
+            log.prepare_spare()
+        if step % 2:
+            oracle.sync(log)
+    oracle.sync(log)
+
+
+def truncations(env: FaultEnv, oracle: Oracle) -> None:
+    log = log_of(env)
+    oracle.append(log, 100, 100, 100, 100, term=1)
+    oracle.sync(log)
+    oracle.truncate(log, 2)
+    oracle.append(log, 900, term=2)
+    oracle.sync(log)
+    oracle.append(log, *([50] * 8), term=2)
+    oracle.sync(log)
+    oracle.truncate(log, 4)
+    oracle.append(log, 60, 60, term=3)
+    oracle.truncate(log, 5)
+    oracle.append(log, 61, 61, term=4)
+    oracle.sync(log)
+
+
+def overtaken_sync(env: FaultEnv, oracle: Oracle) -> None:
+    log = log_of(env)
+    oracle.append(log, 100, 100, 100, 100, term=1)
+    ticket = log.begin_sync()
+    oracle.truncate(log, 2)
+    oracle.append(log, 900, 900, term=2)
+    ticket.run()
+    oracle.synced(log.end_sync(ticket))
+    oracle.sync(log)
+
+
+def trims(env: FaultEnv, oracle: Oracle) -> None:
+    log = log_of(env)
+    for _ in range(5):
+        oracle.append(log, 100, 100, 100, term=1)
+        oracle.sync(log)
+    oracle.trim(log, 7)
+    oracle.append(log, 100, 100, term=2)
+    oracle.sync(log)
+    oracle.trim(log, 14)
+    oracle.append(log, 100, term=2)
+    oracle.sync(log)
+
+
+def restarts(env: FaultEnv, oracle: Oracle) -> None:
+    for term in (1, 2, 3):
+        log = log_of(env)
+        oracle.append(log, 100, 1000, term=term)
+        oracle.sync(log)
+        oracle.append(log, 20, term=term)
+        log.close()
+        oracle.synced(oracle.last_index)
+
+
+def recoveries(env: FaultEnv, oracle: Oracle) -> None:
+    """C7: what a killed process left readable is copied and synced before it counts."""
+    for term in (1, 2, 3):
+        log = log_of(env)
+        oracle.synced(oracle.last_index)
+        oracle.append(log, 100, 1000, term=term)
+        oracle.sync(log)
+        oracle.append(log, 300, 20, term=term)
+        env.crash_process()
+    log_of(env)
+    oracle.synced(oracle.last_index)
+
+
+def votes(env: FaultEnv, oracle: Oracle) -> None:
+    log = log_of(env)
+    hard_state = open_hard_state(env, DIRECTORY, create=True)
+    for term, vote in ((1, 5), (2, 0), (2, 7), (9, 2**100)):
+        oracle.saving = (term, MemberId(vote))
+        ticket = hard_state.begin_save(term, MemberId(vote))
+        ticket.run()
+        hard_state.end_save(ticket)
+        oracle.saved = oracle.saving
+        oracle.append(log, 30, term=term)
+        oracle.sync(log)
+
+
+WORKLOADS: tuple[Workload, ...] = (
+    appends, batches, rolls, truncations, overtaken_sync, trims, restarts, recoveries, votes,
+)  # fmt: skip
+
+
+def run_until(workload: Workload, operations: int) -> tuple[FaultEnv, Oracle, bool]:
+    """The disk and the promises when power is cut after so many operations."""
+    env = FaultEnv(3)
+    env.make_directory(DIRECTORY)
+    oracle = Oracle()
+    env.stop_after(operations)
+    try:
+        workload(env, oracle)
+    except DiskError:
+        return env, oracle, False
+    return env, oracle, True
+
+
+def recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
+    log = log_of(env)
+    found = oracle.check(log)
+    if oracle.saved[0] or oracle.saving:
+        hard_state = open_hard_state(env, DIRECTORY, create=True)
+        oracle.check_hard_state(hard_state.current_term, hard_state.voted_for)
+    return found
+
+
+def cut_again(crashed: FaultEnv, oracle: Oracle, found: list[Row], seed: int) -> int:
+    """Power is lost inside the recovery, at each of its boundaries; the next one agrees."""
+    images = 0
+    for boundary in itertools.count():
+        env = crashed.clone()
+        env.stop_after(boundary)
+        try:
+            recovered(env, oracle)
+            ended = True
+        except DiskError:
+            ended = False
+        env.crash(seed + boundary)
+        again = recovered(env, oracle)
+        images += 1
+        if ended:
+            assert again == found, "a recovery that ended is durable"
+            return images
+    raise AssertionError
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.__name__)
+def test_i24_every_crash_image_recovers_what_was_promised(workload: Workload) -> None:
+    images = 0
+    ended = False
+    for boundary in itertools.count():
+        env, oracle, ended = run_until(workload, boundary)
+        for seed in range(SEEDS):
+            crashed = env.clone()
+            crashed.crash(1000 * boundary + seed)
+            fresh = crashed.clone()
+            found = recovered(crashed, oracle)
+            images += 1
+            crashed.crash(seed)
+            assert recovered(crashed, oracle) == found, "a recovery is idempotent"
+            if seed == boundary % SEEDS:
+                images += cut_again(fresh, oracle, found, 77 * boundary)
+        if ended:
+            break
+    assert images > 100
+    print(f"{workload.__name__}: {images} images")  # noqa: T201 - pytest shows it with -s
+
+
+def test_the_oracle_sees_a_lost_entry_and_an_invented_one() -> None:
+    env, oracle, ended = run_until(appends, 10_000)
+    assert ended
+    log = log_of(env)
+    assert oracle.check(log)
+    log.truncate(2)
+    with pytest.raises(AssertionError, match="acknowledged"):
+        oracle.check(log)
+    oracle.must.clear()
+    oracle.rows[0] = (1, 1, b"else")
+    with pytest.raises(AssertionError, match="invented"):
+        oracle.check(log)
+
+
+def first_start(env: FaultEnv, oracle: Oracle) -> MemberDirectory:
+    directory = open_member(env, MEMBER)
+    hard_state = directory.hard_state
+    oracle.saving = (1, directory.identity.member)
+    ticket = hard_state.begin_save(*oracle.saving)
+    ticket.run()
+    hard_state.end_save(ticket)
+    oracle.saved = oracle.saving
+    oracle.append(directory.log, 10, 20, term=1)
+    oracle.sync(directory.log)
+    return directory
+
+
+@pytest.mark.slow
+def test_f27_a_first_start_may_be_cut_anywhere() -> None:
+    images = 0
+    for boundary in itertools.count():
+        env, oracle = FaultEnv(5), Oracle()
+        env.stop_after(boundary)
+        try:
+            first_start(env, oracle)
+            ended = True
+        except DiskError:
+            ended = False
+        for seed in range(6):
+            crashed = env.clone()
+            crashed.crash(100 * boundary + seed)
+            again = open_member(crashed, MEMBER)
+            oracle.check(again.log)
+            if not again.fresh:
+                oracle.check_hard_state(again.current_term, again.voted_for)
+            else:
+                assert oracle.saved[0] == 0, "a directory that promised something is not fresh"
+            images += 1
+        if ended:
+            break
+    assert images > 100

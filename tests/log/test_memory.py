@@ -1,0 +1,29 @@
+"""The fake passes the suite of the real log."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.log.memory import MemoryLog
+from tests.log.contract import Harness, LogContract
+
+
+class MemoryHarness(Harness):
+    def __init__(self) -> None:
+        self._log = MemoryLog(max_entries_per_segment=self.segment_entries)
+
+    def open(self) -> MemoryLog:
+        self._log.reopen()
+        return self._log
+
+    def crash(self, seed: int) -> None:
+        self._log.crash()
+
+    def fail(self, operation: str, error: str) -> None:
+        self._log.fail(operation, error)
+
+
+class TestMemoryLog(LogContract):
+    @pytest.fixture
+    def harness(self) -> MemoryHarness:
+        return MemoryHarness()

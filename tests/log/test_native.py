@@ -1,0 +1,56 @@
+"""The native log, over a disk in memory that can fail, and over the real file system."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from copycat.log._native import Env, FaultEnv, NativeLog, open_log
+from tests.log.contract import Harness, LogContract
+
+DIRECTORY = "/disk/log"
+
+
+def open_small(env: Env, directory: str = DIRECTORY, *, entries: int = 8) -> NativeLog:
+    """A log whose segments hold few entries, so that every test rolls."""
+    return open_log(env, directory, max_segment_size=16384, max_entries_per_segment=entries)
+
+
+class FaultHarness(Harness):
+    def __init__(self) -> None:
+        self.env = FaultEnv(1)
+        self.env.make_directory(DIRECTORY)
+
+    def open(self) -> NativeLog:
+        return open_small(self.env, entries=self.segment_entries)
+
+    def crash(self, seed: int) -> None:
+        self.env.crash(seed)
+
+    def fail(self, operation: str, error: str) -> None:
+        self.env.fail(operation, 1, error)
+
+
+class TestNativeLogOverFaults(LogContract):
+    @pytest.fixture
+    def harness(self) -> FaultHarness:
+        return FaultHarness()
+
+
+def test_the_same_log_on_a_real_disk(tmp_path: Path) -> None:
+    from tests.log.contract import contents, durable, expected, grow
+
+    directory = str(tmp_path)
+    log = open_small(Env(), directory)
+    grow(log, 30, each=4)
+    durable(log)
+    log.truncate(21)
+    log.trim(12)
+    grow(log, 5, term=2)
+    first = log.first_index
+    log.close()
+    again = open_small(Env(), directory)
+    assert again.report.clean
+    assert contents(again) == expected(first, 22) + expected(22, 27, term=2)
+    again.close()
