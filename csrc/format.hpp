@@ -29,12 +29,13 @@ enum class Kind : std::uint8_t {
     expire = 7,
     incarnation = 8,
     configuration = 9,
+    data = 10,
     mark = 14,
     gap = 15,
 };
 
 // What may stand in a batch: everything but marks (local) and what nobody writes yet (gap).
-constexpr bool is_entry_kind(std::uint8_t kind) { return kind >= 1 && kind <= 9; }
+constexpr bool is_entry_kind(std::uint8_t kind) { return kind >= 1 && kind <= 10; }
 
 // A frame: this header, then `size` bytes of payload, then zeros up to 8 bytes (C5).
 // crc = CRC32C over bytes [4, 32 + size). The same bytes on every wire and disk.

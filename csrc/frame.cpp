@@ -53,10 +53,15 @@ bool is_command(const EncodeItem& item) {
     return item.kind == static_cast<std::uint8_t>(Kind::command);
 }
 
+// COMMAND and DATA: the body is lengths, then bytes.
+bool has_lengths(const EncodeItem& item) {
+    return is_command(item) || item.kind == static_cast<std::uint8_t>(Kind::data);
+}
+
 void check_item(const EncodeItem& item) {
     if (!is_entry_kind(item.kind))
         throw std::invalid_argument("no entry has kind " + std::to_string(item.kind));
-    if (!is_command(item)) {
+    if (!has_lengths(item)) {
         if (item.count != 1)
             throw std::invalid_argument("an entry that is no command has a count of 1, not " +
                                         std::to_string(item.count));
@@ -65,6 +70,7 @@ void check_item(const EncodeItem& item) {
         return;
     }
     check_commands(item.body, item.count, max_payload_size - envelope_size);
+    if (!is_command(item)) return;
     if (item.acked_sequence >= item.first_sequence)
         throw std::invalid_argument(
             "acknowledged sequence " + std::to_string(item.acked_sequence) +
@@ -74,23 +80,28 @@ void check_item(const EncodeItem& item) {
 }
 
 std::size_t encoded_size(const EncodeItem& item) {
-    if (!is_command(item)) return frame_size(item.body.size());
+    if (!has_lengths(item)) return frame_size(item.body.size());
+    const std::size_t prefix = is_command(item) ? envelope_size : 0;
     std::size_t total = 0;
     for (std::uint32_t at = 0; at < item.count; ++at)
-        total += frame_size(envelope_size +
-                            load<std::uint32_t>(item.body.data() + std::size_t{4} * at));
+        total += frame_size(prefix + load<std::uint32_t>(item.body.data() + std::size_t{4} * at));
     return total;
 }
 
-void encode_commands(Writer& writer, const EncodeItem& item) {
+void encode_run(Writer& writer, const EncodeItem& item) {
     std::size_t at = std::size_t{4} * item.count;
     for (std::uint32_t nth = 0; nth < item.count; ++nth) {
         const std::size_t length = load<std::uint32_t>(item.body.data() + std::size_t{4} * nth);
-        const std::uint64_t sequence = item.first_sequence + nth;
-        const std::uint64_t distance = std::min<std::uint64_t>(
-            sequence - item.acked_sequence, std::numeric_limits<std::uint32_t>::max());
-        const Envelope envelope{item.session, sequence, static_cast<std::uint32_t>(distance)};
-        writer.frame(item.kind, &envelope, item.body.subspan(at, length));
+        const View operation = item.body.subspan(at, length);
+        if (is_command(item)) {
+            const std::uint64_t sequence = item.first_sequence + nth;
+            const std::uint64_t distance = std::min<std::uint64_t>(
+                sequence - item.acked_sequence, std::numeric_limits<std::uint32_t>::max());
+            const Envelope envelope{item.session, sequence, static_cast<std::uint32_t>(distance)};
+            writer.frame(item.kind, &envelope, operation);
+        } else {
+            writer.frame(item.kind, nullptr, operation);
+        }
         at += length;
     }
 }
@@ -262,8 +273,8 @@ Frames encode_batch(std::uint64_t term, std::uint64_t first, std::uint64_t time_
     std::shared_ptr<std::uint8_t[]> buffer(new std::uint8_t[total]);
     Writer writer(buffer.get(), term, first, time_ms);
     for (const EncodeItem& item : items) {
-        if (is_command(item))
-            encode_commands(writer, item);
+        if (has_lengths(item))
+            encode_run(writer, item);
         else
             writer.frame(item.kind, nullptr, item.body);
     }

@@ -66,7 +66,8 @@ Frames slice(const Frames& frames, std::uint64_t first, std::uint64_t end,
              Cursor* cursor = nullptr);
 
 // One item of a batch. COMMAND: body is `u32 lengths[count]`, then the operations, and it
-// becomes `count` frames; any other kind: count == 1 and body is the payload.
+// becomes `count` frames; DATA: the same without envelopes; any other kind: count == 1 and body
+// is the payload.
 struct EncodeItem {
     std::uint8_t kind = 0;
     std::uint64_t session = 0;

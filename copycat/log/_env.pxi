@@ -1,0 +1,215 @@
+# A part of _native.pyx: the file system, real and in memory.
+
+@cython.final
+cdef class FileSync:
+    """One sync in flight; `run` may be called in any thread, once."""
+
+    cdef unique_ptr[Work] work
+
+    def __init__(self):
+        raise TypeError("a FileSync comes from File.begin_sync")
+
+    def run(self):
+        """Make durable what was written before the begin. DiskError."""
+        with nogil:
+            dereference(self.work).run()
+
+
+@cython.final
+cdef class File:
+    """One open file of an Env: writes at offsets. The log's own files never come out here."""
+
+    cdef shared_ptr[File_] file
+
+    def __init__(self):
+        raise TypeError("a File comes from Env.open or Env.create")
+
+    @staticmethod
+    cdef File wrap(shared_ptr[File_] opened):
+        cdef File file = File.__new__(File)
+        file.file = opened
+        return file
+
+    def size(self):
+        """In bytes."""
+        return dereference(self.file).size()
+
+    def allocate(self, length):
+        """Reserve blocks for the first `length` bytes. DiskFullError."""
+        dereference(self.file).allocate(length)
+
+    def zero_fill(self, offset, length):
+        """Background zeros: one later write over them is allowed."""
+        dereference(self.file).zero_fill(offset, length)
+
+    def write(self, offset, data):
+        """All of `data` at `offset`, or DiskError, DiskFullError."""
+        cdef Block block = hold_buffer(data)
+        dereference(self.file).pwrite(offset, block.bytes)
+
+    def read(self, offset, size):
+        """Up to `size` bytes; fewer at the end of the file only."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, size)
+        cdef uint8_t* into = <uint8_t*> PyBytes_AS_STRING(data)
+        return data[:dereference(self.file).pread(offset, MutableView(into, size))]
+
+    def begin_sync(self):
+        """The first half of a sync: fixes which writes it covers."""
+        cdef FileSync ticket = FileSync.__new__(FileSync)
+        ticket.work = move(dereference(self.file).begin_sync())
+        return ticket
+
+    def sync(self):
+        """Both halves of a sync at once."""
+        self.begin_sync().run()
+
+    def map(self):
+        """The whole file, read-only, as a memoryview that pins the mapping."""
+        return memoryview(Mapping_.wrap(dereference(self.file).map()))
+
+
+@cython.final
+cdef class Mapping_:
+    cdef Block block
+
+    @staticmethod
+    cdef Mapping_ wrap(Block block):
+        cdef Mapping_ mapping = Mapping_.__new__(Mapping_)
+        mapping.block = block
+        return mapping
+
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        cdef const uint8_t* data = self.block.bytes.data()
+        PyBuffer_FillInfo(buffer, self, <void*> (data if data != NULL else &NOTHING),
+                          <Py_ssize_t> self.block.bytes.size(), 1, flags)
+
+
+@cython.final
+cdef class Lock:
+    """An exclusive lock; let go of by `close` or with the object."""
+
+    cdef unique_ptr[CLock] lock
+
+    def __init__(self):
+        raise TypeError("a Lock comes from Env.lock")
+
+    def close(self):
+        """Let go. A second close is nothing."""
+        self.lock.reset()
+
+
+cdef class Env:
+    """The real file system: the only system calls."""
+
+    cdef shared_ptr[CEnv] env
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.env = make_posix_env()
+
+    def open(self, path, *, write=False):
+        """An existing file. FileNotFoundError, DiskError."""
+        cdef Access access = Access.write if write else Access.read
+        return File.wrap(dereference(self.env).open(path, access))
+
+    def create(self, path):
+        """A new file; its name is durable after sync_directory. DiskError when it exists."""
+        return File.wrap(dereference(self.env).create(path))
+
+    def exists(self, path):
+        """True for a file or a directory."""
+        return dereference(self.env).exists(path)
+
+    def list(self, path):
+        """Names in a directory, sorted."""
+        return dereference(self.env).list(path)
+
+    def make_directory(self, path):
+        """With its missing parents, each synced into its parent."""
+        cdef string where = path
+        with nogil:
+            dereference(self.env).make_directory(where)
+
+    def sync_directory(self, path):
+        """Make creations, renames and removals in it durable. SyncUnsupportedError."""
+        cdef string where = path
+        with nogil:
+            dereference(self.env).sync_directory(where)
+
+    def rename(self, source, target):
+        """Within one directory; durable after sync_directory."""
+        dereference(self.env).rename(source, target)
+
+    def read_file(self, path):
+        """The whole file. FileNotFoundError, DiskError."""
+        cdef Bytes data = dereference(self.env).read_file(path)
+        return as_bytes(View(data.data(), data.size()))
+
+    def replace_file(self, path, data):
+        """Write aside, sync, rename, sync the directory: the old file or the new one."""
+        cdef string where = path
+        cdef Block block = hold_buffer(data)
+        with nogil:
+            dereference(self.env).replace_file(where, block.bytes)
+
+    def remove(self, path):
+        """Remove a file and sync the directory. FileNotFoundError, DiskError."""
+        dereference(self.env).remove(path)
+
+    def lock(self, path):
+        """Lock the file `path`, made when missing. DirectoryInUseError names the holder."""
+        cdef Lock held = Lock.__new__(Lock)
+        held.lock = move(dereference(self.env).lock(path))
+        return held
+
+
+cdef class FaultEnv(Env):
+    """A disk in memory with its page cache apart; see csrc/fault_env.hpp."""
+
+    cdef shared_ptr[CFaultEnv] fault
+
+    def __cinit__(self, seed=0):
+        self.use(make_fault_env(seed))
+
+    cdef void use(self, shared_ptr[CFaultEnv] fault) noexcept:
+        self.fault = fault
+        self.env = static_pointer_cast[CEnv, CFaultEnv](fault)
+
+    def crash(self, seed):
+        """Power loss: what was not synced is kept, dropped or torn by `seed`; handles die."""
+        dereference(self.fault).crash(seed)
+
+    def crash_process(self):
+        """SIGKILL: the page cache survives; handles, locks and tickets die."""
+        dereference(self.fault).crash_process()
+
+    def fail(self, operation, nth, error):
+        """The nth `operation` from now (1 is the next) raises `error`, an errno or SHORT."""
+        dereference(self.fault).fail(operation, nth, error)
+
+    def corrupt(self, path, offset, mask):
+        """Xor one byte, in the cache and on the platter."""
+        dereference(self.fault).corrupt(path, offset, mask)
+
+    def size(self, path):
+        """Bytes of a file."""
+        return dereference(self.fault).size(path)
+
+    @property
+    def operations(self):
+        """How many mutating operations so far, syncs included."""
+        return dereference(self.fault).operations()
+
+    def stop_after(self, operations):
+        """`operations` more mutating ones happen, then every one is a DiskError until crash."""
+        dereference(self.fault).stop_after(operations)
+
+    def set_free_space(self, nbytes):
+        """What the log is told when it asks for free space."""
+        dereference(self.fault).set_free_space(nbytes)
+
+    def clone(self):
+        """A deep copy with handles and locks to nobody: crash one state in many ways."""
+        cdef FaultEnv copy = FaultEnv.__new__(FaultEnv)
+        copy.use(dereference(self.fault).clone())
+        return copy

@@ -1,0 +1,138 @@
+// Python objects to C++ values and back, in bulk: buffers in, runs of entries out. Holds the GIL.
+#pragma once
+
+#include <Python.h>
+
+#include <memory>
+#include <vector>
+
+#include "_raise.hpp"
+#include "frame.hpp"
+
+namespace copycat {
+
+inline PyObject* checked(PyObject* object) {
+    if (object == nullptr) throw PythonError();
+    return object;
+}
+
+// A Python buffer that lives as long as the block. Any thread may let go of it.
+inline Block hold_buffer(PyObject* object) {
+    const auto release = [](Py_buffer* buffer) {
+        const PyGILState_STATE state = PyGILState_Ensure();
+        PyBuffer_Release(buffer);
+        PyGILState_Release(state);
+        delete buffer;
+    };
+    auto buffer = std::make_unique<Py_buffer>();
+    if (PyObject_GetBuffer(object, buffer.get(), PyBUF_SIMPLE) != 0) throw PythonError();
+    const View bytes(static_cast<const std::uint8_t*>(buffer->buf),
+                     static_cast<std::size_t>(buffer->len));
+    return Block{std::shared_ptr<const Py_buffer>(buffer.release(), release), bytes};
+}
+
+// The buffers of the items of one batch, let go of at the end of the call.
+class HeldItems {
+public:
+    HeldItems() = default;
+    HeldItems(const HeldItems&) = delete;
+    HeldItems& operator=(const HeldItems&) = delete;
+    ~HeldItems() {
+        for (Py_buffer& buffer : buffers_) PyBuffer_Release(&buffer);
+    }
+
+    // A sequence of (kind, session, first_sequence, acked_sequence, count, body).
+    void take(PyObject* sequence) {
+        const std::unique_ptr<PyObject, void (*)(PyObject*)> items(
+            checked(PySequence_Fast(sequence, "items are a sequence of tuples")), Py_DecRef);
+        const Py_ssize_t count = PySequence_Fast_GET_SIZE(items.get());
+        buffers_.reserve(static_cast<std::size_t>(count));
+        items_.reserve(static_cast<std::size_t>(count));
+        for (Py_ssize_t nth = 0; nth < count; ++nth)
+            take_item(PySequence_Fast_GET_ITEM(items.get(), nth));
+    }
+    const std::vector<EncodeItem>& items() const { return items_; }
+    std::size_t nbytes() const { return nbytes_; }
+
+private:
+    static std::uint64_t number(PyObject* item, Py_ssize_t position, std::uint64_t limit) {
+        const auto value = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(item, position));
+        if (value == ~0ULL && PyErr_Occurred()) throw PythonError();
+        if (value > limit) throw std::invalid_argument("a number of an item is too large");
+        return value;
+    }
+    void take_item(PyObject* item) {
+        if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 6) {
+            PyErr_SetString(PyExc_TypeError, "an item is a tuple of six");
+            throw PythonError();
+        }
+        EncodeItem taken;
+        taken.kind = static_cast<std::uint8_t>(number(item, 0, 255));
+        taken.session = number(item, 1, ~0ULL);
+        taken.first_sequence = number(item, 2, ~0ULL);
+        taken.acked_sequence = number(item, 3, ~0ULL);
+        taken.count = static_cast<std::uint32_t>(number(item, 4, 0xffffffff));
+        Py_buffer buffer;
+        if (PyObject_GetBuffer(PyTuple_GET_ITEM(item, 5), &buffer, PyBUF_SIMPLE) != 0)
+            throw PythonError();
+        buffers_.push_back(buffer);
+        taken.body = View(static_cast<const std::uint8_t*>(buffer.buf),
+                          static_cast<std::size_t>(buffer.len));
+        nbytes_ += taken.body.size();
+        items_.push_back(taken);
+    }
+
+    std::vector<Py_buffer> buffers_;
+    std::vector<EncodeItem> items_;
+    std::size_t nbytes_ = 0;
+};
+
+inline PyObject* as_bytes(View bytes) {
+    return checked(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()),
+                                             static_cast<Py_ssize_t>(bytes.size())));
+}
+
+inline PyObject* payload_list(const Runs& runs, const RunPart& part) {
+    PyObject* list = checked(PyList_New(part.count));
+    for (std::uint32_t nth = 0; nth < part.count; ++nth) {
+        const View payload = runs.payloads[part.first_payload + nth];
+        PyObject* bytes = PyBytes_FromStringAndSize(reinterpret_cast<const char*>(payload.data()),
+                                                    static_cast<Py_ssize_t>(payload.size()));
+        if (bytes == nullptr) {
+            Py_DECREF(list);
+            throw PythonError();
+        }
+        PyList_SET_ITEM(list, nth, bytes);
+    }
+    return list;
+}
+
+// One copycat.types.Run, filled in place: going through its __new__ costs six times as much.
+inline PyObject* run_object(const Runs& runs, const RunPart& part, PyTypeObject* type) {
+    PyObject* run = checked(type->tp_alloc(type, 7));
+    const std::unique_ptr<PyObject, void (*)(PyObject*)> guard(run, Py_DecRef);
+    PyTuple_SET_ITEM(run, 0, checked(PyLong_FromUnsignedLongLong(part.first_index)));
+    PyTuple_SET_ITEM(run, 1, checked(PyLong_FromLong(part.kind)));
+    PyTuple_SET_ITEM(run, 2, checked(PyLong_FromUnsignedLongLong(part.time_ms)));
+    PyTuple_SET_ITEM(run, 3, checked(PyLong_FromUnsignedLongLong(part.session)));
+    PyTuple_SET_ITEM(run, 4, checked(PyLong_FromUnsignedLongLong(part.first_sequence)));
+    PyTuple_SET_ITEM(run, 5, checked(PyLong_FromUnsignedLongLong(part.acked)));
+    PyTuple_SET_ITEM(run, 6, payload_list(runs, part));
+    Py_INCREF(run);
+    return run;
+}
+
+// list[Run]; `type` is copycat.types.Run.
+inline PyObject* run_list(const Frames& frames, std::uint64_t first, std::uint64_t end,
+                          Cursor* cursor, PyObject* type) {
+    const Runs runs = cut_runs(frames, first, end, cursor);
+    PyObject* list = checked(PyList_New(static_cast<Py_ssize_t>(runs.parts.size())));
+    const std::unique_ptr<PyObject, void (*)(PyObject*)> guard(list, Py_DecRef);
+    for (std::size_t nth = 0; nth < runs.parts.size(); ++nth)
+        PyList_SET_ITEM(list, static_cast<Py_ssize_t>(nth),
+                        run_object(runs, runs.parts[nth], reinterpret_cast<PyTypeObject*>(type)));
+    Py_INCREF(list);
+    return list;
+}
+
+}  // namespace copycat
