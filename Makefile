@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CXX ?= g++
 CPP_SOURCES := $(wildcard csrc/*.cpp)
 CPP_FILES := $(wildcard csrc/*.cpp csrc/*.hpp copycat/log/*.hpp)
-CYTHON_FILES := $(wildcard copycat/log/*.pyx copycat/log/*.pxd)
+CYTHON_FILES := $(wildcard copycat/log/*.pyx copycat/log/*.pxd copycat/log/*.pxi)
 NATIVE_FILES := setup.py $(CPP_FILES) $(CYTHON_FILES)
 
 # Arguments of single commands: make demo FILE=x, make test K=word, make sim SEEDS=5000

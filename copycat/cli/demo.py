@@ -271,11 +271,11 @@ class _Demo:
             f"latency             p50 {p50:.1f} ms, p99 {p99:.1f} ms\n"
             f"without a leader    {gap}\n"
             f"durability          {self._durability()}\n"
-            f"proved              every one of {total:,} lines applied exactly once and in order;\n"
+            f"proved              each of {total:,} lines applied exactly once and in order;\n"
             f"                    the states of {', '.join(_NAMES)} equal"
             f" (chain {verdict['chain'][:16]}…);\n"
-            f"                    their logs byte-identical, entry by entry, up to commit index"
-            f" {verdict['commit_index']:,}"
+            f"                    their logs byte-identical, entry by entry, up to commit"
+            f" index {verdict['commit_index']:,}"
         )
 
 

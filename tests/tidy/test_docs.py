@@ -9,7 +9,7 @@ from pathlib import Path
 from copycat import errors
 from tests.tidy.tree import ROOT, documents
 
-_HOP = re.compile(r"`([\w./-]+\.(?:py|pyx|pyi|cpp|hpp)):([A-Za-z_]\w*(?:(?:\.|::)\w+)*)`")
+_HOP = re.compile(r"`([\w./-]+\.(?:py|pyx|pxi|pyi|cpp|hpp)):([A-Za-z_]\w*(?:(?:\.|::)\w+)*)`")
 _PATH = re.compile(
     r"`((?:copycat|csrc|tests|bench|docs|\.ci)/[\w./-]*|[\w-]+\.(?:md|toml)|setup\.py)`"
 )
@@ -45,7 +45,7 @@ def has_name(path: str, text: str, name: str) -> bool:
     owner, _, last = name.replace("::", ".").rpartition(".")
     if owner and not re.search(rf"\b{owner}\b", text):
         return False
-    if path.endswith(".pyx"):
+    if path.endswith((".pyx", ".pxi")):
         defined = rf"^\s*(?:cdef |cpdef |def |class |async def )[^\n=]*\b{last}\b\s*[(:]"
         return re.search(defined, text, re.MULTILINE) is not None
     qualified = rf"\b{owner}::{last}\s*\(" if owner and path.endswith(".cpp") else rf"\b{last}\b"

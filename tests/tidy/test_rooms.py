@@ -50,7 +50,7 @@ def knows_the_extension(name: str, text: str) -> bool:
 
 
 def strangers_of_pyx(text: str) -> set[str]:
-    """Modules of ours that a .pyx or .pxd imports and must not."""
+    """Modules of ours that Cython files import and must not."""
     names = {first or second for first, second in _CYTHON_IMPORT.findall(text)}
     ours = {name for name in names if name.split(".")[0] == "copycat"}
     return {name for name in ours if not name.startswith(_BELOW_LOG)}
@@ -95,7 +95,7 @@ def test_only_the_log_knows_the_extension() -> None:
 
 
 def test_the_extension_knows_the_floor_only() -> None:
-    for name, text in sources(".pyx", ".pxd", rooms=("copycat",)):
+    for name, text in sources(".pyx", ".pxd", ".pxi", rooms=("copycat",)):
         assert not strangers_of_pyx(text), name
 
 

@@ -75,6 +75,7 @@ _READERS = {
     ".pyi": _python_functions,
     ".pyx": _cython_functions,
     ".pxd": _cython_functions,
+    ".pxi": _cython_functions,
     ".hpp": _cpp_functions,
     ".cpp": _cpp_functions,
 }

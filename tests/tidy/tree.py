@@ -9,7 +9,7 @@ __all__ = ["ROOT", "documents", "sources"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _ROOMS = ("copycat", "csrc", "tests", "bench")
-_SUFFIXES = (".py", ".pyi", ".pyx", ".pxd", ".hpp", ".cpp")
+_SUFFIXES = (".py", ".pyi", ".pyx", ".pxd", ".pxi", ".hpp", ".cpp")
 _GENERATED = ("copycat/log/_native.cpp",)
 
 
