@@ -20,6 +20,7 @@ __all__ = [
     "MemberType",
     "Run",
     "ServerState",
+    "SessionState",
     "Span",
     "StorageLevel",
     "TermRun",
@@ -140,6 +141,21 @@ class ServerState(enum.StrEnum):
     FOLLOWER = "follower"
     CANDIDATE = "candidate"
     LEADER = "leader"
+
+
+class SessionState(enum.StrEnum):
+    """How a session stands. UNSTABLE and STALE exist at the client only."""
+
+    OPEN = "open"
+    UNSTABLE = "unstable"
+    STALE = "stale"
+    EXPIRED = "expired"
+    CLOSED = "closed"
+
+    @property
+    def active(self) -> bool:
+        """True until it is expired or closed."""
+        return self not in {SessionState.EXPIRED, SessionState.CLOSED}
 
 
 class ConsistencyLevel(enum.StrEnum):

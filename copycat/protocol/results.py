@@ -34,6 +34,7 @@ from copycat.protocol.framing import Buffer
 
 __all__ = [
     "ERROR_EXT",
+    "PLAIN",
     "decode_result",
     "decode_results",
     "encode_result",
@@ -49,7 +50,8 @@ ERROR_EXT: Final = 1
 TEXT_MAX = 1024
 """Bytes of an exception's text."""
 
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
+"""Types whose values never change: they need no `freeze`."""
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 _ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -71,7 +73,7 @@ def freeze(result: Any) -> Any:
     Plain immutable values pass; everything else is encoded at once, since replicas cut their
     runs differently and must still agree on every byte (RULINGS section 2, trap).
     """
-    if type(result) in _PLAIN:
+    if type(result) in PLAIN:
         return result
     try:
         return msgspec.Raw(_encode(result))

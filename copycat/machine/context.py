@@ -1,0 +1,147 @@
+"""Where the machine stands in the log: index, log time, dice, sessions. Nothing else exists.
+
+The executor moves a `Moment` along; the user's machine sees it through `StateMachineContext`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Self
+
+from copycat.errors import ApplicationError, ConfigurationError
+from copycat.machine.commit import Commit, log_datetime
+from copycat.machine.dice import Dice
+from copycat.machine.sessions import ServerSession, Sessions
+from copycat.machine.timers import Delay, Scheduled, Timers, duration_ms
+from copycat.protocol.operations import Operation
+
+__all__ = ["Clock", "Moment", "StateMachineContext", "StateMachineExecutor"]
+
+
+class Moment:
+    """The entry being applied; written by the executor before each command."""
+
+    __slots__ = ("entry_ms", "index", "operation", "session", "time_ms", "writable")
+
+    def __init__(self) -> None:
+        self.index = 0
+        self.time_ms = 0
+        """What the clock shows: log time, in a scheduled callback its due time (A12)."""
+        self.entry_ms = 0
+        """Log time of the entry."""
+        self.session: ServerSession | None = None
+        self.operation: Operation[Any] | None = None
+        self.writable = False
+        """True while an entry is applied: then callbacks may be scheduled."""
+
+    def commit(self) -> Commit[Any]:
+        """The operation being applied, as a value."""
+        if self.session is None or self.operation is None:
+            raise ApplicationError(
+                "there is no commit: no command or query is being applied",
+                hint="use self.commit inside a @command or @query method",
+            )
+        return Commit(self.index, self.time_ms, self.session, self.operation)
+
+
+class Clock:
+    """Log time. The same on every member; moves only when an entry is applied."""
+
+    __slots__ = ("_moment",)
+
+    def __init__(self, moment: Moment) -> None:
+        self._moment = moment
+
+    def now(self) -> datetime:
+        """In UTC."""
+        return log_datetime(self._moment.time_ms)
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return self._moment.time_ms / 1000
+
+
+class StateMachineContext:
+    """What a machine may know besides its state and the operation."""
+
+    __slots__ = ("_clock", "_dice", "_dice_index", "_moment", "_sessions")
+
+    def __init__(self, moment: Moment, sessions: Sessions) -> None:
+        self._moment = moment
+        self._clock = Clock(moment)
+        self._sessions = sessions
+        self._dice = Dice(0)
+        self._dice_index = 0
+
+    @property
+    def index(self) -> int:
+        """Index of the entry being applied; the newest applied one in a query."""
+        return self._moment.index
+
+    @property
+    def clock(self) -> Clock:
+        """Log time."""
+        return self._clock
+
+    @property
+    def random(self) -> Dice:
+        """Dice that fall alike on every member: seeded anew by each entry's index.
+
+        A query gets dice of its own, so that asking changes nothing.
+        """
+        if not self._moment.writable:
+            return Dice(self._moment.index)
+        if self._dice_index != self._moment.index:
+            self._dice_index = self._moment.index
+            self._dice = Dice(self._dice_index)
+        return self._dice
+
+    @property
+    def sessions(self) -> Sessions:
+        """Open sessions, in the order of their registration."""
+        return self._sessions
+
+
+class StateMachineExecutor:
+    """What `configure` gets, and `self.executor`: registers handlers, schedules callbacks."""
+
+    __slots__ = ("_moment", "_register", "_timers")
+
+    def __init__(
+        self,
+        moment: Moment,
+        timers: Timers,
+        register: Callable[[type[Operation[Any]], Callable[[Commit[Any]], Any]], None],
+    ) -> None:
+        self._moment = moment
+        self._timers = timers
+        self._register = register
+
+    def register(
+        self, operation: type[Operation[Any]], handler: Callable[[Commit[Any]], Any]
+    ) -> Self:
+        """Let `handler` answer operations of this class. Inside `configure` only."""
+        self._register(operation, handler)
+        return self
+
+    def schedule(
+        self, delay: Delay, callback: Callable[[], None], *, interval: Delay | None = None
+    ) -> Scheduled:
+        """Call back at the first entry after log time now + `delay` seconds.
+
+        interval: then again and again, so many seconds after the entry that it fired at.
+        Only while a command, a session's change or a callback is being applied (A10).
+        """
+        if not self._moment.writable:
+            raise ApplicationError(
+                "schedule() was called while no entry is applied (from a query or configure)",
+                hint="schedule from a @command, a session callback or a scheduled callback",
+            )
+        if not callable(callback):
+            raise ConfigurationError(f"schedule() needs a callable, got {callback!r}")
+        delay_ms = duration_ms("delay", delay, 0)
+        interval_ms = 0 if interval is None else duration_ms("interval", interval, 1)
+        # From the entry's time, not the callback's: nothing becomes due in the tick it is
+        # scheduled in, however entries are cut into runs (X10).
+        return self._timers.schedule(self._moment.entry_ms + delay_ms, callback, interval_ms)

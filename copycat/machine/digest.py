@@ -1,0 +1,81 @@
+"""A state as bytes that are equal on every member, whatever its hash seed (I20).
+
+Lists and dictionaries keep their order, which follows from the commands; only sets have an
+order of their own making and are sorted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import deque
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import msgspec
+
+from copycat.machine.sessions import SessionTable
+
+__all__ = ["digest_of", "encode_state"]
+
+_encode = msgspec.msgpack.Encoder().encode
+_LEAVES = frozenset({type(None), bool, int, float, str, bytes})
+
+
+def encode_state(state: dict[str, Any]) -> bytes | None:
+    """Canonical bytes of a machine's attributes; None when one of them has no encoding."""
+    try:
+        return _encode(_canonical(state))
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
+        return None
+
+
+def _canonical(value: Any) -> Any:
+    if type(value) in _LEAVES:
+        return value
+    if isinstance(value, dict):
+        if _LEAVES.issuperset(map(type, value.values())):
+            return value
+        return {_canonical(key): _canonical(item) for key, item in value.items()}
+    if isinstance(value, tuple):  # stays hashable: it may be a key
+        return tuple(map(_canonical, value))
+    if isinstance(value, list | deque):
+        if _LEAVES.issuperset(map(type, value)):
+            return list(value)
+        return [_canonical(item) for item in value]
+    if isinstance(value, AbstractSet):
+        return [msgspec.Raw(item) for item in sorted(_encode(_canonical(item)) for item in value)]
+    if isinstance(value, msgspec.Struct):
+        return [type(value).__qualname__, *map(_canonical, msgspec.structs.astuple(value))]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        parts = (getattr(value, field.name) for field in dataclasses.fields(value))
+        return [type(value).__qualname__, *map(_canonical, parts)]
+    return value  # datetime, Enum, UUID, Decimal ...: the encoder knows, or refuses
+
+
+def digest_of(
+    position: tuple[int, int],
+    sessions: SessionTable,
+    incarnations: dict[int, int],
+    timers: list[tuple[int, int]],
+    state: bytes | None,
+) -> bytes:
+    """32 bytes over all that followed from the log. Runs do not show (RULINGS section 2)."""
+    digest = hashlib.sha256()
+    members = [(f"{member:x}", f"{number:x}") for member, number in incarnations.items()]
+    digest.update(_encode((position, members, timers)))
+    for record in sessions:
+        row = (
+            record.session,
+            record.client_id,
+            record.timeout_ms,
+            record.time_ms,
+            record.active_index,
+            record.sequence,
+            record.acked_sequence,
+        )
+        digest.update(_encode(row))
+        for result in record.owed():
+            digest.update(result)
+    digest.update(b"opaque" if state is None else b"state" + state)
+    return digest.digest()

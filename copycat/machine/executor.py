@@ -1,0 +1,357 @@
+"""Applies committed entries, in order: sessions, duplicates, the user's machine, replies.
+
+All decisions follow from the log alone, so every member comes to the same bytes (I17 to I20),
+however the entries were cut into runs and slices. One thread at a time calls these methods.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from copycat.errors import InvariantError, require
+from copycat.machine import envelope
+from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
+from copycat.machine.digest import digest_of, encode_state
+from copycat.machine.handlers import Handlers, Unreadable
+from copycat.machine.machine import Binding, StateMachine
+from copycat.machine.outcome import (
+    IncarnationPinned,
+    Outcome,
+    QueryAnswer,
+    QueryAsk,
+    RunReply,
+    SessionEnded,
+    SessionOpened,
+    SessionTouched,
+)
+from copycat.machine.sessions import (
+    ServerSession,
+    SessionRecord,
+    SessionRow,
+    SessionsView,
+    SessionTable,
+)
+from copycat.machine.timers import Timers
+from copycat.protocol.operations import Command, Query
+from copycat.protocol.results import PLAIN, encode_result, encode_results, error_value, freeze
+from copycat.types import EntryKind, Run, SessionState
+
+__all__ = ["Executor"]
+
+_LOG = logging.getLogger("copycat.machine")
+_UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+_COMMAND = int(EntryKind.COMMAND)
+
+Change = SessionOpened | SessionTouched | SessionEnded | IncarnationPinned
+
+
+class Executor:
+    """One state machine with its sessions, timers and reply cache.
+
+    MemoryError and everything that is no `Exception` leaves these methods (F23): half an entry
+    may be applied then, so the executor refuses to go on and the member must stop.
+    """
+
+    def __init__(self, machine: StateMachine) -> None:
+        self.machine = machine
+        self._moment = Moment()
+        self._timers = Timers()
+        self._sessions = SessionTable()
+        self._incarnations: dict[int, int] = {}
+        self._handlers = Handlers(machine, self._moment)
+        context = StateMachineContext(self._moment, SessionsView(self._sessions))
+        facade = StateMachineExecutor(self._moment, self._timers, self._handlers.register)
+        machine.bind(Binding(self._moment, context, facade))
+        machine.configure(facade)
+        self._handlers.seal()
+        self._decode_command = self._handlers.decoder(Command)
+        self._decode_query = self._handlers.decoder(Query)
+        self._last_applied = 0
+        self._time_ms = 0
+        self._broken: BaseException | None = None
+        self._replies: list[RunReply] = []
+        self._changes: list[Change] = []
+        self._rejected: list[tuple[int, int, int]] = []
+
+    # ---- what it knows -------------------------------------------------------------------
+
+    @property
+    def last_applied(self) -> int:
+        """Index of the newest entry applied."""
+        return self._last_applied
+
+    @property
+    def time_ms(self) -> int:
+        """Log time of the newest entry applied."""
+        return self._time_ms
+
+    @property
+    def incarnations(self) -> dict[int, int]:
+        """Pinned incarnations by member (C16)."""
+        return dict(self._incarnations)
+
+    def session_rows(self) -> list[SessionRow]:
+        """Every open session, in the order of registration."""
+        return [record.row() for record in self._sessions]
+
+    def digest(self) -> bytes:
+        """32 bytes over state, sessions, owed replies, timers and log time (I20)."""
+        return digest_of(
+            (self._last_applied, self._time_ms),
+            self._sessions,
+            self._incarnations,
+            self._timers.rows(),
+            self.encode_state(),
+        )
+
+    def encode_state(self) -> bytes | None:
+        """The machine's attributes as canonical bytes; None when one has no encoding, and then
+        `digest` covers all but the machine's state."""
+        state = dict(vars(self.machine))
+        state.pop("_binding", None)
+        return encode_state(state)
+
+    def close(self) -> None:
+        """The member stops: tell the machine."""
+        self.machine.close()
+
+    # ---- entries -------------------------------------------------------------------------
+
+    def apply(self, runs: list[Run]) -> Outcome:
+        """Apply entries last_applied + 1 .. in order; `runs` are neighbours without a hole."""
+        if self._broken is not None:
+            raise InvariantError(
+                f"the state machine stopped at entry {self._last_applied + 1} "
+                f"({type(self._broken).__name__}); nothing is applied after it"
+            ) from self._broken
+        self._replies, self._changes, self._rejected = [], [], []
+        moment = self._moment
+        moment.writable = True
+        try:
+            for run in runs:
+                self._apply_run(run)
+        except BaseException as error:
+            self._broken = error
+            raise
+        finally:
+            moment.writable = False
+            moment.session = moment.operation = None
+        return Outcome(
+            self._last_applied,
+            self._time_ms,
+            self._replies,
+            self._changes,
+            self._rejected,
+            self._timers.next_ms,
+        )
+
+    def _apply_run(self, run: Run) -> None:
+        first = run.first_index
+        require(
+            first == self._last_applied + 1 and run.payloads,
+            "an entry is applied out of order",
+            last_applied=self._last_applied,
+            first_index=first,
+        )
+        moment = self._moment
+        moment.index = first
+        if run.time_ms > self._time_ms:  # log time never goes back (I19)
+            self._time_ms = run.time_ms
+            self._fire_due()
+        moment.time_ms = moment.entry_ms = self._time_ms
+        if run.kind == _COMMAND:
+            self._apply_commands(run)
+        else:
+            require(len(run.payloads) == 1, "a run of entries that are no commands", kind=run.kind)
+            self._apply_system(run.kind, first, run.payloads[0])
+        self._last_applied = first + len(run.payloads) - 1
+
+    def _fire_due(self) -> None:
+        """Callbacks that are due fire at this entry's index, each at its own time (A12, X10)."""
+        due = self._timers.take_due(self._time_ms)
+        if not due:
+            return
+        moment = self._moment
+        moment.session = moment.operation = None
+        moment.entry_ms = self._time_ms
+        for scheduled in due:
+            if not scheduled.cancelled:
+                moment.time_ms = scheduled.due_ms
+                self._call(scheduled.callback)
+                self._timers.again(scheduled, self._time_ms)
+
+    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
+        """The user's code where nobody waits for a result: an exception is only logged."""
+        try:
+            callback(*arguments)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  (the user's code may raise anything)
+            _LOG.exception("%r raised at entry %d", callback, self._moment.index)
+
+    # ---- commands ------------------------------------------------------------------------
+
+    def _apply_commands(self, run: Run) -> None:
+        """At most once each, in sequence (I17, I18); a gap or an ended session has no effect."""
+        record = self._sessions.get(run.session)
+        first, payloads, index = run.first_sequence, run.payloads, run.first_index
+        if record is None or first > record.sequence + 1:
+            self._rejected += [
+                (run.session, first + offset, index + offset) for offset in range(len(payloads))
+            ]
+            return
+        known = record.sequence + 1 - first
+        if known > 0:
+            last = first + min(known, len(payloads)) - 1
+            self._replies.append(record.cached(first, last, self._time_ms))
+            first, payloads, index = last + 1, payloads[known:], index + known
+        if payloads:
+            body = self._perform(record.visible, index, payloads)
+            last_index = index + len(payloads) - 1
+            reply = RunReply(
+                record.session, first, len(payloads), index, last_index, self._time_ms, body
+            )
+            record.sequence = first + len(payloads) - 1
+            record.touch(last_index, self._time_ms)
+            record.replies.append(reply)
+            self._replies.append(reply)
+        record.acknowledge(run.acked)
+
+    def _perform(self, session: ServerSession, index: int, payloads: list[bytes]) -> bytes:
+        """Call the machine for each command; their results as one array. The hot loop."""
+        try:
+            operations = list(map(self._decode_command, payloads))
+        except _UNDECODABLE:
+            operations = [self._decode_or_stand_in(payload) for payload in payloads]
+        moment, table, plain = self._moment, self._handlers.table, PLAIN
+        moment.session = session
+        results: list[Any] = []
+        for operation in operations:
+            moment.index = index
+            moment.operation = operation
+            index += 1
+            handler, arguments = table[type(operation)]
+            try:
+                result = handler(*arguments(operation))
+            except MemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  (a result like any other, F23)
+                result = error_value(error)
+            results.append(result if type(result) in plain else freeze(result))
+        return encode_results(results)
+
+    def _decode_or_stand_in(self, payload: bytes) -> Any:
+        try:
+            return self._decode_command(payload)
+        except _UNDECODABLE:
+            return Unreadable(len(payload))
+
+    def cached(self, session: int, first_sequence: int, last_sequence: int) -> list[RunReply]:
+        """Replies to commands that were applied before, again (RULINGS 3.7).
+
+        Empty when the session is not open or nothing of the range was applied.
+        """
+        record = self._sessions.get(session)
+        if record is None:
+            return []
+        last = min(last_sequence, record.sequence)
+        if last < first_sequence:
+            return []
+        return [record.cached(first_sequence, last, self._time_ms)]
+
+    # ---- everything that is not a command ------------------------------------------------
+
+    def _apply_system(self, kind: int, index: int, payload: bytes) -> None:
+        moment = self._moment
+        moment.session = moment.operation = None
+        match kind:
+            case EntryKind.TICK:
+                pass  # its time was all it had to say
+            case EntryKind.NOOP:
+                self._sessions.refresh(index, self._time_ms)
+            case EntryKind.REGISTER:
+                self._register(index, *envelope.decode_register(payload))
+            case EntryKind.KEEP_ALIVE:
+                self._keep_alive(index, *envelope.decode_keep_alive(payload))
+            case EntryKind.CLOSE:
+                session = envelope.decode_close(payload)
+                record = self._sessions.get(session)
+                if record is None:
+                    self._rejected.append((session, 0, index))
+                else:
+                    self._end(record, index, expired=False)
+            case EntryKind.EXPIRE:
+                session, active_index = envelope.decode_expire(payload)
+                record = self._sessions.get(session)
+                if record is not None and record.active_index <= active_index:  # C25
+                    self._end(record, index, expired=True)
+            case EntryKind.INCARNATION:
+                self._pin(*envelope.decode_incarnation(payload))
+            case _:
+                require(law=False, message="an entry of this kind cannot be applied", kind=kind)
+
+    def _register(self, index: int, client_id: str, timeout_ms: int) -> None:
+        old = self._sessions.of_client(client_id)
+        if old is not None:  # one session a client (S4)
+            self._end(old, index, expired=True)
+        record = SessionRecord(index, client_id, timeout_ms, self._time_ms)
+        self._sessions.open(record)
+        self._changes.append(SessionOpened(index, client_id, timeout_ms, self._time_ms))
+        self._moment.session = record.visible
+        self._call(self.machine.on_register, record.visible)
+
+    def _keep_alive(self, index: int, session: int, acked_sequence: int) -> None:
+        record = self._sessions.get(session)
+        if record is None:
+            self._rejected.append((session, 0, index))
+            return
+        record.touch(index, self._time_ms)
+        record.acknowledge(acked_sequence)
+        self._changes.append(SessionTouched(session, index, self._time_ms))
+
+    def _end(self, record: SessionRecord, index: int, *, expired: bool) -> None:
+        self._moment.session = record.visible
+        self._sessions.remove(record, SessionState.EXPIRED if expired else SessionState.CLOSED)
+        self._changes.append(SessionEnded(record.session, expired, index))
+        machine = self.machine
+        self._call(machine.on_expire if expired else machine.on_unregister, record.visible)
+        self._call(machine.on_close, record.visible)
+
+    def _pin(self, member: int, incarnation: int) -> None:
+        if member not in self._incarnations:  # the first one holds for ever (C16)
+            self._incarnations[member] = incarnation
+            self._changes.append(IncarnationPinned(member, incarnation))
+
+    # ---- queries -------------------------------------------------------------------------
+
+    def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
+        """Answer queries from the state as it is: index last_applied."""
+        moment = self._moment
+        moment.index, moment.writable = self._last_applied, False
+        moment.time_ms = moment.entry_ms = self._time_ms
+        try:
+            return [self._answer(ask) for ask in asks]
+        finally:
+            moment.session = moment.operation = None
+
+    def _answer(self, ask: QueryAsk) -> QueryAnswer:
+        record = self._sessions.get(ask.session)
+        if record is None:
+            return QueryAnswer(ask.token, self._last_applied, True, b"")
+        try:
+            operation = self._decode_query(ask.operation)
+        except _UNDECODABLE:
+            operation = Unreadable(len(ask.operation))
+        self._moment.session, self._moment.operation = record.visible, operation
+        handler, arguments = self._handlers.table[type(operation)]
+        try:
+            result = handler(*arguments(operation))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  (the query's result)
+            result = error_value(error)
+        return QueryAnswer(ask.token, self._last_applied, False, encode_result(result))

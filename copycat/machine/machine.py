@@ -1,0 +1,98 @@
+"""StateMachine: the class that users derive from. One copy runs in every member.
+
+Handlers run one at a time, in log order, in one thread. They must be deterministic: time,
+randomness and sessions come from `self.context`, never from the world (I20).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from copycat.errors import ConfigurationError
+from copycat.machine.commit import Commit
+from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
+from copycat.machine.operation_methods import OperationMethod
+from copycat.machine.sessions import ServerSession
+
+__all__ = ["Binding", "StateMachine"]
+
+
+class Binding:
+    """What ties a machine to the executor that runs it."""
+
+    __slots__ = ("context", "executor", "moment")
+
+    def __init__(
+        self, moment: Moment, context: StateMachineContext, executor: StateMachineExecutor
+    ) -> None:
+        self.moment = moment
+        self.context = context
+        self.executor = executor
+
+
+class StateMachine:
+    """Derive from it, mark methods with @command and @query.
+
+    A method with one parameter annotated `Commit[Put]` (Put a class derived from Command or
+    Query) handles that operation; `configure` may register more. An exception that a handler
+    raises is the operation's result; its state is not rolled back.
+    """
+
+    version: int = 1
+    _binding: Binding | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for attribute in vars(cls).values():
+            if isinstance(attribute, OperationMethod) and attribute.operation is None:
+                attribute.derive(cls)
+
+    def bind(self, binding: Binding) -> None:
+        """Called once by the executor, before `configure`."""
+        if self._binding is not None:
+            raise ConfigurationError(
+                f"this {type(self).__name__} runs in another server already",
+                hint="give each server a machine of its own: pass the class, not an instance",
+            )
+        self._binding = binding
+
+    def _bound(self) -> Binding:
+        if self._binding is None:
+            raise ConfigurationError(
+                f"this {type(self).__name__} runs in no server: there is no context",
+                hint="context, executor and commit exist while a server applies an operation",
+            )
+        return self._binding
+
+    @property
+    def commit(self) -> Commit[Any]:
+        """The operation being applied, with its index, time and session."""
+        return self._bound().moment.commit()
+
+    @property
+    def context(self) -> StateMachineContext:
+        """Index, log time, random numbers, sessions."""
+        return self._bound().context
+
+    @property
+    def executor(self) -> StateMachineExecutor:
+        """Schedules callbacks by log time."""
+        return self._bound().executor
+
+    def configure(self, executor: StateMachineExecutor) -> None:
+        """Register handlers by hand. Called once, before anything is applied."""
+
+    def on_register(self, session: ServerSession) -> None:
+        """A session was opened."""
+
+    def on_unregister(self, session: ServerSession) -> None:
+        """A session was closed by its client; `on_close` follows."""
+
+    def on_expire(self, session: ServerSession) -> None:
+        """A session expired, or its client opened another one; `on_close` follows."""
+
+    def on_close(self, session: ServerSession) -> None:
+        """A session ended, either way."""
+
+    def close(self) -> None:
+        """The member stops."""

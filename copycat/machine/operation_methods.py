@@ -1,0 +1,204 @@
+"""`@command` and `@query`: a method whose signature is an operation.
+
+On the class it builds the operation (`Inventory.receive("chair", 12)`), on an instance it is the
+plain method. Parameters are positional on the wire: append new ones with defaults, never reorder
+or remove. What cannot be encoded fails when the class is defined.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import PurePath
+from types import FunctionType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import msgspec
+import msgspec.inspect
+
+from copycat.errors import ConfigurationError, SerializationError
+from copycat.protocol.operations import Command, CompactionMode, Operation, Query, describe_type
+from copycat.types import ConsistencyLevel
+
+__all__ = ["OperationMethod", "command", "query", "where_defined"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_RESERVED = frozenset({"compaction", "consistency"})
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class OperationMethod(Generic[P, R]):
+    """What the decorators make of a method."""
+
+    def __init__(
+        self,
+        function: Callable[Concatenate[Any, P], R],
+        base: type[Operation[Any]],
+        name: str | None,
+        metadata: dict[str, Any],
+    ) -> None:
+        if not isinstance(function, FunctionType):
+            raise ConfigurationError(f"@command and @query go on methods, not on {function!r}")
+        self.function = function
+        self.name = name or function.__name__
+        self.operation: type[Operation[R]] | None = None
+        """Derived from the signature when the machine's class is defined."""
+        self._base = base
+        self._metadata = metadata
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    @overload
+    def __get__(self, obj: None, owner: type[Any]) -> Callable[P, Operation[R]]: ...
+    @overload
+    def __get__(self, obj: object, owner: type[Any]) -> Callable[P, R]: ...
+    def __get__(self, obj: object | None, owner: type[Any]) -> Callable[P, Any]:
+        if obj is not None:
+            return cast("Callable[P, R]", self.function.__get__(obj, owner))
+        if self.operation is None:
+            raise ConfigurationError(
+                f"{owner.__name__}.{self.__name__} is a @command or @query, but "
+                f"{owner.__name__} does not derive from StateMachine"
+            )
+        return cast("Callable[P, Operation[R]]", self.operation)
+
+    def derive(self, owner: type[Any]) -> None:
+        """Make the operation's class from the signature. SerializationError with file:line."""
+        label = f"{owner.__name__}.{self.__name__}"
+        function = self.function
+        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+            raise self._error(label, "must be a plain function that returns its result")
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except Exception as error:
+            raise self._error(label, f"an annotation cannot be resolved: {error}") from error
+        fields = [
+            self._field(label, parameter, hints)
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
+        ]
+        if "return" not in hints:
+            raise self._error(label, "its result has no annotation (write `-> None` for none)")
+        self._check_type(label, "its result", hints["return"])
+        try:
+            derived = msgspec.defstruct(
+                label,
+                fields,
+                bases=(self._base,),
+                module=function.__module__,
+                namespace={"__doc__": function.__doc__},
+                tag=self.name,
+                frozen=True,
+            )
+        except (TypeError, ValueError) as error:
+            raise self._error(label, f"{error}") from error
+        operation = cast("Any", derived)
+        operation.__result_type__ = hints["return"]
+        operation.__operation_name__ = label
+        for attribute, value in self._metadata.items():
+            setattr(operation, attribute, value)
+        self.operation = operation
+
+    def _field(
+        self, label: str, parameter: inspect.Parameter, hints: dict[str, Any]
+    ) -> tuple[str, Any] | tuple[str, Any, Any]:
+        name = parameter.name
+        if parameter.kind not in _POSITIONAL:
+            raise self._error(
+                label, f"parameter {name!r} is {parameter.kind.description}, not positional"
+            )
+        if name in _RESERVED or name.startswith("__"):
+            raise self._error(label, f"parameter {name!r} has a reserved name")
+        if name not in hints:
+            raise self._error(label, f"parameter {name!r} has no annotation")
+        self._check_type(label, f"parameter {name!r}", hints[name])
+        if parameter.default is inspect.Parameter.empty:
+            return name, hints[name]
+        return name, hints[name], parameter.default
+
+    def _check_type(self, label: str, what: str, annotation: Any) -> None:
+        try:
+            custom = first_custom(msgspec.inspect.type_info(annotation), set())
+        except TypeError as error:
+            custom = f"{describe_type(annotation)} ({error})"
+        if custom:
+            raise self._error(label, f"{what} has type {custom}, which copycat cannot encode")
+
+    def _error(self, label: str, problem: str) -> SerializationError:
+        place = where_defined(self.function)
+        return SerializationError(f"{label}: {problem} ({place})", operation=label, place=place)
+
+
+def first_custom(info: Any, seen: set[int]) -> str:
+    """The name of the first type in a type tree that msgspec has no encoding for, or ""."""
+    if isinstance(info, msgspec.inspect.CustomType):
+        return describe_type(info.cls)
+    if isinstance(info, list | tuple):
+        return next(filter(None, (first_custom(part, seen) for part in info)), "")
+    if not isinstance(info, msgspec.Struct) or id(info) in seen:
+        return ""
+    seen.add(id(info))  # type trees may be circular
+    parts = (getattr(info, name) for name in info.__struct_fields__)
+    return next(filter(None, (first_custom(part, seen) for part in parts)), "")
+
+
+def where_defined(function: Callable[..., Any]) -> str:
+    """file:line of a function, for messages."""
+    code = inspect.unwrap(function).__code__
+    return f"{PurePath(code.co_filename).name}:{code.co_firstlineno}"
+
+
+class _OperationDecorator(Protocol):
+    def __call__(self, fn: Callable[Concatenate[Any, P], R], /) -> OperationMethod[P, R]: ...
+
+
+@overload
+def command(fn: Callable[Concatenate[Any, P], R], /) -> OperationMethod[P, R]: ...
+@overload
+def command(
+    *, compaction: CompactionMode = ..., name: str = ..., since: int = ...
+) -> _OperationDecorator: ...
+def command(
+    fn: Callable[Concatenate[Any, P], R] | None = None,
+    /,
+    *,
+    compaction: CompactionMode = CompactionMode.DEFAULT,
+    name: str = "",
+    since: int = 1,
+) -> Any:
+    """A method that changes state: goes through the log, exactly once.
+
+    name: on the wire, when it should differ from the method's. compaction, since: kept as
+    metadata; log cleaning and versions of machines come later.
+    """
+    metadata = {"__compaction__": CompactionMode(compaction), "__since__": since}
+    return _decorate(fn, Command, name, metadata)
+
+
+@overload
+def query(fn: Callable[Concatenate[Any, P], R], /) -> OperationMethod[P, R]: ...
+@overload
+def query(
+    *, consistency: ConsistencyLevel = ..., name: str = ..., since: int = ...
+) -> _OperationDecorator: ...
+def query(
+    fn: Callable[Concatenate[Any, P], R] | None = None,
+    /,
+    *,
+    consistency: ConsistencyLevel = ConsistencyLevel.LINEARIZABLE,
+    name: str = "",
+    since: int = 1,
+) -> Any:
+    """A method that reads state and changes nothing; never logged."""
+    metadata = {"__consistency__": ConsistencyLevel(consistency), "__since__": since}
+    return _decorate(fn, Query, name, metadata)
+
+
+def _decorate(
+    fn: Callable[..., Any] | None, base: type[Operation[Any]], name: str, metadata: dict[str, Any]
+) -> Any:
+    if fn is not None:
+        return OperationMethod(fn, base, name, metadata)
+    return lambda fn: OperationMethod(fn, base, name, metadata)

@@ -1,0 +1,253 @@
+"""The session table: who is open, what was applied, which replies are still owed.
+
+Everything here follows from the log alone, so that all members agree on every byte of it (I17,
+I20). A session's id is the index of its REGISTER entry. Replies are kept as one blob a run; how
+entries were cut into runs must never show, so acknowledgements, duplicates and digests look at
+single results (RULINGS section 2, trap).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from copycat.errors import CommandError, SessionError, UnknownSessionError
+from copycat.handles import Listener, Listeners
+from copycat.machine.outcome import RunReply
+from copycat.protocol.results import encode_results, failure_value
+from copycat.types import SessionState
+
+__all__ = ["ServerSession", "SessionRecord", "SessionRow", "SessionTable", "Sessions"]
+
+_LOG = logging.getLogger("copycat.machine")
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+class ServerSession:
+    """A client's session as the state machine sees it."""
+
+    __slots__ = ("_id", "_listeners", "_state", "client_id")
+
+    def __init__(self, session: int, client_id: str) -> None:
+        self._id = session
+        self._state = SessionState.OPEN
+        self._listeners: Listeners[SessionState] | None = None
+        self.client_id = client_id
+
+    @property
+    def id(self) -> int:
+        """The index of the entry that opened it; never reused."""
+        return self._id
+
+    @property
+    def state(self) -> SessionState:
+        """OPEN, then EXPIRED or CLOSED for ever."""
+        return self._state
+
+    def on_state_change(self, callback: Callable[[SessionState], None]) -> Listener:
+        """Called while the entry that ends the session is applied."""
+        if self._listeners is None:
+            self._listeners = Listeners(_LOG)
+        return self._listeners.add(callback)
+
+    def publish(self, event: str, message: object = None) -> ServerSession:
+        """Events are not built yet: always raises SessionError."""
+        raise SessionError(
+            f"session {self._id} cannot publish {event!r}: events are not part of this version",
+            hint="return what the client must know as the result of a command",
+        )
+
+    def end(self, state: SessionState) -> None:
+        """The table ended it. For the executor only."""
+        self._state = state
+        if self._listeners is not None:
+            self._listeners.fire(state)
+
+    def __repr__(self) -> str:
+        return f"ServerSession(id={self._id}, client_id={self.client_id!r}, {self._state.value})"
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """One open session, for checkers and status. cached: bytes of replies kept for it."""
+
+    session: int
+    client_id: str
+    timeout_ms: int
+    time_ms: int
+    active_index: int
+    sequence: int
+    acked_sequence: int
+    cached: int
+
+
+class SessionRecord:
+    """What the table knows of one open session."""
+
+    __slots__ = (
+        "acked_sequence",
+        "active_index",
+        "client_id",
+        "replies",
+        "sequence",
+        "session",
+        "time_ms",
+        "timeout_ms",
+        "visible",
+    )
+
+    def __init__(self, session: int, client_id: str, timeout_ms: int, time_ms: int) -> None:
+        self.session = session
+        self.client_id = client_id
+        self.timeout_ms = timeout_ms
+        self.time_ms = time_ms
+        self.active_index = session
+        """Newest entry that showed the client alive: what an EXPIRE must have seen (C25)."""
+        self.sequence = 0
+        """Highest sequence that took effect."""
+        self.acked_sequence = 0
+        """Every reply up to here has reached the client."""
+        self.replies: deque[RunReply] = deque()
+        self.visible = ServerSession(session, client_id)
+
+    def touch(self, index: int, time_ms: int) -> None:
+        """Entry `index` shows that the client lives."""
+        self.active_index = index
+        self.time_ms = time_ms
+
+    def acknowledge(self, sequence: int) -> None:
+        """Let go of replies that reached the client. Beyond what was applied it means nothing."""
+        self.acked_sequence = max(self.acked_sequence, min(sequence, self.sequence))
+        replies, acked = self.replies, self.acked_sequence
+        while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
+            replies.popleft()
+
+    def cached(self, first: int, last: int, time_ms: int) -> RunReply:
+        """The replies to sequences first .. last again, byte for byte (I17).
+
+        One that the client acknowledged before is gone: an error stands in its place, never a
+        null that looks like a result (#330 of the original).
+        """
+        raws: list[object] = []
+        indexes: list[int] = []
+        at = first
+        for reply in self.replies:
+            end = reply.first_sequence + reply.count
+            if end <= at or reply.first_sequence > last:
+                continue
+            results = _split(reply.body)
+            start = max(at, reply.first_sequence, self.acked_sequence + 1)
+            stop = min(end, last + 1)
+            if start < stop:
+                raws += [self._gone(missing) for missing in range(at, start)]
+                raws += results[start - reply.first_sequence : stop - reply.first_sequence]
+                indexes += (reply.first_index, reply.last_index)
+                at = stop
+        raws += [self._gone(missing) for missing in range(at, last + 1)]
+        return RunReply(
+            self.session,
+            first,
+            last - first + 1,
+            min(indexes, default=self.active_index),
+            max(indexes, default=self.active_index),
+            time_ms,
+            encode_results(raws),
+        )
+
+    def _gone(self, sequence: int) -> object:
+        return failure_value(
+            CommandError.code,
+            CommandError.__name__,
+            f"command {sequence} of session {self.session} was applied and its reply "
+            "acknowledged before; it is not kept any more",
+        )
+
+    def owed(self) -> Iterator[bytes]:
+        """Every result after the acknowledged ones, encoded: runs do not show."""
+        for reply in self.replies:
+            skip = max(0, self.acked_sequence + 1 - reply.first_sequence)
+            for raw in _split(reply.body)[skip:]:
+                yield bytes(raw)
+
+    def row(self) -> SessionRow:
+        """The record as a value."""
+        return SessionRow(
+            self.session,
+            self.client_id,
+            self.timeout_ms,
+            self.time_ms,
+            self.active_index,
+            self.sequence,
+            self.acked_sequence,
+            sum(len(reply.body) for reply in self.replies),
+        )
+
+
+class SessionTable:
+    """All open sessions, in the order of their registration (X28)."""
+
+    def __init__(self) -> None:
+        self._records: dict[int, SessionRecord] = {}
+        self._by_client: dict[str, SessionRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[SessionRecord]:
+        return iter(self._records.values())
+
+    def get(self, session: int) -> SessionRecord | None:
+        """The record of an open session."""
+        return self._records.get(session)
+
+    def of_client(self, client_id: str) -> SessionRecord | None:
+        """The open session of a client: there is never more than one (S4)."""
+        return self._by_client.get(client_id)
+
+    def open(self, record: SessionRecord) -> None:
+        """Add a new one; its client has no other any more."""
+        self._records[record.session] = record
+        self._by_client[record.client_id] = record
+
+    def remove(self, record: SessionRecord, state: SessionState) -> None:
+        """End one; its replies go with it."""
+        del self._records[record.session]
+        del self._by_client[record.client_id]
+        record.visible.end(state)
+
+    def refresh(self, index: int, time_ms: int) -> None:
+        """A new leader's no-op: everybody gets a whole timeout again (S9, I19)."""
+        for record in self._records.values():
+            record.touch(index, time_ms)
+
+
+class Sessions(Protocol):
+    """What `context.sessions` is: open sessions, in the order of their registration."""
+
+    def __iter__(self) -> Iterator[ServerSession]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, session_id: int) -> ServerSession: ...
+
+
+class SessionsView:
+    """The table without its internals, for the user's machine."""
+
+    __slots__ = ("_table",)
+
+    def __init__(self, table: SessionTable) -> None:
+        self._table = table
+
+    def __iter__(self) -> Iterator[ServerSession]:
+        return iter([record.visible for record in self._table])
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, session_id: int) -> ServerSession:
+        record = self._table.get(session_id)
+        if record is None:
+            raise UnknownSessionError(f"session {session_id} is not open")
+        return record.visible
