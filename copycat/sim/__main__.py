@@ -1,0 +1,57 @@
+"""`python -m copycat.sim --seed N` replays one seed; `--seeds N` searches many fresh ones."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from copycat.sim.runner import SeedFailed, run_seed
+from copycat.sim.swarm import Summary, run_seeds
+from copycat.sim.world import SECOND
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0 when every seed held."""
+    parser = argparse.ArgumentParser(prog="python -m copycat.sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this one")
+    parser.add_argument("--seeds", type=int, default=200, help="how many fresh ones (200)")
+    parser.add_argument("--from", type=int, dest="base", help="the first of them (drawn)")
+    parser.add_argument("--jobs", type=int, default=0, help="processes (one a core)")
+    parser.add_argument("--stop-after", type=int, default=5, help="failures to stop after (5)")
+    options = parser.parse_args(arguments)
+    if options.seed is not None:
+        return _one(options.seed)
+    base = options.base
+    if base is None:
+        base = int.from_bytes(os.urandom(5), "little")
+    print(f"{options.seeds} seeds from {base} (--seeds {options.seeds} --from {base})")
+    summary = run_seeds(
+        range(base, base + options.seeds),
+        options.jobs,
+        stop_after=options.stop_after,
+        say=lambda report: print(f"{report}\n", file=sys.stderr, flush=True),
+    )
+    for line in summary.lines():
+        print(line)
+    return 1 if summary.failures else 0
+
+
+def _one(seed: int) -> int:
+    try:
+        result = run_seed(seed)
+    except SeedFailed as failed:
+        print(failed.message, file=sys.stderr)
+        return 1
+    summary = Summary(failures=[])
+    summary.add(result)
+    for line in summary.lines():
+        print(line)
+    print(f"seed {seed} held: {result.simulated_us / SECOND:.1f} s, trace {result.digest:08x}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""One seed's world, put together: members, clients, nemesis and every checker."""
+
+from __future__ import annotations
+
+from copycat.config import member_id
+from copycat.errors import CopycatError, InvariantError
+from copycat.machine.outcome import Outcome
+from copycat.protocol.peer import PeerMessage
+from copycat.sim.checkers_log import LogHistory, Shadow, violated
+from copycat.sim.checkers_raft import MemberView, RaftChecker
+from copycat.sim.checkers_session import SessionChecker
+from copycat.sim.clocks import SimClock
+from copycat.sim.disk import CLUSTER, SimDisk
+from copycat.sim.history import Operation
+from copycat.sim.host import SimHost, replica_options
+from copycat.sim.links import Links
+from copycat.sim.nemesis import Nemesis
+from copycat.sim.network import Network
+from copycat.sim.options import SeedOptions
+from copycat.sim.trace import Trace
+from copycat.sim.workload import SimClient
+from copycat.sim.world import MS, Dice, World
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Cluster"]
+
+DIGEST_EVERY = 4
+"""Each member's state digest is compared after every so many slices."""
+
+
+class Cluster:
+    """A whole cluster and its observer. `run` in `runner.py` drives it."""
+
+    def __init__(self, seed: int, options: SeedOptions) -> None:
+        self.seed = seed
+        self.options = options
+        self.world = World()
+        self.trace = Trace()
+        dice = Dice(seed)
+        self.network = Network(self.world, dice.fork(), options.network, self.trace)
+        self.addresses = tuple(f"m{number}:7000" for number in range(options.members))
+        self.ids = [member_id(CLUSTER, address) for address in self.addresses]
+        self.log_history = LogHistory()
+        self.shadows = [Shadow(n, self.log_history) for n in range(options.members)]
+        self.asked: dict[tuple[int, int], Operation] = {}
+        self.history: list[Operation] = []
+        self.sessions = SessionChecker(self.asked)
+        self.raft = RaftChecker(self.shadows, self.ids, self._committed, self._elected)
+        self._slices = 0
+        self.hosts: list[SimHost] = []
+        self._build_hosts(dice)
+        self.clients = [self._build_client(number, dice) for number in range(self._n_clients)]
+        self.nemesis = Nemesis(
+            options,
+            world=self.world,
+            network=self.network,
+            dice=dice.fork(),
+            trace=self.trace,
+            hosts=self.hosts,
+            clients=self.clients,
+        )
+
+    @property
+    def _n_clients(self) -> int:
+        return self.options.workload.clients
+
+    def _build_hosts(self, dice: Dice) -> None:
+        options = self.options
+        for number, address in enumerate(self.addresses):
+            drift = dice.between(-options.drift_ppm, options.drift_ppm)
+            host = SimHost(
+                number,
+                world=self.world,
+                network=self.network,
+                dice=dice.fork(),
+                trace=self.trace,
+                disk=SimDisk(
+                    self.shadows[number],
+                    address,
+                    self.addresses,
+                    options.disk,
+                    dice.fork(),
+                    self.trace,
+                ),
+                clock=SimClock(
+                    self.world, boot_ms=dice.between(1_000, 10_000_000), drift_ppm=drift
+                ),
+                options=replica_options(
+                    address,
+                    self.addresses,
+                    raft=options.raft,
+                    session_timeout_ms=options.workload.session_timeout_ms,
+                ),
+                observer=self,
+            )
+            self.hosts.append(host)
+        for host in self.hosts:
+            host.links = Links(
+                host, self.hosts, self.ids, self.world, self.network, dice.fork(), self.trace
+            )
+
+    def _build_client(self, number: int, dice: Dice) -> SimClient:
+        return SimClient(
+            number,
+            self.options.members + number,
+            world=self.world,
+            network=self.network,
+            dice=dice.fork(),
+            trace=self.trace,
+            hosts=self.hosts,
+            addresses=self.addresses,
+            options=self.options.workload,
+            checker=self.sessions,
+            asked=self.asked,
+            history=self.history,
+            impatience_us=3 * self.options.raft.election_timeout_ms * MS,
+        )
+
+    def start(self) -> None:
+        """Everybody begins at about the same time."""
+        dice = Dice(self.seed ^ 0xB007)
+        for host in self.hosts:
+            self.world.after(dice.below(200 * MS), self._boot, host)
+        for client in self.clients:
+            self.world.after(dice.below(500 * MS), client.tick)
+        self.nemesis.begin()
+
+    @staticmethod
+    def _boot(host: SimHost) -> None:
+        if not host.is_up and host.life == 1:
+            host.start()
+
+    # --- the observer (host.Observer) -------------------------------------------------------
+
+    def started(self, host: SimHost) -> None:
+        self.raft.started(host.number)
+        self.raft.after_step(host)
+
+    def touched(self, host: SimHost) -> None:
+        if host.is_up and host.replica is not None:
+            self.raft.after_step(host)
+
+    def sent(self, host: SimHost, to: int, message: PeerMessage) -> None:
+        self.raft.sent(host.number, to, message)
+
+    def received(self, host: SimHost, message: PeerMessage) -> None:
+        self.raft.received(host.number, message)
+
+    def applied(self, host: SimHost, outcome: Outcome) -> None:
+        self.raft.after_step(host)
+        self.sessions.outcome(host.number, outcome)
+        self._slices += 1
+        if self._slices % DIGEST_EVERY == 0 and host.executor is not None:
+            self.sessions.digest(host.number, outcome.last_applied, host.executor.digest())
+
+    def stopped(self, host: SimHost, reason: BaseException) -> None:
+        """A member stopped itself. Only a power cut in the middle of its work explains it."""
+        if host.disk.is_cut:
+            self.trace.mark("power cut in mid-turn")
+            host.lose_power()
+            self.nemesis.restart(host, 500 * MS)
+            return
+        if isinstance(reason, InvariantError):
+            raise reason
+        detail = reason.render() if isinstance(reason, CopycatError) else repr(reason)
+        raise violated("stop", f"member {host.number} stopped itself: {detail}") from reason
+
+    def _committed(self, view: MemberView, first: int, end: int) -> None:
+        host = self.hosts[view.number]
+        directory = host.disk.directory
+        if directory is None:
+            raise violated("I6", "a commit without a log", member=view.number)
+        while first < end:
+            batch = directory.log.read(first, end, 1 << 20)
+            self.sessions.committed(batch.runs(first, batch.span.end))
+            first = batch.span.end
+
+    def _elected(self, member: int, term: int) -> None:
+        self.trace.mark("election")
+        self.trace.record(self.world.now_us, member, "leads", term)
+        self.raft.check_matches(self.hosts[member])
+
+    # --- what is true of all ----------------------------------------------------------------
+
+    def leaders(self) -> list[SimHost]:
+        """Members that believe they lead."""
+        return [
+            host
+            for host in self.hosts
+            if host.is_up and host.replica is not None and host.state is ServerState.LEADER
+        ]
+
+    def agreed_leader(self) -> MemberId:
+        """The one leader that everybody follows; 0 when there is none."""
+        leaders = self.leaders()
+        if len(leaders) != 1:
+            return MemberId(0)
+        id = self.ids[leaders[0].number]
+        agreed = all(host.leader == id and host.term == leaders[0].term for host in self.hosts)
+        return id if agreed else MemberId(0)

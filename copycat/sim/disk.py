@@ -1,0 +1,146 @@
+"""One member's disk: an in-memory file system with a page cache, and what it must hold.
+
+The directory is the shipped `MemberDirectory` with the native log over `FaultEnv`. The disk
+outlives the member's processes; `Shadow` knows what a power cut may and may not take.
+"""
+
+from __future__ import annotations
+
+from copycat.config import member_id
+from copycat.errors import DiskError, require
+from copycat.log._native import FaultEnv
+from copycat.log.directory import MemberDirectory
+from copycat.sim.checkers_log import Shadow, WatchedHardState, WatchedLog
+from copycat.sim.options import DiskOptions
+from copycat.sim.trace import Trace
+from copycat.sim.world import Dice
+
+__all__ = ["SimDisk"]
+
+PATH = "/member"
+CLUSTER = "sim"
+
+
+class SimDisk:
+    """The disk of member `shadow.member`."""
+
+    def __init__(
+        self,
+        shadow: Shadow,
+        address: str,
+        addresses: tuple[str, ...],
+        options: DiskOptions,
+        dice: Dice,
+        trace: Trace,
+    ) -> None:
+        self.shadow = shadow
+        self.slow_us = 0
+        """Every sync and save takes this much longer now."""
+        self.is_cut = False
+        """A power cut was armed by `cut_power_after`: an error of this disk is that."""
+        self._calm = False
+        self._address = address
+        self._addresses = addresses
+        self._options = options
+        self._dice = dice
+        self._trace = trace
+        self.env = FaultEnv(dice.word())
+        self.directory: MemberDirectory | None = None
+
+    # --- a life -------------------------------------------------------------------------
+
+    def open(self) -> tuple[WatchedLog, WatchedHardState, MemberDirectory]:
+        """Open or make the directory; what was recovered is checked. The power may go while
+        it recovers, any number of times."""
+        require(self.directory is None, "the disk is in use")
+        while not self._calm and self._dice.chance(self._options.recovery_cut):
+            if not self._open_cut_short():
+                break
+        directory = self.directory or self._open()
+        self.directory = directory
+        frames = [
+            frame
+            for batch in directory.log.scan(directory.log.first_index, directory.log.last_index + 1)
+            for frame in batch.checksums()
+        ]
+        state = directory.hard_state
+        self.shadow.recovered(frames, (state.current_term, state.voted_for))
+        return (
+            WatchedLog(directory.log, self.shadow),
+            WatchedHardState(directory.hard_state, self.shadow),
+            directory,
+        )
+
+    def _open(self) -> MemberDirectory:
+        options = self._options
+        return MemberDirectory.open(
+            self.env,
+            PATH,
+            cluster_name=CLUSTER,
+            address=self._address,
+            members=self._addresses,
+            member=member_id(CLUSTER, self._address),
+            incarnation_source=self._incarnation,
+            max_segment_size=options.max_segment_size,
+            max_entries_per_segment=options.max_entries_per_segment,
+        )
+
+    def _incarnation(self) -> int:
+        return (self._dice.word() << 64) | self._dice.word()
+
+    def _open_cut_short(self) -> bool:
+        """Open with a power cut after a few operations. False when the open came through."""
+        self.env.stop_after(self._dice.below(24))
+        try:
+            self.directory = self._open()
+        except DiskError:
+            self._trace.mark("power cut in recovery")
+            self.env.crash(self._dice.word())
+            return True
+        self.env.stop_after(1 << 62)
+        return False
+
+    def cut_power_after(self, operations: int) -> None:
+        """The power goes after a few more operations on this disk, wherever that is."""
+        self.env.stop_after(operations)
+        self.is_cut = True
+
+    def calm(self) -> None:
+        """No fault waits any more, but a power cut that has begun."""
+        self.slow_us = 0
+        self._calm = True
+        if self.is_cut:
+            self.env.stop_after(1 << 62)
+            self.is_cut = False
+
+    def lose_power(self) -> None:
+        """What was not synced is kept, lost or torn."""
+        self.env.crash(self._dice.word())
+        self._down()
+
+    def lose_process(self) -> None:
+        """The page cache survives."""
+        self.env.crash_process()
+        self._down()
+
+    def _down(self) -> None:
+        self.directory = None
+        self.is_cut = False
+        self.shadow.crashed()
+
+    # --- how long things take -----------------------------------------------------------
+
+    def sync_delay_us(self) -> int | None:
+        """None: the sync answers before `Host.sync` returns."""
+        if not self.slow_us and self._dice.chance(self._options.inline):
+            return None
+        return self._dice.around(self._options.sync_us) + self.slow_us
+
+    def save_delay_us(self) -> int:
+        return self._dice.around(self._options.save_us) + self.slow_us
+
+    def apply_delay_us(self) -> int:
+        return self._dice.around(self._options.apply_us)
+
+    def aside_delay_us(self) -> int:
+        return self._dice.around(self._options.aside_us)

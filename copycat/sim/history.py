@@ -1,0 +1,204 @@
+"""Is a recorded history linearizable? Two answers that do not trust each other (P2).
+
+(a) *The index witness*: every answer names its log index, so the order is given and only has to
+agree with real time and with the replayed values: O(n log n) at any concurrency.
+(b) *The search* (Wing and Gong, just in time, one key after the other) never looks at an index,
+so a bug in the indexes cannot hide itself. Commands of one session form a chain (I18): only its
+first open operation can be next. That bounds the search by the number of sessions.
+
+An operation whose answer never came returns at infinity: it may have taken effect at any time
+after it was asked, or never.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+
+import msgspec
+
+from copycat.errors import InvariantError
+
+__all__ = ["NEVER", "UNKNOWN", "Operation", "check_linearizable", "check_witness"]
+
+NEVER = math.inf
+"""`returned_us` of an operation that was never answered."""
+
+
+class _Unknown:
+    """The result of an operation that was never answered."""
+
+    def __repr__(self) -> str:
+        return "UNKNOWN"
+
+
+UNKNOWN = _Unknown()
+
+
+class Operation(msgspec.Struct, kw_only=True):
+    """One operation of one client: what it asked, when, and what it heard.
+
+    chain: commands of one session share one; neighbours in `number` order.
+    kind: "put" and "cas" and "get" on a register, "append" and "items" on a list.
+    index: the log index that the answer named; of an unanswered command, where the checker
+    found it in the log; 0 when nowhere.
+    """
+
+    chain: Hashable
+    number: int
+    kind: str
+    key: int
+    arguments: tuple[int, ...]
+    invoked_us: int
+    returned_us: float = NEVER
+    result: object = UNKNOWN
+    index: int = 0
+
+    @property
+    def is_query(self) -> bool:
+        return self.kind in ("get", "items")
+
+    def summary(self) -> str:
+        """One line for a report."""
+        return (
+            f"{self.chain}#{self.number} {self.kind}(k{self.key}, "
+            f"{', '.join(map(str, self.arguments))}) -> {self.result!r} @{self.index} "
+            f"[{self.invoked_us / 1e6:.6f}, {self.returned_us / 1e6:.6f}]"
+        )
+
+
+def _violated(rule: str, message: str, operations: Iterable[Operation]) -> InvariantError:
+    lines = "\n".join(operation.summary() for operation in operations)
+    return InvariantError(f"{rule}: {message}", state=lines, rule=rule)
+
+
+# --- (a) the index witness ----------------------------------------------------------------
+
+
+def check_witness(operations: Sequence[Operation]) -> None:
+    """Order by index agrees with real time: what returned before another was asked stands
+    before it; a command strictly, a query at or above. Raises InvariantError (I14)."""
+    returned = sorted(
+        (one for one in operations if one.returned_us != NEVER), key=lambda one: one.returned_us
+    )
+    asked = sorted(
+        (one for one in operations if one.index), key=lambda one: (one.invoked_us, one.index)
+    )
+    newest: Operation | None = None
+    at = 0
+    for operation in asked:
+        while at < len(returned) and returned[at].returned_us < operation.invoked_us:
+            if newest is None or returned[at].index > newest.index:
+                newest = returned[at]
+            at += 1
+        if newest is None:
+            continue
+        least = newest.index + (0 if operation.is_query else 1)
+        if operation.index < least:
+            raise _violated(
+                "I14", "an operation stands before one that had returned", [newest, operation]
+            )
+
+
+# --- (b) the search -----------------------------------------------------------------------
+
+_LIST_START = (0, 0)
+
+
+def _step(state: Hashable, operation: Operation) -> tuple[bool, Hashable]:
+    """Whether `operation` may return what it did in `state`, and the state after it."""
+    known, result = operation.result is not UNKNOWN, operation.result
+    match operation.kind:
+        case "put":
+            return (not known or result == state), operation.arguments[0]
+        case "cas":
+            expected, value = operation.arguments
+            swapped = state == expected
+            return (not known or result is swapped), value if swapped else state
+        case "get":
+            return (not known or result == state), state
+        case "append":
+            length, chain = state if isinstance(state, tuple) else _LIST_START
+            after = (length + 1, hash((chain, operation.arguments[0])))
+            return (not known or result == after[0]), after
+        case _:
+            return (not known or _fold(result) == (state or _LIST_START)), state
+
+
+def _fold(items: object) -> tuple[int, int]:
+    state = _LIST_START
+    for item in items if isinstance(items, list) else ():
+        state = (state[0] + 1, hash((state[1], item)))
+    return state
+
+
+class _Chain:
+    """Operations of which only the first open one can be next."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self.operations = operations
+        self.must_return = [NEVER] * (len(operations) + 1)
+        """Earliest return among this position and all after it; NEVER at the end."""
+        for at in range(len(operations) - 1, -1, -1):
+            self.must_return[at] = min(self.must_return[at + 1], operations[at].returned_us)
+
+
+def _chains(operations: Sequence[Operation]) -> list[_Chain]:
+    by_chain: dict[Hashable, list[Operation]] = {}
+    for operation in operations:
+        by_chain.setdefault(operation.chain, []).append(operation)
+    return [_Chain(sorted(one, key=lambda o: o.number)) for one in by_chain.values()]
+
+
+def check_linearizable(operations: Sequence[Operation], states_max: int = 400_000) -> bool:
+    """True when every key's history has a linear order; InvariantError when one has none.
+
+    False when the search gave up on some key after `states_max` states (nothing is claimed).
+    """
+    decided = True
+    by_key: dict[tuple[bool, int], list[Operation]] = {}
+    for one in operations:
+        by_key.setdefault((one.kind in ("append", "items"), one.key), []).append(one)
+    for ops in by_key.values():
+        answered = [one for one in ops if not (one.is_query and one.returned_us == NEVER)]
+        decided &= _search(_chains(answered), states_max)
+    return decided
+
+
+def _search(chains: list[_Chain], states_max: int) -> bool:
+    start: tuple[int, ...] = (0,) * len(chains)
+    stack: list[tuple[tuple[int, ...], Hashable]] = [(start, None)]
+    seen: set[tuple[tuple[int, ...], Hashable]] = {stack[0]}
+    furthest = start
+    while stack:
+        positions, state = stack.pop()
+        if sum(positions) > sum(furthest):
+            furthest = positions
+        deadlines = [
+            chain.must_return[at] for chain, at in zip(chains, positions, strict=True)
+        ]
+        deadline = min(deadlines, default=NEVER)
+        if deadline == NEVER:
+            return True
+        if len(seen) > states_max:
+            return False
+        for place, chain in enumerate(chains):
+            at = positions[place]
+            if at == len(chain.operations):
+                continue
+            operation = chain.operations[at]
+            if operation.invoked_us > deadline:
+                continue
+            allowed, after = _step(state, operation)
+            if not allowed:
+                continue
+            new = (positions[:place] + (at + 1,) + positions[place + 1 :], after)
+            if new not in seen:
+                seen.add(new)
+                stack.append(new)
+    heads = [
+        chain.operations[at]
+        for chain, at in zip(chains, furthest, strict=True)
+        if at < len(chain.operations)
+    ]
+    raise _violated("I14", "no order of these operations is linear; stuck at", heads)

@@ -1,0 +1,403 @@
+"""One simulated member: implements `copycat.replica.host.Host` over the virtual world.
+
+A turn, a sync, a save, a slice of the machine and a spare are events of the world with drawn
+latencies. A crash forgets everything but the disk; a pause holds events back, and the clock
+runs on. The tested driver is the shipped `Replica`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from copycat.errors import ConfigurationError, CopycatError, StorageError
+from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.machine.executor import Executor
+from copycat.machine.outcome import Outcome
+from copycat.protocol import codec
+from copycat.protocol.framing import Frame, split_frame
+from copycat.protocol.peer import PeerMessage
+from copycat.replica.replica import Replica, ReplicaOptions
+from copycat.sim.checkers_log import Shadow, violated
+from copycat.sim.clocks import SimClock
+from copycat.sim.disk import CLUSTER, SimDisk
+from copycat.sim.links import Links
+from copycat.sim.model import SimMachine
+from copycat.sim.network import Network
+from copycat.sim.trace import Trace
+from copycat.sim.world import Dice, World
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Connection", "Observer", "SimHost"]
+
+T = TypeVar("T")
+
+
+class Connection:
+    """A client's connection to one member; `close` tells the client that it is gone."""
+
+    __slots__ = ("close", "deliver", "number", "opened_by", "place")
+
+    def __init__(
+        self,
+        number: int,
+        place: int,
+        deliver: Callable[[Connection, bytes], None],
+        close: Callable[[Connection], None],
+    ) -> None:
+        self.number = number
+        self.place = place
+        self.deliver = deliver
+        self.close = close
+        self.opened_by = 0
+        """The life of the member that took it; 0 until its first frame arrived."""
+
+
+class Observer(Protocol):
+    """What the host tells the checkers."""
+
+    def started(self, host: SimHost) -> None: ...
+    def touched(self, host: SimHost) -> None: ...
+    def sent(self, host: SimHost, to: int, message: PeerMessage) -> None: ...
+    def received(self, host: SimHost, message: PeerMessage) -> None: ...
+    def applied(self, host: SimHost, outcome: Outcome) -> None: ...
+    def stopped(self, host: SimHost, reason: BaseException) -> None: ...
+
+
+class SimHost:
+    """One member, its processes one after the other."""
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        world: World,
+        network: Network,
+        dice: Dice,
+        trace: Trace,
+        disk: SimDisk,
+        clock: SimClock,
+        options: ReplicaOptions,
+        observer: Observer,
+    ) -> None:
+        self.number = number
+        self.disk = disk
+        self.clock = clock
+        self.options = options
+        self.life = 0
+        """Counts processes; events of an older life are void."""
+        self.is_up = False
+        self.is_paused = False
+        self.replica: Replica | None = None
+        self.executor: Executor | None = None
+        self.links: Links
+        self._world = world
+        self._network = network
+        self._dice = dice
+        self._trace = trace
+        self._observer = observer
+        self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._forget()
+
+    def _forget(self) -> None:
+        self.life += 1
+        self.is_up = False
+        self.is_paused = False
+        self.replica = None
+        self.executor = None
+        self._turn_due = False
+        self._timer_at = -1
+        self._held.clear()
+        self._connections: dict[int, Connection] = {}
+        self._to_peers: list[tuple[int, bytes, PeerMessage | None]] = []
+        self._to_clients: list[tuple[Connection, bytes]] = []
+        self._work: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+
+    # --- the view of the checkers (checkers_raft.MemberView) ----------------------------------
+
+    @property
+    def shadow(self) -> Shadow:
+        return self.disk.shadow
+
+    @property
+    def state(self) -> ServerState:
+        return self._alive.raft.state
+
+    @property
+    def term(self) -> int:
+        return self._alive.raft.current_term
+
+    @property
+    def commit_index(self) -> int:
+        return self._alive.raft.commit_index
+
+    @property
+    def last_applied(self) -> int:
+        return 0 if self.executor is None else self.executor.last_applied
+
+    @property
+    def durable_index(self) -> int:
+        return 0 if self.disk.directory is None else self.disk.directory.log.durable_index
+
+    @property
+    def leader(self) -> MemberId:
+        return self._alive.raft.leader
+
+    def matches(self) -> Mapping[int, int]:
+        raft = self._alive.raft
+        return {number: raft.match_index(peer) for peer, number in self.links.numbers.items()}
+
+    @property
+    def _alive(self) -> Replica:
+        if self.replica is None:
+            raise violated("host", "a member that is down was asked", member=self.number)
+        return self.replica
+
+    # --- lives ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open the disk and begin a new process."""
+        log, hard_state, directory = self.disk.open()
+        self.is_up = True
+        self.executor = Executor(SimMachine())
+        try:
+            self.replica = Replica(
+                self.options,
+                incarnation=directory.identity.incarnation,
+                log=log,
+                hard_state=hard_state,
+                executor=self.executor,
+                host=self,
+                seed=self._dice.word(),
+                fresh=directory.fresh,
+                now_ms=self.clock.boot_ms(),
+                wall_ms=self.clock.wall_ms(),
+            )
+        except CopycatError as cause:
+            self._observer.stopped(self, cause)
+            return
+        self._trace.record(
+            self._world.now_us, self.number, "start", self.life, log.last_index, self.term
+        )
+        self._observer.started(self)
+        self.links.started()
+        self.wake()
+
+    def lose_power(self) -> None:
+        """Everything stops here; unsynced writes are kept, lost or torn."""
+        self._down("power")
+        self.disk.lose_power()
+
+    def lose_process(self) -> None:
+        """SIGKILL: the page cache survives."""
+        self._down("process")
+        self.disk.lose_process()
+
+    def _down(self, how: str) -> None:
+        self._trace.record(self._world.now_us, self.number, f"lost {how}", self.life)
+        connections = list(self._connections.values())
+        self._forget()
+        self.links.lost(was_power=how == "power")
+        for connection in connections:
+            self._network.carry(self.number, connection.place, connection.close, connection)
+
+    def pause(self) -> None:
+        """No turn is taken from now on; what arrives waits."""
+        self._trace.record(self._world.now_us, self.number, "pause")
+        self.is_paused = True
+
+    def resume(self) -> None:
+        """What waited is taken, in order."""
+        if not self.is_paused:
+            return
+        self._trace.record(self._world.now_us, self.number, "resume", len(self._held))
+        self.is_paused = False
+        life = self.life
+        while self._held and self.life == life and not self.is_paused:
+            callback, args = self._held.popleft()
+            callback(*args)
+        if self.life == life:
+            self.wake()
+
+    def soon(self, delay_us: int, callback: Callable[..., None], *args: object) -> None:
+        """Run later, in this life only, and not while paused."""
+        self._world.after(delay_us, self.guarded, self.life, callback, *args)
+
+    def guarded(self, life: int, callback: Callable[..., None], *args: object) -> None:
+        """Run `callback` if that life still goes on; hold it while paused."""
+        if life != self.life or not self.is_up:
+            return
+        if self.is_paused:
+            self._held.append((callback, args))
+            return
+        callback(*args)
+        if self.life == life:
+            self._observer.touched(self)
+
+    # --- turns --------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self.soon(self._dice.below(200), self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        life, replica = self.life, self._alive
+        replica.turn(self.clock.boot_ms(), self.clock.wall_ms())
+        if self.life != life:
+            return
+        self.flush()
+        self._arm(replica.deadline_ms())
+
+    def _arm(self, deadline_ms: int) -> None:
+        at = self.clock.world_us(deadline_ms)
+        if at < self._timer_at or self._timer_at <= self._world.now_us:
+            self._timer_at = at
+            self._world.at(at, self.guarded, self.life, self._timer, at)
+
+    def _timer(self, at: int) -> None:
+        if at == self._timer_at:
+            self._timer_at = -1
+            self.wake()
+
+    # --- peers --------------------------------------------------------------------------------
+
+    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+        to = self.links.numbers[peer]
+        if not self.links.is_up(to):
+            return False
+        data = header if batch is None else b"".join((header, batch))
+        message = peek(split_frame(data))
+        if message is not None:
+            self._observer.sent(self, to, message)
+        self._to_peers.append((to, data, message))
+        return True
+
+    def flush(self) -> None:
+        for to, data, message in self._to_peers:
+            self.links.carry(to, data, message)
+        self._to_peers.clear()
+        for connection, data in self._to_clients:
+            self._network.carry(
+                self.number, connection.place, connection.deliver, connection, data
+            )
+        self._to_clients.clear()
+
+    def receive(self, source: int, data: bytes, message: PeerMessage | None) -> None:
+        """One frame of a peer arrives (guarded by the link)."""
+        if message is not None:
+            self._observer.received(self, message)
+        self._alive.receive_peer(self.links.ids[source], split_frame(data))
+
+    # --- clients ------------------------------------------------------------------------------
+
+    def receive_client(self, connection: Connection, data: bytes) -> None:
+        """One frame of a client arrives; its first one opens the connection."""
+        if not self.is_up:
+            return self._refuse(connection)
+        if self.is_paused:
+            self._held.append((self.receive_client, (connection, data)))
+            return None
+        if not connection.opened_by:
+            connection.opened_by = self.life
+            self._connections[connection.number] = connection
+        if connection.opened_by != self.life or connection.number not in self._connections:
+            return self._refuse(connection)
+        self._alive.receive_client(connection.number, split_frame(data))
+        return None
+
+    def _refuse(self, connection: Connection) -> None:
+        self._network.carry(self.number, connection.place, connection.close, connection)
+
+    def client_gone(self, connection: Connection) -> None:
+        """The client closed its connection."""
+        if self.is_paused:
+            self._held.append((self.client_gone, (connection,)))
+        elif self._connections.pop(connection.number, None) is not None:
+            self._alive.client_gone(connection.number)
+
+    def reply(self, connection: int, frame: bytes) -> None:
+        to = self._connections.get(connection)
+        if to is not None:
+            self._to_clients.append((to, frame))
+
+    def disconnect(self, connection: int, reason: str) -> None:
+        raise violated("F21", "an honest client was shown the door", reason=reason)
+
+    # --- work ---------------------------------------------------------------------------------
+
+    def sync(self, ticket: SyncTicket) -> None:
+        delay_us = self.disk.sync_delay_us()
+        if delay_us is None:
+            self._synced(ticket)
+        else:
+            self.soon(delay_us, self._synced, ticket)
+
+    def _synced(self, ticket: SyncTicket) -> None:
+        try:
+            ticket.run()
+        except StorageError as cause:
+            self._alive.failed(cause)
+            return
+        self._alive.synced(ticket)
+
+    def save(self, ticket: SaveTicket) -> None:
+        self.soon(self.disk.save_delay_us(), self._saved, ticket)
+
+    def _saved(self, ticket: SaveTicket) -> None:
+        try:
+            ticket.run()
+        except StorageError as cause:
+            self._alive.failed(cause)
+            return
+        self._alive.saved(ticket)
+
+    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        self._work.append((work, done))
+        if len(self._work) == 1:
+            self.soon(self.disk.apply_delay_us(), self._apply_next)
+
+    def _apply_next(self) -> None:
+        work, done = self._work[0]
+        result = work()
+        self._work.popleft()
+        if self._work:
+            self.soon(self.disk.apply_delay_us(), self._apply_next)
+        if isinstance(result, Outcome):
+            self._observer.applied(self, result)
+        done(result)
+        self.wake()
+
+    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        self.soon(self.disk.aside_delay_us(), self._aside, work, done)
+
+    def _aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        try:
+            result = work()
+        except StorageError as cause:
+            self._alive.failed(cause)
+            return
+        done(result)
+
+    def stop(self, reason: BaseException) -> None:
+        self._observer.stopped(self, reason)
+
+
+def peek(frame: Frame) -> PeerMessage | None:
+    """The Raft message inside a frame; None for a relayed client's frame."""
+    if frame.type == codec.FrameType.APPEND_ENTRIES:
+        return codec.decode_append(frame)[0]
+    if frame.type in (codec.FrameType.FORWARD, codec.FrameType.RETURN):
+        return None
+    return codec.decode_peer(frame)
+
+
+def replica_options(
+    address: str, addresses: tuple[str, ...], **rest: Any
+) -> ReplicaOptions:
+    """What every simulated member is told."""
+    if address not in addresses:
+        raise ConfigurationError(f"{address} is not in {addresses}")
+    return ReplicaOptions(cluster_name=CLUSTER, address=address, members=addresses, **rest)

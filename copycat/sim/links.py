@@ -1,0 +1,182 @@
+"""One member's outgoing links to its peers: dialled, opened by Hello, broken, dialled again.
+
+Every ordered pair of members has one link, and only its owner learns of its end (`peer_down`).
+A link belongs to two lives, its owner's and its target's; frames of a link that broke arrive
+late or never.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from copycat.errors import CopycatError
+from copycat.protocol.framing import split_frame
+from copycat.protocol.peer import PeerMessage
+from copycat.sim.checkers_log import violated
+from copycat.sim.network import Network
+from copycat.sim.trace import Trace
+from copycat.sim.world import MS, Dice, World
+from copycat.types import MemberId
+
+if TYPE_CHECKING:
+    from copycat.sim.host import SimHost
+
+__all__ = ["Links"]
+
+BACKOFF_US = 20 * MS
+DIAL_TIMEOUT_US = 300 * MS
+
+
+class _Link:
+    __slots__ = ("dial", "generation", "is_cut", "is_up", "target_life")
+
+    def __init__(self) -> None:
+        self.dial = 0
+        """The Hello that may open it; a later one makes earlier answers void."""
+        self.generation = 0
+        self.is_up = False
+        self.is_cut = False
+        """Broken, but its owner has not noticed."""
+        self.target_life = 0
+
+
+class Links:
+    """All outgoing links of `host`."""
+
+    def __init__(
+        self,
+        host: SimHost,
+        hosts: Sequence[SimHost],
+        ids: Sequence[MemberId],
+        world: World,
+        network: Network,
+        dice: Dice,
+        trace: Trace,
+    ) -> None:
+        self.ids = ids
+        self.numbers = {member: number for number, member in enumerate(ids)}
+        self._host = host
+        self._hosts = hosts
+        self._world = world
+        self._network = network
+        self._dice = dice
+        self._trace = trace
+        self._links = {n: _Link() for n in range(len(ids)) if n != host.number}
+
+    # --- the owner's view -----------------------------------------------------------------
+
+    def is_up(self, to: int) -> bool:
+        return self._links[to].is_up
+
+    def started(self) -> None:
+        """A new life dials everybody."""
+        for to in self._links:
+            self._host.soon(self._dice.around(MS), self._dial, to)
+
+    def carry(self, to: int, data: bytes, message: PeerMessage | None) -> None:
+        """Put one frame on the link. On a broken link it is lost."""
+        link = self._links[to]
+        if link.is_up and not link.is_cut:
+            self._network.carry(
+                self._host.number, to, self._arrive, to, link.generation, data, message
+            )
+
+    def _arrive(
+        self, to: int, generation: int, data: bytes, message: PeerMessage | None
+    ) -> None:
+        link, target = self._links[to], self._hosts[to]
+        if generation != link.generation or link.is_cut:
+            if target.life != link.target_life or not self._dice.chance(500_000):
+                return
+            self._trace.mark("frame of a broken link arrives")
+        target.guarded(link.target_life, target.receive, self._host.number, data, message)
+
+    # --- the end of a link ------------------------------------------------------------------
+
+    def cut(self, to: int, notice_us: int) -> None:
+        """The link breaks; its owner notices a little later."""
+        link = self._links[to]
+        if link.is_up and not link.is_cut:
+            link.is_cut = True
+            self._host.soon(notice_us, self._noticed, to, link.generation)
+
+    def _noticed(self, to: int, generation: int) -> None:
+        link, replica = self._links[to], self._host.replica
+        if generation != link.generation or not link.is_up or replica is None:
+            return
+        link.is_up = False
+        self._trace.record(self._world.now_us, self._host.number, "link down", to)
+        replica.peer_down(self.ids[to])
+        self._host.soon(self._dice.around(BACKOFF_US), self._dial, to)
+
+    def lost(self, *, was_power: bool) -> None:
+        """The owner is gone: so are its links, and others notice theirs to it."""
+        for link in self._links.values():
+            link.is_up = link.is_cut = False
+            link.dial += 1
+        for other in self._hosts:
+            if other is not self._host and other.is_up:
+                wait = self._dice.around(500 * MS) if was_power else self._dice.around(2 * MS)
+                other.links.cut(self._host.number, wait)
+
+    # --- dialling ---------------------------------------------------------------------------
+
+    def _dial(self, to: int) -> None:
+        link, host = self._links[to], self._host
+        if link.is_up or host.replica is None:
+            return
+        link.dial += 1
+        hello = host.replica.hello()
+        target = self._hosts[to]
+        self._network.carry(
+            host.number, to, target.links.on_hello, host.number, host.life, link.dial, hello
+        )
+        timeout_us = DIAL_TIMEOUT_US + self._dice.around(BACKOFF_US)
+        host.soon(timeout_us, self._dial_expired, to, link.dial)
+
+    def _dial_expired(self, to: int, dial: int) -> None:
+        if self._links[to].dial == dial and not self._links[to].is_up:
+            self._dial(to)
+
+    def on_hello(self, source: int, source_life: int, dial: int, hello: bytes) -> None:
+        """A peer's Hello reached this member."""
+        host = self._host
+        host.guarded(host.life, self._answer, source, source_life, dial, hello)
+
+    def _answer(self, source: int, source_life: int, dial: int, hello: bytes) -> None:
+        host, replica = self._host, self._host.replica
+        if replica is None:
+            return
+        try:
+            member, answer = replica.accept_peer(split_frame(hello))
+        except CopycatError as cause:
+            raise violated("C16", "an honest peer was refused", cause=str(cause)) from cause
+        if self.numbers[member] != source:
+            raise violated("C16", "a Hello of somebody else", source=source, member=member)
+        dialler = self._hosts[source]
+        self._network.carry(
+            host.number,
+            source,
+            dialler.guarded,
+            source_life,
+            dialler.links.opened,
+            host.number,
+            host.life,
+            dial,
+            answer,
+        )
+
+    def opened(self, to: int, target_life: int, dial: int, answer: bytes) -> None:
+        """The answer to our Hello: the link is up, unless something newer happened."""
+        link, host, replica = self._links[to], self._host, self._host.replica
+        if link.is_up or link.dial != dial or replica is None:
+            return
+        fresh = replica.check_hello(self.ids[to], split_frame(answer))
+        link.dial += 1
+        link.generation += 1
+        link.is_up, link.is_cut, link.target_life = True, False, target_life
+        self._trace.record(self._world.now_us, host.number, "link up", to)
+        replica.peer_up(self.ids[to], fresh)
+        if self._hosts[to].life != target_life:
+            self.cut(to, self._dice.around(2 * MS))

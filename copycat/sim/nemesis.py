@@ -1,0 +1,202 @@
+"""What goes wrong, when, and for how long: drawn from one seed, ended by `calm`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from copycat.sim.host import SimHost
+from copycat.sim.network import Network
+from copycat.sim.options import SeedOptions
+from copycat.sim.trace import Trace
+from copycat.sim.workload import SimClient
+from copycat.sim.world import MS, SECOND, Dice, World
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Nemesis"]
+
+
+class Nemesis:
+    """Draws one fault after another. Crashed members come back by themselves."""
+
+    def __init__(
+        self,
+        options: SeedOptions,
+        *,
+        world: World,
+        network: Network,
+        dice: Dice,
+        trace: Trace,
+        hosts: Sequence[SimHost],
+        clients: Sequence[SimClient],
+    ) -> None:
+        self._options = options
+        self._world = world
+        self._network = network
+        self._dice = dice
+        self._trace = trace
+        self._hosts = hosts
+        self._clients = clients
+        self._is_over = not options.faults
+        self._round = 0
+
+    def begin(self) -> None:
+        """Schedule the first fault."""
+        if not self._is_over:
+            self._world.after(self._dice.around(self._options.fault_us), self._strike)
+
+    def calm(self) -> None:
+        """No more faults: everything is repaired now, and everybody is up and awake."""
+        self._is_over = True
+        self._round += 1
+        self._network.calm()
+        for host in self._hosts:
+            host.disk.calm()
+            host.clock.steady()
+            host.resume()
+            if not host.is_up:
+                host.start()
+        for client in self._clients:
+            client.silent_until_us = 0
+
+    def _strike(self) -> None:
+        if self._is_over:
+            return
+        self._world.after(self._dice.around(self._options.fault_us), self._strike)
+        kind = self._dice.pick(self._options.faults)
+        self._trace.mark(f"fault: {kind}")
+        self._trace.record(self._world.now_us, "--", kind)
+        getattr(self, f"_{kind}")()
+
+    def _victim(self) -> SimHost:
+        """Anybody, but every second time the leader, where there is one."""
+        leaders = [one for one in self._hosts if one.is_up and one.state is ServerState.LEADER]
+        if leaders and self._dice.chance(500_000):
+            return self._dice.pick(leaders)
+        return self._dice.pick(self._hosts)
+
+    # --- machines ---------------------------------------------------------------------------
+
+    def restart(self, host: SimHost, delay_us: int) -> None:
+        """Bring a member back later."""
+        self._world.after(delay_us, self._restart, host, host.life)
+
+    def _restart(self, host: SimHost, life: int) -> None:
+        if not host.is_up and host.life == life:
+            host.start()
+
+    def _down_us(self) -> int:
+        mean = self._dice.pick((20 * MS, 500 * MS, 3 * SECOND))
+        return self._dice.around(mean)
+
+    def _power(self) -> None:
+        host = self._victim()
+        if host.is_up:
+            host.lose_power()
+            self.restart(host, self._down_us())
+
+    def _process(self) -> None:
+        host = self._victim()
+        if host.is_up:
+            host.lose_process()
+            self.restart(host, self._down_us())
+
+    def _power_all(self) -> None:
+        for host in self._hosts:
+            if host.is_up:
+                host.lose_power()
+                self.restart(host, self._down_us())
+
+    def _power_midway(self) -> None:
+        """The power goes in the middle of a turn, after a few more disk operations."""
+        host = self._victim()
+        if host.is_up:
+            host.disk.cut_power_after(self._dice.below(12))
+
+    def _pause(self) -> None:
+        host = self._victim()
+        if host.is_up and not host.is_paused:
+            host.pause()
+            length = self._dice.around(self._dice.pick((100 * MS, SECOND, 10 * SECOND)))
+            self._world.after(min(length, 60 * SECOND), self._resume, host, host.life)
+
+    def _resume(self, host: SimHost, life: int) -> None:
+        if host.life == life:
+            host.resume()
+
+    def _slow_disk(self) -> None:
+        host = self._victim()
+        host.disk.slow_us = self._dice.pick((20 * MS, 200 * MS, 2 * SECOND))
+        self._later(lambda: setattr(host.disk, "slow_us", 0))
+
+    def _clock_jump(self) -> None:
+        host = self._victim()
+        host.clock.jump(self._dice.between(-3_600_000, 3_600_000))
+
+    # --- the network ------------------------------------------------------------------------
+
+    def _later(self, heal: object) -> None:
+        self._world.after(self._dice.around(3 * SECOND), self._heal, self._round, heal)
+
+    def _heal(self, number: int, heal: object) -> None:
+        if number == self._round and callable(heal):
+            heal()
+
+    def _everybody(self) -> list[int]:
+        return [host.number for host in self._hosts] + [client.place for client in self._clients]
+
+    def _partition(self) -> None:
+        """Two halves, clients on either side."""
+        places = self._dice.shuffled(self._everybody())
+        cut = self._dice.between(1, len(places))
+        self._network.block(places[:cut], places[cut:])
+        self._network.block(places[cut:], places[:cut])
+        self._later(self._network.heal)
+
+    def _isolate(self) -> None:
+        """One member hears no member and is heard by none; clients still reach it."""
+        number = self._victim().number
+        others = [host.number for host in self._hosts if host.number != number]
+        self._network.block([number], others)
+        self._network.block(others, [number])
+        self._later(self._network.heal)
+
+    def _one_way(self) -> None:
+        number = self._victim().number
+        others = self._dice.shuffled(self._everybody())[: self._dice.between(1, 4)]
+        if self._dice.chance(500_000):
+            self._network.block([number], others)
+        else:
+            self._network.block(others, [number])
+        self._later(self._network.heal)
+
+    def _break_link(self) -> None:
+        host = self._victim()
+        for other in self._hosts:
+            if other is not host and host.is_up and self._dice.chance(500_000):
+                host.links.cut(other.number, self._dice.around(MS))
+
+    def _slow_link(self) -> None:
+        first, second = self._victim().number, self._dice.pick(self._hosts).number
+        delay_us = self._dice.pick((50 * MS, 500 * MS, 3 * SECOND))
+        self._network.slow(first, second, delay_us)
+        if self._dice.chance(500_000):
+            self._network.slow(second, first, delay_us)
+        self._later(self._network.heal)
+
+    # --- requests ---------------------------------------------------------------------------
+
+    def _transfer(self) -> None:
+        host = self._victim()
+        if host.replica is None or host.is_paused:
+            return
+        to = self._dice.pick((0, *host.links.ids))
+        if to != host.links.ids[host.number]:
+            mark = self._trace.mark
+            host.replica.transfer_leadership(
+                MemberId(to), lambda ok: mark(f"transfer {'done' if ok else 'refused'}")
+            )
+
+    def _silence(self) -> None:
+        client = self._dice.pick(self._clients)
+        length = self._dice.around(client.options.session_timeout_ms * MS * 2)
+        client.fall_silent(self._world.now_us + length)

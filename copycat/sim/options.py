@@ -1,0 +1,131 @@
+"""What one seed is made of: sizes, timers, rates and the subset of faults it may use (G3)."""
+
+from __future__ import annotations
+
+import msgspec
+
+from copycat.config import RaftOptions
+from copycat.sim.network import NetworkOptions
+from copycat.sim.world import MS, SECOND, Dice
+
+__all__ = ["FAULTS", "DiskOptions", "SeedOptions", "WorkloadOptions", "draw_options"]
+
+FAULTS = (
+    "power",
+    "process",
+    "power_all",
+    "power_midway",
+    "pause",
+    "partition",
+    "one_way",
+    "isolate",
+    "break_link",
+    "slow_link",
+    "slow_disk",
+    "clock_jump",
+    "transfer",
+    "silence",
+)
+"""Kinds of faults that a nemesis can draw. Message faults are rates of the network."""
+
+
+class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Delays in microseconds; `inline` and `recovery_cut` per million."""
+
+    sync_us: int = 300
+    save_us: int = 500
+    apply_us: int = 50
+    aside_us: int = 2_000
+    inline: int = 0
+    """How often a sync answers before `Host.sync` returns."""
+    recovery_cut: int = 0
+    """How often the power goes again while a member recovers."""
+    max_segment_size: int = 64 << 10
+    max_entries_per_segment: int = 1 << 10
+
+
+class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the clients do. Delays in microseconds, chances per million and tick."""
+
+    clients: int = 2
+    tick_us: int = 50 * MS
+    command: int = 400_000
+    query: int = 200_000
+    burst_max: int = 8
+    inflight_max: int = 400
+    keys: int = 3
+    session_timeout_ms: int = 5_000
+    close: int = 2_000
+    twice: int = 10_000
+    """How often a client sends what is in flight again without need."""
+
+
+class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that was drawn for a seed, printed with every failure."""
+
+    members: int = 3
+    duration_us: int = 15 * SECOND
+    fault_us: int = 1_500 * MS
+    """Mean time between two faults."""
+    faults: tuple[str, ...] = ()
+    raft: RaftOptions = RaftOptions()
+    network: NetworkOptions = NetworkOptions()
+    disk: DiskOptions = DiskOptions()
+    workload: WorkloadOptions = WorkloadOptions()
+    drift_ppm: int = 0
+    """Clocks of members run up to this much fast or slow."""
+
+
+def _rate(dice: Dice, chance: int, *rates: int) -> int:
+    return dice.pick(rates) if dice.chance(chance) else 0
+
+
+def draw_options(seed: int) -> SeedOptions:
+    """The options of a seed. Swarm: each draws its own subset of faults, most of them some."""
+    dice = Dice(seed ^ 0x5EED)
+    members = dice.pick((1, 2, 3, 3, 3, 3, 3, 5, 5, 5))
+    count = dice.pick((0, 1, 2, 3, 4, 6, len(FAULTS)))
+    faults = tuple(sorted(dice.shuffled(FAULTS)[:count]))
+    heartbeat_ms = dice.pick((50, 100, 250))
+    network = NetworkOptions(
+        delay_us=dice.pick((200, 500, 1_000, 5_000, 20_000)),
+        loss=_rate(dice, 400_000, 1_000, 10_000, 50_000, 200_000),
+        duplication=_rate(dice, 400_000, 1_000, 20_000, 100_000),
+        reordering=_rate(dice, 400_000, 5_000, 50_000, 300_000),
+        straggling=_rate(dice, 300_000, 1_000, 10_000),
+    )
+    disk = DiskOptions(
+        sync_us=dice.pick((100, 300, 300, 2_000, 20_000)),
+        save_us=dice.pick((100, 500, 5_000, 50_000)),
+        apply_us=dice.pick((10, 50, 1_000)),
+        inline=dice.pick((0, 0, 300_000, 1_000_000)),
+        recovery_cut=_rate(dice, 400_000, 300_000),
+        max_segment_size=dice.pick((4096, 16 << 10, 64 << 10, 1 << 20)),
+        max_entries_per_segment=dice.pick((8, 64, 1 << 10)),
+    )
+    workload = WorkloadOptions(
+        clients=dice.between(1, 5),
+        tick_us=dice.pick((20, 50, 100, 200)) * MS,
+        command=dice.pick((100_000, 400_000, 800_000)),
+        query=dice.pick((0, 100_000, 400_000)),
+        burst_max=dice.pick((1, 4, 16, 200)),
+        keys=dice.between(1, 5),
+        session_timeout_ms=dice.pick((1_000, 3_000, 10_000)),
+        close=_rate(dice, 300_000, 2_000, 20_000),
+        twice=_rate(dice, 500_000, 5_000, 50_000),
+    )
+    return SeedOptions(
+        members=members,
+        duration_us=dice.pick((6, 10, 15, 25)) * SECOND,
+        fault_us=dice.pick((300, 800, 2_000, 5_000)) * MS,
+        faults=faults,
+        raft=RaftOptions(
+            election_timeout_ms=heartbeat_ms * dice.pick((2, 3, 5)),
+            heartbeat_interval_ms=heartbeat_ms,
+            window=dice.pick((1, 2, 4, 8)),
+        ),
+        network=network,
+        disk=disk,
+        workload=workload,
+        drift_ppm=_rate(dice, 400_000, 1_000, 100_000),
+    )

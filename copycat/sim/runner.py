@@ -1,0 +1,194 @@
+"""One seed from its first event to its verdict: faults, then calm, then liveness, then history.
+
+A failure is a `SeedFailed` whose text is a whole report: the rule, the options, the last events
+and the one command that replays it (G15).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import msgspec
+
+from copycat.errors import CopycatError, InternalError
+from copycat.sim.checkers_log import violated
+from copycat.sim.cluster import Cluster
+from copycat.sim.history import check_linearizable, check_witness
+from copycat.sim.options import SeedOptions, draw_options
+from copycat.sim.world import MS, SECOND
+
+__all__ = ["SeedFailed", "SeedResult", "run_seed"]
+
+STEPS_MAX = 3_000_000
+CALM_TIMEOUTS = 40
+"""Election timeouts within which a calm cluster has one leader and serves everybody (I16)."""
+
+
+class SeedResult(msgspec.Struct, frozen=True):
+    """What a seed that held did."""
+
+    seed: int
+    steps: int
+    simulated_us: int
+    cpu_seconds: float
+    digest: int
+    commands: int
+    marks: dict[str, int]
+
+
+class SeedFailed(InternalError):
+    """A rule did not hold. The message is the report."""
+
+    code = "seed-failed"
+    default_hint = "replay it with the command at the end of this report"
+
+    def __reduce__(self) -> tuple[type[SeedFailed], tuple[str]]:
+        return type(self), (self.message,)
+
+
+def run_seed(seed: int, options: SeedOptions | None = None) -> SeedResult:
+    """Run one seed; SeedFailed with a report when a rule is broken."""
+    drawn = draw_options(seed) if options is None else options
+    begun = time.process_time()
+    cluster = Cluster(seed, drawn)
+    try:
+        _run(cluster)
+    except SeedFailed:
+        raise
+    except Exception as cause:
+        raise SeedFailed(_report(cluster, cause)) from cause
+    return SeedResult(
+        seed=seed,
+        steps=cluster.world.steps,
+        simulated_us=cluster.world.now_us,
+        cpu_seconds=time.process_time() - begun,
+        digest=cluster.trace.digest,
+        commands=len(cluster.sessions.effects),
+        marks=dict(_marks(cluster)),
+    )
+
+
+def _marks(cluster: Cluster) -> Counter[str]:
+    marks = cluster.trace.marks
+    marks["truncation"] += sum(shadow.truncations for shadow in cluster.shadows)
+    marks["session expired"] += cluster.sessions.expired
+    marks["command of a closed session ignored"] += cluster.sessions.ignored
+    return marks
+
+
+def _report(cluster: Cluster, cause: BaseException) -> str:
+    what = cause.render() if isinstance(cause, CopycatError) else repr(cause)
+    trace = "\n".join(cluster.trace.lines(80))
+    options = msgspec.json.encode(cluster.options).decode()
+    return (
+        f"{trace}\n\nseed {cluster.seed} failed at {cluster.world.now_us / SECOND:.6f} s, "
+        f"step {cluster.world.steps}\n{what}\noptions: {options}\n"
+        f"replay: make sim SEED={cluster.seed}"
+    )
+
+
+# --- the phases -----------------------------------------------------------------------------
+
+
+def _run(cluster: Cluster) -> None:
+    options = cluster.options
+    cluster.start()
+    cluster.world.run_until(options.duration_us, STEPS_MAX)
+    cluster.trace.record(cluster.world.now_us, "--", "calm")
+    cluster.nemesis.calm()
+    _must_live(cluster)
+    _check_equal(cluster)
+    _check_history(cluster)
+
+
+def _timeout_us(cluster: Cluster) -> int:
+    """One election timeout as this seed's slowest parts stretch it."""
+    options = cluster.options
+    slow = options.network.delay_us * 4 + 2 * options.disk.sync_us + 2 * options.disk.save_us
+    return options.raft.election_timeout_ms * MS * (1_000_000 + options.drift_ppm) // 1_000_000 + slow
+
+
+def _wait(cluster: Cluster, what: str, timeouts: int, until: object) -> int:
+    """Run until `until()` holds; how many timeouts that took. A violation of I16 otherwise."""
+    step_us = _timeout_us(cluster)
+    for passed in range(timeouts):
+        if callable(until) and until():
+            return passed
+        cluster.world.run_until(cluster.world.now_us + step_us, STEPS_MAX)
+    facts = [
+        (host.number, host.state.value, host.term, host.commit_index, host.shadow.last_index)
+        if host.replica is not None
+        else (host.number, "down")
+        for host in cluster.hosts
+    ]
+    raise violated("I16", f"calm, but not live: {what}", timeouts=timeouts, members=facts)
+
+
+def _must_live(cluster: Cluster) -> None:
+    """I16: one leader, constant term, a probe of every client, equal members."""
+    for client in cluster.clients:
+        client.is_active = False
+    # What is in flight, held back or being resent may still stir the cluster for a while.
+    _wait(cluster, "no agreed leader", CALM_TIMEOUTS, lambda: cluster.agreed_leader() != 0)
+    cluster.world.run_until(cluster.world.now_us + 4 * SECOND, STEPS_MAX)
+    _wait(cluster, "no agreed leader later", CALM_TIMEOUTS, lambda: cluster.agreed_leader() != 0)
+    leader, term = cluster.agreed_leader(), max(host.term for host in cluster.hosts)
+    clients = cluster.clients
+    rounds = CALM_TIMEOUTS + 10 * SECOND // _timeout_us(cluster)
+    _wait(cluster, "clients without answers", rounds, lambda: all(c.is_settled for c in clients))
+    probes = [client.submit([("append", 99, (client.place,))])[0] for client in clients]
+    _wait(
+        cluster,
+        "probes without answers",
+        rounds,
+        lambda: all(probe.returned_us < 1e18 for probe in probes),
+    )
+    if (leader, term) != (cluster.agreed_leader(), max(host.term for host in cluster.hosts)):
+        raise violated(
+            "I16",
+            "leadership moves in a calm",
+            before=(leader, term),
+            now=(cluster.agreed_leader(), [host.term for host in cluster.hosts]),
+        )
+    _wait(cluster, "members not equal", rounds, lambda: _converged(cluster))
+
+
+def _converged(cluster: Cluster) -> bool:
+    end = len(cluster.raft.committed)
+    return all(
+        host.commit_index == host.last_applied == host.shadow.last_index == end
+        and host.durable_index == end
+        for host in cluster.hosts
+    )
+
+
+def _check_equal(cluster: Cluster) -> None:
+    """Digests equal; each disk, read back whole, holds exactly what was committed (I5, I20)."""
+    for host in cluster.hosts:
+        if host.executor is None or host.disk.directory is None:
+            raise violated("I16", "a member is down in a calm", member=host.number)
+        cluster.sessions.digest(host.number, host.last_applied, host.executor.digest())
+        cluster.raft.after_step(host)
+        log = host.disk.directory.log
+        found = [
+            (term, crc)
+            for batch in log.scan(1, log.last_index + 1)
+            for _, term, crc in batch.checksums()
+        ]
+        if found != cluster.raft.committed:
+            raise violated("I5", "a log differs from what was committed", member=host.number)
+    for leader in cluster.leaders():
+        cluster.raft.check_matches(leader)
+    terms = max(host.term for host in cluster.hosts)
+    if terms > 4 * len(cluster.raft.leaders) + cluster.trace.marks["campaign"] + 40:
+        raise violated("I16", "terms run away", term=terms, leaders=len(cluster.raft.leaders))
+
+
+def _check_history(cluster: Cluster) -> None:
+    cluster.sessions.check_tokens()
+    check_witness(cluster.history)
+    if not check_linearizable(cluster.history):
+        cluster.trace.mark("history undecided")
+
+

@@ -1,0 +1,149 @@
+"""Both linearizability checkers: what they must let pass, and what they must catch (P2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.errors import InvariantError
+from copycat.sim.history import NEVER, UNKNOWN, Operation, check_linearizable, check_witness
+from copycat.sim.world import Dice
+
+
+def op(
+    chain: str,
+    number: int,
+    kind: str,
+    *arguments: int,
+    time: tuple[float, float],
+    result: object = UNKNOWN,
+    index: int = 0,
+) -> Operation:
+    return Operation(
+        chain=chain,
+        number=number,
+        kind=kind,
+        key=1,
+        arguments=arguments,
+        invoked_us=int(time[0]),
+        returned_us=time[1],
+        result=result,
+        index=index,
+    )
+
+
+def test_an_empty_history_is_linear() -> None:
+    assert check_linearizable([])
+    check_witness([])
+
+
+def test_a_read_may_see_either_side_of_an_overlapping_write() -> None:
+    for seen in (None, 7):
+        history = [
+            op("a", 1, "put", 7, time=(0, 10), result=None),
+            op("b", 1, "get", time=(5, 6), result=seen),
+        ]
+        assert check_linearizable(history)
+
+
+def test_a_stale_read_is_caught() -> None:
+    history = [
+        op("a", 1, "put", 7, time=(0, 10), result=None, index=5),
+        op("b", 1, "get", time=(11, 12), result=None, index=4),
+    ]
+    with pytest.raises(InvariantError, match="linear"):
+        check_linearizable(history)
+    with pytest.raises(InvariantError, match="had returned"):
+        check_witness(history)
+
+
+def test_a_read_that_goes_back_is_caught() -> None:
+    history = [
+        op("a", 1, "put", 7, time=(0, NEVER)),
+        op("b", 1, "get", time=(1, 2), result=7),
+        op("c", 1, "get", time=(3, 4), result=None),
+    ]
+    with pytest.raises(InvariantError):
+        check_linearizable(history)
+
+
+def test_an_unanswered_write_may_be_seen_late_or_never() -> None:
+    write = op("a", 1, "put", 7, time=(0, NEVER))
+    for seen in ([None, None], [None, 7], [7, 7]):
+        reads = [
+            op("b", at + 1, "get", time=(10 + at, 10 + at), result=value)
+            for at, value in enumerate(seen)
+        ]
+        assert check_linearizable([write, *reads])
+
+
+def test_a_command_applied_twice_is_caught() -> None:
+    history = [
+        op("a", 1, "append", 1, time=(0, 5), result=1),
+        op("b", 1, "items", time=(6, 7), result=[1, 1]),
+    ]
+    with pytest.raises(InvariantError):
+        check_linearizable(history)
+
+
+def test_a_lost_acknowledged_command_is_caught() -> None:
+    history = [
+        op("a", 1, "append", 1, time=(0, 5), result=1),
+        op("a", 2, "append", 2, time=(6, 9), result=2),
+        op("b", 1, "items", time=(10, 11), result=[1]),
+    ]
+    with pytest.raises(InvariantError):
+        check_linearizable(history)
+
+
+def test_commands_of_a_session_keep_their_order() -> None:
+    history = [
+        op("a", 1, "append", 1, time=(0, 20)),
+        op("a", 2, "append", 2, time=(0, 20)),
+        op("b", 1, "items", time=(30, 31), result=[2, 1]),
+    ]
+    with pytest.raises(InvariantError):
+        check_linearizable(history)
+
+
+def test_a_cas_that_lies_is_caught() -> None:
+    history = [
+        op("a", 1, "put", 1, time=(0, 1), result=None),
+        op("b", 1, "cas", 1, 2, time=(2, 3), result=False),
+    ]
+    with pytest.raises(InvariantError):
+        check_linearizable(history)
+
+
+def test_the_witness_wants_commands_strictly_later() -> None:
+    first = op("a", 1, "put", 1, time=(0, 1), result=None, index=5)
+    check_witness([first, op("b", 1, "get", time=(2, 3), result=1, index=5)])
+    with pytest.raises(InvariantError):
+        check_witness([first, op("b", 1, "put", 2, time=(2, 3), result=1, index=5)])
+
+
+def test_the_search_says_when_it_gave_up() -> None:
+    history = [op(f"c{n}", 1, "put", n, time=(0, NEVER)) for n in range(9)]
+    history.append(op("r", 1, "get", time=(5, 6), result=99))
+    assert not check_linearizable(history, states_max=100)
+
+
+def test_generated_linear_histories_pass() -> None:
+    """Operations that take effect one by one inside their intervals are always linear."""
+    for seed in range(20):
+        dice = Dice(seed)
+        value: int | None = None
+        history, now, free = [], 0, dict.fromkeys("abcd", 0)
+        for number in range(200):
+            now += dice.between(1, 5)
+            chain = dice.pick("abcd")
+            start = max(free[chain], now - dice.between(0, 8))
+            end = now + dice.between(0, 8)
+            if start > now:
+                continue
+            free[chain] = end + 1
+            if dice.chance(500_000):
+                history.append(op(chain, number, "put", now, time=(start, end), result=value))
+                value = now
+            else:
+                history.append(op(chain, number, "get", time=(start, end), result=value))
+        assert check_linearizable(history)
