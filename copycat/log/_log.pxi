@@ -1,0 +1,250 @@
+# A part of _native.pyx: the segmented log.
+
+cdef extern from "log.hpp" namespace "copycat":
+    cdef cppclass IndexSlot:
+        pass
+    cdef cppclass CEntryId "copycat::EntryId":
+        uint64_t term
+        uint64_t index
+    cdef cppclass CTermRun "copycat::TermRun":
+        uint64_t term
+        uint64_t first
+    cdef cppclass CLogOptions "copycat::LogOptions":
+        uint64_t max_segment_size
+        uint64_t max_entries
+        uint64_t min_free_space
+        cbool read_only
+    cdef cppclass CReport "copycat::RecoveryReport":
+        cbool clean
+        uint64_t dropped_bytes
+        uint64_t dropped_from_index
+        uint64_t copied_entries
+        vector[string] orphans
+        uint64_t segments
+        double seconds
+    cdef cppclass CSegmentInfo "copycat::SegmentInfo":
+        uint64_t id
+        uint32_t version
+        uint64_t first_index
+        uint64_t last_index
+        uint64_t bytes
+        cbool sealed
+    cdef cppclass CSyncTicket "copycat::SyncTicket":
+        void run() except +raise_error nogil
+    cdef cppclass CLog "copycat::SegmentedLog":
+        CLog(shared_ptr[CEnv], string, const CLogOptions&) except +raise_error nogil
+        uint64_t first_index()
+        uint64_t last_index()
+        CEntryId last_entry()
+        uint64_t durable_index()
+        vector[CTermRun] term_runs() except +raise_error
+        const CReport& report()
+        uint64_t rebuilt_indexes()
+        uint64_t size()
+        vector[CSegmentInfo] segments() except +raise_error
+        Block slots(uint64_t) except +raise_error
+        void append(const Frames&) except +raise_error nogil
+        shared_ptr[CSyncTicket] begin_sync() except +raise_error
+        uint64_t end_sync(const CSyncTicket&) except +raise_error
+        cbool wants_sync()
+        Frames read(uint64_t, uint64_t, uint64_t) except +raise_error nogil
+        Frame frame(uint64_t, Block&) except +raise_error nogil
+        void truncate(uint64_t) except +raise_error nogil
+        void trim(uint64_t) except +raise_error nogil
+        void mark_idle() except +raise_error
+        cbool wants_spare()
+        void prepare_spare() except +raise_error nogil
+        void close() except +raise_error nogil
+
+
+cdef uint64_t SCAN_BYTES = 1 << 20
+
+RecoveryReport = NamedTuple("RecoveryReport", [
+    ("clean", bool),
+    ("dropped_bytes", int),
+    ("dropped_from_index", int),
+    ("rebuilt_indexes", int),
+    ("copied_entries", int),
+    ("orphans", list[str]),
+    ("segments", int),
+    ("seconds", float),
+])
+
+
+cdef class SyncTicket:
+    """One sync in flight; `run` may be called in any thread."""
+
+    cdef shared_ptr[CSyncTicket] work
+
+    def __init__(self):
+        raise TypeError("a SyncTicket comes from NativeLog.begin_sync")
+
+    def run(self):
+        """Make durable what the ticket covers, in the order of C8. DiskError, LogPoisonedError."""
+        with nogil:
+            dereference(self.work).run()
+
+
+cdef class NativeLog:
+    """A durable log in one directory; see copycat.log.interface.ReplicaLog."""
+
+    cdef unique_ptr[CLog] log
+    cdef object __weakref__
+
+    def __init__(self):
+        raise TypeError("a NativeLog comes from open_log")
+
+    @property
+    def first_index(self):
+        """1 in a new log; last_index + 1 when empty."""
+        return dereference(self.log).first_index()
+
+    @property
+    def last_index(self):
+        """0 in a new log."""
+        return dereference(self.log).last_index()
+
+    @property
+    def last_entry(self):
+        """Term and index of the last entry, as an EntryId."""
+        cdef CEntryId last = dereference(self.log).last_entry()
+        return _EntryId(last.term, last.index)
+
+    @property
+    def durable_index(self):
+        """What this process saw synced (C1, C7)."""
+        return dereference(self.log).durable_index()
+
+    @property
+    def report(self):
+        """What opening found, as a RecoveryReport; rebuilt_indexes counts later ones too."""
+        cdef CReport found = dereference(self.log).report()
+        return RecoveryReport(
+            found.clean, found.dropped_bytes, found.dropped_from_index,
+            dereference(self.log).rebuilt_indexes(), found.copied_entries, found.orphans,
+            found.segments, found.seconds,
+        )
+
+    @property
+    def size(self):
+        """Bytes of headers and records, without what is allocated ahead."""
+        return dereference(self.log).size()
+
+    def term_runs(self):
+        """Runs of terms of the whole log, oldest first."""
+        cdef CTermRun run
+        return [_TermRun(run.term, run.first) for run in dereference(self.log).term_runs()]
+
+    def segments(self):
+        """(id, version, first_index, last_index, bytes, sealed), oldest first."""
+        cdef CSegmentInfo row
+        return [(row.id, row.version, row.first_index, row.last_index, row.bytes, row.sealed)
+                for row in dereference(self.log).segments()]
+
+    def index_array(self, segment_id):
+        """One (offset u4, size u4) an entry, read-only, over the mapped index; tail: a copy.
+
+        IndexError when no segment has this id.
+        """
+        import numpy  # its 60 ms are for those who ask for arrays
+        view = memoryview(Mapping_.wrap(dereference(self.log).slots(segment_id)))
+        return numpy.frombuffer(view, dtype=[("offset", "<u4"), ("size", "<u4")])
+
+    def append(self, batch):
+        """Write `batch` at last_index + 1. ValueError, DiskFullError (nothing changed), DiskError."""
+        cdef Frames frames = (<Batch?> batch).frames
+        if frames.nbytes() < LONG:
+            dereference(self.log).append(frames)
+        else:
+            with nogil:
+                dereference(self.log).append(frames)
+
+    def begin_sync(self):
+        """A ticket for everything appended so far; at most one is in flight."""
+        cdef SyncTicket ticket = SyncTicket.__new__(SyncTicket)
+        ticket.work = dereference(self.log).begin_sync()
+        return ticket
+
+    def end_sync(self, ticket):
+        """After ticket.run(): the new durable_index, clamped by truncations since (C6)."""
+        return dereference(self.log).end_sync(dereference((<SyncTicket?> ticket).work))
+
+    def wants_sync(self):
+        """True while a roll, truncation or trim waits for the next sync to make it durable."""
+        return dereference(self.log).wants_sync()
+
+    def read(self, first, end, max_bytes):
+        """Frames from `first`, at least one; never across a segment, term or configuration."""
+        cdef uint64_t from_index = first
+        cdef uint64_t to_index = end
+        cdef uint64_t limit = max_bytes
+        cdef Frames frames
+        if limit < LONG:
+            frames = dereference(self.log).read(from_index, to_index, limit)
+        else:
+            with nogil:
+                frames = dereference(self.log).read(from_index, to_index, limit)
+        return Batch.wrap(frames)
+
+    def get(self, index):
+        """(term, kind, time_ms, payload) of one entry. IndexError, CorruptLogError."""
+        cdef Block keep
+        cdef Frame frame = dereference(self.log).frame(index, keep)
+        return frame.term, frame.kind, frame.time_ms, as_bytes(frame.payload)
+
+    def scan(self, first, end):
+        """Batches of about 1 MiB over [first, end), which lies in the log."""
+        while first < end:
+            batch = self.read(first, end, SCAN_BYTES)
+            first = batch.span.end
+            yield batch
+
+    def truncate(self, after):
+        """Drop every entry above `after`: the tail ends there and a new one starts (C6)."""
+        cdef uint64_t last = after
+        with nogil:
+            dereference(self.log).truncate(last)
+
+    def trim(self, before):
+        """Let whole segments below `before` go."""
+        cdef uint64_t index = before
+        with nogil:
+            dereference(self.log).trim(index)
+
+    def mark_idle(self):
+        """Write a mark with what is durable, if the last mark says less (D2)."""
+        dereference(self.log).mark_idle()
+
+    def wants_spare(self):
+        """True when the next segment should be prepared."""
+        return dereference(self.log).wants_spare()
+
+    def prepare_spare(self):
+        """Allocate and zero-fill a segment ahead; any thread. DiskFullError, DiskError."""
+        with nogil:
+            dereference(self.log).prepare_spare()
+
+    def close(self):
+        """Sync, write the close mark (C7), let go of the lock. A second close is nothing."""
+        with nogil:
+            dereference(self.log).close()
+
+
+def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_only=False,
+             min_free_space=0):
+    """The log in `directory`, recovered; a new one when there is none.
+
+    CorruptLogError (F2, F3), FormatVersionError and DirectoryInUseError change nothing on
+    disk. With read_only nothing at all is changed; FileNotFoundError when there is no log.
+    """
+    cdef CLogOptions options
+    cdef NativeLog opened = NativeLog.__new__(NativeLog)
+    cdef shared_ptr[CEnv] on = (<Env?> env).env
+    cdef string where = directory
+    options.max_segment_size = max_segment_size
+    options.max_entries = max_entries_per_segment
+    options.min_free_space = min_free_space
+    options.read_only = read_only
+    with nogil:
+        opened.log.reset(new CLog(on, where, options))
+    return opened

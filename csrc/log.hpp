@@ -1,0 +1,115 @@
+// SegmentedLog: append, sync, read, roll, truncate, trim over one directory (C5 to C8).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env.hpp"
+#include "frame.hpp"
+#include "manifest.hpp"
+#include "recovery.hpp"
+#include "segment.hpp"
+#include "spares.hpp"
+#include "sync_ticket.hpp"
+#include "tail.hpp"
+
+namespace copycat {
+
+struct SegmentInfo {
+    std::uint64_t id = 0;
+    std::uint32_t version = 0;
+    std::uint64_t first_index = 0;
+    std::uint64_t last_index = 0;
+    std::uint64_t bytes = 0;
+    bool sealed = false;
+};
+
+// One thread calls it, but for prepare_spare() and SyncTicket::run(). After a failed write or
+// sync every verb but close() is a PoisonedError.
+class SegmentedLog {
+public:
+    SegmentedLog(std::shared_ptr<Env> env, const std::string& directory,
+                 const LogOptions& options);
+
+    std::uint64_t first_index() const;
+    std::uint64_t last_index() const { return tail_->last_index(); }
+    EntryId last_entry() const { return {tail_->last_term(), tail_->last_index()}; }
+    std::uint64_t durable_index() const { return durable_index_; }
+    std::vector<TermRun> term_runs() const;
+    const RecoveryReport& report() const { return report_; }
+    std::uint64_t rebuilt_indexes() const;
+    // Bytes of the log's records and headers, without what is allocated ahead.
+    std::uint64_t size() const;
+    std::vector<SegmentInfo> segments() const;
+    // One IndexSlot an entry of that segment; the tail's is a copy. std::out_of_range.
+    Block slots(std::uint64_t segment_id);
+
+    // std::invalid_argument unless it continues the log with a term not below the last one.
+    void append(const Frames& batch);
+    std::shared_ptr<SyncTicket> begin_sync();
+    std::uint64_t end_sync(const SyncTicket& ticket);
+    // A roll, a truncation or a trim is not on the disk yet: the next sync brings it there.
+    bool wants_sync() const { return is_shape_new_; }
+
+    Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
+    Frame frame(std::uint64_t index, Block& keep);
+
+    void truncate(std::uint64_t after);
+    void trim(std::uint64_t before);
+    void mark_idle();
+
+    bool wants_spare();
+    void prepare_spare();
+
+    void close();
+    bool is_closed() const { return is_closed_; }
+
+private:
+    void check_open() const;
+    void check_writable() const;
+    void check_index(std::uint64_t index) const;
+    Segment& segment_of(std::uint64_t index);
+    std::uint64_t term_at(std::uint64_t index);
+
+    template <typename Verb>
+    void poisoning(Verb verb);
+    void write(const Frames& batch);
+    void append_rolling(const Frames& batch);
+    std::vector<Frames> cut_to_segments(const Frames& batch) const;
+    void adopt(std::unique_ptr<Tail> fresh);
+    void roll(const Spare& spare);
+    void drop(const Segment& segment);
+    void doom(const Row& row);
+    void commit_shape();
+    void sync_now();
+    Bytes next_manifest();
+    void finish();
+
+    std::shared_ptr<Env> env_;
+    std::string directory_;
+    LogOptions options_;
+    std::unique_ptr<Lock> lock_;
+    std::shared_ptr<Spares> spares_;
+    std::shared_ptr<Health> health_ = std::make_shared<Health>();
+    RecoveryReport report_;
+
+    std::vector<std::shared_ptr<Segment>> segments_;  // sealed, oldest first
+    std::unique_ptr<Tail> tail_;
+    std::uint64_t next_id_ = 1;
+    std::uint64_t generation_ = 0;
+    std::uint64_t durable_index_ = 0;
+    bool has_tail_index_ = false;
+
+    std::atomic<bool> fills_spares_{true};
+    bool is_tail_dirty_ = false;
+    bool is_shape_new_ = false;                       // the manifest is behind
+    std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
+    std::vector<std::string> doomed_;                 // to unlink once no manifest names them
+    std::shared_ptr<SyncTicket> in_flight_;
+    bool is_closed_ = false;
+};
+
+}  // namespace copycat

@@ -1,0 +1,288 @@
+// How a SegmentedLog changes: append, roll, sync, truncate, trim, close.
+#include <algorithm>
+
+#include "log.hpp"
+
+namespace copycat {
+namespace {
+
+// A spare is prepared once the tail is filled to a quarter: a log of a few entries needs none.
+constexpr std::uint64_t spare_fraction = 4;
+// Appends of this size on the average are bulk: their segments are not zero-filled.
+constexpr std::uint64_t bulk_append_bytes = std::uint64_t{64} << 10;
+
+}  // namespace
+
+// A full disk is refused before the point of no return; anything else ends the log (F10, F12).
+template <typename Verb>
+void SegmentedLog::poisoning(Verb verb) {
+    try {
+        verb();
+    } catch (const DiskFullError&) {
+        throw;
+    } catch (const IoError& error) {
+        health_->poison(error);
+        throw;
+    }
+}
+
+// --- append ------------------------------------------------------------------------------------
+
+void SegmentedLog::append(const Frames& batch) {
+    check_writable();
+    const Span& span = batch.span;
+    if (span.first != last_index() + 1)
+        throw std::invalid_argument("a batch of entries from " + std::to_string(span.first) +
+                                    " on cannot follow entry " + std::to_string(last_index()));
+    if (span.term < tail_->last_term())
+        throw std::invalid_argument("a batch of term " + std::to_string(span.term) +
+                                    " cannot follow term " + std::to_string(tail_->last_term()));
+    if (span.first == span.end) return;
+    poisoning([&] {
+        if (tail_->fits(batch.nbytes(), span.end - span.first))
+            write(batch);
+        else
+            append_rolling(batch);
+    });
+}
+
+void SegmentedLog::write(const Frames& batch) {
+    if (has_tail_index_) {
+        // It proves that nothing follows the close mark: it goes first, durably.
+        env_->remove(index_path(directory_, tail_->row().id, tail_->row().version));
+        has_tail_index_ = false;
+    }
+    tail_->append(batch, durable_index_);
+    is_tail_dirty_ = true;
+}
+
+// The batch in pieces of at most a segment each; a single entry may be larger than that.
+std::vector<Frames> SegmentedLog::cut_to_segments(const Frames& batch) const {
+    const std::uint64_t room = options_.max_segment_size - size_for(0);
+    std::vector<Frames> pieces;
+    const View bytes = batch.block.bytes;
+    std::uint64_t first = batch.span.first;
+    std::size_t begin = 0;
+    std::size_t at = 0;
+    const auto cut = [&](std::uint64_t end) {
+        pieces.push_back({batch.block.part(begin, at - begin), {batch.span.term, first, end}});
+        first = end;
+        begin = at;
+    };
+    for (std::uint64_t index = batch.span.first; index < batch.span.end; ++index) {
+        const std::size_t size = frame_at(bytes, at).total();
+        const bool is_full = index - first == options_.max_entries || at - begin + size > room;
+        if (is_full && index != first) cut(index);
+        at += size;
+    }
+    cut(batch.span.end);
+    return pieces;
+}
+
+void SegmentedLog::append_rolling(const Frames& batch) {
+    // Left over from a roll that no sync followed (durability "os"): the manifest must not fall
+    // further behind than one segment.
+    if (is_shape_new_) commit_shape();
+    const std::vector<Frames> pieces = cut_to_segments(batch);
+    std::vector<Spare> spares;
+    try {
+        for (const Frames& piece : pieces) spares.push_back(spares_->take(size_for(piece.nbytes())));
+    } catch (const DiskFullError&) {
+        for (Spare& spare : spares) spares_->give_back(std::move(spare));
+        throw;
+    }
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+        try {
+            roll(spares[i]);
+            write(pieces[i]);
+        } catch (const DiskFullError& error) {
+            // Space was reserved, so this is rare; with a piece written there is no way back.
+            if (i > 0) health_->poison(error);
+            throw;
+        }
+    }
+}
+
+void SegmentedLog::roll(const Spare& spare) {
+    Row row;
+    row.id = next_id_++;
+    row.first_index = last_index() + 1;
+    row.prev_term = tail_->last_term();
+    adopt(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+}
+
+// `fresh` becomes the tail; the old one becomes a segment, synced by the next ticket (C8).
+void SegmentedLog::adopt(std::unique_ptr<Tail> fresh) {
+    if (tail_->is_empty()) {
+        doom(tail_->row());
+    } else {
+        segments_.push_back(tail_->seal());
+        unsynced_.push_back(segments_.back());
+    }
+    tail_ = std::move(fresh);
+    has_tail_index_ = false;
+    is_tail_dirty_ = true;
+    is_shape_new_ = true;
+}
+
+void SegmentedLog::doom(const Row& row) {
+    doomed_.push_back(segment_path(directory_, row.id, row.version));
+    doomed_.push_back(index_path(directory_, row.id, row.version));
+}
+
+void SegmentedLog::drop(const Segment& segment) {
+    doom(segment.row());
+    std::erase_if(unsynced_, [&](const auto& each) { return each.get() == &segment; });
+}
+
+// --- sync --------------------------------------------------------------------------------------
+
+Bytes SegmentedLog::next_manifest() {
+    Manifest manifest;
+    manifest.generation = ++generation_;
+    manifest.next_id = next_id_;
+    for (const auto& segment : segments_) manifest.rows.push_back(segment->row());
+    manifest.rows.push_back(tail_->row());
+    return encode_manifest(manifest);
+}
+
+std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
+    check_writable();
+    require(in_flight_ == nullptr, "at most one sync is in flight");
+    auto ticket = std::make_shared<SyncTicket>(env_, directory_, health_);
+    for (const auto& segment : unsynced_) {
+        if (segment->file() != nullptr) ticket->older_.push_back(segment->file()->begin_sync());
+        ticket->seals_.push_back(
+            {segment, segment->index_file(), segment->row(), segment->index()});
+    }
+    unsynced_.clear();
+    if (is_tail_dirty_) ticket->tail_ = tail_->file()->begin_sync();
+    is_tail_dirty_ = false;
+    if (is_shape_new_) {
+        ticket->manifest_ = next_manifest();
+        ticket->doomed_ = std::move(doomed_);
+        doomed_.clear();
+    }
+    is_shape_new_ = false;
+    ticket->end_index_ = last_index();
+    in_flight_ = ticket;
+    return ticket;
+}
+
+std::uint64_t SegmentedLog::end_sync(const SyncTicket& ticket) {
+    check_writable();
+    require(in_flight_.get() == &ticket, "a ticket is ended once, by the log that began it");
+    require(ticket.is_done(), "a ticket is run before it is ended");
+    durable_index_ = std::max(durable_index_, ticket.end_index_);
+    for (const auto& seal : ticket.seals_) seal.segment->settle();
+    in_flight_.reset();
+    return durable_index_;
+}
+
+void SegmentedLog::sync_now() {
+    const auto ticket = begin_sync();
+    ticket->run();
+    end_sync(*ticket);
+}
+
+// The shape goes to the disk now, unless a sync under way would be overtaken.
+void SegmentedLog::commit_shape() {
+    if (in_flight_ == nullptr) sync_now();
+}
+
+// --- shrinking ---------------------------------------------------------------------------------
+
+void SegmentedLog::truncate(std::uint64_t after) {
+    check_writable();
+    if (after + 1 < first_index())
+        throw std::out_of_range("cannot truncate after entry " + std::to_string(after) +
+                                ": the log begins at " + std::to_string(first_index()));
+    if (after >= last_index()) return;
+    Block keep;
+    if (after >= first_index()) frame(after, keep);  // a CorruptError changes nothing
+    poisoning([&] {
+        Row row;
+        row.id = next_id_++;
+        row.first_index = after + 1;
+        row.prev_term = term_at(after);
+        const Spare spare = spares_->take(options_.max_segment_size);
+        adopt(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+        while (!segments_.empty() && segments_.back()->first_index() > after) {
+            drop(*segments_.back());
+            segments_.pop_back();
+        }
+        if (!segments_.empty()) segments_.back()->cut(after);
+        durable_index_ = std::min(durable_index_, after);
+        if (in_flight_ != nullptr) in_flight_->end_index_ = std::min(in_flight_->end_index_, after);
+        commit_shape();
+    });
+}
+
+void SegmentedLog::trim(std::uint64_t before) {
+    check_writable();
+    const auto kept =
+        std::find_if(segments_.begin(), segments_.end(),
+                     [&](const auto& segment) { return segment->last_index() >= before; });
+    if (kept == segments_.begin()) return;
+    poisoning([&] {
+        std::for_each(segments_.begin(), kept, [&](const auto& segment) { drop(*segment); });
+        segments_.erase(segments_.begin(), kept);
+        is_shape_new_ = true;
+        commit_shape();
+    });
+}
+
+// --- the rest ----------------------------------------------------------------------------------
+
+void SegmentedLog::mark_idle() {
+    check_writable();
+    if (tail_->marked_upto() >= durable_index_ || !tail_->has_room_for_marks(2)) return;
+    poisoning([&] { tail_->mark(mark_flag_idle, durable_index_); });
+    is_tail_dirty_ = true;
+}
+
+bool SegmentedLog::wants_spare() {
+    if (is_closed_ || options_.read_only || health_->is_poisoned()) return false;
+    const std::uint64_t count = tail_->slots().size();
+    const bool is_filling = tail_->end_offset() >= tail_->max_size() / spare_fraction ||
+                            count >= options_.max_entries / spare_fraction;
+    const std::uint64_t bytes = tail_->end_offset() - segment_data_offset;
+    fills_spares_ = bytes < bulk_append_bytes * std::max<std::uint64_t>(tail_->appends(), 1);
+    return is_filling && spares_->ready() == 0;
+}
+
+void SegmentedLog::prepare_spare() {
+    health_->check();
+    poisoning([&] { spares_->prepare(fills_spares_); });
+}
+
+void SegmentedLog::close() {
+    if (is_closed_) return;
+    is_closed_ = true;
+    struct Release {
+        SegmentedLog& log;
+        ~Release() { log.lock_.reset(); }
+    } const release{*this};
+    if (!options_.read_only && !health_->is_poisoned()) poisoning([&] { finish(); });
+}
+
+// Everything synced, then the mark that proves it (C7).
+void SegmentedLog::finish() {
+    is_closed_ = false;
+    if (in_flight_ != nullptr) {
+        in_flight_->run();
+        end_sync(*in_flight_);
+    }
+    sync_now();
+    spares_->close();
+    if (tail_->has_room_for_marks(1)) {
+        if (!has_tail_index_)
+            write_index(*env_, index_path(directory_, tail_->row().id, tail_->row().version),
+                        tail_->row(), *tail_->index_copy());
+        tail_->mark(mark_flag_close, durable_index_);
+        tail_->file()->fdatasync();
+    }
+    is_closed_ = true;
+}
+
+}  // namespace copycat

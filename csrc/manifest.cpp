@@ -1,0 +1,156 @@
+#include "manifest.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+#include "crc32c.hpp"
+
+namespace copycat {
+namespace {
+
+constexpr std::size_t crc_from = 16;
+
+ManifestRow packed(const Row& row) {
+    ManifestRow out{};
+    std::copy(row.uuid.begin(), row.uuid.end(), out.uuid);
+    out.id = row.id;
+    out.version = row.version;
+    out.flags = row.sealed ? row_flag_sealed : 0;
+    out.first_index = row.first_index;
+    out.last_index = row.sealed ? row.last_index : 0;
+    out.end_offset = row.sealed ? row.end_offset : 0;
+    out.prev_term = row.prev_term;
+    return out;
+}
+
+Row unpacked(const ManifestRow& in) {
+    Row row;
+    std::copy(std::begin(in.uuid), std::end(in.uuid), row.uuid.begin());
+    row.id = in.id;
+    row.version = in.version;
+    row.sealed = (in.flags & row_flag_sealed) != 0;
+    row.first_index = in.first_index;
+    row.prev_term = in.prev_term;
+    row.last_index = row.sealed ? in.last_index : in.first_index - 1;
+    row.end_offset = row.sealed ? in.end_offset : segment_data_offset;
+    return row;
+}
+
+// Both when writing and when reading: a manifest that breaks these is no log.
+const char* broken_law(const Manifest& manifest) {
+    for (std::size_t i = 0; i < manifest.rows.size(); ++i) {
+        const Row& row = manifest.rows[i];
+        if (row.first_index == 0) return "a segment begins at index 0";
+        if (row.id == 0 || row.id >= manifest.next_id) return "a segment id was never given out";
+        if (row.end_offset < segment_data_offset) return "a segment ends inside its header";
+        if (!row.sealed && i + 1 != manifest.rows.size()) return "an inner segment is not sealed";
+        if (row.sealed && row.last_index < row.first_index) return "a sealed segment is empty";
+        if (i == 0) continue;
+        const Row& before = manifest.rows[i - 1];
+        if (row.id <= before.id) return "segment ids do not grow";
+        if (row.first_index != before.last_index + 1) return "segments do not meet";
+    }
+    return nullptr;
+}
+
+std::string hex(const Uuid& uuid) {
+    static constexpr char digits[] = "0123456789abcdef";
+    std::string text;
+    for (const std::uint8_t byte : uuid) {
+        text += digits[byte >> 4];
+        text += digits[byte & 15];
+    }
+    return text;
+}
+
+template <typename T>
+bool parse_number(std::string_view text, T& out) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+    return error == std::errc{} && end == text.data() + text.size() && !text.empty();
+}
+
+}  // namespace
+
+Bytes encode_manifest(const Manifest& manifest) {
+    const char* law = broken_law(manifest);
+    require(law == nullptr, law == nullptr ? "" : law);
+    ManifestHeader header{};
+    header.magic = manifest_magic;
+    header.format_version = format_version;
+    header.generation = manifest.generation;
+    header.next_id = manifest.next_id;
+    header.rows = static_cast<std::uint32_t>(manifest.rows.size());
+    Bytes bytes(sizeof header + manifest.rows.size() * sizeof(ManifestRow));
+    std::uint8_t* to = bytes.data() + sizeof header;
+    for (const Row& row : manifest.rows) {
+        store(to, packed(row));
+        to += sizeof(ManifestRow);
+    }
+    store(bytes.data(), header);
+    header.crc = crc32c(View(bytes).subspan(crc_from));
+    store(bytes.data(), header);
+    return bytes;
+}
+
+Manifest decode_manifest(View bytes, const std::string& path) {
+    const auto corrupt = [&](const std::string& what) {
+        throw CorruptError("manifest " + path + " is corrupt: " + what, path, 0);
+    };
+    if (bytes.size() < sizeof(ManifestHeader)) corrupt("it is shorter than its header");
+    const auto header = load<ManifestHeader>(bytes.data());
+    if (header.magic != manifest_magic) corrupt("wrong magic number");
+    if (header.format_version != format_version)
+        throw FormatError("manifest " + path + " has format version " +
+                              std::to_string(header.format_version) + "; this build reads " +
+                              std::to_string(format_version),
+                          path, 8);
+    if (crc32c(bytes.subspan(crc_from)) != header.crc) corrupt("its checksum does not fit");
+    if (bytes.size() != sizeof header + std::size_t{header.rows} * sizeof(ManifestRow))
+        corrupt("its size does not fit its number of rows");
+    Manifest manifest;
+    manifest.generation = header.generation;
+    manifest.next_id = header.next_id;
+    for (std::size_t i = 0; i < header.rows; ++i)
+        manifest.rows.push_back(unpacked(
+            load<ManifestRow>(bytes.data() + sizeof header + i * sizeof(ManifestRow))));
+    if (const char* law = broken_law(manifest)) corrupt(law);
+    return manifest;
+}
+
+std::string manifest_path(const std::string& directory) { return join(directory, "manifest"); }
+
+std::string segment_path(const std::string& directory, std::uint64_t id, std::uint32_t version) {
+    return join(directory, std::to_string(id) + "-" + std::to_string(version) + ".log");
+}
+
+std::string index_path(const std::string& directory, std::uint64_t id, std::uint32_t version) {
+    return join(directory, std::to_string(id) + "-" + std::to_string(version) + ".idx");
+}
+
+std::string spare_path(const std::string& directory, const Uuid& uuid) {
+    return join(directory, hex(uuid) + ".spare");
+}
+
+FileName parse_name(std::string_view name) {
+    if (name == "manifest") return {FileRole::manifest, 0, 0};
+    if (name == "manifest.new") return {FileRole::leftover, 0, 0};
+    const std::size_t dot = name.rfind('.');
+    if (dot == std::string_view::npos) return {};
+    const std::string_view stem = name.substr(0, dot);
+    const std::string_view suffix = name.substr(dot);
+    if (suffix == ".spare") {
+        const bool ours = stem.size() == 32 && stem.find_first_not_of("0123456789abcdef") ==
+                                                   std::string_view::npos;
+        return {ours ? FileRole::leftover : FileRole::other, 0, 0};
+    }
+    if (suffix != ".log" && suffix != ".idx") return {};
+    const std::size_t dash = stem.find('-');
+    if (dash == std::string_view::npos) return {};
+    FileName out;
+    if (!parse_number(stem.substr(0, dash), out.id)) return {};
+    if (!parse_number(stem.substr(dash + 1), out.version)) return {};
+    out.role = suffix == ".log" ? FileRole::segment : FileRole::index;
+    return out;
+}
+
+}  // namespace copycat

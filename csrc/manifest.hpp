@@ -1,0 +1,51 @@
+// The manifest: which files are the log (D4, C8). Replaced whole, never edited.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "env.hpp"
+#include "format.hpp"
+
+namespace copycat {
+
+// Who a segment is and what of its file belongs to the log.
+struct Row {
+    Uuid uuid{};
+    std::uint64_t id = 0;
+    std::uint32_t version = 1;
+    bool sealed = false;
+    std::uint64_t first_index = 1;
+    std::uint64_t last_index = 0;  // first_index - 1 when empty
+    std::uint64_t end_offset = segment_data_offset;
+    std::uint64_t prev_term = 0;
+};
+
+struct Manifest {
+    std::uint64_t generation = 0;
+    std::uint64_t next_id = 1;
+    std::vector<Row> rows;
+};
+
+Bytes encode_manifest(const Manifest& manifest);
+// CorruptError, FormatError. Checks the laws of a log too: rows are contiguous, ids grow, only
+// the last may be unsealed.
+Manifest decode_manifest(View bytes, const std::string& path);
+
+std::string manifest_path(const std::string& directory);
+std::string segment_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
+std::string index_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
+std::string spare_path(const std::string& directory, const Uuid& uuid);
+
+// What a name in the directory is to the log. Anything else is not ours to touch (F4).
+enum class FileRole { other, manifest, segment, index, leftover };
+struct FileName {
+    FileRole role = FileRole::other;
+    std::uint64_t id = 0;
+    std::uint32_t version = 0;
+};
+FileName parse_name(std::string_view name);
+
+}  // namespace copycat

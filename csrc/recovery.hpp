@@ -1,0 +1,48 @@
+// Opening a directory: manifest, sealed segments, the tail's scan, what an unclean stop leaves.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env.hpp"
+#include "manifest.hpp"
+#include "segment.hpp"
+#include "spares.hpp"
+#include "tail.hpp"
+
+namespace copycat {
+
+struct LogOptions {
+    std::uint64_t max_segment_size = std::uint64_t{32} << 20;
+    std::uint64_t max_entries = std::uint64_t{1} << 20;
+    std::uint64_t min_free_space = 0;
+    bool read_only = false;
+};
+
+struct RecoveryReport {
+    bool clean = true;                     // a close mark proved a clean stop (C7)
+    std::uint64_t dropped_bytes = 0;       // torn tail (F1), kept under lost+found
+    std::uint64_t dropped_from_index = 0;  // 0: nothing was dropped
+    std::uint64_t rebuilt_indexes = 0;     // F14
+    std::uint64_t copied_entries = 0;      // into a fresh segment (C7)
+    std::vector<std::string> orphans;      // F4
+    std::uint64_t segments = 0;
+    double seconds = 0;
+};
+
+struct Recovered {
+    Manifest manifest;
+    std::vector<std::shared_ptr<Segment>> segments;
+    std::unique_ptr<Tail> tail;
+    bool has_tail_index = false;  // the tail's index file is on disk and right
+    RecoveryReport report;
+};
+
+// CorruptError (F2, F3), FormatError: nothing was changed. NotFoundError: no log here, and
+// read_only. Everything kept is durable when it returns.
+Recovered recover(const std::shared_ptr<Env>& env, const std::string& directory,
+                  const LogOptions& options, Spares& spares);
+
+}  // namespace copycat

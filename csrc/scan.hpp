@@ -1,0 +1,37 @@
+// One segment file read record by record: what is good, and where that ends (C5 to C7, F1, F2).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "env.hpp"
+#include "frame.hpp"
+#include "manifest.hpp"
+
+namespace copycat {
+
+struct Scan {
+    std::vector<IndexSlot> slots;
+    std::vector<TermRun> runs;
+    std::uint64_t end_offset = segment_data_offset;  // right after the last good record
+    std::uint64_t durable_upto = 0;                  // the highest of the marks
+    bool is_closed = false;                          // the last record is a close mark
+    std::uint64_t torn_bytes = 0;                    // from end_offset to the last byte not zero
+};
+
+// The file's header must be that of `row`: CorruptError, FormatError. Returns its max_size.
+std::uint64_t check_header(File& file, const Row& row, const std::string& path);
+
+// All of a sealed segment, up to row.end_offset. Any bad byte is a CorruptError (F2).
+Scan scan_sealed(File& file, const Row& row, const std::string& path);
+
+// A tail. What is bad is a torn tail, unless a later mark of this file reaches it: then it is
+// a CorruptError (C6).
+Scan scan_tail(File& file, const Row& row, const std::string& path);
+
+// Marks that begin at `offset`, up to the first 32 bytes of zeros. True when the last of them is
+// a close mark that says everything up to `last_index` is durable; `end` is right after it.
+bool find_close_mark(File& file, const Row& row, std::uint64_t offset, std::uint64_t last_index,
+                     std::uint64_t& end);
+
+}  // namespace copycat

@@ -1,0 +1,133 @@
+#include "segment.hpp"
+
+#include <algorithm>
+
+#include "scan.hpp"
+
+namespace copycat {
+
+void cut_runs_after(std::vector<TermRun>& runs, std::uint64_t last) {
+    while (!runs.empty() && runs.back().first > last) runs.pop_back();
+}
+
+std::uint64_t term_in(const std::vector<TermRun>& runs, std::uint64_t index) {
+    const auto after = std::upper_bound(
+        runs.begin(), runs.end(), index,
+        [](std::uint64_t value, const TermRun& run) { return value < run.first; });
+    require(after != runs.begin(), "every entry lies in a run of terms");
+    return std::prev(after)->term;
+}
+
+void write_index(Env& env, const std::string& path, const Row& row, const SlotIndex& index) {
+    try {
+        if (env.exists(path)) env.unlink(path);
+        env.create(path)->pwrite(0, View(index.encode(row)));
+    } catch (const DiskFullError&) {
+        if (env.exists(path)) env.unlink(path);
+    }
+}
+
+Segment::Segment(std::shared_ptr<Env> env, std::string directory, const Row& row,
+                 std::shared_ptr<SlotIndex> index, std::shared_ptr<File> file)
+    : env_(std::move(env)),
+      directory_(std::move(directory)),
+      row_(row),
+      path_(segment_path(directory_, row.id, row.version)),
+      index_(std::move(index)),
+      file_(std::move(file)) {
+    require(index_ != nullptr && index_->count() >= row_.last_index + 1 - row_.first_index,
+            "a segment's index covers its entries");
+    runs_ = index_->runs();
+    cut_runs_after(runs_, row_.last_index);
+}
+
+std::uint64_t Segment::term_at(std::uint64_t index) const { return term_in(runs_, index); }
+
+void Segment::cut(std::uint64_t after) {
+    require(row_.first_index <= after && after <= row_.last_index, "a cut lies in its segment");
+    if (after == row_.last_index) return;
+    const IndexSlot slot = checked_index().at(after - row_.first_index);
+    Block keep;
+    const Frame frame = this->frame(after, keep);
+    row_.end_offset = slot.offset + frame.total();
+    row_.last_index = after;
+    cut_runs_after(runs_, after);
+    data_ = Block{};
+}
+
+void Segment::settle() {
+    file_.reset();
+    const std::uint64_t count = row_.last_index + 1 - row_.first_index;
+    if (index_->is_mapped()) return;
+    if (auto mapped = SlotIndex::open(*env_, index_file(), row_, count)) index_ = std::move(mapped);
+}
+
+SlotIndex& Segment::checked_index() {
+    if (!index_->verify()) rebuild();
+    return *index_;
+}
+
+void Segment::rebuild() {
+    const auto file = env_->open(path_, Access::read);
+    Scan scan = scan_sealed(*file, row_, path_);
+    index_ = std::make_shared<SlotIndex>(row_.first_index, std::move(scan.slots),
+                                         std::move(scan.runs));
+    runs_ = index_->runs();
+    ++rebuilt_;
+}
+
+const Block& Segment::data() {
+    if (data_.owner == nullptr) {
+        const Block whole = env_->open(path_, Access::read)->map();
+        if (whole.bytes.size() < row_.end_offset)
+            throw CorruptError("segment " + path_ + " is too short: " +
+                                   std::to_string(whole.bytes.size()) + " bytes of " +
+                                   std::to_string(row_.end_offset),
+                               path_, static_cast<std::int64_t>(whole.bytes.size()),
+                               row_.first_index);
+        data_ = whole.part(0, static_cast<std::size_t>(row_.end_offset));
+    }
+    return data_;
+}
+
+SegmentBytes Segment::bytes_from(std::uint64_t index) {
+    const std::uint64_t offset = checked_index().at(index - row_.first_index).offset;
+    const Block& all = data();
+    if (offset >= all.bytes.size()) return SegmentBytes{Block{}, offset, row_.uuid, path_};
+    const auto from = static_cast<std::size_t>(offset);
+    return SegmentBytes{all.part(from, all.bytes.size() - from), offset, row_.uuid, path_};
+}
+
+Frames Segment::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) {
+    const std::uint64_t limit = std::min(end, row_.last_index + 1);
+    try {
+        return gather(bytes_from(first), first, limit, max_bytes);
+    } catch (const CorruptError&) {
+        rebuild();  // the slot may lie; the scan itself throws when the data is bad (F14)
+    }
+    return gather(bytes_from(first), first, limit, max_bytes);
+}
+
+Frame Segment::frame(std::uint64_t index, Block& keep) {
+    try {
+        const SegmentBytes bytes = bytes_from(index);
+        keep = bytes.block;
+        return checked_frame(bytes, index);
+    } catch (const CorruptError&) {
+        rebuild();
+    }
+    const SegmentBytes bytes = bytes_from(index);
+    keep = bytes.block;
+    return checked_frame(bytes, index);
+}
+
+Block Segment::slots() {
+    SlotIndex& index = checked_index();
+    const auto size =
+        static_cast<std::size_t>(row_.last_index + 1 - row_.first_index) * sizeof(IndexSlot);
+    Block block = index.block();
+    if (block.owner == nullptr) block.owner = index_;
+    return block.part(0, size);
+}
+
+}  // namespace copycat

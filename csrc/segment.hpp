@@ -1,0 +1,71 @@
+// A sealed segment: never written again, read through a read-only map of its file.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env.hpp"
+#include "gather.hpp"
+#include "manifest.hpp"
+#include "slot_index.hpp"
+
+namespace copycat {
+
+class Segment {
+public:
+    // `index` may be null: then it is opened or rebuilt when first needed. `file` is kept while
+    // its data may still need a sync.
+    Segment(std::shared_ptr<Env> env, std::string directory, const Row& row,
+            std::shared_ptr<SlotIndex> index, std::shared_ptr<File> file);
+
+    const Row& row() const { return row_; }
+    std::uint64_t first_index() const { return row_.first_index; }
+    std::uint64_t last_index() const { return row_.last_index; }
+    const std::string& path() const { return path_; }
+    std::string index_file() const { return index_path(directory_, row_.id, row_.version); }
+    const std::shared_ptr<File>& file() const { return file_; }
+    const std::shared_ptr<SlotIndex>& index() const { return index_; }
+    const std::vector<TermRun>& runs() const { return runs_; }
+    std::uint64_t term_at(std::uint64_t index) const;
+    // How often the index was found wrong at a read and made again (F14).
+    std::uint32_t rebuilt() const { return rebuilt_; }
+
+    // Entries above `after` are no longer part of the log; the file stays as it is.
+    void cut(std::uint64_t after);
+    // Its data is synced and its index file written: reads go through the maps from now on.
+    void settle();
+
+    Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
+    // `keep` pins the bytes that the frame's payload points into.
+    Frame frame(std::uint64_t index, Block& keep);
+    // One slot an entry, as bytes.
+    Block slots();
+
+private:
+    SlotIndex& checked_index();
+    void rebuild();
+    const Block& data();
+    SegmentBytes bytes_from(std::uint64_t index);
+
+    std::shared_ptr<Env> env_;
+    std::string directory_;
+    Row row_;
+    std::string path_;
+    std::shared_ptr<SlotIndex> index_;
+    std::shared_ptr<File> file_;
+    std::vector<TermRun> runs_;
+    Block data_;
+    std::uint32_t rebuilt_ = 0;
+};
+
+// Writes the index file of a segment anew. What is missing or torn is rebuilt, so it is not
+// synced; a full disk only costs that rebuild.
+void write_index(Env& env, const std::string& path, const Row& row, const SlotIndex& index);
+
+// Runs up to `last` only.
+void cut_runs_after(std::vector<TermRun>& runs, std::uint64_t last);
+std::uint64_t term_in(const std::vector<TermRun>& runs, std::uint64_t index);
+
+}  // namespace copycat

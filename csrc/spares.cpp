@@ -1,0 +1,82 @@
+#include "spares.hpp"
+
+#include <algorithm>
+
+#include "manifest.hpp"
+
+namespace copycat {
+namespace {
+
+// Left free beyond a new segment, so that the manifest and index files still fit (F12).
+constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
+
+}  // namespace
+
+Spares::Spares(std::shared_ptr<Env> env, std::string directory, std::uint64_t size,
+               std::uint64_t min_free_space)
+    : env_(std::move(env)),
+      directory_(std::move(directory)),
+      size_(size),
+      min_free_space_(std::max(min_free_space, slack_bytes)) {}
+
+std::size_t Spares::ready() const {
+    const std::lock_guard lock(mutex_);
+    return ready_.size();
+}
+
+Spare Spares::create(std::uint64_t size, bool zero_filled, bool synced) {
+    const std::uint64_t free = env_->free_space(directory_);
+    if (free < min_free_space_ || free - min_free_space_ < size)
+        throw DiskFullError("allocate " + std::to_string(size) + " bytes (" +
+                                std::to_string(free) + " free) in",
+                            directory_, ENOSPC);
+    Spare spare;
+    env_->random(MutableView(spare.uuid));
+    spare.path = spare_path(directory_, spare.uuid);
+    spare.size = size;
+    spare.file = env_->create(spare.path);
+    try {
+        spare.file->allocate(size);
+        if (zero_filled) spare.file->zero_fill(0, size);
+        if (synced) spare.file->fsync();
+    } catch (const DiskFullError&) {
+        env_->unlink(spare.path);
+        throw;
+    }
+    return spare;
+}
+
+void Spares::prepare(bool zero_filled) {
+    Spare spare = create(size_, zero_filled, true);
+    const std::lock_guard lock(mutex_);
+    if (is_closed_)
+        env_->unlink(spare.path);
+    else
+        ready_.push_back(std::move(spare));
+}
+
+Spare Spares::take(std::uint64_t size) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (!ready_.empty() && ready_.back().size >= size) {
+            Spare spare = std::move(ready_.back());
+            ready_.pop_back();
+            return spare;
+        }
+    }
+    return create(std::max(size, size_), false, false);
+}
+
+void Spares::give_back(Spare&& spare) {
+    const std::lock_guard lock(mutex_);
+    ready_.push_back(std::move(spare));
+}
+
+void Spares::close() {
+    const std::lock_guard lock(mutex_);
+    is_closed_ = true;
+    for (const Spare& spare : ready_) env_->unlink(spare.path);
+    ready_.clear();
+}
+
+}  // namespace copycat

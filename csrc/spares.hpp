@@ -1,0 +1,50 @@
+// Segment files prepared ahead by any thread: allocated, zero-filled where appends are small.
+// Named by uuid until a manifest row makes one part of the log (C8, F12).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "env.hpp"
+#include "format.hpp"
+
+namespace copycat {
+
+struct Spare {
+    std::shared_ptr<File> file;
+    std::string path;
+    Uuid uuid{};
+    std::uint64_t size = 0;
+};
+
+class Spares {
+public:
+    Spares(std::shared_ptr<Env> env, std::string directory, std::uint64_t size,
+           std::uint64_t min_free_space);
+
+    std::size_t ready() const;
+    // Any thread: one more synced file. Zeros make small durable writes cheaper (the file system
+    // has nothing to convert) and bulk writes dearer. DiskFullError leaves nothing behind.
+    void prepare(bool zero_filled);
+    // A ready one when it is big enough, else one made now (allocated, not filled).
+    Spare take(std::uint64_t size);
+    void give_back(Spare&& spare);
+    // Unlinks all that are ready; from now on prepare() does nothing.
+    void close();
+
+private:
+    Spare create(std::uint64_t size, bool zero_filled, bool synced);
+
+    std::shared_ptr<Env> env_;
+    std::string directory_;
+    std::uint64_t size_;
+    std::uint64_t min_free_space_;
+    mutable std::mutex mutex_;
+    std::vector<Spare> ready_;
+    bool is_closed_ = false;
+};
+
+}  // namespace copycat

@@ -1,0 +1,160 @@
+#include "tail.hpp"
+
+#include <algorithm>
+
+#include "crc32c.hpp"
+
+namespace copycat {
+namespace {
+
+// An append buffer above this is given back: batches are 1 MiB by the limits of the replica.
+constexpr std::size_t buffer_kept_max = std::size_t{4} << 20;
+
+}  // namespace
+
+Tail::Tail(std::shared_ptr<Env> env, std::string directory, const Row& row,
+           std::uint64_t max_size, std::uint64_t max_entries, std::shared_ptr<File> file,
+           Content content)
+    : env_(std::move(env)),
+      directory_(std::move(directory)),
+      row_(row),
+      path_(segment_path(directory_, row.id, row.version)),
+      max_size_(max_size),
+      max_entries_(max_entries),
+      file_(std::move(file)),
+      slots_(std::move(content.slots)),
+      runs_(std::move(content.runs)),
+      end_(content.end_offset),
+      marked_upto_(content.marked_upto) {}
+
+std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::string& directory,
+                                  const Spare& spare, Row row, std::uint64_t max_entries) {
+    row.uuid = spare.uuid;
+    const std::string path = segment_path(directory, row.id, row.version);
+    env->rename(spare.path, path);
+    auto tail = std::make_unique<Tail>(env, directory, row, spare.size, max_entries,
+                                       env->open(path, Access::write), Content{});
+    try {
+        tail->write_header();
+    } catch (const DiskFullError&) {
+        env->unlink(path);
+        throw;
+    }
+    return tail;
+}
+
+void Tail::write_header() {
+    SegmentHeader header{};
+    header.magic = segment_magic;
+    header.format_version = format_version;
+    std::copy(row_.uuid.begin(), row_.uuid.end(), header.uuid);
+    header.id = row_.id;
+    header.version = row_.version;
+    header.max_entries = static_cast<std::uint32_t>(max_entries_);
+    header.first_index = row_.first_index;
+    header.max_size = max_size_;
+    std::uint8_t bytes[sizeof header];
+    store(bytes, header);
+    header.crc = crc32c(View(bytes).subspan(16));
+    store(bytes, header);
+    file_->pwrite(0, View(bytes));
+}
+
+bool Tail::fits(std::uint64_t bytes, std::uint64_t count) const {
+    return !is_spoiled_ && end_ + mark_size + bytes + tail_reserve <= max_size_ &&
+           slots_.size() + count <= max_entries_;
+}
+
+bool Tail::has_room_for_marks(std::uint64_t count) const {
+    return !is_spoiled_ && end_ + count * mark_size <= max_size_;
+}
+
+void Tail::write(View bytes) {
+    try {
+        file_->pwrite(end_, bytes);
+    } catch (const DiskFullError&) {
+        is_spoiled_ = true;
+        throw;
+    }
+    end_ += bytes.size();
+}
+
+void Tail::append(const Frames& frames, std::uint64_t durable_upto) {
+    const View bytes = frames.block.bytes;
+    const std::uint64_t count = frames.span.end - frames.span.first;
+    require(frames.span.first == last_index() + 1 && fits(bytes.size(), count),
+            "an append continues the tail and fits");
+    const Mark mark{static_cast<std::uint32_t>(bytes.size()), frames.span.first, durable_upto,
+                    frames_hash(bytes), 0};
+    buffer_.resize(mark_size + bytes.size());
+    encode_mark(mark, row_.uuid, end_, MutableView(buffer_).first(mark_size));
+    std::memcpy(buffer_.data() + mark_size, bytes.data(), bytes.size());
+    const std::uint64_t base = end_ + mark_size;
+    write(View(buffer_));
+    if (buffer_.capacity() > buffer_kept_max) Bytes().swap(buffer_);
+    for (std::size_t at = 0; at < bytes.size();) {
+        const std::uint32_t size = load<FrameHeader>(bytes.data() + at).size;
+        slots_.push_back({static_cast<std::uint32_t>(base + at), size});
+        at += frame_size(size);
+    }
+    extend_runs(runs_, frames.span.term, frames.span.first);
+    marked_upto_ = durable_upto;
+    ++appends_;
+    require(last_index() + 1 == frames.span.end, "a batch has one frame an index");
+}
+
+void Tail::mark(std::uint8_t flags, std::uint64_t durable_upto) {
+    require(has_room_for_marks(1), "marks have their own room");
+    std::uint8_t bytes[mark_size];
+    encode_mark(Mark{0, last_index() + 1, durable_upto, 0, flags}, row_.uuid, end_,
+                MutableView(bytes));
+    write(View(bytes));
+    marked_upto_ = durable_upto;
+}
+
+std::uint64_t Tail::frame_end(std::size_t position) const {
+    return slots_[position].offset + frame_size(slots_[position].size);
+}
+
+std::shared_ptr<Segment> Tail::seal() {
+    require(!is_empty(), "an empty tail is dropped, not sealed");
+    Row row = row_;
+    row.sealed = true;
+    row.last_index = last_index();
+    row.end_offset = frame_end(slots_.size() - 1);
+    auto index = std::make_shared<SlotIndex>(row.first_index, std::move(slots_), runs_);
+    return std::make_shared<Segment>(env_, directory_, row, std::move(index), file_);
+}
+
+std::shared_ptr<SlotIndex> Tail::index_copy() const {
+    return std::make_shared<SlotIndex>(row_.first_index, slots_, runs_);
+}
+
+Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const {
+    const auto begin = static_cast<std::size_t>(first - row_.first_index);
+    const std::uint64_t from = slots_[begin].offset;
+    // Slots grow, so the last frame that begins inside max_bytes is found by halving.
+    const auto limit = slots_.begin() + static_cast<std::ptrdiff_t>(end - row_.first_index);
+    const auto after = std::partition_point(
+        slots_.begin() + static_cast<std::ptrdiff_t>(begin) + 1, limit,
+        [&](const IndexSlot& slot) {
+            return slot.offset + frame_size(slot.size) - from <= max_bytes;
+        });
+    const auto count = static_cast<std::size_t>(after - slots_.begin());
+    Bytes bytes(static_cast<std::size_t>(frame_end(count - 1) - from));
+    const std::size_t got = file_->pread(from, MutableView(bytes));
+    bytes.resize(got);
+    const SegmentBytes source{Block::own(std::move(bytes)), from, row_.uuid, path_};
+    return gather(source, first, row_.first_index + count, max_bytes);
+}
+
+Frame Tail::frame(std::uint64_t index, Block& keep) const {
+    const IndexSlot slot = slots_[static_cast<std::size_t>(index - row_.first_index)];
+    Bytes bytes(frame_size(slot.size));
+    bytes.resize(file_->pread(slot.offset, MutableView(bytes)));
+    const SegmentBytes source{Block::own(std::move(bytes)), slot.offset, row_.uuid, path_};
+    keep = source.block;
+    return checked_frame(source, index);
+}
+
+}  // namespace copycat

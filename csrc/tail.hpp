@@ -1,0 +1,95 @@
+// The one writable segment: slots in memory, every byte written once, by pwrite.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "env.hpp"
+#include "frame.hpp"
+#include "manifest.hpp"
+#include "segment.hpp"
+#include "spares.hpp"
+
+namespace copycat {
+
+// Kept free at the end of a segment: one idle mark and the close mark.
+inline constexpr std::uint64_t tail_reserve = 2 * mark_size;
+
+// The size that a segment file must have to take `bytes` of frames in one append.
+constexpr std::uint64_t size_for(std::uint64_t bytes) {
+    return segment_data_offset + mark_size + bytes + tail_reserve;
+}
+
+class Tail {
+public:
+    // What an earlier run of the process left cleanly, or what a scan found.
+    struct Content {
+        std::vector<IndexSlot> slots;
+        std::vector<TermRun> runs;
+        std::uint64_t end_offset = segment_data_offset;
+        std::uint64_t marked_upto = 0;
+    };
+
+    Tail(std::shared_ptr<Env> env, std::string directory, const Row& row, std::uint64_t max_size,
+         std::uint64_t max_entries, std::shared_ptr<File> file, Content content);
+
+    // Makes `spare` the new segment `row`: renamed, its header written. It is part of the log
+    // when a durable manifest says so. DiskFullError leaves nothing behind.
+    static std::unique_ptr<Tail> begin(const std::shared_ptr<Env>& env,
+                                       const std::string& directory, const Spare& spare, Row row,
+                                       std::uint64_t max_entries);
+
+    const Row& row() const { return row_; }
+    std::uint64_t first_index() const { return row_.first_index; }
+    std::uint64_t last_index() const { return row_.first_index + slots_.size() - 1; }
+    bool is_empty() const { return slots_.empty(); }
+    std::uint64_t last_term() const { return runs_.empty() ? row_.prev_term : runs_.back().term; }
+    std::uint64_t end_offset() const { return end_; }
+    std::uint64_t max_size() const { return max_size_; }
+    std::uint64_t appends() const { return appends_; }
+    std::uint64_t marked_upto() const { return marked_upto_; }
+    const std::string& path() const { return path_; }
+    const std::shared_ptr<File>& file() const { return file_; }
+    const std::vector<TermRun>& runs() const { return runs_; }
+    const std::vector<IndexSlot>& slots() const { return slots_; }
+    std::uint64_t term_at(std::uint64_t index) const { return term_in(runs_, index); }
+
+    bool fits(std::uint64_t bytes, std::uint64_t count) const;
+    bool has_room_for_marks(std::uint64_t count) const;
+
+    // A mark and the frames in one write. DiskFullError: nothing counts as written, and nothing
+    // fits any more (no byte is written twice).
+    void append(const Frames& frames, std::uint64_t durable_upto);
+    void mark(std::uint8_t flags, std::uint64_t durable_upto);
+
+    // Ends this tail: its slots move into the segment.
+    std::shared_ptr<Segment> seal();
+    std::shared_ptr<SlotIndex> index_copy() const;
+
+    Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const;
+    Frame frame(std::uint64_t index, Block& keep) const;
+
+private:
+    void write_header();
+    void write(View bytes);
+    std::uint64_t frame_end(std::size_t position) const;
+
+    std::shared_ptr<Env> env_;
+    std::string directory_;
+    Row row_;
+    std::string path_;
+    std::uint64_t max_size_;
+    std::uint64_t max_entries_;
+    std::shared_ptr<File> file_;
+    std::vector<IndexSlot> slots_;
+    std::vector<TermRun> runs_;
+    std::uint64_t end_;
+    std::uint64_t marked_upto_;
+    std::uint64_t appends_ = 0;
+    bool is_spoiled_ = false;
+    Bytes buffer_;
+};
+
+}  // namespace copycat
