@@ -7,7 +7,7 @@ outlives the member's process. I3, I5, I10 and I24 are decided against the shado
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from copycat.errors import InvariantError
 from copycat.log.interface import Batch, HardStateStore, ReplicaLog, SaveTicket, SyncTicket
@@ -79,8 +79,8 @@ class Shadow:
         """Durable (term, vote)."""
         self.saving: list[tuple[int, int]] = []
         """Saves that were begun and whose end is not known: a crash keeps any of them."""
-        self.commit_index = 0
-        self.is_leader = False
+        self.role: Callable[[], tuple[bool, int]] = lambda: (False, 0)
+        """Whether the member leads, and its commit index, asked at the very moment."""
         self.truncations = 0
         self.tickets: list[_WatchedSync] = []
 
@@ -111,15 +111,16 @@ class Shadow:
         self.entries.extend([(term, crc) for _, term, crc in frames])
 
     def truncate(self, after: int) -> None:
-        if after < self.commit_index:
+        leads, commit_index = self.role()
+        if after < commit_index:
             raise violated(
                 "I10",
                 "truncation below the commit index",
                 member=self.member,
                 after=after,
-                commit_index=self.commit_index,
+                commit_index=commit_index,
             )
-        if self.is_leader:
+        if leads:
             raise violated("I10", "a leader truncates its own log", member=self.member)
         del self.entries[after:]
         self.truncations += 1
@@ -131,8 +132,7 @@ class Shadow:
     def crashed(self) -> None:
         """The process is gone: nothing in flight will be reported any more."""
         self.tickets.clear()
-        self.commit_index = 0
-        self.is_leader = False
+        self.role = lambda: (False, 0)
 
     def recovered(
         self, frames: Sequence[tuple[int, int, int]], hard_state: tuple[int, int]

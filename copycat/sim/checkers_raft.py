@@ -206,7 +206,6 @@ class RaftChecker:
                 now=now,
                 last_index=shadow.last_index,
             )
-        shadow.is_leader = state is ServerState.LEADER
         if state is ServerState.LEADER and (before[0] is not state or before[1] != term):
             self._led(number, term)
         if commit > before[2]:
@@ -250,7 +249,6 @@ class RaftChecker:
 
     def _commit(self, view: MemberView, first: int, commit: int) -> None:
         shadow, committed = view.shadow, self.committed
-        shadow.commit_index = commit
         known = min(commit, len(committed))
         if shadow.entries[first:known] != committed[first:known]:
             at = next(

@@ -177,6 +177,8 @@ class SimHost:
         except CopycatError as cause:
             self._observer.stopped(self, cause)
             return
+        raft = self.replica.raft
+        self.shadow.role = lambda: (raft.state is ServerState.LEADER, raft.commit_index)
         self._trace.record(
             self._world.now_us, self.number, "start", self.life, log.last_index, self.term
         )

@@ -53,6 +53,8 @@ class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
     query: int = 200_000
     burst_max: int = 8
     inflight_max: int = 400
+    commands_max: int = 1_000
+    """How many commands one client draws in all, about."""
     keys: int = 3
     session_timeout_ms: int = 5_000
     close: int = 2_000
@@ -109,6 +111,7 @@ def draw_options(seed: int) -> SeedOptions:
         command=dice.pick((100_000, 400_000, 800_000)),
         query=dice.pick((0, 100_000, 400_000)),
         burst_max=dice.pick((1, 4, 16, 200)),
+        commands_max=dice.pick((200, 500, 2_000)),
         keys=dice.between(1, 5),
         session_timeout_ms=dice.pick((1_000, 3_000, 10_000)),
         close=_rate(dice, 300_000, 2_000, 20_000),

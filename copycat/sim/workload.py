@@ -107,6 +107,7 @@ class SimClient:
         self._impatience_us = impatience_us
         self._sequence = 0
         self._acked = 0
+        self._acked_of: dict[int, int] = {}
         self._request = 0
         self._requests: dict[int, _Asked] = {}
         self._connection: Connection | None = None
@@ -144,7 +145,11 @@ class SimClient:
 
     def _ask_something(self) -> None:
         dice, options = self._dice, self.options
-        if dice.chance(options.command) and len(self.unanswered) < options.inflight_max:
+        if (
+            dice.chance(options.command)
+            and len(self.unanswered) < options.inflight_max
+            and self._tokens < options.commands_max
+        ):
             self.submit([self._draw_command() for _ in range(dice.between(1, options.burst_max))])
         if dice.chance(options.query) and not any(
             asked.what == "query" for asked in self._requests.values()
@@ -359,7 +364,11 @@ class SimClient:
         if not known:
             raise violated("I17", "a reply to what nobody asked", reply=message)
         self._checker.reply(
-            f"client {self.number}", message.session, message.first_sequence, message
+            f"client {self.number}",
+            message.session,
+            message.first_sequence,
+            message,
+            self._acked_of.get(message.session, 0),
         )
         if message.session != self.session:
             return
@@ -375,6 +384,7 @@ class SimClient:
             operation.returned_us = self._progress_us = self._world.now_us
         while self._acked < self._sequence and (self._acked + 1) not in self.unanswered:
             self._acked += 1
+        self._acked_of[self.session] = self._acked
         self._seen = max(self._seen, message.last_index)
 
     def _on_query_result(self, asked: _Asked, message: QueryResult) -> None:

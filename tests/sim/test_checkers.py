@@ -273,10 +273,10 @@ def test_i9_a_leader_believes_too_much(three: Three) -> None:
 def test_i10_truncation_below_commit_or_by_a_leader(three: Three) -> None:
     shadow = three.shadows[0]
     three.write(0, frames(1, 6))
-    shadow.commit_index = 3
+    shadow.role = lambda: (False, 3)
     with fires("I10"):
         shadow.truncate(2)
-    shadow.is_leader = True
+    shadow.role = lambda: (True, 3)
     with fires("I10"):
         shadow.truncate(4)
 
