@@ -1,0 +1,252 @@
+"""Replicas under a fake host: every answer of the world waits until the test gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from copycat.config import RaftOptions, member_id
+from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.log.memory import MemoryLog
+from copycat.machine.executor import Executor
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol import codec
+from copycat.protocol.client import ClientMessage, Registered, ServerMessage
+from copycat.protocol.framing import Frame, split_frame
+from copycat.protocol.operations import encode_operation
+from copycat.replica.replica import Replica, ReplicaOptions
+from copycat.types import MemberId, ServerState
+
+CLUSTER = "test"
+CLIENT = 7
+
+
+class MemoryHardState:
+    """Term and vote in memory; durable when the ticket ran."""
+
+    def __init__(self) -> None:
+        self.current_term = 0
+        self.voted_for = MemberId(0)
+        self.saved: list[tuple[int, int]] = []
+
+    def begin_save(self, term: int, voted_for: MemberId) -> Any:
+        class Ticket:
+            value = (term, voted_for)
+
+            def run(self) -> None:
+                pass
+
+        return Ticket()
+
+    def end_save(self, ticket: Any) -> None:
+        self.current_term, self.voted_for = ticket.value
+        self.saved.append(ticket.value)
+
+
+class FakeHost:
+    """Collects what a replica asks for, in order, in `calls`."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.sent: list[tuple[MemberId, Frame]] = []
+        self.replies: list[tuple[int, ServerMessage]] = []
+        self.syncs: list[SyncTicket] = []
+        self.saves: list[SaveTicket] = []
+        self.work: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        self.links: set[MemberId] = set()
+        self.inline = False
+        self.stopped: BaseException | None = None
+        self.replica: Replica | None = None
+
+    def wake(self) -> None:
+        pass
+
+    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+        if peer not in self.links:
+            return False
+        data = header + (bytes(memoryview(batch)) if batch is not None else b"")
+        frame = split_frame(data)
+        self.calls.append(f"send {codec.FrameType(frame.type).name}")
+        self.sent.append((peer, frame))
+        return True
+
+    def reply(self, connection: int, frame: bytes) -> None:
+        message = codec.decode_server(split_frame(frame))
+        self.calls.append(f"reply {type(message).__name__}")
+        self.replies.append((connection, message))
+
+    def disconnect(self, connection: int, reason: str) -> None:
+        self.calls.append("disconnect")
+
+    def flush(self) -> None:
+        self.calls.append("flush")
+
+    def sync(self, ticket: SyncTicket) -> None:
+        self.calls.append("sync")
+        if self.inline:
+            ticket.run()
+            assert self.replica is not None
+            self.replica.synced(ticket)
+        else:
+            self.syncs.append(ticket)
+
+    def save(self, ticket: SaveTicket) -> None:
+        self.calls.append("save")
+        self.saves.append(ticket)
+
+    def apply(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.work.append((work, done))
+
+    def aside(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(work())
+
+    def stop(self, reason: BaseException) -> None:
+        self.stopped = reason
+
+
+class Node:
+    """A replica, its host, and shorthand for what tests do with them."""
+
+    def __init__(self, address: str, members: tuple[str, ...], *, inline: bool = False) -> None:
+        self.address = address
+        self.host = FakeHost()
+        self.host.inline = inline
+        self.log = MemoryLog()
+        self.hard_state = MemoryHardState()
+        self.machine = KeyValueStore()
+        self.executor = Executor(self.machine)
+        self.now_ms = 1000
+        options = ReplicaOptions(
+            cluster_name=CLUSTER, address=address, members=members, raft=RaftOptions()
+        )
+        self.replica = Replica(
+            options,
+            incarnation=int.from_bytes(address.encode(), "big"),
+            log=self.log,
+            hard_state=self.hard_state,
+            executor=self.executor,
+            host=self.host,
+            seed=11,
+            fresh=len(members) > 1,
+            now_ms=self.now_ms,
+            wall_ms=1_700_000_000_000,
+        )
+        self.host.replica = self.replica
+        self.member = self.replica.member
+
+    def turn(self, elapsed_ms: int = 0) -> None:
+        self.now_ms += elapsed_ms
+        self.replica.turn(self.now_ms, 1_700_000_000_000 + self.now_ms)
+        if self.host.stopped is not None:
+            raise self.host.stopped
+
+    def finish_syncs(self) -> None:
+        for ticket in [*self.host.syncs]:
+            ticket.run()
+            self.replica.synced(ticket)
+        self.host.syncs.clear()
+
+    def finish_saves(self) -> None:
+        for ticket in [*self.host.saves]:
+            ticket.run()
+            self.replica.saved(ticket)
+        self.host.saves.clear()
+
+    def finish_work(self) -> None:
+        work, self.host.work = self.host.work, []
+        for todo, done in work:
+            done(todo())
+
+    def settle(self, rounds: int = 8) -> None:
+        """Everything that is under way comes back, and what follows from it too."""
+        for _ in range(rounds):
+            self.finish_saves()
+            self.finish_syncs()
+            self.finish_work()
+            self.turn()
+
+    def client(self, message: ClientMessage, connection: int = CLIENT) -> None:
+        self.replica.receive_client(connection, split_frame(codec.encode_client(message)))
+
+    def last_reply(self) -> ServerMessage:
+        return self.host.replies[-1][1]
+
+
+def lone_leader(*, inline: bool = False) -> Node:
+    """A cluster of one that leads and admits sessions."""
+    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline)
+    for _ in range(40):
+        node.turn(100)
+        node.settle()
+    assert node.replica.raft.state is ServerState.LEADER
+    return node
+
+
+def open_session(node: Node, connection: int = CLIENT) -> int:
+    """Register a session and return its id."""
+    from copycat.protocol.client import Register
+
+    node.client(Register(1, f"client-{connection}", 5000), connection)
+    node.turn()
+    node.settle()
+    reply = node.last_reply()
+    assert isinstance(reply, Registered), reply
+    return reply.session
+
+
+class Network:
+    """Three replicas whose frames are delivered when the test says so."""
+
+    def __init__(self, count: int = 3) -> None:
+        addresses = tuple(f"127.0.0.1:{n}" for n in range(1, count + 1))
+        self.nodes = {
+            member_id(CLUSTER, address): Node(address, addresses) for address in addresses
+        }
+        for member, node in self.nodes.items():
+            for peer in self.nodes:
+                if peer != member:
+                    node.host.links.add(peer)
+                    node.replica.peer_up(peer, fresh=True)
+
+    def deliver(self) -> int:
+        """Hand every frame that waits to its member; how many there were."""
+        count = 0
+        for member, node in self.nodes.items():
+            sent, node.host.sent = node.host.sent, []
+            for peer, frame in sent:
+                if member in self.nodes[peer].host.links:
+                    self.nodes[peer].replica.receive_peer(member, frame)
+                    count += 1
+        return count
+
+    def settle(self, elapsed_ms: int = 0, rounds: int = 12) -> None:
+        for node in self.nodes.values():
+            node.turn(elapsed_ms)
+        for _ in range(rounds):
+            self.deliver()
+            for node in self.nodes.values():
+                node.settle(rounds=2)
+
+    def elect(self) -> Node:
+        for _ in range(60):
+            self.settle(100)
+            for node in self.nodes.values():
+                if node.replica.raft.state is ServerState.LEADER:
+                    self.settle(300)
+                    return node
+        raise AssertionError("no leader")
+
+    def cut(self, member: MemberId) -> None:
+        """Nothing goes to or from this member any more."""
+        for other, node in self.nodes.items():
+            if other != member and other in self.nodes[member].host.links:
+                node.host.links.discard(member)
+                node.replica.peer_down(member)
+                self.nodes[member].host.links.discard(other)
+                self.nodes[member].replica.peer_down(other)
+
+
+def commands(session: int, first: int, *operations: Any, acked: int = 0) -> Frame:
+    """A Commands frame as a client would send it."""
+    encoded = [encode_operation(operation) for operation in operations]
+    return split_frame(codec.encode_commands(session, first, acked, encoded))

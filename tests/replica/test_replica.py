@@ -1,0 +1,335 @@
+"""One replica, then three, under a fake host: order of effects, doors, resends, step-down."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.errors import DiskError, ProtocolError
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol import codec
+from copycat.protocol.client import (
+    CloseSession,
+    Commands,
+    CommandsRefused,
+    Failure,
+    KeepAlive,
+    KeptAlive,
+    QueryRequest,
+    QueryResult,
+    Refusal,
+    Register,
+    Registered,
+    Results,
+    SessionClosed,
+)
+from copycat.protocol.framing import Frame, split_frame
+from copycat.protocol.operations import encode_operation
+from copycat.protocol.results import decode_result, decode_results
+from copycat.replica.handshake import PeerRefused
+from copycat.types import ConsistencyLevel, ServerState
+from tests.replica.harness import CLIENT, Network, Node, commands, lone_leader, open_session
+
+
+def results(reply: object) -> list[object]:
+    assert isinstance(reply, Results), reply
+    return decode_results(reply.body, reply.count, [int] * reply.count)
+
+
+def send(node: Node, frame: Frame, connection: int = CLIENT) -> None:
+    node.replica.receive_client(connection, frame)
+    node.turn()
+
+
+def test_a_command_goes_through_log_and_machine_to_its_answer() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    send(node, commands(session, 1, KeyValueStore.append("k", b"a"), KeyValueStore.size()))
+    node.settle()
+    reply = node.last_reply()
+    assert isinstance(reply, Results)
+    assert (reply.first_sequence, reply.count) == (1, 2)
+    assert node.machine.lists == {"k": [b"a"]}
+
+
+def test_x8_nothing_is_applied_before_it_is_durable_on_a_majority() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    send(node, commands(session, 1, KeyValueStore.append("k", b"a")))
+    for _ in range(5):
+        node.finish_work()
+        node.turn(10)
+    assert node.machine.lists == {}
+    node.settle()
+    assert node.machine.lists == {"k": [b"a"]}
+
+
+def test_leader_sends_before_it_syncs_and_flushes_between() -> None:
+    net = Network()
+    leader = net.elect()
+    session = open_session_in(net, leader)
+    leader.host.calls.clear()
+    send(leader, commands(session, 1, KeyValueStore.append("k", b"a")))
+    calls = leader.host.calls
+    assert calls.count("send APPEND_ENTRIES") == 2
+    assert calls.index("send APPEND_ENTRIES") < calls.index("flush") < calls.index("sync")
+
+
+def open_session_in(net: Network, leader: Node, connection: int = CLIENT) -> int:
+    leader.client(Register(1, f"client-{connection}", 5000), connection)
+    net.settle()
+    reply = leader.last_reply()
+    assert isinstance(reply, Registered), reply
+    return reply.session
+
+
+def test_c1_a_follower_answers_at_once_and_again_when_durable() -> None:
+    net = Network()
+    leader = net.elect()
+    session = open_session_in(net, leader)
+    send(leader, commands(session, 1, KeyValueStore.append("k", b"a")))
+    follower = next(node for node in net.nodes.values() if node is not leader)
+    net.deliver()
+    follower.turn()
+    first = [codec.decode_peer(f) for p, f in follower.host.sent if p == leader.member]
+    follower.finish_syncs()
+    follower.turn()
+    both = [codec.decode_peer(f) for p, f in follower.host.sent if p == leader.member]
+    assert [reply.match_index for reply in both[: len(first)]] != []
+    assert both[0].match_index == leader.log.last_index - 1
+    assert both[-1].match_index == leader.log.last_index
+
+
+def test_an_inline_sync_makes_one_answer_of_both() -> None:
+    net = Network()
+    leader = net.elect()
+    session = open_session_in(net, leader)
+    follower = next(node for node in net.nodes.values() if node is not leader)
+    follower.host.inline = True
+    send(leader, commands(session, 1, KeyValueStore.append("k", b"a")))
+    net.deliver()
+    follower.turn()
+    replies = [codec.decode_peer(f) for p, f in follower.host.sent if p == leader.member]
+    assert [reply.match_index for reply in replies] == [leader.log.last_index]
+
+
+def test_c18_a_resent_run_is_answered_from_the_cache_and_never_logged_twice() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    run = commands(session, 1, KeyValueStore.append("k", b"a"), KeyValueStore.append("k", b"b"))
+    send(node, run)
+    node.settle()
+    first, last_index = node.last_reply(), node.log.last_index
+    send(node, run, connection=8)
+    node.settle()
+    assert isinstance(first, Results)
+    again = node.last_reply()
+    assert isinstance(again, Results)
+    assert (bytes(again.body), node.host.replies[-1][0]) == (bytes(first.body), 8)
+    assert node.log.last_index == last_index
+    assert node.machine.lists == {"k": [b"a", b"b"]}
+
+
+def test_a_run_that_overlaps_what_is_logged_adds_only_its_end() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    items = [KeyValueStore.append("k", bytes([n])) for n in range(5)]
+    send(node, commands(session, 1, *items[:3]))
+    send(node, commands(session, 2, *items[1:]))
+    node.settle()
+    assert node.machine.lists["k"] == [bytes([n]) for n in range(5)]
+    sequences = sorted(
+        n
+        for _, reply in node.host.replies
+        if isinstance(reply, Results)
+        for n in range(reply.first_sequence, reply.first_sequence + reply.count)
+    )
+    assert sequences == [1, 2, 3, 4, 5]
+
+
+def test_k2_a_gap_is_refused_with_the_sequence_to_go_on_from() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    send(node, commands(session, 4, KeyValueStore.append("k", b"a")))
+    refusal = node.last_reply()
+    assert refusal == CommandsRefused(session, 1, Refusal.COMMAND, node.address)
+
+
+def test_unknown_session_is_refused_at_the_door() -> None:
+    node = lone_leader()
+    send(node, commands(999, 1, KeyValueStore.append("k", b"a")))
+    assert node.last_reply() == CommandsRefused(999, 1, Refusal.UNKNOWN_SESSION, node.address)
+    node.client(KeepAlive(5, 999, 0))
+    node.turn()
+    refusal = node.last_reply()
+    assert isinstance(refusal, Failure)
+    assert (refusal.request, refusal.code) == (5, Refusal.UNKNOWN_SESSION)
+
+
+def test_keep_alive_and_close_are_answered() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    node.client(KeepAlive(2, session, 0))
+    node.turn()
+    node.settle()
+    assert isinstance(node.last_reply(), KeptAlive)
+    node.client(CloseSession(3, session))
+    node.turn()
+    node.settle()
+    assert node.last_reply() == SessionClosed(3)
+    assert node.replica.status().sessions == 0
+
+
+def test_x20_a_silent_session_expires_without_any_traffic() -> None:
+    node = lone_leader()
+    open_session(node)
+    assert node.replica.status().sessions == 1
+    for _ in range(60):
+        node.turn(100)
+        node.settle()
+    assert node.replica.status().sessions == 0
+
+
+def test_overload_is_refused_with_where_to_go_on_and_recovers() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    limits = node.replica._parts.gateway._limits
+    limits.inflight_commands_max = 2
+    items = [KeyValueStore.append("k", bytes([n])) for n in range(4)]
+    send(node, commands(session, 1, *items[:2]))
+    send(node, commands(session, 3, *items[2:]))
+    assert node.last_reply() == CommandsRefused(session, 3, Refusal.OVERLOADED, node.address)
+    node.settle()
+    send(node, commands(session, 3, *items[2:]))
+    node.settle()
+    assert len(node.machine.lists["k"]) == 4
+
+
+def test_queries_see_the_commands_before_them() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    query = encode_operation(KeyValueStore.items("k"))
+    send(node, commands(session, 1, KeyValueStore.append("k", b"a")))
+    for number, level in ((2, ConsistencyLevel.LINEARIZABLE), (3, ConsistencyLevel.SEQUENTIAL)):
+        node.client(QueryRequest(number, session, 1, 0, level, query))
+    node.settle()
+    answers = [m for _, m in node.host.replies if isinstance(m, QueryResult)]
+    assert [decode_result(m.body, list[bytes]) for m in answers] == [[b"a"], [b"a"]]
+
+
+def test_a_follower_passes_requests_on_and_the_answer_comes_back() -> None:
+    net = Network()
+    leader = net.elect()
+    follower = next(node for node in net.nodes.values() if node is not leader)
+    session = open_session_in(net, follower)
+    follower.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
+    net.settle()
+    assert results(follower.last_reply()) == [1]
+    assert leader.host.replies == []
+
+
+def test_x26_step_down_answers_everybody_who_waits() -> None:
+    net = Network()
+    leader = net.elect()
+    session = open_session_in(net, leader)
+    net.cut(leader.member)
+    send(leader, commands(session, 1, KeyValueStore.append("k", b"a")))
+    leader.client(Register(9, "late", 0), 8)
+    leader.client(
+        QueryRequest(
+            10,
+            session,
+            1,
+            0,
+            ConsistencyLevel.LINEARIZABLE,
+            encode_operation(KeyValueStore.size()),
+        ),
+        8,
+    )
+    leader.turn()
+    for _ in range(20):
+        leader.turn(100)
+    assert leader.replica.raft.state is not ServerState.LEADER
+    codes = {type(m).__name__: getattr(m, "code", 0) for _, m in leader.host.replies[-3:]}
+    assert codes == {"CommandsRefused": Refusal.NO_LEADER, "Failure": Refusal.NO_LEADER}
+    assert {m.request for _, m in leader.host.replies if isinstance(m, Failure)} == {9, 10}
+
+
+def test_followers_tell_those_they_relayed_for_when_the_leader_is_gone() -> None:
+    net = Network()
+    leader = net.elect()
+    follower = next(node for node in net.nodes.values() if node is not leader)
+    session = open_session_in(net, follower)
+    net.cut(leader.member)
+    follower.replica._known_leader = leader.member
+    follower.replica._door.relay.passed(CLIENT, Commands(session, 1, 0, 1, b""))
+    for _ in range(30):
+        net.settle(100)
+    refusals = [m for _, m in follower.host.replies if isinstance(m, CommandsRefused)]
+    assert refusals
+    assert refusals[0].code == Refusal.NO_LEADER
+
+
+def test_committed_entries_are_equal_on_all_three() -> None:
+    net = Network()
+    leader = net.elect()
+    session = open_session_in(net, leader)
+    for n in range(1, 6):
+        send(leader, commands(session, n, KeyValueStore.append("k", bytes([n]))))
+        net.settle()
+    for _ in range(6):
+        net.settle(100)
+    digests = {node.executor.digest() for node in net.nodes.values()}
+    assert len(digests) == 1
+    assert all(
+        node.machine.lists["k"] == [bytes([n]) for n in range(1, 6)] for node in net.nodes.values()
+    )
+
+
+def test_c16_hellos_that_do_not_fit_are_refused_with_both_lists() -> None:
+    mine = Node("127.0.0.1:1", ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"))
+    other = Node("127.0.0.1:2", ("127.0.0.1:1", "127.0.0.1:2"))
+    with pytest.raises(PeerRefused, match=r"127.0.0.1:1, 127.0.0.1:2; .*127.0.0.1:3") as caught:
+        mine.replica.accept_peer(split_frame(other.replica.hello()))
+    refused = codec.decode_hello_refused(split_frame(caught.value.frame))
+    assert refused.code == "bad-config"
+
+
+def test_c16_another_directory_under_a_pinned_id_is_refused() -> None:
+    net = Network()
+    leader = net.elect()
+    nodes = list(net.nodes.values())
+    for node in nodes:
+        for other in nodes:
+            if other is not node:
+                node.replica.accept_peer(split_frame(other.replica.hello()))
+    for _ in range(4):
+        net.settle(200)
+    lost = next(node for node in nodes if node is not leader)
+    assert leader.replica._handshake.pins.keys() == net.nodes.keys()
+    fresh = Node(lost.address, lost.replica._options.members)
+    fresh.replica._handshake._incarnation += 1
+    with pytest.raises(PeerRefused, match="another directory"):
+        leader.replica.accept_peer(split_frame(fresh.replica.hello()))
+
+
+def test_frames_that_do_not_add_up_are_protocol_errors_and_hurt_nobody() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    good = commands(session, 1, KeyValueStore.append("k", b"a"))
+    for bad in (Frame(35, 0, good.body[:-1]), Frame(200, 0, good.body), Frame(36, 0, good.body)):
+        with pytest.raises(ProtocolError):
+            node.replica.receive_client(CLIENT, bad)
+    send(node, good)
+    node.settle()
+    assert results(node.last_reply()) == [1]
+
+
+def test_f9_a_failed_sync_stops_the_member_and_no_promise_leaves() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    send(node, commands(session, 1, KeyValueStore.append("k", b"a")))
+    answers = len(node.host.replies)
+    node.replica.failed(DiskError("fdatasync: EIO"))
+    node.replica.turn(node.now_ms + 100, 0)
+    assert isinstance(node.host.stopped, DiskError)
+    assert len(node.host.replies) == answers
