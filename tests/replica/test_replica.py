@@ -24,6 +24,7 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
+from copycat.protocol.peer import AppendReply
 from copycat.protocol.results import decode_result, decode_results
 from copycat.replica.handshake import PeerRefused
 from copycat.types import ConsistencyLevel, ServerState
@@ -74,6 +75,12 @@ def test_leader_sends_before_it_syncs_and_flushes_between() -> None:
     assert calls.index("send APPEND_ENTRIES") < calls.index("flush") < calls.index("sync")
 
 
+def matches(follower: Node, leader: Node) -> list[int]:
+    """match_index of every AppendReply that waits to go to the leader."""
+    replies = [codec.decode_peer(f) for peer, f in follower.host.sent if peer == leader.member]
+    return [reply.match_index for reply in replies if isinstance(reply, AppendReply)]
+
+
 def open_session_in(net: Network, leader: Node, connection: int = CLIENT) -> int:
     leader.client(Register(1, f"client-{connection}", 5000), connection)
     net.settle()
@@ -90,13 +97,10 @@ def test_c1_a_follower_answers_at_once_and_again_when_durable() -> None:
     follower = next(node for node in net.nodes.values() if node is not leader)
     net.deliver()
     follower.turn()
-    first = [codec.decode_peer(f) for p, f in follower.host.sent if p == leader.member]
+    assert matches(follower, leader) == [leader.log.last_index - 1]
     follower.finish_syncs()
     follower.turn()
-    both = [codec.decode_peer(f) for p, f in follower.host.sent if p == leader.member]
-    assert [reply.match_index for reply in both[: len(first)]] != []
-    assert both[0].match_index == leader.log.last_index - 1
-    assert both[-1].match_index == leader.log.last_index
+    assert matches(follower, leader) == [leader.log.last_index - 1, leader.log.last_index]
 
 
 def test_an_inline_sync_makes_one_answer_of_both() -> None:
@@ -108,8 +112,7 @@ def test_an_inline_sync_makes_one_answer_of_both() -> None:
     send(leader, commands(session, 1, KeyValueStore.append("k", b"a")))
     net.deliver()
     follower.turn()
-    replies = [codec.decode_peer(f) for p, f in follower.host.sent if p == leader.member]
-    assert [reply.match_index for reply in replies] == [leader.log.last_index]
+    assert matches(follower, leader) == [leader.log.last_index]
 
 
 def test_c18_a_resent_run_is_answered_from_the_cache_and_never_logged_twice() -> None:
