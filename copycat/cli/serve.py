@@ -1,0 +1,116 @@
+"""`copycat serve`: one member in this process, until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib.util
+import json
+import os
+import pkgutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from copycat import CopycatServer, StateMachine, Storage
+from copycat.errors import ConfigurationError
+from copycat.types import Durability, ServerState
+
+__all__ = ["ServeOptions", "run_serve"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ServeOptions(NamedTuple):
+    """What the command line says. parent: end with this process, whatever ends it."""
+
+    address: str
+    app: str
+    members: tuple[str, ...]
+    directory: str
+    durability: str
+    cluster_name: str | None
+    as_json: bool
+    parent: int | None
+
+
+def run_serve(options: ServeOptions) -> int:
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop."""
+    if options.parent is not None and not _die_with(options.parent):
+        return 1
+    machine = _machine(options.app)
+    if importlib.util.find_spec("uvloop") is None:
+        runner = asyncio.Runner()
+    else:
+        import uvloop
+
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner:
+        runner.run(_serve(options, machine))
+    return 0
+
+
+def _die_with(parent: int) -> bool:
+    """Ask the kernel for a SIGKILL when `parent` ends; False if it has ended already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    return os.getppid() == parent
+
+
+def _machine(app: str) -> Callable[[], StateMachine]:
+    """The class that the operator named on the command line; never one named by data."""
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = pkgutil.resolve_name(app)
+    except (ImportError, AttributeError, ValueError) as cause:
+        raise ConfigurationError(f"--app {app}: {cause}") from cause
+    if not (isinstance(found, type) and issubclass(found, StateMachine)):
+        raise ConfigurationError(f"--app {app} is not a StateMachine class: {found!r}")
+    return found
+
+
+class _Words:
+    """What serve says: JSON lines for a program, sentences for people."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def say(self, event: str, **fields: Any) -> None:
+        if self._as_json:
+            print(json.dumps({"event": event, "at": time.monotonic(), **fields}), flush=True)
+            return
+        told = "  ".join(f"{name} {value}" for name, value in fields.items())
+        print(f"{event}  {told}", file=sys.stderr, flush=True)
+
+
+async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> None:
+    words = _Words(as_json=options.as_json)
+    storage = Storage(directory=options.directory, durability=Durability(options.durability))
+    named = {} if options.cluster_name is None else {"cluster_name": options.cluster_name}
+    server = CopycatServer(options.address, machine, storage=storage, **named)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def on_state(state: ServerState) -> None:
+        words.say("state", state=str(state), term=server.status().term)
+
+    server.on_state_change(on_state)
+    async with server:
+        starting = asyncio.ensure_future(server.bootstrap(*options.members))
+        stopping = asyncio.ensure_future(stop.wait())
+        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            words.say("listening", address=options.address, directory=options.directory)
+            await stop.wait()
+        else:
+            starting.cancel()
+        await server.shutdown()
+        status = server.status()
+        words.say("stopped", commit_index=status.commit_index, last_applied=status.last_applied)
