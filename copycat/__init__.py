@@ -1,1 +1,223 @@
-"""copycat: a durable log and a replicated state machine you import."""
+"""copycat: a durable log and a replicated state machine you import.
+
+Names are imported when they are first used: `from copycat import Log` needs neither asyncio
+nor msgspec nor numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from copycat.client.client import (
+        CopycatClient,
+        Session,
+        connect,
+    )
+    from copycat.client.options import (
+        Backoff,
+        ClientState,
+        RecoveryStrategy,
+        ServerSelection,
+    )
+    from copycat.config import (
+        Address,
+        Storage,
+    )
+    from copycat.errors import (
+        AddressInUseError,
+        ApplicationError,
+        ClosedSessionError,
+        CommandError,
+        ConfigurationError,
+        CopycatError,
+        CorruptLogError,
+        DirectoryInUseError,
+        DiskError,
+        DiskFullError,
+        EntryTooLargeError,
+        ForkedProcessError,
+        FormatVersionError,
+        IllegalMemberStateError,
+        InternalError,
+        InvariantError,
+        LogPoisonedError,
+        NoLeaderError,
+        NotLeaderError,
+        OperationTimeout,
+        ProtocolError,
+        QueryError,
+        QuorumLostError,
+        SerializationError,
+        SessionError,
+        SessionExpiredError,
+        StateDivergedError,
+        StorageError,
+        SyncUnsupportedError,
+        UnknownMemberError,
+        UnknownSessionError,
+        VersionMismatchError,
+        WrongDirectoryError,
+    )
+    from copycat.handles import (
+        Listener,
+    )
+    from copycat.log.log import (
+        Entry,
+        Log,
+        Segment,
+    )
+    from copycat.machine import (
+        Clock,
+        Commit,
+        Scheduled,
+        ServerSession,
+        Sessions,
+        StateMachine,
+        StateMachineContext,
+        StateMachineExecutor,
+        command,
+        query,
+    )
+    from copycat.protocol.operations import (
+        Command,
+        CompactionMode,
+        Operation,
+        Query,
+    )
+    from copycat.server.cluster import (
+        Cluster,
+        Member,
+    )
+    from copycat.server.server import (
+        CopycatServer,
+    )
+    from copycat.types import (
+        ConsistencyLevel,
+        Durability,
+        MemberStatus,
+        MemberType,
+        ServerState,
+        SessionState,
+        StorageLevel,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Address",
+    "AddressInUseError",
+    "ApplicationError",
+    "Backoff",
+    "ClientState",
+    "Clock",
+    "ClosedSessionError",
+    "Cluster",
+    "Command",
+    "CommandError",
+    "Commit",
+    "CompactionMode",
+    "ConfigurationError",
+    "ConsistencyLevel",
+    "CopycatClient",
+    "CopycatError",
+    "CopycatServer",
+    "CorruptLogError",
+    "DirectoryInUseError",
+    "DiskError",
+    "DiskFullError",
+    "Durability",
+    "Entry",
+    "EntryTooLargeError",
+    "ForkedProcessError",
+    "FormatVersionError",
+    "IllegalMemberStateError",
+    "InternalError",
+    "InvariantError",
+    "Listener",
+    "Log",
+    "LogPoisonedError",
+    "Member",
+    "MemberStatus",
+    "MemberType",
+    "NoLeaderError",
+    "NotLeaderError",
+    "Operation",
+    "OperationTimeout",
+    "ProtocolError",
+    "Query",
+    "QueryError",
+    "QuorumLostError",
+    "RecoveryStrategy",
+    "Scheduled",
+    "Segment",
+    "SerializationError",
+    "ServerSelection",
+    "ServerSession",
+    "ServerState",
+    "Session",
+    "SessionError",
+    "SessionExpiredError",
+    "SessionState",
+    "Sessions",
+    "StateDivergedError",
+    "StateMachine",
+    "StateMachineContext",
+    "StateMachineExecutor",
+    "Storage",
+    "StorageError",
+    "StorageLevel",
+    "SyncUnsupportedError",
+    "UnknownMemberError",
+    "UnknownSessionError",
+    "VersionMismatchError",
+    "WrongDirectoryError",
+    "command",
+    "connect",
+    "query",
+]
+
+_HOMES = {
+    "copycat.client.client": "CopycatClient Session connect",
+    "copycat.client.options": "Backoff ClientState RecoveryStrategy ServerSelection",
+    "copycat.config": "Address Storage",
+    "copycat.errors": (
+        "AddressInUseError ApplicationError ClosedSessionError CommandError "
+        "ConfigurationError CopycatError CorruptLogError DirectoryInUseError DiskError "
+        "DiskFullError EntryTooLargeError ForkedProcessError FormatVersionError "
+        "IllegalMemberStateError InternalError InvariantError LogPoisonedError "
+        "NoLeaderError NotLeaderError OperationTimeout ProtocolError QueryError "
+        "QuorumLostError SerializationError SessionError SessionExpiredError "
+        "StateDivergedError StorageError SyncUnsupportedError UnknownMemberError "
+        "UnknownSessionError VersionMismatchError WrongDirectoryError"
+    ),
+    "copycat.handles": "Listener",
+    "copycat.log.log": "Entry Log Segment",
+    "copycat.machine": (
+        "Clock Commit Scheduled ServerSession Sessions StateMachine StateMachineContext "
+        "StateMachineExecutor command query"
+    ),
+    "copycat.protocol.operations": "Command CompactionMode Operation Query",
+    "copycat.server.cluster": "Cluster Member",
+    "copycat.server.server": "CopycatServer",
+    "copycat.types": (
+        "ConsistencyLevel Durability MemberStatus MemberType ServerState SessionState StorageLevel"
+    ),
+}
+"""Which module has which public names."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

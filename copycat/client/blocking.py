@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from copycat.client import client as asynchronous
@@ -113,7 +114,7 @@ class CopycatClient:
             except Exception as error:  # noqa: BLE001  (belongs to the caller's thread)
                 future.set_exception(error)
                 continue
-            inner.add_done_callback(lambda done, future=future: _pass_on(done, future))
+            inner.add_done_callback(partial(_pass_on, future))
 
     def close(self) -> None:
         """Close the session and the thread. Closing twice is fine."""
@@ -135,7 +136,7 @@ class CopycatClient:
         self.close()
 
 
-def _pass_on(inner: asyncio.Future[Any], future: Future[Any]) -> None:
+def _pass_on(future: Future[Any], inner: asyncio.Future[Any]) -> None:
     if inner.cancelled():
         future.set_exception(ClosedSessionError("the client was closed"))
         return

@@ -1,0 +1,124 @@
+"""Threads of a server: syncs, hard state, the user's machine, slow work; one way back.
+
+Whatever a thread finishes goes to the loop through one `Mailbox`: many completions wake the
+loop once (a hop between threads costs as much as a sync here, numbers.md 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["INLINE_MEDIAN_S", "Mailbox", "SyncPace", "Worker"]
+
+INLINE_MEDIAN_S = 250e-6
+"""A sync that answers faster costs less than the hop to a thread and back."""
+
+Done = Callable[[Any], None]
+
+
+class Mailbox:
+    """Callables from any thread, run in the loop in order of arrival."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
+        self._loop = loop
+        self._after = after
+        self._posts: deque[tuple[Done, Any]] = deque()
+        self._is_signalled = False
+        self._is_open = True
+
+    def post(self, done: Done, value: Any) -> None:
+        """Call `done(value)` in the loop soon; dropped after `close`. Thread-safe."""
+        self._posts.append((done, value))
+        # A reader that clears the flag drains after clearing it, so nothing is left behind.
+        if not self._is_signalled:
+            self._is_signalled = True
+            if self._is_open:
+                with suppress(RuntimeError):  # the loop was closed under a late thread
+                    self._loop.call_soon_threadsafe(self._drain)
+
+    def _drain(self) -> None:
+        self._is_signalled = False
+        while self._posts and self._is_open:
+            done, value = self._posts.popleft()
+            done(value)
+        if self._is_open:
+            self._after()
+
+    def close(self) -> None:
+        """Nothing more is delivered."""
+        self._is_open = False
+        self._posts.clear()
+
+
+class Worker:
+    """One daemon thread, first in first out; started by its first job."""
+
+    def __init__(self, name: str, mailbox: Mailbox, failed: Done) -> None:
+        self._name = name
+        self._mailbox = mailbox
+        self._failed = failed
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Done] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Callable[[], Any], done: Done) -> None:
+        """`work()` in the thread, then `done(result)` in the loop; errors go to `failed`."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._thread.start()
+        self._jobs.put((work, done))
+
+    def _serve(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            work, done = job
+            try:
+                result = work()
+            except BaseException as cause:  # noqa: BLE001  (never out of a thread)
+                self._mailbox.post(self._failed, cause)
+                return
+            self._mailbox.post(done, result)
+
+    async def close(self, patience: float) -> bool:
+        """End after the jobs that are queued; False when that took longer than `patience`."""
+        if self._thread is None:
+            return True
+        self._jobs.put(None)
+        thread = self._thread
+        if thread.is_alive():
+            await asyncio.to_thread(thread.join, patience)
+        return not thread.is_alive()
+
+
+class SyncPace:
+    """Decides where the next sync runs, by the median of the last ones (DESIGN.md 5.6)."""
+
+    def __init__(self, inline_median_s: float = INLINE_MEDIAN_S) -> None:
+        self._inline_median_s = inline_median_s
+        self._recent: deque[float] = deque(maxlen=9)
+        self._median = float("inf")
+
+    @property
+    def is_fast(self) -> bool:
+        """True when the disk has answered quickly of late; never before three syncs."""
+        return self._median < self._inline_median_s
+
+    def timed(self, run: Callable[[], None]) -> float:
+        """Run a sync in the thread at hand; its seconds, for `saw`."""
+        began = time.perf_counter()
+        run()
+        return time.perf_counter() - began
+
+    def saw(self, seconds: float) -> None:
+        """A sync took so long."""
+        self._recent.append(seconds)
+        if len(self._recent) >= 3:
+            self._median = sorted(self._recent)[len(self._recent) // 2]

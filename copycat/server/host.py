@@ -1,0 +1,292 @@
+"""The asyncio host: one turn of the replica for everything that one pass of the loop brought.
+
+The loop thread alone touches the replica and the log's shape. Syncs run inline while the disk
+is quick, since a hop to a thread and back costs as much as a sync (DESIGN.md 5.6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from copycat.errors import require
+from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.replica.replica import Replica
+from copycat.server.disk import Mailbox, SyncPace, Worker
+from copycat.server.outlet import Outlet
+from copycat.types import MemberId
+
+__all__ = ["CLIENT_NBYTES_MAX", "LINK_NBYTES_MAX", "AsyncHost", "now_ms"]
+
+log = logging.getLogger("copycat.server")
+
+T = TypeVar("T")
+
+LINK_NBYTES_MAX = 64 << 20
+"""Unsent bytes to one peer; above this the link counts as unreachable."""
+CLIENT_NBYTES_MAX = 64 << 20
+"""Unsent bytes to one client; above this it is dropped (P16)."""
+
+
+def now_ms() -> int:
+    """Milliseconds of CLOCK_BOOTTIME: it goes on while the machine sleeps (C11)."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def wall_ms() -> int:
+    """Milliseconds of the wall clock; only a bound for log time (C25)."""
+    return time.time_ns() // 1_000_000
+
+
+class AsyncHost:
+    """Implements `copycat.replica.host.Host` for one replica in the running loop.
+
+    on_stop: called once when the member must stop (fail-stop), with the cause.
+    """
+
+    def __init__(self, name: str, on_stop: Callable[[BaseException], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_stop = on_stop
+        self._mailbox = Mailbox(self._loop, self._after_mail)
+        self._sync_worker = self._worker(f"copycat-sync-{name}")
+        self._save_worker = self._worker(f"copycat-save-{name}")
+        self._apply_worker = self._worker(f"copycat-apply-{name}")
+        self._aside_worker = self._worker(f"copycat-aside-{name}")
+        self._pace = SyncPace()
+        self._may_sync_inline = True
+        self._deferred: SyncTicket | None = None
+        self._saves = 0
+        self._links: dict[MemberId, Outlet] = {}
+        self._clients: dict[int, tuple[Outlet, Callable[[str], None]]] = {}
+        self._dirty: dict[Outlet, None] = {}
+        self._is_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._replica: Replica | None = None
+        self.is_stopped = False
+
+    def _worker(self, name: str) -> Worker:
+        return Worker(name, self._mailbox, self._worker_failed)
+
+    @property
+    def replica(self) -> Replica:
+        """The replica that this host drives."""
+        require(self._replica is not None, "the host drives no replica yet")
+        assert self._replica is not None  # noqa: S101  (for the type checker)
+        return self._replica
+
+    def start(self, replica: Replica) -> None:
+        """Take the first turn soon, and go on from there."""
+        self._replica = replica
+        self.wake()
+
+    # --- connections ------------------------------------------------------------------------
+
+    def link_up(self, peer: MemberId, outlet: Outlet) -> None:
+        """From now on what is sent to `peer` goes there."""
+        self._links[peer] = outlet
+
+    def link_down(self, peer: MemberId) -> None:
+        """That outlet is gone."""
+        outlet = self._links.pop(peer, None)
+        if outlet is not None:
+            self._dirty.pop(outlet, None)
+
+    def client_up(self, connection: int, outlet: Outlet, drop: Callable[[str], None]) -> None:
+        """A client said its first words; `drop(reason)` closes its connection."""
+        self._clients[connection] = outlet, drop
+
+    def client_down(self, connection: int) -> None:
+        """It is gone."""
+        known = self._clients.pop(connection, None)
+        if known is not None:
+            self._dirty.pop(known[0], None)
+
+    # --- Host: turns and bytes ----------------------------------------------------------------
+
+    def wake(self) -> None:
+        """See `Host.wake`. In the loop's thread only."""
+        if not self._is_scheduled and not self.is_stopped:
+            self._is_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+        """See `Host.send`."""
+        outlet = self._links.get(peer)
+        if outlet is None or self.is_stopped:
+            return False
+        nbytes = len(header) + (0 if batch is None else batch.nbytes)
+        if outlet.nbytes + nbytes > LINK_NBYTES_MAX:
+            return False
+        outlet.put(header)
+        if batch is not None:
+            outlet.put(memoryview(batch))
+        self._dirty[outlet] = None
+        return True
+
+    def reply(self, connection: int, frame: bytes) -> None:
+        """See `Host.reply`."""
+        known = self._clients.get(connection)
+        if known is None or self.is_stopped:
+            return
+        outlet, drop = known
+        if outlet.nbytes + len(frame) > CLIENT_NBYTES_MAX:
+            drop(f"it does not read: {outlet.nbytes} bytes of replies wait")
+            return
+        outlet.put(frame)
+        self._dirty[outlet] = None
+
+    def disconnect(self, connection: int, reason: str) -> None:
+        """See `Host.disconnect`."""
+        known = self._clients.get(connection)
+        if known is not None:
+            known[1](reason)
+
+    def flush(self) -> None:
+        """See `Host.flush`."""
+        if self._dirty:
+            dirty, self._dirty = self._dirty, {}
+            for outlet in dirty:
+                outlet.flush()
+
+    def _turn(self) -> None:
+        if not self._is_scheduled or self.is_stopped or self._replica is None:
+            return
+        self._is_scheduled = False
+        self._may_sync_inline = True
+        if self._deferred is not None:
+            ticket, self._deferred = self._deferred, None
+            self.sync(ticket)
+        self._replica.turn(now_ms(), wall_ms())
+        if not self.is_stopped:
+            self.flush()
+            self._arm(self._replica.deadline_ms())
+        if self._watchers:
+            self._check_watchers()
+
+    def _after_mail(self) -> None:
+        # What came back from the threads is taken now, not one pass of the loop later.
+        self._turn()
+
+    def _arm(self, deadline_ms: int) -> None:
+        if self._timer is not None:
+            if self._timer_ms <= deadline_ms:
+                return  # fires early, and is armed again then: cheaper than one a turn
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        delay = max(0, deadline_ms - now_ms()) / 1000
+        self._timer = self._loop.call_later(delay, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self.is_stopped or self._replica is None:
+            return
+        deadline_ms = self._replica.deadline_ms()
+        if now_ms() >= deadline_ms:
+            self.wake()
+        else:
+            self._arm(deadline_ms)
+
+    # --- Host: threads --------------------------------------------------------------------------
+
+    def sync(self, ticket: SyncTicket) -> None:
+        """See `Host.sync`. At most one inline sync a turn; a second one waits for the next."""
+        if self._saves or not self._pace.is_fast:
+            self._sync_worker.run(
+                lambda: self._pace.timed(ticket.run), partial(self._synced, ticket)
+            )
+        elif self._may_sync_inline:
+            self._may_sync_inline = False
+            try:
+                seconds = self._pace.timed(ticket.run)
+            except Exception as cause:  # noqa: BLE001  (whatever it was, it is not durable)
+                self._mailbox.post(self._worker_failed, cause)
+                return
+            self._synced(ticket, seconds)
+        else:
+            self._deferred = ticket
+            self.wake()
+
+    def _synced(self, ticket: SyncTicket, seconds: float) -> None:
+        self._pace.saw(seconds)
+        self.replica.synced(ticket)
+
+    def save(self, ticket: SaveTicket) -> None:
+        """See `Host.save`."""
+        self._saves += 1
+        self._save_worker.run(ticket.run, lambda _: self._saved(ticket))
+
+    def _saved(self, ticket: SaveTicket) -> None:
+        self._saves -= 1
+        self.replica.saved(ticket)
+
+    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """See `Host.apply`."""
+        self._apply_worker.run(work, done)
+
+    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """See `Host.aside`."""
+        self._aside_worker.run(work, done)
+
+    def _worker_failed(self, cause: BaseException) -> None:
+        self.replica.failed(cause)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def stop(self, reason: BaseException) -> None:
+        """See `Host.stop`: from here on nothing is said."""
+        if self.is_stopped:
+            return
+        self._halt()
+        self._on_stop(reason)
+
+    def _halt(self) -> None:
+        self.is_stopped = True
+        self._dirty.clear()
+        self._links.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for _, future in self._watchers:
+            if not future.done():
+                future.cancel()
+        self._watchers.clear()
+
+    async def close(self, patience: float) -> bool:
+        """End turns and threads; False when a thread was still busy after `patience` seconds."""
+        self._halt()
+        ended = True
+        for worker in (
+            self._apply_worker,
+            self._aside_worker,
+            self._save_worker,
+            self._sync_worker,
+        ):
+            ended = await worker.close(patience) and ended
+        self._mailbox.close()
+        return ended
+
+    # --- watching -------------------------------------------------------------------------------
+
+    def when(self, holds: Callable[[], bool]) -> asyncio.Future[None]:
+        """Done after the first turn at whose end `holds()`; cancelled when the host stops."""
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._watchers.append((holds, future))
+        self.wake()
+        return future
+
+    def _check_watchers(self) -> None:
+        left = []
+        for holds, future in self._watchers:
+            if future.done():
+                continue
+            if holds():
+                future.set_result(None)
+            else:
+                left.append((holds, future))
+        self._watchers = left

@@ -1,0 +1,165 @@
+"""The one outgoing connection to a peer: dial, say Hello, write; and dial again.
+
+The first dial is at once; then the wait doubles from 50 ms to 1 s, with jitter. A Hello from
+that peer ends the wait: it is up, so it can be reached (numbers.md 10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+from contextlib import suppress
+
+from copycat.config import Address
+from copycat.errors import CopycatError, ProtocolError
+from copycat.protocol.codec import FrameType, decode_hello_refused
+from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
+from copycat.replica.replica import Replica
+from copycat.server.host import AsyncHost
+from copycat.server.listener import escaped
+from copycat.server.outlet import Outlet
+from copycat.types import MemberId
+
+__all__ = ["Link"]
+
+log = logging.getLogger("copycat.server")
+
+WAIT_MIN_S = 0.05
+WAIT_MAX_S = 1.0
+CONNECT_S = 2.0
+HELLO_S = 5.0
+UNACKED_MS_MAX = 5000
+"""A peer whose kernel acknowledges nothing for so long is gone (TCP_USER_TIMEOUT)."""
+
+
+class Link:
+    """Keeps one peer connected until it is closed."""
+
+    def __init__(self, peer: MemberId, address: str, host: AsyncHost, replica: Replica) -> None:
+        self._peer = peer
+        self._address = Address.parse(address)
+        self._host = host
+        self._replica = replica
+        self._nudge = asyncio.Event()
+        self._said = ""
+        self.is_up = False
+        self.reason = "not tried yet"
+        """Why it is not up."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def nudge(self) -> None:
+        """The peer has just dialled us: do not wait any longer."""
+        self._nudge.set()
+
+    async def close(self) -> None:
+        """Close the connection and dial no more."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        wait = WAIT_MIN_S
+        while True:
+            is_refused = False
+            self._nudge.clear()
+            try:
+                await self._connect_once()
+                wait = WAIT_MIN_S
+            except (OSError, TimeoutError, CopycatError) as error:
+                self.reason = str(error) or type(error).__name__
+                is_refused = isinstance(error, CopycatError)
+            if self.reason != self._said:
+                self._said = self.reason
+                log.info("no link to %s: %s", self._address, escaped(self.reason))
+            # Jitter, so that members that fell together do not dial together.
+            pause = wait * random.uniform(0.75, 1.25)
+            wait = min(2 * wait, WAIT_MAX_S)
+            if is_refused:
+                # Two that refuse each other must not answer every dial with another one.
+                await asyncio.sleep(pause)
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._nudge.wait(), pause)
+                wait = WAIT_MIN_S
+
+    async def _connect_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(CONNECT_S):
+            transport, outbound = await loop.create_connection(
+                Outbound, self._address.host, self._address.port
+            )
+        try:
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_MS_MAX)
+            transport.write(self._replica.hello())
+            async with asyncio.timeout(HELLO_S):
+                frame = await outbound.answer
+            if frame.type == FrameType.HELLO_REFUSED:
+                refused = decode_hello_refused(frame)
+                raise ProtocolError(f"it refused us ({refused.code}): {refused.reason}")
+            fresh = self._replica.check_hello(self._peer, frame)
+            self._up(Outlet(transport), fresh=fresh)
+            try:
+                self.reason = await outbound.lost
+            finally:
+                self._down()
+        finally:
+            transport.abort()
+
+    def _up(self, outlet: Outlet, *, fresh: bool) -> None:
+        self.is_up = True
+        self._said = ""
+        log.info("link to %s is up", self._address)
+        self._host.link_up(self._peer, outlet)
+        self._replica.peer_up(self._peer, fresh)
+
+    def _down(self) -> None:
+        self.is_up = False
+        self._host.link_down(self._peer)
+        if not self._host.is_stopped:
+            self._replica.peer_down(self._peer)
+
+
+class Outbound(asyncio.BufferedProtocol):
+    """Our end of the link: one answer to our Hello comes in, nothing else ever."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._frames = FrameBuffer(HANDSHAKE_LIMIT)
+        self._transport: asyncio.BaseTransport | None = None
+        self._reason = "the peer closed it"
+        self.answer: asyncio.Future[Frame] = loop.create_future()
+        self.lost: asyncio.Future[str] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            frames = self._frames.buffer_updated(nbytes)
+        except ProtocolError as error:
+            self._abort(str(error))
+            return
+        for frame in frames:
+            if self.answer.done():
+                self._abort(f"it sent a frame of type {frame.type} on our link")
+                return
+            self.answer.set_result(frame)
+
+    def _abort(self, reason: str) -> None:
+        self._reason = reason
+        if isinstance(self._transport, asyncio.Transport):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._reason = str(exc) or type(exc).__name__
+        if not self.answer.done():
+            self.answer.set_exception(ConnectionResetError(self._reason))
+            self.answer.exception()  # retrieved here, in case nobody waits any more
+        if not self.lost.done():
+            self.lost.set_result(self._reason)

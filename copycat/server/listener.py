@@ -1,0 +1,219 @@
+"""Accepted connections: bytes to frames to the replica. One port for members and clients.
+
+The first frame says who is there. Whoever breaks the protocol is closed, alone, with a logged
+reason; nobody else notices (F20, F21).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from copycat.config import Address
+from copycat.errors import AddressInUseError, CopycatError, ProtocolError
+from copycat.protocol.codec import CLIENT_TYPES, FrameType
+from copycat.protocol.framing import CLIENT_LIMIT, PEER_LIMIT, Frame, FrameBuffer
+from copycat.protocol.wire import unknown_frame
+from copycat.replica.handshake import PeerRefused
+from copycat.replica.replica import Replica
+from copycat.server.host import AsyncHost
+from copycat.server.outlet import Outlet
+from copycat.server.ports import holder_of
+from copycat.types import MemberId
+
+__all__ = ["HANDSHAKE_S", "Listener", "escaped"]
+
+log = logging.getLogger("copycat.server")
+
+HANDSHAKE_S = 5.0
+"""For the first frame of a connection to arrive."""
+CLIENT_HIGH_WATER = 1 << 20
+"""Unsent bytes at which no more requests are read from a client (back-pressure)."""
+
+
+def escaped(text: str) -> str:
+    """Text from a stranger, fit for one line of a log (S24)."""
+    return repr(text)[1:-1][:500]
+
+
+class Listener:
+    """The listening socket and everybody who came in by it."""
+
+    def __init__(
+        self, host: AsyncHost, *, max_entry_size: int, peer_dialled: Callable[[MemberId], None]
+    ) -> None:
+        self.host = host
+        self.client_limit = CLIENT_LIMIT + max_entry_size
+        self.peer_dialled = peer_dialled
+        self.replica: Replica | None = None
+        """None until the member is started; nobody is let in before."""
+        self.tokens = itertools.count(1)
+        self.inbounds: set[Inbound] = set()
+        self.peers: dict[MemberId, Inbound] = {}
+        self.closed = Counter[str]()
+        """Why connections were closed from here: error code -> how often."""
+        self._server: asyncio.Server | None = None
+
+    async def start(self, bind: Address) -> Address:
+        """Listen; the address with the port that was given. Raises AddressInUseError."""
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(
+                lambda: Inbound(self), bind.host, bind.port, backlog=1024
+            )
+        except OSError as error:
+            raise _cannot_listen(bind, error) from error
+        port: int = self._server.sockets[0].getsockname()[1]
+        return Address(bind.host, port)
+
+    async def close(self) -> None:
+        """Stop listening and close every connection; returns when all are gone."""
+        if self._server is not None:
+            self._server.close()
+        inbounds = list(self.inbounds)
+        for inbound in inbounds:
+            inbound.close("the member stops", code="")
+        if inbounds:
+            await asyncio.wait([inbound.gone for inbound in inbounds], timeout=1.0)
+        if self._server is not None:
+            await self._server.wait_closed()
+            self._server = None
+
+
+def _cannot_listen(bind: Address, error: OSError) -> CopycatError | OSError:
+    import errno  # noqa: PLC0415  (only when it fails)
+
+    if error.errno != errno.EADDRINUSE:
+        return error
+    holder = holder_of(bind.port)
+    who = f"pid {holder[0]} ({escaped(holder[1])!r}) has it" if holder else "something has it"
+    return AddressInUseError(
+        f"cannot listen on {bind}: {who}",
+        address=str(bind),
+        pid=holder[0] if holder else None,
+        hint="stop that process, or give this server another address",
+    )
+
+
+class Inbound(asyncio.BufferedProtocol):
+    """One accepted connection."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._frames = FrameBuffer(listener.client_limit)
+        self._transport: asyncio.Transport | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._who = "?"
+        self._peer: MemberId | None = None
+        self._connection = 0
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def close(self, reason: str, *, code: str = ProtocolError.code) -> None:
+        """Close this connection only; the reason is logged and counted."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if code:
+            self._listener.closed[code] += 1
+            log.warning("closed the connection from %s: %s", self._who, escaped(reason))
+        transport.abort()
+
+    # --- asyncio's side -----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (for the type checker)
+        self._transport = transport
+        name = transport.get_extra_info("peername")
+        self._who = f"{name[0]}:{name[1]}" if name else "?"
+        self._listener.inbounds.add(self)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(
+            HANDSHAKE_S, self.close, f"no first frame within {HANDSHAKE_S:g} s"
+        )
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            for frame in self._frames.buffer_updated(nbytes):
+                self._receive(frame)
+        except PeerRefused as refusal:
+            if self._transport is not None:
+                self._transport.write(refusal.frame)
+                self._transport.close()  # after the frame that says why
+            self._listener.closed[refusal.code] += 1
+            log.warning("refused the peer at %s: %s", self._who, escaped(str(refusal)))
+        except ProtocolError as error:
+            self.close(str(error), code=error.code)
+
+    def pause_writing(self) -> None:
+        if self._transport is not None and self._connection:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport is not None and self._connection:
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        listener = self._listener
+        listener.inbounds.discard(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if self._peer is not None and listener.peers.get(self._peer) is self:
+            del listener.peers[self._peer]
+        if self._connection:
+            listener.host.client_down(self._connection)
+            if listener.replica is not None and not listener.host.is_stopped:
+                listener.replica.client_gone(self._connection)
+        self._transport = None
+        if not self.gone.done():
+            self.gone.set_result(None)
+
+    # --- frames -------------------------------------------------------------------------------
+
+    def _receive(self, frame: Frame) -> None:
+        replica = self._listener.replica
+        if self._listener.host.is_stopped or replica is None:
+            self.close("this member is not started", code="")
+        elif self._peer is not None:
+            replica.receive_peer(self._peer, frame)
+        elif self._connection:
+            replica.receive_client(self._connection, frame)
+        elif frame.type == FrameType.HELLO:
+            self._greet_peer(replica, frame)
+        elif frame.type in CLIENT_TYPES:
+            self._greet_client(replica, frame)
+        else:
+            raise unknown_frame(frame, "a peer's HELLO or a client's request")
+
+    def _greeted(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _greet_peer(self, replica: Replica, frame: Frame) -> None:
+        member, answer = replica.accept_peer(frame)
+        self._greeted()
+        self._peer = member
+        self._frames.limit = PEER_LIMIT
+        old = self._listener.peers.get(member)
+        if old is not None:
+            old.close("the peer dialled again", code="")
+        self._listener.peers[member] = self
+        if self._transport is not None:
+            self._transport.write(answer)
+        self._listener.peer_dialled(member)
+
+    def _greet_client(self, replica: Replica, frame: Frame) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        self._greeted()
+        transport.set_write_buffer_limits(high=CLIENT_HIGH_WATER)
+        self._connection = next(self._listener.tokens)
+        self._listener.host.client_up(self._connection, Outlet(transport), self.close)
+        replica.receive_client(self._connection, frame)

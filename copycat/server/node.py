@@ -1,0 +1,230 @@
+"""One started member: its directory, replica, host and links, opened and closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+
+from copycat.config import Address, ServerOptions, Storage, member_id
+from copycat.errors import ConfigurationError, StorageError
+from copycat.log.directory import MemberDirectory
+from copycat.log.disk import Env
+from copycat.log.identity import read_identity
+from copycat.machine.executor import Executor
+from copycat.machine.machine import StateMachine
+from copycat.replica.replica import Replica, ReplicaOptions
+from copycat.replica.status import Status
+from copycat.server.host import AsyncHost, now_ms, wall_ms
+from copycat.server.link import Link
+from copycat.server.listener import Listener
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Node", "founding_members"]
+
+log = logging.getLogger("copycat.server")
+
+WAITING_S = 5.0
+"""How often a member that waits for others says whom it waits for."""
+CLOSE_S = 5.0
+
+
+def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The voters of configuration 0, sorted: the stored list, or the given one with ourselves.
+
+    Raises ConfigurationError with both lists when they differ (C16).
+    """
+    wanted = tuple(sorted({*given, address}))
+    env = Env()
+    identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
+    if identity is None or identity.address != address:
+        return wanted  # a foreign directory is refused when it is opened
+    if given and wanted != identity.members:
+        raise ConfigurationError(
+            f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
+            f" given {', '.join(wanted)}",
+            hint="give the list that the cluster was founded with, or none at all",
+            stored=identity.members,
+            given=wanted,
+        )
+    return identity.members
+
+
+class Node:
+    """From `start` to `close`; `failed(cause)` is called once if the member must stop."""
+
+    def __init__(
+        self, options: ServerOptions, storage: Storage, failed: Callable[[BaseException], None]
+    ) -> None:
+        self._options = options
+        self._storage = storage
+        self._links: dict[MemberId, Link] = {}
+        self._stack = AsyncExitStack()
+        self._replica: Replica | None = None
+        self.host = AsyncHost(options.name, failed)
+        self.listener = Listener(
+            self.host,
+            max_entry_size=storage.max_entry_size,
+            peer_dialled=self._peer_dialled,
+        )
+
+    async def listen(self) -> ServerOptions:
+        """Open the port; the options with the address that it really has."""
+        self._stack.push_async_callback(self.listener.close)
+        bound = await self.listener.start(self._options.bind)
+        if self._options.address.port == 0:
+            address = Address(self._options.address.host, bound.port)
+            self._options = msgspec.structs.replace(self._options, address=address)
+        return self._options
+
+    @property
+    def replica(self) -> Replica | None:
+        """None before `start`."""
+        return self._replica
+
+    def start(self, members: tuple[str, ...], machine: StateMachine) -> Replica:
+        """Open the directory and begin. `members` as from `founding_members`."""
+        options, storage = self._options, self._storage
+        address = str(options.address)
+        executor = Executor(machine)
+        directory = MemberDirectory.open(
+            Env(),
+            storage.directory,
+            cluster_name=options.cluster_name,
+            address=address,
+            members=members,
+            member=member_id(options.cluster_name, address),
+            incarnation_source=lambda: secrets.randbits(128),
+            max_segment_size=storage.max_segment_size,
+            max_entries_per_segment=storage.max_entries_per_segment,
+            min_free_space=storage.min_free_space,
+        )
+        self._stack.push_async_callback(self._close_directory, directory)
+        self._stack.callback(executor.close)
+        self._stack.push_async_callback(self._close_host)
+        replica = Replica(
+            ReplicaOptions(
+                cluster_name=options.cluster_name,
+                address=address,
+                members=members,
+                raft=options.raft(),
+                session_timeout_ms=round(options.session_timeout * 1000),
+                max_entry_size=storage.max_entry_size,
+            ),
+            incarnation=directory.identity.incarnation,
+            log=directory.log,
+            hard_state=directory.hard_state,
+            executor=executor,
+            host=self.host,
+            seed=secrets.randbits(64),
+            fresh=directory.fresh,
+            now_ms=now_ms(),
+            wall_ms=wall_ms(),
+        )
+        self._replica = replica
+        self.listener.replica = replica
+        self.host.start(replica)
+        for peer in members:
+            if peer != address:
+                member = member_id(options.cluster_name, peer)
+                self._links[member] = Link(member, peer, self.host, replica)
+        self._stack.push_async_callback(self._close_links)
+        return replica
+
+    def status(self) -> Status:
+        """This member now; INACTIVE before `start`."""
+        if self._replica is not None:
+            return self._replica.status()
+        return self.inactive_status(self._options)
+
+    @staticmethod
+    def inactive_status(options: ServerOptions) -> Status:
+        """What is said of a member that does not run."""
+        address = str(options.address)
+        return Status(
+            address=address,
+            state=ServerState.INACTIVE,
+            term=0,
+            leader="",
+            first_index=1,
+            last_index=0,
+            durable_index=0,
+            commit_index=0,
+            last_applied=0,
+            sessions=0,
+            members=(address,),
+            unreachable=(),
+        )
+
+    async def leader_known(self) -> None:
+        """Wait for a leader, and say every 5 s who is missing."""
+        replica = self._replica
+        if replica is None:
+            return
+        known = self.host.when(lambda: bool(replica.status().leader))
+        while not known.done():
+            done, _ = await asyncio.wait({known}, timeout=WAITING_S)
+            if not done:
+                self._say_whom_we_wait_for(replica.status())
+        known.result()
+
+    def _say_whom_we_wait_for(self, status: Status) -> None:
+        needed = len(status.members) // 2 + 1
+        reached = len(status.members) - len(status.unreachable)
+        if reached < needed:
+            why = [f"{link.reason}" for link in self._links.values() if not link.is_up]
+            log.info(
+                "%s: waiting for %d of %s (need %d of %d): %s",
+                status.address,
+                needed - reached,
+                ", ".join(status.unreachable),
+                needed,
+                len(status.members),
+                "; ".join(why),
+            )
+        else:
+            log.info("%s: waiting for an election in term %d", status.address, status.term)
+
+    async def hand_over(self) -> bool:
+        """A leader with followers gives its leadership away; True when another leads."""
+        replica = self._replica
+        if replica is None or self.host.is_stopped or len(self._links) == 0:
+            return False
+        if replica.status().state is not ServerState.LEADER:
+            return False
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        replica.transfer_leadership(
+            MemberId(0), lambda ok: None if done.done() else done.set_result(ok)
+        )
+        await asyncio.wait({done}, timeout=self._options.election_timeout)
+        return done.done() and done.result()
+
+    async def close(self) -> None:
+        """Close everything that was opened, in reverse; safe to call at any stage."""
+        await self._stack.aclose()
+
+    async def _close_links(self) -> None:
+        links, self._links = self._links, {}
+        for link in links.values():
+            await link.close()
+
+    async def _close_host(self) -> None:
+        if not await self.host.close(CLOSE_S):
+            log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
+
+    async def _close_directory(self, directory: MemberDirectory) -> None:
+        try:
+            directory.close()
+        except StorageError:
+            if self._replica is None or self._replica.stopped is None:
+                raise
+            log.exception("%s was not closed cleanly", directory.path)  # it failed before
+
+    def _peer_dialled(self, peer: MemberId) -> None:
+        link = self._links.get(peer)
+        if link is not None:
+            link.nudge()

@@ -1,0 +1,331 @@
+"""CopycatServer: one member of a cluster inside your process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from copycat.config import Address, AddressLike, Duration, ServerOptions, Storage, seconds
+from copycat.errors import ConfigurationError, CopycatError, require
+from copycat.handles import ForkGuard, Listener, Listeners
+from copycat.machine.machine import StateMachine
+from copycat.replica.status import Status
+from copycat.server.cluster import Cluster
+from copycat.server.node import Node, founding_members
+from copycat.types import Durability, MemberType, ServerState, StorageLevel
+
+if TYPE_CHECKING:
+    from copycat.client.client import CopycatClient
+
+__all__ = ["CopycatServer"]
+
+log = logging.getLogger("copycat.server")
+log.addHandler(logging.NullHandler())
+
+S = TypeVar("S", bound=StateMachine)
+
+
+class CopycatServer(Generic[S]):
+    """A member: `async with` opens its port, `bootstrap` starts it.
+
+    address: what others dial; port 0 takes a free one. state_machine: makes one machine (pass
+    the class). storage: a directory, or a `Storage`. Times in seconds. Plaintext is free on
+    loopback; anywhere else it needs insecure=True, until TLS is built.
+    Every problem with the settings is raised at once as one ConfigurationError.
+    """
+
+    def __init__(
+        self,
+        address: AddressLike = "127.0.0.1:8700",
+        state_machine: Callable[[], S] | None = None,
+        *,
+        cluster_name: str = "copycat",
+        name: str | None = None,
+        type: MemberType = MemberType.ACTIVE,
+        storage: Storage | str | os.PathLike[str] | None = None,
+        client_address: AddressLike | None = None,
+        bind: AddressLike | None = None,
+        election_timeout: Duration = 0.75,
+        heartbeat_interval: Duration = 0.25,
+        session_timeout: Duration = 5.0,
+        global_suspend_timeout: Duration = 3600.0,
+        tls: object = None,
+        insecure: bool = False,
+        config: object = None,
+    ) -> None:
+        where = Address.parse(address)
+        self._storage = _storage_of(storage)
+        _refuse_what_is_not_built(
+            type=type, client_address=client_address, tls=tls, config=config, storage=self._storage
+        )
+        if state_machine is None or not callable(state_machine):
+            raise ConfigurationError(
+                f"state_machine ({state_machine!r}) must make a StateMachine",
+                hint="pass the class of your machine, or a function that returns a new one",
+            )
+        self._options = ServerOptions(
+            address=where,
+            bind=where if bind is None else Address.parse(bind),
+            cluster_name=cluster_name,
+            name=str(where) if name is None else name,
+            election_timeout=seconds(election_timeout),
+            heartbeat_interval=seconds(heartbeat_interval),
+            session_timeout=seconds(session_timeout),
+            insecure=insecure,
+        )
+        self._factory: Callable[[], StateMachine] = state_machine
+        self._guard = ForkGuard(f"server {self._options.name}")
+        self._listeners: Listeners[ServerState] = Listeners(log)
+        self._node: Node | None = None
+        self._machine: StateMachine | None = None
+        self._state = ServerState.INACTIVE
+        self._failure: BaseException | None = None
+        self._stopped: asyncio.Event | None = None
+        self._ending: asyncio.Task[None] | None = None
+
+    # --- what it is ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What logs call it; its address unless given."""
+        return self._options.name
+
+    @property
+    def address(self) -> Address:
+        """What others dial; the real port once it is open."""
+        return self._options.address
+
+    @property
+    def storage(self) -> Storage:
+        """Where and how the log is kept."""
+        return self._storage
+
+    @property
+    def cluster(self) -> Cluster:
+        """Leader, term and members as this member sees them."""
+        return Cluster(self._options.cluster_name, self.status)
+
+    @property
+    def state(self) -> ServerState:
+        """What this member is doing now."""
+        return self._state
+
+    @property
+    def is_running(self) -> bool:
+        """True from `bootstrap` until `shutdown` or a failure."""
+        return self._state is not ServerState.INACTIVE
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the member stopped by itself; None when it did not."""
+        return self._failure
+
+    @property
+    def state_machine(self) -> S:
+        """This member's copy. Change it by commands only: a direct call changes one copy."""
+        if self._machine is None:
+            raise ConfigurationError(f"{self.name} was not started: it has no state machine yet")
+        return cast("S", self._machine)
+
+    def status(self) -> Status:
+        """Indexes, term and leader of this member at this moment."""
+        if self._node is not None:
+            return self._node.status()
+        return Node.inactive_status(self._options)
+
+    def on_state_change(self, callback: Callable[[ServerState], None]) -> Listener:
+        """Call back with each new state, in the server's loop."""
+        return self._listeners.add(callback)
+
+    def client(self, **options: Any) -> CopycatClient:
+        """A client of this cluster that begins with this member; connect or `async with` it."""
+        import copycat  # noqa: PLC0415  (the client is beside this room; go by the front door)
+
+        members = [
+            str(self.address),
+            *(m for m in self.status().members if m != str(self.address)),
+        ]
+        options.setdefault("insecure", self._options.insecure)
+        return copycat.CopycatClient(*members, **options)
+
+    def __repr__(self) -> str:
+        return f"<CopycatServer {self.name} {self._state}>"
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def _open(self) -> Node:
+        self._guard.check()
+        if self._node is None:
+            node = Node(self._options, self._storage, self._on_failure)
+            try:
+                self._options = await node.listen()
+            except BaseException:
+                await node.close()
+                raise
+            self._node = node
+            self._stopped = asyncio.Event()
+            self._failure = None
+        return self._node
+
+    async def bootstrap(self, *members: AddressLike) -> Self:
+        """Start; returns when a leader is known.
+
+        members: the founding members, this one included or not; all of them give the same
+        list. A directory that was used before goes on with its stored list: a different one
+        is a ConfigurationError with both. Without members: the stored list, or a cluster of
+        one. Errors: AddressInUseError, DirectoryInUseError, WrongDirectoryError,
+        CorruptLogError and the other StorageErrors; whatever fails leaves nothing open.
+        """
+        given = tuple(str(Address.parse(member)) for member in members)
+        node = await self._open()
+        if node.replica is not None:
+            raise ConfigurationError(f"{self.name} is running already")
+        try:
+            self._start(node, given)
+            await self._leader_known(node)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    def _start(self, node: Node, given: tuple[str, ...]) -> None:
+        address = str(self._options.address)
+        founders = founding_members(self._storage.directory, address, given)
+        machine = self._factory()
+        if not isinstance(machine, StateMachine):
+            raise ConfigurationError(
+                f"state_machine made a {machine.__class__.__name__}, which is no StateMachine",
+                hint="derive your class from copycat.StateMachine",
+            )
+        log.info(
+            "%s: member of %s (%s); a majority is %d",
+            self.name,
+            self._options.cluster_name,
+            ", ".join(founders),
+            len(founders) // 2 + 1,
+        )
+        replica = node.start(founders, machine)
+        self._machine = machine
+        replica.on_state_change(self._set_state)
+        self._set_state(replica.status().state)
+
+    async def _leader_known(self, node: Node) -> None:
+        try:
+            await node.leader_known()
+        except asyncio.CancelledError:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+
+    async def join(self, *members: AddressLike) -> Self:
+        """Not built yet: membership changes come in a later issue."""
+        raise ConfigurationError(
+            "join() is not built yet", hint="give all founding members to bootstrap()"
+        )
+
+    async def leave(self) -> None:
+        """Not built yet: membership changes come in a later issue."""
+        raise ConfigurationError(
+            "leave() is not built yet", hint="shutdown() stops this member; it stays a member"
+        )
+
+    async def backup(self, path: str | os.PathLike[str]) -> None:
+        """Not built yet: snapshots come in a later issue."""
+        raise ConfigurationError(
+            "backup() is not built yet", hint="copy the directory of a stopped member"
+        )
+
+    async def shutdown(self) -> None:
+        """Stop: leadership is handed over first, the log is closed cleanly. Idempotent."""
+        self._guard.check()
+        node = self._node
+        if node is not None and self._failure is None:
+            await node.hand_over()
+        await self._close()
+
+    async def wait_stopped(self) -> None:
+        """Return when the member was shut down; raise what it failed with."""
+        if self._stopped is not None:
+            await self._stopped.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _close(self) -> None:
+        if self._ending is None:
+            node, self._node = self._node, None
+            if node is None:
+                return
+            self._ending = asyncio.get_running_loop().create_task(self._close_node(node))
+        ending = self._ending
+        await asyncio.shield(ending)  # a cancelled caller must not leave a half-closed member
+
+    async def _close_node(self, node: Node) -> None:
+        try:
+            await node.close()
+        finally:
+            self._ending = None
+            self._set_state(ServerState.INACTIVE)
+            require(self._stopped is not None, "a node without a life")
+            if self._stopped is not None:
+                self._stopped.set()
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.shutdown()
+
+    # --- events -------------------------------------------------------------------------------
+
+    def _set_state(self, state: ServerState) -> None:
+        if state is not self._state:
+            log.info("%s: %s, was %s", self.name, state, self._state)
+            self._state = state
+            self._listeners.fire(state)
+
+    def _on_failure(self, cause: BaseException) -> None:
+        """The member stopped itself (faults.md, class STOP): say why, and let go of all."""
+        self._failure = cause
+        text = cause.render() if isinstance(cause, CopycatError) else repr(cause)
+        log.critical("%s: stopped: %s", self.name, text, exc_info=cause)
+        if self._ending is None and self._node is not None:
+            node, self._node = self._node, None
+            self._ending = asyncio.get_running_loop().create_task(self._close_node(node))
+
+
+def _storage_of(storage: Storage | str | os.PathLike[str] | None) -> Storage:
+    if storage is None:
+        return Storage()
+    return storage if isinstance(storage, Storage) else Storage(directory=os.fspath(storage))
+
+
+def _refuse_what_is_not_built(
+    *,
+    type: MemberType,
+    client_address: object,
+    tls: object,
+    config: object,
+    storage: Storage,
+) -> None:
+    problems = []
+    if MemberType(type) is not MemberType.ACTIVE:
+        problems.append(f"type={MemberType(type).value!r}: only active members are built yet")
+    if client_address is not None:
+        problems.append("client_address=: clients and members share one port until it is built")
+    if tls is not None:
+        problems.append("tls=: TLS is not built yet; use loopback, or insecure=True")
+    if config is not None:
+        problems.append("config=: configuration files are not built yet")
+    if storage.level is not StorageLevel.DISK:
+        problems.append(f"storage.level={storage.level.value!r}: members keep their log on disk")
+    if storage.durability is not Durability.FSYNC:
+        problems.append(
+            f"storage.durability={storage.durability.value!r}: members sync before they"
+            " acknowledge; weaker modes are not built yet"
+        )
+    if problems:
+        raise ConfigurationError("; ".join(problems))
