@@ -94,11 +94,12 @@ def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
 
 
 def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> None:
-    """Tally a poll. A refusal may name a higher term: the next poll asks beyond it.
+    """Tally a poll. An answer may name a higher term: the next poll asks beyond it.
 
     The term itself does not move (X19), yet a member with the best log and an old term does
     not ask for ever in a term in which nobody can vote any more.
     """
+    raft.term_seen = max(raft.term_seen, message.term)
     poll = raft.poll
     if poll is None or message.round != poll.round or raft.state is not ServerState.FOLLOWER:
         return
@@ -106,8 +107,6 @@ def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> N
         poll.granted |= {sender}
         if len(poll.granted) >= raft.configuration.quorum:
             elect(raft, transfer=False)
-    elif message.term > raft.term_seen:
-        raft.term_seen = message.term
 
 
 def elect(raft: State, *, transfer: bool) -> None:

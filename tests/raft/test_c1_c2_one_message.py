@@ -39,7 +39,7 @@ def heartbeat(leader_commit: int) -> Received:
 
 def test_c2_commit_is_at_most_the_verified_range() -> None:
     effects = with_an_old_tail().step(heartbeat(leader_commit=4))
-    assert [one.commit_index for one in effects if isinstance(one, Commit)] == [2]
+    assert [one.index for one in effects if isinstance(one, Commit)] == [2]
 
 
 def test_c1_match_is_at_most_the_verified_range() -> None:

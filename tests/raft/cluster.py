@@ -1,0 +1,366 @@
+"""A tiny network of pure cores: logs are lists, disks are prefixes of them, links are queues.
+
+Everything is explicit: nothing is delivered, synced, saved or timed unless the test says so.
+The laws of one member are checked around every step, those across members as they happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from copycat.config import RaftOptions
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    PeerMessage,
+    PreVote,
+    RequestVote,
+    VoteReply,
+)
+from copycat.raft.effects import (
+    Append,
+    Commit,
+    Content,
+    Effect,
+    ReadReady,
+    Replicate,
+    RoleChanged,
+    SaveHardState,
+    Send,
+    Sync,
+    TransferFinished,
+    Truncate,
+)
+from copycat.raft.events import (
+    Event,
+    Proposed,
+    Reachable,
+    ReadRequested,
+    Received,
+    Saved,
+    Sent,
+    Synced,
+    Tick,
+    Unreachable,
+)
+from copycat.raft.invariants import check, observe
+from copycat.raft.membership import Configuration
+from copycat.raft.raft import Raft
+from copycat.types import MemberId, ServerState, Span, TermRun
+from tests.raft.laws import Entry, History
+
+__all__ = ["Cluster", "Envelope", "Node", "runs_of"]
+
+
+class Envelope(NamedTuple):
+    """One message on its way, with the entries that ride in it."""
+
+    source: int
+    target: int
+    message: PeerMessage
+    entries: tuple[Entry, ...]
+
+
+def runs_of(log: Iterable[Entry]) -> list[TermRun]:
+    """Term runs of a list log."""
+    runs: list[TermRun] = []
+    for index, entry in enumerate(log, 1):
+        if not runs or runs[-1].term != entry.term:
+            runs.append(TermRun(entry.term, index))
+    return runs
+
+
+class Node:
+    """One member: its core, what it wrote, and what its disk would give back after a crash."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.log: list[Entry] = []
+        self.platter: list[Entry] = []
+        self.hard_state = (0, 0)
+        self.is_up = False
+        self.raft: Raft
+        self.start_empty()
+
+    def start_empty(self) -> None:
+        """What a process forgets."""
+        self.syncs: list[tuple[int, int]] = []
+        self.saves: list[tuple[int, int, int]] = []
+        self.proposals: list[str] = []
+        self.incoming: tuple[int, tuple[Entry, ...]] = (0, ())
+        self.commit_index = 0
+
+
+class Cluster:
+    """`count` voters, numbered from 1. `entries_max`: how many entries one message takes."""
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        options: RaftOptions | None = None,
+        entries_max: int = 1000,
+        fresh: bool = False,
+    ) -> None:
+        self.options = options or RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20)
+        self.configuration = Configuration.of(*map(MemberId, range(1, count + 1)))
+        self.entries_max = entries_max
+        self.seed = seed
+        self.history = History(count)
+        self.network: list[Envelope] = []
+        self.blocked: set[tuple[int, int]] = set()
+        self.effects: list[tuple[int, Effect]] = []
+        """Everything any core asked for, in order; tests and transcripts read and clear it."""
+        self.watch: Callable[[int, Effect], None] | None = None
+        self.nodes = {number: Node(number) for number in range(1, count + 1)}
+        for number in self.nodes:
+            self.start(number, fresh=fresh)
+
+    # ---- life ------------------------------------------------------------------------
+
+    def start(self, number: int, *, fresh: bool = False) -> None:
+        """Build the core from what the disk holds."""
+        node = self.nodes[number]
+        node.start_empty()
+        node.log = list(node.platter)
+        term, vote = node.hard_state
+        node.raft = Raft(
+            MemberId(number),
+            self.configuration,
+            self.options,
+            current_term=term,
+            voted_for=MemberId(vote),
+            term_runs=runs_of(node.log),
+            first_index=1,
+            last_index=len(node.log),
+            fresh=fresh,
+            seed=self.seed,
+        )
+        node.is_up = True
+        check(None, observe(node.raft))
+
+    def crash(self, number: int, *, keep: int = 0) -> int:
+        """Power loss: of what was not synced, the first `keep` entries survive by luck."""
+        node = self.nodes[number]
+        survivors = min(len(node.log), len(node.platter) + keep)
+        if survivors > len(node.platter):
+            node.platter = node.log[:survivors]
+        node.is_up = False
+        for key in [key for key in self.history.read_floors if key[0] == number]:
+            del self.history.read_floors[key]
+        return len(node.log) - survivors
+
+    # ---- steps -----------------------------------------------------------------------
+
+    def step(self, number: int, event: Event) -> None:
+        """One event and all its effects, with the `Sent`s that they cause."""
+        node = self.nodes[number]
+        before = observe(node.raft)
+        effects = node.raft.step(event)
+        check(before, observe(node.raft))
+        sent: list[Sent] = []
+        for effect in effects:
+            self.effects.append((number, effect))
+            if self.watch is not None:
+                self.watch(number, effect)
+            self._carry_out(node, effect, sent)
+        self._check_matches(node)
+        for shipped in sent:
+            self.step(number, shipped)
+
+    def _check_matches(self, node: Node) -> None:
+        raft = node.raft
+        if raft.state is ServerState.LEADER:
+            for other in self.nodes.values():
+                if other.raft.current_term > raft.current_term:
+                    continue  # a newer leader may have replaced what this one counted
+                match_index = raft.match_index(MemberId(other.number))
+                self.history.matched(match_index, node.log, other.platter)
+
+    def _carry_out(self, node: Node, effect: Effect, sent: list[Sent]) -> None:
+        match effect:
+            case Append(span=span, content=content):
+                self._append(node, span, content)
+            case Truncate(after=after):
+                del node.log[after:]
+                del node.platter[after:]
+                node.syncs = [(ticket, min(upto, after)) for ticket, upto in node.syncs]
+            case SaveHardState():
+                node.saves.append((effect.ticket, effect.term, effect.voted_for))
+            case Sync(ticket=ticket):
+                node.syncs.append((ticket, len(node.log)))
+            case Send(peer=peer, message=message):
+                self._check_promise(node, peer, message)
+                self._post(Envelope(node.number, peer, message, ()))
+            case Replicate():
+                shipped = self._ship(node, effect)
+                if shipped.length:
+                    sent.append(Sent(effect.peer, shipped))
+            case Commit(index=index):
+                node.commit_index = index
+                platters = [other.platter for other in self.nodes.values()]
+                self.history.commit(index, node.log, platters)
+            case ReadReady(token=token, index=index):
+                self.history.read_answered(node.number, token, index)
+            case RoleChanged(state=state, term=term):
+                if state is ServerState.LEADER:
+                    self.history.elected(node.number, term, node.log)
+                else:
+                    self._forget_reads(node)
+            case TransferFinished():
+                pass
+
+    def _forget_reads(self, node: Node) -> None:
+        floors = self.history.read_floors
+        for key in [key for key in floors if key[0] == node.number]:
+            del floors[key]
+
+    def _append(self, node: Node, span: Span, content: Content) -> None:
+        if content is Content.NOOP:
+            payloads = ["noop"]
+        elif content is Content.PROPOSED:
+            payloads, node.proposals = node.proposals, []
+        else:
+            first, entries = node.incoming
+            payloads = [entry.payload for entry in entries[span.first - first :]]
+        assert len(payloads) == span.length, (span, content, payloads)
+        assert span.first == len(node.log) + 1, (span, len(node.log))
+        for payload in payloads:
+            entry = Entry(span.term, payload)
+            previous_term = node.log[-1].term if node.log else 0
+            node.log.append(entry)
+            self.history.appended(len(node.log), entry, previous_term)
+
+    def _check_promise(self, node: Node, peer: int, message: PeerMessage) -> None:
+        match message:
+            case AppendReply(accepted=True, match_index=match_index):
+                self.history.acknowledged(node.number, match_index, node.platter)
+            case VoteReply(granted=True, term=term):
+                self.history.voted(node.number, term, peer, node.hard_state)
+            case RequestVote(term=term):
+                self.history.voted(node.number, term, node.number, node.hard_state)
+            case _:
+                pass
+        floor = max((entry.term for entry in node.platter), default=0)
+        saved = max(node.hard_state[0], floor)
+        assert isinstance(message, PreVote) or message.term <= saved, ("C9 unsaved term", message)
+
+    def _ship(self, node: Node, effect: Replicate) -> Span:
+        term, first, end = effect.span
+        assert first == effect.prev.index + 1, effect
+        span = Span(term, first, min(end, first + self.entries_max))
+        entries = tuple(node.log[first - 1 : span.end - 1])
+        assert all(entry.term == term for entry in entries), effect
+        message = AppendEntries(
+            node.raft.current_term, effect.request, effect.prev, span, effect.leader_commit
+        )
+        self._post(Envelope(node.number, effect.peer, message, entries))
+        return span
+
+    def _post(self, envelope: Envelope) -> None:
+        if (envelope.source, envelope.target) not in self.blocked:
+            self.network.append(envelope)
+
+    # ---- the world's verbs -----------------------------------------------------------
+
+    def tick(self, number: int, elapsed_ms: int) -> None:
+        self.step(number, Tick(elapsed_ms))
+
+    def deliver(self, position: int = 0, *, keep: bool = False) -> None:
+        """Deliver one message; with `keep` a copy stays in the network."""
+        envelope = self.network[position] if keep else self.network.pop(position)
+        node = self.nodes[envelope.target]
+        if not node.is_up or (envelope.source, envelope.target) in self.blocked:
+            return
+        message = envelope.message
+        if isinstance(message, AppendEntries):
+            node.incoming = (message.span.first, envelope.entries)
+        self.step(envelope.target, Received(MemberId(envelope.source), message))
+
+    def sync(self, number: int) -> bool:
+        """The oldest sync ends; False when none is in flight."""
+        node = self.nodes[number]
+        if not node.is_up or not node.syncs:
+            return False
+        ticket, upto = node.syncs.pop(0)
+        if upto > len(node.platter):
+            node.platter = node.log[:upto]
+        self.step(number, Synced(ticket))
+        return True
+
+    def save(self, number: int) -> bool:
+        """The oldest save ends; False when none is in flight."""
+        node = self.nodes[number]
+        if not node.is_up or not node.saves:
+            return False
+        ticket, term, vote = node.saves.pop(0)
+        node.hard_state = (term, vote)
+        self.step(number, Saved(ticket))
+        return True
+
+    def propose(self, number: int, *payloads: str) -> bool:
+        """True when the core took them."""
+        node = self.nodes[number]
+        if not node.is_up or not node.raft.can_propose:
+            return False
+        node.proposals = list(payloads)
+        self.step(number, Proposed(len(payloads)))
+        return True
+
+    def read(self, number: int, token: int) -> None:
+        self.history.read_asked(number, token)
+        if self.nodes[number].raft.state is not ServerState.LEADER:
+            self._forget_reads(self.nodes[number])
+        self.step(number, ReadRequested(token))
+
+    def unreachable(self, number: int, peer: int) -> None:
+        self.step(number, Unreachable(MemberId(peer)))
+
+    def reachable(self, number: int, peer: int, *, fresh: bool = False) -> None:
+        self.step(number, Reachable(MemberId(peer), fresh))
+
+    # ---- conveniences ----------------------------------------------------------------
+
+    def settle(self, *, slow: frozenset[int] = frozenset(), rounds: int = 10_000) -> None:
+        """Deliver, save and sync in order until nothing moves; `slow` disks do not sync."""
+        for _ in range(rounds):
+            moved = False
+            for number in self.nodes:
+                while self.save(number):
+                    moved = True
+                while number not in slow and self.sync(number):
+                    moved = True
+            for _ in range(len(self.network)):
+                self.deliver()
+                moved = True
+            if not moved:
+                return
+        raise AssertionError("the cluster never settles")
+
+    def age(self) -> None:
+        """Let the grace of C11 pass everywhere without an election."""
+        for node in self.nodes.values():
+            node.raft.election_at_ms += self.options.election_timeout_ms
+            self.tick(node.number, self.options.election_timeout_ms)
+
+    def elect(self, number: int) -> None:
+        """Make `number` the leader, everybody willing."""
+        self.forget_leader()
+        self.tick(number, self.nodes[number].raft.timeout_ms)
+        self.settle()
+
+    def forget_leader(self, *numbers: int) -> None:
+        """At these nodes (default: all) the link to their leader breaks."""
+        for number in numbers or tuple(self.nodes):
+            node = self.nodes[number]
+            if node.is_up and node.raft.leader not in (0, number):
+                self.unreachable(number, node.raft.leader)
+
+    def leaders(self) -> list[int]:
+        return [
+            number
+            for number, node in self.nodes.items()
+            if node.is_up and node.raft.state is ServerState.LEADER
+        ]

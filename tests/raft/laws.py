@@ -1,0 +1,88 @@
+"""The laws across members (I1 to I10, I14), over list logs: history kept outside the nodes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["BrokenLaw", "Entry", "History"]
+
+
+class Entry(NamedTuple):
+    """One entry of a list log."""
+
+    term: int
+    payload: str
+
+
+class BrokenLaw(AssertionError):
+    """A law across members does not hold; the message names it and the values."""
+
+
+def law(holds: object, name: str, **values: object) -> None:
+    """Raise BrokenLaw unless `holds`."""
+    if not holds:
+        raise BrokenLaw(f"{name}: {values!r}")
+
+
+class History:
+    """What was ever said or committed by anybody."""
+
+    def __init__(self, voters: int) -> None:
+        self.voters = voters
+        self.leaders: dict[int, int] = {}
+        self.votes: dict[tuple[int, int], int] = {}
+        self.entries: dict[tuple[int, int], tuple[str, int]] = {}
+        self.committed: list[Entry] = []
+        self.commit_max = 0
+        self.read_floors: dict[tuple[int, int], int] = {}
+
+    def elected(self, member: int, term: int, log: list[Entry]) -> None:
+        """I1, and leader completeness (I6): it holds all that was ever committed."""
+        first = self.leaders.setdefault(term, member)
+        law(first == member, "I1 one leader a term", term=term, first=first, second=member)
+        mine = log[: len(self.committed)]
+        law(mine == self.committed, "I6 a leader lacks committed entries", member=member)
+
+    def voted(self, voter: int, term: int, candidate: int, durable: tuple[int, int]) -> None:
+        """I2: at most one vote a term on the wire, and on the platter before that."""
+        first = self.votes.setdefault((voter, term), candidate)
+        law(first == candidate, "I2 one vote a term", voter=voter, term=term, votes=(first,))
+        law(durable == (term, candidate), "I2 durable vote", voter=voter, disk=durable)
+
+    def appended(self, index: int, entry: Entry, previous_term: int) -> None:
+        """I5: same index and term, same payload and same predecessor."""
+        known = self.entries.setdefault((index, entry.term), (entry.payload, previous_term))
+        law(known == (entry.payload, previous_term), "I5 log matching", index=index, entry=entry)
+
+    def acknowledged(self, member: int, match_index: int, platter: list[Entry]) -> None:
+        """I3: what is promised is on the platter."""
+        law(match_index <= len(platter), "I3 acks tell the truth", member=member, at=match_index)
+
+    def commit(self, index: int, log: list[Entry], platters: list[list[Entry]]) -> None:
+        """I6: committed is for ever and durable on a majority (I7, Figure 8)."""
+        known = self.committed[:index]
+        mine = log[:index]
+        law(mine[: len(known)] == known, "I6 committed is for ever", index=index)
+        law(len(mine) == index, "I4 commit beyond the log", index=index)
+        if index > len(self.committed):
+            copies = sum(platter[:index] == mine for platter in platters)
+            law(2 * copies > self.voters, "I6 durable on a majority", index=index, copies=copies)
+            self.committed = mine
+        self.commit_max = max(self.commit_max, index)
+
+    def matched(self, match_index: int, log: list[Entry], platter: list[Entry]) -> None:
+        """I9: a leader's match is within the common durable prefix."""
+        if match_index:
+            same = platter[match_index - 1 : match_index] == log[match_index - 1 : match_index]
+            law(same, "I9 match is a fact", match_index=match_index, platter=len(platter))
+
+    def read_asked(self, member: int, token: int) -> None:
+        """A read arrives: it must see everything that is committed now (I14)."""
+        self.read_floors[member, token] = self.commit_max
+
+    def read_answered(self, member: int, token: int, index: int) -> None:
+        """I14: one token answers all before it, so check each of them."""
+        for key, floor in list(self.read_floors.items()):
+            if key[0] == member and key[1] <= token:
+                law(index >= floor, "I14 stale read", member=member, token=key[1], floor=floor)
+                del self.read_floors[key]

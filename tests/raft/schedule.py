@@ -1,0 +1,202 @@
+"""Random schedules of a small cluster of cores: every fault a network and a disk can offer.
+
+A seed fixes everything. Each schedule ends calm: links whole, everybody up, no more faults;
+then the cluster must have one leader, take a command, and agree (I16).
+"""
+
+from __future__ import annotations
+
+import random
+
+from copycat.config import RaftOptions
+from copycat.raft.events import TransferRequested
+from copycat.types import MemberId
+from tests.raft.cluster import Cluster
+
+__all__ = ["run_schedule"]
+
+
+class _Chaos:
+    def __init__(self, seed: int, steps: int) -> None:
+        self.dice = random.Random(seed)
+        self.steps = steps
+        self.cluster = Cluster(
+            self.dice.choice((1, 2, 3, 3, 3, 4, 5, 5)),
+            seed=seed,
+            options=RaftOptions(
+                election_timeout_ms=self.dice.choice((40, 100)),
+                heartbeat_interval_ms=self.dice.choice((10, 20)),
+                window=self.dice.choice((1, 2, 4)),
+            ),
+            entries_max=self.dice.choice((1, 2, 5, 100)),
+            fresh=self.dice.random() < 0.3,
+        )
+        self.tokens = 0
+        self.payloads = 0
+        self.calm_links()
+        # Each schedule has its own weather: some lose much, some crash much, some are slow.
+        self.weights = [
+            8 + self.dice.randrange(30),  # deliver
+            4 + self.dice.randrange(30),  # tick
+            2 + self.dice.randrange(10),  # sync
+            2 + self.dice.randrange(10),  # save
+            1 + self.dice.randrange(6),  # propose
+            self.dice.randrange(4),  # read
+            self.dice.randrange(6),  # drop
+            self.dice.randrange(6),  # duplicate
+            self.dice.randrange(4) * 0.5,  # crash or restart
+            self.dice.randrange(3) * 0.8,  # break a link
+            0.1 + self.dice.randrange(3) * 0.6,  # mend links
+            self.dice.randrange(3) * 0.4,  # isolate one
+            self.dice.randrange(3) * 0.7,  # a moment of peace
+            self.dice.randrange(2) * 0.2,  # transfer
+        ]
+
+    def calm_links(self) -> None:
+        self.cluster.blocked.clear()
+        for number, node in self.cluster.nodes.items():
+            if node.is_up:
+                for peer in node.raft.peers:
+                    self.cluster.reachable(number, peer)
+
+    def any_up(self) -> int | None:
+        up = [number for number, node in self.cluster.nodes.items() if node.is_up]
+        return self.dice.choice(up) if up else None
+
+    def storm(self) -> None:
+        verbs = (
+            self.deliver,
+            self.tick,
+            self.sync,
+            self.save,
+            self.propose,
+            self.read,
+            self.drop,
+            self.duplicate,
+            self.crash_or_restart,
+            self.break_link,
+            self.calm_links,
+            self.isolate,
+            self.cluster.settle,
+            self.transfer,
+        )
+        for verb in self.dice.choices(verbs, self.weights, k=self.steps):
+            verb()
+
+    def position(self) -> int | None:
+        size = len(self.cluster.network)
+        if size == 0:
+            return None
+        # Mostly in order; sometimes from anywhere.
+        return 0 if self.dice.random() < 0.7 else self.dice.randrange(size)
+
+    def deliver(self) -> None:
+        position = self.position()
+        if position is not None:
+            self.cluster.deliver(position)
+
+    def duplicate(self) -> None:
+        position = self.position()
+        if position is not None:
+            self.cluster.deliver(position, keep=True)
+
+    def drop(self) -> None:
+        position = self.position()
+        if position is not None:
+            self.cluster.network.pop(position)
+
+    def tick(self) -> None:
+        number = self.any_up()
+        if number is not None:
+            self.cluster.tick(number, self.dice.choice((1, 5, 10, 20, 50, 100)))
+
+    def sync(self) -> None:
+        number = self.any_up()
+        if number is not None:
+            self.cluster.sync(number)
+
+    def save(self) -> None:
+        number = self.any_up()
+        if number is not None:
+            self.cluster.save(number)
+
+    def propose(self) -> None:
+        for number in self.cluster.leaders():
+            count = self.dice.randrange(1, 4)
+            names = [f"c{self.payloads + ordinal}" for ordinal in range(count)]
+            self.payloads += count
+            self.cluster.propose(number, *names)
+
+    def read(self) -> None:
+        for number in self.cluster.leaders():
+            self.tokens += 1
+            self.cluster.read(number, self.tokens)
+
+    def crash_or_restart(self) -> None:
+        number = self.dice.choice(list(self.cluster.nodes))
+        if not self.cluster.nodes[number].is_up:
+            self.cluster.start(number)
+            return
+        self.cluster.crash(number, keep=self.dice.randrange(4))
+        for other, node in self.cluster.nodes.items():
+            if node.is_up and self.dice.random() < 0.7:
+                self.cluster.unreachable(other, number)
+
+    def break_link(self) -> None:
+        source, target = self.dice.randrange(1, 6), self.dice.randrange(1, 6)
+        self.cluster.blocked.add((source, target))
+        node = self.cluster.nodes.get(source)
+        if node is not None and node.is_up and target != source and self.dice.random() < 0.5:
+            self.cluster.unreachable(source, target)
+
+    def isolate(self) -> None:
+        """Cut off a leader, if there is one: it goes on appending what nobody will keep."""
+        nodes = list(self.cluster.nodes)
+        number = self.dice.choice(self.cluster.leaders() or nodes)
+        for other in nodes:
+            self.cluster.blocked |= {(number, other), (other, number)}
+            node = self.cluster.nodes[other]
+            if node.is_up and node.raft.leader == number != other and self.dice.random() < 0.5:
+                self.cluster.unreachable(other, number)
+
+    def transfer(self) -> None:
+        for number in self.cluster.leaders():
+            target = self.dice.choice([0, *self.cluster.nodes])
+            self.cluster.step(number, TransferRequested(MemberId(target)))
+
+    def calm(self) -> None:
+        """I16: without faults there is soon one leader, and everybody agrees."""
+        cluster = self.cluster
+        for number, node in cluster.nodes.items():
+            if not node.is_up:
+                cluster.start(number)
+        self.calm_links()
+        for _ in range(10 * 2 * cluster.options.election_timeout_ms // 5):
+            cluster.settle()
+            for number in cluster.nodes:
+                cluster.tick(number, 5)
+        cluster.settle()
+        leaders = cluster.leaders()
+        assert len(leaders) == 1, f"I16: leaders {leaders} after calm"
+        term = cluster.nodes[leaders[0]].raft.current_term
+        assert cluster.propose(leaders[0], "last"), "I16: no proposals taken"
+        cluster.read(leaders[0], self.tokens + 1)
+        for _ in range(20):
+            cluster.settle()
+            for number in cluster.nodes:
+                cluster.tick(number, 5)
+        reference = cluster.nodes[leaders[0]]
+        assert reference.log[-1].payload == "last", reference.log
+        for node in cluster.nodes.values():
+            assert node.raft.current_term == term, "I16: the term moved in calm"
+            assert node.log == reference.log == node.platter, f"I16: logs differ {node.number}"
+            assert node.commit_index == len(node.log), f"I16: not all committed {node.number}"
+        assert not cluster.history.read_floors, "I16: a read hangs"
+
+
+def run_schedule(seed: int, steps: int = 400) -> Cluster:
+    """Run one schedule; raises when a law does not hold."""
+    chaos = _Chaos(seed, steps)
+    chaos.storm()
+    chaos.calm()
+    return chaos.cluster

@@ -1,0 +1,297 @@
+"""Runs a transcript over a tiny network of pure cores.
+
+A transcript is blocks, a blank line between them: commands (a line each, or `;` between),
+`----`, then what was observed. Lines that begin with `#` are prose. The commands:
+
+    cluster active=3 [seed=7] [window=4] [entries=100] [fresh] [young]
+    campaign 1          its leader is forgotten everywhere, its timer runs out
+    propose 1 x y       one turn with these entries
+    read 1 7            a linearizable read with token 7
+    transfer 1 2        hand leadership over (0: to the best)
+    settle              deliver, save and sync in order until nothing moves
+    deliver 1->2 [n]    the oldest n messages of this link (default: all)
+    lose 1->2           throw away what is on its way on this link
+    last 1->2           deliver only the newest message of this link, out of order
+    drop 1->2 / heal    nothing new passes this link / all links pass again
+    isolate 3           both directions, to everybody
+    slow 2 / sync 2 [n] `settle` leaves its disk alone / its oldest n syncs end (all)
+    save 2 [n]          its oldest n saves of the hard state end (all)
+    unreachable 1->2    member 1 learns that its link to 2 broke (reachable 1->2: is up)
+    tick 1 20           20 ms pass at member 1 (`tick all 20`)
+    crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
+    restart 2           from what its disk holds
+    show / log 2 / network / hush / speak
+
+What is observed: every change of role, every commit, truncation, read and finished transfer;
+with `speak` also every message. A broken law ends the transcript with its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from copycat.config import RaftOptions
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from copycat.raft.effects import (
+    Commit,
+    Effect,
+    ReadReady,
+    Replicate,
+    RoleChanged,
+    Send,
+    TransferFinished,
+    Truncate,
+)
+from copycat.raft.events import TransferRequested
+from copycat.types import EntryId, MemberId, ServerState
+from tests.raft.cluster import Cluster, Envelope
+
+__all__ = ["run_transcript"]
+
+
+def run_transcript(path: Path) -> str:
+    """The transcript with every observation replaced by what happens now."""
+    runner = _Runner()
+    blocks = []
+    for prose, commands in _blocks(path.read_text(encoding="utf-8")):
+        if not commands:
+            blocks.append("\n".join(prose))
+            continue
+        observed: list[str] = []
+        for line in commands:
+            for command in line.split(";"):
+                observed += runner.run(command.split())
+        blocks.append("\n".join([*prose, *commands, "----", *(observed or ["ok"])]))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _blocks(text: str) -> Iterator[tuple[list[str], list[str]]]:
+    for block in text.strip().split("\n\n"):
+        lines = block.split("\n")
+        prose = [line for line in lines if line.startswith("#")]
+        rest = [line for line in lines if not line.startswith("#")]
+        yield prose, rest[: rest.index("----")] if "----" in rest else rest
+
+
+def _link(word: str) -> tuple[int, int]:
+    source, target = word.split("->")
+    return int(source), int(target)
+
+
+def _name(entry: EntryId) -> str:
+    return f"{entry.term}:{entry.index}"
+
+
+class _Runner:
+    def __init__(self) -> None:
+        self.cluster = Cluster(1)
+        self.slow: set[int] = set()
+        self.is_speaking = False
+        self.lines: list[str] = []
+
+    def run(self, words: list[str]) -> list[str]:
+        """One command; what was observed meanwhile."""
+        self.lines = []
+        verb: Callable[..., None] = getattr(self, f"do_{words[0].replace('-', '_')}")
+        verb(*words[1:])
+        return self.lines
+
+    # ---- observation -----------------------------------------------------------------
+
+    def watch(self, number: int, effect: Effect) -> None:
+        match effect:
+            case RoleChanged(state=state, term=term, leader=leader):
+                known = "" if state is ServerState.LEADER else f" leader={leader or '?'}"
+                self.lines.append(f"{number} {state} term={term}{known}")
+            case Commit(index=index):
+                self.lines.append(f"{number} commit {index}")
+            case Truncate(after=after):
+                self.lines.append(f"{number} truncate after={after}")
+            case ReadReady(token=token, index=index):
+                self.lines.append(f"{number} read {token} index={index}")
+            case TransferFinished(ok=ok):
+                self.lines.append(f"{number} transfer {'done' if ok else 'given up'}")
+            case Send(peer=peer, message=message) if self.is_speaking:
+                self.lines.append(f"{number} -> {peer} {_describe(message)}")
+            case Replicate() if self.is_speaking:
+                self.lines.append(f"{number} -> {effect.peer} {_describe(effect)}")
+            case _:
+                pass
+
+    # ---- commands --------------------------------------------------------------------
+
+    def do_cluster(self, *words: str) -> None:
+        values = dict(word.split("=") for word in words if "=" in word)
+        self.cluster = Cluster(
+            int(values.get("active", "3")),
+            seed=int(values.get("seed", "7")),
+            options=RaftOptions(
+                election_timeout_ms=100,
+                heartbeat_interval_ms=20,
+                window=int(values.get("window", "4")),
+            ),
+            entries_max=int(values.get("entries", "100")),
+            fresh="fresh" in words,
+        )
+        self.cluster.watch = self.watch
+        self.slow.clear()
+        if "young" not in words and "fresh" not in words:
+            self.cluster.age()
+
+    def do_campaign(self, number: str) -> None:
+        self.cluster.forget_leader()
+        member = int(number)
+        self.cluster.tick(member, self.cluster.nodes[member].raft.timeout_ms)
+
+    def do_propose(self, number: str, *payloads: str) -> None:
+        if not self.cluster.propose(int(number), *payloads):
+            self.lines.append(f"{number} takes no proposals")
+
+    def do_read(self, number: str, token: str) -> None:
+        self.cluster.read(int(number), int(token))
+
+    def do_transfer(self, number: str, to: str) -> None:
+        self.cluster.step(int(number), TransferRequested(MemberId(int(to))))
+
+    def do_settle(self) -> None:
+        self.cluster.settle(slow=frozenset(self.slow))
+
+    def _positions(self, link: str) -> list[int]:
+        pair = _link(link)
+        network = self.cluster.network
+        return [at for at, item in enumerate(network) if (item.source, item.target) == pair]
+
+    def do_deliver(self, link: str, count: str = "1000") -> None:
+        waiting = len(self._positions(link))
+        for _ in range(min(int(count), waiting)):
+            self.cluster.deliver(self._positions(link)[0])
+
+    def do_last(self, link: str) -> None:
+        self.cluster.deliver(self._positions(link)[-1])
+
+    def do_lose(self, link: str) -> None:
+        pair = _link(link)
+        network = self.cluster.network
+        network[:] = [item for item in network if (item.source, item.target) != pair]
+
+    def do_drop(self, link: str) -> None:
+        self.cluster.blocked.add(_link(link))
+
+    def do_heal(self) -> None:
+        self.cluster.blocked.clear()
+
+    def do_isolate(self, number: str) -> None:
+        for other in self.cluster.nodes:
+            self.cluster.blocked |= {(int(number), other), (other, int(number))}
+
+    def do_slow(self, number: str) -> None:
+        self.slow.add(int(number))
+
+    def do_sync(self, number: str, count: str = "1000") -> None:
+        for _ in range(int(count)):
+            if not self.cluster.sync(int(number)):
+                break
+        if count == "1000":
+            self.slow.discard(int(number))
+
+    def do_save(self, number: str, count: str = "1000") -> None:
+        for _ in range(int(count)):
+            if not self.cluster.save(int(number)):
+                break
+
+    def do_unreachable(self, link: str) -> None:
+        self.cluster.unreachable(*_link(link))
+
+    def do_reachable(self, link: str) -> None:
+        self.cluster.reachable(*_link(link))
+
+    def do_tick(self, number: str, elapsed_ms: str) -> None:
+        numbers = self.cluster.nodes if number == "all" else (int(number),)
+        for member in numbers:
+            if self.cluster.nodes[member].is_up:
+                self.cluster.tick(member, int(elapsed_ms))
+
+    def do_crash(self, number: str, keep: str = "0") -> None:
+        lost = self.cluster.crash(int(number), keep=int(keep))
+        self.lines.append(f"{number} lost {lost} entries")
+
+    def do_restart(self, number: str) -> None:
+        self.cluster.start(int(number))
+        raft = self.cluster.nodes[int(number)].raft
+        self.lines.append(
+            f"{number} recovered last={_name(raft.last)} term={raft.current_term} "
+            f"voted_for={raft.voted_for or '-'}"
+        )
+
+    def do_show(self) -> None:
+        for number, node in self.cluster.nodes.items():
+            raft = node.raft
+            self.lines.append(
+                f"{number} {raft.state} term={raft.current_term} voted_for={raft.voted_for or '-'}"
+                f" last={_name(raft.last)} durable={raft.durable_index} commit={raft.commit_index}"
+                if node.is_up
+                else f"{number} down"
+            )
+
+    def do_log(self, number: str) -> None:
+        log = self.cluster.nodes[int(number)].log
+        self.lines.append(" ".join(f"{entry.term}:{entry.payload}" for entry in log) or "empty")
+
+    def do_match(self, number: str) -> None:
+        raft = self.cluster.nodes[int(number)].raft
+        known = " ".join(f"{peer}={raft.match_index(peer)}" for peer in raft.peers)
+        self.lines.append(f"{number} match {known}")
+
+    def do_network(self) -> None:
+        for item in self.cluster.network:
+            self.lines.append(_envelope(item))
+
+    def do_speak(self) -> None:
+        self.is_speaking = True
+
+    def do_hush(self) -> None:
+        self.is_speaking = False
+
+
+def _envelope(item: Envelope) -> str:
+    return f"{item.source} -> {item.target} {_describe(item.message)}"
+
+
+def _describe(message: object) -> str:
+    match message:
+        case AppendEntries() | Replicate():
+            span = message.span
+            entries = f"{span.term}:{span.first}..{span.last}" if span.length else "-"
+            return (
+                f"AppendEntries request={message.request} prev={_name(message.prev)} "
+                f"entries={entries} commit={message.leader_commit}"
+            )
+        case AppendReply(accepted=True):
+            return f"AppendReply request={message.request} match={message.match_index}"
+        case AppendReply():
+            return (
+                f"AppendReply request={message.request} rejected term={message.term} "
+                f"hint={_name(message.hint)}"
+            )
+        case PreVote():
+            return f"PreVote term={message.term} last={_name(message.last)}"
+        case PreVoteReply():
+            return f"PreVoteReply term={message.term} {'yes' if message.granted else 'no'}"
+        case RequestVote():
+            how = " transfer" if message.transfer else ""
+            return f"RequestVote term={message.term} last={_name(message.last)}{how}"
+        case VoteReply():
+            return f"VoteReply term={message.term} {'yes' if message.granted else 'no'}"
+        case TimeoutNow():
+            return f"TimeoutNow term={message.term}"
+        case _:
+            raise TypeError(f"no words for {message!r}")
