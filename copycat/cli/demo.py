@@ -34,7 +34,6 @@ class DemoOptions(NamedTuple):
     file: Path | None
     directory: Path | None
     window: int
-    durability: str
     keep: bool
 
 
@@ -109,7 +108,7 @@ class _Demo:
         self.root = root
         addresses = _free_addresses(len(_NAMES))
         self.members = [
-            MemberProcess(name, address, addresses, root, durability=options.durability)
+            MemberProcess(name, address, addresses, root)
             for name, address in zip(_NAMES, addresses, strict=True)
         ]
 
@@ -138,7 +137,8 @@ class _Demo:
         self._report(drive, killed, seconds, verdict)
 
     def _durability(self) -> str:
-        return f'"{self.options.durability}" on {_file_system(self.root)}'
+        modes = {member.durability for member in self.members}
+        return f"{', '.join(sorted(modes))} on {_file_system(self.root)}"
 
     async def _leader(self, above_term: int = 0) -> MemberProcess:
         """The member that says it leads the highest term, above `above_term`."""

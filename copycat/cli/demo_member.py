@@ -28,14 +28,12 @@ class MemberProcess:
     The child asks the kernel to be killed when we die (`--parent`), so none outlives us.
     """
 
-    def __init__(
-        self, name: str, address: str, members: list[str], root: Path, *, durability: str
-    ) -> None:
+    def __init__(self, name: str, address: str, members: list[str], root: Path) -> None:
         self.name = name
         self.address = address
         self.directory = root / name
         self.words = root / f"{name}.log"
-        self.durability = durability
+        self.durability = ""
         self.state = "inactive"
         self.term = 0
         self.leader_since: float | None = None
@@ -59,7 +57,7 @@ class MemberProcess:
         arguments = ["-m", "copycat", "serve", self.address, "--app", _APP, "--json"]
         for member in self._members:
             arguments += ["--member", member]
-        arguments += ["--directory", str(self.directory), "--durability", self.durability]
+        arguments += ["--directory", str(self.directory)]
         arguments += ["--parent", str(os.getpid())]
         with self.words.open("ab") as words:
             self._process = await asyncio.create_subprocess_exec(
@@ -81,6 +79,7 @@ class MemberProcess:
             event = json.loads(line)
             match event["event"]:
                 case "listening":
+                    self.durability = event["durability"]
                     listening.set()
                 case "state":
                     self.state, self.term = event["state"], event["term"]

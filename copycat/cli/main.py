@@ -29,7 +29,6 @@ def tree() -> None:
 @click.option("--file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--directory", type=click.Path(path_type=Path), help="A new one; it is kept.")
 @click.option("--in-flight", default=4096, show_default=True, type=click.IntRange(1, 65536))
-@click.option("--durability", default="fsync", type=click.Choice(["fsync", "interval", "os"]))
 @click.option("--keep", is_flag=True, help="Keep the members' directories.")
 def demo(**options: Any) -> None:
     """Three processes, real lines, a SIGKILL half-way, and proof from the disks.
@@ -47,7 +46,6 @@ def demo(**options: Any) -> None:
 @click.option("--app", required=True, metavar="MODULE:CLASS", help="The state machine's class.")
 @click.option("--member", "members", multiple=True, metavar="HOST:PORT", help="All founders.")
 @click.option("--directory", default="./copycat-data", show_default=True)
-@click.option("--durability", default="fsync", type=click.Choice(["fsync", "interval", "os"]))
 @click.option("--cluster-name", default=None)
 @click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
 @click.option("--parent", type=int, default=None, hidden=True)

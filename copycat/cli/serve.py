@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import importlib.util
 import json
 import os
 import pkgutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from copycat import CopycatServer, StateMachine, Storage
+from copycat import CopycatServer, StateMachine
 from copycat.errors import ConfigurationError
-from copycat.types import Durability, ServerState
+from copycat.types import ServerState
 
 __all__ = ["ServeOptions", "run_serve"]
 
@@ -31,7 +30,6 @@ class ServeOptions(NamedTuple):
     app: str
     members: tuple[str, ...]
     directory: str
-    durability: str
     cluster_name: str | None
     as_json: bool
     parent: int | None
@@ -42,14 +40,7 @@ def run_serve(options: ServeOptions) -> int:
     if options.parent is not None and not _die_with(options.parent):
         return 1
     machine = _machine(options.app)
-    if importlib.util.find_spec("uvloop") is None:
-        runner = asyncio.Runner()
-    else:
-        import uvloop
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    with runner:
-        runner.run(_serve(options, machine))
+    asyncio.run(_serve(options, machine))
     return 0
 
 
@@ -89,9 +80,8 @@ class _Words:
 
 async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> None:
     words = _Words(as_json=options.as_json)
-    storage = Storage(directory=options.directory, durability=Durability(options.durability))
     named = {} if options.cluster_name is None else {"cluster_name": options.cluster_name}
-    server = CopycatServer(options.address, machine, storage=storage, **named)
+    server = CopycatServer(options.address, machine, storage=options.directory, **named)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -102,15 +92,26 @@ async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> 
 
     server.on_state_change(on_state)
     async with server:
-        starting = asyncio.ensure_future(server.bootstrap(*options.members))
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            await starting
-            words.say("listening", address=options.address, directory=options.directory)
-            await stop.wait()
-        else:
-            starting.cancel()
-        await server.shutdown()
-        status = server.status()
-        words.say("stopped", commit_index=status.commit_index, last_applied=status.last_applied)
+        if await _first(server.bootstrap(*options.members), stop):
+            words.say(
+                "listening",
+                address=str(server.address),
+                directory=options.directory,
+                durability=str(server.storage.durability),
+            )
+            await _first(server.wait_stopped(), stop)
+        last = server.status()
+    words.say("stopped", commit_index=last.commit_index, last_applied=last.last_applied)
+
+
+async def _first(work: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
+    """Wait for `work` or the signal; True, or what `work` raised, when `work` was first."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()
+        return True
+    working.cancel()
+    await asyncio.wait({working})
+    return False
