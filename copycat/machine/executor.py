@@ -150,25 +150,26 @@ class Executor:
         )
 
     def _apply_run(self, run: Run) -> None:
-        first = run.first_index
-        require(
-            first == self._last_applied + 1 and run.payloads,
-            "an entry is applied out of order",
-            last_applied=self._last_applied,
-            first_index=first,
-        )
-        moment = self._moment
+        first, moment = run.first_index, self._moment
+        if first != self._last_applied + 1 or not run.payloads:
+            raise self._out_of_order(run)
         moment.index = first
         if run.time_ms > self._time_ms:  # log time never goes back (I19)
             self._time_ms = run.time_ms
             self._fire_due()
-        moment.time_ms = moment.entry_ms = self._time_ms
+            moment.time_ms = moment.entry_ms = run.time_ms
         if run.kind == _COMMAND:
             self._apply_commands(run)
         else:
             require(len(run.payloads) == 1, "a run of entries that are no commands", kind=run.kind)
             self._apply_system(run.kind, first, run.payloads[0])
         self._last_applied = first + len(run.payloads) - 1
+
+    def _out_of_order(self, run: Run) -> InvariantError:
+        return InvariantError(
+            f"an entry is applied out of order: {run.first_index} ({len(run.payloads)} entries) "
+            f"after {self._last_applied}"
+        )
 
     def _fire_due(self) -> None:
         """Callbacks that are due fire at this entry's index, each at its own time (A12, X10)."""
@@ -204,22 +205,21 @@ class Executor:
                 (run.session, first + offset, index + offset) for offset in range(len(payloads))
             ]
             return
+        time_ms = self._time_ms
         known = record.sequence + 1 - first
         if known > 0:
             last = first + min(known, len(payloads)) - 1
-            self._replies.append(record.cached(first, last, self._time_ms))
+            self._replies.append(record.cached(first, last, time_ms))
             first, payloads, index = last + 1, payloads[known:], index + known
-        if payloads:
+        count = len(payloads)
+        if count:
             body = self._perform(record.visible, index, payloads)
-            last_index = index + len(payloads) - 1
-            reply = RunReply(
-                record.session, first, len(payloads), index, last_index, self._time_ms, body
-            )
-            record.sequence = first + len(payloads) - 1
-            record.touch(last_index, self._time_ms)
-            record.replies.append(reply)
+            last_index = index + count - 1
+            reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
+            record.performed(reply)
             self._replies.append(reply)
-        record.acknowledge(run.acked)
+        if run.acked > record.acked_sequence:
+            record.acknowledge(run.acked)
 
     def _perform(self, session: ServerSession, index: int, payloads: list[bytes]) -> bytes:
         """Call the machine for each command; their results as one array. The hot loop."""

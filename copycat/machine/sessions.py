@@ -118,10 +118,17 @@ class SessionRecord:
         self.active_index = index
         self.time_ms = time_ms
 
+    def performed(self, reply: RunReply) -> None:
+        """Commands took effect: keep their reply."""
+        self.sequence = reply.first_sequence + reply.count - 1
+        self.active_index = reply.last_index
+        self.time_ms = reply.time_ms
+        self.replies.append(reply)
+
     def acknowledge(self, sequence: int) -> None:
         """Let go of replies that reached the client. Beyond what was applied it means nothing."""
-        self.acked_sequence = max(self.acked_sequence, min(sequence, self.sequence))
-        replies, acked = self.replies, self.acked_sequence
+        acked = self.acked_sequence = max(self.acked_sequence, min(sequence, self.sequence))
+        replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
             replies.popleft()
 

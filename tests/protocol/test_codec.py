@@ -194,13 +194,15 @@ def decode_or_refuse(frame: Frame) -> None:
             decode(frame)
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=300)
 @given(kind=st.integers(0, 255), body=st.binary(max_size=200))
 def test_garbage_never_raises_past_the_codec(kind: int, body: bytes) -> None:
     decode_or_refuse(Frame(kind, 0, memoryview(body)))
 
 
-@settings(max_examples=500, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=500)
 @given(data=st.data())
 def test_mutated_frames_never_raise_past_the_codec(data: st.DataObject) -> None:
     _, valid = data.draw(st.sampled_from(sorted(samples.encoded().items())))

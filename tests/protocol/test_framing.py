@@ -49,7 +49,8 @@ def test_one_byte_at_a_time_equals_all_at_once() -> None:
     assert cut(stream, [1]) == whole
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=30)
 @given(
     lengths=st.lists(
         st.sampled_from([0, 1, 7, 300, 32760, 32767, 32768, 32769, 40000, 65535, 65536, 150000]),
@@ -137,7 +138,8 @@ def test_split_and_join_are_inverse() -> None:
             split_frame(broken)
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=200)
 @given(garbage=st.binary(max_size=400))
 def test_garbage_is_frames_or_a_protocol_error(garbage: bytes) -> None:
     with contextlib.suppress(ProtocolError):

@@ -172,7 +172,8 @@ def test_counts_must_agree() -> None:
         decode_results(b"\x01", 1, [int])
 
 
-@settings(max_examples=300, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=300)
 @given(garbage=st.binary(max_size=60), kind=st.sampled_from([int, str, Any, list[int], None]))
 def test_garbage_results_never_raise_past_the_codec(garbage: bytes, kind: Any) -> None:
     for decode in (

@@ -1,0 +1,159 @@
+"""What a machine may know: index, log time, dice, sessions; the same on every member."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from copycat.errors import (
+    ApplicationError,
+    ConfigurationError,
+    SessionError,
+    UnknownSessionError,
+)
+from copycat.machine import StateMachine, command, query
+from copycat.machine.dice import Dice
+from copycat.machine.executor import Executor
+from copycat.types import SessionState
+from tests.machine.runs import Script
+
+
+class Curious(StateMachine):
+    def __init__(self) -> None:
+        self.states: list[str] = []
+
+    @command
+    def look(self) -> tuple[int, float, int, str]:
+        commit = self.commit
+        assert commit.index == self.context.index
+        assert commit.time == self.context.clock.now()
+        return commit.index, self.context.clock.time(), commit.session.id, repr(commit.operation)
+
+    @command
+    def roll(self, times: int) -> list[int]:
+        return [self.context.random.randrange(1 << 30) for _ in range(times)]
+
+    @query
+    def peek(self) -> int:
+        return self.context.random.randrange(1 << 30)
+
+    @command
+    def who(self) -> list[int]:
+        assert len(self.context.sessions) == len(list(self.context.sessions))
+        return [session.id for session in self.context.sessions]
+
+    @command
+    def watch(self) -> None:
+        session = self.commit.session
+        session.on_state_change(lambda state: self.states.append(f"{session.id} {state}"))
+
+    @command
+    def find(self, session: int) -> str:
+        return self.context.sessions[session].client_id
+
+    @command
+    def publish(self) -> None:
+        self.commit.session.publish("news", 1)
+
+    @command
+    def unfair(self) -> None:
+        self.context.random.choice([])
+
+
+def test_index_time_and_session_of_each_command() -> None:
+    script = Script(Curious())
+    session = script.register()
+    script.time_ms = 1234
+    one, two = script.results(session, Curious.look(), Curious.look())
+    assert one == [2, 1.234, session, "Curious.look()"]
+    assert two[0] == 3
+
+
+def test_log_time_is_utc_and_exact() -> None:
+    script = Script(Curious())
+    script.tick(1_700_000_000_123)
+    now = script.machine.context.clock.now()
+    assert now == datetime(2023, 11, 14, 22, 13, 20, 123000, tzinfo=UTC)
+
+
+def test_dice_fall_alike_for_each_entry_and_queries_change_nothing() -> None:
+    left, right = Script(Curious()), Script(Curious())
+    for script in (left, right):
+        script.register()
+    assert left.query(1, Curious.peek()) == left.query(1, Curious.peek())
+    rolls = left.results(1, Curious.roll(3), Curious.roll(3))
+    assert rolls == right.results(1, Curious.roll(3), Curious.roll(3))
+    assert rolls[0] != rolls[1]
+    assert len(set(rolls[0])) == 3
+
+
+def test_dice_are_dice() -> None:
+    assert Dice(0).getrandbits(64) == 0xE220A8397B1DCDAF  # SplitMix64's first word for seed 0
+    dice = Dice(7)
+    assert {dice.randint(1, 6) for _ in range(200)} == {1, 2, 3, 4, 5, 6}
+    assert all(0 <= dice.random() < 1 for _ in range(100))
+    assert all(5 <= dice.uniform(5, 6) < 6 for _ in range(100))
+    assert {dice.randrange(3) for _ in range(100)} == {0, 1, 2}
+    assert dice.choice("x") == "x"
+    items = list(range(20))
+    dice.shuffle(items)
+    assert sorted(items) == list(range(20)) != items
+    assert len(dice.randbytes(9)) == 9
+    assert dice.getrandbits(100) < 1 << 100
+    with pytest.raises(ConfigurationError):
+        dice.randrange(0)
+
+
+def test_sessions_are_seen_in_order() -> None:
+    script = Script(Curious())
+    ids = [script.register(name) for name in "zam"]
+    assert script.results(ids[0], Curious.who()) == [ids]
+    assert script.results(ids[0], Curious.find(ids[1])) == ["a"]
+    (missing,) = script.results(ids[0], Curious.find(99))
+    assert isinstance(missing, ApplicationError)
+    assert missing.type_name == "UnknownSessionError"  # type: ignore[attr-defined]
+    with pytest.raises(UnknownSessionError):
+        script.machine.context.sessions[99]
+
+
+def test_state_changes_of_sessions_are_heard() -> None:
+    script = Script(Curious())
+    one, two = script.register("a"), script.register("b")
+    script.results(one, Curious.watch())
+    script.results(two, Curious.watch())
+    script.close(one)
+    script.expire(two, 99)
+    assert script.machine.states == [f"{one} closed", f"{two} expired"]
+    assert not SessionState.CLOSED.active
+    assert SessionState.OPEN.active
+
+
+def test_events_say_that_they_are_not_built() -> None:
+    script = Script(Curious())
+    (error,) = script.results(script.register(), Curious.publish())
+    assert isinstance(error, ApplicationError)
+    assert "events are not part of this version" in error.message
+    session = script.machine.context.sessions[1]
+    with pytest.raises(SessionError):
+        session.publish("news")
+
+
+def test_there_is_no_commit_outside_an_operation() -> None:
+    script = Script(Curious())
+    with pytest.raises(ApplicationError, match="there is no commit"):
+        _ = script.machine.commit
+
+
+@pytest.mark.parametrize("name", ["context", "executor", "commit"])
+def test_a_machine_on_its_own_has_no_context(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="runs in no server"):
+        getattr(Curious(), name)
+
+
+def test_a_machine_runs_in_one_server() -> None:
+    machine: Any = Curious()
+    Executor(machine)
+    with pytest.raises(ConfigurationError, match="in another server already"):
+        Executor(machine)

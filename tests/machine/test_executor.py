@@ -1,0 +1,223 @@
+"""The user's code at work: results, exceptions, bad bytes, log time, pins, queries."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from copycat.errors import ApplicationError, InvariantError, SerializationError
+from copycat.machine import ServerSession, StateMachine, command, query
+from copycat.machine.executor import Executor
+from copycat.machine.kv import KeyValueStore
+from copycat.machine.outcome import IncarnationPinned, QueryAsk
+from copycat.protocol.operations import encode_operation
+from copycat.types import EntryKind
+from tests.machine.runs import Script, values
+
+
+class Moody(StateMachine):
+    """Raises, returns what cannot be encoded, and changes what it returned."""
+
+    def __init__(self) -> None:
+        self.log: list[int] = []
+
+    @command
+    def add(self, number: int) -> list[int]:
+        self.log.append(number)
+        return self.log  # the live list: a later command changes it
+
+    @command
+    def fail(self, text: str) -> int:
+        self.log.append(-1)
+        raise ValueError(text)
+
+    @command
+    def weird(self) -> Any:
+        return object()
+
+    @command
+    def exhaust(self) -> None:
+        raise MemoryError
+
+    @command
+    def interrupt(self) -> None:
+        raise KeyboardInterrupt
+
+    @query
+    def last(self) -> int:
+        return self.log[-1]
+
+    @query
+    def bad(self) -> int:
+        raise ValueError("asked for it")
+
+
+def test_results_come_in_order_with_their_indexes() -> None:
+    script = Script(KeyValueStore())
+    session = script.register()
+    outcome = script.commands(
+        session,
+        [
+            KeyValueStore.put("a", b"1"),
+            KeyValueStore.swap("a", b"2"),
+            KeyValueStore.compare_and_set("a", b"2", b"3"),
+            KeyValueStore.compare_and_set("a", b"2", b"4"),
+            KeyValueStore.delete("a"),
+            KeyValueStore.delete("a"),
+        ],
+    )
+    (reply,) = outcome.replies
+    assert (reply.first_index, reply.last_index, reply.count) == (2, 7, 6)
+    assert values([reply]) == [None, b"1", True, False, True, False]
+    assert outcome.last_applied == script.executor.last_applied == 7
+
+
+def test_a_mutable_result_is_encoded_at_once() -> None:
+    script = Script(Moody())
+    session = script.register()
+    results = script.results(session, Moody.add(1), Moody.add(2), Moody.add(3))
+    assert results == [[1], [1, 2], [1, 2, 3]]
+
+
+def test_f23_an_exception_is_a_result_cached_like_any_other() -> None:
+    script = Script(Moody())
+    session = script.register()
+    one, error, two = script.results(session, Moody.add(1), Moody.fail("no"), Moody.add(2))
+    assert isinstance(error, ApplicationError)
+    assert error.message == "ValueError: no"
+    assert (one, two) == ([1], [1, -1, 2])
+    again = values(script.commands(session, [Moody.fail("no")], first_sequence=2).replies)
+    assert isinstance(again[0], ApplicationError)
+    assert script.machine.log == [1, -1, 2]
+
+
+def test_f23_a_result_that_cannot_be_encoded_is_an_error() -> None:
+    script = Script(Moody())
+    session = script.register()
+    weird, fine = script.results(session, Moody.weird(), Moody.add(1))
+    assert isinstance(weird, SerializationError)
+    assert fine == [1]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"),
+    [(Moody.exhaust(), MemoryError), (Moody.interrupt(), KeyboardInterrupt)],
+)
+def test_f23_what_is_not_the_machines_doing_stops_the_member(
+    operation: Any, kind: type[BaseException]
+) -> None:
+    script = Script(Moody())
+    session = script.register()
+    with pytest.raises(kind):
+        script.commands(session, [Moody.add(1), operation])
+    assert script.executor.last_applied == 1
+    with pytest.raises(InvariantError, match="stopped at entry 2"):
+        script.noop()  # entry 2 is half applied: never again
+
+
+@pytest.mark.parametrize("bad", [b"", b"\xc1", b"\x91\xa4nope", b"\x92\xa3add\xa1x", b"\x01"])
+def test_311_a_bad_operation_in_a_run_fails_alone(bad: bytes) -> None:
+    script = Script(Moody())
+    session = script.register()
+    one, error, two = script.results(session, Moody.add(1), bad, Moody.add(2))
+    assert (one, two) == ([1], [1, 2])
+    assert isinstance(error, SerializationError)
+    assert f"an operation of {len(bad)} bytes" in error.message
+    again = values(script.commands(session, [bad], first_sequence=2).replies)
+    assert isinstance(again[0], SerializationError)
+
+
+def test_a_query_in_the_log_has_no_effect() -> None:
+    script = Script(Moody())
+    session = script.register()
+    (error,) = script.results(session, Moody.last())
+    assert isinstance(error, SerializationError)
+
+
+def test_queries_see_the_state_and_its_index() -> None:
+    script = Script(Moody())
+    session = script.register()
+    script.results(session, Moody.add(7))
+    asks = [
+        QueryAsk(5, session, encode_operation(Moody.last())),
+        QueryAsk(6, session + 1, encode_operation(Moody.last())),
+    ]
+    known, unknown = script.executor.query(asks)
+    assert (known.token, known.index, known.unknown_session) == (5, 2, False)
+    assert (unknown.token, unknown.unknown_session, unknown.body) == (6, True, b"")
+    assert script.query(session, Moody.last()) == 7
+
+
+def test_a_query_that_fails_is_an_answer() -> None:
+    script = Script(Moody())
+    session = script.register()
+    error = script.query(session, Moody.bad())
+    assert isinstance(error, ApplicationError)
+    assert error.message == "ValueError: asked for it"
+
+
+@pytest.mark.parametrize("body", [b"", b"\xc1", encode_operation(Moody.add(1))])
+def test_a_query_must_be_one(body: bytes) -> None:
+    script = Script(Moody())
+    session = script.register()
+    (answer,) = script.executor.query([QueryAsk(1, session, body)])
+    assert not answer.unknown_session
+    assert b"not-serializable" in answer.body
+    assert script.machine.log == []
+
+
+def test_i19_log_time_never_goes_back() -> None:
+    script = Script(KeyValueStore())
+    script.tick(5000)
+    script.tick(3000)
+    assert script.executor.time_ms == 5000
+    script.tick(5001)
+    assert script.executor.time_ms == 5001
+
+
+def test_c16_the_first_incarnation_holds() -> None:
+    script = Script(KeyValueStore())
+    member, first, second = 1 << 127, 1 << 100, 3
+    assert script.pin(member, first).changes == [IncarnationPinned(member, first)]
+    assert script.pin(member, second).changes == []
+    assert script.executor.incarnations == {member: first}
+
+
+@pytest.mark.parametrize("kind", [EntryKind.MARK, EntryKind.GAP, EntryKind.DATA, 200])
+def test_kinds_that_nobody_writes_are_a_broken_law(kind: Any) -> None:
+    with pytest.raises(InvariantError, match="cannot be applied"):
+        Script(KeyValueStore()).entry(kind)
+
+
+def test_a_short_payload_in_the_log_is_a_broken_law() -> None:
+    for kind in (EntryKind.REGISTER, EntryKind.KEEP_ALIVE, EntryKind.EXPIRE, EntryKind.CLOSE):
+        with pytest.raises(InvariantError):
+            Script(KeyValueStore()).entry(kind, b"\1\2\3")
+
+
+def test_a_session_callback_that_raises_is_logged_and_not_in_the_way(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Rude(KeyValueStore):
+        def on_register(self, session: ServerSession) -> None:
+            raise ValueError("not today")
+
+    script = Script(Rude())
+    with caplog.at_level(logging.ERROR):
+        session = script.register()
+    assert "raised at entry 1" in caplog.text
+    assert script.results(session, KeyValueStore.put("a", b"")) == [None]
+
+
+def test_close_reaches_the_machine() -> None:
+    class Closing(KeyValueStore):
+        closed = False
+
+        def close(self) -> None:
+            self.closed = True
+
+    machine = Closing()
+    Executor(machine).close()
+    assert machine.closed
