@@ -1,0 +1,104 @@
+"""One core in a vacuum: built from a list of terms, stepped by hand."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from copycat.config import RaftOptions
+from copycat.protocol.peer import AppendEntries, PeerMessage, PreVoteReply, VoteReply
+from copycat.raft.effects import Effect, Replicate, Send
+from copycat.raft.events import Received, Saved, Sent, Synced, Tick
+from copycat.raft.membership import Configuration
+from copycat.raft.raft import Raft
+from copycat.types import EntryId, MemberId, ServerState, Span
+from tests.raft.cluster import runs_of
+from tests.raft.laws import Entry
+
+__all__ = ["OPTIONS", "append", "core", "leader", "of", "receive", "sends", "settle", "ship"]
+
+OPTIONS = RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20, window=2)
+
+E = TypeVar("E")
+
+
+def core(
+    *terms: int,
+    member: int = 1,
+    voters: int = 3,
+    current_term: int = 0,
+    voted_for: int = 0,
+    fresh: bool = False,
+    young: bool = False,
+    seed: int = 0,
+) -> Raft:
+    """A core whose log has entries of these terms; past its first grace unless `young`."""
+    raft = Raft(
+        MemberId(member),
+        Configuration.of(*map(MemberId, range(1, voters + 1))),
+        OPTIONS,
+        current_term=max(current_term, *terms) if terms else current_term,
+        voted_for=MemberId(voted_for),
+        term_runs=runs_of([Entry(term, "") for term in terms]),
+        first_index=1,
+        last_index=len(terms),
+        fresh=fresh,
+        seed=seed,
+    )
+    if not young:
+        raft.election_at_ms += 100
+        assert raft.step(Tick(100)) == []
+    return raft
+
+
+def receive(raft: Raft, sender: int, message: PeerMessage) -> list[Effect]:
+    return raft.step(Received(MemberId(sender), message))
+
+
+def settle(raft: Raft) -> list[Effect]:
+    """All saves and syncs end."""
+    return [*raft.step(Saved(raft.save_ticket)), *raft.step(Synced(raft.sync_ticket))]
+
+
+def append(
+    term: int, request: int, prev: tuple[int, int], terms: list[int], commit: int = 0
+) -> AppendEntries:
+    """AppendEntries with entries of one term after `prev` (term, index)."""
+    span_term = terms[0] if terms else term
+    first = prev[1] + 1
+    span = Span(span_term, first, first + len(terms))
+    return AppendEntries(term, request, EntryId(*prev), span, commit)
+
+
+def of(effects: list[Effect], kind: type[E]) -> list[E]:
+    """The effects of one kind."""
+    return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def sends(effects: list[Effect]) -> list[tuple[int, PeerMessage]]:
+    return [(effect.peer, effect.message) for effect in of(effects, Send)]
+
+
+def ship(raft: Raft, effects: list[Effect]) -> list[Effect]:
+    """Answer every Replicate with entries by a Sent of all of it, and so on."""
+    more: list[Effect] = []
+    for effect in of(effects, Replicate):
+        if effect.span.length:
+            answer = raft.step(Sent(effect.peer, effect.span))
+            more += [*answer, *ship(raft, answer)]
+    return more
+
+
+def leader(*terms: int, voters: int = 3) -> tuple[Raft, list[Effect]]:
+    """Member 1, just elected with the votes of all; its no-op is shipped and synced."""
+    raft = core(*terms, voters=voters)
+    raft.campaign_within(0, 1)
+    effects = raft.step(Tick(1))
+    for peer in raft.peers:
+        receive(raft, peer, PreVoteReply(raft.current_term, raft.poll_round, True))
+    effects = raft.step(Saved(raft.save_ticket))
+    for peer in raft.peers:
+        effects += receive(raft, peer, VoteReply(raft.current_term, True))
+    assert raft.state is ServerState.LEADER
+    effects += ship(raft, effects)
+    effects += raft.step(Synced(raft.sync_ticket))
+    return raft, effects

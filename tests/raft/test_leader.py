@@ -1,0 +1,180 @@
+"""Proposals, acknowledgements, commit, and the laws of who is believed."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.protocol.peer import AppendReply
+from copycat.raft.effects import Append, Commit, Content, Replicate, RoleChanged, Sync
+from copycat.raft.events import Proposed, ReadRequested, Synced, Tick, Unreachable
+from copycat.raft.invariants import observe
+from copycat.raft.progress import Progress
+from copycat.raft.raft import Raft
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
+from tests.raft.helpers import core, leader, of, receive, ship
+
+
+def progress_of(raft: Raft, peer: int) -> Progress:
+    assert raft.lead is not None
+    return raft.lead.progress[MemberId(peer)]
+
+
+def accept(raft: Raft, peer: int, match_index: int, request: int | None = None) -> AppendReply:
+    """An honest answer to the newest request of this peer."""
+    newest = progress_of(raft, peer).last_request
+    return AppendReply(raft.current_term, request or newest, True, match_index, NO_ENTRY)
+
+
+def test_entries_leave_before_our_own_sync() -> None:
+    raft, effects = leader(1, 1)
+    kinds = [type(effect) for effect in effects]
+    assert kinds[-5:] == [RoleChanged, Append, Replicate, Replicate, Sync]
+    assert of(effects, Append) == [Append(Span(2, 3, 4), Content.NOOP)]
+    receive(raft, 2, accept(raft, 2, 3))
+    effects = raft.step(Proposed(5))
+    assert [type(effect) for effect in effects] == [Append, Replicate, Sync]
+    assert effects[0] == Append(Span(2, 4, 9), Content.PROPOSED)
+
+
+def test_x8_our_own_sync_is_a_vote_like_any_other() -> None:
+    raft, _ = leader()
+    ship(raft, raft.step(Proposed(1)))
+    assert of(receive(raft, 2, accept(raft, 2, 1)), Commit) == [Commit(1)]
+    assert of(raft.step(Synced(raft.sync_ticket)), Commit) == []
+    assert of(receive(raft, 3, accept(raft, 3, 1)), Commit) == []
+
+
+def test_a_leader_may_commit_what_the_others_made_durable() -> None:
+    raft, _ = leader()
+    for peer in (2, 3):
+        receive(raft, peer, accept(raft, peer, 1))
+    ship(raft, raft.step(Proposed(1)))
+    receive(raft, 2, accept(raft, 2, 2))
+    assert of(receive(raft, 3, accept(raft, 3, 2)), Commit) == [Commit(2)]
+    assert raft.durable_index == 1
+
+
+def test_figure_8_nothing_of_an_older_term_is_committed_by_count() -> None:
+    raft, _ = leader(1, 1, 1)
+    assert of(receive(raft, 2, accept(raft, 2, 3)), Commit) == []
+    assert of(receive(raft, 3, accept(raft, 3, 3)), Commit) == []
+    assert of(receive(raft, 2, accept(raft, 2, 4)), Commit) == [Commit(4)]
+
+
+@pytest.mark.parametrize("request_number", [0, -1, 99])
+def test_i9_replies_to_requests_never_sent_are_ignored(request_number: int) -> None:
+    raft, _ = leader()
+    reply = AppendReply(raft.current_term, request_number, True, 1, NO_ENTRY)
+    assert receive(raft, 2, reply) == []
+    assert (raft.ignored, raft.match_index(MemberId(2))) == (1, 0)
+
+
+def test_x2_a_match_beyond_what_was_sent_is_not_believed() -> None:
+    raft, _ = leader(1, 1)
+    assert of(receive(raft, 2, accept(raft, 2, 9)), Commit) == []
+    assert (raft.ignored, raft.match_index(MemberId(2))) == (1, 0)
+
+
+def test_f8_a_durable_log_that_went_back_is_counted_and_not_believed() -> None:
+    raft, _ = leader()
+    receive(raft, 2, accept(raft, 2, 1))
+    raft.step(Tick(20))
+    reply = AppendReply(raft.current_term, progress_of(raft, 2).last_request, False, 0, NO_ENTRY)
+    assert receive(raft, 2, reply) == []
+    assert (raft.ignored, raft.match_index(MemberId(2))) == (1, 1)
+
+
+def test_replies_of_an_older_term_and_to_a_follower_do_nothing() -> None:
+    raft, _ = leader(1)
+    before = observe(raft)
+    assert receive(raft, 2, AppendReply(1, 1, True, 1, NO_ENTRY)) == []
+    assert observe(raft) == before
+    follower = core(1)
+    assert receive(follower, 2, AppendReply(1, 1, True, 1, NO_ENTRY)) == []
+    assert follower.ignored == 1
+
+
+def test_x4_the_term_of_a_reply_comes_first() -> None:
+    raft, _ = leader()
+    receive(raft, 2, accept(raft, 2, 1))
+    raft.step(ReadRequested(1))
+    newest = progress_of(raft, 3).last_request
+    effects = receive(raft, 3, AppendReply(9, newest, False, 0, NO_ENTRY))
+    assert of(effects, RoleChanged) == [RoleChanged(ServerState.FOLLOWER, 9, MemberId(0))]
+    assert raft.lead is None
+
+
+def test_the_window_is_full_and_a_reply_opens_it() -> None:
+    raft, _ = leader()
+    receive(raft, 2, accept(raft, 2, 1))
+    for _ in range(2):
+        assert len(ship_to(raft, 2)) == 1
+    assert ship_to(raft, 2) == []
+    effects = receive(raft, 2, accept(raft, 2, 2))
+    assert [effect.span for effect in of(effects, Replicate)] == [Span(1, 4, 5)]
+
+
+def ship_to(raft: Raft, peer: int) -> list[Replicate]:
+    effects = raft.step(Proposed(1))
+    ship(raft, effects)
+    return [effect for effect in of(effects, Replicate) if effect.peer == peer]
+
+
+def test_one_replicate_waits_for_its_sent() -> None:
+    raft, _ = leader()
+    receive(raft, 2, accept(raft, 2, 1))
+    first = of(raft.step(Proposed(3)), Replicate)
+    assert [effect.span for effect in first] == [Span(1, 2, 5)]
+    assert of(raft.step(Proposed(1)), Replicate) == []
+
+
+def test_the_news_of_a_commit_rides_with_entries_or_leaves_soon() -> None:
+    raft, _ = leader()
+    receive(raft, 2, accept(raft, 2, 1))
+    receive(raft, 3, accept(raft, 3, 1))
+    assert raft.timeout_ms == 5
+    ship(raft, raft.step(Proposed(1)))
+    assert raft.step(Tick(5)) == [], "the entries carried it"
+    receive(raft, 2, accept(raft, 2, 2))
+    raft.step(Synced(raft.sync_ticket))
+    assert [effect.leader_commit for effect in of(raft.step(Tick(5)), Replicate)] == [2, 2]
+    assert raft.step(Tick(1)) == []
+
+
+def test_check_quorum_wants_a_majority_within_the_timeout() -> None:
+    raft, _ = leader(voters=5)
+    raft.step(Tick(60))
+    for peer in (2, 3):
+        receive(raft, peer, accept(raft, peer, 0))
+    raft.step(Tick(45))
+    assert raft.state is ServerState.LEADER
+    effects = raft.step(Tick(101))
+    assert of(effects, RoleChanged) == [RoleChanged(ServerState.FOLLOWER, 1, MemberId(0))]
+    assert raft.current_term == 1
+
+
+def test_a_lost_link_gets_heartbeats_only() -> None:
+    raft, _ = leader()
+    receive(raft, 2, accept(raft, 2, 1))
+    raft.step(Unreachable(MemberId(2)))
+    assert of(raft.step(Proposed(2)), Replicate) == []
+    beats = of(raft.step(Tick(20)), Replicate)
+    assert {(beat.peer, beat.span.length) for beat in beats} == {(2, 0), (3, 0)}
+    effects = receive(raft, 2, accept(raft, 2, 1))
+    assert [effect.span for effect in of(effects, Replicate)] == [Span(1, 2, 4)]
+
+
+def test_proposals_to_anybody_else_are_refused() -> None:
+    raft = core()
+    assert not raft.can_propose
+    assert raft.step(Proposed(1)) == []
+    assert raft.ignored == 1
+
+
+def test_the_floor_of_a_trimmed_log_is_never_crossed() -> None:
+    raft, _ = leader(1, 1, 1)
+    raft.terms.first_index = 2
+    raft.step(Tick(20))
+    newest = progress_of(raft, 2).last_request
+    effects = receive(raft, 2, AppendReply(raft.current_term, newest, False, 0, NO_ENTRY))
+    assert [effect.prev for effect in of(effects, Replicate)] == [EntryId(1, 2)]

@@ -1,0 +1,26 @@
+"""The voters of a configuration, in one order whoever lists them."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.errors import InvariantError
+from copycat.raft.membership import Configuration
+from copycat.types import MemberId
+
+
+def test_order_and_doubles_do_not_matter() -> None:
+    assert Configuration.of(MemberId(3), MemberId(1), MemberId(3)).voters == (1, 3)
+
+
+def test_quorum_and_others() -> None:
+    configuration = Configuration.of(*map(MemberId, (1, 2, 3, 4)))
+    assert configuration.quorum == 3
+    assert configuration.others(MemberId(2)) == (1, 3, 4)
+
+
+def test_nobody_cannot_vote() -> None:
+    with pytest.raises(InvariantError, match="nobody"):
+        Configuration.of(MemberId(0))
+    with pytest.raises(InvariantError, match="needs a voter"):
+        Configuration.of()
