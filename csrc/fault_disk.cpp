@@ -33,8 +33,23 @@ void tear(Node& node, Dice& dice, std::uint64_t bias) {
             }
         }
     }
+    // a file that grew may have any size between: allocation is not atomic
+    const std::uint64_t grown = image->size() - node.durable_size;
+    sizes.push_back(node.durable_size + dice.below(grown + 1));
     const std::size_t pick = bias == 0 ? 0 : bias == 4 ? 1 : dice.below(sizes.size());
     image->resize(sizes[pick]);
+    // A write of which nothing arrived never happened: its place may be written by the next
+    // life of the log, which cannot know of it.
+    for (const Unsynced& write : node.unsynced) {
+        const std::uint64_t end = write.offset + write.length;
+        const auto at = [&](std::uint64_t offset) {
+            return image->begin() +
+                   static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(offset, image->size()));
+        };
+        const auto is_zero = [](std::uint8_t byte) { return byte == 0; };
+        if (std::all_of(at(write.offset), at(end), is_zero))
+            node.written.remove(write.offset, end);
+    }
     node.image = std::move(image);
     node.durable_size = node.image->size();
     node.unsynced.clear();

@@ -51,6 +51,14 @@ public:
         else
             ranges_.emplace(begin, end);
     }
+    // [begin, end) was added before, perhaps as a part of something longer.
+    void remove(std::uint64_t begin, std::uint64_t end) {
+        const auto around = std::prev(ranges_.upper_bound(begin));
+        const auto [first, last] = *around;
+        ranges_.erase(around);
+        if (first < begin) ranges_.emplace(first, begin);
+        if (end < last) ranges_.emplace(end, last);
+    }
 
 private:
     std::map<std::uint64_t, std::uint64_t> ranges_;

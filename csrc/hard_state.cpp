@@ -25,30 +25,39 @@ Bytes encode(const HardValue& value) {
     return bytes;
 }
 
-// One copy as it was found: `missing`, or a value, or neither (bad).
+// One copy as it was found: missing, or a value, or of another format, or none of these (bad).
 struct Copy {
     bool missing = false;
     std::optional<HardValue> value;
+    std::optional<std::uint32_t> other_version;
 };
 
 Copy read_copy(Env& env, const std::string& path) {
-    if (!env.exists(path)) return Copy{true, std::nullopt};
+    if (!env.exists(path)) return Copy{true, {}, {}};
     const Bytes bytes = env.read_file(path, std::uint64_t{1} << 20);
     if (bytes.size() != block_size) return {};
     const auto block = load<HardStateBlock>(bytes.data());
     if (block.magic != hard_state_magic) return {};
     if (block.crc != crc32c(View(bytes).subspan(crc_begin))) return {};
-    if (block.format_version != format_version)
-        throw FormatError(path + " has format version " + std::to_string(block.format_version) +
-                              "; this copycat knows " + std::to_string(format_version),
-                          path);
+    if (block.format_version != format_version) return Copy{false, {}, block.format_version};
     HardValue value{block.generation, block.term, {}};
     std::memcpy(value.voted_for.data(), block.voted_for, value.voted_for.size());
-    return Copy{false, value};
+    return Copy{false, value, {}};
 }
 
 std::string path_a(const std::string& directory) { return join(directory, "hard-state-a"); }
 std::string path_b(const std::string& directory) { return join(directory, "hard-state-b"); }
+
+[[noreturn]] void refuse(const std::string& directory, const Copy& copy) {
+    if (copy.other_version)
+        throw FormatError("the hard state in " + directory + " has format version " +
+                              std::to_string(*copy.other_version) + "; this copycat knows " +
+                              std::to_string(format_version),
+                          directory);
+    throw CorruptError("no readable copy of term and vote is left in " + directory +
+                           ": refuse to start, a forgotten vote could elect twice",
+                       path_a(directory), 0);
+}
 
 }  // namespace
 
@@ -61,10 +70,8 @@ HardState::HardState(std::shared_ptr<Env> env, const std::string& directory, boo
         rewrite();
         return;
     }
-    if (!a.value && !b.value)
-        throw CorruptError("no readable copy of term and vote is left in " + directory +
-                               ": refuse to start, a forgotten vote could elect twice",
-                           path_a(directory), 0);
+    // One unknown version is a bad copy: a save counts only when both are written.
+    if (!a.value && !b.value) refuse(directory, a.other_version ? a : b);
     const bool use_a = a.value && (!b.value || a.value->generation >= b.value->generation);
     value_ = use_a ? *a.value : *b.value;
     const Bytes bytes = encode(value_);

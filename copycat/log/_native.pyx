@@ -16,13 +16,18 @@ from libc.string cimport memcpy
 from libcpp.memory cimport static_pointer_cast
 from libcpp.utility cimport move
 
+from typing import NamedTuple
+
+from copycat.types import EntryId as _EntryId
 from copycat.types import Run as _Run
 from copycat.types import Span as _Span
+from copycat.types import TermRun as _TermRun
 
 __all__ = [
-    "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "SaveTicket",
-    "check_commands", "crc32c", "crc32c_force_table", "crc32c_is_hardware", "encode_batch",
-    "encode_mark", "open_hard_state",
+    "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "NativeLog",
+    "RecoveryReport", "SaveTicket", "SyncTicket", "check_commands", "crc32c",
+    "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_mark",
+    "open_hard_state", "open_log",
 ]
 
 cdef size_t LONG = 65536  # below this many bytes, letting go of the GIL costs more than it gives
@@ -141,6 +146,18 @@ cdef class Batch:
             at += frame.total()
         return rows
 
+    def payloads(self):
+        """The payload of every entry, copied: what a scan hands out."""
+        cdef list rows = []
+        cdef View data = self.frames.block.bytes
+        cdef size_t at = 0
+        cdef Frame frame
+        while at < data.size():
+            frame = frame_at(data, at)
+            rows.append(as_bytes(frame.payload))
+            at += frame.total()
+        return rows
+
     def views(self):
         """The payload of every entry as a memoryview that pins the batch."""
         cdef list rows = []
@@ -209,3 +226,4 @@ def encode_mark(batch, *, durable_upto, uuid, offset, flags=0):
 
 include "_env.pxi"
 include "_hard_state.pxi"
+include "_log.pxi"
