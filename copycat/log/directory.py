@@ -14,6 +14,7 @@ from copycat.errors import CorruptLogError
 from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, best_copy
 from copycat.log.identity import Identity, check_identity, read_identity, write_identity
+from copycat.log.interface import HardStateStore
 from copycat.types import MemberId
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class MemberDirectory:
         path: str,
         *,
         identity: Identity,
-        hard_state: HardState | FrozenHardState,
+        hard_state: HardStateStore,
         log: NativeLog,
         made_now: bool,
         held: ExitStack,
@@ -97,7 +98,7 @@ class MemberDirectory:
             if identity is None:
                 _check_unused(env, path, opened_log, read_only=read_only)
                 identity = expected.with_incarnation(incarnation_source())
-                hard_state: HardState | FrozenHardState = _first_hard_state(env, path)
+                hard_state: HardStateStore = _first_hard_state(env, path)
                 env.make_directory(f"{path}/log")
                 log = _kept(held, opened_log())
                 write_identity(env, path, identity)
@@ -110,10 +111,7 @@ class MemberDirectory:
                 if read_only:
                     hard_state = FrozenHardState(copy)
                 else:
-                    hard_state = open_hard_state(env, path, create=False)
-                    # C7 asks for this after an unclean stop; done always, it also covers a
-                    # start that failed between here and the log's recovery.
-                    hard_state.rewrite()
+                    hard_state = _rewritten(open_hard_state(env, path, create=False))
                     write_identity(env, path, identity, tuple(missing))
             return cls(
                 path,
@@ -139,6 +137,13 @@ class MemberDirectory:
         self._held.close()
 
 
+def _rewritten(hard_state: HardState) -> HardState:
+    """C7 asks for it after an unclean stop. Done at every start, it also covers one that failed
+    between the log's recovery and here, and was then closed cleanly."""
+    hard_state.rewrite()
+    return hard_state
+
+
 def _kept(held: ExitStack, log: NativeLog) -> NativeLog:
     held.callback(log.close)
     return log
@@ -158,7 +163,7 @@ def _check_unused(
     """F27: without an identity there may be no entry and no vote; CorruptLogError."""
     if read_only:
         raise CorruptLogError(f"{path}: no identity: no member was ever started here", path=path)
-    if env.exists(f"{path}/log") and env.list(f"{path}/log"):
+    if env.exists(f"{path}/log/manifest") or _has_segments(env, f"{path}/log"):
         log = opened_log(frozen=True)
         last_index = log.last_index
         log.close()
@@ -177,6 +182,10 @@ def _check_unused(
             f"{path}: a hard state of term {copy.current_term}, but no identity",
             path=f"{path}/{HARD_STATE_FILES[0]}",
         )
+
+
+def _has_segments(env: Env, path: str) -> bool:
+    return env.exists(path) and any(name.endswith(".log") for name in env.list(path))
 
 
 def _first_hard_state(env: Env, path: str) -> HardState:

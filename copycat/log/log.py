@@ -10,7 +10,7 @@ from itertools import repeat
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from copycat.errors import ConfigurationError, EntryTooLargeError, require
+from copycat.errors import ConfigurationError, EntryTooLargeError
 from copycat.log._native import Batch, Env, NativeLog, encode_batch, open_log
 from copycat.log.background import SpareMaker, SyncTimer
 from copycat.log.bodies import Item, bodies
@@ -112,22 +112,26 @@ class Log:
     @property
     def first_index(self) -> int:
         """The lowest index kept; `next_index` when the log is empty."""
-        return self._usable().first_index
+        with self._lock:
+            return self._usable().first_index
 
     @property
     def last_index(self) -> int:
         """0 in a new log."""
-        return self._usable().last_index
+        with self._lock:
+            return self._usable().last_index
 
     @property
     def next_index(self) -> int:
         """What the next append returns."""
-        return self._usable().last_entry.next
+        with self._lock:
+            return self._usable().last_entry.next
 
     @property
     def durable_index(self) -> int:
         """Entries up to here survive a power loss."""
-        return self._usable().durable_index
+        with self._lock:
+            return self._usable().durable_index
 
     @property
     def size(self) -> int:
@@ -190,6 +194,7 @@ class Log:
             for item in items:
                 native.append(encode_batch(chosen, native.last_entry.next, now_ms, [item]))
             indexes = range(first, native.last_entry.next)
+            self._spares.look()
         self._after_append(indexes)
         return indexes
 
@@ -206,9 +211,8 @@ class Log:
     def _after_append(self, indexes: range) -> None:
         if not indexes:
             return
-        self._spares.look()
-        if self._durability is Durability.FSYNC:
-            self._sync(indexes[-1])
+        if self._durability is Durability.FSYNC or self._native.wants_sync():
+            self._sync(indexes[-1])  # a new segment counts when the manifest names it
         elif self._durability is Durability.INTERVAL:
             self._timer.start()
         self._wake_tails()
@@ -258,8 +262,7 @@ class Log:
         return Entry(index, term, data)
 
     def __contains__(self, index: object) -> bool:
-        native = self._usable()
-        return isinstance(index, int) and native.first_index <= index <= native.last_index
+        return isinstance(index, int) and self.first_index <= index <= self.last_index
 
     def __iter__(self) -> Iterator[Entry]:
         return self.read()
@@ -270,14 +273,12 @@ class Log:
         `stop` may lie beyond the end, `start` may be `next_index`; a `start` outside
         [first_index, next_index] is an IndexError: what was trimmed is not passed over.
         """
-        native = self._usable()
         with self._lock:
+            native = self._usable()
             end = native.last_entry.next
             first = native.first_index if start is None else start
             if not native.first_index <= first <= end:
-                raise IndexError(
-                    f"read from {first}: the log holds [{native.first_index}, {end})"
-                )
+                raise IndexError(f"read from {first}: the log holds [{native.first_index}, {end})")
         return self._entries(first, end if stop is None else min(stop, end))
 
     def _entries(self, first: int, end: int) -> Iterator[Entry]:
@@ -296,9 +297,8 @@ class Log:
 
         from copycat.log.tail import Tail  # noqa: PLC0415 - asyncio costs 45 ms
 
-        native = self._usable()
-        if start is not None and start < native.first_index:
-            raise IndexError(f"tail from {start}: the log begins at {native.first_index}")
+        if start is not None and start < self.first_index:
+            raise IndexError(f"tail from {start}: the log begins at {self.first_index}")
         follower = Tail(self, self.next_index if start is None else start)
         with self._lock:
             if not self._tails:
@@ -354,7 +354,8 @@ class Log:
 
     def _usable(self) -> NativeLog:
         self._fork_guard.check(f"the log {self._path}")
-        require(not self._closed, "the log is closed", path=self._path)
+        if self._closed:
+            raise ValueError(f"the log {self._path} is closed")
         return self._native
 
     def _writable(self) -> NativeLog:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 from bisect import bisect_right
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from copycat.errors import DiskError, DiskFullError, LogPoisonedError, require
 from copycat.log._native import Batch
@@ -115,7 +115,6 @@ class MemoryLog:
     def append(self, batch: interface.Batch) -> None:
         """Put `batch` behind the last entry; see `ReplicaLog.append`."""
         self._check()
-        require(isinstance(batch, Batch), "only native batches are kept", got=type(batch))
         span = batch.span
         if span.first != self.last_index + 1:
             raise ValueError(f"append at index {span.first}: the log ends at {self.last_index}")
@@ -124,21 +123,20 @@ class MemoryLog:
             raise ValueError(f"append of term {span.term} after entry {last.index}:{last.term}")
         self._meet_fault("write", "append")
         if span.length:
-            self._roll_and_add(batch)  # type: ignore[arg-type]
-            self._configurations += [
-                index
-                for index, kind, _, _ in batch.entries()  # type: ignore[attr-defined]
-                if kind == EntryKind.CONFIGURATION
-            ]
+            self._roll_and_add(batch)
 
-    def _roll_and_add(self, batch: Batch) -> None:
+    def _roll_and_add(self, batch: interface.Batch) -> None:
+        require(isinstance(batch, Batch), "only native batches are kept", got=type(batch))
+        frames = cast("Batch", batch)
+        kinds = ((index, kind) for index, kind, _, _ in frames.entries())
+        self._configurations += [i for i, kind in kinds if kind == EntryKind.CONFIGURATION]
         tail = self._segments[-1]
         full = tail.nbytes + batch.nbytes > self._max_segment_size
         many = tail.end - tail.first + batch.span.length > self._max_entries_per_segment
         if tail.batches and (full or many):
             tail = _Segment(tail.end)
             self._segments.append(tail)
-        tail.add(batch)
+        tail.add(frames)
 
     def begin_sync(self) -> MemoryTicket:
         """A barrier behind everything appended so far."""
@@ -221,8 +219,6 @@ class MemoryLog:
     def trim(self, before: int) -> None:
         """Let whole segments below `before` go; see `ReplicaLog.trim`."""
         self._check()
-        if before > self.last_index + 1:
-            raise IndexError(f"trim before {before}: the log ends at {self.last_index}")
         while len(self._segments) > 1 and self._segments[0].end <= before:
             gone = self._segments.pop(0).batches[-1].span
             self._before = EntryId(gone.term, gone.last)
@@ -283,7 +279,8 @@ class MemoryLog:
             raise LogPoisonedError(
                 f"the log stopped at an earlier failure: {self._poison}", cause=self._poison
             ) from self._poison
-        require(not self._closed, "the log is closed")
+        if self._closed:
+            raise ValueError("the log is closed")
 
 
 def _fitting(batch: Batch, max_bytes: int) -> Batch:
@@ -300,4 +297,4 @@ def _fitting(batch: Batch, max_bytes: int) -> Batch:
 
 def _joined(parts: list[Batch]) -> Batch:
     term, first = parts[0].span.term, parts[0].span.first
-    return Batch.from_wire(b"".join(parts), Span(term, first, parts[-1].span.end))  # type: ignore[arg-type]
+    return Batch.from_wire(b"".join(parts), Span(term, first, parts[-1].span.end))

@@ -121,7 +121,10 @@ def read_segment_header(data: bytes, row: Row, path: str) -> None:
         )
     _check(data, path, b"COPYSEG\0", _SEGMENT.size)
     _, _, _, uuid, id_, version, _, first_index, _ = _SEGMENT.unpack_from(data)
-    found, told = (uuid, id_, version, first_index), (row.uuid, row.id, row.version, row.first_index)
+    found, told = (
+        (uuid, id_, version, first_index),
+        (row.uuid, row.id, row.version, row.first_index),
+    )
     if found != told:
         raise CorruptLogError(
             f"{path} is another segment: {found}, not {told}",

@@ -41,8 +41,7 @@ class Tail:
                 await asyncio.sleep(0)  # a long tail must not starve the loop
                 continue
             await self._grown.wait()
-        entry = self._ahead.popleft()
-        return entry
+        return self._ahead.popleft()
 
     def _fill(self) -> bool:
         visible = self._log.visible(self._next, _ENTRIES_AHEAD)

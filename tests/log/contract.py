@@ -38,12 +38,8 @@ class Harness(ABC):
         """The next "write" or "sync" answers with `error`."""
 
 
-def batch(
-    first: int, *payloads: bytes, term: int = 1, kind: EntryKind = EntryKind.TICK
-) -> Batch:
-    return encode_batch(
-        term, first, 7, [(int(kind), 0, 0, 0, 1, payload) for payload in payloads]
-    )
+def batch(first: int, *payloads: bytes, term: int = 1, kind: EntryKind = EntryKind.TICK) -> Batch:
+    return encode_batch(term, first, 7, [(int(kind), 0, 0, 0, 1, payload) for payload in payloads])
 
 
 def grow(log: ReplicaLog, count: int, *, term: int = 1, each: int = 1) -> None:
@@ -82,7 +78,7 @@ def expected(first: int, end: int, term: int = 1) -> list[tuple[int, int, bytes]
     return [(index, term, b"%d:%d" % (term, index)) for index in range(first, end)]
 
 
-class LogContract(ABC):
+class LogContract:
     """The sentences; a subclass gives the fixture `harness`."""
 
     @pytest.fixture

@@ -36,8 +36,7 @@ class Oracle:
     def append(self, log: NativeLog, *sizes: int, term: int) -> None:
         first = self.last_index + 1
         payloads = [
-            (b"%d:%d." % (term, first + step)).ljust(size, b"x")
-            for step, size in enumerate(sizes)
+            (b"%d:%d." % (term, first + step)).ljust(size, b"x") for step, size in enumerate(sizes)
         ]
         self.rows += [(first + step, term, data) for step, data in enumerate(payloads)]
         items = [(int(EntryKind.TICK), 0, 0, 0, 1, data) for data in payloads]
@@ -49,9 +48,7 @@ class Oracle:
         self.synced(log.end_sync(ticket))
 
     def synced(self, durable_index: int) -> None:
-        self.must = {
-            row[0]: row for row in self.rows if self.first <= row[0] <= durable_index
-        }
+        self.must = {row[0]: row for row in self.rows if self.first <= row[0] <= durable_index}
 
     def truncate(self, log: NativeLog, after: int) -> None:
         self.branches.append(list(self.rows))

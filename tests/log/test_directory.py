@@ -164,9 +164,7 @@ def test_f6_both_copies_of_the_vote_missing_refuses() -> None:
         ("member", MemberId(6), f"{MEMBER:032x}"),
     ],
 )
-def test_f7_another_identity_refuses_and_names_both(
-    option: str, value: object, told: str
-) -> None:
+def test_f7_another_identity_refuses_and_names_both(option: str, value: object, told: str) -> None:
     env = FaultEnv()
     used(env)
     error = refused(env, WrongDirectoryError, **{option: value})

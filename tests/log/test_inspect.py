@@ -44,11 +44,7 @@ def test_every_frame_has_its_place_and_its_bytes() -> None:
     env = written()
     log = open_small(env)
     sums = {e.index: (e.index, e.term, e.crc) for e in entries(DIRECTORY, env=env)}
-    found = [
-        row
-        for batch in log.scan(1, 22)
-        for row in batch.checksums()
-    ]
+    found = [row for batch in log.scan(1, 22) for row in batch.checksums()]
     assert list(sums.values()) == found
     for entry in entries(DIRECTORY, env=env):
         data = env.read_file(entry.path)
@@ -69,6 +65,7 @@ def test_verify_counts_what_is_there() -> None:
 def test_an_open_log_can_be_looked_into(tmp_path: Path) -> None:
     log = open_small(Env(), str(tmp_path))
     grow(log, 10)
+    durable(log)
     assert [(e.index, e.payload) for e in entries(tmp_path)] == [
         (index, data) for index, _, data in expected(1, 11)
     ]

@@ -8,6 +8,7 @@ import threading
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,11 @@ from copycat.log.log import Entry, Log
 from copycat.types import Durability, StorageLevel
 from tests.log.test_directory import open_member
 
-SMALL = {"max_segment_size": 16384, "max_entries_per_segment": 16, "min_free_space": 0}
+SMALL: dict[str, Any] = {
+    "max_segment_size": 16384,
+    "max_entries_per_segment": 16,
+    "min_free_space": 0,
+}
 
 
 @pytest.fixture
@@ -95,7 +100,7 @@ def test_terms(log: Log) -> None:
 def test_reading(log: Log) -> None:
     log.append_many(b"%d" % n for n in range(100))
     assert log[7] == Entry(7, 1, b"6")
-    assert log[7].view() == b"6"
+    assert bytes(log[7].view()) == b"6"
     assert log.get(100) == Entry(100, 1, b"99")
     assert log.get(0) is log.get(101) is None
     for index in (0, -1, 101):
@@ -203,9 +208,7 @@ def test_a_members_directory_is_refused(tmp_path: Path) -> None:
         {"level": "mapped"},
     ],
 )
-def test_bad_options_are_refused_before_the_disk(
-    tmp_path: Path, options: dict[str, object]
-) -> None:
+def test_bad_options_are_refused_before_the_disk(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError) as caught:
         Log.open(tmp_path / "new", **options)
     assert next(iter(options)).split("_")[0] in caught.value.message
