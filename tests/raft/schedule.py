@@ -13,14 +13,14 @@ from copycat.raft.events import TransferRequested
 from copycat.types import MemberId
 from tests.raft.cluster import Cluster
 
-__all__ = ["run_schedule"]
+__all__ = ["Chaos", "run_schedule"]
 
 
-class _Chaos:
-    def __init__(self, seed: int, steps: int) -> None:
+class Chaos:
+    def __init__(self, seed: int, steps: int, kind: type[Cluster] = Cluster) -> None:
         self.dice = random.Random(seed)
         self.steps = steps
-        self.cluster = Cluster(
+        self.cluster = kind(
             self.dice.choice((1, 2, 3, 3, 3, 4, 5, 5)),
             seed=seed,
             options=RaftOptions(
@@ -196,7 +196,7 @@ class _Chaos:
 
 def run_schedule(seed: int, steps: int = 400) -> Cluster:
     """Run one schedule; raises when a law does not hold."""
-    chaos = _Chaos(seed, steps)
+    chaos = Chaos(seed, steps)
     chaos.storm()
     chaos.calm()
     return chaos.cluster

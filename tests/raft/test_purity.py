@@ -1,0 +1,51 @@
+"""A function of its events: run twice, run with a pickle half-way, the effects are equal."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from copycat.raft.effects import Effect
+from copycat.raft.events import Event
+from copycat.raft.raft import Raft
+from tests.raft.cluster import Cluster
+from tests.raft.schedule import Chaos
+
+
+class Recorder(Cluster):
+    """Keeps what each incarnation of member 1 was told and what it answered."""
+
+    told: list[tuple[bytes, list[tuple[Event, list[Effect]]]]]
+
+    def start(self, number: int, *, fresh: bool = False) -> None:
+        super().start(number, fresh=fresh)
+        if number == 1:
+            raft = self.nodes[1].raft
+            if not hasattr(self, "told"):
+                self.told = []
+            self.told.append((pickle.dumps(raft), []))
+
+    def step(self, number: int, event: Event) -> None:
+        if number == 1:
+            twin: Raft = pickle.loads(pickle.dumps(self.nodes[1].raft))  # noqa: S301
+            self.told[-1][1].append((event, twin.step(event)))
+        super().step(number, event)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_same_events_same_effects_also_after_a_pickle(seed: int) -> None:
+    chaos = Chaos(seed, 300, Recorder)
+    chaos.storm()
+    cluster = chaos.cluster
+    assert isinstance(cluster, Recorder)
+    for checkpoint, told in cluster.told:
+        raft: Raft = pickle.loads(checkpoint)  # noqa: S301  # our own bytes
+        for at, (event, effects) in enumerate(told):
+            if at == len(told) // 2:
+                raft = pickle.loads(pickle.dumps(raft))  # noqa: S301
+            assert raft.step(event) == effects
+    answered = [effect for number, effect in cluster.effects if number == 1]
+    assert answered == [
+        effect for _, told in cluster.told for _, effects in told for effect in effects
+    ]
