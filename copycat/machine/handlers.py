@@ -17,7 +17,10 @@ from copycat.machine.machine import StateMachine
 from copycat.machine.operation_methods import OperationMethod, where_defined
 from copycat.protocol.operations import Command, Operation, Query
 
-__all__ = ["Handlers"]
+__all__ = [
+    "Handlers",
+    "Unreadable",
+]
 
 Handler = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]]]
 """(function, operation -> its arguments): called as `function(*arguments(operation))`, so that

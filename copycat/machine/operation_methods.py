@@ -21,7 +21,13 @@ from copycat.errors import ConfigurationError, SerializationError
 from copycat.protocol.operations import Command, CompactionMode, Operation, Query, describe_type
 from copycat.types import ConsistencyLevel
 
-__all__ = ["OperationMethod", "command", "query", "where_defined"]
+__all__ = [
+    "OperationMethod",
+    "command",
+    "first_custom",
+    "query",
+    "where_defined",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -21,7 +21,14 @@ from copycat.machine.outcome import RunReply
 from copycat.protocol.results import encode_results, failure_value
 from copycat.types import SessionState
 
-__all__ = ["ServerSession", "SessionRecord", "SessionRow", "SessionTable", "Sessions"]
+__all__ = [
+    "ServerSession",
+    "SessionRecord",
+    "SessionRow",
+    "SessionTable",
+    "Sessions",
+    "SessionsView",
+]
 
 _LOG = logging.getLogger("copycat.machine")
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode

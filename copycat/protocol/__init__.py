@@ -11,3 +11,7 @@
   (exceptions come back as values); `freeze`, `encode_results`, `error_value` at the executor;
   `refusal_error` for a Refusal code.
 """
+
+from __future__ import annotations
+
+__all__: list[str] = []

@@ -14,9 +14,11 @@ import msgspec
 from copycat.errors import ProtocolError
 
 __all__ = [
+    "BUFFER_SIZE",
     "CLIENT_LIMIT",
     "HANDSHAKE_LIMIT",
     "HEADER_SIZE",
+    "LARGE",
     "PEER_LIMIT",
     "Buffer",
     "Frame",

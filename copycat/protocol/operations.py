@@ -15,7 +15,15 @@ import msgspec
 from copycat.errors import EntryTooLargeError, SerializationError
 from copycat.types import ConsistencyLevel
 
-__all__ = ["Command", "CompactionMode", "Operation", "Query", "encode_operation", "result_type_of"]
+__all__ = [
+    "Command",
+    "CompactionMode",
+    "Operation",
+    "Query",
+    "describe_type",
+    "encode_operation",
+    "result_type_of",
+]
 
 R_co = TypeVar("R_co", covariant=True)
 

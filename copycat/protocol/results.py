@@ -185,12 +185,14 @@ def _unwrap(value: Any) -> Any:
 
 
 def _error_of(value: Ext) -> CopycatError:
-    if value.code != ERROR_EXT:
-        raise ProtocolError(f"a result is extension {value.code}; only {ERROR_EXT} is known")
     try:
-        code, name, text = _decode_error(value.data)
-    except _ERRORS as error:
-        raise ProtocolError("a result's error value is malformed") from error
+        code, name, text = _decode_error(value.data if value.code == ERROR_EXT else b"")
+    except _ERRORS:
+        return SerializationError(
+            f"the machine returned extension {value.code} with {len(value.data)} bytes, which "
+            "copycat does not know",
+            hint="return plain values: extensions are copycat's own way to tell errors",
+        )
     kind = _BY_CODE.get(code, ApplicationError)
     return kind(f"{name}: {text}" if text else name, type_name=name, text=text)
 

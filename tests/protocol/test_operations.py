@@ -81,9 +81,9 @@ def test_a_wrong_type_is_named_before_it_is_sent(value: object) -> None:
     got = type(value).__name__
     with pytest.raises(SerializationError) as caught:
         encode_operation(Put("a", value))  # type: ignore[arg-type]
-    error = caught.value
+    error: Any = caught.value
     assert error.message == f"Put: expected `bytes`, got `{got}` at value; nothing was sent"
-    assert (error.field, error.expected, error.got) == ("value", "bytes", got)  # type: ignore[attr-defined]
+    assert (error.field, error.expected, error.got) == ("value", "bytes", got)
 
 
 def test_numbers_and_strings_without_encoding_are_named() -> None:
@@ -163,6 +163,13 @@ def test_a_result_of_another_type_is_told() -> None:
     (error,) = decode_results(encode_results(["text"]), 1, [int])
     assert isinstance(error, SerializationError)
     assert "returned a str" in error.message
+
+
+def test_an_extension_that_is_no_error_of_ours_is_told() -> None:
+    for ext in (msgspec.msgpack.Ext(9, b"x"), msgspec.msgpack.Ext(1, b"\xc1")):
+        (error,) = decode_results(encode_results([freeze(ext)]), 1, [int])
+        assert isinstance(error, SerializationError)
+        assert f"extension {ext.code}" in error.message
 
 
 def test_counts_must_agree() -> None:
