@@ -102,10 +102,10 @@ def test_laws_of_a_leader_s_step() -> None:
         check(before, before._replace(commit_index=3))
     with pytest.raises(InvariantError, match="I9"):
         check(before, before._replace(matches=(1, 0)))
+    shorter = before._replace(
+        last=EntryId(1, 2), runs=before.runs[:1], nexts=(3, 3), durable_index=2
+    )
     with pytest.raises(InvariantError, match="I10"):
-        shorter = before._replace(
-            last=EntryId(1, 2), runs=before.runs[:1], nexts=(3, 3), durable_index=2
-        )
         check(before._replace(durable_index=2), shorter)
     with pytest.raises(InvariantError, match="C6"):
         check(before, before._replace(durable_index=2))

@@ -90,6 +90,10 @@ def believes_anything(self: progress.Progress, request: int, match_index: int) -
     return True
 
 
+def nobody_is_heard(*_: object) -> bool:
+    return False
+
+
 def any_of_them(matches: list[int]) -> int:
     return max(matches)
 
@@ -100,7 +104,7 @@ def any_of_them(matches: list[int]) -> int:
     [
         (progress.Progress, "acknowledge", believes_anything),
         (quorum, "agreed_index", any_of_them),
-        (leader, "_hears_quorum", lambda raft, lead: False),
+        (leader, "_hears_quorum", nobody_is_heard),
     ],
     ids=["match beyond the promise", "commit by one", "no leader is content"],
 )

@@ -58,14 +58,14 @@ def test_no_message_of_a_peer_raises_or_breaks_a_law(
 @pytest.mark.parametrize("kind", ["entries", "vote", "reply", "now"])
 def test_s17_terms_that_leap_are_ignored(term: int, kind: str) -> None:
     raft = core(1)
-    message: PeerMessage = {
+    of_kind: dict[str, PeerMessage] = {
         "entries": append(term, 1, (1, 1), []),
         "vote": RequestVote(term, EntryId(9, 9), True),
         "reply": AppendReply(term, 1, False, 0, NO_ENTRY),
         "now": TimeoutNow(term),
-    }[kind]
+    }
     before = observe(raft)
-    assert receive(raft, 2, message) == []
+    assert receive(raft, 2, of_kind[kind]) == []
     assert (observe(raft), raft.ignored) == (before, 1)
 
 
