@@ -189,7 +189,7 @@ def _error_of(value: Ext) -> CopycatError:
         code, name, text = _decode_error(value.data if value.code == ERROR_EXT else b"")
     except _ERRORS:
         return SerializationError(
-            f"the machine returned extension {value.code} with {len(value.data)} bytes, which "
+            f"the machine returned extension {value.code} with {len(bytes(value.data))} bytes, which "
             "copycat does not know",
             hint="return plain values: extensions are copycat's own way to tell errors",
         )
