@@ -54,6 +54,8 @@ class Processes:
                 child.wait(timeout=20)
             except subprocess.TimeoutExpired:
                 child.kill()
+                child.wait()
+            _pipe(child.stdout).close()
 
     def order(self, number: int, text: str) -> str:
         """Give a member an order and wait for its line."""
