@@ -94,6 +94,147 @@ def test_c9_a_vote_waits_and_dies_with_its_term() -> None:
     assert sends(receive(raft, 2, vote(1))) == []
     assert sends(receive(raft, 3, vote(2))) == []
     assert raft.step(Saved(1)) == [], "the term has moved on: the older vote never leaves"
+    assert sends(raft.step(Saved(2))) == [(3, VoteReply(2, True))]
+    assert raft.step(Saved(1)) == []
+
+
+def test_a_higher_term_and_the_vote_are_one_save() -> None:
+    effects = receive(core(), 2, vote(5))
+    assert of(effects, SaveHardState) == [SaveHardState(5, MemberId(2), 1)]
+
+
+def test_x19_while_a_leader_is_heard_polls_and_votes_move_nothing() -> None:
+    raft = core(1)
+    receive(raft, 2, append(3, 1, (1, 1), []))
+    settle(raft)
+    deadline = raft.election_at_ms
+    last = EntryId(9, 9)
+    assert sends(receive(raft, 3, PreVote(9, 1, last))) == [(3, PreVoteReply(3, 1, False))]
+    assert sends(receive(raft, 3, vote(9, (9, 9)))) == [(3, VoteReply(3, False))]
+    assert (raft.current_term, raft.leader, raft.election_at_ms) == (3, 2, deadline)
+
+
+def test_x19_a_leader_answers_no() -> None:
+    raft, _ = leader()
+    last = EntryId(9, 9)
+    assert sends(receive(raft, 3, PreVote(9, 1, last))) == [(3, PreVoteReply(1, 1, False))]
+    assert sends(receive(raft, 3, vote(9, (9, 9)))) == [(3, VoteReply(1, False))]
+    assert raft.state is ServerState.LEADER
+
+
+def test_x25_a_poll_does_not_reset_the_timer_a_vote_does() -> None:
+    raft = core()
+    raft.step(Tick(10))
+    raft.election_at_ms = raft.now_ms + 20
+    receive(raft, 2, PreVote(1, 1, NO_ENTRY))
+    receive(raft, 2, vote(0))
+    assert raft.timeout_ms == 20
+    receive(raft, 2, vote(1))
+    assert raft.timeout_ms >= 100
+
+
+def test_c11_a_member_that_starts_grants_nothing_for_one_election_timeout() -> None:
+    raft = core(young=True)
+    assert not granted(raft, 2, vote(1))
+    assert raft.current_term == 0
+    raft.election_at_ms += 200
+    raft.step(Tick(99))
+    assert not granted(raft, 2, vote(1))
+    raft.step(Tick(1))
+    assert granted(raft, 2, vote(1))
+
+
+def test_c11_an_unreachable_leader_does_not_shorten_the_grace() -> None:
+    raft = core(young=True)
+    receive(raft, 2, append(1, 1, (0, 0), []))
+    raft.step(Saved(1))
+    raft.step(Unreachable(MemberId(2)))
+    assert raft.timeout_ms >= 100
+    assert not granted(raft, 3, vote(2))
+
+
+def test_c16_a_fresh_directory_needs_to_meet_a_majority() -> None:
+    raft = core(fresh=True, voters=5)
+    assert poll(raft, 1000) == []
+    assert raft.timeout_ms > 1 << 60
+    assert not granted(raft, 2, vote(1))
+    assert sends(receive(raft, 2, PreVote(2, 1, NO_ENTRY))) == [(2, PreVoteReply(1, 1, False))]
+    raft.step(Reachable(MemberId(2), fresh=True))
+    raft.step(Reachable(MemberId(2), fresh=True))
+    raft.step(Reachable(MemberId(9), fresh=True))
+    assert not granted(raft, 2, vote(2))
+    raft.step(Reachable(MemberId(3), fresh=False))
+    assert granted(raft, 2, vote(2))
+
+
+def test_the_term_of_the_last_entry_is_a_floor_without_a_vote() -> None:
+    raft = Raft.__new__(Raft)
+    raft.__init__(  # type: ignore[misc]
+        MemberId(1),
+        core().configuration,
+        core().options,
+        current_term=3,
+        voted_for=MemberId(2),
+        term_runs=core(5).terms.runs,
+        first_index=1,
+        last_index=1,
+        fresh=False,
+        seed=0,
+    )
+    assert (raft.current_term, raft.voted_for) == (5, 0)
+
+
+def test_a_lost_election_polls_again_and_keeps_its_distance() -> None:
+    raft = core()
+    poll(raft)
+    receive(raft, 2, PreVoteReply(0, raft.poll_round, True))
+    raft.step(Saved(1))
+    assert raft.timeout_ms >= 100
+    effects = raft.step(Tick(raft.timeout_ms))
+    assert of(effects, RoleChanged) == [RoleChanged(ServerState.FOLLOWER, 1, MemberId(0))]
+    assert [type(said) for _, said in sends(effects)] == [PreVote, PreVote]
+    assert 25 <= raft.timeout_ms < 100
+
+
+def test_a_slow_disk_does_not_burn_terms() -> None:
+    raft = core()
+    poll(raft)
+    receive(raft, 2, PreVoteReply(0, raft.poll_round, True))
+    for _ in range(5):
+        assert raft.step(Tick(200)) == []
+    assert (raft.current_term, raft.state) == (1, ServerState.CANDIDATE)
+
+
+def test_crossing_polls_the_lesser_gives_way() -> None:
+    lesser, greater = core(member=1), core(member=2)
+    poll(lesser)
+    poll(greater)
+    receive(lesser, 2, PreVote(1, greater.poll_round, NO_ENTRY))
+    receive(greater, 1, PreVote(1, lesser.poll_round, NO_ENTRY))
+    receive(lesser, 2, PreVoteReply(0, lesser.poll_round, True))
+    receive(greater, 1, PreVoteReply(0, greater.poll_round, True))
+    assert lesser.state is ServerState.FOLLOWER
+    assert greater.state is ServerState.CANDIDATE
+
+
+def test_a_link_that_comes_up_is_asked_too() -> None:
+    raft = core()
+    poll(raft)
+    question = PreVote(1, raft.poll_round, NO_ENTRY)
+    assert sends(raft.step(Reachable(MemberId(3), fresh=False))) == [(3, question)]
+    receive(raft, 2, PreVoteReply(0, raft.poll_round, True))
+    assert sends(raft.step(Reachable(MemberId(3), fresh=False))) == [], "held until saved"
+    raft.step(Saved(1))
+    assert sends(raft.step(Reachable(MemberId(3), fresh=False))) == [(3, vote(1))]
+
+
+def test_timeout_now_skips_the_poll_and_is_answered_though_a_leader_is_heard() -> None:
+    raft = core(1)
+    receive(raft, 2, append(3, 1, (1, 1), []))
+    settle(raft)
+    assert receive(raft, 3, TimeoutNow(3)) == [], "only the leader hands over"
+    effects = receive(raft, 2, TimeoutNow(3))
+    assert of(effects, SaveHardState) == [SaveHardState(4, MemberId(1), 2)]
     request = vote(4, (1, 1), transfer=True)
     assert sends(raft.step(Saved(2))) == [(2, request), (3, request)]
     other = core(1, member=3)
