@@ -10,7 +10,7 @@ from itertools import islice
 from copycat.errors import SerializationError, require
 from copycat.types import EntryKind
 
-__all__ = ["Item", "bodies"]
+__all__ = ["Item", "bodies", "body_of"]
 
 _KIND = int(EntryKind.DATA)
 _ENTRIES_MAX = 4096
@@ -37,6 +37,13 @@ def bodies(items: Iterable[bytes | memoryview]) -> Iterator[Item]:
                 yield _body(lengths[begin:position], part[begin:position])
                 begin, total = position, length
         yield _body(lengths[begin:], part[begin:])
+
+
+def body_of(data: bytes | memoryview) -> Item:
+    """One entry as a body."""
+    if type(data) is bytes:
+        return (_KIND, 0, 0, 0, 1, len(data).to_bytes(4, "little") + data)
+    return next(bodies((data,)))
 
 
 def _body(lengths: array[int], part: list[bytes | memoryview]) -> Item:

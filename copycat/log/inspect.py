@@ -6,10 +6,10 @@ a member's (whose log lies in `log/`). Every frame's checksum is computed from i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from os import PathLike, fspath
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from copycat.errors import CorruptLogError, StorageError
 from copycat.log._native import Env, crc32c
@@ -38,6 +38,8 @@ __all__ = [
 
 _HEADER = FRAME.size
 _LAST_ENTRY_KIND = 10
+_ZEROS = bytes(8)
+_END = "the file ends"
 
 
 class StoredEntry(NamedTuple):
@@ -57,6 +59,10 @@ class StoredEntry(NamedTuple):
     def payload(self) -> bytes:
         """Without the header; a command's begins with its envelope."""
         return self.frame[_HEADER:]
+
+
+_make = cast("Callable[[type[StoredEntry], tuple[object, ...]], StoredEntry]", tuple.__new__)
+# Builds an entry without the Python frame of its own constructor.
 
 
 class Damage(NamedTuple):
@@ -124,7 +130,10 @@ def entries(
         if row.sealed and row.last_index < first:
             continue
         walk = _Walk(disk, directory, row)
-        yield from (entry for entry in walk if entry.index >= first)
+        if row.first_index >= first:
+            yield from walk
+        else:
+            yield from (entry for entry in walk if entry.index >= first)
         if walk.damage is not None:
             raise CorruptLogError(
                 f"{walk.damage.path}: entry {walk.damage.index} at offset {walk.damage.offset}: "
@@ -213,7 +222,7 @@ class _Walk:
             self.damage = _damage_of(error, self.path, row.first_index)
             return
         end = row.end_offset if row.sealed else len(data)
-        offset, index, fault = DATA_OFFSET, row.first_index, "the file ends"
+        offset, index, fault = DATA_OFFSET, row.first_index, _END
         while offset + _HEADER <= min(end, len(data)):
             if row.sealed and index > row.last_index:
                 return
@@ -227,7 +236,7 @@ class _Walk:
             if entry is None:
                 break
             yield entry
-            offset += _padded(len(entry.frame))
+            offset += (len(entry.frame) + 7) & ~7
             index += 1
         self._stopped(data, offset, index, fault)
 
@@ -255,13 +264,14 @@ def _frame(
         return None, f"a frame of {size} bytes crosses the end of the file"
     if crc != crc32c(data[offset + 4 : end]):
         return None, f"checksum {crc:08x} does not fit"
-    if any(data[end : offset + _padded(_HEADER + size)]) or flags:
+    padding = -end % 8
+    if flags or (padding and data[end : end + padding] != _ZEROS[:padding]):
         return None, "its padding or flags are not zero"
     if found != index or not 1 <= kind <= _LAST_ENTRY_KIND:
         return None, f"a frame of kind {kind} with index {found} stands here"
     time_ms = time_high << 16 | time_low
     frame = data[offset:end]
-    return StoredEntry(index, term, kind, time_ms, crc, frame, path, offset), "the file ends"
+    return _make(StoredEntry, (index, term, kind, time_ms, crc, frame, path, offset)), _END
 
 
 def _convicted(data: bytes, offset: int, index: int, uuid: bytes) -> bool:
@@ -275,10 +285,6 @@ def _convicted(data: bytes, offset: int, index: int, uuid: bytes) -> bool:
                 return True
         position = data.find(KIND_MARK, position + 1)
     return False
-
-
-def _padded(size: int) -> int:
-    return (size + 7) & ~7
 
 
 def _log_directory(env: Env, path: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from copycat.errors import ConfigurationError, EntryTooLargeError
 from copycat.log._native import Batch, Env, NativeLog, encode_batch, open_log
 from copycat.log.background import SpareMaker, SyncTimer
-from copycat.log.bodies import Item, bodies
+from copycat.log.bodies import Item, bodies, body_of
 from copycat.log.forks import ForkGuard
 from copycat.types import Durability
 
@@ -36,6 +36,10 @@ class Entry(NamedTuple):
     def view(self) -> memoryview:
         """The data, without a copy."""
         return memoryview(self.data)
+
+
+_make = cast("Callable[[type[Entry], tuple[int, int, bytes]], Entry]", tuple.__new__)
+# Builds an entry without the Python frame of its own constructor.
 
 
 class Segment(NamedTuple):
@@ -170,7 +174,7 @@ class Log:
         (or 1) unless told; a lower one is a ValueError. EntryTooLargeError above
         max_entry_size; DiskFullError leaves the log as it was.
         """
-        return self._append(list(bodies((data,))), term).start
+        return self._append([body_of(data)], term).start
 
     def append_many(
         self, items: Iterable[bytes | memoryview], *, term: int | None = None
@@ -184,7 +188,8 @@ class Log:
 
     def _append(self, items: list[Item], term: int | None) -> range:
         for item in items:
-            self._check_sizes(item)
+            if len(item[5]) > self._max_entry_size:
+                self._check_sizes(item)
         with self._lock:
             native = self._writable()
             last = native.last_entry
@@ -252,14 +257,15 @@ class Log:
             if not native.first_index <= index <= native.last_index:
                 return None
             term, _, _, data = native.get(index)
-        return Entry(index, term, data)
+        return _make(Entry, (index, term, data))
 
     def __getitem__(self, index: int) -> Entry:
-        with self._lock:
-            native = self._usable()
-            self._check_index(index)
-            term, _, _, data = native.get(index)
-        return Entry(index, term, data)
+        try:
+            with self._lock:
+                term, _, _, data = self._usable().get(index)
+        except OverflowError:
+            raise IndexError(f"entry {index}: indexes begin at 1") from None
+        return _make(Entry, (index, term, data))
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and self.first_index <= index <= self.last_index
@@ -379,6 +385,5 @@ class Log:
 def entries_of(batch: Batch) -> Iterator[Entry]:
     """All entries of a batch; built without a Python call an entry."""
     span = batch.span
-    make = cast("Callable[[type[Entry], tuple[int, int, bytes]], Entry]", tuple.__new__)
-    rows = zip(range(span.first, span.end), repeat(span.term), map(bytes, batch.views()))
-    return map(make, repeat(Entry), rows)
+    rows = zip(range(span.first, span.end), repeat(span.term), batch.payloads())
+    return map(_make, repeat(Entry), rows)

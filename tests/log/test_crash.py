@@ -167,7 +167,6 @@ def recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
 
 def cut_again(crashed: FaultEnv, oracle: Oracle, found: list[Row], seed: int) -> int:
     """Power is lost inside the recovery, at each of its boundaries; the next one agrees."""
-    images = 0
     for boundary in itertools.count():
         env = crashed.clone()
         env.stop_after(boundary)
@@ -178,16 +177,15 @@ def cut_again(crashed: FaultEnv, oracle: Oracle, found: list[Row], seed: int) ->
             ended = False
         env.crash(seed + boundary)
         again = recovered(env, oracle)
-        images += 1
         if ended:
             assert again == found, "a recovery that ended is durable"
-            return images
+            return boundary + 1
     raise AssertionError
 
 
 def images_of(env: FaultEnv, oracle: Oracle, boundary: int) -> int:
     """Crash this disk in many ways, recover each; how many images that were."""
-    cuts = 0
+    cuts: list[int] = []
     for seed in range(SEEDS):
         crashed = env.clone()
         crashed.crash(1000 * boundary + seed)
@@ -196,8 +194,8 @@ def images_of(env: FaultEnv, oracle: Oracle, boundary: int) -> int:
         crashed.crash(seed)
         assert recovered(crashed, oracle) == found, "a recovery is idempotent"
         if seed % 8 == boundary % 8:
-            cuts += cut_again(fresh, oracle, found, 77 * boundary)
-    return 2 * SEEDS + cuts
+            cuts.append(cut_again(fresh, oracle, found, 77 * boundary))
+    return 2 * SEEDS + sum(cuts)
 
 
 @pytest.mark.slow
