@@ -105,7 +105,8 @@ class Raft(State):
 def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
     """The term rule (paper section 5.1), then the handler; the term comes first (X4)."""
     term = message.term
-    if sender not in raft.peers or not candidate.is_plausible(raft, message):
+    is_current = term == raft.current_term and term > 0  # nearly always
+    if sender not in raft.peers or not (is_current or candidate.is_plausible(raft, message)):
         raft.ignored += 1
         return
     match message:

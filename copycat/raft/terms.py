@@ -89,12 +89,13 @@ class TermRuns:
     def append(self, span: Span) -> None:
         """Add the entries of `span` right after the last one; terms never fall."""
         term, first, end = span
-        require(
-            first == self.last_index + 1 and end > first,
-            "an append must continue the log",
-            span=span,
-            last_index=self.last_index,
-        )
+        if first != self.last_index + 1 or end <= first:
+            require(
+                False,
+                "an append must continue the log",
+                span=span,
+                last_index=self.last_index,
+            )
         terms = self._terms
         if not terms or terms[-1] != term:
             require(term > self.last_term, "terms in a log never fall", span=span, last=self.last)
