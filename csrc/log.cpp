@@ -73,11 +73,12 @@ std::vector<SegmentInfo> SegmentedLog::segments() const {
     std::vector<SegmentInfo> out;
     for (const auto& segment : segments_) {
         const Row& row = segment->row();
-        out.push_back({row.id, row.version, row.first_index, row.last_index, row.end_offset, true});
+        out.push_back(
+            {row.id, row.version, row.first_index, row.last_index, row.end_offset, true});
     }
     const Row& row = tail_->row();
-    out.push_back({row.id, row.version, row.first_index, tail_->last_index(), tail_->end_offset(),
-                   false});
+    out.push_back(
+        {row.id, row.version, row.first_index, tail_->last_index(), tail_->end_offset(), false});
     return out;
 }
 

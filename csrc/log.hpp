@@ -83,7 +83,7 @@ private:
     void roll(const Spare& spare);
     void drop(const Segment& segment);
     void doom(const Row& row);
-    void commit_shape();
+    void note_shape();
     void sync_now();
     Bytes next_manifest();
     void finish();
@@ -106,6 +106,7 @@ private:
     std::atomic<bool> fills_spares_{true};
     bool is_tail_dirty_ = false;
     bool is_shape_new_ = false;                       // the manifest is behind
+    std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
     std::vector<std::string> doomed_;                 // to unlink once no manifest names them
     std::shared_ptr<SyncTicket> in_flight_;

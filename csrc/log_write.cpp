@@ -82,11 +82,12 @@ std::vector<Frames> SegmentedLog::cut_to_segments(const Frames& batch) const {
 void SegmentedLog::append_rolling(const Frames& batch) {
     // Left over from a roll that no sync followed (durability "os"): the manifest must not fall
     // further behind than one segment.
-    if (is_shape_new_) commit_shape();
+    if (is_shape_new_ && in_flight_ == nullptr) sync_now();
     const std::vector<Frames> pieces = cut_to_segments(batch);
     std::vector<Spare> spares;
     try {
-        for (const Frames& piece : pieces) spares.push_back(spares_->take(size_for(piece.nbytes())));
+        for (const Frames& piece : pieces)
+            spares.push_back(spares_->take(size_for(piece.nbytes())));
     } catch (const DiskFullError&) {
         for (Spare& spare : spares) spares_->give_back(std::move(spare));
         throw;
@@ -101,6 +102,7 @@ void SegmentedLog::append_rolling(const Frames& batch) {
             throw;
         }
     }
+    note_shape();
 }
 
 void SegmentedLog::roll(const Spare& spare) {
@@ -176,6 +178,10 @@ std::uint64_t SegmentedLog::end_sync(const SyncTicket& ticket) {
     durable_index_ = std::max(durable_index_, ticket.end_index_);
     for (const auto& seal : ticket.seals_) seal.segment->settle();
     in_flight_.reset();
+    if (pending_ != 0 && !is_shape_new_) {
+        env_->unlink(pending_path(directory_, pending_));
+        pending_ = 0;
+    }
     return durable_index_;
 }
 
@@ -185,9 +191,20 @@ void SegmentedLog::sync_now() {
     end_sync(*ticket);
 }
 
-// The shape goes to the disk now, unless a sync under way would be overtaken.
-void SegmentedLog::commit_shape() {
-    if (in_flight_ == nullptr) sync_now();
+// The manifest as it will be, written without a sync: after the death of this process alone the
+// page cache holds it and all it names, and recovery goes on from there. After a power loss it
+// counts only if all that it names is whole. A full disk merely leaves it out.
+void SegmentedLog::note_shape() {
+    const std::uint64_t before = pending_;
+    const Bytes bytes = next_manifest();
+    const std::string path = pending_path(directory_, generation_);
+    try {
+        env_->create(path)->pwrite(0, View(bytes));
+        pending_ = generation_;
+        if (before != 0) env_->unlink(pending_path(directory_, before));
+    } catch (const DiskFullError&) {
+        if (env_->exists(path)) env_->unlink(path);
+    }
 }
 
 // --- shrinking ---------------------------------------------------------------------------------
@@ -213,22 +230,26 @@ void SegmentedLog::truncate(std::uint64_t after) {
         }
         if (!segments_.empty()) segments_.back()->cut(after);
         durable_index_ = std::min(durable_index_, after);
-        if (in_flight_ != nullptr) in_flight_->end_index_ = std::min(in_flight_->end_index_, after);
-        commit_shape();
+        if (in_flight_ != nullptr)
+            in_flight_->end_index_ = std::min(in_flight_->end_index_, after);
+        note_shape();
     });
 }
 
 void SegmentedLog::trim(std::uint64_t before) {
     check_writable();
-    const auto kept =
-        std::find_if(segments_.begin(), segments_.end(),
-                     [&](const auto& segment) { return segment->last_index() >= before; });
+    const auto kept = std::find_if(segments_.begin(), segments_.end(), [&](const auto& segment) {
+        return segment->last_index() >= before;
+    });
     if (kept == segments_.begin()) return;
     poisoning([&] {
         std::for_each(segments_.begin(), kept, [&](const auto& segment) { drop(*segment); });
         segments_.erase(segments_.begin(), kept);
         is_shape_new_ = true;
-        commit_shape();
+        if (in_flight_ != nullptr)
+            note_shape();
+        else
+            sync_now();
     });
 }
 

@@ -111,8 +111,8 @@ Manifest decode_manifest(View bytes, const std::string& path) {
     manifest.generation = header.generation;
     manifest.next_id = header.next_id;
     for (std::size_t i = 0; i < header.rows; ++i)
-        manifest.rows.push_back(unpacked(
-            load<ManifestRow>(bytes.data() + sizeof header + i * sizeof(ManifestRow))));
+        manifest.rows.push_back(
+            unpacked(load<ManifestRow>(bytes.data() + sizeof header + i * sizeof(ManifestRow))));
     if (const char* law = broken_law(manifest)) corrupt(law);
     return manifest;
 }
@@ -127,6 +127,10 @@ std::string index_path(const std::string& directory, std::uint64_t id, std::uint
     return join(directory, std::to_string(id) + "-" + std::to_string(version) + ".idx");
 }
 
+std::string pending_path(const std::string& directory, std::uint64_t generation) {
+    return join(directory, "manifest-" + std::to_string(generation) + ".pending");
+}
+
 std::string spare_path(const std::string& directory, const Uuid& uuid) {
     return join(directory, hex(uuid) + ".spare");
 }
@@ -139,9 +143,16 @@ FileName parse_name(std::string_view name) {
     const std::string_view stem = name.substr(0, dot);
     const std::string_view suffix = name.substr(dot);
     if (suffix == ".spare") {
-        const bool ours = stem.size() == 32 && stem.find_first_not_of("0123456789abcdef") ==
-                                                   std::string_view::npos;
+        const bool ours = stem.size() == 32 &&
+                          stem.find_first_not_of("0123456789abcdef") == std::string_view::npos;
         return {ours ? FileRole::leftover : FileRole::other, 0, 0};
+    }
+    if (suffix == ".pending") {
+        constexpr std::string_view prefix = "manifest-";
+        FileName out;
+        if (!stem.starts_with(prefix)) return out;
+        if (parse_number(stem.substr(prefix.size()), out.id)) out.role = FileRole::pending;
+        return out;
     }
     if (suffix != ".log" && suffix != ".idx") return {};
     const std::size_t dash = stem.find('-');

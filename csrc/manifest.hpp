@@ -37,13 +37,16 @@ Manifest decode_manifest(View bytes, const std::string& path);
 std::string manifest_path(const std::string& directory);
 std::string segment_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
 std::string index_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
+// A manifest that is not durable yet (see SegmentedLog::note_shape): never replaced, one file a
+// generation.
+std::string pending_path(const std::string& directory, std::uint64_t generation);
 std::string spare_path(const std::string& directory, const Uuid& uuid);
 
 // What a name in the directory is to the log. Anything else is not ours to touch (F4).
-enum class FileRole { other, manifest, segment, index, leftover };
+enum class FileRole { other, manifest, pending, segment, index, leftover };
 struct FileName {
     FileRole role = FileRole::other;
-    std::uint64_t id = 0;
+    std::uint64_t id = 0;  // of a pending manifest: its generation
     std::uint32_t version = 0;
 };
 FileName parse_name(std::string_view name);

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <map>
 #include <optional>
+#include <set>
 
 #include "scan.hpp"
 
@@ -25,8 +28,7 @@ public:
         if (std::find(names_.begin(), names_.end(), "manifest") == names_.end())
             begin_directory();
         else
-            out_.manifest = decode_manifest(View(env_->read_file(manifest_path(directory_))),
-                                            manifest_path(directory_));
+            read_manifest();
         choose_next_id();
         open_segments();
         // Nothing was changed so far, and nothing below refuses.
@@ -50,12 +52,52 @@ private:
         const std::string path = manifest_path(directory_);
         for (const std::string& name : names_)
             if (parse_name(name).role == FileRole::segment)
-                throw CorruptError("manifest " + path + " is missing but segment " + name +
-                                       " is there",
-                                   path, 0);
+                throw CorruptError(
+                    "manifest " + path + " is missing but segment " + name + " is there", path, 0);
         if (options_.read_only) throw NotFoundError("open", path, ENOENT);
         out_.manifest.generation = 1;
         env_->replace_file(path, View(encode_manifest(out_.manifest)));
+    }
+
+    void read_manifest() {
+        const std::string path = manifest_path(directory_);
+        out_.manifest = decode_manifest(View(env_->read_file(path)), path);
+        for (const Row& row : out_.manifest.rows)
+            if (row.sealed) proven_.insert(row.id);
+        std::set<std::uint64_t, std::greater<>> pending;
+        for (const std::string& name : names_) {
+            const FileName file = parse_name(name);
+            if (file.role == FileRole::pending && file.id > out_.manifest.generation)
+                pending.insert(file.id);
+        }
+        if (pending.empty()) return;
+        // Taken or not: the next manifest must be newer than all of these, and durable.
+        out_.report.clean = false;
+        for (const std::uint64_t generation : pending)
+            if (take_pending(generation)) break;
+        out_.manifest.generation = std::max(out_.manifest.generation, *pending.begin());
+    }
+
+    // A shape that no sync made durable. It is the log if all that it names is whole.
+    bool take_pending(std::uint64_t generation) {
+        const std::string path = pending_path(directory_, generation);
+        try {
+            Manifest manifest = decode_manifest(View(env_->read_file(path)), path);
+            for (const Row& row : manifest.rows) {
+                if (proven_.contains(row.id)) continue;
+                const std::string name = segment_path(directory_, row.id, row.version);
+                const auto file = env_->open(name, Access::read);
+                check_header(*file, row, name);
+                if (row.sealed) scans_[row.id] = scan_sealed(*file, row, name);
+            }
+            out_.manifest = std::move(manifest);
+            return true;
+        } catch (const CorruptError&) {
+        } catch (const FormatError&) {
+        } catch (const NotFoundError&) {
+        }
+        scans_.clear();
+        return false;
     }
 
     // Ids are never used again, not even those of files that no manifest ever named.
@@ -69,8 +111,8 @@ private:
             const std::string path = segment_path(directory_, row.id, row.version);
             std::shared_ptr<File> file;
             try {
-                file = env_->open(path, row.sealed || options_.read_only ? Access::read
-                                                                         : Access::write);
+                file = env_->open(path,
+                                  row.sealed || options_.read_only ? Access::read : Access::write);
             } catch (const NotFoundError&) {
                 throw CorruptError("segment " + path + " of entries from " +
                                        std::to_string(row.first_index) + " on is missing",
@@ -87,19 +129,22 @@ private:
     void open_sealed(const Row& row, const std::string& path, File& file) {
         const std::uint64_t count = row.last_index + 1 - row.first_index;
         const std::string name = index_path(directory_, row.id, row.version);
-        auto index = SlotIndex::open(*env_, name, row, count);
-        const bool is_found = index != nullptr;
-        if (!is_found) {
-            Scan scan = scan_sealed(file, row, path);
+        const auto scanned = scans_.find(row.id);
+        const bool is_unproven = scanned != scans_.end();
+        auto index = is_unproven ? nullptr : SlotIndex::open(*env_, name, row, count);
+        const bool is_found = index != nullptr || is_unproven;
+        if (index == nullptr) {
+            Scan scan = is_unproven ? std::move(scanned->second) : scan_sealed(file, row, path);
+            if (is_unproven) durable_upto_ = std::max(durable_upto_, scan.durable_upto);
             index = std::make_shared<SlotIndex>(row.first_index, std::move(scan.slots),
                                                 std::move(scan.runs));
         }
-        auto segment =
-            std::make_shared<Segment>(env_, directory_, row, std::move(index), nullptr);
+        auto segment = std::make_shared<Segment>(env_, directory_, row, std::move(index), nullptr);
         if (!is_found) {
             rebuilt_.push_back(segment);
             ++out_.report.rebuilt_indexes;
         }
+        if (is_unproven) ++unproven_;
         out_.segments.push_back(std::move(segment));
     }
 
@@ -108,12 +153,12 @@ private:
         Tail::Content content;
         out_.has_tail_index = read_closed_tail(row, *file, content);
         if (out_.has_tail_index) {
-            durable_upto_ = content.marked_upto;
+            durable_upto_ = std::max(durable_upto_, content.marked_upto);
         } else {
             Scan scan = scan_tail(*file, row, path);
-            durable_upto_ = scan.durable_upto;
+            durable_upto_ = std::max(durable_upto_, scan.durable_upto);
             torn_bytes_ = scan.torn_bytes;
-            out_.report.clean = scan.is_closed;
+            out_.report.clean = out_.report.clean && scan.is_closed;
             content.slots = std::move(scan.slots);
             content.runs = std::move(scan.runs);
             content.end_offset = scan.end_offset;
@@ -129,8 +174,8 @@ private:
     // The index file that a clean stop wrote, with the close mark right after its last frame:
     // no scan then. It goes before the next append, so what it says cannot be old.
     bool read_closed_tail(const Row& row, File& file, Tail::Content& content) {
-        const auto index = SlotIndex::open(
-            *env_, index_path(directory_, row.id, row.version), row, std::nullopt);
+        const auto index =
+            SlotIndex::open(*env_, index_path(directory_, row.id, row.version), row, std::nullopt);
         if (index == nullptr || !index->verify()) return false;
         std::uint64_t end = segment_data_offset;
         if (index->count() > 0) {
@@ -148,8 +193,8 @@ private:
     // A directory whose first open ended before its first segment.
     void stand_in_tail() {
         require(out_.segments.empty(), "a log with segments has a tail");
-        out_.tail = std::make_unique<Tail>(env_, directory_, Row{}, 0, 0, nullptr,
-                                           Tail::Content{});
+        out_.tail =
+            std::make_unique<Tail>(env_, directory_, Row{}, 0, 0, nullptr, Tail::Content{});
     }
 
     void settle_tail() {
@@ -168,38 +213,76 @@ private:
         Row row;
         row.id = out_.manifest.next_id++;
         std::uint64_t size = options_.max_segment_size;
+        std::uint64_t copied = 0;
         if (old != nullptr) {
-            const std::uint64_t first = old->first_index();
+            const Row& lowest = lowest_unproven(*old);
             const std::uint64_t last = old->last_index();
-            const std::uint64_t kept = std::clamp(durable_upto_, first - 1, last);
+            const std::uint64_t kept = std::clamp(durable_upto_, lowest.first_index - 1, last);
             row.first_index = kept + 1;
-            row.prev_term = kept < first ? old->row().prev_term : old->term_at(kept);
-            for (std::uint64_t i = kept + 1 - first; i < old->slots().size(); ++i)
-                size += frame_size(old->slots()[static_cast<std::size_t>(i)].size) + mark_size;
+            row.prev_term = kept < lowest.first_index ? lowest.prev_term : term_at(*old, kept);
+            copied = last - kept;
+            size = room_for(*old, copied);
             keep_torn_bytes(*old);
         }
-        out_.tail = Tail::begin(env_, directory_, spares_.take(size), row, options_.max_entries);
+        out_.tail = Tail::begin(env_, directory_, spares_.take(size), row,
+                                std::max(options_.max_entries, copied));
         if (old != nullptr) retire(*old);
         out_.tail->file()->fsync();
         env_->sync_directory(directory_);
         replace_manifest();
-        if (!out_.segments.empty()) out_.segments.back()->settle();
+        for (const auto& segment : out_.segments) segment->settle();
         out_.has_tail_index = false;
     }
 
-    // Copies what is above the fresh tail's first index, and seals the rest.
+    const Row& lowest_unproven(const Tail& old) const {
+        if (unproven_ == 0) return old.row();
+        return out_.segments[out_.segments.size() - unproven_]->row();
+    }
+
+    Segment& unproven_segment_of(std::uint64_t index) const {
+        for (std::size_t i = out_.segments.size() - unproven_;; ++i)
+            if (index <= out_.segments[i]->last_index()) return *out_.segments[i];
+    }
+
+    std::uint64_t term_at(const Tail& old, std::uint64_t index) const {
+        return index < old.first_index() ? unproven_segment_of(index).term_at(index)
+                                         : old.term_at(index);
+    }
+
+    // Each copied piece has a mark of its own; no piece is less than an entry.
+    std::uint64_t room_for(const Tail& old, std::uint64_t entries) const {
+        std::uint64_t size = options_.max_segment_size + entries * mark_size + old.end_offset();
+        for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i)
+            size += out_.segments[i]->row().end_offset;
+        return entries == 0 ? options_.max_segment_size : size;
+    }
+
+    // Copies what is above `kept` into the fresh tail, and seals what is not.
     void retire(Tail& old) {
         Tail& fresh = *out_.tail;
         const std::uint64_t kept = fresh.last_index();
         const std::uint64_t last = old.last_index();
-        while (fresh.last_index() < last)
-            fresh.append(old.read(fresh.last_index() + 1, last + 1, copy_bytes), kept);
+        while (fresh.last_index() < last) {
+            const std::uint64_t next = fresh.last_index() + 1;
+            fresh.append(next < old.first_index()
+                             ? unproven_segment_of(next).read(next, last + 1, copy_bytes)
+                             : old.read(next, last + 1, copy_bytes),
+                         kept);
+        }
         out_.report.copied_entries = last - kept;
-        if (kept < old.first_index()) return;  // its row goes, its file is an orphan
-        const auto sealed = old.seal();
-        sealed->cut(kept);
-        write_index(*env_, sealed->index_file(), sealed->row(), *sealed->index());
-        out_.segments.push_back(sealed);
+        // What is wholly above `kept` loses its row; its file is an orphan then.
+        for (; unproven_ > 0 && out_.segments.back()->first_index() > kept; --unproven_)
+            out_.segments.pop_back();
+        if (kept >= old.first_index()) {
+            out_.segments.push_back(old.seal());
+            ++unproven_;
+        }
+        if (unproven_ > 0 && kept < out_.segments.back()->last_index())
+            out_.segments.back()->cut(kept);
+        for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i) {
+            const Segment& segment = *out_.segments[i];
+            write_index(*env_, segment.index_file(), segment.row(), *segment.index());
+        }
     }
 
     void keep_torn_bytes(const Tail& old) {
@@ -250,6 +333,9 @@ private:
     Spares& spares_;
     std::vector<std::string> names_;
     std::vector<std::shared_ptr<Segment>> rebuilt_;
+    std::set<std::uint64_t> proven_;       // ids that the durable manifest calls sealed
+    std::map<std::uint64_t, Scan> scans_;  // of segments that only a pending one does
+    std::size_t unproven_ = 0;             // so many of the last segments are such
     std::uint64_t durable_upto_ = 0;
     std::uint64_t torn_bytes_ = 0;
     Recovered out_;

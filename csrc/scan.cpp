@@ -50,7 +50,12 @@ bool is_zero(View bytes) {
 class Scanner {
 public:
     Scanner(File& file, const Row& row, const std::string& path, std::uint64_t limit)
-        : window_(file), marks_(file), row_(row), path_(path), limit_(limit), term_(row.prev_term) {}
+        : window_(file),
+          marks_(file),
+          row_(row),
+          path_(path),
+          limit_(limit),
+          term_(row.prev_term) {}
 
     // Good records from the beginning on; stops before the first that is not.
     void walk() {
@@ -78,9 +83,11 @@ public:
             if (bytes.empty()) break;
             if (is_zero(bytes)) continue;
             last_used = page + last_not_zero(bytes) + 1;
-            // Records are aligned to 8 bytes, so a kind byte stands at 6 modulo 8 (30 in its record).
+            // Records are aligned to 8 bytes, so a kind byte stands at 6 modulo 8 (30 in its
+            // record).
             for (std::size_t i = kind_at % 8; i < bytes.size(); i += 8)
-                if (bytes[i] == static_cast<std::uint8_t>(Kind::mark) && page + i >= from + kind_at)
+                if (bytes[i] == static_cast<std::uint8_t>(Kind::mark) &&
+                    page + i >= from + kind_at)
                     convict_by(page + i - kind_at);
         }
         out_.torn_bytes = last_used - from;

@@ -59,7 +59,8 @@ void Segment::settle() {
     file_.reset();
     const std::uint64_t count = row_.last_index + 1 - row_.first_index;
     if (index_->is_mapped()) return;
-    if (auto mapped = SlotIndex::open(*env_, index_file(), row_, count)) index_ = std::move(mapped);
+    if (auto mapped = SlotIndex::open(*env_, index_file(), row_, count))
+        index_ = std::move(mapped);
 }
 
 SlotIndex& Segment::checked_index() {
@@ -70,8 +71,8 @@ SlotIndex& Segment::checked_index() {
 void Segment::rebuild() {
     const auto file = env_->open(path_, Access::read);
     Scan scan = scan_sealed(*file, row_, path_);
-    index_ = std::make_shared<SlotIndex>(row_.first_index, std::move(scan.slots),
-                                         std::move(scan.runs));
+    index_ =
+        std::make_shared<SlotIndex>(row_.first_index, std::move(scan.slots), std::move(scan.runs));
     runs_ = index_->runs();
     ++rebuilt_;
 }
@@ -80,11 +81,10 @@ const Block& Segment::data() {
     if (data_.owner == nullptr) {
         const Block whole = env_->open(path_, Access::read)->map();
         if (whole.bytes.size() < row_.end_offset)
-            throw CorruptError("segment " + path_ + " is too short: " +
-                                   std::to_string(whole.bytes.size()) + " bytes of " +
-                                   std::to_string(row_.end_offset),
-                               path_, static_cast<std::int64_t>(whole.bytes.size()),
-                               row_.first_index);
+            throw CorruptError(
+                "segment " + path_ + " is too short: " + std::to_string(whole.bytes.size()) +
+                    " bytes of " + std::to_string(row_.end_offset),
+                path_, static_cast<std::int64_t>(whole.bytes.size()), row_.first_index);
         data_ = whole.part(0, static_cast<std::size_t>(row_.end_offset));
     }
     return data_;

@@ -15,8 +15,7 @@ namespace copycat {
 
 class SlotIndex {
 public:
-    SlotIndex(std::uint64_t first_index, std::vector<IndexSlot> slots,
-              std::vector<TermRun> runs);
+    SlotIndex(std::uint64_t first_index, std::vector<IndexSlot> slots, std::vector<TermRun> runs);
 
     // The index file of `row`. Empty when it is missing, short or its header is wrong. Fewer
     // slots than the row has entries is wrong too; more are the row's truncation.

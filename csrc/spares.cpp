@@ -27,9 +27,9 @@ std::size_t Spares::ready() const {
 Spare Spares::create(std::uint64_t size, bool zero_filled, bool synced) {
     const std::uint64_t free = env_->free_space(directory_);
     if (free < min_free_space_ || free - min_free_space_ < size)
-        throw DiskFullError("allocate " + std::to_string(size) + " bytes (" +
-                                std::to_string(free) + " free) in",
-                            directory_, ENOSPC);
+        throw DiskFullError(
+            "allocate " + std::to_string(size) + " bytes (" + std::to_string(free) + " free) in",
+            directory_, ENOSPC);
     Spare spare;
     env_->random(MutableView(spare.uuid));
     spare.path = spare_path(directory_, spare.uuid);

@@ -12,9 +12,8 @@ constexpr std::size_t buffer_kept_max = std::size_t{4} << 20;
 
 }  // namespace
 
-Tail::Tail(std::shared_ptr<Env> env, std::string directory, const Row& row,
-           std::uint64_t max_size, std::uint64_t max_entries, std::shared_ptr<File> file,
-           Content content)
+Tail::Tail(std::shared_ptr<Env> env, std::string directory, const Row& row, std::uint64_t max_size,
+           std::uint64_t max_entries, std::shared_ptr<File> file, Content content)
     : env_(std::move(env)),
       directory_(std::move(directory)),
       row_(row),
@@ -29,6 +28,7 @@ Tail::Tail(std::shared_ptr<Env> env, std::string directory, const Row& row,
 
 std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::string& directory,
                                   const Spare& spare, Row row, std::uint64_t max_entries) {
+    require(spare.size <= 0xffffffff, "an offset in a segment has 32 bits");
     row.uuid = spare.uuid;
     const std::string path = segment_path(directory, row.id, row.version);
     env->rename(spare.path, path);
@@ -135,11 +135,11 @@ Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_byte
     const std::uint64_t from = slots_[begin].offset;
     // Slots grow, so the last frame that begins inside max_bytes is found by halving.
     const auto limit = slots_.begin() + static_cast<std::ptrdiff_t>(end - row_.first_index);
-    const auto after = std::partition_point(
-        slots_.begin() + static_cast<std::ptrdiff_t>(begin) + 1, limit,
-        [&](const IndexSlot& slot) {
-            return slot.offset + frame_size(slot.size) - from <= max_bytes;
-        });
+    const auto after =
+        std::partition_point(slots_.begin() + static_cast<std::ptrdiff_t>(begin) + 1, limit,
+                             [&](const IndexSlot& slot) {
+                                 return slot.offset + frame_size(slot.size) - from <= max_bytes;
+                             });
     const auto count = static_cast<std::size_t>(after - slots_.begin());
     Bytes bytes(static_cast<std::size_t>(frame_end(count - 1) - from));
     const std::size_t got = file_->pread(from, MutableView(bytes));

@@ -71,6 +71,7 @@ RecoveryReport = NamedTuple("RecoveryReport", [
 ])
 
 
+@cython.final
 cdef class SyncTicket:
     """One sync in flight; `run` may be called in any thread."""
 
@@ -85,6 +86,7 @@ cdef class SyncTicket:
             dereference(self.work).run()
 
 
+@cython.final
 cdef class NativeLog:
     """A durable log in one directory; see copycat.log.interface.ReplicaLog."""
 

@@ -1,13 +1,15 @@
 """What the extension has, with types; the classes' own words stand in the .pyx and .pxi."""
 
-from collections.abc import Sequence
-from typing import Never, Self, final
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Never, Self, final
+
+import numpy as np
 
 from typing_extensions import Buffer, disjoint_base
 
 from copycat.log import interface
 from copycat.log.interface import EncodeItem
-from copycat.types import MemberId, Run, Span
+from copycat.types import EntryId, MemberId, Run, Span, TermRun
 
 __all__ = [
     "Batch",
@@ -17,7 +19,10 @@ __all__ = [
     "FileSync",
     "HardState",
     "Lock",
+    "NativeLog",
+    "RecoveryReport",
     "SaveTicket",
+    "SyncTicket",
     "check_commands",
     "crc32c",
     "crc32c_force_table",
@@ -25,6 +30,7 @@ __all__ = [
     "encode_batch",
     "encode_mark",
     "open_hard_state",
+    "open_log",
 ]
 
 def crc32c(data: Buffer, seed: int = 0) -> int: ...
@@ -128,3 +134,60 @@ class HardState:
     def rewrite(self) -> None: ...
 
 def open_hard_state(env: Env, directory: str, *, create: bool) -> HardState: ...
+
+class RecoveryReport(NamedTuple):
+    clean: bool
+    dropped_bytes: int
+    dropped_from_index: int
+    rebuilt_indexes: int
+    copied_entries: int
+    orphans: list[str]
+    segments: int
+    seconds: float
+
+@final
+class SyncTicket:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
+    def run(self) -> None: ...
+
+@final
+class NativeLog:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
+    @property
+    def first_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def last_entry(self) -> EntryId: ...
+    @property
+    def durable_index(self) -> int: ...
+    @property
+    def report(self) -> RecoveryReport: ...
+    @property
+    def size(self) -> int: ...
+    def term_runs(self) -> list[TermRun]: ...
+    def segments(self) -> list[tuple[int, int, int, int, int, bool]]: ...
+    def index_array(self, segment_id: int) -> np.ndarray[Any, np.dtype[np.void]]: ...
+    def append(self, batch: interface.Batch) -> None: ...
+    def begin_sync(self) -> SyncTicket: ...
+    def end_sync(self, ticket: interface.SyncTicket) -> int: ...
+    def wants_sync(self) -> bool: ...
+    def read(self, first: int, end: int, max_bytes: int) -> Batch: ...
+    def get(self, index: int) -> tuple[int, int, int, bytes]: ...
+    def scan(self, first: int, end: int) -> Iterator[Batch]: ...
+    def truncate(self, after: int) -> None: ...
+    def trim(self, before: int) -> None: ...
+    def mark_idle(self) -> None: ...
+    def wants_spare(self) -> bool: ...
+    def prepare_spare(self) -> None: ...
+    def close(self) -> None: ...
+
+def open_log(
+    env: Env,
+    directory: str,
+    *,
+    max_segment_size: int,
+    max_entries_per_segment: int,
+    read_only: bool = False,
+    min_free_space: int = 0,
+) -> NativeLog: ...
