@@ -9,7 +9,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +21,14 @@ from copycat.cli.demo_lines import LineLog, chain_of, read_lines
 from copycat.cli.demo_member import MemberFailed, MemberProcess
 from copycat.cli.demo_proof import ProofError, prove_same_states
 from copycat.cli.progress import progress, say
+from copycat.errors import CopycatError
 
 __all__ = ["DemoOptions", "run_demo"]
 
 _NAMES = ("n1", "n2", "n3")
 _RESTART_AFTER_S = 1.0
 _LEADER_WITHIN_S = 30.0
+_CLOSE_WITHIN_S = 2.0
 _SESSION_TIMEOUT_S = 30.0  # a loaded machine may hold a process up; the cluster's own is shorter
 
 
@@ -113,11 +117,22 @@ class _Demo:
         ]
 
     async def run(self) -> None:
+        """The whole demo; a member that ends by itself ends it too, whatever it is doing."""
+        failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for member in self.members:
+            member.on_failure = partial(_fail, failure)
+        work = asyncio.create_task(self._run())
         try:
-            await self._run()
+            await asyncio.wait({work, failure}, return_when=asyncio.FIRST_COMPLETED)
+            if failure.done():
+                failure.result()
+            await work
         finally:
+            work.cancel()
+            failure.cancel()
             for member in self.members:
                 member.abandon()
+            await asyncio.wait({work})
 
     async def _run(self) -> None:
         size = sum(map(len, self.lines))
@@ -165,10 +180,8 @@ class _Demo:
                 if 2 * done >= total:
                     half.set()
 
-            async with CopycatClient(*addresses, session_timeout=_SESSION_TIMEOUT_S) as client:
+            async with _client(*addresses) as client:
                 drive = Drive(client, self.lines, self.options.window, on_count=on_count)
-                for member in self.members:
-                    member.on_failure = drive.fail
                 killer = asyncio.create_task(self._kill_leader(half, drive, tell))
                 killer.add_done_callback(_tell_failure(drive))
                 started = time.monotonic()
@@ -277,6 +290,25 @@ class _Demo:
             f"                    their logs byte-identical, entry by entry, up to commit"
             f" index {verdict['commit_index']:,}"
         )
+
+
+@asynccontextmanager
+async def _client(*addresses: str) -> AsyncIterator[CopycatClient]:
+    """A connected client; when the work with it fails, its own end does not hide why."""
+    client = CopycatClient(*addresses, session_timeout=_SESSION_TIMEOUT_S)
+    await client.connect()
+    try:
+        yield client
+    except BaseException:
+        with suppress(CopycatError, TimeoutError):
+            await asyncio.wait_for(client.close(), _CLOSE_WITHIN_S)
+        raise
+    await client.close()
+
+
+def _fail(failure: asyncio.Future[None], cause: BaseException) -> None:
+    if not failure.done():
+        failure.set_exception(cause)
 
 
 def _tell_failure(drive: Drive) -> Callable[[asyncio.Task[_Killed]], None]:

@@ -43,7 +43,7 @@ def _short(value: object) -> str:
 class AppliedLine(NamedTuple):
     """One COMMAND entry of a log, decoded."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
     session: int
     sequence: int
     line: bytes

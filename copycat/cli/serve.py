@@ -30,7 +30,7 @@ class ServeOptions(NamedTuple):
     app: str
     members: tuple[str, ...]
     directory: str
-    cluster_name: str | None
+    cluster_name: str
     as_json: bool
     parent: int | None
 
@@ -80,8 +80,9 @@ class _Words:
 
 async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> None:
     words = _Words(as_json=options.as_json)
-    named = {} if options.cluster_name is None else {"cluster_name": options.cluster_name}
-    server = CopycatServer(options.address, machine, storage=options.directory, **named)
+    server = CopycatServer(
+        options.address, machine, cluster_name=options.cluster_name, storage=options.directory
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
