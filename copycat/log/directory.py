@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from copycat.errors import CorruptLogError
 from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
-from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, best_copy
+from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.log.identity import Identity, check_identity, read_identity, write_identity
 from copycat.log.interface import HardStateStore
 from copycat.types import MemberId
@@ -78,47 +79,39 @@ class MemberDirectory:
             member=member,
             incarnation=0,
         )
-
-        def opened_log(*, frozen: bool = read_only) -> NativeLog:
-            return open_log(
-                env,
-                f"{path}/log",
-                max_segment_size=max_segment_size,
-                max_entries_per_segment=max_entries_per_segment,
-                min_free_space=min_free_space,
-                read_only=frozen,
-            )
-
+        opened_log = partial(
+            open_log,
+            env,
+            f"{path}/log",
+            max_segment_size=max_segment_size,
+            max_entries_per_segment=max_entries_per_segment,
+            min_free_space=min_free_space,
+        )
         with ExitStack() as held:
             if not read_only:
                 env.make_directory(path)
                 held.callback(env.lock(f"{path}/lock").close)
-            identity, missing = read_identity(env, path)
-            made_now = identity is None
-            if identity is None:
+            found, missing = read_identity(env, path)
+            hard_state: HardStateStore
+            if found is None:
                 _check_unused(env, path, opened_log, read_only=read_only)
                 identity = expected.with_incarnation(incarnation_source())
-                hard_state: HardStateStore = _first_hard_state(env, path)
-                env.make_directory(f"{path}/log")
+                hard_state = _first_hard_state(env, path)
                 log = _kept(held, opened_log())
                 write_identity(env, path, identity)
             else:
+                identity = found
                 check_identity(identity, expected, path)
-                copy = best_copy(env, path)
-                if copy is None:
-                    raise _no_hard_state(path)
-                log = _kept(held, opened_log())
-                if read_only:
-                    hard_state = FrozenHardState(copy)
-                else:
-                    hard_state = _rewritten(open_hard_state(env, path, create=False))
-                    write_identity(env, path, identity, tuple(missing))
+                copy = _readable_hard_state(env, path)
+                log = _kept(held, opened_log(read_only=read_only))
+                hard_state = FrozenHardState(copy) if read_only else _rewritten(env, path)
+                write_identity(env, path, identity, () if read_only else missing)
             return cls(
                 path,
                 identity=identity,
                 hard_state=hard_state,
                 log=log,
-                made_now=made_now,
+                made_now=found is None,
                 held=held.pop_all(),
             )
 
@@ -137,9 +130,10 @@ class MemberDirectory:
         self._held.close()
 
 
-def _rewritten(hard_state: HardState) -> HardState:
+def _rewritten(env: Env, path: str) -> HardState:
     """C7 asks for it after an unclean stop. Done at every start, it also covers one that failed
     between the log's recovery and here, and was then closed cleanly."""
+    hard_state = open_hard_state(env, path, create=False)
     hard_state.rewrite()
     return hard_state
 
@@ -149,12 +143,16 @@ def _kept(held: ExitStack, log: NativeLog) -> NativeLog:
     return log
 
 
-def _no_hard_state(path: str) -> CorruptLogError:
-    return CorruptLogError(
-        f"{path}: an identity, but neither of {' and '.join(HARD_STATE_FILES)}: "
-        "without its vote this member could vote twice in one term (F6)",
-        path=f"{path}/{HARD_STATE_FILES[0]}",
-    )
+def _readable_hard_state(env: Env, path: str) -> HardStateCopy:
+    """F6, before anything is changed: CorruptLogError when both copies are bad or missing."""
+    copy = best_copy(env, path)
+    if copy is None:
+        raise CorruptLogError(
+            f"{path}: an identity, but neither of {' and '.join(HARD_STATE_FILES)}: "
+            "without its vote this member could vote twice in one term (F6)",
+            path=f"{path}/{HARD_STATE_FILES[0]}",
+        )
+    return copy
 
 
 def _check_unused(
@@ -164,7 +162,7 @@ def _check_unused(
     if read_only:
         raise CorruptLogError(f"{path}: no identity: no member was ever started here", path=path)
     if env.exists(f"{path}/log/manifest") or _has_segments(env, f"{path}/log"):
-        log = opened_log(frozen=True)
+        log = opened_log(read_only=True)
         last_index = log.last_index
         log.close()
         if last_index:

@@ -93,7 +93,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def read_identity(env: Env, directory: str) -> tuple[Identity | None, list[str]]:
+def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str, ...]]:
     """The identity in `directory`, and which copies must be written again.
 
     None when no copy exists (F27). One bad or missing copy is ignored (D6); CorruptLogError
@@ -115,14 +115,14 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, list[str]]
             path=causes[0].path,
         ) from causes[0]
     if not found:
-        return None, []
+        return None, ()
     copies = list(found.values())
     if copies[0] != copies[-1]:
         raise CorruptLogError(
             f"{directory}: its two identities differ: {copies[0]} and {copies[-1]}",
             path=directory,
         )
-    return copies[0], [name for name in IDENTITY_FILES if name not in found]
+    return copies[0], tuple(name for name in IDENTITY_FILES if name not in found)
 
 
 def write_identity(

@@ -206,7 +206,7 @@ def test_d6_one_bad_identity_is_written_again(copy: str) -> None:
     used(env)
     env.corrupt(f"{PATH}/{copy}", 40, 1)
     open_member(env).close()
-    assert read_identity(env, PATH)[1] == []
+    assert read_identity(env, PATH)[1] == ()
 
 
 def test_d6_no_readable_identity_refuses() -> None:
