@@ -46,8 +46,8 @@ def resealed(data: bytearray, at: int = 0) -> bytes:
     return bytes(data)
 
 
-def refused(data: bytes, span: Span) -> ProtocolError:
-    with pytest.raises(ProtocolError) as caught:
+def refused(data: bytes, span: Span, match: str | None = None) -> ProtocolError:
+    with pytest.raises(ProtocolError, match=match) as caught:
         Batch.from_wire(data, span)
     return caught.value
 
@@ -212,8 +212,7 @@ def test_c4_a_configuration_travels_alone() -> None:
     with pytest.raises(ValueError, match="C4"):
         batch_of(configuration, other(EntryKind.NOOP))
     tail = encode_batch(3, 11, 77, [other(EntryKind.NOOP)])
-    error = refused(bytes(alone) + bytes(tail), Span(3, 10, 12))
-    assert "C4" in str(error)
+    refused(bytes(alone) + bytes(tail), Span(3, 10, 12), "C4")
 
 
 def test_other_arguments_out_of_range() -> None:
@@ -261,18 +260,18 @@ def test_every_law_of_a_received_batch_fires() -> None:
         return bytes(data) if seal is None else resealed(data, seal)
 
     assert bytes(Batch.from_wire(bytes(good), span)) == bytes(good)
-    assert "checksum" in str(refused(changed(34, 0xEE), span))
-    assert "padding" in str(refused(changed(55, 1), span))
-    assert "flags" in str(refused(changed(31, 1, seal=0), span))
-    assert "kind" in str(refused(changed(30, 14, seal=0), span))  # a mark never travels (C5)
-    assert "kind" in str(refused(changed(30, 15, seal=0), span))
-    assert "entry 11 belongs" in str(refused(changed(second + 8, 12, seal=second), span))
-    assert "another term" in str(refused(changed(second + 16, 4, seal=second), span))
-    assert "follow" in str(refused(bytes(good) + bytes(8), span))
-    assert "cut" in str(refused(bytes(good[:-8]), span))
+    refused(changed(34, 0xEE), span, "checksum")
+    refused(changed(55, 1), span, "padding")
+    refused(changed(31, 1, seal=0), span, "flags")
+    refused(changed(30, 14, seal=0), span, "kind")  # a mark never travels (C5)
+    refused(changed(30, 15, seal=0), span, "kind")
+    refused(changed(second + 8, 12, seal=second), span, "entry 11 belongs")
+    refused(changed(second + 16, 4, seal=second), span, "another term")
+    refused(bytes(good) + bytes(8), span, "follow")
+    refused(bytes(good[:-8]), span, "cut")
     short = bytearray(bytes(batch_of(other(EntryKind.NOOP, b"short"))))
     short[30] = _COMMAND
-    assert "envelope" in str(refused(resealed(short), Span(3, 10, 11)))
+    refused(resealed(short), Span(3, 10, 11), "envelope")
     error = refused(changed(second + 40, 0xEE), span)
     assert (vars(error)["offset"], vars(error)["index"]) == (second, 11)
 
@@ -288,7 +287,7 @@ def test_a_span_that_the_bytes_do_not_fill(span: Span) -> None:
 def test_sizes_that_lead_outside(size: int) -> None:
     data = bytearray(bytes(batch_of(other(EntryKind.NOOP))))
     struct.pack_into("<I", data, 4, size)
-    assert "cut" in str(refused(bytes(data), Span(3, 10, 11)))
+    refused(bytes(data), Span(3, 10, 11), "cut")
 
 
 _GOOD = bytes(batch_of(commands([b"abc", b"", b"x" * 30]), other(EntryKind.TICK)))
