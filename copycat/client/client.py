@@ -102,6 +102,8 @@ class CopycatClient:
         self._listeners: Listeners[ClientState] = Listeners(log)
         self._courier: Courier | None = None
         self._driver: asyncio.Task[None] | None = None
+        self._last = ClientSession()
+        """The session of the last courier, once that is gone."""
 
     @property
     def state(self) -> ClientState:
@@ -111,7 +113,7 @@ class CopycatClient:
     @property
     def session(self) -> Session:
         """The session in use."""
-        return Session(ClientSession() if self._courier is None else self._courier.session)
+        return Session(self._last if self._courier is None else self._courier.session)
 
     def on_state_change(self, callback: Callable[[ClientState], None]) -> Listener:
         """Call back with each new state, in the client's loop."""
@@ -170,6 +172,7 @@ class CopycatClient:
             driver.cancel()
             await asyncio.wait({driver})
         if courier is not None:
+            self._last = courier.session
             courier.end()
             if not courier.opened.done():
                 courier.opened.cancel()

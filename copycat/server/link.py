@@ -79,8 +79,10 @@ class Link:
                 # Two that refuse each other must not answer every dial with another one.
                 await asyncio.sleep(pause)
                 continue
+            # Not wait_for: on 3.11 it loses a cancellation that comes together with the nudge.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._nudge.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._nudge.wait()
                 wait = WAIT_MIN_S
 
     async def _connect_once(self) -> None:

@@ -1,0 +1,125 @@
+"""A cluster of real servers in one process, on loopback ports that the kernel chose."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from copycat import CopycatServer, ServerState, StateMachine, command, query
+
+LIMIT_S = 30.0
+"""No test takes longer: what hangs fails."""
+
+TIMERS = {"election_timeout": 0.3, "heartbeat_interval": 0.06, "session_timeout": 3.0}
+
+
+class Book(StateMachine):
+    """Counts what it applied, so that a command applied twice shows."""
+
+    def __init__(self) -> None:
+        self.entries: list[int] = []
+
+    @command
+    def add(self, number: int) -> int:
+        self.entries.append(number)
+        return len(self.entries)
+
+    @command
+    def fail(self, text: str) -> int:
+        raise ValueError(text)
+
+    @query
+    def count(self) -> int:
+        return len(self.entries)
+
+    @query
+    def all(self) -> list[int]:
+        return list(self.entries)
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a test's coroutine, bounded in time; nothing may be left pending."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(LIMIT_S):
+            await test()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        assert not others, f"left behind: {others}"
+
+    asyncio.run(bounded())
+
+
+def free_address() -> str:
+    """A loopback address that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def server(directory: Path, address: str, **options: Any) -> CopycatServer[Book]:
+    """One member that was not started, with quick timers."""
+    settings: dict[str, Any] = {**TIMERS, **options}
+    return CopycatServer(address, Book, storage=directory, cluster_name="test", **settings)
+
+
+class Trio:
+    """Three members, each with a directory of its own; stopped ones can be started again."""
+
+    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
+        self._path = path
+        self._stack = stack
+        self.addresses = [free_address() for _ in range(3)]
+        self.servers: dict[str, CopycatServer[Book]] = {}
+
+    async def start(self, *addresses: str) -> None:
+        """Start these members, or all."""
+        started = []
+        for address in addresses or self.addresses:
+            member = server(self._path / address.rpartition(":")[2], address)
+            self.servers[address] = await self._stack.enter_async_context(member)
+            started.append(member)
+        await asyncio.gather(*(member.bootstrap(*self.addresses) for member in started))
+
+    @property
+    def leader(self) -> CopycatServer[Book]:
+        """The member that leads."""
+        (found,) = [s for s in self.servers.values() if s.state is ServerState.LEADER]
+        return found
+
+    @property
+    def followers(self) -> list[CopycatServer[Book]]:
+        """The running others."""
+        return [s for s in self.servers.values() if s.state is ServerState.FOLLOWER]
+
+    async def settled(self) -> None:
+        """Wait until one leads and every running member has applied all it committed."""
+        await self.until(
+            lambda: (
+                sum(s.state is ServerState.LEADER for s in self.running) == 1
+                and len({s.status().last_applied for s in self.running}) == 1
+                and all(s.status().last_applied == s.status().last_index for s in self.running)
+            )
+        )
+
+    @property
+    def running(self) -> list[CopycatServer[Book]]:
+        """Members that were not stopped."""
+        return [s for s in self.servers.values() if s.is_running]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for a condition; every test is bounded by `run`."""
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def trio(path: Path) -> AsyncIterator[Trio]:
+    """Three started members."""
+    async with AsyncExitStack() as stack:
+        cluster = Trio(path, stack)
+        await cluster.start()
+        yield cluster
