@@ -185,14 +185,12 @@ def _count_round(raft: State, lead: Leadership) -> None:
 # ---- time ----------------------------------------------------------------------------
 
 
-def on_tick(raft: State, lead: Leadership) -> None:
+def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
     """CheckQuorum, heartbeats, news of a commit that nothing carried yet, and transfers."""
     now_ms = raft.now_ms
-    if now_ms >= lead.check_at_ms:
-        if not _hears_quorum(raft, lead):
-            raft.become_follower(raft.current_term, NOBODY)
-            return
-        lead.check_at_ms = now_ms + raft.options.election_timeout_ms
+    if now_ms >= lead.check_at_ms and not _check_quorum(raft, lead, elapsed_ms):
+        raft.become_follower(raft.current_term, NOBODY)
+        return
     if now_ms >= lead.transfer_at_ms:
         _stop_transfer(lead)
         raft.effects.append(TransferFinished(ok=False))
@@ -207,6 +205,24 @@ def on_tick(raft: State, lead: Leadership) -> None:
         for peer, progress in lead.progress.items():
             if progress.commit_sent < raft.commit_index and progress.pace is not Pace.LOST:
                 beat(raft, lead, peer, progress)
+
+
+def _check_quorum(raft: State, lead: Leadership, elapsed_ms: int) -> bool:
+    """Whether to go on leading; sets the time of the next check.
+
+    A process that was held up itself (a slow disk, a stopped machine) takes this tick before
+    it has read what arrived meanwhile: once, it looks again a heartbeat later.
+    """
+    timeout_ms = raft.options.election_timeout_ms
+    if _hears_quorum(raft, lead):
+        lead.check_at_ms = raft.now_ms + timeout_ms
+        lead.is_second_look = False
+        return True
+    if 2 * elapsed_ms < timeout_ms or lead.is_second_look:
+        return False
+    lead.check_at_ms = raft.now_ms + raft.options.heartbeat_interval_ms
+    lead.is_second_look = True
+    return True
 
 
 def _hears_quorum(raft: State, lead: Leadership) -> bool:

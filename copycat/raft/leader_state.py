@@ -16,6 +16,7 @@ class Leadership:
     __slots__ = (
         "check_at_ms",
         "heartbeat_at_ms",
+        "is_second_look",
         "news_at_ms",
         "noop_index",
         "progress",
@@ -36,6 +37,7 @@ class Leadership:
         """Newest request number of this term, shared by all peers (C10)."""
         self.heartbeat_at_ms = NEVER_MS
         self.check_at_ms = NEVER_MS
+        self.is_second_look = False
         self.news_at_ms = NEVER_MS
         self.transfer_to = MemberId(0)
         self.transfer_at_ms = NEVER_MS

@@ -154,7 +154,7 @@ def _on_tick(raft: Raft, elapsed_ms: int) -> None:
     if elapsed_ms > 0:
         raft.now_ms += elapsed_ms
     if raft.lead is not None:
-        leader.on_tick(raft, raft.lead)
+        leader.on_tick(raft, raft.lead, elapsed_ms)
     elif raft.now_ms >= raft.own_deadline_ms:
         candidate.on_election_timeout(raft)
 

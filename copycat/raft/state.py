@@ -109,7 +109,8 @@ class State:
         self.leader = NOBODY
         self.save_ticket = 0
         self.saved_ticket = 0
-        self.held: deque[tuple[int, Send]] = deque()
+        # Bounded, whatever the disk does: the oldest is lost then, as a network may lose it.
+        self.held: deque[tuple[int, Send]] = deque(maxlen=256)
         self.sync_ticket = 0
         self.syncs: deque[tuple[int, int]] = deque()
         """(ticket, last index when it was asked for), oldest first."""

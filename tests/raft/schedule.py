@@ -34,6 +34,9 @@ class Chaos:
         self.tokens = 0
         self.payloads = 0
         self.calm_links()
+        if self.dice.random() < 0.7:  # most storms break over a cluster that works
+            self.cluster.age()
+            self.cluster.elect(self.dice.choice(list(self.cluster.nodes)))
         # Each schedule has its own weather: some lose much, some crash much, some are slow.
         self.weights = [
             8 + self.dice.randrange(30),  # deliver
@@ -46,8 +49,8 @@ class Chaos:
             self.dice.randrange(6),  # duplicate
             self.dice.randrange(4) * 0.5,  # crash or restart
             self.dice.randrange(3) * 0.8,  # break a link
-            0.1 + self.dice.randrange(3) * 0.6,  # mend links
-            self.dice.randrange(3) * 0.4,  # isolate one
+            0.3 + self.dice.randrange(3) * 0.6,  # mend links
+            self.dice.randrange(3) * 0.8,  # split off a minority
             self.dice.randrange(3) * 0.7,  # a moment of peace
             self.dice.randrange(2) * 0.2,  # transfer
         ]
@@ -76,7 +79,7 @@ class Chaos:
             self.crash_or_restart,
             self.break_link,
             self.calm_links,
-            self.isolate,
+            self.split,
             self.cluster.settle,
             self.transfer,
         )
@@ -149,15 +152,18 @@ class Chaos:
         if node is not None and node.is_up and target != source and self.dice.random() < 0.5:
             self.cluster.unreachable(source, target)
 
-    def isolate(self) -> None:
-        """Cut off a leader, if there is one: it goes on appending what nobody will keep."""
+    def split(self) -> None:
+        """Cut off a leader with a minority: they go on appending what nobody will keep."""
         nodes = list(self.cluster.nodes)
-        number = self.dice.choice(self.cluster.leaders() or nodes)
-        for other in nodes:
-            self.cluster.blocked |= {(number, other), (other, number)}
+        self.dice.shuffle(nodes)
+        nodes.sort(key=lambda number: number not in self.cluster.leaders())
+        inside = set(nodes[: self.dice.randrange(1, max(2, (len(nodes) + 1) // 2))])
+        for other in set(nodes) - inside:
+            for number in inside:
+                self.cluster.blocked |= {(number, other), (other, number)}
             node = self.cluster.nodes[other]
-            if node.is_up and node.raft.leader == number != other and self.dice.random() < 0.5:
-                self.cluster.unreachable(other, number)
+            if node.is_up and node.raft.leader in inside and self.dice.random() < 0.8:
+                self.cluster.unreachable(other, node.raft.leader)
 
     def transfer(self) -> None:
         for number in self.cluster.leaders():

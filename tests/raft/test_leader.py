@@ -148,9 +148,23 @@ def test_check_quorum_wants_a_majority_within_the_timeout() -> None:
         receive(raft, peer, accept(raft, peer, 0))
     raft.step(Tick(45))
     assert raft.state is ServerState.LEADER
-    effects = raft.step(Tick(101))
+    raft.step(Tick(49))
+    raft.step(Tick(49))
+    effects = raft.step(Tick(3))
     assert of(effects, RoleChanged) == [RoleChanged(ServerState.FOLLOWER, 1, MemberId(0))]
     assert raft.current_term == 1
+
+
+def test_check_quorum_looks_twice_after_a_pause_of_its_own() -> None:
+    raft, _ = leader()
+    raft.step(Tick(5000))
+    assert raft.can_propose
+    receive(raft, 2, accept(raft, 2, 1))
+    raft.step(Tick(20))
+    assert raft.can_propose
+    raft.step(Tick(5000))
+    raft.step(Tick(5000))
+    assert raft.state is ServerState.FOLLOWER
 
 
 def test_a_lost_link_gets_heartbeats_only() -> None:
