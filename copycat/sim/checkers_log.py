@@ -28,9 +28,7 @@ class LogHistory:
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int], tuple[int, int]] = {}
 
-    def appended(
-        self, who: int, prev_term: int, frames: Sequence[tuple[int, int, int]]
-    ) -> None:
+    def appended(self, who: int, prev_term: int, frames: Sequence[tuple[int, int, int]]) -> None:
         """`frames` (index, term, crc) were appended by `who` after an entry of prev_term."""
         seen = self._seen
         for index, term, crc in frames:
@@ -236,9 +234,7 @@ class WatchedLog:
         return _WatchedSync(self.inner.begin_sync(), self._shadow)
 
     def end_sync(self, ticket: SyncTicket) -> int:
-        durable = self.inner.end_sync(
-            ticket.inner if isinstance(ticket, _WatchedSync) else ticket
-        )
+        durable = self.inner.end_sync(ticket.inner if isinstance(ticket, _WatchedSync) else ticket)
         if durable > self._shadow.durable:
             raise violated(
                 "I3",
@@ -302,7 +298,9 @@ class WatchedHardState:
                 before=before,
                 after=(term, voted_for),
             )
-        return _WatchedSave(self.inner.begin_save(term, voted_for), self._shadow, (term, voted_for))
+        return _WatchedSave(
+            self.inner.begin_save(term, voted_for), self._shadow, (term, voted_for)
+        )
 
     def end_save(self, ticket: SaveTicket) -> None:
         self.inner.end_save(ticket.inner if isinstance(ticket, _WatchedSave) else ticket)

@@ -251,9 +251,7 @@ class RaftChecker:
         shadow, committed = view.shadow, self.committed
         known = min(commit, len(committed))
         if shadow.entries[first:known] != committed[first:known]:
-            at = next(
-                at for at in range(first, known) if shadow.entries[at] != committed[at]
-            )
+            at = next(at for at in range(first, known) if shadow.entries[at] != committed[at])
             raise violated(
                 "I6",
                 "two committed entries at one index",

@@ -65,7 +65,7 @@ class SessionChecker:
         self.expired = 0
         self.ignored = 0
         self._runs: deque[Run] = deque()
-        self._committed = 0
+        self.committed_index = 0
         self._sessions: dict[int, _Session] = {}
         self._changes: dict[tuple[int, str, int], _Change] = {}
         self._at: dict[int, list[_Change]] = {}
@@ -77,9 +77,9 @@ class SessionChecker:
     def committed(self, runs: list[Run]) -> None:
         """The next committed entries, read back from the log of who committed them first."""
         for run in runs:
-            if run.first_index != self._committed + 1:
+            if run.first_index != self.committed_index + 1:
                 raise violated("I6", "a hole in the committed log", index=run.first_index)
-            self._committed += len(run.payloads)
+            self.committed_index += len(run.payloads)
             self._runs.append(run)
 
     def _replay(self, upto: int) -> None:
@@ -161,16 +161,14 @@ class SessionChecker:
             session.sequence = sequence
             session.active_ms = run.time_ms
             operation.index = index
-            result = self.model.apply(
-                index, operation.kind, operation.key, operation.arguments
-            )
+            result = self.model.apply(index, operation.kind, operation.key, operation.arguments)
             self.effects[(run.session, sequence)] = Effect(index, result)
 
     # --- what executors say ---------------------------------------------------------------
 
     def outcome(self, member: int, outcome: Outcome) -> None:
         """One member applied a slice."""
-        if outcome.last_applied > self._committed:
+        if outcome.last_applied > self.committed_index:
             raise violated(
                 "I4", "applied what was not committed", member=member, upto=outcome.last_applied
             )
@@ -194,7 +192,11 @@ class SessionChecker:
         known = self._changes.setdefault(key, change)
         if known != change:
             raise violated(
-                "I20", "two members disagree about a session", member=member, says=change, not_=known
+                "I20",
+                "two members disagree about a session",
+                member=member,
+                says=change,
+                not_=known,
             )
         if known is not change:
             return
@@ -255,9 +257,7 @@ class SessionChecker:
             )
 
     @staticmethod
-    def _check_result(
-        who: str, session: int, sequence: int, effect: Effect, raw: bytes
-    ) -> None:
+    def _check_result(who: str, session: int, sequence: int, effect: Effect, raw: bytes) -> None:
         result = _ANY.decode(raw)
         if effect.result is FAILED:
             good = _is_error(raw)
@@ -325,7 +325,9 @@ class SessionChecker:
             if operation.kind != "append" or operation.result is UNKNOWN:
                 continue
             if operation.arguments[0] not in self.model.tokens().get(operation.key, []):
-                raise violated("I17", "an acknowledged token is gone", session=session, at=sequence)
+                raise violated(
+                    "I17", "an acknowledged token is gone", session=session, at=sequence
+                )
 
 
 def _is_error(raw: bytes | msgspec.Raw) -> bool:

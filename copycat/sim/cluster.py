@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copycat.config import member_id
-from copycat.errors import CopycatError, InvariantError
+from copycat.errors import CopycatError, DiskError, InvariantError
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
 from copycat.sim.checkers_log import LogHistory, Shadow, violated
@@ -24,8 +24,8 @@ from copycat.types import MemberId, ServerState
 
 __all__ = ["Cluster"]
 
-DIGEST_EVERY = 4
-"""Each member's state digest is compared after every so many slices."""
+DIGEST_EVERY = 8
+"""State digests are compared where a slice ends at a multiple of this index."""
 
 
 class Cluster:
@@ -46,7 +46,6 @@ class Cluster:
         self.history: list[Operation] = []
         self.sessions = SessionChecker(self.asked)
         self.raft = RaftChecker(self.shadows, self.ids, self._committed, self._elected)
-        self._slices = 0
         self.hosts: list[SimHost] = []
         self._build_hosts(dice)
         self.clients = [self._build_client(number, dice) for number in range(self._n_clients)]
@@ -139,6 +138,13 @@ class Cluster:
     def touched(self, host: SimHost) -> None:
         if host.is_up and host.replica is not None:
             self.raft.after_step(host)
+            if host.disk.power_is_off:
+                self._power_went(host)
+
+    def _power_went(self, host: SimHost) -> None:
+        self.trace.mark("power cut in mid-turn")
+        host.lose_power()
+        self.nemesis.restart(host, 500 * MS)
 
     def sent(self, host: SimHost, to: int, message: PeerMessage) -> None:
         self.raft.sent(host.number, to, message)
@@ -148,30 +154,38 @@ class Cluster:
 
     def applied(self, host: SimHost, outcome: Outcome) -> None:
         self.raft.after_step(host)
+        if outcome.last_applied > self.sessions.committed_index:
+            self._read_committed(host)
         self.sessions.outcome(host.number, outcome)
-        self._slices += 1
-        if self._slices % DIGEST_EVERY == 0 and host.executor is not None:
+        if outcome.last_applied % DIGEST_EVERY == 0 and host.executor is not None:
             self.sessions.digest(host.number, outcome.last_applied, host.executor.digest())
 
     def stopped(self, host: SimHost, reason: BaseException) -> None:
         """A member stopped itself. Only a power cut in the middle of its work explains it."""
         if host.disk.is_cut:
-            self.trace.mark("power cut in mid-turn")
-            host.lose_power()
-            self.nemesis.restart(host, 500 * MS)
+            self._power_went(host)
             return
         if isinstance(reason, InvariantError):
             raise reason
         detail = reason.render() if isinstance(reason, CopycatError) else repr(reason)
         raise violated("stop", f"member {host.number} stopped itself: {detail}") from reason
 
-    def _committed(self, view: MemberView, first: int, end: int) -> None:
-        host = self.hosts[view.number]
+    def _committed(self, view: MemberView, _first: int, _end: int) -> None:
+        self._read_committed(self.hosts[view.number])
+
+    def _read_committed(self, host: SimHost) -> None:
+        """Show the reference what is committed, as this member's log has it."""
         directory = host.disk.directory
         if directory is None:
-            raise violated("I6", "a commit without a log", member=view.number)
+            raise violated("I6", "a commit without a log", member=host.number)
+        first, end = self.sessions.committed_index + 1, len(self.raft.committed) + 1
         while first < end:
-            batch = directory.log.read(first, end, 1 << 20)
+            try:
+                batch = directory.log.read(first, end, 1 << 20)
+            except DiskError:
+                if not host.disk.is_cut:
+                    raise
+                return  # the power went in this turn: the next member that commits shows it
             self.sessions.committed(batch.runs(first, batch.span.end))
             first = batch.span.end
 

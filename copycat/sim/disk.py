@@ -38,6 +38,7 @@ class SimDisk:
         """Every sync and save takes this much longer now."""
         self.is_cut = False
         """A power cut was armed by `cut_power_after`: an error of this disk is that."""
+        self._cut_at = 0
         self._calm = False
         self._address = address
         self._addresses = addresses
@@ -60,7 +61,9 @@ class SimDisk:
         self.directory = directory
         frames = [
             frame
-            for batch in directory.log.scan(directory.log.first_index, directory.log.last_index + 1)
+            for batch in directory.log.scan(
+                directory.log.first_index, directory.log.last_index + 1
+            )
             for frame in batch.checksums()
         ]
         state = directory.hard_state
@@ -103,7 +106,13 @@ class SimDisk:
     def cut_power_after(self, operations: int) -> None:
         """The power goes after a few more operations on this disk, wherever that is."""
         self.env.stop_after(operations)
+        self._cut_at = self.env.operations + operations
         self.is_cut = True
+
+    @property
+    def power_is_off(self) -> bool:
+        """The last operation before the cut was done, whether or not the member noticed."""
+        return self.is_cut and self.env.operations >= self._cut_at
 
     def calm(self) -> None:
         """No fault waits any more, but a power cut that has begun."""

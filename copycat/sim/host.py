@@ -396,9 +396,7 @@ def peek(frame: Frame) -> PeerMessage | None:
     return codec.decode_peer(frame)
 
 
-def replica_options(
-    address: str, addresses: tuple[str, ...], **rest: Any
-) -> ReplicaOptions:
+def replica_options(address: str, addresses: tuple[str, ...], **rest: Any) -> ReplicaOptions:
     """What every simulated member is told."""
     if address not in addresses:
         raise ConfigurationError(f"{address} is not in {addresses}")

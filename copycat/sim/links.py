@@ -82,9 +82,7 @@ class Links:
                 self._host.number, to, self._arrive, to, link.generation, data, message
             )
 
-    def _arrive(
-        self, to: int, generation: int, data: bytes, message: PeerMessage | None
-    ) -> None:
+    def _arrive(self, to: int, generation: int, data: bytes, message: PeerMessage | None) -> None:
         link, target = self._links[to], self._hosts[to]
         if generation != link.generation or link.is_cut:
             if target.life != link.target_life or not self._dice.chance(500_000):

@@ -8,10 +8,17 @@ has an effect that must survive the error it raises never having happened.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any
 
 from copycat.machine import StateMachine, command, query
+from copycat.protocol.operations import Operation, encode_operation
+from copycat.sim.world import Dice
 
-__all__ = ["FAILED", "ReferenceModel", "SimMachine"]
+__all__ = ["FAILED", "PROBE_KEY", "ReferenceModel", "SimMachine", "draw_command", "encode"]
+
+PROBE_KEY = 99
+"""The list that only probes of the calm phase append to."""
 
 
 class SimMachine(StateMachine):
@@ -58,6 +65,33 @@ class SimMachine(StateMachine):
     def items(self, key: int) -> list[int]:
         """All tokens of a list, in order."""
         return list(self.lists.get(key, []))
+
+
+_MAKERS: dict[str, Callable[..., Operation[Any]]] = {
+    "put": SimMachine.put,
+    "cas": SimMachine.cas,
+    "append": SimMachine.append,
+    "fail": SimMachine.fail,
+    "get": SimMachine.get,
+    "items": SimMachine.items,
+}
+
+
+def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
+    """The operation as a client sends it."""
+    return encode_operation(_MAKERS[kind](key, *arguments))
+
+
+def draw_command(dice: Dice, keys: int, token: int) -> tuple[str, int, tuple[int, ...]]:
+    """One command: mostly appends of `token`, which nobody else appends."""
+    key, draw = dice.below(keys), dice.below(100)
+    if draw < 55:
+        return "append", key, (token,)
+    if draw < 85:
+        return "put", key, (dice.below(5),)
+    if draw < 97:
+        return "cas", key, (dice.below(5), dice.below(5))
+    return "fail", key, (token,)
 
 
 class _Failed:

@@ -69,9 +69,7 @@ class Network:
 
     # --- traffic ------------------------------------------------------------------------
 
-    def carry(
-        self, source: int, target: int, deliver: Callable[..., None], *args: object
-    ) -> None:
+    def carry(self, source: int, target: int, deliver: Callable[..., None], *args: object) -> None:
         """Call `deliver(*args)` later: once, twice or never."""
         pair = (source, target)
         dice, options, trace = self._dice, self._options, self._trace

@@ -96,14 +96,15 @@ def draw_options(seed: int) -> SeedOptions:
         reordering=_rate(dice, 400_000, 5_000, 50_000, 300_000),
         straggling=_rate(dice, 300_000, 1_000, 10_000),
     )
+    segment_size = dice.pick((8192, 16 << 10, 64 << 10, 256 << 10))
     disk = DiskOptions(
         sync_us=dice.pick((100, 300, 300, 2_000, 20_000)),
         save_us=dice.pick((100, 500, 5_000, 50_000)),
         apply_us=dice.pick((10, 50, 1_000)),
         inline=dice.pick((0, 0, 300_000, 1_000_000)),
         recovery_cut=_rate(dice, 400_000, 300_000),
-        max_segment_size=dice.pick((4096, 16 << 10, 64 << 10, 1 << 20)),
-        max_entries_per_segment=dice.pick((8, 64, 1 << 10)),
+        max_segment_size=segment_size,
+        max_entries_per_segment=dice.pick((8, 64, 1 << 10)) if segment_size < 64 << 10 else 4096,
     )
     workload = WorkloadOptions(
         clients=dice.between(1, 5),

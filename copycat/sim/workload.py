@@ -7,7 +7,7 @@ leader or asks whoever it likes, and sometimes falls silent until its session ex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -27,33 +27,18 @@ from copycat.protocol.client import (
     SessionClosed,
 )
 from copycat.protocol.framing import split_frame
-from copycat.protocol.operations import encode_operation
 from copycat.sim.checkers_log import violated
 from copycat.sim.checkers_session import SessionChecker
-from copycat.sim.history import Operation
+from copycat.sim.history import NEVER, Operation
 from copycat.sim.host import Connection, SimHost
-from copycat.sim.model import SimMachine
+from copycat.sim.model import PROBE_KEY, draw_command, encode
 from copycat.sim.network import Network
 from copycat.sim.options import WorkloadOptions
 from copycat.sim.trace import Trace
 from copycat.sim.world import MS, Dice, World
 from copycat.types import ConsistencyLevel
 
-__all__ = ["SimClient", "encode"]
-
-_MAKERS: dict[str, Callable[..., object]] = {
-    "put": SimMachine.put,
-    "cas": SimMachine.cas,
-    "append": SimMachine.append,
-    "fail": SimMachine.fail,
-    "get": SimMachine.get,
-    "items": SimMachine.items,
-}
-
-
-def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
-    """The operation as a client sends it."""
-    return encode_operation(_MAKERS[kind](key, *arguments))  # type: ignore[arg-type]
+__all__ = ["SimClient"]
 
 
 class _Asked(msgspec.Struct):
@@ -119,13 +104,15 @@ class SimClient:
         self._seen = 0
         self._tokens = 0
         self._queries = 0
+        self._probe: Operation | None = None
 
     # --- its own pace -----------------------------------------------------------------------
 
     def tick(self) -> None:
         """One look around; comes again by itself."""
         dice, now = self._dice, self._world.now_us
-        self._world.after(dice.around(self.options.tick_us), self.tick)
+        tick_us = self.options.tick_us
+        self._world.after(dice.between(tick_us // 2, tick_us * 3 // 2), self.tick)
         if now < self.silent_until_us:
             return
         for request in [r for r, asked in self._requests.items() if asked.deadline_us < now]:
@@ -150,7 +137,8 @@ class SimClient:
             and len(self.unanswered) < options.inflight_max
             and self._tokens < options.commands_max
         ):
-            self.submit([self._draw_command() for _ in range(dice.between(1, options.burst_max))])
+            count = dice.between(1, options.burst_max)
+            self.submit([draw_command(dice, options.keys, self._token()) for _ in range(count)])
         if dice.chance(options.query) and not any(
             asked.what == "query" for asked in self._requests.values()
         ):
@@ -160,9 +148,7 @@ class SimClient:
             self._resend(1)
         if dice.chance(options.close):
             self._trace.mark("session closed")
-            self._send(
-                codec.encode_client(CloseSession(self._number("close", 1), self.session))
-            )
+            self._send(codec.encode_client(CloseSession(self._number("close", 1), self.session)))
             self._forget_session()
 
     def fall_silent(self, until_us: int) -> None:
@@ -196,19 +182,9 @@ class SimClient:
         self._requests[request].session = self.session
         self._send(codec.encode_client(KeepAlive(request, self.session, self._acked)))
 
-    def _draw_command(self) -> tuple[str, int, tuple[int, ...]]:
-        dice = self._dice
-        key = dice.below(self.options.keys)
-        draw = dice.below(100)
+    def _token(self) -> int:
         self._tokens += 1
-        token = self.number * 1_000_000 + self._tokens
-        if draw < 55:
-            return "append", key, (token,)
-        if draw < 85:
-            return "put", key, (dice.below(5),)
-        if draw < 97:
-            return "cas", key, (dice.below(5), dice.below(5))
-        return "fail", key, (token,)
+        return self.number * 1_000_000 + self._tokens
 
     def submit(self, commands: Sequence[tuple[str, int, tuple[int, ...]]]) -> list[Operation]:
         """Ask for these, in order, in one frame."""
@@ -299,7 +275,9 @@ class SimClient:
             if sequence < first:
                 continue
             if run and sequence != expected:
-                self._send(codec.encode_commands(self.session, start, self._acked_below(start), run))
+                self._send(
+                    codec.encode_commands(self.session, start, self._acked_below(start), run)
+                )
                 run = []
             if not run:
                 start = sequence
@@ -336,7 +314,9 @@ class SimClient:
                     self._on_answer(asked, message)
 
     def _on_answer(
-        self, asked: _Asked, message: Registered | KeptAlive | SessionClosed | QueryResult | Failure
+        self,
+        asked: _Asked,
+        message: Registered | KeptAlive | SessionClosed | QueryResult | Failure,
     ) -> None:
         match message:
             case Registered():
@@ -446,6 +426,14 @@ class SimClient:
         self.unanswered.clear()
         self._requests.clear()
         self._resend_us = 0
+
+    def probe(self) -> bool:
+        """Submit one command, again only in a new session; True when it was answered."""
+        if self._probe is not None and self._probe.returned_us != NEVER:
+            return True
+        if self.session and (self._probe is None or self._probe.chain != self.session):
+            self._probe = self.submit([("append", PROBE_KEY, (self._token(),))])[0]
+        return False
 
     @property
     def is_settled(self) -> bool:

@@ -44,7 +44,7 @@ class Dice:
         return self.word() % end
 
     def between(self, low: int, high: int) -> int:
-        """low .. high, both included."""
+        """One of low .. high, both included."""
         return low + self.word() % (high - low + 1)
 
     def chance(self, per_million: int) -> bool:

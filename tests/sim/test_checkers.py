@@ -56,8 +56,8 @@ class Three:
         self.checker = RaftChecker(
             self.shadows,
             [101, 102, 103],
-            lambda view, first, end: self.committed.append((first, end)),
-            lambda member, term: None,
+            lambda _view, first, end: self.committed.append((first, end)),
+            lambda _member, _term: None,
         )
         for shadow in self.shadows:
             shadow.hard_state = (1, 101)
