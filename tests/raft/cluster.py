@@ -111,6 +111,9 @@ class Cluster:
         self.history = History(count)
         self.network: list[Envelope] = []
         self.blocked: set[tuple[int, int]] = set()
+        """Links that swallow what is sent; nobody notices."""
+        self.down: set[tuple[int, int]] = set()
+        """Links that refuse it: the sender hears `Unreachable` instead of `Sent`."""
         self.effects: list[tuple[int, Effect]] = []
         """Everything any core asked for, in order; tests and transcripts read and clear it."""
         self.watch: Callable[[int, Effect], None] | None = None
@@ -160,15 +163,15 @@ class Cluster:
         before = observe(node.raft)
         effects = node.raft.step(event)
         check(before, observe(node.raft))
-        sent: list[Sent] = []
+        answers: list[Event] = []
         for effect in effects:
             self.effects.append((number, effect))
             if self.watch is not None:
                 self.watch(number, effect)
-            self._carry_out(node, effect, sent)
+            self._carry_out(node, effect, answers)
         self._check_matches(node)
-        for shipped in sent:
-            self.step(number, shipped)
+        for answer in answers:
+            self.step(number, answer)
 
     def _check_matches(self, node: Node) -> None:
         raft = node.raft
@@ -179,8 +182,12 @@ class Cluster:
                 match_index = raft.match_index(MemberId(other.number))
                 self.history.matched(match_index, node.log, other.platter)
 
-    def _carry_out(self, node: Node, effect: Effect, sent: list[Sent]) -> None:
+    def _carry_out(self, node: Node, effect: Effect, answers: list[Event]) -> None:
         match effect:
+            case Send() | Replicate() if (node.number, effect.peer) in self.down:
+                lost = Unreachable(effect.peer)
+                if lost not in answers:
+                    answers.append(lost)
             case Append(span=span, content=content):
                 self._append(node, span, content)
             case Truncate(after=after):
@@ -197,7 +204,7 @@ class Cluster:
             case Replicate():
                 shipped = self._ship(node, effect)
                 if shipped.length:
-                    sent.append(Sent(effect.peer, shipped))
+                    answers.append(Sent(effect.peer, shipped))
             case Commit(index=index):
                 node.commit_index = index
                 platters = [other.platter for other in self.nodes.values()]

@@ -57,6 +57,7 @@ class Chaos:
 
     def calm_links(self) -> None:
         self.cluster.blocked.clear()
+        self.cluster.down.clear()
         for number, node in self.cluster.nodes.items():
             if node.is_up:
                 for peer in node.raft.peers:
@@ -147,7 +148,8 @@ class Chaos:
 
     def break_link(self) -> None:
         source, target = self.dice.randrange(1, 6), self.dice.randrange(1, 6)
-        self.cluster.blocked.add((source, target))
+        links = self.cluster.down if self.dice.random() < 0.5 else self.cluster.blocked
+        links.add((source, target))
         node = self.cluster.nodes.get(source)
         if node is not None and node.is_up and target != source and self.dice.random() < 0.5:
             self.cluster.unreachable(source, target)

@@ -13,6 +13,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     lose 1->2           throw away what is on its way on this link
     last 1->2           deliver only the newest message of this link, out of order
     drop 1->2 / heal    nothing new passes this link / all links pass again
+    down 1->2           this link refuses: the sender is told `Unreachable`
     isolate 3           both directions, to everybody
     slow 2 / sync 2 [n] `settle` leaves its disk alone / its oldest n syncs end (all)
     save 2 [n]          its oldest n saves of the hard state end (all)
@@ -186,8 +187,12 @@ class _Runner:
     def do_drop(self, link: str) -> None:
         self.cluster.blocked.add(_link(link))
 
+    def do_down(self, link: str) -> None:
+        self.cluster.down.add(_link(link))
+
     def do_heal(self) -> None:
         self.cluster.blocked.clear()
+        self.cluster.down.clear()
 
     def do_isolate(self, number: str) -> None:
         for other in self.cluster.nodes:
