@@ -216,8 +216,8 @@ class Log:
     def _after_append(self, indexes: range) -> None:
         if not indexes:
             return
-        if self._durability is Durability.FSYNC or self._native.wants_sync():
-            self._sync(indexes[-1])  # a new segment counts when the manifest names it
+        if self._durability is Durability.FSYNC:
+            self._sync(indexes[-1])
         elif self._durability is Durability.INTERVAL:
             self._timer.start()
         self._wake_tails()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from hypothesis import settings, strategies
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from copycat.errors import DiskError, LogPoisonedError
 from copycat.log._native import FaultEnv, NativeLog, SyncTicket
 from tests.log.contract import contents
 from tests.log.oracle import Oracle
@@ -98,12 +101,52 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def killed(self) -> None:
         before = contents(self.log)
-        is_shape_old = self.log.wants_sync() or self.ticket is not None
         self.env.crash_process()
         self.log = open_small(self.env)
-        if not is_shape_old:
-            assert contents(self.log) == before, "the page cache survives a killed process"
+        assert contents(self.log) == before, "the page cache survives a killed process"
         self._adopt()
+
+    @rule(
+        operations=strategies.integers(0, 12),
+        seed=strategies.integers(0, 2**32),
+        sizes=sizes,
+        where=share,
+        verbs=strategies.lists(strategies.sampled_from("astcip"), max_size=5),
+    )
+    def power_loss_inside(
+        self, operations: int, seed: int, sizes: list[int], where: float, verbs: list[str]
+    ) -> None:
+        """The power goes while these verbs run, or right after; then in the recovery too."""
+        self.env.stop_after(operations)
+        with suppress(DiskError, LogPoisonedError):
+            for verb in verbs:
+                self._do(verb, sizes, where)
+        self.env.crash(seed)
+        self.env.stop_after(operations // 2)
+        with suppress(DiskError):
+            open_small(self.env)
+        self.env.crash(seed + 1)
+        self.log = open_small(self.env)
+        self._adopt()
+
+    def _do(self, verb: str, sizes: list[int], where: float) -> None:
+        low, high = self.log.first_index - 1, self.log.last_index
+        middle = low + round(where * (high - low))
+        match verb:
+            case "a":
+                self.oracle.append(self.log, *sizes, term=self.term)
+            case "s" if self.ticket is None:
+                self.oracle.sync(self.log)
+            case "t":
+                self.oracle.truncate(self.log, middle)
+            case "c" if self.ticket is None:
+                self.log.close()
+                self.oracle.synced(self.oracle.last_index)
+                self.log = open_small(self.env)
+            case "i":
+                self.log.mark_idle()
+            case "p" if self.log.wants_spare():
+                self.log.prepare_spare()
 
     def _adopt(self) -> None:
         self.oracle.adopt(self.oracle.check(self.log), self.log.last_index)
