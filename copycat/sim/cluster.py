@@ -171,7 +171,10 @@ class Cluster:
         raise violated("stop", f"member {host.number} stopped itself: {detail}") from reason
 
     def _committed(self, view: MemberView, _first: int, _end: int) -> None:
-        self._read_committed(self.hosts[view.number])
+        host = self.hosts[view.number]
+        self._read_committed(host)
+        if host.state is ServerState.LEADER:
+            self.raft.check_matches(host)
 
     def _read_committed(self, host: SimHost) -> None:
         """Show the reference what is committed, as this member's log has it."""

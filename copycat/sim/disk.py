@@ -128,7 +128,10 @@ class SimDisk:
         self._down()
 
     def lose_process(self) -> None:
-        """The page cache survives."""
+        """The page cache survives; a power cut that was under way comes now instead."""
+        if self.is_cut:
+            self.lose_power()
+            return
         self.env.crash_process()
         self._down()
 
