@@ -179,7 +179,7 @@ std::uint64_t SegmentedLog::end_sync(const SyncTicket& ticket) {
     for (const auto& seal : ticket.seals_) seal.segment->settle();
     in_flight_.reset();
     if (pending_ != 0 && !is_shape_new_) {
-        env_->unlink(pending_path(directory_, pending_));
+        poisoning([&] { env_->unlink(pending_path(directory_, pending_)); });
         pending_ = 0;
     }
     return durable_index_;
@@ -279,17 +279,18 @@ void SegmentedLog::prepare_spare() {
 
 void SegmentedLog::close() {
     if (is_closed_) return;
-    is_closed_ = true;
     struct Release {
         SegmentedLog& log;
-        ~Release() { log.lock_.reset(); }
+        ~Release() {
+            log.is_closed_ = true;
+            log.lock_.reset();
+        }
     } const release{*this};
     if (!options_.read_only && !health_->is_poisoned()) poisoning([&] { finish(); });
 }
 
 // Everything synced, then the mark that proves it (C7).
 void SegmentedLog::finish() {
-    is_closed_ = false;
     if (in_flight_ != nullptr) {
         in_flight_->run();
         end_sync(*in_flight_);
@@ -303,7 +304,6 @@ void SegmentedLog::finish() {
         tail_->mark(mark_flag_close, durable_index_);
         tail_->file()->fdatasync();
     }
-    is_closed_ = true;
 }
 
 }  // namespace copycat

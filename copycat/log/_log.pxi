@@ -153,7 +153,7 @@ cdef class NativeLog:
         return numpy.frombuffer(view, dtype=[("offset", "<u4"), ("size", "<u4")])
 
     def append(self, batch):
-        """Write `batch` at last_index + 1. ValueError, DiskFullError (nothing changed), DiskError."""
+        """Write `batch` at last_index + 1. ValueError, DiskFullError (no change), DiskError."""
         cdef Frames frames = (<Batch?> batch).frames
         if frames.nbytes() < LONG:
             dereference(self.log).append(frames)
