@@ -311,7 +311,7 @@ Runs cut_runs(const Frames& frames, std::uint64_t first, std::uint64_t end, Curs
                 last.first_sequence + last.count == envelope.sequence &&
                 last.time_ms == frame.time_ms) {
                 ++last.count;
-                last.acked = acked;
+                last.acked = std::max(last.acked, acked);  // a resent run may say less
                 continue;
             }
         }
