@@ -59,14 +59,16 @@ def test_commands_and_queries_work_through_any_member(
     tmp_path: Path, selection: ServerSelection
 ) -> None:
     async def scenario() -> None:
-        async with trio(tmp_path) as cluster:
-            async with CopycatClient(*cluster.addresses, server_selection=selection) as client:
-                awaited = [client.submit(Book.add(n)) for n in range(300)]
-                level = ConsistencyLevel.SEQUENTIAL
-                seen = client.submit(Book.count(), consistency=level)
-                confirmed = client.submit(Book.count())
-                assert await asyncio.gather(*awaited) == list(range(1, 301))
-                assert (await seen, await confirmed) == (300, 300)
+        async with (
+            trio(tmp_path) as cluster,
+            CopycatClient(*cluster.addresses, server_selection=selection) as client,
+        ):
+            awaited = [client.submit(Book.add(n)) for n in range(300)]
+            level = ConsistencyLevel.SEQUENTIAL
+            seen = client.submit(Book.count(), consistency=level)
+            confirmed = client.submit(Book.count())
+            assert await asyncio.gather(*awaited) == list(range(1, 301))
+            assert (await seen, await confirmed) == (300, 300)
 
     run(scenario)
 
