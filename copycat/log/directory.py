@@ -73,11 +73,7 @@ class MemberDirectory:
         DiskError, DiskFullError. With `read_only` nothing is made, locked or repaired.
         """
         expected = Identity(
-            cluster_name=cluster_name,
-            address=address,
-            members=tuple(sorted(members)),
-            member=member,
-            incarnation=0,
+            cluster_name=cluster_name, address=address, members=members, member=member
         )
         opened_log = partial(
             open_log,

@@ -39,8 +39,11 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[str, ...]
     """The addresses of configuration 0, sorted (C16)."""
     member: MemberId
-    incarnation: int
+    incarnation: int = 0
     """128 random bits of this directory: the same id over another one is a lost disk."""
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "members", tuple(sorted(self.members)))
 
     def with_incarnation(self, incarnation: int) -> Identity:
         """The same member over a new directory."""

@@ -148,9 +148,11 @@ class MemoryLog:
     def end_sync(self, ticket: interface.SyncTicket) -> int:
         """Move `durable_index` to the ticket's barrier, clamped by truncations since (C6)."""
         self._check()
-        require(ticket is self._in_flight, "this ticket is not in flight")
-        require(self._in_flight is not None and self._in_flight.done, "the ticket was not run")
-        self._durable_index = max(self._durable_index, ticket.last_index)  # type: ignore[attr-defined]
+        ended = self._in_flight
+        require(ended is not None and ticket is ended, "this ticket is not in flight")
+        ended = cast("MemoryTicket", ended)
+        require(ended.done, "the ticket was not run")
+        self._durable_index = max(self._durable_index, ended.last_index)
         self._in_flight = None
         return self._durable_index
 

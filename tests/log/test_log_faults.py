@@ -8,8 +8,9 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import DiskError, DiskFullError, LogPoisonedError
-from copycat.log._native import FaultEnv
+from copycat.log._native import FaultEnv, open_log
 from copycat.log.log import Log
+from copycat.types import Durability
 from tests.log.test_native import DIRECTORY, open_small
 
 
@@ -64,7 +65,9 @@ def test_a_spare_that_cannot_be_made_stops_nothing() -> None:
 
 def test_f9_a_failed_sync_of_the_timer_is_told_by_the_next_append() -> None:
     env = FaultEnv()
-    log = over(env, durability="interval", sync_interval=0.001)
+    native = open_log(env, DIRECTORY, max_segment_size=1 << 20, max_entries_per_segment=1000)
+    storage = Storage(durability=Durability.INTERVAL, sync_interval=0.001)
+    log = Log(native, DIRECTORY, storage, read_only=False)  # too large to want a spare
     env.fail("sync", 1, "EIO")
     log.append(b"a")
     timer = log._timer._thread
