@@ -96,29 +96,12 @@ class State:
 
         self.terms = TermRuns(term_runs, first_index, last_index)
         self.durable_index = last_index
-        self.commit_index = 0
-        self.commit_ceiling = 0
-        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
-
-        # The log is a floor for the term: an entry of term t was written only by somebody who
-        # had seen t. A vote of ours in t would have been saved before it left, so none did.
-        floor = self.terms.last_term
-        self.current_term = max(current_term, floor)
-        self.voted_for = voted_for if current_term >= floor else NOBODY
-        self.state = ServerState.FOLLOWER
-        self.leader = NOBODY
-        self.save_ticket = 0
-        self.saved_ticket = 0
-        # Bounded, whatever the disk does: the oldest is lost then, as a network may lose it.
-        self.held: deque[tuple[int, Send]] = deque(maxlen=256)
         self.sync_ticket = 0
         self.syncs: deque[tuple[int, int]] = deque()
         """(ticket, last index when it was asked for), oldest first."""
-
-        self.contacts = frozenset({member}) if fresh else frozenset()
-        """Voters this fresh directory has met; empty once it may take part (C16)."""
-        if fresh and configuration.quorum == 1:
-            self.contacts = frozenset()
+        self.commit_index = 0
+        self.commit_ceiling = 0
+        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
 
         self.accepted_request = 0
         self.verified_index = 0
@@ -130,10 +113,31 @@ class State:
         self.term_seen = 0
         self.granted: frozenset[MemberId] = frozenset()
         self.lead: Leadership | None = None
+        self._begin_hard_state(current_term, voted_for)
+        self._begin_timers()
 
+        # C16: voters that a fresh directory has met; empty once it may take part.
+        self.contacts = frozenset({member}) if fresh else frozenset()
+        if fresh and configuration.quorum == 1:
+            self.contacts = frozenset()
+
+    def _begin_hard_state(self, current_term: int, voted_for: MemberId) -> None:
+        # The log is a floor for the term: an entry of term t was written only by somebody who
+        # had seen t. A vote of ours in t would have been saved before it left, so none did.
+        floor = self.terms.last_term
+        self.current_term = max(current_term, floor)
+        self.voted_for = voted_for if current_term >= floor else NOBODY
+        self.state = ServerState.FOLLOWER
+        self.leader = NOBODY
+        self.save_ticket = 0
+        self.saved_ticket = 0
+        # Bounded, whatever the disk does: the oldest is lost then, as a network may lose it.
+        self.held: deque[tuple[int, Send]] = deque(maxlen=256)
+
+    def _begin_timers(self) -> None:
         self.now_ms = 0
         self.drawn_at_ms = -1
-        self.grace_until_ms = options.election_timeout_ms if self.peers else 0
+        self.grace_until_ms = self.options.election_timeout_ms if self.peers else 0
         """C11: a member that starts may have heard a leader a moment before it went down."""
         self.heard_until_ms = self.grace_until_ms
         self.election_at_ms = 0

@@ -10,6 +10,7 @@ from copycat.raft.effects import (
     Append,
     Commit,
     Content,
+    Effect,
     RoleChanged,
     SaveHardState,
     Sync,
@@ -30,8 +31,8 @@ def following(*terms: int, term: int = 3) -> Raft:
     return raft
 
 
-def replies(effects: list[object]) -> list[AppendReply]:
-    return [message for _, message in sends(effects) if isinstance(message, AppendReply)]  # type: ignore[arg-type]
+def replies(effects: list[Effect]) -> list[AppendReply]:
+    return [message for _, message in sends(effects) if isinstance(message, AppendReply)]
 
 
 def test_order_of_effects() -> None:
@@ -82,6 +83,15 @@ def test_c6_a_stale_sync_proves_nothing_about_what_came_after() -> None:
     assert sends(effects) == [(3, AppendReply(4, 1, True, 3, NO_ENTRY))]
 
 
+def test_what_an_older_leader_verified_is_not_told_to_a_newer_one() -> None:
+    raft = following(1)
+    receive(raft, 2, append(3, 2, (1, 1), [3, 3]))
+    receive(raft, 3, append(4, 1, (1, 1), []))
+    raft.step(Saved(raft.save_ticket))
+    assert raft.step(Synced(raft.sync_ticket)) == [], "3 and 4 of term 3 may yet go"
+    assert raft.durable_index == 3
+
+
 def test_a_stale_shorter_request_never_truncates() -> None:
     raft = following(1, 3, 3, 3)
     effects = receive(raft, 2, append(3, 2, (1, 1), [3]))
@@ -122,7 +132,7 @@ def test_c9_nothing_of_a_new_term_leaves_before_it_is_saved() -> None:
     effects = receive(raft, 2, append(3, 1, (1, 1), [3]))
     assert [type(effect) for effect in effects] == [SaveHardState, RoleChanged, Append, Sync]
     assert raft.step(Synced(raft.sync_ticket)) == []
-    assert [reply.match_index for reply in replies(list(raft.step(Saved(1))))] == [1, 2]
+    assert [reply.match_index for reply in replies(raft.step(Saved(1)))] == [1, 2]
 
 
 def test_i1_a_second_leader_of_the_term_is_nonsense() -> None:
