@@ -6,6 +6,8 @@ a member's (whose log lies in `log/`). Every frame's checksum is computed from i
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from os import PathLike, fspath
@@ -20,6 +22,7 @@ from copycat.log.records import (
     KIND_MARK,
     MARK_SIZE,
     Row,
+    manifest_generation,
     read_manifest,
     read_mark,
     read_segment_header,
@@ -40,6 +43,7 @@ _HEADER = FRAME.size
 _LAST_ENTRY_KIND = 10
 _ZEROS = bytes(8)
 _END = "the file ends"
+_PENDING = re.compile(r"manifest-(\d+)\.pending")
 
 
 class StoredEntry(NamedTuple):
@@ -292,8 +296,40 @@ def _log_directory(env: Env, path: str) -> str:
 
 
 def _rows(env: Env, directory: str) -> list[Row]:
+    """The manifest's rows, or those of a pending one that no sync made durable so far."""
     path = f"{directory}/manifest"
-    return read_manifest(env.read_file(path), path)
+    data = env.read_file(path)
+    rows = read_manifest(data, path)
+    proven = {row.id for row in rows if row.sealed}
+    for generation in sorted(_pending(env, directory), reverse=True):
+        if generation <= manifest_generation(data):
+            break
+        newer = _whole_rows(env, directory, generation, proven)
+        if newer is not None:
+            return newer
+    return rows
+
+
+def _pending(env: Env, directory: str) -> list[int]:
+    names = (_PENDING.fullmatch(name) for name in env.list(directory))
+    return [int(match[1]) for match in names if match]
+
+
+def _whole_rows(env: Env, directory: str, generation: int, proven: set[int]) -> list[Row] | None:
+    """The rows of a pending manifest, if all that they name beyond `proven` can be read."""
+    path = f"{directory}/manifest-{generation}.pending"
+    try:
+        rows = read_manifest(env.read_file(path), path)
+    except (StorageError, FileNotFoundError):
+        return None  # torn, or its sync has come meanwhile
+    for row in rows:
+        if row.id in proven:
+            continue
+        walk = _Walk(env, directory, row)
+        deque(walk, maxlen=0)
+        if walk.damage is not None:
+            return None
+    return rows
 
 
 def _damage_of(error: Exception, path: str, index: int = 0) -> Damage:

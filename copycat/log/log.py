@@ -233,7 +233,8 @@ class Log:
         with self._sync_lock:
             with self._lock:
                 native = self._writable()
-                if native.durable_index >= min(upto, native.last_index):
+                is_durable = native.durable_index >= min(upto, native.last_index)
+                if is_durable and not native.wants_sync():  # the shape counts too
                     return native.durable_index
                 ticket = native.begin_sync()
             ticket.run()

@@ -19,6 +19,7 @@ __all__ = [
     "MARK_SIZE",
     "Mark",
     "Row",
+    "manifest_generation",
     "read_manifest",
     "read_mark",
     "read_segment_header",
@@ -81,6 +82,11 @@ def _check(data: bytes, path: str, magic: bytes, end: int) -> None:
         )
     if crc != crc32c(data[_CRC_FROM:end]):
         raise CorruptLogError(f"{path}: its header fails its checksum", path=path, offset=12)
+
+
+def manifest_generation(data: bytes) -> int:
+    """Which of several manifests is the newest; of bytes that `read_manifest` accepts."""
+    return int(_MANIFEST.unpack_from(data)[3])
 
 
 def read_manifest(data: bytes, path: str) -> list[Row]:

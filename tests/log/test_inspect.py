@@ -64,8 +64,7 @@ def test_verify_counts_what_is_there() -> None:
 
 def test_an_open_log_can_be_looked_into(tmp_path: Path) -> None:
     log = open_small(Env(), str(tmp_path))
-    grow(log, 10)
-    durable(log)
+    grow(log, 10)  # a roll that no sync followed
     assert [(e.index, e.payload) for e in entries(tmp_path)] == [
         (index, data) for index, _, data in expected(1, 11)
     ]
@@ -73,6 +72,20 @@ def test_an_open_log_can_be_looked_into(tmp_path: Path) -> None:
     grow(log, 1)
     log.close()
     assert verify(tmp_path).last_index == 11
+
+
+def test_a_pending_manifest_that_is_torn_is_passed_over() -> None:
+    env = FaultEnv()
+    env.make_directory(DIRECTORY)
+    log = open_small(env)
+    grow(log, 6)
+    durable(log)
+    log.truncate(3)
+    grow(log, 1, term=2)
+    assert rows(env) == expected(1, 4) + expected(4, 5, term=2)
+    (pending,) = [name for name in env.list(DIRECTORY) if name.endswith(".pending")]
+    env.corrupt(f"{DIRECTORY}/{pending}", 60, 1)
+    assert rows(env) == expected(1, 7)
 
 
 def test_truncated_entries_are_not_shown() -> None:

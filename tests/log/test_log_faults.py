@@ -81,6 +81,17 @@ def test_f9_a_failed_sync_of_the_timer_is_told_by_the_next_append() -> None:
     log.close()
 
 
+def test_a_truncation_is_durable_when_it_returns() -> None:
+    for seed in range(20):
+        env = FaultEnv()
+        log = over(env)
+        log.append_many([b"a", b"b", b"c"])
+        log.truncate(1)
+        env.crash(seed)
+        with over(env) as log:
+            assert data(log) == [b"a"]
+
+
 def test_a_power_loss_costs_os_durability_only_what_was_not_synced() -> None:
     env = FaultEnv()
     log = over(env, durability="os")
