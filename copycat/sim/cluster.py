@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copycat.config import member_id
-from copycat.errors import CopycatError, DiskError, InvariantError
+from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
 from copycat.sim.checkers_log import LogHistory, Shadow, violated
@@ -164,6 +164,11 @@ class Cluster:
         """A member stopped itself. Only a power cut in the middle of its work explains it."""
         if host.disk.is_cut:
             self._power_went(host)
+            return
+        if host.disk.has_fault and isinstance(reason, (DiskError, DiskFullError)):
+            self.trace.mark("stopped by a disk error" if host.is_up else "start refused by a disk")
+            host.lose_process()
+            self.nemesis.restart(host, 500 * MS)
             return
         if isinstance(reason, InvariantError):
             raise reason

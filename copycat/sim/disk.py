@@ -38,6 +38,8 @@ class SimDisk:
         """Every sync and save takes this much longer now."""
         self.is_cut = False
         """A power cut was armed by `cut_power_after`: an error of this disk is that."""
+        self.has_fault = False
+        """An error was armed by `fail_next`, and no power cut took it away since."""
         self._cut_at = 0
         self._calm = False
         self._address = address
@@ -109,6 +111,11 @@ class SimDisk:
         self._cut_at = self.env.operations + operations
         self.is_cut = True
 
+    def fail_next(self, operation: str, error: str) -> None:
+        """The next `operation` answers with an error: the member must stop (F9, F10, F12)."""
+        self.env.fail(operation, 1, error)
+        self.has_fault = True
+
     @property
     def power_is_off(self) -> bool:
         """The last operation before the cut was done, whether or not the member noticed."""
@@ -125,6 +132,7 @@ class SimDisk:
     def lose_power(self) -> None:
         """What was not synced is kept, lost or torn."""
         self.env.crash(self._dice.word())
+        self.has_fault = False
         self._down()
 
     def lose_process(self) -> None:

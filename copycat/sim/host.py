@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
-from copycat.errors import ConfigurationError, CopycatError, StorageError
+from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError, StorageError
 from copycat.log.interface import Batch, SaveTicket, SyncTicket
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
@@ -158,7 +158,11 @@ class SimHost:
 
     def start(self) -> None:
         """Open the disk and begin a new process."""
-        log, hard_state, directory = self.disk.open()
+        try:
+            log, hard_state, directory = self.disk.open()
+        except (DiskError, DiskFullError) as cause:
+            self._observer.stopped(self, cause)
+            return
         self.is_up = True
         self.executor = Executor(SimMachine())
         try:

@@ -47,14 +47,22 @@ class SimMachine(StateMachine):
     @command
     def append(self, key: int, token: int) -> int:
         """Append to a list; its length now."""
-        items = self.lists.setdefault(key, [])
-        items.append(token)
-        return len(items)
+        return self._append(key, token)
+
+    @command
+    def pad(self, key: int, token: int, padding: bytes) -> int:
+        """Append to a list, with bytes that only make the entry large."""
+        return self._append(key, token)
 
     @command
     def fail(self, key: int, token: int) -> None:
         """Raise before any effect: the error is the result (F23)."""
         raise ValueError(f"asked to fail with {token} on {key}")
+
+    def _append(self, key: int, token: int) -> int:
+        items = self.lists.setdefault(key, [])
+        items.append(token)
+        return len(items)
 
     @query
     def get(self, key: int) -> int | None:
@@ -78,15 +86,19 @@ _MAKERS: dict[str, Callable[..., Operation[Any]]] = {
 
 
 def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
-    """The operation as a client sends it."""
+    """The operation as a client sends it. An append with a second argument is that large."""
+    if kind == "append" and len(arguments) == 2:
+        return encode_operation(SimMachine.pad(key, arguments[0], bytes(arguments[1])))
     return encode_operation(_MAKERS[kind](key, *arguments))
 
 
 def draw_command(dice: Dice, keys: int, token: int) -> tuple[str, int, tuple[int, ...]]:
     """One command: mostly appends of `token`, which nobody else appends."""
     key, draw = dice.below(keys), dice.below(100)
-    if draw < 55:
+    if draw < 50:
         return "append", key, (token,)
+    if draw < 55:
+        return "append", key, (token, dice.below(dice.pick((50, 500, 3_000))))
     if draw < 85:
         return "put", key, (dice.below(5),)
     if draw < 97:

@@ -50,6 +50,8 @@ class Nemesis:
         self._round += 1
         self._network.calm()
         for host in self._hosts:
+            if host.disk.has_fault:
+                host.lose_power()
             host.disk.calm()
             host.clock.steady()
             host.resume()
@@ -127,6 +129,16 @@ class Nemesis:
         host = self._victim()
         host.disk.slow_us = self._dice.pick((20 * MS, 200 * MS, 2 * SECOND))
         self._later(lambda: setattr(host.disk, "slow_us", 0))
+
+    def _sync_error(self) -> None:
+        self._victim().disk.fail_next("sync", "EIO")
+
+    def _write_error(self) -> None:
+        self._victim().disk.fail_next("write", self._dice.pick(("EIO", "SHORT")))
+
+    def _disk_full(self) -> None:
+        operation = self._dice.pick(("write", "zero_fill", "allocate", "create"))
+        self._victim().disk.fail_next(operation, "ENOSPC")
 
     def _clock_jump(self) -> None:
         host = self._victim()

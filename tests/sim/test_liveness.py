@@ -38,14 +38,14 @@ def test_the_liveness_phase_fires_when_nobody_can_hear_anybody(
     from copycat.sim.network import Network
 
     options = msgspec.structs.replace(CALM, faults=("isolate",), fault_us=500 * MS)
-    monkeypatch.setattr(Network, "heal", lambda self: None)
+    monkeypatch.setattr(Network, "heal", lambda _self: None)
     with pytest.raises(SeedFailed, match="I16"):
         run_seed(3, options)
 
 
 def test_a_failure_reports_its_seed_options_and_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     """G15: what a failing seed prints is enough to replay it."""
-    monkeypatch.setattr(Cluster, "agreed_leader", lambda self: 0)
+    monkeypatch.setattr(Cluster, "agreed_leader", lambda _self: 0)
     with pytest.raises(SeedFailed) as failed:
         run_seed(17, CALM)
     report = str(failed.value)
