@@ -68,7 +68,7 @@ def is_well_formed(message: AppendEntries) -> bool:
         and prev_index >= 0
         and 0 <= prev_term <= message.term
         and (prev_term == 0) == (prev_index == 0)
-        and first == prev_index + 1
+        and first == message.prev.next
         and first <= end <= TERM_MAX
         and prev_term <= span_term <= message.term
         and message.leader_commit >= 0

@@ -98,9 +98,8 @@ def _check_role(now: Facts) -> None:
     if now.state is not ServerState.FOLLOWER:
         require(now.voted_for == now.member, "I2: it campaigns without its vote", facts=now)
         require(not now.is_fresh, "C16: a fresh directory takes part", facts=now)
-    last = now.last.index
     for match, following in zip(now.matches, now.nexts, strict=True):
-        require(0 <= match < following <= last + 1, "progress out of order", facts=now)
+        require(0 <= match < following <= now.last.next, "progress out of order", facts=now)
 
 
 def _check_hard_state(before: Facts, after: Facts) -> None:

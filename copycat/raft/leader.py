@@ -37,10 +37,10 @@ def become_leader(raft: State) -> None:
         state=raft.state,
         term=raft.current_term,
     )
-    last_index = raft.terms.last_index
+    end = raft.terms.end
     now_ms = raft.now_ms
-    progress = {peer: Progress(last_index, now_ms) for peer in raft.peers}
-    lead = Leadership(raft.current_term, last_index + 1, progress)
+    progress = {peer: Progress(end, now_ms) for peer in raft.peers}
+    lead = Leadership(raft.current_term, end, progress)
     lead.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms if raft.peers else NEVER_MS
     lead.check_at_ms = now_ms + raft.options.election_timeout_ms if raft.peers else NEVER_MS
     raft.lead = lead
@@ -60,7 +60,7 @@ def on_proposed(raft: State, count: int) -> None:
 
 
 def _append(raft: State, lead: Leadership, count: int, content: Content) -> None:
-    first = raft.terms.last_index + 1
+    first = raft.terms.end
     span = Span(raft.current_term, first, first + count)
     raft.terms.append(span)
     raft.effects.append(Append(span, content))
@@ -127,7 +127,7 @@ def _rejected(raft: State, progress: Progress, message: AppendReply) -> None:
     newest = terms.newest_not_above(message.hint)
     # Below the first entry a peer needs a snapshot, which nothing ships yet: heartbeats at the
     # first entry keep it informed of term and leader, and it stays where it is.
-    floor = terms.first_index + 1 if terms.first_index > 1 else 1
+    floor = 1 if terms.first_index == 1 else terms.entry_at(terms.first_index).next
     if not progress.rewind(message.request, newest, floor):
         raft.ignored += 1
 

@@ -39,11 +39,11 @@ class Progress:
         "sent",
     )
 
-    def __init__(self, last_index: int, now_ms: int) -> None:
+    def __init__(self, next_index: int, now_ms: int) -> None:
         self.pace = Pace.PROBE
         self.match_index = 0
         self.match_request = 0
-        self.next_index = last_index + 1
+        self.next_index = next_index
         self.last_request = 0
         """Newest request to this peer; a reply to a later one is nonsense."""
         self.acked_request = 0

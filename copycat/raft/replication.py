@@ -18,10 +18,10 @@ def pump(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
     pumps again.
     """
     pace = progress.pace
-    last_index = raft.terms.last_index
+    end = raft.terms.end
     if (
         progress.asked_request
-        or progress.next_index > last_index
+        or progress.next_index >= end
         or pace is Pace.LOST
         or len(progress.sent) >= (raft.options.window if pace is Pace.REPLICATE else 1)
     ):
@@ -34,7 +34,7 @@ def pump(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
             peer,
             request,
             raft.terms.entry_at(next_index - 1),
-            raft.terms.span_from(next_index, last_index + 1),
+            raft.terms.span_from(next_index, end),
             raft.commit_index,
         )
     )

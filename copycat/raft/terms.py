@@ -62,6 +62,11 @@ class TermRuns:
         return [TermRun(t, f) for t, f in zip(self._terms, self._firsts, strict=True)]
 
     @property
+    def end(self) -> int:
+        """One past the last entry: where the next one goes."""
+        return self.last_index + 1
+
+    @property
     def last_term(self) -> int:
         """Term of the last entry; 0 when nothing is known."""
         return self._terms[-1] if self._terms else 0
@@ -89,7 +94,7 @@ class TermRuns:
     def append(self, span: Span) -> None:
         """Add the entries of `span` right after the last one; terms never fall."""
         term, first, end = span
-        if first != self.last_index + 1 or end <= first:
+        if first != self.end or end <= first:
             require(
                 False,
                 "an append must continue the log",
@@ -150,5 +155,5 @@ class TermRuns:
         """One past the last entry of the run that holds `index`."""
         firsts = self._firsts
         if firsts[-1] <= index:
-            return self.last_index + 1
+            return self.end
         return firsts[bisect_right(firsts, index)]

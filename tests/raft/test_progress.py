@@ -13,7 +13,7 @@ def shipped(progress: Progress, request: int, first: int, end: int) -> None:
 
 
 def test_i9_no_reply_proves_more_than_its_request_reached() -> None:
-    progress = Progress(10, 0)
+    progress = Progress(11, 0)
     shipped(progress, 1, 11, 14)
     shipped(progress, 2, 14, 20)
     assert not progress.acknowledge(1, 14)
@@ -25,7 +25,7 @@ def test_i9_no_reply_proves_more_than_its_request_reached() -> None:
 
 
 def test_a_rewind_forgets_what_was_in_flight() -> None:
-    progress = Progress(10, 0)
+    progress = Progress(11, 0)
     shipped(progress, 1, 11, 14)
     shipped(progress, 2, 14, 20)
     assert progress.rewind(1, EntryId(1, 4), 1)
@@ -35,7 +35,7 @@ def test_a_rewind_forgets_what_was_in_flight() -> None:
 
 
 def test_a_rejection_never_lowers_a_match_or_raises_next() -> None:
-    progress = Progress(10, 0)
+    progress = Progress(11, 0)
     shipped(progress, 1, 11, 14)
     assert progress.acknowledge(1, 12)
     progress.last_request = 2
@@ -47,7 +47,7 @@ def test_a_rejection_never_lowers_a_match_or_raises_next() -> None:
 
 
 def test_sent_that_answers_nothing_is_ignored() -> None:
-    progress = Progress(10, 0)
+    progress = Progress(11, 0)
     assert not progress.shipped(Span(1, 11, 12))
     progress.asked_request = 1
     assert not progress.shipped(Span(1, 12, 13))
@@ -56,7 +56,7 @@ def test_sent_that_answers_nothing_is_ignored() -> None:
 
 
 def test_a_lost_link_keeps_next_index() -> None:
-    progress = Progress(10, 0)
+    progress = Progress(11, 0)
     shipped(progress, 1, 11, 14)
     progress.lose()
     assert (progress.next_index, progress.pace, len(progress.sent)) == (14, Pace.LOST, 0)
