@@ -230,6 +230,10 @@ class ClientSession:
         self._refusals = 0
         self._leaderless_since_ms = None
 
+    def _served(self) -> None:
+        self.is_stable = True
+        self._leaderless_since_ms = None
+
     def _due_queries(self, now_ms: int) -> list[ClientMessage]:
         due = [query for query in self._unsent_queries if query.finished is None]
         self._unsent_queries = []
@@ -275,8 +279,7 @@ class ClientSession:
             case QueryResult():
                 self._on_query_result(message)
             case KeptAlive():
-                self.is_stable = True
-                self._leaderless_since_ms = None
+                self._served()
                 self._follow(message.leader, message.members)
             case Failure():
                 self._on_failure(message, now_ms)
@@ -312,6 +315,7 @@ class ClientSession:
             first = min(self._early)
             self._take_results(first, self._early.pop(first))
         self._progressed(now_ms)
+        self._served()
 
     def _take_results(self, first: int, results: list[Any]) -> None:
         skip = self._outbox.answered + 1 - first
@@ -322,7 +326,7 @@ class ClientSession:
 
     def _on_query_result(self, message: QueryResult) -> None:
         self.index = max(self.index, message.index)
-        self._leaderless_since_ms = None
+        self._served()
         query = self._queries.pop(message.request, None)
         if query is not None:
             value = decode_result(message.body, query.result_type)

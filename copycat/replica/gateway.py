@@ -212,12 +212,14 @@ class Gateway:
                     self.sessions.touched(change)
                     touched[change.index] = change
                 case SessionEnded():
-                    self._session_ended(change)
                     ended[change.index] = change
                 case _:
                     pass  # incarnations are the handshake's
         for reply in outcome.replies:
             self._reply(reply)
+        # Only now: what a session did before its end in this slice has its replies.
+        for end in ended.values():
+            self._session_ended(end)
         while self._waiters and self._waiters[0][0] <= outcome.last_applied:
             index, route, request = self._waiters.popleft()
             if index in opened:
@@ -235,7 +237,7 @@ class Gateway:
     def _reply(self, reply: RunReply) -> None:
         view = self.sessions.get(reply.session)
         if view is None:
-            return  # ended in the same slice; its client hears that instead
+            return  # it ended in an earlier slice
         view.applied(reply)
         if view.route is not None:
             self._answer(view.route, results_of(reply))
