@@ -44,7 +44,7 @@ from copycat.raft.events import (
     Tick,
     Unreachable,
 )
-from copycat.raft.invariants import check, observe
+from copycat.raft.invariants import Facts, check, observe
 from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
 from copycat.types import MemberId, ServerState, Span, TermRun
@@ -81,6 +81,7 @@ class Node:
         self.hard_state = (0, 0)
         self.is_up = False
         self.raft: Raft
+        self.facts: Facts
         self.start_empty()
 
     def start_empty(self) -> None:
@@ -142,7 +143,8 @@ class Cluster:
             seed=self.seed,
         )
         node.is_up = True
-        check(None, observe(node.raft))
+        node.facts = observe(node.raft)
+        check(None, node.facts)
 
     def crash(self, number: int, *, keep: int = 0) -> int:
         """Power loss: of what was not synced, the first `keep` entries survive by luck."""
@@ -160,9 +162,10 @@ class Cluster:
     def step(self, number: int, event: Event) -> None:
         """One event and all its effects, with the `Sent`s that they cause."""
         node = self.nodes[number]
-        before = observe(node.raft)
         effects = node.raft.step(event)
-        check(before, observe(node.raft))
+        facts = observe(node.raft)
+        check(node.facts, facts)
+        node.facts = facts
         answers: list[Event] = []
         for effect in effects:
             self.effects.append((number, effect))

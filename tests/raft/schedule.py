@@ -172,6 +172,11 @@ class Chaos:
             target = self.dice.choice([0, *self.cluster.nodes])
             self.cluster.step(number, TransferRequested(MemberId(target)))
 
+    def is_calm(self) -> bool:
+        """Everybody follows one leader."""
+        follows = {node.raft.leader for node in self.cluster.nodes.values()}
+        return len(follows) == 1 and 0 not in follows
+
     def calm(self) -> None:
         """I16: without faults there is soon one leader, and everybody agrees."""
         cluster = self.cluster
@@ -181,9 +186,10 @@ class Chaos:
         self.calm_links()
         for _ in range(10 * 2 * cluster.options.election_timeout_ms // 5):
             cluster.settle()
+            if self.is_calm():
+                break
             for number in cluster.nodes:
                 cluster.tick(number, 5)
-        cluster.settle()
         leaders = cluster.leaders()
         assert len(leaders) == 1, f"I16: leaders {leaders} after calm"
         term = cluster.nodes[leaders[0]].raft.current_term
