@@ -42,6 +42,7 @@ messages = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, 4), messages), max_size=25))
 def test_no_message_of_a_peer_raises_or_breaks_a_law(
