@@ -26,7 +26,7 @@ from copycat.config import Address, AddressLike, Duration, seconds
 from copycat.errors import ClosedSessionError, ConfigurationError, OperationTimeout
 from copycat.handles import ForkGuard, Listener, Listeners
 from copycat.protocol.operations import Operation, Query, encode_operation
-from copycat.types import ConsistencyLevel
+from copycat.types import ConsistencyLevel, SessionState
 
 __all__ = ["CopycatClient", "Session", "connect"]
 
@@ -55,12 +55,15 @@ class Session:
         return self._session.timeout_ms / 1000
 
     @property
-    def is_open(self) -> bool:
-        """False once it was closed or has expired."""
-        return self._session.phase is SessionPhase.OPEN
+    def state(self) -> SessionState:
+        """OPEN; UNSTABLE while the cluster does not confirm it; EXPIRED or CLOSED at its end."""
+        if self._session.phase is SessionPhase.CLOSED:
+            return SessionState.EXPIRED if self._session.is_expired else SessionState.CLOSED
+        is_sure = self._session.phase is SessionPhase.OPEN and self._session.is_stable
+        return SessionState.OPEN if is_sure else SessionState.UNSTABLE
 
     def __repr__(self) -> str:
-        return f"<Session {self.id} {self._session.phase.value}>"
+        return f"<Session {self.id} {self.state}>"
 
 
 class CopycatClient:

@@ -86,6 +86,8 @@ class ClientSession:
         self._keep_alive_due_ms = 0
         self._is_silent = False
         """A keep-alive was sent and nothing at all has come since."""
+        self._late_ms = 0
+        """The most that a keep-alive left later than it was due: the loop was blocked."""
         self._hold_until_ms = 0
         self._refusals = 0
         self._leaderless_since_ms: int | None = None
@@ -99,6 +101,7 @@ class ClientSession:
         """The highest log index seen in a reply: no later read goes below it (Q4)."""
         self.leader = ""
         self.members: tuple[str, ...] = ()
+        self.is_expired = False
         self.is_stable = True
         """False after a keep-alive that failed or was not answered (B13)."""
         self.wants_switch = False
@@ -211,6 +214,7 @@ class ClientSession:
             self.is_stable = False
             self.wants_switch = True
         self._is_silent = True
+        self._late_ms = max(self._late_ms, now_ms - self._keep_alive_due_ms)
         self._keep_alive_due_ms = now_ms + max(1, self.timeout_ms // 3)
         self._request += 1
         return KeepAlive(self._request, self.session, self._outbox.answered)
@@ -394,6 +398,9 @@ class ClientSession:
 
     def expire(self, reason: str) -> None:
         """The session is gone at the cluster: fail everything, retry nothing (B11, C18)."""
+        self.is_expired = True
+        if self._late_ms > self.timeout_ms // 3:
+            reason += f" (this event loop was blocked for {self._late_ms / 1000:.1f} s)"
         self._end(
             lambda pending, unsent: SessionExpiredError(
                 f"session {self.session} expired: {reason}",

@@ -27,6 +27,7 @@ from copycat import (
     RecoveryStrategy,
     SerializationError,
     SessionExpiredError,
+    SessionState,
     StateMachine,
     blocking,
     command,
@@ -71,7 +72,7 @@ def test_a_client_that_is_not_connected_says_so(tmp_path: Path) -> None:
                 client.submit(Book.add(1))
             async with client:
                 assert await client.connect() is client
-                assert client.session.is_open
+                assert client.session.state is SessionState.OPEN
                 assert client.session.timeout == 5.0
             assert client.state is ClientState.CLOSED
             with pytest.raises(ClosedSessionError):
@@ -155,6 +156,7 @@ def test_c18_an_expired_session_is_an_error_and_recovery_a_choice(
             client.on_state_change(states.append)
             async with client:
                 assert await client.submit(Book.add(1)) == 1
+                session = client.session
                 silence(client)
                 while member.status().sessions:  # noqa: ASYNC110  (the log decides when)
                     await asyncio.sleep(0.01)
@@ -163,6 +165,7 @@ def test_c18_an_expired_session_is_an_error_and_recovery_a_choice(
                 with pytest.raises(SessionExpiredError) as caught:
                     await lost
                 assert caught.value.pending == (Book.add(2),)
+                assert session.state is SessionState.EXPIRED
                 if recovery is RecoveryStrategy.CLOSE:
                     while client.state is not ClientState.CLOSED:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)

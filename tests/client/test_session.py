@@ -362,6 +362,16 @@ def test_results_that_waited_for_a_query_survive_expiry() -> None:
     assert [(d.sink, d.failed) for d in done] == [("s1", False), ("q", True), ("s2", False)]
 
 
+def test_expiry_says_for_how_long_the_loop_was_blocked() -> None:
+    session = opened()
+    submit(session, 1)
+    session.outgoing(0)
+    session.outgoing(9200)
+    session.received(refused(1, Refusal.UNKNOWN_SESSION), 9201)
+    (done,) = session.take_finished()
+    assert "blocked for 7.2 s" in str(done.value)
+
+
 def test_unknown_session_of_a_keep_alive_expires() -> None:
     session = opened()
     (beat,) = session.outgoing(2000)

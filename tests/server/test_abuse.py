@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import struct
 from pathlib import Path
 
 import pytest
 
-from copycat import AddressInUseError, ConfigurationError, CopycatServer, WrongDirectoryError
 from copycat.config import member_id
 from copycat.protocol.client import KeepAlive, Register
 from copycat.protocol.codec import decode_hello_refused, encode_client, encode_hello
@@ -172,62 +170,3 @@ def test_p16_a_client_that_does_not_read_is_dropped(
     with caplog.at_level(logging.WARNING, "copycat.server"):
         run(scenario)
     assert "does not read" in caplog.text
-
-
-# ---- starting ----------------------------------------------------------------------------------
-
-
-def test_a_port_that_is_taken_names_its_holder(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with server(tmp_path / "one", "127.0.0.1:0") as first:
-            assert first.address.port != 0
-            with pytest.raises(AddressInUseError, match=r"pid \d+ ") as caught:
-                async with server(tmp_path / "two", str(first.address)):
-                    pass
-            assert caught.value.pid == os.getpid()  # type: ignore[attr-defined]
-
-    run(scenario)
-
-
-@pytest.mark.slow
-def test_c16_another_list_is_refused_with_both(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        address = free_address()
-        async with server(tmp_path / "one", address) as member:
-            await member.bootstrap(address)
-        async with server(tmp_path / "one", address) as member:
-            with pytest.raises(ConfigurationError) as caught:
-                await member.bootstrap("127.0.0.1:9")
-            assert f"founded with members {address};" in str(caught.value)
-            assert f"given {', '.join(sorted((address, '127.0.0.1:9')))}" in str(caught.value)
-            assert not member.is_running
-        async with server(tmp_path / "one", address) as member:
-            await member.bootstrap()
-        with pytest.raises(WrongDirectoryError, match="belongs to"):
-            async with server(tmp_path / "one", free_address()) as member:
-                await member.bootstrap()
-
-    run(scenario)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"address": "0.0.0.0:1"}, "cannot be dialled"),
-        ({"address": "10.0.0.1:1"}, "insecure=True"),
-        ({"bind": "0.0.0.0:0", "address": "127.0.0.1:0"}, "insecure=True"),
-        ({"tls": object()}, "tls=: TLS is not built yet"),
-        ({"type": "passive"}, "only active members"),
-        ({"client_address": "127.0.0.1:5"}, "share one port"),
-        ({"election_timeout": 0.1}, "at least 2 x"),
-        ({"session_timeout": 0.1}, "above election_timeout"),
-        ({"cluster_name": ""}, "cluster_name"),
-        ({"state_machine": None}, "must make a StateMachine"),
-        ({"address": "nowhere"}, "has no port"),
-    ],
-)
-def test_bad_settings_are_refused_with_the_reason(options: dict[str, object], said: str) -> None:
-    settings = {"address": "127.0.0.1:0", "state_machine": Book, "election_timeout": 0.75}
-    with pytest.raises(ConfigurationError) as caught:
-        CopycatServer(**{**settings, **options})  # type: ignore[arg-type]
-    assert said in str(caught.value)

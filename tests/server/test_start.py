@@ -1,0 +1,114 @@
+"""Starting and stopping: what is refused, what is said while waiting, what is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from copycat import AddressInUseError, ConfigurationError, CopycatServer, WrongDirectoryError
+from copycat.server import node
+from tests.server.cluster import Book, free_address, run, server
+
+
+def test_a_port_that_is_taken_names_its_holder(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with server(tmp_path / "one", "127.0.0.1:0") as first:
+            assert first.address.port != 0
+            with pytest.raises(AddressInUseError, match=r"pid \d+ ") as caught:
+                async with server(tmp_path / "two", str(first.address)):
+                    pass
+            assert caught.value.pid == os.getpid()  # type: ignore[attr-defined]
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_c16_another_list_is_refused_with_both(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        address = free_address()
+        async with server(tmp_path / "one", address) as member:
+            await member.bootstrap(address)
+        async with server(tmp_path / "one", address) as member:
+            with pytest.raises(ConfigurationError) as caught:
+                await member.bootstrap("127.0.0.1:9")
+            assert f"founded with members {address};" in str(caught.value)
+            assert f"given {', '.join(sorted((address, '127.0.0.1:9')))}" in str(caught.value)
+            assert not member.is_running
+        async with server(tmp_path / "one", address) as member:
+            await member.bootstrap()
+        with pytest.raises(WrongDirectoryError, match="belongs to"):
+            async with server(tmp_path / "one", free_address()) as member:
+                await member.bootstrap()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"address": "0.0.0.0:1"}, "cannot be dialled"),
+        ({"address": "10.0.0.1:1"}, "insecure=True"),
+        ({"bind": "0.0.0.0:0", "address": "127.0.0.1:0"}, "insecure=True"),
+        ({"tls": object()}, "tls=: TLS is not built yet"),
+        ({"type": "passive"}, "only active members"),
+        ({"client_address": "127.0.0.1:5"}, "share one port"),
+        ({"election_timeout": 0.1}, "at least 2 x"),
+        ({"session_timeout": 0.1}, "above election_timeout"),
+        ({"cluster_name": ""}, "cluster_name"),
+        ({"state_machine": None}, "must make a StateMachine"),
+        ({"address": "nowhere"}, "has no port"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_reason(options: dict[str, object], said: str) -> None:
+    settings = {"address": "127.0.0.1:0", "state_machine": Book, "election_timeout": 0.75}
+    with pytest.raises(ConfigurationError) as caught:
+        CopycatServer(**{**settings, **options})  # type: ignore[arg-type]
+    assert said in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_member_that_waits_says_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(node, "WAITING_S", 0.05)
+
+    async def scenario() -> None:
+        address, second, third = (free_address() for _ in range(3))
+        async with server(tmp_path / "one", address) as member:
+            starting = asyncio.create_task(member.bootstrap(address, second, third))
+            while "waiting" not in caplog.text:  # noqa: ASYNC110  (a log line is no event)
+                await asyncio.sleep(0.01)
+            names = ", ".join(sorted((second, third)))
+            assert f"{address}: waiting for 1 of {names} (need 2 of 3)" in caplog.text
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            assert not member.is_running
+        async with server(tmp_path / "one", address) as member:
+            assert not member.is_running, "a cancelled start let go of everything"
+
+    with caplog.at_level(logging.INFO, "copycat.server"):
+        run(scenario)
+
+
+@pytest.mark.slow
+def test_a_server_can_be_started_again_and_stopped_twice(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", free_address())
+        for _ in range(2):
+            async with member:
+                await member.bootstrap()
+                with pytest.raises(ConfigurationError, match="is running already"):
+                    await member.bootstrap()
+                assert str(member.cluster.leader) == f"<Member {member.name} active available>"
+                assert list(member.cluster.members) == [member.name]
+                await member.shutdown()
+                await member.wait_stopped()
+            await member.shutdown()
+            assert member.cluster.leader is None
+
+    run(scenario)
