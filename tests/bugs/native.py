@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,7 +45,8 @@ def _shim(tree: Path) -> Path:
     if not made.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
         aside = made.with_suffix(f".{os.getpid()}.cpp")
-        _call(["cython", "-3", "--cplus", "-o", str(aside), str(shim / "_native.pyx")])
+        cython = [sys.executable, "-m", "cython", "-3", "--cplus"]
+        _call([*cython, "-o", str(aside), str(shim / "_native.pyx")])
         aside.rename(made)
     return made
 
