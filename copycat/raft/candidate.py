@@ -59,10 +59,13 @@ def on_election_timeout(raft: State) -> None:
     if raft.state is not ServerState.FOLLOWER or raft.leader != NOBODY:
         raft.granted = frozenset()
         raft.change_role(ServerState.FOLLOWER, NOBODY)
+    timeout_ms = raft.options.election_timeout_ms
+    if raft.storage_full:  # F12: a leader begins with an append
+        raft.campaign_within(timeout_ms, 2 * timeout_ms)
+        return
     if not raft.peers:
         elect(raft, transfer=False)
         return
-    timeout_ms = raft.options.election_timeout_ms
     raft.campaign_within(timeout_ms // 4, timeout_ms)
     raft.poll_round += 1
     term = max(raft.current_term, raft.term_seen) + 1
@@ -183,6 +186,7 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
         and not raft.is_fresh
+        and not raft.storage_full
     ):
         elect(raft, transfer=True)
 

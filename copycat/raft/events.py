@@ -15,6 +15,7 @@ __all__ = [
     "Received",
     "Saved",
     "Sent",
+    "StorageFull",
     "Synced",
     "Tick",
     "TransferRequested",
@@ -86,6 +87,15 @@ class Unreachable(msgspec.Struct, frozen=True):
     peer: MemberId
 
 
+class StorageFull(msgspec.Struct, frozen=True):
+    """The disk has no room for more entries (True), or has room again (False) (F12).
+
+    A full member does not campaign; a full leader hands over if it can, and leads on if not.
+    """
+
+    full: bool
+
+
 class TransferRequested(msgspec.Struct, frozen=True):
     """Hand leadership over, to `to` or (zero) to the best follower."""
 
@@ -102,5 +112,6 @@ Event = (
     | Sent
     | Reachable
     | Unreachable
+    | StorageFull
     | TransferRequested
 )

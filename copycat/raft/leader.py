@@ -194,6 +194,8 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
     if now_ms >= lead.transfer_at_ms:
         _stop_transfer(lead)
         raft.effects.append(TransferFinished(ok=False))
+    if raft.storage_full and lead.transfer_to == NOBODY:
+        _give_away(raft, lead)
     if now_ms >= lead.heartbeat_at_ms:
         lead.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
         lead.news_at_ms = NEVER_MS
@@ -269,17 +271,35 @@ def on_transfer_requested(raft: State, to: MemberId) -> None:
     if lead is None or target not in lead.progress:
         raft.effects.append(TransferFinished(ok=False))
         return
+    _begin_transfer(raft, lead, target)
+
+
+def _begin_transfer(raft: State, lead: Leadership, target: MemberId) -> None:
     lead.transfer_to = target
     lead.transfer_at_ms = raft.now_ms + raft.options.election_timeout_ms
     _hand_over(raft, lead)
 
 
-def best_follower(lead: Leadership) -> MemberId:
-    """The one with most of the log, reachable before unreachable; zero when there is none."""
+def _give_away(raft: State, lead: Leadership) -> None:
+    """F12: a leader without room hands over; each try that fails is followed by another.
+
+    The one that was tried last comes last: its disk may be as full as ours.
+    """
+    target = best_follower(lead, after=lead.given_to)
+    if target != NOBODY:
+        lead.given_to = target
+        _begin_transfer(raft, lead, target)
+
+
+def best_follower(lead: Leadership, after: MemberId = NOBODY) -> MemberId:
+    """The one with most of the log, reachable before unreachable; zero when there is none.
+
+    `after` is only taken when there is nobody else in reach.
+    """
     best = NOBODY
-    rank = (False, -1)
+    rank = (False, False, -1)
     for peer, progress in lead.progress.items():
-        mine = (progress.pace is not Pace.LOST, progress.match_index)
+        mine = (progress.pace is not Pace.LOST, peer != after, progress.match_index)
         if mine > rank:
             best, rank = peer, mine
     return best

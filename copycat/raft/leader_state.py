@@ -15,6 +15,7 @@ class Leadership:
 
     __slots__ = (
         "check_at_ms",
+        "given_to",
         "heartbeat_at_ms",
         "is_second_look",
         "news_at_ms",
@@ -42,3 +43,5 @@ class Leadership:
         self.transfer_to = MemberId(0)
         self.transfer_at_ms = NEVER_MS
         """When a transfer is given up."""
+        self.given_to = MemberId(0)
+        """Whom a full leader tried last to give its leadership to (F12)."""

@@ -29,6 +29,7 @@ from copycat.raft.events import (
     Received,
     Saved,
     Sent,
+    StorageFull,
     Synced,
     Tick,
     TransferRequested,
@@ -94,6 +95,8 @@ class Raft(State):
                 _on_reachable(self, event.peer)
             case Unreachable():
                 _on_unreachable(self, event.peer)
+            case StorageFull():
+                _on_storage_full(self, event.full)
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:
@@ -176,3 +179,15 @@ def _on_unreachable(raft: Raft, peer: MemberId) -> None:
         leader.on_peer_unreachable(raft.lead, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
         follower.on_leader_unreachable(raft)
+
+
+def _on_storage_full(raft: Raft, full: bool) -> None:
+    """F12: who cannot append must not become leader; who leads hands over in its next tick."""
+    raft.storage_full = full
+    if not full:
+        return
+    if raft.state is ServerState.CANDIDATE:
+        raft.become_follower(raft.current_term, NOBODY)
+    raft.poll = None
+    if raft.lead is not None:
+        leader.on_tick(raft, raft.lead, 0)

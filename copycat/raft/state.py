@@ -57,6 +57,7 @@ class State:
         "save_ticket",
         "saved_ticket",
         "state",
+        "storage_full",
         "sync_ticket",
         "syncs",
         "term_seen",
@@ -117,6 +118,9 @@ class State:
         self._begin_timers()
 
         # C16: voters that a fresh directory has met; empty once it may take part.
+        self.storage_full = False
+        """F12: nothing more can be appended here."""
+
         self.contacts = frozenset({member}) if fresh else frozenset()
         if fresh and configuration.quorum == 1:
             self.contacts = frozenset()
