@@ -28,6 +28,7 @@ __all__ = ["DemoOptions", "run_demo"]
 _NAMES = ("n1", "n2", "n3")
 _RESTART_AFTER_S = 1.0
 _LEADER_WITHIN_S = 30.0
+_CAUGHT_UP_WITHIN_S = 60.0
 _CLOSE_WITHIN_S = 2.0
 _SESSION_TIMEOUT_S = 30.0  # a loaded machine may hold a process up; the cluster's own is shorter
 
@@ -144,6 +145,7 @@ class _Demo:
             say(f"  {member.name}  {member.address}  pid {member.pid}  {member.directory}")
         say(f"{leader.name} leads term {leader.term}; durability {self._durability()}")
         drive, killed, seconds = await self._load()
+        await self._caught_up()
         states = await self._states()
         await self._stop()
         say("stopped cleanly; a separate process now reads the three logs from disk")
@@ -216,11 +218,23 @@ class _Demo:
         tell(f"{victim.name} runs again on its old directory (pid {victim.pid})")
         return _Killed(victim, at, successor.name, without)
 
+    async def _caught_up(self) -> None:
+        """Wait until each member has applied what the leader had when the load was over."""
+        loaded_at = time.monotonic()
+        deadline = loaded_at + _CAUGHT_UP_WITHIN_S
+        while time.monotonic() < deadline:
+            said_at, wanted = (await self._leader()).applied
+            if said_at > loaded_at and all(m.applied[1] >= wanted for m in self.members):
+                return
+            await asyncio.sleep(0.02)
+        where = ", ".join(f"{m.name} at {m.applied[1]}" for m in self.members)
+        raise MemberFailed(f"not caught up in {_CAUGHT_UP_WITHIN_S:.0f} s: {where}")
+
     async def _states(self) -> dict[str, tuple[int, bytes]]:
         """Each member's own copy of the state, asked of that member alone.
 
-        A new session is registered behind every line, and a sequential answer is never older than
-        its session: so each member has applied everything by then.
+        A sequential answer comes from the member that is asked once it knows the session; one
+        that lags would pass the question on, so all have caught up before this is asked.
         """
         states: dict[str, tuple[int, bytes]] = {}
         for member in self.members:

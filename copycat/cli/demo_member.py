@@ -37,6 +37,8 @@ class MemberProcess:
         self.state = "inactive"
         self.term = 0
         self.leader_since: float | None = None
+        self.applied = (0.0, 0)
+        """(when it said so, on the clock of this machine; the last index that it applied)."""
         self.report: dict[str, Any] = {}
         self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._members = members
@@ -52,6 +54,7 @@ class MemberProcess:
     async def start(self) -> None:
         """Start the child on its directory; returns when it listens."""
         self._expected_end = False
+        self.applied = (0.0, 0)
         self.report = {}
         listening = asyncio.Event()
         arguments = ["-m", "copycat", "serve", self.address, "--app", _APP, "--json"]
@@ -84,6 +87,8 @@ class MemberProcess:
                 case "state":
                     self.state, self.term = event["state"], event["term"]
                     self.leader_since = event["at"] if self.state == "leader" else None
+                case "applied":
+                    self.applied = event["at"], event["index"]
                 case "stopped":
                     self.report = event
         code = await process.wait()

@@ -21,6 +21,8 @@ from copycat.types import ServerState
 __all__ = ["ServeOptions", "run_serve"]
 
 _PR_SET_PDEATHSIG = 1
+_APPLIED_S = 0.1
+"""How often a JSON reader hears how far this member has applied."""
 
 
 class ServeOptions(NamedTuple):
@@ -68,10 +70,10 @@ class _Words:
     """What serve says: JSON lines for a program, sentences for people."""
 
     def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
+        self.as_json = as_json
 
     def say(self, event: str, **fields: Any) -> None:
-        if self._as_json:
+        if self.as_json:
             print(json.dumps({"event": event, "at": time.monotonic(), **fields}), flush=True)
             return
         told = "  ".join(f"{name} {value}" for name, value in fields.items())
@@ -100,9 +102,18 @@ async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> 
                 directory=options.directory,
                 durability=str(server.storage.durability),
             )
+            telling = asyncio.create_task(_tell_applied(server, words, every=_APPLIED_S))
             await _first(server.wait_stopped(), stop)
+            telling.cancel()
         last = server.status()
     words.say("stopped", commit_index=last.commit_index, last_applied=last.last_applied)
+
+
+async def _tell_applied(server: CopycatServer[Any], words: _Words, *, every: float) -> None:
+    """For a program that waits until this member has caught up, and it alone can say so."""
+    while words.as_json:
+        words.say("applied", index=server.status().last_applied)
+        await asyncio.sleep(every)
 
 
 async def _first(work: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
