@@ -262,6 +262,18 @@ void SegmentedLog::mark_idle() {
     is_tail_dirty_ = true;
 }
 
+bool SegmentedLog::has_room(std::uint64_t bytes, bool in_new) {
+    check_writable();
+    const std::uint64_t entries = bytes / frame_size(0) + 1;  // at most
+    if (!in_new && tail_->fits(bytes, entries)) return true;
+    const std::uint64_t room = options_.max_segment_size - size_for(0);
+    std::uint64_t pieces = 1 + std::max(bytes / (room + 1), (entries - 1) / options_.max_entries);
+    // Entries are not cut, so each piece may leave up to half of its segment unused.
+    if (pieces > 1) pieces *= 2;
+    // A single entry above the segment size gets a file of its own size.
+    return spares_->has_room(pieces, bytes > room ? size_for(bytes) : options_.max_segment_size);
+}
+
 bool SegmentedLog::wants_spare() {
     if (is_closed_ || options_.read_only || health_->is_poisoned()) return false;
     const std::uint64_t count = tail_->slots().size();

@@ -24,6 +24,17 @@ std::size_t Spares::ready() const {
     return ready_.size();
 }
 
+bool Spares::has_room(std::uint64_t count, std::uint64_t size) const {
+    {
+        const std::lock_guard lock(mutex_);
+        for (const Spare& spare : ready_)
+            if (count > 0 && spare.size >= size) --count;
+    }
+    if (count == 0) return true;
+    const std::uint64_t free = env_->free_space(directory_);
+    return free >= min_free_space_ && (free - min_free_space_) / std::max(size, size_) >= count;
+}
+
 Spare Spares::create(std::uint64_t size, bool zero_filled, bool synced) {
     const std::uint64_t free = env_->free_space(directory_);
     if (free < min_free_space_ || free - min_free_space_ < size)

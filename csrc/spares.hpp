@@ -26,6 +26,8 @@ public:
            std::uint64_t min_free_space);
 
     std::size_t ready() const;
+    // Whether `count` files of `size` bytes could be taken now: ready ones, or free space (F12).
+    bool has_room(std::uint64_t count, std::uint64_t size) const;
     // Any thread: one more synced file. Zeros make small durable writes cheaper (the file system
     // has nothing to convert) and bulk writes dearer. DiskFullError leaves nothing behind.
     void prepare(bool zero_filled);

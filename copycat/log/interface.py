@@ -118,6 +118,14 @@ class ReplicaLog(Protocol):
         """Let every entry below `before` go, by whole segments."""
         ...
 
+    def has_room(self, nbytes: int, *, in_new_segment: bool = False) -> bool:
+        """Whether a batch of `nbytes` could be appended now without DiskFullError (F12).
+
+        in_new_segment: in a segment of its own, as after a truncation. An estimate that errs
+        towards False; quick while the tail has the room.
+        """
+        ...
+
     def wants_spare(self) -> bool:
         """True when the next segment should be prepared (zero-filled) in the background."""
         ...

@@ -76,6 +76,7 @@ class MemoryLog:
         self._durable_index = 0
         self._in_flight: MemoryTicket | None = None
         self._faults: dict[str, str] = {}
+        self._room: int | None = None
         self._poison: BaseException | None = None
         self._closed = False
         self._before = NO_ENTRY
@@ -122,6 +123,12 @@ class MemoryLog:
             last = self.last_entry
             raise ValueError(f"append of term {span.term} after entry {last.index}:{last.term}")
         self._meet_fault("write", "append")
+        if self._room is not None:
+            if batch.nbytes > self._room:
+                raise DiskFullError(
+                    f"append of {batch.nbytes} bytes: room for {self._room}", errno=errno.ENOSPC
+                )
+            self._room -= batch.nbytes
         if span.length:
             self._roll_and_add(batch)
 
@@ -207,6 +214,8 @@ class MemoryLog:
             raise IndexError(f"truncate after {after}: the log begins at {self.first_index}")
         if after >= self.last_index:
             return
+        if self._room == 0:
+            raise DiskFullError(f"truncate after {after}: no room left", errno=errno.ENOSPC)
         self._segments = [s for s in self._segments if s.first <= after] or [
             _Segment(self.first_index)
         ]
@@ -227,6 +236,16 @@ class MemoryLog:
         self._configurations = [i for i in self._configurations if i >= self.first_index]
 
     # --- spares, the end, and the faults of a disk -------------------------------------------
+
+    def set_room(self, nbytes: int | None) -> None:
+        """The disk takes only so many more bytes of frames; None: as many as come (F12)."""
+        self._room = nbytes
+
+    def has_room(self, nbytes: int, *, in_new_segment: bool = False) -> bool:
+        """See `ReplicaLog.has_room`; a full disk has no room for a new segment either."""
+        self._check()
+        room = self._room
+        return room is None or (nbytes <= room and not (in_new_segment and room == 0))
 
     def wants_spare(self) -> bool:
         """Never: there is nothing to zero-fill."""

@@ -216,6 +216,9 @@ class WatchedLog:
     def term_runs(self) -> list[TermRun]:
         return self.inner.term_runs()
 
+    def has_room(self, nbytes: int, *, in_new_segment: bool = False) -> bool:
+        return self.inner.has_room(nbytes, in_new_segment=in_new_segment)
+
     def wants_spare(self) -> bool:
         return self.inner.wants_spare()
 

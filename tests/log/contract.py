@@ -37,6 +37,10 @@ class Harness(ABC):
     def fail(self, operation: str, error: str) -> None:
         """The next "write" or "sync" answers with `error`."""
 
+    @abstractmethod
+    def set_full(self, full: bool) -> None:
+        """The disk has no free space left, or plenty again."""
+
 
 def batch(first: int, *payloads: bytes, term: int = 1, kind: EntryKind = EntryKind.TICK) -> Batch:
     return encode_batch(term, first, 7, [(int(kind), 0, 0, 0, 1, payload) for payload in payloads])
@@ -364,6 +368,32 @@ class LogContract:
         grow(log, 2)
         assert durable(log) == 4
         assert contents(log) == expected(1, 5)
+
+    def test_f12_has_room_tells_before_an_append_finds_out(
+        self, log: ReplicaLog, harness: Harness
+    ) -> None:
+        assert log.has_room(1 << 12)
+        assert log.has_room(1 << 20)
+        assert log.has_room(1 << 12, in_new_segment=True)
+        grow(log, 2)
+        durable(log)
+        harness.set_full(True)
+        assert not log.has_room(1 << 20)
+        assert not log.has_room(1, in_new_segment=True)
+        with pytest.raises(DiskFullError):
+            log.truncate(1)
+        while log.has_room(64):
+            grow(log, 1)
+        assert log.last_index < 2 + 2 * harness.segment_entries
+        with pytest.raises(DiskFullError):
+            grow(log, 2 * harness.segment_entries)
+        harness.set_full(False)
+        assert log.has_room(1 << 12)
+        grow(log, 3)
+        last = durable(log)
+        assert contents(log) == expected(1, last + 1)
+        harness.crash(seed=3)
+        assert contents(harness.open()) == expected(1, last + 1)
 
     # --- spares and the end ------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ class MemoryHarness(Harness):
     def fail(self, operation: str, error: str) -> None:
         self._log.fail(operation, error)
 
+    def set_full(self, full: bool) -> None:
+        self._log.set_room(0 if full else None)
+
 
 class TestMemoryLog(LogContract):
     @pytest.fixture

@@ -31,6 +31,9 @@ class FaultHarness(Harness):
     def fail(self, operation: str, error: str) -> None:
         self.env.fail(operation, 1, error)
 
+    def set_full(self, full: bool) -> None:
+        self.env.set_free_space(1000 if full else 1 << 40)
+
 
 class TestNativeLogOverFaults(LogContract):
     @pytest.fixture
