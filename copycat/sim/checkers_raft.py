@@ -56,11 +56,13 @@ _NEWBORN: _Facts = (ServerState.FOLLOWER, 0, 0, 0)
 class _Heard:
     """What one incarnation of a member was told: how far leaders verified its log (I8)."""
 
-    __slots__ = ("term", "verified")
+    __slots__ = ("last", "term", "verified")
 
     def __init__(self) -> None:
         self.term = 0
         self.verified = 0
+        self.last: dict[int, int] = {}
+        """By term: the highest index that any request of it spoke of (C1)."""
 
 
 class RaftChecker:
@@ -119,10 +121,11 @@ class RaftChecker:
         """`message` is handed to `member`."""
         if isinstance(message, AppendEntries):
             heard = self._heard[member]
+            last = message.span.end - 1
+            heard.last[message.term] = max(heard.last.get(message.term, 0), last)
             heard.term = max(heard.term, message.term)
             if message.term == heard.term:
-                verified = min(message.leader_commit, message.span.end - 1)
-                heard.verified = max(heard.verified, verified)
+                heard.verified = max(heard.verified, min(message.leader_commit, last))
 
     def _acknowledged(self, shadow: Shadow, message: AppendReply) -> None:
         if not message.accepted:
@@ -134,6 +137,15 @@ class RaftChecker:
                 member=shadow.member,
                 match_index=message.match_index,
                 platter=shadow.durable,
+            )
+        heard = self._heard[shadow.member].last.get(message.term, -1)
+        if message.match_index > heard:
+            raise violated(
+                "I9",
+                "an acknowledgement of what no request of this term spoke of",
+                member=shadow.member,
+                said=message,
+                heard=heard,
             )
         shadow.promised = max(shadow.promised, message.match_index)
 

@@ -139,10 +139,9 @@ class SimClient:
         ):
             count = dice.between(1, options.burst_max)
             self.submit([draw_command(dice, options.keys, self._token()) for _ in range(count)])
-        if dice.chance(options.query) and not any(
-            asked.what == "query" for asked in self._requests.values()
-        ):
-            self._query()
+        if dice.chance(options.query) and not self._is_asking:
+            levels = (ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.SEQUENTIAL)
+            self._query(dice.pick(levels))
         if self.unanswered and dice.chance(options.twice):
             self._trace.mark("command sent twice")
             self._resend(1)
@@ -150,6 +149,10 @@ class SimClient:
             self._trace.mark("session closed")
             self._send(codec.encode_client(CloseSession(self._number("close", 1), self.session)))
             self._forget_session()
+
+    @property
+    def _is_asking(self) -> bool:
+        return any(asked.what == "query" for asked in self._requests.values())
 
     def fall_silent(self, until_us: int) -> None:
         """Say nothing until then, like a client whose process stands still."""
@@ -211,11 +214,15 @@ class SimClient:
         self._send(codec.encode_commands(self.session, first, self._acked, encoded))
         return submitted
 
-    def _query(self) -> None:
+    def _query_again(self, session: int) -> None:
+        """Ask without rest while nobody leads: the first read that a new leader gets."""
+        if self.session == session and self.is_active and not self._is_asking:
+            self._query(ConsistencyLevel.LINEARIZABLE)
+
+    def _query(self, level: ConsistencyLevel) -> None:
         dice = self._dice
         self._queries += 1
         kind = dice.pick(("get", "items"))
-        level = dice.pick((ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.SEQUENTIAL))
         operation = Operation(
             chain=("query", self.number),
             number=self._queries,
@@ -406,6 +413,8 @@ class SimClient:
             self._follow(message.leader)
             if asked.what == "keep_alive":
                 self._kept_us = 0
+            elif asked.what == "query" and self._dice.chance(700_000):
+                self._world.after(self._dice.around(4 * MS), self._query_again, self.session)
 
     def _follow(self, leader: str) -> None:
         """Go where the leader is said to be; sometimes stay with this server, or guess."""

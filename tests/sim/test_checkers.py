@@ -138,6 +138,7 @@ def test_i2_a_hard_state_that_changes_its_vote() -> None:
 
 def test_i3_an_acknowledgement_of_what_is_not_on_the_platter(three: Three) -> None:
     three.write(1, frames(1, 4), durable=False)
+    three.hear(1, 1, end=4, commit=0)
     three.checker.sent(1, 0, AppendReply(1, 1, True, 0, NO_ENTRY))
     with fires("I3"):
         three.checker.sent(1, 0, AppendReply(1, 1, True, 3, NO_ENTRY))
@@ -145,6 +146,7 @@ def test_i3_an_acknowledgement_of_what_is_not_on_the_platter(three: Three) -> No
 
 def test_i3_a_promised_entry_is_gone_after_a_crash(three: Three) -> None:
     three.write(1, frames(1, 4))
+    three.hear(1, 1, end=4, commit=0)
     three.checker.sent(1, 0, AppendReply(1, 1, True, 3, NO_ENTRY))
     three.shadows[1].crashed()
     with fires("I3"):
@@ -268,6 +270,13 @@ def test_i9_a_leader_believes_too_much(three: Three) -> None:
     leader.believed = {1: 5}
     with fires("I9"):
         three.checker.check_matches(leader)
+
+
+def test_i9_an_acknowledgement_of_what_no_request_spoke_of(three: Three) -> None:
+    three.write(1, frames(1, 6))
+    three.hear(1, 1, end=4, commit=0)
+    with fires("I9"):
+        three.checker.sent(1, 0, AppendReply(1, 1, True, 5, NO_ENTRY))
 
 
 def test_i10_truncation_below_commit_or_by_a_leader(three: Three) -> None:
