@@ -16,10 +16,13 @@ _NO_NAMES = ("copycat/__main__.py",)
 
 
 def lists_its_names(text: str) -> bool:
-    """True when a module assigns `__all__` at its top level."""
+    """True when a module assigns `__all__` at its top level, or has nothing but prose."""
+    body = ast.parse(text).body
+    if all(isinstance(node, ast.Expr) for node in body):
+        return True
     targets = [
         target
-        for node in ast.parse(text).body
+        for node in body
         if isinstance(node, ast.Assign | ast.AnnAssign)
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     ]
@@ -40,7 +43,6 @@ def test_every_module_lists_its_names() -> None:
         if name.startswith("copycat/")
         and name not in _NO_NAMES
         and not name.endswith("__main__.py")
-        and text.strip()
         and not lists_its_names(text)
     ]
     assert not found, f"no __all__ in {found}"
@@ -50,6 +52,7 @@ def test_the_names_check_fires() -> None:
     assert not lists_its_names("def f(): ...")
     assert not lists_its_names("def f():\n    __all__ = []")
     assert lists_its_names("__all__ = ['f']")
+    assert lists_its_names('"""Only prose."""')
     assert lists_its_names("__all__: list[str] = []")
 
 

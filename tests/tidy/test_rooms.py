@@ -18,6 +18,8 @@ _CYTHON_IMPORT = re.compile(
     r"^\s*(?:from\s+([\w.]+)\s+c?import\b|c?import\s+([\w.]+))", re.MULTILINE
 )
 # What the extension may know: the floor and its own room.
+# A server makes clients, which live beside it: it asks the root package for the class, late.
+_GUESTS = ("copycat/cli/", "copycat/__main__.py", "copycat/server/server.py")
 _BELOW_LOG = ("copycat.types", "copycat.errors", "copycat.log")
 
 
@@ -47,6 +49,11 @@ def imports_of(text: str) -> set[str]:
 def knows_the_extension(name: str, text: str) -> bool:
     """True when a file outside log/ imports `copycat.log._native`."""
     return not name.startswith("copycat/log/") and "copycat.log._native" in imports_of(text)
+
+
+def goes_by_the_front_door(name: str, text: str) -> bool:
+    """True when a room imports the root package, and with it every room (but see _GUESTS)."""
+    return not name.startswith(_GUESTS) and "copycat" in imports_of(text)
 
 
 def strangers_of_pyx(text: str) -> set[str]:
@@ -94,6 +101,15 @@ def test_only_the_log_knows_the_extension() -> None:
     assert not found
 
 
+def test_no_room_goes_by_the_front_door() -> None:
+    found = [
+        name
+        for name, text in sources(".py", rooms=("copycat",))
+        if goes_by_the_front_door(name, text)
+    ]
+    assert not found
+
+
 def test_the_extension_knows_the_floor_only() -> None:
     for name, text in sources(".pyx", ".pxd", ".pxi", rooms=("copycat",)):
         assert not strangers_of_pyx(text), name
@@ -123,6 +139,10 @@ def test_the_reading_checks_fire() -> None:
     assert knows_the_extension("copycat/sim/a.py", "from copycat.log import _native")
     assert knows_the_extension("copycat/sim/a.py", "from copycat.log._native import Batch")
     assert not knows_the_extension("copycat/log/a.py", "from copycat.log import _native")
+    assert goes_by_the_front_door("copycat/sim/a.py", "from copycat import Log")
+    assert goes_by_the_front_door("copycat/raft/a.py", "import copycat")
+    assert not goes_by_the_front_door("copycat/cli/a.py", "from copycat import Log")
+    assert not goes_by_the_front_door("copycat/raft/a.py", "from copycat.types import Span")
     assert strangers_of_pyx("cimport cython\nfrom copycat.raft.events import Tick")
     assert not strangers_of_pyx("from copycat.errors import DiskError\nimport os")
     assert names_bytes("def f(x: bytes) -> None: ...")
