@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from copycat.client.completion import Finished
 from copycat.client.outbox import FRAME_NBYTES_MAX, Outbox
 from copycat.client.session import (
     RESEND_MS_MIN,
-    SWITCH_AFTER_MS,
     ClientSession,
     SessionPhase,
 )
@@ -23,67 +20,16 @@ from copycat.errors import (
 )
 from copycat.protocol.client import (
     Commands,
-    CommandsRefused,
     Failure,
     KeepAlive,
-    KeptAlive,
-    QueryRequest,
-    QueryResult,
     Refusal,
     Registered,
     Results,
 )
 from copycat.protocol.codec import split_operations
-from copycat.protocol.operations import Command, Query, encode_operation
-from copycat.protocol.results import encode_result, encode_results, error_value
-from copycat.types import ConsistencyLevel
-
-SESSION = 7
-
-
-class Add(Command[int], frozen=True):
-    amount: int
-
-
-class Total(Query[int], frozen=True):
-    pass
-
-
-def opened(outbox: Outbox | None = None, *, now_ms: int = 0) -> ClientSession:
-    session = ClientSession(outbox)
-    session.opened(Registered(1, SESSION, 6000, "a:1", ("a:1", "b:1")), now_ms)
-    session.connected(now_ms, fresh=True)
-    return session
-
-
-def submit(session: ClientSession, *amounts: int) -> None:
-    for amount in amounts:
-        session.submit(f"s{amount}", Add(amount), encode_operation(Add(amount)))
-
-
-def ask(session: ClientSession, sink: str) -> int:
-    level = ConsistencyLevel.LINEARIZABLE
-    return session.query(sink, Total(), encode_operation(Total()), level)
-
-
-def results(first: int, *values: Any, index: int = 100) -> Results:
-    body = encode_results(list(values))
-    last = index + len(values) - 1
-    return Results(SESSION, first, len(values), index, last, body)
-
-
-def refused(next_sequence: int, code: Refusal) -> CommandsRefused:
-    return CommandsRefused(SESSION, next_sequence, code, "b:1")
-
-
-def runs(messages: list[Any]) -> list[tuple[int, int]]:
-    """(first sequence, count) of the frames of commands among `messages`."""
-    return [(m.first_sequence, m.count) for m in messages if isinstance(m, Commands)]
-
-
-def sinks(session: ClientSession) -> list[tuple[Any, Any]]:
-    return [(done.sink, done.value) for done in session.take_finished()]
-
+from copycat.protocol.operations import encode_operation
+from copycat.protocol.results import encode_results, error_value
+from tests.client.sessions import SESSION, Add, ask, opened, refused, results, runs, sinks, submit
 
 # ---- sending ---------------------------------------------------------------------------------
 
@@ -398,119 +344,3 @@ def test_our_own_close_fails_what_waits() -> None:
     (done,) = session.take_finished()
     assert isinstance(done.value, ClosedSessionError)
     assert done.value.outcome_unknown
-
-
-# ---- queries ---------------------------------------------------------------------------------
-
-
-def answer(request: int, value: int, index: int = 50) -> QueryResult:
-    return QueryResult(request, index, encode_result(value))
-
-
-def test_q1_q4_a_query_names_the_last_command_and_the_highest_index() -> None:
-    session = opened()
-    submit(session, 1)
-    session.outgoing(0)
-    session.received(results(1, 1, index=40), 0)
-    submit(session, 2)
-    ask(session, "q")
-    commands, query = session.outgoing(0)
-    assert isinstance(commands, Commands)
-    assert isinstance(query, QueryRequest)
-    assert (query.session, query.sequence, query.index) == (SESSION, 2, 40)
-
-
-def test_q11_a_query_completes_between_its_neighbours() -> None:
-    session = opened()
-    submit(session, 1)
-    request = ask(session, "q")
-    submit(session, 2)
-    session.outgoing(0)
-    session.received(answer(request, 5), 0)
-    assert sinks(session) == [], "the command before it has no reply yet"
-    session.received(results(1, 1), 0)
-    assert sinks(session) == [("s1", 1), ("q", 5)]
-    request = ask(session, "r")
-    submit(session, 3)
-    session.outgoing(0)
-    session.received(results(2, 2, 3), 0)
-    assert sinks(session) == [("s2", 2)]
-    session.received(answer(request, 6), 0)
-    assert sinks(session) == [("r", 6), ("s3", 3)]
-
-
-def test_a_query_that_nobody_waits_for_holds_up_nobody() -> None:
-    session = opened()
-    request = ask(session, "q")
-    submit(session, 1)
-    session.outgoing(0)
-    session.received(results(1, 1), 0)
-    session.abandon(request)
-    assert [sink for sink, _ in sinks(session) if sink] == ["s1"]
-    session.received(answer(request, 5), 0)
-    assert sinks(session) == []
-
-
-def test_queries_are_asked_again_after_a_refusal_and_on_a_new_connection() -> None:
-    session = opened()
-    request = ask(session, "q")
-    assert len(session.outgoing(0)) == 1
-    session.received(Failure(request, Refusal.NO_LEADER, "", "election"), 5)
-    due = session.deadline_ms()
-    assert 5 < due < 100
-    assert len(session.outgoing(due)) == 1
-    session.disconnected()
-    session.connected(due + 1)
-    kinds = [type(message) for message in session.outgoing(due + 1)]
-    assert kinds == [KeepAlive, QueryRequest]
-    session.received(answer(request, 5), due + 2)
-    assert sinks(session) == [("q", 5)]
-
-
-def test_a_query_that_cannot_be_answered_fails() -> None:
-    session = opened()
-    request = ask(session, "q")
-    session.outgoing(0)
-    session.received(Failure(request, Refusal.INTERNAL, "", "broken"), 0)
-    (done,) = session.take_finished()
-    assert done.failed
-    assert "broken" in str(done.value)
-
-
-# ---- keeping alive ---------------------------------------------------------------------------
-
-
-def test_keep_alives_go_out_every_third_of_the_timeout() -> None:
-    session = opened()
-    beats = []
-    for now_ms in range(0, 6001, 100):
-        for message in session.outgoing(now_ms):
-            beats.append(now_ms)
-            assert isinstance(message, KeepAlive)
-            session.received(KeptAlive(message.request, "a:1", ("a:1", "b:1", "c:1")), now_ms)
-    assert beats == [2000, 4000, 6000]
-    assert session.members == ("a:1", "b:1", "c:1")
-    assert session.is_stable
-
-
-def test_b13_a_server_that_says_nothing_is_left() -> None:
-    session = opened()
-    assert len(session.outgoing(2000)) == 1
-    assert not session.wants_switch
-    session.outgoing(4000)
-    assert session.wants_switch
-    assert not session.is_stable
-    session.connected(4001)
-    assert not session.wants_switch
-
-
-def test_a_server_without_a_leader_is_left_after_a_while() -> None:
-    session = opened()
-    submit(session, 1)
-    now_ms = 0
-    while not session.wants_switch:
-        if runs(session.outgoing(now_ms)):
-            session.received(refused(1, Refusal.NO_LEADER), now_ms)
-        now_ms = session.deadline_ms()
-        assert now_ms < 2 * SWITCH_AFTER_MS
-    assert now_ms >= SWITCH_AFTER_MS
