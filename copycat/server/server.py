@@ -18,7 +18,7 @@ from copycat.server.node import Node, founding_members
 from copycat.types import Durability, MemberType, ServerState, StorageLevel
 
 if TYPE_CHECKING:
-    from copycat import CopycatClient
+    from copycat.client.client import CopycatClient
 
 __all__ = ["CopycatServer"]
 
