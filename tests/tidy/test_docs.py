@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import get_args
 
 from copycat import errors
+from copycat.raft.effects import Effect
+from copycat.raft.events import Event
 from tests.tidy.tree import ROOT, documents
 
 _HOP = re.compile(r"`([\w./-]+\.(?:py|pyx|pxi|pyi|cpp|hpp)):([A-Za-z_]\w*(?:(?:\.|::)\w+)*)`")
@@ -173,3 +176,19 @@ def test_the_path_link_and_target_checks_fire(tmp_path: Path) -> None:
     assert broken_links("b.md", "[a](c.md)", tmp_path)
     assert broken_links("b.md", "[a](a.md#b)", tmp_path)
     assert unknown_targets("run `make nothing X=1`\n", "all: x\n") == ["nothing"]
+
+
+def rows_of(text: str, heading: str) -> set[str]:
+    """The names in the first column of the table under a heading."""
+    part = text.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE))
+
+
+def test_the_tables_of_the_core_name_every_event_and_effect() -> None:
+    text = (ROOT / "docs/internals/raft-core.md").read_text(encoding="utf-8")
+    assert rows_of(text, "Events") == {one.__name__ for one in get_args(Event)}
+    assert rows_of(text, "Effects") == {one.__name__ for one in get_args(Effect)}
+
+
+def test_the_table_check_fires() -> None:
+    assert rows_of("## Events\n| a | b |\n| `X` | y |\n## Effects\n| `Z` | |\n", "Events") == {"X"}
