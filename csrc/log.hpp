@@ -61,9 +61,9 @@ public:
     void trim(std::uint64_t before);
     void mark_idle();
 
-    // Whether a batch of so many bytes could be appended now without DiskFullError; in_new: in
-    // a segment of its own, as after a truncation. Quick while the tail has the room.
-    bool has_room(std::uint64_t bytes, bool in_new);
+    // Whether a batch of so many bytes and entries could be appended now without DiskFullError;
+    // in_new: in a segment of its own, as after a truncation. Quick while the tail has the room.
+    bool has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new);
     bool wants_spare();
     void prepare_spare();
 

@@ -262,12 +262,11 @@ void SegmentedLog::mark_idle() {
     is_tail_dirty_ = true;
 }
 
-bool SegmentedLog::has_room(std::uint64_t bytes, bool in_new) {
+bool SegmentedLog::has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new) {
     check_writable();
-    const std::uint64_t entries = bytes / frame_size(0) + 1;  // at most
     if (!in_new && tail_->fits(bytes, entries)) return true;
     const std::uint64_t room = options_.max_segment_size - size_for(0);
-    std::uint64_t pieces = 1 + std::max(bytes / (room + 1), (entries - 1) / options_.max_entries);
+    std::uint64_t pieces = 1 + std::max(bytes / (room + 1), entries / (options_.max_entries + 1));
     // Entries are not cut, so each piece may leave up to half of its segment unused.
     if (pieces > 1) pieces *= 2;
     // A single entry above the segment size gets a file of its own size.

@@ -52,7 +52,7 @@ cdef extern from "log.hpp" namespace "copycat":
         void truncate(uint64_t) except +raise_error nogil
         void trim(uint64_t) except +raise_error nogil
         void mark_idle() except +raise_error
-        cbool has_room(uint64_t, cbool) except +raise_error
+        cbool has_room(uint64_t, uint64_t, cbool) except +raise_error
         cbool wants_spare()
         void prepare_spare() except +raise_error nogil
         void close() except +raise_error nogil
@@ -218,9 +218,9 @@ cdef class NativeLog:
         """Write a mark with what is durable, if the last mark says less (D2)."""
         dereference(self.log).mark_idle()
 
-    def has_room(self, nbytes, *, in_new_segment=False):
+    def has_room(self, nbytes, *, entries=1, in_new_segment=False):
         """True when `nbytes` of frames could be appended now without a DiskFullError (F12)."""
-        return dereference(self.log).has_room(nbytes, in_new_segment)
+        return dereference(self.log).has_room(nbytes, entries, in_new_segment)
 
     def wants_spare(self):
         """True when the next segment should be prepared."""

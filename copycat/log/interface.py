@@ -118,7 +118,7 @@ class ReplicaLog(Protocol):
         """Let every entry below `before` go, by whole segments."""
         ...
 
-    def has_room(self, nbytes: int, *, in_new_segment: bool = False) -> bool:
+    def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool:
         """Whether a batch of `nbytes` could be appended now without DiskFullError (F12).
 
         in_new_segment: in a segment of its own, as after a truncation. An estimate that errs

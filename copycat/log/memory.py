@@ -241,7 +241,7 @@ class MemoryLog:
         """The disk takes only so many more bytes of frames; None: as many as come (F12)."""
         self._room = nbytes
 
-    def has_room(self, nbytes: int, *, in_new_segment: bool = False) -> bool:
+    def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool:
         """See `ReplicaLog.has_room`; a full disk has no room for a new segment either."""
         self._check()
         room = self._room

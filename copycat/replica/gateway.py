@@ -44,6 +44,10 @@ LogRequest = Register | KeepAlive | CloseSession | Commands
 """Requests that become entries."""
 
 
+FRAME_OVERHEAD = 64
+"""Bytes that an entry may add to its operation in the log: header, envelope, padding."""
+
+
 class Limits:
     """Back-pressure, per session and for those that wait for a leader to be ready (S15)."""
 
@@ -56,7 +60,7 @@ class Limits:
 class Proposal:
     """Entries that wait to be appended, in order, with those who want to hear of each."""
 
-    __slots__ = ("count", "item", "nbytes", "waiter")
+    __slots__ = ("count", "frames_nbytes_max", "item", "nbytes", "waiter")
 
     def __init__(
         self, item: EncodeItem, nbytes: int, waiter: tuple[Route, int] | None = None
@@ -64,6 +68,8 @@ class Proposal:
         self.item = item
         self.count = item[4]
         self.nbytes = nbytes
+        self.frames_nbytes_max = nbytes + FRAME_OVERHEAD * self.count
+        """What it can become in the log."""
         self.waiter = waiter
 
 
@@ -89,6 +95,8 @@ class Gateway:
         self.proposals: deque[Proposal] = deque()
         self.leader = ""
         """Address of the leader as far as known: every refusal carries it."""
+        self.closed_for = ""
+        """Why nothing new is taken now: a full disk (F12). Queries go on."""
         self._admitting = False
         self._waiting: deque[tuple[Route, LogRequest]] = deque()
         self._waiters: deque[tuple[int, Route, int]] = deque()
@@ -117,6 +125,8 @@ class Gateway:
         match message:
             case Commands():
                 self._admit_commands(route, message)
+            case _ if self.closed_for:
+                self.refuse(route, message, Refusal.OVERLOADED, self.closed_for)
             case Register():
                 timeout_ms = message.timeout_ms or self._session_timeout_ms
                 body = encode_register(message.client_id, timeout_ms)
@@ -152,7 +162,8 @@ class Gateway:
             return  # what is in flight is answered when it is applied
         nbytes = len(message.body)
         if (
-            last - view.sequence > self._limits.inflight_commands_max
+            self.closed_for
+            or last - view.sequence > self._limits.inflight_commands_max
             or view.inflight_nbytes + nbytes > self._limits.inflight_bytes_max
         ):
             refusal = CommandsRefused(view.session, expected, Refusal.OVERLOADED, self.leader)
@@ -289,6 +300,10 @@ class Gateway:
     def admitting(self) -> bool:
         """True on a leader whose no-op is applied."""
         return self._admitting
+
+    def put_back(self, taken: list[Proposal]) -> None:
+        """These cannot be appended now; they stay the first."""
+        self.proposals.extendleft(reversed(taken))
 
     def take(self, nbytes_max: int) -> list[Proposal]:
         """The next proposals for one batch: about `nbytes_max`, but at least one."""

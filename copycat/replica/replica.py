@@ -47,16 +47,14 @@ from copycat.replica.durable import Durable
 from copycat.replica.gateway import Gateway, Limits
 from copycat.replica.handshake import Handshake, Peer, PeerRefused
 from copycat.replica.host import Host
+from copycat.replica.household import Household
 from copycat.replica.queries import Answers, Queries
 from copycat.replica.sessions import Route
 from copycat.replica.shipping import RecentBatches, Shipping
 from copycat.replica.status import Status
-from copycat.types import MemberId, ServerState
+from copycat.types import MemberId, ServerState, Span
 
 __all__ = ["Replica", "ReplicaOptions"]
-
-HOUSEKEEPING_MS = 100
-"""How often silent sessions, due timers, pins and the idle mark are looked at."""
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,9 +142,14 @@ class Replica:
         self._listeners: list[Callable[[ServerState], None]] = []
         self._state = self.raft.state
         self._known_leader = MemberId(0)
-        self._housekeeping_ms = now_ms
-        self._executor_due_ms = 0
-        self._preparing = False
+        self._household = Household(
+            self._parts,
+            self._handshake,
+            step=self._step,
+            address=options.address,
+            batch_bytes_max=options.batch_bytes_max,
+            now_ms=now_ms,
+        )
         self.stopped: BaseException | None = None
 
     def _build(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> Parts:
@@ -284,22 +287,24 @@ class Replica:
         if self.stopped is not None:
             return
         try:
-            self._step(Tick(self._parts.clock.advance(now_ms, wall_ms)))
+            elapsed_ms = self._parts.clock.advance(now_ms, wall_ms)
+            self._step(Tick(elapsed_ms))
+            self._household.begin(now_ms, elapsed_ms)
             self._take_completed()
             for _ in range(len(self._inbox)):
                 self._inbox.popleft()()
             self._propose()
             self._ask_reads()
-            if now_ms >= self._housekeeping_ms:
-                self._housekeeping_ms = now_ms + HOUSEKEEPING_MS
-                self._keep_house()
+            if now_ms >= self._household.deadline_ms:
+                self._household.keep(now_ms)
+                self._propose()
             self._finish()
         except Exception as cause:  # noqa: BLE001  # fail-stop: whatever it was, promise no more
             self.failed(cause)
 
     def deadline_ms(self) -> int:
         """`turn` must run at this time of CLOCK_BOOTTIME even if nothing arrives."""
-        return min(self._parts.clock.now_ms + self.raft.timeout_ms, self._housekeeping_ms)
+        return min(self._parts.clock.now_ms + self.raft.timeout_ms, self._household.deadline_ms)
 
     def _step(self, event: Event) -> None:
         self._carrier.step(event)
@@ -311,8 +316,14 @@ class Replica:
     def _propose(self) -> None:
         while self._parts.gateway.proposals and self.raft.can_propose:
             taken = self._parts.gateway.take(self._options.batch_bytes_max)
+            count = sum(proposal.count for proposal in taken)
+            if not self._household.admits(sum(each.frames_nbytes_max for each in taken), count):
+                # Back first: the core's answer may be to step down, which fails them all.
+                self._parts.gateway.put_back(taken)
+                self._household.ran_full()
+                return
             self._carrier.proposals = taken
-            self._step(Proposed(sum(proposal.count for proposal in taken)))
+            self._step(Proposed(count))
             require(not self._carrier.proposals, "a leader did not append its proposals")
 
     def _ask_reads(self) -> None:
@@ -323,18 +334,6 @@ class Replica:
             self._step(ReadRequested(token))
         else:
             self._parts.queries.fail_unconfirmed(self._door.leader)
-
-    def _keep_house(self) -> None:
-        self._log.mark_idle()
-        if self._parts.gateway.admitting:
-            now_ms = self._parts.clock.peek_ms()
-            self._parts.gateway.expire_overdue(now_ms)
-            due_ms = self._executor_due_ms
-            if due_ms and due_ms <= now_ms and not self._parts.gateway.proposals:
-                self._parts.gateway.tick()
-            for member, incarnation in self._handshake.unpinned():
-                self._parts.gateway.pin(member, incarnation)
-            self._propose()
 
     def _finish(self) -> None:
         """Start what the turn asked for. An inline sync comes back at once, and what it lets
@@ -350,12 +349,7 @@ class Replica:
         self._carrier.flush_replies()
         self._parts.applier.advance()
         self._parts.queries.serve(self._parts.applier.last_applied)
-        if self._log.wants_spare() and not self._preparing:
-            self._preparing = True
-            self._host.aside(self._log.prepare_spare, self._spare_ready)
-
-    def _spare_ready(self, _: None) -> None:
-        self._preparing = False
+        self._household.prepare_spare(self._parts.clock.now_ms)
 
     # ---- peers ---------------------------------------------------------------------------
 
@@ -372,6 +366,13 @@ class Replica:
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None
     ) -> None:
+        if batch is not None and not self._household.admits_span(message.span, batch.nbytes):
+            # F12: as if it were a heartbeat at the same place. What it says of the log before
+            # these entries is true; of the entries it says nothing, neither yes nor no.
+            self._household.ran_full()
+            first = message.span.first
+            empty = Span(message.span.term, first, first)
+            message, batch = msgspec.structs.replace(message, span=empty), None
         self._carrier.received = batch
         self._step(Received(peer, message))
         self._carrier.received = None
@@ -383,7 +384,7 @@ class Replica:
 
     def _on_applied(self, outcome: Outcome) -> None:
         self._parts.applier.finished(outcome)
-        self._executor_due_ms = outcome.next_due_ms
+        self._household.timer_ms = outcome.next_due_ms
         for change in outcome.changes:
             if isinstance(change, IncarnationPinned):
                 error = self._handshake.pin(MemberId(change.member), change.incarnation)
@@ -394,7 +395,7 @@ class Replica:
         if noop_index and outcome.last_applied >= noop_index:
             self._carrier.noop = (0, 0)
             self._parts.gateway.lead(noop_index, noop_ms)
-            self._housekeeping_ms = self._parts.clock.now_ms
+            self._household.deadline_ms = self._parts.clock.now_ms
 
     # ---- leadership ----------------------------------------------------------------------
 
@@ -435,6 +436,7 @@ class Replica:
             sessions=len(self._parts.gateway.sessions),
             members=self._options.members,
             unreachable=tuple(unreachable),
+            storage_full=self._household.is_full,
         )
 
     def _queries_done(self, result: Answers) -> None:

@@ -26,3 +26,5 @@ class Status(msgspec.Struct, frozen=True):
     members: tuple[str, ...]
     unreachable: tuple[str, ...]
     """Members to which this one has no link now."""
+    storage_full: bool = False
+    """The disk has no room for more entries: only queries are served (F12)."""

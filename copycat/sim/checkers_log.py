@@ -216,8 +216,8 @@ class WatchedLog:
     def term_runs(self) -> list[TermRun]:
         return self.inner.term_runs()
 
-    def has_room(self, nbytes: int, *, in_new_segment: bool = False) -> bool:
-        return self.inner.has_room(nbytes, in_new_segment=in_new_segment)
+    def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool:
+        return self.inner.has_room(nbytes, entries=entries, in_new_segment=in_new_segment)
 
     def wants_spare(self) -> bool:
         return self.inner.wants_spare()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.log.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
@@ -107,7 +107,14 @@ class FakeHost:
 class Node:
     """A replica, its host, and shorthand for what tests do with them."""
 
-    def __init__(self, address: str, members: tuple[str, ...], *, inline: bool = False) -> None:
+    def __init__(
+        self,
+        address: str,
+        members: tuple[str, ...],
+        *,
+        inline: bool = False,
+        log: ReplicaLog | None = None,
+    ) -> None:
         self.address = address
         self.host = FakeHost()
         self.host.inline = inline
@@ -122,7 +129,7 @@ class Node:
         self.replica = Replica(
             options,
             incarnation=int.from_bytes(address.encode(), "big"),
-            log=self.log,
+            log=self.log if log is None else log,
             hard_state=self.hard_state,
             executor=self.executor,
             host=self.host,
@@ -172,9 +179,9 @@ class Node:
         return self.host.replies[-1][1]
 
 
-def lone_leader(*, inline: bool = False) -> Node:
-    """A cluster of one that leads and admits sessions."""
-    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline)
+def lone_leader(*, inline: bool = False, log: ReplicaLog | None = None) -> Node:
+    """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
+    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline, log=log)
     for _ in range(40):
         node.turn(100)
         node.settle()

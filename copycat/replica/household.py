@@ -1,0 +1,140 @@
+"""What a member does by the clock: due timers, silent sessions, pins, spares, and a full disk.
+
+F12: entries are refused before the disk would refuse them. A member without room takes nothing
+new, neither from clients nor from its leader, until room was back for a while; queries go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from copycat.errors import DiskFullError
+from copycat.raft.events import Event, StorageFull
+from copycat.replica.carry import Parts
+from copycat.replica.handshake import Handshake
+from copycat.types import Span
+
+__all__ = ["Household"]
+
+INTERVAL_MS = 100
+"""How often silent sessions, due timers, pins, the idle mark and a full disk are looked at."""
+PAUSE_MS = 500
+"""A turn that comes so late found a process that was held up: it heard nobody meanwhile."""
+ROOM_AGAIN_MS = 1000
+"""For so long there must be room before a full disk counts as one that has room."""
+
+
+class Household:
+    """Done at the beginning of a turn (`begin`) and ten times a second (`keep`)."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        handshake: Handshake,
+        *,
+        step: Callable[[Event], None],
+        address: str,
+        batch_bytes_max: int,
+        now_ms: int,
+    ) -> None:
+        self._parts = parts
+        self._handshake = handshake
+        self._step = step
+        self._address = address
+        self._batch_bytes_max = batch_bytes_max
+        self._room_since_ms = -1
+        self._look_ms = now_ms
+        self._is_preparing = False
+        self._spare_ms = now_ms
+        self.deadline_ms = now_ms
+        """When `keep` is due: the host wakes the member for it."""
+        self.timer_ms = 0
+        """Log time of the machine's next scheduled callback; 0 when there is none."""
+        self.is_full = False
+        """The log has no room for another batch (F12)."""
+
+    # ---- every turn ------------------------------------------------------------------------
+
+    def begin(self, now_ms: int, elapsed_ms: int) -> None:
+        """Look whether there is room, and whether this process was held up (F18)."""
+        if elapsed_ms >= PAUSE_MS and self._parts.gateway.admitting:
+            self._parts.gateway.sessions.excuse(self._parts.clock.peek_ms(), elapsed_ms)
+        if not self.is_full:
+            if not self.admits(self._batch_bytes_max):
+                self.ran_full()
+        elif now_ms >= self._look_ms:
+            self._look_ms = now_ms + INTERVAL_MS
+            self._look_for_room(now_ms)
+
+    def admits(self, nbytes: int, entries: int = 1) -> bool:
+        """Whether a batch of `nbytes` of frames may be appended now."""
+        return not self.is_full and self._parts.log.has_room(nbytes, entries=entries)
+
+    def admits_span(self, span: Span, nbytes: int) -> bool:
+        """The same for entries of a leader, which may replace some of ours: a new segment."""
+        terms = self._parts.raft.terms
+        replaces = span.first <= terms.last_index and (
+            terms.first_conflict(span) <= min(span.last, terms.last_index)
+        )
+        return not self.is_full and self._parts.log.has_room(
+            nbytes, entries=span.length, in_new_segment=replaces
+        )
+
+    def ran_full(self) -> None:
+        """Something was not admitted: take nothing more. Steps the core, once."""
+        if not self.is_full:
+            self._set_full(full=True)
+
+    def _look_for_room(self, now_ms: int) -> None:
+        if not self._parts.log.has_room(2 * self._batch_bytes_max, in_new_segment=True):
+            self._room_since_ms = -1
+        elif self._room_since_ms < 0:
+            self._room_since_ms = now_ms
+        elif now_ms - self._room_since_ms >= ROOM_AGAIN_MS:
+            self._set_full(full=False)
+
+    def _set_full(self, *, full: bool) -> None:
+        parts = self._parts
+        self.is_full = full
+        self._room_since_ms = -1
+        parts.gateway.closed_for = f"the disk of {self._address} is full" if full else ""
+        if not full and parts.gateway.admitting:
+            # Keep-alives were refused meanwhile: nobody was silent of their own will.
+            parts.gateway.sessions.excuse_all(parts.clock.peek_ms())
+        self._step(StorageFull(full))
+
+    # ---- by the clock ----------------------------------------------------------------------
+
+    def keep(self, now_ms: int) -> None:
+        """Write what the leader writes of itself, and the idle mark."""
+        self.deadline_ms = now_ms + INTERVAL_MS
+        parts = self._parts
+        parts.log.mark_idle()
+        if not parts.gateway.admitting or self.is_full:
+            return
+        log_time_ms = parts.clock.peek_ms()
+        parts.gateway.expire_overdue(log_time_ms)
+        due = self.timer_ms and self.timer_ms <= log_time_ms
+        if due and not parts.gateway.proposals:
+            parts.gateway.tick()
+        for member, incarnation in self._handshake.unpinned():
+            parts.gateway.pin(member, incarnation)
+
+    def prepare_spare(self, now_ms: int) -> None:
+        """Have the next segment made ready; a full disk is asked again a while later."""
+        if self._is_preparing or now_ms < self._spare_ms or not self._parts.log.wants_spare():
+            return
+        self._is_preparing = True
+        self._parts.host.aside(self._prepare, self._prepared)
+
+    def _prepare(self) -> bool:
+        try:
+            self._parts.log.prepare_spare()
+        except DiskFullError:
+            return False
+        return True
+
+    def _prepared(self, ok: bool) -> None:
+        self._is_preparing = False
+        if not ok:
+            self._spare_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
