@@ -22,6 +22,7 @@ from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.sim.checkers_log import Shadow, violated
 from copycat.sim.clocks import SimClock
 from copycat.sim.disk import CLUSTER, SimDisk
+from copycat.sim.life import Life
 from copycat.sim.links import Links
 from copycat.sim.model import SimMachine
 from copycat.sim.network import Network
@@ -172,7 +173,7 @@ class SimHost:
                 log=log,
                 hard_state=hard_state,
                 executor=self.executor,
-                host=self,
+                host=Life(self),
                 seed=self._dice.word(),
                 fresh=directory.fresh,
                 now_ms=self.clock.boot_ms(),

@@ -195,6 +195,24 @@ class Nemesis:
             self._network.slow(second, first, delay_us)
         self._later(self._network.heal)
 
+    def _echo(self) -> None:
+        """A leader hears late answers to what it said, while nobody hears it any more.
+
+        The others elect somebody else; the old one is confirmed by what was asked long ago.
+        """
+        leader = self._victim().number
+        others = [host.number for host in self._hosts if host.number != leader]
+        timeout_us = self._options.raft.election_timeout_ms * MS
+        for other in others:
+            self._network.slow(other, leader, self._dice.between(timeout_us, 4 * timeout_us))
+        self._world.after(
+            self._dice.between(timeout_us // 2, 2 * timeout_us),
+            self._heal,
+            self._round,
+            lambda: self._network.block([leader], others),
+        )
+        self._later(self._network.heal)
+
     # --- requests ---------------------------------------------------------------------------
 
     def _transfer(self) -> None:

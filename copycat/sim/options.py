@@ -20,6 +20,7 @@ FAULTS = (
     "one_way",
     "isolate",
     "break_link",
+    "echo",
     "slow_link",
     "slow_disk",
     "sync_error",
@@ -81,6 +82,10 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Clocks of members run up to this much fast or slow."""
 
 
+READERS = ("echo", "isolate", "pause", "process", "slow_disk", "slow_link", "transfer")
+"""Faults around a leader that does not know that it is none any more."""
+
+
 def _rate(dice: Dice, chance: int, *rates: int) -> int:
     return dice.pick(rates) if dice.chance(chance) else 0
 
@@ -121,6 +126,13 @@ def draw_options(seed: int) -> SeedOptions:
         close=_rate(dice, 300_000, 2_000, 20_000),
         twice=_rate(dice, 500_000, 5_000, 50_000),
     )
+    if dice.chance(150_000):
+        members = max(members, 3)
+        faults = tuple(sorted(dice.shuffled(READERS)[: dice.between(2, len(READERS))]))
+        workload = msgspec.structs.replace(
+            workload, clients=4, tick_us=20 * MS, command=800_000, query=800_000, keys=1
+        )
+        disk = msgspec.structs.replace(disk, sync_us=dice.pick((2_000, 20_000, 50_000)))
     return SeedOptions(
         members=members,
         duration_us=dice.pick((6, 10, 15, 25)) * SECOND,

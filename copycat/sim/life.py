@@ -1,0 +1,71 @@
+"""What one process of a member sees of the world: nothing any more once it is gone.
+
+A replica whose disk failed in the middle of a turn still runs to the end of that turn. What it
+asks for then comes from a dead process, and must not reach the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.types import MemberId
+
+if TYPE_CHECKING:
+    from copycat.sim.host import SimHost
+
+__all__ = ["Life"]
+
+T = TypeVar("T")
+
+
+class Life:
+    """`copycat.replica.host.Host` for one life of `host`."""
+
+    def __init__(self, host: SimHost) -> None:
+        self._host = host
+        self._life = host.life
+
+    @property
+    def _lives(self) -> bool:
+        return self._host.life == self._life
+
+    def wake(self) -> None:
+        if self._lives:
+            self._host.wake()
+
+    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+        return self._lives and self._host.send(peer, header, batch)
+
+    def reply(self, connection: int, frame: bytes) -> None:
+        if self._lives:
+            self._host.reply(connection, frame)
+
+    def disconnect(self, connection: int, reason: str) -> None:
+        if self._lives:
+            self._host.disconnect(connection, reason)
+
+    def flush(self) -> None:
+        if self._lives:
+            self._host.flush()
+
+    def sync(self, ticket: SyncTicket) -> None:
+        if self._lives:
+            self._host.sync(ticket)
+
+    def save(self, ticket: SaveTicket) -> None:
+        if self._lives:
+            self._host.save(ticket)
+
+    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        if self._lives:
+            self._host.apply(work, done)
+
+    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        if self._lives:
+            self._host.aside(work, done)
+
+    def stop(self, reason: BaseException) -> None:
+        if self._lives:
+            self._host.stop(reason)
