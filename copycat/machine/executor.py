@@ -10,8 +10,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from copycat.errors import InvariantError, require
 from copycat.machine import envelope
 from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
@@ -43,7 +41,6 @@ from copycat.types import EntryKind, Run, SessionState
 __all__ = ["Executor"]
 
 _LOG = logging.getLogger("copycat.machine")
-_UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 _COMMAND = int(EntryKind.COMMAND)
 
 Change = SessionOpened | SessionTouched | SessionEnded | IncarnationPinned
@@ -225,8 +222,11 @@ class Executor:
         """Call the machine for each command; their results as one array. The hot loop."""
         try:
             operations = list(map(self._decode_command, payloads))
-        except _UNDECODABLE:
-            operations = [self._decode_or_stand_in(payload) for payload in payloads]
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  (a field's own code may raise anything)
+            decode = self._decode_command
+            operations = [_decode_or_stand_in(decode, payload) for payload in payloads]
         moment, table, plain = self._moment, self._handlers.table, PLAIN
         moment.session = session
         results: list[Any] = []
@@ -243,12 +243,6 @@ class Executor:
                 result = error_value(error)
             results.append(result if type(result) in plain else freeze(result))
         return encode_results(results)
-
-    def _decode_or_stand_in(self, payload: bytes) -> Any:
-        try:
-            return self._decode_command(payload)
-        except _UNDECODABLE:
-            return Unreadable(len(payload))
 
     def cached(self, session: int, first_sequence: int, last_sequence: int) -> list[RunReply]:
         """Replies to commands that were applied before, again (RULINGS 3.7).
@@ -342,10 +336,7 @@ class Executor:
         record = self._sessions.get(ask.session)
         if record is None:
             return QueryAnswer(ask.token, self._last_applied, True, b"")
-        try:
-            operation = self._decode_query(ask.operation)
-        except _UNDECODABLE:
-            operation = Unreadable(len(ask.operation))
+        operation = _decode_or_stand_in(self._decode_query, ask.operation)
         self._moment.session, self._moment.operation = record.visible, operation
         handler, arguments = self._handlers.table[type(operation)]
         try:
@@ -355,3 +346,13 @@ class Executor:
         except Exception as error:  # noqa: BLE001  (the query's result)
             result = error_value(error)
         return QueryAnswer(ask.token, self._last_applied, False, encode_result(result))
+
+
+def _decode_or_stand_in(decode: Callable[[bytes], Any], payload: bytes) -> Any:
+    """Whatever these bytes do to the decoder, or to the user's `__post_init__`: a result."""
+    try:
+        return decode(payload)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001
+        return Unreadable(len(payload))

@@ -77,7 +77,9 @@ def freeze(result: Any) -> Any:
         return result
     try:
         return msgspec.Raw(_encode(result))
-    except _ERRORS:
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (a tzinfo of the user's may raise anything)
         return failure_value(
             SerializationError.code,
             type(result).__name__,
@@ -101,7 +103,9 @@ def encode_result(result: Any) -> bytes:
 def _encodable(result: Any) -> Any:
     try:
         _encode(result)
-    except _ERRORS:
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (a tzinfo of the user's may raise anything)
         kind = type(result).__name__
         text = f"the result is a {kind} that has no encoding"
         return failure_value(SerializationError.code, kind, text)
@@ -189,8 +193,8 @@ def _error_of(value: Ext) -> CopycatError:
         code, name, text = _decode_error(value.data if value.code == ERROR_EXT else b"")
     except _ERRORS:
         return SerializationError(
-            f"the machine returned extension {value.code} with {len(bytes(value.data))} bytes, which "
-            "copycat does not know",
+            f"the machine returned extension {value.code} with {len(bytes(value.data))} bytes, "
+            "which copycat does not know",
             hint="return plain values: extensions are copycat's own way to tell errors",
         )
     kind = _BY_CODE.get(code, ApplicationError)

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import logging
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import pytest
 
 from copycat.errors import ApplicationError, InvariantError, SerializationError
-from copycat.machine import ServerSession, StateMachine, command, query
+from copycat.machine import Commit, ServerSession, StateMachine, command, query
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.outcome import IncarnationPinned, QueryAsk
-from copycat.protocol.operations import encode_operation
+from copycat.protocol.operations import Command, encode_operation
 from copycat.types import EntryKind
 from tests.machine.runs import Script, values
+
+
+class Picky(Command[int], frozen=True):
+    """A command that does not like every number."""
+
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number == 0:
+            raise KeyError("zero")
+
+
+class Nowhere(tzinfo):
+    """A time zone that raises what no encoder expects."""
+
+    def utcoffset(self, when: datetime | None) -> timedelta:
+        raise KeyError("nowhere")
+
+    def dst(self, when: datetime | None) -> timedelta:
+        raise KeyError("nowhere")
+
+    def tzname(self, when: datetime | None) -> str:
+        raise KeyError("nowhere")
 
 
 class Moody(StateMachine):
@@ -36,6 +60,13 @@ class Moody(StateMachine):
     @command
     def weird(self) -> Any:
         return object()
+
+    @command
+    def when(self) -> Any:
+        return datetime(2026, 1, 1, tzinfo=Nowhere())
+
+    def picky(self, commit: Commit[Picky]) -> int:
+        return commit.command.number
 
     @command
     def exhaust(self) -> None:
@@ -221,3 +252,21 @@ def test_close_reaches_the_machine() -> None:
     machine = Closing()
     Executor(machine).close()
     assert machine.closed
+
+
+def test_f23_bytes_that_the_command_itself_rejects_are_a_result_and_stop_nobody() -> None:
+    script = Script(Moody())
+    session = script.register()
+    good = encode_operation(Picky(5))
+    bad = good.replace(b"\x05", b"\x00")
+    first, second, third = script.results(session, good, bad, good)
+    assert (first, third) == (5, 5)
+    assert isinstance(second, SerializationError)
+
+
+def test_f23_a_result_whose_encoding_raises_anything_is_an_error_in_its_place() -> None:
+    script = Script(Moody())
+    session = script.register()
+    first, second = script.results(session, Moody.when(), Moody.add(1))
+    assert isinstance(first, SerializationError)
+    assert second == [1]
