@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from copycat.errors import CopycatError, EntryTooLargeError
 
-__all__ = ["Completion", "Ending", "Finished", "Waiting"]
+__all__ = ["Completion", "Ending", "Finished", "Waiting", "unknown_outcome"]
 
 Ending = Callable[[tuple[object, ...], tuple[object, ...]], CopycatError]
 """(operations with unknown outcome, operations that were never sent) -> a new error."""
@@ -177,3 +177,11 @@ def _finish_many(sink: Any, results: list[Any]) -> Finished:
             value.results = results  # type: ignore[attr-defined]  # a field of the error
             return Finished(sink, value, failed=True)
     return Finished(sink, results, failed=False)
+
+
+def unknown_outcome(pending: tuple[object, ...]) -> str | None:
+    """The line of an error's state about what was sent and not answered."""
+    if not pending:
+        return None
+    more = f" and {len(pending) - 1} more" if len(pending) > 1 else ""
+    return f"Unknown outcome: {pending[0]!r}{more}"

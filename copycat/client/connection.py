@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import cast, Self
 
 from copycat.config import Address
 from copycat.errors import ProtocolError
@@ -62,8 +62,8 @@ class Connection(asyncio.BufferedProtocol):
     # --- asyncio's side --------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (for the type checker)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes, but have all of its methods.
+        self._transport = transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._frames.get_buffer(sizehint)

@@ -73,16 +73,15 @@ class Courier:
         connection, session = self._connection, self.session
         if connection is None or session.phase is not SessionPhase.OPEN:
             return
-        if not connection.is_paused:
-            messages = session.outgoing(_now_ms())
-            if messages:
-                connection.write([encode_client(message) for message in messages])
+        messages = session.outgoing(_now_ms(), is_full=connection.is_paused)
+        if messages:
+            connection.write([encode_client(message) for message in messages])
         if session.wants_switch:
             self._router.avoid(connection.address)
             connection.close("it cannot serve this session now")
         elif not session.is_stable:
             self._on_state(ClientState.SUSPENDED)
-        self._arm(session.deadline_ms())
+        self._arm(session.deadline_ms(is_full=connection.is_paused))
 
     def _arm(self, deadline_ms: int) -> None:
         delay = max(0, deadline_ms - _now_ms()) / 1000

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from copycat.client.completion import Completion, Ending, Finished, Waiting
+from copycat.client.completion import Completion, Ending, Finished, Waiting, unknown_outcome
 from copycat.client.outbox import Outbox
 from copycat.errors import ClosedSessionError, CopycatError, ProtocolError, SessionExpiredError
 from copycat.protocol.client import (
@@ -185,8 +185,10 @@ class ClientSession:
         """The connection is gone; submissions wait for the next one."""
         self._is_connected = False
 
-    def deadline_ms(self) -> int:
+    def deadline_ms(self, *, is_full: bool = False) -> int:
         """When `outgoing` must be called although nothing happened."""
+        if is_full:
+            return self._keep_alive_due_ms
         deadline = min(self._keep_alive_due_ms, self._queries_due_ms)
         if self._outbox.sent > self._outbox.answered:
             deadline = min(deadline, self._progress_ms + self._resend_ms)
@@ -194,13 +196,18 @@ class ClientSession:
             deadline = min(deadline, self._hold_until_ms)
         return deadline
 
-    def outgoing(self, now_ms: int) -> list[ClientMessage]:
-        """Everything to send now, in order; nothing while there is no connection."""
+    def outgoing(self, now_ms: int, *, is_full: bool = False) -> list[ClientMessage]:
+        """Everything to send now, in order; nothing while there is no connection.
+
+        is_full: the socket takes no more. Keep-alives go all the same, to find out the dead.
+        """
         if not self._is_connected or self.phase is not SessionPhase.OPEN:
             return []
         messages: list[ClientMessage] = []
         if now_ms >= self._keep_alive_due_ms:
             messages.append(self._keep_alive(now_ms))
+        if is_full:
+            return messages
         if now_ms >= self._hold_until_ms:
             self._hold_until_ms = 0
             self._rewind_if_stalled(now_ms)
@@ -404,7 +411,7 @@ class ClientSession:
         self._end(
             lambda pending, unsent: SessionExpiredError(
                 f"session {self.session} expired: {reason}",
-                state=_unknown_outcome(pending),
+                state=unknown_outcome(pending),
                 pending=pending,
                 unsent=unsent,
                 outcome_unknown=bool(pending),
@@ -416,7 +423,7 @@ class ClientSession:
         self._end(
             lambda pending, unsent: ClosedSessionError(
                 f"session {self.session} was closed",
-                state=_unknown_outcome(pending),
+                state=unknown_outcome(pending),
                 pending=pending,
                 unsent=unsent,
                 outcome_unknown=bool(pending),
@@ -439,10 +446,3 @@ class ClientSession:
 _RETRIED = frozenset(
     {Refusal.NO_LEADER, Refusal.ILLEGAL_MEMBER_STATE, Refusal.QUERY, Refusal.OVERLOADED}
 )
-
-
-def _unknown_outcome(pending: tuple[object, ...]) -> str | None:
-    if not pending:
-        return None
-    more = f" and {len(pending) - 1} more" if len(pending) > 1 else ""
-    return f"Unknown outcome: {pending[0]!r}{more}"
