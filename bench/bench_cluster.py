@@ -19,7 +19,7 @@ import pytest
 
 from bench.cluster import Processes
 from bench.load import run_batches, run_window
-from bench.member import PAYLOAD, Sink
+from bench.member import PAYLOAD, Sink, loop_factory
 from copycat import CopycatClient, ServerSelection
 
 SECONDS = 4.0
@@ -48,7 +48,8 @@ def bench_commands(benchmark: Any, members: Processes, window: int, where: str, 
     def run() -> dict[str, Any]:
         if where == "inside":
             return members.load(leader, mode, window, SECONDS)
-        return asyncio.run(_remote(members, window, mode))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            return runner.run(_remote(members, window, mode))
 
     members.load(leader, mode, window, 0.5)
     before = members.cpu_s() + _own_cpu_s()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from bench.load import run_batches, run_window
@@ -48,5 +50,15 @@ async def main(directory: str, address: str, members: list[str]) -> None:
             print(json.dumps(result), flush=True)
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """BENCH_LOOP=uvloop runs members and load on uvloop; asyncio's own loop otherwise."""
+    if os.environ.get("BENCH_LOOP") != "uvloop":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main(sys.argv[1], sys.argv[2], sys.argv[3:]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast, Self
+from typing import Self, cast
 
 from copycat.config import Address
 from copycat.errors import ProtocolError

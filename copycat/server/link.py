@@ -11,6 +11,7 @@ import logging
 import random
 import socket
 from contextlib import suppress
+from typing import cast
 
 from copycat.config import Address
 from copycat.errors import CopycatError, ProtocolError
@@ -66,7 +67,7 @@ class Link:
             try:
                 await self._connect_once()
                 wait = WAIT_MIN_S
-            except (OSError, TimeoutError, CopycatError) as error:
+            except (OSError, UnicodeError, CopycatError) as error:
                 self.reason = str(error) or type(error).__name__
                 is_refused = isinstance(error, CopycatError)
             if self.reason != self._said:
@@ -129,13 +130,14 @@ class Outbound(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self._frames = FrameBuffer(HANDSHAKE_LIMIT)
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: asyncio.Transport | None = None
         self._reason = "the peer closed it"
         self.answer: asyncio.Future[Frame] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes, but have all of its methods.
+        self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._frames.get_buffer(sizehint)
@@ -154,7 +156,7 @@ class Outbound(asyncio.BufferedProtocol):
 
     def _abort(self, reason: str) -> None:
         self._reason = reason
-        if isinstance(self._transport, asyncio.Transport):
+        if self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 from copycat.config import Address
 from copycat.errors import AddressInUseError, CopycatError, ProtocolError
@@ -124,8 +125,8 @@ class Inbound(asyncio.BufferedProtocol):
     # --- asyncio's side -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  (for the type checker)
-        self._transport = transport
+        # uvloop's transports are none of asyncio's classes, but have all of its methods.
+        self._transport = transport = cast("asyncio.Transport", transport)
         name = transport.get_extra_info("peername")
         self._who = f"{name[0]}:{name[1]}" if name else "?"
         self._listener.inbounds.add(self)
