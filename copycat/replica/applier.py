@@ -16,9 +16,13 @@ from copycat.replica.host import Host
 from copycat.replica.shipping import RecentBatches
 from copycat.types import Run
 
-__all__ = ["SLICE_COMMANDS", "Applier"]
+__all__ = ["PATIENCE_MS", "SLICE_COMMANDS", "Applier"]
 
 SLICE_COMMANDS = 256
+PATIENCE_MS = 5
+"""Nobody waits for a follower's state but readers: a trickle of commands is applied this often,
+since each slice costs two hops between threads, as much as a sync (docs/decisions/0008)."""
+NEVER_MS = 1 << 62
 
 
 class Applier:
@@ -38,16 +42,27 @@ class Applier:
         self._busy = False
         self.last_applied = executor.last_applied
         self.commit_index = executor.last_applied
+        self.due_ms = NEVER_MS
+        """When what waits for more must be applied all the same."""
 
     def commit(self, index: int) -> None:
         """Entries up to `index` may be applied."""
         require(index >= self.commit_index, "commit went back", old=self.commit_index, new=index)
         self.commit_index = index
 
-    def advance(self) -> None:
-        """Start the next slice unless one is outstanding or nothing is committed."""
-        if self._busy or self.last_applied >= self.commit_index:
+    def advance(self, now_ms: int, *, eager: bool) -> None:
+        """Start the next slice unless one is outstanding or nothing is committed.
+
+        eager: somebody waits for it. Otherwise less than a slice may wait a little for more.
+        """
+        waiting = self.commit_index - self.last_applied
+        if self._busy or waiting <= 0:
             return
+        if not eager and waiting < SLICE_COMMANDS:
+            self.due_ms = min(self.due_ms, now_ms + PATIENCE_MS)
+            if now_ms < self.due_ms:
+                return
+        self.due_ms = NEVER_MS
         first = self.last_applied + 1
         end = min(self.commit_index + 1, first + SLICE_COMMANDS)
         runs: list[Run] = []

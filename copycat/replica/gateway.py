@@ -44,6 +44,10 @@ LogRequest = Register | KeepAlive | CloseSession | Commands
 """Requests that become entries."""
 
 
+TIMEOUT_MS_MIN = 100
+TIMEOUT_MS_MAX = 86_400_000
+"""A session's timeout is clamped to these, whatever its client asks for (S15)."""
+
 FRAME_OVERHEAD = 64
 """Bytes that an entry may add to its operation in the log: header, envelope, padding."""
 
@@ -55,6 +59,11 @@ class Limits:
         self.inflight_commands_max = inflight_commands_max
         self.inflight_bytes_max = inflight_bytes_max
         self.waiting_max = 65536
+        self.waiting_bytes_max = 4 * inflight_bytes_max
+        """Requests that wait for this leader's no-op: one that replays a long log is not
+        ready for a while, and every client sends all that it has."""
+        self.total_bytes_max = 4 * inflight_bytes_max
+        """Commands that are logged and not applied, of all sessions together (S16)."""
 
 
 class Proposal:
@@ -98,7 +107,9 @@ class Gateway:
         self.closed_for = ""
         """Why nothing new is taken now: a full disk (F12). Queries go on."""
         self._admitting = False
+        self._total_nbytes = 0
         self._waiting: deque[tuple[Route, LogRequest]] = deque()
+        self._waiting_nbytes = 0
         self._waiters: deque[tuple[int, Route, int]] = deque()
         """(index, route, request) of appended registers, keep-alives and closes."""
 
@@ -108,10 +119,17 @@ class Gateway:
         """The leader received a request that becomes an entry."""
         if self._admitting:
             self._admit(route, message)
-        elif len(self._waiting) < self._limits.waiting_max:
-            self._waiting.append((route, message))
-        else:
+            return
+        nbytes = len(message.body) if isinstance(message, Commands) else 0
+        limits = self._limits
+        if (
+            len(self._waiting) >= limits.waiting_max
+            or self._waiting_nbytes + nbytes > limits.waiting_bytes_max
+        ):
             self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
+            return
+        self._waiting_nbytes += nbytes
+        self._waiting.append((route, message))
 
     def refuse(self, route: Route, message: LogRequest, code: Refusal, reason: str) -> None:
         """Answer that nothing of this request was logged here."""
@@ -129,6 +147,7 @@ class Gateway:
                 self.refuse(route, message, Refusal.OVERLOADED, self.closed_for)
             case Register():
                 timeout_ms = message.timeout_ms or self._session_timeout_ms
+                timeout_ms = max(TIMEOUT_MS_MIN, min(timeout_ms, TIMEOUT_MS_MAX))
                 body = encode_register(message.client_id, timeout_ms)
                 self._propose(EntryKind.REGISTER, body, (route, message.request))
             case KeepAlive() | CloseSession():
@@ -165,12 +184,14 @@ class Gateway:
             self.closed_for
             or last - view.sequence > self._limits.inflight_commands_max
             or view.inflight_nbytes + nbytes > self._limits.inflight_bytes_max
+            or self._total_nbytes + nbytes > self._limits.total_bytes_max
         ):
             refusal = CommandsRefused(view.session, expected, Refusal.OVERLOADED, self.leader)
             self._answer(route, refusal)
             return
         count, body = take_new(message, expected)
         view.admitted(last, nbytes)
+        self._total_nbytes += nbytes
         kind = int(EntryKind.COMMAND)
         item = (kind, view.session, expected, message.acked_sequence, count, body)
         self.proposals.append(Proposal(item, nbytes))
@@ -249,12 +270,14 @@ class Gateway:
         view = self.sessions.get(reply.session)
         if view is None:
             return  # it ended in an earlier slice
-        view.applied(reply)
+        self._total_nbytes -= view.applied(reply)
         if view.route is not None:
             self._answer(view.route, results_of(reply))
 
     def _session_ended(self, change: SessionEnded) -> None:
         view = self.sessions.ended(change)
+        if view is not None:
+            self._total_nbytes -= view.inflight_nbytes
         if view is not None and view.route is not None and view.inflight:
             code = Refusal.UNKNOWN_SESSION
             self._answer(view.route, CommandsRefused(view.session, 1, code, self.leader))
@@ -265,6 +288,7 @@ class Gateway:
         """This leader's no-op is applied: admit, beginning with those that waited (C18)."""
         self.sessions.led(noop_index, time_ms)
         self._admitting = True
+        self._waiting_nbytes = 0
         while self._waiting:
             self._admit(*self._waiting.popleft())
 
@@ -287,6 +311,7 @@ class Gateway:
             self.refuse(route, message, Refusal.NO_LEADER, reason)
         self._waiters.clear()
         self._waiting.clear()
+        self._waiting_nbytes = self._total_nbytes = 0
         self.proposals.clear()
         self.sessions.forget_requests()
 

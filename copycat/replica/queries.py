@@ -19,6 +19,10 @@ from copycat.types import ConsistencyLevel
 __all__ = ["Answers", "Queries"]
 
 
+WAITING_MAX = 65536
+"""Queries that wait for an index or a sequence which may never come (S14)."""
+
+
 class _Waiting:
     """One query and what it waits for; `index` is -1 until the core gave a read index."""
 
@@ -60,10 +64,18 @@ class Queries:
 
     def ask(self, route: Route, request: QueryRequest) -> None:
         """Take a query that this member may serve (see `must_lead`)."""
-        if must_lead(request):
+        if len(self._ready) + len(self._arrived) >= WAITING_MAX:
+            reason = f"{WAITING_MAX} queries wait already"
+            self._answer(route, Failure(request.request, Refusal.OVERLOADED, self.leader, reason))
+        elif must_lead(request):
             self._arrived.append(_Waiting(route, request, -1))
         else:
             self._ready.append(_Waiting(route, request, request.index))
+
+    @property
+    def is_waiting(self) -> bool:
+        """Some query waits for entries to be applied."""
+        return bool(self._ready)
 
     def next_token(self) -> int | None:
         """The token for the reads that arrived since the last one; None when none did."""

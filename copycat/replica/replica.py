@@ -304,7 +304,11 @@ class Replica:
 
     def deadline_ms(self) -> int:
         """`turn` must run at this time of CLOCK_BOOTTIME even if nothing arrives."""
-        return min(self._parts.clock.now_ms + self.raft.timeout_ms, self._household.deadline_ms)
+        return min(
+            self._parts.clock.now_ms + self.raft.timeout_ms,
+            self._household.deadline_ms,
+            self._parts.applier.due_ms,
+        )
 
     def _step(self, event: Event) -> None:
         self._carrier.step(event)
@@ -347,7 +351,8 @@ class Replica:
                 break
             self._take_completed()
         self._carrier.flush_replies()
-        self._parts.applier.advance()
+        eager = self.raft.state is ServerState.LEADER or self._parts.queries.is_waiting
+        self._parts.applier.advance(self._parts.clock.now_ms, eager=eager)
         self._parts.queries.serve(self._parts.applier.last_applied)
         self._household.prepare_spare(self._parts.clock.now_ms)
 

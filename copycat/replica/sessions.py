@@ -65,13 +65,16 @@ class SessionView:
         self.inflight.append((last_sequence, nbytes))
         self.inflight_nbytes += nbytes
 
-    def applied(self, reply: RunReply) -> None:
-        """Commands up to the reply's last sequence have taken effect."""
+    def applied(self, reply: RunReply) -> int:
+        """Commands up to the reply's last sequence have taken effect; bytes not in flight now."""
         self.sequence = max(self.sequence, reply.first_sequence + reply.count - 1)
         self.request_sequence = max(self.request_sequence, self.sequence)
         self.touched(reply.last_index, reply.time_ms)
+        nbytes = 0
         while self.inflight and self.inflight[0][0] <= self.sequence:
-            self.inflight_nbytes -= self.inflight.popleft()[1]
+            nbytes += self.inflight.popleft()[1]
+        self.inflight_nbytes -= nbytes
+        return nbytes
 
     def touched(self, index: int, time_ms: int) -> None:
         """The client was heard: entry `index` says so."""
