@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,8 +43,18 @@ def run_serve(options: ServeOptions) -> int:
     if options.parent is not None and not _die_with(options.parent):
         return 1
     machine = _machine(options.app)
-    asyncio.run(_serve(options, machine))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(options, machine))
     return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Use uvloop when it is there: a command's process is ours, a library user's loop is not."""
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def _die_with(parent: int) -> bool:
