@@ -8,7 +8,9 @@ expire every session of the cluster.
 
 from __future__ import annotations
 
-__all__ = ["RAISE_MS_MAX", "LogClock"]
+from copycat.log.interface import ReplicaLog
+
+__all__ = ["RAISE_MS_MAX", "LogClock", "last_time_ms"]
 
 RAISE_MS_MAX = 24 * 3600 * 1000
 """A cluster that slept for longer than a day wakes with log time that lags the wall."""
@@ -52,3 +54,9 @@ class LogClock:
     def saw(self, entry_ms: int) -> None:
         """An entry with this time was appended on behalf of another leader."""
         self.last_ms = max(self.last_ms, entry_ms)
+
+
+def last_time_ms(log: ReplicaLog) -> int:
+    """Log time of the last entry; 0 in an empty log."""
+    last = log.last_index
+    return log.read(last, last + 1, 1).last_time_ms if last >= log.first_index else 0

@@ -166,4 +166,5 @@ class Door:
 
     def _answer_runs(self, route: Route, replies: list[RunReply]) -> None:
         for reply in replies:
-            self.answer(route, results_of(reply))
+            for results in results_of(reply):
+                self.answer(route, results)

@@ -34,6 +34,7 @@ from copycat.protocol.client import (
     ServerMessage,
     SessionClosed,
 )
+from copycat.protocol.results import cut_results
 from copycat.replica.commands import take_new
 from copycat.replica.sessions import Route, SessionMirror
 from copycat.types import EntryKind, MemberId
@@ -47,6 +48,9 @@ LogRequest = Register | KeepAlive | CloseSession | Commands
 TIMEOUT_MS_MIN = 100
 TIMEOUT_MS_MAX = 86_400_000
 """A session's timeout is clamped to these, whatever its client asks for (S15)."""
+
+RESULTS_NBYTES_MAX = 4 << 20
+"""Above this the results of a run leave in several frames."""
 
 FRAME_OVERHEAD = 64
 """Bytes that an entry may add to its operation in the log: header, envelope, padding."""
@@ -272,7 +276,8 @@ class Gateway:
             return  # it ended in an earlier slice
         self._total_nbytes -= view.applied(reply)
         if view.route is not None:
-            self._answer(view.route, results_of(reply))
+            for results in results_of(reply):
+                self._answer(view.route, results)
 
     def _session_ended(self, change: SessionEnded) -> None:
         view = self.sessions.ended(change)
@@ -341,13 +346,17 @@ class Gateway:
         return taken
 
 
-def results_of(reply: RunReply) -> Results:
-    """The reply frame's value for a run of results."""
-    return Results(
-        reply.session,
-        reply.first_sequence,
-        reply.count,
-        reply.first_index,
-        reply.last_index,
-        reply.body,
-    )
+def results_of(reply: RunReply) -> list[Results]:
+    """The reply frames for a run of results: one, or several when it is large."""
+    first_index, last_index = reply.first_index, reply.last_index
+    parts = cut_results(reply.body, RESULTS_NBYTES_MAX) or [(reply.count, reply.body)]
+    is_exact = last_index - first_index + 1 == reply.count
+    frames: list[Results] = []
+    sequence = reply.first_sequence
+    for count, body in parts:
+        if is_exact:
+            first_index = reply.first_index + sequence - reply.first_sequence
+            last_index = first_index + count - 1
+        frames.append(Results(reply.session, sequence, count, first_index, last_index, body))
+        sequence += count
+    return frames

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from copycat.config import RaftOptions, member_id
+from copycat.config import member_id
 from copycat.errors import (
     CopycatError,
     ProtocolError,
@@ -41,13 +41,14 @@ from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
 from copycat.replica.applier import Applier
 from copycat.replica.carry import Carrier, Parts
-from copycat.replica.clock import LogClock
+from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
 from copycat.replica.durable import Durable
 from copycat.replica.gateway import Gateway, Limits
 from copycat.replica.handshake import Handshake, Peer, PeerRefused
 from copycat.replica.host import Host
 from copycat.replica.household import Household
+from copycat.replica.options import ReplicaOptions
 from copycat.replica.queries import Answers, Queries
 from copycat.replica.sessions import Route
 from copycat.replica.shipping import RecentBatches, Shipping
@@ -55,22 +56,6 @@ from copycat.replica.status import Status
 from copycat.types import MemberId, ServerState, Span
 
 __all__ = ["Replica", "ReplicaOptions"]
-
-
-class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replica is told once. Addresses are `host:port`; sizes in bytes."""
-
-    cluster_name: str
-    address: str
-    members: tuple[str, ...]
-    """Addresses of the voters of configuration 0, this one included."""
-    raft: RaftOptions = RaftOptions()
-    session_timeout_ms: int = 5000
-    max_entry_size: int = 1 << 20
-    batch_bytes_max: int = 1 << 20
-    recent_bytes_max: int = 16 << 20
-    inflight_bytes_max: int = 64 << 20
-    inflight_commands_max: int = 65536
 
 
 class Replica:
@@ -101,12 +86,12 @@ class Replica:
             for address in sorted(options.members)
         }
         self.member = member_id(options.cluster_name, options.address)
-        self._handshake = Handshake(
-            cluster_name=options.cluster_name,
-            me=Peer(self.member, options.address),
-            peers=tuple(Peer(m, a) for m, a in self._peers.items() if m != self.member),
-            incarnation=incarnation,
-        )
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._links: set[MemberId] = set()
+        self._transfers: list[Callable[[bool], None]] = []
+        self._listeners: list[Callable[[ServerState], None]] = []
+        self._known_leader = MemberId(0)
+        self.stopped: BaseException | None = None
         self.raft = Raft(
             self.member,
             Configuration(tuple(self._peers)),
@@ -119,6 +104,7 @@ class Replica:
             fresh=fresh,
             seed=seed,
         )
+        self._state = self.raft.state
         self._door = Door(
             self.raft,
             self._peers,
@@ -127,30 +113,33 @@ class Replica:
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
         )
-        self._parts = self._build(
-            hard_state, executor, LogClock(now_ms, wall_ms, last_time_ms(log))
-        )
+        clock = LogClock(now_ms, wall_ms, last_time_ms(log))
+        self._parts = self._build(hard_state, executor, clock)
         self._door.open(self._parts.gateway, self._parts.queries)
+        self._furnish(incarnation, now_ms)
+
+    def _furnish(self, incarnation: int, now_ms: int) -> None:
+        """Those who need all the parts."""
+        options, parts = self._options, self._parts
         self._carrier = Carrier(
-            self._parts,
+            parts,
             role_changed=self._on_role_changed,
             transfer_finished=self._on_transfer_finished,
         )
-        self._links: set[MemberId] = set()
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._transfers: list[Callable[[bool], None]] = []
-        self._listeners: list[Callable[[ServerState], None]] = []
-        self._state = self.raft.state
-        self._known_leader = MemberId(0)
+        self._handshake = Handshake(
+            cluster_name=options.cluster_name,
+            me=Peer(self.member, options.address),
+            peers=tuple(Peer(m, a) for m, a in self._peers.items() if m != self.member),
+            incarnation=incarnation,
+        )
         self._household = Household(
-            self._parts,
+            parts,
             self._handshake,
             step=self._step,
             address=options.address,
             batch_bytes_max=options.batch_bytes_max,
             now_ms=now_ms,
         )
-        self.stopped: BaseException | None = None
 
     def _build(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> Parts:
         options, log, host = self._options, self._log, self._host
@@ -446,9 +435,3 @@ class Replica:
 
     def _queries_done(self, result: Answers) -> None:
         self._enqueue(lambda: self._parts.queries.answered(result))
-
-
-def last_time_ms(log: ReplicaLog) -> int:
-    """Log time of the last entry; 0 in an empty log."""
-    last = log.last_index
-    return log.read(last, last + 1, 1).last_time_ms if last >= log.first_index else 0

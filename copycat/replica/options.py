@@ -1,0 +1,25 @@
+"""What a replica is told once."""
+
+from __future__ import annotations
+
+import msgspec
+
+from copycat.config import RaftOptions
+
+__all__ = ["ReplicaOptions"]
+
+
+class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica is told once. Addresses are `host:port`; sizes in bytes."""
+
+    cluster_name: str
+    address: str
+    members: tuple[str, ...]
+    """Addresses of the voters of configuration 0, this one included."""
+    raft: RaftOptions = RaftOptions()
+    session_timeout_ms: int = 5000
+    max_entry_size: int = 1 << 20
+    batch_bytes_max: int = 1 << 20
+    recent_bytes_max: int = 16 << 20
+    inflight_bytes_max: int = 64 << 20
+    inflight_commands_max: int = 65536
