@@ -35,6 +35,8 @@ from copycat.protocol.framing import Buffer
 __all__ = [
     "ERROR_EXT",
     "PLAIN",
+    "RESULT_MAX",
+    "cut_results",
     "decode_result",
     "decode_results",
     "encode_result",
@@ -47,6 +49,8 @@ __all__ = [
 
 ERROR_EXT: Final = 1
 """Extension type of an exception. No other extension is ever written."""
+RESULT_MAX = 16 << 20
+"""Bytes of one encoded result; a frame that no client takes would be asked for again for ever."""
 TEXT_MAX = 1024
 """Bytes of an exception's text."""
 
@@ -76,7 +80,7 @@ def freeze(result: Any) -> Any:
     if type(result) in PLAIN:
         return result
     try:
-        return msgspec.Raw(_encode(result))
+        encoded = _encode(result)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  (a tzinfo of the user's may raise anything)
@@ -85,14 +89,33 @@ def freeze(result: Any) -> Any:
             type(result).__name__,
             f"the command's result has a {type(result).__name__} that cannot be encoded",
         )
+    return msgspec.Raw(encoded) if len(encoded) <= RESULT_MAX else _too_large(result, encoded)
 
 
 def encode_results(results: list[Any]) -> bytes:
     """One array of frozen results. A value that has no encoding becomes an error in its place."""
     try:
-        return _encode(results)
+        body = _encode(results)
     except _ERRORS:  # an integer beyond 64 bits, a lone surrogate
-        return _encode([_encodable(result) for result in results])
+        body = b""
+    if body and len(body) <= RESULT_MAX:
+        return body
+    return _encode([_encodable(result) for result in results])
+
+
+def cut_results(body: bytes, nbytes_max: int) -> list[tuple[int, bytes]]:
+    """The array cut into arrays of about `nbytes_max`: (count, body), at least one each."""
+    if len(body) <= nbytes_max:
+        return []
+    parts: list[list[msgspec.Raw]] = [[]]
+    nbytes = 0
+    for raw in _decode_list(body):
+        nbytes += memoryview(raw).nbytes
+        if nbytes > nbytes_max and parts[-1]:
+            parts.append([])
+            nbytes = memoryview(raw).nbytes
+        parts[-1].append(raw)
+    return [(len(part), _encode(part)) for part in parts]
 
 
 def encode_result(result: Any) -> bytes:
@@ -102,14 +125,20 @@ def encode_result(result: Any) -> bytes:
 
 def _encodable(result: Any) -> Any:
     try:
-        _encode(result)
+        encoded = _encode(result)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  (a tzinfo of the user's may raise anything)
         kind = type(result).__name__
         text = f"the result is a {kind} that has no encoding"
         return failure_value(SerializationError.code, kind, text)
-    return result
+    return result if len(encoded) <= RESULT_MAX else _too_large(result, encoded)
+
+
+def _too_large(result: Any, encoded: bytes) -> Ext:
+    kind = type(result).__name__
+    text = f"the result is {len(encoded)} bytes encoded; the limit is {RESULT_MAX}"
+    return failure_value(SerializationError.code, kind, text)
 
 
 def error_value(error: Exception) -> Ext:

@@ -10,6 +10,7 @@ from copycat.log.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.machine import StateMachine
 from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
@@ -114,6 +115,7 @@ class Node:
         *,
         inline: bool = False,
         log: ReplicaLog | None = None,
+        machine: StateMachine | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -121,7 +123,7 @@ class Node:
         self.log = MemoryLog()
         self.hard_state = MemoryHardState()
         self.machine = KeyValueStore()
-        self.executor = Executor(self.machine)
+        self.executor = Executor(self.machine if machine is None else machine)
         self.now_ms = 1000
         options = ReplicaOptions(
             cluster_name=CLUSTER, address=address, members=members, raft=RaftOptions()
@@ -179,9 +181,11 @@ class Node:
         return self.host.replies[-1][1]
 
 
-def lone_leader(*, inline: bool = False, log: ReplicaLog | None = None) -> Node:
+def lone_leader(
+    *, inline: bool = False, log: ReplicaLog | None = None, machine: StateMachine | None = None
+) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
-    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline, log=log)
+    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline, log=log, machine=machine)
     for _ in range(40):
         node.turn(100)
         node.settle()

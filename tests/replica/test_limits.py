@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pytest
 
+from copycat.errors import SerializationError
+from copycat.machine import StateMachine, command, query
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import (
     CommandsRefused,
     Failure,
     QueryRequest,
+    QueryResult,
     Refusal,
     Register,
     Registered,
     Results,
 )
 from copycat.protocol.operations import encode_operation
+from copycat.protocol.results import decode_result, decode_results
 from copycat.replica import queries
 from copycat.types import ConsistencyLevel, ServerState
 from tests.replica.harness import Node, commands, lone_leader, open_session
@@ -110,3 +114,56 @@ def test_s14_queries_that_can_never_be_answered_are_bounded(
         (4, Refusal.OVERLOADED),
         (5, Refusal.OVERLOADED),
     ]
+
+
+class Wide(StateMachine):
+    """Gives more than it takes."""
+
+    @command
+    def blob(self, size: int) -> bytes:
+        return bytes(size)
+
+    @query
+    def look(self, size: int) -> bytes:
+        return bytes(size)
+
+
+def test_large_results_leave_in_several_frames_and_again_from_the_cache() -> None:
+    node = lone_leader(machine=Wide())
+    session = open_session(node)
+    run = commands(session, 1, *[Wide.blob(1 << 20)] * 10)
+    for _ in range(2):
+        node.host.replies.clear()
+        node.replica.receive_client(7, run)
+        node.settle()
+        frames = [m for _, m in node.host.replies if isinstance(m, Results)]
+        assert all(len(frame.body) <= (4 << 20) + 64 for frame in frames)
+        assert [(frame.first_sequence, frame.count) for frame in frames] == [
+            (1, 3),
+            (4, 3),
+            (7, 3),
+            (10, 1),
+        ]
+        assert [frame.last_index - frame.first_index + 1 for frame in frames] == [3, 3, 3, 1]
+        found = [r for f in frames for r in decode_results(f.body, f.count, [bytes] * f.count)]
+        assert found == [bytes(1 << 20)] * 10
+
+
+def test_a_result_that_fits_no_frame_is_an_error_in_its_place() -> None:
+    node = lone_leader(machine=Wide())
+    session = open_session(node)
+    node.replica.receive_client(
+        7, commands(session, 1, Wide.blob(1), Wide.blob(17 << 20), Wide.blob(2))
+    )
+    node.settle()
+    reply = node.last_reply()
+    assert isinstance(reply, Results)
+    one, error, two = decode_results(reply.body, 3, [bytes] * 3)
+    assert (one, two) == (b"\0", b"\0\0")
+    assert isinstance(error, SerializationError)
+    body = encode_operation(Wide.look(17 << 20))
+    node.client(QueryRequest(9, session, 3, 0, ConsistencyLevel.SEQUENTIAL, body))
+    node.settle()
+    answer = node.last_reply()
+    assert isinstance(answer, QueryResult)
+    assert isinstance(decode_result(answer.body, bytes), SerializationError)
