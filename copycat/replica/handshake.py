@@ -7,6 +7,8 @@ acknowledgements must not count: it forgot what it promised (F8).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from copycat.errors import (
@@ -16,14 +18,19 @@ from copycat.errors import (
     VersionMismatchError,
     WrongDirectoryError,
 )
+from copycat.log.interface import ReplicaLog
+from copycat.machine.envelope import decode_incarnation
 from copycat.protocol.codec import encode_hello_refused
 from copycat.protocol.peer import Hello, HelloRefused
-from copycat.types import MemberId
+from copycat.types import EntryKind, MemberId
 
-__all__ = ["PROTOCOL_VERSIONS", "Handshake", "Peer", "PeerRefused"]
+__all__ = ["PROTOCOL_VERSIONS", "Handshake", "Peer", "PeerRefused", "logged_pins"]
 
 PROTOCOL_VERSIONS = (1, 1)
 """Lowest and highest version of the peer protocol that this build speaks."""
+
+
+_READ_NBYTES = 1 << 20
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -51,7 +58,13 @@ class Handshake:
     """Judges the Hello of a dialler, and the answer to our own."""
 
     def __init__(
-        self, *, cluster_name: str, me: Peer, peers: tuple[Peer, ...], incarnation: int
+        self,
+        *,
+        cluster_name: str,
+        me: Peer,
+        peers: tuple[Peer, ...],
+        incarnation: int,
+        logged: Mapping[MemberId, int],
     ) -> None:
         self._cluster_name = cluster_name
         self._me = me
@@ -60,6 +73,9 @@ class Handshake:
         self._incarnation = incarnation
         self.pins: dict[MemberId, int] = {}
         """member -> incarnation, as committed and applied here."""
+        self._logged = logged
+        """The same as far as the log told at the start. Nothing is applied yet then, and a
+        wiped member that is let in before would help to elect somebody who lacks entries."""
         self.met: dict[MemberId, int] = {}
         """What each peer said last; the leader commits those that are not pinned yet."""
 
@@ -105,7 +121,7 @@ class Handshake:
         return peer
 
     def _check_incarnation(self, peer: Peer, incarnation: int) -> None:
-        pinned = self.pins.get(peer.member)
+        pinned = self.pins.get(peer.member, self._logged.get(peer.member))
         if pinned is not None and pinned != incarnation:
             raise WrongDirectoryError(
                 f"{peer.address} came back with another directory (incarnation "
@@ -132,3 +148,20 @@ class Handshake:
     @staticmethod
     def _wrong(message: str) -> WrongDirectoryError:
         return WrongDirectoryError(f"{message}; it was not let in")
+
+
+def logged_pins(log: ReplicaLog, members: int) -> dict[MemberId, int]:
+    """Member -> incarnation, as the entries of the log say, committed or not.
+
+    Members are pinned when they first meet, so the first few entries nearly always tell all.
+    """
+    pins: dict[MemberId, int] = {}
+    index, end = log.first_index, log.last_index + 1
+    while members > 1 and index < end and len(pins) < members:
+        batch = log.read(index, end, _READ_NBYTES)
+        index = batch.span.end
+        for run in batch.runs(batch.span.first, index):
+            if run.kind == EntryKind.INCARNATION:
+                member, incarnation = decode_incarnation(run.payloads[0])
+                pins.setdefault(MemberId(member), incarnation)
+    return pins

@@ -45,7 +45,7 @@ from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
 from copycat.replica.durable import Durable
 from copycat.replica.gateway import Gateway, Limits
-from copycat.replica.handshake import Handshake, Peer, PeerRefused
+from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.options import ReplicaOptions
@@ -131,6 +131,7 @@ class Replica:
             me=Peer(self.member, options.address),
             peers=tuple(Peer(m, a) for m, a in self._peers.items() if m != self.member),
             incarnation=incarnation,
+            logged=logged_pins(self._log, len(options.members)),
         )
         self._household = Household(
             parts,

@@ -315,6 +315,28 @@ def test_c16_another_directory_under_a_pinned_id_is_refused() -> None:
         leader.replica.accept_peer(split_frame(fresh.replica.hello()))
 
 
+def test_c16_a_lost_disk_is_refused_by_one_that_has_just_started_too() -> None:
+    net = Network()
+    leader = net.elect()
+    nodes = list(net.nodes.values())
+    for node in nodes:
+        for other in nodes:
+            if other is not node:
+                node.replica.accept_peer(split_frame(other.replica.hello()))
+    for _ in range(4):
+        net.settle(200)
+    lost = next(node for node in nodes if node is not leader)
+    leader.log.close()
+    leader.log.reopen()
+    again = Node(leader.address, leader.replica._options.members, log=leader.log)
+    assert (again.replica._handshake.pins, again.replica.status().commit_index) == ({}, 0)
+    fresh = Node(lost.address, lost.replica._options.members)
+    again.replica.accept_peer(split_frame(fresh.replica.hello()))
+    fresh.replica._handshake._incarnation += 1
+    with pytest.raises(PeerRefused, match="another directory"):
+        again.replica.accept_peer(split_frame(fresh.replica.hello()))
+
+
 def test_frames_that_do_not_add_up_are_protocol_errors_and_hurt_nobody() -> None:
     node = lone_leader()
     session = open_session(node)
