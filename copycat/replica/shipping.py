@@ -64,6 +64,17 @@ class RecentBatches:
             return batch
         return batch.slice(first, min(end, batch.span.end))
 
+    def gather(self, first: int, end: int) -> Batch:
+        """As `read`, but over the borders of small batches: as much as one message takes.
+
+        A peer that lags behind a stream of small batches would else be sent one of them a round
+        trip, and never come nearer while its disk is the slower one.
+        """
+        batch = self.read(first, end)
+        if batch.span.end < end and 2 * batch.nbytes <= self._read_bytes_max:
+            return self._log.read(first, end, self._read_bytes_max)
+        return batch
+
     def walk(self, first: int, end: int) -> Iterator[Batch]:
         """Batches that tile [first, end)."""
         while first < end:
@@ -83,7 +94,7 @@ class Shipping:
         """Send what one message takes; the span that went out, None when no link took it."""
         span, batch = effect.span, None
         if span.first < span.end:
-            batch = self._recent.read(span.first, span.end)
+            batch = self._recent.gather(span.first, span.end)
             span = Span(span.term, span.first, batch.span.end)
         message = AppendEntries(term, effect.request, effect.prev, span, effect.leader_commit)
         header = encode_append(message, 0 if batch is None else batch.nbytes)

@@ -53,6 +53,8 @@ class Operation(msgspec.Struct, kw_only=True):
     returned_us: float = NEVER
     result: object = UNKNOWN
     index: int = 0
+    folded: tuple[int, int] | None = None
+    """The result of "items" as the search compares it, once it was needed."""
 
     @property
     def is_query(self) -> bool:
@@ -122,7 +124,9 @@ def _step(state: Hashable, operation: Operation) -> tuple[bool, Hashable]:
             after = (length + 1, hash((chain, operation.arguments[0])))
             return (not known or result == after[0]), after
         case _:
-            return (not known or _fold(result) == (state or _LIST_START)), state
+            if operation.folded is None:
+                operation.folded = _fold(result)
+            return (not known or operation.folded == (state or _LIST_START)), state
 
 
 def _fold(items: object) -> tuple[int, int]:
