@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Callable
 from typing import cast
@@ -51,7 +52,9 @@ class Listener:
         self.peer_dialled = peer_dialled
         self.replica: Replica | None = None
         """None until the member is started; nobody is let in before."""
-        self.tokens = itertools.count(1)
+        # A leader may answer after this member was restarted; by a token that was used before,
+        # somebody else's answer would come to a new client.
+        self.tokens = itertools.count(secrets.randbits(62))
         self.inbounds: set[Inbound] = set()
         self.peers: dict[MemberId, Inbound] = {}
         self.closed = Counter[str]()
