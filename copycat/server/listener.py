@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import resource
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -35,6 +36,12 @@ HANDSHAKE_S = 5.0
 CLIENT_HIGH_WATER = 1 << 20
 """Unsent bytes at which no more requests are read from a client (back-pressure)."""
 
+TOO_MANY = "too-many"
+FILES_KEPT = 32
+"""Descriptors that no connection gets: a log that cannot open its next file stops (F29)."""
+STRANGERS_KEPT = 96
+"""Connections that no client gets: for peers, and for those who have not said who they are."""
+
 
 def escaped(text: str) -> str:
     """Text from a stranger, fit for one line of a log (S24)."""
@@ -55,6 +62,11 @@ class Listener:
         # A leader may answer after this member was restarted; by a token that was used before,
         # somebody else's answer would come to a new client.
         self.tokens = itertools.count(secrets.randbits(62))
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self.connections_max = max(FILES_KEPT, files - FILES_KEPT)
+        self.clients_max = max(1, self.connections_max - STRANGERS_KEPT)
+        """F29: clients must not take the descriptors that the log and the peers need."""
+        self.clients = 0
         self.inbounds: set[Inbound] = set()
         self.peers: dict[MemberId, Inbound] = {}
         self.closed = Counter[str]()
@@ -133,6 +145,9 @@ class Inbound(asyncio.BufferedProtocol):
         name = transport.get_extra_info("peername")
         self._who = f"{name[0]}:{name[1]}" if name else "?"
         self._listener.inbounds.add(self)
+        if len(self._listener.inbounds) > self._listener.connections_max:
+            self.close(f"{self._listener.connections_max} connections are open", code=TOO_MANY)
+            return
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(
             HANDSHAKE_S, self.close, f"no first frame within {HANDSHAKE_S:g} s"
@@ -170,6 +185,7 @@ class Inbound(asyncio.BufferedProtocol):
         if self._peer is not None and listener.peers.get(self._peer) is self:
             del listener.peers[self._peer]
         if self._connection:
+            listener.clients -= 1
             listener.host.client_down(self._connection)
             if listener.replica is not None and not listener.host.is_stopped:
                 listener.replica.client_gone(self._connection)
@@ -216,6 +232,10 @@ class Inbound(asyncio.BufferedProtocol):
         transport = self._transport
         if transport is None:
             return
+        if self._listener.clients >= self._listener.clients_max:
+            self.close(f"{self._listener.clients_max} clients are connected", code=TOO_MANY)
+            return
+        self._listener.clients += 1
         self._greeted()
         transport.set_write_buffer_limits(high=CLIENT_HIGH_WATER)
         self._connection = next(self._listener.tokens)
