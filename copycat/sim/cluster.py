@@ -165,6 +165,11 @@ class Cluster:
         if host.disk.is_cut:
             self._power_went(host)
             return
+        if not host.is_up and host.disk.is_short and isinstance(reason, DiskFullError):
+            self.trace.mark("start refused by a full disk")
+            host.disk.lose_process()
+            self.nemesis.restart(host, 500 * MS)
+            return
         if host.disk.has_fault and isinstance(reason, (DiskError, DiskFullError)):
             self.trace.mark("stopped by a disk error" if host.is_up else "start refused by a disk")
             host.lose_process()

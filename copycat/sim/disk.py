@@ -7,7 +7,7 @@ outlives the member's processes; `Shadow` knows what a power cut may and may not
 from __future__ import annotations
 
 from copycat.config import member_id
-from copycat.errors import DiskError, require
+from copycat.errors import DiskError, DiskFullError, require
 from copycat.log._native import FaultEnv
 from copycat.log.directory import MemberDirectory
 from copycat.sim.checkers_log import Shadow, WatchedHardState, WatchedLog
@@ -19,6 +19,11 @@ __all__ = ["SimDisk"]
 
 PATH = "/member"
 CLUSTER = "sim"
+SPACE = 1 << 40
+NEVER = 1 << 62
+"""So many operations that the power stays."""
+MIN_FREE_SPACE = 64 << 10
+"""Below this much free space nothing is appended (F12)."""
 
 
 class SimDisk:
@@ -40,6 +45,8 @@ class SimDisk:
         """A power cut was armed by `cut_power_after`: an error of this disk is that."""
         self.has_fault = False
         """An error was armed by `fail_next`, and no power cut took it away since."""
+        self.is_short = False
+        """There may be too little room for another segment."""
         self._cut_at = 0
         self._calm = False
         self._address = address
@@ -88,6 +95,7 @@ class SimDisk:
             incarnation_source=self._incarnation,
             max_segment_size=options.max_segment_size,
             max_entries_per_segment=options.max_entries_per_segment,
+            min_free_space=MIN_FREE_SPACE,
         )
 
     def _incarnation(self) -> int:
@@ -98,11 +106,14 @@ class SimDisk:
         self.env.stop_after(self._dice.below(24))
         try:
             self.directory = self._open()
+        except DiskFullError:
+            self.env.stop_after(NEVER)
+            raise
         except DiskError:
             self._trace.mark("power cut in recovery")
             self.env.crash(self._dice.word())
             return True
-        self.env.stop_after(1 << 62)
+        self.env.stop_after(NEVER)
         return False
 
     def cut_power_after(self, operations: int) -> None:
@@ -110,6 +121,11 @@ class SimDisk:
         self.env.stop_after(operations)
         self._cut_at = self.env.operations + operations
         self.is_cut = True
+
+    def space(self, nbytes: int = SPACE) -> None:
+        """So much is free on this disk now."""
+        self.env.set_free_space(nbytes)
+        self.is_short = nbytes < SPACE
 
     def fail_next(self, operation: str, error: str) -> None:
         """The next `operation` answers with an error: the member must stop (F9, F10, F12)."""
@@ -124,9 +140,10 @@ class SimDisk:
     def calm(self) -> None:
         """No fault waits any more, but a power cut that has begun."""
         self.slow_us = 0
+        self.space()
         self._calm = True
         if self.is_cut:
-            self.env.stop_after(1 << 62)
+            self.env.stop_after(NEVER)
             self.is_cut = False
 
     def lose_power(self) -> None:

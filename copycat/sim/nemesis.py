@@ -140,6 +140,12 @@ class Nemesis:
         operation = self._dice.pick(("write", "zero_fill", "allocate", "create"))
         self._victim().disk.fail_next(operation, "ENOSPC")
 
+    def _no_space(self) -> None:
+        """Somebody else fills the disk, and cleans up later: nobody has to stop (F12)."""
+        disk = self._victim().disk
+        disk.space(self._dice.below(2 << 20))
+        self._later(disk.space)
+
     def _clock_jump(self) -> None:
         host = self._victim()
         host.clock.jump(self._dice.between(-3_600_000, 3_600_000))
@@ -204,7 +210,7 @@ class Nemesis:
         others = [host.number for host in self._hosts if host.number != leader]
         timeout_us = self._options.raft.election_timeout_ms * MS
         for other in others:
-            self._network.slow(other, leader, self._dice.between(timeout_us, 4 * timeout_us))
+            self._network.slow(other, leader, self._dice.between(timeout_us // 2, 2 * timeout_us))
         self._world.after(
             self._dice.between(timeout_us // 2, 2 * timeout_us),
             self._heal,

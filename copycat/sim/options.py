@@ -26,6 +26,7 @@ FAULTS = (
     "sync_error",
     "write_error",
     "disk_full",
+    "no_space",
     "clock_jump",
     "transfer",
     "silence",
@@ -55,6 +56,8 @@ class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
     tick_us: int = 50 * MS
     command: int = 400_000
     query: int = 200_000
+    queries_max: int = 1
+    """Linearizable queries that one client may have in flight."""
     burst_max: int = 8
     inflight_max: int = 400
     commands_max: int = 1_000
@@ -119,6 +122,7 @@ def draw_options(seed: int) -> SeedOptions:
         tick_us=dice.pick((20, 50, 100, 200)) * MS,
         command=dice.pick((100_000, 400_000, 800_000)),
         query=dice.pick((0, 100_000, 400_000)),
+        queries_max=dice.pick((1, 1, 4)),
         burst_max=dice.pick((1, 4, 16, 200)),
         commands_max=dice.pick((200, 500, 2_000)),
         keys=dice.between(1, 5),
@@ -130,7 +134,13 @@ def draw_options(seed: int) -> SeedOptions:
         members = max(members, 3)
         faults = tuple(sorted(dice.shuffled(READERS)[: dice.between(2, len(READERS))]))
         workload = msgspec.structs.replace(
-            workload, clients=4, tick_us=20 * MS, command=800_000, query=800_000, keys=1
+            workload,
+            clients=4,
+            tick_us=20 * MS,
+            command=800_000,
+            query=800_000,
+            keys=1,
+            queries_max=6,
         )
         disk = msgspec.structs.replace(disk, sync_us=dice.pick((2_000, 20_000, 50_000)))
     return SeedOptions(

@@ -38,6 +38,8 @@ from copycat.sim.trace import Trace
 from copycat.sim.world import MS, Dice, World
 from copycat.types import ConsistencyLevel
 
+LEVELS = (ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.SEQUENTIAL)
+
 __all__ = ["SimClient"]
 
 
@@ -50,6 +52,7 @@ class _Asked(msgspec.Struct):
     session: int = 0
     sequence: int = 0
     seen: int = 0
+    slot: int = 0
 
 
 class SimClient:
@@ -139,9 +142,8 @@ class SimClient:
         ):
             count = dice.between(1, options.burst_max)
             self.submit([draw_command(dice, options.keys, self._token()) for _ in range(count)])
-        if dice.chance(options.query) and not self._is_asking:
-            levels = (ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.SEQUENTIAL)
-            self._query(dice.pick(levels))
+        if dice.chance(options.query):
+            self._query(dice.pick(LEVELS))
         if self.unanswered and dice.chance(options.twice):
             self._trace.mark("command sent twice")
             self._resend(1)
@@ -150,9 +152,10 @@ class SimClient:
             self._send(codec.encode_client(CloseSession(self._number("close", 1), self.session)))
             self._forget_session()
 
-    @property
-    def _is_asking(self) -> bool:
-        return any(asked.what == "query" for asked in self._requests.values())
+    def _free_slot(self) -> int:
+        """A chain of this client's queries without one in flight; -1 when all are busy."""
+        busy = {one.slot for one in self._requests.values() if one.what == "query"}
+        return next((slot for slot in range(self.options.queries_max) if slot not in busy), -1)
 
     def fall_silent(self, until_us: int) -> None:
         """Say nothing until then, like a client whose process stands still."""
@@ -216,15 +219,17 @@ class SimClient:
 
     def _query_again(self, session: int) -> None:
         """Ask without rest while nobody leads: the first read that a new leader gets."""
-        if self.session == session and self.is_active and not self._is_asking:
+        if self.session == session and self.is_active:
             self._query(ConsistencyLevel.LINEARIZABLE)
 
     def _query(self, level: ConsistencyLevel) -> None:
-        dice = self._dice
+        dice, slot = self._dice, self._free_slot()
+        if slot < 0:
+            return
         self._queries += 1
         kind = dice.pick(("get", "items"))
         operation = Operation(
-            chain=("query", self.number),
+            chain=("query", self.number, slot),
             number=self._queries,
             kind=kind,
             key=dice.below(self.options.keys),
@@ -235,11 +240,8 @@ class SimClient:
         request = self._number("query", 2)
         asked = self._requests[request]
         asked.operation, asked.session, asked.sequence = operation, self.session, sequence
-        asked.seen = self._seen
-        if level is ConsistencyLevel.LINEARIZABLE:
-            asked.what = "query"
-        else:
-            asked.what = "sequential"
+        asked.seen, asked.slot = self._seen, slot
+        asked.what = "query" if level is ConsistencyLevel.LINEARIZABLE else "sequential"
         data = encode(kind, operation.key, ())
         self._send(
             codec.encode_client(
@@ -347,8 +349,7 @@ class SimClient:
         self.unanswered.clear()
 
     def _on_results(self, message: Results) -> None:
-        known = (message.session, message.first_sequence) in self._asked
-        if not known:
+        if (message.session, message.first_sequence) not in self._asked:
             raise violated("I17", "a reply to what nobody asked", reply=message)
         self._checker.reply(
             f"client {self.number}",
@@ -359,9 +360,7 @@ class SimClient:
         )
         if message.session != self.session:
             return
-        body = message.body
-        results = msgspec.msgpack.decode(body)
-        for at, result in enumerate(results):
+        for at, result in enumerate(msgspec.msgpack.decode(message.body)):
             sequence = message.first_sequence + at
             if self.unanswered.pop(sequence, None) is None:
                 self._trace.mark("reply heard twice")
