@@ -24,9 +24,9 @@ __all__ = [
 EncodeItem = tuple[int, int, int, int, int, bytes | memoryview]
 """(kind, session, first_sequence, acked_sequence, count, body): what `encode_batch` takes.
 
-COMMAND: `body` is `lengths u32[count]` (little-endian), then the operations; it becomes `count`
-entries. Every other kind of the cluster: count is 1, the session fields are 0 and `body` is
-the payload.
+COMMAND and DATA: `body` is `lengths u32[count]` (little-endian), then the operations (a bare
+log's entries); it becomes `count` entries. Every other kind: count is 1 and `body` is the
+payload. The session fields are 0 for all but COMMAND.
 """
 
 
