@@ -46,9 +46,10 @@ std::uint64_t Segment::term_at(std::uint64_t index) const { return term_in(runs_
 void Segment::cut(std::uint64_t after) {
     require(row_.first_index <= after && after <= row_.last_index, "a cut lies in its segment");
     if (after == row_.last_index) return;
-    const IndexSlot slot = checked_index().at(after - row_.first_index);
     Block keep;
     const Frame frame = this->frame(after, keep);
+    // Looked up after the frame was checked: that may have rebuilt an index that lied.
+    const IndexSlot slot = checked_index().at(after - row_.first_index);
     row_.end_offset = slot.offset + frame.total();
     row_.last_index = after;
     cut_runs_after(runs_, after);

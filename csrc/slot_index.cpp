@@ -35,8 +35,8 @@ std::shared_ptr<SlotIndex> SlotIndex::open(Env& env, const std::string& path, co
         const auto handle = env.open(path, Access::read);
         if (handle->size() < sizeof(IndexHeader)) return nullptr;
         file = handle->map();
-    } catch (const NotFoundError&) {
-        return nullptr;
+    } catch (const IoError&) {
+        return nullptr;  // a cache: EMFILE, EACCES or a bad sector cost a rebuild, no more
     }
     const auto header = load<IndexHeader>(file.bytes.data());
     if (!is_of(header, row)) return nullptr;

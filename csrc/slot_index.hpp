@@ -17,8 +17,8 @@ class SlotIndex {
 public:
     SlotIndex(std::uint64_t first_index, std::vector<IndexSlot> slots, std::vector<TermRun> runs);
 
-    // The index file of `row`. Empty when it is missing, short or its header is wrong. Fewer
-    // slots than the row has entries is wrong too; more are the row's truncation.
+    // The index file of `row`. Empty when it cannot be opened, is short or its header is wrong.
+    // Fewer slots than the row has entries is wrong too; more are the row's truncation.
     static std::shared_ptr<SlotIndex> open(Env& env, const std::string& path, const Row& row,
                                            std::optional<std::uint64_t> count);
 
