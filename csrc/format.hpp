@@ -94,6 +94,7 @@ struct SegmentHeader {
 static_assert(sizeof(SegmentHeader) == 64 && offsetof(SegmentHeader, first_index) == 48);
 inline constexpr std::uint64_t segment_magic = 0x474553'59504f43;  // "COPYSEG\0"
 inline constexpr std::size_t segment_data_offset = 4096;
+inline constexpr std::uint64_t max_file_size = 0xffffffff;  // slots hold 32-bit offsets
 
 // A sealed index file: this header, `runs` TermRunRow, then `count` IndexSlot. A cache of the
 // segment, rebuilt at will (D7). crc over [16, 72 + 16 * runs): what open() reads of a sealed

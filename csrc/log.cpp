@@ -5,7 +5,6 @@
 namespace copycat {
 namespace {
 
-constexpr std::uint64_t max_file_size = 0xffffffff;  // slots hold 32-bit offsets
 // Below this a segment could not hold its header and a small batch.
 constexpr std::uint64_t min_segment_size = 2 * segment_data_offset;
 
@@ -40,6 +39,7 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
     generation_ = found.manifest.generation;
     has_tail_index_ = found.has_tail_index;
     report_ = std::move(found.report);
+    lost_ = std::move(found.lost);
     durable_index_ = tail_->last_index();
 }
 

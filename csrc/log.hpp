@@ -50,6 +50,8 @@ public:
     // std::invalid_argument unless it continues the log with a term not below the last one.
     void append(const Frames& batch);
     std::shared_ptr<SyncTicket> begin_sync();
+    // The ticket that was begun and not ended, if any: whoever was interrupted goes on with it.
+    const std::shared_ptr<SyncTicket>& in_flight() const { return in_flight_; }
     std::uint64_t end_sync(const SyncTicket& ticket);
     // A roll, a truncation or a trim is not on the disk yet: the next sync brings it there.
     bool wants_sync() const { return is_shape_new_; }
@@ -112,6 +114,7 @@ private:
     std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
     std::vector<std::string> doomed_;                 // to unlink once no manifest names them
+    std::vector<std::string> lost_;                   // in lost+found, until the next seal (F1)
     std::shared_ptr<SyncTicket> in_flight_;
     bool is_closed_ = false;
 };

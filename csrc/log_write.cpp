@@ -99,6 +99,7 @@ void SegmentedLog::append_rolling(const Frames& batch) {
         } catch (const DiskFullError& error) {
             // Space was reserved, so this is rare; with a piece written there is no way back.
             if (i > 0) health_->poison(error);
+            for (++i; i < pieces.size(); ++i) spares_->give_back(std::move(spares[i]));
             throw;
         }
     }
@@ -120,6 +121,8 @@ void SegmentedLog::adopt(std::unique_ptr<Tail> fresh) {
     } else {
         segments_.push_back(tail_->seal());
         unsynced_.push_back(segments_.back());
+        doomed_.insert(doomed_.end(), lost_.begin(), lost_.end());
+        lost_.clear();
     }
     tail_ = std::move(fresh);
     has_tail_index_ = false;

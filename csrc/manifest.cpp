@@ -9,6 +9,8 @@ namespace copycat {
 namespace {
 
 constexpr std::size_t crc_from = 16;
+// No log counts this far: such a name is not ours, and the next number still has room.
+constexpr std::uint64_t max_number = std::uint64_t{1} << 62;
 
 ManifestRow packed(const Row& row) {
     ManifestRow out{};
@@ -38,11 +40,14 @@ Row unpacked(const ManifestRow& in) {
 
 // Both when writing and when reading: a manifest that breaks these is no log.
 const char* broken_law(const Manifest& manifest) {
+    if (manifest.next_id > max_number || manifest.generation > max_number)
+        return "it counts out of bounds";
     for (std::size_t i = 0; i < manifest.rows.size(); ++i) {
         const Row& row = manifest.rows[i];
         if (row.first_index == 0) return "a segment begins at index 0";
         if (row.id == 0 || row.id >= manifest.next_id) return "a segment id was never given out";
         if (row.end_offset < segment_data_offset) return "a segment ends inside its header";
+        if (row.end_offset > max_file_size) return "a segment ends beyond 32 bits";
         if (!row.sealed && i + 1 != manifest.rows.size()) return "an inner segment is not sealed";
         if (row.sealed && row.last_index < row.first_index) return "a sealed segment is empty";
         if (i == 0) continue;
@@ -50,6 +55,7 @@ const char* broken_law(const Manifest& manifest) {
         if (row.id <= before.id) return "segment ids do not grow";
         if (row.first_index != before.last_index + 1) return "segments do not meet";
     }
+    if (!manifest.rows.empty() && manifest.rows.back().sealed) return "no segment is open";
     return nullptr;
 }
 
@@ -66,7 +72,8 @@ std::string hex(const Uuid& uuid) {
 template <typename T>
 bool parse_number(std::string_view text, T& out) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
-    return error == std::errc{} && end == text.data() + text.size() && !text.empty();
+    return error == std::errc{} && end == text.data() + text.size() && !text.empty() &&
+           out < max_number / 2;
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <tuple>
 
 #include "scan.hpp"
 
@@ -14,6 +15,11 @@ namespace {
 
 // How much an unclean tail's rest is copied at a time.
 constexpr std::uint64_t copy_bytes = std::uint64_t{1} << 20;
+// A manifest of a million segments is smaller: nothing larger is read at all.
+constexpr std::uint64_t max_manifest_bytes = std::uint64_t{1} << 28;
+constexpr char lost_folder[] = "lost+found";
+// How often a reader looks again at a log that changes under it.
+constexpr int max_looks = 16;
 // Room for the marks of an open, an idle time and a close.
 constexpr std::uint64_t marks_of_a_run = 3;
 
@@ -35,6 +41,9 @@ public:
         if (options_.read_only) {
             if (out_.tail == nullptr) stand_in_tail();
         } else {
+            // What a crash left may be all that fills the disk: it goes first, unless a pending
+            // manifest was there, when the durable one may still name it.
+            if (!has_pending_) remove_orphans();
             for (const auto& segment : rebuilt_) {
                 write_index(*env_, segment->index_file(), segment->row(), *segment->index());
                 segment->settle();
@@ -42,6 +51,7 @@ public:
             settle_tail();
         }
         remove_orphans();
+        list_lost();
         out_.report.segments = out_.segments.size() + (out_.tail == nullptr ? 0 : 1);
         return std::move(out_);
     }
@@ -61,7 +71,7 @@ private:
 
     void read_manifest() {
         const std::string path = manifest_path(directory_);
-        out_.manifest = decode_manifest(View(env_->read_file(path)), path);
+        out_.manifest = decode_manifest(View(env_->read_file(path, max_manifest_bytes)), path);
         for (const Row& row : out_.manifest.rows)
             if (row.sealed) proven_.insert(row.id);
         std::set<std::uint64_t, std::greater<>> pending;
@@ -73,6 +83,7 @@ private:
         if (pending.empty()) return;
         // Taken or not: the next manifest must be newer than all of these, and durable.
         out_.report.clean = false;
+        has_pending_ = true;
         for (const std::uint64_t generation : pending)
             if (take_pending(generation)) break;
         out_.manifest.generation = std::max(out_.manifest.generation, *pending.begin());
@@ -82,7 +93,8 @@ private:
     bool take_pending(std::uint64_t generation) {
         const std::string path = pending_path(directory_, generation);
         try {
-            Manifest manifest = decode_manifest(View(env_->read_file(path)), path);
+            Manifest manifest =
+                decode_manifest(View(env_->read_file(path, max_manifest_bytes)), path);
             for (const Row& row : manifest.rows) {
                 if (proven_.contains(row.id)) continue;
                 const std::string name = segment_path(directory_, row.id, row.version);
@@ -211,27 +223,27 @@ private:
     void start_fresh_tail() {
         const std::unique_ptr<Tail> old = std::move(out_.tail);
         Row row;
-        row.id = out_.manifest.next_id++;
-        std::uint64_t size = options_.max_segment_size;
-        std::uint64_t copied = 0;
         if (old != nullptr) {
             const Row& lowest = lowest_unproven(*old);
             const std::uint64_t last = old->last_index();
             const std::uint64_t kept = std::clamp(durable_upto_, lowest.first_index - 1, last);
             row.first_index = kept + 1;
             row.prev_term = kept < lowest.first_index ? lowest.prev_term : term_at(*old, kept);
-            copied = last - kept;
-            size = room_for(*old, copied);
             keep_torn_bytes(*old);
+            retire(*old, row);
         }
-        out_.tail = Tail::begin(env_, directory_, spares_.take(size), row,
-                                std::max(options_.max_entries, copied));
-        if (old != nullptr) retire(*old);
+        if (out_.tail == nullptr) begin_tail(row, 0);
         out_.tail->file()->fsync();
         env_->sync_directory(directory_);
         replace_manifest();
         for (const auto& segment : out_.segments) segment->settle();
         out_.has_tail_index = false;
+    }
+
+    void begin_tail(Row row, std::uint64_t bytes) {
+        row.id = out_.manifest.next_id++;
+        out_.tail = Tail::begin(env_, directory_, spares_.take(size_for(bytes), true), row,
+                                options_.max_entries);
     }
 
     const Row& lowest_unproven(const Tail& old) const {
@@ -249,25 +261,19 @@ private:
                                          : old.term_at(index);
     }
 
-    // Each copied piece has a mark of its own; no piece is less than an entry.
-    std::uint64_t room_for(const Tail& old, std::uint64_t entries) const {
-        std::uint64_t size = options_.max_segment_size + entries * mark_size + old.end_offset();
-        for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i)
-            size += out_.segments[i]->row().end_offset;
-        return entries == 0 ? options_.max_segment_size : size;
-    }
-
-    // Copies what is above `kept` into the fresh tail, and seals what is not.
-    void retire(Tail& old) {
-        Tail& fresh = *out_.tail;
-        const std::uint64_t kept = fresh.last_index();
+    // Copies what is above `kept` into fresh segments, and seals what is not. How much was not
+    // proven durable knows no limit: it may fill several.
+    void retire(Tail& old, Row row) {
+        const std::uint64_t kept = row.first_index - 1;
         const std::uint64_t last = old.last_index();
-        while (fresh.last_index() < last) {
-            const std::uint64_t next = fresh.last_index() + 1;
-            fresh.append(next < old.first_index()
-                             ? unproven_segment_of(next).read(next, last + 1, copy_bytes)
-                             : old.read(next, last + 1, copy_bytes),
-                         kept);
+        std::vector<std::shared_ptr<Segment>> copies;
+        for (std::uint64_t next = kept + 1; next <= last; next = out_.tail->last_index() + 1) {
+            const Frames frames = unproven_frames(old, next);
+            if (out_.tail == nullptr || !out_.tail->fits(frames.nbytes(), count_of(frames))) {
+                if (out_.tail != nullptr) copies.push_back(sealed_copy(row));
+                begin_tail(row, frames.nbytes());
+            }
+            out_.tail->append(frames, kept);
         }
         out_.report.copied_entries = last - kept;
         // What is wholly above `kept` loses its row; its file is an orphan then.
@@ -279,22 +285,60 @@ private:
         }
         if (unproven_ > 0 && kept < out_.segments.back()->last_index())
             out_.segments.back()->cut(kept);
+        unproven_ += copies.size();
+        out_.segments.insert(out_.segments.end(), copies.begin(), copies.end());
         for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i) {
             const Segment& segment = *out_.segments[i];
             write_index(*env_, segment.index_file(), segment.row(), *segment.index());
         }
     }
 
+    static std::uint64_t count_of(const Frames& frames) {
+        return frames.span.end - frames.span.first;
+    }
+
+    // From `next` on, what one append to a fresh segment takes; at least an entry.
+    Frames unproven_frames(const Tail& old, std::uint64_t next) const {
+        const std::uint64_t end =
+            std::min(old.last_index() + 1, next + std::min(options_.max_entries, max_file_size));
+        const std::uint64_t bytes = std::min(copy_bytes, options_.max_segment_size - size_for(0));
+        return next < old.first_index() ? unproven_segment_of(next).read(next, end, bytes)
+                                        : old.read(next, end, bytes);
+    }
+
+    // The fresh tail is full: synced and sealed; `row` becomes that of the next one.
+    std::shared_ptr<Segment> sealed_copy(Row& row) {
+        out_.tail->file()->fsync();
+        row.first_index = out_.tail->last_index() + 1;
+        row.prev_term = out_.tail->last_term();
+        return out_.tail->seal();
+    }
+
+    // F1, for whoever wants to look: a full disk, or the lost+found of a mount point, which is
+    // the file system's own, must not keep the log from opening.
     void keep_torn_bytes(const Tail& old) {
         if (torn_bytes_ == 0) return;
         Bytes bytes(static_cast<std::size_t>(torn_bytes_));
         bytes.resize(old.file()->pread(old.end_offset(), MutableView(bytes)));
-        const std::string folder = join(directory_, "lost+found");
-        env_->make_directory(folder);
+        const std::string folder = join(directory_, lost_folder);
         const std::string name = std::to_string(old.row().id) + "-" +
                                  std::to_string(old.row().version) + "-" +
                                  std::to_string(old.end_offset()) + ".torn";
-        env_->replace_file(join(folder, name), View(bytes), false);
+        try {
+            env_->make_directory(folder);
+            env_->replace_file(join(folder, name), View(bytes), false);
+        } catch (const IoError&) {
+        }
+    }
+
+    void list_lost() {
+        const std::string folder = join(directory_, lost_folder);
+        if (options_.read_only || !env_->exists(folder)) return;
+        try {
+            for (const std::string& name : env_->list(folder))
+                if (name.ends_with(".torn")) out_.lost.push_back(join(folder, name));
+        } catch (const IoError&) {  // not ours to read
+        }
     }
 
     void replace_manifest() {
@@ -319,12 +363,13 @@ private:
 
     // F4: leftovers from before a commit point. Names that are not ours stay.
     void remove_orphans() {
-        for (const std::string& name : names_) {
-            if (is_wanted(parse_name(name))) continue;
+        std::erase_if(names_, [&](const std::string& name) {
+            if (is_wanted(parse_name(name))) return false;
             out_.report.orphans.push_back(name);
             const std::string path = join(directory_, name);
             if (!options_.read_only && env_->exists(path)) env_->unlink(path);
-        }
+            return true;
+        });
     }
 
     std::shared_ptr<Env> env_;
@@ -335,18 +380,32 @@ private:
     std::vector<std::shared_ptr<Segment>> rebuilt_;
     std::set<std::uint64_t> proven_;       // ids that the durable manifest calls sealed
     std::map<std::uint64_t, Scan> scans_;  // of segments that only a pending one does
+    bool has_pending_ = false;             // a pending manifest newer than the durable one
     std::size_t unproven_ = 0;             // so many of the last segments are such
     std::uint64_t durable_upto_ = 0;
     std::uint64_t torn_bytes_ = 0;
     Recovered out_;
 };
 
+using Damage = std::tuple<std::string, std::int64_t, std::uint64_t>;
+
 }  // namespace
 
 Recovered recover(const std::shared_ptr<Env>& env, const std::string& directory,
                   const LogOptions& options, Spares& spares) {
     const auto begun = std::chrono::steady_clock::now();
-    Recovered out = Recovery(env, directory, options, spares).run();
+    Recovered out;
+    std::optional<Damage> seen;
+    for (int look = 1; look <= max_looks; ++look) {
+        try {
+            out = Recovery(env, directory, options, spares).run();
+            break;
+        } catch (const CorruptError& error) {
+            Damage found{error.path, error.offset, error.index};
+            if (!options.read_only || look == max_looks || seen == found) throw;
+            seen = std::move(found);
+        }
+    }
     out.report.seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
     return out;

@@ -36,12 +36,14 @@ struct Recovered {
     Manifest manifest;
     std::vector<std::shared_ptr<Segment>> segments;
     std::unique_ptr<Tail> tail;
-    bool has_tail_index = false;  // the tail's index file is on disk and right
+    bool has_tail_index = false;    // the tail's index file is on disk and right
+    std::vector<std::string> lost;  // files of torn bytes, kept until the next seal (F1)
     RecoveryReport report;
 };
 
 // CorruptError (F2, F3), FormatError: nothing was changed. NotFoundError: no log here, and
-// read_only. Everything kept is durable when it returns.
+// read_only. Everything kept is durable when it returns. With read_only another process may be
+// writing: what looks damaged is looked at again, and is damage when it looks the same twice.
 Recovered recover(const std::shared_ptr<Env>& env, const std::string& directory,
                   const LogOptions& options, Spares& spares);
 

@@ -198,6 +198,7 @@ std::uint64_t check_header(File& file, const Row& row, const std::string& path) 
                           path, 8);
     if (crc32c(View(bytes).subspan(crc_from)) != header.crc)
         corrupt("its header's checksum does not fit");
+    if (header.max_size > max_file_size) corrupt("it is sized beyond 32 bits");
     if (!std::equal(row.uuid.begin(), row.uuid.end(), header.uuid) || header.id != row.id ||
         header.version != row.version || header.first_index != row.first_index)
         corrupt("it is not the segment that the manifest names");
@@ -219,7 +220,7 @@ Scan scan_sealed(File& file, const Row& row, const std::string& path) {
 }
 
 Scan scan_tail(File& file, const Row& row, const std::string& path) {
-    Scanner scanner(file, row, path, file.size());
+    Scanner scanner(file, row, path, std::min(file.size(), max_file_size));
     scanner.walk();
     scanner.judge();
     Scan& scan = scanner.result();

@@ -35,9 +35,9 @@ bool Spares::has_room(std::uint64_t count, std::uint64_t size) const {
     return free >= min_free_space_ && (free - min_free_space_) / std::max(size, size_) >= count;
 }
 
-Spare Spares::create(std::uint64_t size, bool zero_filled, bool synced) {
+Spare Spares::create(std::uint64_t size, std::uint64_t left_free, bool zero_filled, bool synced) {
     const std::uint64_t free = env_->free_space(directory_);
-    if (free < min_free_space_ || free - min_free_space_ < size)
+    if (free < left_free || free - left_free < size)
         throw DiskFullError(
             "allocate " + std::to_string(size) + " bytes (" + std::to_string(free) + " free) in",
             directory_, ENOSPC);
@@ -58,15 +58,29 @@ Spare Spares::create(std::uint64_t size, bool zero_filled, bool synced) {
 }
 
 void Spares::prepare(bool zero_filled) {
-    Spare spare = create(size_, zero_filled, true);
+    if (is_closed()) return;
+    Spare spare = create(size_, min_free_space_, zero_filled, true);
     const std::lock_guard lock(mutex_);
     if (is_closed_)
-        env_->unlink(spare.path);
+        discard(spare);
     else
         ready_.push_back(std::move(spare));
 }
 
-Spare Spares::take(std::uint64_t size) {
+bool Spares::is_closed() const {
+    const std::lock_guard lock(mutex_);
+    return is_closed_;
+}
+
+// The directory may have its next owner by now, who removed the file as an orphan (F4).
+void Spares::discard(const Spare& spare) {
+    try {
+        env_->unlink(spare.path);
+    } catch (const NotFoundError&) {
+    }
+}
+
+Spare Spares::take(std::uint64_t size, bool into_reserve) {
     {
         const std::lock_guard lock(mutex_);
         if (!ready_.empty() && ready_.back().size >= size) {
@@ -75,7 +89,8 @@ Spare Spares::take(std::uint64_t size) {
             return spare;
         }
     }
-    return create(std::max(size, size_), false, false);
+    const std::uint64_t left_free = into_reserve ? slack_bytes : min_free_space_;
+    return create(std::max(size, size_), left_free, false, false);
 }
 
 void Spares::give_back(Spare&& spare) {
@@ -86,7 +101,7 @@ void Spares::give_back(Spare&& spare) {
 void Spares::close() {
     const std::lock_guard lock(mutex_);
     is_closed_ = true;
-    for (const Spare& spare : ready_) env_->unlink(spare.path);
+    for (const Spare& spare : ready_) discard(spare);
     ready_.clear();
 }
 

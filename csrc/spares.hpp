@@ -32,13 +32,16 @@ public:
     // has nothing to convert) and bulk writes dearer. DiskFullError leaves nothing behind.
     void prepare(bool zero_filled);
     // A ready one when it is big enough, else one made now (allocated, not filled).
-    Spare take(std::uint64_t size);
+    // into_reserve: min_free_space is kept for this, so that a log on a full disk still opens.
+    Spare take(std::uint64_t size, bool into_reserve = false);
     void give_back(Spare&& spare);
     // Unlinks all that are ready; from now on prepare() does nothing.
     void close();
 
 private:
-    Spare create(std::uint64_t size, bool zero_filled, bool synced);
+    Spare create(std::uint64_t size, std::uint64_t left_free, bool zero_filled, bool synced);
+    bool is_closed() const;
+    void discard(const Spare& spare);
 
     std::shared_ptr<Env> env_;
     std::string directory_;

@@ -28,7 +28,7 @@ Tail::Tail(std::shared_ptr<Env> env, std::string directory, const Row& row, std:
 
 std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::string& directory,
                                   const Spare& spare, Row row, std::uint64_t max_entries) {
-    require(spare.size <= 0xffffffff, "an offset in a segment has 32 bits");
+    require(spare.size <= max_file_size, "an offset in a segment has 32 bits");
     row.uuid = spare.uuid;
     const std::string path = segment_path(directory, row.id, row.version);
     env->rename(spare.path, path);
@@ -79,6 +79,13 @@ void Tail::write(View bytes) {
     end_ += bytes.size();
 }
 
+// Before the write, so that no MemoryError comes between the bytes and their slots.
+void Tail::reserve(std::uint64_t count) {
+    const std::size_t wanted = slots_.size() + static_cast<std::size_t>(count);
+    if (slots_.capacity() < wanted) slots_.reserve(std::max(wanted, 2 * slots_.capacity()));
+    if (runs_.capacity() == runs_.size()) runs_.reserve(2 * runs_.size() + 1);
+}
+
 void Tail::append(const Frames& frames, std::uint64_t durable_upto) {
     const View bytes = frames.block.bytes;
     const std::uint64_t count = frames.span.end - frames.span.first;
@@ -87,6 +94,7 @@ void Tail::append(const Frames& frames, std::uint64_t durable_upto) {
     const Mark mark{static_cast<std::uint32_t>(bytes.size()), frames.span.first, durable_upto,
                     frames_hash(bytes), 0};
     buffer_.resize(mark_size + bytes.size());
+    reserve(count);
     encode_mark(mark, row_.uuid, end_, MutableView(buffer_).first(mark_size));
     std::memcpy(buffer_.data() + mark_size, bytes.data(), bytes.size());
     const std::uint64_t base = end_ + mark_size;

@@ -73,6 +73,7 @@ public:
 
 private:
     void write_header();
+    void reserve(std::uint64_t count);
     void write(View bytes);
     std::uint64_t frame_end(std::size_t position) const;
 
