@@ -45,6 +45,7 @@ cdef extern from "log.hpp" namespace "copycat":
         Block slots(uint64_t) except +raise_error
         void append(const Frames&) except +raise_error nogil
         shared_ptr[CSyncTicket] begin_sync() except +raise_error
+        const shared_ptr[CSyncTicket]& in_flight()
         uint64_t end_sync(const CSyncTicket&) except +raise_error
         cbool wants_sync()
         Frames read(uint64_t, uint64_t, uint64_t) except +raise_error nogil
@@ -167,6 +168,12 @@ cdef class NativeLog:
         cdef SyncTicket ticket = SyncTicket.__new__(SyncTicket)
         ticket.work = dereference(self.log).begin_sync()
         return ticket
+
+    def sync_in_flight(self):
+        """The ticket that was begun and not ended, or None: an interrupted caller's."""
+        cdef SyncTicket ticket = SyncTicket.__new__(SyncTicket)
+        ticket.work = dereference(self.log).in_flight()
+        return ticket if ticket.work else None
 
     def end_sync(self, ticket):
         """After ticket.run(): the new durable_index, clamped by truncations since (C6)."""

@@ -231,15 +231,19 @@ class Log:
     def _sync(self, upto: int) -> int:
         """Threads that wait here together are answered by one sync (group commit)."""
         with self._sync_lock:
-            with self._lock:
-                native = self._writable()
-                is_durable = native.durable_index >= min(upto, native.last_index)
-                if is_durable and not native.wants_sync():  # the shape counts too
-                    return native.durable_index
-                ticket = native.begin_sync()
-            ticket.run()
-            with self._lock:
-                return native.end_sync(ticket)
+            while True:
+                with self._lock:
+                    native = self._writable()
+                    # Left by a caller whom a signal interrupted (KeyboardInterrupt).
+                    ticket = native.sync_in_flight()
+                    if ticket is None:
+                        is_durable = native.durable_index >= min(upto, native.last_index)
+                        if is_durable and not native.wants_sync():  # the shape counts too
+                            return native.durable_index
+                        ticket = native.begin_sync()
+                ticket.run()
+                with self._lock:
+                    native.end_sync(ticket)
 
     # --- reading -----------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from copycat.errors import DiskError, DiskFullError, LogPoisonedError
 from copycat.log._native import FaultEnv, open_log
 from copycat.log.log import Log
 from copycat.types import Durability
+from tests.log.contract import batch
 from tests.log.test_native import DIRECTORY, open_small
 
 
@@ -101,3 +102,15 @@ def test_a_power_loss_costs_os_durability_only_what_was_not_synced() -> None:
     env.crash(3)
     with over(env) as log:
         assert data(log) in ([b"a", b"b"], [b"a", b"b", b"c"])
+
+
+def test_a_sync_that_a_signal_interrupted_is_ended_by_the_next() -> None:
+    """Ctrl-C between two calls left the ticket in flight: each later sync was refused."""
+    with over(FaultEnv()) as log:
+        log.append(b"a")
+        native = log._native
+        native.append(batch(2, b"b"))
+        native.begin_sync()  # and KeyboardInterrupt here
+        assert log.append(b"c") == 3
+        assert log.durable_index == 3
+        assert data(log) == [b"a", b"b", b"c"]
