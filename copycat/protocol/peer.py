@@ -36,7 +36,7 @@ class Hello(msgspec.Struct, frozen=True):
     """128-bit random number of the sender's directory."""
     address: str
     fresh: bool
-    """True while the directory has neither entries nor a stored term."""
+    """True while the log of the sender is empty."""
     protocol: tuple[int, int]
     """Lowest and highest protocol version spoken."""
 

@@ -9,6 +9,7 @@ from copycat.types import MemberId, Span
 
 __all__ = [
     "Event",
+    "Pinned",
     "Proposed",
     "Reachable",
     "ReadRequested",
@@ -78,7 +79,11 @@ class Reachable(msgspec.Struct, frozen=True):
 
     peer: MemberId
     fresh: bool
-    """Its directory was empty when it said Hello (C16)."""
+    """Its log was empty when it said Hello (C16)."""
+
+
+class Pinned(msgspec.Struct, frozen=True):
+    """The cluster has committed this directory's incarnation, and it was applied here (C16)."""
 
 
 class Unreachable(msgspec.Struct, frozen=True):
@@ -110,6 +115,7 @@ Event = (
     | Synced
     | Saved
     | Sent
+    | Pinned
     | Reachable
     | Unreachable
     | StorageFull

@@ -23,6 +23,7 @@ from copycat.raft import candidate, follower, leader
 from copycat.raft.effects import Effect
 from copycat.raft.events import (
     Event,
+    Pinned,
     Proposed,
     Reachable,
     ReadRequested,
@@ -92,7 +93,9 @@ class Raft(State):
                 if not self.is_saving:
                     candidate.on_self_vote_saved(self)
             case Reachable():
-                _on_reachable(self, event.peer)
+                _on_reachable(self, event.peer, event.fresh)
+            case Pinned():
+                _take_part(self)
             case Unreachable():
                 _on_unreachable(self, event.peer)
             case StorageFull():
@@ -162,12 +165,18 @@ def _on_tick(raft: Raft, elapsed_ms: int) -> None:
         candidate.on_election_timeout(raft)
 
 
-def _on_reachable(raft: Raft, peer: MemberId) -> None:
-    if raft.contacts and peer in raft.peers:
+def _take_part(raft: Raft) -> None:
+    """C16: this directory is known not to be the remains of a wiped one (see `is_fresh`)."""
+    if raft.contacts:
+        raft.contacts = frozenset()
+        raft.draw_election_timeout()
+
+
+def _on_reachable(raft: Raft, peer: MemberId, fresh: bool) -> None:
+    if raft.contacts and fresh and peer in raft.peers:
         raft.contacts |= {peer}
         if len(raft.contacts) >= raft.configuration.quorum:
-            raft.contacts = frozenset()
-            raft.draw_election_timeout()
+            _take_part(raft)
     if raft.lead is not None:
         leader.on_peer_reachable(raft, raft.lead, peer)
     elif peer in raft.peers:

@@ -117,10 +117,10 @@ class State:
         self._begin_hard_state(current_term, voted_for)
         self._begin_timers()
 
-        # C16: voters that a fresh directory has met; empty once it may take part.
         self.storage_full = False
         """F12: nothing more can be appended here."""
 
+        # C16: voters with empty logs that a fresh directory has met; empty once it may take part.
         self.contacts = frozenset({member}) if fresh else frozenset()
         if fresh and configuration.quorum == 1:
             self.contacts = frozenset()
@@ -157,11 +157,12 @@ class State:
 
     @property
     def is_fresh(self) -> bool:
-        """C16: a directory without a past that has not met a majority yet.
+        """C16: a directory without a past that may not take part yet.
 
         It cannot know whether it is new or was wiped; a wiped voter that votes again could elect
-        a leader without the entries it once acknowledged. When a majority of the list shows
-        itself, that many directories stand behind the same list, and voting is safe to begin.
+        a leader without the entries it once acknowledged. Two things prove it new: a majority
+        of the list with empty logs, for then nothing was ever committed; or its incarnation in
+        the log, for then the leader met it for the first time (docs/decisions/0009).
         """
         return bool(self.contacts)
 

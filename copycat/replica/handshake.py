@@ -31,6 +31,7 @@ PROTOCOL_VERSIONS = (1, 1)
 
 
 _READ_NBYTES = 1 << 20
+_SEARCH_NBYTES = 64 << 20
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -153,12 +154,14 @@ class Handshake:
 def logged_pins(log: ReplicaLog, members: int) -> dict[MemberId, int]:
     """Member -> incarnation, as the entries of the log say, committed or not.
 
-    Members are pinned when they first meet, so the first few entries nearly always tell all.
+    Members are pinned when they first meet, so the first few entries nearly always tell all;
+    where a member never came, the search ends after `_SEARCH_NBYTES`.
     """
     pins: dict[MemberId, int] = {}
-    index, end = log.first_index, log.last_index + 1
-    while members > 1 and index < end and len(pins) < members:
+    index, end, searched = log.first_index, log.last_index + 1, 0
+    while members > 1 and index < end and len(pins) < members and searched < _SEARCH_NBYTES:
         batch = log.read(index, end, _READ_NBYTES)
+        searched += batch.nbytes
         index = batch.span.end
         for run in batch.runs(batch.span.first, index):
             if run.kind == EntryKind.INCARNATION:

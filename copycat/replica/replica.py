@@ -29,6 +29,7 @@ from copycat.protocol.peer import AppendEntries, PeerMessage
 from copycat.raft.effects import RoleChanged
 from copycat.raft.events import (
     Event,
+    Pinned,
     Proposed,
     Reachable,
     ReadRequested,
@@ -175,8 +176,7 @@ class Replica:
 
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
-        fresh = self.raft.current_term == 0 and self._log.last_index == 0
-        return codec.encode_hello(self._handshake.hello(fresh=fresh))
+        return codec.encode_hello(self._handshake.hello(fresh=self._log.last_index == 0))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
@@ -385,6 +385,8 @@ class Replica:
                 error = self._handshake.pin(MemberId(change.member), change.incarnation)
                 if error is not None:
                     raise error
+                if change.member == self.member:
+                    self._step(Pinned())
         self._parts.gateway.applied(outcome)
         noop_index, noop_ms = self._carrier.noop
         if noop_index and outcome.last_applied >= noop_index:

@@ -47,7 +47,7 @@ from copycat.raft.events import (
 from copycat.raft.invariants import Facts, check, observe
 from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
-from copycat.types import MemberId, ServerState, Span, TermRun
+from copycat.types import NO_ENTRY, MemberId, ServerState, Span, TermRun
 from tests.raft.laws import Entry, History
 
 __all__ = ["Cluster", "Envelope", "Node", "runs_of"]
@@ -328,7 +328,8 @@ class Cluster:
     def unreachable(self, number: int, peer: int) -> None:
         self.step(number, Unreachable(MemberId(peer)))
 
-    def reachable(self, number: int, peer: int, *, fresh: bool = False) -> None:
+    def reachable(self, number: int, peer: int) -> None:
+        fresh = self.nodes[peer].raft.last == NO_ENTRY
         self.step(number, Reachable(MemberId(peer), fresh))
 
     # ---- conveniences ----------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 
 from copycat.protocol.peer import PreVote, PreVoteReply, RequestVote, TimeoutNow, VoteReply
 from copycat.raft.effects import RoleChanged, SaveHardState
-from copycat.raft.events import Reachable, Saved, Tick, Unreachable
+from copycat.raft.events import Pinned, Reachable, Saved, Tick, Unreachable
 from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 from tests.raft.helpers import append, core, leader, of, receive, sends, settle
@@ -163,8 +163,20 @@ def test_c16_a_fresh_directory_needs_to_meet_a_majority() -> None:
     raft.step(Reachable(MemberId(2), fresh=True))
     raft.step(Reachable(MemberId(9), fresh=True))
     assert not granted(raft, 2, vote(2))
-    raft.step(Reachable(MemberId(3), fresh=False))
+    raft.step(Reachable(MemberId(4), fresh=False))
+    raft.step(Reachable(MemberId(5), fresh=False))
+    assert not granted(raft, 2, vote(2)), "it may have been wiped: those have a past"
+    raft.step(Reachable(MemberId(3), fresh=True))
     assert granted(raft, 2, vote(2))
+
+
+def test_c16_a_fresh_directory_that_is_pinned_was_never_another_one() -> None:
+    raft = core(fresh=True)
+    raft.step(Reachable(MemberId(2), fresh=False))
+    raft.step(Reachable(MemberId(3), fresh=False))
+    assert poll(raft, 5000) == []
+    raft.step(Pinned())
+    assert poll(raft, 5000) != []
 
 
 def test_the_term_of_the_last_entry_is_a_floor_without_a_vote() -> None:
