@@ -72,6 +72,7 @@ class Listener:
         self.closed = Counter[str]()
         """Why connections were closed from here: error code -> how often."""
         self._server: asyncio.Server | None = None
+        self.is_closing = False
 
     async def start(self, bind: Address) -> Address:
         """Listen; the address with the port that was given. Raises AddressInUseError."""
@@ -87,11 +88,12 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening and close every connection; returns when all are gone."""
+        self.is_closing = True
         if self._server is not None:
             self._server.close()
         inbounds = list(self.inbounds)
         for inbound in inbounds:
-            inbound.close("the member stops", code="")
+            inbound.abort()
         if inbounds:
             await asyncio.wait([inbound.gone for inbound in inbounds], timeout=1.0)
         if self._server is not None:
@@ -137,6 +139,11 @@ class Inbound(asyncio.BufferedProtocol):
             log.warning("closed the connection from %s: %s", self._who, escaped(reason))
         transport.abort()
 
+    def abort(self) -> None:
+        """Close at once, whatever waits to be written."""
+        if self._transport is not None:
+            self._transport.abort()
+
     # --- asyncio's side -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -145,6 +152,9 @@ class Inbound(asyncio.BufferedProtocol):
         name = transport.get_extra_info("peername")
         self._who = f"{name[0]}:{name[1]}" if name else "?"
         self._listener.inbounds.add(self)
+        if self._listener.is_closing:
+            self.abort()  # it was accepted in the very pass of the loop that closed the listener
+            return
         if len(self._listener.inbounds) > self._listener.connections_max:
             self.close(f"{self._listener.connections_max} connections are open", code=TOO_MANY)
             return

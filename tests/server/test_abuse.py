@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from pathlib import Path
 
@@ -211,3 +212,22 @@ async def refused(reader: asyncio.StreamReader) -> bool:
         return await reader.read(8) == b""
     except ConnectionResetError:
         return True
+
+
+def test_a_connection_accepted_while_the_listener_closes_is_closed_too(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with server(tmp_path, free_address()) as member:
+            assert member._node is not None
+            door = member._node.listener
+            loop = asyncio.get_running_loop()
+            door.is_closing = True
+            late = listener.Inbound(door)
+            ours, theirs = socket.socketpair()
+            ours.setblocking(False)
+            await loop.connect_accepted_socket(lambda: late, ours)
+            await late.gone
+            assert theirs.recv(1) == b""
+            theirs.close()
+            door.is_closing = False
+
+    run(test)
