@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
-from copycat.log._native import FaultEnv
 from copycat.log.directory import MemberDirectory
+from copycat.log.disk import FaultEnv
 from copycat.sim.checkers_log import Shadow, WatchedHardState, WatchedLog
 from copycat.sim.options import DiskOptions
 from copycat.sim.trace import Trace

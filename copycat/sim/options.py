@@ -93,22 +93,19 @@ def _rate(dice: Dice, chance: int, *rates: int) -> int:
     return dice.pick(rates) if dice.chance(chance) else 0
 
 
-def draw_options(seed: int) -> SeedOptions:
-    """The options of a seed. Swarm: each draws its own subset of faults, most of them some."""
-    dice = Dice(seed ^ 0x5EED)
-    members = dice.pick((1, 2, 3, 3, 3, 3, 3, 5, 5, 5))
-    count = dice.pick((0, 1, 2, 3, 4, 6, len(FAULTS)))
-    faults = tuple(sorted(dice.shuffled(FAULTS)[:count]))
-    heartbeat_ms = dice.pick((50, 100, 250))
-    network = NetworkOptions(
+def _draw_network(dice: Dice) -> NetworkOptions:
+    return NetworkOptions(
         delay_us=dice.pick((200, 500, 1_000, 5_000, 20_000)),
         loss=_rate(dice, 400_000, 1_000, 10_000, 50_000, 200_000),
         duplication=_rate(dice, 400_000, 1_000, 20_000, 100_000),
         reordering=_rate(dice, 400_000, 5_000, 50_000, 300_000),
         straggling=_rate(dice, 300_000, 1_000, 10_000),
     )
+
+
+def _draw_disk(dice: Dice) -> DiskOptions:
     segment_size = dice.pick((8192, 16 << 10, 64 << 10, 256 << 10))
-    disk = DiskOptions(
+    return DiskOptions(
         sync_us=dice.pick((100, 300, 300, 2_000, 20_000)),
         save_us=dice.pick((100, 500, 5_000, 50_000)),
         apply_us=dice.pick((10, 50, 1_000)),
@@ -117,7 +114,10 @@ def draw_options(seed: int) -> SeedOptions:
         max_segment_size=segment_size,
         max_entries_per_segment=dice.pick((8, 64, 1 << 10)) if segment_size < 64 << 10 else 4096,
     )
-    workload = WorkloadOptions(
+
+
+def _draw_workload(dice: Dice) -> WorkloadOptions:
+    return WorkloadOptions(
         clients=dice.between(1, 5),
         tick_us=dice.pick((20, 50, 100, 200)) * MS,
         command=dice.pick((100_000, 400_000, 800_000)),
@@ -130,6 +130,16 @@ def draw_options(seed: int) -> SeedOptions:
         close=_rate(dice, 300_000, 2_000, 20_000),
         twice=_rate(dice, 500_000, 5_000, 50_000),
     )
+
+
+def draw_options(seed: int) -> SeedOptions:
+    """The options of a seed. Swarm: each draws its own subset of faults, most of them some."""
+    dice = Dice(seed ^ 0x5EED)
+    members = dice.pick((1, 2, 3, 3, 3, 3, 3, 5, 5, 5))
+    count = dice.pick((0, 1, 2, 3, 4, 6, len(FAULTS)))
+    faults = tuple(sorted(dice.shuffled(FAULTS)[:count]))
+    heartbeat_ms = dice.pick((50, 100, 250))
+    network, disk, workload = _draw_network(dice), _draw_disk(dice), _draw_workload(dice)
     if dice.chance(150_000):
         members = max(members, 3)
         faults = tuple(sorted(dice.shuffled(READERS)[: dice.between(2, len(READERS))]))
