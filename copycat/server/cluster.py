@@ -1,13 +1,18 @@
-"""The cluster as one member sees it now: a read-only view. Changes come in a later issue."""
+"""The cluster as one member sees it now, and handing leadership over.
+
+Changes of membership come in a later issue.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from copycat.config import Address, member_id
+from copycat.errors import NotLeaderError, OperationTimeout, UnknownMemberError
 from copycat.replica.status import Status
-from copycat.types import MemberId, MemberStatus, MemberType
+from copycat.types import MemberId, MemberStatus, MemberType, ServerState
 
 __all__ = ["Cluster", "Member"]
 
@@ -52,9 +57,15 @@ class Member:
 class Cluster:
     """Leader, term and members; every property is as of the moment it is read."""
 
-    def __init__(self, cluster_name: str, status: Callable[[], Status]) -> None:
+    def __init__(
+        self,
+        cluster_name: str,
+        status: Callable[[], Status],
+        hand_over: Callable[[MemberId], Awaitable[bool]],
+    ) -> None:
         self._cluster_name = cluster_name
         self._status = status
+        self._hand_over = hand_over
 
     def _member(self, address: str, status: Status) -> Member:
         gone = address in status.unreachable
@@ -83,6 +94,36 @@ class Cluster:
         """All members by address, sorted."""
         status = self._status()
         return MappingProxyType({a: self._member(a, status) for a in sorted(status.members)})
+
+    async def transfer_leadership(self, to: Member | str | None = None) -> None:
+        """Hand leadership to `to` (a member or its address), or to the best follower.
+
+        Only the leader can: NotLeaderError elsewhere, naming it. UnknownMemberError for a
+        stranger. OperationTimeout when `to` did not take over within an election timeout;
+        this member then goes on leading.
+        """
+        status = self._status()
+        if status.state is not ServerState.LEADER:
+            leader = status.leader or None
+            said = f"the leader of term {status.term} is {leader}" if leader else "none is known"
+            raise NotLeaderError(f"{status.address} is {status.state}; {said}", leader=leader)
+        name = to.name if isinstance(to, Member) else to
+        if name == status.address:
+            return
+        if name is not None and name not in status.members:
+            near = difflib.get_close_matches(name, status.members, 1)
+            hint = f"did you mean {near[0]}?" if near else None
+            everyone = ", ".join(sorted(status.members))
+            raise UnknownMemberError(
+                f'no member "{name}" in cluster "{self._cluster_name}" ({everyone})', hint=hint
+            )
+        target = MemberId(0) if name is None else member_id(self._cluster_name, name)
+        if not await self._hand_over(target):
+            raise OperationTimeout(
+                f"{name or 'a follower'} did not take over within an election timeout; "
+                f"{status.address} goes on leading",
+                hint="try again when the follower is reachable and has caught up",
+            )
 
     def __repr__(self) -> str:
         status = self._status()

@@ -189,17 +189,16 @@ class Node:
         else:
             log.info("%s: waiting for an election in term %d", status.address, status.term)
 
-    async def hand_over(self) -> bool:
-        """A leader with followers gives its leadership away; True when another leads."""
+    async def hand_over(self, to: MemberId) -> bool:
+        """A leader with followers gives its leadership to `to`, or (0) to the best of them; True
+        when another leads."""
         replica = self._replica
         if replica is None or self.host.is_stopped or len(self._links) == 0:
             return False
         if replica.status().state is not ServerState.LEADER:
             return False
         done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        replica.transfer_leadership(
-            MemberId(0), lambda ok: None if done.done() else done.set_result(ok)
-        )
+        replica.transfer_leadership(to, lambda ok: None if done.done() else done.set_result(ok))
         await asyncio.wait({done}, timeout=self._options.election_timeout)
         return done.done() and done.result()
 

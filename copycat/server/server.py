@@ -15,7 +15,7 @@ from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.node import Node, founding_members
-from copycat.types import Durability, MemberType, ServerState, StorageLevel
+from copycat.types import Durability, MemberId, MemberType, ServerState, StorageLevel
 
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
@@ -106,7 +106,7 @@ class CopycatServer(Generic[S]):
     @property
     def cluster(self) -> Cluster:
         """Leader, term and members as this member sees them."""
-        return Cluster(self._options.cluster_name, self.status)
+        return Cluster(self._options.cluster_name, self.status, self._hand_over)
 
     @property
     def state(self) -> ServerState:
@@ -243,8 +243,11 @@ class CopycatServer(Generic[S]):
         self._guard.check()
         node = self._node
         if node is not None and self._failure is None:
-            await node.hand_over()
+            await node.hand_over(MemberId(0))
         await self._close()
+
+    async def _hand_over(self, to: MemberId) -> bool:
+        return self._node is not None and await self._node.hand_over(to)
 
     async def wait_stopped(self) -> None:
         """Return when the member was shut down; raise what it failed with."""

@@ -12,8 +12,10 @@ from copycat import (
     ClientState,
     ConsistencyLevel,
     CopycatClient,
+    NotLeaderError,
     ServerSelection,
     ServerState,
+    UnknownMemberError,
 )
 from tests.server.cluster import Book, free_address, run, server, trio
 
@@ -139,3 +141,21 @@ def test_a_majority_is_enough_to_start_and_to_go_on(tmp_path: Path) -> None:
             assert back.state_machine.entries == list(range(100))
 
     run(scenario)
+
+
+def test_leadership_is_handed_to_whom_the_caller_names(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with trio(tmp_path) as cluster:
+            await cluster.settled()
+            old = cluster.leader
+            heir = next(member for member in cluster.servers.values() if member is not old)
+            with pytest.raises(NotLeaderError, match=str(old.address)):
+                await heir.cluster.transfer_leadership()
+            with pytest.raises(UnknownMemberError, match="no member"):
+                await old.cluster.transfer_leadership("127.0.0.1:1")
+            await old.cluster.transfer_leadership(str(heir.address))
+            await cluster.until(lambda: heir.state is ServerState.LEADER)
+            async with heir.client() as client:
+                assert await client.submit(Book.add(1)) == 1
+
+    run(test)
