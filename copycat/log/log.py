@@ -18,6 +18,8 @@ from copycat.log.forks import ForkGuard
 from copycat.types import Durability
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from copycat.config import Storage
     from copycat.log.tail import Tail
 
@@ -298,6 +300,18 @@ class Log:
                 batch = self._usable().read(first, end, _READ_BYTES)
             yield from entries_of(batch)
             first = batch.span.end
+
+    def index_array(self, segment: Segment | int) -> np.ndarray[Any, np.dtype[np.void]]:
+        """Where each entry of a segment lies: fields `offset` and `size`, both u4, in bytes.
+
+        `offset` is where its frame begins in the file, `size` that of its data, which follows
+        the 32 bytes of the frame's header (docs/reference/disk-format.md). One row an entry from `segment.first_index` on, read-only. A sealed segment's array is
+        its mapped index file itself, without a copy; the writable one's is a copy. Imports
+        numpy. IndexError when there is no such segment (any more).
+        """
+        with self._lock:
+            number = segment.id if isinstance(segment, Segment) else segment
+            return self._usable().index_array(number)
 
     def tail(self, start: int | None = None) -> AsyncIterator[Entry]:
         """Entries from `start` (or the next one) on, as they come; ends at `close`.

@@ -381,3 +381,19 @@ def test_a_tail_of_trimmed_entries_is_refused(log: Log) -> None:
     log.trim(35)
     with pytest.raises(IndexError):
         asyncio.run(follow())
+
+
+def test_the_index_of_a_sealed_segment_is_a_mapped_array(tmp_path: Path) -> None:
+    with Log.open(tmp_path / "log", max_segment_size=8192) as log:
+        log.append_many(bytes([n % 251]) * (100 + n) for n in range(100))
+        sealed = log.segments[0]
+        index = log.index_array(sealed)
+        assert len(index) == sealed.count
+        assert not index.flags.writeable
+        assert not index.flags.owndata
+        data = (tmp_path / "log" / f"{sealed.id}-{sealed.version}.log").read_bytes()
+        for row, entry in zip(index, log.read(sealed.first_index), strict=False):
+            begin = row["offset"] + 32
+            assert data[begin : begin + row["size"]] == entry.data
+        with pytest.raises(IndexError):
+            log.index_array(999)
