@@ -305,9 +305,10 @@ class Log:
         """Where each entry of a segment lies: fields `offset` and `size`, both u4, in bytes.
 
         `offset` is where its frame begins in the file, `size` that of its data, which follows
-        the 32 bytes of the frame's header (docs/reference/disk-format.md). One row an entry from `segment.first_index` on, read-only. A sealed segment's array is
-        its mapped index file itself, without a copy; the writable one's is a copy. Imports
-        numpy. IndexError when there is no such segment (any more).
+        the 32 bytes of the frame's header (docs/reference/disk-format.md). One row an entry
+        from `segment.first_index` on, read-only. A sealed segment's array is its mapped index
+        file itself, without a copy; the writable one's is a copy. Imports numpy. IndexError
+        when there is no such segment (any more).
         """
         with self._lock:
             number = segment.id if isinstance(segment, Segment) else segment
