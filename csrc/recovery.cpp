@@ -20,6 +20,8 @@ constexpr std::uint64_t max_manifest_bytes = std::uint64_t{1} << 28;
 constexpr char lost_folder[] = "lost+found";
 // How often a reader looks again at a log that changes under it.
 constexpr int max_looks = 16;
+// Of the segment that an open begins: zero-filled in some milliseconds.
+constexpr std::uint64_t first_segment_bytes = std::uint64_t{4} << 20;
 // Room for the marks of an open, an idle time and a close.
 constexpr std::uint64_t marks_of_a_run = 3;
 
@@ -232,7 +234,7 @@ private:
             keep_torn_bytes(*old);
             retire(*old, row);
         }
-        if (out_.tail == nullptr) begin_tail(row, 0);
+        if (out_.tail == nullptr) begin_tail(row, 0, 0);
         out_.tail->file()->fsync();
         env_->sync_directory(directory_);
         replace_manifest();
@@ -240,10 +242,26 @@ private:
         out_.has_tail_index = false;
     }
 
-    void begin_tail(Row row, std::uint64_t bytes) {
+    // For an append of `bytes`, with `left` to come in all. Small appends are quicker into zeros,
+    // and filling a whole segment would make every open slow: the first one is short, and the
+    // next is a spare that was filled in the background.
+    void begin_tail(Row row, std::uint64_t bytes, std::uint64_t left) {
         row.id = out_.manifest.next_id++;
-        out_.tail = Tail::begin(env_, directory_, spares_.take(size_for(bytes), true), row,
+        const std::uint64_t whole = std::max(options_.max_segment_size, size_for(bytes));
+        const bool is_short = left <= first_segment_bytes / 2;
+        const std::uint64_t size = is_short ? std::min(whole, first_segment_bytes) : whole;
+        out_.tail = Tail::begin(env_, directory_, spares_.take_first(size, is_short), row,
                                 options_.max_entries);
+    }
+
+    // About how many bytes of `old` and the unproven segments lie above `kept`; not less.
+    std::uint64_t bytes_above(const Tail& old, std::uint64_t kept) const {
+        std::uint64_t bytes = old.end_offset();
+        if (kept >= old.first_index() && kept < old.last_index())
+            bytes -= old.slots()[static_cast<std::size_t>(kept + 1 - old.first_index())].offset;
+        for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i)
+            bytes += out_.segments[i]->row().end_offset;
+        return bytes;
     }
 
     const Row& lowest_unproven(const Tail& old) const {
@@ -271,7 +289,7 @@ private:
             const Frames frames = unproven_frames(old, next);
             if (out_.tail == nullptr || !out_.tail->fits(frames.nbytes(), count_of(frames))) {
                 if (out_.tail != nullptr) copies.push_back(sealed_copy(row));
-                begin_tail(row, frames.nbytes());
+                begin_tail(row, frames.nbytes(), bytes_above(old, kept));
             }
             out_.tail->append(frames, kept);
         }

@@ -80,7 +80,7 @@ void Spares::discard(const Spare& spare) {
     }
 }
 
-Spare Spares::take(std::uint64_t size, bool into_reserve) {
+Spare Spares::take(std::uint64_t size) {
     {
         const std::lock_guard lock(mutex_);
         if (!ready_.empty() && ready_.back().size >= size) {
@@ -89,8 +89,11 @@ Spare Spares::take(std::uint64_t size, bool into_reserve) {
             return spare;
         }
     }
-    const std::uint64_t left_free = into_reserve ? slack_bytes : min_free_space_;
-    return create(std::max(size, size_), left_free, false, false);
+    return create(std::max(size, size_), min_free_space_, false, false);
+}
+
+Spare Spares::take_first(std::uint64_t size, bool zero_filled) {
+    return create(size, slack_bytes, zero_filled, false);
 }
 
 void Spares::give_back(Spare&& spare) {

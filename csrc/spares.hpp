@@ -32,8 +32,10 @@ public:
     // has nothing to convert) and bulk writes dearer. DiskFullError leaves nothing behind.
     void prepare(bool zero_filled);
     // A ready one when it is big enough, else one made now (allocated, not filled).
-    // into_reserve: min_free_space is kept for this, so that a log on a full disk still opens.
-    Spare take(std::uint64_t size, bool into_reserve = false);
+    Spare take(std::uint64_t size);
+    // The file that opening a log goes on in. It may use min_free_space, which is kept for this:
+    // a log on a full disk still opens. Zero-filled when asked, and not larger than `size` then.
+    Spare take_first(std::uint64_t size, bool zero_filled);
     void give_back(Spare&& spare);
     // Unlinks all that are ready; from now on prepare() does nothing.
     void close();

@@ -6,7 +6,10 @@ Each of these once ended a healthy log, or kept one from opening.
 from __future__ import annotations
 
 import struct
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -265,3 +268,53 @@ def test_d7_an_index_that_lies_with_a_good_checksum_cuts_at_the_right_byte() -> 
     env.crash_process()
     log = opened(env)
     assert contents(log) == expected(1, 3) + expected(3, 4, term=2)
+
+
+def test_a_log_opens_in_a_short_zero_filled_segment_and_rolls_into_whole_ones() -> None:
+    """Small appends are quicker into zeros; filling 32 MiB would make each open slow."""
+    env = FaultEnv()
+    env.make_directory(DIRECTORY)
+    log = open_log(env, DIRECTORY, max_segment_size=32 << 20, max_entries_per_segment=1 << 20)
+    assert env.size(f"{DIRECTORY}/1-1.log") == 4 << 20
+    for _ in range(20):
+        log.append(batch(log.last_index + 1, bytes(1000)))
+    assert not log.wants_spare()
+    before = log.last_index
+    for _ in range(5):
+        log.append(batch(log.last_index + 1, bytes(1 << 20)))
+    assert next(row[3] for row in log.segments()) == before + 3
+    assert env.size(f"{DIRECTORY}/2-1.log") == 32 << 20
+    assert durable(log) == before + 5
+
+
+def test_a_reader_beside_a_writer_never_reads_damage(tmp_path: Path) -> None:
+    """Segments that were trimmed between its look at the manifest and at them are no damage."""
+    place = str(tmp_path)
+    log = open_log(Env(), place, max_segment_size=16384, max_entries_per_segment=4)
+    stopped = threading.Event()
+    seen: list[int] = []
+
+    def look() -> None:
+        while not stopped.is_set():
+            reader = open_log(
+                Env(), place, max_segment_size=16384, max_entries_per_segment=4, read_only=True
+            )
+            seen.append(reader.last_index)
+
+    with ThreadPoolExecutor(2) as pool:
+        reading = pool.submit(look)
+        try:
+            for _ in range(60):
+                grow(log, 4)
+                ticket = log.begin_sync()
+                running = pool.submit(ticket.run)
+                grow(log, 2)
+                log.prepare_spare()
+                running.result(10)
+                log.end_sync(ticket)
+                log.trim(max(1, log.last_index - 8))
+        finally:
+            stopped.set()
+        reading.result(10)
+    assert seen == sorted(seen)
+    log.close()

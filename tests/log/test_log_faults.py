@@ -56,8 +56,8 @@ def test_f12_a_full_disk_refuses_and_the_log_goes_on() -> None:
 
 def test_a_spare_that_cannot_be_made_stops_nothing() -> None:
     env = FaultEnv()
-    env.fail("zero_fill", 1, "ENOSPC")
     with over(env) as log:
+        env.fail("zero_fill", 1, "ENOSPC")
         items = [b"%d" % n for n in range(40)]
         for item in items:
             log.append(item)
