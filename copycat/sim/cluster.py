@@ -89,6 +89,10 @@ class Cluster:
                     self.addresses,
                     raft=options.raft,
                     session_timeout_ms=options.workload.session_timeout_ms,
+                    batch_bytes_max=options.limits.batch_bytes_max,
+                    recent_bytes_max=options.limits.recent_bytes_max,
+                    inflight_commands_max=options.limits.inflight_commands_max,
+                    inflight_bytes_max=options.limits.inflight_bytes_max,
                 ),
                 observer=self,
             )

@@ -92,7 +92,9 @@ def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
     return encode_operation(_MAKERS[kind](key, *arguments))
 
 
-def draw_command(dice: Dice, keys: int, token: int) -> tuple[str, int, tuple[int, ...]]:
+def draw_command(
+    dice: Dice, keys: int, values: int, token: int
+) -> tuple[str, int, tuple[int, ...]]:
     """One command: mostly appends of `token`, which nobody else appends."""
     key, draw = dice.below(keys), dice.below(100)
     if draw < 50:
@@ -100,9 +102,9 @@ def draw_command(dice: Dice, keys: int, token: int) -> tuple[str, int, tuple[int
     if draw < 55:
         return "append", key, (token, dice.below(dice.pick((50, 500, 3_000))))
     if draw < 85:
-        return "put", key, (dice.below(5),)
+        return "put", key, (dice.below(values),)
     if draw < 97:
-        return "cas", key, (dice.below(5), dice.below(5))
+        return "cas", key, (dice.below(values), dice.below(values))
     return "fail", key, (token,)
 
 

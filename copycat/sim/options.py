@@ -8,7 +8,14 @@ from copycat.config import RaftOptions
 from copycat.sim.network import NetworkOptions
 from copycat.sim.world import MS, SECOND, Dice
 
-__all__ = ["FAULTS", "DiskOptions", "SeedOptions", "WorkloadOptions", "draw_options"]
+__all__ = [
+    "FAULTS",
+    "DiskOptions",
+    "LimitOptions",
+    "SeedOptions",
+    "WorkloadOptions",
+    "draw_options",
+]
 
 FAULTS = (
     "power",
@@ -63,10 +70,21 @@ class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
     commands_max: int = 1_000
     """How many commands one client draws in all, about."""
     keys: int = 3
+    values: int = 5
+    """How many different values registers take: few collide, many tell puts apart."""
     session_timeout_ms: int = 5_000
     close: int = 2_000
     twice: int = 10_000
     """How often a client sends what is in flight again without need."""
+
+
+class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of a replica that a seed draws small, so that they are reached."""
+
+    batch_bytes_max: int = 1 << 20
+    recent_bytes_max: int = 16 << 20
+    inflight_commands_max: int = 65536
+    inflight_bytes_max: int = 64 << 20
 
 
 class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +99,7 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     network: NetworkOptions = NetworkOptions()
     disk: DiskOptions = DiskOptions()
     workload: WorkloadOptions = WorkloadOptions()
+    limits: LimitOptions = LimitOptions()
     drift_ppm: int = 0
     """Clocks of members run up to this much fast or slow."""
 
@@ -126,6 +145,7 @@ def _draw_workload(dice: Dice) -> WorkloadOptions:
         burst_max=dice.pick((1, 4, 16, 200)),
         commands_max=dice.pick((200, 500, 2_000)),
         keys=dice.between(1, 5),
+        values=dice.pick((2, 5, 1_000)),
         session_timeout_ms=dice.pick((1_000, 3_000, 10_000)),
         close=_rate(dice, 300_000, 2_000, 20_000),
         twice=_rate(dice, 500_000, 5_000, 50_000),
@@ -151,8 +171,15 @@ def draw_options(seed: int) -> SeedOptions:
             query=800_000,
             keys=1,
             queries_max=6,
+            close=0,
         )
         disk = msgspec.structs.replace(disk, sync_us=dice.pick((2_000, 20_000, 50_000)))
+    limits = LimitOptions(
+        batch_bytes_max=dice.pick((1 << 20, 1 << 20, 2_000)),
+        recent_bytes_max=dice.pick((16 << 20, 16 << 20, 4_000)),
+        inflight_commands_max=dice.pick((65536, 65536, 256)),
+        inflight_bytes_max=dice.pick((64 << 20, 64 << 20, 20_000)),
+    )
     return SeedOptions(
         members=members,
         duration_us=dice.pick((6, 10, 15, 25)) * SECOND,
@@ -166,5 +193,6 @@ def draw_options(seed: int) -> SeedOptions:
         network=network,
         disk=disk,
         workload=workload,
+        limits=limits,
         drift_ppm=_rate(dice, 400_000, 1_000, 100_000),
     )

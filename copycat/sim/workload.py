@@ -38,6 +38,7 @@ from copycat.sim.trace import Trace
 from copycat.sim.world import MS, Dice, World
 from copycat.types import ConsistencyLevel
 
+RESEND_MAX = 100
 LEVELS = (ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.SEQUENTIAL)
 
 __all__ = ["SimClient"]
@@ -141,13 +142,14 @@ class SimClient:
             and self._tokens < options.commands_max
         ):
             count = dice.between(1, options.burst_max)
-            self.submit([draw_command(dice, options.keys, self._token()) for _ in range(count)])
+            keys, values = options.keys, options.values
+            self.submit([draw_command(dice, keys, values, self._token()) for _ in range(count)])
         if dice.chance(options.query):
             self._query(dice.pick(LEVELS))
         if self.unanswered and dice.chance(options.twice):
             self._trace.mark("command sent twice")
             self._resend(1)
-        if dice.chance(options.close):
+        if dice.chance(options.close // (20 if self.unanswered else 1)):
             self._trace.mark("session closed")
             self._send(codec.encode_client(CloseSession(self._number("close", 1), self.session)))
             self._forget_session()
@@ -283,7 +285,7 @@ class SimClient:
         for sequence, data in self.unanswered.items():
             if sequence < first:
                 continue
-            if run and sequence != expected:
+            if run and (sequence != expected or len(run) == RESEND_MAX):
                 self._send(
                     codec.encode_commands(self.session, start, self._acked_below(start), run)
                 )
@@ -394,9 +396,7 @@ class SimClient:
         match message.code:
             case Refusal.UNKNOWN_SESSION:
                 self._lost_session()
-            case Refusal.COMMAND:
-                self._resend(1)
-            case Refusal.OVERLOADED:
+            case Refusal.COMMAND | Refusal.OVERLOADED:  # many refusals, one resend
                 self._resend_us = now + self._dice.around(30 * MS)
             case Refusal.NO_LEADER:
                 self._follow(message.leader)
