@@ -6,6 +6,7 @@ read, get(n) -> one entry, close(). Keys are 64-bit positions where an engine ne
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Callable, Sequence
@@ -46,7 +47,22 @@ class CopycatLog:
         self.log.close()
 
 
-class PlainFile:
+class _BareFile:
+    """A file without entries: only appends can be compared."""
+
+    file: int
+
+    def scan(self) -> int:
+        raise io.UnsupportedOperation("a plain file has no entries")
+
+    def get(self, number: int) -> bytes:
+        raise io.UnsupportedOperation("a plain file has no index")
+
+    def close(self) -> None:
+        os.close(self.file)
+
+
+class PlainFile(_BareFile):
     """One write and one fdatasync a batch: length-prefixed, no checksum, no recovery."""
 
     def __init__(self, path: Path, *, sync: bool) -> None:
@@ -59,17 +75,8 @@ class PlainFile:
         if self.sync:
             os.fdatasync(self.file)
 
-    def scan(self) -> int:
-        raise NotImplementedError("a plain file has no entries")
 
-    def get(self, number: int) -> bytes:
-        raise NotImplementedError("a plain file has no index")
-
-    def close(self) -> None:
-        os.close(self.file)
-
-
-class ZeroedFile:
+class ZeroedFile(_BareFile):
     """The machine's limit: one pwrite and one fdatasync into a file that was zeroed ahead."""
 
     SIZE = 256 << 20
@@ -90,15 +97,6 @@ class ZeroedFile:
         self.at += os.pwrite(self.file, data, self.at)
         if self.sync:
             os.fdatasync(self.file)
-
-    def scan(self) -> int:
-        raise NotImplementedError("a plain file has no entries")
-
-    def get(self, number: int) -> bytes:
-        raise NotImplementedError("a plain file has no index")
-
-    def close(self) -> None:
-        os.close(self.file)
 
 
 class Lmdb:
