@@ -75,8 +75,11 @@ class Links:
             self._host.soon(self._dice.around(MS), self._dial, to)
 
     def carry(self, to: int, data: bytes, message: PeerMessage | None) -> None:
-        """Put one frame on the link. On a broken link it is lost."""
+        """Put one frame on the link. On a broken link it is lost; a target that is up again
+        answers that it knows of no such connection."""
         link = self._links[to]
+        if link.is_cut and self._hosts[to].is_up:
+            self._host.soon(self._dice.around(2 * MS), self._noticed, to, link.generation)
         if link.is_up and not link.is_cut:
             self._network.carry(
                 self._host.number, to, self._arrive, to, link.generation, data, message
