@@ -114,6 +114,7 @@ class Gateway:
         self._total_nbytes = 0
         self._waiting: deque[tuple[Route, LogRequest]] = deque()
         self._waiting_nbytes = 0
+        self._last_applied = 0
         self._waiters: deque[tuple[int, Route, int]] = deque()
         """(index, route, request) of appended registers, keep-alives and closes."""
 
@@ -156,10 +157,11 @@ class Gateway:
                 self._propose(EntryKind.REGISTER, body, (route, message.request))
             case KeepAlive() | CloseSession():
                 view = self.sessions.get(message.session)
-                if view is None:
+                if view is not None:
+                    view.route = route
+                elif self._is_past(message.session):
                     self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
                     return
-                view.route = route
                 waiter = (route, message.request)
                 if isinstance(message, KeepAlive):
                     body = encode_keep_alive(message.session, message.acked_sequence)
@@ -167,10 +169,23 @@ class Gateway:
                 else:
                     self._propose(EntryKind.CLOSE, encode_close(message.session), waiter)
 
+    def _is_past(self, session: int) -> bool:
+        """Whether a session that is not open here can be called unknown for good.
+
+        Its id is the index of its REGISTER. At or below what is applied here, the log itself
+        has ended it. Above that, another leader may have opened it: one that was cut off and
+        does not know yet must not end a session (I19); its keep-alive goes into the log, where
+        only a majority can let it be judged.
+        """
+        return session <= self._last_applied
+
     def _admit_commands(self, route: Route, message: Commands) -> None:
         view = self.sessions.get(message.session)
         if view is None:
-            self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+            if self._is_past(message.session):
+                self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+            else:
+                self.refuse(route, message, Refusal.NO_LEADER, "the session is not known here yet")
             return
         view.route = route  # the newest connection of a session gets the answers
         first, last = message.first_sequence, message.first_sequence + message.count - 1
@@ -236,6 +251,7 @@ class Gateway:
 
     def applied(self, outcome: Outcome) -> None:
         """A slice was applied: bring the mirror up, answer those who wait."""
+        self._last_applied = outcome.last_applied
         opened: dict[int, SessionOpened] = {}
         touched: dict[int, SessionTouched] = {}
         ended: dict[int, SessionEnded] = {}

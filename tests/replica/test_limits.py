@@ -77,7 +77,7 @@ def test_s16_requests_that_wait_for_a_leader_to_be_ready_are_bounded_in_bytes() 
     assert node.host.replies == [(7, CommandsRefused(5, 3, Refusal.OVERLOADED, node.address))]
     node.settle()
     codes = [m.code for _, m in node.host.replies if isinstance(m, CommandsRefused)]
-    assert codes == [Refusal.OVERLOADED, Refusal.UNKNOWN_SESSION, Refusal.UNKNOWN_SESSION]
+    assert codes == [Refusal.OVERLOADED, Refusal.NO_LEADER, Refusal.NO_LEADER]
 
 
 def test_s16_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:

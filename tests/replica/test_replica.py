@@ -159,9 +159,13 @@ def test_k2_a_gap_is_refused_with_the_sequence_to_go_on_from() -> None:
 
 def test_unknown_session_is_refused_at_the_door() -> None:
     node = lone_leader()
-    send(node, commands(999, 1, KeyValueStore.append("k", b"a")))
-    assert node.last_reply() == CommandsRefused(999, 1, Refusal.UNKNOWN_SESSION, node.address)
-    node.client(KeepAlive(5, 999, 0))
+    session = open_session(node)
+    node.client(CloseSession(3, session))
+    node.turn()
+    node.settle()
+    send(node, commands(session, 1, KeyValueStore.append("k", b"a")))
+    assert node.last_reply() == CommandsRefused(session, 1, Refusal.UNKNOWN_SESSION, node.address)
+    node.client(KeepAlive(5, session, 0))
     node.turn()
     refusal = node.last_reply()
     assert isinstance(refusal, Failure)
@@ -358,3 +362,48 @@ def test_f9_a_failed_sync_stops_the_member_and_no_promise_leaves() -> None:
     node.replica.turn(node.now_ms + 100, 0)
     assert isinstance(node.host.stopped, DiskError)
     assert len(node.host.replies) == answers
+
+
+def test_i19_a_leader_that_was_left_behind_does_not_call_a_newer_session_unknown() -> None:
+    """Leader 1 is cut off and does not know it yet; 2 leads and opens a session (seed
+    1035366040809: its client reached 1, was told "unknown session", and gave the session up)."""
+    net = Network()
+    old = net.elect()
+    rest = [node for node in net.nodes.values() if node is not old]
+    for node in rest:  # 1 still thinks that it has its links
+        for one, other in ((old, node), (node, old)):
+            one.host.links.discard(other.member)
+        node.replica.peer_down(old.member)
+    for _ in range(60):
+        for node in rest:
+            node.turn(50)
+        for _ in range(6):
+            net.deliver()
+            for node in rest:
+                node.settle(rounds=2)
+    new = next(node for node in rest if node.replica.raft.state is ServerState.LEADER)
+    new.client(Register(1, "somebody", 5000))
+    for _ in range(6):
+        for node in rest:
+            node.settle(rounds=2)
+        net.deliver()
+    opened = new.last_reply()
+    assert isinstance(opened, Registered), opened
+
+    assert old.replica.raft.state is ServerState.LEADER
+    old.client(KeepAlive(7, opened.session, 0))
+    old.turn()
+    send(old, commands(opened.session, 1, KeyValueStore.append("k", b"a")))
+    codes = {getattr(reply, "code", None) for _, reply in old.host.replies}
+    assert Refusal.UNKNOWN_SESSION not in codes
+    assert Refusal.NO_LEADER in codes, "commands are sent elsewhere"
+
+
+def test_a_session_that_never_was_is_called_unknown_by_the_log_itself() -> None:
+    node = lone_leader()
+    node.client(KeepAlive(5, 999_999, 0))
+    node.turn()
+    node.settle()
+    refusal = node.last_reply()
+    assert isinstance(refusal, Failure)
+    assert (refusal.request, refusal.code) == (5, Refusal.UNKNOWN_SESSION)
