@@ -97,8 +97,8 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
                 (
                     "max_segment_size",
                     self.max_segment_size,
-                    "4096 to 2147483648 bytes",
-                    4096 <= self.max_segment_size <= 1 << 31,
+                    "8192 to 2147483648 bytes",
+                    8192 <= self.max_segment_size <= 1 << 31,
                 ),
                 (
                     "max_entries_per_segment",

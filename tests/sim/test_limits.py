@@ -1,0 +1,34 @@
+"""What the simulator found about limits: the settings and the log must name the same ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat import Storage
+from copycat.errors import ConfigurationError
+from copycat.log.disk import FaultEnv
+from copycat.sim.checkers_log import LogHistory, Shadow
+from copycat.sim.disk import SimDisk
+from copycat.sim.options import DiskOptions
+from copycat.sim.trace import Trace
+from copycat.sim.world import Dice
+
+
+def test_the_smallest_segment_that_settings_allow_opens() -> None:
+    """Settings took 4096 bytes, the native log takes 8192: a ValueError out of the log."""
+    smallest = 8192
+    assert Storage(max_segment_size=smallest).max_segment_size == smallest
+    with pytest.raises(ConfigurationError, match="8192"):
+        Storage(max_segment_size=smallest - 1)
+    disk = SimDisk(
+        Shadow(0, LogHistory()),
+        "m0:7000",
+        ("m0:7000",),
+        DiskOptions(max_segment_size=smallest),
+        Dice(1),
+        Trace(),
+    )
+    assert isinstance(disk.env, FaultEnv)
+    log, _, directory = disk.open()
+    assert log.last_index == 0
+    directory.close()
