@@ -84,40 +84,69 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     level: StorageLevel = StorageLevel.DISK
     durability: Durability = Durability.FSYNC
     sync_interval: float = 0.01
+    """Longest time between two syncs with durability "interval"."""
     max_segment_size: int = 32 << 20
     max_entries_per_segment: int = 1 << 20
     max_entry_size: int = 1 << 20
+    entry_buffer_size: int = 1024
+    """So many of the newest entries are kept in memory, for followers and the machine."""
+    compaction_threads: int = 1
+    """Segments that are rewritten at the same time."""
+    minor_compaction_interval: float = 60.0
+    major_compaction_interval: float = 3600.0
+    compaction_threshold: float = 0.5
+    """A minor compaction takes a segment whose removable share times its version reaches this."""
+    snapshot_threshold: int = 64 << 20
+    """A snapshot is taken when the log has grown by so many bytes since the last; 0: never."""
+    retain_stale_snapshots: bool = False
+    """Keep every snapshot, not only the newest two."""
+    compression: str = "lz4"
+    """Of snapshots: "lz4" or "none"."""
     min_free_space: int = 256 << 20
 
     def __post_init__(self) -> None:
         problems = [
-            f"storage.{name} ({value!r}) must be {law}"
-            for name, value, law, good in (
-                ("sync_interval", self.sync_interval, "above 0", self.sync_interval > 0),
-                (
-                    "max_segment_size",
-                    self.max_segment_size,
-                    "8192 to 2147483648 bytes",
-                    8192 <= self.max_segment_size <= 1 << 31,
-                ),
-                (
-                    "max_entries_per_segment",
-                    self.max_entries_per_segment,
-                    "1 to 16777216",
-                    1 <= self.max_entries_per_segment <= 1 << 24,
-                ),
-                (
-                    "max_entry_size",
-                    self.max_entry_size,
-                    "1 to 16777216 bytes",
-                    1 <= self.max_entry_size <= 16 << 20,
-                ),
-                ("min_free_space", self.min_free_space, "0 or more", self.min_free_space >= 0),
-            )
+            f"storage.{name} ({getattr(self, name)!r}) must be {law}"
+            for name, law, good in _storage_laws(self)
             if not good
         ]
         if problems:
             raise ConfigurationError("; ".join(problems))
+
+
+def _storage_laws(storage: Storage) -> list[tuple[str, str, bool]]:
+    """(field, what it must be, whether it is) of every setting that has a law."""
+    day = 86400.0
+    return [
+        ("sync_interval", "above 0", storage.sync_interval > 0),
+        ("max_segment_size", "8192 to 2147483648 bytes", _in(storage.max_segment_size, 8192, 31)),
+        ("max_entries_per_segment", "1 to 16777216", _in(storage.max_entries_per_segment, 1, 24)),
+        ("max_entry_size", "1 to 16777216 bytes", _in(storage.max_entry_size, 1, 24)),
+        ("entry_buffer_size", "1 to 16777216", _in(storage.entry_buffer_size, 1, 24)),
+        ("compaction_threads", "1 to 64", 1 <= storage.compaction_threads <= 64),
+        (
+            "minor_compaction_interval",
+            "above 0, at most 365 days",
+            0 < storage.minor_compaction_interval <= 365 * day,
+        ),
+        (
+            "major_compaction_interval",
+            "above 0, at most 365 days",
+            0 < storage.major_compaction_interval <= 365 * day,
+        ),
+        ("compaction_threshold", "above 0", 0 < storage.compaction_threshold),
+        (
+            "snapshot_threshold",
+            "0 (never), or 65536 bytes or more",
+            storage.snapshot_threshold == 0 or storage.snapshot_threshold >= 1 << 16,
+        ),
+        ("compression", '"lz4" or "none"', storage.compression in {"lz4", "none"}),
+        ("min_free_space", "0 or more", storage.min_free_space >= 0),
+    ]
+
+
+def _in(value: int, least: int, bits: int) -> bool:
+    return least <= value <= 1 << bits
 
 
 class RaftOptions(msgspec.Struct, frozen=True, kw_only=True):

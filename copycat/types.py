@@ -95,7 +95,7 @@ class EntryKind(enum.IntEnum):
     MARK = 14
     """Local to one file, never on a wire, no index, no slot (C5)."""
     GAP = 15
-    """Reserved: a hole in a cleaned log (C3). Nothing writes it yet."""
+    """A hole in a cleaned log: names the indexes [first, end) of one term that were let go (C3)."""
 
 
 class Run(NamedTuple):
@@ -103,8 +103,9 @@ class Run(NamedTuple):
 
     For COMMAND: `count` operations of one session with consecutive sequences, beginning at
     `first_sequence`; `acked` is the highest sequence whose reply the client had when it sent
-    the last of them. For every other kind: one entry, its payload in `payloads[0]`, and the
-    three session fields are 0.
+    the last of them. For GAP: no payload; the hole is [first_index, end), `first_sequence`
+    holds its end and `acked` its `valid_from`; read them as the properties of these names. For
+    every other kind: one entry, its payload in `payloads[0]`, and the three session fields are 0.
     """
 
     first_index: int
@@ -114,6 +115,63 @@ class Run(NamedTuple):
     first_sequence: int
     acked: int
     payloads: list[bytes]
+
+    @property
+    def end(self) -> int:
+        """One past its last index."""
+        is_gap = self.kind == EntryKind.GAP
+        return self.first_sequence if is_gap else self.first_index + len(self.payloads)
+
+    @property
+    def valid_from(self) -> int:
+        """Of a GAP: from this index on a replay over the hole equals the full log (C22); else 0."""
+        return self.acked if self.kind == EntryKind.GAP else 0
+
+
+class Release(enum.IntEnum):
+    """When a released entry may leave the log (Z1 to Z6); larger is stricter."""
+
+    ANY = 1
+    """Modes RELEASE and QUORUM: at any compaction."""
+    SETTLED = 2
+    """Mode FULL: at any compaction, once it is at or below the floor (C23)."""
+    SEQUENTIAL = 3
+    """Modes SEQUENTIAL, EXPIRING and TOMBSTONE: at or below the floor, by a major compaction
+    only, so that never a deletion goes before what it deleted."""
+    SNAPSHOT = 4
+    """Mode SNAPSHOT: at any compaction, once a complete snapshot covers it."""
+    UNKNOWN = 5
+    """Mode UNKNOWN, the strictest (X13): below floor and snapshot, by a major compaction only."""
+
+
+class CompactionLimits(NamedTuple):
+    """How far a compaction may reach; all inclusive indexes."""
+
+    horizon: int
+    """min(last_applied, durable_index): nothing above it goes; a gap's `valid_from` (C22)."""
+    floor: int
+    """The least `settled` of all stateful members; 0 while one is unknown (C23)."""
+    snapshot_index: int
+    """Index of the newest complete snapshot that was read back; 0 for none."""
+
+
+class SegmentStats(NamedTuple):
+    """One segment as a compaction sees it. Sizes in bytes; indexes inclusive."""
+
+    id: int
+    version: int
+    first_index: int
+    last_index: int
+    nbytes: int
+    count: int
+    """Entries that are there (gaps hold none)."""
+    released: int
+    """Entries of them that were released, whatever may go now."""
+    removable_minor: int
+    """Entries of them that a minor compaction within the limits asked about would drop."""
+    removable_major: int
+    """The same of a major compaction."""
+    is_sealed: bool
 
 
 class MemberType(enum.StrEnum):
