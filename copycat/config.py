@@ -134,7 +134,7 @@ def _storage_laws(storage: Storage) -> list[tuple[str, str, bool]]:
             "above 0, at most 365 days",
             0 < storage.major_compaction_interval <= 365 * day,
         ),
-        ("compaction_threshold", "above 0", 0 < storage.compaction_threshold),
+        ("compaction_threshold", "above 0", storage.compaction_threshold > 0),
         (
             "snapshot_threshold",
             "0 (never), or 65536 bytes or more",

@@ -95,7 +95,7 @@ class EntryKind(enum.IntEnum):
     MARK = 14
     """Local to one file, never on a wire, no index, no slot (C5)."""
     GAP = 15
-    """A hole in a cleaned log: names the indexes [first, end) of one term that were let go (C3)."""
+    """A hole in a cleaned log: the indexes [first, end) of one term that were let go (C3)."""
 
 
 class Run(NamedTuple):
@@ -124,7 +124,7 @@ class Run(NamedTuple):
 
     @property
     def valid_from(self) -> int:
-        """Of a GAP: from this index on a replay over the hole equals the full log (C22); else 0."""
+        """Of a GAP: from here on a replay over the hole equals the full log (C22); else 0."""
         return self.acked if self.kind == EntryKind.GAP else 0
 
 
@@ -163,8 +163,8 @@ class SegmentStats(NamedTuple):
     first_index: int
     last_index: int
     nbytes: int
-    count: int
-    """Entries that are there (gaps hold none)."""
+    entries: int
+    """How many are there (gaps hold none)."""
     released: int
     """Entries of them that were released, whatever may go now."""
     removable_minor: int
