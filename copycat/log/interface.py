@@ -115,6 +115,10 @@ class ReplicaLog(Protocol):
         """After `ticket.run()`: moves durable_index, clamped by truncations since (C6)."""
         ...
 
+    def wants_sync(self) -> bool:
+        """True while a roll, truncation or trim waits for a sync to make it durable (C8)."""
+        ...
+
     def read(self, first: int, end: int, max_bytes: int) -> Batch:
         """Frames from `first`, at most `end` and about `max_bytes`, but at least one.
 

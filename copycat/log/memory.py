@@ -271,6 +271,11 @@ class MemoryLog:
         room = self._room
         return room is None or (nbytes <= room and not (in_new_segment and room == 0))
 
+    def wants_sync(self) -> bool:
+        """Never: there is no manifest that could fall behind."""
+        self._check()
+        return False
+
     def wants_spare(self) -> bool:
         """Never: there is nothing to zero-fill."""
         self._check()

@@ -227,6 +227,9 @@ class WatchedLog:
     def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool:
         return self.inner.has_room(nbytes, entries=entries, in_new_segment=in_new_segment)
 
+    def wants_sync(self) -> bool:
+        return self.inner.wants_sync()
+
     def wants_spare(self) -> bool:
         return self.inner.wants_spare()
 
