@@ -207,6 +207,14 @@ class WatchedLog:
         return self.inner.last_entry
 
     @property
+    def before(self) -> EntryId:
+        return self.inner.before
+
+    @property
+    def valid_from(self) -> int:
+        return self.inner.valid_from
+
+    @property
     def durable_index(self) -> int:
         return self.inner.durable_index
 
@@ -251,6 +259,9 @@ class WatchedLog:
     def truncate(self, after: int) -> None:
         self._shadow.truncate(after)
         self.inner.truncate(after)
+
+    def reset(self, entry: EntryId) -> None:
+        self.inner.reset(entry)
 
     def mark_idle(self) -> None:
         self.inner.mark_idle()
