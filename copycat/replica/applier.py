@@ -82,4 +82,4 @@ class Applier:
             commit_index=self.commit_index,
         )
         self._busy = False
-        self.last_applied = outcome.last_applied
+        self.last_applied = self._recent.applied = outcome.last_applied

@@ -72,6 +72,7 @@ class Replica:
         fresh: bool,
         now_ms: int,
         wall_ms: int,
+        lost: bool = False,
     ) -> None:
         require(options.address in options.members, "a member outside its own list")
         self._options = options
@@ -100,6 +101,7 @@ class Replica:
             last_index=log.last_index,
             fresh=fresh,
             seed=seed,
+            lost=lost,
         )
         self._state = self.raft.state
         self._door = Door(
@@ -141,6 +143,7 @@ class Replica:
 
     def _build(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> Parts:
         options, log, host = self._options, self._log, self._host
+        mode, pause_ms = options.durability, options.sync_interval_ms
         limits = Limits(
             inflight_commands_max=options.inflight_commands_max,
             inflight_bytes_max=options.inflight_bytes_max,
@@ -152,17 +155,13 @@ class Replica:
             answer=self._door.answer,
             cached=self._door.answer_cached,
         )
-        recent = RecentBatches(log, options.recent_bytes_max, options.batch_bytes_max)
+        recent = RecentBatches(
+            log, options.recent_bytes_max, options.batch_bytes_max, options.entry_buffer_size
+        )
         return Parts(
             raft=self.raft,
             log=log,
-            durable=Durable(
-                log,
-                hard_state,
-                host,
-                durability=options.durability,
-                sync_interval_ms=options.sync_interval_ms,
-            ),
+            durable=Durable(log, hard_state, host, durability=mode, sync_interval_ms=pause_ms),
             clock=clock,
             recent=recent,
             shipping=Shipping(recent, host),
@@ -178,7 +177,8 @@ class Replica:
 
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
-        return codec.encode_hello(self._handshake.hello(fresh=self._log.last_index == 0))
+        fresh, lost = self._log.last_index == 0, self.raft.is_lost
+        return codec.encode_hello(self._handshake.hello(fresh=fresh and not lost, lost=lost))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
@@ -188,18 +188,18 @@ class Replica:
             raise PeerRefused.of(cause) from cause
         return peer.member, self.hello()
 
-    def check_hello(self, peer: MemberId, frame: Frame) -> bool:
-        """The answer to our Hello on a link to `peer`: True when its directory is fresh."""
+    def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
+        """The answer to our Hello on a link to `peer`, as `peer_up` wants it."""
         hello = codec.decode_hello(frame)
         if self._handshake.judge(hello).member != peer:
             raise ProtocolError(
                 f"{hello.address} answered on the link to {self._peers.get(peer, peer)}"
             )
-        return hello.fresh
+        return Reachable(peer, hello.fresh, hello.lost)
 
-    def peer_up(self, peer: MemberId, fresh: bool) -> None:
+    def peer_up(self, event: Reachable) -> None:
         """The link that this member writes to `peer` on is open and its Hello was good."""
-        self._enqueue(lambda: self._on_peer_up(peer, fresh))
+        self._enqueue(lambda: self._on_peer_up(event))
 
     def peer_down(self, peer: MemberId) -> None:
         """That link broke."""
@@ -354,9 +354,9 @@ class Replica:
 
     # ---- peers ---------------------------------------------------------------------------
 
-    def _on_peer_up(self, peer: MemberId, fresh: bool) -> None:
-        self._links.add(peer)
-        self._step(Reachable(peer, fresh))
+    def _on_peer_up(self, event: Reachable) -> None:
+        self._links.add(event.peer)
+        self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self._links.discard(peer)

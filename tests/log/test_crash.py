@@ -239,8 +239,8 @@ def first_start(env: FaultEnv, oracle: Oracle) -> MemberDirectory:
     ticket.run()
     hard_state.end_save(ticket)
     oracle.saved = oracle.saving
-    oracle.append(directory.log, 10, 20, term=1)
-    oracle.sync(directory.log)
+    oracle.append(directory.native, 10, 20, term=1)
+    oracle.sync(directory.native)
     return directory
 
 
@@ -250,7 +250,7 @@ def member_recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
         assert oracle.saved[0] == 0, "a directory that promised something is not fresh"
     else:
         oracle.check_hard_state(directory.current_term, directory.voted_for)
-    return oracle.check(directory.log)
+    return oracle.check(directory.native)
 
 
 @pytest.mark.slow
