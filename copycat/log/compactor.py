@@ -219,4 +219,3 @@ class Compactor:
             with self._awake:
                 self._awake.notify()
             self._thread.join()
-

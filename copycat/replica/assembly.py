@@ -34,6 +34,7 @@ def core_of(
     covered: int,
     kept: int,
     fresh: bool,
+    lost: bool,
     seed: int,
 ) -> Raft:
     """The core over the log and the hard state as they were opened.
@@ -53,6 +54,7 @@ def core_of(
         snapshot_index=covered,
         kept_index=kept,
         fresh=fresh,
+        lost=lost,
         seed=seed,
     )
 
@@ -84,7 +86,9 @@ def assemble(
         cached=door.answer_cached,
     )
     gateway.sessions.load(executor.session_rows())
-    recent = RecentBatches(log, options.recent_bytes_max, options.batch_bytes_max)
+    recent = RecentBatches(
+        log, options.recent_bytes_max, options.batch_bytes_max, options.entry_buffer_size
+    )
     return Parts(
         raft=raft,
         log=log,

@@ -35,6 +35,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_entry_size: int = 1 << 20
     batch_bytes_max: int = 1 << 20
     recent_bytes_max: int = 16 << 20
+    entry_buffer_size: int = 1024
+    """So many of the newest entries stay in memory once they are applied."""
     inflight_bytes_max: int = 64 << 20
     inflight_commands_max: int = 65536
     snapshot_threshold: int = 64 << 20

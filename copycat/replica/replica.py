@@ -72,6 +72,7 @@ class Replica:
         now_ms: int,
         wall_ms: int,
         snapshots: SnapshotStore | None = None,
+        lost: bool = False,
     ) -> None:
         require(options.address in options.members, "a member outside its own list")
         self._options = options
@@ -99,6 +100,7 @@ class Replica:
             kept=0 if snapshots is None else snapshots.oldest_index,
             fresh=fresh,
             seed=seed,
+            lost=lost,
         )
         self._state = self.raft.state
         self._door = Door(
@@ -177,7 +179,8 @@ class Replica:
 
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
-        return codec.encode_hello(self._handshake.hello(fresh=self._log.last_index == 0))
+        fresh, lost = self._log.last_index == 0, self.raft.is_lost
+        return codec.encode_hello(self._handshake.hello(fresh=fresh and not lost, lost=lost))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
@@ -187,18 +190,18 @@ class Replica:
             raise PeerRefused.of(cause) from cause
         return peer.member, self.hello()
 
-    def check_hello(self, peer: MemberId, frame: Frame) -> bool:
-        """The answer to our Hello on a link to `peer`: True when its directory is fresh."""
+    def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
+        """The answer to our Hello on a link to `peer`, as `peer_up` wants it."""
         hello = codec.decode_hello(frame)
         if self._handshake.judge(hello).member != peer:
             raise ProtocolError(
                 f"{hello.address} answered on the link to {self._peers.get(peer, peer)}"
             )
-        return hello.fresh
+        return Reachable(peer, hello.fresh, hello.lost)
 
-    def peer_up(self, peer: MemberId, fresh: bool) -> None:
+    def peer_up(self, event: Reachable) -> None:
         """The link that this member writes to `peer` on is open and its Hello was good."""
-        self._enqueue(lambda: self._on_peer_up(peer, fresh))
+        self._enqueue(lambda: self._on_peer_up(event))
 
     def peer_down(self, peer: MemberId) -> None:
         """That link broke."""
@@ -351,9 +354,9 @@ class Replica:
 
     # ---- peers ---------------------------------------------------------------------------
 
-    def _on_peer_up(self, peer: MemberId, fresh: bool) -> None:
-        self._links.add(peer)
-        self._step(Reachable(peer, fresh))
+    def _on_peer_up(self, event: Reachable) -> None:
+        self._links.add(event.peer)
+        self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self._links.discard(peer)
