@@ -269,6 +269,7 @@ def test_f13_a_disk_that_fails_leaves_the_old_state(
     way: Callable[[SnapshotStore], None], error: str
 ) -> None:
     failures = 0
+    refusal = DiskFullError if error == "ENOSPC" else DiskError
     for operation in ("create", "write", "sync", "rename", "sync_directory", "read"):
         for nth in range(1, 40):
             env = FaultEnv(2)
@@ -277,7 +278,7 @@ def test_f13_a_disk_that_fails_leaves_the_old_state(
             env.fail(operation, nth, error)
             try:
                 way(store)
-            except DiskFullError if error == "ENOSPC" else DiskError:
+            except refusal:
                 failures += 1
             else:
                 break
