@@ -87,6 +87,8 @@ class SyncTimer:
             if stopped.wait(self._interval):
                 return
             dirty.clear()
+            if stopped.is_set():
+                return  # `stop` came in between: what was cleared may have been its wake-up
             try:
                 self._sync()
             except StorageError as error:
