@@ -15,8 +15,8 @@ from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
-from copycat.replica.host import Body
 from copycat.raft.events import Reachable
+from copycat.replica.host import Body
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.types import Durability, MemberId, ServerState
 
