@@ -86,7 +86,7 @@ class Node:
         self._links: dict[MemberId, Link] = {}
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
-        self.host = AsyncHost(options.name, failed)
+        self.host = AsyncHost(options.name, failed, compaction_threads=storage.compaction_threads)
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,

@@ -269,7 +269,11 @@ def legal(
         if at > limit:
             continue
         in_front = major and index <= upto
-        if (how == Release.ANY and (in_front or index in wanted)) or (how == Release.SETTLED and index <= floor and (in_front or index in wanted)) or (how == Release.SEQUENTIAL and index <= floor and in_front):
+        if (
+            (how == Release.ANY and (in_front or index in wanted))
+            or (how == Release.SETTLED and index <= floor and (in_front or index in wanted))
+            or (how == Release.SEQUENTIAL and index <= floor and in_front)
+        ):
             dropped.add(index)
     return dropped
 

@@ -103,6 +103,9 @@ class FakeHost:
     def aside(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         done(work())
 
+    def compact(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(work())
+
     def stop(self, reason: BaseException) -> None:
         self.stopped = reason
 
