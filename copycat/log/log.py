@@ -267,19 +267,19 @@ class Log:
         return runs[bisect_right([run.first for run in runs], index) - 1].term
 
     def get(self, index: int) -> Entry | None:
-        """Entry `index`, or None outside the log."""
+        """Entry `index`, or None outside the log and in a gap."""
         with self._lock:
             native = self._usable()
             if not native.first_index <= index <= native.last_index:
                 return None
             return self._entry(native, index)
 
-    def _entry(self, native: NativeLog | VolatileLog, index: int) -> Entry:
+    def _entry(self, native: NativeLog | VolatileLog, index: int) -> Entry | None:
         """From memory while it is one of the newest; else its checksum is verified again."""
         batch = self._recent.find(index)
-        if batch is None or index < native.first_index:
-            term, _, _, data = native.get(index)
-            return _make(Entry, (index, term, data))
+        if batch is None or index < native.first_index or batch.has_gaps:
+            found = native.get(index)
+            return None if found is None else _make(Entry, (index, found[0], found[3]))
         if batch.span.length > 1:
             batch = batch.slice(index, index + 1)
         return _make(Entry, (index, batch.span.term, batch.payloads()[0]))
@@ -287,9 +287,12 @@ class Log:
     def __getitem__(self, index: int) -> Entry:
         try:
             with self._lock:
-                return self._entry(self._usable(), index)
+                found = self._entry(self._usable(), index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
+        if found is None:
+            raise IndexError(f"entry {index} is in a gap: it was let go")
+        return found
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and self.first_index <= index <= self.last_index
@@ -435,7 +438,10 @@ def _in_memory(settings: Storage, read_only: bool) -> VolatileLog:
 
 
 def entries_of(batch: Batch) -> Iterator[Entry]:
-    """All entries of a batch; built without a Python call an entry."""
+    """All entries of a batch; built without a Python call an entry, unless there are gaps."""
     span = batch.span
-    rows = zip(range(span.first, span.end), repeat(span.term), batch.payloads())
+    indexes: Iterable[int] = range(span.first, span.end)
+    if batch.has_gaps:
+        indexes = (row[0] for row in batch.entries())
+    rows = zip(indexes, repeat(span.term), batch.payloads())
     return map(_make, repeat(Entry), rows)
