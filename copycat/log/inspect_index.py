@@ -37,9 +37,11 @@ def index_damage(env: Env, directory: str, row: Row, slots: list[Slot]) -> Damag
             return None
         except StorageError as error:
             return damage_of(error, path, row.first_index, "F14")
+        if not data:
+            return None  # made, and its one write is still to come, or never came
         if fault is not None and data == seen:
             return Damage(path, fault[0], row.first_index, fault[1], "F14")
-        fault, seen = _fault(data, row, slots), data  # read twice: one may be under way
+        fault, seen = _fault(data, row, slots), data  # read twice: a write may be under way
         if fault is None:
             return None
 
