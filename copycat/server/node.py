@@ -11,10 +11,16 @@ from contextlib import AsyncExitStack
 import msgspec
 
 from copycat.config import Address, ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, StorageError
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    IllegalMemberStateError,
+    StorageError,
+)
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
+from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
 from copycat.replica.replica import Replica, ReplicaOptions
@@ -65,6 +71,7 @@ class Node:
         self._links: dict[MemberId, Link] = {}
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
+        self._awaited: set[asyncio.Future[Snapshot | CopycatError]] = set()
         self.host = AsyncHost(options.name, failed)
         self.listener = Listener(
             self.host,
@@ -106,6 +113,12 @@ class Node:
         self._stack.push_async_callback(self._close_directory, directory)
         self._stack.callback(executor.close)
         self._stack.push_async_callback(self._close_host)
+        snapshots = SnapshotStore(
+            Env(),
+            f"{storage.directory}/snapshots",
+            compress=storage.compression == "lz4",
+            retain_stale=storage.retain_stale_snapshots,
+        )
         replica = Replica(
             ReplicaOptions(
                 cluster_name=options.cluster_name,
@@ -114,6 +127,7 @@ class Node:
                 raft=options.raft(),
                 session_timeout_ms=round(options.session_timeout * 1000),
                 max_entry_size=storage.max_entry_size,
+                snapshot_threshold=storage.snapshot_threshold,
             ),
             incarnation=directory.identity.incarnation,
             log=directory.log,
@@ -124,6 +138,7 @@ class Node:
             fresh=directory.fresh,
             now_ms=now_ms(),
             wall_ms=wall_ms(),
+            snapshots=snapshots,
         )
         self._replica = replica
         self.listener.replica = replica
@@ -202,6 +217,22 @@ class Node:
         await asyncio.wait({done}, timeout=self._options.election_timeout)
         return done.done() and done.result()
 
+    async def take_snapshot(self) -> Snapshot:
+        """Take one now; the CopycatError that says why there is none."""
+        replica = self._replica
+        if replica is None or self.host.is_stopped:
+            raise IllegalMemberStateError("no snapshot now: this member does not run")
+        done: asyncio.Future[Snapshot | CopycatError] = asyncio.get_running_loop().create_future()
+        replica.take_snapshot(lambda got: None if done.done() else done.set_result(got))
+        self._awaited.add(done)
+        try:
+            answer = await done
+        finally:
+            self._awaited.discard(done)
+        if isinstance(answer, CopycatError):
+            raise answer
+        return answer
+
     async def close(self) -> None:
         """Close everything that was opened, in reverse; safe to call at any stage."""
         await self._stack.aclose()
@@ -212,6 +243,9 @@ class Node:
             await link.close()
 
     async def _close_host(self) -> None:
+        for future in self._awaited:
+            if not future.done():
+                future.set_result(IllegalMemberStateError("no snapshot: this member stopped"))
         if not await self.host.close(CLOSE_S):
             log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
 
