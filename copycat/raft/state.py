@@ -90,12 +90,8 @@ class State:
         kept_index: int = 0,
         lost: bool = False,
     ) -> None:
-        require(
-            member in configuration.voters,
-            "a member outside its configuration cannot take part yet",
-            member=member,
-            voters=configuration.voters,
-        )
+        voters = configuration.voters
+        require(member in voters, "no voter of this configuration", member=member, voters=voters)
         self.member = member
         self.configuration = configuration
         self.peers = configuration.others(member)
@@ -106,13 +102,7 @@ class State:
         """How many messages of peers were nonsense, forged or hopelessly late."""
 
         self.terms = TermRuns(term_runs, first_index, last_index, before)
-        require(
-            before.index <= snapshot_index <= last_index,
-            "the log does not continue the snapshot that was loaded",
-            before=before,
-            snapshot_index=snapshot_index,
-            last_index=last_index,
-        )
+        _require_continuity(before, snapshot_index, last_index)
         self.durable_index = last_index
         self.sync_ticket = 0
         self.syncs: deque[tuple[int, int, int]] = deque()
@@ -370,3 +360,13 @@ class State:
         self.state = state
         self.leader = leader
         self.effects.append(RoleChanged(state, self.current_term, leader))
+
+
+def _require_continuity(before: EntryId, snapshot_index: int, last_index: int) -> None:
+    require(
+        before.index <= snapshot_index <= last_index,
+        "the log does not continue the snapshot that was loaded",
+        before=before,
+        snapshot_index=snapshot_index,
+        last_index=last_index,
+    )

@@ -44,7 +44,6 @@ from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.queries import Answers
 from copycat.replica.sessions import Route
 from copycat.replica.snapshots import Snapshots
 from copycat.replica.snapshotting import restore
@@ -103,32 +102,38 @@ class Replica:
             lost=lost,
         )
         self._state = self.raft.state
+        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
+        self._open_door(hard_state, executor, clock)
+        self._furnish(incarnation, now_ms, snapshots)
+        for member, number in executor.incarnations.items():
+            self._pin(member, number)
+
+    def _open_door(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> None:
+        options = self._options
         self._door = Door(
             self.raft,
             self._peers,
-            host=host,
+            host=self._host,
             executor=executor,
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
         )
-        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
         self._parts = assemble(
             options,
             raft=self.raft,
-            log=log,
+            log=self._log,
             hard_state=hard_state,
             executor=executor,
-            host=host,
+            host=self._host,
             clock=clock,
             door=self._door,
             members=tuple(self._peers.values()),
-            slice_done=self._slice_done,
-            queries_done=self._queries_done,
+            slice_done=lambda outcome: self._enqueue(lambda: self._on_applied(outcome)),
+            queries_done=lambda answers: self._enqueue(
+                lambda: self._parts.queries.answered(answers)
+            ),
         )
         self._door.open(self._parts.gateway, self._parts.queries)
-        self._furnish(incarnation, now_ms, snapshots)
-        for member, number in executor.incarnations.items():
-            self._pin(member, number)
 
     def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
         """Those who need all the parts."""
@@ -380,9 +385,6 @@ class Replica:
 
     # ---- the machine ---------------------------------------------------------------------
 
-    def _slice_done(self, outcome: Outcome) -> None:
-        self._enqueue(lambda: self._on_applied(outcome))
-
     def _on_applied(self, outcome: Outcome) -> None:
         self._parts.applier.finished(outcome)
         self._household.timer_ms = outcome.next_due_ms
@@ -445,6 +447,3 @@ class Replica:
             durability=self._options.durability,
             snapshot_index=self._snapshots.taking.index,
         )
-
-    def _queries_done(self, result: Answers) -> None:
-        self._enqueue(lambda: self._parts.queries.answered(result))

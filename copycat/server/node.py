@@ -83,13 +83,27 @@ def _say_what_is_lost(address: str, level: StorageLevel) -> None:
     )
 
 
-def cleaning_of(storage: Storage) -> CleaningOptions:
-    """The settings of cleaning in a member's own units."""
-    return CleaningOptions(
-        shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
-        minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
-        major_ms=max(1, round(storage.major_compaction_interval * 1000)),
-        threshold=storage.compaction_threshold,
+def replica_options(
+    options: ServerOptions, storage: Storage, members: tuple[str, ...]
+) -> ReplicaOptions:
+    """What the server was told, in the member's own units."""
+    return ReplicaOptions(
+        cluster_name=options.cluster_name,
+        address=str(options.address),
+        members=members,
+        raft=options.raft(),
+        session_timeout_ms=round(options.session_timeout * 1000),
+        durability=storage.durability,
+        sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
+        max_entry_size=storage.max_entry_size,
+        entry_buffer_size=storage.entry_buffer_size,
+        snapshot_threshold=storage.snapshot_threshold,
+        cleaning=CleaningOptions(
+            shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
+            minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
+            major_ms=max(1, round(storage.major_compaction_interval * 1000)),
+            threshold=storage.compaction_threshold,
+        ),
     )
 
 
@@ -158,19 +172,7 @@ class Node:
             retain_stale=storage.retain_stale_snapshots,
         )
         replica = Replica(
-            ReplicaOptions(
-                cluster_name=options.cluster_name,
-                address=address,
-                members=members,
-                raft=options.raft(),
-                session_timeout_ms=round(options.session_timeout * 1000),
-                durability=storage.durability,
-                sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
-                max_entry_size=storage.max_entry_size,
-                entry_buffer_size=storage.entry_buffer_size,
-                snapshot_threshold=storage.snapshot_threshold,
-                cleaning=cleaning_of(storage),
-            ),
+            replica_options(options, storage, members),
             incarnation=directory.identity.incarnation,
             log=directory.log,
             hard_state=directory.hard_state,

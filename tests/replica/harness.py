@@ -274,7 +274,7 @@ class Network:
                 for one, two in ((other, member), (member, other)):
                     self.nodes[one].host.links.add(two)
                     fresh = self.nodes[two].replica.status().last_index == 0
-                    self.nodes[one].replica.peer_up(two, fresh=fresh)
+                    self.nodes[one].replica.peer_up(Reachable(two, fresh=fresh))
 
     def cut(self, member: MemberId) -> None:
         """Nothing goes to or from this member any more."""
