@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 
 from copycat.config import Address, ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, StorageError
-from copycat.log.directory import MemberDirectory
+from copycat.errors import ConfigurationError, CorruptLogError, StorageError
+from copycat.log.directory import MemberDirectory, read_whole
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
 from copycat.machine.executor import Executor
@@ -65,6 +65,21 @@ def _boot_id() -> str:
         return ""
 
 
+def explained(error: CorruptLogError, directory: str, members: tuple[str, ...]) -> CorruptLogError:
+    """F2 of a cluster of one: the same error, with what is lost and what can be done."""
+    if len(members) > 1 or error.index < 1:
+        return error
+    return CorruptLogError(
+        error.message,
+        state="This cluster has one member, so no other copy exists. Nothing was changed.",
+        hint=f"restore a backup, or keep everything before it: copycat recover {directory}"
+        f" --accept-loss-from {error.index}",
+        path=error.path,
+        offset=error.offset,
+        index=error.index,
+    )
+
+
 def _say_what_is_lost(address: str, level: StorageLevel) -> None:
     in_memory = level is StorageLevel.MEMORY
     log.warning(
@@ -112,21 +127,7 @@ class Node:
         options, storage = self._options, self._storage
         address = str(options.address)
         executor = Executor(machine)
-        directory = MemberDirectory.open(
-            Env(),
-            storage.directory,
-            cluster_name=options.cluster_name,
-            address=address,
-            members=members,
-            member=member_id(options.cluster_name, address),
-            incarnation_source=lambda: secrets.randbits(128),
-            max_segment_size=storage.max_segment_size,
-            max_entries_per_segment=storage.max_entries_per_segment,
-            min_free_space=storage.min_free_space,
-            level=storage.level,
-            durability=storage.durability,
-            boot=_boot_id(),
-        )
+        directory = self._opened(members)
         if directory.lost:
             _say_what_is_lost(address, storage.level)
         self._stack.push_async_callback(self._close_directory, directory)
@@ -164,6 +165,31 @@ class Node:
                 self._links[member] = Link(member, peer, self.host, replica)
         self._stack.push_async_callback(self._close_links)
         return replica
+
+    def _opened(self, members: tuple[str, ...]) -> MemberDirectory:
+        options, storage = self._options, self._storage
+        address = str(options.address)
+        env = Env()
+        try:
+            if len(members) == 1 and storage.level is StorageLevel.DISK:
+                read_whole(env, storage.directory)
+            return MemberDirectory.open(
+                env,
+                storage.directory,
+                cluster_name=options.cluster_name,
+                address=address,
+                members=members,
+                member=member_id(options.cluster_name, address),
+                incarnation_source=lambda: secrets.randbits(128),
+                max_segment_size=storage.max_segment_size,
+                max_entries_per_segment=storage.max_entries_per_segment,
+                min_free_space=storage.min_free_space,
+                level=storage.level,
+                durability=storage.durability,
+                boot=_boot_id(),
+            )
+        except CorruptLogError as error:
+            raise explained(error, storage.directory, members) from error
 
     def status(self) -> Status:
         """This member now; INACTIVE before `start`."""
