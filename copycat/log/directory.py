@@ -19,6 +19,7 @@ from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.log.identity import Identity, check_identity, read_identity, write_identity
 from copycat.log.interface import HardStateStore
+from copycat.log.reserve import free_reserve
 from copycat.log.volatile import VolatileLog
 from copycat.log.weak import WeakPromises, check_level, clear_weak, read_weak, write_weak
 from copycat.types import Durability, MemberId, StorageLevel
@@ -98,6 +99,7 @@ class MemberDirectory:
             if not read_only:
                 env.make_directory(path)
                 held.callback(env.lock(f"{path}/lock").close)
+                free_reserve(env, path)
             found, missing = read_identity(env, path)
             if found is None:
                 _check_unused(env, path, opened_log, read_only=read_only)

@@ -17,6 +17,7 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, ProtocolError, require
 from copycat.log.batch import Batch
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.reserve import Reserve
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.protocol import codec
@@ -49,7 +50,7 @@ from copycat.replica.options import ReplicaOptions
 from copycat.replica.queries import Answers, Queries
 from copycat.replica.sessions import Route
 from copycat.replica.shipping import RecentBatches, Shipping
-from copycat.replica.status import Status
+from copycat.replica.status import Status, status_of
 from copycat.types import MemberId, ServerState, Span
 
 __all__ = ["Replica", "ReplicaOptions"]
@@ -73,7 +74,9 @@ class Replica:
         now_ms: int,
         wall_ms: int,
         lost: bool = False,
+        reserve: Reserve | None = None,
     ) -> None:
+        self._reserve = reserve
         require(options.address in options.members, "a member outside its own list")
         self._options = options
         self._host = host
@@ -139,6 +142,7 @@ class Replica:
             address=options.address,
             batch_bytes_max=options.batch_bytes_max,
             now_ms=now_ms,
+            reserve=self._reserve,
         )
 
     def _build(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> Parts:
@@ -161,7 +165,14 @@ class Replica:
         return Parts(
             raft=self.raft,
             log=log,
-            durable=Durable(log, hard_state, host, durability=mode, sync_interval_ms=pause_ms),
+            durable=Durable(
+                log,
+                hard_state,
+                host,
+                durability=mode,
+                sync_interval_ms=pause_ms,
+                reserve=self._reserve,
+            ),
             clock=clock,
             recent=recent,
             shipping=Shipping(recent, host),
@@ -267,6 +278,10 @@ class Replica:
         """Call back with each new state; the returned function ends that."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
+
+    def on_storage_change(self, callback: Callable[[bool], None]) -> None:
+        """Call back with True when the disk is found full, with False when it has room."""
+        self._household.storage_changed = callback
 
     def _enqueue(self, work: Callable[[], None]) -> None:
         self._inbox.append(work)
@@ -426,21 +441,8 @@ class Replica:
     def status(self) -> Status:
         """This member now."""
         unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
-        return Status(
-            address=self._options.address,
-            state=self.raft.state,
-            term=self.raft.current_term,
-            leader=self._door.leader,
-            first_index=self._log.first_index,
-            last_index=self._log.last_index,
-            durable_index=self._log.durable_index,
-            commit_index=self.raft.commit_index,
-            last_applied=self._parts.applier.last_applied,
-            sessions=len(self._parts.gateway.sessions),
-            members=self._options.members,
-            unreachable=tuple(unreachable),
-            storage_full=self._household.is_full,
-            durability=self._options.durability,
+        return status_of(
+            self._options, self._parts, self._door.leader, unreachable, self._household.is_full
         )
 
     def _queries_done(self, result: Answers) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from copycat.replica.carry import Parts
+from copycat.replica.options import ReplicaOptions
 from copycat.types import Durability, ServerState
 
-__all__ = ["Status"]
+__all__ = ["Status", "status_of"]
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -32,3 +34,25 @@ class Status(msgspec.Struct, frozen=True):
     """The disk has no room for more entries: only queries are served (F12)."""
     durability: Durability = Durability.FSYNC
     """When an acknowledgement leaves: only "fsync" waits for the disk."""
+
+
+def status_of(
+    options: ReplicaOptions, parts: Parts, leader: str, unreachable: list[str], full: bool
+) -> Status:
+    """The status of the member that is made of `parts`."""
+    return Status(
+        address=options.address,
+        state=parts.raft.state,
+        term=parts.raft.current_term,
+        leader=leader,
+        first_index=parts.log.first_index,
+        last_index=parts.log.last_index,
+        durable_index=parts.log.durable_index,
+        commit_index=parts.raft.commit_index,
+        last_applied=parts.applier.last_applied,
+        sessions=len(parts.gateway.sessions),
+        members=options.members,
+        unreachable=tuple(unreachable),
+        storage_full=full,
+        durability=options.durability,
+    )

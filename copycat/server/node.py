@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from copycat.errors import ConfigurationError, CorruptLogError, StorageError
 from copycat.log.directory import MemberDirectory, read_whole
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
+from copycat.log.reserve import Reserve, disk_full, reserve_size
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
 from copycat.replica.replica import Replica, ReplicaOptions
@@ -128,6 +130,10 @@ class Node:
         address = str(options.address)
         executor = Executor(machine)
         directory = self._opened(members)
+        reserve = None
+        if storage.level is StorageLevel.DISK:
+            nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
+            reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
         if directory.lost:
             _say_what_is_lost(address, storage.level)
         self._stack.push_async_callback(self._close_directory, directory)
@@ -153,10 +159,12 @@ class Node:
             seed=secrets.randbits(64),
             fresh=directory.fresh,
             lost=directory.lost,
+            reserve=reserve,
             now_ms=now_ms(),
             wall_ms=wall_ms(),
         )
         self._replica = replica
+        replica.on_storage_change(partial(self._say_storage, directory))
         self.listener.replica = replica
         self.host.start(replica)
         for peer in members:
@@ -190,6 +198,21 @@ class Node:
             )
         except CorruptLogError as error:
             raise explained(error, storage.directory, members) from error
+
+    def _say_storage(self, directory: MemberDirectory, full: bool) -> None:
+        """F12: the error that names free space, limit and what is in the log; once each time."""
+        storage = self._storage
+        if not full:
+            log.info("%s: the disk has room again; writes go on", self._options.address)
+        elif storage.level is not StorageLevel.MEMORY:
+            error = disk_full(
+                Env(),
+                storage.directory,
+                directory.native,
+                storage.min_free_space,
+                storage.max_segment_size,
+            )
+            log.error("%s: %s", self._options.address, error.render())
 
     def status(self) -> Status:
         """This member now; INACTIVE before `start`."""

@@ -8,6 +8,7 @@ from typing import Any
 from copycat.config import RaftOptions, member_id
 from copycat.log.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
+from copycat.log.reserve import Reserve
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
@@ -118,6 +119,7 @@ class Node:
         log: ReplicaLog | None = None,
         machine: StateMachine | None = None,
         durability: Durability = Durability.FSYNC,
+        reserve: Reserve | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -145,6 +147,7 @@ class Node:
             fresh=len(members) > 1,
             now_ms=self.now_ms,
             wall_ms=1_700_000_000_000,
+            reserve=reserve,
         )
         self.host.replica = self.replica
         self.member = self.replica.member
@@ -188,10 +191,21 @@ class Node:
 
 
 def lone_leader(
-    *, inline: bool = False, log: ReplicaLog | None = None, machine: StateMachine | None = None
+    *,
+    inline: bool = False,
+    log: ReplicaLog | None = None,
+    machine: StateMachine | None = None,
+    reserve: Reserve | None = None,
 ) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
-    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline, log=log, machine=machine)
+    node = Node(
+        "127.0.0.1:1",
+        ("127.0.0.1:1",),
+        inline=inline,
+        log=log,
+        machine=machine,
+        reserve=reserve,
+    )
     for _ in range(40):
         node.turn(100)
         node.settle()
