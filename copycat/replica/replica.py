@@ -17,6 +17,7 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, ProtocolError, require
 from copycat.log.batch import Batch
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.reserve import Reserve
 from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
@@ -72,16 +73,15 @@ class Replica:
         wall_ms: int,
         snapshots: SnapshotStore | None = None,
         lost: bool = False,
+        reserve: Reserve | None = None,
     ) -> None:
+        self._reserve = reserve
         require(options.address in options.members, "a member outside its own list")
         self._options = options
         self._host = host
         self._log = log
         self._executor = executor
-        self._peers = {
-            member_id(options.cluster_name, address): address
-            for address in sorted(options.members)
-        }
+        self._peers = options.members_by_id
         self.member = member_id(options.cluster_name, options.address)
         self._inbox: deque[Callable[[], None]] = deque()
         self._links: set[MemberId] = set()
@@ -96,7 +96,7 @@ class Replica:
             log=log,
             hard_state=hard_state,
             covered=loaded.index,
-            kept=0 if snapshots is None else snapshots.oldest_index,
+            snapshots=snapshots,
             fresh=fresh,
             seed=seed,
             lost=lost,
@@ -128,6 +128,7 @@ class Replica:
             clock=clock,
             door=self._door,
             members=tuple(self._peers.values()),
+            reserve=self._reserve,
             slice_done=lambda outcome: self._enqueue(lambda: self._on_applied(outcome)),
             queries_done=lambda answers: self._enqueue(
                 lambda: self._parts.queries.answered(answers)
@@ -178,6 +179,7 @@ class Replica:
             batch_bytes_max=options.batch_bytes_max,
             cleaning=self._cleaning,
             now_ms=now_ms,
+            reserve=self._reserve,
         )
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
@@ -270,6 +272,10 @@ class Replica:
         """Call back with each new state; the returned function ends that."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
+
+    def on_storage_change(self, callback: Callable[[bool], None]) -> None:
+        """Call back with True when the disk is found full, with False when it has room."""
+        self._household.storage_changed = callback
 
     def _enqueue(self, work: Callable[[], None]) -> None:
         self._inbox.append(work)
@@ -435,15 +441,7 @@ class Replica:
 
     def status(self) -> Status:
         """This member now."""
-        return status_of(
-            self._parts,
-            address=self._options.address,
-            leader=self._door.leader,
-            members=self._options.members,
-            unreachable=tuple(
-                a for m, a in self._peers.items() if m not in {self.member, *self._links}
-            ),
-            storage_full=self._household.is_full,
-            durability=self._options.durability,
-            snapshot_index=self._snapshots.taking.index,
-        )
+        unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
+        full, covered = self._household.is_full, self._snapshots.taking.index
+        leader = self._door.leader
+        return status_of(self._options, self._parts, leader, unreachable, full, covered)

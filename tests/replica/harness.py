@@ -8,6 +8,7 @@ from typing import Any
 from copycat.config import RaftOptions, member_id
 from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
+from copycat.log.reserve import Reserve
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
@@ -128,6 +129,7 @@ class Node:
         snapshot_threshold: int = 0,
         fresh: bool | None = None,
         hard_state: MemoryHardState | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -157,6 +159,7 @@ class Node:
             now_ms=self.now_ms,
             wall_ms=1_700_000_000_000,
             snapshots=snapshots,
+            reserve=reserve,
         )
         self.host.replica = self.replica
         self.member = self.replica.member
@@ -200,10 +203,21 @@ class Node:
 
 
 def lone_leader(
-    *, inline: bool = False, log: ReplicaLog | None = None, machine: StateMachine | None = None
+    *,
+    inline: bool = False,
+    log: ReplicaLog | None = None,
+    machine: StateMachine | None = None,
+    reserve: Reserve | None = None,
 ) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
-    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline, log=log, machine=machine)
+    node = Node(
+        "127.0.0.1:1",
+        ("127.0.0.1:1",),
+        inline=inline,
+        log=log,
+        machine=machine,
+        reserve=reserve,
+    )
     for _ in range(40):
         node.turn(100)
         node.settle()
