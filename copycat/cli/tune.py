@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from copycat.cli.cleanable import can_clean
 from copycat.cli.progress import progress, say
 from copycat.cli.tune_choose import (
     Choice,
@@ -30,7 +31,7 @@ from copycat.cli.tune_choose import (
     summarise,
     toml_snippet,
 )
-from copycat.cli.tune_churn import DURABILITY, can_churn, measure_churn
+from copycat.cli.tune_churn import DURABILITY, measure_churn
 from copycat.cli.tune_measure import Limits, measure_append
 from copycat.cli.words import file_system_of, size_of, table
 from copycat.errors import ConfigurationError, DiskFullError
@@ -92,7 +93,7 @@ def points_of(space: int) -> list[Point]:
             for mode in ("fsync", "interval", "os")
         ),
     ]
-    return points + _churn_points() if can_churn() else points
+    return points + _churn_points() if can_clean() else points
 
 
 def _churn_points() -> list[Point]:
@@ -271,7 +272,6 @@ def _lines(measurements: Sequence[Measurement], choice: Choice) -> list[str]:
             one.durability,
             f"{one.sample.entries_per_s:,.0f}",
             f"{one.sample.nbytes_per_s / (1 << 20):,.1f}",
-            f"{one.sample.p50_us:,.0f}",
             f"{one.sample.p99_us:,.0f}",
             f"{one.sample.open_ms:,.1f}" if one.sample.open_ms else "",
             f"{one.sample.write_amplification:.2f}" if one.sample.write_amplification else "",
@@ -279,6 +279,6 @@ def _lines(measurements: Sequence[Measurement], choice: Choice) -> list[str]:
         )
         for one in measurements
     ]
-    names = "<SWEEP|SETTING  |<DURABLE|ENTRIES/S|MiB/S|P50 µs|P99 µs|OPEN ms|WRITTEN|KEPT"
+    names = "<SWEEP|SETTING  |<DURABLE|ENTRIES/S|MiB/S|P99 µs|OPEN ms|WRITTEN|KEPT"
     head = names.split("|")
     return [*table(head, rows), *(f"* {reason}" for reason in choice.reasons)]

@@ -7,14 +7,15 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from copycat import Log
+from copycat.cli.cleanable import cleanable
 from copycat.cli.tune_choose import Sample
 from copycat.cli.tune_measure import Limits, sample_of
 from copycat.types import Compaction
 
-__all__ = ["DURABILITY", "Amplification", "can_churn", "measure_churn"]
+__all__ = ["DURABILITY", "Amplification", "measure_churn"]
 
 KEYS = 20_000
 _BATCH = 64
@@ -29,23 +30,6 @@ class _Segment(Protocol):
     def version(self) -> int: ...
     @property
     def size(self) -> int: ...
-
-
-class _Compactor(Protocol):
-    def compact(self, compaction: Compaction = ..., /) -> object: ...
-
-
-class _Cleanable(Protocol):
-    """The verbs of a log that can be cleaned."""
-
-    @property
-    def compactor(self) -> _Compactor: ...
-    def release(self, index: int, /) -> object: ...
-
-
-def can_churn() -> bool:
-    """Whether this copycat's `Log` lets entries be released and cleaned."""
-    return hasattr(Log, "compactor") and hasattr(Log, "release")
 
 
 class Amplification:
@@ -93,7 +77,7 @@ def measure_churn(
             max_segment_size=segment_size,
             compaction_threshold=threshold,
         ) as log:
-            cleaned = cast("_Cleanable", log)
+            cleaned = cleanable(log)
             while time.perf_counter() < deadline and appended < limits.space:
                 before = time.perf_counter()
                 indexes = log.append_many([payload] * _BATCH)
