@@ -194,7 +194,7 @@ class Snapshots:
             self._sessions.clear()
             for record in before:
                 self._sessions.open(record)
-            if isinstance(error, _ERRORS + (LookupError,)):
+            if isinstance(error, (*_ERRORS, LookupError)):
                 raise CorruptLogError(f"a snapshot cannot be read: {error}") from error
             raise
         return image.position, finish
