@@ -82,6 +82,21 @@ tree.add_command(log)
 
 
 @tree.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--major", is_flag=True, help="All of the log but its tail, in order.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+def compact(directory: str, *, major: bool, as_json: bool) -> None:
+    """Clean the bare log in DIRECTORY while no process has it open.
+
+    What was released is known to the process that released it, and is let go there. This merges
+    what earlier runs left small. A member's log is cleaned by its server.
+    """
+    from copycat.cli.compact import run_compact
+
+    raise click.exceptions.Exit(run_compact(directory, major=major, as_json=as_json))
+
+
+@tree.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 86400))
 @click.option("--space", default="1GiB", show_default=True, help="At most so much on the disk.")
