@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from copycat.config import RaftOptions
 from copycat.log.interface import HardStateStore, ReplicaLog
+from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
+from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
 from copycat.replica.applier import Applier
 from copycat.replica.carry import Parts
@@ -18,8 +21,41 @@ from copycat.replica.host import Host
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.queries import Answers, Queries
 from copycat.replica.shipping import RecentBatches, Shipping
+from copycat.replica.snapshotting import restore
+from copycat.types import MemberId
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "core_of"]
+
+
+def core_of(
+    options: RaftOptions,
+    member: MemberId,
+    voters: tuple[MemberId, ...],
+    *,
+    log: ReplicaLog,
+    hard_state: HardStateStore,
+    executor: Executor,
+    snapshots: SnapshotStore | None,
+    fresh: bool,
+    seed: int,
+) -> Raft:
+    """The core of a member that starts: its newest good snapshot first, then its log."""
+    loaded = restore(snapshots, log, executor)
+    return Raft(
+        member,
+        Configuration(voters),
+        options,
+        current_term=hard_state.current_term,
+        voted_for=hard_state.voted_for,
+        term_runs=log.term_runs(),
+        first_index=log.first_index,
+        last_index=log.last_index,
+        before=log.before,
+        snapshot_index=loaded.index,
+        kept_index=0 if snapshots is None else snapshots.oldest_index,
+        fresh=fresh,
+        seed=seed,
+    )
 
 
 def assemble(

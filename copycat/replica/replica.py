@@ -39,10 +39,8 @@ from copycat.raft.events import (
     TransferRequested,
     Unreachable,
 )
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
-from copycat.replica.assembly import assemble
-from copycat.replica.carry import Carrier
+from copycat.replica.assembly import assemble, core_of
+from copycat.replica.carry import Carrier, Parts
 from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
 from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
@@ -52,7 +50,6 @@ from copycat.replica.options import ReplicaOptions
 from copycat.replica.queries import Answers
 from copycat.replica.sessions import Route
 from copycat.replica.snapshots import Snapshots
-from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
 from copycat.types import MemberId, ServerState, Span
 
@@ -94,19 +91,14 @@ class Replica:
         self._listeners: list[Callable[[ServerState], None]] = []
         self._known_leader = MemberId(0)
         self.stopped: BaseException | None = None
-        loaded = restore(snapshots, log, executor)
-        self.raft = Raft(
-            self.member,
-            Configuration(tuple(self._peers)),
+        self.raft = core_of(
             options.raft,
-            current_term=hard_state.current_term,
-            voted_for=hard_state.voted_for,
-            term_runs=log.term_runs(),
-            first_index=log.first_index,
-            last_index=log.last_index,
-            before=log.before,
-            snapshot_index=loaded.index,
-            kept_index=0 if snapshots is None else snapshots.oldest_index,
+            self.member,
+            tuple(self._peers),
+            log=log,
+            hard_state=hard_state,
+            executor=executor,
+            snapshots=snapshots,
             fresh=fresh,
             seed=seed,
         )
@@ -119,24 +111,27 @@ class Replica:
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
         )
-        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
-        self._parts = assemble(
-            options,
+        self._parts = self._assemble(hard_state, now_ms, wall_ms)
+        self._door.open(self._parts.gateway, self._parts.queries)
+        self._furnish(incarnation, now_ms, snapshots)
+        for member, number in executor.incarnations.items():
+            self._pin(member, number)
+
+    def _assemble(self, hard_state: HardStateStore, now_ms: int, wall_ms: int) -> Parts:
+        clock = LogClock(now_ms, wall_ms, max(self._executor.time_ms, last_time_ms(self._log)))
+        return assemble(
+            self._options,
             raft=self.raft,
-            log=log,
+            log=self._log,
             hard_state=hard_state,
-            executor=executor,
-            host=host,
+            executor=self._executor,
+            host=self._host,
             clock=clock,
             door=self._door,
             members=tuple(self._peers.values()),
             slice_done=self._slice_done,
             queries_done=self._queries_done,
         )
-        self._door.open(self._parts.gateway, self._parts.queries)
-        self._furnish(incarnation, now_ms, snapshots)
-        for member, number in executor.incarnations.items():
-            self._pin(member, number)
 
     def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
         """Those who need all the parts."""
