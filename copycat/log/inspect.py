@@ -19,6 +19,8 @@ from copycat.log.hard_state import HARD_STATE_FILES, read_copy
 from copycat.log.records import (
     DATA_OFFSET,
     FRAME,
+    GAP,
+    KIND_GAP,
     KIND_MARK,
     MARK_SIZE,
     Row,
@@ -239,8 +241,11 @@ class _Walk:
             entry, fault = _frame(data, offset, index, self.path)
             if entry is None:
                 break
-            yield entry
             offset += (len(entry.frame) + 7) & ~7
+            if entry.kind == KIND_GAP:
+                index = GAP.unpack(entry.payload)[0]
+                continue
+            yield entry
             index += 1
         self._stopped(data, offset, index, fault)
 
@@ -271,7 +276,10 @@ def _frame(
     padding = -end % 8
     if flags or (padding and data[end : end + padding] != _ZEROS[:padding]):
         return None, "its padding or flags are not zero"
-    if found != index or not 1 <= kind <= _LAST_ENTRY_KIND:
+    is_gap = (
+        kind == KIND_GAP and size == GAP.size and GAP.unpack(data[end - size : end])[0] > index
+    )
+    if found != index or not (is_gap or 1 <= kind <= _LAST_ENTRY_KIND):
         return None, f"a frame of kind {kind} with index {found} stands here"
     time_ms = time_high << 16 | time_low
     frame = data[offset:end]

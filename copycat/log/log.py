@@ -258,21 +258,23 @@ class Log:
         return runs[bisect_right([run.first for run in runs], index) - 1].term
 
     def get(self, index: int) -> Entry | None:
-        """Entry `index`, or None outside the log."""
+        """Entry `index`, or None outside the log and in a gap."""
         with self._lock:
             native = self._usable()
             if not native.first_index <= index <= native.last_index:
                 return None
-            term, _, _, data = native.get(index)
-        return _make(Entry, (index, term, data))
+            found = native.get(index)
+        return None if found is None else _make(Entry, (index, found[0], found[3]))
 
     def __getitem__(self, index: int) -> Entry:
         try:
             with self._lock:
-                term, _, _, data = self._usable().get(index)
+                found = self._usable().get(index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
-        return _make(Entry, (index, term, data))
+        if found is None:
+            raise IndexError(f"entry {index} is in a gap: it was let go")
+        return _make(Entry, (index, found[0], found[3]))
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and self.first_index <= index <= self.last_index
@@ -403,7 +405,10 @@ class Log:
 
 
 def entries_of(batch: Batch) -> Iterator[Entry]:
-    """All entries of a batch; built without a Python call an entry."""
+    """All entries of a batch; built without a Python call an entry, unless there are gaps."""
     span = batch.span
-    rows = zip(range(span.first, span.end), repeat(span.term), batch.payloads())
+    indexes: Iterable[int] = range(span.first, span.end)
+    if batch.has_gaps:
+        indexes = (row[0] for row in batch.entries())
+    rows = zip(indexes, repeat(span.term), batch.payloads())
     return map(_make, repeat(Entry), rows)
