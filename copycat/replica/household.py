@@ -22,6 +22,8 @@ INTERVAL_MS = 100
 """How often silent sessions, due timers, pins, the idle mark and a full disk are looked at."""
 PAUSE_MS = 500
 """A turn that comes so late found a process that was held up: it heard nobody meanwhile."""
+FRAME_NBYTES = 32
+"""A frame of the log without its payload."""
 ROOM_AGAIN_MS = 1000
 """For so long there must be room before a full disk counts as one that has room."""
 
@@ -87,7 +89,10 @@ class Household:
             terms.first_conflict(span) <= min(span.last, terms.last_index)
         )
         return not self.is_full and self._parts.log.has_room(
-            nbytes, entries=span.length, in_new_segment=replaces
+            nbytes,
+            # A gap is one frame, however many indexes it spans; no frame is smaller than this.
+            entries=min(span.length, nbytes // FRAME_NBYTES),
+            in_new_segment=replaces,
         )
 
     def ran_full(self) -> None:

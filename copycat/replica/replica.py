@@ -46,6 +46,7 @@ from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.sessions import Route
+from copycat.replica.shipping import received_batch
 from copycat.replica.snapshots import Snapshots
 from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
@@ -221,7 +222,7 @@ class Replica:
                 message, body = codec.decode_append(frame)
                 batch = None
                 if message.span.first < message.span.end:
-                    batch = Batch.from_wire(body, message.span)
+                    batch = received_batch(body, message)
                 elif body.nbytes:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
                 self._enqueue(lambda: self._on_append_entries(peer, message, batch))
