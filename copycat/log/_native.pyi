@@ -1,7 +1,7 @@
 """What the extension has, with types; the classes' own words stand in the .pyx and .pxi."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Never, Self, final
+from typing import Any, NamedTuple, Never, Self, TypeVar, final
 
 import numpy as np
 from typing_extensions import Buffer, disjoint_base
@@ -9,6 +9,8 @@ from typing_extensions import Buffer, disjoint_base
 from copycat.log import interface
 from copycat.log.interface import EncodeItem
 from copycat.types import EntryId, MemberId, Run, Span, TermRun
+
+_Entry = TypeVar("_Entry", bound=tuple[int, int, bytes])
 
 __all__ = [
     "Batch",
@@ -22,6 +24,7 @@ __all__ = [
     "RecoveryReport",
     "SaveTicket",
     "SyncTicket",
+    "body_of_bytes",
     "check_commands",
     "crc32c",
     "crc32c_force_table",
@@ -57,6 +60,7 @@ class Batch(Buffer):
     def checksums(self) -> list[tuple[int, int, int]]: ...
 
 def check_commands(body: Buffer, count: int, max_entry_size: int) -> None: ...
+def body_of_bytes(items: list[Any], limit: int) -> bytes | None: ...
 def encode_batch(term: int, first: int, time_ms: int, items: Sequence[EncodeItem]) -> Batch: ...
 def encode_mark(
     batch: Batch, *, durable_upto: int, uuid: bytes, offset: int, flags: int = 0
@@ -174,6 +178,7 @@ class NativeLog:
     def wants_sync(self) -> bool: ...
     def read(self, first: int, end: int, max_bytes: int) -> Batch: ...
     def get(self, index: int) -> tuple[int, int, int, bytes]: ...
+    def entry(self, index: int, as_type: type[_Entry]) -> _Entry: ...
     def scan(self, first: int, end: int) -> Iterator[Batch]: ...
     def truncate(self, after: int) -> None: ...
     def trim(self, before: int) -> None: ...

@@ -25,7 +25,7 @@ from copycat.types import TermRun as _TermRun
 
 __all__ = [
     "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "NativeLog",
-    "RecoveryReport", "SaveTicket", "SyncTicket", "check_commands", "crc32c",
+    "RecoveryReport", "SaveTicket", "SyncTicket", "body_of_bytes", "check_commands", "crc32c",
     "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_mark",
     "open_hard_state", "open_log",
 ]
@@ -188,6 +188,12 @@ def check_commands(body, count, max_entry_size):
     """ValueError unless `count` lengths and operations fill `body`; EntryTooLargeError."""
     cdef Block block = hold_buffer(body)
     c_check_commands(block.bytes, count, max_entry_size)
+
+
+def body_of_bytes(list items not None, limit):
+    """Lengths, then the bytes, of a list of bytes; None when one is of another type, or when
+    all together are above `limit` bytes."""
+    return body_object(items, limit)
 
 
 def encode_batch(term, first, time_ms, items):

@@ -263,16 +263,17 @@ class Log:
             native = self._usable()
             if not native.first_index <= index <= native.last_index:
                 return None
-            term, _, _, data = native.get(index)
-        return _make(Entry, (index, term, data))
+            return native.entry(index, Entry)
 
     def __getitem__(self, index: int) -> Entry:
+        lock = self._lock
+        lock.acquire()  # a tenth of a random read quicker than `with`
         try:
-            with self._lock:
-                term, _, _, data = self._usable().get(index)
+            return self._usable().entry(index, Entry)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
-        return _make(Entry, (index, term, data))
+        finally:
+            lock.release()
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and self.first_index <= index <= self.last_index
@@ -379,7 +380,9 @@ class Log:
     # --- checks ------------------------------------------------------------------------------
 
     def _usable(self) -> NativeLog:
-        self._fork_guard.check(f"the log {self._path}")
+        # Once a read: the message is made when it is needed.
+        if self._fork_guard.is_child:
+            self._fork_guard.check(f"the log {self._path}")
         if self._closed:
             raise ValueError(f"the log {self._path} is closed")
         return self._native
