@@ -6,14 +6,36 @@
 namespace copycat {
 namespace {
 
+// The file is `image` now, all of it durable.
+void settle(Node& node, std::shared_ptr<Bytes> image) {
+    // A write of which nothing arrived never happened: its place may be written by the next
+    // life of the log, which cannot know of it.
+    for (const Unsynced& write : node.unsynced) {
+        const std::uint64_t end = write.offset + write.length;
+        const auto at = [&](std::uint64_t offset) {
+            return image->begin() +
+                   static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(offset, image->size()));
+        };
+        const auto is_zero = [](std::uint8_t byte) { return byte == 0; };
+        if (std::all_of(at(write.offset), at(end), is_zero))
+            node.written.remove(write.offset, end);
+    }
+    node.image = std::move(image);
+    node.durable_size = node.image->size();
+    node.unsynced.clear();
+}
+
 // What is left of one file after a power loss. `bias` of 0 keeps nothing that was not synced,
 // 4 keeps all of it; between them each write is kept, dropped or torn for itself.
-void tear(Node& node, Dice& dice, std::uint64_t bias) {
-    if (node.unsynced.empty() && node.durable_size == node.image->size()) return;
+void tear(Node& node, Dice& dice, std::uint64_t bias, bool garbage) {
+    if (node.is_durable()) return;
     auto image = std::make_shared<Bytes>(*node.image);  // old mappings keep the old bytes
     std::vector<std::uint64_t> sizes = {node.durable_size, image->size()};
-    const auto wipe = [&image](std::uint64_t begin, std::uint64_t end) {
+    const auto wipe = [&](std::uint64_t begin, std::uint64_t end) {
         std::memset(image->data() + begin, 0, end - begin);
+        if (!garbage || dice.below(2) == 0) return;
+        for (std::uint64_t at = begin; at < end; ++at)
+            (*image)[at] = static_cast<std::uint8_t>(dice.draw());
     };
     for (const Unsynced& write : node.unsynced) {
         const std::uint64_t end = write.offset + write.length;
@@ -38,21 +60,45 @@ void tear(Node& node, Dice& dice, std::uint64_t bias) {
     sizes.push_back(node.durable_size + dice.below(grown + 1));
     const std::size_t pick = bias == 0 ? 0 : bias == 4 ? 1 : dice.below(sizes.size());
     image->resize(sizes[pick]);
-    // A write of which nothing arrived never happened: its place may be written by the next
-    // life of the log, which cannot know of it.
+    settle(node, std::move(image));
+}
+
+// As tear(), with a decision for the file's size and one for each write, in this order.
+template <typename Keeps>
+void keep_some(Node& node, Keeps keeps) {
+    auto image = std::make_shared<Bytes>(*node.image);
+    std::uint64_t size = node.durable_size;
+    if (node.has_grown() && keeps()) size = image->size();
     for (const Unsynced& write : node.unsynced) {
         const std::uint64_t end = write.offset + write.length;
-        const auto at = [&](std::uint64_t offset) {
-            return image->begin() +
-                   static_cast<std::ptrdiff_t>(std::min<std::uint64_t>(offset, image->size()));
-        };
-        const auto is_zero = [](std::uint8_t byte) { return byte == 0; };
-        if (std::all_of(at(write.offset), at(end), is_zero))
-            node.written.remove(write.offset, end);
+        if (keeps())
+            size = std::max(size, end);
+        else
+            std::memset(image->data() + write.offset, 0, write.length);
     }
-    node.image = std::move(image);
-    node.durable_size = node.image->size();
-    node.unsynced.clear();
+    image->resize(size);
+    settle(node, std::move(image));
+}
+
+std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) {
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15;
+    return hash ^ (hash >> 29);
+}
+
+std::uint64_t mixed(std::uint64_t hash, View bytes) {
+    hash = mixed(hash, bytes.size());
+    std::size_t i = 0;
+    for (; i + 8 <= bytes.size(); i += 8) {
+        std::uint64_t word;
+        std::memcpy(&word, bytes.data() + i, sizeof word);
+        hash = mixed(hash, word);
+    }
+    for (; i < bytes.size(); ++i) hash = mixed(hash, bytes[i]);
+    return hash;
+}
+
+std::uint64_t mixed(std::uint64_t hash, const std::string& text) {
+    return mixed(hash, View(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
 }
 
 }  // namespace
@@ -106,21 +152,60 @@ int Disk::take_fault(const std::string& operation) {
 
 // Power loss, as far as faults.md section 2.1 allows: directory changes and writes are kept or
 // lost each for itself, in any combination; what was synced stays.
-void Disk::crash(std::uint64_t seed) {
+void Disk::crash(std::uint64_t seed, bool garbage) {
     Dice fate(seed);
     const std::uint64_t bias = fate.below(5);
     for (const DirectoryChange& made : changes)
         if (fate.below(4) < bias) platter.apply(made);
+    wake();
+    std::set<const Node*> torn;
+    for (const auto& [path, node] : now.files)
+        if (torn.insert(node.get()).second) tear(*node, fate, bias, garbage);
+}
+
+std::vector<NodePtr> Disk::unsynced_files() const {
+    std::vector<NodePtr> found;
+    std::set<const Node*> seen;
+    const auto take = [&](const NodePtr& node) {
+        if (node && !node->is_durable() && seen.insert(node.get()).second) found.push_back(node);
+    };
+    for (const auto& [path, node] : platter.files) take(node);
+    for (const DirectoryChange& made : changes) take(made.node);
+    return found;
+}
+
+std::uint64_t Disk::unsynced() const {
+    std::uint64_t count = changes.size();
+    for (const NodePtr& node : unsynced_files())
+        count += node->unsynced.size() + (node->has_grown() ? 1 : 0);
+    return count;
+}
+
+void Disk::crash_keeping(std::uint64_t kept) {
+    std::uint64_t number = 0;
+    const auto keeps = [&] { return ((kept >> std::min<std::uint64_t>(number++, 63)) & 1) != 0; };
+    const std::vector<NodePtr> files = unsynced_files();
+    for (const DirectoryChange& made : changes)
+        if (keeps()) platter.apply(made);
+    for (const NodePtr& node : files) keep_some(*node, keeps);
+    wake();
+}
+
+void Disk::wake() {
     changes.clear();
     platter.drop_orphans();
     now = platter;
-    std::set<const Node*> torn;
-    for (const auto& [path, node] : now.files)
-        if (torn.insert(node.get()).second) tear(*node, fate, bias);
     faults.clear();
     left_until_stop = never;
     ++epoch;
     locks.clear();
+}
+
+std::uint64_t Disk::digest() const {
+    std::uint64_t hash = 0;
+    for (const std::string& path : now.directories) hash = mixed(hash, path);
+    for (const auto& [path, node] : now.files) hash = mixed(mixed(hash, path), View(*node->image));
+    return hash;
 }
 
 // The same disk again, with handles and locks to nobody.

@@ -84,6 +84,8 @@ struct Node {
         if (image.use_count() > 1) image = std::make_shared<Bytes>(*image);  // mapped: move on
         image->resize(size);
     }
+    bool has_grown() const { return image->size() > durable_size; }
+    bool is_durable() const { return unsynced.empty() && !has_grown(); }
 };
 using NodePtr = std::shared_ptr<Node>;
 
@@ -140,8 +142,15 @@ struct Disk {
     bool step(const char* operation, const std::string& path, bool mutating = true);
     // errno of the fault due now, short_write, or 0.
     int take_fault(const std::string& operation);
-    void crash(std::uint64_t seed);
+    void crash(std::uint64_t seed, bool garbage);
+    std::uint64_t unsynced() const;
+    void crash_keeping(std::uint64_t kept);
+    std::uint64_t digest() const;
     std::shared_ptr<Disk> clone() const;
+    // Files of which something is not durable, each once, whatever it is called.
+    std::vector<NodePtr> unsynced_files() const;
+    // Directory changes are decided: the platter is the disk, and the power is back.
+    void wake();
     NodePtr find(const char* operation, const std::string& path) const {
         const auto found = now.files.find(path);
         if (found == now.files.end()) throw_io(operation, path, ENOENT);

@@ -264,9 +264,19 @@ public:
         for (std::uint8_t& byte : into) byte = static_cast<std::uint8_t>(disk_->dice.draw());
     }
 
-    void crash(std::uint64_t seed) override {
+    void crash(std::uint64_t seed, bool garbage) override {
         const Guard guard(disk_->mutex);
-        disk_->crash(seed);
+        disk_->crash(seed, garbage);
+    }
+
+    std::uint64_t unsynced() const override {
+        const Guard guard(disk_->mutex);
+        return disk_->unsynced();
+    }
+
+    void crash_keeping(std::uint64_t kept) override {
+        const Guard guard(disk_->mutex);
+        disk_->crash_keeping(kept);
     }
 
     void crash_process() override {
@@ -308,6 +318,16 @@ public:
     void stop_after(std::uint64_t more) override {
         const Guard guard(disk_->mutex);
         disk_->left_until_stop = more;
+    }
+
+    std::uint64_t operations_left() const override {
+        const Guard guard(disk_->mutex);
+        return disk_->left_until_stop;
+    }
+
+    std::uint64_t digest() const override {
+        const Guard guard(disk_->mutex);
+        return disk_->digest();
     }
 
     void set_free_space(std::uint64_t bytes) override {

@@ -14,7 +14,13 @@ class FaultEnv : public Env {
 public:
     // Power loss: each unsynced write, create, rename and unlink is kept, dropped or torn by
     // seed; every open handle, lock and unfinished sync dies. The power is back afterwards.
-    virtual void crash(std::uint64_t seed) = 0;
+    // What did not arrive of a write reads as zeros; with `garbage`, some of it as noise.
+    virtual void crash(std::uint64_t seed, bool garbage = false) = 0;
+    // How many changes no sync made durable: of directories, of sizes, and writes.
+    virtual std::uint64_t unsynced() const = 0;
+    // Power loss that keeps the nth of them whole if bit n of `kept` is set, else drops it; bit
+    // 63 stands for all from there on.
+    virtual void crash_keeping(std::uint64_t kept) = 0;
     // SIGKILL: the page cache survives; handles, locks and syncs die.
     virtual void crash_process() = 0;
     // The nth matching operation from now (1 = the next) fails. Operations: open create read
@@ -31,6 +37,10 @@ public:
     // `more` mutating operations from now still happen; then the power is off until crash():
     // every later operation is an IoError(EIO).
     virtual void stop_after(std::uint64_t more) = 0;
+    // What is left of that; without a stop_after, the largest number.
+    virtual std::uint64_t operations_left() const = 0;
+    // Of all names and bytes: two disks with equal digests recover alike.
+    virtual std::uint64_t digest() const = 0;
     virtual void set_free_space(std::uint64_t bytes) = 0;
     // A deep copy, with open handles and locks to nobody: to crash one state in many ways.
     virtual std::shared_ptr<FaultEnv> clone() const = 0;

@@ -15,6 +15,8 @@ static_assert(std::endian::native == std::endian::little, "copycat's formats are
 
 inline constexpr std::uint32_t format_version = 1;
 inline constexpr std::size_t frame_alignment = 8;
+// No log counts this far; every sum of indexes stays inside 64 bits.
+inline constexpr std::uint64_t max_index = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t max_time_ms = (std::uint64_t{1} << 48) - 1;
 // Far above any max_entry_size; keeps every sum of sizes inside 32 bits of a segment.
 inline constexpr std::uint32_t max_payload_size = std::uint32_t{1} << 30;

@@ -36,8 +36,12 @@ public:
 
     std::uint64_t first_index() const;
     std::uint64_t last_index() const { return tail_->last_index(); }
+    // The entry just below first_index; {0, 0} in a whole log.
+    EntryId before() const;
     EntryId last_entry() const { return {tail_->last_term(), tail_->last_index()}; }
     std::uint64_t durable_index() const { return durable_index_; }
+    // The largest valid_from of any gap (C22); 0 in a log without gaps.
+    std::uint64_t valid_from() const { return 0; }
     std::vector<TermRun> term_runs() const;
     const RecoveryReport& report() const { return report_; }
     std::uint64_t rebuilt_indexes() const;
@@ -61,6 +65,8 @@ public:
 
     void truncate(std::uint64_t after);
     void trim(std::uint64_t before);
+    // C24, I12: the log begins anew, empty, right after `entry`.
+    void reset(const EntryId& entry);
     void mark_idle();
 
     // Whether a batch of so many bytes and entries could be appended now without DiskFullError;

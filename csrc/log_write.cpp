@@ -256,6 +256,28 @@ void SegmentedLog::trim(std::uint64_t before) {
     });
 }
 
+void SegmentedLog::reset(const EntryId& entry) {
+    check_writable();
+    if ((entry.index == 0) != (entry.term == 0) || entry.index >= max_index)
+        throw std::invalid_argument("a log cannot begin after entry " +
+                                    std::to_string(entry.index) + " of term " +
+                                    std::to_string(entry.term));
+    poisoning([&] {
+        Row row;
+        row.id = next_id_++;
+        row.first_index = entry.index + 1;
+        row.prev_term = entry.term;
+        const Spare spare = spares_->take(options_.max_segment_size);
+        adopt(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+        for (const auto& segment : segments_) drop(*segment);
+        segments_.clear();
+        durable_index_ = std::min(durable_index_, entry.index);
+        if (in_flight_ != nullptr)
+            in_flight_->end_index_ = std::min(in_flight_->end_index_, entry.index);
+        note_shape();
+    });
+}
+
 // --- the rest ----------------------------------------------------------------------------------
 
 void SegmentedLog::mark_idle() {

@@ -108,7 +108,12 @@ private:
             return true;
         } catch (const CorruptError&) {
         } catch (const FormatError&) {
-        } catch (const NotFoundError&) {
+        } catch (const NotFoundError& error) {
+            // Its writer unlinks it once the manifest says as much: to a reader, who read the
+            // manifest before that, the log would go back. It looks again.
+            if (options_.read_only)
+                throw CorruptError(std::string("it changed while it was read: ") + error.what(),
+                                   error.path, 0);
         }
         scans_.clear();
         return false;

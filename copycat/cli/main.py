@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from copycat.cli.log_group import log
 from copycat.errors import ConfigurationError, CopycatError, NoLeaderError, OperationTimeout
 
 __all__ = ["main", "tree"]
@@ -59,40 +60,23 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
-@tree.group()
-def log() -> None:
-    """Look into a log directory; nothing is locked, made or repaired."""
-
-
-@log.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False))
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def verify(directory: str, *, as_json: bool) -> None:
-    """Read every byte that counts; exit code 4 when something durable cannot be read."""
-    from copycat.cli.log import run_verify
-
-    raise click.exceptions.Exit(run_verify(directory, as_json=as_json))
-
-
-@log.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False))
-@click.option("--first", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--count", default=20, show_default=True, type=click.IntRange(1))
-@click.option("--jsonl", "as_json", is_flag=True, help="One JSON document a line.")
-def show(directory: str, *, first: int, count: int, as_json: bool) -> None:
-    """Print entries: index, term, kind, time, size and the beginning of the payload."""
-    from copycat.cli.log import run_show
-
-    raise click.exceptions.Exit(run_show(directory, first, count, as_json=as_json))
+tree.add_command(log)
 
 
 def main() -> None:
     """Run the tree; errors of copycat become `error[code]: ...` and an exit code."""
     try:
-        tree(prog_name="copycat")
+        code = tree.main(prog_name="copycat", standalone_mode=False)
     except CopycatError as cause:
         print(cause.render(), file=sys.stderr)
-        sys.exit(exit_code_of(cause))
+        code = exit_code_of(cause)
+    except click.ClickException as cause:
+        cause.show()
+        code = cause.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
 
 
 def exit_code_of(cause: CopycatError) -> int:

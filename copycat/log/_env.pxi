@@ -163,21 +163,59 @@ cdef class Env:
         return held
 
 
-cdef class FaultEnv(Env):
-    """A disk in memory with its page cache apart; see csrc/fault_env.hpp."""
+cdef class Seen_(Env):
+    """What can be seen of a FaultEnv's disk from outside."""
 
     cdef shared_ptr[CFaultEnv] fault
-
-    def __cinit__(self, seed=0):
-        self.use(make_fault_env(seed))
 
     cdef void use(self, shared_ptr[CFaultEnv] fault) noexcept:
         self.fault = fault
         self.env = static_pointer_cast[CEnv, CFaultEnv](fault)
 
-    def crash(self, seed):
-        """Power loss: what was not synced is kept, dropped or torn by `seed`; handles die."""
-        dereference(self.fault).crash(seed)
+    def size(self, path):
+        """Bytes of a file."""
+        return dereference(self.fault).size(path)
+
+    @property
+    def operations(self):
+        """How many mutating operations so far, syncs included."""
+        return dereference(self.fault).operations()
+
+    @property
+    def operations_left(self):
+        """What is left of `stop_after`; 2**64 - 1 without one."""
+        return dereference(self.fault).operations_left()
+
+    @property
+    def unsynced(self):
+        """How many changes no sync made durable: of directories, of sizes, and writes."""
+        return dereference(self.fault).unsynced()
+
+    @property
+    def digest(self):
+        """Of all names and bytes: two disks with equal digests recover alike."""
+        return dereference(self.fault).digest()
+
+
+cdef class FaultEnv(Seen_):
+    """A disk in memory with its page cache apart; see csrc/fault_env.hpp."""
+
+    def __cinit__(self, seed=0):
+        self.use(make_fault_env(seed))
+
+    def crash(self, seed, *, garbage=False):
+        """Power loss: what was not synced is kept, dropped or torn by `seed`; handles die.
+
+        What did not arrive reads as zeros; with `garbage`, some of it as noise.
+        """
+        dereference(self.fault).crash(seed, garbage)
+
+    def crash_keeping(self, kept):
+        """Power loss that keeps the nth unsynced change if bit n of `kept` is set, else not.
+
+        Bit 63 stands for all from there on.
+        """
+        dereference(self.fault).crash_keeping(kept)
 
     def crash_process(self):
         """SIGKILL: the page cache survives; handles, locks and tickets die."""
@@ -190,15 +228,6 @@ cdef class FaultEnv(Env):
     def corrupt(self, path, offset, mask):
         """Xor one byte, in the cache and on the platter."""
         dereference(self.fault).corrupt(path, offset, mask)
-
-    def size(self, path):
-        """Bytes of a file."""
-        return dereference(self.fault).size(path)
-
-    @property
-    def operations(self):
-        """How many mutating operations so far, syncs included."""
-        return dereference(self.fault).operations()
 
     def stop_after(self, operations):
         """`operations` more mutating ones happen, then every one is a DiskError until crash."""

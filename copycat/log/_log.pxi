@@ -36,7 +36,9 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t first_index()
         uint64_t last_index()
         CEntryId last_entry()
+        CEntryId before()
         uint64_t durable_index()
+        uint64_t valid_from()
         vector[CTermRun] term_runs() except +raise_error
         const CReport& report()
         uint64_t rebuilt_indexes()
@@ -52,6 +54,7 @@ cdef extern from "log.hpp" namespace "copycat":
         Frame frame(uint64_t, Block&) except +raise_error nogil
         void truncate(uint64_t) except +raise_error nogil
         void trim(uint64_t) except +raise_error nogil
+        void reset(const CEntryId&) except +raise_error nogil
         void mark_idle() except +raise_error
         cbool has_room(uint64_t, uint64_t, cbool) except +raise_error
         cbool wants_spare()
@@ -113,6 +116,17 @@ cdef class NativeLog:
         """Term and index of the last entry, as an EntryId."""
         cdef CEntryId last = dereference(self.log).last_entry()
         return _EntryId(last.term, last.index)
+
+    @property
+    def before(self):
+        """The entry just below first_index, as an EntryId; NO_ENTRY in a whole log."""
+        cdef CEntryId entry = dereference(self.log).before()
+        return _EntryId(entry.term, entry.index)
+
+    @property
+    def valid_from(self):
+        """The largest valid_from of any gap (C22); 0 in a log without gaps."""
+        return dereference(self.log).valid_from()
 
     @property
     def durable_index(self):
@@ -226,6 +240,13 @@ cdef class NativeLog:
         cdef uint64_t index = before
         with nogil:
             dereference(self.log).trim(index)
+
+    def reset(self, entry):
+        """Begin anew, empty, right after `entry` (C24); durable with the next sync."""
+        cdef CEntryId after
+        after.term, after.index = entry
+        with nogil:
+            dereference(self.log).reset(after)
 
     def mark_idle(self):
         """Write a mark with what is durable, if the last mark says less (D2)."""

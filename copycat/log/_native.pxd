@@ -123,13 +123,17 @@ cdef extern from "env.hpp" namespace "copycat":
 
 cdef extern from "fault_env.hpp" namespace "copycat":
     cdef cppclass CFaultEnv "copycat::FaultEnv"(CEnv):
-        void crash(uint64_t) except +raise_error nogil
+        void crash(uint64_t, cbool) except +raise_error nogil
+        uint64_t unsynced() except +raise_error
+        void crash_keeping(uint64_t) except +raise_error nogil
         void crash_process() except +raise_error nogil
         void fail(string, uint64_t, string) except +raise_error
         void corrupt(string, uint64_t, uint8_t) except +raise_error
         uint64_t size(string) except +raise_error
         uint64_t operations() except +raise_error
         void stop_after(uint64_t) except +raise_error
+        uint64_t operations_left() except +raise_error
+        uint64_t digest() except +raise_error nogil
         void set_free_space(uint64_t) except +raise_error
         shared_ptr[CFaultEnv] clone() except +raise_error nogil
     shared_ptr[CFaultEnv] make_fault_env(uint64_t) except +raise_error

@@ -78,6 +78,19 @@ class ReplicaLog(Protocol):
     @property
     def last_entry(self) -> EntryId: ...
     @property
+    def before(self) -> EntryId:
+        """The entry just below first_index: its term is known, its bytes are gone.
+
+        NO_ENTRY in a whole log.
+        """
+        ...
+
+    @property
+    def valid_from(self) -> int:
+        """The largest valid_from of any gap in the log; 0 for none (C22)."""
+        ...
+
+    @property
     def durable_index(self) -> int:
         """What *this process* saw synced (C1, C7); after open everything that is kept."""
         ...
@@ -102,6 +115,10 @@ class ReplicaLog(Protocol):
         """After `ticket.run()`: moves durable_index, clamped by truncations since (C6)."""
         ...
 
+    def wants_sync(self) -> bool:
+        """True while a roll, truncation or trim waits for a sync to make it durable (C8)."""
+        ...
+
     def read(self, first: int, end: int, max_bytes: int) -> Batch:
         """Frames from `first`, at most `end` and about `max_bytes`, but at least one.
 
@@ -116,6 +133,14 @@ class ReplicaLog(Protocol):
 
     def trim(self, before: int) -> None:
         """Let every entry below `before` go, by whole segments."""
+        ...
+
+    def reset(self, entry: EntryId) -> None:
+        """Begin anew, empty, right after `entry`, which a durable snapshot holds (C24, I12).
+
+        first_index is entry.index + 1; `before` and `last_entry` are `entry`. Durable with the
+        next sync that begins: a crash before it leaves either the old log or the new one.
+        """
         ...
 
     def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryLog", "MemoryTicket"]
 
+_MAX_INDEX = 1 << 62
+
 
 class MemoryTicket:
     """A sync in flight: a barrier, not work. Which entries it proves was fixed at its begin."""
@@ -98,6 +100,14 @@ class MemoryLog:
                 span = segment.batches[-1].span
                 return EntryId(span.term, span.last)
         return self._before
+
+    @property
+    def before(self) -> EntryId:
+        return self._before
+
+    @property
+    def valid_from(self) -> int:
+        return 0
 
     @property
     def durable_index(self) -> int:
@@ -235,6 +245,20 @@ class MemoryLog:
             self._before = EntryId(gone.term, gone.last)
         self._configurations = [i for i in self._configurations if i >= self.first_index]
 
+    def reset(self, entry: EntryId) -> None:
+        """Begin anew right after `entry`; see `ReplicaLog.reset`."""
+        self._check()
+        if (entry.index == 0) != (entry.term == 0) or not 0 <= entry.index < _MAX_INDEX:
+            raise ValueError(f"a log cannot begin after entry {entry.index} of term {entry.term}")
+        if self._room == 0:
+            raise DiskFullError(f"reset to {entry.index}: no room left", errno=errno.ENOSPC)
+        self._segments = [_Segment(entry.index + 1)]
+        self._configurations = []
+        self._before = entry
+        self._durable_index = min(self._durable_index, entry.index)
+        if self._in_flight is not None:
+            self._in_flight.last_index = min(self._in_flight.last_index, entry.index)
+
     # --- spares, the end, and the faults of a disk -------------------------------------------
 
     def set_room(self, nbytes: int | None) -> None:
@@ -246,6 +270,11 @@ class MemoryLog:
         self._check()
         room = self._room
         return room is None or (nbytes <= room and not (in_new_segment and room == 0))
+
+    def wants_sync(self) -> bool:
+        """Never: there is no manifest that could fall behind."""
+        self._check()
+        return False
 
     def wants_spare(self) -> bool:
         """Never: there is nothing to zero-fill."""

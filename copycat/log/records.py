@@ -14,7 +14,9 @@ from copycat.log._native import crc32c
 
 __all__ = [
     "DATA_OFFSET",
+    "FORMAT_VERSION",
     "FRAME",
+    "KIND_GAP",
     "KIND_MARK",
     "MARK_SIZE",
     "Mark",
@@ -28,6 +30,7 @@ __all__ = [
 FORMAT_VERSION = 1
 DATA_OFFSET = 4096
 KIND_MARK = 14
+KIND_GAP = 15
 MARK_SIZE = 32
 
 FRAME = struct.Struct("<IIQQHIBB")

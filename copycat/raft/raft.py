@@ -12,6 +12,8 @@ from typing import assert_never
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    InstallReply,
+    InstallSnapshot,
     PeerMessage,
     PreVote,
     PreVoteReply,
@@ -19,9 +21,10 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
-from copycat.raft import candidate, follower, leader
+from copycat.raft import candidate, follower, leader, snapshots
 from copycat.raft.effects import Effect
 from copycat.raft.events import (
+    Compacted,
     Event,
     Pinned,
     Proposed,
@@ -30,6 +33,10 @@ from copycat.raft.events import (
     Received,
     Saved,
     Sent,
+    SnapshotHeld,
+    SnapshotInstalled,
+    SnapshotShipping,
+    SnapshotsKept,
     StorageFull,
     Synced,
     Tick,
@@ -46,8 +53,9 @@ class Raft(State):
     """One member's consensus. Plain data: `pickle.dumps(raft)` is a checkpoint.
 
     current_term, voted_for: the hard state, perhaps still being saved.  term_runs,
-    first_index, last_index: the log as it was opened, all of it durable.  fresh: the directory
-    was empty (C16).  seed: of the election dice.
+    before, first_index, last_index: the log as it was opened, all of it durable.
+    snapshot_index: of the snapshot that was loaded, so committed.  kept_index: of the oldest on
+    the disk.  fresh: the directory was empty (C16).  seed: of the election dice.
     """
 
     __slots__ = ()
@@ -100,6 +108,16 @@ class Raft(State):
                 _on_unreachable(self, event.peer)
             case StorageFull():
                 _on_storage_full(self, event.full)
+            case Compacted():
+                leader.on_compacted(self, event.first_index)
+            case SnapshotsKept():
+                snapshots.on_kept(self, event.oldest_index)
+            case SnapshotShipping():
+                snapshots.on_snapshot_shipping(self, event)
+            case SnapshotHeld():
+                snapshots.on_snapshot_held(self, event)
+            case SnapshotInstalled():
+                snapshots.on_snapshot_installed(self, event)
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:
@@ -143,6 +161,18 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
             if term > raft.current_term:
                 raft.become_follower(term, sender)
             candidate.on_timeout_now(raft, sender, message)
+        case InstallSnapshot():
+            if not snapshots.is_well_formed(message):
+                raft.ignored += 1
+                return
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            snapshots.on_install_snapshot(raft, sender, message)
+        case InstallReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            elif term == raft.current_term:
+                leader.on_install_reply(raft, sender, message)
         case _:
             assert_never(message)
 
@@ -185,7 +215,7 @@ def _on_reachable(raft: Raft, peer: MemberId, fresh: bool) -> None:
 
 def _on_unreachable(raft: Raft, peer: MemberId) -> None:
     if raft.lead is not None:
-        leader.on_peer_unreachable(raft.lead, peer)
+        leader.on_peer_unreachable(raft, raft.lead, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
         follower.on_leader_unreachable(raft)
 

@@ -14,7 +14,7 @@ from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync,
 from copycat.raft.membership import Configuration
 from copycat.raft.terms import TermRuns
 from copycat.raft.timers import NEVER_MS
-from copycat.types import EntryId, MemberId, ServerState, TermRun
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
 if TYPE_CHECKING:
     from copycat.raft.candidate import Poll
@@ -40,11 +40,14 @@ class State:
         "durable_index",
         "effects",
         "election_at_ms",
+        "floor_known",
         "grace_until_ms",
         "granted",
         "heard_until_ms",
         "held",
         "ignored",
+        "installed_index",
+        "kept_index",
         "lead",
         "leader",
         "member",
@@ -79,6 +82,9 @@ class State:
         last_index: int,
         fresh: bool,
         seed: int,
+        before: EntryId = NO_ENTRY,
+        snapshot_index: int = 0,
+        kept_index: int = 0,
     ) -> None:
         require(
             member in configuration.voters,
@@ -95,14 +101,27 @@ class State:
         self.ignored = 0
         """How many messages of peers were nonsense, forged or hopelessly late."""
 
-        self.terms = TermRuns(term_runs, first_index, last_index)
+        self.terms = TermRuns(term_runs, first_index, last_index, before)
+        require(
+            before.index <= snapshot_index <= last_index,
+            "the log does not continue the snapshot that was loaded",
+            before=before,
+            snapshot_index=snapshot_index,
+            last_index=last_index,
+        )
         self.durable_index = last_index
         self.sync_ticket = 0
         self.syncs: deque[tuple[int, int]] = deque()
         """(ticket, last index when it was asked for), oldest first."""
-        self.commit_index = 0
-        self.commit_ceiling = 0
+        self.commit_index = snapshot_index
+        self.commit_ceiling = snapshot_index
         """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
+        self.installed_index = snapshot_index
+        """Newest entry that is known to be committed because a snapshot covers it."""
+        self.kept_index = kept_index
+        """Oldest snapshot that a restart could fall back to; 0 for none (C23)."""
+        self.floor_known = 0
+        """Highest cleaning floor that a leader computed, this one or another (C23)."""
 
         self.accepted_request = 0
         self.verified_index = 0
@@ -154,6 +173,19 @@ class State:
     def last(self) -> EntryId:
         """The last entry of the log, durable or not."""
         return self.terms.last
+
+    @property
+    def floor(self) -> int:
+        """C23: deletions up to here may be cleaned away here; never above the commit index.
+
+        Nor above the oldest snapshot kept here: a restart replays this log from there.
+        """
+        floor = min(self.floor_known, self.commit_index)
+        return min(floor, self.kept_index) if self.kept_index else floor
+
+    def settled(self, match_index: int) -> int:
+        """What a restart of this member, durable up to `match_index`, does not fall behind."""
+        return min(match_index, self.kept_index) if self.kept_index else match_index
 
     @property
     def is_fresh(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from copycat.config import RaftOptions
+from copycat.types import Durability
 
 __all__ = ["ReplicaOptions"]
 
@@ -18,6 +19,9 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of the voters of configuration 0, this one included."""
     raft: RaftOptions = RaftOptions()
     session_timeout_ms: int = 5000
+    durability: Durability = Durability.FSYNC
+    sync_interval_ms: int = 10
+    """Longest time between two syncs with durability "interval"."""
     max_entry_size: int = 1 << 20
     batch_bytes_max: int = 1 << 20
     recent_bytes_max: int = 16 << 20

@@ -14,11 +14,7 @@ from collections.abc import Callable
 import msgspec
 
 from copycat.config import member_id
-from copycat.errors import (
-    CopycatError,
-    ProtocolError,
-    require,
-)
+from copycat.errors import CopycatError, ProtocolError, require
 from copycat.log.batch import Batch
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.machine.executor import Executor
@@ -160,7 +156,13 @@ class Replica:
         return Parts(
             raft=self.raft,
             log=log,
-            durable=Durable(log, hard_state, host),
+            durable=Durable(
+                log,
+                hard_state,
+                host,
+                durability=options.durability,
+                sync_interval_ms=options.sync_interval_ms,
+            ),
             clock=clock,
             recent=recent,
             shipping=Shipping(recent, host),
@@ -278,6 +280,7 @@ class Replica:
             return
         try:
             elapsed_ms = self._parts.clock.advance(now_ms, wall_ms)
+            self._parts.durable.begin(now_ms)
             self._step(Tick(elapsed_ms))
             self._household.begin(now_ms, elapsed_ms)
             self._take_completed()
@@ -298,6 +301,7 @@ class Replica:
             self._parts.clock.now_ms + self.raft.timeout_ms,
             self._household.deadline_ms,
             self._parts.applier.due_ms,
+            self._parts.durable.due_ms,
         )
 
     def _step(self, event: Event) -> None:
@@ -332,6 +336,8 @@ class Replica:
     def _finish(self) -> None:
         """Start what the turn asked for. An inline sync comes back at once, and what it lets
         us say leaves with the same write."""
+        if self._parts.durable.has_completed:
+            self._take_completed()  # what a weaker mode answers when it is written
         self._parts.durable.start_save()
         while self._parts.durable.sync_is_due:
             if self.raft.state is ServerState.LEADER:
@@ -434,6 +440,7 @@ class Replica:
             members=self._options.members,
             unreachable=tuple(unreachable),
             storage_full=self._household.is_full,
+            durability=self._options.durability,
         )
 
     def _queries_done(self, result: Answers) -> None:

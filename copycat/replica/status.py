@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.types import ServerState
+from copycat.types import Durability, ServerState
 
 __all__ = ["Status"]
 
@@ -20,6 +20,8 @@ class Status(msgspec.Struct, frozen=True):
     first_index: int
     last_index: int
     durable_index: int
+    """What this process saw synced. With durability "fsync" nothing above it is acknowledged; in
+    the weaker modes a power loss may take what lies above it."""
     commit_index: int
     last_applied: int
     sessions: int
@@ -28,3 +30,5 @@ class Status(msgspec.Struct, frozen=True):
     """Members to which this one has no link now."""
     storage_full: bool = False
     """The disk has no room for more entries: only queries are served (F12)."""
+    durability: Durability = Durability.FSYNC
+    """When an acknowledgement leaves: only "fsync" waits for the disk."""

@@ -113,6 +113,8 @@ class Node:
                 members=members,
                 raft=options.raft(),
                 session_timeout_ms=round(options.session_timeout * 1000),
+                durability=storage.durability,
+                sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
                 max_entry_size=storage.max_entry_size,
             ),
             incarnation=directory.identity.incarnation,
@@ -139,10 +141,10 @@ class Node:
         """This member now; INACTIVE before `start`."""
         if self._replica is not None:
             return self._replica.status()
-        return self.inactive_status(self._options)
+        return self.inactive_status(self._options, self._storage)
 
     @staticmethod
-    def inactive_status(options: ServerOptions) -> Status:
+    def inactive_status(options: ServerOptions, storage: Storage) -> Status:
         """What is said of a member that does not run."""
         address = str(options.address)
         return Status(
@@ -158,6 +160,7 @@ class Node:
             sessions=0,
             members=(address,),
             unreachable=(),
+            durability=storage.durability,
         )
 
     async def leader_known(self) -> None:

@@ -134,7 +134,7 @@ class CopycatServer(Generic[S]):
         """Indexes, term and leader of this member at this moment."""
         if self._node is not None:
             return self._node.status()
-        return Node.inactive_status(self._options)
+        return Node.inactive_status(self._options, self._storage)
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Listener:
         """Call back with each new state, in the server's loop."""
@@ -207,6 +207,13 @@ class CopycatServer(Generic[S]):
             ", ".join(founders),
             len(founders) // 2 + 1,
         )
+        if self._storage.durability is not Durability.FSYNC:
+            log.warning(
+                '%s: storage.durability is "%s": a command is acknowledged before it is synced,'
+                " so a power loss can take acknowledged commands",
+                self.name,
+                self._storage.durability,
+            )
         replica = node.start(founders, machine)
         self._machine = machine
         replica.on_state_change(self._set_state)
@@ -325,10 +332,5 @@ def _refuse_what_is_not_built(
         problems.append("config=: configuration files are not built yet")
     if storage.level is not StorageLevel.DISK:
         problems.append(f"storage.level={storage.level.value!r}: members keep their log on disk")
-    if storage.durability is not Durability.FSYNC:
-        problems.append(
-            f"storage.durability={storage.durability.value!r}: members sync before they"
-            " acknowledge; weaker modes are not built yet"
-        )
     if problems:
         raise ConfigurationError("; ".join(problems))

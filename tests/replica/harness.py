@@ -16,7 +16,7 @@ from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.replica.replica import Replica, ReplicaOptions
-from copycat.types import MemberId, ServerState
+from copycat.types import Durability, MemberId, ServerState
 
 CLUSTER = "test"
 CLIENT = 7
@@ -116,6 +116,7 @@ class Node:
         inline: bool = False,
         log: ReplicaLog | None = None,
         machine: StateMachine | None = None,
+        durability: Durability = Durability.FSYNC,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -126,7 +127,11 @@ class Node:
         self.executor = Executor(self.machine if machine is None else machine)
         self.now_ms = 1000
         options = ReplicaOptions(
-            cluster_name=CLUSTER, address=address, members=members, raft=RaftOptions()
+            cluster_name=CLUSTER,
+            address=address,
+            members=members,
+            raft=RaftOptions(),
+            durability=durability,
         )
         self.replica = Replica(
             options,
