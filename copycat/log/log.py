@@ -228,7 +228,11 @@ class Log:
         """Force everything appended so far to the disk; returns `durable_index`."""
         with self._lock:
             last_index = self._writable().last_index
-        return self._sync(last_index)
+        durable_index = self._sync(last_index)
+        with self._lock:
+            # No append says it any more: after a crash this tail need not be written again.
+            self._writable().mark_idle()
+        return durable_index
 
     def _sync(self, upto: int) -> int:
         """Threads that wait here together are answered by one sync (group commit)."""
