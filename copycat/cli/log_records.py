@@ -127,7 +127,8 @@ class RecordReader:
             index = f"{record.index}–{record.end - 1}"
         kind = kind_name(record.kind)
         told = self._told(record)
-        row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<10}  {told}"
+        row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<11}  {told}"
+        row = row.rstrip()
         return paint(fitted(row), "dim") if record.is_hole else fitted(row)
 
     def _told(self, record: StoredEntry) -> str:
@@ -149,7 +150,7 @@ class RecordReader:
 
 def lines_of(reader: RecordReader, records: Iterator[StoredEntry]) -> Iterator[str]:
     """A head, then a line a record; a line with the day where the day of log time changes."""
-    yield f"{'INDEX':>11}  {'TERM':>4}  {'TIME (UTC)':<12}  {'KIND':<10}  ENTRY"
+    yield f"{'INDEX':>11}  {'TERM':>4}  {'TIME (UTC)':<12}  {'KIND':<11}  ENTRY"
     day = ""
     for record in records:
         if date_of(record.time_ms) != day:

@@ -27,8 +27,15 @@ def rows_of(env: Env, directory: str) -> list[Row]:
     CorruptLogError, FormatVersionError; FileNotFoundError when no log is there.
     """
     path = f"{directory}/manifest"
-    data = env.read_file(path)
-    rows = read_manifest(data, path)
+    while True:
+        data = env.read_file(path)
+        rows = _newest_rows(env, directory, data)
+        if env.read_file(path) == data:
+            return rows  # else a pending one may have taken its place unseen: the log went on
+
+
+def _newest_rows(env: Env, directory: str, data: bytes) -> list[Row]:
+    rows = read_manifest(data, f"{directory}/manifest")
     proven = {row.id for row in rows if row.sealed}
     for generation in sorted(_pending(env, directory), reverse=True):
         if generation <= manifest_generation(data):

@@ -240,6 +240,12 @@ class SnapshotStore:
             )
         return data
 
+    def load(self, snapshot: Snapshot) -> bytes:
+        """The raw bytes inside, checked once more (aside). CorruptLogError."""
+        found, data = snapshot_file.load(self._env, self._path(snapshot.entry))
+        self._check_name(found, snapshot.entry)
+        return data
+
     def receive(self, entry: EntryId, nbytes: int, digest: bytes) -> Reception:
         """Begin to take a snapshot of another member (loop; the file is made aside)."""
         if entry.index < 1 or entry.term < 1 or nbytes < 1:

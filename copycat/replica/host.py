@@ -12,7 +12,10 @@ from typing import Protocol, TypeVar
 from copycat.log.interface import Batch, SaveTicket, SyncTicket
 from copycat.types import MemberId
 
-__all__ = ["Host"]
+__all__ = ["Body", "Host"]
+
+Body = Batch | bytes
+"""What follows a header on a link: frames of a log, or bytes of a snapshot file."""
 
 T = TypeVar("T")
 
@@ -24,8 +27,8 @@ class Host(Protocol):
         """Something was queued: call `Replica.turn` soon. Many wakes make one turn."""
         ...
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
-        """Queue one frame (header, then the batch's bytes) on the link to `peer`.
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
+        """Queue one frame (header, then the body's bytes) on the link to `peer`.
 
         False when there is no link or its buffer is full; the replica then tells the core
         `Unreachable`. Nothing is written before `flush`, or the end of the turn.

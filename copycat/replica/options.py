@@ -27,3 +27,5 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     recent_bytes_max: int = 16 << 20
     inflight_bytes_max: int = 64 << 20
     inflight_commands_max: int = 65536
+    snapshot_threshold: int = 64 << 20
+    """A snapshot when so many bytes of entries were applied since the last; 0: on demand only."""

@@ -17,6 +17,7 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, ProtocolError, require
 from copycat.log.batch import Batch
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.protocol import codec
@@ -36,20 +37,19 @@ from copycat.raft.events import (
 )
 from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
-from copycat.replica.applier import Applier
-from copycat.replica.carry import Carrier, Parts
+from copycat.replica.assembly import assemble
+from copycat.replica.carry import Carrier
 from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
-from copycat.replica.durable import Durable
-from copycat.replica.gateway import Gateway, Limits
 from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.queries import Answers, Queries
+from copycat.replica.queries import Answers
 from copycat.replica.sessions import Route
-from copycat.replica.shipping import RecentBatches, Shipping
-from copycat.replica.status import Status
+from copycat.replica.snapshots import Snapshots
+from copycat.replica.snapshotting import restore
+from copycat.replica.status import Status, status_of
 from copycat.types import MemberId, ServerState, Span
 
 __all__ = ["Replica", "ReplicaOptions"]
@@ -72,6 +72,7 @@ class Replica:
         fresh: bool,
         now_ms: int,
         wall_ms: int,
+        snapshots: SnapshotStore | None = None,
     ) -> None:
         require(options.address in options.members, "a member outside its own list")
         self._options = options
@@ -89,6 +90,7 @@ class Replica:
         self._listeners: list[Callable[[ServerState], None]] = []
         self._known_leader = MemberId(0)
         self.stopped: BaseException | None = None
+        loaded = restore(snapshots, log, executor)
         self.raft = Raft(
             self.member,
             Configuration(tuple(self._peers)),
@@ -98,6 +100,9 @@ class Replica:
             term_runs=log.term_runs(),
             first_index=log.first_index,
             last_index=log.last_index,
+            before=log.before,
+            snapshot_index=loaded.index,
+            kept_index=0 if snapshots is None else snapshots.oldest_index,
             fresh=fresh,
             seed=seed,
         )
@@ -110,18 +115,43 @@ class Replica:
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
         )
-        clock = LogClock(now_ms, wall_ms, last_time_ms(log))
-        self._parts = self._build(hard_state, executor, clock)
+        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
+        self._parts = assemble(
+            options,
+            raft=self.raft,
+            log=log,
+            hard_state=hard_state,
+            executor=executor,
+            host=host,
+            clock=clock,
+            door=self._door,
+            members=tuple(self._peers.values()),
+            slice_done=self._slice_done,
+            queries_done=self._queries_done,
+        )
         self._door.open(self._parts.gateway, self._parts.queries)
-        self._furnish(incarnation, now_ms)
+        self._furnish(incarnation, now_ms, snapshots)
+        for member, number in executor.incarnations.items():
+            self._pin(member, number)
 
-    def _furnish(self, incarnation: int, now_ms: int) -> None:
+    def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
         """Those who need all the parts."""
         options, parts = self._options, self._parts
         self._carrier = Carrier(
             parts,
             role_changed=self._on_role_changed,
             transfer_finished=self._on_transfer_finished,
+            snapshot_effect=lambda effect: self._snapshots.carry(effect),
+        )
+        self._snapshots = Snapshots(
+            parts,
+            store,
+            self._executor,
+            threshold=options.snapshot_threshold,
+            step=self._step,
+            queue=self._carrier.queue,
+            enqueue=self._enqueue,
+            pin=self._pin,
         )
         self._handshake = Handshake(
             cluster_name=options.cluster_name,
@@ -137,41 +167,6 @@ class Replica:
             address=options.address,
             batch_bytes_max=options.batch_bytes_max,
             now_ms=now_ms,
-        )
-
-    def _build(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> Parts:
-        options, log, host = self._options, self._log, self._host
-        limits = Limits(
-            inflight_commands_max=options.inflight_commands_max,
-            inflight_bytes_max=options.inflight_bytes_max,
-        )
-        gateway = Gateway(
-            limits,
-            session_timeout_ms=options.session_timeout_ms,
-            members=tuple(self._peers.values()),
-            answer=self._door.answer,
-            cached=self._door.answer_cached,
-        )
-        recent = RecentBatches(log, options.recent_bytes_max, options.batch_bytes_max)
-        return Parts(
-            raft=self.raft,
-            log=log,
-            durable=Durable(
-                log,
-                hard_state,
-                host,
-                durability=options.durability,
-                sync_interval_ms=options.sync_interval_ms,
-            ),
-            clock=clock,
-            recent=recent,
-            shipping=Shipping(recent, host),
-            applier=Applier(executor, recent, host, self._slice_done),
-            gateway=gateway,
-            queries=Queries(
-                executor, gateway.sessions, host, self._door.answer, self._queries_done
-            ),
-            host=host,
         )
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
@@ -216,6 +211,10 @@ class Replica:
                 elif body.nbytes:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
                 self._enqueue(lambda: self._on_append_entries(peer, message, batch))
+            case codec.FrameType.INSTALL_SNAPSHOT:
+                chunk, data = codec.decode_install(frame)
+                taken = bytes(data)
+                self._enqueue(lambda: self._snapshots.receive(peer, chunk, taken))
             case codec.FrameType.FORWARD:
                 token, inner = codec.decode_forward(frame)
                 self._door.receive(Route(peer, token), inner)
@@ -349,7 +348,9 @@ class Replica:
         self._carrier.flush_replies()
         eager = self.raft.state is ServerState.LEADER or self._parts.queries.is_waiting
         self._parts.applier.advance(self._parts.clock.now_ms, eager=eager)
-        self._parts.queries.serve(self._parts.applier.last_applied)
+        if self._parts.applier.last_applied >= self._log.valid_from:  # else replaying (C22)
+            self._parts.queries.serve(self._parts.applier.last_applied)
+        self._snapshots.taking.advance(self._parts.clock.now_ms)
         self._household.prepare_spare(self._parts.clock.now_ms)
 
     # ---- peers ---------------------------------------------------------------------------
@@ -388,17 +389,24 @@ class Replica:
         self._household.timer_ms = outcome.next_due_ms
         for change in outcome.changes:
             if isinstance(change, IncarnationPinned):
-                error = self._handshake.pin(MemberId(change.member), change.incarnation)
-                if error is not None:
-                    raise error
-                if change.member == self.member:
-                    self._step(Pinned())
+                self._pin(change.member, change.incarnation)
         self._parts.gateway.applied(outcome)
         noop_index, noop_ms = self._carrier.noop
         if noop_index and outcome.last_applied >= noop_index:
             self._carrier.noop = (0, 0)
             self._parts.gateway.lead(noop_index, noop_ms)
             self._household.deadline_ms = self._parts.clock.now_ms
+
+    def _pin(self, member: int, incarnation: int) -> None:
+        error = self._handshake.pin(MemberId(member), incarnation)
+        if error is not None:
+            raise error
+        if member == self.member:
+            self._step(Pinned())
+
+    def take_snapshot(self, done: Callable[[Snapshot | CopycatError], None]) -> None:
+        """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""
+        self._enqueue(lambda: self._snapshots.taking.take(done))
 
     # ---- leadership ----------------------------------------------------------------------
 
@@ -407,6 +415,7 @@ class Replica:
         was_leader = self._state is ServerState.LEADER
         if was_leader and change.state is not ServerState.LEADER:
             self._carrier.noop = (0, 0)
+            self._snapshots.stepped_down()
             self._parts.gateway.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
         if change.leader != self._known_leader:
@@ -425,22 +434,17 @@ class Replica:
 
     def status(self) -> Status:
         """This member now."""
-        unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
-        return Status(
+        return status_of(
+            self._parts,
             address=self._options.address,
-            state=self.raft.state,
-            term=self.raft.current_term,
             leader=self._door.leader,
-            first_index=self._log.first_index,
-            last_index=self._log.last_index,
-            durable_index=self._log.durable_index,
-            commit_index=self.raft.commit_index,
-            last_applied=self._parts.applier.last_applied,
-            sessions=len(self._parts.gateway.sessions),
             members=self._options.members,
-            unreachable=tuple(unreachable),
+            unreachable=tuple(
+                a for m, a in self._peers.items() if m not in {self.member, *self._links}
+            ),
             storage_full=self._household.is_full,
             durability=self._options.durability,
+            snapshot_index=self._snapshots.taking.index,
         )
 
     def _queries_done(self, result: Answers) -> None:

@@ -96,6 +96,8 @@ class Shipping:
         if span.first < span.end:
             batch = self._recent.gather(span.first, span.end)
             span = Span(span.term, span.first, batch.span.end)
-        message = AppendEntries(term, effect.request, effect.prev, span, effect.leader_commit)
+        message = AppendEntries(
+            term, effect.request, effect.prev, span, effect.leader_commit, effect.floor
+        )
         header = encode_append(message, 0 if batch is None else batch.nbytes)
         return span if self._host.send(effect.peer, header, batch) else None

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from copycat.replica.carry import Parts
 from copycat.types import Durability, ServerState
 
-__all__ = ["Status"]
+__all__ = ["Status", "status_of"]
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -32,3 +33,40 @@ class Status(msgspec.Struct, frozen=True):
     """The disk has no room for more entries: only queries are served (F12)."""
     durability: Durability = Durability.FSYNC
     """When an acknowledgement leaves: only "fsync" waits for the disk."""
+    snapshot_index: int = 0
+    """What the newest snapshot covers that was read back; 0 for none."""
+    floor: int = 0
+    """Deletions up to here may be cleaned away: every member has them for good (C23)."""
+
+
+def status_of(
+    parts: Parts,
+    *,
+    address: str,
+    leader: str,
+    members: tuple[str, ...],
+    unreachable: tuple[str, ...],
+    storage_full: bool,
+    durability: Durability,
+    snapshot_index: int,
+) -> Status:
+    """What the parts of a member say of it now."""
+    raft, log = parts.raft, parts.log
+    return Status(
+        address=address,
+        state=raft.state,
+        term=raft.current_term,
+        leader=leader,
+        first_index=log.first_index,
+        last_index=log.last_index,
+        durable_index=log.durable_index,
+        commit_index=raft.commit_index,
+        last_applied=parts.applier.last_applied,
+        sessions=len(parts.gateway.sessions),
+        members=members,
+        unreachable=unreachable,
+        storage_full=storage_full,
+        durability=durability,
+        snapshot_index=snapshot_index,
+        floor=raft.floor,
+    )

@@ -14,7 +14,8 @@ from functools import partial
 from typing import TypeVar
 
 from copycat.errors import require
-from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.log.interface import SaveTicket, SyncTicket
+from copycat.replica.host import Body
 from copycat.replica.replica import Replica
 from copycat.server.disk import Mailbox, SyncPace, Worker
 from copycat.server.outlet import Outlet
@@ -115,17 +116,18 @@ class AsyncHost:
             self._is_scheduled = True
             self._loop.call_soon(self._turn)
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
         """See `Host.send`."""
         outlet = self._links.get(peer)
         if outlet is None or self.is_stopped:
             return False
-        nbytes = len(header) + (0 if batch is None else batch.nbytes)
+        data = memoryview(b"" if body is None else body)
+        nbytes = len(header) + data.nbytes
         if outlet.nbytes + nbytes > LINK_NBYTES_MAX:
             return False
         outlet.put(header)
-        if batch is not None:
-            outlet.put(memoryview(batch))
+        if data.nbytes:
+            outlet.put(data)
         self._dirty[outlet] = None
         return True
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.log.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
@@ -15,6 +15,7 @@ from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
+from copycat.replica.host import Body
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.types import Durability, MemberId, ServerState
 
@@ -62,10 +63,10 @@ class FakeHost:
     def wake(self) -> None:
         pass
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
         if peer not in self.links:
             return False
-        data = header + (bytes(memoryview(batch)) if batch is not None else b"")
+        data = header + (bytes(memoryview(body)) if body is not None else b"")
         frame = split_frame(data)
         self.calls.append(f"send {codec.FrameType(frame.type).name}")
         self.sent.append((peer, frame))
