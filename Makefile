@@ -42,7 +42,7 @@ $(VENV)/.stamp-packages: pyproject.toml
 	test -x $(PYTHON) || $(BASE_PYTHON) -m venv $(VENV)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), sys.version'
 	$(PYTHON) -m pip install -q "setuptools>=77" "cython>=3.1" wheel "numpy>=2"
-	$(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,test,check]"
+	$(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,tune,test,check]"
 	touch $@
 
 $(VENV)/.stamp-extension: $(VENV)/.stamp-packages $(NATIVE_FILES)

@@ -63,6 +63,30 @@ def serve(**options: Any) -> None:
 tree.add_command(log)
 
 
+@tree.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 86400))
+@click.option("--space", default="1GiB", show_default=True, help="At most so much is written.")
+@click.option("--entry-size", default="256", show_default=True, help="Bytes of an entry.")
+@click.option(
+    "--output", default="./copycat-tune", show_default=True, type=click.Path(path_type=Path)
+)
+@click.option("--html/--no-html", default=True, help="A page with plots; needs matplotlib.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="No words on stderr but errors.")
+def tune(**options: Any) -> None:
+    """Measure settings on the disk of DIRECTORY, and say which to use.
+
+    Works in a folder of its own there, which is gone afterwards. Writes settings.toml,
+    tune.json and tune.html to --output, over those of an earlier run.
+    """
+    from copycat.cli.tune import TuneOptions, run_tune
+    from copycat.cli.words import parse_size
+
+    options |= {name: parse_size(options[name]) for name in ("space", "entry_size")}
+    raise click.exceptions.Exit(run_tune(TuneOptions(**options)))
+
+
 def main() -> None:
     """Run the tree; errors of copycat become `error[code]: ...` and an exit code."""
     try:

@@ -15,13 +15,15 @@ from copycat.log._native import Batch, Env, NativeLog, encode_batch, open_log
 from copycat.log.background import SpareMaker, SyncTimer
 from copycat.log.bodies import Item, bodies, body_of
 from copycat.log.forks import ForkGuard
-from copycat.types import Durability
+from copycat.log.recent import RecentEntries
+from copycat.types import Durability, StorageLevel
 
 if TYPE_CHECKING:
     import numpy as np
 
     from copycat.config import Storage
     from copycat.log.tail import Tail
+    from copycat.log.volatile import VolatileLog
 
 __all__ = ["Entry", "Log", "Segment"]
 
@@ -63,7 +65,9 @@ class Log:
     A process that is forked from the one that opened it may not use it.
     """
 
-    def __init__(self, native: NativeLog, path: str, storage: Storage, *, read_only: bool) -> None:
+    def __init__(
+        self, native: NativeLog | VolatileLog, path: str, storage: Storage, *, read_only: bool
+    ) -> None:
         self._native = native
         self._path = path
         self._read_only = read_only
@@ -72,6 +76,7 @@ class Log:
         self._lock = RLock()  # the log's shape; never held while the disk is waited for
         self._sync_lock = RLock()  # one sync in flight; taken before _lock
         self._fork_guard = ForkGuard()
+        self._recent = RecentEntries(storage.entry_buffer_size)
         self._spares = SpareMaker(native)
         self._timer = SyncTimer(self.sync, storage.sync_interval)
         self._tails: Collection[Tail] = ()
@@ -88,8 +93,8 @@ class Log:
     ) -> Self:
         """Open the log in directory `path`, which is made when it is missing.
 
-        Options are the fields of `Storage`: `durability`, `sync_interval`,
-        `max_segment_size`, `max_entries_per_segment`, `max_entry_size`, `min_free_space`.
+        Options are the fields of `Storage`; those that govern members do nothing here.
+        With level "memory" nothing is on the disk, and `close` lets go of all.
         After a crash a torn tail that was never durable is dropped; bytes that were durable
         and cannot be read are a CorruptLogError, and nothing is changed on disk.
         Errors: ConfigurationError, DirectoryInUseError, WrongDirectoryError (a member's
@@ -99,6 +104,8 @@ class Log:
 
         directory = fspath(path)
         settings = storage_of(directory, storage, options)
+        if settings.level is StorageLevel.MEMORY:
+            return cls(_in_memory(settings, read_only), directory, settings, read_only=read_only)
         env = Env()
         if not read_only:
             refuse_member_directory(env, directory)
@@ -199,7 +206,9 @@ class Log:
             chosen = max(last.term, 1) if term is None else term
             now_ms = time.time_ns() // 1_000_000
             for item in items:
-                native.append(encode_batch(chosen, native.last_entry.next, now_ms, [item]))
+                batch = encode_batch(chosen, native.last_entry.next, now_ms, [item])
+                native.append(batch)
+                self._recent.add(batch)
             indexes = range(first, native.last_entry.next)
             self._spares.look()
         self._after_append(indexes)
@@ -267,13 +276,24 @@ class Log:
             native = self._usable()
             if not native.first_index <= index <= native.last_index:
                 return None
+            return self._entry(native, index)
+
+    def _entry(self, native: NativeLog | VolatileLog, index: int) -> Entry:
+        """From memory while it is one of the newest; else its checksum is verified again."""
+        if index < self._recent.first_index:
             return native.entry(index, Entry)
+        batch = self._recent.find(index)
+        if batch is None or index < native.first_index:
+            return native.entry(index, Entry)
+        if batch.span.length > 1:
+            batch = batch.slice(index, index + 1)
+        return _make(Entry, (index, batch.span.term, batch.payloads()[0]))
 
     def __getitem__(self, index: int) -> Entry:
         lock = self._lock
         lock.acquire()  # a tenth of a random read quicker than `with`
         try:
-            return self._usable().entry(index, Entry)
+            return self._entry(self._usable(), index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
         finally:
@@ -353,6 +373,7 @@ class Log:
         """Drop every entry above `after`."""
         with self._lock:
             self._writable().truncate(after)
+            self._recent.truncate(after)
             for follower in list(self._tails):
                 follower.rewind(after)
         if self._durability is Durability.FSYNC:
@@ -383,7 +404,7 @@ class Log:
 
     # --- checks ------------------------------------------------------------------------------
 
-    def _usable(self) -> NativeLog:
+    def _usable(self) -> NativeLog | VolatileLog:
         # Once a read: the message is made when it is needed.
         if self._fork_guard.is_child:
             self._fork_guard.check(f"the log {self._path}")
@@ -391,7 +412,7 @@ class Log:
             raise ValueError(f"the log {self._path} is closed")
         return self._native
 
-    def _writable(self) -> NativeLog:
+    def _writable(self) -> NativeLog | VolatileLog:
         if self._read_only:
             raise ConfigurationError(
                 f"the log {self._path} was opened with read_only=True",
@@ -407,6 +428,20 @@ class Log:
     def _wake_tails(self) -> None:
         for follower in list(self._tails):
             follower.wake()
+
+
+def _in_memory(settings: Storage, read_only: bool) -> VolatileLog:
+    if read_only:
+        raise ConfigurationError(
+            "a log in memory is new and empty: read_only=True would leave nothing to do",
+            hint='leave level at "disk" to read what is there',
+        )
+    from copycat.log.volatile import VolatileLog  # noqa: PLC0415 - only who asks pays
+
+    return VolatileLog(
+        max_segment_size=settings.max_segment_size,
+        max_entries_per_segment=settings.max_entries_per_segment,
+    )
 
 
 def entries_of(batch: Batch) -> Iterator[Entry]:

@@ -83,7 +83,7 @@ def encode_hello(hello: Hello) -> bytes:
     body = b"".join(
         (
             _MAGIC,
-            _HELLO.pack(hello.fresh, *hello.protocol),
+            _HELLO.pack(hello.fresh | hello.lost << 1, *hello.protocol),
             hello.member.to_bytes(16, "little"),
             hello.incarnation.to_bytes(16, "little"),
             pack_text(hello.cluster_name),
@@ -108,14 +108,18 @@ def decode_hello(frame: Frame) -> Hello:
     magic = bytes(reader.take(len(_MAGIC)))
     if magic != _MAGIC:
         raise ProtocolError(f"HELLO begins with {magic!r}, not {_MAGIC!r}")
-    fresh, low, high = reader.unpack(_HELLO)
-    is_fresh = reader.flag(fresh)
+    flags, low, high = reader.unpack(_HELLO)
+    is_fresh, is_lost = flags == 1, reader.flag(flags >> 1)
+    if flags == 3:
+        raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
     if low > high:
         raise ProtocolError(f"HELLO: protocol versions {low} to {high} are no range")
     member, incarnation = MemberId(reader.wide()), reader.wide()
     cluster_name, address, members = reader.text(), reader.text(), reader.texts()
     reader.end()
-    return Hello(cluster_name, members, member, incarnation, address, is_fresh, (low, high))
+    return Hello(
+        cluster_name, members, member, incarnation, address, is_fresh, (low, high), is_lost
+    )
 
 
 def encode_hello_refused(refused: HelloRefused) -> bytes:

@@ -38,9 +38,11 @@ class Hello(msgspec.Struct, frozen=True):
     """128-bit random number of the sender's directory."""
     address: str
     fresh: bool
-    """True while the log of the sender is empty."""
+    """True while the log of the sender is empty, and never held anything."""
     protocol: tuple[int, int]
     """Lowest and highest protocol version spoken."""
+    lost: bool = False
+    """The sender's log lost entries that it acknowledged, and no leader has fed it since."""
 
 
 class HelloRefused(msgspec.Struct, frozen=True):

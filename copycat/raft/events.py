@@ -85,6 +85,8 @@ class Reachable(msgspec.Struct, frozen=True):
     peer: MemberId
     fresh: bool
     """Its log was empty when it said Hello (C16)."""
+    lost: bool = False
+    """It said Hello as one that lost entries, and was not fed since (decision 0016)."""
 
 
 class Pinned(msgspec.Struct, frozen=True):

@@ -118,6 +118,7 @@ def _append(raft: State, span: Span) -> None:
         raft.effects.append(Truncate(after))
     terms.append(span)
     raft.effects.append(Append(span, Content.RECEIVED))
+    raft.saw_entry(span.term)
     raft.sync()
 
 

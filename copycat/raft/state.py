@@ -50,6 +50,7 @@ class State:
         "kept_index",
         "lead",
         "leader",
+        "lost_below",
         "member",
         "now_ms",
         "options",
@@ -85,6 +86,7 @@ class State:
         before: EntryId = NO_ENTRY,
         snapshot_index: int = 0,
         kept_index: int = 0,
+        lost: bool = False,
     ) -> None:
         require(
             member in configuration.voters,
@@ -135,14 +137,18 @@ class State:
         self.lead: Leadership | None = None
         self._begin_hard_state(current_term, voted_for)
         self._begin_timers()
+        self._begin_proof(fresh=fresh, lost=lost)
 
+    def _begin_proof(self, *, fresh: bool, lost: bool) -> None:
         self.storage_full = False
         """F12: nothing more can be appended here."""
 
         # C16: voters with empty logs that a fresh directory has met; empty once it may take part.
-        self.contacts = frozenset({member}) if fresh else frozenset()
-        if fresh and configuration.quorum == 1:
+        self.contacts = frozenset({self.member}) if fresh or lost else frozenset()
+        if self.configuration.quorum == 1:
             self.contacts = frozenset()
+        self.lost_below = self.current_term if self.contacts and lost else 0
+        """Every entry that this member ever acknowledged is of a lower term; 0: none is lost."""
 
     def _begin_hard_state(self, current_term: int, voted_for: MemberId) -> None:
         # The log is a floor for the term: an entry of term t was written only by somebody who
@@ -197,6 +203,27 @@ class State:
         the log, for then the leader met it for the first time (docs/decisions/0009).
         """
         return bool(self.contacts)
+
+    @property
+    def is_lost(self) -> bool:
+        """Entries that it acknowledged may be missing: it must not vote with what is left.
+
+        An entry of a term above all that it acknowledged ends this: its leader had everything
+        that was ever committed before, and so has whoever holds that entry (decision 0016).
+        """
+        return self.lost_below > 0
+
+    def saw_entry(self, term: int) -> None:
+        """An entry of `term` was appended here, right behind what its leader has before it."""
+        if self.lost_below and term >= self.lost_below:
+            self.take_part()
+
+    def take_part(self) -> None:
+        """This log is known to hold what it promised: it may vote and campaign (C16)."""
+        self.lost_below = 0
+        if self.contacts:
+            self.contacts = frozenset()
+            self.draw_election_timeout()
 
     @property
     def hears_leader(self) -> bool:

@@ -87,7 +87,7 @@ class Applier:
             commit_index=self.commit_index,
         )
         self._busy = False
-        self.last_applied = outcome.last_applied
+        self.last_applied = self._recent.applied = outcome.last_applied
 
     def hold(self) -> None:
         """Start no slice until `installed`; one that is outstanding still comes back."""
@@ -102,6 +102,6 @@ class Applier:
             last_applied=self.last_applied,
         )
         self.is_held = False
-        self.last_applied = index
+        self.last_applied = self._recent.applied = index
         self.commit_index = max(self.commit_index, index)
         self.due_ms = NEVER_MS

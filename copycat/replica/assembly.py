@@ -7,6 +7,7 @@ from collections.abc import Callable
 from copycat.log.interface import HardStateStore, ReplicaLog
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
+from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
 from copycat.replica.applier import Applier
 from copycat.replica.carry import Parts
@@ -18,8 +19,44 @@ from copycat.replica.host import Host
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.queries import Answers, Queries
 from copycat.replica.shipping import RecentBatches, Shipping
+from copycat.types import MemberId
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "core_of"]
+
+
+def core_of(
+    member: MemberId,
+    voters: tuple[MemberId, ...],
+    options: ReplicaOptions,
+    *,
+    log: ReplicaLog,
+    hard_state: HardStateStore,
+    covered: int,
+    kept: int,
+    fresh: bool,
+    lost: bool,
+    seed: int,
+) -> Raft:
+    """The core over the log and the hard state as they were opened.
+
+    covered: index of the snapshot that was installed; kept: of the oldest on disk; 0 for none.
+    """
+    return Raft(
+        member,
+        Configuration(voters),
+        options.raft,
+        current_term=hard_state.current_term,
+        voted_for=hard_state.voted_for,
+        term_runs=log.term_runs(),
+        first_index=log.first_index,
+        last_index=log.last_index,
+        before=log.before,
+        snapshot_index=covered,
+        kept_index=kept,
+        fresh=fresh,
+        lost=lost,
+        seed=seed,
+    )
 
 
 def assemble(
@@ -49,7 +86,9 @@ def assemble(
         cached=door.answer_cached,
     )
     gateway.sessions.load(executor.session_rows())
-    recent = RecentBatches(log, options.recent_bytes_max, options.batch_bytes_max)
+    recent = RecentBatches(
+        log, options.recent_bytes_max, options.batch_bytes_max, options.entry_buffer_size
+    )
     return Parts(
         raft=raft,
         log=log,

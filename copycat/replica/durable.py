@@ -46,6 +46,7 @@ class Durable:
         self._sync_interval_ms = sync_interval_ms
         self._sync_wanted = 0
         self._syncing: tuple[int, SyncTicket] | None = None
+        self._is_shape_wanted = False
         self._written = 0
         """Weaker modes: ticket of the newest Sync effect, until it is answered."""
         self._now_ms = 0
@@ -68,6 +69,10 @@ class Durable:
         if self._durability is Durability.INTERVAL:
             self.due_ms = min(self.due_ms, self._now_ms + self._sync_interval_ms)
 
+    def want_shape(self) -> None:
+        """The log's files were swapped: what they replace goes once a sync made that durable."""
+        self._is_shape_wanted = True
+
     def want_save(self, effect: SaveHardState) -> None:
         """A SaveHardState effect; a newer one replaces one that has not begun."""
         self._save_wanted = effect
@@ -77,6 +82,8 @@ class Durable:
         """A sync is wanted and none runs."""
         if self._syncing is not None:
             return False
+        if self._is_shape_wanted and self._log.wants_sync():
+            return True
         match self._durability:
             case Durability.FSYNC:
                 return self._sync_wanted > 0
@@ -91,6 +98,7 @@ class Durable:
         ticket = self._log.begin_sync()
         self._syncing = (self._sync_wanted, ticket)
         self._sync_wanted = 0
+        self._is_shape_wanted = False
         self.due_ms = _NEVER_MS
         self._host.sync(ticket)
 

@@ -80,7 +80,7 @@ class Handshake:
         self.met: dict[MemberId, int] = {}
         """What each peer said last; the leader commits those that are not pinned yet."""
 
-    def hello(self, *, fresh: bool) -> Hello:
+    def hello(self, *, fresh: bool, lost: bool = False) -> Hello:
         """What this member opens its links with."""
         return Hello(
             self._cluster_name,
@@ -90,6 +90,7 @@ class Handshake:
             self._me.address,
             fresh,
             PROTOCOL_VERSIONS,
+            lost,
         )
 
     def judge(self, hello: Hello) -> Peer:

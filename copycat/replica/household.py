@@ -11,6 +11,7 @@ from collections.abc import Callable
 from copycat.errors import DiskFullError
 from copycat.raft.events import Event, StorageFull
 from copycat.replica.carry import Parts
+from copycat.replica.cleaning import Cleaning
 from copycat.replica.handshake import Handshake
 from copycat.types import Span
 
@@ -35,6 +36,7 @@ class Household:
         step: Callable[[Event], None],
         address: str,
         batch_bytes_max: int,
+        cleaning: Cleaning,
         now_ms: int,
     ) -> None:
         self._parts = parts
@@ -42,6 +44,7 @@ class Household:
         self._step = step
         self._address = address
         self._batch_bytes_max = batch_bytes_max
+        self._cleaning = cleaning
         self._room_since_ms = -1
         self._look_ms = now_ms
         self._is_preparing = False
@@ -110,6 +113,10 @@ class Household:
         self.deadline_ms = now_ms + INTERVAL_MS
         parts = self._parts
         parts.log.mark_idle()
+        is_short = self.is_full or not parts.log.has_room(
+            4 * self._batch_bytes_max, in_new_segment=True
+        )
+        self._cleaning.keep(now_ms, is_short=is_short)
         if not parts.gateway.admitting or self.is_full:
             return
         log_time_ms = parts.clock.peek_ms()

@@ -5,9 +5,19 @@ from __future__ import annotations
 import msgspec
 
 from copycat.config import RaftOptions
+from copycat.log.plan import Shape
 from copycat.types import Durability
 
-__all__ = ["ReplicaOptions"]
+__all__ = ["CleaningOptions", "ReplicaOptions"]
+
+
+class CleaningOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of `Storage` that concern cleaning; times in milliseconds of the member."""
+
+    shape: Shape = Shape(32 << 20, 1 << 20)
+    minor_ms: int = 60_000
+    major_ms: int = 3_600_000
+    threshold: float = 0.5
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +35,10 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_entry_size: int = 1 << 20
     batch_bytes_max: int = 1 << 20
     recent_bytes_max: int = 16 << 20
+    entry_buffer_size: int = 1024
+    """So many of the newest entries stay in memory once they are applied."""
     inflight_bytes_max: int = 64 << 20
     inflight_commands_max: int = 65536
     snapshot_threshold: int = 64 << 20
     """A snapshot when so many bytes of entries were applied since the last; 0: on demand only."""
+    cleaning: CleaningOptions = CleaningOptions()

@@ -32,15 +32,14 @@ from copycat.raft.events import (
     ReadRequested,
     Received,
     Tick,
-    TransferRequested,
     Unreachable,
 )
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
-from copycat.replica.assembly import assemble
+from copycat.replica.assembly import assemble, core_of
 from copycat.replica.carry import Carrier
+from copycat.replica.cleaning import Cleaning, CleaningReport
 from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
+from copycat.replica.handover import Handover
 from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
@@ -50,7 +49,7 @@ from copycat.replica.sessions import Route
 from copycat.replica.snapshots import Snapshots
 from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
-from copycat.types import MemberId, ServerState, Span
+from copycat.types import Compaction, MemberId, ServerState, Span
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -73,6 +72,7 @@ class Replica:
         now_ms: int,
         wall_ms: int,
         snapshots: SnapshotStore | None = None,
+        lost: bool = False,
     ) -> None:
         require(options.address in options.members, "a member outside its own list")
         self._options = options
@@ -86,25 +86,21 @@ class Replica:
         self.member = member_id(options.cluster_name, options.address)
         self._inbox: deque[Callable[[], None]] = deque()
         self._links: set[MemberId] = set()
-        self._transfers: list[Callable[[bool], None]] = []
         self._listeners: list[Callable[[ServerState], None]] = []
         self._known_leader = MemberId(0)
         self.stopped: BaseException | None = None
         loaded = restore(snapshots, log, executor)
-        self.raft = Raft(
+        self.raft = core_of(
             self.member,
-            Configuration(tuple(self._peers)),
-            options.raft,
-            current_term=hard_state.current_term,
-            voted_for=hard_state.voted_for,
-            term_runs=log.term_runs(),
-            first_index=log.first_index,
-            last_index=log.last_index,
-            before=log.before,
-            snapshot_index=loaded.index,
-            kept_index=0 if snapshots is None else snapshots.oldest_index,
+            tuple(self._peers),
+            options,
+            log=log,
+            hard_state=hard_state,
+            covered=loaded.index,
+            kept=0 if snapshots is None else snapshots.oldest_index,
             fresh=fresh,
             seed=seed,
+            lost=lost,
         )
         self._state = self.raft.state
         self._door = Door(
@@ -140,9 +136,10 @@ class Replica:
         self._carrier = Carrier(
             parts,
             role_changed=self._on_role_changed,
-            transfer_finished=self._on_transfer_finished,
+            transfer_finished=lambda ok: self._handover.finished(ok),
             snapshot_effect=lambda effect: self._snapshots.carry(effect),
         )
+        self._handover = Handover(self.raft, self._step)
         self._snapshots = Snapshots(
             parts,
             store,
@@ -152,6 +149,14 @@ class Replica:
             queue=self._carrier.queue,
             enqueue=self._enqueue,
             pin=self._pin,
+        )
+        self._cleaning = Cleaning(
+            parts,
+            self._executor,
+            options.cleaning,
+            snapshot_index=lambda: self._snapshots.taking.index,
+            enqueue=self._enqueue,
+            now_ms=now_ms,
         )
         self._handshake = Handshake(
             cluster_name=options.cluster_name,
@@ -166,6 +171,7 @@ class Replica:
             step=self._step,
             address=options.address,
             batch_bytes_max=options.batch_bytes_max,
+            cleaning=self._cleaning,
             now_ms=now_ms,
         )
 
@@ -173,7 +179,8 @@ class Replica:
 
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
-        return codec.encode_hello(self._handshake.hello(fresh=self._log.last_index == 0))
+        fresh, lost = self._log.last_index == 0, self.raft.is_lost
+        return codec.encode_hello(self._handshake.hello(fresh=fresh and not lost, lost=lost))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
@@ -183,18 +190,18 @@ class Replica:
             raise PeerRefused.of(cause) from cause
         return peer.member, self.hello()
 
-    def check_hello(self, peer: MemberId, frame: Frame) -> bool:
-        """The answer to our Hello on a link to `peer`: True when its directory is fresh."""
+    def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
+        """The answer to our Hello on a link to `peer`, as `peer_up` wants it."""
         hello = codec.decode_hello(frame)
         if self._handshake.judge(hello).member != peer:
             raise ProtocolError(
                 f"{hello.address} answered on the link to {self._peers.get(peer, peer)}"
             )
-        return hello.fresh
+        return Reachable(peer, hello.fresh, hello.lost)
 
-    def peer_up(self, peer: MemberId, fresh: bool) -> None:
+    def peer_up(self, event: Reachable) -> None:
         """The link that this member writes to `peer` on is open and its Hello was good."""
-        self._enqueue(lambda: self._on_peer_up(peer, fresh))
+        self._enqueue(lambda: self._on_peer_up(event))
 
     def peer_down(self, peer: MemberId) -> None:
         """That link broke."""
@@ -252,15 +259,7 @@ class Replica:
 
     def transfer_leadership(self, to: MemberId, done: Callable[[bool], None]) -> None:
         """Hand leadership to `to`, or to the best follower when 0; `done(ok)` in a turn."""
-
-        def ask() -> None:
-            if self.raft.state is not ServerState.LEADER:
-                done(False)
-                return
-            self._transfers.append(done)
-            self._step(TransferRequested(to))
-
-        self._enqueue(ask)
+        self._enqueue(lambda: self._handover.ask(to, done))
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call back with each new state; the returned function ends that."""
@@ -355,9 +354,9 @@ class Replica:
 
     # ---- peers ---------------------------------------------------------------------------
 
-    def _on_peer_up(self, peer: MemberId, fresh: bool) -> None:
-        self._links.add(peer)
-        self._step(Reachable(peer, fresh))
+    def _on_peer_up(self, event: Reachable) -> None:
+        self._links.add(event.peer)
+        self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self._links.discard(peer)
@@ -387,6 +386,7 @@ class Replica:
     def _on_applied(self, outcome: Outcome) -> None:
         self._parts.applier.finished(outcome)
         self._household.timer_ms = outcome.next_due_ms
+        self._cleaning.applied(outcome)
         for change in outcome.changes:
             if isinstance(change, IncarnationPinned):
                 self._pin(change.member, change.incarnation)
@@ -408,6 +408,10 @@ class Replica:
         """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""
         self._enqueue(lambda: self._snapshots.taking.take(done))
 
+    def compact(self, compaction: Compaction, done: Callable[[CleaningReport], None]) -> None:
+        """Clean the log as soon as no other run is under way; `done` in a turn."""
+        self._enqueue(lambda: self._cleaning.ask(compaction, done))
+
     # ---- leadership ----------------------------------------------------------------------
 
     def _on_role_changed(self, change: RoleChanged) -> None:
@@ -426,11 +430,6 @@ class Replica:
             self._state = change.state
             for listener in list(self._listeners):
                 listener(change.state)
-
-    def _on_transfer_finished(self, ok: bool) -> None:
-        done, self._transfers = self._transfers, []
-        for callback in done:
-            callback(ok)
 
     def status(self) -> Status:
         """This member now."""

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import msgspec
 
@@ -22,7 +23,7 @@ from copycat.replica.status import Status
 from copycat.server.host import AsyncHost, now_ms, wall_ms
 from copycat.server.link import Link
 from copycat.server.listener import Listener
-from copycat.types import MemberId, ServerState
+from copycat.types import MemberId, ServerState, StorageLevel
 
 __all__ = ["Node", "founding_members"]
 
@@ -31,6 +32,8 @@ log = logging.getLogger("copycat.server")
 WAITING_S = 5.0
 """How often a member that waits for others says whom it waits for."""
 CLOSE_S = 5.0
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -52,6 +55,24 @@ def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tu
             given=wanted,
         )
     return identity.members
+
+
+def _boot_id() -> str:
+    """Names this run of the machine: what was written in it is in the page cache still."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _say_what_is_lost(address: str, level: StorageLevel) -> None:
+    in_memory = level is StorageLevel.MEMORY
+    log.warning(
+        "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
+        " leader has given them back",
+        address,
+        "its log was in memory" if in_memory else "the machine was restarted before a sync",
+    )
 
 
 class Node:
@@ -102,7 +123,12 @@ class Node:
             max_segment_size=storage.max_segment_size,
             max_entries_per_segment=storage.max_entries_per_segment,
             min_free_space=storage.min_free_space,
+            level=storage.level,
+            durability=storage.durability,
+            boot=_boot_id(),
         )
+        if directory.lost:
+            _say_what_is_lost(address, storage.level)
         self._stack.push_async_callback(self._close_directory, directory)
         self._stack.callback(executor.close)
         self._stack.push_async_callback(self._close_host)
@@ -116,6 +142,7 @@ class Node:
                 durability=storage.durability,
                 sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
                 max_entry_size=storage.max_entry_size,
+                entry_buffer_size=storage.entry_buffer_size,
             ),
             incarnation=directory.identity.incarnation,
             log=directory.log,
@@ -124,6 +151,7 @@ class Node:
             host=self.host,
             seed=secrets.randbits(64),
             fresh=directory.fresh,
+            lost=directory.lost,
             now_ms=now_ms(),
             wall_ms=wall_ms(),
         )
@@ -220,7 +248,7 @@ class Node:
 
     async def _close_directory(self, directory: MemberDirectory) -> None:
         try:
-            directory.close()
+            directory.close(lost=self._replica is None or self._replica.raft.is_lost)
         except StorageError:
             if self._replica is None or self._replica.stopped is None:
                 raise

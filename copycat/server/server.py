@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from copycat.config import Address, AddressLike, Duration, ServerOptions, Storage, seconds
 from copycat.errors import ConfigurationError, CopycatError, require
 from copycat.handles import ForkGuard, Listener, Listeners
+from copycat.log.options import refuse_level
 from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.node import Node, founding_members
-from copycat.types import Durability, MemberId, MemberType, ServerState, StorageLevel
+from copycat.types import Durability, MemberId, MemberType, ServerState
 
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
@@ -330,7 +331,6 @@ def _refuse_what_is_not_built(
         problems.append("tls=: TLS is not built yet; use loopback, or insecure=True")
     if config is not None:
         problems.append("config=: configuration files are not built yet")
-    if storage.level is not StorageLevel.DISK:
-        problems.append(f"storage.level={storage.level.value!r}: members keep their log on disk")
+    refuse_level(storage.level)
     if problems:
         raise ConfigurationError("; ".join(problems))

@@ -24,7 +24,7 @@ from copycat.errors import (
 )
 from copycat.log._native import Env
 from copycat.log.log import Entry, Log
-from copycat.types import Durability, StorageLevel
+from copycat.types import Durability
 from tests.log.test_directory import open_member
 
 SMALL: dict[str, Any] = {
@@ -208,7 +208,6 @@ def test_a_members_directory_is_refused(tmp_path: Path) -> None:
         {"sync_interval": 0.0},
         {"max_entry_size": "big"},
         {"max_segments": 3},
-        {"level": StorageLevel.MEMORY},
         {"level": "mapped"},
     ],
 )

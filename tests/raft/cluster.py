@@ -92,7 +92,7 @@ class Cluster(Snapshotting):
 
     # ---- life ------------------------------------------------------------------------
 
-    def start(self, number: int, *, fresh: bool = False) -> None:
+    def start(self, number: int, *, fresh: bool = False, lost: bool = False) -> None:
         """Build the core from what the disk holds."""
         node = self.nodes[number]
         node.start_empty()
@@ -117,6 +117,7 @@ class Cluster(Snapshotting):
             kept_index=len(node.snapshots[0]) if node.snapshots else 0,
             fresh=fresh,
             seed=self.seed,
+            lost=lost,
         )
         node.is_up = True
         node.facts = observe(node.raft)
@@ -132,6 +133,17 @@ class Cluster(Snapshotting):
         for key in [key for key in self.history.read_floors if key[0] == number]:
             del self.history.read_floors[key]
         return len(node.log) - survivors
+
+    def forget(self, number: int, *, lost: bool = True) -> None:
+        """A member with its log in memory is restarted: only its term is left, raised by one.
+
+        With `lost` False it does not know: the bug that decision 0016 is about.
+        """
+        node = self.nodes[number]
+        self.crash(number)
+        node.platter = []
+        node.hard_state = (node.hard_state[0] + 1, 0)
+        self.start(number, lost=lost)
 
     # ---- steps -----------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.replica.host import Body
+from copycat.raft.events import Reachable
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.types import Durability, MemberId, ServerState
 
@@ -223,7 +224,7 @@ class Network:
             for peer in self.nodes:
                 if peer != member:
                     node.host.links.add(peer)
-                    node.replica.peer_up(peer, fresh=True)
+                    node.replica.peer_up(Reachable(peer, fresh=True))
 
     def deliver(self) -> int:
         """Hand every frame that waits to its member; how many there were."""

@@ -21,6 +21,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     tick 1 20           20 ms pass at member 1 (`tick all 20`)
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
+    forget 2            a member with its log in memory is restarted
     show / log 2 / network / hush / speak
 
 What is observed: every change of role, every commit, truncation, read and finished transfer;
@@ -236,6 +237,9 @@ class _Runner:
             f"{number} recovered last={_name(raft.last)} term={raft.current_term} "
             f"voted_for={raft.voted_for or '-'}"
         )
+
+    def do_forget(self, number: str) -> None:
+        self.cluster.forget(int(number))
 
     def do_show(self) -> None:
         for number, node in self.cluster.nodes.items():
