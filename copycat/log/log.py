@@ -271,14 +271,14 @@ class Log:
         return runs[bisect_right([run.first for run in runs], index) - 1].term
 
     def get(self, index: int) -> Entry | None:
-        """Entry `index`, or None outside the log."""
+        """Entry `index`, or None outside the log and in a gap."""
         with self._lock:
             native = self._usable()
             if not native.first_index <= index <= native.last_index:
                 return None
             return self._entry(native, index)
 
-    def _entry(self, native: NativeLog | VolatileLog, index: int) -> Entry:
+    def _entry(self, native: NativeLog | VolatileLog, index: int) -> Entry | None:
         """From memory while it is one of the newest; else its checksum is verified again."""
         if index < self._recent.first_index:
             return native.entry(index, Entry)
@@ -293,11 +293,14 @@ class Log:
         lock = self._lock
         lock.acquire()  # a tenth of a random read quicker than `with`
         try:
-            return self._entry(self._usable(), index)
+            found = self._entry(self._usable(), index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
         finally:
             lock.release()
+        if found is None:
+            raise IndexError(f"entry {index} is in a gap: it was let go")
+        return found
 
     def __contains__(self, index: object) -> bool:
         return isinstance(index, int) and self.first_index <= index <= self.last_index

@@ -46,7 +46,7 @@ class VolatileLog(MemoryLog):
         ((_, kind, time_ms, payload),) = batch.entries()
         return batch.span.term, kind, time_ms, payload
 
-    def entry(self, index: int, as_type: type[_Entry]) -> _Entry:
+    def entry(self, index: int, as_type: type[_Entry]) -> _Entry | None:
         """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own."""
         batch = self.read(index, index + 1, 1)
         row = (index, batch.span.term, batch.payloads()[0])
