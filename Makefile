@@ -30,7 +30,7 @@ ASAN_ENV = LD_PRELOAD=$(ASAN_PRELOAD) ASAN_OPTIONS=detect_leaks=0:abort_on_error
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	PYTHONPATH=$(ASAN_LIB) PYTHONDONTWRITEBYTECODE=1
 
-.PHONY: help build demo test check fix sim san bench golden ci clean
+.PHONY: help build demo test check fix sim san bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
@@ -69,6 +69,9 @@ bench: build ## benchmarks, beside their peers, to bench/results/; K=word select
 	$(PYTHON) -m pytest bench -q --benchmark-json=bench/results/latest.json $(if $(K),-k "$(K)")
 	$(PYTHON) -m bench.report bench/results/latest.json bench/results/small.json \
 	  | tee bench/results/report.md
+
+sweep: build ## sweeps of segment size and compaction threshold: docs/sweep*
+	$(PYTHON) -m bench.sweep docs
 
 golden: build ## rewrite golden files and scripts, then show what changed
 	$(PYTHON) -m pytest -q --rewrite tests/scripts tests/log tests/protocol tests/cli

@@ -45,6 +45,7 @@ class Verdict(NamedTuple):
 
 _RATE = "entries_per_s"
 _ONE = "append[copycat-1-256-fsync]"
+_CHURN = "churn[copycat, segments of 2 MiB]"
 _BULK = "append[copycat-1024-256-fsync]"
 
 GOALS = [
@@ -66,6 +67,17 @@ GOALS = [
          "append_anonymous_mb", "at most", 8, 1),
     Goal("memory, MB for each million entries: opened", "memory[copycat]",
          "open_anonymous_mb", "at most", 8, 1),
+    Goal("major compaction, MB/s read", "major_compaction", "read_mb_per_s", "at least", 300, 300),
+    Goal("major compaction of `cp` and fsync", "major_compaction", "of_copy", "at least",
+         0.35, 0.7),
+    Goal("durable append p99, compaction running / not", "foreground_p99", "p99_ratio",
+         "at most", 2, 1.3),
+    Goal("space / live bytes after the churn", "churn[copycat]", "space_amplification",
+         "at most", 2, 1.3),
+    Goal("... with segments of 2 MiB", _CHURN, "space_amplification", "at most", 2, 1.3),
+    Goal("write amplification of the churn", "churn[copycat]", "write_amplification", "at most",
+         2, 2),
+    Goal("... with segments of 2 MiB", _CHURN, "write_amplification", "at most", 2, 2),
     Goal("3 members, w=1024, commands/s", "copycat inside batches w=1024", "commands_per_s",
          "at least", 60e3, 200e3),
     Goal("... CPU s for 1,000", "copycat inside batches w=1024", "cpu_s_per_1000", "at most",

@@ -14,6 +14,7 @@ import pytest
 
 from bench.goals import GOALS, judge
 from bench.report import compact, goal_table, table
+from bench.sweep import plot
 from tests.tidy.tree import ROOT
 
 _FUNCTION = re.compile(r"^def (bench_\w+)\(", re.MULTILINE)
@@ -78,3 +79,11 @@ def test_a_goal_is_reached_landed_missed_or_not_run() -> None:
     assert says["random read, entries/s"] == "missed"
     assert says["open 1 M entries after a clean stop, ms"] == "reached"
     assert says["scan as batches, entries/s"] == "not run"
+
+
+def test_a_sweep_draws_its_points(tmp_path: Path) -> None:
+    points = [{"value": value, "rate": 10.0 * value} for value in (1.0, 2.0, 4.0)]
+    plot(tmp_path / "sweep.svg", points, "size, MiB", {"rate": "entries/s"})
+    drawn = (tmp_path / "sweep.svg").read_text("utf-8")
+    assert "size, MiB" in drawn
+    assert "entries/s" in drawn
