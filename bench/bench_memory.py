@@ -16,7 +16,7 @@ import pytest
 from bench.engines import ENGINES, READERS
 from bench.scale import scaled
 
-ENTRIES = scaled(1_000_000, 2000)
+ENTRIES = scaled(2_000_000, 4000)
 
 
 @pytest.mark.parametrize("engine", READERS)
@@ -39,6 +39,7 @@ def bench_memory(benchmark: Any, disk: Path, engine: str) -> None:
         durability="os",
         how=ENGINES[engine].how[1],  # type: ignore[attr-defined]
         append_anonymous_mb=appended["anonymous"],
+        append_fixed_mb=appended["fixed_mb"],
         open_anonymous_mb=opened["anonymous"],
         open_mapped_mb=opened["mapped"],
         entries=ENTRIES,

@@ -15,6 +15,8 @@ import random
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from bench.engines import ENGINES, Engine
 from bench.fill import ITEM
 
@@ -36,7 +38,7 @@ def _read(log: Engine, count: int) -> None:
 
 
 def measure(engine: str, directory: Path, count: int, what: str) -> dict[str, float]:
-    """Bytes for each entry that no file backs, and of mapped files."""
+    """Bytes for each entry that no file backs; what is there at any size; mapped files."""
     warm = directory / f"warm-{what}"
     warm.mkdir(parents=True)
     small = ENGINES[engine](warm, sync=False)
@@ -45,17 +47,35 @@ def measure(engine: str, directory: Path, count: int, what: str) -> dict[str, fl
     before, mapped_before = _resident()
     if what == "append":
         log = small
-        for _ in range(count // 1000):
-            log.append([ITEM] * 1000)
+        per_entry, fixed = _line(log, count, before)
     else:
         log = ENGINES[engine](directory / "full", sync=False)
         _read(log, count)
-    after, mapped = _resident()
+        per_entry, fixed = (_resident()[0] - before) / count, 0.0
+    mapped = _resident()[1] - mapped_before
     log.close()
     return {
-        "anonymous": round((after - before) / count, 2),
-        "mapped": round((mapped - mapped_before) / count, 2),
+        "anonymous": round(per_entry, 2),
+        "fixed_mb": round(fixed / 1e6, 1),
+        "mapped": round(mapped / count, 2),
     }
+
+
+def _line(log: Engine, count: int, before: int) -> tuple[float, float]:
+    """Append, and fit a line through the memory seen meanwhile: (bytes an entry, bytes at none).
+
+    Buffers that fill and empty again would make any single sample a matter of luck.
+    """
+    step = max(1, count // 50_000) * 1000
+    entries, resident = [], []
+    for done in range(step, count + 1, step):
+        for _ in range(step // 1000):
+            log.append([ITEM] * 1000)
+        entries.append(done)
+        resident.append(_resident()[0] - before)
+    begin = len(entries) // 8
+    slope, fixed = np.polyfit(entries[begin:], resident[begin:], 1)
+    return float(slope), float(fixed)
 
 
 if __name__ == "__main__":
