@@ -62,6 +62,12 @@ std::vector<TermRun> SegmentedLog::term_runs() const {
     return runs;
 }
 
+std::uint64_t SegmentedLog::valid_from() const {
+    std::uint64_t largest = tail_->valid_from();
+    for (const auto& segment : segments_) largest = std::max(largest, segment->row().valid_from);
+    return largest;
+}
+
 std::uint64_t SegmentedLog::rebuilt_indexes() const {
     std::uint64_t count = report_.rebuilt_indexes;
     for (const auto& segment : segments_) count += segment->rebuilt();

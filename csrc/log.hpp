@@ -41,14 +41,14 @@ public:
     EntryId last_entry() const { return {tail_->last_term(), tail_->last_index()}; }
     std::uint64_t durable_index() const { return durable_index_; }
     // The largest valid_from of any gap (C22); 0 in a log without gaps.
-    std::uint64_t valid_from() const { return 0; }
+    std::uint64_t valid_from() const;
     std::vector<TermRun> term_runs() const;
     const RecoveryReport& report() const { return report_; }
     std::uint64_t rebuilt_indexes() const;
     // Bytes of the log's records and headers, without what is allocated ahead.
     std::uint64_t size() const;
     std::vector<SegmentInfo> segments() const;
-    // One IndexSlot an entry of that segment; the tail's is a copy. std::out_of_range.
+    // One IndexSlot a record of that segment; the tail's is a copy. std::out_of_range.
     Block slots(std::uint64_t segment_id);
 
     // std::invalid_argument unless it continues the log with a term not below the last one.
@@ -61,6 +61,7 @@ public:
     bool wants_sync() const { return is_shape_new_; }
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
+    // Or the gap that the index lies in.
     Frame frame(std::uint64_t index, Block& keep);
 
     void truncate(std::uint64_t after);

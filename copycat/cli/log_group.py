@@ -17,9 +17,13 @@ _APP = click.option(
     "--app", metavar="MODULE:CLASS", help="The state machine whose operations are shown by name."
 )
 _KIND = click.option("--kind", metavar="KIND", help="Only these: command, noop, data, hole, …")
-_SESSION = click.option("--session", type=click.IntRange(1), help="Only entries of this session.")
-_FROM = click.option("--from", "first", type=click.IntRange(1), help="The first index.")
-_TO = click.option("--to", "last", type=click.IntRange(1), help="The last index.")
+_SESSION = click.option(
+    "--session", metavar="N", type=click.IntRange(1), help="Only entries of this session."
+)
+_FROM = click.option(
+    "--from", "first", metavar="N", type=click.IntRange(1), help="The first index."
+)
+_TO = click.option("--to", "last", metavar="N", type=click.IntRange(1), help="The last index.")
 
 
 def _all_of(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -41,8 +45,12 @@ def log() -> None:
 
 @log.command()
 @_all_of(_DIRECTORY, _FROM, _TO)
-@click.option("--last", "last_count", type=click.IntRange(1), help="Only the last so many.")
-@click.option("--count", type=click.IntRange(1), help="At most so many.  [default: 20 lines]")
+@click.option(
+    "--last", "last_count", metavar="N", type=click.IntRange(1), help="Only the last so many."
+)
+@click.option(
+    "--count", metavar="N", type=click.IntRange(1), help="At most so many.  [default: 20 lines]"
+)
 @_all_of(_KIND, _SESSION, _APP, _JSON, _JSONL, _QUIET)
 def show(**options: Any) -> None:
     """Print entries and holes.
@@ -57,9 +65,17 @@ def show(**options: Any) -> None:
 
 @log.command()
 @_DIRECTORY
-@click.option("--last", "last_count", default=10, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--last",
+    "last_count",
+    metavar="N",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Begin with the last so many.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on as the log grows, until Ctrl-C.")
-@click.option("--count", type=click.IntRange(1), help="End after so many entries.")
+@click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many entries.")
 @_all_of(_KIND, _SESSION, _APP, _JSONL, _QUIET)
 def tail(**options: Any) -> None:
     """Print the end of a log, and follow it.

@@ -160,8 +160,9 @@ cdef class NativeLog:
                 for row in dereference(self.log).segments()]
 
     def index_array(self, segment_id):
-        """One (offset u4, size u4) an entry, read-only, over the mapped index; tail: a copy.
+        """One (offset u4, size u4) a record, read-only, over the mapped index; tail: a copy.
 
+        A record is an entry, or a gap: then the highest bit of its size is set.
         IndexError when no segment has this id.
         """
         import numpy  # its 60 ms are for those who ask for arrays
@@ -211,15 +212,24 @@ cdef class NativeLog:
         return Batch.wrap(frames)
 
     def get(self, index):
-        """(term, kind, time_ms, payload) of one entry. IndexError, CorruptLogError."""
+        """(term, kind, time_ms, payload) of one entry; None in a gap. IndexError,
+        CorruptLogError.
+        """
         cdef Block keep
         cdef Frame frame = dereference(self.log).frame(index, keep)
+        if frame.is_gap():
+            return None
         return frame.term, frame.kind, frame.time_ms, as_bytes(frame.payload)
 
     def entry(self, index, type as_type not None):
-        """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own."""
+        """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own.
+
+        None in a gap. IndexError, CorruptLogError.
+        """
         cdef Block keep
         cdef Frame frame = dereference(self.log).frame(index, keep)
+        if frame.is_gap():
+            return None
         return entry_object(index, frame.term, frame.payload, <PyTypeObject*> as_type)
 
     def scan(self, first, end):

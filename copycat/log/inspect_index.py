@@ -11,15 +11,19 @@ from copycat.log.records import FORMAT_VERSION, Row
 
 __all__ = ["Slot", "index_damage"]
 
-Slot = tuple[int, int, int]
-"""(index, offset of its frame, size of its payload) of one entry, from the segment."""
+Slot = tuple[int, int, int, bool]
+"""(index, offset of its frame, size of its payload, whether it is a hole) of one record."""
 
-_HEADER = struct.Struct("<8sII16sQIIQQII")
-"""magic, version, crc, uuid, id, version, runs, first index, count, crc of slots, zero."""
+_BEGIN = struct.Struct("<8sII16sQIIQ")
+"""magic, format version, crc, uuid, id, version, runs, first index."""
+_REST = {1: struct.Struct("<QII"), 2: struct.Struct("<QQQII")}
+"""By format version: (2: end, largest valid_from,) count, crc of slots, flags."""
 _RUN = 16
 _SLOT = struct.Struct("<II")
+_START = struct.Struct("<I")
+_HOLE = 1 << 31
+_SPARSE = 1
 _CRC_FROM = 16
-_FRAME_SIZE_AT = 4
 
 
 def index_damage(env: Env, directory: str, row: Row, slots: list[Slot]) -> Damage | None:
@@ -37,24 +41,28 @@ def index_damage(env: Env, directory: str, row: Row, slots: list[Slot]) -> Damag
             return None
         except StorageError as error:
             return damage_of(error, path, row.first_index, "F14")
+        if not data:
+            return None  # made, and its one write is still to come, or never came
         if fault is not None and data == seen:
             return Damage(path, fault[0], row.first_index, fault[1], "F14")
-        fault, seen = _fault(data, row, slots), data  # read twice: one may be under way
+        fault, seen = _fault(data, row, slots), data  # read twice: a write may be under way
         if fault is None:
             return None
 
 
 def _fault(data: bytes, row: Row, slots: list[Slot]) -> tuple[int, str] | None:
     """(offset, what) of the first thing that is wrong."""
-    if len(data) < _HEADER.size:
+    rest = _REST[FORMAT_VERSION]
+    if len(data) < _BEGIN.size + rest.size:
         return 0, f"{len(data)} bytes are no index"
-    magic, version, crc, uuid, id_, row_version, runs, first, count, slots_crc, _ = (
-        _HEADER.unpack_from(data)
-    )
+    magic, version, crc, uuid, id_, row_version, runs, first = _BEGIN.unpack_from(data)
     if magic != b"COPYIDX\0" or version != FORMAT_VERSION:
         return 0, "it does not begin as an index of this format does"
-    head = _HEADER.size + runs * _RUN
-    if len(data) != head + count * _SLOT.size:
+    *_, count, slots_crc, flags = rest.unpack_from(data, _BEGIN.size)
+    head = _BEGIN.size + rest.size + runs * _RUN
+    is_sparse = bool(flags & _SPARSE)
+    nbytes = count * (_SLOT.size + (_START.size if is_sparse else 0))
+    if len(data) != head + nbytes:
         return 0, f"{len(data)} bytes for {count} slots and {runs} runs of terms"
     if crc != crc32c(data[_CRC_FROM:head]):
         return 12, "its header fails its checksum"
@@ -62,15 +70,13 @@ def _fault(data: bytes, row: Row, slots: list[Slot]) -> tuple[int, str] | None:
         return 16, "it is the index of another segment"
     if slots_crc != crc32c(data[head:]):
         return head, "its slots fail their checksum"
-    return _slot_fault(data, head, row, slots)
-
-
-def _slot_fault(data: bytes, head: int, row: Row, slots: list[Slot]) -> tuple[int, str] | None:
-    found = list(_SLOT.iter_unpack(data[head:]))
-    for index, offset, size in slots:
-        position = index - row.first_index
-        if position >= len(found) or found[position] != (offset, size):
-            told = found[position] if position < len(found) else "none"
-            at = head + position * _SLOT.size
-            return at, f"its slot of entry {index} is {told}, not {(offset, size)}"
+    end = head + count * _SLOT.size
+    starts = [start for (start,) in _START.iter_unpack(data[end:])]
+    found = dict(zip(starts or range(count), _SLOT.iter_unpack(data[head:end]), strict=True))
+    for position, (index, offset, size, is_hole) in enumerate(slots):
+        expected = (offset, size | (_HOLE if is_hole else 0))
+        slot = found.get(index - row.first_index)
+        if slot != expected:
+            what = f"its slot of entry {index} is {slot or 'none'}, not {expected}"
+            return head + position * _SLOT.size, what
     return None

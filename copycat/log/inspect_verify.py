@@ -134,14 +134,15 @@ def _check(env: Env, directory: str, row: Row, walk: Walk) -> tuple[SegmentCheck
     entries = holes = valid_from = nbytes = term = 0
     for record in walk:
         term = record.term
+        if row.sealed:
+            size = len(record.frame) - FRAME.size
+            slots.append((record.index, record.offset, size, record.is_hole))
         if record.is_hole:
             holes += record.end - record.index
             valid_from = max(valid_from, record.valid_from)
             continue
         entries += 1
         nbytes += len(record.frame)
-        if row.sealed:
-            slots.append((record.index, record.offset, len(record.frame) - FRAME.size))
     damage = [walk.damage] if walk.damage is not None else []
     if row.sealed and not damage:
         of_index = index_damage(env, directory, row, slots)

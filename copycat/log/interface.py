@@ -31,7 +31,7 @@ payload. The session fields are 0 for all but COMMAND.
 
 
 class Batch(Protocol):
-    """The frames of one span as bytes; immutable; supports the buffer protocol.
+    """The frames of one span, gaps among them, as bytes; immutable; supports the buffer protocol.
 
     Whoever holds the batch or a memoryview of it pins the bytes.
     """
@@ -42,11 +42,14 @@ class Batch(Protocol):
     def nbytes(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def slice(self, first: int, end: int) -> Batch:
-        """The frames of [first, end), sharing the bytes. IndexError outside the span."""
+        """The frames of [first, end), sharing the bytes unless a gap must be cut.
+
+        IndexError outside the span.
+        """
         ...
 
     def runs(self, first: int, end: int) -> list[Run]:
-        """Entries [first, end) cut to runs, in order (see `Run`)."""
+        """Entries and gaps of [first, end) cut to runs, in order (see `Run`)."""
         ...
 
     @property
@@ -55,7 +58,11 @@ class Batch(Protocol):
         ...
 
     def checksums(self) -> list[tuple[int, int, int]]:
-        """(index, term, crc) of every frame: what I5 compares."""
+        """(index, term, crc) of every entry, gaps left out: what I5 compares."""
+        ...
+
+    def gaps(self) -> list[tuple[int, int, int]]:
+        """(first, end, valid_from) of every gap, in order (C3, C22)."""
         ...
 
 

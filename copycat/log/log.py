@@ -285,9 +285,7 @@ class Log:
         batch = self._recent.find(index)
         if batch is None or index < native.first_index:
             return native.entry(index, Entry)
-        if batch.span.length > 1:
-            batch = batch.slice(index, index + 1)
-        return _make(Entry, (index, batch.span.term, batch.payloads()[0]))
+        return batch.entry(index, Entry)
 
     def __getitem__(self, index: int) -> Entry:
         lock = self._lock
@@ -448,7 +446,10 @@ def _in_memory(settings: Storage, read_only: bool) -> VolatileLog:
 
 
 def entries_of(batch: Batch) -> Iterator[Entry]:
-    """All entries of a batch; built without a Python call an entry."""
+    """All entries of a batch; built without a Python call an entry, unless there are gaps."""
     span = batch.span
-    rows = zip(range(span.first, span.end), repeat(span.term), batch.payloads())
+    indexes: Iterable[int] = range(span.first, span.end)
+    if batch.has_gaps:
+        indexes = (row[0] for row in batch.entries())
+    rows = zip(indexes, repeat(span.term), batch.payloads())
     return map(_make, repeat(Entry), rows)

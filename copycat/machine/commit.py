@@ -168,6 +168,21 @@ class Commit(Generic[O_co]):
             )
         return self._ledger
 
+    @property
+    def time_ms(self) -> int:
+        """Log time in milliseconds."""
+        return self._time_ms
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether its application touched a timer (C20)."""
+        return self._is_pinned
+
+    def restore(self, references: int, *, is_pinned: bool) -> None:
+        """As it was when a snapshot was taken. For the executor only."""
+        self._references = references
+        self._is_pinned = is_pinned
+
     def pin(self) -> None:
         """Its application touched a timer (C20). For the executor only."""
         self._is_pinned = True

@@ -64,6 +64,11 @@ class Moment:
                 found.pin()
         return found
 
+    def restart(self, index: int, time_ms: int) -> None:
+        """A snapshot of this index is installed: nothing is known of the entry before."""
+        self._commit = None
+        self.index, self.time_ms, self.entry_ms = index, time_ms, time_ms
+
     def touched(self) -> None:
         """A timer was scheduled, cancelled or fires: the entry is pinned (C20)."""
         if self.writable:

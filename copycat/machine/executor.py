@@ -12,9 +12,10 @@ from typing import Any
 
 from copycat.errors import InvariantError, require
 from copycat.machine import envelope
+from copycat.machine.answers import Answers
 from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
 from copycat.machine.digest import digest_of, encode_state
-from copycat.machine.handlers import Handlers, Unreadable
+from copycat.machine.handlers import Handlers, decode_or_stand_in
 from copycat.machine.keys import KeyTable
 from copycat.machine.ledger import Ledger
 from copycat.machine.machine import Binding, StateMachine, is_snapshottable
@@ -35,9 +36,10 @@ from copycat.machine.sessions import (
     SessionsView,
     SessionTable,
 )
+from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
 from copycat.machine.timers import Timers, earliest
-from copycat.protocol.operations import Command, Query
-from copycat.protocol.results import PLAIN, encode_result, encode_results, error_value, freeze
+from copycat.protocol.operations import Command
+from copycat.protocol.results import PLAIN, encode_results, error_value, freeze
 from copycat.types import EntryKind, Run, SessionState
 
 __all__ = ["Executor"]
@@ -71,8 +73,12 @@ class Executor:
         machine.bind(Binding(self._moment, context, facade))
         machine.configure(facade)
         self._handlers.seal()
+        self._snapshots = Snapshots(
+            machine, self._sessions, self._keys, self._timers, self._moment
+        )
+        self._snapshots.seal(self._handlers)
         self._decode_command = self._handlers.decoder(Command)
-        self._decode_query = self._handlers.decoder(Query)
+        self._answers = Answers(self._handlers, self._moment, self._sessions)
         self._last_applied = 0
         self._time_ms = 0
         self._gap_index = 0
@@ -139,6 +145,47 @@ class Executor:
         """The member stops: tell the machine."""
         self.machine.close()
 
+    # ---- snapshots -----------------------------------------------------------------------
+
+    def snapshot_obstacle(self) -> str:
+        """Why the state as it is has no snapshot, with the attribute's name; "" when it has."""
+        return self._snapshots.obstacle()
+
+    def snapshot(self) -> bytes:
+        """Everything that followed from the log up to last_applied (I12).
+
+        SerializationError with the name of what has no encoding. InvariantError while replaying:
+        such a state is not that of the full log (C22).
+        """
+        self._whole()
+        require(
+            self._last_applied >= self._valid_from,
+            "a snapshot of a state that is being replayed",
+            last_applied=self._last_applied,
+            valid_from=self._valid_from,
+        )
+        pins = pack_pins(self._incarnations)
+        data = self._snapshots.encode(Position(self._last_applied, self._time_ms, pins))
+        self._keys.forget_joined()
+        return data
+
+    def install(self, data: bytes) -> None:
+        """Put a snapshot in place of everything. Errors as `Snapshots.prepare` has them.
+
+        When the machine's own install() raises, the executor is of no more use (F23).
+        """
+        self._whole()
+        position, finish = self._snapshots.prepare(data)
+        self._last_applied, self._time_ms = position.last_applied, position.time_ms
+        self._gap_index = self._valid_from = 0
+        self._incarnations = unpack_pins(position.incarnations)
+        self._moment.restart(self._last_applied, self._time_ms)
+        try:
+            finish()
+        except BaseException as error:
+            self._broken = error
+            raise
+
     # ---- entries -------------------------------------------------------------------------
 
     def apply(self, runs: list[Run]) -> Outcome:
@@ -146,11 +193,7 @@ class Executor:
 
         Over a gap the state may lack what its entries did until `valid_from` is reached (C22).
         """
-        if self._broken is not None:
-            raise InvariantError(
-                f"the state machine stopped at entry {self._last_applied + 1} "
-                f"({type(self._broken).__name__}); nothing is applied after it"
-            ) from self._broken
+        self._whole()
         self._replies, self._changes, self._rejected = [], [], []
         moment, ledger = self._moment, self._ledger
         moment.writable = ledger.is_open = True
@@ -172,6 +215,13 @@ class Executor:
             earliest(self._timers.next_ms, self._keys.next_ms),
             ledger.take(),
         )
+
+    def _whole(self) -> None:
+        if self._broken is not None:
+            raise InvariantError(
+                f"the state machine stopped at entry {self._last_applied + 1} "
+                f"({type(self._broken).__name__}); nothing is applied after it"
+            ) from self._broken
 
     def _apply_run(self, run: Run) -> None:
         first, end, moment = run.first_index, run.end, self._moment
@@ -223,6 +273,15 @@ class Executor:
             raise
         except Exception:  # noqa: BLE001  (the user's code may raise anything)
             _LOG.exception("%r raised at entry %d", callback, self._moment.index)
+
+    # ---- queries -------------------------------------------------------------------------
+
+    def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
+        """Answer queries from the state as it is: index last_applied."""
+        moment = self._moment
+        moment.index, moment.writable = self._last_applied, False
+        moment.time_ms = moment.entry_ms = self._time_ms
+        return self._answers.answer(asks)
 
     # ---- commands ------------------------------------------------------------------------
 
@@ -278,7 +337,7 @@ class Executor:
             raise
         except Exception:  # noqa: BLE001  (a field's own code may raise anything)
             decode = self._decode_command
-            operations = [_decode_or_stand_in(decode, payload) for payload in payloads]
+            operations = [decode_or_stand_in(decode, payload) for payload in payloads]
         moment, table, plain = self._moment, self._handlers.table, PLAIN
         moment.session, session_id, perform = session, session.id, self._keys.perform
         results: list[Any] = []
@@ -386,40 +445,3 @@ class Executor:
         if member not in self._incarnations:  # the first one holds for ever (C16)
             self._incarnations[member] = incarnation
             self._changes.append(IncarnationPinned(member, incarnation))
-
-    # ---- queries -------------------------------------------------------------------------
-
-    def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
-        """Answer queries from the state as it is: index last_applied."""
-        moment = self._moment
-        moment.index, moment.writable = self._last_applied, False
-        moment.time_ms = moment.entry_ms = self._time_ms
-        try:
-            return [self._answer(ask) for ask in asks]
-        finally:
-            moment.session = moment.operation = None
-
-    def _answer(self, ask: QueryAsk) -> QueryAnswer:
-        record = self._sessions.get(ask.session)
-        if record is None:
-            return QueryAnswer(ask.token, self._last_applied, True, b"")
-        operation = _decode_or_stand_in(self._decode_query, ask.operation)
-        self._moment.session, self._moment.operation = record.visible, operation
-        handler, arguments, _ = self._handlers.table[type(operation)]
-        try:
-            result = handler(*arguments(operation))
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  (the query's result)
-            result = error_value(error)
-        return QueryAnswer(ask.token, self._last_applied, False, encode_result(result))
-
-
-def _decode_or_stand_in(decode: Callable[[bytes], Any], payload: bytes) -> Any:
-    """Whatever these bytes do to the decoder, or to the user's `__post_init__`: a result."""
-    try:
-        return decode(payload)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001
-        return Unreadable(len(payload))

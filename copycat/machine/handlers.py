@@ -21,6 +21,7 @@ from copycat.protocol.operations import Command, Operation, Query
 __all__ = [
     "Handlers",
     "Unreadable",
+    "decode_or_stand_in",
 ]
 
 Handler = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]], Keyed | None]
@@ -111,6 +112,16 @@ class Handlers:
         kinds = tuple(kind for kind in self._names.values() if issubclass(kind, base))
         union: Any = Union[kinds or (_Nothing,)]  # noqa: UP007  (built at run time)
         return msgspec.msgpack.Decoder(union).decode
+
+
+def decode_or_stand_in(decode: Callable[[bytes], Any], payload: bytes) -> Any:
+    """Whatever these bytes do to the decoder, or to the user's `__post_init__`: a result."""
+    try:
+        return decode(payload)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001
+        return Unreadable(len(payload))
 
 
 def _attributes(machine: type[Any]) -> list[str]:

@@ -8,7 +8,7 @@ or one that raised, stays until the key is overwritten the next time.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 from copycat.errors import ApplicationError
@@ -201,6 +201,15 @@ class KeyTable:
         due_of = {index: due_ms for due_ms, index in self.dues.values()}
         live = sorted(entry[0] for entry in self.latest.values())
         return [(index, due_of.get(index, -1)) for index in live]
+
+    def restore(self, rows: list[tuple[Any, int, int, int, int]]) -> None:
+        """(key, index, class, session, due_ms or -1) of a snapshot, in place of everything."""
+        self.latest = {key: (index, how, session, key) for key, index, how, session, _ in rows}
+        self.dues = {row[0]: (row[4], row[1]) for row in rows if row[4] >= 0}
+        self._heap = [(due_ms, index, key) for key, (due_ms, index) in self.dues.items()]
+        heapify(self._heap)
+        self.joined.clear()
+        self._queue.clear()
 
     def forget_joined(self) -> None:
         """A snapshot is taken: what joined a key goes with it, so nobody has to count it.

@@ -72,9 +72,9 @@ class Ledger:
         """Keyed entries that the user acquired; the Pending once their key let them go."""
         self._out: dict[Release, array[int]] = {how: array("Q") for how in Release}
         self._by_hand: list[tuple[int, Release, int, bool]] = []
-        self._hand_held: list[int] = []
-        self._hand_gone: set[int] = set()
-        self._hand_waiting: list[tuple[int, Release]] = []
+        self.hand_held: list[int] = []
+        self.hand_gone: set[int] = set()
+        self.hand_waiting: list[tuple[int, Release]] = []
 
     # ---- what is said while an entry is applied --------------------------------------------
 
@@ -192,7 +192,7 @@ class Ledger:
             record = self._sessions.get(session)
             if record is not None and record.holds(index):
                 record.held.append(pending)
-                heappush(self._hand_held, index)
+                heappush(self.hand_held, index)
             else:
                 self._emit_by_hand(pending)
 
@@ -202,7 +202,7 @@ class Ledger:
         if pending.obstacles:
             return
         if pending.by_hand:
-            self._hand_gone.add(pending.index)
+            self.hand_gone.add(pending.index)
             self._emit_by_hand(pending)
             self._wake()
         else:
@@ -218,20 +218,24 @@ class Ledger:
             if self.is_strict:
                 how = Release.UNKNOWN
             if pending.index > self._oldest_held():
-                heappush(self._hand_waiting, (pending.index, how))
+                heappush(self.hand_waiting, (pending.index, how))
                 return
         self._out[how].append(pending.index)
 
     def _oldest_held(self) -> int:
-        while self._hand_held and self._hand_held[0] in self._hand_gone:
-            self._hand_gone.discard(heappop(self._hand_held))
-        return self._hand_held[0] if self._hand_held else 1 << 64
+        while self.hand_held and self.hand_held[0] in self.hand_gone:
+            self.hand_gone.discard(heappop(self.hand_held))
+        return self.hand_held[0] if self.hand_held else 1 << 64
 
     def _wake(self) -> None:
         oldest = self._oldest_held()
-        while self._hand_waiting and self._hand_waiting[0][0] < oldest:
-            index, how = heappop(self._hand_waiting)
+        while self.hand_waiting and self.hand_waiting[0][0] < oldest:
+            index, how = heappop(self.hand_waiting)
             self._out[Release.UNKNOWN if self.is_strict else how].append(index)
+
+    def reset(self) -> None:
+        """Forget everything: a snapshot takes its place."""
+        self.__init__(self._sessions, snapshottable=self.snapshottable)  # type: ignore[misc]
 
     def take(self) -> list[tuple[Release, array[int]]]:
         """What the log may be told since the last time, by class."""

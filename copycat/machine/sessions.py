@@ -69,6 +69,10 @@ class ServerSession:
             hint="return what the client must know as the result of a command",
         )
 
+    def listening(self) -> list[Callable[[SessionState], None]]:
+        """The callbacks of `on_state_change`. For snapshots only."""
+        return [] if self._listeners is None else self._listeners.callbacks()
+
     def end(self, state: SessionState) -> None:
         """The table ended it. For the executor only."""
         self._state = state
@@ -277,6 +281,11 @@ class SessionTable:
         """Add a new one; its client has no other any more."""
         self._records[record.session] = record
         self._by_client[record.client_id] = record
+
+    def clear(self) -> None:
+        """Forget all, and tell nobody: a snapshot takes their place."""
+        self._records.clear()
+        self._by_client.clear()
 
     def remove(self, record: SessionRecord, state: SessionState) -> None:
         """End one; its replies go with it."""

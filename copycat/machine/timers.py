@@ -99,10 +99,38 @@ class Timers:
             heappop(self._heap)
         return self._heap[0].due_ms + 1 if self._heap else 0
 
+    def live(self) -> list[Scheduled]:
+        """All that may still fire, in order of firing."""
+        return sorted(scheduled for scheduled in self._heap if not scheduled.cancelled)
+
+    @property
+    def count(self) -> int:
+        """The newest number given."""
+        return self._count
+
+    def reset(self, count: int) -> None:
+        """Nothing is scheduled any more; numbers go on after `count`."""
+        self._heap.clear()
+        self._count = count
+
+    def handle(self, number: int, due_ms: int, interval_ms: int) -> Scheduled:
+        """One that is over; `restore` gives it a callback again."""
+        scheduled = Scheduled(due_ms, number, interval_ms, _nothing, self._touched)
+        scheduled.cancelled = True
+        return scheduled
+
+    def restore(self, scheduled: Scheduled, callback: Callable[[], None]) -> None:
+        """Put one back as it was when a snapshot was taken."""
+        scheduled.cancelled, scheduled.callback = False, callback
+        heappush(self._heap, scheduled)
+
     def rows(self) -> list[tuple[int, int]]:
         """(due_ms, interval_ms) of all, in order of firing: part of the state digest."""
-        live = sorted(scheduled for scheduled in self._heap if not scheduled.cancelled)
-        return [(scheduled.due_ms, scheduled.interval_ms) for scheduled in live]
+        return [(scheduled.due_ms, scheduled.interval_ms) for scheduled in self.live()]
+
+
+def _nothing() -> None:
+    """The callback of a handle whose timer is over."""
 
 
 def earliest(one_ms: int, other_ms: int) -> int:

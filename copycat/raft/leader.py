@@ -17,7 +17,7 @@ from copycat.raft.leader_state import Leadership
 from copycat.raft.progress import Pace, Progress
 from copycat.raft.replication import beat, pump
 from copycat.raft.state import NOBODY, State
-from copycat.raft.timers import COMMIT_NEWS_MS, NEVER_MS
+from copycat.raft.timers import COMMIT_NEWS_MS, NEVER_MS, SLOW_TIMEOUTS
 from copycat.types import MemberId, ServerState, Span
 
 __all__ = [
@@ -241,6 +241,16 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
     if now_ms >= lead.transfer_at_ms:
         _stop_transfer(lead)
         raft.effects.append(TransferFinished(ok=False))
+        if now_ms < raft.slow_until_ms:
+            raft.become_follower(raft.current_term, NOBODY)
+            return
+    if _disk_is_slow(raft, elapsed_ms) and lead.transfer_to == NOBODY:
+        raft.slow_until_ms = now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
+        target = best_follower(lead)
+        if lead.progress[target].pace is Pace.LOST:
+            raft.become_follower(raft.current_term, NOBODY)
+            return
+        _begin_transfer(raft, lead, target)
     if raft.storage_full and lead.transfer_to == NOBODY:
         _give_away(raft, lead)
     if now_ms >= lead.heartbeat_at_ms:
@@ -256,6 +266,15 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
         for peer, progress in lead.progress.items():
             if progress.commit_sent < raft.commit_index and progress.pace is not Pace.LOST:
                 beat(raft, lead, peer, progress)
+
+
+def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
+    """F15: our own oldest append has waited for its sync longer than E (no zombie leader).
+
+    A process that was held up itself takes this tick before what came back meanwhile.
+    """
+    timeout_ms = raft.options.election_timeout_ms
+    return bool(raft.peers) and raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
 
 
 def _check_quorum(raft: State, lead: Leadership, elapsed_ms: int) -> bool:

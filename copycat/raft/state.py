@@ -58,8 +58,10 @@ class State:
         "poll",
         "poll_round",
         "reported_index",
+        "save_asked_ms",
         "save_ticket",
         "saved_ticket",
+        "slow_until_ms",
         "state",
         "storage_full",
         "sync_ticket",
@@ -113,8 +115,8 @@ class State:
         )
         self.durable_index = last_index
         self.sync_ticket = 0
-        self.syncs: deque[tuple[int, int]] = deque()
-        """(ticket, last index when it was asked for), oldest first."""
+        self.syncs: deque[tuple[int, int, int]] = deque()
+        """(ticket, last index when it was asked for, when that was), oldest first."""
         self.commit_index = snapshot_index
         self.commit_ceiling = snapshot_index
         """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
@@ -160,12 +162,16 @@ class State:
         self.leader = NOBODY
         self.save_ticket = 0
         self.saved_ticket = 0
+        self.save_asked_ms = 0
+        """When the oldest save was asked for that is not on the disk yet."""
         # Bounded, whatever the disk does: the oldest is lost then, as a network may lose it.
         self.held: deque[tuple[int, Send]] = deque(maxlen=256)
 
     def _begin_timers(self) -> None:
         self.now_ms = 0
         self.drawn_at_ms = -1
+        self.slow_until_ms = 0
+        """F15: until then this member does not campaign, for its disk was too slow to lead."""
         self.grace_until_ms = self.options.election_timeout_ms if self.peers else 0
         """C11: a member that starts may have heard a leader a moment before it went down."""
         self.heard_until_ms = self.grace_until_ms
@@ -235,6 +241,21 @@ class State:
         """Term or vote are not on the disk yet: nothing of this term may leave (C9)."""
         return self.saved_ticket < self.save_ticket
 
+    @property
+    def disk_age_ms(self) -> int:
+        """For how long the disk has owed an answer: to the oldest sync or save (F15)."""
+        asked_ms = self.syncs[0][2] if self.syncs else self.now_ms
+        if self.is_saving:
+            asked_ms = min(asked_ms, self.save_asked_ms)
+        return self.now_ms - asked_ms
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether it could lead: it can append (F12), and its disk answers in time (F15)."""
+        timeout_ms = self.options.election_timeout_ms
+        is_slow = self.now_ms < self.slow_until_ms or self.disk_age_ms > timeout_ms
+        return not (self.storage_full or (is_slow and self.peers))
+
     # ---- timers ----------------------------------------------------------------------
 
     def draw_election_timeout(self) -> None:
@@ -276,6 +297,8 @@ class State:
             self.reported_index = 0
         self.current_term = term
         self.voted_for = voted_for
+        if not self.is_saving:
+            self.save_asked_ms = self.now_ms
         self.save_ticket += 1
         self.effects.append(SaveHardState(term, voted_for, self.save_ticket))
 
@@ -305,7 +328,7 @@ class State:
     def sync(self) -> None:
         """Ask for everything appended so far to be made durable."""
         self.sync_ticket += 1
-        self.syncs.append((self.sync_ticket, self.terms.last_index))
+        self.syncs.append((self.sync_ticket, self.terms.last_index, self.now_ms))
         self.effects.append(Sync(self.sync_ticket))
 
     def settle_syncs(self, ticket: int) -> bool:

@@ -11,17 +11,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from copycat.errors import DiskFullError, StorageError
-from copycat.log.interface import Rewrite
 from copycat.log.plan import plan_major, plan_minor
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.replica.carry import Parts
 from copycat.replica.options import CleaningOptions
 from copycat.types import Compaction, CompactionLimits, Release
+
+if TYPE_CHECKING:
+    from copycat.log.interface import Rewrite
 
 __all__ = ["Cleaning", "CleaningReport"]
 
@@ -180,31 +184,44 @@ class Cleaning:
         if not groups:
             finish(CleaningReport(0, 0, 0, 0))
             return
-        rewrite = log.rewrite(groups, limits, major=is_major)
+        # All frozen now, at one moment (Z13), whenever each of them is run.
+        rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]
+        failures: dict[int, str] = {}
         before = len(stats)
 
-        def on_done(failure: str) -> None:
-            self._enqueue(lambda: self._install(rewrite, before, failure, began_ms, finish))
+        def on_done(number: int, failure: str) -> None:
+            failures[number] = failure
+            if len(failures) == len(rewrites):
+                self._install(rewrites, failures, before, began_ms, finish)
 
-        self._parts.host.aside(lambda: _run(rewrite), on_done)
+        for number, rewrite in enumerate(rewrites):
+            self._parts.host.compact(
+                partial(_run, rewrite),
+                lambda failure, number=number: self._enqueue(lambda: on_done(number, failure)),
+            )
 
     def _install(
         self,
-        rewrite: Rewrite,
+        rewrites: list[Rewrite],
+        failures: dict[int, str],
         before: int,
-        failure: str,
         began_ms: int,
         finish: Callable[[CleaningReport], None],
     ) -> None:
-        took_ms = self._parts.clock.now_ms - began_ms
-        if failure:
-            finish(CleaningReport(before, before, 0, took_ms, failure))
-            return
-        result = self._parts.log.install(rewrite)
+        """In order, and none behind one that failed: a deletion must not go before what it
+        deleted."""
+        after, freed, failure = before, 0, ""
+        for number, rewrite in enumerate(rewrites):
+            failure = failure or failures[number]
+            if failure:
+                rewrite.abandon()
+                continue
+            result = self._parts.log.install(rewrite)
+            after += result.segments_after - result.segments_before
+            freed += result.bytes_before - result.bytes_after
         self._parts.durable.want_shape()
-        after = before - result.segments_before + result.segments_after
-        freed = result.bytes_before - result.bytes_after
-        finish(CleaningReport(before, after, freed, took_ms))
+        took_ms = self._parts.clock.now_ms - began_ms
+        finish(CleaningReport(before, after, freed, took_ms, failure))
 
 
 def _run(rewrite: Rewrite) -> str:
@@ -213,9 +230,7 @@ def _run(rewrite: Rewrite) -> str:
     try:
         rewrite.run()
     except DiskFullError as error:
-        rewrite.abandon()
         return f"no room: {error}"
     except StorageError as error:
-        rewrite.abandon()
         return str(error)
     return ""

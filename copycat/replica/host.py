@@ -67,6 +67,11 @@ class Host(Protocol):
         """Run slow, unordered work (zero-filling) off the loop; then `done(result)`."""
         ...
 
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Rewrite a segment off the loop, beside all else; then `done(result)`. Several may run
+        at a time, and end in any order."""
+        ...
+
     def stop(self, reason: BaseException) -> None:
         """Fail-stop this member: no further promise leaves (faults.md, class STOP)."""
         ...

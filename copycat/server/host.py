@@ -49,7 +49,9 @@ class AsyncHost:
     on_stop: called once when the member must stop (fail-stop), with the cause.
     """
 
-    def __init__(self, name: str, on_stop: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, name: str, on_stop: Callable[[BaseException], None], *, compaction_threads: int = 1
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_stop = on_stop
         self._mailbox = Mailbox(self._loop, self._after_mail)
@@ -57,6 +59,7 @@ class AsyncHost:
         self._save_worker = self._worker(f"copycat-save-{name}")
         self._apply_worker = self._worker(f"copycat-apply-{name}")
         self._aside_worker = self._worker(f"copycat-aside-{name}")
+        self._compact_worker = self._worker(f"copycat-compact-{name}", compaction_threads)
         self._pace = SyncPace()
         self._may_sync_inline = True
         self._deferred: SyncTicket | None = None
@@ -71,8 +74,8 @@ class AsyncHost:
         self._replica: Replica | None = None
         self.is_stopped = False
 
-    def _worker(self, name: str) -> Worker:
-        return Worker(name, self._mailbox, self._worker_failed)
+    def _worker(self, name: str, threads: int = 1) -> Worker:
+        return Worker(name, self._mailbox, self._worker_failed, threads=threads)
 
     @property
     def replica(self) -> Replica:
@@ -235,6 +238,10 @@ class AsyncHost:
         """See `Host.aside`."""
         self._aside_worker.run(work, done)
 
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """See `Host.compact`."""
+        self._compact_worker.run(work, done)
+
     def _worker_failed(self, cause: BaseException) -> None:
         self.replica.failed(cause)
 
@@ -266,6 +273,7 @@ class AsyncHost:
         for worker in (
             self._apply_worker,
             self._aside_worker,
+            self._compact_worker,
             self._save_worker,
             self._sync_worker,
         ):

@@ -12,12 +12,20 @@ from pathlib import Path
 import msgspec
 
 from copycat.config import Address, ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, StorageError
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    IllegalMemberStateError,
+    StorageError,
+)
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
+from copycat.log.plan import Shape
+from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.replica.options import CleaningOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost, now_ms, wall_ms
@@ -75,6 +83,16 @@ def _say_what_is_lost(address: str, level: StorageLevel) -> None:
     )
 
 
+def cleaning_of(storage: Storage) -> CleaningOptions:
+    """The settings of cleaning in a member's own units."""
+    return CleaningOptions(
+        shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
+        minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
+        major_ms=max(1, round(storage.major_compaction_interval * 1000)),
+        threshold=storage.compaction_threshold,
+    )
+
+
 class Node:
     """From `start` to `close`; `failed(cause)` is called once if the member must stop."""
 
@@ -86,7 +104,8 @@ class Node:
         self._links: dict[MemberId, Link] = {}
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
-        self.host = AsyncHost(options.name, failed)
+        self.host = AsyncHost(options.name, failed, compaction_threads=storage.compaction_threads)
+        self._awaited: set[asyncio.Future[Snapshot | CopycatError]] = set()
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
@@ -132,6 +151,12 @@ class Node:
         self._stack.push_async_callback(self._close_directory, directory)
         self._stack.callback(executor.close)
         self._stack.push_async_callback(self._close_host)
+        snapshots = SnapshotStore(
+            Env(),
+            f"{storage.directory}/snapshots",
+            compress=storage.compression == "lz4",
+            retain_stale=storage.retain_stale_snapshots,
+        )
         replica = Replica(
             ReplicaOptions(
                 cluster_name=options.cluster_name,
@@ -143,6 +168,8 @@ class Node:
                 sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
                 max_entry_size=storage.max_entry_size,
                 entry_buffer_size=storage.entry_buffer_size,
+                snapshot_threshold=storage.snapshot_threshold,
+                cleaning=cleaning_of(storage),
             ),
             incarnation=directory.identity.incarnation,
             log=directory.log,
@@ -154,6 +181,7 @@ class Node:
             lost=directory.lost,
             now_ms=now_ms(),
             wall_ms=wall_ms(),
+            snapshots=snapshots,
         )
         self._replica = replica
         self.listener.replica = replica
@@ -233,6 +261,22 @@ class Node:
         await asyncio.wait({done}, timeout=self._options.election_timeout)
         return done.done() and done.result()
 
+    async def take_snapshot(self) -> Snapshot:
+        """Take one now; the CopycatError that says why there is none."""
+        replica = self._replica
+        if replica is None or self.host.is_stopped:
+            raise IllegalMemberStateError("no snapshot now: this member does not run")
+        done: asyncio.Future[Snapshot | CopycatError] = asyncio.get_running_loop().create_future()
+        replica.take_snapshot(lambda got: None if done.done() else done.set_result(got))
+        self._awaited.add(done)
+        try:
+            answer = await done
+        finally:
+            self._awaited.discard(done)
+        if isinstance(answer, CopycatError):
+            raise answer
+        return answer
+
     async def close(self) -> None:
         """Close everything that was opened, in reverse; safe to call at any stage."""
         await self._stack.aclose()
@@ -243,6 +287,9 @@ class Node:
             await link.close()
 
     async def _close_host(self) -> None:
+        for future in self._awaited:
+            if not future.done():
+                future.set_result(IllegalMemberStateError("no snapshot: this member stopped"))
         if not await self.host.close(CLOSE_S):
             log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
 

@@ -6,10 +6,18 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+import msgspec
+
 from copycat.config import Address, AddressLike, Duration, ServerOptions, Storage, seconds
-from copycat.errors import ConfigurationError, CopycatError, require
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    IllegalMemberStateError,
+    require,
+)
 from copycat.handles import ForkGuard, Listener, Listeners
 from copycat.log.options import refuse_level
 from copycat.machine.machine import StateMachine
@@ -21,12 +29,19 @@ from copycat.types import Durability, MemberId, MemberType, ServerState
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
 
-__all__ = ["CopycatServer"]
+__all__ = ["CopycatServer", "Snapshot"]
 
 log = logging.getLogger("copycat.server")
 log.addHandler(logging.NullHandler())
 
 S = TypeVar("S", bound=StateMachine)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A snapshot that was taken: the last entry that it covers, and the log time there."""
+
+    index: int
+    time: datetime
 
 
 class CopycatServer(Generic[S]):
@@ -239,6 +254,20 @@ class CopycatServer(Generic[S]):
         raise ConfigurationError(
             "leave() is not built yet", hint="shutdown() stops this member; it stays a member"
         )
+
+    async def take_snapshot(self) -> Snapshot:
+        """Take a snapshot of this member now, whatever the log has grown by.
+
+        Returns when it was written, read back and published: `.index` is the last entry that
+        it covers, `.time` the log time there. IllegalMemberStateError says why there can be
+        none now, DiskFullError that there is no room; the older ones stay.
+        """
+        self._guard.check()
+        if self._node is None:
+            raise IllegalMemberStateError(f"{self.name} does not run")
+        taken = await self._node.take_snapshot()
+        time = datetime.fromtimestamp(taken.time_ms / 1000, tz=UTC)
+        return Snapshot(taken.entry.index, time)
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Not built yet: snapshots come in a later issue."""

@@ -381,6 +381,9 @@ class SimHost:
     def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         self.soon(self.disk.aside_delay_us(), self._aside, work, done)
 
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        self.soon(self.disk.aside_delay_us(), self._aside, work, done)
+
     def _aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         try:
             result = work()

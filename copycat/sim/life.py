@@ -67,6 +67,10 @@ class Life:
         if self._lives:
             self._host.aside(work, done)
 
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        if self._lives:
+            self._host.compact(work, done)
+
     def stop(self, reason: BaseException) -> None:
         if self._lives:
             self._host.stop(reason)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection
 
+from copycat.log import records
 from copycat.log._native import Env, crc32c
 from copycat.log.inspect import StoredEntry, entries, segments
 from copycat.log.records import FRAME, Row
 
 __all__ = ["clean_by_hand", "gap_frame"]
 
-_ROW = struct.Struct("<16sQIIQQQQ")
+_ROW = records._ROW
 
 
 def gap_frame(first: int, end: int, term: int, *, valid_from: int, time_ms: int = 7) -> bytes:
@@ -31,7 +32,8 @@ def clean_by_hand(
     stored = [e for e in entries(directory, env=env) if row.first_index <= e.index]
     stored = [e for e in stored if e.index <= row.last_index]
     body = b"".join(_records(stored, keep, valid_from))
-    newer = row._replace(version=row.version + 1, end_offset=4096 + len(body))
+    told = {"version": row.version + 1, "end_offset": 4096 + len(body), "valid_from": valid_from}
+    newer = row._replace(**{name: told[name] for name in told if name in row._fields})
     header = bytearray(env.read_file(f"{directory}/{row.name}")[:4096])
     struct.pack_into("<I", header, 40, newer.version)
     struct.pack_into("<I", header, 12, crc32c(header[16:64]))

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 
+from copycat.log._native import encode_gap
 from copycat.log.interface import ReplicaLog
-from copycat.types import NO_ENTRY, EntryId
-from tests.log.contract import Harness, batch, contents, durable, expected, grow
+from copycat.types import NO_ENTRY, EntryId, EntryKind, Run, Span, TermRun
+from tests.log.contract import BIG, Harness, batch, contents, durable, expected, grow
 
 __all__ = ["CleaningContract"]
 
@@ -78,3 +79,86 @@ class CleaningContract:
         assert (log.first_index, log.last_index) == (1, 0)
         with pytest.raises(ValueError, match=r"\d"):
             log.reset(EntryId(0, 7))
+
+    # --- gaps --------------------------------------------------------------------------------
+
+    def test_c3_a_gap_is_appended_and_read_like_any_batch(
+        self, log: ReplicaLog, harness: Harness
+    ) -> None:
+        with_gaps(log)
+        assert shape(log) == SHAPE
+        assert log.valid_from == 40
+        assert log.term_runs() == [TermRun(1, 1), TermRun(2, 60)]
+        assert durable(log) == 70
+        harness.crash(seed=6)
+        again = harness.open()
+        assert shape(again) == SHAPE
+        assert again.valid_from == 40
+
+    def test_c3_a_read_that_begins_inside_a_gap_gives_the_rest_of_it(
+        self, log: ReplicaLog
+    ) -> None:
+        with_gaps(log)
+        for first in range(4, 30):
+            part = log.read(first, 35, 1)
+            assert part.span == Span(1, first, 30)
+            assert part.runs(first, 30) == [Run(first, EntryKind.GAP, 9, 0, 30, 40, [])]
+        assert log.read(7, 12, BIG).span == Span(1, 7, 12)
+
+    def test_c4_a_gap_and_what_follows_is_never_read_across_a_term(self, log: ReplicaLog) -> None:
+        with_gaps(log)
+        assert log.read(60, 71, BIG).span.term == 2
+        assert log.read(30, 71, BIG).span.end <= 60
+
+    @pytest.mark.parametrize("after", [3, 4, 17, 29, 30, 65])
+    def test_a_truncation_may_end_inside_a_gap(
+        self, log: ReplicaLog, harness: Harness, after: int
+    ) -> None:
+        with_gaps(log)
+        durable(log)
+        log.truncate(after)
+        grow(log, 2, term=3)
+        assert durable(log) == after + 2
+        log.close()
+        again = harness.open()
+        cut = [(first, min(end, after + 1), kind) for first, end, kind in SHAPE if first <= after]
+        new = [(after + 1 + step, after + 2 + step, EntryKind.TICK) for step in range(2)]
+        assert shape(again) == cut + new
+
+    def test_a_gap_elsewhere_than_at_the_end_is_refused(self, log: ReplicaLog) -> None:
+        grow(log, 3)
+        with pytest.raises(ValueError, match=r"\d"):
+            log.append(encode_gap(1, 5, 9, 9, 9))
+
+
+SHAPE = [
+    *((index, index + 1, EntryKind.TICK) for index in range(1, 4)),
+    (4, 30, EntryKind.GAP),
+    *((index, index + 1, EntryKind.TICK) for index in range(30, 60)),
+    (60, 70, EntryKind.GAP),
+    (70, 71, EntryKind.TICK),
+]
+
+
+def with_gaps(log: ReplicaLog) -> None:
+    """Terms 1 and 2, with a hole in each."""
+    grow(log, 3)
+    log.append(encode_gap(1, 4, 30, 9, 40))
+    grow(log, 30, each=3)
+    log.append(encode_gap(2, 60, 70, 9, 39))
+    grow(log, 1, term=2)
+
+
+def shape(log: ReplicaLog) -> list[tuple[int, int, int]]:
+    """(first, end, kind) of every entry and gap; neighbouring parts of a gap as one."""
+    found: list[tuple[int, int, int]] = []
+    index = log.first_index
+    while index <= log.last_index:
+        span = log.read(index, log.last_index + 1, 256).span
+        for run in log.read(index, span.end, 256).runs(index, span.end):
+            first = run.first_index
+            if found and run.kind == found[-1][2] == EntryKind.GAP and found[-1][1] == first:
+                first = found.pop()[0]
+            found.append((first, run.end, run.kind))
+        index = span.end
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from copycat.errors import SerializationError
-from copycat.log._native import Batch, Env, body_of_bytes, encode_batch, open_log
+from copycat.log._native import Batch, Env, body_of_bytes, encode_batch, encode_gap, open_log
 from copycat.log.bodies import bodies
 
 LISTS: list[list[bytes]] = [
@@ -69,4 +69,23 @@ def test_the_native_log_makes_entries_of_the_class_it_is_told(tmp_path: Any) -> 
         log.entry(1, int)  # type: ignore[type-var]
     with pytest.raises(IndexError):
         log.entry(2, Row)
+    log.append(encode_gap(3, 2, 5, 0, 4))
+    assert log.entry(3, Row) is None
     log.close()
+
+
+def test_a_batch_makes_the_same_entries() -> None:
+    class Row(tuple[int, int, bytes]):
+        __slots__ = ()
+
+    batch = encode_batch(3, 7, 0, [next(bodies([b"a", b"b", b"c"]))])
+    assert [batch.entry(index, Row) for index in (9, 7, 8)] == [
+        (9, 3, b"c"),
+        (7, 3, b"a"),
+        (8, 3, b"b"),
+    ]
+    assert type(batch.entry(7, Row)) is Row
+    assert encode_gap(3, 7, 9, 0, 8).entry(8, Row) is None
+    for outside in (6, 10, 11):
+        with pytest.raises(IndexError):
+            batch.entry(outside, Row)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
 
 from copycat.errors import CorruptLogError
+from copycat.log import inspect_index
 from copycat.log._native import Env, FaultEnv, crc32c
 from copycat.log.inspect import (
     StoredEntry,
@@ -18,6 +20,7 @@ from copycat.log.inspect import (
     segments,
     verify,
 )
+from copycat.log.records import Row
 from tests.log.cleaned import clean_by_hand, gap_frame
 from tests.log.contract import grow
 from tests.log.test_directory import PATH, open_member, save
@@ -218,3 +221,32 @@ def test_a_cleaned_log_is_compared_where_both_hold_the_entry(tmp_path: Path) -> 
     found = compare(paths, 12)
     assert found is not None
     assert found.index == 8
+
+
+def sparse_index(row: Row, slots: list[tuple[int, int, int, bool]]) -> bytes:
+    """An index of format 2: one slot a record, holes among them, and where each starts."""
+    body = b"".join(struct.pack("<II", o, size | hole << 31) for _, o, size, hole in slots)
+    body += b"".join(struct.pack("<I", index - row.first_index) for index, *_ in slots)
+    head = struct.pack("<16sQIIQ", row.uuid, row.id, row.version, 1, row.first_index)
+    head += struct.pack("<QQQII", row.last_index + 1, 20, len(slots), crc32c(body), 1)
+    head += struct.pack("<QQ", 1, row.first_index)
+    return struct.pack("<8sII", b"COPYIDX\0", 2, crc32c(head)) + head + body
+
+
+def test_the_index_of_a_cleaned_segment_has_a_slot_a_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inspect_index, "FORMAT_VERSION", 2)
+    env = cleaned()
+    row = segments(DIRECTORY, env=env)[0]
+    found = [r for r in records(DIRECTORY, env=env) if r.index <= row.last_index]
+    slots = [(r.index, r.offset, len(r.frame) - 32, r.is_hole) for r in found]
+    path = f"{DIRECTORY}/{row.id}-{row.version}.idx"
+    env.replace_file(path, sparse_index(row, slots))
+    assert inspect_index.index_damage(env, DIRECTORY, row, slots) is None
+    other = [*slots[:1], (6, slots[1][1] + 8, *slots[1][2:]), *slots[2:]]
+    env.replace_file(path, sparse_index(row, other))
+    damage = inspect_index.index_damage(env, DIRECTORY, row, slots)
+    assert damage is not None
+    assert "its slot of entry 6" in damage.what
+    assert damage.offset == 88 + 16 + 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from copycat.machine import Commit, Scheduled, StateMachine, command
@@ -71,7 +72,7 @@ class Busy(StateMachine):
     def alarm(self, key: str, value: int, delay: float) -> None:
         """A blind write with a timer: its entry is pinned (C20)."""
         self.values[key] = value
-        self.pending[key] = self.executor.schedule(delay, lambda: self._ring(key))
+        self.pending[key] = self.executor.schedule(delay, partial(self._ring, key))
 
     @command(key="key", tombstone=True)
     def hush(self, key: str) -> None:
@@ -138,13 +139,16 @@ class Log:
         self.active[session] = session
         return session
 
-    def command(self, session: int, operation: Operation[Any] | bytes, *, ack: int = 0) -> None:
-        """ack: how many replies of those owed the client has."""
+    def command(
+        self, session: int, operation: Operation[Any] | bytes, *, ack: int = 0, behind: int = 0
+    ) -> None:
+        """ack: how many replies of those owed the client has; behind: how many of these it does
+        not say, since it wrote the frame before it had them."""
         if session in self.sequences:
             done = self.sequences[session]
             self.acked[session] = min(done, self.acked[session] + ack)
             self.sequences[session] = done + 1
-            sequence, acked = done + 1, self.acked[session]
+            sequence, acked = done + 1, max(0, self.acked[session] - behind)
             self.active[session] = len(self.entries) + 1
         else:
             sequence, acked = 1, 0
@@ -234,9 +238,10 @@ def holes(dropped: set[int]) -> list[tuple[int, int]]:
 
 
 class Cleaned(NamedTuple):
-    """What a whole log releases: (released at, index, class), and the reply floor at each index."""
+    """What a whole log releases, and the reply floor at each index."""
 
     releases: list[tuple[int, int, Release]]
+    """(released at, index, class)"""
     floors: list[int]
 
 
@@ -264,16 +269,13 @@ def legal(
     with all else there: a major compaction judges whole segments, in order.
     """
     limit = min(horizon, cleaned.floors[horizon])
+    # The stricter classes go with a snapshot only.
+    reach = {Release.ANY: horizon, Release.SETTLED: floor, Release.SEQUENTIAL: floor}
     dropped: set[int] = set()
     for at, index, how in cleaned.releases:
-        if at > limit:
-            continue
         in_front = major and index <= upto
-        if how == Release.ANY and (in_front or index in wanted):
-            dropped.add(index)
-        elif how == Release.SETTLED and index <= floor and (in_front or index in wanted):
-            dropped.add(index)
-        elif how == Release.SEQUENTIAL and index <= floor and in_front:
+        is_taken = in_front or (index in wanted and how != Release.SEQUENTIAL)
+        if at <= limit and is_taken and index <= reach.get(how, 0):
             dropped.add(index)
     return dropped
 

@@ -7,7 +7,7 @@ import pytest
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, PreVote, PreVoteReply, RequestVote, VoteReply
 from copycat.raft.effects import Effect, Send
-from copycat.raft.events import Pinned, Reachable, Received, Saved, Tick, Unreachable
+from copycat.raft.events import Pinned, Reachable, Received, Saved, Synced, Tick, Unreachable
 from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span, TermRun
@@ -46,6 +46,7 @@ def fed(raft: Raft, term: int, index: int = 1) -> None:
     prev = NO_ENTRY if index == 1 else EntryId(raft.last.term, index - 1)
     raft.step(Received(B, AppendEntries(term, 1, prev, Span(term, index, index + 1), 0)))
     raft.step(Saved(raft.save_ticket))
+    raft.step(Synced(raft.sync_ticket))
 
 
 def test_it_grants_neither_vote_nor_poll_and_does_not_campaign() -> None:

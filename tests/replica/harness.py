@@ -8,6 +8,7 @@ from typing import Any
 from copycat.config import RaftOptions, member_id
 from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
+from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
@@ -15,8 +16,8 @@ from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
-from copycat.replica.host import Body
 from copycat.raft.events import Reachable
+from copycat.replica.host import Body
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.types import Durability, MemberId, ServerState
 
@@ -103,6 +104,9 @@ class FakeHost:
     def aside(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         done(work())
 
+    def compact(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(work())
+
     def stop(self, reason: BaseException) -> None:
         self.stopped = reason
 
@@ -119,14 +123,19 @@ class Node:
         log: ReplicaLog | None = None,
         machine: StateMachine | None = None,
         durability: Durability = Durability.FSYNC,
+        executor: Executor | None = None,
+        snapshots: SnapshotStore | None = None,
+        snapshot_threshold: int = 0,
+        fresh: bool | None = None,
+        hard_state: MemoryHardState | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
         self.host.inline = inline
         self.log = MemoryLog()
-        self.hard_state = MemoryHardState()
+        self.hard_state = hard_state or MemoryHardState()
         self.machine = KeyValueStore()
-        self.executor = Executor(self.machine if machine is None else machine)
+        self.executor = executor or Executor(self.machine if machine is None else machine)
         self.now_ms = 1000
         options = ReplicaOptions(
             cluster_name=CLUSTER,
@@ -134,6 +143,7 @@ class Node:
             members=members,
             raft=RaftOptions(),
             durability=durability,
+            snapshot_threshold=snapshot_threshold,
         )
         self.replica = Replica(
             options,
@@ -143,9 +153,10 @@ class Node:
             executor=self.executor,
             host=self.host,
             seed=11,
-            fresh=len(members) > 1,
+            fresh=len(members) > 1 if fresh is None else fresh,
             now_ms=self.now_ms,
             wall_ms=1_700_000_000_000,
+            snapshots=snapshots,
         )
         self.host.replica = self.replica
         self.member = self.replica.member
@@ -215,10 +226,12 @@ def open_session(node: Node, connection: int = CLIENT) -> int:
 class Network:
     """Three replicas whose frames are delivered when the test says so."""
 
-    def __init__(self, count: int = 3) -> None:
+    def __init__(
+        self, count: int = 3, make: Callable[[str, tuple[str, ...]], Node] = Node
+    ) -> None:
         addresses = tuple(f"127.0.0.1:{n}" for n in range(1, count + 1))
         self.nodes = {
-            member_id(CLUSTER, address): Node(address, addresses) for address in addresses
+            member_id(CLUSTER, address): make(address, addresses) for address in addresses
         }
         for member, node in self.nodes.items():
             for peer in self.nodes:
@@ -253,6 +266,15 @@ class Network:
                     self.settle(300)
                     return node
         raise AssertionError("no leader")
+
+    def mend(self, member: MemberId) -> None:
+        """Everything goes to and from this member again."""
+        for other in self.nodes:
+            if other != member:
+                for one, two in ((other, member), (member, other)):
+                    self.nodes[one].host.links.add(two)
+                    fresh = self.nodes[two].replica.status().last_index == 0
+                    self.nodes[one].replica.peer_up(two, fresh=fresh)
 
     def cut(self, member: MemberId) -> None:
         """Nothing goes to or from this member any more."""
