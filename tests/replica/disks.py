@@ -79,7 +79,7 @@ class Disk:
 
     @property
     def snapshots(self) -> list[str]:
-        return self.env.list(SNAPSHOTS)
+        return self.env.list(SNAPSHOTS) if self.env.exists(SNAPSHOTS) else []
 
 
 class Disks(Network):

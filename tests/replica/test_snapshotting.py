@@ -111,6 +111,7 @@ def test_c24_a_snapshot_ahead_of_the_log() -> None:
     assert isinstance(disk.take(), Snapshot)
     entry = disk.store.entries[-1]
     lost = Disk("127.0.0.1:1", ("127.0.0.1:1",), 0)
+    lost.env.make_directory(SNAPSHOTS)
     for name in disk.snapshots:
         lost.env.replace_file(f"{SNAPSHOTS}/{name}", disk.env.read_file(f"{SNAPSHOTS}/{name}"))
     lost.restart()
