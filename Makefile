@@ -12,9 +12,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CXX ?= g++
 CPP_SOURCES := $(wildcard csrc/*.cpp)
-CPP_FILES := $(wildcard csrc/*.cpp csrc/*.hpp copycat/log/*.hpp)
+CPP_TESTS := $(wildcard tests/native/*.cpp)
+CPP_HEADERS := $(wildcard csrc/*.hpp tests/native/*.hpp)
+NATIVE_CPP := $(wildcard csrc/*.cpp csrc/*.hpp copycat/log/*.hpp)
+CPP_FILES := $(NATIVE_CPP) $(CPP_TESTS) $(wildcard tests/native/*.hpp)
 CYTHON_FILES := $(wildcard copycat/log/*.pyx copycat/log/*.pxd copycat/log/*.pxi)
-NATIVE_FILES := setup.py $(CPP_FILES) $(CYTHON_FILES)
+NATIVE_FILES := setup.py $(NATIVE_CPP) $(CYTHON_FILES)
 
 # Arguments of single commands: make demo FILE=x, make test K=word, make sim SEEDS=5000
 FILE ?=
@@ -30,7 +33,18 @@ ASAN_ENV = LD_PRELOAD=$(ASAN_PRELOAD) ASAN_OPTIONS=detect_leaks=0:abort_on_error
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	PYTHONPATH=$(ASAN_LIB) PYTHONDONTWRITEBYTECODE=1
 
-.PHONY: help build demo test check fix sim san bench sweep golden ci clean
+# Drivers in C++ alone, one object folder a sanitizer. make fuzz FUZZ_SEED=7 FUZZ_PERCENT=1000
+FUZZ_SEED ?= 1
+FUZZ_PERCENT ?= 100
+FUZZERS := fuzz_frames fuzz_hard_state fuzz_recovery
+DRIVER_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
+	-Icsrc -Itests/native
+DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
+# Windows of a MiB come and go in every scan: what is freed is not kept for long.
+FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+.PHONY: help build demo test check fix sim san fuzz tsan bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
@@ -88,6 +102,8 @@ check: build ## format, lint, types, rooms, prose, C++; never writes
 	clang-format --dry-run -Werror $(CPP_FILES)
 	for source in $(CPP_SOURCES); do \
 	  $(CXX) -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -Werror "$$source"; done
+	for source in $(CPP_TESTS); do \
+	  $(CXX) -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -Werror -Icsrc "$$source"; done
 	$(PYTHON) -m pytest -q tests/tidy
 
 fix: build ## format and apply safe fixes
@@ -105,6 +121,38 @@ san: build $(ASAN_LIB)/.stamp ## the log's tests and some seeds under ASan and U
 	$(ASAN_ENV) $(PYTHON) -P -m pytest -q -o pythonpath="$(ASAN_LIB) ." \
 	  -p no:cacheprovider tests/log
 	$(ASAN_ENV) $(PYTHON) -P -m copycat.sim --seeds 10 --jobs 1
+
+build/native/address/%.o: csrc/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=address,undefined -c $< -o $@
+
+build/native/address/%.o: tests/native/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=address,undefined -c $< -o $@
+
+build/native/thread/%.o: csrc/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=thread -c $< -o $@
+
+build/native/thread/%.o: tests/native/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=thread -c $< -o $@
+
+build/native/fuzz_%: $(addprefix build/native/address/,fuzz_%.o $(DRIVER_OBJECTS))
+	$(CXX) -fsanitize=address,undefined $^ -o $@
+
+build/native/threads: $(addprefix build/native/thread/,threads.o $(DRIVER_OBJECTS))
+	$(CXX) -fsanitize=thread $^ -pthread -o $@
+
+.SECONDARY:
+
+fuzz: $(FUZZERS:%=build/native/%) ## hostile bytes for the log's C++ under ASan and UBSan
+	$(FUZZ_ENV) build/native/fuzz_frames $$((20000 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
+	$(FUZZ_ENV) build/native/fuzz_hard_state $$((1000 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
+	$(FUZZ_ENV) build/native/fuzz_recovery $$((60 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
+
+tsan: build/native/threads ## the log with a server's threads around it, under TSan
+	TSAN_OPTIONS=halt_on_error=1 build/native/threads
 
 ci: ## what .ci/run runs
 	.ci/run

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
+from copycat.cli.cleanable import can_clean
 from copycat.cli.progress import progress, say
 from copycat.cli.tune_choose import (
     Choice,
@@ -30,6 +31,7 @@ from copycat.cli.tune_choose import (
     summarise,
     toml_snippet,
 )
+from copycat.cli.tune_churn import DURABILITY, measure_churn
 from copycat.cli.tune_measure import Limits, measure_append
 from copycat.cli.words import file_system_of, size_of, table
 from copycat.errors import ConfigurationError, DiskFullError
@@ -80,7 +82,7 @@ def points_of(space: int) -> list[Point]:
         return partial(measure_append, **told)
 
     sizes = [mib << 20 for mib in (1, 4, 8, 16, 32, 64, 128) if 2 * (mib << 20) <= space]
-    return [
+    points = [
         *(
             Point("batch", batch, "fsync", append(batch=batch))
             for batch in (1, 4, 16, 64, 256, 1024)
@@ -89,6 +91,26 @@ def points_of(space: int) -> list[Point]:
         *(
             Point("durability", mode, mode, append(durability=mode))
             for mode in ("fsync", "interval", "os")
+        ),
+    ]
+    return points + _churn_points() if can_clean() else points
+
+
+def _churn_points() -> list[Point]:
+    """A keyed churn in small segments, so that a run gets through many of them."""
+
+    def churn(**settings: float) -> Run:
+        told: dict[str, Any] = {"threshold": 0.5, "segment_size": 1 << 20, **settings}
+        return partial(measure_churn, **told)
+
+    return [
+        *(
+            Point("threshold", threshold, DURABILITY, churn(threshold=threshold))
+            for threshold in (0.1, 0.25, 0.5, 0.75, 1.0)
+        ),
+        *(
+            Point("churn", mib << 20, DURABILITY, churn(segment_size=mib << 20))
+            for mib in (1, 2, 4, 8)
         ),
     ]
 
@@ -250,11 +272,13 @@ def _lines(measurements: Sequence[Measurement], choice: Choice) -> list[str]:
             one.durability,
             f"{one.sample.entries_per_s:,.0f}",
             f"{one.sample.nbytes_per_s / (1 << 20):,.1f}",
-            f"{one.sample.p50_us:,.0f}",
             f"{one.sample.p99_us:,.0f}",
-            f"{one.sample.open_ms:,.1f}",
+            f"{one.sample.open_ms:,.1f}" if one.sample.open_ms else "",
+            f"{one.sample.write_amplification:.2f}" if one.sample.write_amplification else "",
+            f"{one.sample.space_amplification:.2f}" if one.sample.space_amplification else "",
         )
         for one in measurements
     ]
-    head = ("<SWEEP", "SETTING  ", "<DURABLE", "ENTRIES/S", "MiB/S", "P50 µs", "P99 µs", "OPEN ms")
+    names = "<SWEEP|SETTING  |<DURABLE|ENTRIES/S|MiB/S|P99 µs|OPEN ms|WRITTEN|KEPT"
+    head = names.split("|")
     return [*table(head, rows), *(f"* {reason}" for reason in choice.reasons)]

@@ -45,7 +45,7 @@ class Measurement(NamedTuple):
     """One setting of one sweep: the median of its runs, and how far apart they were."""
 
     sweep: str
-    """`batch`, `segment`, `durability` or `threshold`."""
+    """`batch`, `segment`, `durability`, `threshold`, or `churn` (segment sizes under one)."""
     value: float | str
     """Entries an append, bytes, a mode, or a threshold."""
     durability: str
@@ -75,7 +75,7 @@ def summarise(
 
 def label_of(one: Measurement) -> str:
     """How a table and a plot name a setting."""
-    if one.sweep == "segment":
+    if one.sweep in {"segment", "churn"}:
         return size_of(float(one.value)).replace(".0 ", " ")
     return f"{one.value:,}" if isinstance(one.value, int) else f"{one.value}"
 

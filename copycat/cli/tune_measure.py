@@ -6,13 +6,14 @@ import os
 import shutil
 import time
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from copycat import Log
 from copycat.cli.tune_choose import Sample
 
-__all__ = ["Limits", "measure_append"]
+__all__ = ["Limits", "measure_append", "sample_of"]
 
 
 class Limits(NamedTuple):
@@ -50,15 +51,18 @@ def measure_append(
             open_ms = (clock() - opened) * 1000
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    seconds = sum(times)
-    rate = len(times) * batch / seconds
+    return sample_of(times, batch, entry_nbytes)._replace(open_ms=open_ms)
+
+
+def sample_of(times: Sequence[float], batch: int, entry_nbytes: int) -> Sample:
+    """The rates and times of appends of `batch` entries that took `times` seconds."""
+    rate = len(times) * batch / sum(times)
     ordered = sorted(times)
     return Sample(
         entries_per_s=rate,
         nbytes_per_s=rate * entry_nbytes,
         p50_us=_at(ordered, 0.5),
         p99_us=_at(ordered, 0.99),
-        open_ms=open_ms,
     )
 
 

@@ -27,7 +27,13 @@ _TITLES = {
         "Compaction threshold",
         "A low one rewrites sooner: less space, more bytes written.",
     ),
+    "churn": (
+        "Segment size under a churn",
+        "What cleaning writes and keeps, by the size of what it rewrites.",
+    ),
 }
+_CLEANED = ("threshold", "churn")
+"""Sweeps of a log that is cleaned: their plots are of amplification."""
 _LINE = "#33658a"
 _CHOSEN = "#d1495b"
 _CSS = """
@@ -91,7 +97,7 @@ def _chosen(sweep: str, choice: Choice) -> float | str | None:
         "segment": choice.max_segment_size,
         "durability": "fsync",
         "threshold": choice.compaction_threshold,
-    }[sweep]
+    }.get(sweep)
 
 
 def _figure(sweep: str, rows: Sequence[Measurement], chosen: float | str | None) -> Figure:
@@ -101,7 +107,7 @@ def _figure(sweep: str, rows: Sequence[Measurement], chosen: float | str | None)
     left, right = figure.subplots(1, 2)
     labels = [label_of(row) for row in rows]
     marks = [row.value == chosen for row in rows]
-    if sweep == "threshold":
+    if sweep in _CLEANED:
         _draw(left, labels, [row.sample.write_amplification for row in rows], marks)
         left.set_title("bytes written for each byte appended")
         _draw(right, labels, [row.sample.space_amplification for row in rows], marks)
@@ -148,7 +154,7 @@ def _svg(figure: Figure, salt: str) -> str:
 
 def _table(measurements: Sequence[Measurement], sweep: str, choice: Choice) -> str:
     head = ["setting", "durability", "entries/s", "MiB/s", "p50 µs", "p99 µs", "open ms"]
-    if sweep == "threshold":
+    if sweep in _CLEANED:
         head = [*head, "written", "kept"]
     rows = []
     for one in measurements:
@@ -163,7 +169,7 @@ def _table(measurements: Sequence[Measurement], sweep: str, choice: Choice) -> s
             f"{one.sample.p99_us:,.0f}",
             f"{one.sample.open_ms:,.1f}",
         ]
-        if sweep == "threshold":
+        if sweep in _CLEANED:
             cells += [
                 f"{one.sample.write_amplification:.2f}",
                 f"{one.sample.space_amplification:.2f}",

@@ -130,6 +130,7 @@ cdef extern from "env.hpp" namespace "copycat":
         Bytes read_file(string) except +raise_error nogil
         void replace_file(string, View) except +raise_error nogil
         void remove(string) except +raise_error nogil
+        uint64_t free_space(string) except +raise_error
     shared_ptr[CEnv] make_posix_env() except +raise_error
 
 

@@ -14,10 +14,9 @@ __all__ = ["Slot", "index_damage"]
 Slot = tuple[int, int, int, bool]
 """(index, offset of its frame, size of its payload, whether it is a hole) of one record."""
 
-_BEGIN = struct.Struct("<8sII16sQIIQ")
-"""magic, format version, crc, uuid, id, version, runs, first index."""
-_REST = {1: struct.Struct("<QII"), 2: struct.Struct("<QQQII")}
-"""By format version: (2: end, largest valid_from,) count, crc of slots, flags."""
+_HEADER = struct.Struct("<8sII16sQIIQQQQII")
+"""magic, format version, crc, uuid, id, version, runs, first index, end, largest valid_from,
+count, crc of slots, flags."""
 _RUN = 16
 _SLOT = struct.Struct("<II")
 _START = struct.Struct("<I")
@@ -52,14 +51,14 @@ def index_damage(env: Env, directory: str, row: Row, slots: list[Slot]) -> Damag
 
 def _fault(data: bytes, row: Row, slots: list[Slot]) -> tuple[int, str] | None:
     """(offset, what) of the first thing that is wrong."""
-    rest = _REST[FORMAT_VERSION]
-    if len(data) < _BEGIN.size + rest.size:
+    if len(data) < _HEADER.size:
         return 0, f"{len(data)} bytes are no index"
-    magic, version, crc, uuid, id_, row_version, runs, first = _BEGIN.unpack_from(data)
+    magic, version, crc, uuid, id_, row_version, runs, first, _, _, count, slots_crc, flags = (
+        _HEADER.unpack_from(data)
+    )
     if magic != b"COPYIDX\0" or version != FORMAT_VERSION:
         return 0, "it does not begin as an index of this format does"
-    *_, count, slots_crc, flags = rest.unpack_from(data, _BEGIN.size)
-    head = _BEGIN.size + rest.size + runs * _RUN
+    head = _HEADER.size + runs * _RUN
     is_sparse = bool(flags & _SPARSE)
     nbytes = count * (_SLOT.size + (_START.size if is_sparse else 0))
     if len(data) != head + nbytes:

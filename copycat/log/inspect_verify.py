@@ -144,6 +144,9 @@ def _check(env: Env, directory: str, row: Row, walk: Walk) -> tuple[SegmentCheck
         entries += 1
         nbytes += len(record.frame)
     damage = [walk.damage] if walk.damage is not None else []
+    if row.sealed and valid_from > row.valid_from:
+        told = f"{row.name} has a hole valid from {valid_from}, its row says {row.valid_from}"
+        damage.append(Damage(f"{directory}/manifest", -1, row.first_index, told, "F3"))
     if row.sealed and not damage:
         of_index = index_damage(env, directory, row, slots)
         damage += [of_index] if of_index is not None else []

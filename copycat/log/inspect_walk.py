@@ -5,7 +5,6 @@ A second reader, written apart from the log's own. A server may append to the fi
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
@@ -14,6 +13,7 @@ from copycat.log._native import Env, crc32c
 from copycat.log.records import (
     DATA_OFFSET,
     FRAME,
+    GAP,
     KIND_GAP,
     KIND_MARK,
     MARK_SIZE,
@@ -27,8 +27,6 @@ __all__ = ["Damage", "StoredEntry", "Walk", "damage_of", "is_there"]
 
 _HEADER = FRAME.size
 _LAST_ENTRY_KIND = 10
-_GAP = struct.Struct("<QQ")
-"""end, valid_from: the payload of a hole (C3)."""
 _ZEROS = bytes(8)
 _END = "the file ends"
 
@@ -68,7 +66,7 @@ class StoredEntry(NamedTuple):
 
     @property
     def _gap(self) -> tuple[int, int]:
-        end, valid_from = _GAP.unpack_from(self.frame, _HEADER)
+        end, valid_from = GAP.unpack_from(self.frame, _HEADER)
         return end, valid_from
 
 
@@ -222,7 +220,7 @@ def _frame(
     padding = -end % 8
     if flags or (padding and data[end : end + padding] != _ZEROS[:padding]):
         return None, "its padding or flags are not zero"
-    is_gap = kind == KIND_GAP and size == _GAP.size and _GAP.unpack_from(data, end - 16)[0] > found
+    is_gap = kind == KIND_GAP and size == GAP.size and GAP.unpack_from(data, end - 16)[0] > found
     if found != index or not (1 <= kind <= _LAST_ENTRY_KIND or is_gap):
         return None, f"a frame of kind {kind} with index {found} stands here"
     time_ms = time_high << 16 | time_low

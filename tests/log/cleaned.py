@@ -22,18 +22,29 @@ def gap_frame(first: int, end: int, term: int, *, valid_from: int, time_ms: int 
 
 
 def clean_by_hand(
-    env: Env, directory: str, position: int, keep: Collection[int], *, valid_from: int
+    env: Env,
+    directory: str,
+    position: int,
+    keep: Collection[int],
+    *,
+    valid_from: int,
+    told_valid_from: int | None = None,
 ) -> Row:
     """Rewrite the segment at `position` of the manifest: only `keep` stays, holes for the rest.
 
-    The file gets the next version, without marks or index; the manifest names it.
+    The file gets the next version, with one mark and without an index; the manifest names it.
+    told_valid_from: what the manifest says, if not the truth.
     """
     row = segments(directory, env=env)[position]
     stored = [e for e in entries(directory, env=env) if row.first_index <= e.index]
     stored = [e for e in stored if e.index <= row.last_index]
-    body = b"".join(_records(stored, keep, valid_from))
-    told = {"version": row.version + 1, "end_offset": 4096 + len(body), "valid_from": valid_from}
-    newer = row._replace(**{name: told[name] for name in told if name in row._fields})
+    frames = _records(stored, keep, valid_from)
+    body = _mark(row, frames) + b"".join(frames)
+    newer = row._replace(
+        version=row.version + 1,
+        end_offset=4096 + len(body),
+        valid_from=valid_from if told_valid_from is None else told_valid_from,
+    )
     header = bytearray(env.read_file(f"{directory}/{row.name}")[:4096])
     struct.pack_into("<I", header, 40, newer.version)
     struct.pack_into("<I", header, 12, crc32c(header[16:64]))
@@ -52,6 +63,15 @@ def clean_by_hand(
     env.replace_file(f"{directory}/manifest", bytes(manifest))
     env.remove(f"{directory}/{row.name}")
     return newer
+
+
+def _mark(row: Row, frames: list[bytes]) -> bytes:
+    """What says of all frames that they were written together."""
+    size = sum(map(len, frames))
+    sums = crc32c(b"".join(frame[:4] for frame in frames))
+    rest = struct.pack("<IQQIHBB", size, row.first_index, row.first_index - 1, sums, 0, 14, 0)
+    crc = crc32c(rest + row.uuid + (4096).to_bytes(8, "little"))
+    return crc.to_bytes(4, "little") + rest
 
 
 def _records(stored: list[StoredEntry], keep: Collection[int], valid_from: int) -> list[bytes]:

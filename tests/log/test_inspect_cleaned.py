@@ -77,6 +77,23 @@ def test_verify_counts_entries_and_holes() -> None:
     assert report.checks[0].row.version == 2
 
 
+def test_a_row_that_knows_less_than_its_holes_is_damage() -> None:
+    env = written()
+    clean_by_hand(env, DIRECTORY, 0, {6}, valid_from=20, told_valid_from=19)
+    (damage,) = verify(DIRECTORY, env=env).damage
+    assert (damage.path, damage.row) == (f"{DIRECTORY}/manifest", "F3")
+    assert "valid from 20, its row says 19" in damage.what
+
+
+def test_the_log_itself_takes_what_was_cleaned_by_hand() -> None:
+    env = cleaned()
+    log = open_small(env)
+    assert (log.first_index, log.last_index, log.valid_from) == (1, 21, 20)
+    log.close()
+    report = verify(DIRECTORY, env=env)
+    assert report.ok, report.damage
+
+
 def test_a_damaged_hole_is_named() -> None:
     env = cleaned()
     hole = next(records(DIRECTORY, env=env))
@@ -224,7 +241,7 @@ def test_a_cleaned_log_is_compared_where_both_hold_the_entry(tmp_path: Path) -> 
 
 
 def sparse_index(row: Row, slots: list[tuple[int, int, int, bool]]) -> bytes:
-    """An index of format 2: one slot a record, holes among them, and where each starts."""
+    """One slot a record, holes among them, and where each starts."""
     body = b"".join(struct.pack("<II", o, size | hole << 31) for _, o, size, hole in slots)
     body += b"".join(struct.pack("<I", index - row.first_index) for index, *_ in slots)
     head = struct.pack("<16sQIIQ", row.uuid, row.id, row.version, 1, row.first_index)
@@ -233,10 +250,7 @@ def sparse_index(row: Row, slots: list[tuple[int, int, int, bool]]) -> bytes:
     return struct.pack("<8sII", b"COPYIDX\0", 2, crc32c(head)) + head + body
 
 
-def test_the_index_of_a_cleaned_segment_has_a_slot_a_record(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(inspect_index, "FORMAT_VERSION", 2)
+def test_the_index_of_a_cleaned_segment_has_a_slot_a_record() -> None:
     env = cleaned()
     row = segments(DIRECTORY, env=env)[0]
     found = [r for r in records(DIRECTORY, env=env) if r.index <= row.last_index]
