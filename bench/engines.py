@@ -124,7 +124,7 @@ class Lmdb:
     def __init__(self, path: Path, *, sync: bool) -> None:
         import lmdb
 
-        self.env = lmdb.open(str(path / "lmdb"), map_size=8 << 30, sync=sync, metasync=sync)
+        self.env: Any = lmdb.open(str(path / "lmdb"), map_size=8 << 30, sync=sync, metasync=sync)
         self.next = 0
 
     def append(self, items: Sequence[bytes]) -> None:

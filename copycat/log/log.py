@@ -239,8 +239,7 @@ class Log:
             last_index = self._writable().last_index
         durable_index = self._sync(last_index)
         with self._lock:
-            # No append says it any more: after a crash this tail need not be written again.
-            self._writable().mark_idle()
+            self._writable().mark_idle()  # else a crash has the next start copy this tail
         return durable_index
 
     def _sync(self, upto: int) -> int:
@@ -274,28 +273,24 @@ class Log:
         """Entry `index`, or None outside the log and in a gap."""
         with self._lock:
             native = self._usable()
-            if not native.first_index <= index <= native.last_index:
-                return None
-            return self._entry(native, index)
+            is_there = native.first_index <= index <= native.last_index
+            return self._entry(native, index) if is_there else None
 
     def _entry(self, native: NativeLog | VolatileLog, index: int) -> Entry | None:
         """From memory while it is one of the newest; else its checksum is verified again."""
-        if index < self._recent.first_index:
-            return native.entry(index, Entry)
-        batch = self._recent.find(index)
+        batch = self._recent.find(index) if index >= self._recent.first_index else None
         if batch is None or index < native.first_index:
             return native.entry(index, Entry)
         return batch.entry(index, Entry)
 
     def __getitem__(self, index: int) -> Entry:
-        lock = self._lock
-        lock.acquire()  # a tenth of a random read quicker than `with`
+        self._lock.acquire()  # a tenth of a random read quicker than `with`
         try:
             found = self._entry(self._usable(), index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
         finally:
-            lock.release()
+            self._lock.release()
         if found is None:
             raise IndexError(f"entry {index} is in a gap: it was let go")
         return found
@@ -406,8 +401,7 @@ class Log:
     # --- checks ------------------------------------------------------------------------------
 
     def _usable(self) -> NativeLog | VolatileLog:
-        # Once a read: the message is made when it is needed.
-        if self._fork_guard.is_child:
+        if self._fork_guard.is_child:  # the message is made when it is needed
             self._fork_guard.check(f"the log {self._path}")
         if self._closed:
             raise ValueError(f"the log {self._path} is closed")

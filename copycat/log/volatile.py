@@ -7,7 +7,7 @@ Nothing of it outlives the process.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Never, TypeVar, cast
+from typing import Never, TypeVar
 
 from copycat.errors import ConfigurationError
 from copycat.log._native import Batch
@@ -49,8 +49,7 @@ class VolatileLog(MemoryLog):
     def entry(self, index: int, as_type: type[_Entry]) -> _Entry | None:
         """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own."""
         batch = self.read(index, index + 1, 1)
-        row = (index, batch.span.term, batch.payloads()[0])
-        return cast("_Entry", tuple.__new__(as_type, row))
+        return tuple.__new__(as_type, (index, batch.span.term, batch.payloads()[0]))
 
     def scan(self, first: int, end: int) -> Iterator[Batch]:
         """Batches of about 1 MiB over [first, end), which lies in the log."""

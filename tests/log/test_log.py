@@ -22,7 +22,7 @@ from copycat.errors import (
     SerializationError,
     WrongDirectoryError,
 )
-from copycat.log._native import Env
+from copycat.log._native import Env, NativeLog
 from copycat.log.log import Entry, Log
 from copycat.types import Durability
 from tests.log.test_directory import open_member
@@ -309,8 +309,10 @@ def test_after_a_sync_a_crash_copies_nothing(tmp_path: Path) -> None:
     log.close()
     with Log.open(tmp_path / "crashed") as opened:
         assert opened.last_index == 1000
-        assert not opened._native.report.clean
-        assert opened._native.report.copied_entries == 0
+        native = opened._native
+        assert isinstance(native, NativeLog)
+        assert not native.report.clean
+        assert native.report.copied_entries == 0
 
 
 def test_interval_syncs_by_itself(tmp_path: Path) -> None:
