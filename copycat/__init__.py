@@ -63,6 +63,10 @@ if TYPE_CHECKING:
     from copycat.handles import (
         Listener,
     )
+    from copycat.log.compactor import (
+        CompactionReport,
+        Compactor,
+    )
     from copycat.log.log import (
         Entry,
         Log,
@@ -95,6 +99,7 @@ if TYPE_CHECKING:
         Snapshot,
     )
     from copycat.types import (
+        Compaction,
         ConsistencyLevel,
         Durability,
         MemberStatus,
@@ -118,7 +123,10 @@ __all__ = [
     "Command",
     "CommandError",
     "Commit",
+    "Compaction",
     "CompactionMode",
+    "CompactionReport",
+    "Compactor",
     "ConfigurationError",
     "ConsistencyLevel",
     "CopycatClient",
@@ -195,6 +203,7 @@ _HOMES = {
         "UnknownSessionError VersionMismatchError WrongDirectoryError"
     ),
     "copycat.handles": "Listener",
+    "copycat.log.compactor": "CompactionReport Compactor",
     "copycat.log.log": "Entry Log Segment",
     "copycat.machine": (
         "Clock Commit Scheduled ServerSession Sessions StateMachine StateMachineContext "
@@ -204,7 +213,8 @@ _HOMES = {
     "copycat.server.cluster": "Cluster Member",
     "copycat.server.server": "CopycatServer Snapshot",
     "copycat.types": (
-        "ConsistencyLevel Durability MemberStatus MemberType ServerState SessionState StorageLevel"
+        "Compaction ConsistencyLevel Durability MemberStatus MemberType ServerState SessionState "
+        "StorageLevel"
     ),
 }
 """Which module has which public names."""

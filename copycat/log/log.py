@@ -5,60 +5,35 @@ from __future__ import annotations
 import time
 from _thread import RLock
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
-from itertools import repeat
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from copycat.errors import ConfigurationError, EntryTooLargeError
-from copycat.log._native import Batch, Env, NativeLog, encode_batch, open_log
+from copycat.log._native import Env, NativeLog, encode_batch, open_log
 from copycat.log.background import SpareMaker, SyncTimer
 from copycat.log.bodies import Item, bodies, body_of
+from copycat.log.cleaning import LogCleaning
+from copycat.log.entry import Entry, Segment, entries_of
 from copycat.log.forks import ForkGuard
 from copycat.log.recent import RecentEntries
-from copycat.types import Durability, StorageLevel
+from copycat.types import CompactionLimits, Durability, StorageLevel
 
 if TYPE_CHECKING:
     import numpy as np
 
     from copycat.config import Storage
+    from copycat.log.compactor import Compactor
     from copycat.log.tail import Tail
     from copycat.log.volatile import VolatileLog
 
 __all__ = ["Entry", "Log", "Segment"]
 
 _READ_BYTES = 1 << 20
+NO_LIMITS = CompactionLimits(0, 0, 0)
 
 
-class Entry(NamedTuple):
-    """One entry as it was appended."""
-
-    index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
-    term: int
-    data: bytes
-
-    def view(self) -> memoryview:
-        """The data, without a copy."""
-        return memoryview(self.data)
-
-
-_make = cast("Callable[[type[Entry], tuple[int, int, bytes]], Entry]", tuple.__new__)
-# Builds an entry without the Python frame of its own constructor.
-
-
-class Segment(NamedTuple):
-    """One file of the log. Sizes in bytes; `last_index` is inclusive."""
-
-    id: int
-    version: int
-    first_index: int
-    last_index: int
-    size: int
-    count: int  # type: ignore[assignment]  # shadows tuple.count on purpose
-    is_sealed: bool
-
-
-class Log:
+class Log(LogCleaning):
     """A durable, segmented log in one directory; indexes are contiguous from 1.
 
     Threads may share it: an append waits for the disk once for all who wait at that moment.
@@ -79,6 +54,8 @@ class Log:
         self._recent = RecentEntries(storage.entry_buffer_size)
         self._spares = SpareMaker(native)
         self._timer = SyncTimer(self.sync, storage.sync_interval)
+        self._compactor: Compactor | None = None
+        self._storage = storage
         self._tails: Collection[Tail] = ()
         self._closed = False
 
@@ -100,17 +77,23 @@ class Log:
         Errors: ConfigurationError, DirectoryInUseError, WrongDirectoryError (a member's
         directory), CorruptLogError, FormatVersionError, DiskError.
         """
-        from copycat.log.options import refuse_member_directory, storage_of  # noqa: PLC0415
+        from copycat.log.options import (  # noqa: PLC0415
+            log_in_memory,
+            refuse_member_directory,
+            storage_of,
+        )
 
         directory = fspath(path)
         settings = storage_of(directory, storage, options)
         if settings.level is StorageLevel.MEMORY:
-            return cls(_in_memory(settings, read_only), directory, settings, read_only=read_only)
+            return cls(
+                log_in_memory(settings, read_only), directory, settings, read_only=read_only
+            )
         env = Env()
         if not read_only:
             refuse_member_directory(env, directory)
             env.make_directory(directory)
-        native = open_log(
+        opened = open_log(
             env,
             directory,
             max_segment_size=settings.max_segment_size,
@@ -118,7 +101,7 @@ class Log:
             min_free_space=settings.min_free_space,
             read_only=read_only,
         )
-        return cls(native, directory, settings, read_only=read_only)
+        return cls(opened, directory, settings, read_only=read_only)
 
     # --- where it stands ---------------------------------------------------------------------
 
@@ -157,8 +140,17 @@ class Log:
         """The files, oldest first; the last one is written to."""
         with self._lock:
             return [
-                Segment(id_, version, first, last, size, last - first + 1, sealed)
-                for id_, version, first, last, size, sealed in self._usable().segments()
+                Segment(
+                    row.id,
+                    row.version,
+                    row.first_index,
+                    row.last_index,
+                    row.nbytes,
+                    row.entries,
+                    row.is_sealed,
+                    row.released,
+                )
+                for row in self._usable().segment_stats(NO_LIMITS)
             ]
 
     @property
@@ -386,6 +378,8 @@ class Log:
             return
         self._timer.stop()
         self._spares.stop()
+        if self._compactor is not None:
+            self._compactor.stop()
         with self._sync_lock, self._lock:
             self._closed = True
             self._native.close()
@@ -423,27 +417,3 @@ class Log:
     def _wake_tails(self) -> None:
         for follower in list(self._tails):
             follower.wake()
-
-
-def _in_memory(settings: Storage, read_only: bool) -> VolatileLog:
-    if read_only:
-        raise ConfigurationError(
-            "a log in memory is new and empty: read_only=True would leave nothing to do",
-            hint='leave level at "disk" to read what is there',
-        )
-    from copycat.log.volatile import VolatileLog  # noqa: PLC0415 - only who asks pays
-
-    return VolatileLog(
-        max_segment_size=settings.max_segment_size,
-        max_entries_per_segment=settings.max_entries_per_segment,
-    )
-
-
-def entries_of(batch: Batch) -> Iterator[Entry]:
-    """All entries of a batch; built without a Python call an entry, unless there are gaps."""
-    span = batch.span
-    indexes: Iterable[int] = range(span.first, span.end)
-    if batch.has_gaps:
-        indexes = (row[0] for row in batch.entries())
-    rows = zip(indexes, repeat(span.term), batch.payloads())
-    return map(_make, repeat(Entry), rows)

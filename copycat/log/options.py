@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -13,7 +13,10 @@ from copycat.errors import ConfigurationError, WrongDirectoryError
 from copycat.log._native import Env
 from copycat.types import StorageLevel
 
-__all__ = ["refuse_level", "refuse_member_directory", "storage_of"]
+if TYPE_CHECKING:
+    from copycat.log.volatile import VolatileLog
+
+__all__ = ["log_in_memory", "refuse_level", "refuse_member_directory", "storage_of"]
 
 
 def storage_of(directory: str, storage: Storage | None, options: Mapping[str, Any]) -> Storage:
@@ -58,3 +61,17 @@ def refuse_member_directory(env: Env, directory: str) -> None:
                 hint="use another directory, or read_only=True with its log/ directory",
                 path=directory,
             )
+
+
+def log_in_memory(settings: Storage, read_only: bool) -> VolatileLog:
+    if read_only:
+        raise ConfigurationError(
+            "a log in memory is new and empty: read_only=True would leave nothing to do",
+            hint='leave level at "disk" to read what is there',
+        )
+    from copycat.log.volatile import VolatileLog  # noqa: PLC0415 - only who asks pays
+
+    return VolatileLog(
+        max_segment_size=settings.max_segment_size,
+        max_entries_per_segment=settings.max_entries_per_segment,
+    )

@@ -40,15 +40,19 @@ class VolatileLog(MemoryLog):
             for each in self._segments
         ]
 
-    def get(self, index: int) -> tuple[int, int, int, bytes]:
-        """(term, kind, time_ms, payload) of one entry. IndexError."""
+    def get(self, index: int) -> tuple[int, int, int, bytes] | None:
+        """(term, kind, time_ms, payload) of one entry; None in a gap. IndexError."""
         batch = self.read(index, index + 1, 1)
+        if batch.has_gaps:
+            return None
         ((_, kind, time_ms, payload),) = batch.entries()
         return batch.span.term, kind, time_ms, payload
 
     def entry(self, index: int, as_type: type[_Entry]) -> _Entry | None:
         """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own."""
         batch = self.read(index, index + 1, 1)
+        if batch.has_gaps:
+            return None
         return tuple.__new__(as_type, (index, batch.span.term, batch.payloads()[0]))
 
     def scan(self, first: int, end: int) -> Iterator[Batch]:

@@ -9,6 +9,7 @@ make that harmless (C22, C23).
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from copycat.errors import DiskFullError, StorageError
+from copycat.errors import StorageError
 from copycat.log.plan import plan_major, plan_minor
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cleaning", "CleaningReport"]
 
+_LOG = logging.getLogger("copycat.replica")
+
 BACK_OFF_MS = 10_000
 """After a run that the disk had no room for (F13)."""
 LOOK_MS = 1_000
@@ -38,13 +41,13 @@ ENOUGH = 1024
 
 
 class CleaningReport(msgspec.Struct, frozen=True):
-    """What one run did. `failure` is empty, or says why nothing changed."""
+    """What one run did. `failure`: why it, or the rest of it, changed nothing (F13)."""
 
     segments_before: int
     segments_after: int
     bytes_reclaimed: int
     milliseconds: int
-    failure: str = ""
+    failure: StorageError | None = None
 
 
 Done = Callable[[CleaningReport], None]
@@ -80,7 +83,6 @@ class Cleaning:
         self.runs = 0
         """Runs that changed the log."""
         self.bytes_reclaimed = 0
-        self.last_failure = ""
 
     # ---- what was released ------------------------------------------------------------------
 
@@ -136,8 +138,8 @@ class Cleaning:
         def finish(report: CleaningReport) -> None:
             self._busy = False
             self._parts.host.wake()
-            if report.failure:
-                self.last_failure = report.failure
+            if report.failure is not None:
+                _LOG.warning("the log was not cleaned: %s", report.failure)
                 self._not_before_ms = self._parts.clock.now_ms + BACK_OFF_MS
             elif report.segments_before:
                 self.runs += 1
@@ -186,15 +188,15 @@ class Cleaning:
             return
         # All frozen now, at one moment (Z13), whenever each of them is run.
         rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]
-        failures: dict[int, str] = {}
+        failures: dict[int, StorageError | None] = {}
         before = len(stats)
 
-        def on_done(number: int, failure: str) -> None:
+        def on_done(number: int, failure: StorageError | None) -> None:
             failures[number] = failure
             if len(failures) == len(rewrites):
                 self._install(rewrites, failures, before, began_ms, finish)
 
-        def queued(number: int, failure: str) -> None:
+        def queued(number: int, failure: StorageError | None) -> None:
             self._enqueue(lambda: on_done(number, failure))
 
         for number, rewrite in enumerate(rewrites):
@@ -203,17 +205,18 @@ class Cleaning:
     def _install(
         self,
         rewrites: list[Rewrite],
-        failures: dict[int, str],
+        failures: dict[int, StorageError | None],
         before: int,
         began_ms: int,
         finish: Callable[[CleaningReport], None],
     ) -> None:
         """In order, and none behind one that failed: a deletion must not go before what it
         deleted."""
-        after, freed, failure = before, 0, ""
+        after, freed = before, 0
+        failure: StorageError | None = None
         for number, rewrite in enumerate(rewrites):
             failure = failure or failures[number]
-            if failure:
+            if failure is not None:
                 rewrite.abandon()
                 continue
             result = self._parts.log.install(rewrite)
@@ -224,13 +227,11 @@ class Cleaning:
         finish(CleaningReport(before, after, freed, took_ms, failure))
 
 
-def _run(rewrite: Rewrite) -> str:
+def _run(rewrite: Rewrite) -> StorageError | None:
     """Off the loop. A disk that is full or fails here leaves the log as it was (F13); a frame
     that cannot be read is damage, and what reads it next says so."""
     try:
         rewrite.run()
-    except DiskFullError as error:
-        return f"no room: {error}"
     except StorageError as error:
-        return str(error)
-    return ""
+        return error
+    return None

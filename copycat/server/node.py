@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -28,13 +29,14 @@ from copycat.log.reserve import Reserve, disk_full, reserve_size
 from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.replica.cleaning import CleaningReport
 from copycat.replica.options import CleaningOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost, now_ms, wall_ms
 from copycat.server.link import Link
 from copycat.server.listener import Listener
-from copycat.types import MemberId, ServerState, StorageLevel
+from copycat.types import Compaction, MemberId, ServerState, StorageLevel
 
 __all__ = ["Node", "founding_members"]
 
@@ -125,6 +127,11 @@ def replica_options(
     )
 
 
+def _settle(done: asyncio.Future[object], answer: object) -> None:
+    if not done.done():
+        done.set_result(answer)
+
+
 class Node:
     """From `start` to `close`; `failed(cause)` is called once if the member must stop."""
 
@@ -137,7 +144,7 @@ class Node:
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
         self.host = AsyncHost(options.name, failed, compaction_threads=storage.compaction_threads)
-        self._awaited: set[asyncio.Future[Snapshot | CopycatError]] = set()
+        self._awaited: set[asyncio.Future[object]] = set()
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
@@ -315,11 +322,22 @@ class Node:
 
     async def take_snapshot(self) -> Snapshot:
         """Take one now; the CopycatError that says why there is none."""
-        replica = self._replica
-        if replica is None or self.host.is_stopped:
-            raise IllegalMemberStateError("no snapshot now: this member does not run")
-        done: asyncio.Future[Snapshot | CopycatError] = asyncio.get_running_loop().create_future()
-        replica.take_snapshot(lambda got: None if done.done() else done.set_result(got))
+        replica, done = self._asked("no snapshot now")
+        replica.take_snapshot(partial(_settle, done))
+        return cast("Snapshot", await self._answer(done))
+
+    async def compact(self, compaction: Compaction) -> CleaningReport:
+        """Clean the log now; IllegalMemberStateError when this member does not run."""
+        replica, done = self._asked("no compaction now")
+        replica.compact(compaction, partial(_settle, done))
+        return cast("CleaningReport", await self._answer(done))
+
+    def _asked(self, what: str) -> tuple[Replica, asyncio.Future[object]]:
+        if self._replica is None or self.host.is_stopped:
+            raise IllegalMemberStateError(f"{what}: this member does not run")
+        return self._replica, asyncio.get_running_loop().create_future()
+
+    async def _answer(self, done: asyncio.Future[object]) -> object:
         self._awaited.add(done)
         try:
             answer = await done
@@ -341,7 +359,9 @@ class Node:
     async def _close_host(self) -> None:
         for future in self._awaited:
             if not future.done():
-                future.set_result(IllegalMemberStateError("no snapshot: this member stopped"))
+                future.set_result(
+                    IllegalMemberStateError("this member stopped before it was done")
+                )
         if not await self.host.close(CLOSE_S):
             log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
 

@@ -19,12 +19,13 @@ from copycat.errors import (
     require,
 )
 from copycat.handles import ForkGuard, Listener, Listeners
+from copycat.log.compactor import CompactionReport
 from copycat.log.options import refuse_level
 from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.node import Node, founding_members
-from copycat.types import Durability, MemberId, MemberType, ServerState
+from copycat.types import Compaction, Durability, MemberId, MemberType, ServerState
 
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
@@ -268,6 +269,25 @@ class CopycatServer(Generic[S]):
         taken = await self._node.take_snapshot()
         time = datetime.fromtimestamp(taken.time_ms / 1000, tz=UTC)
         return Snapshot(taken.entry.index, time)
+
+    async def compact(self, compaction: Compaction = Compaction.MINOR) -> CompactionReport:
+        """Clean this member's log now, aside: see docs/guide/cleaning.md.
+
+        Returns when the files were swapped. DiskFullError when there was no room for it, and
+        everything is as it was (F13); IllegalMemberStateError when the member does not run.
+        """
+        self._guard.check()
+        if self._node is None:
+            raise IllegalMemberStateError(f"{self.name} does not run")
+        report = await self._node.compact(Compaction(compaction))
+        if report.failure is not None:
+            raise report.failure
+        return CompactionReport(
+            report.segments_before,
+            report.segments_after,
+            report.bytes_reclaimed,
+            report.milliseconds / 1000,
+        )
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Not built yet: snapshots come in a later issue."""
