@@ -62,14 +62,12 @@ class Cleaning:
         executor: Executor,
         options: CleaningOptions,
         *,
-        snapshot_index: Callable[[], int],
         enqueue: Callable[[Callable[[], None]], None],
         now_ms: int,
     ) -> None:
         self._parts = parts
         self._executor = executor
         self._options = options
-        self._snapshot_index = snapshot_index
         self._enqueue = enqueue
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
         """(r, class, indexes): released while entries up to r were applied."""
@@ -157,8 +155,9 @@ class Cleaning:
         horizon = min(parts.applier.last_applied, parts.log.durable_index)  # C22
         if parts.applier.last_applied < parts.log.valid_from:
             horizon = 0  # replaying: what is applied is no state of the full log yet
-        snapshot_index = self._snapshot_index()
-        return CompactionLimits(horizon, min(parts.raft.floor, horizon), snapshot_index)
+        # What goes with a snapshot goes by whole files (`Snapshotting.trim`): a hole in its place
+        # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
+        return CompactionLimits(horizon, min(parts.raft.floor, horizon), 0)
 
     def _set_bits(self, floor: int) -> None:
         log, last_applied = self._parts.log, self._parts.applier.last_applied

@@ -161,7 +161,6 @@ class Replica:
             parts,
             self._executor,
             options.cleaning,
-            snapshot_index=lambda: self._snapshots.taking.index,
             enqueue=self._enqueue,
             now_ms=now_ms,
         )
