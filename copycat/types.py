@@ -11,6 +11,8 @@ from typing import NamedTuple, NewType
 
 __all__ = [
     "NO_ENTRY",
+    "CompactionLimits",
+    "CompactionResult",
     "ConsistencyLevel",
     "Durability",
     "EntryId",
@@ -18,7 +20,9 @@ __all__ = [
     "MemberId",
     "MemberStatus",
     "MemberType",
+    "Release",
     "Run",
+    "SegmentStats",
     "ServerState",
     "SessionState",
     "Span",
@@ -172,6 +176,16 @@ class SegmentStats(NamedTuple):
     removable_major: int
     """The same of a major compaction."""
     is_sealed: bool
+
+
+class CompactionResult(NamedTuple):
+    """What installing a rewrite changed: the groups that were still the log's. Sizes in bytes."""
+
+    segments_before: int
+    segments_after: int
+    bytes_before: int
+    bytes_after: int
+    entries_dropped: int
 
 
 class MemberType(enum.StrEnum):

@@ -38,6 +38,8 @@ public:
     virtual std::unique_ptr<Work> begin_sync() = 0;
     virtual void fdatasync() { begin_sync()->run(); }
     virtual void fsync() = 0;
+    // Says that its pages in the cache will not be needed soon; what is not synced stays.
+    virtual void drop_cache() {}
     // The whole file, read-only. The block pins the mapping; the file must not be truncated.
     virtual Block map() = 0;
 };

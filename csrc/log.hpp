@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "compactor.hpp"
 #include "env.hpp"
 #include "frame.hpp"
 #include "manifest.hpp"
@@ -70,6 +72,18 @@ public:
     void reset(const EntryId& entry);
     void mark_idle();
 
+    // Ignores what lies below the log or in a gap. std::out_of_range above it: nothing is done.
+    void release(std::span<const std::uint64_t> indexes, Release how);
+    // Oldest first, the tail last.
+    std::vector<SegmentStats> segment_stats(const Limits& limits);
+    // Freezes what goes of all groups at once (Z13). std::invalid_argument unless each group
+    // names neighbouring segments that are sealed and durable, and that no other rewrite that is
+    // not over would write under the same name.
+    std::shared_ptr<Rewrite> rewrite(const std::vector<std::vector<std::uint64_t>>& groups,
+                                     const Limits& limits, bool major);
+    // After its run: durable with the next sync. Groups that the log changed under are dropped.
+    CompactionResult install(Rewrite& rewrite);
+
     // Whether a batch of so many bytes and entries could be appended now without DiskFullError;
     // in_new: in a segment of its own, as after a truncation. Quick while the tail has the room.
     bool has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new);
@@ -95,6 +109,10 @@ private:
     void roll(const Spare& spare);
     void drop(const Segment& segment);
     void doom(const Row& row);
+    Limits capped(Limits limits) const;
+    bool is_settled(const Segment& segment) const;
+    Rewrite::Group group_of(std::span<const std::uint64_t> ids, const Limits& limits, bool major);
+    bool is_current(const Rewrite::Group& group) const;
     void note_shape();
     void sync_now();
     Bytes next_manifest();
@@ -123,6 +141,7 @@ private:
     std::vector<std::string> doomed_;                 // to unlink once no manifest names them
     std::vector<std::string> lost_;                   // in lost+found, until the next seal (F1)
     std::shared_ptr<SyncTicket> in_flight_;
+    std::vector<std::weak_ptr<Rewrite>> rewrites_;
     bool is_closed_ = false;
 };
 

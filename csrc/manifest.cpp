@@ -82,6 +82,23 @@ bool parse_number(std::string_view text, T& out) {
 
 }  // namespace
 
+Bytes encode_header(const Row& row, std::uint64_t max_entries, std::uint64_t max_size) {
+    SegmentHeader header{};
+    header.magic = segment_magic;
+    header.format_version = format_version;
+    std::copy(row.uuid.begin(), row.uuid.end(), header.uuid);
+    header.id = row.id;
+    header.version = row.version;
+    header.max_entries = static_cast<std::uint32_t>(max_entries);
+    header.first_index = row.first_index;
+    header.max_size = max_size;
+    Bytes bytes(sizeof header);
+    store(bytes.data(), header);
+    header.crc = crc32c(View(bytes).subspan(crc_from));
+    store(bytes.data(), header);
+    return bytes;
+}
+
 Bytes encode_manifest(const Manifest& manifest) {
     const char* law = broken_law(manifest);
     require(law == nullptr, law == nullptr ? "" : law);

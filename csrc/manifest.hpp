@@ -11,11 +11,13 @@
 
 namespace copycat {
 
+inline constexpr std::uint32_t first_version = 1;
+
 // Who a segment is and what of its file belongs to the log.
 struct Row {
     Uuid uuid{};
     std::uint64_t id = 0;
-    std::uint32_t version = 1;
+    std::uint32_t version = first_version;  // grows with each compaction
     bool sealed = false;
     std::uint64_t first_index = 1;
     std::uint64_t last_index = 0;  // first_index - 1 when empty
@@ -29,6 +31,9 @@ struct Manifest {
     std::uint64_t next_id = 1;
     std::vector<Row> rows;
 };
+
+// The first bytes of the segment that `row` names.
+Bytes encode_header(const Row& row, std::uint64_t max_entries, std::uint64_t max_size);
 
 Bytes encode_manifest(const Manifest& manifest);
 // CorruptError, FormatError. Checks the laws of a log too: rows are contiguous, ids grow, only

@@ -75,7 +75,7 @@ private:
         const std::string path = manifest_path(directory_);
         out_.manifest = decode_manifest(View(env_->read_file(path, max_manifest_bytes)), path);
         for (const Row& row : out_.manifest.rows)
-            if (row.sealed) proven_.insert(row.id);
+            if (row.sealed) proven_.emplace(row.id, row.version);
         std::set<std::uint64_t, std::greater<>> pending;
         for (const std::string& name : names_) {
             const FileName file = parse_name(name);
@@ -98,7 +98,7 @@ private:
             Manifest manifest =
                 decode_manifest(View(env_->read_file(path, max_manifest_bytes)), path);
             for (const Row& row : manifest.rows) {
-                if (proven_.contains(row.id)) continue;
+                if (proven_.contains({row.id, row.version})) continue;
                 const std::string name = segment_path(directory_, row.id, row.version);
                 const auto file = env_->open(name, Access::read);
                 check_header(*file, row, name);
@@ -151,7 +151,8 @@ private:
         const bool is_found = index != nullptr || is_unproven;
         if (index == nullptr) {
             Scan scan = is_unproven ? std::move(scanned->second) : scan_sealed(file, row, path);
-            if (is_unproven) durable_upto_ = std::max(durable_upto_, scan.durable_upto);
+            if (is_unproven && row.version == first_version)
+                durable_upto_ = std::max(durable_upto_, scan.durable_upto);
             index = std::make_shared<SlotIndex>(std::move(scan.slots), std::move(scan.runs),
                                                 scan.valid_from);
         }
@@ -160,7 +161,8 @@ private:
             rebuilt_.push_back(segment);
             ++out_.report.rebuilt_indexes;
         }
-        if (is_unproven) ++unproven_;
+        // What a compaction wrote was synced before any manifest named it.
+        if (is_unproven && row.version == first_version) ++unproven_;
         out_.segments.push_back(std::move(segment));
     }
 
@@ -395,7 +397,8 @@ private:
     Spares& spares_;
     std::vector<std::string> names_;
     std::vector<std::shared_ptr<Segment>> rebuilt_;
-    std::set<std::uint64_t> proven_;       // ids that the durable manifest calls sealed
+    // Ids and versions that the durable manifest calls sealed.
+    std::set<std::pair<std::uint64_t, std::uint32_t>> proven_;
     std::map<std::uint64_t, Scan> scans_;  // of segments that only a pending one does
     bool has_pending_ = false;             // a pending manifest newer than the durable one
     std::size_t unproven_ = 0;             // so many of the last segments are such

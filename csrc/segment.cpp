@@ -52,6 +52,8 @@ void Segment::cut(std::uint64_t after) {
     row_.end_offset = checked_index().find(after).offset + frame.total();
     row_.last_index = after;
     cut_runs_after(runs_, after);
+    liveness_.cut(view().count());
+    entries_.reset();
     data_ = Block{};
 }
 
@@ -117,6 +119,28 @@ Frame Segment::frame(std::uint64_t index, Block& keep) {
     const SegmentBytes bytes = bytes_from(index);
     keep = bytes.block;
     return checked_frame(bytes, index);
+}
+
+void Segment::release(std::uint64_t index, Release how) {
+    std::size_t position = 0;
+    if (!checked_index().find(index, position).is_gap()) liveness_.release(position, how);
+}
+
+void Segment::inherit(Segment& old) {
+    const SlotView before = old.view();
+    old.liveness().for_each(
+        [&](std::size_t position, Release how) { release(before.index_of(position), how); });
+}
+
+std::uint64_t Segment::entries() {
+    if (!entries_) entries_ = entries_in(view());
+    return *entries_;
+}
+
+std::uint64_t entries_in(const SlotView& view) {
+    return static_cast<std::uint64_t>(
+        std::count_if(view.slots.begin(), view.slots.end(),
+                      [](const IndexSlot& slot) { return !slot.is_gap(); }));
 }
 
 Block Segment::slots() {

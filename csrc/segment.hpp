@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "env.hpp"
 #include "gather.hpp"
+#include "liveness.hpp"
 #include "manifest.hpp"
 #include "slot_index.hpp"
 
@@ -43,6 +45,17 @@ public:
     // One slot a record, as bytes.
     Block slots();
 
+    // Its records up to its last index.
+    SlotView view() { return checked_index().view().upto(row_.last_index); }
+    const Liveness& liveness() const { return liveness_; }
+    void set_liveness(Liveness&& liveness) { liveness_ = std::move(liveness); }
+    // Of a gap: nothing.
+    void release(std::uint64_t index, Release how);
+    // X18: what was released in `old`, if it is still here.
+    void inherit(Segment& old);
+    // How many entries, gaps left out.
+    std::uint64_t entries();
+
 private:
     SlotIndex& checked_index();
     void rebuild();
@@ -58,7 +71,12 @@ private:
     std::vector<TermRun> runs_;
     Block data_;
     std::uint32_t rebuilt_ = 0;
+    Liveness liveness_;
+    std::optional<std::uint64_t> entries_;
 };
+
+// How many records are no gaps.
+std::uint64_t entries_in(const SlotView& view);
 
 // Writes the index file of a segment anew. What is missing or torn is rebuilt, so it is not
 // synced; a full disk only costs that rebuild.

@@ -32,7 +32,12 @@ public:
     const SlotView& view() const { return view_; }
     // The record that holds `index`. Loop thread.
     const IndexSlot& find(std::uint64_t index) {
-        return view_.slots[view_.position_of(index, hint_)];
+        std::size_t position = 0;
+        return find(index, position);
+    }
+    const IndexSlot& find(std::uint64_t index, std::size_t& position) {
+        position = view_.position_of(index, hint_);
+        return view_.slots[position];
     }
     // The slots as bytes, with whoever owns them; empty owner when in memory.
     Block block() const;

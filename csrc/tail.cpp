@@ -38,29 +38,12 @@ std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::st
                                        env->open(path, Access::write),
                                        Content{.slots = Slots(row.first_index), .runs = {}});
     try {
-        tail->write_header();
+        tail->file_->pwrite(0, View(encode_header(row, max_entries, spare.size)));
     } catch (const DiskFullError&) {
         env->unlink(path);
         throw;
     }
     return tail;
-}
-
-void Tail::write_header() {
-    SegmentHeader header{};
-    header.magic = segment_magic;
-    header.format_version = format_version;
-    std::copy(row_.uuid.begin(), row_.uuid.end(), header.uuid);
-    header.id = row_.id;
-    header.version = row_.version;
-    header.max_entries = static_cast<std::uint32_t>(max_entries_);
-    header.first_index = row_.first_index;
-    header.max_size = max_size_;
-    std::uint8_t bytes[sizeof header];
-    store(bytes, header);
-    header.crc = crc32c(View(bytes).subspan(16));
-    store(bytes, header);
-    file_->pwrite(0, View(bytes));
 }
 
 bool Tail::fits(std::uint64_t bytes, std::uint64_t count, std::uint64_t end) const {
@@ -130,7 +113,9 @@ std::shared_ptr<Segment> Tail::seal() {
     row.last_index = last_index();
     row.end_offset = slots_.back().end();
     auto index = std::make_shared<SlotIndex>(std::move(slots_), runs_, row.valid_from);
-    return std::make_shared<Segment>(env_, directory_, row, std::move(index), file_);
+    auto segment = std::make_shared<Segment>(env_, directory_, row, std::move(index), file_);
+    segment->set_liveness(std::move(liveness_));
+    return segment;
 }
 
 std::shared_ptr<SlotIndex> Tail::index_copy() const {
@@ -155,6 +140,16 @@ Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_byte
     const SegmentBytes source{Block::own(std::move(bytes)), from, row_.uuid, path_};
     return gather(source, first, std::min(end, view.end_of(count - 1)), max_bytes);
 }
+
+void Tail::release(std::uint64_t index, Release how) {
+    std::size_t hint = released_hint_;
+    const SlotView view = slots_.view();
+    const std::size_t position = view.position_of(index, hint);
+    released_hint_ = hint;
+    if (!view.slots[position].is_gap()) liveness_.release(position, how);
+}
+
+std::uint64_t Tail::entries() const { return entries_in(slots_.view()); }
 
 std::uint64_t Tail::offset_of(std::uint64_t index) const {
     std::size_t hint = 0;

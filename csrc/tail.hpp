@@ -8,6 +8,7 @@
 
 #include "env.hpp"
 #include "frame.hpp"
+#include "liveness.hpp"
 #include "manifest.hpp"
 #include "segment.hpp"
 #include "spares.hpp"
@@ -79,8 +80,13 @@ public:
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const;
     Frame frame(std::uint64_t index, Block& keep) const;
 
+    const Liveness& liveness() const { return liveness_; }
+    // A record of the tail; of a gap: nothing.
+    void release(std::uint64_t index, Release how);
+    // How many entries, gaps left out.
+    std::uint64_t entries() const;
+
 private:
-    void write_header();
     void reserve(const Frames& frames);
     void write(View bytes);
 
@@ -98,6 +104,8 @@ private:
     std::uint64_t appends_ = 0;
     bool is_spoiled_ = false;
     Bytes buffer_;
+    Liveness liveness_;
+    std::size_t released_hint_ = 0;
 };
 
 }  // namespace copycat

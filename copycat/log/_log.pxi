@@ -29,6 +29,34 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t last_index
         uint64_t bytes
         cbool sealed
+    cdef cppclass Indexes "std::span<const std::uint64_t>":
+        pass
+    cdef enum class CRelease "copycat::Release":
+        none
+    cdef cppclass CLimits "copycat::Limits":
+        uint64_t horizon
+        uint64_t floor
+        uint64_t snapshot_index
+    cdef cppclass CStats "copycat::SegmentStats":
+        uint64_t id
+        uint32_t version
+        uint64_t first_index
+        uint64_t last_index
+        uint64_t bytes
+        uint64_t entries
+        uint64_t released
+        uint64_t removable_minor
+        uint64_t removable_major
+        cbool sealed
+    cdef cppclass CResult "copycat::CompactionResult":
+        uint64_t segments_before
+        uint64_t segments_after
+        uint64_t bytes_before
+        uint64_t bytes_after
+        uint64_t entries_dropped
+    cdef cppclass CRewrite "copycat::Rewrite":
+        void run() except +raise_error nogil
+        void abandon() nogil
     cdef cppclass CSyncTicket "copycat::SyncTicket":
         void run() except +raise_error nogil
     cdef cppclass CLog "copycat::SegmentedLog":
@@ -56,10 +84,19 @@ cdef extern from "log.hpp" namespace "copycat":
         void trim(uint64_t) except +raise_error nogil
         void reset(const CEntryId&) except +raise_error nogil
         void mark_idle() except +raise_error
+        void release(Indexes, CRelease) except +raise_error nogil
+        vector[CStats] segment_stats(const CLimits&) except +raise_error nogil
+        shared_ptr[CRewrite] rewrite(const vector[vector[uint64_t]]&, const CLimits&, cbool) \
+            except +raise_error nogil
+        CResult install(CRewrite&) except +raise_error nogil
         cbool has_room(uint64_t, uint64_t, cbool) except +raise_error
         cbool wants_spare()
         void prepare_spare() except +raise_error nogil
         void close() except +raise_error nogil
+
+
+cdef extern from "_objects.hpp" namespace "copycat":
+    Indexes index_span(const Block&) nogil
 
 
 cdef uint64_t SCAN_BYTES = 1 << 20
@@ -89,6 +126,32 @@ cdef class SyncTicket:
         """Make durable what the ticket covers, in the order of C8. DiskError, LogPoisonedError."""
         with nogil:
             dereference(self.work).run()
+
+
+@cython.final
+cdef class Rewrite:
+    """Sealed segments that are being written anew; see copycat.log.interface.Rewrite."""
+
+    cdef shared_ptr[CRewrite] work
+
+    def __init__(self):
+        raise TypeError("a Rewrite comes from NativeLog.rewrite")
+
+    def run(self):
+        """Write, sync, read back and verify; any thread. It leaves no file when it fails."""
+        with nogil:
+            dereference(self.work).run()
+
+    def abandon(self):
+        """Give up: a run in another thread ends soon and leaves nothing. Any thread."""
+        with nogil:
+            dereference(self.work).abandon()
+
+
+cdef CLimits limits_of(limits) except *:
+    cdef CLimits out
+    out.horizon, out.floor, out.snapshot_index = limits
+    return out
 
 
 @cython.final
@@ -246,6 +309,44 @@ cdef class NativeLog:
         after.term, after.index = entry
         with nogil:
             dereference(self.log).reset(after)
+
+    def release(self, indexes, how):
+        """Let entries go as `how` says; an array("Q") is taken as it is. IndexError."""
+        is_array = isinstance(indexes, _array) and indexes.typecode == "Q"
+        cdef Block block = hold_buffer(indexes if is_array else _array("Q", indexes))
+        cdef CRelease which = <CRelease> <int> _Release(how)
+        with nogil:
+            dereference(self.log).release(index_span(block), which)
+
+    def segment_stats(self, limits):
+        """A copycat.types.SegmentStats for each segment, oldest first, the tail last."""
+        cdef CLimits upto = limits_of(limits)
+        cdef vector[CStats] found
+        cdef CStats row
+        with nogil:
+            found = dereference(self.log).segment_stats(upto)
+        return [_SegmentStats(row.id, row.version, row.first_index, row.last_index, row.bytes,
+                              row.entries, row.released, row.removable_minor,
+                              row.removable_major, row.sealed) for row in found]
+
+    def rewrite(self, groups, limits, *, major):
+        """Freeze what goes of each group of neighbouring segments (Z13). ValueError."""
+        cdef Rewrite rewrite = Rewrite.__new__(Rewrite)
+        cdef vector[vector[uint64_t]] ids = groups
+        cdef CLimits upto = limits_of(limits)
+        cdef cbool is_major = major
+        with nogil:
+            rewrite.work = dereference(self.log).rewrite(ids, upto, is_major)
+        return rewrite
+
+    def install(self, rewrite):
+        """Swap in what `rewrite` wrote; durable with the next sync. InvariantError before run."""
+        cdef shared_ptr[CRewrite] work = (<Rewrite?> rewrite).work
+        cdef CResult done
+        with nogil:
+            done = dereference(self.log).install(dereference(work))
+        return _CompactionResult(done.segments_before, done.segments_after, done.bytes_before,
+                                 done.bytes_after, done.entries_dropped)
 
     def mark_idle(self):
         """Write a mark with what is durable, if the last mark says less (D2)."""

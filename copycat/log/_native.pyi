@@ -8,7 +8,17 @@ from typing_extensions import Buffer, disjoint_base
 
 from copycat.log import interface
 from copycat.log.interface import EncodeItem
-from copycat.types import EntryId, MemberId, Run, Span, TermRun
+from copycat.types import (
+    CompactionLimits,
+    CompactionResult,
+    EntryId,
+    MemberId,
+    Release,
+    Run,
+    SegmentStats,
+    Span,
+    TermRun,
+)
 
 __all__ = [
     "Batch",
@@ -20,6 +30,7 @@ __all__ = [
     "Lock",
     "NativeLog",
     "RecoveryReport",
+    "Rewrite",
     "SaveTicket",
     "SyncTicket",
     "check_commands",
@@ -155,6 +166,12 @@ class SyncTicket:
     def run(self) -> None: ...
 
 @final
+class Rewrite:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
+    def run(self) -> None: ...
+    def abandon(self) -> None: ...
+
+@final
 class NativeLog:
     def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
@@ -187,6 +204,12 @@ class NativeLog:
     def truncate(self, after: int) -> None: ...
     def trim(self, before: int) -> None: ...
     def reset(self, entry: EntryId) -> None: ...
+    def release(self, indexes: Sequence[int], how: Release) -> None: ...
+    def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]: ...
+    def rewrite(
+        self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
+    ) -> Rewrite: ...
+    def install(self, rewrite: interface.Rewrite) -> CompactionResult: ...
     def mark_idle(self) -> None: ...
     def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool: ...
     def wants_spare(self) -> bool: ...

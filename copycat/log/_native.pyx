@@ -16,16 +16,20 @@ from libc.string cimport memcpy
 from libcpp.memory cimport static_pointer_cast
 from libcpp.utility cimport move
 
+from array import array as _array
 from typing import NamedTuple
 
+from copycat.types import CompactionResult as _CompactionResult
 from copycat.types import EntryId as _EntryId
+from copycat.types import Release as _Release
 from copycat.types import Run as _Run
+from copycat.types import SegmentStats as _SegmentStats
 from copycat.types import Span as _Span
 from copycat.types import TermRun as _TermRun
 
 __all__ = [
     "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "NativeLog",
-    "RecoveryReport", "SaveTicket", "SyncTicket", "check_commands", "crc32c",
+    "RecoveryReport", "Rewrite", "SaveTicket", "SyncTicket", "check_commands", "crc32c",
     "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_gap",
     "encode_mark", "open_hard_state", "open_log",
 ]

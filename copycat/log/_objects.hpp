@@ -4,6 +4,7 @@
 #include <Python.h>
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "_raise.hpp"
@@ -29,6 +30,12 @@ inline Block hold_buffer(PyObject* object) {
     const View bytes(static_cast<const std::uint8_t*>(buffer->buf),
                      static_cast<std::size_t>(buffer->len));
     return Block{std::shared_ptr<const Py_buffer>(buffer.release(), release), bytes};
+}
+
+// The numbers of an array("Q"); the block keeps them.
+inline std::span<const std::uint64_t> index_span(const Block& block) {
+    return {reinterpret_cast<const std::uint64_t*>(block.bytes.data()),
+            block.bytes.size() / sizeof(std::uint64_t)};
 }
 
 // The buffers of the items of one batch, let go of at the end of the call.

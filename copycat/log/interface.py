@@ -8,15 +8,27 @@ release the GIL. After a failed write or sync the log is poisoned: every later v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from copycat.types import EntryId, MemberId, Run, Span, TermRun
+from copycat.types import (
+    CompactionLimits,
+    CompactionResult,
+    EntryId,
+    MemberId,
+    Release,
+    Run,
+    SegmentStats,
+    Span,
+    TermRun,
+)
 
 __all__ = [
     "Batch",
     "EncodeItem",
     "HardStateStore",
     "ReplicaLog",
+    "Rewrite",
     "SaveTicket",
     "SyncTicket",
 ]
@@ -72,8 +84,22 @@ class SyncTicket(Protocol):
     def run(self) -> None: ...
 
 
+class Rewrite(Protocol):
+    """Sealed segments that are being written anew, from copies of what the log knew.
+
+    `run` blocks without the GIL, in any thread: it copies live frames verbatim, puts gaps for
+    the rest, syncs, reads back and verifies. DiskFullError, DiskError and CorruptLogError leave
+    no file behind and do not poison the log (F13).
+    """
+
+    def run(self) -> None: ...
+    def abandon(self) -> None:
+        """Give up, from any thread: a run ends soon and leaves nothing."""
+        ...
+
+
 class ReplicaLog(Protocol):
-    """A durable log of frames. Indexes are contiguous: first_index .. last_index."""
+    """A durable log of frames. Frames and gaps tile first_index .. last_index."""
 
     @property
     def first_index(self) -> int:
@@ -143,6 +169,40 @@ class ReplicaLog(Protocol):
 
         first_index is entry.index + 1; `before` and `last_entry` are `entry`. Durable with the
         next sync that begins: a crash before it leaves either the old log or the new one.
+        """
+        ...
+
+    def release(self, indexes: Sequence[int], how: Release) -> None:
+        """Let these entries go from the log as soon as `how` allows (Z1 to Z6).
+
+        Idempotent: a stricter class never replaces a looser one. Indexes below first_index and
+        in gaps are ignored; one above last_index is an IndexError, and nothing is done. Not
+        written down: a replay after a restart releases them again.
+        """
+        ...
+
+    def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
+        """What a compaction within `limits` would find, oldest first, the tail last.
+
+        Nothing above durable_index and never the last entry is removable.
+        """
+        ...
+
+    def rewrite(
+        self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
+    ) -> Rewrite:
+        """Freeze what goes of all groups at once (Z13); each becomes one new segment.
+
+        A group is the ids of neighbouring segments whose stats say is_sealed, else ValueError.
+        """
+        ...
+
+    def install(self, rewrite: Rewrite) -> CompactionResult:
+        """Swap in what a rewrite that was run wrote, with later releases carried over (X18).
+
+        Durable with the next sync that begins: a crash before it leaves exactly the old
+        segments (F16). A group that was truncated, trimmed or reset meanwhile is dropped.
+        InvariantError before its run ended, or for another log's.
         """
         ...
 

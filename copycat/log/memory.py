@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 
 from copycat.errors import DiskError, DiskFullError, LogPoisonedError, require
 from copycat.log._native import Batch
+from copycat.log.memory_cleaning import MemoryCleaning
+from copycat.log.memory_rewrite import MemorySegment
 from copycat.types import NO_ENTRY, EntryId, EntryKind, Span, TermRun
 
 if TYPE_CHECKING:
@@ -37,38 +39,7 @@ class MemoryTicket:
         self._log._run(self)  # noqa: SLF001 - a ticket is a part of its log
 
 
-class _Segment:
-    """Some batches in a row; sealed when the next segment begins."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        self.batches: list[Batch] = []
-        self.firsts: list[int] = []
-        self.nbytes = 0
-        self.count = 0
-        """Entries in it, gaps left out."""
-
-    @property
-    def end(self) -> int:
-        return self.batches[-1].span.end if self.batches else self.first
-
-    def add(self, batch: Batch, count: int) -> None:
-        self.count += count
-        self.firsts.append(batch.span.first)
-        self.batches.append(batch)
-        self.nbytes += batch.nbytes
-
-    def keep(self, end: int) -> None:
-        """Drop the entries at `end` and above."""
-        kept = [batch for batch in self.batches if batch.span.first < end]
-        if kept and kept[-1].span.end > end:
-            kept[-1] = kept[-1].slice(kept[-1].span.first, end)
-        self.batches, self.firsts, self.nbytes, self.count = [], [], 0, 0
-        for batch in kept:
-            self.add(batch, len(batch.entries()))
-
-
-class MemoryLog:
+class MemoryLog(MemoryCleaning):
     """`ReplicaLog` without a disk. Sizes as in `Storage`, so that rolls happen alike."""
 
     def __init__(
@@ -76,15 +47,17 @@ class MemoryLog:
     ) -> None:
         self._max_segment_size = max_segment_size
         self._max_entries_per_segment = max_entries_per_segment
-        self._segments = [_Segment(1)]
-        self._configurations: list[int] = []
+        self._segments = [MemorySegment(1)]
+        self._configurations = []
         self._durable_index = 0
         self._in_flight: MemoryTicket | None = None
         self._faults: dict[str, str] = {}
         self._room: int | None = None
-        self._poison: BaseException | None = None
+        self._poison = None
         self._closed = False
         self._before = NO_ENTRY
+        self._numbers = 1
+        self._released = {}
 
     # --- where it stands ---------------------------------------------------------------------
 
@@ -154,9 +127,13 @@ class MemoryLog:
         full = tail.nbytes + batch.nbytes > self._max_segment_size
         many = tail.count + len(kinds) > self._max_entries_per_segment
         if tail.batches and (full or many):
-            tail = _Segment(tail.end)
+            tail = self._new_segment(tail.end)
             self._segments.append(tail)
         tail.add(frames, len(kinds))
+
+    def _new_segment(self, first: int) -> MemorySegment:
+        self._numbers += 1
+        return MemorySegment(first, self._numbers)
 
     def begin_sync(self) -> MemoryTicket:
         """A barrier behind everything appended so far."""
@@ -230,12 +207,13 @@ class MemoryLog:
         if self._room == 0:
             raise DiskFullError(f"truncate after {after}: no room left", errno=errno.ENOSPC)
         self._segments = [s for s in self._segments if s.first <= after] or [
-            _Segment(self.first_index)
+            self._new_segment(self.first_index)
         ]
         self._segments[-1].keep(after + 1)
         if self._segments[-1].batches:
-            self._segments.append(_Segment(after + 1))
+            self._segments.append(self._new_segment(after + 1))
         self._configurations = [i for i in self._configurations if i <= after]
+        self._keep_releases(self.first_index, after)
         self._durable_index = min(self._durable_index, after)
         if self._in_flight is not None:
             self._in_flight.last_index = min(self._in_flight.last_index, after)
@@ -247,6 +225,7 @@ class MemoryLog:
             gone = self._segments.pop(0).batches[-1].span
             self._before = EntryId(gone.term, gone.last)
         self._configurations = [i for i in self._configurations if i >= self.first_index]
+        self._keep_releases(self.first_index, self.last_index)
 
     def reset(self, entry: EntryId) -> None:
         """Begin anew right after `entry`; see `ReplicaLog.reset`."""
@@ -255,8 +234,9 @@ class MemoryLog:
             raise ValueError(f"a log cannot begin after entry {entry.index} of term {entry.term}")
         if self._room == 0:
             raise DiskFullError(f"reset to {entry.index}: no room left", errno=errno.ENOSPC)
-        self._segments = [_Segment(entry.index + 1)]
+        self._segments = [self._new_segment(entry.index + 1)]
         self._configurations = []
+        self._released = {}
         self._before = entry
         self._durable_index = min(self._durable_index, entry.index)
         if self._in_flight is not None:

@@ -10,8 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from copycat.errors import InvariantError
-from copycat.log.interface import Batch, HardStateStore, ReplicaLog, SaveTicket, SyncTicket
-from copycat.types import EntryId, MemberId, TermRun
+from copycat.log.interface import (
+    Batch,
+    HardStateStore,
+    ReplicaLog,
+    Rewrite,
+    SaveTicket,
+    SyncTicket,
+)
+from copycat.types import (
+    CompactionLimits,
+    CompactionResult,
+    EntryId,
+    MemberId,
+    Release,
+    SegmentStats,
+    TermRun,
+)
 
 __all__ = ["LogHistory", "Shadow", "WatchedHardState", "WatchedLog", "violated"]
 
@@ -262,6 +277,20 @@ class WatchedLog:
 
     def reset(self, entry: EntryId) -> None:
         self.inner.reset(entry)
+
+    def release(self, indexes: Sequence[int], how: Release) -> None:
+        self.inner.release(indexes, how)
+
+    def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
+        return self.inner.segment_stats(limits)
+
+    def rewrite(
+        self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
+    ) -> Rewrite:
+        return self.inner.rewrite(groups, limits, major=major)
+
+    def install(self, rewrite: Rewrite) -> CompactionResult:
+        return self.inner.install(rewrite)
 
     def mark_idle(self) -> None:
         self.inner.mark_idle()

@@ -7,6 +7,7 @@ import pytest
 from copycat.log.memory import MemoryLog
 from tests.log.contract import Harness, LogContract
 from tests.log.contract_cleaning import CleaningContract
+from tests.log.contract_compaction import CompactionContract
 
 
 class MemoryHarness(Harness):
@@ -27,7 +28,7 @@ class MemoryHarness(Harness):
         self._log.set_room(0 if full else None)
 
 
-class TestMemoryLog(LogContract, CleaningContract):
+class TestMemoryLog(LogContract, CleaningContract, CompactionContract):
     @pytest.fixture
     def harness(self) -> MemoryHarness:
         return MemoryHarness()

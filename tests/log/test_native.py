@@ -9,6 +9,7 @@ import pytest
 from copycat.log._native import Env, FaultEnv, NativeLog, open_log
 from tests.log.contract import Harness, LogContract
 from tests.log.contract_cleaning import CleaningContract
+from tests.log.contract_compaction import CompactionContract
 
 DIRECTORY = "/disk/log"
 
@@ -36,7 +37,7 @@ class FaultHarness(Harness):
         self.env.set_free_space(1000 if full else 1 << 40)
 
 
-class TestNativeLogOverFaults(LogContract, CleaningContract):
+class TestNativeLogOverFaults(LogContract, CleaningContract, CompactionContract):
     @pytest.fixture
     def harness(self) -> FaultHarness:
         return FaultHarness()

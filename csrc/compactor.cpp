@@ -1,0 +1,271 @@
+#include "compactor.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "crc32c.hpp"
+#include "frame.hpp"
+#include "scan.hpp"
+#include "window.hpp"
+
+namespace copycat {
+namespace {
+
+constexpr std::size_t write_bytes = std::size_t{1} << 20;
+// Left free beyond what a rewrite may need, for the manifest and index files (F12).
+constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
+
+struct Abandoned {};
+
+// The new segment's file: frames one after another, then the mark and the header before them.
+class Output {
+public:
+    Output(Env& env, const std::string& directory, Row& row)
+        : row_(row),
+          file_(env.create(segment_path(directory, row.id, row.version))),
+          slots_(row.first_index) {}
+
+    void frame(const Frame& frame, View bytes) {
+        extend_runs(runs_, frame.term, frame.index);
+        slots_.push(frame.slot(offset_ + buffer_.size()), frame.end());
+        if (frame.is_gap()) row_.valid_from = std::max(row_.valid_from, frame.gap().valid_from);
+        std::uint8_t crc[4];
+        store(crc, frame.crc);
+        hash_ = crc32c(View(crc), hash_);
+        buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
+        if (buffer_.size() >= write_bytes) flush();
+    }
+
+    // Everything written and synced; the row tells where it ends.
+    void finish() {
+        flush();
+        const std::uint64_t begin = segment_data_offset + mark_size;
+        std::uint8_t bytes[mark_size];
+        encode_mark(Mark{static_cast<std::uint32_t>(offset_ - begin), row_.first_index,
+                         row_.first_index - 1, hash_, 0},
+                    row_.uuid, segment_data_offset, MutableView(bytes));
+        file_->pwrite(segment_data_offset, View(bytes));
+        const Bytes header = encode_header(row_, slots_.count(), offset_);
+        file_->pwrite(0, View(header));
+        file_->fsync();
+        file_->drop_cache();
+        row_.end_offset = offset_;
+    }
+    Slots& slots() { return slots_; }
+    std::vector<TermRun>& runs() { return runs_; }
+
+private:
+    void flush() {
+        file_->pwrite(offset_, View(buffer_));
+        offset_ += buffer_.size();
+        buffer_.clear();
+    }
+
+    Row& row_;
+    std::shared_ptr<File> file_;
+    std::uint64_t offset_ = segment_data_offset + mark_size;
+    Bytes buffer_;
+    Slots slots_;
+    std::vector<TermRun> runs_;
+    std::uint32_t hash_ = 0;
+};
+
+// Reads one segment after the other; what is let go becomes gaps, one a run of terms.
+class Copier {
+public:
+    Copier(Output& out, std::uint64_t horizon, const std::atomic<bool>& is_abandoned)
+        : out_(out), horizon_(horizon), is_abandoned_(is_abandoned) {}
+
+    void segment(File& file, const Row& row, const std::string& path, const Bits& drops) {
+        Window window(file);
+        std::uint64_t at = segment_data_offset;
+        std::uint64_t index = row.first_index;
+        for (std::size_t position = 0; index <= row.last_index;) {
+            if (is_abandoned_.load(std::memory_order_relaxed)) throw Abandoned{};
+            const View header = at < row.end_offset ? window.at(at, mark_size) : View{};
+            Mark mark;
+            if (parse_mark(header, 0, row.uuid, at, mark)) {
+                at += mark_size;
+                continue;
+            }
+            const Frame frame = checked(window, row, path, at, index);
+            const std::uint64_t end = std::min(frame.end(), row.last_index + 1);
+            if (frame.is_gap())
+                gap(frame, end, frame.gap().valid_from);
+            else if (has_bit(drops, position))
+                drop(frame);
+            else
+                keep(frame, window.at(at, frame.total()));
+            at += frame.total();
+            index = frame.end();
+            ++position;
+        }
+    }
+    void flush_gap() {
+        if (!gap_) return;
+        const Frames frames = encode_gap(gap_->span, gap_->time_ms, gap_->valid_from);
+        gap_.reset();
+        out_.frame(frame_at(frames.block.bytes, 0), frames.block.bytes);
+    }
+    std::uint64_t dropped() const { return dropped_; }
+
+private:
+    struct Hole {
+        Span span;
+        std::uint64_t time_ms;
+        std::uint64_t valid_from;
+    };
+
+    static Frame checked(Window& window, const Row& row, const std::string& path, std::uint64_t at,
+                         std::uint64_t index) {
+        const auto corrupt = [&](const std::string& what) {
+            throw CorruptError("entry " + std::to_string(index) + " is corrupt (" + path +
+                                   ", byte " + std::to_string(at) + "): " + what,
+                               path, static_cast<std::int64_t>(at), index);
+        };
+        const std::uint64_t left = row.end_offset - std::min(at, row.end_offset);
+        if (left < sizeof(FrameHeader)) corrupt("the segment ends before it");
+        const View head = window.at(at, sizeof(FrameHeader));
+        if (head.size() < sizeof(FrameHeader)) corrupt("the file ends before it");
+        const std::uint64_t size = load<FrameHeader>(head.data()).size;
+        if (size > max_payload_size || frame_size(size) > left) corrupt("it is cut short");
+        Frame frame;
+        const FrameFault fault = parse_frame(window.at(at, frame_size(size)), 0, frame);
+        if (fault != FrameFault::none) corrupt(describe(fault));
+        if (frame.index != index)
+            corrupt("found entry " + std::to_string(frame.index) + " in its place");
+        return frame;
+    }
+
+    void keep(const Frame& frame, View bytes) {
+        flush_gap();
+        out_.frame(frame, bytes);
+    }
+    void drop(const Frame& frame) {
+        ++dropped_;
+        gap(frame, frame.index + 1, horizon_);
+    }
+    void gap(const Frame& frame, std::uint64_t end, std::uint64_t valid_from) {
+        if (gap_ && gap_->span.term != frame.term) flush_gap();
+        if (!gap_) gap_ = Hole{{frame.term, frame.index, frame.index}, 0, 0};
+        gap_->span.end = end;
+        gap_->time_ms = frame.time_ms;
+        gap_->valid_from = std::max(gap_->valid_from, valid_from);
+    }
+
+    Output& out_;
+    std::uint64_t horizon_;
+    const std::atomic<bool>& is_abandoned_;
+    std::optional<Hole> gap_;
+    std::uint64_t dropped_ = 0;
+};
+
+}  // namespace
+
+Rewrite::~Rewrite() {
+    const std::lock_guard lock(mutex_);
+    if (is_done()) discard_all();
+}
+
+void Rewrite::run() {
+    const std::lock_guard lock(mutex_);
+    if (is_done() || is_abandoned_) return;
+    try {
+        for (Group& group : groups_) write(group);
+        if (is_abandoned_) throw Abandoned{};
+    } catch (const Abandoned&) {
+        discard_all();
+        return;
+    } catch (...) {
+        discard_all();
+        is_abandoned_ = true;
+        throw;
+    }
+    is_done_.store(true, std::memory_order_release);
+}
+
+void Rewrite::abandon() {
+    is_abandoned_ = true;
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock() || !is_done()) return;  // a run sees it; the destructor is the last
+    discard_all();
+    is_done_ = false;
+}
+
+bool Rewrite::may_write(const Row& row) {
+    const bool is_ours = std::any_of(groups_.begin(), groups_.end(), [&](const Group& group) {
+        return group.row.id == row.id && group.row.version == row.version;
+    });
+    if (!is_ours) return false;
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    return !lock.owns_lock() || is_done() || !is_abandoned_;
+}
+
+void Rewrite::write(Group& group) {
+    const std::uint64_t free = env_->free_space(directory_);
+    if (free < group.bytes_before + slack_bytes)
+        throw DiskFullError("rewrite " + std::to_string(group.bytes_before) + " bytes (" +
+                                std::to_string(free) + " free) in",
+                            directory_, ENOSPC);
+    env_->random(MutableView(group.row.uuid));
+    discard(group);
+    Output out(*env_, directory_, group.row);
+    Copier copier(out, horizon_, is_abandoned_);
+    for (std::size_t i = 0; i < group.rows.size(); ++i) {
+        const Row& row = group.rows[i];
+        const std::string path = segment_path(directory_, row.id, row.version);
+        const auto file = env_->open(path, Access::read);
+        copier.segment(*file, row, path, group.drops[i]);
+        file->drop_cache();
+    }
+    copier.flush_gap();
+    out.finish();
+    group.entries_dropped = copier.dropped();
+    const SlotIndex written(out.slots(), out.runs(), group.row.valid_from);
+    const std::string path = index_path(directory_, group.row.id, group.row.version);
+    write_index(*env_, path, group.row, written);
+    if (env_->exists(path)) env_->open(path, Access::write)->fsync();
+    env_->sync_directory(directory_);
+    verify(group, written.view());
+}
+
+// With the ordinary scanner, from the disk and not from the cache.
+void Rewrite::verify(Group& group, const SlotView& written) {
+    const std::string path = segment_path(directory_, group.row.id, group.row.version);
+    const auto file = env_->open(path, Access::read);
+    check_header(*file, group.row, path);
+    Scan scan = scan_sealed(*file, group.row, path);
+    file->drop_cache();
+    const SlotView found = scan.slots.view();
+    const auto same = [](const IndexSlot& a, const IndexSlot& b) {
+        return a.offset == b.offset && a.size == b.size;
+    };
+    require(found.end == written.end && scan.valid_from == group.row.valid_from &&
+                std::equal(found.slots.begin(), found.slots.end(), written.slots.begin(),
+                           written.slots.end(), same) &&
+                std::equal(found.starts.begin(), found.starts.end(), written.starts.begin(),
+                           written.starts.end()),
+            "a rewritten segment reads back as it was written");
+    group.index = SlotIndex::open(*env_, index_path(directory_, group.row.id, group.row.version),
+                                  group.row, true);
+    if (group.index == nullptr || !group.index->verify())
+        group.index = std::make_shared<SlotIndex>(std::move(scan.slots), std::move(scan.runs),
+                                                  scan.valid_from);
+}
+
+void Rewrite::discard(const Group& group) noexcept {
+    for (const std::string& path : {segment_path(directory_, group.row.id, group.row.version),
+                                    index_path(directory_, group.row.id, group.row.version)}) {
+        try {
+            if (env_->exists(path)) env_->unlink(path);
+        } catch (const Error&) {  // an orphan: the next open removes it (F4, F16)
+        }
+    }
+}
+
+void Rewrite::discard_all() noexcept {
+    for (const Group& group : groups_)
+        if (!group.is_installed) discard(group);
+}
+
+}  // namespace copycat

@@ -1,0 +1,93 @@
+// Sealed segments written anew without what was let go (C3, X16, X18). It touches only its own
+// copies: the log's thread begins and installs it, any thread runs it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "env.hpp"
+#include "liveness.hpp"
+#include "manifest.hpp"
+#include "segment.hpp"
+
+namespace copycat {
+
+class Rewrite : public Work {
+public:
+    // Some neighbouring segments that become one.
+    struct Group {
+        std::vector<std::shared_ptr<Segment>> segments;  // the log's: run() looks at rows only
+        std::vector<Row> rows;                           // as they were
+        std::vector<Bits> drops;                         // a bit a record of each
+        Row row;                                         // of the new one
+        std::shared_ptr<SlotIndex> index;                // after run()
+        std::uint64_t bytes_before = 0;
+        std::uint64_t entries_dropped = 0;
+        bool is_installed = false;
+    };
+
+    Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,
+            std::uint64_t horizon, const void* log)
+        : env_(std::move(env)),
+          directory_(std::move(directory)),
+          groups_(std::move(groups)),
+          horizon_(horizon),
+          log_(log) {}
+    ~Rewrite() override;
+    Rewrite(const Rewrite&) = delete;
+    Rewrite& operator=(const Rewrite&) = delete;
+
+    // CorruptError when a source is damaged, IoError: then none of its files is left. Nothing
+    // happens when it was abandoned.
+    void run() override;
+    // Any thread: a run ends soon and leaves nothing; what was installed stays.
+    void abandon();
+    // Whether the file of `row` is its to make or remove still.
+    bool may_write(const Row& row);
+    bool is_done() const { return is_done_.load(std::memory_order_acquire); }
+
+private:
+    friend class SegmentedLog;
+    void write(Group& group);
+    void verify(Group& group, const SlotView& written);
+    void discard(const Group& group) noexcept;
+    void discard_all() noexcept;
+
+    std::shared_ptr<Env> env_;
+    std::string directory_;
+    std::vector<Group> groups_;
+    std::uint64_t horizon_;
+    const void* log_;
+    std::mutex mutex_;  // held by a run
+    std::atomic<bool> is_done_{false};
+    std::atomic<bool> is_abandoned_{false};
+};
+
+// copycat.log.interface.CompactionResult
+struct CompactionResult {
+    std::uint64_t segments_before = 0;
+    std::uint64_t segments_after = 0;
+    std::uint64_t bytes_before = 0;
+    std::uint64_t bytes_after = 0;
+    std::uint64_t entries_dropped = 0;
+};
+
+// copycat.types.SegmentStats
+struct SegmentStats {
+    std::uint64_t id = 0;
+    std::uint32_t version = 0;
+    std::uint64_t first_index = 0;
+    std::uint64_t last_index = 0;
+    std::uint64_t bytes = 0;
+    std::uint64_t entries = 0;
+    std::uint64_t released = 0;
+    std::uint64_t removable_minor = 0;
+    std::uint64_t removable_major = 0;
+    bool sealed = false;
+};
+
+}  // namespace copycat

@@ -1,0 +1,72 @@
+// Which records of one segment were let go, and how: three bits a record, once one was (Z1 to Z6).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "slots.hpp"
+#include "types.hpp"
+
+namespace copycat {
+
+// copycat.types.Release: larger is stricter.
+enum class Release : std::uint8_t {
+    none = 0,
+    any = 1,
+    settled = 2,
+    sequential = 3,
+    snapshot = 4,
+    unknown = 5,
+};
+
+// copycat.types.CompactionLimits: inclusive indexes.
+struct Limits {
+    std::uint64_t horizon = 0;
+    std::uint64_t floor = 0;
+    std::uint64_t snapshot_index = 0;
+
+    // The highest index at which a record released as `how` may go; 0 for none.
+    std::uint64_t upto(Release how, bool major) const;
+};
+
+using Bits = std::vector<std::uint64_t>;
+
+inline bool has_bit(const Bits& bits, std::size_t at) {
+    return at / 64 < bits.size() && ((bits[at / 64] >> (at % 64)) & 1) != 0;
+}
+
+class Liveness {
+public:
+    // A looser class replaces a stricter one, never the other way round.
+    void release(std::size_t position, Release how);
+    Release at(std::size_t position) const;
+    std::uint64_t released() const { return released_; }
+    // Records from `count` on are no longer part of the segment.
+    void cut(std::size_t count);
+
+    // One bit a record: those that a compaction within `limits` drops.
+    Bits removable(const SlotView& view, const Limits& limits, bool major) const;
+    std::uint64_t count_removable(const SlotView& view, const Limits& limits, bool major) const;
+    // Calls each(position, how) for every record that was released, in order.
+    template <typename Each>
+    void for_each(Each each) const {
+        for (std::size_t word = 0; word < planes_[0].size(); ++word)
+            for (std::uint64_t left = any_of(word); left != 0; left &= left - 1) {
+                const std::size_t position =
+                    word * 64 + static_cast<std::size_t>(__builtin_ctzll(left));
+                each(position, at(position));
+            }
+    }
+
+private:
+    std::uint64_t any_of(std::size_t word) const {
+        return planes_[0][word] | planes_[1][word] | planes_[2][word];
+    }
+    std::uint64_t class_of(std::size_t word, Release how) const;
+
+    std::array<Bits, 3> planes_;  // bits 0, 1 and 2 of the class
+    std::uint64_t released_ = 0;
+};
+
+}  // namespace copycat

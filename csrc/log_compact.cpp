@@ -1,0 +1,160 @@
+// What a SegmentedLog lets go: releases, statistics, rewrites and their installation.
+#include <algorithm>
+
+#include "log.hpp"
+
+namespace copycat {
+
+void SegmentedLog::release(std::span<const std::uint64_t> indexes, Release how) {
+    check_open();
+    const std::uint64_t last = last_index();
+    for (const std::uint64_t index : indexes)
+        if (index > last)
+            throw std::out_of_range("entry " + std::to_string(index) +
+                                    " cannot be released: the log ends at " +
+                                    std::to_string(last));
+    Segment* segment = nullptr;
+    for (const std::uint64_t index : indexes) {
+        if (index < first_index()) continue;
+        if (index >= tail_->first_index()) {
+            tail_->release(index, how);
+            continue;
+        }
+        const bool is_near = segment != nullptr && segment->first_index() <= index &&
+                             index <= segment->last_index();
+        if (!is_near) segment = &segment_of(index);
+        segment->release(index, how);
+    }
+}
+
+// Of sealed segments, nothing goes above this: not what may be lost, and never the last entry.
+Limits SegmentedLog::capped(Limits limits) const {
+    const std::uint64_t last = last_index();
+    limits.horizon = std::min({limits.horizon, durable_index_, last == 0 ? 0 : last - 1});
+    return limits;
+}
+
+// Sealed, and no power loss can make it a tail again.
+bool SegmentedLog::is_settled(const Segment& segment) const {
+    return segment.last_index() <= durable_index_;
+}
+
+std::vector<SegmentStats> SegmentedLog::segment_stats(const Limits& wanted) {
+    check_open();
+    const Limits limits = capped(wanted);
+    std::vector<SegmentStats> out;
+    for (const auto& segment : segments_) {
+        const Row& row = segment->row();
+        const Liveness& liveness = segment->liveness();
+        SegmentStats stats{row.id,
+                           row.version,
+                           row.first_index,
+                           row.last_index,
+                           row.end_offset,
+                           segment->entries(),
+                           liveness.released(),
+                           0,
+                           0,
+                           is_settled(*segment)};
+        if (liveness.released() != 0) {
+            const SlotView view = segment->view();
+            stats.removable_minor = liveness.count_removable(view, limits, false);
+            stats.removable_major = liveness.count_removable(view, limits, true);
+        }
+        out.push_back(stats);
+    }
+    const Row& row = tail_->row();
+    out.push_back({row.id, row.version, row.first_index, last_index(), tail_->end_offset(),
+                   tail_->entries(), tail_->liveness().released(), 0, 0, false});
+    return out;
+}
+
+// The segments of one group, in the log's order and neighbours.
+Rewrite::Group SegmentedLog::group_of(std::span<const std::uint64_t> ids, const Limits& limits,
+                                      bool major) {
+    if (ids.empty()) throw std::invalid_argument("a group of no segments");
+    auto next = std::find_if(segments_.begin(), segments_.end(),
+                             [&](const auto& each) { return each->row().id == ids.front(); });
+    Rewrite::Group group;
+    for (const std::uint64_t id : ids) {
+        if (next == segments_.end() || (*next)->row().id != id || !is_settled(**next))
+            throw std::invalid_argument("segment " + std::to_string(id) +
+                                        " is not sealed, not durable, or no neighbour");
+        Segment& segment = **next++;
+        const Row& row = segment.row();
+        group.segments.push_back(*std::prev(next));
+        group.rows.push_back(row);
+        group.drops.push_back(segment.liveness().removable(segment.view(), limits, major));
+        group.bytes_before += row.end_offset;
+        group.row.version = std::max(group.row.version, row.version + 1);
+    }
+    const Row& first = group.rows.front();
+    const Row& last = group.rows.back();
+    if (group.bytes_before > max_file_size ||
+        last.last_index - first.first_index > max_record_start)
+        throw std::invalid_argument("the segments from " + std::to_string(first.id) +
+                                    " on do not fit into one");
+    group.row.id = first.id;
+    group.row.sealed = true;
+    group.row.first_index = first.first_index;
+    group.row.last_index = last.last_index;
+    group.row.prev_term = first.prev_term;
+    return group;
+}
+
+std::shared_ptr<Rewrite> SegmentedLog::rewrite(const std::vector<std::vector<std::uint64_t>>& ids,
+                                               const Limits& wanted, bool major) {
+    check_writable();
+    const Limits limits = capped(wanted);
+    std::vector<Rewrite::Group> groups;
+    for (const auto& each : ids) groups.push_back(group_of(each, limits, major));
+    std::erase_if(rewrites_, [](const auto& each) { return each.expired(); });
+    for (const auto& each : rewrites_)
+        if (const auto other = each.lock())
+            for (const auto& group : groups)
+                if (other->may_write(group.row))
+                    throw std::invalid_argument("segment " + std::to_string(group.row.id) +
+                                                " is being rewritten already");
+    auto made = std::make_shared<Rewrite>(env_, directory_, std::move(groups),
+                                          std::min(wanted.horizon, last_index()), this);
+    rewrites_.push_back(made);
+    return made;
+}
+
+// True while all that a group was made of is the log's as it was.
+bool SegmentedLog::is_current(const Rewrite::Group& group) const {
+    const auto begin = std::find(segments_.begin(), segments_.end(), group.segments.front());
+    if (static_cast<std::size_t>(segments_.end() - begin) < group.segments.size()) return false;
+    return std::equal(group.segments.begin(), group.segments.end(), begin) &&
+           group.segments.back()->last_index() == group.row.last_index;
+}
+
+CompactionResult SegmentedLog::install(Rewrite& rewrite) {
+    check_writable();
+    require(rewrite.log_ == this, "a rewrite is installed by the log that began it");
+    require(rewrite.is_done(), "a rewrite is run before it is installed");
+    CompactionResult result;
+    for (Rewrite::Group& group : rewrite.groups_) {
+        if (group.is_installed || !is_current(group)) continue;
+        auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
+        for (const auto& old : group.segments) {
+            fresh->inherit(*old);  // X18: what was released while it ran, and what may not go yet
+            drop(*old);
+        }
+        const auto at = std::find(segments_.begin(), segments_.end(), group.segments.front());
+        const auto end = at + static_cast<std::ptrdiff_t>(group.segments.size());
+        segments_.insert(segments_.erase(at, end), std::move(fresh));
+        group.is_installed = true;
+        is_shape_new_ = true;
+        result.segments_before += group.segments.size();
+        result.segments_after += 1;
+        result.bytes_before += group.bytes_before;
+        result.bytes_after += group.row.end_offset;
+        result.entries_dropped += group.entries_dropped;
+        group.segments.clear();
+    }
+    rewrite.abandon();  // files of groups that the log changed under
+    return result;
+}
+
+}  // namespace copycat
