@@ -13,6 +13,7 @@ from copycat.types import Release
 if TYPE_CHECKING:
     from copycat.config import Storage
     from copycat.log.compactor import Compactor
+    from copycat.log.recent import RecentEntries
     from copycat.log.volatile import VolatileLog
 
 __all__ = ["LogCleaning"]
@@ -25,6 +26,7 @@ class LogCleaning:
     _lock: RLock
     _storage: Storage
     _compactor: Compactor | None
+    _recent: RecentEntries
 
     if TYPE_CHECKING:
 
@@ -43,6 +45,7 @@ class LogCleaning:
                 self._storage,
                 lock=self._lock,
                 sync=self.sync,
+                swapped=lambda: self._recent.truncate(0),  # it may hold what is gone now
                 free_space=lambda: Env().free_space(self._path),
             )
         return self._compactor

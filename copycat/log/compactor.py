@@ -60,12 +60,14 @@ class Compactor:
         lock: AbstractContextManager[object],
         sync: Callable[[], int],
         free_space: Callable[[], int],
+        swapped: Callable[[], None],
     ) -> None:
         self._log = log
         self._storage = storage
         self._lock = lock
         self._sync = sync
         self._free_space = free_space
+        self._swapped = swapped
         self._shape = Shape(storage.max_segment_size, storage.max_entries_per_segment)
         self._commit_index: int | None = None
         self._thread: threading.Thread | None = None
@@ -142,6 +144,7 @@ class Compactor:
             raise
         with self._lock:
             result = self._log.install(rewrite)
+            self._swapped()
             left = len(self._log.segment_stats(limits))
         self._sync()  # the manifest; the old files go with it
         self.last_report = CompactionReport(
