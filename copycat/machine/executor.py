@@ -76,8 +76,8 @@ class Executor:
         self._snapshots = Snapshots(
             machine, self._sessions, self._keys, self._timers, self._moment
         )
-        self._snapshots.seal(self._handlers)
         self._decode_command = self._handlers.decoder(Command)
+        self._snapshots.seal(self._handlers, self._decode_command)
         self._answers = Answers(self._handlers, self._moment, self._sessions)
         self._last_applied = 0
         self._time_ms = 0

@@ -7,8 +7,6 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import msgspec
-
 from copycat.errors import ConfigurationError
 from copycat.machine.ledger import release_of
 from copycat.protocol.operations import Command, CompactionMode, Operation
@@ -73,8 +71,7 @@ def check_keyed(label: str, fields: Sequence[str], operation: Any, place: str = 
 def keyed_of(operation: type[Command[Any]], *, snapshottable: bool) -> Keyed | None:
     """How the commands of a class are keyed; None when they are not."""
     label = operation.__operation_name__
-    fields = [field.name for field in msgspec.structs.fields(operation)]
-    check_keyed(label, fields, operation)
+    check_keyed(label, operation.__struct_fields__, operation)
     key, expires = operation.__key__, operation.__expires__
     if key is None:
         return None

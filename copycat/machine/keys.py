@@ -25,6 +25,8 @@ Entry = tuple[int, int, int, Hashable]
 """(index, class, session, key) of a keyed entry that is live. Of plain values: the collector of
 garbage does not look at it."""
 
+_STALE_MAX = 64
+"""Expiries in the heap beyond twice those that are due, before it is swept."""
 _DELETES = 8
 """Added to the class of an entry that deletes its key."""
 _ANY = int(Release.ANY)
@@ -112,7 +114,14 @@ class KeyTable:
         if delay is not None:
             self.dues[key] = (due_ms, index)
             heappush(self._heap, (due_ms, index, key))
+            if len(self._heap) > 2 * len(self.dues) + _STALE_MAX:
+                self._sweep()
         return result
+
+    def _sweep(self) -> None:
+        """Take out what was overwritten before it was due, or the heap grows with every write."""
+        self._heap = [(due_ms, index, key) for key, (due_ms, index) in self.dues.items()]
+        heapify(self._heap)
 
     def _forget(self, key: Hashable) -> None:
         """What else belonged to what the key was."""
@@ -179,14 +188,19 @@ class KeyTable:
     def _supersede(self, index: int, how: Release, session: int, key: Hashable) -> None:
         how, pending = self._ledger.release(index, how, session)
         if pending is not None:
-            chain = self.chains.setdefault(key, [])
-            for other in [other for other in chain if not other.obstacles]:
-                chain.remove(other)
-                if other.how >= Release.SNAPSHOT:
-                    self.strict.add(key)
-            chain.append(pending)
+            self._prune(key)
+            self.chains.setdefault(key, []).append(pending)
         if how >= Release.SNAPSHOT:
             self.strict.add(key)
+
+    def _prune(self, key: Hashable) -> None:
+        """Forget entries of the key that went to the log since."""
+        chain = self.chains.pop(key, [])
+        if any(other.how >= Release.SNAPSHOT for other in chain if not other.obstacles):
+            self.strict.add(key)
+        rest = [other for other in chain if other.obstacles]
+        if rest:
+            self.chains[key] = rest
 
     def _delete(self, index: int, how: int, session: int, key: Hashable) -> None:
         is_strict = key in self.strict
@@ -206,8 +220,7 @@ class KeyTable:
         """(key, index, class, session, due_ms or -1) of a snapshot, in place of everything."""
         self.latest = {key: (index, how, session, key) for key, index, how, session, _ in rows}
         self.dues = {row[0]: (row[4], row[1]) for row in rows if row[4] >= 0}
-        self._heap = [(due_ms, index, key) for key, (due_ms, index) in self.dues.items()]
-        heapify(self._heap)
+        self._sweep()
         self.joined.clear()
         self._queue.clear()
 
@@ -216,6 +229,8 @@ class KeyTable:
 
         If the snapshot is never completed such entries stay, and what deletes them must too.
         """
+        for key in list(self.chains):
+            self._prune(key)
         self.strict.update(self.joined)
         self.joined.clear()
 

@@ -8,6 +8,7 @@ configuration, checksums) is the store's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -23,9 +24,15 @@ from copycat.machine.machine import StateMachine, is_snapshottable
 from copycat.machine.outcome import RunReply
 from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
 from copycat.machine.snapshot_io import own_install, own_snapshot
-from copycat.machine.state_codec import Links, StateDecoder, StateEncoder, known_classes
+from copycat.machine.state_codec import (
+    Links,
+    StateDecoder,
+    StateEncoder,
+    known_classes,
+    seen_classes,
+)
 from copycat.machine.timers import Scheduled, Timers
-from copycat.protocol.operations import Command, encode_operation
+from copycat.protocol.operations import encode_operation
 from copycat.types import SessionState
 
 __all__ = ["Position", "Snapshots", "pack_pins", "unpack_pins"]
@@ -91,16 +98,22 @@ class Snapshots:
         self._timers = timers
         self._ledger: Ledger = moment.ledger
         self._own = is_snapshottable(machine)
-        self._known: dict[str, type[Any]] = {}
+        self._observed: list[type[Any]] = []
+        self._operations: list[type[Any]] = []
         self._decode: Any = None
         self._dead: dict[int, ServerSession] = {}
         self._scheduled: dict[int, Scheduled] = {}
 
-    def seal(self, handlers: Handlers) -> None:
+    def seal(self, handlers: Handlers, decode: Callable[[bytes], Any]) -> None:
         """The machine is new and whole: what it shows now are the classes that it may name."""
-        operations = [kind for kind in handlers.table if hasattr(kind, "__operation_name__")]
-        self._known = known_classes(self._machine, operations)
-        self._decode = handlers.decoder(Command)
+        self._observed = seen_classes(self._machine)
+        self._operations = [kind for kind in handlers.table if hasattr(kind, "__operation_name__")]
+        self._decode = decode
+
+    @cached_property
+    def known(self) -> dict[str, type[Any]]:
+        """Classes that a snapshot may name. Found when the first one is made or read."""
+        return known_classes(type(self._machine), self._observed, self._operations)
 
     # ---- making ----------------------------------------------------------------------------
 
@@ -114,7 +127,7 @@ class Snapshots:
 
     def encode(self, position: Position) -> bytes:
         """SerializationError with the name of the attribute, session or timer in the way."""
-        encoder = StateEncoder(self._machine, self._known, self._links())
+        encoder = StateEncoder(self._machine, self.known, self._links())
         own = own_snapshot(self._machine) if self._own else None
         state = None if self._own else self._attributes(encoder)
         dues = self._keys.dues
@@ -203,7 +216,7 @@ class Snapshots:
         records = [_record(row) for row in image.sessions]
         for record in records:
             self._sessions.open(record)
-        decoder = StateDecoder(self._machine, self._known, self._links())
+        decoder = StateDecoder(self._machine, self.known, self._links())
         state = None if image.state is None else _attributes(decoder, image.state)
         timers = [(*row[:3], decoder.value(row[3])) for row in image.timers]
         keys = [(decoder.value(row[0]), *row[1:]) for row in image.keys]

@@ -28,7 +28,7 @@ from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession
 from copycat.machine.timers import Scheduled
 
-__all__ = ["Links", "StateDecoder", "StateEncoder", "known_classes"]
+__all__ = ["Links", "StateDecoder", "StateEncoder", "known_classes", "seen_classes"]
 
 _LEAVES = frozenset({type(None), bool, float, str, bytes})
 _FACTORIES: dict[str, Callable[[], Any]] = {
@@ -63,18 +63,27 @@ class Links:
         self.commit = commit
 
 
-def known_classes(machine: object, operations: Iterable[type[Any]]) -> Known:
+def seen_classes(machine: object) -> list[type[Any]]:
+    """Classes of what the attributes of a new machine hold."""
+    found: Known = {}
+    for value in vars(machine).values():
+        _observe(value, found, set(), set(), 0)
+    return list(found.values())
+
+
+def known_classes(
+    machine: type[Any], observed: list[type[Any]], operations: Iterable[type[Any]]
+) -> Known:
     """Classes by qualified name; a name that two classes have is left out."""
-    found: dict[str, type[Any]] = {}
+    found: Known = {}
     twice: set[str] = set()
     seen: set[Any] = set()
-    for kind in type(machine).__mro__:
+    for kind in machine.__mro__:
         _collect(_hints_of(kind).values(), found, twice, seen)
     for operation in operations:
         fields = [field.type for field in msgspec.structs.fields(operation)]
         _collect([*fields, getattr(operation, "__result_type__", Any)], found, twice, seen)
-    for value in vars(machine).values():
-        _observe(value, found, twice, seen, 0)
+    _collect(observed, found, twice, seen)
     return {name: kind for name, kind in found.items() if name not in twice}
 
 

@@ -113,3 +113,27 @@ def test_i23_a_cleaned_log_is_worth_the_full_one(data: st.DataObject) -> None:
             upto=data.draw(st.integers(0, len(log))),
         )
     check(log, horizon, dropped, data.draw(st.integers(1, 5)))
+
+
+@pytest.mark.slow
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(steps=st.lists(STEPS, min_size=10, max_size=40), data=st.data())
+def test_c23_a_snapshot_at_or_above_the_floor_and_a_cleaned_log_are_worth_the_full_one(
+    steps: list[Any], data: st.DataObject
+) -> None:
+    entries = write(steps).entries
+    horizon = data.draw(st.integers(1, len(entries)))
+    floor = data.draw(st.integers(0, horizon))
+    at = data.draw(st.integers(max(1, floor), len(entries)))
+    dropped = legal(
+        clean(Busy(), entries), horizon, floor, major=True, wanted=set(), upto=len(entries)
+    )
+    expected = full_digests(Busy(), entries, 1)
+    whole, executor = Executor(Busy()), Executor(Busy())
+    whole.apply(frames(entries, [], 0)[:at])
+    executor.install(whole.snapshot())
+    for run in frames(entries, holes({index for index in dropped if index > at}), horizon):
+        if run.first_index > at:
+            executor.apply([run])
+            if executor.last_applied >= horizon:
+                assert executor.digest() == expected[executor.last_applied]

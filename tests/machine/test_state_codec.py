@@ -76,7 +76,7 @@ SNAPSHOTS: Snapshots = Executor(Holder())._snapshots
 
 
 def codec() -> tuple[StateEncoder, StateDecoder]:
-    parts = (SNAPSHOTS._machine, SNAPSHOTS._known, SNAPSHOTS._links())
+    parts = (SNAPSHOTS._machine, SNAPSHOTS.known, SNAPSHOTS._links())
     return StateEncoder(*parts), StateDecoder(*parts)
 
 
