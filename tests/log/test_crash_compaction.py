@@ -61,7 +61,7 @@ def step(log: NativeLog, promises: Promises, change: Callable[[], None]) -> None
 
 def _twin(log: NativeLog, old: Image, change: Callable[[], None]) -> Image:
     """What the entries are after a compaction that drops what `change.gone` names."""
-    gone = getattr(change, "gone", frozenset())
+    gone: frozenset[int] = getattr(change, "gone", frozenset())
     first, rows = old
     return first, [row for row in rows if row[0] not in gone]
 
@@ -244,7 +244,7 @@ def test_f2_each_byte_of_a_compacted_segment_is_flipped_once() -> None:
         damage = FormatVersionError if 8 <= at < 12 else CorruptLogError
         with pytest.raises(damage) as caught:
             read_all(flipped)
-        assert caught.value.path == f"{path}.log"
+        assert getattr(caught.value, "path", "") == f"{path}.log"
         if at >= 4096 + 32:  # behind the mark: the index is good, so reading finds it too
             with pytest.raises(CorruptLogError):
                 contents(open_small(flipped.clone(), entries=5))

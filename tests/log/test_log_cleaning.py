@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from copycat.log.log import Log
 from copycat.types import Compaction
 
 
-def filled(path: Path, count: int = 400, **options: object) -> Log:
+def filled(path: Path, count: int = 400, **options: Any) -> Log:
     """`count` entries of 100 bytes in segments of 8 KiB, nothing by itself."""
     log = Log.open(path, max_segment_size=16384, **options)
     for start in range(0, count, 20):

@@ -1,0 +1,118 @@
+"""A member's log is cleaned: what was superseded goes, and what is left means the same."""
+
+from __future__ import annotations
+
+from copycat.errors import DiskFullError
+from copycat.log._native import FaultEnv, NativeLog, open_log
+from copycat.machine.executor import Executor
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol.client import KeepAlive
+from copycat.replica.cleaning import CleaningReport
+from copycat.types import Compaction, CompactionLimits
+from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session
+
+
+def opened(env: FaultEnv) -> NativeLog:
+    env.make_directory("/log")
+    return open_log(env, "/log", max_segment_size=8192, max_entries_per_segment=64)
+
+
+def put_many(node: Node, session: int, first: int, count: int) -> int:
+    """`count` puts over five keys, each acknowledged with the next; the next sequence."""
+    for sequence in range(first, first + count, 10):
+        batch = [
+            KeyValueStore.put(f"k{n % 5}", b"%d" % n + bytes(40))
+            for n in range(sequence, sequence + 10)
+        ]
+        frame = commands(session, sequence, *batch, acked=sequence - 1)
+        node.replica.receive_client(CLIENT, frame)
+        node.settle(3)
+    node.client(KeepAlive(99, session, first + count - 1))
+    node.settle(3)
+    return first + count
+
+
+def compact(node: Node, compaction: Compaction = Compaction.MAJOR) -> CleaningReport:
+    reports: list[CleaningReport] = []
+    node.replica.compact(compaction, reports.append)
+    for _ in range(20):
+        node.turn(100)
+        node.settle(2)
+        if reports:
+            return reports[0]
+    raise AssertionError("no report")
+
+
+def entries_of(log: NativeLog) -> int:
+    """How many entries are there."""
+    return sum(row.entries for row in log.segment_stats(CompactionLimits(0, 0, 0)))
+
+
+def replayed(log: NativeLog, upto: int) -> Executor:
+    executor = Executor(KeyValueStore())
+    first = log.first_index
+    while first <= upto:
+        batch = log.read(first, upto + 1, 1 << 20)
+        executor.apply(batch.runs(first, batch.span.end))
+        first = batch.span.end
+    return executor
+
+
+def test_superseded_commands_go_and_a_replay_comes_to_the_same_i23() -> None:
+    env = FaultEnv(1)
+    log = opened(env)
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 600)
+    report = compact(node)
+    assert report.failure is None
+    assert report.segments_after < report.segments_before
+    assert report.bytes_reclaimed > 0
+    assert log.valid_from > 0
+    assert entries_of(log) < 300, "600 puts over five keys"
+    full, again = node.executor, replayed(log, node.executor.last_applied)
+    assert again.digest() == full.digest()
+    put_many(node, session, 601, 20)
+    assert not log.wants_sync(), "the manifest went with a sync"
+
+
+def test_what_is_not_acknowledged_stays_c21() -> None:
+    log = opened(FaultEnv(2))
+    node = lone_leader(log=log)
+    session = open_session(node)
+    for sequence in range(1, 400, 10):
+        batch = [KeyValueStore.put("k", bytes(40)) for _ in range(10)]
+        node.replica.receive_client(CLIENT, commands(session, sequence, *batch, acked=0))
+        node.settle(3)
+    compact(node)  # merges small segments, and drops nothing
+    assert entries_of(log) == log.last_index
+    node.client(KeepAlive(99, session, 400))
+    node.settle(3)
+    compact(node)
+    assert entries_of(log) < 100
+
+
+def test_f13_a_full_disk_is_a_report_and_no_end() -> None:
+    env = FaultEnv(3)
+    log = opened(env)
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 400)
+    env.fail("create", 1, "ENOSPC")
+    report = compact(node)
+    assert isinstance(report.failure, DiskFullError)
+    assert report.bytes_reclaimed == 0
+    assert node.replica.stopped is None
+    assert compact(node).bytes_reclaimed > 0
+
+
+def test_it_runs_by_the_clock() -> None:
+    log = opened(FaultEnv(4))
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 400)
+    node.client(KeepAlive(100, session, 400))
+    for _ in range(700):
+        node.turn(100)
+        node.settle(1)
+    assert any(version > 1 for _, version, *_ in log.segments())
