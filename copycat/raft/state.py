@@ -65,6 +65,7 @@ class State:
         "state",
         "storage_full",
         "sync_ticket",
+        "synced_at_ms",
         "syncs",
         "term_seen",
         "terms",
@@ -169,6 +170,8 @@ class State:
     def _begin_timers(self) -> None:
         self.now_ms = 0
         self.drawn_at_ms = -1
+        self.synced_at_ms = 0
+        """When a sync was last answered."""
         self.slow_until_ms = 0
         """F15: until then this member does not campaign, for its disk was too slow to lead."""
         self.grace_until_ms = self.options.election_timeout_ms if self.peers else 0
@@ -242,8 +245,12 @@ class State:
 
     @property
     def disk_age_ms(self) -> int:
-        """For how long the disk has owed an answer: to the oldest sync or save (F15)."""
-        asked_ms = self.syncs[0][2] if self.syncs else self.now_ms
+        """For how long the disk has owed an answer: to the oldest sync or save (F15).
+
+        Not since that was asked for, if it waited behind one that was answered later: a disk
+        that is slow and alive is no reason to change the leader for another one like it.
+        """
+        asked_ms = max(self.syncs[0][2], self.synced_at_ms) if self.syncs else self.now_ms
         if self.is_saving:
             asked_ms = min(asked_ms, self.save_asked_ms)
         return self.now_ms - asked_ms
@@ -339,6 +346,7 @@ class State:
         if ticket > self.sync_ticket:
             newest = self.sync_ticket
             require(False, "a sync ended that was never asked for", ticket=ticket, newest=newest)
+        self.synced_at_ms = self.now_ms
         before = self.durable_index
         syncs = self.syncs
         while syncs and syncs[0][0] <= ticket:

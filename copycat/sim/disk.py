@@ -171,10 +171,15 @@ class SimDisk:
         """None: the sync answers before `Host.sync` returns."""
         if not self.slow_us and self._dice.chance(self._options.inline):
             return None
-        return self._dice.around(self._options.sync_us) + self.slow_us
+        return self._latency_us(self._options.sync_us) + self.slow_us
 
     def save_delay_us(self) -> int:
-        return self._dice.around(self._options.save_us) + self.slow_us
+        return self._latency_us(self._options.save_us) + self.slow_us
+
+    def _latency_us(self, mean_us: int) -> int:
+        """Without its tail in a calm: a disk that hangs is a fault, and may end a leader (F15)."""
+        latency_us = self._dice.around(mean_us)
+        return min(latency_us, mean_us + mean_us // 2) if self._calm else latency_us
 
     def apply_delay_us(self) -> int:
         return self._dice.around(self._options.apply_us)

@@ -55,6 +55,20 @@ def test_f15_a_sync_in_time_changes_nothing() -> None:
     assert raft.slow_until_ms == 0
 
 
+def test_f15_a_disk_that_is_slow_and_alive_keeps_its_leader() -> None:
+    raft = hung()
+    ship(raft, raft.step(Proposed(1)))
+    raft.step(Synced(raft.sync_ticket - 1))
+    raft.step(Tick(E_MS // 3))
+    assert raft.disk_age_ms == E_MS // 3, "not since the second one was asked for"
+    for _ in range(E_MS // STEP_MS - 2):
+        answered(raft)
+        assert told_to_campaign(raft) == []
+        raft.step(Synced(raft.sync_ticket))
+        ship(raft, raft.step(Proposed(1)))
+    assert raft.state is ServerState.LEADER
+
+
 def test_f15_without_anybody_in_reach_it_steps_down() -> None:
     raft, _ = leader()
     ship(raft, raft.step(Proposed(1)))
