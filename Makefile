@@ -12,9 +12,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 CXX ?= g++
 CPP_SOURCES := $(wildcard csrc/*.cpp)
-CPP_FILES := $(wildcard csrc/*.cpp csrc/*.hpp copycat/log/*.hpp)
+CPP_TESTS := $(wildcard tests/native/*.cpp)
+CPP_HEADERS := $(wildcard csrc/*.hpp tests/native/*.hpp)
+NATIVE_CPP := $(wildcard csrc/*.cpp csrc/*.hpp copycat/log/*.hpp)
+CPP_FILES := $(NATIVE_CPP) $(CPP_TESTS) $(wildcard tests/native/*.hpp)
 CYTHON_FILES := $(wildcard copycat/log/*.pyx copycat/log/*.pxd copycat/log/*.pxi)
-NATIVE_FILES := setup.py $(CPP_FILES) $(CYTHON_FILES)
+NATIVE_FILES := setup.py $(NATIVE_CPP) $(CYTHON_FILES)
 
 # Arguments of single commands: make demo FILE=x, make test K=word, make sim SEEDS=5000
 FILE ?=
@@ -30,7 +33,18 @@ ASAN_ENV = LD_PRELOAD=$(ASAN_PRELOAD) ASAN_OPTIONS=detect_leaks=0:abort_on_error
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	PYTHONPATH=$(ASAN_LIB) PYTHONDONTWRITEBYTECODE=1
 
-.PHONY: help build demo test check fix sim san bench golden ci clean
+# Drivers in C++ alone, one object folder a sanitizer. make fuzz FUZZ_SEED=7 FUZZ_PERCENT=1000
+FUZZ_SEED ?= 1
+FUZZ_PERCENT ?= 100
+FUZZERS := fuzz_frames fuzz_hard_state fuzz_recovery
+DRIVER_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
+	-Icsrc -Itests/native
+DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
+# Windows of a MiB come and go in every scan: what is freed is not kept for long.
+FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
+	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+.PHONY: help build demo test check fix sim san fuzz tsan bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
@@ -62,10 +76,16 @@ test: build ## the whole test suite with 200 fresh simulator seeds; K=word selec
 sim: build ## SEEDS=n searches n fresh seeds on all cores; SEED=n replays one
 	$(PYTHON) -m copycat.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
-bench: build ## benchmarks, beside their peers, to bench/results/*.json
-	$(PYTHON) -m pip install -q "lmdb>=1.6" "psutil>=6" "pysyncobj>=0.3.14" "rocksdict>=0.3.25"
+bench: build ## benchmarks, beside their peers, to bench/results/; K=word selects
+	$(PYTHON) -m pip install -q "lmdb>=1.6" "matplotlib>=3.9" "pysyncobj>=0.3.14" \
+	  "rocksdict>=0.3.25"
 	mkdir -p bench/results
-	$(PYTHON) -m pytest bench -q --benchmark-json=bench/results/latest.json
+	$(PYTHON) -m pytest bench -q --benchmark-json=bench/results/latest.json $(if $(K),-k "$(K)")
+	$(PYTHON) -m bench.report bench/results/latest.json bench/results/small.json \
+	  | tee bench/results/report.md
+
+sweep: build ## sweeps of segment size and compaction threshold: docs/sweep*
+	$(PYTHON) -m bench.sweep docs
 
 golden: build ## rewrite golden files and scripts, then show what changed
 	$(PYTHON) -m pytest -q --rewrite tests/scripts tests/log tests/protocol tests/cli
@@ -82,6 +102,8 @@ check: build ## format, lint, types, rooms, prose, C++; never writes
 	clang-format --dry-run -Werror $(CPP_FILES)
 	for source in $(CPP_SOURCES); do \
 	  $(CXX) -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -Werror "$$source"; done
+	for source in $(CPP_TESTS); do \
+	  $(CXX) -std=c++20 -fsyntax-only -Wall -Wextra -Wconversion -Werror -Icsrc "$$source"; done
 	$(PYTHON) -m pytest -q tests/tidy
 
 fix: build ## format and apply safe fixes
@@ -99,6 +121,38 @@ san: build $(ASAN_LIB)/.stamp ## the log's tests and some seeds under ASan and U
 	$(ASAN_ENV) $(PYTHON) -P -m pytest -q -o pythonpath="$(ASAN_LIB) ." \
 	  -p no:cacheprovider tests/log
 	$(ASAN_ENV) $(PYTHON) -P -m copycat.sim --seeds 10 --jobs 1
+
+build/native/address/%.o: csrc/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=address,undefined -c $< -o $@
+
+build/native/address/%.o: tests/native/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=address,undefined -c $< -o $@
+
+build/native/thread/%.o: csrc/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=thread -c $< -o $@
+
+build/native/thread/%.o: tests/native/%.cpp $(CPP_HEADERS)
+	@mkdir -p $(@D)
+	$(CXX) $(DRIVER_FLAGS) -fsanitize=thread -c $< -o $@
+
+build/native/fuzz_%: $(addprefix build/native/address/,fuzz_%.o $(DRIVER_OBJECTS))
+	$(CXX) -fsanitize=address,undefined $^ -o $@
+
+build/native/threads: $(addprefix build/native/thread/,threads.o $(DRIVER_OBJECTS))
+	$(CXX) -fsanitize=thread $^ -pthread -o $@
+
+.SECONDARY:
+
+fuzz: $(FUZZERS:%=build/native/%) ## hostile bytes for the log's C++ under ASan and UBSan
+	$(FUZZ_ENV) build/native/fuzz_frames $$((20000 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
+	$(FUZZ_ENV) build/native/fuzz_hard_state $$((1000 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
+	$(FUZZ_ENV) build/native/fuzz_recovery $$((60 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
+
+tsan: build/native/threads ## the log with a server's threads around it, under TSan
+	TSAN_OPTIONS=halt_on_error=1 build/native/threads
 
 ci: ## what .ci/run runs
 	.ci/run

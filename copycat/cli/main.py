@@ -60,6 +60,24 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
+@tree.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--accept-loss-from", type=click.IntRange(1), metavar="INDEX")
+@click.option("--accept-unsynced-loss", "unsynced", is_flag=True)
+@click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
+@click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
+def recover(directory: str, **options: Any) -> None:
+    """Give up entries of a stopped member's DIRECTORY that cannot be read. It can lose data.
+
+    INDEX is the first entry that is given up, with all behind it; `copycat log verify` names it.
+    The damaged log is kept aside. Other members of the cluster will not take this one back as a
+    voter: where there are any, replace it instead.
+    """
+    from copycat.cli.recover import run_recover
+
+    raise click.exceptions.Exit(run_recover(directory, **options))
+
+
 tree.add_command(log)
 
 

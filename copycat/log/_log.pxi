@@ -221,6 +221,17 @@ cdef class NativeLog:
             return None
         return frame.term, frame.kind, frame.time_ms, as_bytes(frame.payload)
 
+    def entry(self, index, type as_type not None):
+        """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own.
+
+        None in a gap. IndexError, CorruptLogError.
+        """
+        cdef Block keep
+        cdef Frame frame = dereference(self.log).frame(index, keep)
+        if frame.is_gap():
+            return None
+        return entry_object(index, frame.term, frame.payload, <PyTypeObject*> as_type)
+
     def scan(self, first, end):
         """Batches of about 1 MiB over [first, end), which lies in the log."""
         while first < end:

@@ -1,5 +1,5 @@
 # What the extension uses of csrc/: every declaration throws through the one funnel.
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
@@ -98,6 +98,8 @@ cdef extern from "_objects.hpp" namespace "copycat":
     Block hold_buffer(object) except +raise_error
     object run_list(const Frames&, uint64_t, uint64_t, Cursor*, object) except +raise_error
     object as_bytes(View) except +raise_error
+    object entry_object(object, uint64_t, View, PyTypeObject*) except +raise_error
+    object body_object(object, size_t) except +raise_error
 
 
 cdef extern from "env.hpp" namespace "copycat":
@@ -128,6 +130,7 @@ cdef extern from "env.hpp" namespace "copycat":
         Bytes read_file(string) except +raise_error nogil
         void replace_file(string, View) except +raise_error nogil
         void remove(string) except +raise_error nogil
+        uint64_t free_space(string) except +raise_error
     shared_ptr[CEnv] make_posix_env() except +raise_error
 
 

@@ -25,7 +25,7 @@ from copycat.types import TermRun as _TermRun
 
 __all__ = [
     "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "NativeLog",
-    "RecoveryReport", "SaveTicket", "SyncTicket", "check_commands", "crc32c",
+    "RecoveryReport", "SaveTicket", "SyncTicket", "body_of_bytes", "check_commands", "crc32c",
     "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_gap",
     "encode_mark", "open_hard_state", "open_log",
 ]
@@ -148,6 +148,19 @@ cdef class Batch:
             at += frame.total()
         return rows
 
+    def entry(self, index, type as_type not None):
+        """Entry `index` as NativeLog.entry makes it; None in a gap. IndexError outside."""
+        cdef uint64_t number = index
+        cdef Cursor at
+        cdef Frame frame
+        if number >= self.frames.span.end:  # frame_of knows the end as a place to cut
+            raise IndexError(f"entry {index} is not in a batch of {self.span}")
+        at = frame_of(self.frames, number, &self.cursor)
+        frame = frame_at(self.frames.block.bytes, at.offset)
+        if frame.is_gap():
+            return None
+        return entry_object(index, frame.term, frame.payload, <PyTypeObject*> as_type)
+
     def payloads(self):
         """The payload of every entry, gaps left out, copied: what a scan hands out."""
         cdef list rows = []
@@ -213,6 +226,12 @@ def check_commands(body, count, max_entry_size):
     """ValueError unless `count` lengths and operations fill `body`; EntryTooLargeError."""
     cdef Block block = hold_buffer(body)
     c_check_commands(block.bytes, count, max_entry_size)
+
+
+def body_of_bytes(list items not None, limit):
+    """Lengths, then the bytes, of a list of bytes; None when one is of another type, or when
+    all together are above `limit` bytes."""
+    return body_object(items, limit)
 
 
 def encode_batch(term, first, time_ms, items):

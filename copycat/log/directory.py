@@ -8,6 +8,7 @@ A member whose log is in memory has no `log/`, but term and vote on the disk all
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +19,7 @@ from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.log.identity import Identity, check_identity, read_identity, write_identity
 from copycat.log.interface import HardStateStore
+from copycat.log.reserve import free_reserve
 from copycat.log.volatile import VolatileLog
 from copycat.log.weak import WeakPromises, check_level, clear_weak, read_weak, write_weak
 from copycat.types import Durability, MemberId, StorageLevel
@@ -25,7 +27,7 @@ from copycat.types import Durability, MemberId, StorageLevel
 if TYPE_CHECKING:
     from copycat.log._native import Env
 
-__all__ = ["MemberDirectory"]
+__all__ = ["MemberDirectory", "read_whole"]
 
 _AnyLog: TypeAlias = NativeLog | VolatileLog
 _Opener: TypeAlias = Callable[..., NativeLog | VolatileLog]
@@ -97,6 +99,7 @@ class MemberDirectory:
             if not read_only:
                 env.make_directory(path)
                 held.callback(env.lock(f"{path}/lock").close)
+                free_reserve(env, path)
             found, missing = read_identity(env, path)
             if found is None:
                 _check_unused(env, path, opened_log, read_only=read_only)
@@ -146,6 +149,20 @@ class MemberDirectory:
             is_kept = lost or isinstance(self.log, VolatileLog)
             if not (is_kept or isinstance(self.hard_state, FrozenHardState)):
                 clear_weak(self._env, self.path)
+
+
+def read_whole(env: Env, path: str) -> None:
+    """Read every entry of a member's log, and change nothing: CorruptLogError at the first damage.
+
+    For a member without others: what cannot be read then must keep it from starting (F2).
+    """
+    if not _has_log(env, path):
+        return
+    log = _opener(env, f"{path}/log", 32 << 20, 1 << 20, 0)(read_only=True)
+    try:
+        deque(log.scan(log.first_index, log.last_index + 1), maxlen=0)
+    finally:
+        log.close()
 
 
 def _rewritten(env: Env, path: str) -> HardState:

@@ -237,7 +237,11 @@ class Log:
         """Force everything appended so far to the disk; returns `durable_index`."""
         with self._lock:
             last_index = self._writable().last_index
-        return self._sync(last_index)
+        durable_index = self._sync(last_index)
+        with self._lock:
+            # No append says it any more: after a crash this tail need not be written again.
+            self._writable().mark_idle()
+        return durable_index
 
     def _sync(self, upto: int) -> int:
         """Threads that wait here together are answered by one sync (group commit)."""
@@ -276,20 +280,22 @@ class Log:
 
     def _entry(self, native: NativeLog | VolatileLog, index: int) -> Entry | None:
         """From memory while it is one of the newest; else its checksum is verified again."""
+        if index < self._recent.first_index:
+            return native.entry(index, Entry)
         batch = self._recent.find(index)
-        if batch is None or index < native.first_index or batch.has_gaps:
-            found = native.get(index)
-            return None if found is None else _make(Entry, (index, found[0], found[3]))
-        if batch.span.length > 1:
-            batch = batch.slice(index, index + 1)
-        return _make(Entry, (index, batch.span.term, batch.payloads()[0]))
+        if batch is None or index < native.first_index:
+            return native.entry(index, Entry)
+        return batch.entry(index, Entry)
 
     def __getitem__(self, index: int) -> Entry:
+        lock = self._lock
+        lock.acquire()  # a tenth of a random read quicker than `with`
         try:
-            with self._lock:
-                found = self._entry(self._usable(), index)
+            found = self._entry(self._usable(), index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
+        finally:
+            lock.release()
         if found is None:
             raise IndexError(f"entry {index} is in a gap: it was let go")
         return found
@@ -400,7 +406,9 @@ class Log:
     # --- checks ------------------------------------------------------------------------------
 
     def _usable(self) -> NativeLog | VolatileLog:
-        self._fork_guard.check(f"the log {self._path}")
+        # Once a read: the message is made when it is needed.
+        if self._fork_guard.is_child:
+            self._fork_guard.check(f"the log {self._path}")
         if self._closed:
             raise ValueError(f"the log {self._path} is closed")
         return self._native

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RecentEntries"]
 
+_NONE = 1 << 64
+"""Above every index."""
+
 
 class RecentEntries:
     """At most `entries_max` entries in whole batches; a longer batch is not kept at all."""
@@ -20,6 +23,8 @@ class RecentEntries:
         self._batches: list[Batch] = []
         self._entries = 0
         self._dropped = 0
+        self.first_index = _NONE
+        """The lowest index that may be here: most reads are of older ones, and need no search."""
 
     def add(self, batch: Batch) -> None:
         """Remember what was just appended; the oldest go."""
@@ -32,12 +37,18 @@ class RecentEntries:
         if 2 * self._dropped > len(self._batches):  # now and then, not once an append
             del self._firsts[: self._dropped], self._batches[: self._dropped]
             self._dropped = 0
+        self._look()
 
     def truncate(self, after: int) -> None:
         """Forget every batch that reaches above `after`."""
         while len(self._batches) > self._dropped and self._batches[-1].span.last > after:
             self._entries -= self._batches.pop().span.length
             self._firsts.pop()
+        self._look()
+
+    def _look(self) -> None:
+        kept = len(self._firsts) > self._dropped
+        self.first_index = self._firsts[self._dropped] if kept else _NONE
 
     def find(self, index: int) -> Batch | None:
         """The batch that holds entry `index`, if it is kept."""

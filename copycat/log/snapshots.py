@@ -33,7 +33,8 @@ _LEFTOVER = re.compile(r"[1-9][0-9]{0,18}-[1-9][0-9]{0,18}\.(new|part)")
 
 
 class SnapshotStore:
-    """The snapshots in `directory`, oldest first. Opening it removes leftovers.
+    """The snapshots in `directory`, oldest first. Opening it removes leftovers; the directory
+    is made when the first one is written.
 
     compress: LZ4 for what is written here; what was written otherwise is read all the same.
     retain_stale: nothing is ever discarded.
@@ -50,8 +51,7 @@ class SnapshotStore:
         self._whole: dict[EntryId, Snapshot] = {}
         self.bad: list[EntryId] = []
         """Files that failed their checksums at a load; the next discard takes them (F17)."""
-        env.make_directory(directory)
-        self._entries = self._open()
+        self._entries = self._open() if env.exists(directory) else []
 
     def _open(self) -> list[EntryId]:
         entries = []
@@ -127,6 +127,7 @@ class SnapshotStore:
         CorruptLogError: the disk gave back something else.
         """
         aside = self._path(entry, "new")
+        self._env.make_directory(self._directory)
         with self._whole_or_gone(aside):
             written = snapshot_file.write(
                 self._env,
@@ -297,6 +298,7 @@ class Reception:
             return self.held
         try:
             if self._file is None:
+                self._env.make_directory(self._path.rpartition("/")[0])
                 if self._env.exists(self._path):  # an earlier removal failed
                     self._env.remove(self._path)
                 self._file = self._env.create(self._path)

@@ -7,7 +7,7 @@ Nothing of it outlives the process.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Never
+from typing import Never, TypeVar, cast
 
 from copycat.errors import ConfigurationError
 from copycat.log._native import Batch
@@ -16,6 +16,9 @@ from copycat.log.memory import MemoryLog, MemoryTicket
 __all__ = ["VolatileLog"]
 
 _SCAN_BYTES = 1 << 20
+
+
+_Entry = TypeVar("_Entry", bound=tuple[int, int, bytes])
 
 
 class VolatileLog(MemoryLog):
@@ -42,6 +45,12 @@ class VolatileLog(MemoryLog):
         batch = self.read(index, index + 1, 1)
         ((_, kind, time_ms, payload),) = batch.entries()
         return batch.span.term, kind, time_ms, payload
+
+    def entry(self, index: int, as_type: type[_Entry]) -> _Entry | None:
+        """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own."""
+        batch = self.read(index, index + 1, 1)
+        row = (index, batch.span.term, batch.payloads()[0])
+        return cast("_Entry", tuple.__new__(as_type, row))
 
     def scan(self, first: int, end: int) -> Iterator[Batch]:
         """Batches of about 1 MiB over [first, end), which lies in the log."""

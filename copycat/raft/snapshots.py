@@ -178,7 +178,7 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
             raft.durable_index = entry.index
             raft.verified_index = 0
             raft.reported_index = 0
-            raft.syncs = deque((ticket, 0) for ticket, _ in raft.syncs)
+            raft.syncs = deque((ticket, 0, ms) for ticket, _, ms in raft.syncs)
             raft.effects.append(Reset(entry))
             raft.sync()
         raft.installed_index = entry.index

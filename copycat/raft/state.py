@@ -90,12 +90,8 @@ class State:
         kept_index: int = 0,
         lost: bool = False,
     ) -> None:
-        require(
-            member in configuration.voters,
-            "a member outside its configuration cannot take part yet",
-            member=member,
-            voters=configuration.voters,
-        )
+        voters = configuration.voters
+        require(member in voters, "no voter of this configuration", member=member, voters=voters)
         self.member = member
         self.configuration = configuration
         self.peers = configuration.others(member)
@@ -106,27 +102,7 @@ class State:
         """How many messages of peers were nonsense, forged or hopelessly late."""
 
         self.terms = TermRuns(term_runs, first_index, last_index, before)
-        require(
-            before.index <= snapshot_index <= last_index,
-            "the log does not continue the snapshot that was loaded",
-            before=before,
-            snapshot_index=snapshot_index,
-            last_index=last_index,
-        )
-        self.durable_index = last_index
-        self.sync_ticket = 0
-        self.syncs: deque[tuple[int, int, int]] = deque()
-        """(ticket, last index when it was asked for, when that was), oldest first."""
-        self.commit_index = snapshot_index
-        self.commit_ceiling = snapshot_index
-        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
-        self.installed_index = snapshot_index
-        """Newest entry that is known to be committed because a snapshot covers it."""
-        self.kept_index = kept_index
-        """Oldest snapshot that a restart could fall back to; 0 for none (C23)."""
-        self.floor_known = 0
-        """Highest cleaning floor that a leader computed, this one or another (C23)."""
-
+        self._begin_log(snapshot_index, kept_index)
         self.accepted_request = 0
         self.verified_index = 0
         """This log equals the leader's of this term up to here."""
@@ -151,6 +127,29 @@ class State:
             self.contacts = frozenset()
         self.lost_below = self.current_term if self.contacts and lost else 0
         """Every entry that this member ever acknowledged is of a lower term; 0: none is lost."""
+
+    def _begin_log(self, snapshot_index: int, kept_index: int) -> None:
+        terms = self.terms
+        require(
+            terms.before.index <= snapshot_index <= terms.last_index,
+            "the log does not continue the snapshot that was loaded",
+            before=terms.before,
+            snapshot_index=snapshot_index,
+            last_index=terms.last_index,
+        )
+        self.durable_index = terms.last_index
+        self.sync_ticket = 0
+        self.syncs: deque[tuple[int, int, int]] = deque()
+        """(ticket, last index when it was asked for, when that was), oldest first."""
+        self.commit_index = snapshot_index
+        self.commit_ceiling = snapshot_index
+        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
+        self.installed_index = snapshot_index
+        """Newest entry that is known to be committed because a snapshot covers it."""
+        self.kept_index = kept_index
+        """Oldest snapshot that a restart could fall back to; 0 for none (C23)."""
+        self.floor_known = 0
+        """Highest cleaning floor that a leader computed, this one or another (C23)."""
 
     def _begin_hard_state(self, current_term: int, voted_for: MemberId) -> None:
         # The log is a floor for the term: an entry of term t was written only by somebody who

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from copycat.log.interface import HardStateStore, ReplicaLog
+from copycat.log.reserve import Reserve
+from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.raft.membership import Configuration
@@ -32,14 +34,14 @@ def core_of(
     log: ReplicaLog,
     hard_state: HardStateStore,
     covered: int,
-    kept: int,
+    snapshots: SnapshotStore | None,
     fresh: bool,
     lost: bool,
     seed: int,
 ) -> Raft:
     """The core over the log and the hard state as they were opened.
 
-    covered: index of the snapshot that was installed; kept: of the oldest on disk; 0 for none.
+    covered: index of the snapshot that was installed; 0 for none.
     """
     return Raft(
         member,
@@ -52,7 +54,7 @@ def core_of(
         last_index=log.last_index,
         before=log.before,
         snapshot_index=covered,
-        kept_index=kept,
+        kept_index=0 if snapshots is None else snapshots.oldest_index,
         fresh=fresh,
         lost=lost,
         seed=seed,
@@ -70,6 +72,7 @@ def assemble(
     clock: LogClock,
     door: Door,
     members: tuple[str, ...],
+    reserve: Reserve | None,
     slice_done: Callable[[Outcome], None],
     queries_done: Callable[[Answers], None],
 ) -> Parts:
@@ -98,6 +101,7 @@ def assemble(
             host,
             durability=options.durability,
             sync_interval_ms=options.sync_interval_ms,
+            reserve=reserve,
         ),
         clock=clock,
         recent=recent,

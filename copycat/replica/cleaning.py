@@ -194,11 +194,11 @@ class Cleaning:
             if len(failures) == len(rewrites):
                 self._install(rewrites, failures, before, began_ms, finish)
 
+        def queued(number: int, failure: str) -> None:
+            self._enqueue(lambda: on_done(number, failure))
+
         for number, rewrite in enumerate(rewrites):
-            self._parts.host.compact(
-                partial(_run, rewrite),
-                lambda failure, number=number: self._enqueue(lambda: on_done(number, failure)),
-            )
+            self._parts.host.compact(partial(_run, rewrite), partial(queued, number))
 
     def _install(
         self,

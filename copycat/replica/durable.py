@@ -14,6 +14,7 @@ from collections import deque
 
 from copycat.errors import require
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.reserve import Reserve
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
 from copycat.replica.host import Host
@@ -38,12 +39,14 @@ class Durable:
         *,
         durability: Durability = Durability.FSYNC,
         sync_interval_ms: int = 10,
+        reserve: Reserve | None = None,
     ) -> None:
         self._log = log
         self._hard_state = hard_state
         self._host = host
         self._durability = durability
         self._sync_interval_ms = sync_interval_ms
+        self._reserve = reserve
         self._sync_wanted = 0
         self._syncing: tuple[int, SyncTicket] | None = None
         self._is_shape_wanted = False
@@ -95,6 +98,8 @@ class Durable:
     def start_sync(self) -> None:
         """Hand the wanted sync to the host; it may come back before this returns, queued."""
         require(self.sync_is_due, "no sync is due")
+        if self._reserve is not None and self._log.wants_sync():
+            self._reserve.before_a_manifest()
         ticket = self._log.begin_sync()
         self._syncing = (self._sync_wanted, ticket)
         self._sync_wanted = 0

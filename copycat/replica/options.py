@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.config import RaftOptions
+from copycat.config import RaftOptions, member_id
 from copycat.log.plan import Shape
-from copycat.types import Durability
+from copycat.types import Durability, MemberId
 
 __all__ = ["CleaningOptions", "ReplicaOptions"]
 
@@ -42,3 +42,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_threshold: int = 64 << 20
     """A snapshot when so many bytes of entries were applied since the last; 0: on demand only."""
     cleaning: CleaningOptions = CleaningOptions()
+
+    @property
+    def members_by_id(self) -> dict[MemberId, str]:
+        """Addresses of the voters by member id, in the order of the addresses."""
+        return {member_id(self.cluster_name, address): address for address in sorted(self.members)}

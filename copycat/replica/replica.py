@@ -17,6 +17,7 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, ProtocolError, require
 from copycat.log.batch import Batch
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.reserve import Reserve
 from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
@@ -44,8 +45,8 @@ from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.queries import Answers
 from copycat.replica.sessions import Route
+from copycat.replica.shipping import received_batch
 from copycat.replica.snapshots import Snapshots
 from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
@@ -73,16 +74,15 @@ class Replica:
         wall_ms: int,
         snapshots: SnapshotStore | None = None,
         lost: bool = False,
+        reserve: Reserve | None = None,
     ) -> None:
+        self._reserve = reserve
         require(options.address in options.members, "a member outside its own list")
         self._options = options
         self._host = host
         self._log = log
         self._executor = executor
-        self._peers = {
-            member_id(options.cluster_name, address): address
-            for address in sorted(options.members)
-        }
+        self._peers = options.members_by_id
         self.member = member_id(options.cluster_name, options.address)
         self._inbox: deque[Callable[[], None]] = deque()
         self._links: set[MemberId] = set()
@@ -97,38 +97,45 @@ class Replica:
             log=log,
             hard_state=hard_state,
             covered=loaded.index,
-            kept=0 if snapshots is None else snapshots.oldest_index,
+            snapshots=snapshots,
             fresh=fresh,
             seed=seed,
             lost=lost,
         )
         self._state = self.raft.state
+        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
+        self._open_door(hard_state, executor, clock)
+        self._furnish(incarnation, now_ms, snapshots)
+        for member, number in executor.incarnations.items():
+            self._pin(member, number)
+
+    def _open_door(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> None:
+        options = self._options
         self._door = Door(
             self.raft,
             self._peers,
-            host=host,
+            host=self._host,
             executor=executor,
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
         )
-        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
         self._parts = assemble(
             options,
             raft=self.raft,
-            log=log,
+            log=self._log,
             hard_state=hard_state,
             executor=executor,
-            host=host,
+            host=self._host,
             clock=clock,
             door=self._door,
             members=tuple(self._peers.values()),
-            slice_done=self._slice_done,
-            queries_done=self._queries_done,
+            reserve=self._reserve,
+            slice_done=lambda outcome: self._enqueue(lambda: self._on_applied(outcome)),
+            queries_done=lambda answers: self._enqueue(
+                lambda: self._parts.queries.answered(answers)
+            ),
         )
         self._door.open(self._parts.gateway, self._parts.queries)
-        self._furnish(incarnation, now_ms, snapshots)
-        for member, number in executor.incarnations.items():
-            self._pin(member, number)
 
     def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
         """Those who need all the parts."""
@@ -173,6 +180,7 @@ class Replica:
             batch_bytes_max=options.batch_bytes_max,
             cleaning=self._cleaning,
             now_ms=now_ms,
+            reserve=self._reserve,
         )
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
@@ -214,7 +222,7 @@ class Replica:
                 message, body = codec.decode_append(frame)
                 batch = None
                 if message.span.first < message.span.end:
-                    batch = Batch.from_wire(body, message.span)
+                    batch = received_batch(body, message)
                 elif body.nbytes:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
                 self._enqueue(lambda: self._on_append_entries(peer, message, batch))
@@ -265,6 +273,10 @@ class Replica:
         """Call back with each new state; the returned function ends that."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
+
+    def on_storage_change(self, callback: Callable[[bool], None]) -> None:
+        """Call back with True when the disk is found full, with False when it has room."""
+        self._household.storage_changed = callback
 
     def _enqueue(self, work: Callable[[], None]) -> None:
         self._inbox.append(work)
@@ -380,9 +392,6 @@ class Replica:
 
     # ---- the machine ---------------------------------------------------------------------
 
-    def _slice_done(self, outcome: Outcome) -> None:
-        self._enqueue(lambda: self._on_applied(outcome))
-
     def _on_applied(self, outcome: Outcome) -> None:
         self._parts.applier.finished(outcome)
         self._household.timer_ms = outcome.next_due_ms
@@ -433,18 +442,7 @@ class Replica:
 
     def status(self) -> Status:
         """This member now."""
-        return status_of(
-            self._parts,
-            address=self._options.address,
-            leader=self._door.leader,
-            members=self._options.members,
-            unreachable=tuple(
-                a for m, a in self._peers.items() if m not in {self.member, *self._links}
-            ),
-            storage_full=self._household.is_full,
-            durability=self._options.durability,
-            snapshot_index=self._snapshots.taking.index,
-        )
-
-    def _queries_done(self, result: Answers) -> None:
-        self._enqueue(lambda: self._parts.queries.answered(result))
+        unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
+        full, covered = self._household.is_full, self._snapshots.taking.index
+        leader = self._door.leader
+        return status_of(self._options, self._parts, leader, unreachable, full, covered)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from copycat.errors import ProtocolError
+from copycat.log.batch import Batch as FrameBatch
 from copycat.log.interface import Batch, ReplicaLog
 from copycat.protocol.codec import encode_append
 from copycat.protocol.peer import AppendEntries
@@ -17,7 +19,23 @@ from copycat.raft.effects import Replicate
 from copycat.replica.host import Host
 from copycat.types import Span
 
-__all__ = ["RecentBatches", "Shipping"]
+__all__ = ["RecentBatches", "Shipping", "received_batch"]
+
+
+def received_batch(body: memoryview, message: AppendEntries) -> FrameBatch:
+    """The entries of a message, every frame verified. ProtocolError.
+
+    C3: only what is committed is ever cleaned away, so a gap above leader_commit is forged.
+    """
+    batch = FrameBatch.from_wire(body, message.span)
+    if batch.has_gaps:
+        for first, end, _ in batch.gaps():
+            if end > message.leader_commit + 1:
+                raise ProtocolError(
+                    f"a gap of [{first}, {end}) above the leader's commit index"
+                    f" {message.leader_commit}"
+                )
+    return batch
 
 
 class RecentBatches:

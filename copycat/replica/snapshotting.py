@@ -16,6 +16,7 @@ from copycat.errors import (
     CorruptLogError,
     DiskFullError,
     IllegalMemberStateError,
+    SerializationError,
 )
 from copycat.log.interface import ReplicaLog
 from copycat.log.snapshots import Snapshot, SnapshotStore
@@ -190,7 +191,7 @@ class Snapshotting:
         refusal = self._refusal()
         store, source = self._store, self._source
         if refusal or store is None or source is None:
-            self._answer(IllegalMemberStateError(f"no snapshot now: {refusal}"))
+            self._answer(_refused(refusal))
             return
         newest = store.newest
         if newest is not None and newest.entry.index >= self._parts.applier.last_applied:
@@ -200,8 +201,12 @@ class Snapshotting:
         executor = self._executor
 
         def take() -> _Taken:
-            obstacle = source.snapshot_obstacle()
-            data = b"" if obstacle else source.snapshot()
+            obstacle, data = source.snapshot_obstacle(), b""
+            if not obstacle:
+                try:
+                    data = source.snapshot()
+                except SerializationError as error:
+                    obstacle = str(error)
             return _Taken(executor.last_applied, executor.time_ms, data, obstacle)
 
         self._parts.host.apply(
@@ -214,11 +219,11 @@ class Snapshotting:
             if taken.obstacle != self._said:
                 self._said = taken.obstacle
                 log.warning("no snapshot can be taken: %s", taken.obstacle)
-            self._end(IllegalMemberStateError(f"no snapshot can be taken: {taken.obstacle}"))
+            self._end(_refused(taken.obstacle))
             return
         entry = self._parts.raft.terms.entry_at(taken.last_applied)
         if entry.index <= self.index:  # one of the leader's was installed meanwhile
-            self._end(IllegalMemberStateError("a newer snapshot was installed meanwhile"))
+            self._end(_refused("a newer one was installed meanwhile"))
             return
 
         def save() -> Snapshot | DiskFullError:
@@ -286,6 +291,12 @@ class Snapshotting:
         replica_log.trim(last + 1)
         if replica_log.first_index > self._parts.raft.terms.first_index:
             self._step(Compacted(replica_log.first_index))
+
+
+def _refused(why: str) -> IllegalMemberStateError:
+    return IllegalMemberStateError(
+        f"no snapshot can be taken: {why}", hint="try again later, or on another member"
+    )
 
 
 def _forget(answer: Snapshot | CopycatError) -> None:

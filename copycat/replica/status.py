@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from copycat.replica.carry import Parts
+from copycat.replica.options import ReplicaOptions
 from copycat.types import Durability, ServerState
 
 __all__ = ["Status", "status_of"]
@@ -40,33 +41,29 @@ class Status(msgspec.Struct, frozen=True):
 
 
 def status_of(
+    options: ReplicaOptions,
     parts: Parts,
-    *,
-    address: str,
     leader: str,
-    members: tuple[str, ...],
-    unreachable: tuple[str, ...],
-    storage_full: bool,
-    durability: Durability,
+    unreachable: list[str],
+    full: bool,
     snapshot_index: int,
 ) -> Status:
-    """What the parts of a member say of it now."""
-    raft, log = parts.raft, parts.log
+    """The status of the member that is made of `parts`."""
     return Status(
-        address=address,
-        state=raft.state,
-        term=raft.current_term,
+        address=options.address,
+        state=parts.raft.state,
+        term=parts.raft.current_term,
         leader=leader,
-        first_index=log.first_index,
-        last_index=log.last_index,
-        durable_index=log.durable_index,
-        commit_index=raft.commit_index,
+        first_index=parts.log.first_index,
+        last_index=parts.log.last_index,
+        durable_index=parts.log.durable_index,
+        commit_index=parts.raft.commit_index,
         last_applied=parts.applier.last_applied,
         sessions=len(parts.gateway.sessions),
-        members=members,
-        unreachable=unreachable,
-        storage_full=storage_full,
-        durability=durability,
+        members=options.members,
+        unreachable=tuple(unreachable),
+        storage_full=full,
+        durability=options.durability,
         snapshot_index=snapshot_index,
-        floor=raft.floor,
+        floor=parts.raft.floor,
     )

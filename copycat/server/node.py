@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,13 +16,15 @@ from copycat.config import Address, ServerOptions, Storage, member_id
 from copycat.errors import (
     ConfigurationError,
     CopycatError,
+    CorruptLogError,
     IllegalMemberStateError,
     StorageError,
 )
-from copycat.log.directory import MemberDirectory
+from copycat.log.directory import MemberDirectory, read_whole
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
 from copycat.log.plan import Shape
+from copycat.log.reserve import Reserve, disk_full, reserve_size
 from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
@@ -73,6 +76,21 @@ def _boot_id() -> str:
         return ""
 
 
+def explained(error: CorruptLogError, directory: str, members: tuple[str, ...]) -> CorruptLogError:
+    """F2 of a cluster of one: the same error, with what is lost and what can be done."""
+    if len(members) > 1 or error.index < 1:
+        return error
+    return CorruptLogError(
+        error.message,
+        state="This cluster has one member, so no other copy exists. Nothing was changed.",
+        hint=f"restore a backup, or keep everything before it: copycat recover {directory}"
+        f" --accept-loss-from {error.index}",
+        path=error.path,
+        offset=error.offset,
+        index=error.index,
+    )
+
+
 def _say_what_is_lost(address: str, level: StorageLevel) -> None:
     in_memory = level is StorageLevel.MEMORY
     log.warning(
@@ -83,13 +101,27 @@ def _say_what_is_lost(address: str, level: StorageLevel) -> None:
     )
 
 
-def cleaning_of(storage: Storage) -> CleaningOptions:
-    """The settings of cleaning in a member's own units."""
-    return CleaningOptions(
-        shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
-        minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
-        major_ms=max(1, round(storage.major_compaction_interval * 1000)),
-        threshold=storage.compaction_threshold,
+def replica_options(
+    options: ServerOptions, storage: Storage, members: tuple[str, ...]
+) -> ReplicaOptions:
+    """What the server was told, in the member's own units."""
+    return ReplicaOptions(
+        cluster_name=options.cluster_name,
+        address=str(options.address),
+        members=members,
+        raft=options.raft(),
+        session_timeout_ms=round(options.session_timeout * 1000),
+        durability=storage.durability,
+        sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
+        max_entry_size=storage.max_entry_size,
+        entry_buffer_size=storage.entry_buffer_size,
+        snapshot_threshold=storage.snapshot_threshold,
+        cleaning=CleaningOptions(
+            shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
+            minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
+            major_ms=max(1, round(storage.major_compaction_interval * 1000)),
+            threshold=storage.compaction_threshold,
+        ),
     )
 
 
@@ -131,21 +163,11 @@ class Node:
         options, storage = self._options, self._storage
         address = str(options.address)
         executor = Executor(machine)
-        directory = MemberDirectory.open(
-            Env(),
-            storage.directory,
-            cluster_name=options.cluster_name,
-            address=address,
-            members=members,
-            member=member_id(options.cluster_name, address),
-            incarnation_source=lambda: secrets.randbits(128),
-            max_segment_size=storage.max_segment_size,
-            max_entries_per_segment=storage.max_entries_per_segment,
-            min_free_space=storage.min_free_space,
-            level=storage.level,
-            durability=storage.durability,
-            boot=_boot_id(),
-        )
+        directory = self._opened(members)
+        reserve = None
+        if storage.level is StorageLevel.DISK:
+            nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
+            reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
         if directory.lost:
             _say_what_is_lost(address, storage.level)
         self._stack.push_async_callback(self._close_directory, directory)
@@ -158,19 +180,7 @@ class Node:
             retain_stale=storage.retain_stale_snapshots,
         )
         replica = Replica(
-            ReplicaOptions(
-                cluster_name=options.cluster_name,
-                address=address,
-                members=members,
-                raft=options.raft(),
-                session_timeout_ms=round(options.session_timeout * 1000),
-                durability=storage.durability,
-                sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
-                max_entry_size=storage.max_entry_size,
-                entry_buffer_size=storage.entry_buffer_size,
-                snapshot_threshold=storage.snapshot_threshold,
-                cleaning=cleaning_of(storage),
-            ),
+            replica_options(options, storage, members),
             incarnation=directory.identity.incarnation,
             log=directory.log,
             hard_state=directory.hard_state,
@@ -179,11 +189,13 @@ class Node:
             seed=secrets.randbits(64),
             fresh=directory.fresh,
             lost=directory.lost,
+            reserve=reserve,
             now_ms=now_ms(),
             wall_ms=wall_ms(),
             snapshots=snapshots,
         )
         self._replica = replica
+        replica.on_storage_change(partial(self._say_storage, directory))
         self.listener.replica = replica
         self.host.start(replica)
         for peer in members:
@@ -192,6 +204,46 @@ class Node:
                 self._links[member] = Link(member, peer, self.host, replica)
         self._stack.push_async_callback(self._close_links)
         return replica
+
+    def _opened(self, members: tuple[str, ...]) -> MemberDirectory:
+        options, storage = self._options, self._storage
+        address = str(options.address)
+        env = Env()
+        try:
+            if len(members) == 1 and storage.level is StorageLevel.DISK:
+                read_whole(env, storage.directory)
+            return MemberDirectory.open(
+                env,
+                storage.directory,
+                cluster_name=options.cluster_name,
+                address=address,
+                members=members,
+                member=member_id(options.cluster_name, address),
+                incarnation_source=lambda: secrets.randbits(128),
+                max_segment_size=storage.max_segment_size,
+                max_entries_per_segment=storage.max_entries_per_segment,
+                min_free_space=storage.min_free_space,
+                level=storage.level,
+                durability=storage.durability,
+                boot=_boot_id(),
+            )
+        except CorruptLogError as error:
+            raise explained(error, storage.directory, members) from error
+
+    def _say_storage(self, directory: MemberDirectory, full: bool) -> None:
+        """F12: the error that names free space, limit and what is in the log; once each time."""
+        storage = self._storage
+        if not full:
+            log.info("%s: the disk has room again; writes go on", self._options.address)
+        elif storage.level is not StorageLevel.MEMORY:
+            error = disk_full(
+                Env(),
+                storage.directory,
+                directory.native,
+                storage.min_free_space,
+                storage.max_segment_size,
+            )
+            log.error("%s: %s", self._options.address, error.render())
 
     def status(self) -> Status:
         """This member now; INACTIVE before `start`."""

@@ -168,7 +168,7 @@ def test_every_length_counts() -> None:
     whole = env.read_file(f"{DIRECTORY}/10-1.snap")
     for data in (*(whole[:end] for end in range(len(whole))), whole + b"\0"):
         image = FaultEnv(1)
-        store_on(image)
+        image.make_directory(DIRECTORY)
         image.replace_file(f"{DIRECTORY}/10-1.snap", data)
         assert loaded(image) is None
 

@@ -142,6 +142,7 @@ class Cluster(Snapshotting):
         node = self.nodes[number]
         self.crash(number)
         node.platter = []
+        node.has_lost = True
         node.hard_state = (node.hard_state[0] + 1, 0)
         self.start(number, lost=lost)
 
@@ -155,7 +156,8 @@ class Cluster(Snapshotting):
         check(node.facts, facts)
         node.facts = facts
         for other in self.nodes.values():
-            self.history.cleaned(facts.floor_known, other.number, other.durable)
+            if not other.has_lost:
+                self.history.cleaned(facts.floor_known, other.number, other.durable)
         answers: list[Event] = []
         for effect in effects:
             self.effects.append((number, effect))

@@ -50,6 +50,9 @@ class Node:
         """The newest two that were saved, each as the entries that it covers."""
         self.hard_state = (0, 0)
         self.is_up = False
+        self.has_lost = False
+        """Its entries went with its memory: below the floor it has nothing that could be wrong,
+        and is sent a snapshot (C23)."""
         self.raft: Raft
         self.facts: Facts
         self.start_empty()

@@ -210,9 +210,10 @@ class Chaos:
             self.calm_links()
 
     def is_calm(self) -> bool:
-        """Everybody follows one leader."""
-        follows = {node.raft.leader for node in self.cluster.nodes.values()}
-        return len(follows) == 1 and 0 not in follows
+        """Everybody follows one leader, and it does not hand over (as one with a slow disk)."""
+        nodes = self.cluster.nodes
+        follows = {node.raft.leader for node in nodes.values()}
+        return len(follows) == 1 and 0 not in follows and nodes[min(follows)].raft.can_propose
 
     def calm(self) -> None:
         """I16: without faults there is soon one leader, and everybody agrees."""

@@ -8,6 +8,7 @@ from typing import Any
 from copycat.config import RaftOptions, member_id
 from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
+from copycat.log.reserve import Reserve
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
@@ -128,6 +129,7 @@ class Node:
         snapshot_threshold: int = 0,
         fresh: bool | None = None,
         hard_state: MemoryHardState | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -157,6 +159,7 @@ class Node:
             now_ms=self.now_ms,
             wall_ms=1_700_000_000_000,
             snapshots=snapshots,
+            reserve=reserve,
         )
         self.host.replica = self.replica
         self.member = self.replica.member
@@ -200,10 +203,21 @@ class Node:
 
 
 def lone_leader(
-    *, inline: bool = False, log: ReplicaLog | None = None, machine: StateMachine | None = None
+    *,
+    inline: bool = False,
+    log: ReplicaLog | None = None,
+    machine: StateMachine | None = None,
+    reserve: Reserve | None = None,
 ) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
-    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline, log=log, machine=machine)
+    node = Node(
+        "127.0.0.1:1",
+        ("127.0.0.1:1",),
+        inline=inline,
+        log=log,
+        machine=machine,
+        reserve=reserve,
+    )
     for _ in range(40):
         node.turn(100)
         node.settle()
@@ -274,7 +288,7 @@ class Network:
                 for one, two in ((other, member), (member, other)):
                     self.nodes[one].host.links.add(two)
                     fresh = self.nodes[two].replica.status().last_index == 0
-                    self.nodes[one].replica.peer_up(two, fresh=fresh)
+                    self.nodes[one].replica.peer_up(Reachable(two, fresh=fresh))
 
     def cut(self, member: MemberId) -> None:
         """Nothing goes to or from this member any more."""

@@ -6,14 +6,23 @@ import random
 
 import pytest
 
-from copycat.errors import CorruptLogError, DiskFullError, IllegalMemberStateError
+from copycat.errors import (
+    CorruptLogError,
+    DiskFullError,
+    IllegalMemberStateError,
+    ProtocolError,
+)
+from copycat.log._native import encode_gap
 from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
+from copycat.protocol import codec
 from copycat.protocol.client import Register, Registered
+from copycat.protocol.framing import Frame, split_frame
+from copycat.protocol.peer import AppendEntries
 from copycat.replica.transfers import CHUNK_NBYTES
-from copycat.types import ServerState
+from copycat.types import EntryId, ServerState
+from tests.replica.disks import SNAPSHOTS, Disk, Disks
 from tests.replica.harness import Node, commands, open_session
-from tests.replica.replaying import SNAPSHOTS, Disk, Disks
 
 
 def lone(threshold: int = 0) -> Disk:
@@ -102,6 +111,7 @@ def test_c24_a_snapshot_ahead_of_the_log() -> None:
     assert isinstance(disk.take(), Snapshot)
     entry = disk.store.entries[-1]
     lost = Disk("127.0.0.1:1", ("127.0.0.1:1",), 0)
+    lost.env.make_directory(SNAPSHOTS)
     for name in disk.snapshots:
         lost.env.replace_file(f"{SNAPSHOTS}/{name}", disk.env.read_file(f"{SNAPSHOTS}/{name}"))
     lost.restart()
@@ -291,3 +301,40 @@ def test_a_full_disk_at_the_receiver_is_no_end() -> None:
     same(net)
     assert away.node.host.stopped is None
     assert leader.replica.status().floor <= leader.store.oldest_index
+
+
+# ---- gaps -------------------------------------------------------------------------------
+
+
+def gap(first: int, end: int, commit: int) -> Frame:
+    """An AppendEntries of one gap, as a leader with that commit index would send it."""
+    batch = encode_gap(1, first, end, 1000, commit)
+    message = AppendEntries(1, 5, EntryId(1, first - 1), batch.span, commit)
+    return split_frame(codec.encode_append(message, batch.nbytes) + bytes(memoryview(batch)))
+
+
+def test_c3_a_gap_above_the_commit_index_closes_the_connection() -> None:
+    net = Disks()
+    leader = net.elect()
+    follower = next(node for node in net.nodes.values() if node is not leader)
+    last = follower.replica.status().last_index
+    assert last >= 1
+    with pytest.raises(ProtocolError, match="above the leader's commit index"):
+        follower.replica.receive_peer(leader.member, gap(last + 1, last + 5, last + 3))
+    follower.replica.receive_peer(leader.member, gap(last + 1, last + 5, last + 4))
+    follower.turn()
+    follower.settle()
+    assert follower.replica.status().last_index == last + 4
+    assert follower.host.stopped is None
+
+
+def test_a_gap_of_millions_is_one_frame_for_a_full_disk() -> None:
+    net = Disks()
+    leader = net.elect()
+    follower = next(node for node in net.nodes.values() if node is not leader)
+    last = follower.replica.status().last_index
+    far = last + 50_000_000
+    follower.replica.receive_peer(leader.member, gap(last + 1, far, far))
+    follower.turn()
+    assert not follower.replica.status().storage_full
+    assert follower.replica.status().last_index == far - 1

@@ -8,22 +8,12 @@ import pytest
 
 from copycat import CopycatServer, IllegalMemberStateError
 from copycat.machine.kv import KeyValueStore
-from copycat.server import node
-from tests.replica.replaying import ReplayExecutor
 from tests.server.cluster import run
 
 pytestmark = pytest.mark.slow
 
 
-def replaying(machine: object) -> ReplayExecutor:
-    return ReplayExecutor()
-
-
-def test_taken_on_demand_and_loaded_at_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(node, "Executor", replaying)
-
+def test_taken_on_demand_and_loaded_at_the_next_start(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with CopycatServer("127.0.0.1:0", KeyValueStore, storage=str(tmp_path)) as member:
             with pytest.raises(IllegalMemberStateError, match="does not run"):

@@ -1,47 +1,31 @@
-"""Members with snapshots over disks in memory: the state inside is the entries, replayed."""
+"""Members that keep snapshots, over disks in memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from copycat.log._native import FaultEnv, NativeLog, open_log
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.outcome import Outcome
 from copycat.replica.replica import Replica
-from copycat.types import MemberId, Run
+from copycat.types import MemberId
 from tests.replica.harness import Network, Node
 
-__all__ = ["Disk", "Disks", "ReplayExecutor"]
+__all__ = ["Disk", "Disks", "StubbornExecutor"]
 
 LOG, SNAPSHOTS = "/member/log", "/member/snapshots"
 
 
-class ReplayExecutor(Executor):
-    """The real executor; its snapshot is all that it ever applied."""
+class StubbornExecutor(Executor):
+    """The real one, and a test may say that it has an obstacle."""
 
     def __init__(self) -> None:
         super().__init__(KeyValueStore())
-        self.seen: list[Run] = []
         self.obstacle = ""
 
-    def apply(self, runs: list[Run]) -> Outcome:
-        self.seen += runs
-        return super().apply(runs)
-
-    def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(self.seen)
-
-    def install(self, data: bytes) -> None:
-        rows: list[list[Any]] = msgspec.msgpack.decode(data)
-        self.__init__()  # type: ignore[misc]
-        self.apply([Run(*row) for row in rows])
-
     def snapshot_obstacle(self) -> str:
-        return self.obstacle
+        return self.obstacle or super().snapshot_obstacle()
 
 
 class Disk:
@@ -62,7 +46,7 @@ class Disk:
             self.env, LOG, max_segment_size=16384, max_entries_per_segment=8
         )
         self.store = SnapshotStore(self.env, SNAPSHOTS)
-        self.executor = ReplayExecutor()
+        self.executor = StubbornExecutor()
         self.node = Node(
             self.address,
             self.members,
@@ -95,7 +79,7 @@ class Disk:
 
     @property
     def snapshots(self) -> list[str]:
-        return self.env.list(SNAPSHOTS)
+        return self.env.list(SNAPSHOTS) if self.env.exists(SNAPSHOTS) else []
 
 
 class Disks(Network):

@@ -1,0 +1,182 @@
+// Frames and marks from hostile bytes: nothing outside is read, only ProtocolError is thrown, and
+// what verifies is what was encoded.
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "crc32c.hpp"
+#include "driver.hpp"
+#include "frame.hpp"
+
+namespace copycat::native_test {
+namespace {
+
+// Bytes with nothing allocated behind them, so that a read outside is seen.
+class Exact {
+public:
+    explicit Exact(View bytes) : data_(new std::uint8_t[bytes.size()]), size_(bytes.size()) {
+        std::copy(bytes.begin(), bytes.end(), data_.get());
+    }
+    View view() const { return View(data_.get(), size_); }
+    Block block() const { return Block{data_, view()}; }
+
+private:
+    std::shared_ptr<std::uint8_t[]> data_;
+    std::size_t size_;
+};
+
+Bytes operations(Mutator& dice, std::uint32_t count) {
+    Bytes body(4 * count);
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const auto length = static_cast<std::uint32_t>(dice.below(40));
+        std::memcpy(body.data() + 4 * i, &length, 4);
+        body.resize(body.size() + length, static_cast<std::uint8_t>('a' + i % 26));
+    }
+    return body;
+}
+
+Frames batch(Mutator& dice) {
+    std::vector<Bytes> bodies;
+    std::vector<EncodeItem> items;
+    const std::uint64_t count = 1 + dice.below(3);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        EncodeItem item;
+        item.kind = static_cast<std::uint8_t>(1 + dice.below(10));
+        // A configuration travels alone (C4).
+        if (item.kind == static_cast<std::uint8_t>(Kind::configuration) && count > 1)
+            item.kind = 2;
+        const bool is_run = item.kind == static_cast<std::uint8_t>(Kind::command) ||
+                            item.kind == static_cast<std::uint8_t>(Kind::data);
+        item.count = is_run ? static_cast<std::uint32_t>(1 + dice.below(4)) : 1;
+        item.session = dice.below(3) + 1;
+        item.first_sequence = 1 + dice.below(9);
+        item.acked_sequence = dice.below(item.first_sequence);
+        bodies.push_back(is_run ? operations(dice, item.count) : Bytes(dice.below(70), 0x5a));
+        items.push_back(item);
+    }
+    for (std::size_t i = 0; i < items.size(); ++i) items[i].body = View(bodies[i]);
+    return encode_batch(1 + dice.below(5), 1 + dice.below(1000), dice.below(max_time_ms), items);
+}
+
+// As far as sizes lead from frame to frame, checksums that fit again: what is behind them is
+// reached.
+void fix_checksums(Bytes& bytes) {
+    for (std::size_t at = 0; at + sizeof(FrameHeader) <= bytes.size();) {
+        const auto size = load<FrameHeader>(bytes.data() + at).size;
+        if (size > bytes.size() - at - sizeof(FrameHeader)) return;
+        store(bytes.data() + at,
+              crc32c(View(bytes).subspan(at + 4, sizeof(FrameHeader) - 4 + size)));
+        at += frame_size(size);
+    }
+}
+
+void use(const Frames& frames, Mutator& dice) {
+    const Span span = frames.span;
+    const std::uint64_t first = span.first + dice.below(span.end - span.first);
+    const std::uint64_t end = first + 1 + dice.below(span.end - first);
+    Cursor cursor;
+    const Frames part = slice(frames, first, end, &cursor);
+    verify_frames(part.block.bytes, part.span);
+    expect(offset_of(frames, span.end) == frames.nbytes(), "a verified batch ends where it ends");
+    frames_hash(part.block.bytes);
+    try {
+        const Runs runs = cut_runs(part, first, end);
+        expect(runs.payloads.size() == end - first, "one payload an entry");
+        std::uint64_t sum = 0;
+        for (const View payload : runs.payloads)
+            for (const std::uint8_t byte : payload) sum += byte;
+        expect(sum <= 0xff * part.nbytes(), "payloads are bytes of the frames");
+    } catch (const ProtocolError&) {  // a command without its envelope
+    }
+}
+
+void receive(Mutator& dice) {
+    const Frames sent = batch(dice);
+    Bytes bytes(sent.block.bytes.begin(), sent.block.bytes.end());
+    const bool is_changed = !dice.chance(16);
+    if (is_changed) dice.mutate(bytes, 1 + dice.below(4));
+    const bool is_fixed = dice.chance(2);
+    if (is_fixed) fix_checksums(bytes);
+    Span span = sent.span;
+    if (dice.chance(16)) span.end = span.first + dice.below(64);
+    const Exact exact{View(bytes)};
+    Frame frame;
+    for (std::size_t at = 0; at <= bytes.size(); at += 8) parse_frame(exact.view(), at, frame);
+    try {
+        verify_frames(exact.view(), span);
+    } catch (const ProtocolError&) {
+        expect(is_changed || is_fixed || span != sent.span, "what was encoded verifies");
+        return;
+    }
+    if (!is_fixed) {
+        const View all = sent.block.bytes;
+        expect(bytes.size() <= all.size() && std::ranges::equal(all.first(bytes.size()), bytes),
+               "no other bytes verify");
+    }
+    if (span.first < span.end) use(Frames{exact.block(), span}, dice);
+}
+
+// Requests of clients: lengths that do not fit are told, never followed.
+void encode(Mutator& dice) {
+    const auto count = static_cast<std::uint32_t>(1 + dice.below(6));
+    Bytes body = operations(dice, count);
+    dice.mutate(body, dice.below(3));
+    const std::uint64_t claimed = dice.chance(4) ? dice.edge(count) : count;
+    const Exact exact{View(body)};
+    try {
+        check_commands(exact.view(), claimed, 64);
+    } catch (const std::invalid_argument&) {
+        return;
+    } catch (const TooLargeError&) {
+        return;
+    }
+    EncodeItem item;
+    item.kind = static_cast<std::uint8_t>(Kind::command);
+    item.session = 7;
+    item.first_sequence = 1;
+    item.count = static_cast<std::uint32_t>(claimed);
+    item.body = exact.view();
+    if (claimed == 0) return;
+    const Frames frames = encode_batch(3, 9, 1, std::span(&item, 1));
+    expect(frames.span.end - frames.span.first == claimed, "one frame an operation");
+    verify_frames(frames.block.bytes, frames.span);
+    use(frames, dice);
+}
+
+void read_mark(Mutator& dice) {
+    Uuid uuid{};
+    uuid[3] = 9;
+    const std::uint64_t offset = 4096 + 8 * dice.below(100);
+    const Mark mark{static_cast<std::uint32_t>(dice.below(4096)), dice.below(99), dice.below(99),
+                    static_cast<std::uint32_t>(dice.word()), 0};
+    Bytes bytes(mark_size);
+    encode_mark(mark, uuid, offset, MutableView(bytes));
+    const Bytes before = bytes;
+    dice.mutate(bytes, dice.below(3));
+    const std::uint64_t place = dice.chance(8) ? offset + 8 : offset;
+    const Exact exact{View(bytes)};
+    Mark found;
+    const bool is_mark = parse_mark(exact.view(), 0, uuid, place, found);
+    bytes.resize(mark_size);
+    expect(is_mark == (place == offset && exact.view().size() >= mark_size && bytes == before),
+           "a mark is of its bytes and its place");
+    parse_mark(exact.view(), dice.edge(mark_size), uuid, place, found);
+}
+
+void run(Mutator& dice) {
+    switch (dice.below(8)) {
+        case 0:
+            return encode(dice);
+        case 1:
+            return read_mark(dice);
+        default:
+            return receive(dice);
+    }
+}
+
+}  // namespace
+}  // namespace copycat::native_test
+
+int main(int argc, char** argv) {
+    return copycat::native_test::drive(argc, argv, 2'000'000, copycat::native_test::run);
+}

@@ -1,0 +1,202 @@
+// A log with all the threads that a server has around it, on the real file system, so that no
+// lock of a disk in memory orders what the log itself must order. Run under ThreadSanitizer.
+//
+// loop: append, begin and end syncs, roll, truncate, trim, read, idle marks
+// sync: SyncTicket::run; aside: prepare_spare; hard state: Ticket::run; readers: what was read
+// before, while the log goes on without it.
+#include <stdlib.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "driver.hpp"
+#include "hard_state.hpp"
+#include "log.hpp"
+
+namespace copycat::native_test {
+namespace {
+
+constexpr std::size_t held_max = 16;
+
+// One thread that takes jobs in order; `idle` says whether all are done.
+class Worker {
+public:
+    Worker() : thread_([this] { work(); }) {}
+    ~Worker() {
+        {
+            const std::lock_guard lock(mutex_);
+            is_over_ = true;
+        }
+        changed_.notify_one();
+        thread_.join();
+    }
+    void give(std::function<void()> job) {
+        {
+            const std::lock_guard lock(mutex_);
+            jobs_.push_back(std::move(job));
+        }
+        changed_.notify_one();
+    }
+
+private:
+    void work() {
+        std::unique_lock lock(mutex_);
+        while (true) {
+            changed_.wait(lock, [this] { return is_over_ || !jobs_.empty(); });
+            if (jobs_.empty()) return;
+            const std::function<void()> job = std::move(jobs_.front());
+            jobs_.pop_front();
+            lock.unlock();
+            job();
+            lock.lock();
+        }
+    }
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::deque<std::function<void()>> jobs_;
+    bool is_over_ = false;
+    std::thread thread_;
+};
+
+struct Held {
+    Frames frames;
+    std::uint32_t hash = 0;
+};
+
+// The loop thread of a member, step by step by the dice.
+class Loop {
+public:
+    Loop(const std::shared_ptr<Env>& env, const std::string& directory)
+        : log_(env, join(directory, "log"), LogOptions{65536, 40, 0, false}),
+          hard_state_(env, directory, true) {}
+
+    void step(Mutator& dice) {
+        take_completed();
+        append(dice);
+        if (sync_ == nullptr) {
+            sync_ = log_.begin_sync();
+            is_synced_ = false;
+            syncer_.give([this] {
+                sync_->run();
+                is_synced_.store(true, std::memory_order_release);
+            });
+        }
+        if (!is_preparing_.load(std::memory_order_acquire) && log_.wants_spare()) {
+            is_preparing_ = true;
+            aside_.give([this] {
+                log_.prepare_spare();
+                is_preparing_.store(false, std::memory_order_release);
+            });
+        }
+        if (dice.chance(8)) vote();
+        if (dice.chance(20)) truncate(dice);
+        if (dice.chance(16)) log_.trim(log_.durable_index());
+        if (dice.chance(10)) log_.mark_idle();
+        if (dice.chance(3)) read(dice);
+    }
+
+    void finish() {
+        while (sync_ != nullptr || save_ != nullptr || is_preparing_) {
+            take_completed();
+            std::this_thread::yield();
+        }
+        log_.close();
+    }
+    std::uint64_t durable_index() const { return log_.durable_index(); }
+
+private:
+    void take_completed() {
+        if (sync_ != nullptr && is_synced_.load(std::memory_order_acquire)) {
+            log_.end_sync(*sync_);
+            sync_.reset();
+        }
+        if (save_ != nullptr && save_->done) {
+            hard_state_.end_save(*save_);
+            save_.reset();
+        }
+    }
+
+    void append(Mutator& dice) {
+        const Bytes payload(dice.below(300), static_cast<std::uint8_t>(term_));
+        const std::vector<EncodeItem> items(
+            1 + dice.below(6),
+            EncodeItem{static_cast<std::uint8_t>(Kind::tick), 0, 0, 0, 1, View(payload)});
+        log_.append(encode_batch(term_, log_.last_index() + 1, 1, items));
+    }
+
+    void vote() {
+        if (save_ != nullptr) return;
+        save_ = hard_state_.begin_save(++term_, {});
+        saver_.give([save = save_] { save->run(); });
+    }
+
+    void truncate(Mutator& dice) {
+        const std::uint64_t low = log_.first_index() - 1;
+        log_.truncate(low + dice.below(log_.last_index() - low + 1));
+        ++term_;
+    }
+
+    void read(Mutator& dice) {
+        const std::uint64_t first = log_.first_index();
+        const std::uint64_t last = log_.last_index();
+        if (last < first) return;
+        const std::uint64_t from = first + dice.below(last - first + 1);
+        Held held{log_.read(from, last + 1, dice.below(20'000)), 0};
+        held.hash = frames_hash(held.frames.block.bytes);
+        held_.push_back(held);
+        if (held_.size() > held_max) held_.pop_front();
+        readers_[dice.below(2)].give([held = held_[dice.below(held_.size())]] {
+            verify_frames(held.frames.block.bytes, held.frames.span);
+            expect(frames_hash(held.frames.block.bytes) == held.hash, "a view stays as it was");
+        });
+    }
+
+    SegmentedLog log_;
+    HardState hard_state_;
+    std::uint64_t term_ = 1;
+    std::shared_ptr<SyncTicket> sync_;
+    std::shared_ptr<HardState::Ticket> save_;
+    std::atomic<bool> is_synced_{false};
+    std::atomic<bool> is_preparing_{false};
+    std::deque<Held> held_;
+    // Last, so that they end first.
+    Worker syncer_;
+    Worker saver_;
+    Worker aside_;
+    Worker readers_[2];
+};
+
+// One life of a member: some hundred turns, a close, and the log is there again.
+void run(Mutator& dice) {
+    const auto env = make_posix_env();
+    char name[] = "/tmp/copycat-threads-XXXXXX";
+    expect(mkdtemp(name) != nullptr, "a directory for the log can be made");
+    const std::string directory = name;
+    std::uint64_t durable_index = 0;
+    {
+        Loop loop(env, directory);
+        for (std::uint64_t turns = 150 + dice.below(150); turns > 0; --turns) loop.step(dice);
+        loop.finish();
+        durable_index = loop.durable_index();
+    }
+    {
+        SegmentedLog again(env, join(directory, "log"), LogOptions{65536, 40, 0, false});
+        expect(again.report().clean, "a closed log was stopped cleanly");
+        expect(again.last_index() == durable_index, "what was durable is there");
+    }
+    for (const std::string& child : {join(directory, "log"), directory})
+        for (const std::string& file : env->list(child))
+            if (join(child, file) != join(directory, "log")) env->unlink(join(child, file));
+}
+
+}  // namespace
+}  // namespace copycat::native_test
+
+int main(int argc, char** argv) {
+    return copycat::native_test::drive(argc, argv, 60, copycat::native_test::run);
+}
