@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -290,6 +291,29 @@ def test_f13_a_disk_that_fails_leaves_the_old_state(
             way(store)
             assert loaded(env) == (NEW, DATA[NEW])
     assert failures > 8
+
+
+def test_f17_what_the_disk_did_not_keep_is_not_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    env = FaultEnv(1)
+    store = store_on(env)
+    save(store, OLD)
+    write = snapshot_file.write
+
+    def write_on_bad_disk(*arguments: Any, **settings: Any) -> Snapshot:
+        written = write(*arguments, **settings)
+        env.corrupt(arguments[1], 100, 1)
+        return written
+
+    monkeypatch.setattr(snapshot_file, "write", write_on_bad_disk)
+    with pytest.raises(CorruptLogError, match="checksum"):
+        save(store, NEW)
+    assert env.list(DIRECTORY) == ["10-1.snap"]
+    assert loaded(env) == (OLD, DATA[OLD])
+    monkeypatch.undo()
+    save(store, NEW)
+    assert loaded(env) == (NEW, DATA[NEW])
 
 
 # ---- receiving --------------------------------------------------------------------------
