@@ -30,7 +30,8 @@ def test_f11_rot_that_shows_while_the_log_is_open_is_told_and_hides_nothing_else
     with pytest.raises(CorruptLogError) as caught:
         log.get(4)
     assert (caught.value.index, caught.value.offset) == (4, frame_of(4))
-    assert [log.get(index)[3] for index in (3, 5)] == [b"1:3", b"1:5"]
+    found = [log.get(index) for index in (3, 5)]
+    assert [row[3] for row in found if row is not None] == [b"1:3", b"1:5"]
     with pytest.raises(CorruptLogError):
         log.read(4, 6, 1 << 20)
     assert log.last_index == 9, "it is not taken for an entry that was never there"
