@@ -248,7 +248,7 @@ void Rewrite::verify(Group& group, const SlotView& written) {
             "a rewritten segment reads back as it was written");
     group.index = SlotIndex::open(*env_, index_path(directory_, group.row.id, group.row.version),
                                   group.row, true);
-    if (group.index == nullptr || !group.index->verify())
+    if (group.index == nullptr || !group.index->verify(*env_))
         group.index = std::make_shared<SlotIndex>(std::move(scan.slots), std::move(scan.runs),
                                                   scan.valid_from);
 }

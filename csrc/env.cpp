@@ -239,6 +239,20 @@ public:
 
 }  // namespace
 
+Readable probe(View mapped) {
+    if (mapped.empty()) return Readable::yes;
+    constexpr int populate_read = 22;  // MADV_POPULATE_READ, which older headers lack
+    const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<std::uintptr_t>(mapped.data()) & ~(page - 1);
+    const auto end = reinterpret_cast<std::uintptr_t>(mapped.data()) + mapped.size();
+    int result;
+    do {
+        result = ::madvise(reinterpret_cast<void*>(begin), end - begin, populate_read);
+    } while (result != 0 && (errno == EINTR || errno == EAGAIN));
+    if (result == 0) return Readable::yes;
+    return errno == EINVAL || errno == ENOSYS ? Readable::unknown : Readable::no;
+}
+
 Bytes Env::read_file(const std::string& path, std::uint64_t limit) {
     const auto file = open(path, Access::read);
     const std::uint64_t size = file->size();

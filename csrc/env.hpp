@@ -82,6 +82,11 @@ public:
     void remove(const std::string& path);
 };
 
+// Whether every page of a mapping can be read, without the signal that touching a bad one brings
+// (F14); unknown on a kernel older than 5.14. Each page is in memory afterwards.
+enum class Readable { yes, no, unknown };
+Readable probe(View mapped);
+
 // The directory part of a path ("." when there is none).
 std::string parent_of(const std::string& path);
 std::string join(const std::string& directory, const std::string& name);

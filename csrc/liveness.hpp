@@ -48,11 +48,12 @@ public:
     // One bit a record: those that a compaction within `limits` drops.
     Bits removable(const SlotView& view, const Limits& limits, bool major) const;
     std::uint64_t count_removable(const SlotView& view, const Limits& limits, bool major) const;
-    // Calls each(position, how) for every record that was released, in order.
+    // Calls each(position, how) for every record that was released and is not in `gone`, in order.
     template <typename Each>
-    void for_each(Each each) const {
+    void for_each_but(const Bits& gone, Each each) const {
         for (std::size_t word = 0; word < planes_[0].size(); ++word)
-            for (std::uint64_t left = any_of(word); left != 0; left &= left - 1) {
+            for (std::uint64_t left = any_of(word) & ~(word < gone.size() ? gone[word] : 0);
+                 left != 0; left &= left - 1) {
                 const std::size_t position =
                     word * 64 + static_cast<std::size_t>(__builtin_ctzll(left));
                 each(position, at(position));

@@ -34,6 +34,8 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
                                        options_.min_free_space);
     Recovered found = recover(env_, directory_, options_, *spares_);
     segments_ = std::move(found.segments);
+    if (!options_.mapped) readers_ = std::make_shared<Readers>(env_);
+    for (const auto& segment : segments_) segment->set_readers(readers_);
     tail_ = std::move(found.tail);
     next_id_ = found.manifest.next_id;
     generation_ = found.manifest.generation;

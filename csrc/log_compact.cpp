@@ -137,9 +137,11 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
     for (Rewrite::Group& group : rewrite.groups_) {
         if (group.is_installed || !is_current(group)) continue;
         auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
-        for (const auto& old : group.segments) {
-            fresh->inherit(*old);  // X18: what was released while it ran, and what may not go yet
-            drop(*old);
+        fresh->set_readers(readers_);
+        for (std::size_t i = 0; i < group.segments.size(); ++i) {
+            // X18: what was released while it ran, and what may not go yet
+            fresh->inherit(*group.segments[i], group.drops[i]);
+            drop(*group.segments[i]);
         }
         const auto at = std::find(segments_.begin(), segments_.end(), group.segments.front());
         const auto end = at + static_cast<std::ptrdiff_t>(group.segments.size());

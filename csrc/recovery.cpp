@@ -195,7 +195,7 @@ private:
     bool read_closed_tail(const Row& row, File& file, Tail::Content& content) {
         const auto index =
             SlotIndex::open(*env_, index_path(directory_, row.id, row.version), row, false);
-        if (index == nullptr || !index->verify()) return false;
+        if (index == nullptr || !index->verify(*env_)) return false;
         const SlotView& view = index->view();
         const std::uint64_t end = view.count() > 0 ? view.slots.back().end() : segment_data_offset;
         const std::uint64_t last_index = view.end - 1;

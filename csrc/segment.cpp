@@ -64,7 +64,7 @@ void Segment::settle() {
 }
 
 SlotIndex& Segment::checked_index() {
-    if (!index_->verify()) rebuild();
+    if (!index_->verify(*env_)) rebuild();
     return *index_;
 }
 
@@ -90,35 +90,45 @@ const Block& Segment::data() {
     return data_;
 }
 
-SegmentBytes Segment::bytes_from(std::uint64_t index) {
-    const std::uint64_t offset = checked_index().find(index).offset;
-    const Block& all = data();
-    if (offset >= all.bytes.size()) return SegmentBytes{Block{}, offset, row_.uuid, path_};
-    const auto from = static_cast<std::size_t>(offset);
-    return SegmentBytes{all.part(from, all.bytes.size() - from), offset, row_.uuid, path_};
+Segment::Source Segment::source(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) {
+    SlotIndex& index = checked_index();
+    if (readers_ == nullptr) {
+        const std::uint64_t offset = index.find(first).offset;
+        const Block& all = data();
+        if (offset >= all.bytes.size()) return {{Block{}, offset, row_.uuid, path_}, end};
+        const auto from = static_cast<std::size_t>(offset);
+        return {{all.part(from, all.bytes.size() - from), offset, row_.uuid, path_}, end};
+    }
+    const SlotView::Extent extent = index.extent(first, end, max_bytes);
+    const std::uint64_t to = std::min(extent.to, row_.end_offset);
+    Bytes bytes(static_cast<std::size_t>(to - std::min(to, extent.from)));
+    bytes.resize(readers_->of(path_).pread(extent.from, MutableView(bytes)));
+    return {{Block::own(std::move(bytes)), extent.from, row_.uuid, path_}, extent.end};
 }
 
 Frames Segment::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) {
     const std::uint64_t limit = std::min(end, row_.last_index + 1);
     try {
-        return gather(bytes_from(first), first, limit, max_bytes);
+        const Source from = source(first, limit, max_bytes);
+        return gather(from.bytes, first, from.end, max_bytes);
     } catch (const CorruptError&) {
         rebuild();  // the slot may lie; the scan itself throws when the data is bad (F14)
     }
-    return gather(bytes_from(first), first, limit, max_bytes);
+    const Source from = source(first, limit, max_bytes);
+    return gather(from.bytes, first, from.end, max_bytes);
 }
 
 Frame Segment::frame(std::uint64_t index, Block& keep) {
     try {
-        const SegmentBytes bytes = bytes_from(index);
-        keep = bytes.block;
-        return checked_frame(bytes, index);
+        const Source from = source(index, index + 1, 0);
+        keep = from.bytes.block;
+        return checked_frame(from.bytes, index);
     } catch (const CorruptError&) {
         rebuild();
     }
-    const SegmentBytes bytes = bytes_from(index);
-    keep = bytes.block;
-    return checked_frame(bytes, index);
+    const Source from = source(index, index + 1, 0);
+    keep = from.bytes.block;
+    return checked_frame(from.bytes, index);
 }
 
 void Segment::release(std::uint64_t index, Release how) {
@@ -126,10 +136,10 @@ void Segment::release(std::uint64_t index, Release how) {
     if (!checked_index().find(index, position).is_gap()) liveness_.release(position, how);
 }
 
-void Segment::inherit(Segment& old) {
+void Segment::inherit(Segment& old, const Bits& gone) {
     const SlotView before = old.view();
-    old.liveness().for_each(
-        [&](std::size_t position, Release how) { release(before.index_of(position), how); });
+    old.liveness().for_each_but(
+        gone, [&](std::size_t position, Release how) { release(before.index_of(position), how); });
 }
 
 std::uint64_t Segment::entries() {

@@ -11,6 +11,7 @@
 #include "gather.hpp"
 #include "liveness.hpp"
 #include "manifest.hpp"
+#include "readers.hpp"
 #include "slot_index.hpp"
 
 namespace copycat {
@@ -39,6 +40,9 @@ public:
     // Its data is synced and its index file written: reads go through the maps from now on.
     void settle();
 
+    // With readers the file is read with pread from now on; without, through a map (L1).
+    void set_readers(std::shared_ptr<Readers> readers) { readers_ = std::move(readers); }
+
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
     // Or the gap that the index lies in. `keep` pins the bytes that the payload points into.
     Frame frame(std::uint64_t index, Block& keep);
@@ -51,8 +55,8 @@ public:
     void set_liveness(Liveness&& liveness) { liveness_ = std::move(liveness); }
     // Of a gap: nothing.
     void release(std::uint64_t index, Release how);
-    // X18: what was released in `old`, if it is still here.
-    void inherit(Segment& old);
+    // X18: what was released in `old`, but for what is gone from it.
+    void inherit(Segment& old, const Bits& gone);
     // How many entries, gaps left out.
     std::uint64_t entries();
 
@@ -60,7 +64,11 @@ private:
     SlotIndex& checked_index();
     void rebuild();
     const Block& data();
-    SegmentBytes bytes_from(std::uint64_t index);
+    struct Source {
+        SegmentBytes bytes;
+        std::uint64_t end;  // one past the last index in them
+    };
+    Source source(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
 
     std::shared_ptr<Env> env_;
     std::string directory_;
@@ -70,6 +78,7 @@ private:
     std::shared_ptr<File> file_;
     std::vector<TermRun> runs_;
     Block data_;
+    std::shared_ptr<Readers> readers_;
     std::uint32_t rebuilt_ = 0;
     Liveness liveness_;
     std::optional<std::uint64_t> entries_;

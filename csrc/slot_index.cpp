@@ -20,6 +20,10 @@ bool is_of(const IndexHeader& header, const Row& row) {
            header.version == row.version && header.first_index == row.first_index;
 }
 
+std::uint64_t head_size(const IndexHeader& header) {
+    return sizeof header + std::uint64_t{header.runs} * sizeof(TermRunRow);
+}
+
 std::uint32_t crc_of(const SlotView& view) {
     return crc32c(as_bytes(view.starts), crc32c(as_bytes(view.slots)));
 }
@@ -38,29 +42,31 @@ SlotIndex::SlotIndex(Slots slots, std::vector<TermRun> runs, std::uint64_t valid
 
 std::shared_ptr<SlotIndex> SlotIndex::open(Env& env, const std::string& path, const Row& row,
                                            bool is_sealed) {
-    Block file;
+    auto out = std::shared_ptr<SlotIndex>(new SlotIndex(row.first_index));
+    IndexHeader& header = out->header_;
+    Bytes head(sizeof header);
     try {
-        const auto handle = env.open(path, Access::read);
-        if (handle->size() < sizeof(IndexHeader)) return nullptr;
-        file = handle->map();
+        // Its head is read, not mapped: a bad sector is an errno then (F14).
+        const auto file = env.open(path, Access::read);
+        if (file->pread(0, MutableView(head)) < sizeof header) return nullptr;
+        header = load<IndexHeader>(head.data());
+        const std::uint64_t size = file->size();
+        if (!is_of(header, row) || header.end < header.first_index || head_size(header) > size)
+            return nullptr;
+        head.resize(static_cast<std::size_t>(head_size(header)));
+        if (file->pread(0, MutableView(head)) < head.size()) return nullptr;
+        out->mapped_ = file->map();
     } catch (const IoError&) {
         return nullptr;  // a cache: EMFILE, EACCES or a bad sector cost a rebuild, no more
     }
-    const auto header = load<IndexHeader>(file.bytes.data());
-    if (!is_of(header, row) || header.end < header.first_index) return nullptr;
-    const std::uint64_t size = file.bytes.size();
-    const std::uint64_t head = sizeof header + std::uint64_t{header.runs} * sizeof(TermRunRow);
-    if (size < head) return nullptr;
-    if (crc32c(file.bytes.subspan(crc_from, head - crc_from)) != header.crc) return nullptr;
+    if (crc32c(View(head).subspan(crc_from)) != header.crc) return nullptr;
     if (is_sealed && header.end <= row.last_index) return nullptr;
-
-    auto out = std::shared_ptr<SlotIndex>(new SlotIndex(row.first_index));
-    out->mapped_ = std::move(file);
-    if (!out->place(header, static_cast<std::size_t>(head))) return nullptr;
+    out->path_ = path;
+    if (!out->place()) return nullptr;
     const std::uint64_t end = is_sealed ? row.last_index + 1 : header.end;
     for (std::uint32_t i = 0; i < header.runs; ++i) {
-        const auto run = load<TermRunRow>(out->mapped_.bytes.data() + sizeof header +
-                                          std::size_t{i} * sizeof(TermRunRow));
+        const auto run =
+            load<TermRunRow>(head.data() + sizeof header + std::size_t{i} * sizeof(TermRunRow));
         if (run.first < end) out->runs_.push_back({run.term, run.first});
     }
     if (end != row.first_index &&
@@ -69,30 +75,44 @@ std::shared_ptr<SlotIndex> SlotIndex::open(Env& env, const std::string& path, co
     return out;
 }
 
-// Finds the records in the mapping: false when its size does not fit what its header says.
-bool SlotIndex::place(const IndexHeader& header, std::size_t head) {
-    const bool is_sparse = (header.flags & index_flag_sparse) != 0;
-    const std::uint64_t indexes = header.end - header.first_index;
+// Finds the records in the mapping, untouched: false when its size does not fit its header.
+bool SlotIndex::place() {
+    const std::size_t head = static_cast<std::size_t>(head_size(header_));
+    const bool is_sparse = (header_.flags & index_flag_sparse) != 0;
+    const std::uint64_t indexes = header_.end - header_.first_index;
     const std::size_t each = sizeof(IndexSlot) + (is_sparse ? sizeof(std::uint32_t) : 0);
+    if (mapped_.bytes.size() < head) return false;
     const std::size_t rest = mapped_.bytes.size() - head;
-    if (header.count > rest / each || rest != header.count * each) return false;
-    if (is_sparse ? header.count == 0 || header.count >= indexes : header.count != indexes)
+    if (header_.count > rest / each || rest != header_.count * each) return false;
+    if (is_sparse ? header_.count == 0 || header_.count >= indexes : header_.count != indexes)
         return false;
     // A mapping begins at a page and head is a multiple of 8, so all is aligned.
     const std::uint8_t* at = mapped_.bytes.data() + head;
-    const auto count = static_cast<std::size_t>(header.count);
-    view_ = {header.first_index, header.end, {}, {}};
+    const auto count = static_cast<std::size_t>(header_.count);
+    view_ = {header_.first_index, header_.end, {}, {}};
     view_.slots = {reinterpret_cast<const IndexSlot*>(at), count};
     if (is_sparse)
         view_.starts = {reinterpret_cast<const std::uint32_t*>(at + count * sizeof(IndexSlot)),
                         count};
-    slots_crc_ = header.slots_crc;
-    valid_from_ = header.valid_from;
+    slots_crc_ = header_.slots_crc;
+    valid_from_ = header_.valid_from;
     return true;
 }
 
-bool SlotIndex::verify() {
-    if (!verified_) verified_ = crc_of(view_) == slots_crc_;
+// F14: a page that cannot be read, or that a shorter file lacks, costs a rebuild and no signal.
+bool SlotIndex::make_readable(Env& env) {
+    const Readable found = probe(mapped_.bytes);
+    if (found != Readable::unknown) return found == Readable::yes;
+    try {
+        mapped_ = Block::own(env.read_file(path_));
+    } catch (const IoError&) {
+        return false;
+    }
+    return place();
+}
+
+bool SlotIndex::verify(Env& env) {
+    if (!verified_) verified_ = make_readable(env) && crc_of(view_) == slots_crc_;
     return verified_;
 }
 

@@ -27,8 +27,8 @@ public:
     const std::vector<TermRun>& runs() const { return runs_; }
     std::uint64_t valid_from() const { return valid_from_; }
     bool is_mapped() const { return mapped_.owner != nullptr; }
-    // True when the records fit their checksum; computed once.
-    bool verify();
+    // True when the records can be read and fit their checksum; looked at once.
+    bool verify(Env& env);
     const SlotView& view() const { return view_; }
     // The record that holds `index`. Loop thread.
     const IndexSlot& find(std::uint64_t index) {
@@ -39,6 +39,9 @@ public:
         position = view_.position_of(index, hint_);
         return view_.slots[position];
     }
+    SlotView::Extent extent(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) {
+        return view_.extent(first, end, max_bytes, hint_);
+    }
     // The slots as bytes, with whoever owns them; empty owner when in memory.
     Block block() const;
 
@@ -46,9 +49,12 @@ public:
 
 private:
     explicit SlotIndex(std::uint64_t first_index) : memory_(first_index) {}
-    bool place(const IndexHeader& header, std::size_t head);
+    bool place();
+    bool make_readable(Env& env);
 
     Slots memory_;
+    std::string path_;
+    IndexHeader header_{};
     Block mapped_;
     SlotView view_;
     std::size_t hint_ = 0;

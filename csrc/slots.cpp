@@ -18,6 +18,21 @@ std::size_t SlotView::position_of(std::uint64_t index, std::size_t& hint) const 
     return hint;
 }
 
+SlotView::Extent SlotView::extent(std::uint64_t first, std::uint64_t end_, std::uint64_t max_bytes,
+                                  std::size_t& hint) const {
+    const std::size_t begin = position_of(first, hint);
+    std::size_t last = begin;
+    const std::size_t limit = position_of(end_ - 1, last) + 1;
+    const std::uint64_t from = slots[begin].offset;
+    // Slots grow, so the last frame that begins inside max_bytes is found by halving.
+    const auto after = std::partition_point(
+        slots.begin() + static_cast<std::ptrdiff_t>(begin) + 1,
+        slots.begin() + static_cast<std::ptrdiff_t>(limit),
+        [&](const IndexSlot& slot) { return slot.end() - from <= max_bytes; });
+    const auto count = static_cast<std::size_t>(after - slots.begin());
+    return {from, slots[count - 1].end(), std::min(end_, end_of(count - 1))};
+}
+
 SlotView SlotView::upto(std::uint64_t last) const {
     if (last < first_index) return {first_index, first_index, {}, {}};
     std::size_t hint = 0;

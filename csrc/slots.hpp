@@ -29,6 +29,14 @@ struct SlotView {
     std::uint64_t end_of(std::size_t position) const {
         return position + 1 == count() ? end : index_of(position + 1);
     }
+    // Where the frames of [first, end) lie that begin inside `max_bytes`; at least one.
+    struct Extent {
+        std::uint64_t from;  // bytes of the file
+        std::uint64_t to;
+        std::uint64_t end;  // one past their last index
+    };
+    Extent extent(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes,
+                  std::size_t& hint) const;
     // Up to the record that holds `last`, with end right after `last`.
     SlotView upto(std::uint64_t last) const;
 };

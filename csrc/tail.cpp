@@ -123,22 +123,13 @@ std::shared_ptr<SlotIndex> Tail::index_copy() const {
 }
 
 Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const {
-    const SlotView view = slots_.view();
     std::size_t hint = 0;
-    const std::size_t begin = view.position_of(first, hint);
-    const std::size_t limit = view.position_of(end - 1, hint) + 1;
-    const std::uint64_t from = view.slots[begin].offset;
-    // Slots grow, so the last frame that begins inside max_bytes is found by halving.
-    const auto after = std::partition_point(
-        view.slots.begin() + static_cast<std::ptrdiff_t>(begin) + 1,
-        view.slots.begin() + static_cast<std::ptrdiff_t>(limit),
-        [&](const IndexSlot& slot) { return slot.end() - from <= max_bytes; });
-    const auto count = static_cast<std::size_t>(after - view.slots.begin());
-    Bytes bytes(static_cast<std::size_t>(view.slots[count - 1].end() - from));
-    const std::size_t got = file_->pread(from, MutableView(bytes));
+    const SlotView::Extent extent = slots_.view().extent(first, end, max_bytes, hint);
+    Bytes bytes(static_cast<std::size_t>(extent.to - extent.from));
+    const std::size_t got = file_->pread(extent.from, MutableView(bytes));
     bytes.resize(got);
-    const SegmentBytes source{Block::own(std::move(bytes)), from, row_.uuid, path_};
-    return gather(source, first, std::min(end, view.end_of(count - 1)), max_bytes);
+    const SegmentBytes source{Block::own(std::move(bytes)), extent.from, row_.uuid, path_};
+    return gather(source, first, extent.end, max_bytes);
 }
 
 void Tail::release(std::uint64_t index, Release how) {

@@ -14,6 +14,7 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t max_entries
         uint64_t min_free_space
         cbool read_only
+        cbool mapped
     cdef cppclass CReport "copycat::RecoveryReport":
         cbool clean
         uint64_t dropped_bytes
@@ -383,11 +384,13 @@ cdef class NativeLog:
 
 
 def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_only=False,
-             min_free_space=0):
+             min_free_space=0, mapped=True):
     """The log in `directory`, recovered; a new one when there is none.
 
     CorruptLogError (F2, F3), FormatVersionError and DirectoryInUseError change nothing on
     disk. With read_only nothing at all is changed; FileNotFoundError when there is no log.
+    Sealed segments are read through a map when `mapped`, else with pread (L1): then a bad sector
+    is a DiskError and never a signal (F14).
     """
     cdef CLogOptions options
     cdef NativeLog opened = NativeLog.__new__(NativeLog)
@@ -397,6 +400,7 @@ def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_
     options.max_entries = max_entries_per_segment
     options.min_free_space = min_free_space
     options.read_only = read_only
+    options.mapped = mapped
     with nogil:
         opened.log.reset(new CLog(on, where, options))
     return opened

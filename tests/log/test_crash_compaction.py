@@ -48,10 +48,10 @@ def state(log: NativeLog) -> Image:
     return log.first_index, contents(log)
 
 
-def step(log: NativeLog, promises: Promises, change: Callable[[], None]) -> None:
+def step(log: NativeLog, promises: Promises, change: Compaction) -> None:
     """`change` from one durable state to the next; a crash inside may leave either."""
     old = state(log)
-    twin = _twin(log, old, change)
+    twin = _twin(old, change)
     promises.between(old, twin)
     change()
     durable(log)
@@ -59,11 +59,10 @@ def step(log: NativeLog, promises: Promises, change: Callable[[], None]) -> None
     promises.between(twin)
 
 
-def _twin(log: NativeLog, old: Image, change: Callable[[], None]) -> Image:
+def _twin(old: Image, change: Compaction) -> Image:
     """What the entries are after a compaction that drops what `change.gone` names."""
-    gone: frozenset[int] = getattr(change, "gone", frozenset())
     first, rows = old
-    return first, [row for row in rows if row[0] not in gone]
+    return first, [row for row in rows if row[0] not in change.gone]
 
 
 class Compaction:
@@ -242,9 +241,8 @@ def test_f2_each_byte_of_a_compacted_segment_is_flipped_once() -> None:
         flipped = env.clone()
         flipped.corrupt(f"{path}.log", at, 1 << (at % 8))
         damage = FormatVersionError if 8 <= at < 12 else CorruptLogError
-        with pytest.raises(damage) as caught:
+        with pytest.raises(damage, match=r"1-2\.log"):
             read_all(flipped)
-        assert getattr(caught.value, "path", "") == f"{path}.log"
         if at >= 4096 + 32:  # behind the mark: the index is good, so reading finds it too
             with pytest.raises(CorruptLogError):
                 contents(open_small(flipped.clone(), entries=5))

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from copycat.errors import DiskError
 from copycat.log._native import Env, FaultEnv, NativeLog, open_log
-from tests.log.contract import Harness, LogContract
+from tests.log.contract import Harness, LogContract, contents, durable, expected, grow
 from tests.log.contract_cleaning import CleaningContract
 from tests.log.contract_compaction import CompactionContract
 
 DIRECTORY = "/disk/log"
 
 
-def open_small(env: Env, directory: str = DIRECTORY, *, entries: int = 8) -> NativeLog:
+def open_small(
+    env: Env, directory: str = DIRECTORY, *, entries: int = 8, mapped: bool = True
+) -> NativeLog:
     """A log whose segments hold few entries, so that every test rolls."""
-    return open_log(env, directory, max_segment_size=16384, max_entries_per_segment=entries)
+    return open_log(
+        env, directory, max_segment_size=16384, max_entries_per_segment=entries, mapped=mapped
+    )
 
 
 class FaultHarness(Harness):
-    def __init__(self) -> None:
+    def __init__(self, *, mapped: bool = True) -> None:
+        self.mapped = mapped
         self.env = FaultEnv(1)
         self.env.make_directory(DIRECTORY)
 
     def open(self) -> NativeLog:
-        return open_small(self.env, entries=self.segment_entries)
+        return open_small(self.env, entries=self.segment_entries, mapped=self.mapped)
 
     def crash(self, seed: int) -> None:
         self.env.crash(seed)
@@ -43,9 +50,40 @@ class TestNativeLogOverFaults(LogContract, CleaningContract, CompactionContract)
         return FaultHarness()
 
 
-def test_the_same_log_on_a_real_disk(tmp_path: Path) -> None:
-    from tests.log.contract import contents, durable, expected, grow
+class TestNativeLogAtLevelDisk(LogContract, CleaningContract, CompactionContract):
+    """L1: sealed segments are read with pread."""
 
+    @pytest.fixture
+    def harness(self) -> FaultHarness:
+        return FaultHarness(mapped=False)
+
+
+def test_f14_a_bad_sector_is_an_error_at_level_disk() -> None:
+    harness = FaultHarness(mapped=False)
+    log = harness.open()
+    grow(log, 20)
+    durable(log)
+    harness.env.fail("read", 1, "EIO")
+    with pytest.raises(DiskError):
+        log.read(1, 9, 1 << 20)
+    assert contents(log) == expected(1, 21)
+
+
+def test_f14_an_index_that_became_short_is_rebuilt_and_brings_no_signal(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    log = open_small(Env(), directory)
+    grow(log, 20)
+    durable(log)
+    log.close()
+    log = open_small(Env(), directory)
+    index = tmp_path / "1-1.idx"
+    os.truncate(index, 0)
+    assert contents(log) == expected(1, 21)
+    assert log.report.rebuilt_indexes == 1
+    log.close()
+
+
+def test_the_same_log_on_a_real_disk(tmp_path: Path) -> None:
     directory = str(tmp_path)
     log = open_small(Env(), directory)
     grow(log, 30, each=4)
