@@ -44,7 +44,7 @@ DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
 FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help build demo test check fix sim san fuzz tsan bench golden ci clean
+.PHONY: help build demo test check fix sim san fuzz tsan bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
@@ -56,7 +56,7 @@ $(VENV)/.stamp-packages: pyproject.toml
 	test -x $(PYTHON) || $(BASE_PYTHON) -m venv $(VENV)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), sys.version'
 	$(PYTHON) -m pip install -q "setuptools>=77" "cython>=3.1" wheel "numpy>=2"
-	$(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,test,check]"
+	$(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,tune,test,check]"
 	touch $@
 
 $(VENV)/.stamp-extension: $(VENV)/.stamp-packages $(NATIVE_FILES)
@@ -76,10 +76,16 @@ test: build ## the whole test suite with 200 fresh simulator seeds; K=word selec
 sim: build ## SEEDS=n searches n fresh seeds on all cores; SEED=n replays one
 	$(PYTHON) -m copycat.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
-bench: build ## benchmarks, beside their peers, to bench/results/*.json
-	$(PYTHON) -m pip install -q "lmdb>=1.6" "psutil>=6" "pysyncobj>=0.3.14" "rocksdict>=0.3.25"
+bench: build ## benchmarks, beside their peers, to bench/results/; K=word selects
+	$(PYTHON) -m pip install -q "lmdb>=1.6" "matplotlib>=3.9" "pysyncobj>=0.3.14" \
+	  "rocksdict>=0.3.25"
 	mkdir -p bench/results
-	$(PYTHON) -m pytest bench -q --benchmark-json=bench/results/latest.json
+	$(PYTHON) -m pytest bench -q --benchmark-json=bench/results/latest.json $(if $(K),-k "$(K)")
+	$(PYTHON) -m bench.report bench/results/latest.json bench/results/small.json \
+	  | tee bench/results/report.md
+
+sweep: build ## sweeps of segment size and compaction threshold: docs/sweep*
+	$(PYTHON) -m bench.sweep docs
 
 golden: build ## rewrite golden files and scripts, then show what changed
 	$(PYTHON) -m pytest -q --rewrite tests/scripts tests/log tests/protocol tests/cli

@@ -8,7 +8,6 @@ uses submit_many. CPU seconds for 1,000 commands is the fair figure on shared co
 from __future__ import annotations
 
 import asyncio
-import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,11 +17,12 @@ from typing import Any
 import pytest
 
 from bench.cluster import Processes
-from bench.load import run_batches, run_window
+from bench.load import cpu_s, run_batches, run_window
 from bench.member import PAYLOAD, Sink, loop_factory
+from bench.scale import SCALE
 from copycat import CopycatClient, ServerSelection
 
-SECONDS = 4.0
+SECONDS = max(0.2, 4.0 * SCALE)
 
 
 @pytest.fixture(scope="module")
@@ -51,29 +51,12 @@ def bench_commands(benchmark: Any, members: Processes, window: int, where: str, 
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_remote(members, window, mode))
 
-    members.load(leader, mode, window, 0.5)
-    before = members.cpu_s() + _own_cpu_s()
+    members.load(leader, mode, window, SECONDS / 8)
+    before = members.cpu_s() + cpu_s()
     result = benchmark.pedantic(run, rounds=1, iterations=1)
-    cpu_s = members.cpu_s() + _own_cpu_s() - before
-    result["cpu_s_per_1000"] = round(cpu_s * 1000 / result["commands"], 4)
+    used_s = members.cpu_s() + cpu_s() - before
+    result["cpu_s_per_1000"] = round(used_s * 1000 / result["commands"], 4)
     benchmark.extra_info.update(durability="fsync", **result)
-    print(f"\n{benchmark.name}: {result}")
-
-
-@pytest.mark.parametrize("window", [1, 64, 1024])
-def bench_pysyncobj(benchmark: Any, window: int, disk: Path) -> None:
-    """The incumbent, with its journal (an mmap that is never synced: not durable)."""
-    benchmark.group = f"3 members, w={window}, 256 B, fsync"
-    benchmark.name = f"pysyncobj inside w={window}"
-    with Processes(disk, "bench.pysyncobj_member") as members:
-        leader = members.leader()
-        before = members.cpu_s()
-        result = benchmark.pedantic(
-            members.load, (leader, "submit", window, SECONDS), rounds=1, iterations=1
-        )
-        cpu_s = members.cpu_s() - before
-    result["cpu_s_per_1000"] = round(cpu_s * 1000 / result["commands"], 4)
-    benchmark.extra_info.update(durability="none", **result)
     print(f"\n{benchmark.name}: {result}")
 
 
@@ -82,8 +65,3 @@ async def _remote(members: Processes, window: int, mode: str) -> dict[str, Any]:
     client = CopycatClient(*members.addresses, server_selection=ServerSelection.LEADER)
     async with client:
         return await run(client, Sink.put(PAYLOAD), window=window, seconds=SECONDS)
-
-
-def _own_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.engines import ENGINES
+from bench.engines import ENGINES, READERS, Engine
+from bench.scale import scaled
 
-READERS = ("copycat", "lmdb", "rocksdb")
-ENTRIES = 200_000
+ENTRIES = scaled(200_000, 2000) // 1000 * 1000
 
 
 @pytest.mark.parametrize("sync", [True, False], ids=["fsync", "os"])
@@ -31,8 +31,9 @@ def bench_append(
     benchmark.group = f"append {count} x {size} B, {durability}"  # type: ignore[attr-defined]
     log = ENGINES[engine](disk, sync=sync)
     items = [bytes(size - 1) + b"x"] * count
-    rounds = 400 if count < 1024 else 100
-    rate(lambda: log.append(items), count, durability=durability, rounds=rounds)
+    rounds = scaled(400 if count < 1024 else 100, 3)
+    how = log.how[0 if sync else 1]
+    rate(lambda: log.append(items), count, durability=durability, rounds=rounds, how=how)
     log.close()
 
 
@@ -41,7 +42,7 @@ def bench_scan(benchmark: object, rate: Callable[..., None], disk: Path, engine:
     benchmark.group = "scan as bytes, 256 B"  # type: ignore[attr-defined]
     log = _filled(disk, engine)
     assert log.scan() == ENTRIES
-    rate(log.scan, ENTRIES, durability="reads", rounds=5)
+    rate(log.scan, ENTRIES, durability="reads", rounds=scaled(5))
     log.close()
 
 
@@ -55,7 +56,7 @@ def bench_scan_batches(benchmark: object, rate: Callable[..., None], disk: Path)
         return sum(b.span.end - b.span.first for b in native.scan(1, ENTRIES + 1))
 
     assert scan() == ENTRIES
-    rate(scan, ENTRIES, durability="reads", rounds=20)
+    rate(scan, ENTRIES, durability="reads", rounds=scaled(20))
     log.close()
 
 
@@ -66,18 +67,18 @@ def bench_random_read(
     benchmark.group = "random read, 256 B"  # type: ignore[attr-defined]
     log = _filled(disk, engine)
     dice = random.Random(7)
-    numbers = [dice.randrange(ENTRIES) for _ in range(20_000)]
+    numbers = [dice.randrange(ENTRIES) for _ in range(scaled(20_000, 100))]
     get = log.get
 
     def read() -> None:
         for number in numbers:
             get(number)
 
-    rate(read, len(numbers), durability="reads", rounds=10)
+    rate(read, len(numbers), durability="reads", rounds=scaled(10))
     log.close()
 
 
-def _filled(disk: Path, engine: str) -> ENGINES:  # type: ignore[valid-type]
+def _filled(disk: Path, engine: str) -> Engine:
     log = ENGINES[engine](disk, sync=False)
     items = [bytes(255) + b"x"] * 1000
     for _ in range(ENTRIES // 1000):

@@ -1,4 +1,7 @@
-"""Opening a log of a million entries: after a clean stop, and after a crash."""
+"""Opening a log of a million entries: after a clean stop, and after a crash.
+
+Open means: until the last entry was read. The files are in the page cache.
+"""
 
 from __future__ import annotations
 
@@ -11,50 +14,48 @@ from typing import Any
 
 import pytest
 
-from copycat import Log
+from bench.engines import ENGINES, READERS, Engine
+from bench.fill import ITEM
+from bench.load import cpu_s
+from bench.scale import scaled
 
-ENTRIES = 1_000_000
-
-_FILL = """
-import os, sys
-from copycat import Log
-log = Log.open(sys.argv[1], durability="os")
-items = [bytes(255) + b"x"] * 1000
-for _ in range({rounds}):
-    log.append_many(items)
-log.sync()
-if sys.argv[2] == "clean":
-    log.close()
-else:
-    os.kill(os.getpid(), 9)
-"""
+ENTRIES = scaled(1_000_000, 2000)
 
 
 @pytest.mark.parametrize("stop", ["clean", "crash"])
-def bench_open(benchmark: Any, disk: Path, stop: str) -> None:
-    """A crash is repaired by the first open, so each round crashes a fresh copy of it."""
+@pytest.mark.parametrize("engine", READERS)
+def bench_open(benchmark: Any, disk: Path, engine: str, stop: str) -> None:
+    """A crash is repaired by the first open, so each round opens a fresh copy of it."""
     benchmark.group = f"open 1 M x 256 B after a {stop} stop"
     source = disk / "source"
-    script = _FILL.format(rounds=ENTRIES // 1000)
-    subprocess.run([sys.executable, "-c", script, str(source), stop], check=False)
-    number = 0
+    words = [sys.executable, "-m", "bench.fill", engine, str(source), str(ENTRIES), stop]
+    subprocess.run(words, check=stop == "clean")
+    opened: list[tuple[Engine, Path]] = []
+    spent: list[float] = []
 
     def setup() -> tuple[tuple[Path], dict[str, object]]:
-        nonlocal number
-        number += 1
-        target = disk / f"copy-{number}"
+        while opened:
+            log, target = opened.pop()
+            log.close()
+            shutil.rmtree(target)
+        target = disk / f"copy-{len(spent)}"
         shutil.copytree(source, target)
         os.sync()
         return (target,), {}
 
     def reopen(target: Path) -> None:
-        log = Log.open(target)
-        assert log.last_index == ENTRIES
-        logs.append((log, target))
+        before = cpu_s()
+        log = ENGINES[engine](target, sync=True)
+        assert log.get(ENTRIES - 1) == ITEM
+        spent.append(cpu_s() - before)
+        opened.append((log, target))
 
-    logs: list[tuple[Log, Path]] = []
-    benchmark.pedantic(reopen, setup=setup, rounds=7, iterations=1)
-    for log, target in logs:
-        log.close()
-        shutil.rmtree(target)
-    benchmark.extra_info.update(durability="fsync", entries=ENTRIES)
+    benchmark.pedantic(reopen, setup=setup, rounds=scaled(7), iterations=1)
+    setup()
+    benchmark.extra_info.update(
+        durability="fsync",
+        how=ENGINES[engine].how[0],  # type: ignore[attr-defined]
+        open_ms=round(benchmark.stats.stats.median * 1e3, 2),
+        cpu_s_per_1000=round(sum(spent) / len(spent) * 1000 / ENTRIES, 7),
+        entries=ENTRIES,
+    )

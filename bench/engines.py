@@ -1,32 +1,42 @@
 """The engines that bench_log compares: copycat's log and what people use instead of it.
 
 Each takes a directory and offers append(items) (made durable when `sync`), scan() -> entries
-read, get(n) -> one entry, close(). Keys are 64-bit positions where an engine needs keys.
+read, get(n) -> one entry, force() to the disk, close(). Keys are 64-bit positions, from 0, where
+an engine needs keys. `how` says in its own words what "fsync" and "os" set.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
+import sqlite3
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from bench.scale import scaled
 from copycat import Log
 
-__all__ = ["ENGINES", "Engine"]
+__all__ = ["ENGINES", "READERS", "Engine", "is_installed"]
 
 
 class Engine(Protocol):
+    how: tuple[str, str]
+    """What a synced and what an unsynced engine was told."""
+
     def append(self, items: Sequence[bytes]) -> None: ...
     def scan(self) -> int: ...
     def get(self, number: int) -> bytes: ...
+    def force(self) -> None: ...
     def close(self) -> None: ...
 
 
 class CopycatLog:
     """The public `Log`: checksummed frames, marks, segments, an index."""
+
+    how = ('durability="fsync"', 'durability="os"')
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         self.log = Log.open(path, durability="fsync" if sync else "os")
@@ -43,6 +53,9 @@ class CopycatLog:
     def get(self, number: int) -> bytes:
         return self.log[number + 1].data
 
+    def force(self) -> None:
+        self.log.sync()
+
     def close(self) -> None:
         self.log.close()
 
@@ -58,12 +71,17 @@ class _BareFile:
     def get(self, number: int) -> bytes:
         raise io.UnsupportedOperation("a plain file has no index")
 
+    def force(self) -> None:
+        os.fsync(self.file)
+
     def close(self) -> None:
         os.close(self.file)
 
 
 class PlainFile(_BareFile):
     """One write and one fdatasync a batch: length-prefixed, no checksum, no recovery."""
+
+    how = ("write + fdatasync", "write")
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         self.file = os.open(path / "plain", os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -79,7 +97,8 @@ class PlainFile(_BareFile):
 class ZeroedFile(_BareFile):
     """The machine's limit: one pwrite and one fdatasync into a file that was zeroed ahead."""
 
-    SIZE = 256 << 20
+    how = ("pwrite + fdatasync", "pwrite")
+    SIZE = scaled(256, 4) << 20
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         self.file = os.open(path / "zeroed", os.O_RDWR | os.O_CREAT)
@@ -100,6 +119,8 @@ class ZeroedFile(_BareFile):
 
 
 class Lmdb:
+    how = ("sync=True", "sync=False")
+
     def __init__(self, path: Path, *, sync: bool) -> None:
         import lmdb
 
@@ -122,11 +143,16 @@ class Lmdb:
         with self.env.begin() as txn:
             return bytes(txn.get(struct.pack(">Q", number)))
 
+    def force(self) -> None:
+        self.env.sync(True)
+
     def close(self) -> None:
         self.env.close()
 
 
 class RocksDb:
+    how = ("WriteOptions.sync", "WAL unsynced")
+
     def __init__(self, path: Path, *, sync: bool) -> None:
         from rocksdict import Options, Rdict, WriteOptions
 
@@ -153,14 +179,61 @@ class RocksDb:
     def get(self, number: int) -> bytes:
         return bytes(self.db[struct.pack(">Q", number)])
 
+    def force(self) -> None:
+        self.db.flush_wal(sync=True)
+
     def close(self) -> None:
         self.db.close()
+
+
+class Sqlite:
+    how = ("WAL, synchronous=FULL", "WAL, synchronous=OFF")
+
+    def __init__(self, path: Path, *, sync: bool) -> None:
+        self.db = sqlite3.connect(path / "sqlite.db", isolation_level=None)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        self.db.execute(f"PRAGMA synchronous={'FULL' if sync else 'OFF'}")
+        self.db.execute("CREATE TABLE IF NOT EXISTS log (id INTEGER PRIMARY KEY, data BLOB)")
+        self.next = 0
+
+    def append(self, items: Sequence[bytes]) -> None:
+        first = self.next
+        self.db.execute("BEGIN")
+        self.db.executemany("INSERT INTO log VALUES (?, ?)", enumerate(items, first))
+        self.db.execute("COMMIT")
+        self.next += len(items)
+
+    def scan(self) -> int:
+        return sum(1 for _ in self.db.execute("SELECT data FROM log ORDER BY id"))
+
+    def get(self, number: int) -> bytes:
+        row: tuple[bytes] = self.db.execute(
+            "SELECT data FROM log WHERE id = ?", (number,)
+        ).fetchone()
+        return row[0]
+
+    def force(self) -> None:
+        self.db.execute("PRAGMA wal_checkpoint(FULL)")
+
+    def close(self) -> None:
+        self.db.close()
+
+
+def is_installed(module: str) -> bool:
+    """True when the peer can be imported; `make bench` installs all, `make test` need not."""
+    return importlib.util.find_spec(module) is not None
 
 
 ENGINES: dict[str, Callable[..., Engine]] = {
     "copycat": CopycatLog,
     "plain file": PlainFile,
     "zeroed file": ZeroedFile,
-    "lmdb": Lmdb,
-    "rocksdb": RocksDb,
+    "sqlite": Sqlite,
 }
+if is_installed("lmdb"):
+    ENGINES["lmdb"] = Lmdb
+if is_installed("rocksdict"):
+    ENGINES["rocksdb"] = RocksDb
+
+READERS = tuple(name for name in ENGINES if not name.endswith("file"))
+"""The engines that have entries, and not bytes alone."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from typing import Any
 
 from copycat import CopycatClient
 
-__all__ = ["run_batches", "run_window"]
+__all__ = ["cpu_s", "run_batches", "run_window", "summary"]
 
 
 async def run_window(
@@ -82,3 +83,9 @@ def summary(latencies: list[float], wall_s: float) -> dict[str, float]:
         "p99_us": round(ordered[min(count - 1, count * 99 // 100)] * 1e6, 1),
         "wall_s": round(wall_s, 3),
     }
+
+
+def cpu_s() -> float:
+    """User and system seconds of this process so far."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

@@ -1,6 +1,7 @@
-"""pytest-benchmark's JSON to a small JSON and a Markdown table: `python -m bench.report IN OUT`.
+"""pytest-benchmark's JSON to a small JSON and Markdown: `python -m bench.report IN OUT`.
 
-Keeps what a reader compares: group, name, durability, median, and the rates of `extra_info`.
+Keeps what a reader compares: group, name, durability, median, and the numbers of `extra_info`.
+The Markdown has the goals first, each reached or missed, then a table a group.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main"]
+from bench.goals import Verdict, judge
+
+__all__ = ["compact", "goal_table", "main", "table"]
 
 
 def compact(full: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +49,8 @@ def table(small: dict[str, Any]) -> str:
     for row in small["results"]:
         groups.setdefault(row["group"], []).append(row)
     for group, rows in groups.items():
-        columns = [key for key in rows[0] if key not in {"group", "name", "rounds", "wall_s"}]
+        hidden = {"group", "name", "rounds", "wall_s"}
+        columns = list(dict.fromkeys(key for row in rows for key in row if key not in hidden))
         lines += [f"### {group}", "", f"| | {' | '.join(columns)} |"]
         lines += ["|---" * (len(columns) + 1) + "|"]
         for row in rows:
@@ -56,14 +60,32 @@ def table(small: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def goal_table(small: dict[str, Any]) -> str:
+    """The goals beside what this run says of them."""
+    lines = ["| what | measured | first landing | goal | |", "|---|---|---|---|---|"]
+    lines += [_goal_row(verdict) for verdict in judge(small["results"])]
+    return "\n".join([*lines, ""])
+
+
+def _goal_row(verdict: Verdict) -> str:
+    goal = verdict.goal
+    sign = "≥" if goal.sense == "at least" else "≤"
+    measured = "" if verdict.measured is None else _cell(verdict.measured)
+    bounds = f"{sign} {_cell(goal.landing)} | {sign} {_cell(goal.goal)}"
+    return f"| {goal.what} | {measured} | {bounds} | {verdict.says} |"
+
+
 def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def main(source: str, target: str) -> None:
-    """Read `source`; write `target`.json and print the tables."""
+    """Read `source`; write the small JSON to `target` and print the tables."""
     small = compact(json.loads(Path(source).read_text()))
     Path(target).write_text(json.dumps(small, indent=1) + "\n")
+    print(goal_table(small))
     print(table(small))
 
 

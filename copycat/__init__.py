@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     )
     from copycat.server.server import (
         CopycatServer,
+        Snapshot,
     )
     from copycat.types import (
         ConsistencyLevel,
@@ -161,6 +162,7 @@ __all__ = [
     "SessionExpiredError",
     "SessionState",
     "Sessions",
+    "Snapshot",
     "StateDivergedError",
     "StateMachine",
     "StateMachineContext",
@@ -200,7 +202,7 @@ _HOMES = {
     ),
     "copycat.protocol.operations": "Command CompactionMode Operation Query",
     "copycat.server.cluster": "Cluster Member",
-    "copycat.server.server": "CopycatServer",
+    "copycat.server.server": "CopycatServer Snapshot",
     "copycat.types": (
         "ConsistencyLevel Durability MemberStatus MemberType ServerState SessionState StorageLevel"
     ),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from datetime import timedelta
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import msgspec
 
@@ -105,13 +106,28 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     min_free_space: int = 256 << 20
 
     def __post_init__(self) -> None:
-        problems = [
+        problems = []
+        for name, type_, default in _storage_fields():
+            value = getattr(self, name)
+            try:
+                fit = msgspec.convert(value, type_)
+            except msgspec.ValidationError as error:
+                problems.append(f"storage.{name} ({value!r}): {error}")
+                fit = default  # only for the sake of the laws below
+            msgspec.structs.force_setattr(self, name, fit)
+        problems += [
             f"storage.{name} ({getattr(self, name)!r}) must be {law}"
             for name, law, good in _storage_laws(self)
             if not good
         ]
         if problems:
             raise ConfigurationError("; ".join(problems))
+
+
+@functools.cache
+def _storage_fields() -> tuple[tuple[str, Any, Any], ...]:
+    """(name, type, default) of every setting."""
+    return tuple((f.name, f.type, f.default) for f in msgspec.structs.fields(Storage))
 
 
 def _storage_laws(storage: Storage) -> list[tuple[str, str, bool]]:

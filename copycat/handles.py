@@ -42,6 +42,10 @@ class Listeners(Generic[T]):
         self._callbacks[key] = callback
         return Listener(lambda: self._drop(key))
 
+    def callbacks(self) -> list[Callable[[T], None]]:
+        """All that are subscribed, in order."""
+        return list(self._callbacks.values())
+
     def _drop(self, key: int) -> None:
         self._callbacks.pop(key, None)
 

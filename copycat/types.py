@@ -128,6 +128,13 @@ class Run(NamedTuple):
         return self.acked if self.kind == EntryKind.GAP else 0
 
 
+class Compaction(enum.StrEnum):
+    """The two kinds of cleaning: single segments by what they would free, or all in order."""
+
+    MINOR = "minor"
+    MAJOR = "major"
+
+
 class Release(enum.IntEnum):
     """When a released entry may leave the log (Z1 to Z6); larger is stricter."""
 

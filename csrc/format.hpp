@@ -13,8 +13,10 @@ namespace copycat {
 
 static_assert(std::endian::native == std::endian::little, "copycat's formats are little-endian");
 
-inline constexpr std::uint32_t format_version = 1;
+inline constexpr std::uint32_t format_version = 2;  // 2: gaps
 inline constexpr std::size_t frame_alignment = 8;
+// No log counts this far; every sum of indexes stays inside 64 bits.
+inline constexpr std::uint64_t max_index = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t max_time_ms = (std::uint64_t{1} << 48) - 1;
 // Far above any max_entry_size; keeps every sum of sizes inside 32 bits of a segment.
 inline constexpr std::uint32_t max_payload_size = std::uint32_t{1} << 30;
@@ -34,7 +36,7 @@ enum class Kind : std::uint8_t {
     gap = 15,
 };
 
-// What may stand in a batch: everything but marks (local) and what nobody writes yet (gap).
+// What may stand in a batch beside gaps: everything but marks, which are local.
 constexpr bool is_entry_kind(std::uint8_t kind) { return kind >= 1 && kind <= 10; }
 
 // A frame: this header, then `size` bytes of payload, then zeros up to 8 bytes (C5).
@@ -60,6 +62,14 @@ struct Envelope {
 };
 inline constexpr std::size_t envelope_size = 20;
 static_assert(offsetof(Envelope, sequence) == 8 && offsetof(Envelope, distance) == 16);
+
+// The payload of a GAP: its frame stands for every index from the header's on to `end`, all of
+// the header's term, and its time is that of the last of them (C3, C22).
+struct GapBody {
+    std::uint64_t end;
+    std::uint64_t valid_from;
+};
+static_assert(sizeof(GapBody) == 16);
 
 // A mark: local to one file, before each append (C5, C6). Its crc covers bytes [4, 32), then
 // the segment's uuid, then the mark's own offset in the file (u64); neither is stored.
@@ -96,9 +106,10 @@ inline constexpr std::uint64_t segment_magic = 0x474553'59504f43;  // "COPYSEG\0
 inline constexpr std::size_t segment_data_offset = 4096;
 inline constexpr std::uint64_t max_file_size = 0xffffffff;  // slots hold 32-bit offsets
 
-// A sealed index file: this header, `runs` TermRunRow, then `count` IndexSlot. A cache of the
-// segment, rebuilt at will (D7). crc over [16, 72 + 16 * runs): what open() reads of a sealed
-// segment; slots_crc over the slots: checked when they are first used.
+// A sealed index file: this header, `runs` TermRunRow, `count` IndexSlot, one a record; and when
+// some record is a gap of more than one index, `count` u32: where each record starts, from
+// first_index on. A cache of the segment, rebuilt at will (D7). crc over [16, 88 + 16 * runs):
+// what open() reads of a sealed segment; slots_crc over the rest: checked at its first use.
 struct IndexHeader {
     std::uint64_t magic;
     std::uint32_t format_version;
@@ -108,20 +119,27 @@ struct IndexHeader {
     std::uint32_t version;
     std::uint32_t runs;
     std::uint64_t first_index;
+    std::uint64_t end;         // one past the last
+    std::uint64_t valid_from;  // the largest of its gaps (C22)
     std::uint64_t count;
     std::uint32_t slots_crc;
-    std::uint32_t zero;
+    std::uint32_t flags;
 };
-static_assert(sizeof(IndexHeader) == 72);
+static_assert(sizeof(IndexHeader) == 88);
+inline constexpr std::uint32_t index_flag_sparse = 1;
+inline constexpr std::uint64_t max_record_start = 0xffffffff;    // starts have 32 bits
 inline constexpr std::uint64_t index_magic = 0x584449'59504f43;  // "COPYIDX\0"
 
 struct TermRunRow {
     std::uint64_t term;
     std::uint64_t first;
 };
+inline constexpr std::uint32_t slot_gap = std::uint32_t{1} << 31;
 struct IndexSlot {
     std::uint32_t offset;  // of the frame in the segment file
-    std::uint32_t size;    // of its payload
+    std::uint32_t size;    // of its payload; slot_gap is set when it is a gap
+    bool is_gap() const { return (size & slot_gap) != 0; }
+    inline std::uint64_t end() const;  // of the frame in the file
 };
 static_assert(sizeof(TermRunRow) == 16 && sizeof(IndexSlot) == 8);
 
@@ -150,9 +168,10 @@ struct ManifestRow {
     std::uint64_t first_index;
     std::uint64_t last_index;
     std::uint64_t end_offset;
-    std::uint64_t prev_term;  // of entry first_index - 1, which a trim may have dropped
+    std::uint64_t prev_term;   // of entry first_index - 1, which a trim may have dropped
+    std::uint64_t valid_from;  // the largest of its gaps (C22)
 };
-static_assert(sizeof(ManifestRow) == 64);
+static_assert(sizeof(ManifestRow) == 72);
 inline constexpr std::uint32_t row_flag_sealed = 1;
 
 // One of the two hard-state files, replaced whole (C9). crc over [16, 48).
@@ -185,6 +204,8 @@ constexpr std::size_t padded(std::size_t size) {
 
 // Bytes of a whole frame with a payload of `size` bytes.
 constexpr std::size_t frame_size(std::size_t size) { return padded(sizeof(FrameHeader) + size); }
+
+std::uint64_t IndexSlot::end() const { return offset + frame_size(size & ~slot_gap); }
 
 inline std::uint64_t load_time(const std::uint8_t* from) {
     std::uint64_t value = 0;

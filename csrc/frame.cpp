@@ -122,6 +122,25 @@ std::uint32_t mark_crc(const std::uint8_t* block, const Uuid& uuid, std::uint64_
     return crc32c(View(place, sizeof place), crc32c(View(block + 4, mark_size - 4)));
 }
 
+bool is_shape_good(const Frame& frame) {
+    if (frame.flags != 0) return false;
+    if (!frame.is_gap()) return is_entry_kind(frame.kind);
+    if (frame.size != sizeof(GapBody)) return false;
+    const GapBody body = frame.gap();
+    return frame.index < body.end && body.end <= max_index && body.valid_from <= max_index;
+}
+
+// The part [first, end) of the gap at `from`, appended to `to`. The time stays: the right one
+// for the last index is the best that is known for the others.
+void append_gap(Bytes& to, const Frame& from, std::uint64_t first, std::uint64_t end) {
+    const GapBody body{std::min(end, from.end()), from.gap().valid_from};
+    const View payload(reinterpret_cast<const std::uint8_t*>(&body), sizeof body);
+    const std::size_t at = to.size();
+    to.resize(at + frame_size(sizeof body));
+    Writer(to.data() + at, from.term, std::max(first, from.index), from.time_ms)
+        .frame(static_cast<std::uint8_t>(Kind::gap), nullptr, payload);
+}
+
 // What a receiver demands of one frame beyond its checksum.
 void check_place(const Frame& frame, const Span& span, std::uint64_t index, std::size_t at) {
     const auto offset = static_cast<std::int64_t>(at);
@@ -152,7 +171,7 @@ const char* describe(FrameFault fault) {
         case FrameFault::padding:
             return "has padding that is not zero";
         case FrameFault::shape:
-            return "has flags or a kind that no batch may hold";
+            return "has flags, a kind or a gap that no batch may hold";
     }
     return "has an unknown fault";
 }
@@ -183,21 +202,17 @@ FrameFault parse_frame(View bytes, std::size_t offset, Frame& out) noexcept {
     if (crc32c(View(at + 4, used - 4)) != out.crc) return FrameFault::checksum;
     for (std::size_t pad = used; pad < frame_size(size); ++pad)
         if (at[pad] != 0) return FrameFault::padding;
-    if (out.flags != 0 || !is_entry_kind(out.kind)) return FrameFault::shape;
-    return FrameFault::none;
+    return is_shape_good(out) ? FrameFault::none : FrameFault::shape;
 }
 
-void verify_frames(View bytes, const Span& span) {
+bool verify_frames(View bytes, const Span& span) {
     if (span.first == 0 || span.end < span.first)
         throw ProtocolError("a span from " + std::to_string(span.first) + " to " +
                                 std::to_string(span.end) + " is none",
                             0, span.first);
-    if (span.end - span.first > bytes.size() / header_size)
-        throw ProtocolError(std::to_string(bytes.size()) + " bytes cannot hold " +
-                                std::to_string(span.end - span.first) + " frames",
-                            0, span.first);
     std::size_t at = 0;
-    for (std::uint64_t index = span.first; index < span.end; ++index) {
+    bool has_gap = false;
+    for (std::uint64_t index = span.first; index < span.end;) {
         Frame frame;
         const FrameFault fault = parse_frame(bytes, at, frame);
         if (fault != FrameFault::none)
@@ -205,31 +220,69 @@ void verify_frames(View bytes, const Span& span) {
                                 index);
         check_place(frame, span, index, at);
         at += frame.total();
+        index = frame.end();
+        has_gap = has_gap || frame.is_gap();
     }
     if (at != bytes.size())
         throw ProtocolError(std::to_string(bytes.size() - at) + " bytes follow the last frame",
                             static_cast<std::int64_t>(at), span.end);
+    return has_gap;
 }
 
-std::size_t offset_of(const Frames& frames, std::uint64_t index, Cursor* cursor) {
+Cursor frame_of(const Frames& frames, std::uint64_t index, Cursor* cursor) {
     if (index < frames.span.first || index > frames.span.end)
         throw std::out_of_range("entry " + std::to_string(index) + " is not in [" +
                                 std::to_string(frames.span.first) + ", " +
                                 std::to_string(frames.span.end) + ")");
-    if (index == frames.span.end) return frames.nbytes();
+    if (index == frames.span.end) return {index, frames.nbytes()};
     Cursor at{frames.span.first, 0};
     if (cursor != nullptr && cursor->index >= at.index && cursor->index <= index) at = *cursor;
-    for (; at.index < index; ++at.index)
-        at.offset += frame_at(frames.block.bytes, at.offset).total();
+    while (at.index < index) {
+        const Frame frame = frame_at(frames.block.bytes, at.offset);
+        const std::uint64_t end = frame.end();
+        if (end > index) break;
+        at = {end, at.offset + frame.total()};
+    }
     if (cursor != nullptr) *cursor = at;
-    return at.offset;
+    return at;
 }
 
 Frames slice(const Frames& frames, std::uint64_t first, std::uint64_t end, Cursor* cursor) {
     if (first > end) throw std::out_of_range("a slice ends before it begins");
-    const std::size_t from = offset_of(frames, first, cursor);
-    const std::size_t to = offset_of(frames, end, cursor);
-    return Frames{frames.block.part(from, to - from), Span{frames.span.term, first, end}};
+    const View all = frames.block.bytes;
+    const Span span{frames.span.term, first, end};
+    Cursor from = frame_of(frames, first, cursor);
+    const Cursor to = frame_of(frames, end, cursor);
+    if (first == end) return Frames{frames.block.part(0, 0), span, false};
+    if (from.index == first && to.index == end)
+        return Frames{frames.block.part(from.offset, to.offset - from.offset), span,
+                      frames.may_have_gaps};
+    Bytes bytes;
+    if (from.index < first) {
+        const Frame head = frame_at(all, from.offset);
+        append_gap(bytes, head, first, end);
+        from = {head.end(), from.offset + head.total()};
+    }
+    if (from.offset < to.offset)
+        bytes.insert(bytes.end(), all.begin() + static_cast<std::ptrdiff_t>(from.offset),
+                     all.begin() + static_cast<std::ptrdiff_t>(to.offset));
+    if (from.index <= to.index && to.index < end)
+        append_gap(bytes, frame_at(all, to.offset), first, end);
+    return Frames{Block::own(std::move(bytes)), span, true};
+}
+
+Frames encode_gap(const Span& span, std::uint64_t time_ms, std::uint64_t valid_from) {
+    if (span.first == 0 || span.end <= span.first || span.end > max_index ||
+        valid_from > max_index)
+        throw std::invalid_argument("no gap from " + std::to_string(span.first) + " to " +
+                                    std::to_string(span.end));
+    if (time_ms > max_time_ms) throw std::invalid_argument("a time of more than 48 bits");
+    const GapBody body{span.end, valid_from};
+    const View payload(reinterpret_cast<const std::uint8_t*>(&body), sizeof body);
+    Bytes bytes(frame_size(sizeof body));
+    Writer(bytes.data(), span.term, span.first, time_ms)
+        .frame(static_cast<std::uint8_t>(Kind::gap), nullptr, payload);
+    return Frames{Block::own(std::move(bytes)), span, true};
 }
 
 void check_commands(View body, std::uint64_t count, std::uint64_t max_entry_size) {
@@ -288,13 +341,22 @@ Runs cut_runs(const Frames& frames, std::uint64_t first, std::uint64_t end, Curs
     if (first > end || end > frames.span.end)
         throw std::out_of_range("no entries [" + std::to_string(first) + ", " +
                                 std::to_string(end) + ") in this batch");
-    std::size_t at = offset_of(frames, first, cursor);
+    Cursor at = frame_of(frames, first, cursor);
     Runs runs;
-    runs.payloads.reserve(end - first);
-    for (std::uint64_t index = first; index < end; ++index) {
-        const Frame frame = frame_at(bytes, at);
-        at += frame.total();
+    runs.payloads.reserve(std::min<std::uint64_t>(end - first, frames.count_max()));
+    std::uint64_t next = first;
+    for (std::uint64_t index = first; index < end; index = next) {
+        const Frame frame = frame_at(bytes, at.offset);
+        next = frame.end();
+        if (next <= end) at = {next, at.offset + frame.total()};
         RunPart part{index, frame.time_ms, 0, 0, 0, 1, frame.kind, runs.payloads.size()};
+        if (frame.is_gap()) {
+            part.first_sequence = std::min(next, end);
+            part.acked = frame.gap().valid_from;
+            part.count = 0;
+            runs.parts.push_back(part);
+            continue;
+        }
         if (frame.kind != static_cast<std::uint8_t>(Kind::command)) {
             runs.payloads.push_back(frame.payload);
             runs.parts.push_back(part);
@@ -320,7 +382,7 @@ Runs cut_runs(const Frames& frames, std::uint64_t first, std::uint64_t end, Curs
         part.acked = acked;
         runs.parts.push_back(part);
     }
-    if (cursor != nullptr) *cursor = Cursor{end, at};
+    if (cursor != nullptr) *cursor = at;
     return runs;
 }
 

@@ -1,6 +1,7 @@
 // Frames and marks: encoding, checking and walking runs of them in memory. No files here.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -23,6 +24,14 @@ struct Frame {
     std::uint8_t flags = 0;
     View payload;
     std::size_t total() const { return frame_size(size); }
+    bool is_gap() const { return kind == static_cast<std::uint8_t>(Kind::gap); }
+    // Of a gap whose shape was checked.
+    GapBody gap() const { return load<GapBody>(payload.data()); }
+    // One past the last index that it stands for.
+    std::uint64_t end() const { return is_gap() ? gap().end : index + 1; }
+    IndexSlot slot(std::uint64_t offset) const {
+        return {static_cast<std::uint32_t>(offset), is_gap() ? size | slot_gap : size};
+    }
 };
 
 enum class FrameFault : std::uint8_t {
@@ -30,7 +39,7 @@ enum class FrameFault : std::uint8_t {
     cut,       // the bytes end inside it
     checksum,  // crc does not fit
     padding,   // a padding byte is not zero
-    shape,     // flags not zero, or a kind that no batch may hold (mark, gap, unknown)
+    shape,     // flags not zero, a kind that no batch may hold (mark, unknown), no gap at all
 };
 const char* describe(FrameFault fault);
 
@@ -41,16 +50,21 @@ FrameFault parse_frame(View bytes, std::size_t offset, Frame& out) noexcept;
 // The frame at `offset` of bytes that were verified before: no checksum.
 Frame frame_at(View bytes, std::size_t offset) noexcept;
 
-// Verified frames of one span, contiguous, sharing their bytes.
+// Verified frames of one span, which they and their gaps tile exactly; sharing their bytes.
 struct Frames {
     Block block;
     Span span;
+    bool may_have_gaps = false;
     std::size_t nbytes() const { return block.bytes.size(); }
+    // Not fewer than there are.
+    std::uint64_t count_max() const {
+        return std::min<std::uint64_t>(span.end - span.first, nbytes() / sizeof(FrameHeader));
+    }
 };
 
-// Everything a receiver must check: frames tile the bytes exactly, indexes are
-// span.first .. span.end - 1 in order, every term is span.term, no mark. ProtocolError.
-void verify_frames(View bytes, const Span& span);
+// Everything a receiver must check: frames tile the bytes exactly, frames and gaps tile the
+// span, every term is span.term, no mark. ProtocolError. Returns whether there is a gap.
+bool verify_frames(View bytes, const Span& span);
 
 // Where the last walk ended, so that slices taken in order walk each header once. Belongs to
 // one thread at a time; {0, 0} knows nothing.
@@ -59,9 +73,11 @@ struct Cursor {
     std::size_t offset = 0;
 };
 
-// Offset of entry `index` in `frames`, found by walking headers (index may be span.end).
-std::size_t offset_of(const Frames& frames, std::uint64_t index, Cursor* cursor = nullptr);
-// [first, end) of `frames`, sharing the bytes. std::out_of_range outside the span.
+// Where the frame that holds `index` begins, found by walking headers: its own first index and
+// its offset (index may be span.end).
+Cursor frame_of(const Frames& frames, std::uint64_t index, Cursor* cursor = nullptr);
+// [first, end) of `frames`, sharing the bytes unless a gap must be cut. std::out_of_range
+// outside the span.
 Frames slice(const Frames& frames, std::uint64_t first, std::uint64_t end,
              Cursor* cursor = nullptr);
 
@@ -85,8 +101,12 @@ void check_commands(View body, std::uint64_t count, std::uint64_t max_entry_size
 Frames encode_batch(std::uint64_t term, std::uint64_t first, std::uint64_t time_ms,
                     std::span<const EncodeItem> items);
 
+// One hole as a batch (C3). std::invalid_argument for an empty one.
+Frames encode_gap(const Span& span, std::uint64_t time_ms, std::uint64_t valid_from);
+
 // Entries that the executor takes in one step (copycat.types.Run): its first frame, and for
-// COMMAND how many frames of the same session with consecutive sequences follow on.
+// COMMAND how many frames of the same session with consecutive sequences follow on. A gap has
+// none: first_sequence is its end and acked its valid_from.
 struct RunPart {
     std::uint64_t first_index = 0;
     std::uint64_t time_ms = 0;

@@ -25,7 +25,8 @@ Frame frame_of(const SegmentBytes& bytes, std::size_t at, std::uint64_t index) {
     Frame frame;
     const FrameFault fault = parse_frame(bytes.block.bytes, at, frame);
     if (fault != FrameFault::none) corrupt(bytes, at, index, describe(fault));
-    if (frame.index != index)
+    const bool is_inside = frame.is_gap() && frame.index < index && index < frame.end();
+    if (frame.index != index && !(is_inside && at == 0))
         corrupt(bytes, at, index, "found entry " + std::to_string(frame.index) + " in its place");
     return frame;
 }
@@ -68,8 +69,9 @@ Frames gather(const SegmentBytes& bytes, std::uint64_t first, std::uint64_t end,
     constexpr auto configuration = static_cast<std::uint8_t>(Kind::configuration);
     const View all = bytes.block.bytes;
     Pieces pieces;
-    std::uint64_t term = 0;
+    Span whole{0, first, first};
     std::uint64_t index = first;
+    bool has_gap = false;
     std::size_t at = 0;
     while (index < end) {
         if (stands_mark(all, at)) {
@@ -87,15 +89,19 @@ Frames gather(const SegmentBytes& bytes, std::uint64_t first, std::uint64_t end,
             if (pieces.total() + frame_size(size) > max_bytes) break;
         }
         const Frame frame = frame_of(bytes, at, index);
-        if (index == first) term = frame.term;
-        if (frame.term != term) break;
+        if (index == first) whole = {frame.term, frame.index, first};
+        if (frame.term != whole.term) break;
         if (frame.kind == configuration && index != first) break;
         pieces.add(at, frame.total());
         at += frame.total();
-        index = frame.index + 1;
+        index = frame.end();
+        has_gap = has_gap || frame.is_gap();
         if (frame.kind == configuration) break;
     }
-    return Frames{pieces.joined(bytes.block), Span{term, first, index}};
+    whole.end = index;
+    const Frames frames{pieces.joined(bytes.block), whole, has_gap};
+    if (whole.first == first && whole.end <= end) return frames;
+    return slice(frames, first, std::min(whole.end, end));
 }
 
 }  // namespace copycat

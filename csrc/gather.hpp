@@ -16,13 +16,15 @@ struct SegmentBytes {
     const std::string& path;
 };
 
-// The frames from `first` (which the bytes begin with) to at most `end`, about `max_bytes`, at
-// least one; never across a term or a configuration. Shares the bytes where no mark stands
-// between the frames, else copies. CorruptError names path, offset and index.
+// The frames from `first` (whose frame the bytes begin with) to at most `end`, about `max_bytes`,
+// at least one; never across a term or a configuration; gaps are cut at first and end. Shares
+// the bytes where no mark stands between the frames and no gap is cut, else copies. CorruptError
+// names path, offset and index.
 Frames gather(const SegmentBytes& bytes, std::uint64_t first, std::uint64_t end,
               std::uint64_t max_bytes);
 
-// The frame of entry `index` at the beginning of `bytes`. CorruptError.
+// The frame of entry `index`, or the gap that it lies in, at the beginning of `bytes`.
+// CorruptError.
 Frame checked_frame(const SegmentBytes& bytes, std::uint64_t index);
 
 }  // namespace copycat

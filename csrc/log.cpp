@@ -49,12 +49,23 @@ std::uint64_t SegmentedLog::first_index() const {
     return segments_.empty() ? tail_->first_index() : segments_.front()->first_index();
 }
 
+EntryId SegmentedLog::before() const {
+    const Row& oldest = segments_.empty() ? tail_->row() : segments_.front()->row();
+    return {oldest.prev_term, oldest.first_index - 1};
+}
+
 std::vector<TermRun> SegmentedLog::term_runs() const {
     std::vector<TermRun> runs;
     for (const auto& segment : segments_)
         for (const TermRun& run : segment->runs()) extend_runs(runs, run.term, run.first);
     for (const TermRun& run : tail_->runs()) extend_runs(runs, run.term, run.first);
     return runs;
+}
+
+std::uint64_t SegmentedLog::valid_from() const {
+    std::uint64_t largest = tail_->valid_from();
+    for (const auto& segment : segments_) largest = std::max(largest, segment->row().valid_from);
+    return largest;
 }
 
 std::uint64_t SegmentedLog::rebuilt_indexes() const {
@@ -123,8 +134,7 @@ Segment& SegmentedLog::segment_of(std::uint64_t index) {
 }
 
 std::uint64_t SegmentedLog::term_at(std::uint64_t index) {
-    if (index + 1 == first_index())
-        return segments_.empty() ? tail_->row().prev_term : segments_.front()->row().prev_term;
+    if (index + 1 == first_index()) return before().term;
     return index < tail_->first_index() ? segment_of(index).term_at(index) : tail_->term_at(index);
 }
 

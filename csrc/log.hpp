@@ -36,15 +36,19 @@ public:
 
     std::uint64_t first_index() const;
     std::uint64_t last_index() const { return tail_->last_index(); }
+    // The entry just below first_index; {0, 0} in a whole log.
+    EntryId before() const;
     EntryId last_entry() const { return {tail_->last_term(), tail_->last_index()}; }
     std::uint64_t durable_index() const { return durable_index_; }
+    // The largest valid_from of any gap (C22); 0 in a log without gaps.
+    std::uint64_t valid_from() const;
     std::vector<TermRun> term_runs() const;
     const RecoveryReport& report() const { return report_; }
     std::uint64_t rebuilt_indexes() const;
     // Bytes of the log's records and headers, without what is allocated ahead.
     std::uint64_t size() const;
     std::vector<SegmentInfo> segments() const;
-    // One IndexSlot an entry of that segment; the tail's is a copy. std::out_of_range.
+    // One IndexSlot a record of that segment; the tail's is a copy. std::out_of_range.
     Block slots(std::uint64_t segment_id);
 
     // std::invalid_argument unless it continues the log with a term not below the last one.
@@ -57,10 +61,13 @@ public:
     bool wants_sync() const { return is_shape_new_; }
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
+    // Or the gap that the index lies in.
     Frame frame(std::uint64_t index, Block& keep);
 
     void truncate(std::uint64_t after);
     void trim(std::uint64_t before);
+    // C24, I12: the log begins anew, empty, right after `entry`.
+    void reset(const EntryId& entry);
     void mark_idle();
 
     // Whether a batch of so many bytes and entries could be appended now without DiskFullError;

@@ -39,7 +39,7 @@ void SegmentedLog::append(const Frames& batch) {
                                     " cannot follow term " + std::to_string(tail_->last_term()));
     if (span.first == span.end) return;
     poisoning([&] {
-        if (tail_->fits(batch.nbytes(), span.end - span.first))
+        if (tail_->fits(batch))
             write(batch);
         else
             append_rolling(batch);
@@ -62,18 +62,25 @@ std::vector<Frames> SegmentedLog::cut_to_segments(const Frames& batch) const {
     std::vector<Frames> pieces;
     const View bytes = batch.block.bytes;
     std::uint64_t first = batch.span.first;
+    std::uint64_t count = 0;
     std::size_t begin = 0;
     std::size_t at = 0;
     const auto cut = [&](std::uint64_t end) {
-        pieces.push_back({batch.block.part(begin, at - begin), {batch.span.term, first, end}});
+        pieces.push_back({batch.block.part(begin, at - begin),
+                          {batch.span.term, first, end},
+                          batch.may_have_gaps});
         first = end;
+        count = 0;
         begin = at;
     };
-    for (std::uint64_t index = batch.span.first; index < batch.span.end; ++index) {
-        const std::size_t size = frame_at(bytes, at).total();
-        const bool is_full = index - first == options_.max_entries || at - begin + size > room;
-        if (is_full && index != first) cut(index);
-        at += size;
+    for (std::uint64_t index = batch.span.first; index < batch.span.end;) {
+        const Frame frame = frame_at(bytes, at);
+        const bool is_full = count == options_.max_entries || at - begin + frame.total() > room ||
+                             frame.end() - first > max_record_start;
+        if (is_full && count > 0) cut(index);
+        at += frame.total();
+        index = frame.end();
+        ++count;
     }
     cut(batch.span.end);
     return pieces;
@@ -256,6 +263,28 @@ void SegmentedLog::trim(std::uint64_t before) {
     });
 }
 
+void SegmentedLog::reset(const EntryId& entry) {
+    check_writable();
+    if ((entry.index == 0) != (entry.term == 0) || entry.index >= max_index)
+        throw std::invalid_argument("a log cannot begin after entry " +
+                                    std::to_string(entry.index) + " of term " +
+                                    std::to_string(entry.term));
+    poisoning([&] {
+        Row row;
+        row.id = next_id_++;
+        row.first_index = entry.index + 1;
+        row.prev_term = entry.term;
+        const Spare spare = spares_->take(options_.max_segment_size);
+        adopt(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+        for (const auto& segment : segments_) drop(*segment);
+        segments_.clear();
+        durable_index_ = std::min(durable_index_, entry.index);
+        if (in_flight_ != nullptr)
+            in_flight_->end_index_ = std::min(in_flight_->end_index_, entry.index);
+        note_shape();
+    });
+}
+
 // --- the rest ----------------------------------------------------------------------------------
 
 void SegmentedLog::mark_idle() {
@@ -267,7 +296,7 @@ void SegmentedLog::mark_idle() {
 
 bool SegmentedLog::has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new) {
     check_writable();
-    if (!in_new && tail_->fits(bytes, entries)) return true;
+    if (!in_new && tail_->fits(bytes, entries, last_index() + 1 + entries)) return true;
     const std::uint64_t room = options_.max_segment_size - size_for(0);
     std::uint64_t pieces = 1 + std::max(bytes / (room + 1), entries / (options_.max_entries + 1));
     // Entries are not cut, so each piece may leave up to half of its segment unused.
@@ -278,7 +307,7 @@ bool SegmentedLog::has_room(std::uint64_t bytes, std::uint64_t entries, bool in_
 
 bool SegmentedLog::wants_spare() {
     if (is_closed_ || options_.read_only || health_->is_poisoned()) return false;
-    const std::uint64_t count = tail_->slots().size();
+    const std::uint64_t count = tail_->slots().count();
     const bool is_filling = tail_->end_offset() >= tail_->max_size() / spare_fraction ||
                             count >= options_.max_entries / spare_fraction;
     const std::uint64_t bytes = tail_->end_offset() - segment_data_offset;

@@ -22,6 +22,7 @@ ManifestRow packed(const Row& row) {
     out.last_index = row.sealed ? row.last_index : 0;
     out.end_offset = row.sealed ? row.end_offset : 0;
     out.prev_term = row.prev_term;
+    out.valid_from = row.sealed ? row.valid_from : 0;
     return out;
 }
 
@@ -33,6 +34,7 @@ Row unpacked(const ManifestRow& in) {
     row.sealed = (in.flags & row_flag_sealed) != 0;
     row.first_index = in.first_index;
     row.prev_term = in.prev_term;
+    row.valid_from = row.sealed ? in.valid_from : 0;
     row.last_index = row.sealed ? in.last_index : in.first_index - 1;
     row.end_offset = row.sealed ? in.end_offset : segment_data_offset;
     return row;
@@ -50,6 +52,8 @@ const char* broken_law(const Manifest& manifest) {
         if (row.end_offset > max_file_size) return "a segment ends beyond 32 bits";
         if (!row.sealed && i + 1 != manifest.rows.size()) return "an inner segment is not sealed";
         if (row.sealed && row.last_index < row.first_index) return "a sealed segment is empty";
+        if (row.last_index > max_index || row.first_index > max_index)
+            return "a segment counts out of bounds";
         if (i == 0) continue;
         const Row& before = manifest.rows[i - 1];
         if (row.id <= before.id) return "segment ids do not grow";

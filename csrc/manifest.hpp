@@ -21,6 +21,7 @@ struct Row {
     std::uint64_t last_index = 0;  // first_index - 1 when empty
     std::uint64_t end_offset = segment_data_offset;
     std::uint64_t prev_term = 0;
+    std::uint64_t valid_from = 0;  // the largest of its gaps (C22)
 };
 
 struct Manifest {

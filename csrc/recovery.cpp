@@ -102,13 +102,16 @@ private:
                 const std::string name = segment_path(directory_, row.id, row.version);
                 const auto file = env_->open(name, Access::read);
                 check_header(*file, row, name);
-                if (row.sealed) scans_[row.id] = scan_sealed(*file, row, name);
+                if (row.sealed) scans_.insert_or_assign(row.id, scan_sealed(*file, row, name));
             }
             out_.manifest = std::move(manifest);
             return true;
         } catch (const CorruptError&) {
         } catch (const FormatError&) {
         } catch (const NotFoundError&) {
+            // A sync of the writer beside this reader made it durable meanwhile: look again.
+            if (options_.read_only && !env_->exists(path))
+                throw CorruptError("manifest " + path + " went while it was read", path, 0);
         }
         scans_.clear();
         return false;
@@ -141,17 +144,16 @@ private:
     }
 
     void open_sealed(const Row& row, const std::string& path, File& file) {
-        const std::uint64_t count = row.last_index + 1 - row.first_index;
         const std::string name = index_path(directory_, row.id, row.version);
         const auto scanned = scans_.find(row.id);
         const bool is_unproven = scanned != scans_.end();
-        auto index = is_unproven ? nullptr : SlotIndex::open(*env_, name, row, count);
+        auto index = is_unproven ? nullptr : SlotIndex::open(*env_, name, row, true);
         const bool is_found = index != nullptr || is_unproven;
         if (index == nullptr) {
             Scan scan = is_unproven ? std::move(scanned->second) : scan_sealed(file, row, path);
             if (is_unproven) durable_upto_ = std::max(durable_upto_, scan.durable_upto);
-            index = std::make_shared<SlotIndex>(row.first_index, std::move(scan.slots),
-                                                std::move(scan.runs));
+            index = std::make_shared<SlotIndex>(std::move(scan.slots), std::move(scan.runs),
+                                                scan.valid_from);
         }
         auto segment = std::make_shared<Segment>(env_, directory_, row, std::move(index), nullptr);
         if (!is_found) {
@@ -164,7 +166,7 @@ private:
 
     void open_tail(const Row& row, const std::string& path, std::uint64_t max_size,
                    std::shared_ptr<File> file) {
-        Tail::Content content;
+        Tail::Content content{.slots = Slots(row.first_index), .runs = {}};
         out_.has_tail_index = read_closed_tail(row, *file, content);
         if (out_.has_tail_index) {
             durable_upto_ = std::max(durable_upto_, content.marked_upto);
@@ -175,6 +177,7 @@ private:
             out_.report.clean = out_.report.clean && scan.is_closed;
             content.slots = std::move(scan.slots);
             content.runs = std::move(scan.runs);
+            content.valid_from = scan.valid_from;
             content.end_offset = scan.end_offset;
             content.marked_upto = scan.durable_upto;
         }
@@ -189,17 +192,15 @@ private:
     // no scan then. It goes before the next append, so what it says cannot be old.
     bool read_closed_tail(const Row& row, File& file, Tail::Content& content) {
         const auto index =
-            SlotIndex::open(*env_, index_path(directory_, row.id, row.version), row, std::nullopt);
+            SlotIndex::open(*env_, index_path(directory_, row.id, row.version), row, false);
         if (index == nullptr || !index->verify()) return false;
-        std::uint64_t end = segment_data_offset;
-        if (index->count() > 0) {
-            const IndexSlot last = index->at(index->count() - 1);
-            end = last.offset + frame_size(last.size);
-        }
-        const std::uint64_t last_index = row.first_index + index->count() - 1;
+        const SlotView& view = index->view();
+        const std::uint64_t end = view.count() > 0 ? view.slots.back().end() : segment_data_offset;
+        const std::uint64_t last_index = view.end - 1;
         if (!find_close_mark(file, row, end, last_index, content.end_offset)) return false;
-        content.slots.assign(index->slots().begin(), index->slots().end());
+        content.slots = Slots(view);
         content.runs = index->runs();
+        content.valid_from = index->valid_from();
         content.marked_upto = last_index;
         return true;
     }
@@ -208,7 +209,8 @@ private:
     void stand_in_tail() {
         require(out_.segments.empty(), "a log with segments has a tail");
         out_.tail =
-            std::make_unique<Tail>(env_, directory_, Row{}, 0, 0, nullptr, Tail::Content{});
+            std::make_unique<Tail>(env_, directory_, Row{}, 0, 0, nullptr,
+                                   Tail::Content{.slots = Slots(Row{}.first_index), .runs = {}});
     }
 
     void settle_tail() {
@@ -257,8 +259,7 @@ private:
     // About how many bytes of `old` and the unproven segments lie above `kept`; not less.
     std::uint64_t bytes_above(const Tail& old, std::uint64_t kept) const {
         std::uint64_t bytes = old.end_offset();
-        if (kept >= old.first_index() && kept < old.last_index())
-            bytes -= old.slots()[static_cast<std::size_t>(kept + 1 - old.first_index())].offset;
+        if (kept >= old.first_index() && kept < old.last_index()) bytes -= old.offset_of(kept + 1);
         for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i)
             bytes += out_.segments[i]->row().end_offset;
         return bytes;
@@ -287,7 +288,7 @@ private:
         std::vector<std::shared_ptr<Segment>> copies;
         for (std::uint64_t next = kept + 1; next <= last; next = out_.tail->last_index() + 1) {
             const Frames frames = unproven_frames(old, next);
-            if (out_.tail == nullptr || !out_.tail->fits(frames.nbytes(), count_of(frames))) {
+            if (out_.tail == nullptr || !out_.tail->fits(frames)) {
                 if (out_.tail != nullptr) copies.push_back(sealed_copy(row));
                 begin_tail(row, frames.nbytes(), bytes_above(old, kept));
             }
@@ -311,17 +312,15 @@ private:
         }
     }
 
-    static std::uint64_t count_of(const Frames& frames) {
-        return frames.span.end - frames.span.first;
-    }
-
     // From `next` on, what one append to a fresh segment takes; at least an entry.
     Frames unproven_frames(const Tail& old, std::uint64_t next) const {
-        const std::uint64_t end =
-            std::min(old.last_index() + 1, next + std::min(options_.max_entries, max_file_size));
+        const std::uint64_t end = old.last_index() + 1;
         const std::uint64_t bytes = std::min(copy_bytes, options_.max_segment_size - size_for(0));
-        return next < old.first_index() ? unproven_segment_of(next).read(next, end, bytes)
-                                        : old.read(next, end, bytes);
+        const Frames found = next < old.first_index()
+                                 ? unproven_segment_of(next).read(next, end, bytes)
+                                 : old.read(next, end, bytes);
+        if (found.count_max() <= options_.max_entries) return found;
+        return slice(found, next, next + options_.max_entries);
     }
 
     // The fresh tail is full: synced and sealed; `row` becomes that of the next one.

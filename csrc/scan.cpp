@@ -55,7 +55,8 @@ public:
           row_(row),
           path_(path),
           limit_(limit),
-          term_(row.prev_term) {}
+          term_(row.prev_term),
+          out_{.slots = Slots(row.first_index), .runs = {}} {}
 
     // Good records from the beginning on; stops before the first that is not.
     void walk() {
@@ -64,7 +65,7 @@ public:
         if (at_ != group_end_) return;
         finish_group();
     }
-    std::uint64_t expected() const { return row_.first_index + out_.slots.size(); }
+    std::uint64_t expected() const { return out_.slots.end(); }
     Scan& result() { return out_; }
 
     [[noreturn]] void corrupt(const std::string& why) const {
@@ -130,7 +131,7 @@ private:
         group_start_ = at_;
         group_end_ = at_ + mark.size;
         group_hash_ = mark.frames_hash;
-        group_slots_ = out_.slots.size();
+        group_slots_ = out_.slots.count();
         group_runs_ = out_.runs.size();
         hash_ = 0;
         return true;
@@ -146,7 +147,9 @@ private:
         if (frame.index != expected() || frame.term < term_) return false;
         term_ = frame.term;
         extend_runs(out_.runs, frame.term, frame.index);
-        out_.slots.push_back({static_cast<std::uint32_t>(at_), size});
+        if (frame.index - row_.first_index > max_record_start) return false;
+        out_.slots.push(frame.slot(at_), frame.end());
+        if (frame.is_gap()) out_.valid_from = std::max(out_.valid_from, frame.gap().valid_from);
         std::uint8_t crc[4];
         store(crc, frame.crc);
         hash_ = crc32c(View(crc), hash_);
@@ -158,7 +161,7 @@ private:
     // Whole frames that are not the ones the mark was written for: the group is bad.
     bool finish_group() {
         if (group_end_ == group_start_ || hash_ == group_hash_) return true;
-        out_.slots.resize(group_slots_);
+        out_.slots.cut(group_slots_);
         out_.runs.resize(group_runs_);
         out_.end_offset = group_start_;
         at_ = group_start_;
@@ -213,8 +216,12 @@ Scan scan_sealed(File& file, const Row& row, const std::string& path) {
     Scanner scanner(file, row, path, row.end_offset);
     scanner.walk();
     Scan& scan = scanner.result();
-    const std::uint64_t count = row.last_index + 1 - row.first_index;
-    if (scan.slots.size() != count || scan.end_offset != row.end_offset)
+    // A truncation may have ended the segment inside its last gap.
+    const SlotView view = scan.slots.view();
+    const bool reaches = view.count() > 0 && view.index_of(view.count() - 1) <= row.last_index &&
+                         view.end > row.last_index;
+    const bool is_over = view.end > row.last_index + 1 && !view.slots.back().is_gap();
+    if (!reaches || is_over || scan.end_offset != row.end_offset)
         scanner.corrupt("its segment is sealed up to entry " + std::to_string(row.last_index));
     return std::move(scan);
 }

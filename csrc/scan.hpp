@@ -7,12 +7,14 @@
 #include "env.hpp"
 #include "frame.hpp"
 #include "manifest.hpp"
+#include "slots.hpp"
 
 namespace copycat {
 
 struct Scan {
-    std::vector<IndexSlot> slots;
+    Slots slots;
     std::vector<TermRun> runs;
+    std::uint64_t valid_from = 0;                    // the largest of the gaps
     std::uint64_t end_offset = segment_data_offset;  // right after the last good record
     std::uint64_t durable_upto = 0;                  // the highest of the marks
     bool is_closed = false;                          // the last record is a close mark

@@ -35,7 +35,7 @@ Segment::Segment(std::shared_ptr<Env> env, std::string directory, const Row& row
       path_(segment_path(directory_, row.id, row.version)),
       index_(std::move(index)),
       file_(std::move(file)) {
-    require(index_ != nullptr && index_->count() >= row_.last_index + 1 - row_.first_index,
+    require(index_ != nullptr && index_->end() > row_.last_index,
             "a segment's index covers its entries");
     runs_ = index_->runs();
     cut_runs_after(runs_, row_.last_index);
@@ -49,8 +49,7 @@ void Segment::cut(std::uint64_t after) {
     Block keep;
     const Frame frame = this->frame(after, keep);
     // Looked up after the frame was checked: that may have rebuilt an index that lied.
-    const IndexSlot slot = checked_index().at(after - row_.first_index);
-    row_.end_offset = slot.offset + frame.total();
+    row_.end_offset = checked_index().find(after).offset + frame.total();
     row_.last_index = after;
     cut_runs_after(runs_, after);
     data_ = Block{};
@@ -58,10 +57,8 @@ void Segment::cut(std::uint64_t after) {
 
 void Segment::settle() {
     file_.reset();
-    const std::uint64_t count = row_.last_index + 1 - row_.first_index;
     if (index_->is_mapped()) return;
-    if (auto mapped = SlotIndex::open(*env_, index_file(), row_, count))
-        index_ = std::move(mapped);
+    if (auto mapped = SlotIndex::open(*env_, index_file(), row_, true)) index_ = std::move(mapped);
 }
 
 SlotIndex& Segment::checked_index() {
@@ -73,7 +70,7 @@ void Segment::rebuild() {
     const auto file = env_->open(path_, Access::read);
     Scan scan = scan_sealed(*file, row_, path_);
     index_ =
-        std::make_shared<SlotIndex>(row_.first_index, std::move(scan.slots), std::move(scan.runs));
+        std::make_shared<SlotIndex>(std::move(scan.slots), std::move(scan.runs), scan.valid_from);
     runs_ = index_->runs();
     ++rebuilt_;
 }
@@ -92,7 +89,7 @@ const Block& Segment::data() {
 }
 
 SegmentBytes Segment::bytes_from(std::uint64_t index) {
-    const std::uint64_t offset = checked_index().at(index - row_.first_index).offset;
+    const std::uint64_t offset = checked_index().find(index).offset;
     const Block& all = data();
     if (offset >= all.bytes.size()) return SegmentBytes{Block{}, offset, row_.uuid, path_};
     const auto from = static_cast<std::size_t>(offset);
@@ -124,8 +121,7 @@ Frame Segment::frame(std::uint64_t index, Block& keep) {
 
 Block Segment::slots() {
     SlotIndex& index = checked_index();
-    const auto size =
-        static_cast<std::size_t>(row_.last_index + 1 - row_.first_index) * sizeof(IndexSlot);
+    const std::size_t size = index.view().upto(row_.last_index).slots.size_bytes();
     Block block = index.block();
     if (block.owner == nullptr) block.owner = index_;
     return block.part(0, size);

@@ -38,9 +38,9 @@ public:
     void settle();
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
-    // `keep` pins the bytes that the frame's payload points into.
+    // Or the gap that the index lies in. `keep` pins the bytes that the payload points into.
     Frame frame(std::uint64_t index, Block& keep);
-    // One slot an entry, as bytes.
+    // One slot a record, as bytes.
     Block slots();
 
 private:

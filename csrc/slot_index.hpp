@@ -1,47 +1,54 @@
-// Where each entry of one segment is: slots in memory (tail, just sealed) or mapped (sealed).
+// Where each record of one segment is: in memory (tail, just sealed) or mapped (sealed).
 // A cache (D7): rebuildable from the segment, never trusted over it (F14).
 #pragma once
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
 #include "env.hpp"
 #include "manifest.hpp"
+#include "slots.hpp"
 
 namespace copycat {
 
 class SlotIndex {
 public:
-    SlotIndex(std::uint64_t first_index, std::vector<IndexSlot> slots, std::vector<TermRun> runs);
+    SlotIndex(Slots slots, std::vector<TermRun> runs, std::uint64_t valid_from);
 
     // The index file of `row`. Empty when it cannot be opened, is short or its header is wrong.
-    // Fewer slots than the row has entries is wrong too; more are the row's truncation.
+    // With is_sealed it must reach the row's last index; more is the row's truncation.
     static std::shared_ptr<SlotIndex> open(Env& env, const std::string& path, const Row& row,
-                                           std::optional<std::uint64_t> count);
+                                           bool is_sealed);
 
-    std::uint64_t count() const { return slots_.size(); }
+    std::uint64_t count() const { return view_.count(); }
+    std::uint64_t end() const { return view_.end; }
     const std::vector<TermRun>& runs() const { return runs_; }
+    std::uint64_t valid_from() const { return valid_from_; }
     bool is_mapped() const { return mapped_.owner != nullptr; }
-    // True when the slots fit their checksum; computed once.
+    // True when the records fit their checksum; computed once.
     bool verify();
-    // The slot of entry first_index + position.
-    IndexSlot at(std::uint64_t position) const { return slots_[position]; }
-    std::span<const IndexSlot> slots() const { return slots_; }
+    const SlotView& view() const { return view_; }
+    // The record that holds `index`. Loop thread.
+    const IndexSlot& find(std::uint64_t index) {
+        return view_.slots[view_.position_of(index, hint_)];
+    }
     // The slots as bytes, with whoever owns them; empty owner when in memory.
     Block block() const;
 
     Bytes encode(const Row& row) const;
 
 private:
-    SlotIndex() = default;
+    explicit SlotIndex(std::uint64_t first_index) : memory_(first_index) {}
+    bool place(const IndexHeader& header, std::size_t head);
 
-    std::vector<IndexSlot> memory_;
+    Slots memory_;
     Block mapped_;
-    std::span<const IndexSlot> slots_;
+    SlotView view_;
+    std::size_t hint_ = 0;
     std::vector<TermRun> runs_;
+    std::uint64_t valid_from_ = 0;
     std::uint32_t slots_crc_ = 0;
     bool verified_ = false;
 };

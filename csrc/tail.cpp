@@ -24,7 +24,9 @@ Tail::Tail(std::shared_ptr<Env> env, std::string directory, const Row& row, std:
       slots_(std::move(content.slots)),
       runs_(std::move(content.runs)),
       end_(content.end_offset),
-      marked_upto_(content.marked_upto) {}
+      marked_upto_(content.marked_upto) {
+    row_.valid_from = content.valid_from;
+}
 
 std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::string& directory,
                                   const Spare& spare, Row row, std::uint64_t max_entries) {
@@ -33,7 +35,8 @@ std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::st
     const std::string path = segment_path(directory, row.id, row.version);
     env->rename(spare.path, path);
     auto tail = std::make_unique<Tail>(env, directory, row, spare.size, max_entries,
-                                       env->open(path, Access::write), Content{});
+                                       env->open(path, Access::write),
+                                       Content{.slots = Slots(row.first_index), .runs = {}});
     try {
         tail->write_header();
     } catch (const DiskFullError&) {
@@ -60,9 +63,9 @@ void Tail::write_header() {
     file_->pwrite(0, View(bytes));
 }
 
-bool Tail::fits(std::uint64_t bytes, std::uint64_t count) const {
+bool Tail::fits(std::uint64_t bytes, std::uint64_t count, std::uint64_t end) const {
     return !is_spoiled_ && end_ + mark_size + bytes + tail_reserve <= max_size_ &&
-           slots_.size() + count <= max_entries_;
+           slots_.count() + count <= max_entries_ && end - row_.first_index <= max_record_start;
 }
 
 bool Tail::has_room_for_marks(std::uint64_t count) const {
@@ -80,35 +83,35 @@ void Tail::write(View bytes) {
 }
 
 // Before the write, so that no MemoryError comes between the bytes and their slots.
-void Tail::reserve(std::uint64_t count) {
-    const std::size_t wanted = slots_.size() + static_cast<std::size_t>(count);
-    if (slots_.capacity() < wanted) slots_.reserve(std::max(wanted, 2 * slots_.capacity()));
+void Tail::reserve(const Frames& frames) {
+    slots_.reserve(static_cast<std::size_t>(frames.count_max()), frames.may_have_gaps);
     if (runs_.capacity() == runs_.size()) runs_.reserve(2 * runs_.size() + 1);
 }
 
 void Tail::append(const Frames& frames, std::uint64_t durable_upto) {
     const View bytes = frames.block.bytes;
-    const std::uint64_t count = frames.span.end - frames.span.first;
-    require(frames.span.first == last_index() + 1 && fits(bytes.size(), count),
+    // One gap alone may be longer than the indexes of a segment.
+    require(frames.span.first == last_index() + 1 && (fits(frames) || is_empty()),
             "an append continues the tail and fits");
     const Mark mark{static_cast<std::uint32_t>(bytes.size()), frames.span.first, durable_upto,
                     frames_hash(bytes), 0};
     buffer_.resize(mark_size + bytes.size());
-    reserve(count);
+    reserve(frames);
     encode_mark(mark, row_.uuid, end_, MutableView(buffer_).first(mark_size));
     std::memcpy(buffer_.data() + mark_size, bytes.data(), bytes.size());
     const std::uint64_t base = end_ + mark_size;
     write(View(buffer_));
     if (buffer_.capacity() > buffer_kept_max) Bytes().swap(buffer_);
     for (std::size_t at = 0; at < bytes.size();) {
-        const std::uint32_t size = load<FrameHeader>(bytes.data() + at).size;
-        slots_.push_back({static_cast<std::uint32_t>(base + at), size});
-        at += frame_size(size);
+        const Frame frame = frame_at(bytes, at);
+        slots_.push(frame.slot(base + at), frame.end());
+        if (frame.is_gap()) row_.valid_from = std::max(row_.valid_from, frame.gap().valid_from);
+        at += frame.total();
     }
     extend_runs(runs_, frames.span.term, frames.span.first);
     marked_upto_ = durable_upto;
     ++appends_;
-    require(last_index() + 1 == frames.span.end, "a batch has one frame an index");
+    require(last_index() + 1 == frames.span.end, "frames and gaps tile their span");
 }
 
 void Tail::mark(std::uint8_t flags, std::uint64_t durable_upto) {
@@ -120,45 +123,50 @@ void Tail::mark(std::uint8_t flags, std::uint64_t durable_upto) {
     marked_upto_ = durable_upto;
 }
 
-std::uint64_t Tail::frame_end(std::size_t position) const {
-    return slots_[position].offset + frame_size(slots_[position].size);
-}
-
 std::shared_ptr<Segment> Tail::seal() {
     require(!is_empty(), "an empty tail is dropped, not sealed");
     Row row = row_;
     row.sealed = true;
     row.last_index = last_index();
-    row.end_offset = frame_end(slots_.size() - 1);
-    auto index = std::make_shared<SlotIndex>(row.first_index, std::move(slots_), runs_);
+    row.end_offset = slots_.back().end();
+    auto index = std::make_shared<SlotIndex>(std::move(slots_), runs_, row.valid_from);
     return std::make_shared<Segment>(env_, directory_, row, std::move(index), file_);
 }
 
 std::shared_ptr<SlotIndex> Tail::index_copy() const {
-    return std::make_shared<SlotIndex>(row_.first_index, slots_, runs_);
+    return std::make_shared<SlotIndex>(slots_, runs_, row_.valid_from);
 }
 
 Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const {
-    const auto begin = static_cast<std::size_t>(first - row_.first_index);
-    const std::uint64_t from = slots_[begin].offset;
+    const SlotView view = slots_.view();
+    std::size_t hint = 0;
+    const std::size_t begin = view.position_of(first, hint);
+    const std::size_t limit = view.position_of(end - 1, hint) + 1;
+    const std::uint64_t from = view.slots[begin].offset;
     // Slots grow, so the last frame that begins inside max_bytes is found by halving.
-    const auto limit = slots_.begin() + static_cast<std::ptrdiff_t>(end - row_.first_index);
-    const auto after =
-        std::partition_point(slots_.begin() + static_cast<std::ptrdiff_t>(begin) + 1, limit,
-                             [&](const IndexSlot& slot) {
-                                 return slot.offset + frame_size(slot.size) - from <= max_bytes;
-                             });
-    const auto count = static_cast<std::size_t>(after - slots_.begin());
-    Bytes bytes(static_cast<std::size_t>(frame_end(count - 1) - from));
+    const auto after = std::partition_point(
+        view.slots.begin() + static_cast<std::ptrdiff_t>(begin) + 1,
+        view.slots.begin() + static_cast<std::ptrdiff_t>(limit),
+        [&](const IndexSlot& slot) { return slot.end() - from <= max_bytes; });
+    const auto count = static_cast<std::size_t>(after - view.slots.begin());
+    Bytes bytes(static_cast<std::size_t>(view.slots[count - 1].end() - from));
     const std::size_t got = file_->pread(from, MutableView(bytes));
     bytes.resize(got);
     const SegmentBytes source{Block::own(std::move(bytes)), from, row_.uuid, path_};
-    return gather(source, first, row_.first_index + count, max_bytes);
+    return gather(source, first, std::min(end, view.end_of(count - 1)), max_bytes);
+}
+
+std::uint64_t Tail::offset_of(std::uint64_t index) const {
+    std::size_t hint = 0;
+    const SlotView view = slots_.view();
+    return view.slots[view.position_of(index, hint)].offset;
 }
 
 Frame Tail::frame(std::uint64_t index, Block& keep) const {
-    const IndexSlot slot = slots_[static_cast<std::size_t>(index - row_.first_index)];
-    Bytes bytes(frame_size(slot.size));
+    const SlotView view = slots_.view();
+    std::size_t hint = 0;
+    const IndexSlot& slot = view.slots[view.position_of(index, hint)];
+    Bytes bytes(static_cast<std::size_t>(slot.end() - slot.offset));
     bytes.resize(file_->pread(slot.offset, MutableView(bytes)));
     const SegmentBytes source{Block::own(std::move(bytes)), slot.offset, row_.uuid, path_};
     keep = source.block;

@@ -26,8 +26,9 @@ class Tail {
 public:
     // What an earlier run of the process left cleanly, or what a scan found.
     struct Content {
-        std::vector<IndexSlot> slots;
+        Slots slots;
         std::vector<TermRun> runs;
+        std::uint64_t valid_from = 0;
         std::uint64_t end_offset = segment_data_offset;
         std::uint64_t marked_upto = 0;
     };
@@ -43,8 +44,8 @@ public:
 
     const Row& row() const { return row_; }
     std::uint64_t first_index() const { return row_.first_index; }
-    std::uint64_t last_index() const { return row_.first_index + slots_.size() - 1; }
-    bool is_empty() const { return slots_.empty(); }
+    std::uint64_t last_index() const { return slots_.end() - 1; }
+    bool is_empty() const { return slots_.count() == 0; }
     std::uint64_t last_term() const { return runs_.empty() ? row_.prev_term : runs_.back().term; }
     std::uint64_t end_offset() const { return end_; }
     std::uint64_t max_size() const { return max_size_; }
@@ -53,10 +54,17 @@ public:
     const std::string& path() const { return path_; }
     const std::shared_ptr<File>& file() const { return file_; }
     const std::vector<TermRun>& runs() const { return runs_; }
-    const std::vector<IndexSlot>& slots() const { return slots_; }
+    const Slots& slots() const { return slots_; }
+    // Where the record that holds `index` begins in the file.
+    std::uint64_t offset_of(std::uint64_t index) const;
+    std::uint64_t valid_from() const { return row_.valid_from; }
     std::uint64_t term_at(std::uint64_t index) const { return term_in(runs_, index); }
 
-    bool fits(std::uint64_t bytes, std::uint64_t count) const;
+    // So many bytes and records of the indexes up to `end`.
+    bool fits(std::uint64_t bytes, std::uint64_t count, std::uint64_t end) const;
+    bool fits(const Frames& frames) const {
+        return fits(frames.nbytes(), frames.count_max(), frames.span.end);
+    }
     bool has_room_for_marks(std::uint64_t count) const;
 
     // A mark and the frames in one write. DiskFullError: nothing counts as written, and nothing
@@ -73,9 +81,8 @@ public:
 
 private:
     void write_header();
-    void reserve(std::uint64_t count);
+    void reserve(const Frames& frames);
     void write(View bytes);
-    std::uint64_t frame_end(std::size_t position) const;
 
     std::shared_ptr<Env> env_;
     std::string directory_;
@@ -84,7 +91,7 @@ private:
     std::uint64_t max_size_;
     std::uint64_t max_entries_;
     std::shared_ptr<File> file_;
-    std::vector<IndexSlot> slots_;
+    Slots slots_;
     std::vector<TermRun> runs_;
     std::uint64_t end_;
     std::uint64_t marked_upto_;

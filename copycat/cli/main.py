@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from copycat.cli.log_group import log
 from copycat.errors import ConfigurationError, CopycatError, NoLeaderError, OperationTimeout
 
 __all__ = ["main", "tree"]
@@ -59,40 +60,80 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
-@tree.group()
-def log() -> None:
-    """Look into a log directory; nothing is locked, made or repaired."""
-
-
-@log.command()
+@tree.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--accept-loss-from", type=click.IntRange(1), metavar="INDEX")
+@click.option("--accept-unsynced-loss", "unsynced", is_flag=True)
+@click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
+@click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
+def recover(directory: str, **options: Any) -> None:
+    """Give up entries of a stopped member's DIRECTORY that cannot be read. It can lose data.
+
+    INDEX is the first entry that is given up, with all behind it; `copycat log verify` names it.
+    The damaged log is kept aside. Other members of the cluster will not take this one back as a
+    voter: where there are any, replace it instead.
+    """
+    from copycat.cli.recover import run_recover
+
+    raise click.exceptions.Exit(run_recover(directory, **options))
+
+
+tree.add_command(log)
+
+
+@tree.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False))
+@click.option("--major", is_flag=True, help="All of the log but its tail, in order.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def verify(directory: str, *, as_json: bool) -> None:
-    """Read every byte that counts; exit code 4 when something durable cannot be read."""
-    from copycat.cli.log import run_verify
+def compact(directory: str, *, major: bool, as_json: bool) -> None:
+    """Clean the bare log in DIRECTORY while no process has it open.
 
-    raise click.exceptions.Exit(run_verify(directory, as_json=as_json))
+    What was released is known to the process that released it, and is let go there. This merges
+    what earlier runs left small. A member's log is cleaned by its server.
+    """
+    from copycat.cli.compact import run_compact
+
+    raise click.exceptions.Exit(run_compact(directory, major=major, as_json=as_json))
 
 
-@log.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False))
-@click.option("--first", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--count", default=20, show_default=True, type=click.IntRange(1))
-@click.option("--jsonl", "as_json", is_flag=True, help="One JSON document a line.")
-def show(directory: str, *, first: int, count: int, as_json: bool) -> None:
-    """Print entries: index, term, kind, time, size and the beginning of the payload."""
-    from copycat.cli.log import run_show
+@tree.command()
+@click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 86400))
+@click.option("--space", default="1GiB", show_default=True, help="At most so much on the disk.")
+@click.option("--entry-size", default="256", show_default=True, help="Bytes of an entry.")
+@click.option(
+    "--output", default="./copycat-tune", show_default=True, type=click.Path(path_type=Path)
+)
+@click.option("--html/--no-html", default=True, help="A page with plots; needs matplotlib.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="No words on stderr but errors.")
+def tune(**options: Any) -> None:
+    """Measure settings on the disk of DIRECTORY, and say which to use.
 
-    raise click.exceptions.Exit(run_show(directory, first, count, as_json=as_json))
+    Works in a folder of its own there, which is gone afterwards. Writes settings.toml,
+    tune.json and tune.html to --output, over those of an earlier run.
+    """
+    from copycat.cli.tune import TuneOptions, run_tune
+    from copycat.cli.words import parse_size
+
+    options |= {name: parse_size(options[name]) for name in ("space", "entry_size")}
+    raise click.exceptions.Exit(run_tune(TuneOptions(**options)))
 
 
 def main() -> None:
     """Run the tree; errors of copycat become `error[code]: ...` and an exit code."""
     try:
-        tree(prog_name="copycat")
+        code = tree.main(prog_name="copycat", standalone_mode=False)
     except CopycatError as cause:
         print(cause.render(), file=sys.stderr)
-        sys.exit(exit_code_of(cause))
+        code = exit_code_of(cause)
+    except click.ClickException as cause:
+        cause.show()
+        code = cause.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
 
 
 def exit_code_of(cause: CopycatError) -> int:

@@ -6,17 +6,15 @@ import asyncio
 import ctypes
 import json
 import os
-import pkgutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from copycat import CopycatServer, StateMachine
-from copycat.errors import ConfigurationError
+from copycat.cli.app import machine_class
 from copycat.types import ServerState
 
 __all__ = ["ServeOptions", "run_serve"]
@@ -42,7 +40,7 @@ def run_serve(options: ServeOptions) -> int:
     """Serve until SIGTERM or SIGINT; 0 after a clean stop."""
     if options.parent is not None and not _die_with(options.parent):
         return 1
-    machine = _machine(options.app)
+    machine = machine_class(options.app)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(options, machine))
     return 0
@@ -63,18 +61,6 @@ def _die_with(parent: int) -> bool:
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     return os.getppid() == parent
-
-
-def _machine(app: str) -> Callable[[], StateMachine]:
-    """The class that the operator named on the command line; never one named by data."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = pkgutil.resolve_name(app)
-    except (ImportError, AttributeError, ValueError) as cause:
-        raise ConfigurationError(f"--app {app}: {cause}") from cause
-    if not (isinstance(found, type) and issubclass(found, StateMachine)):
-        raise ConfigurationError(f"--app {app} is not a StateMachine class: {found!r}")
-    return found
 
 
 class _Words:

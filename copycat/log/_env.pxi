@@ -156,6 +156,10 @@ cdef class Env:
         """Remove a file and sync the directory. FileNotFoundError, DiskError."""
         dereference(self.env).remove(path)
 
+    def free_space(self, path):
+        """Bytes that a process of this user may still write on the disk of `path`. DiskError."""
+        return dereference(self.env).free_space(path)
+
     def lock(self, path):
         """Lock the file `path`, made when missing. DirectoryInUseError names the holder."""
         cdef Lock held = Lock.__new__(Lock)

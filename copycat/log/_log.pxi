@@ -36,7 +36,9 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t first_index()
         uint64_t last_index()
         CEntryId last_entry()
+        CEntryId before()
         uint64_t durable_index()
+        uint64_t valid_from()
         vector[CTermRun] term_runs() except +raise_error
         const CReport& report()
         uint64_t rebuilt_indexes()
@@ -52,6 +54,7 @@ cdef extern from "log.hpp" namespace "copycat":
         Frame frame(uint64_t, Block&) except +raise_error nogil
         void truncate(uint64_t) except +raise_error nogil
         void trim(uint64_t) except +raise_error nogil
+        void reset(const CEntryId&) except +raise_error nogil
         void mark_idle() except +raise_error
         cbool has_room(uint64_t, uint64_t, cbool) except +raise_error
         cbool wants_spare()
@@ -115,6 +118,17 @@ cdef class NativeLog:
         return _EntryId(last.term, last.index)
 
     @property
+    def before(self):
+        """The entry just below first_index, as an EntryId; NO_ENTRY in a whole log."""
+        cdef CEntryId entry = dereference(self.log).before()
+        return _EntryId(entry.term, entry.index)
+
+    @property
+    def valid_from(self):
+        """The largest valid_from of any gap (C22); 0 in a log without gaps."""
+        return dereference(self.log).valid_from()
+
+    @property
     def durable_index(self):
         """What this process saw synced (C1, C7)."""
         return dereference(self.log).durable_index()
@@ -146,8 +160,9 @@ cdef class NativeLog:
                 for row in dereference(self.log).segments()]
 
     def index_array(self, segment_id):
-        """One (offset u4, size u4) an entry, read-only, over the mapped index; tail: a copy.
+        """One (offset u4, size u4) a record, read-only, over the mapped index; tail: a copy.
 
+        A record is an entry, or a gap: then the highest bit of its size is set.
         IndexError when no segment has this id.
         """
         import numpy  # its 60 ms are for those who ask for arrays
@@ -197,10 +212,25 @@ cdef class NativeLog:
         return Batch.wrap(frames)
 
     def get(self, index):
-        """(term, kind, time_ms, payload) of one entry. IndexError, CorruptLogError."""
+        """(term, kind, time_ms, payload) of one entry; None in a gap. IndexError,
+        CorruptLogError.
+        """
         cdef Block keep
         cdef Frame frame = dereference(self.log).frame(index, keep)
+        if frame.is_gap():
+            return None
         return frame.term, frame.kind, frame.time_ms, as_bytes(frame.payload)
+
+    def entry(self, index, type as_type not None):
+        """(index, term, payload) as `as_type`, a tuple's subclass without fields of its own.
+
+        None in a gap. IndexError, CorruptLogError.
+        """
+        cdef Block keep
+        cdef Frame frame = dereference(self.log).frame(index, keep)
+        if frame.is_gap():
+            return None
+        return entry_object(index, frame.term, frame.payload, <PyTypeObject*> as_type)
 
     def scan(self, first, end):
         """Batches of about 1 MiB over [first, end), which lies in the log."""
@@ -220,6 +250,13 @@ cdef class NativeLog:
         cdef uint64_t index = before
         with nogil:
             dereference(self.log).trim(index)
+
+    def reset(self, entry):
+        """Begin anew, empty, right after `entry` (C24); durable with the next sync."""
+        cdef CEntryId after
+        after.term, after.index = entry
+        with nogil:
+            dereference(self.log).reset(after)
 
     def mark_idle(self):
         """Write a mark with what is durable, if the last mark says less (D2)."""

@@ -1,5 +1,5 @@
 # What the extension uses of csrc/: every declaration throws through the one funnel.
-from cpython.object cimport PyObject
+from cpython.object cimport PyObject, PyTypeObject
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libcpp cimport bool as cbool
@@ -40,6 +40,12 @@ cdef extern from "crc32c.hpp" namespace "copycat":
     cbool c_force_table "copycat::crc32c_force_table"(cbool)
 
 
+cdef extern from "format.hpp" namespace "copycat":
+    cdef cppclass GapBody:
+        uint64_t end
+        uint64_t valid_from
+
+
 cdef extern from "frame.hpp" namespace "copycat":
     cdef cppclass Frame:
         uint32_t crc
@@ -49,12 +55,16 @@ cdef extern from "frame.hpp" namespace "copycat":
         uint8_t kind
         View payload
         size_t total() const
+        cbool is_gap() const
+        uint64_t end() const
+        GapBody gap() const
     cdef cppclass Frames:
         Block block
         CSpan span
+        cbool may_have_gaps
         size_t nbytes() const
     cdef cppclass Cursor:
-        pass
+        size_t offset
     cdef cppclass EncodeItem:
         pass
     cdef cppclass Mark:
@@ -64,8 +74,10 @@ cdef extern from "frame.hpp" namespace "copycat":
         uint32_t frames_hash
         uint8_t flags
     Frame frame_at(View, size_t) nogil
-    void verify_frames(View, const CSpan&) except +raise_error nogil
-    size_t offset_of(const Frames&, uint64_t, Cursor*) except +raise_error
+    cbool verify_frames(View, const CSpan&) except +raise_error nogil
+    Cursor frame_of(const Frames&, uint64_t, Cursor*) except +raise_error
+    Frames c_encode_gap "copycat::encode_gap"(const CSpan&, uint64_t, uint64_t) \
+        except +raise_error
     Frames c_slice "copycat::slice"(const Frames&, uint64_t, uint64_t, Cursor*) \
         except +raise_error
     void c_check_commands "copycat::check_commands"(View, uint64_t, uint64_t) \
@@ -86,6 +98,8 @@ cdef extern from "_objects.hpp" namespace "copycat":
     Block hold_buffer(object) except +raise_error
     object run_list(const Frames&, uint64_t, uint64_t, Cursor*, object) except +raise_error
     object as_bytes(View) except +raise_error
+    object entry_object(object, uint64_t, View, PyTypeObject*) except +raise_error
+    object body_object(object, size_t) except +raise_error
 
 
 cdef extern from "env.hpp" namespace "copycat":
@@ -116,6 +130,7 @@ cdef extern from "env.hpp" namespace "copycat":
         Bytes read_file(string) except +raise_error nogil
         void replace_file(string, View) except +raise_error nogil
         void remove(string) except +raise_error nogil
+        uint64_t free_space(string) except +raise_error
     shared_ptr[CEnv] make_posix_env() except +raise_error
 
 

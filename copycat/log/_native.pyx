@@ -25,9 +25,9 @@ from copycat.types import TermRun as _TermRun
 
 __all__ = [
     "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "NativeLog",
-    "RecoveryReport", "SaveTicket", "SyncTicket", "check_commands", "crc32c",
-    "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_mark",
-    "open_hard_state", "open_log",
+    "RecoveryReport", "SaveTicket", "SyncTicket", "body_of_bytes", "check_commands", "crc32c",
+    "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_gap",
+    "encode_mark", "open_hard_state", "open_log",
 ]
 
 cdef size_t LONG = 65536  # below this many bytes, letting go of the GIL costs more than it gives
@@ -87,10 +87,10 @@ cdef class Batch:
         frames.block = hold_buffer(buffer)
         frames.span.term, frames.span.first, frames.span.end = span
         if frames.nbytes() < LONG:
-            verify_frames(frames.block.bytes, frames.span)
+            frames.may_have_gaps = verify_frames(frames.block.bytes, frames.span)
         else:
             with nogil:
-                verify_frames(frames.block.bytes, frames.span)
+                frames.may_have_gaps = verify_frames(frames.block.bytes, frames.span)
         return Batch.wrap(frames)
 
     @property
@@ -118,7 +118,8 @@ cdef class Batch:
 
     cdef uint64_t time_of(self, uint64_t index) except? 0:
         cdef Cursor cursor  # its own: looking at the end must not lose the place
-        return frame_at(self.frames.block.bytes, offset_of(self.frames, index, &cursor)).time_ms
+        cdef Cursor at = frame_of(self.frames, index, &cursor)
+        return frame_at(self.frames.block.bytes, at.offset).time_ms
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         cdef const uint8_t* data = self.frames.block.bytes.data()
@@ -127,7 +128,7 @@ cdef class Batch:
         PyBuffer_FillInfo(buffer, self, <void*> data, <Py_ssize_t> self.frames.nbytes(), 1, flags)
 
     def slice(self, first, end):
-        """The frames of [first, end), sharing the bytes. IndexError outside the span."""
+        """The frames of [first, end), sharing the bytes unless a gap is cut. IndexError."""
         return Batch.wrap(c_slice(self.frames, first, end, &self.cursor))
 
     def runs(self, first, end):
@@ -135,31 +136,46 @@ cdef class Batch:
         return run_list(self.frames, first, end, &self.cursor, _Run)
 
     def entries(self):
-        """(index, kind, time_ms, payload) of every entry; payloads are copies."""
+        """(index, kind, time_ms, payload) of every entry, gaps left out; payloads are copies."""
         cdef list rows = []
         cdef View data = self.frames.block.bytes
         cdef size_t at = 0
         cdef Frame frame
         while at < data.size():
             frame = frame_at(data, at)
-            rows.append((frame.index, frame.kind, frame.time_ms, as_bytes(frame.payload)))
+            if not frame.is_gap():
+                rows.append((frame.index, frame.kind, frame.time_ms, as_bytes(frame.payload)))
             at += frame.total()
         return rows
 
+    def entry(self, index, type as_type not None):
+        """Entry `index` as NativeLog.entry makes it; None in a gap. IndexError outside."""
+        cdef uint64_t number = index
+        cdef Cursor at
+        cdef Frame frame
+        if number >= self.frames.span.end:  # frame_of knows the end as a place to cut
+            raise IndexError(f"entry {index} is not in a batch of {self.span}")
+        at = frame_of(self.frames, number, &self.cursor)
+        frame = frame_at(self.frames.block.bytes, at.offset)
+        if frame.is_gap():
+            return None
+        return entry_object(index, frame.term, frame.payload, <PyTypeObject*> as_type)
+
     def payloads(self):
-        """The payload of every entry, copied: what a scan hands out."""
+        """The payload of every entry, gaps left out, copied: what a scan hands out."""
         cdef list rows = []
         cdef View data = self.frames.block.bytes
         cdef size_t at = 0
         cdef Frame frame
         while at < data.size():
             frame = frame_at(data, at)
-            rows.append(as_bytes(frame.payload))
+            if not frame.is_gap():
+                rows.append(as_bytes(frame.payload))
             at += frame.total()
         return rows
 
     def views(self):
-        """The payload of every entry as a memoryview that pins the batch."""
+        """The payload of every entry, gaps left out, as a memoryview that pins the batch."""
         cdef list rows = []
         cdef View data = self.frames.block.bytes
         cdef size_t at = 0
@@ -167,19 +183,41 @@ cdef class Batch:
         whole = memoryview(self)
         while at < data.size():
             frame = frame_at(data, at)
-            rows.append(whole[at + 32:at + 32 + frame.payload.size()])
+            if not frame.is_gap():
+                rows.append(whole[at + 32:at + 32 + frame.payload.size()])
             at += frame.total()
         return rows
 
     def checksums(self):
-        """(index, term, crc) of every frame."""
+        """(index, term, crc) of every entry, gaps left out."""
         cdef list rows = []
         cdef View data = self.frames.block.bytes
         cdef size_t at = 0
         cdef Frame frame
         while at < data.size():
             frame = frame_at(data, at)
-            rows.append((frame.index, frame.term, frame.crc))
+            if not frame.is_gap():
+                rows.append((frame.index, frame.term, frame.crc))
+            at += frame.total()
+        return rows
+
+    @property
+    def has_gaps(self):
+        """True when some of its indexes are in a gap (C3)."""
+        return bool(self.gaps())
+
+    def gaps(self):
+        """(first, end, valid_from) of every gap, in order; quick when there is none."""
+        cdef list rows = []
+        cdef View data = self.frames.block.bytes
+        cdef size_t at = 0
+        cdef Frame frame
+        if not self.frames.may_have_gaps:
+            return rows
+        while at < data.size():
+            frame = frame_at(data, at)
+            if frame.is_gap():
+                rows.append((frame.index, frame.end(), frame.gap().valid_from))
             at += frame.total()
         return rows
 
@@ -188,6 +226,12 @@ def check_commands(body, count, max_entry_size):
     """ValueError unless `count` lengths and operations fill `body`; EntryTooLargeError."""
     cdef Block block = hold_buffer(body)
     c_check_commands(block.bytes, count, max_entry_size)
+
+
+def body_of_bytes(list items not None, limit):
+    """Lengths, then the bytes, of a list of bytes; None when one is of another type, or when
+    all together are above `limit` bytes."""
+    return body_object(items, limit)
 
 
 def encode_batch(term, first, time_ms, items):
@@ -204,6 +248,16 @@ def encode_batch(term, first, time_ms, items):
         with nogil:
             frames = c_encode_batch(in_term, from_index, at_ms, held.items())
     return Batch.wrap(frames)
+
+
+def encode_gap(term, first, end, time_ms, valid_from):
+    """A batch of one gap: the hole [first, end) of one term (C3). ValueError when it is none.
+
+    time_ms: log time of the last entry that it stands for; valid_from: see C22.
+    """
+    cdef CSpan span
+    span.term, span.first, span.end = term, first, end
+    return Batch.wrap(c_encode_gap(span, time_ms, valid_from))
 
 
 def encode_mark(batch, *, durable_upto, uuid, offset, flags=0):

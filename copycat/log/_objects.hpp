@@ -3,7 +3,9 @@
 
 #include <Python.h>
 
+#include <cstring>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "_raise.hpp"
@@ -120,6 +122,47 @@ inline PyObject* run_object(const Runs& runs, const RunPart& part, PyTypeObject*
     PyTuple_SET_ITEM(run, 6, payload_list(runs, part));
     Py_INCREF(run);
     return run;
+}
+
+// An instance of `type`, a tuple subclass of three: index, term, payload. As quick as run_object.
+inline PyObject* entry_object(PyObject* index, std::uint64_t term, View payload,
+                              PyTypeObject* type) {
+    if (!PyType_FastSubclass(type, Py_TPFLAGS_TUPLE_SUBCLASS))
+        throw std::invalid_argument("an entry is made as a subclass of tuple");
+    PyObject* entry = checked(type->tp_alloc(type, 3));
+    const std::unique_ptr<PyObject, void (*)(PyObject*)> guard(entry, Py_DecRef);
+    Py_INCREF(index);
+    PyTuple_SET_ITEM(entry, 0, index);
+    PyTuple_SET_ITEM(entry, 1, checked(PyLong_FromUnsignedLongLong(term)));
+    PyTuple_SET_ITEM(entry, 2, as_bytes(payload));
+    Py_INCREF(entry);
+    return entry;
+}
+
+// A list of bytes as one body: u32 lengths, then the bytes. None when it holds anything else
+// than bytes, or more than `limit` bytes of them.
+inline PyObject* body_object(PyObject* list, std::size_t limit) {
+    const Py_ssize_t count = PyList_GET_SIZE(list);
+    std::size_t total = 0;
+    for (Py_ssize_t nth = 0; nth < count; ++nth) {
+        PyObject* item = PyList_GET_ITEM(list, nth);
+        if (!PyBytes_CheckExact(item)) Py_RETURN_NONE;
+        total += static_cast<std::size_t>(PyBytes_GET_SIZE(item));
+        if (total > limit) Py_RETURN_NONE;
+    }
+    const std::size_t prefix = 4 * static_cast<std::size_t>(count);
+    PyObject* body =
+        checked(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(prefix + total)));
+    auto* lengths = reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(body));
+    std::uint8_t* to = lengths + prefix;
+    for (Py_ssize_t nth = 0; nth < count; ++nth) {
+        PyObject* item = PyList_GET_ITEM(list, nth);
+        const auto size = static_cast<std::size_t>(PyBytes_GET_SIZE(item));
+        store(lengths + 4 * nth, static_cast<std::uint32_t>(size));
+        std::memcpy(to, PyBytes_AS_STRING(item), size);
+        to += size;
+    }
+    return body;
 }
 
 // list[Run]; `type` is copycat.types.Run.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import threading
 
     from copycat.log._native import NativeLog
+    from copycat.log.volatile import VolatileLog
 
 __all__ = ["SpareMaker", "SyncTimer"]
 
@@ -21,7 +22,7 @@ __all__ = ["SpareMaker", "SyncTimer"]
 class SpareMaker:
     """Zero-fills the next segment in a thread of its own, one segment at a time."""
 
-    def __init__(self, native: NativeLog) -> None:
+    def __init__(self, native: NativeLog | VolatileLog) -> None:
         self._native = native
         self._thread: threading.Thread | None = None
         self.failure: StorageError | None = None
@@ -86,6 +87,8 @@ class SyncTimer:
             if stopped.wait(self._interval):
                 return
             dirty.clear()
+            if stopped.is_set():
+                return  # `stop` came in between: what was cleared may have been its wake-up
             try:
                 self._sync()
             except StorageError as error:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from copycat.log._native import Batch, check_commands, encode_batch
+from copycat.log._native import Batch, check_commands, encode_batch, encode_gap
 
-__all__ = ["Batch", "check_commands", "encode_batch"]
+__all__ = ["Batch", "check_commands", "encode_batch", "encode_gap"]

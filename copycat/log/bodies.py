@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from copycat.errors import SerializationError, require
+from copycat.log._native import body_of_bytes
 from copycat.types import EntryKind
 
 __all__ = ["Item", "bodies", "body_of"]
@@ -26,6 +27,10 @@ def bodies(items: Iterable[bytes | memoryview]) -> Iterator[Item]:
     """Cut `items` to bodies of at most 4,096 entries and about 4 MiB, for one batch each."""
     iterator = iter(items)
     while part := list(islice(iterator, _ENTRIES_MAX)):
+        whole = body_of_bytes(part, _BYTES_MAX)
+        if whole is not None:
+            yield (_KIND, 0, 0, 0, len(part), whole)
+            continue
         lengths = _lengths(part)
         if sum(lengths) <= _BYTES_MAX:
             yield _body(lengths, part)

@@ -2,27 +2,35 @@
 
 A first start makes the hard state, then the log, then the identity (F27): a directory without
 an identity never held a promise. Every refusal leaves the directory as it was.
+
+A member whose log is in memory has no `log/`, but term and vote on the disk all the same (#321).
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
-from copycat.errors import CorruptLogError
+from copycat.errors import CorruptLogError, require
 from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.log.identity import Identity, check_identity, read_identity, write_identity
 from copycat.log.interface import HardStateStore
-from copycat.types import MemberId
+from copycat.log.reserve import free_reserve
+from copycat.log.volatile import VolatileLog
+from copycat.log.weak import WeakPromises, check_level, clear_weak, read_weak, write_weak
+from copycat.types import Durability, MemberId, StorageLevel
 
 if TYPE_CHECKING:
     from copycat.log._native import Env
 
-__all__ = ["MemberDirectory"]
+__all__ = ["MemberDirectory", "read_whole"]
 
+_AnyLog: TypeAlias = NativeLog | VolatileLog
+_Opener: TypeAlias = Callable[..., NativeLog | VolatileLog]
 _NOBODY = MemberId(0)
 
 
@@ -32,12 +40,14 @@ class MemberDirectory:
     def __init__(
         self,
         path: str,
-        *,
         identity: Identity,
         hard_state: HardStateStore,
-        log: NativeLog,
-        made_now: bool,
+        log: _AnyLog,
+        env: Env,
         held: ExitStack,
+        *,
+        made_now: bool = False,
+        lost: bool = False,
     ) -> None:
         self.path = path
         self.identity = identity
@@ -46,6 +56,9 @@ class MemberDirectory:
         unused = hard_state.current_term == 0 and log.last_index == 0
         self.fresh = made_now or unused
         """True when this directory never held a promise (C16): made now, or never used."""
+        self.lost = lost
+        """True when entries that this member acknowledged may be missing (decision 0016)."""
+        self._env = env
         self._held = held
         self._floor = log.last_entry.term
 
@@ -64,52 +77,57 @@ class MemberDirectory:
         max_entries_per_segment: int = 1 << 20,
         min_free_space: int = 0,
         read_only: bool = False,
+        level: StorageLevel = StorageLevel.DISK,
+        durability: Durability = Durability.FSYNC,
+        boot: str = "",
     ) -> Self:
         """Open `path`, or make it on a first start.
 
-        `members` are the founding addresses, in any order; `incarnation_source` gives 128
-        random bits and is asked on a first start only. Errors: DirectoryInUseError,
-        WrongDirectoryError (F7), FormatVersionError, CorruptLogError (F2, F3, F6, F27),
-        DiskError, DiskFullError. With `read_only` nothing is made, locked or repaired.
+        `members`: the founding addresses, in any order. `incarnation_source`: 128 random bits,
+        asked on a first start only. `boot`: of the machine, empty where that is not known.
+        `read_only`: nothing is made, locked or repaired. DirectoryInUseError, CorruptLogError
+        (F2, F3, F6, F27), WrongDirectoryError (F7), FormatVersionError, DiskError,
+        DiskFullError; ConfigurationError when `level` does not fit what is there.
         """
-        expected = Identity(
-            cluster_name=cluster_name, address=address, members=members, member=member
-        )
-        opened_log = partial(
-            open_log,
-            env,
-            f"{path}/log",
-            max_segment_size=max_segment_size,
-            max_entries_per_segment=max_entries_per_segment,
-            min_free_space=min_free_space,
-        )
+        expected = Identity.of(cluster_name, address, members, member)
+        has_log = _has_log(env, path)
+        is_volatile = level is StorageLevel.MEMORY and not has_log
+        sizes = (max_segment_size, max_entries_per_segment, min_free_space)
+        opened_log = _opener(None if is_volatile else env, f"{path}/log", *sizes)
+        promise = partial(write_weak, env, path, level, durability, boot)
         with ExitStack() as held:
             if not read_only:
                 env.make_directory(path)
                 held.callback(env.lock(f"{path}/lock").close)
+                free_reserve(env, path)
             found, missing = read_identity(env, path)
-            hard_state: HardStateStore
             if found is None:
                 _check_unused(env, path, opened_log, read_only=read_only)
-                identity = expected.with_incarnation(incarnation_source())
-                hard_state = _first_hard_state(env, path)
+                first = _first_hard_state(env, path)
                 log = _kept(held, opened_log())
-                write_identity(env, path, identity)
-            else:
-                identity = found
-                check_identity(identity, expected, path)
-                copy = _readable_hard_state(env, path)
-                log = _kept(held, opened_log(read_only=read_only))
-                hard_state = FrozenHardState(copy) if read_only else _rewritten(env, path)
-                write_identity(env, path, identity, () if read_only else missing)
-            return cls(
-                path,
-                identity=identity,
-                hard_state=hard_state,
-                log=log,
-                made_now=found is None,
-                held=held.pop_all(),
-            )
+                promise()
+                found = expected.with_incarnation(incarnation_source())
+                write_identity(env, path, found)
+                return cls(path, found, first, log, env, held.pop_all(), made_now=True)
+            check_identity(found, expected, path)
+            weak = read_weak(env, path)
+            check_level(weak, level, path, has_log=has_log)
+            copy = _readable_hard_state(env, path)
+            log = _kept(held, opened_log(read_only=read_only))
+            if read_only:
+                return cls(path, found, FrozenHardState(copy), log, env, held.pop_all())
+            again = _rewritten(env, path)
+            write_identity(env, path, found, missing)
+            lost = _may_have_lost(weak, again, log, boot)
+            if not lost:
+                promise()
+            return cls(path, found, again, log, env, held.pop_all(), lost=lost)
+
+    @property
+    def native(self) -> NativeLog:
+        """The log on disk; there is none when it is kept in memory."""
+        require(isinstance(self.log, NativeLog), "this member keeps its log in memory")
+        return cast("NativeLog", self.log)
 
     @property
     def current_term(self) -> int:
@@ -121,9 +139,30 @@ class MemberDirectory:
         """The vote, if it is of `current_term`: the floor of the log clears it (C9)."""
         return _NOBODY if self._floor > self.hard_state.current_term else self.hard_state.voted_for
 
-    def close(self) -> None:
-        """Close the log with its mark of a clean stop, then let go of the lock."""
-        self._held.close()
+    def close(self, *, lost: bool = False) -> None:
+        """Close the log with its mark of a clean stop, then let go of the lock.
+
+        lost: no leader has given back yet what this log lost; the next start must know.
+        """
+        with self._held:
+            self.log.close()
+            is_kept = lost or isinstance(self.log, VolatileLog)
+            if not (is_kept or isinstance(self.hard_state, FrozenHardState)):
+                clear_weak(self._env, self.path)
+
+
+def read_whole(env: Env, path: str) -> None:
+    """Read every entry of a member's log, and change nothing: CorruptLogError at the first damage.
+
+    For a member without others: what cannot be read then must keep it from starting (F2).
+    """
+    if not _has_log(env, path):
+        return
+    log = _opener(env, f"{path}/log", 32 << 20, 1 << 20, 0)(read_only=True)
+    try:
+        deque(log.scan(log.first_index, log.last_index + 1), maxlen=0)
+    finally:
+        log.close()
 
 
 def _rewritten(env: Env, path: str) -> HardState:
@@ -134,9 +173,52 @@ def _rewritten(env: Env, path: str) -> HardState:
     return hard_state
 
 
-def _kept(held: ExitStack, log: NativeLog) -> NativeLog:
+def _kept(held: ExitStack, log: _AnyLog) -> _AnyLog:
     held.callback(log.close)
     return log
+
+
+def _opener(
+    env: Env | None, path: str, segment_size: int, entries: int, min_free_space: int
+) -> _Opener:
+    """What opens the log at `path`; without an `env` it is one in memory, and new."""
+
+    def in_memory(*, read_only: bool = False) -> VolatileLog:
+        return VolatileLog(max_segment_size=segment_size, max_entries_per_segment=entries)
+
+    def on_disk(*, read_only: bool = False) -> NativeLog:
+        return open_log(
+            cast("Env", env),
+            path,
+            max_segment_size=segment_size,
+            max_entries_per_segment=entries,
+            read_only=read_only,
+            min_free_space=min_free_space,
+        )
+
+    return in_memory if env is None else on_disk
+
+
+def _may_have_lost(
+    weak: WeakPromises | None, hard_state: HardStateStore, log: _AnyLog, boot: str
+) -> bool:
+    """Whether acknowledged entries may be missing after weak promises.
+
+    If there were any, the term is raised above all that this member acknowledged, without a
+    vote in it. A leader of an older term may still count entries for this member that it has
+    lost; it steps down when it hears of the new one.
+    """
+    term = max(hard_state.current_term, log.last_entry.term)
+    if weak is None or term == 0:
+        return False
+    ticket = hard_state.begin_save(term + 1, _NOBODY)
+    ticket.run()
+    hard_state.end_save(ticket)
+    return weak.may_be_broken(boot)
+
+
+def _has_log(env: Env, path: str) -> bool:
+    return env.exists(f"{path}/log/manifest") or _has_segments(env, f"{path}/log")
 
 
 def _readable_hard_state(env: Env, path: str) -> HardStateCopy:
@@ -152,12 +234,16 @@ def _readable_hard_state(env: Env, path: str) -> HardStateCopy:
 
 
 def _check_unused(
-    env: Env, path: str, opened_log: Callable[..., NativeLog], *, read_only: bool
+    env: Env,
+    path: str,
+    opened_log: _Opener,
+    *,
+    read_only: bool,
 ) -> None:
     """F27: without an identity there may be no entry and no vote; CorruptLogError."""
     if read_only:
         raise CorruptLogError(f"{path}: no identity: no member was ever started here", path=path)
-    if env.exists(f"{path}/log/manifest") or _has_segments(env, f"{path}/log"):
+    if _has_log(env, path):
         log = opened_log(read_only=True)
         last_index = log.last_index
         log.close()

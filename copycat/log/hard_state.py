@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from copycat.errors import ConfigurationError, CorruptLogError
 from copycat.log._native import crc32c
+from copycat.log.records import FORMAT_VERSION
 from copycat.types import MemberId
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read_copy(env: Env, path: str) -> HardStateCopy:
             f"{path}: {len(data)} bytes, not the {_BLOCK.size} of a hard state", path=path
         )
     magic, version, crc, generation, term, voted_for = _BLOCK.unpack(data)
-    if magic != _MAGIC or version != 1 or crc != crc32c(data[_CRC_END:]):
+    if magic != _MAGIC or version != FORMAT_VERSION or crc != crc32c(data[_CRC_END:]):
         raise CorruptLogError(f"{path}: its checksum does not fit", path=path, offset=0)
     return HardStateCopy(generation, term, MemberId(int.from_bytes(voted_for, "little")))
 

@@ -9,7 +9,7 @@ upgrade. This header stays as it is in every later format version.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -44,6 +44,13 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "members", tuple(sorted(self.members)))
+
+    @classmethod
+    def of(
+        cls, cluster_name: str, address: str, members: tuple[str, ...], member: MemberId
+    ) -> Self:
+        """Who is about to start; its incarnation is the directory's."""
+        return cls(cluster_name=cluster_name, address=address, members=members, member=member)
 
     def with_incarnation(self, incarnation: int) -> Identity:
         """The same member over a new directory."""

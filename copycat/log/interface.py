@@ -31,7 +31,7 @@ payload. The session fields are 0 for all but COMMAND.
 
 
 class Batch(Protocol):
-    """The frames of one span as bytes; immutable; supports the buffer protocol.
+    """The frames of one span, gaps among them, as bytes; immutable; supports the buffer protocol.
 
     Whoever holds the batch or a memoryview of it pins the bytes.
     """
@@ -42,11 +42,14 @@ class Batch(Protocol):
     def nbytes(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def slice(self, first: int, end: int) -> Batch:
-        """The frames of [first, end), sharing the bytes. IndexError outside the span."""
+        """The frames of [first, end), sharing the bytes unless a gap must be cut.
+
+        IndexError outside the span.
+        """
         ...
 
     def runs(self, first: int, end: int) -> list[Run]:
-        """Entries [first, end) cut to runs, in order (see `Run`)."""
+        """Entries and gaps of [first, end) cut to runs, in order (see `Run`)."""
         ...
 
     @property
@@ -55,7 +58,11 @@ class Batch(Protocol):
         ...
 
     def checksums(self) -> list[tuple[int, int, int]]:
-        """(index, term, crc) of every frame: what I5 compares."""
+        """(index, term, crc) of every entry, gaps left out: what I5 compares."""
+        ...
+
+    def gaps(self) -> list[tuple[int, int, int]]:
+        """(first, end, valid_from) of every gap, in order (C3, C22)."""
         ...
 
 
@@ -77,6 +84,19 @@ class ReplicaLog(Protocol):
     def last_index(self) -> int: ...
     @property
     def last_entry(self) -> EntryId: ...
+    @property
+    def before(self) -> EntryId:
+        """The entry just below first_index: its term is known, its bytes are gone.
+
+        NO_ENTRY in a whole log.
+        """
+        ...
+
+    @property
+    def valid_from(self) -> int:
+        """The largest valid_from of any gap in the log; 0 for none (C22)."""
+        ...
+
     @property
     def durable_index(self) -> int:
         """What *this process* saw synced (C1, C7); after open everything that is kept."""
@@ -102,6 +122,10 @@ class ReplicaLog(Protocol):
         """After `ticket.run()`: moves durable_index, clamped by truncations since (C6)."""
         ...
 
+    def wants_sync(self) -> bool:
+        """True while a roll, truncation or trim waits for a sync to make it durable (C8)."""
+        ...
+
     def read(self, first: int, end: int, max_bytes: int) -> Batch:
         """Frames from `first`, at most `end` and about `max_bytes`, but at least one.
 
@@ -116,6 +140,14 @@ class ReplicaLog(Protocol):
 
     def trim(self, before: int) -> None:
         """Let every entry below `before` go, by whole segments."""
+        ...
+
+    def reset(self, entry: EntryId) -> None:
+        """Begin anew, empty, right after `entry`, which a durable snapshot holds (C24, I12).
+
+        first_index is entry.index + 1; `before` and `last_entry` are `entry`. Durable with the
+        next sync that begins: a crash before it leaves either the old log or the new one.
+        """
         ...
 
     def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool:

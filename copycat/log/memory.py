@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryLog", "MemoryTicket"]
 
+_MAX_INDEX = 1 << 62
+
 
 class MemoryTicket:
     """A sync in flight: a barrier, not work. Which entries it proves was fixed at its begin."""
@@ -43,12 +45,15 @@ class _Segment:
         self.batches: list[Batch] = []
         self.firsts: list[int] = []
         self.nbytes = 0
+        self.count = 0
+        """Entries in it, gaps left out."""
 
     @property
     def end(self) -> int:
         return self.batches[-1].span.end if self.batches else self.first
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: Batch, count: int) -> None:
+        self.count += count
         self.firsts.append(batch.span.first)
         self.batches.append(batch)
         self.nbytes += batch.nbytes
@@ -58,9 +63,9 @@ class _Segment:
         kept = [batch for batch in self.batches if batch.span.first < end]
         if kept and kept[-1].span.end > end:
             kept[-1] = kept[-1].slice(kept[-1].span.first, end)
-        self.batches, self.firsts, self.nbytes = [], [], 0
+        self.batches, self.firsts, self.nbytes, self.count = [], [], 0, 0
         for batch in kept:
-            self.add(batch)
+            self.add(batch, len(batch.entries()))
 
 
 class MemoryLog:
@@ -100,6 +105,14 @@ class MemoryLog:
         return self._before
 
     @property
+    def before(self) -> EntryId:
+        return self._before
+
+    @property
+    def valid_from(self) -> int:
+        return max((gap[2] for batch in self._batches() for gap in batch.gaps()), default=0)
+
+    @property
     def durable_index(self) -> int:
         return self._durable_index
 
@@ -135,15 +148,15 @@ class MemoryLog:
     def _roll_and_add(self, batch: interface.Batch) -> None:
         require(isinstance(batch, Batch), "only native batches are kept", got=type(batch))
         frames = cast("Batch", batch)
-        kinds = ((index, kind) for index, kind, _, _ in frames.entries())
+        kinds = [(index, kind) for index, kind, _, _ in frames.entries()]
         self._configurations += [i for i, kind in kinds if kind == EntryKind.CONFIGURATION]
         tail = self._segments[-1]
         full = tail.nbytes + batch.nbytes > self._max_segment_size
-        many = tail.end - tail.first + batch.span.length > self._max_entries_per_segment
+        many = tail.count + len(kinds) > self._max_entries_per_segment
         if tail.batches and (full or many):
             tail = _Segment(tail.end)
             self._segments.append(tail)
-        tail.add(frames)
+        tail.add(frames, len(kinds))
 
     def begin_sync(self) -> MemoryTicket:
         """A barrier behind everything appended so far."""
@@ -235,6 +248,20 @@ class MemoryLog:
             self._before = EntryId(gone.term, gone.last)
         self._configurations = [i for i in self._configurations if i >= self.first_index]
 
+    def reset(self, entry: EntryId) -> None:
+        """Begin anew right after `entry`; see `ReplicaLog.reset`."""
+        self._check()
+        if (entry.index == 0) != (entry.term == 0) or not 0 <= entry.index < _MAX_INDEX:
+            raise ValueError(f"a log cannot begin after entry {entry.index} of term {entry.term}")
+        if self._room == 0:
+            raise DiskFullError(f"reset to {entry.index}: no room left", errno=errno.ENOSPC)
+        self._segments = [_Segment(entry.index + 1)]
+        self._configurations = []
+        self._before = entry
+        self._durable_index = min(self._durable_index, entry.index)
+        if self._in_flight is not None:
+            self._in_flight.last_index = min(self._in_flight.last_index, entry.index)
+
     # --- spares, the end, and the faults of a disk -------------------------------------------
 
     def set_room(self, nbytes: int | None) -> None:
@@ -246,6 +273,11 @@ class MemoryLog:
         self._check()
         room = self._room
         return room is None or (nbytes <= room and not (in_new_segment and room == 0))
+
+    def wants_sync(self) -> bool:
+        """Never: there is no manifest that could fall behind."""
+        self._check()
+        return False
 
     def wants_spare(self) -> bool:
         """Never: there is nothing to zero-fill."""
@@ -306,7 +338,8 @@ class MemoryLog:
 
 def _fitting(batch: Batch, max_bytes: int) -> Batch:
     """The longest head of `batch` within `max_bytes`, at least one frame."""
-    first, low, high = batch.span.first, batch.span.first + 1, batch.span.end
+    first, high = batch.span.first, batch.span.end
+    low = next((end for start, end, _ in batch.gaps() if start == first), first + 1)
     while low < high:
         middle = (low + high + 1) // 2
         if batch.slice(first, middle).nbytes <= max_bytes:

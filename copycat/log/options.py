@@ -11,37 +11,40 @@ import msgspec
 from copycat.config import Storage
 from copycat.errors import ConfigurationError, WrongDirectoryError
 from copycat.log._native import Env
-from copycat.types import Durability, StorageLevel
+from copycat.types import StorageLevel
 
-__all__ = ["refuse_member_directory", "storage_of"]
+__all__ = ["refuse_level", "refuse_member_directory", "storage_of"]
 
 
 def storage_of(directory: str, storage: Storage | None, options: Mapping[str, Any]) -> Storage:
     """`storage` with `options` over it. ConfigurationError with all problems at once."""
-    fields = [f.name for f in msgspec.structs.fields(Storage) if f.name != "directory"]
-    unknown = sorted(set(options) - set(fields))
-    if unknown:
-        raise ConfigurationError(
-            f"no such storage option: {', '.join(unknown)}",
-            hint=f"the options are {', '.join(fields)}",
-        )
+    names = [f.name for f in msgspec.structs.fields(Storage)]
+    options = dict(options)
+    strangers = sorted(set(options) - set(names) | set(options) & {"directory"})
+    problems = [f"storage.{name}: there is no such option" for name in strangers]
+    for name in strangers:
+        options.pop(name)
     base = msgspec.structs.asdict(storage) if storage is not None else {}
-    told = base | dict(options) | {"directory": directory}
     try:
-        found = msgspec.convert(told, Storage)
-    except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, ConfigurationError):
-            raise error.__cause__ from None
-        raise ConfigurationError(f"storage: {error}") from error
-    if found.level is not StorageLevel.DISK:
-        raise ConfigurationError(
-            f'storage.level ("{found.level}"): only "{StorageLevel.DISK}" is built so far',
-            hint=f'leave it at "{StorageLevel.DISK}"; MemoryLog keeps a log in memory for tests',
-            level=found.level,
-        )
-    if found.durability not in set(Durability):
-        raise ConfigurationError(f"storage.durability ({found.durability!r}) is unknown")
+        found = Storage(**(base | options | {"directory": directory}))
+    except ConfigurationError as error:
+        problems.append(str(error))
+    if problems:
+        names.remove("directory")
+        hint = f"the options are {', '.join(names)}" if strangers else None
+        raise ConfigurationError("; ".join(problems), hint=hint)
+    refuse_level(found.level)
     return found
+
+
+def refuse_level(level: StorageLevel) -> None:
+    """ConfigurationError for a level that is not built."""
+    if level is StorageLevel.MAPPED:
+        raise ConfigurationError(
+            f'storage.level ("{level}") is not built yet',
+            hint=f'use "{StorageLevel.DISK}", or "{StorageLevel.MEMORY}" for what may be lost',
+            level=level,
+        )
 
 
 def refuse_member_directory(env: Env, directory: str) -> None:

@@ -14,7 +14,10 @@ from copycat.log._native import crc32c
 
 __all__ = [
     "DATA_OFFSET",
+    "FORMAT_VERSION",
     "FRAME",
+    "GAP",
+    "KIND_GAP",
     "KIND_MARK",
     "MARK_SIZE",
     "Mark",
@@ -25,17 +28,21 @@ __all__ = [
     "read_segment_header",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 DATA_OFFSET = 4096
 KIND_MARK = 14
+KIND_GAP = 15
 MARK_SIZE = 32
 
 FRAME = struct.Struct("<IIQQHIBB")
 """crc, size, index, term, time_ms (low 16 bits, high 32 bits), kind, flags."""
 
+GAP = struct.Struct("<QQ")
+"""end, valid_from: the payload of a gap."""
+
 _MARK = struct.Struct("<IIQQIHBB")
 _MANIFEST = struct.Struct("<8sIIQQII")
-_ROW = struct.Struct("<16sQIIQQQQ")
+_ROW = struct.Struct("<16sQIIQQQQQ")
 _SEGMENT = struct.Struct("<8sII16sQIIQQ")
 _SEALED = 1
 _CRC_FROM = 16
@@ -53,6 +60,7 @@ class Row(NamedTuple):
     last_index: int
     end_offset: int
     prev_term: int
+    valid_from: int
 
     @property
     def name(self) -> str:
@@ -99,10 +107,10 @@ def read_manifest(data: bytes, path: str) -> list[Row]:
         raise CorruptLogError(f"{path}: {len(data)} bytes for {count} rows", path=path, offset=32)
     rows: list[Row] = []
     for position in range(count):
-        uuid, id_, version, flags, first, last, end, prev_term = _ROW.unpack_from(
+        uuid, id_, version, flags, first, *rest = _ROW.unpack_from(
             data, _MANIFEST.size + position * _ROW.size
         )
-        row = Row(uuid, id_, version, bool(flags & _SEALED), first, last, end, prev_term)
+        row = Row(uuid, id_, version, bool(flags & _SEALED), first, *rest)
         if rows and (row.first_index != rows[-1].last_index + 1 or not rows[-1].sealed):
             raise CorruptLogError(
                 f"{path}: segment {row.name} begins at {row.first_index}, the one before ends "

@@ -7,6 +7,7 @@ from copycat.machine.context import Clock, StateMachineContext, StateMachineExec
 from copycat.machine.machine import StateMachine
 from copycat.machine.operation_methods import OperationMethod, command, query
 from copycat.machine.sessions import ServerSession, Sessions
+from copycat.machine.snapshot_io import SnapshotReader, Snapshottable, SnapshotWriter
 from copycat.machine.timers import Scheduled
 
 __all__ = [
@@ -16,6 +17,9 @@ __all__ = [
     "Scheduled",
     "ServerSession",
     "Sessions",
+    "SnapshotReader",
+    "SnapshotWriter",
+    "Snapshottable",
     "StateMachine",
     "StateMachineContext",
     "StateMachineExecutor",

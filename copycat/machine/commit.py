@@ -1,10 +1,17 @@
-"""One operation at its place in the log, as a handler sees it."""
+"""One operation at its place in the log, as a handler sees it, and may keep it.
+
+An entry is live until it is released. A machine that does not use keys keeps the commits that
+its state was made of and releases each when a later one replaces it (Z1 to Z6).
+"""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
+from copycat.errors import ApplicationError
+from copycat.machine.ledger import Ledger, release_of
 from copycat.machine.sessions import ServerSession
 
 __all__ = ["Commit", "log_datetime"]
@@ -20,11 +27,32 @@ def log_datetime(time_ms: int) -> datetime:
 
 
 class Commit(Generic[O_co]):
-    """What is applied now. For a query: the newest entry applied, and the query."""
+    """What is applied now. For a query: the newest entry applied, and the query.
 
-    __slots__ = ("_index", "_operation", "_session", "_time_ms")
+    ledger: where releases go; None for a query, which has no entry.
+    """
 
-    def __init__(self, index: int, time_ms: int, session: ServerSession, operation: O_co) -> None:
+    __slots__ = (
+        "_index",
+        "_is_pinned",
+        "_ledger",
+        "_operation",
+        "_references",
+        "_session",
+        "_time_ms",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        time_ms: int,
+        session: ServerSession,
+        operation: O_co,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._ledger = ledger
+        self._references = 0 if ledger is None else 1
+        self._is_pinned = False
         self._index = index
         self._time_ms = time_ms
         self._session = session
@@ -59,6 +87,105 @@ class Commit(Generic[O_co]):
     def query(self) -> O_co:
         """The operation, where it is a query."""
         return self._operation
+
+    @property
+    def references(self) -> int:
+        """How often it must be released; 0 when it is released, and of a query."""
+        return self._references
+
+    @property
+    def is_keyed(self) -> bool:
+        """True when one of the references is its key's, which copycat releases."""
+        return getattr(type(self._operation), "__key__", None) is not None
+
+    def acquire(self) -> Self:
+        """Keep the entry until it is released once more.
+
+        ApplicationError outside of an entry's application, or when it was released already.
+        """
+        ledger = self._writable("acquired")
+        if self._references < 1:
+            raise ApplicationError(
+                f"entry {self._index} was released before: it may be gone from the log",
+                hint="acquire() a commit before you release() it",
+            )
+        self._references += 1
+        if self.is_keyed:
+            ledger.kept.setdefault(self._index, None)
+        return self
+
+    def release(self) -> bool:
+        """Let go of the entry; True when this was the last reference, False when it had none.
+
+        ApplicationError outside of an entry's application, and where only its key is left.
+        """
+        ledger = self._writable("released")
+        if self._references == 0:
+            return False
+        if self.is_keyed:
+            return self._release_keyed(ledger)
+        self._references -= 1
+        if self._references:
+            return False
+        operation: Any = self._operation
+        how = release_of(operation.compaction(), keyed=False, snapshottable=ledger.snapshottable)
+        pinned = self._is_pinned
+        ledger.release_by_hand(self._index, how, self._session.id, is_pinned=pinned)
+        return True
+
+    def _release_keyed(self, ledger: Ledger) -> bool:
+        if self._references == 1:
+            raise ApplicationError(
+                f"entry {self._index} belongs to its key: copycat releases it when the next "
+                "command of the key is applied",
+                hint="release() only what you acquire(), or leave key= out of the @command",
+            )
+        self._references -= 1
+        if self._references == 1:
+            ledger.unkeep(self._index)
+        return False
+
+    def close(self) -> None:
+        """Release it, unless that was done."""
+        self.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _writable(self, what: str) -> Ledger:
+        if self._ledger is None or not self._ledger.is_open:
+            raise ApplicationError(
+                f"a commit is {what} while no entry is applied (from a query or a thread)",
+                hint="do it in a @command, a session callback or a scheduled callback",
+            )
+        return self._ledger
+
+    @property
+    def time_ms(self) -> int:
+        """Log time in milliseconds."""
+        return self._time_ms
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether its application touched a timer (C20)."""
+        return self._is_pinned
+
+    def restore(self, references: int, *, is_pinned: bool) -> None:
+        """As it was when a snapshot was taken. For the executor only."""
+        self._references = references
+        self._is_pinned = is_pinned
+
+    def pin(self) -> None:
+        """Its application touched a timer (C20). For the executor only."""
+        self._is_pinned = True
 
     def __repr__(self) -> str:
         operation: Any = self._operation

@@ -12,6 +12,7 @@ from typing import Any, Self
 from copycat.errors import ApplicationError, ConfigurationError
 from copycat.machine.commit import Commit, log_datetime
 from copycat.machine.dice import Dice
+from copycat.machine.ledger import Ledger
 from copycat.machine.sessions import ServerSession, Sessions
 from copycat.machine.timers import Delay, Scheduled, Timers, duration_ms
 from copycat.protocol.operations import Operation
@@ -22,9 +23,20 @@ __all__ = ["Clock", "Moment", "StateMachineContext", "StateMachineExecutor"]
 class Moment:
     """The entry being applied; written by the executor before each command."""
 
-    __slots__ = ("entry_ms", "index", "operation", "session", "time_ms", "writable")
+    __slots__ = (
+        "_commit",
+        "entry_ms",
+        "index",
+        "ledger",
+        "operation",
+        "session",
+        "time_ms",
+        "writable",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self._commit: Commit[Any] | None = None
         self.index = 0
         self.time_ms = 0
         """What the clock shows: log time, in a scheduled callback its due time (A12)."""
@@ -42,7 +54,28 @@ class Moment:
                 "there is no commit: no command or query is being applied",
                 hint="use self.commit inside a @command or @query method",
             )
-        return Commit(self.index, self.time_ms, self.session, self.operation)
+        if not self.writable:
+            return Commit(self.index, self.time_ms, self.session, self.operation)
+        found = self._commit
+        if found is None or found.index != self.index:  # one for the entry: it counts references
+            found = Commit(self.index, self.time_ms, self.session, self.operation, self.ledger)
+            self._commit = found
+            if self.ledger.pinned == self.index:
+                found.pin()
+        return found
+
+    def restart(self, index: int, time_ms: int) -> None:
+        """A snapshot of this index is installed: nothing is known of the entry before."""
+        self._commit = None
+        self.index, self.time_ms, self.entry_ms = index, time_ms, time_ms
+
+    def touched(self) -> None:
+        """A timer was scheduled, cancelled or fires: the entry is pinned (C20)."""
+        if self.writable:
+            self.ledger.pinned = self.index
+            self.ledger.pins.add(self.index)
+            if self._commit is not None and self._commit.index == self.index:
+                self._commit.pin()
 
 
 class Clock:

@@ -1,7 +1,7 @@
 """A state as bytes that are equal on every member, whatever its hash seed (I20).
 
-Lists and dictionaries keep their order, which follows from the commands; only sets have an
-order of their own making and are sorted.
+Lists keep their order, which follows from the commands. Sets have an order of their own making,
+and dictionaries one that cleaning may change: both are sorted.
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ import dataclasses
 import hashlib
 from collections import deque
 from collections.abc import Set as AbstractSet
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from copycat.machine.sessions import SessionTable
+from copycat.machine.commit import Commit
+from copycat.machine.sessions import ServerSession, SessionTable
+from copycat.machine.timers import Scheduled
 
 __all__ = ["digest_of", "encode_state"]
 
 _encode = msgspec.msgpack.Encoder().encode
+_ORDERED = frozenset({int, str, bytes})
 _LEAVES = frozenset({type(None), bool, int, float, str, bytes})
 
 
@@ -34,9 +38,7 @@ def _canonical(value: Any) -> Any:
     if type(value) in _LEAVES:
         return value
     if isinstance(value, dict):
-        if _LEAVES.issuperset(map(type, value.values())):
-            return value
-        return {_canonical(key): _canonical(item) for key, item in value.items()}
+        return _by_key(value)
     if isinstance(value, tuple):  # stays hashable: it may be a key
         return tuple(map(_canonical, value))
     if isinstance(value, list | deque):
@@ -50,20 +52,39 @@ def _canonical(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         parts = (getattr(value, field.name) for field in dataclasses.fields(value))
         return [type(value).__qualname__, *map(_canonical, parts)]
+    if isinstance(value, Commit):
+        return value.index
+    if isinstance(value, ServerSession):
+        return value.id
+    if isinstance(value, Scheduled):
+        return [value.due_ms, value.interval_ms, value.cancelled]
     return value  # datetime, Enum, UUID, Decimal ...: the encoder knows, or refuses
+
+
+def _by_key(value: dict[Any, Any]) -> Any:
+    """The items of a dictionary in an order of its keys: they come in another order where a log
+    was cleaned (decision 0012)."""
+    if not _LEAVES.issuperset(map(type, value.values())):
+        value = {key: _canonical(item) for key, item in value.items()}
+    kinds = set(map(type, value))
+    if len(kinds) == 1 and kinds <= _ORDERED:
+        return dict(sorted(value.items()))
+    items = [(_encode(_canonical(key)), item) for key, item in value.items()]
+    items.sort(key=itemgetter(0))
+    return [[msgspec.Raw(key), item] for key, item in items]
 
 
 def digest_of(
     position: tuple[int, int],
     sessions: SessionTable,
     incarnations: dict[int, int],
-    timers: list[tuple[int, int]],
+    dues: tuple[list[tuple[int, int]], list[tuple[int, int]]],
     state: bytes | None,
 ) -> bytes:
     """32 bytes over all that followed from the log. Runs do not show (RULINGS section 2)."""
     digest = hashlib.sha256()
     members = [(f"{member:x}", f"{number:x}") for member, number in incarnations.items()]
-    digest.update(_encode((position, members, timers)))
+    digest.update(_encode((position, members, dues)))
     for record in sessions:
         row = (
             record.session,
@@ -73,6 +94,7 @@ def digest_of(
             record.active_index,
             record.sequence,
             record.acked_sequence,
+            record.claimed,
         )
         digest.update(_encode(row))
         for result in record.owed():

@@ -12,10 +12,13 @@ from typing import Any
 
 from copycat.errors import InvariantError, require
 from copycat.machine import envelope
+from copycat.machine.answers import Answers
 from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
 from copycat.machine.digest import digest_of, encode_state
-from copycat.machine.handlers import Handlers, Unreadable
-from copycat.machine.machine import Binding, StateMachine
+from copycat.machine.handlers import Handlers, decode_or_stand_in
+from copycat.machine.keys import KeyTable
+from copycat.machine.ledger import Ledger
+from copycat.machine.machine import Binding, StateMachine, is_snapshottable
 from copycat.machine.outcome import (
     IncarnationPinned,
     Outcome,
@@ -33,15 +36,17 @@ from copycat.machine.sessions import (
     SessionsView,
     SessionTable,
 )
-from copycat.machine.timers import Timers
-from copycat.protocol.operations import Command, Query
-from copycat.protocol.results import PLAIN, encode_result, encode_results, error_value, freeze
+from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
+from copycat.machine.timers import Timers, earliest
+from copycat.protocol.operations import Command
+from copycat.protocol.results import PLAIN, encode_results, error_value, freeze
 from copycat.types import EntryKind, Run, SessionState
 
 __all__ = ["Executor"]
 
 _LOG = logging.getLogger("copycat.machine")
 _COMMAND = int(EntryKind.COMMAND)
+_GAP = int(EntryKind.GAP)
 
 Change = SessionOpened | SessionTouched | SessionEnded | IncarnationPinned
 
@@ -55,9 +60,12 @@ class Executor:
 
     def __init__(self, machine: StateMachine) -> None:
         self.machine = machine
-        self._moment = Moment()
-        self._timers = Timers()
         self._sessions = SessionTable()
+        snapshottable = is_snapshottable(machine)
+        self._ledger = Ledger(self._sessions, snapshottable=snapshottable)
+        self._keys = KeyTable(self._ledger, lambda: self._time_ms)
+        self._moment = Moment(self._ledger)
+        self._timers = Timers(self._moment.touched)
         self._incarnations: dict[int, int] = {}
         self._handlers = Handlers(machine, self._moment)
         context = StateMachineContext(self._moment, SessionsView(self._sessions))
@@ -65,10 +73,18 @@ class Executor:
         machine.bind(Binding(self._moment, context, facade))
         machine.configure(facade)
         self._handlers.seal()
+        self._snapshots = Snapshots(
+            machine, self._sessions, self._keys, self._timers, self._moment
+        )
+        self._snapshots.seal(self._handlers)
         self._decode_command = self._handlers.decoder(Command)
-        self._decode_query = self._handlers.decoder(Query)
+        self._answers = Answers(self._handlers, self._moment, self._sessions)
         self._last_applied = 0
         self._time_ms = 0
+        self._gap_index = 0
+        """First index of the newest gap applied (C18)."""
+        self._valid_from = 0
+        """Below this index the state is not that of the full log (C22)."""
         self._broken: BaseException | None = None
         self._replies: list[RunReply] = []
         self._changes: list[Change] = []
@@ -87,6 +103,19 @@ class Executor:
         return self._time_ms
 
     @property
+    def valid_from(self) -> int:
+        """The largest `valid_from` of the gaps applied: replaying until last_applied is there."""
+        return self._valid_from
+
+    def reply_floor(self) -> int:
+        """The highest index up to which every reply of every session is acknowledged.
+
+        An entry released while entry r was applied may go when r is not above it (C21).
+        """
+        owed = [record.owed_index for record in self._sessions if record.replies]
+        return min(owed) - 1 if owed else self._last_applied
+
+    @property
     def incarnations(self) -> dict[int, int]:
         """Pinned incarnations by member (C16)."""
         return dict(self._incarnations)
@@ -101,7 +130,7 @@ class Executor:
             (self._last_applied, self._time_ms),
             self._sessions,
             self._incarnations,
-            self._timers.rows(),
+            (self._timers.rows(), self._keys.rows()),
             self.encode_state(),
         )
 
@@ -116,18 +145,58 @@ class Executor:
         """The member stops: tell the machine."""
         self.machine.close()
 
+    # ---- snapshots -----------------------------------------------------------------------
+
+    def snapshot_obstacle(self) -> str:
+        """Why the state as it is has no snapshot, with the attribute's name; "" when it has."""
+        return self._snapshots.obstacle()
+
+    def snapshot(self) -> bytes:
+        """Everything that followed from the log up to last_applied (I12).
+
+        SerializationError with the name of what has no encoding. InvariantError while replaying:
+        such a state is not that of the full log (C22).
+        """
+        self._whole()
+        require(
+            self._last_applied >= self._valid_from,
+            "a snapshot of a state that is being replayed",
+            last_applied=self._last_applied,
+            valid_from=self._valid_from,
+        )
+        pins = pack_pins(self._incarnations)
+        data = self._snapshots.encode(Position(self._last_applied, self._time_ms, pins))
+        self._keys.forget_joined()
+        return data
+
+    def install(self, data: bytes) -> None:
+        """Put a snapshot in place of everything. Errors as `Snapshots.prepare` has them.
+
+        When the machine's own install() raises, the executor is of no more use (F23).
+        """
+        self._whole()
+        position, finish = self._snapshots.prepare(data)
+        self._last_applied, self._time_ms = position.last_applied, position.time_ms
+        self._gap_index = self._valid_from = 0
+        self._incarnations = unpack_pins(position.incarnations)
+        self._moment.restart(self._last_applied, self._time_ms)
+        try:
+            finish()
+        except BaseException as error:
+            self._broken = error
+            raise
+
     # ---- entries -------------------------------------------------------------------------
 
     def apply(self, runs: list[Run]) -> Outcome:
-        """Apply entries last_applied + 1 .. in order; `runs` are neighbours without a hole."""
-        if self._broken is not None:
-            raise InvariantError(
-                f"the state machine stopped at entry {self._last_applied + 1} "
-                f"({type(self._broken).__name__}); nothing is applied after it"
-            ) from self._broken
+        """Apply entries last_applied + 1 .. in order; `runs` are neighbours, holes are GAPs.
+
+        Over a gap the state may lack what its entries did until `valid_from` is reached (C22).
+        """
+        self._whole()
         self._replies, self._changes, self._rejected = [], [], []
-        moment = self._moment
-        moment.writable = True
+        moment, ledger = self._moment, self._ledger
+        moment.writable = ledger.is_open = True
         try:
             for run in runs:
                 self._apply_run(run)
@@ -135,7 +204,7 @@ class Executor:
             self._broken = error
             raise
         finally:
-            moment.writable = False
+            moment.writable = ledger.is_open = False
             moment.session = moment.operation = None
         return Outcome(
             self._last_applied,
@@ -143,12 +212,20 @@ class Executor:
             self._replies,
             self._changes,
             self._rejected,
-            self._timers.next_ms,
+            earliest(self._timers.next_ms, self._keys.next_ms),
+            ledger.take(),
         )
 
+    def _whole(self) -> None:
+        if self._broken is not None:
+            raise InvariantError(
+                f"the state machine stopped at entry {self._last_applied + 1} "
+                f"({type(self._broken).__name__}); nothing is applied after it"
+            ) from self._broken
+
     def _apply_run(self, run: Run) -> None:
-        first, moment = run.first_index, self._moment
-        if first != self._last_applied + 1 or not run.payloads:
+        first, end, moment = run.first_index, run.end, self._moment
+        if first != self._last_applied + 1 or end <= first:
             raise self._out_of_order(run)
         moment.index = first
         if run.time_ms > self._time_ms:  # log time never goes back (I19)
@@ -157,10 +234,15 @@ class Executor:
             moment.time_ms = moment.entry_ms = run.time_ms
         if run.kind == _COMMAND:
             self._apply_commands(run)
+        elif run.kind == _GAP:
+            self._gap_index = first
+            self._valid_from = max(self._valid_from, run.valid_from)
         else:
             require(len(run.payloads) == 1, "a run of entries that are no commands", kind=run.kind)
             self._apply_system(run.kind, first, run.payloads[0])
-        self._last_applied = first + len(run.payloads) - 1
+        self._keys.settle()
+        self._ledger.settle()
+        self._last_applied = end - 1
 
     def _out_of_order(self, run: Run) -> InvariantError:
         return InvariantError(
@@ -170,12 +252,13 @@ class Executor:
 
     def _fire_due(self) -> None:
         """Callbacks that are due fire at this entry's index, each at its own time (A12, X10)."""
-        due = self._timers.take_due(self._time_ms)
-        if not due:
-            return
         moment = self._moment
         moment.session = moment.operation = None
         moment.entry_ms = self._time_ms
+        while (expired := self._keys.next_expired(self._time_ms)) is not None:
+            moment.time_ms, key = expired
+            self._call(self.machine.on_key_expired, key)
+        due = self._timers.take_due(self._time_ms)
         for scheduled in due:
             if not scheduled.cancelled:
                 moment.time_ms = scheduled.due_ms
@@ -191,13 +274,24 @@ class Executor:
         except Exception:  # noqa: BLE001  (the user's code may raise anything)
             _LOG.exception("%r raised at entry %d", callback, self._moment.index)
 
+    # ---- queries -------------------------------------------------------------------------
+
+    def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
+        """Answer queries from the state as it is: index last_applied."""
+        moment = self._moment
+        moment.index, moment.writable = self._last_applied, False
+        moment.time_ms = moment.entry_ms = self._time_ms
+        return self._answers.answer(asks)
+
     # ---- commands ------------------------------------------------------------------------
 
     def _apply_commands(self, run: Run) -> None:
         """At most once each, in sequence (I17, I18); a gap or an ended session has no effect."""
         record = self._sessions.get(run.session)
         first, payloads, index = run.first_sequence, run.payloads, run.first_index
-        if record is None or first > record.sequence + 1:
+        if record is None or (first > record.sequence + 1 and not self._may_jump(record, index)):
+            if record is None:
+                self._ledger.without_effect(index, len(payloads))
             self._rejected += [
                 (run.session, first + offset, index + offset) for offset in range(len(payloads))
             ]
@@ -205,6 +299,8 @@ class Executor:
         time_ms = self._time_ms
         known = record.sequence + 1 - first
         if known > 0:
+            # In a cleaned log they are only known while that entry is there.
+            self._pin_holder(record, record.newest_index)
             last = first + min(known, len(payloads)) - 1
             self._replies.append(record.cached(first, last, time_ms))
             first, payloads, index = last + 1, payloads[known:], index + known
@@ -215,8 +311,23 @@ class Executor:
             reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
             record.performed(reply)
             self._replies.append(reply)
-        if run.acked > record.acked_sequence:
-            record.acknowledge(run.acked)
+        if run.acked > record.claimed:
+            record.claim(run.acked, run.end - 1)
+        elif record.claimed > record.acked_sequence:
+            record.acknowledge()
+        if record.held:
+            self._ledger.moved(record)
+
+    def _may_jump(self, record: SessionRecord, index: int) -> bool:
+        """Whether a gap explains a hole in the sequences at entry `index` (C18).
+
+        What the gap took lies below its `valid_from`, and so does what made up for it.
+        """
+        return record.newest_index < self._gap_index and index <= self._valid_from
+
+    def _pin_holder(self, record: SessionRecord, index: int) -> None:
+        if index != record.session:
+            self._ledger.pin_holder(record, index)
 
     def _perform(self, session: ServerSession, index: int, payloads: list[bytes]) -> bytes:
         """Call the machine for each command; their results as one array. The hot loop."""
@@ -226,21 +337,25 @@ class Executor:
             raise
         except Exception:  # noqa: BLE001  (a field's own code may raise anything)
             decode = self._decode_command
-            operations = [_decode_or_stand_in(decode, payload) for payload in payloads]
+            operations = [decode_or_stand_in(decode, payload) for payload in payloads]
         moment, table, plain = self._moment, self._handlers.table, PLAIN
-        moment.session = session
+        moment.session, session_id, perform = session, session.id, self._keys.perform
         results: list[Any] = []
         for operation in operations:
             moment.index = index
             moment.operation = operation
-            index += 1
-            handler, arguments = table[type(operation)]
+            row: Any = table[type(operation)]
+            handler, arguments, keyed = row
             try:
-                result = handler(*arguments(operation))
+                if keyed is None:
+                    result = handler(*arguments(operation))
+                else:
+                    result = perform(index, session_id, operation, row)
             except MemoryError:
                 raise
             except Exception as error:  # noqa: BLE001  (a result like any other, F23)
                 result = error_value(error)
+            index += 1
             results.append(result if type(result) in plain else freeze(result))
         return encode_results(results)
 
@@ -266,23 +381,30 @@ class Executor:
             case EntryKind.TICK:
                 pass  # its time was all it had to say
             case EntryKind.NOOP:
-                self._sessions.refresh(index, self._time_ms)
+                for record in self._sessions:  # everybody gets a whole timeout (S9, I19)
+                    record.touch(index, self._time_ms)
+                    if record.held:
+                        self._ledger.moved(record)
             case EntryKind.REGISTER:
                 self._register(index, *envelope.decode_register(payload))
             case EntryKind.KEEP_ALIVE:
                 self._keep_alive(index, *envelope.decode_keep_alive(payload))
             case EntryKind.CLOSE:
                 session = envelope.decode_close(payload)
-                record = self._sessions.get(session)
-                if record is None:
+                ended = self._sessions.get(session)
+                if ended is None:
                     self._rejected.append((session, 0, index))
                 else:
-                    self._end(record, index, expired=False)
+                    self._end(ended, index, expired=False)
             case EntryKind.EXPIRE:
                 session, active_index = envelope.decode_expire(payload)
-                record = self._sessions.get(session)
-                if record is not None and record.active_index <= active_index:  # C25
-                    self._end(record, index, expired=True)
+                idle = self._sessions.get(session)
+                if idle is None:
+                    pass
+                elif idle.active_index <= active_index:  # C25
+                    self._end(idle, index, expired=True)
+                else:  # or a cleaned log would let it expire
+                    self._pin_holder(idle, idle.active_index)
             case EntryKind.INCARNATION:
                 self._pin(*envelope.decode_incarnation(payload))
             case _:
@@ -301,10 +423,13 @@ class Executor:
     def _keep_alive(self, index: int, session: int, acked_sequence: int) -> None:
         record = self._sessions.get(session)
         if record is None:
+            self._ledger.without_effect(index, 1)
             self._rejected.append((session, 0, index))
             return
         record.touch(index, self._time_ms)
-        record.acknowledge(acked_sequence)
+        record.claim(acked_sequence, index)
+        self._ledger.keep_alive(record, index)
+        self._ledger.moved(record)
         self._changes.append(SessionTouched(session, index, self._time_ms))
 
     def _end(self, record: SessionRecord, index: int, *, expired: bool) -> None:
@@ -314,45 +439,9 @@ class Executor:
         machine = self.machine
         self._call(machine.on_expire if expired else machine.on_unregister, record.visible)
         self._call(machine.on_close, record.visible)
+        self._ledger.moved(record)
 
     def _pin(self, member: int, incarnation: int) -> None:
         if member not in self._incarnations:  # the first one holds for ever (C16)
             self._incarnations[member] = incarnation
             self._changes.append(IncarnationPinned(member, incarnation))
-
-    # ---- queries -------------------------------------------------------------------------
-
-    def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
-        """Answer queries from the state as it is: index last_applied."""
-        moment = self._moment
-        moment.index, moment.writable = self._last_applied, False
-        moment.time_ms = moment.entry_ms = self._time_ms
-        try:
-            return [self._answer(ask) for ask in asks]
-        finally:
-            moment.session = moment.operation = None
-
-    def _answer(self, ask: QueryAsk) -> QueryAnswer:
-        record = self._sessions.get(ask.session)
-        if record is None:
-            return QueryAnswer(ask.token, self._last_applied, True, b"")
-        operation = _decode_or_stand_in(self._decode_query, ask.operation)
-        self._moment.session, self._moment.operation = record.visible, operation
-        handler, arguments = self._handlers.table[type(operation)]
-        try:
-            result = handler(*arguments(operation))
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  (the query's result)
-            result = error_value(error)
-        return QueryAnswer(ask.token, self._last_applied, False, encode_result(result))
-
-
-def _decode_or_stand_in(decode: Callable[[bytes], Any], payload: bytes) -> Any:
-    """Whatever these bytes do to the decoder, or to the user's `__post_init__`: a result."""
-    try:
-        return decode(payload)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001
-        return Unreadable(len(payload))

@@ -13,6 +13,7 @@ from msgspec.structs import astuple
 from copycat.errors import ConfigurationError, SerializationError
 from copycat.machine.commit import Commit
 from copycat.machine.context import Moment
+from copycat.machine.keyed import Keyed, keyed_of
 from copycat.machine.machine import StateMachine
 from copycat.machine.operation_methods import OperationMethod, where_defined
 from copycat.protocol.operations import Command, Operation, Query
@@ -20,11 +21,12 @@ from copycat.protocol.operations import Command, Operation, Query
 __all__ = [
     "Handlers",
     "Unreadable",
+    "decode_or_stand_in",
 ]
 
-Handler = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]]]
-"""(function, operation -> its arguments): called as `function(*arguments(operation))`, so that
-no dictionary of keywords is built on the hot path."""
+Handler = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]], Keyed | None]
+"""(function, operation -> its arguments, how it is keyed): called as
+`function(*arguments(operation))`, so that no dictionary of keywords is built on the hot path."""
 
 
 class Unreadable:
@@ -56,14 +58,14 @@ class Handlers:
         self._sealed = False
         self._names: dict[str, type[Operation[Any]]] = {}
         self.table: dict[type[Any], Handler] = {
-            Unreadable: (_unreadable, lambda unreadable: (unreadable.nbytes,))
+            Unreadable: (_unreadable, lambda unreadable: (unreadable.nbytes,), None)
         }
         for name in _attributes(type(machine)):
             attribute = inspect.getattr_static(type(machine), name)
             if isinstance(attribute, OperationMethod):
                 if attribute.operation is None:
                     attribute.derive(type(machine))  # came in by a plain mixin
-                self._add(attribute.operation, (getattr(machine, name), astuple))
+                self._add(attribute.operation, getattr(machine, name), astuple)
             elif inspect.isfunction(attribute) and not name.startswith("_"):
                 operation = _handled_by(type(machine), attribute)
                 if operation is not None:
@@ -74,9 +76,14 @@ class Handlers:
     ) -> None:
         """Let `handler` answer `operation`, with a Commit."""
         moment = self._moment
-        self._add(operation, (handler, lambda _: (moment.commit(),)))
+        self._add(operation, handler, lambda _: (moment.commit(),))
 
-    def _add(self, operation: type[Operation[Any]] | None, handler: Handler) -> None:
+    def _add(
+        self,
+        operation: type[Operation[Any]] | None,
+        function: Callable[..., Any],
+        arguments: Callable[[Any], tuple[Any, ...]],
+    ) -> None:
         machine = type(self._machine).__name__
         if self._sealed:
             raise ConfigurationError(f"{machine}: register() works inside configure() only")
@@ -91,7 +98,10 @@ class Handlers:
                 hint='give one of them another name: @command(name="...")',
             )
         self._names[tag] = operation
-        self.table[operation] = handler
+        keyed = None
+        if issubclass(operation, Command):
+            keyed = keyed_of(operation, snapshottable=self._moment.ledger.snapshottable)
+        self.table[operation] = (function, arguments, keyed)
 
     def seal(self) -> None:
         """No more registering: from here on entries are applied."""
@@ -102,6 +112,16 @@ class Handlers:
         kinds = tuple(kind for kind in self._names.values() if issubclass(kind, base))
         union: Any = Union[kinds or (_Nothing,)]  # noqa: UP007  (built at run time)
         return msgspec.msgpack.Decoder(union).decode
+
+
+def decode_or_stand_in(decode: Callable[[bytes], Any], payload: bytes) -> Any:
+    """Whatever these bytes do to the decoder, or to the user's `__post_init__`: a result."""
+    try:
+        return decode(payload)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001
+        return Unreadable(len(payload))
 
 
 def _attributes(machine: type[Any]) -> list[str]:

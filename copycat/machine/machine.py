@@ -6,6 +6,7 @@ randomness and sessions come from `self.context`, never from the world (I20).
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from copycat.errors import ConfigurationError
@@ -14,7 +15,7 @@ from copycat.machine.context import Moment, StateMachineContext, StateMachineExe
 from copycat.machine.operation_methods import OperationMethod
 from copycat.machine.sessions import ServerSession
 
-__all__ = ["Binding", "StateMachine"]
+__all__ = ["Binding", "StateMachine", "is_snapshottable"]
 
 
 class Binding:
@@ -28,6 +29,12 @@ class Binding:
         self.moment = moment
         self.context = context
         self.executor = executor
+
+
+def is_snapshottable(machine: object) -> bool:
+    """Whether a machine writes and reads snapshots of its own."""
+    found = [inspect.getattr_static(machine, name, None) for name in ("snapshot", "install")]
+    return all(callable(one) and not isinstance(one, OperationMethod) for one in found)
 
 
 class StateMachine:
@@ -90,6 +97,13 @@ class StateMachine:
 
     def on_expire(self, session: ServerSession) -> None:
         """A session expired, or its client opened another one; `on_close` follows."""
+
+    def on_key_expired(self, key: Any) -> None:
+        """The time of a key is over (`@command(key=..., expires=...)`): forget it.
+
+        As blind as a keyed command: do nothing but what a deletion of the key does. Called
+        before the first entry after that time, with the key's last moment on the clock.
+        """
 
     def on_close(self, session: ServerSession) -> None:
         """A session ended, either way."""

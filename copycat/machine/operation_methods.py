@@ -9,15 +9,27 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from datetime import timedelta
 from pathlib import PurePath
 from types import FunctionType
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import msgspec
 import msgspec.inspect
 
 from copycat.errors import ConfigurationError, SerializationError
+from copycat.machine.keyed import check_keyed
 from copycat.protocol.operations import Command, CompactionMode, Operation, Query, describe_type
 from copycat.types import ConsistencyLevel
 
@@ -33,6 +45,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _RESERVED = frozenset({"compaction", "consistency"})
+_UNHASHABLE = (list, dict, set, bytearray)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -105,6 +118,13 @@ class OperationMethod(Generic[P, R]):
         operation.__operation_name__ = label
         for attribute, value in self._metadata.items():
             setattr(operation, attribute, value)
+        if issubclass(self._base, Command):
+            names = [field[0] for field in fields]
+            check_keyed(label, names, operation, where_defined(function))
+            key = operation.__key__
+            kind = hints.get(key) if isinstance(key, str) else None
+            if (typing.get_origin(kind) or kind) in _UNHASHABLE:
+                raise self._error(label, f"parameter {key!r} is a key and cannot be hashed")
         self.operation = operation
 
     def _field(
@@ -156,6 +176,10 @@ def where_defined(function: Callable[..., Any]) -> str:
     return f"{PurePath(code.co_filename).name}:{code.co_firstlineno}"
 
 
+_Key: TypeAlias = str | Callable[[Any], Hashable]
+_Expires: TypeAlias = str | Callable[[Any], float | timedelta | None]
+
+
 class _OperationDecorator(Protocol):
     def __call__(self, fn: Callable[Concatenate[Any, P], R], /) -> OperationMethod[P, R]: ...
 
@@ -164,7 +188,14 @@ class _OperationDecorator(Protocol):
 def command(fn: Callable[Concatenate[Any, P], R], /) -> OperationMethod[P, R]: ...
 @overload
 def command(
-    *, compaction: CompactionMode = ..., name: str = ..., since: int = ...
+    *,
+    compaction: CompactionMode = ...,
+    name: str = ...,
+    since: int = ...,
+    key: _Key | None = ...,
+    tombstone: bool = ...,
+    reads: bool = ...,
+    expires: _Expires | None = ...,
 ) -> _OperationDecorator: ...
 def command(
     fn: Callable[Concatenate[Any, P], R] | None = None,
@@ -173,13 +204,29 @@ def command(
     compaction: CompactionMode = CompactionMode.DEFAULT,
     name: str = "",
     since: int = 1,
+    key: _Key | None = None,
+    tombstone: bool = False,
+    reads: bool = False,
+    expires: _Expires | None = None,
 ) -> Any:
     """A method that changes state: goes through the log, exactly once.
 
-    name: on the wire, when it should differ from the method's. compaction, since: kept as
-    metadata; log cleaning and versions of machines come later.
+    name: on the wire, when it should differ from the method's. since: kept as metadata.
+    compaction: when its entry may leave the log once it was released.
+    key: a parameter's name, or a function of the operation: the next command of an equal key
+    releases this one. Promises that the state it leaves depends on it alone (C21).
+    tombstone: it deletes the key. reads: it may look at the key first; then it stays in the log
+    until another command overwrites the key. expires: a parameter's name, or a function of the
+    operation: after so many seconds of log time the key is gone (`on_key_expired`).
     """
-    metadata = {"__compaction__": CompactionMode(compaction), "__since__": since}
+    metadata = {
+        "__compaction__": CompactionMode(compaction),
+        "__since__": since,
+        "__key__": key,
+        "__tombstone__": tombstone,
+        "__reads__": reads,
+        "__expires__": expires,
+    }
     return _decorate(fn, Command, name, metadata)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+
 import msgspec
+
+from copycat.types import Release
 
 __all__ = [
     "IncarnationPinned",
@@ -69,7 +73,10 @@ class Outcome(msgspec.Struct, frozen=True):
     changes: list[SessionOpened | SessionTouched | SessionEnded | IncarnationPinned]
     rejected: list[tuple[int, int, int]]
     next_due_ms: int = 0
-    """Log time of the next scheduled callback; 0 when there is none (X20)."""
+    """Log time of the next scheduled callback or expiring key; 0 for none (X20)."""
+    releases: list[tuple[Release, array[int]]] = []
+    """Indexes (array "Q") of entries that the machine needs no more. They may be told to the log
+    once `Executor.reply_floor` has reached `last_applied` (C21)."""
 
 
 class QueryAsk(msgspec.Struct, frozen=True):

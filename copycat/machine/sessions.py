@@ -19,9 +19,10 @@ from copycat.errors import CommandError, SessionError, UnknownSessionError
 from copycat.handles import Listener, Listeners
 from copycat.machine.outcome import RunReply
 from copycat.protocol.results import encode_results, failure_value
-from copycat.types import SessionState
+from copycat.types import Release, SessionState
 
 __all__ = [
+    "Pending",
     "ServerSession",
     "SessionRecord",
     "SessionRow",
@@ -68,6 +69,10 @@ class ServerSession:
             hint="return what the client must know as the result of a command",
         )
 
+    def listening(self) -> list[Callable[[SessionState], None]]:
+        """The callbacks of `on_state_change`. For snapshots only."""
+        return [] if self._listeners is None else self._listeners.callbacks()
+
     def end(self, state: SessionState) -> None:
         """The table ended it. For the executor only."""
         self._state = state
@@ -91,13 +96,31 @@ class SessionRow(msgspec.Struct, frozen=True):
     cached: int
 
 
+class Pending:
+    """A released entry that must stay for now: `obstacles` says how many reasons there are."""
+
+    __slots__ = ("by_hand", "how", "index", "obstacles", "waiters")
+
+    def __init__(self, index: int, how: Release, *, by_hand: bool = False) -> None:
+        self.index = index
+        self.how = how
+        self.by_hand = by_hand
+        self.obstacles = 1
+        self.waiters: list[Pending] = []
+        """Deletions that must not go before it."""
+
+
 class SessionRecord:
     """What the table knows of one open session."""
 
     __slots__ = (
         "acked_sequence",
         "active_index",
+        "claim_index",
+        "claimed",
         "client_id",
+        "held",
+        "newest_index",
         "replies",
         "sequence",
         "session",
@@ -115,8 +138,17 @@ class SessionRecord:
         """Newest entry that showed the client alive: what an EXPIRE must have seen (C25)."""
         self.sequence = 0
         """Highest sequence that took effect."""
+        self.newest_index = session
+        """The entry that it took effect at."""
+        self.claimed = 0
+        """What the client says it has replies up to; more than it was sent, if it lies."""
+        self.claim_index = session
+        """The entry that said so first."""
         self.acked_sequence = 0
-        """Every reply up to here has reached the client."""
+        """Every reply up to here has reached the client: min(claimed, sequence). Both only
+        grow, so their entries may be replayed without those between (decision 0012)."""
+        self.held: list[Pending] = []
+        """Released entries that stay because this record is made of them (C19)."""
         self.replies: deque[RunReply] = deque()
         self.visible = ServerSession(session, client_id)
 
@@ -128,13 +160,29 @@ class SessionRecord:
     def performed(self, reply: RunReply) -> None:
         """Commands took effect: keep their reply."""
         self.sequence = reply.first_sequence + reply.count - 1
-        self.active_index = reply.last_index
+        self.newest_index = self.active_index = reply.last_index
         self.time_ms = reply.time_ms
         self.replies.append(reply)
 
-    def acknowledge(self, sequence: int) -> None:
+    def holds(self, index: int) -> bool:
+        """Whether sequence, acknowledgement or activity would be lost with this entry (C19)."""
+        return index in self.stays
+
+    @property
+    def stays(self) -> tuple[int, int, int]:
+        """The entries that it is made of."""
+        return self.newest_index, self.active_index, self.claim_index
+
+    def claim(self, sequence: int, index: int) -> None:
+        """Entry `index` says that the client has every reply up to `sequence`."""
+        if sequence > self.claimed:
+            self.claimed = sequence
+            self.claim_index = index
+        self.acknowledge()
+
+    def acknowledge(self) -> None:
         """Let go of replies that reached the client. Beyond what was applied it means nothing."""
-        acked = self.acked_sequence = max(self.acked_sequence, min(sequence, self.sequence))
+        acked = self.acked_sequence = min(self.claimed, self.sequence)
         replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
             replies.popleft()
@@ -178,6 +226,14 @@ class SessionRecord:
             f"command {sequence} of session {self.session} was applied and its reply "
             "acknowledged before; it is not kept any more",
         )
+
+    @property
+    def owed_index(self) -> int:
+        """Index of the first command whose reply is not acknowledged; 0 when none is."""
+        if not self.replies:
+            return 0
+        reply = self.replies[0]
+        return reply.first_index + max(0, self.acked_sequence + 1 - reply.first_sequence)
 
     def owed(self) -> Iterator[bytes]:
         """Every result after the acknowledged ones, encoded: runs do not show."""
@@ -226,16 +282,16 @@ class SessionTable:
         self._records[record.session] = record
         self._by_client[record.client_id] = record
 
+    def clear(self) -> None:
+        """Forget all, and tell nobody: a snapshot takes their place."""
+        self._records.clear()
+        self._by_client.clear()
+
     def remove(self, record: SessionRecord, state: SessionState) -> None:
         """End one; its replies go with it."""
         del self._records[record.session]
         del self._by_client[record.client_id]
         record.visible.end(state)
-
-    def refresh(self, index: int, time_ms: int) -> None:
-        """A new leader's no-op: everybody gets a whole timeout again (S9, I19)."""
-        for record in self._records.values():
-            record.touch(index, time_ms)
 
 
 class Sessions(Protocol):

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from copycat.errors import ConfigurationError
 
-__all__ = ["Scheduled", "Timers", "duration_ms"]
+__all__ = ["Scheduled", "Timers", "duration_ms", "earliest"]
 
 Delay: TypeAlias = float | timedelta
 """Seconds, or a timedelta."""
@@ -24,11 +24,17 @@ Delay: TypeAlias = float | timedelta
 class Scheduled:
     """A callback to come; `cancel()` as often as you like."""
 
-    __slots__ = ("callback", "cancelled", "due_ms", "interval_ms", "number")
+    __slots__ = ("callback", "cancelled", "due_ms", "interval_ms", "number", "touched")
 
     def __init__(
-        self, due_ms: int, number: int, interval_ms: int, callback: Callable[[], None]
+        self,
+        due_ms: int,
+        number: int,
+        interval_ms: int,
+        callback: Callable[[], None],
+        touched: Callable[[], None],
     ) -> None:
+        self.touched = touched
         self.due_ms = due_ms
         self.number = number
         self.interval_ms = interval_ms
@@ -37,16 +43,23 @@ class Scheduled:
 
     def cancel(self) -> None:
         """It will not fire (again)."""
-        self.cancelled = True
+        if not self.cancelled:
+            self.cancelled = True
+            self.touched()
 
     def __lt__(self, other: Scheduled) -> bool:
         return (self.due_ms, self.number) < (other.due_ms, other.number)
 
 
 class Timers:
-    """All callbacks of one machine, by due time and then in order of scheduling."""
+    """All callbacks of one machine, by due time and then in order of scheduling.
 
-    def __init__(self) -> None:
+    touched: called whenever one is scheduled, cancelled or taken to fire: the entry that is
+    being applied then is pinned (C20).
+    """
+
+    def __init__(self, touched: Callable[[], None] = lambda: None) -> None:
+        self._touched = touched
         self._heap: list[Scheduled] = []
         self._count = 0
 
@@ -55,8 +68,9 @@ class Timers:
     ) -> Scheduled:
         """Fire at the first log time above `due_ms`; then every interval unless that is 0."""
         self._count += 1
-        scheduled = Scheduled(due_ms, self._count, interval_ms, callback)
+        scheduled = Scheduled(due_ms, self._count, interval_ms, callback, self._touched)
         heappush(self._heap, scheduled)
+        self._touched()
         return scheduled
 
     def again(self, scheduled: Scheduled, now_ms: int) -> None:
@@ -74,6 +88,8 @@ class Timers:
             scheduled = heappop(self._heap)
             if not scheduled.cancelled:
                 due.append(scheduled)
+        if due:
+            self._touched()
         return due
 
     @property
@@ -83,10 +99,43 @@ class Timers:
             heappop(self._heap)
         return self._heap[0].due_ms + 1 if self._heap else 0
 
+    def live(self) -> list[Scheduled]:
+        """All that may still fire, in order of firing."""
+        return sorted(scheduled for scheduled in self._heap if not scheduled.cancelled)
+
+    @property
+    def count(self) -> int:
+        """The newest number given."""
+        return self._count
+
+    def reset(self, count: int) -> None:
+        """Nothing is scheduled any more; numbers go on after `count`."""
+        self._heap.clear()
+        self._count = count
+
+    def handle(self, number: int, due_ms: int, interval_ms: int) -> Scheduled:
+        """One that is over; `restore` gives it a callback again."""
+        scheduled = Scheduled(due_ms, number, interval_ms, _nothing, self._touched)
+        scheduled.cancelled = True
+        return scheduled
+
+    def restore(self, scheduled: Scheduled, callback: Callable[[], None]) -> None:
+        """Put one back as it was when a snapshot was taken."""
+        scheduled.cancelled, scheduled.callback = False, callback
+        heappush(self._heap, scheduled)
+
     def rows(self) -> list[tuple[int, int]]:
         """(due_ms, interval_ms) of all, in order of firing: part of the state digest."""
-        live = sorted(scheduled for scheduled in self._heap if not scheduled.cancelled)
-        return [(scheduled.due_ms, scheduled.interval_ms) for scheduled in live]
+        return [(scheduled.due_ms, scheduled.interval_ms) for scheduled in self.live()]
+
+
+def _nothing() -> None:
+    """The callback of a handle whose timer is over."""
+
+
+def earliest(one_ms: int, other_ms: int) -> int:
+    """The smaller of two log times; 0 says that there is none."""
+    return min(one_ms, other_ms) if one_ms and other_ms else one_ms or other_ms
 
 
 def duration_ms(what: str, value: Delay, least_ms: int) -> int:

@@ -20,6 +20,8 @@ from copycat.protocol.peer import (
     AppendReply,
     Hello,
     HelloRefused,
+    InstallReply,
+    InstallSnapshot,
     PeerMessage,
     PreVote,
     PreVoteReply,
@@ -45,19 +47,24 @@ __all__ = [
     "decode_forward",
     "decode_hello",
     "decode_hello_refused",
+    "decode_install",
     "decode_peer",
     "decode_return",
     "encode_append",
     "encode_forward",
     "encode_hello",
     "encode_hello_refused",
+    "encode_install",
     "encode_peer",
     "encode_return",
 ]
 
-_APPEND = Struct("<8Q")
-"""term, request, prev (term, index), span (term, first, end), leader_commit."""
-_APPEND_REPLY = Struct("<QQB7xQQQ")
+_APPEND = Struct("<9Q")
+"""term, request, prev (term, index), span (term, first, end), leader_commit, floor."""
+_APPEND_REPLY = Struct("<QQB7xQQQQ")
+_INSTALL = Struct("<5Q32sQ")
+"""term, request, entry (term, index), size of the file, digest, offset."""
+_INSTALL_REPLY = Struct("<5QB7x")
 _PRE_VOTE = Struct("<4Q")
 _PRE_VOTE_REPLY = Struct("<QQB7x")
 _REQUEST_VOTE = Struct("<3QB7x")
@@ -76,7 +83,7 @@ def encode_hello(hello: Hello) -> bytes:
     body = b"".join(
         (
             _MAGIC,
-            _HELLO.pack(hello.fresh, *hello.protocol),
+            _HELLO.pack(hello.fresh | hello.lost << 1, *hello.protocol),
             hello.member.to_bytes(16, "little"),
             hello.incarnation.to_bytes(16, "little"),
             pack_text(hello.cluster_name),
@@ -101,14 +108,18 @@ def decode_hello(frame: Frame) -> Hello:
     magic = bytes(reader.take(len(_MAGIC)))
     if magic != _MAGIC:
         raise ProtocolError(f"HELLO begins with {magic!r}, not {_MAGIC!r}")
-    fresh, low, high = reader.unpack(_HELLO)
-    is_fresh = reader.flag(fresh)
+    flags, low, high = reader.unpack(_HELLO)
+    is_fresh, is_lost = flags == 1, reader.flag(flags >> 1)
+    if flags == 3:
+        raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
     if low > high:
         raise ProtocolError(f"HELLO: protocol versions {low} to {high} are no range")
     member, incarnation = MemberId(reader.wide()), reader.wide()
     cluster_name, address, members = reader.text(), reader.text(), reader.texts()
     reader.end()
-    return Hello(cluster_name, members, member, incarnation, address, is_fresh, (low, high))
+    return Hello(
+        cluster_name, members, member, incarnation, address, is_fresh, (low, high), is_lost
+    )
 
 
 def encode_hello_refused(refused: HelloRefused) -> bytes:
@@ -142,6 +153,7 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
         span.first,
         span.end,
         message.leader_commit,
+        message.floor,
     )
 
 
@@ -151,30 +163,70 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         raise unknown_frame(frame, "APPEND_ENTRIES")
     if len(frame.body) < _APPEND.size:
         raise ProtocolError(f"APPEND_ENTRIES has {len(frame.body)} bytes, under {_APPEND.size}")
-    term, request, prev_term, prev_index, span_term, first, end, commit = _APPEND.unpack_from(
-        frame.body
+    term, request, prev_term, prev_index, span_term, first, end, commit, floor = (
+        _APPEND.unpack_from(frame.body)
     )
     if first > end or (first == end) != (len(frame.body) == _APPEND.size):
         raise ProtocolError(
             f"APPEND_ENTRIES of [{first}, {end}) carries {len(frame.body) - _APPEND.size} bytes"
         )
     message = AppendEntries(
-        term, request, EntryId(prev_term, prev_index), Span(span_term, first, end), commit
+        term, request, EntryId(prev_term, prev_index), Span(span_term, first, end), commit, floor
     )
     return message, frame.body[_APPEND.size :]
+
+
+# ---- InstallSnapshot: the same, with bytes of a snapshot file -----------------------------------
+
+
+def encode_install(message: InstallSnapshot, nbytes: int) -> bytes:
+    """Frame header and message; `nbytes` of the snapshot file must follow it on the link."""
+    entry = message.entry
+    return frame_header(FrameType.INSTALL_SNAPSHOT, _INSTALL.size + nbytes) + _INSTALL.pack(
+        message.term,
+        message.request,
+        entry.term,
+        entry.index,
+        message.nbytes,
+        message.digest,
+        message.offset,
+    )
+
+
+def decode_install(frame: Frame) -> tuple[InstallSnapshot, memoryview]:
+    """The message and its bytes, not copied and not verified: only the whole file can be."""
+    if frame.type != FrameType.INSTALL_SNAPSHOT:
+        raise unknown_frame(frame, "INSTALL_SNAPSHOT")
+    if len(frame.body) < _INSTALL.size:
+        raise ProtocolError(f"INSTALL_SNAPSHOT has {len(frame.body)} bytes, under {_INSTALL.size}")
+    term, request, entry_term, index, nbytes, digest, offset = _INSTALL.unpack_from(frame.body)
+    data = frame.body[_INSTALL.size :]
+    if offset + len(data) > nbytes:
+        raise ProtocolError(
+            f"INSTALL_SNAPSHOT carries bytes {offset} to {offset + len(data)} of {nbytes}"
+        )
+    entry = EntryId(entry_term, index)
+    return InstallSnapshot(term, request, entry, nbytes, digest, offset), data
 
 
 # ---- everything else between members ----------------------------------------------------------
 
 
 def encode_peer(message: PeerMessage) -> bytes:
-    """A whole frame of any message; of AppendEntries only one without entries."""
+    """A whole frame of any message; without entries or bytes of a snapshot."""
     match message:
         case AppendEntries():
             return encode_append(message, 0)
-        case AppendReply(term, request, accepted, match_index, hint):
+        case InstallSnapshot():
+            return encode_install(message, 0)
+        case AppendReply(term, request, accepted, match_index, hint, settled):
             kind = FrameType.APPEND_REPLY
-            body = _APPEND_REPLY.pack(term, request, accepted, match_index, hint.term, hint.index)
+            body = _APPEND_REPLY.pack(
+                term, request, accepted, match_index, hint.term, hint.index, settled
+            )
+        case InstallReply(term, request, entry, offset, done):
+            kind = FrameType.INSTALL_REPLY
+            body = _INSTALL_REPLY.pack(term, request, entry.term, entry.index, offset, done)
         case PreVote(term, number, last):
             kind = FrameType.PRE_VOTE
             body = _PRE_VOTE.pack(term, number, last.term, last.index)
@@ -196,7 +248,8 @@ def encode_peer(message: PeerMessage) -> bytes:
 
 
 def decode_peer(frame: Frame) -> PeerMessage:
-    """Any message; an AppendEntries that carries entries needs `decode_append`."""
+    """Any message; one that carries entries needs `decode_append`, a snapshot's
+    bytes need `decode_install`."""
     match frame.type:
         case FrameType.APPEND_ENTRIES:
             message, frames = decode_append(frame)
@@ -204,11 +257,23 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 raise ProtocolError(f"APPEND_ENTRIES with {len(frames)} bytes of entries here")
             return message
         case FrameType.APPEND_REPLY:
-            term, request, flag, match_index, hint_term, hint_index = exact(
+            term, request, flag, match_index, hint_term, hint_index, settled = exact(
                 _APPEND_REPLY, frame, "APPEND_REPLY"
             )
             hint = EntryId(hint_term, hint_index)
-            return AppendReply(term, request, _flag(frame, flag, 16), match_index, hint)
+            accepted = _flag(frame, flag, 16)
+            return AppendReply(term, request, accepted, match_index, hint, settled)
+        case FrameType.INSTALL_SNAPSHOT:
+            install, data = decode_install(frame)
+            if data:
+                raise ProtocolError(f"INSTALL_SNAPSHOT with {len(data)} bytes of a file here")
+            return install
+        case FrameType.INSTALL_REPLY:
+            term, request, entry_term, index, offset, flag = exact(
+                _INSTALL_REPLY, frame, "INSTALL_REPLY"
+            )
+            entry = EntryId(entry_term, index)
+            return InstallReply(term, request, entry, offset, _flag(frame, flag, 40))
         case FrameType.PRE_VOTE:
             term, number, last_term, last_index = exact(_PRE_VOTE, frame, "PRE_VOTE")
             return PreVote(term, number, EntryId(last_term, last_index))

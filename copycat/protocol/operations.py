@@ -34,17 +34,27 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class CompactionMode(enum.StrEnum):
-    """When a command's entry may leave the log. Metadata until log cleaning is built."""
+    """When a command's entry may leave the log, once it was released (Z1 to Z6)."""
 
     DEFAULT = "default"
+    """RELEASE for a keyed command; else SNAPSHOT when the machine defines snapshot and install,
+    SEQUENTIAL when it does not. A tombstone's default is TOMBSTONE."""
     UNKNOWN = "unknown"
+    """The strictest (X13): with a snapshot, and when every member has it."""
     SNAPSHOT = "snapshot"
+    """Once a snapshot covers it: for what changes state by what was there before, a counter."""
     RELEASE = "release"
+    """At once: for what sets a state that something else has set since."""
     QUORUM = "quorum"
+    """The same."""
     FULL = "full"
+    """When every member has it."""
     SEQUENTIAL = "sequential"
+    """When every member has it, and never before what is older: for what deletes."""
     EXPIRING = "expiring"
+    """The same, of a state that ends by itself."""
     TOMBSTONE = "tombstone"
+    """The same, of a deletion."""
 
 
 class Operation(
@@ -82,6 +92,14 @@ class Command(Operation[R_co], Generic[R_co], frozen=True):
 
     __compaction__: ClassVar[CompactionMode] = CompactionMode.DEFAULT
     __since__: ClassVar[int] = 1
+    __key__: ClassVar[Any] = None
+    """The field that is its key, or a function of the operation; None for no key (C21)."""
+    __tombstone__: ClassVar[bool] = False
+    """It deletes its key."""
+    __reads__: ClassVar[bool] = False
+    """What it does depends on what its key is: it supersedes nothing."""
+    __expires__: ClassVar[Any] = None
+    """The field, or a function, with the seconds (or timedelta, or None) that its key lives."""
 
     def compaction(self) -> CompactionMode:
         """When its entry may leave the log."""

@@ -16,6 +16,8 @@ __all__ = [
     "AppendReply",
     "Hello",
     "HelloRefused",
+    "InstallReply",
+    "InstallSnapshot",
     "PeerMessage",
     "PreVote",
     "PreVoteReply",
@@ -36,9 +38,11 @@ class Hello(msgspec.Struct, frozen=True):
     """128-bit random number of the sender's directory."""
     address: str
     fresh: bool
-    """True while the log of the sender is empty."""
+    """True while the log of the sender is empty, and never held anything."""
     protocol: tuple[int, int]
     """Lowest and highest protocol version spoken."""
+    lost: bool = False
+    """The sender's log lost entries that it acknowledged, and no leader has fed it since."""
 
 
 class HelloRefused(msgspec.Struct, frozen=True):
@@ -56,6 +60,8 @@ class AppendEntries(msgspec.Struct, frozen=True):
     prev: EntryId
     span: Span
     leader_commit: int
+    floor: int = 0
+    """No stateful member needs a deletion at or below this any more (C23); 0 while unknown."""
 
 
 class AppendReply(msgspec.Struct, frozen=True):
@@ -65,6 +71,8 @@ class AppendReply(msgspec.Struct, frozen=True):
     match_index: min(span.end - 1, durable_index) of the request answered; 0 when rejected.
     hint: when rejected, the sender's newest entry at or below `prev` in both term and index;
         the leader steps back to its own newest entry not above it, in one probe.
+    settled: what a restart of the sender cannot fall behind (C23): its match_index, but not
+        above the oldest snapshot that it keeps; 0 when rejected.
     """
 
     term: int
@@ -72,6 +80,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     accepted: bool
     match_index: int
     hint: EntryId
+    settled: int = 0
 
 
 class PreVote(msgspec.Struct, frozen=True):
@@ -109,7 +118,46 @@ class TimeoutNow(msgspec.Struct, frozen=True):
     term: int
 
 
+class InstallSnapshot(msgspec.Struct, frozen=True):
+    """Bytes of a snapshot file from `offset` on; without any it asks how much is held.
+
+    (entry, nbytes, digest) name the file; its bytes lie as they do on the sender's disk.
+    """
+
+    term: int
+    request: int
+    """Of the leader: which transfer this is. The first request of it counts (C10)."""
+    entry: EntryId
+    """The last entry that the snapshot covers."""
+    nbytes: int
+    """Of the whole file."""
+    digest: bytes
+    """SHA-256 of the state inside, 32 bytes."""
+    offset: int
+
+
+class InstallReply(msgspec.Struct, frozen=True):
+    """How much of the file is held: the sender goes on from there.
+
+    done: this member has the snapshot's entry, durably: by it, or by its own log.
+    """
+
+    term: int
+    request: int
+    entry: EntryId
+    offset: int
+    done: bool
+
+
 PeerMessage = (
-    AppendEntries | AppendReply | PreVote | PreVoteReply | RequestVote | VoteReply | TimeoutNow
+    AppendEntries
+    | AppendReply
+    | PreVote
+    | PreVoteReply
+    | RequestVote
+    | VoteReply
+    | TimeoutNow
+    | InstallSnapshot
+    | InstallReply
 )
 """What `Raft.step(Received(...))` takes."""

@@ -47,6 +47,8 @@ class FrameType(enum.IntEnum):
     TIMEOUT_NOW = 9
     FORWARD = 10
     RETURN = 11
+    INSTALL_SNAPSHOT = 12
+    INSTALL_REPLY = 13
     REGISTER = 32
     KEEP_ALIVE = 33
     CLOSE_SESSION = 34

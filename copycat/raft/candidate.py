@@ -60,7 +60,7 @@ def on_election_timeout(raft: State) -> None:
         raft.granted = frozenset()
         raft.change_role(ServerState.FOLLOWER, NOBODY)
     timeout_ms = raft.options.election_timeout_ms
-    if raft.storage_full:  # F12: a leader begins with an append
+    if not raft.may_campaign:  # F12 and F15: a leader begins with an append and a sync
         raft.campaign_within(timeout_ms, 2 * timeout_ms)
         return
     if not raft.peers:
@@ -186,7 +186,7 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
         and not raft.is_fresh
-        and not raft.storage_full
+        and raft.may_campaign
     ):
         elect(raft, transfer=True)
 

@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from copycat.protocol.peer import PeerMessage
+from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.types import EntryId, MemberId, ServerState, Span
 
 __all__ = [
@@ -18,11 +18,16 @@ __all__ = [
     "Commit",
     "Content",
     "Effect",
+    "EndShipping",
     "ReadReady",
+    "ReceiveChunk",
     "Replicate",
+    "Reset",
     "RoleChanged",
     "SaveHardState",
     "Send",
+    "ShipChunks",
+    "ShipSnapshot",
     "Sync",
     "TransferFinished",
     "Truncate",
@@ -51,6 +56,13 @@ class Truncate(msgspec.Struct, frozen=True):
     """Drop every entry above `after`; never at or below the commit index (I10)."""
 
     after: int
+
+
+class Reset(msgspec.Struct, frozen=True):
+    """Drop the whole log and begin it anew right after `entry`, which a durable snapshot
+    covers: the log lacks that entry, or holds another one there (I12)."""
+
+    entry: EntryId
 
 
 class SaveHardState(msgspec.Struct, frozen=True):
@@ -86,6 +98,44 @@ class Replicate(msgspec.Struct, frozen=True):
     prev: EntryId
     span: Span
     leader_commit: int
+    floor: int
+
+
+class ShipSnapshot(msgspec.Struct, frozen=True):
+    """Send a snapshot at or above `floor`: the log does not reach back to what `peer` lacks.
+
+    Answered by `SnapshotShipping`. The same again means that nothing was heard of it: ask the
+    peer how much it holds. Only one a peer; never begun anew because there is a newer one.
+    """
+
+    peer: MemberId
+    request: int
+    floor: int
+
+
+class ShipChunks(msgspec.Struct, frozen=True):
+    """The peer holds `offset` bytes of the snapshot: go on from there."""
+
+    peer: MemberId
+    request: int
+    offset: int
+
+
+class EndShipping(msgspec.Struct, frozen=True):
+    """Nothing more of this transfer. done: the peer has it; else it may be taken up again."""
+
+    peer: MemberId
+    done: bool
+
+
+class ReceiveChunk(msgspec.Struct, frozen=True):
+    """Write the bytes that came with this message; answered by `SnapshotHeld`.
+
+    Or by `SnapshotInstalled`, once the file is whole, verified, durable and installed.
+    """
+
+    sender: MemberId
+    message: InstallSnapshot
 
 
 class Commit(msgspec.Struct, frozen=True):
@@ -124,6 +174,11 @@ Effect = (
     | Send
     | Replicate
     | Commit
+    | Reset
+    | ShipSnapshot
+    | ShipChunks
+    | EndShipping
+    | ReceiveChunk
     | ReadReady
     | RoleChanged
     | TransferFinished

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from copycat.protocol.peer import PeerMessage
-from copycat.types import MemberId, Span
+from copycat.types import EntryId, MemberId, Span
 
 __all__ = [
+    "Compacted",
     "Event",
     "Pinned",
     "Proposed",
@@ -16,6 +17,10 @@ __all__ = [
     "Received",
     "Saved",
     "Sent",
+    "SnapshotHeld",
+    "SnapshotInstalled",
+    "SnapshotShipping",
+    "SnapshotsKept",
     "StorageFull",
     "Synced",
     "Tick",
@@ -80,6 +85,8 @@ class Reachable(msgspec.Struct, frozen=True):
     peer: MemberId
     fresh: bool
     """Its log was empty when it said Hello (C16)."""
+    lost: bool = False
+    """It said Hello as one that lost entries, and was not fed since (decision 0016)."""
 
 
 class Pinned(msgspec.Struct, frozen=True):
@@ -101,6 +108,44 @@ class StorageFull(msgspec.Struct, frozen=True):
     full: bool
 
 
+class Compacted(msgspec.Struct, frozen=True):
+    """The log begins at `first_index` now: a snapshot covers what was below."""
+
+    first_index: int
+
+
+class SnapshotsKept(msgspec.Struct, frozen=True):
+    """The oldest snapshot kept here covers entries up to this; 0 for none (C23)."""
+
+    oldest_index: int
+
+
+class SnapshotShipping(msgspec.Struct, frozen=True):
+    """What `ShipSnapshot(peer, request)` asked for is under way: the snapshot of `entry`."""
+
+    peer: MemberId
+    request: int
+    entry: EntryId
+
+
+class SnapshotHeld(msgspec.Struct, frozen=True):
+    """So many bytes of the snapshot that `sender` ships are written here."""
+
+    sender: MemberId
+    term: int
+    request: int
+    entry: EntryId
+    offset: int
+
+
+class SnapshotInstalled(msgspec.Struct, frozen=True):
+    """A received snapshot is durable, verified, and the machine's state is that of `entry`."""
+
+    sender: MemberId
+    request: int
+    entry: EntryId
+
+
 class TransferRequested(msgspec.Struct, frozen=True):
     """Hand leadership over, to `to` or (zero) to the best follower."""
 
@@ -120,4 +165,9 @@ Event = (
     | Unreachable
     | StorageFull
     | TransferRequested
+    | Compacted
+    | SnapshotsKept
+    | SnapshotShipping
+    | SnapshotHeld
+    | SnapshotInstalled
 )

@@ -11,7 +11,13 @@ from copycat.raft.state import NOBODY, State
 from copycat.raft.timers import TERM_MAX
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 
-__all__ = ["is_well_formed", "on_append_entries", "on_leader_unreachable", "on_synced"]
+__all__ = [
+    "hear_leader",
+    "is_well_formed",
+    "on_append_entries",
+    "on_leader_unreachable",
+    "on_synced",
+]
 
 
 def on_append_entries(raft: State, sender: MemberId, message: AppendEntries) -> None:
@@ -26,23 +32,24 @@ def on_append_entries(raft: State, sender: MemberId, message: AppendEntries) -> 
         reply = AppendReply(raft.current_term, message.request, False, 0, NO_ENTRY)
         raft.send(sender, reply)
         return
-    if raft.leader != sender:
-        if raft.leader != NOBODY:
-            raft.ignored += 1  # two leaders of one term cannot be: forged or corrupt (I1)
-            return
-        raft.become_follower(term, sender)
-    raft.poll = None
-    raft.heard_until_ms = raft.now_ms + raft.options.election_timeout_ms
-    raft.draw_election_timeout()
-
+    if not hear_leader(raft, sender):
+        return
+    raft.floor_known = max(raft.floor_known, message.floor)
     terms = raft.terms
     prev = message.prev
-    if prev.index > terms.last_index or terms.term_at(prev.index) != prev.term:
+    # Below the log there is nothing to compare: a snapshot covers it, so it is committed, and
+    # a leader has what is committed.
+    if prev.index > terms.last_index or (
+        prev.index >= terms.before.index and terms.term_at(prev.index) != prev.term
+    ):
         hint = terms.newest_not_above(prev)
         raft.send(sender, AppendReply(term, message.request, False, 0, hint))
         return
     span = message.span
     end = span.end
+    if span.first <= terms.before.index < end and span.term != terms.before.term:
+        raft.ignored += 1  # no leader holds another entry there
+        return
     if end > span.first:
         first = terms.first_conflict(span)
         if first < end:
@@ -52,11 +59,25 @@ def on_append_entries(raft: State, sender: MemberId, message: AppendEntries) -> 
     raft.accepted_request = max(raft.accepted_request, message.request)
     match_index = min(verified, raft.durable_index)
     raft.reported_index = max(raft.reported_index, match_index)
-    raft.send(sender, AppendReply(term, message.request, True, match_index, NO_ENTRY))
+    settled = raft.settled(match_index)
+    raft.send(sender, AppendReply(term, message.request, True, match_index, NO_ENTRY, settled))
     ceiling = min(message.leader_commit, verified)
     if ceiling > raft.commit_ceiling:
         raft.commit_ceiling = ceiling
         _advance_commit(raft)
+
+
+def hear_leader(raft: State, sender: MemberId) -> bool:
+    """A message that only the leader of this term sends; False when that is another member."""
+    if raft.leader != sender:
+        if raft.leader != NOBODY:
+            raft.ignored += 1  # two leaders of one term cannot be: forged or corrupt (I1)
+            return False
+        raft.become_follower(raft.current_term, sender)
+    raft.poll = None
+    raft.heard_until_ms = raft.now_ms + raft.options.election_timeout_ms
+    raft.draw_election_timeout()
+    return True
 
 
 def is_well_formed(message: AppendEntries) -> bool:
@@ -72,6 +93,7 @@ def is_well_formed(message: AppendEntries) -> bool:
         and first <= end <= TERM_MAX
         and prev_term <= span_term <= message.term
         and message.leader_commit >= 0
+        and 0 <= message.floor <= message.leader_commit
     )
 
 
@@ -92,10 +114,11 @@ def _append(raft: State, span: Span) -> None:
         terms.truncate(after)
         raft.durable_index = min(raft.durable_index, after)
         # C6: a sync in flight proves nothing about what is appended after this truncation.
-        raft.syncs = deque((ticket, min(index, after)) for ticket, index in raft.syncs)
+        raft.syncs = deque((ticket, min(index, after), ms) for ticket, index, ms in raft.syncs)
         raft.effects.append(Truncate(after))
     terms.append(span)
     raft.effects.append(Append(span, Content.RECEIVED))
+    raft.saw_entry(span.term)
     raft.sync()
 
 
@@ -104,10 +127,15 @@ def on_synced(raft: State) -> None:
     match_index = min(raft.verified_index, raft.durable_index)
     if raft.leader != NOBODY and match_index > raft.reported_index:
         raft.reported_index = match_index
-        raft.send(
-            raft.leader,
-            AppendReply(raft.current_term, raft.accepted_request, True, match_index, NO_ENTRY),
+        reply = AppendReply(
+            raft.current_term,
+            raft.accepted_request,
+            True,
+            match_index,
+            NO_ENTRY,
+            raft.settled(match_index),
         )
+        raft.send(raft.leader, reply)
     _advance_commit(raft)
 
 

@@ -24,15 +24,20 @@ class Facts(NamedTuple):
     current_term: int
     voted_for: MemberId
     leader: MemberId
+    before: EntryId
     first_index: int
     last: EntryId
     durable_index: int
     commit_index: int
     commit_ceiling: int
+    installed_index: int
+    floor: int
+    floor_known: int
     runs: tuple[TermRun, ...]
     is_saving: bool
     is_fresh: bool
     matches: tuple[int, ...]
+    settleds: tuple[int, ...]
     nexts: tuple[int, ...]
     noop_index: int
 
@@ -47,15 +52,20 @@ def observe(raft: State) -> Facts:
         raft.current_term,
         raft.voted_for,
         raft.leader,
+        raft.terms.before,
         raft.terms.first_index,
         raft.last,
         raft.durable_index,
         raft.commit_index,
         raft.commit_ceiling,
+        raft.installed_index,
+        raft.floor,
+        raft.floor_known,
         tuple(raft.terms.runs),
         raft.is_saving,
         raft.is_fresh,
         tuple(peer.match_index for peer in peers),
+        tuple(peer.settled for peer in peers),
         tuple(peer.next_index for peer in peers),
         0 if lead is None else lead.noop_index,
     )
@@ -72,6 +82,7 @@ def check(before: Facts | None, after: Facts) -> None:
         _check_hard_state(before, after)
         _check_commit(before, after)
         _check_log(before, after)
+        _check_floor(before, after)
         _check_leader(before, after)
 
 
@@ -79,12 +90,18 @@ def _check_order(now: Facts) -> None:
     """I4: first - 1 <= commit <= last; durable <= last; terms within the current one."""
     last = now.last.index
     require(now.first_index - 1 <= last, "I4: the log ends before it begins", facts=now)
+    require(now.before.next == now.first_index, "I12: the log has lost its front", facts=now)
+    require(now.before.index <= now.commit_index, "I4: trimmed above the commit", facts=now)
+    require(now.before.index <= now.durable_index, "C24: trimmed what is not durable", facts=now)
+    require(now.installed_index <= now.commit_index, "I12: an install is no commit", facts=now)
+    require(now.floor <= now.commit_index, "C23: a floor above the commit", facts=now)
     require(0 <= now.commit_index <= last, "I4: committed beyond the log", facts=now)
     require(0 <= now.durable_index <= last, "I4: durable beyond the log", facts=now)
     require(now.commit_ceiling <= last, "I8: verified beyond the log", facts=now)
     require(now.last.term <= now.current_term, "an entry of a term not seen", facts=now)
     for run in now.runs:
-        require(run.first <= last and run.term >= 1, "a term run off the log", facts=now)
+        inside = now.first_index <= run.first <= last and run.term >= max(1, now.before.term)
+        require(inside, "a term run off the log", facts=now)
 
 
 def _check_role(now: Facts) -> None:
@@ -100,6 +117,9 @@ def _check_role(now: Facts) -> None:
         require(not now.is_fresh, "C16: a fresh directory takes part", facts=now)
     for match, following in zip(now.matches, now.nexts, strict=True):
         require(0 <= match < following <= now.last.next, "progress out of order", facts=now)
+        require(following >= now.first_index, "progress below the log", facts=now)
+    for match, settled in zip(now.matches, now.settleds, strict=True):
+        require(0 <= settled <= match, "C23: settled what is not durable", facts=now)
 
 
 def _check_hard_state(before: Facts, after: Facts) -> None:
@@ -121,7 +141,8 @@ def _check_commit(before: Facts, after: Facts) -> None:
         before=before,
         after=after,
     )
-    if after.commit_index > before.commit_index:
+    require(after.installed_index >= before.installed_index, "I12: an install back", after=after)
+    if after.commit_index > max(before.commit_index, after.installed_index):
         if after.state is ServerState.LEADER:
             require(
                 after.commit_index >= after.noop_index,
@@ -141,12 +162,14 @@ def _check_commit(before: Facts, after: Facts) -> None:
 
 
 def _check_log(before: Facts, after: Facts) -> None:
-    """I10: what was committed stays; a leader's log only grows."""
+    """I10: what was committed stays, in the log or in a snapshot; a leader's log only grows."""
     kept = max(before.commit_index, before.commit_ceiling)
     if before.state is after.state is ServerState.LEADER:
         kept = before.last.index
         require(after.durable_index >= before.durable_index, "C6: a leader forgot", after=after)
-    same = _prefix(before.runs, kept) == _prefix(after.runs, kept)
+    require(after.before.index >= before.before.index, "I12: the front came back", after=after)
+    first = after.first_index
+    same = _between(before.runs, first, kept) == _between(after.runs, first, kept)
     require(
         after.last.index >= kept and same,
         "I10: a truncation reached what must stay",
@@ -156,8 +179,23 @@ def _check_log(before: Facts, after: Facts) -> None:
     )
 
 
-def _prefix(runs: tuple[TermRun, ...], end: int) -> tuple[TermRun, ...]:
-    return tuple(run for run in runs if run.first <= end)
+def _between(runs: tuple[TermRun, ...], first: int, last: int) -> list[TermRun]:
+    """The runs of the entries first .. last; none when `last` is below."""
+    found: list[TermRun] = []
+    for run in runs if first <= last else ():
+        if run.first <= first:
+            found = [TermRun(run.term, first)]
+        elif run.first <= last:
+            found.append(run)
+    return found
+
+
+def _check_floor(before: Facts, after: Facts) -> None:
+    """C23, I22: the floor moves by what members have, never back and never by time."""
+    require(after.floor_known >= before.floor_known, "C23: the floor fell", after=after)
+    if after.state is ServerState.LEADER and after.floor_known > before.floor_known:
+        least = min(after.commit_index, after.durable_index, *after.settleds)
+        require(after.floor_known <= least, "C23: a floor above a settled member", after=after)
 
 
 def _check_leader(before: Facts, after: Facts) -> None:

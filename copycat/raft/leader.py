@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from copycat.errors import require
-from copycat.protocol.peer import AppendReply, TimeoutNow
-from copycat.raft import quorum
-from copycat.raft.effects import Append, Commit, Content, ReadReady, TransferFinished
+from copycat.protocol.peer import AppendReply, InstallReply, TimeoutNow
+from copycat.raft import quorum, snapshots
+from copycat.raft.effects import (
+    Append,
+    Commit,
+    Content,
+    EndShipping,
+    ReadReady,
+    TransferFinished,
+)
 from copycat.raft.leader_state import Leadership
 from copycat.raft.progress import Pace, Progress
 from copycat.raft.replication import beat, pump
 from copycat.raft.state import NOBODY, State
-from copycat.raft.timers import COMMIT_NEWS_MS, NEVER_MS
+from copycat.raft.timers import COMMIT_NEWS_MS, NEVER_MS, SLOW_TIMEOUTS
 from copycat.types import MemberId, ServerState, Span
 
 __all__ = [
@@ -18,6 +25,8 @@ __all__ = [
     "best_follower",
     "deadline_ms",
     "on_append_reply",
+    "on_compacted",
+    "on_install_reply",
     "on_peer_reachable",
     "on_peer_unreachable",
     "on_proposed",
@@ -97,20 +106,25 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
     progress.heard_at_ms = raft.now_ms
     progress.acked_request = max(progress.acked_request, request)
     if message.accepted:
-        _accepted(raft, lead, progress, message)
+        _accepted(raft, lead, sender, progress, message)
         if lead.transfer_to == sender:
             _hand_over(raft, lead)
     else:
-        _rejected(raft, progress, message)
+        _rejected(raft, lead, sender, progress, message)
     if lead.reads.round_request:
         _count_round(raft, lead)
     pump(raft, lead, sender, progress)
 
 
-def _accepted(raft: State, lead: Leadership, progress: Progress, message: AppendReply) -> None:
+def _accepted(
+    raft: State, lead: Leadership, sender: MemberId, progress: Progress, message: AppendReply
+) -> None:
     request = message.request
     match_index = message.match_index
     if request > progress.rewind_request:
+        if progress.pace is Pace.SNAPSHOT:  # it got there without: by another leader, say
+            progress.leave_snapshot()
+            raft.effects.append(EndShipping(sender, done=True))
         progress.pace = Pace.REPLICATE
     if match_index > progress.match_index:
         if not progress.acknowledge(request, match_index):
@@ -119,17 +133,50 @@ def _accepted(raft: State, lead: Leadership, progress: Progress, message: Append
             _advance_commit(raft, lead)
     elif match_index < progress.match_index and request > progress.match_request:
         raft.ignored += 1  # durable entries are missing again: a restored disk (F8)
+    settled = min(message.settled, progress.match_index)
+    if settled > progress.settled:
+        progress.settled = settled
+        snapshots.advance_floor(raft, lead)
 
 
-def _rejected(raft: State, progress: Progress, message: AppendReply) -> None:
+def _rejected(
+    raft: State,
+    lead: Leadership,
+    sender: MemberId,
+    progress: Progress,
+    message: AppendReply,
+) -> None:
     """Step back in one probe, over a whole diverged term if need be (paper section 5.3)."""
-    terms = raft.terms
-    newest = terms.newest_not_above(message.hint)
-    # Below the first entry a peer needs a snapshot, which nothing ships yet: heartbeats at the
-    # first entry keep it informed of term and leader, and it stays where it is.
-    floor = 1 if terms.first_index == 1 else terms.entry_at(terms.first_index).next
-    if not progress.rewind(message.request, newest, floor):
+    if progress.pace is Pace.SNAPSHOT:
+        return  # as expected: what it lacks is on its way
+    newest = raft.terms.newest_not_above(message.hint)
+    next_index = max(newest.next, progress.match_index + 1)
+    if message.request > progress.rewind_request and snapshots.is_needed(raft, next_index):
+        snapshots.begin(raft, lead, sender, progress)
+    elif not progress.rewind(message.request, newest):
         raft.ignored += 1
+
+
+def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> None:
+    """An answer of this term to bytes of a snapshot: a sign of life like any other."""
+    lead = raft.lead
+    if lead is None:
+        raft.ignored += 1
+        return
+    if snapshots.on_install_reply(raft, lead, sender, message):
+        _advance_commit(raft, lead)
+    if lead.reads.round_request:
+        _count_round(raft, lead)
+    if sender in lead.progress:
+        pump(raft, lead, sender, lead.progress[sender])
+
+
+def on_compacted(raft: State, first_index: int) -> None:
+    """The front of the log went; who still lacked it is asked how far it is."""
+    snapshots.on_compacted(raft, first_index)
+    if raft.lead is not None:
+        for peer, progress in raft.lead.progress.items():
+            pump(raft, raft.lead, peer, progress)
 
 
 def _advance_commit(raft: State, lead: Leadership) -> None:
@@ -194,6 +241,16 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
     if now_ms >= lead.transfer_at_ms:
         _stop_transfer(lead)
         raft.effects.append(TransferFinished(ok=False))
+        if now_ms < raft.slow_until_ms:
+            raft.become_follower(raft.current_term, NOBODY)
+            return
+    if _disk_is_slow(raft, elapsed_ms) and lead.transfer_to == NOBODY:
+        raft.slow_until_ms = now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
+        target = best_follower(lead)
+        if lead.progress[target].pace is Pace.LOST:
+            raft.become_follower(raft.current_term, NOBODY)
+            return
+        _begin_transfer(raft, lead, target)
     if raft.storage_full and lead.transfer_to == NOBODY:
         _give_away(raft, lead)
     if now_ms >= lead.heartbeat_at_ms:
@@ -201,12 +258,23 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
         lead.news_at_ms = NEVER_MS
         for peer, progress in lead.progress.items():
             beat(raft, lead, peer, progress)
+            snapshots.remind(raft, peer, progress)
+        snapshots.advance_floor(raft, lead)
         _hand_over(raft, lead)
     elif now_ms >= lead.news_at_ms:
         lead.news_at_ms = NEVER_MS
         for peer, progress in lead.progress.items():
             if progress.commit_sent < raft.commit_index and progress.pace is not Pace.LOST:
                 beat(raft, lead, peer, progress)
+
+
+def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
+    """F15: our own oldest append has waited for its sync longer than E (no zombie leader).
+
+    A process that was held up itself takes this tick before what came back meanwhile.
+    """
+    timeout_ms = raft.options.election_timeout_ms
+    return bool(raft.peers) and raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
 
 
 def _check_quorum(raft: State, lead: Leadership, elapsed_ms: int) -> bool:
@@ -252,10 +320,12 @@ def on_peer_reachable(raft: State, lead: Leadership, peer: MemberId) -> None:
         beat(raft, lead, peer, progress)
 
 
-def on_peer_unreachable(lead: Leadership, peer: MemberId) -> None:
+def on_peer_unreachable(raft: State, lead: Leadership, peer: MemberId) -> None:
     """What was in flight may be lost: nothing but heartbeats until one is answered."""
     progress = lead.progress.get(peer)
     if progress is not None:
+        if progress.pace is Pace.SNAPSHOT:
+            raft.effects.append(EndShipping(peer, done=False))
         progress.lose()
 
 

@@ -1,7 +1,8 @@
 """What the leader knows of one peer: how far it is proved, what was sent, and how to go on.
 
-Three states. PROBE: one message with entries at a time, until one is accepted. REPLICATE:
-a window of them. LOST: the link broke; heartbeats only, until a new one is answered.
+Four states. PROBE: one message with entries at a time, until one is accepted. REPLICATE:
+a window of them. LOST: the link broke; heartbeats only, until a new one is answered. SNAPSHOT:
+the log does not reach back to what it lacks; heartbeats only, until a snapshot has arrived.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 
-from copycat.types import EntryId, Span
+from copycat.types import NO_ENTRY, EntryId, Span
 
 __all__ = ["Pace", "Progress"]
 
@@ -20,6 +21,7 @@ class Pace(enum.IntEnum):
     PROBE = 1
     REPLICATE = 2
     LOST = 3
+    SNAPSHOT = 4
 
 
 class Progress:
@@ -37,6 +39,10 @@ class Progress:
         "pace",
         "rewind_request",
         "sent",
+        "settled",
+        "snapshot",
+        "snapshot_is_heard",
+        "snapshot_request",
     )
 
     def __init__(self, next_index: int, now_ms: int) -> None:
@@ -56,6 +62,14 @@ class Progress:
         self.heard_at_ms = now_ms
         self.sent: deque[tuple[int, int]] = deque()
         """(request, end) in flight, both strictly rising: the bound of I9 and the window."""
+        self.settled = 0
+        """What it will never fall behind again (C23); 0 while unknown."""
+        self.snapshot_request = 0
+        """Of the transfer under way; 0 when there is none."""
+        self.snapshot = NO_ENTRY
+        """What that transfer is of; NO_ENTRY until the replica has said so."""
+        self.snapshot_is_heard = False
+        """The peer has answered something of it since the last heartbeat."""
 
     def note_sent(self, request: int, end: int) -> None:
         """Remember that `request` reached up to `end`; only a new high adds to the bound."""
@@ -95,19 +109,47 @@ class Progress:
             self.next_index = match_index + 1
         return True
 
-    def rewind(self, request: int, newest: EntryId, floor: int) -> bool:
+    def rewind(self, request: int, newest: EntryId) -> bool:
         """A rejection of `request`: step back to `newest`, the own entry at or below its hint.
 
         False when it tells nothing new: stale, or not below what is known. A rejection below
         match_index is a follower whose durable log went back (a restored disk, F8): its match
         is never lowered, and no probe answers it, or the two would exchange probes for ever.
         """
-        next_index = max(newest.next, self.match_index + 1, floor)
+        next_index = max(newest.next, self.match_index + 1)
         if request <= self.rewind_request or next_index >= self.next_index:
             return False
         self.next_index = next_index
         self._start_anew(Pace.PROBE)
         return True
+
+    def begin_snapshot(self, request: int, next_index: int) -> None:
+        """Entries do not help this peer; after the snapshot they go on at `next_index` or later.
+
+        Heartbeats at `next_index` meanwhile: whoever accepts one needs no snapshot any more.
+        """
+        self.next_index = max(next_index, self.match_index + 1)
+        self._start_anew(Pace.SNAPSHOT)
+        self.snapshot_request = request
+
+    def end_snapshot(self, match_index: int) -> None:
+        """It has everything up to `match_index`, durably: go on with entries."""
+        self.match_index = max(self.match_index, match_index)
+        self.next_index = self.match_index + 1
+        self._start_anew(Pace.REPLICATE)
+
+    def leave_snapshot(self) -> None:
+        """It accepts what follows `next_index`: it needs no snapshot any more."""
+        self.snapshot_request = 0
+        self.snapshot = NO_ENTRY
+        self.snapshot_is_heard = False
+
+    def trimmed(self, first_index: int) -> None:
+        """The log begins at `first_index` now; what was in flight from below is asked again."""
+        if self.next_index < first_index:
+            self.next_index = first_index
+            if self.pace is not Pace.SNAPSHOT:
+                self._start_anew(Pace.LOST if self.pace is Pace.LOST else Pace.PROBE)
 
     def lose(self) -> None:
         """The link broke. next_index stays: the first probe's rejection says where to go on."""
@@ -118,3 +160,4 @@ class Progress:
         self.sent.clear()
         self.asked_request = 0
         self.rewind_request = self.last_request
+        self.leave_snapshot()

@@ -12,6 +12,8 @@ from typing import assert_never
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    InstallReply,
+    InstallSnapshot,
     PeerMessage,
     PreVote,
     PreVoteReply,
@@ -19,9 +21,10 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
-from copycat.raft import candidate, follower, leader
+from copycat.raft import candidate, follower, leader, snapshots
 from copycat.raft.effects import Effect
 from copycat.raft.events import (
+    Compacted,
     Event,
     Pinned,
     Proposed,
@@ -30,6 +33,10 @@ from copycat.raft.events import (
     Received,
     Saved,
     Sent,
+    SnapshotHeld,
+    SnapshotInstalled,
+    SnapshotShipping,
+    SnapshotsKept,
     StorageFull,
     Synced,
     Tick,
@@ -46,8 +53,10 @@ class Raft(State):
     """One member's consensus. Plain data: `pickle.dumps(raft)` is a checkpoint.
 
     current_term, voted_for: the hard state, perhaps still being saved.  term_runs,
-    first_index, last_index: the log as it was opened, all of it durable.  fresh: the directory
-    was empty (C16).  seed: of the election dice.
+    before, first_index, last_index: the log as it was opened, all of it durable.
+    snapshot_index: of the snapshot that was loaded, so committed.  kept_index: of the oldest on
+    the disk.  fresh: the directory was empty (C16).  lost: entries that were acknowledged may
+    be gone from it, and the term was raised since (decision 0016).  seed: of the election dice.
     """
 
     __slots__ = ()
@@ -93,13 +102,24 @@ class Raft(State):
                 if not self.is_saving:
                     candidate.on_self_vote_saved(self)
             case Reachable():
-                _on_reachable(self, event.peer, event.fresh)
+                _on_reachable(self, event)
             case Pinned():
-                _take_part(self)
+                if not self.lost_below:
+                    self.take_part()
             case Unreachable():
                 _on_unreachable(self, event.peer)
             case StorageFull():
                 _on_storage_full(self, event.full)
+            case Compacted():
+                leader.on_compacted(self, event.first_index)
+            case SnapshotsKept():
+                snapshots.on_kept(self, event.oldest_index)
+            case SnapshotShipping():
+                snapshots.on_snapshot_shipping(self, event)
+            case SnapshotHeld():
+                snapshots.on_snapshot_held(self, event)
+            case SnapshotInstalled():
+                snapshots.on_snapshot_installed(self, event)
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:
@@ -143,6 +163,18 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
             if term > raft.current_term:
                 raft.become_follower(term, sender)
             candidate.on_timeout_now(raft, sender, message)
+        case InstallSnapshot():
+            if not snapshots.is_well_formed(message):
+                raft.ignored += 1
+                return
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            snapshots.on_install_snapshot(raft, sender, message)
+        case InstallReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            elif term == raft.current_term:
+                leader.on_install_reply(raft, sender, message)
         case _:
             assert_never(message)
 
@@ -165,18 +197,17 @@ def _on_tick(raft: Raft, elapsed_ms: int) -> None:
         candidate.on_election_timeout(raft)
 
 
-def _take_part(raft: Raft) -> None:
-    """C16: this directory is known not to be the remains of a wiped one (see `is_fresh`)."""
-    if raft.contacts:
-        raft.contacts = frozenset()
-        raft.draw_election_timeout()
-
-
-def _on_reachable(raft: Raft, peer: MemberId, fresh: bool) -> None:
-    if raft.contacts and fresh and peer in raft.peers:
+def _on_reachable(raft: Raft, event: Reachable) -> None:
+    peer = event.peer
+    # A fresh directory believes empty logs only; a lost log believes all that hold no more than
+    # it does itself, and of those it wants every voter (decision 0016).
+    counts = event.fresh or (event.lost and raft.lost_below > 0)
+    if raft.contacts and counts and peer in raft.peers:
         raft.contacts |= {peer}
-        if len(raft.contacts) >= raft.configuration.quorum:
-            _take_part(raft)
+        voters = raft.configuration.voters
+        needed = len(voters) if raft.lost_below else raft.configuration.quorum
+        if len(raft.contacts) >= needed:
+            raft.take_part()
     if raft.lead is not None:
         leader.on_peer_reachable(raft, raft.lead, peer)
     elif peer in raft.peers:
@@ -184,8 +215,10 @@ def _on_reachable(raft: Raft, peer: MemberId, fresh: bool) -> None:
 
 
 def _on_unreachable(raft: Raft, peer: MemberId) -> None:
+    if raft.lost_below and raft.contacts:
+        raft.contacts -= {peer}  # it may come back with entries
     if raft.lead is not None:
-        leader.on_peer_unreachable(raft.lead, peer)
+        leader.on_peer_unreachable(raft, raft.lead, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
         follower.on_leader_unreachable(raft)
 

@@ -23,6 +23,7 @@ def pump(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
         progress.asked_request
         or progress.next_index >= end
         or pace is Pace.LOST
+        or pace is Pace.SNAPSHOT
         or len(progress.sent) >= (raft.options.window if pace is Pace.REPLICATE else 1)
     ):
         return
@@ -36,6 +37,7 @@ def pump(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
             raft.terms.entry_at(next_index - 1),
             raft.terms.span_from(next_index, end),
             raft.commit_index,
+            min(raft.floor_known, raft.commit_index),
         )
     )
 
@@ -51,7 +53,8 @@ def beat(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
     progress.note_sent(request, next_index)
     prev = raft.terms.entry_at(next_index - 1)
     span = Span(raft.current_term, next_index, next_index)
-    raft.effects.append(Replicate(peer, request, prev, span, raft.commit_index))
+    floor = min(raft.floor_known, raft.commit_index)
+    raft.effects.append(Replicate(peer, request, prev, span, raft.commit_index, floor))
 
 
 def _number(raft: State, lead: Leadership, progress: Progress) -> int:

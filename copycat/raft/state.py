@@ -14,7 +14,7 @@ from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync,
 from copycat.raft.membership import Configuration
 from copycat.raft.terms import TermRuns
 from copycat.raft.timers import NEVER_MS
-from copycat.types import EntryId, MemberId, ServerState, TermRun
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
 if TYPE_CHECKING:
     from copycat.raft.candidate import Poll
@@ -40,13 +40,17 @@ class State:
         "durable_index",
         "effects",
         "election_at_ms",
+        "floor_known",
         "grace_until_ms",
         "granted",
         "heard_until_ms",
         "held",
         "ignored",
+        "installed_index",
+        "kept_index",
         "lead",
         "leader",
+        "lost_below",
         "member",
         "now_ms",
         "options",
@@ -54,8 +58,10 @@ class State:
         "poll",
         "poll_round",
         "reported_index",
+        "save_asked_ms",
         "save_ticket",
         "saved_ticket",
+        "slow_until_ms",
         "state",
         "storage_full",
         "sync_ticket",
@@ -79,13 +85,13 @@ class State:
         last_index: int,
         fresh: bool,
         seed: int,
+        before: EntryId = NO_ENTRY,
+        snapshot_index: int = 0,
+        kept_index: int = 0,
+        lost: bool = False,
     ) -> None:
-        require(
-            member in configuration.voters,
-            "a member outside its configuration cannot take part yet",
-            member=member,
-            voters=configuration.voters,
-        )
+        voters = configuration.voters
+        require(member in voters, "no voter of this configuration", member=member, voters=voters)
         self.member = member
         self.configuration = configuration
         self.peers = configuration.others(member)
@@ -95,15 +101,8 @@ class State:
         self.ignored = 0
         """How many messages of peers were nonsense, forged or hopelessly late."""
 
-        self.terms = TermRuns(term_runs, first_index, last_index)
-        self.durable_index = last_index
-        self.sync_ticket = 0
-        self.syncs: deque[tuple[int, int]] = deque()
-        """(ticket, last index when it was asked for), oldest first."""
-        self.commit_index = 0
-        self.commit_ceiling = 0
-        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
-
+        self.terms = TermRuns(term_runs, first_index, last_index, before)
+        self._begin_log(snapshot_index, kept_index)
         self.accepted_request = 0
         self.verified_index = 0
         """This log equals the leader's of this term up to here."""
@@ -116,14 +115,41 @@ class State:
         self.lead: Leadership | None = None
         self._begin_hard_state(current_term, voted_for)
         self._begin_timers()
+        self._begin_proof(fresh=fresh, lost=lost)
 
+    def _begin_proof(self, *, fresh: bool, lost: bool) -> None:
         self.storage_full = False
         """F12: nothing more can be appended here."""
 
         # C16: voters with empty logs that a fresh directory has met; empty once it may take part.
-        self.contacts = frozenset({member}) if fresh else frozenset()
-        if fresh and configuration.quorum == 1:
+        self.contacts = frozenset({self.member}) if fresh or lost else frozenset()
+        if self.configuration.quorum == 1:
             self.contacts = frozenset()
+        self.lost_below = self.current_term if self.contacts and lost else 0
+        """Every entry that this member ever acknowledged is of a lower term; 0: none is lost."""
+
+    def _begin_log(self, snapshot_index: int, kept_index: int) -> None:
+        terms = self.terms
+        require(
+            terms.before.index <= snapshot_index <= terms.last_index,
+            "the log does not continue the snapshot that was loaded",
+            before=terms.before,
+            snapshot_index=snapshot_index,
+            last_index=terms.last_index,
+        )
+        self.durable_index = terms.last_index
+        self.sync_ticket = 0
+        self.syncs: deque[tuple[int, int, int]] = deque()
+        """(ticket, last index when it was asked for, when that was), oldest first."""
+        self.commit_index = snapshot_index
+        self.commit_ceiling = snapshot_index
+        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
+        self.installed_index = snapshot_index
+        """Newest entry that is known to be committed because a snapshot covers it."""
+        self.kept_index = kept_index
+        """Oldest snapshot that a restart could fall back to; 0 for none (C23)."""
+        self.floor_known = 0
+        """Highest cleaning floor that a leader computed, this one or another (C23)."""
 
     def _begin_hard_state(self, current_term: int, voted_for: MemberId) -> None:
         # The log is a floor for the term: an entry of term t was written only by somebody who
@@ -135,12 +161,16 @@ class State:
         self.leader = NOBODY
         self.save_ticket = 0
         self.saved_ticket = 0
+        self.save_asked_ms = 0
+        """When the oldest save was asked for that is not on the disk yet."""
         # Bounded, whatever the disk does: the oldest is lost then, as a network may lose it.
         self.held: deque[tuple[int, Send]] = deque(maxlen=256)
 
     def _begin_timers(self) -> None:
         self.now_ms = 0
         self.drawn_at_ms = -1
+        self.slow_until_ms = 0
+        """F15: until then this member does not campaign, for its disk was too slow to lead."""
         self.grace_until_ms = self.options.election_timeout_ms if self.peers else 0
         """C11: a member that starts may have heard a leader a moment before it went down."""
         self.heard_until_ms = self.grace_until_ms
@@ -156,6 +186,19 @@ class State:
         return self.terms.last
 
     @property
+    def floor(self) -> int:
+        """C23: deletions up to here may be cleaned away here; never above the commit index.
+
+        Nor above the oldest snapshot kept here: a restart replays this log from there.
+        """
+        floor = min(self.floor_known, self.commit_index)
+        return min(floor, self.kept_index) if self.kept_index else floor
+
+    def settled(self, match_index: int) -> int:
+        """What a restart of this member, durable up to `match_index`, does not fall behind."""
+        return min(match_index, self.kept_index) if self.kept_index else match_index
+
+    @property
     def is_fresh(self) -> bool:
         """C16: a directory without a past that may not take part yet.
 
@@ -167,6 +210,27 @@ class State:
         return bool(self.contacts)
 
     @property
+    def is_lost(self) -> bool:
+        """Entries that it acknowledged may be missing: it must not vote with what is left.
+
+        An entry of a term above all that it acknowledged ends this: its leader had everything
+        that was ever committed before, and so has whoever holds that entry (decision 0016).
+        """
+        return self.lost_below > 0
+
+    def saw_entry(self, term: int) -> None:
+        """An entry of `term` was appended here, right behind what its leader has before it."""
+        if self.lost_below and term >= self.lost_below:
+            self.take_part()
+
+    def take_part(self) -> None:
+        """This log is known to hold what it promised: it may vote and campaign (C16)."""
+        self.lost_below = 0
+        if self.contacts:
+            self.contacts = frozenset()
+            self.draw_election_timeout()
+
+    @property
     def hears_leader(self) -> bool:
         """A leader was heard within the least election timeout, or may have been (C11)."""
         return self.now_ms < self.heard_until_ms or self.now_ms < self.grace_until_ms
@@ -175,6 +239,21 @@ class State:
     def is_saving(self) -> bool:
         """Term or vote are not on the disk yet: nothing of this term may leave (C9)."""
         return self.saved_ticket < self.save_ticket
+
+    @property
+    def disk_age_ms(self) -> int:
+        """For how long the disk has owed an answer: to the oldest sync or save (F15)."""
+        asked_ms = self.syncs[0][2] if self.syncs else self.now_ms
+        if self.is_saving:
+            asked_ms = min(asked_ms, self.save_asked_ms)
+        return self.now_ms - asked_ms
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether it could lead: it can append (F12), and its disk answers in time (F15)."""
+        timeout_ms = self.options.election_timeout_ms
+        is_slow = self.now_ms < self.slow_until_ms or self.disk_age_ms > timeout_ms
+        return not (self.storage_full or (is_slow and self.peers))
 
     # ---- timers ----------------------------------------------------------------------
 
@@ -217,6 +296,8 @@ class State:
             self.reported_index = 0
         self.current_term = term
         self.voted_for = voted_for
+        if not self.is_saving:
+            self.save_asked_ms = self.now_ms
         self.save_ticket += 1
         self.effects.append(SaveHardState(term, voted_for, self.save_ticket))
 
@@ -246,7 +327,7 @@ class State:
     def sync(self) -> None:
         """Ask for everything appended so far to be made durable."""
         self.sync_ticket += 1
-        self.syncs.append((self.sync_ticket, self.terms.last_index))
+        self.syncs.append((self.sync_ticket, self.terms.last_index, self.now_ms))
         self.effects.append(Sync(self.sync_ticket))
 
     def settle_syncs(self, ticket: int) -> bool:

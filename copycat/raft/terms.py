@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from copycat.errors import require
 from copycat.types import NO_ENTRY, EntryId, Span, TermRun
@@ -20,16 +20,38 @@ UNKNOWN_TERM = -1
 
 
 class TermRuns:
-    """Terms of the entries first_index .. last_index, as (term, first) runs, oldest first."""
+    """Terms of the entries first_index .. last_index, as (term, first) runs, oldest first.
 
-    __slots__ = ("_firsts", "_terms", "first_index", "last_index")
+    before: the entry just below first_index; its name outlives it, for it is the `prev` of the
+    first entry. NO_ENTRY in a log that begins at 1.
+    """
 
-    def __init__(self, runs: Sequence[TermRun], first_index: int, last_index: int) -> None:
+    __slots__ = ("_firsts", "_terms", "before", "first_index", "last_index")
+
+    def __init__(
+        self,
+        runs: Sequence[TermRun],
+        first_index: int,
+        last_index: int,
+        before: EntryId = NO_ENTRY,
+    ) -> None:
         self.first_index = first_index
         self.last_index = last_index
-        self._terms = [run.term for run in runs]
-        self._firsts = [run.first for run in runs]
+        self.before = before
+        inside = [
+            run
+            for run, newer in zip_longest(runs, runs[1:])
+            if last_index >= first_index and (newer is None or newer.first > first_index)
+        ]
+        self._terms = [run.term for run in inside]
+        self._firsts = [max(run.first, first_index) for run in inside]
         require(first_index >= 1, "a log begins at 1 or later", first_index=first_index)
+        require(
+            before.next == first_index and (before.index == 0) == (before.term == 0),
+            "the entry before the log does not fit it",
+            before=before,
+            first_index=first_index,
+        )
         require(
             last_index >= first_index - 1,
             "a log ends before it begins",
@@ -50,7 +72,7 @@ class TermRuns:
                 newer=newer,
             )
         require(
-            not runs or (runs[0].term >= 1 and runs[-1].first <= last_index),
+            not inside or (inside[0].term >= max(1, before.term) and runs[-1].first <= last_index),
             "a term run lies outside the log",
             runs=list(runs),
             last_index=last_index,
@@ -68,21 +90,21 @@ class TermRuns:
 
     @property
     def last_term(self) -> int:
-        """Term of the last entry; 0 when nothing is known."""
-        return self._terms[-1] if self._terms else 0
+        """Term of the last entry, or of the one before an empty log."""
+        return self._terms[-1] if self._terms else self.before.term
 
     @property
     def last(self) -> EntryId:
-        """The last entry's name."""
-        return EntryId(self._terms[-1] if self._terms else 0, self.last_index)
+        """The last entry's name; `before` of an empty log."""
+        return EntryId(self._terms[-1] if self._terms else self.before.term, self.last_index)
 
     def term_at(self, index: int) -> int:
-        """Term of the entry at `index`; 0 for index 0; UNKNOWN_TERM outside what is known."""
+        """Term of the entry at `index`, `before` included; UNKNOWN_TERM outside of that."""
         firsts = self._firsts
         if firsts and firsts[-1] <= index <= self.last_index:
             return self._terms[-1]
-        if index == 0:
-            return 0
+        if index == self.before.index:
+            return self.before.term
         if index > self.last_index or not firsts or index < firsts[0]:
             return UNKNOWN_TERM
         return self._terms[bisect_right(firsts, index) - 1]
@@ -103,7 +125,8 @@ class TermRuns:
             )
         terms = self._terms
         if not terms or terms[-1] != term:
-            require(term > self.last_term, "terms in a log never fall", span=span, last=self.last)
+            least = self.last_term + 1 if terms else max(1, self.before.term)
+            require(term >= least, "terms in a log never fall", span=span, last=self.last)
             terms.append(term)
             self._firsts.append(first)
         self.last_index = end - 1
@@ -122,12 +145,41 @@ class TermRuns:
             self._terms.pop()
         self.last_index = after
 
+    def trim(self, first_index: int) -> None:
+        """Forget everything below `first_index`; the entry before it keeps its name."""
+        if first_index <= self.first_index:
+            return
+        require(
+            first_index <= self.end,
+            "a trim must lie inside the log",
+            first_index=first_index,
+            last_index=self.last_index,
+        )
+        self.before = self.entry_at(first_index - 1)
+        self.first_index = first_index
+        firsts, terms = self._firsts, self._terms
+        drop = bisect_right(firsts, first_index) - 1 if first_index < self.end else len(firsts)
+        del firsts[:drop], terms[:drop]
+        if firsts:
+            firsts[0] = first_index
+
+    def reset(self, entry: EntryId) -> None:
+        """Begin anew, empty, right after `entry` (I12)."""
+        require(entry.term >= 1 and entry.index >= 1, "a log cannot begin there", entry=entry)
+        self._firsts.clear()
+        self._terms.clear()
+        self.before = entry
+        self.first_index = entry.next
+        self.last_index = entry.index
+
     def first_conflict(self, span: Span) -> int:
         """First index of `span` that the log lacks or holds in another term; else its end.
 
         Same index and term mean the same entry (log matching), so nothing else is compared.
+        What lies below the log was committed here: it is no conflict.
         """
         term, first, end = span
+        first = min(max(first, self.first_index), end)
         if first > self.last_index or first == end or self.term_at(first) != term:
             return first
         return min(end, self._run_end(first))
@@ -143,13 +195,16 @@ class TermRuns:
         probe, and each further rejection is strictly lower.
         """
         index = min(entry.index, self.last_index)
-        if index < 1 or not self._firsts or index < self._firsts[0]:
+        before = self.before
+        if index < before.index:
             return NO_ENTRY
         run = bisect_right(self._firsts, index) - 1
         while run >= 0 and self._terms[run] > entry.term:
             index = self._firsts[run] - 1
             run -= 1
-        return EntryId(self._terms[run], index) if run >= 0 else NO_ENTRY
+        if run >= 0:
+            return EntryId(self._terms[run], index)
+        return before if before.term <= entry.term else NO_ENTRY
 
     def _run_end(self, index: int) -> int:
         """One past the last entry of the run that holds `index`."""

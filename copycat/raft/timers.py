@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "COMMIT_NEWS_MS",
     "NEVER_MS",
+    "SLOW_TIMEOUTS",
     "TERM_JUMP_MAX",
     "TERM_MAX",
 ]
@@ -18,6 +19,9 @@ COMMIT_NEWS_MS = 5
 Under load the next entries follow within a millisecond; an empty message in between would
 double the messages of a cluster that serves one command at a time.
 """
+
+SLOW_TIMEOUTS = 10
+"""For so many election timeouts a leader whose disk was too slow does not campaign (F15)."""
 
 TERM_MAX = (1 << 63) - 1
 TERM_JUMP_MAX = 1 << 32

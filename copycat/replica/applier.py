@@ -42,6 +42,10 @@ class Applier:
         self._busy = False
         self.last_applied = executor.last_applied
         self.commit_index = executor.last_applied
+        self.nbytes = 0
+        """Bytes of log that were handed to the executor: how much a restart would replay."""
+        self.is_held = False
+        """A snapshot is being installed: no slice starts before it is there."""
         self.due_ms = NEVER_MS
         """When what waits for more must be applied all the same."""
 
@@ -56,7 +60,7 @@ class Applier:
         eager: somebody waits for it. Otherwise less than a slice may wait a little for more.
         """
         waiting = self.commit_index - self.last_applied
-        if self._busy or waiting <= 0:
+        if self._busy or self.is_held or waiting <= 0:
             return
         if not eager and waiting < SLICE_COMMANDS:
             self.due_ms = min(self.due_ms, now_ms + PATIENCE_MS)
@@ -68,6 +72,7 @@ class Applier:
         runs: list[Run] = []
         for batch in self._recent.walk(first, end):
             runs += batch.runs(batch.span.first, batch.span.end)
+            self.nbytes += batch.nbytes
         self._busy = True
         executor = self._executor
         self._host.apply(lambda: executor.apply(runs), self._done)
@@ -82,4 +87,21 @@ class Applier:
             commit_index=self.commit_index,
         )
         self._busy = False
-        self.last_applied = outcome.last_applied
+        self.last_applied = self._recent.applied = outcome.last_applied
+
+    def hold(self) -> None:
+        """Start no slice until `installed`; one that is outstanding still comes back."""
+        self.is_held = True
+
+    def installed(self, index: int) -> None:
+        """The executor's state is that of the entry at `index` now; never an older one."""
+        require(
+            self.is_held and not self._busy and index >= self.last_applied,
+            "a snapshot was installed over newer state",
+            index=index,
+            last_applied=self.last_applied,
+        )
+        self.is_held = False
+        self.last_applied = self._recent.applied = index
+        self.commit_index = max(self.commit_index, index)
+        self.due_ms = NEVER_MS

@@ -20,11 +20,16 @@ from copycat.raft.effects import (
     Commit,
     Content,
     Effect,
+    EndShipping,
     ReadReady,
+    ReceiveChunk,
     Replicate,
+    Reset,
     RoleChanged,
     SaveHardState,
     Send,
+    ShipChunks,
+    ShipSnapshot,
     Sync,
     TransferFinished,
     Truncate,
@@ -40,7 +45,9 @@ from copycat.replica.queries import Queries
 from copycat.replica.shipping import RecentBatches, Shipping
 from copycat.types import EntryKind, MemberId
 
-__all__ = ["Carrier", "Parts"]
+__all__ = ["Carrier", "Parts", "SnapshotEffect"]
+
+SnapshotEffect = ShipSnapshot | ShipChunks | EndShipping | ReceiveChunk
 
 
 class Parts(NamedTuple):
@@ -67,10 +74,12 @@ class Carrier:
         *,
         role_changed: Callable[[RoleChanged], None],
         transfer_finished: Callable[[bool], None],
+        snapshot_effect: Callable[[SnapshotEffect], None],
     ) -> None:
         self._parts = parts
         self._role_changed = role_changed
         self._transfer_finished = transfer_finished
+        self._snapshot_effect = snapshot_effect
         self._events: deque[Event] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
@@ -80,6 +89,10 @@ class Carrier:
         """What `Proposed` announced; empty again once they are appended."""
         self.noop = (0, 0)
         """(index, log time) of this leader's no-op until it is applied; zeros after that."""
+
+    def queue(self, event: Event) -> None:
+        """An event that follows from an effect; stepped after the effects beside it."""
+        self._events.append(event)
 
     def step(self, event: Event) -> None:
         """Step the core with `event` and with all that follows from its effects."""
@@ -103,6 +116,11 @@ class Carrier:
             case Truncate():
                 self._parts.log.truncate(effect.after)
                 self._parts.recent.truncate(effect.after)
+            case Reset():
+                self._parts.log.reset(effect.entry)
+                self._parts.recent.truncate(0)
+            case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
+                self._snapshot_effect(effect)
             case SaveHardState():
                 self._parts.durable.want_save(effect)
             case ReadReady():
@@ -184,4 +202,5 @@ def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | Non
         accepted=True,
         match_index=max(earlier.match_index, later.match_index),
         hint=later.hint,
+        settled=max(earlier.settled, later.settled),
     )

@@ -26,7 +26,7 @@ from copycat.types import EntryKind, MemberId
 
 __all__ = ["PROTOCOL_VERSIONS", "Handshake", "Peer", "PeerRefused", "logged_pins"]
 
-PROTOCOL_VERSIONS = (1, 1)
+PROTOCOL_VERSIONS = (2, 2)
 """Lowest and highest version of the peer protocol that this build speaks."""
 
 
@@ -80,7 +80,7 @@ class Handshake:
         self.met: dict[MemberId, int] = {}
         """What each peer said last; the leader commits those that are not pinned yet."""
 
-    def hello(self, *, fresh: bool) -> Hello:
+    def hello(self, *, fresh: bool, lost: bool = False) -> Hello:
         """What this member opens its links with."""
         return Hello(
             self._cluster_name,
@@ -90,6 +90,7 @@ class Handshake:
             self._me.address,
             fresh,
             PROTOCOL_VERSIONS,
+            lost,
         )
 
     def judge(self, hello: Hello) -> Peer:
@@ -134,7 +135,8 @@ class Handshake:
     def pin(self, member: MemberId, incarnation: int) -> CopycatError | None:
         """A committed pin was applied. An error when it is not the directory that we have."""
         self.pins.setdefault(member, incarnation)
-        if member == self._me.member and self.pins[member] != self._incarnation:
+        is_alone = len(self._addresses) == 1  # nobody else acted on what it promised
+        if member == self._me.member and self.pins[member] != self._incarnation and not is_alone:
             return self._wrong(
                 f"the cluster knows {self._me.address} by incarnation "
                 f"{self.pins[member]:032x}; this directory is {self._incarnation:032x}"

@@ -12,7 +12,10 @@ from typing import Protocol, TypeVar
 from copycat.log.interface import Batch, SaveTicket, SyncTicket
 from copycat.types import MemberId
 
-__all__ = ["Host"]
+__all__ = ["Body", "Host"]
+
+Body = Batch | bytes
+"""What follows a header on a link: frames of a log, or bytes of a snapshot file."""
 
 T = TypeVar("T")
 
@@ -24,8 +27,8 @@ class Host(Protocol):
         """Something was queued: call `Replica.turn` soon. Many wakes make one turn."""
         ...
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
-        """Queue one frame (header, then the batch's bytes) on the link to `peer`.
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
+        """Queue one frame (header, then the body's bytes) on the link to `peer`.
 
         False when there is no link or its buffer is full; the replica then tells the core
         `Unreachable`. Nothing is written before `flush`, or the end of the turn.
@@ -62,6 +65,11 @@ class Host(Protocol):
 
     def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Run slow, unordered work (zero-filling) off the loop; then `done(result)`."""
+        ...
+
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Rewrite a segment off the loop, beside all else; then `done(result)`. Several may run
+        at a time, and end in any order."""
         ...
 
     def stop(self, reason: BaseException) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from copycat.errors import DiskFullError
+from copycat.log.reserve import Reserve
 from copycat.raft.events import Event, StorageFull
 from copycat.replica.carry import Parts
+from copycat.replica.cleaning import Cleaning
 from copycat.replica.handshake import Handshake
 from copycat.types import Span
 
@@ -20,6 +22,8 @@ INTERVAL_MS = 100
 """How often silent sessions, due timers, pins, the idle mark and a full disk are looked at."""
 PAUSE_MS = 500
 """A turn that comes so late found a process that was held up: it heard nobody meanwhile."""
+FRAME_NBYTES = 32
+"""A frame of the log without its payload."""
 ROOM_AGAIN_MS = 1000
 """For so long there must be room before a full disk counts as one that has room."""
 
@@ -35,13 +39,21 @@ class Household:
         step: Callable[[Event], None],
         address: str,
         batch_bytes_max: int,
+        cleaning: Cleaning,
         now_ms: int,
+        reserve: Reserve | None = None,
     ) -> None:
         self._parts = parts
         self._handshake = handshake
         self._step = step
         self._address = address
         self._batch_bytes_max = batch_bytes_max
+        self._cleaning = cleaning
+        self._reserve = reserve
+        self._is_reserving = False
+        self._reserve_ms = now_ms
+        self.storage_changed: Callable[[bool], None] = lambda _: None
+        """Called when the disk is found full, and when it has room again."""
         self._room_since_ms = -1
         self._look_ms = now_ms
         self._is_preparing = False
@@ -77,7 +89,10 @@ class Household:
             terms.first_conflict(span) <= min(span.last, terms.last_index)
         )
         return not self.is_full and self._parts.log.has_room(
-            nbytes, entries=span.length, in_new_segment=replaces
+            nbytes,
+            # A gap is one frame, however many indexes it spans; no frame is smaller than this.
+            entries=min(span.length, nbytes // FRAME_NBYTES),
+            in_new_segment=replaces,
         )
 
     def ran_full(self) -> None:
@@ -101,7 +116,10 @@ class Household:
         if not full and parts.gateway.admitting:
             # Keep-alives were refused meanwhile: nobody was silent of their own will.
             parts.gateway.sessions.excuse_all(parts.clock.peek_ms())
+        if full and self._reserve is not None:
+            self._reserve.give_up()
         self._step(StorageFull(full))
+        self.storage_changed(full)
 
     # ---- by the clock ----------------------------------------------------------------------
 
@@ -110,6 +128,11 @@ class Household:
         self.deadline_ms = now_ms + INTERVAL_MS
         parts = self._parts
         parts.log.mark_idle()
+        is_short = self.is_full or not parts.log.has_room(
+            4 * self._batch_bytes_max, in_new_segment=True
+        )
+        self._cleaning.keep(now_ms, is_short=is_short)
+        self._make_reserve(now_ms)
         if not parts.gateway.admitting or self.is_full:
             return
         log_time_ms = parts.clock.peek_ms()
@@ -119,6 +142,23 @@ class Household:
             parts.gateway.tick()
         for member, incarnation in self._handshake.unpinned():
             parts.gateway.pin(member, incarnation)
+
+    def _make_reserve(self, now_ms: int) -> None:
+        """Take the reserve again once there was room for a while; a disk is asked now and then."""
+        reserve = self._reserve
+        if reserve is None or reserve.is_held or self.is_full or self._is_reserving:
+            return
+        if now_ms >= self._reserve_ms:
+            self._is_reserving = True
+            self._parts.host.aside(reserve.make, self._reserved)
+
+    def _reserved(self, ok: bool) -> None:
+        self._is_reserving = False
+        self._reserve_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
+        if ok and self._reserve is not None:
+            self._reserve.is_held = True
+            if self.is_full:
+                self._reserve.give_up()
 
     def prepare_spare(self, now_ms: int) -> None:
         """Have the next segment made ready; a full disk is asked again a while later."""

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.config import RaftOptions
+from copycat.config import RaftOptions, member_id
+from copycat.log.plan import Shape
+from copycat.types import Durability, MemberId
 
-__all__ = ["ReplicaOptions"]
+__all__ = ["CleaningOptions", "ReplicaOptions"]
+
+
+class CleaningOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings of `Storage` that concern cleaning; times in milliseconds of the member."""
+
+    shape: Shape = Shape(32 << 20, 1 << 20)
+    minor_ms: int = 60_000
+    major_ms: int = 3_600_000
+    threshold: float = 0.5
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,8 +29,21 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Addresses of the voters of configuration 0, this one included."""
     raft: RaftOptions = RaftOptions()
     session_timeout_ms: int = 5000
+    durability: Durability = Durability.FSYNC
+    sync_interval_ms: int = 10
+    """Longest time between two syncs with durability "interval"."""
     max_entry_size: int = 1 << 20
     batch_bytes_max: int = 1 << 20
     recent_bytes_max: int = 16 << 20
+    entry_buffer_size: int = 1024
+    """So many of the newest entries stay in memory once they are applied."""
     inflight_bytes_max: int = 64 << 20
     inflight_commands_max: int = 65536
+    snapshot_threshold: int = 64 << 20
+    """A snapshot when so many bytes of entries were applied since the last; 0: on demand only."""
+    cleaning: CleaningOptions = CleaningOptions()
+
+    @property
+    def members_by_id(self) -> dict[MemberId, str]:
+        """Addresses of the voters by member id, in the order of the addresses."""
+        return {member_id(self.cluster_name, address): address for address in sorted(self.members)}

@@ -14,13 +14,11 @@ from collections.abc import Callable
 import msgspec
 
 from copycat.config import member_id
-from copycat.errors import (
-    CopycatError,
-    ProtocolError,
-    require,
-)
+from copycat.errors import CopycatError, ProtocolError, require
 from copycat.log.batch import Batch
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.reserve import Reserve
+from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.protocol import codec
@@ -35,26 +33,24 @@ from copycat.raft.events import (
     ReadRequested,
     Received,
     Tick,
-    TransferRequested,
     Unreachable,
 )
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
-from copycat.replica.applier import Applier
-from copycat.replica.carry import Carrier, Parts
+from copycat.replica.assembly import assemble, core_of
+from copycat.replica.carry import Carrier
+from copycat.replica.cleaning import Cleaning, CleaningReport
 from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
-from copycat.replica.durable import Durable
-from copycat.replica.gateway import Gateway, Limits
+from copycat.replica.handover import Handover
 from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.queries import Answers, Queries
 from copycat.replica.sessions import Route
-from copycat.replica.shipping import RecentBatches, Shipping
-from copycat.replica.status import Status
-from copycat.types import MemberId, ServerState, Span
+from copycat.replica.shipping import received_batch
+from copycat.replica.snapshots import Snapshots
+from copycat.replica.snapshotting import restore
+from copycat.replica.status import Status, status_of
+from copycat.types import Compaction, MemberId, ServerState, Span
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -76,56 +72,98 @@ class Replica:
         fresh: bool,
         now_ms: int,
         wall_ms: int,
+        snapshots: SnapshotStore | None = None,
+        lost: bool = False,
+        reserve: Reserve | None = None,
     ) -> None:
+        self._reserve = reserve
         require(options.address in options.members, "a member outside its own list")
         self._options = options
         self._host = host
         self._log = log
         self._executor = executor
-        self._peers = {
-            member_id(options.cluster_name, address): address
-            for address in sorted(options.members)
-        }
+        self._peers = options.members_by_id
         self.member = member_id(options.cluster_name, options.address)
         self._inbox: deque[Callable[[], None]] = deque()
         self._links: set[MemberId] = set()
-        self._transfers: list[Callable[[bool], None]] = []
         self._listeners: list[Callable[[ServerState], None]] = []
         self._known_leader = MemberId(0)
         self.stopped: BaseException | None = None
-        self.raft = Raft(
+        loaded = restore(snapshots, log, executor)
+        self.raft = core_of(
             self.member,
-            Configuration(tuple(self._peers)),
-            options.raft,
-            current_term=hard_state.current_term,
-            voted_for=hard_state.voted_for,
-            term_runs=log.term_runs(),
-            first_index=log.first_index,
-            last_index=log.last_index,
+            tuple(self._peers),
+            options,
+            log=log,
+            hard_state=hard_state,
+            covered=loaded.index,
+            snapshots=snapshots,
             fresh=fresh,
             seed=seed,
+            lost=lost,
         )
         self._state = self.raft.state
+        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
+        self._open_door(hard_state, executor, clock)
+        self._furnish(incarnation, now_ms, snapshots)
+        for member, number in executor.incarnations.items():
+            self._pin(member, number)
+
+    def _open_door(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> None:
+        options = self._options
         self._door = Door(
             self.raft,
             self._peers,
-            host=host,
+            host=self._host,
             executor=executor,
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
         )
-        clock = LogClock(now_ms, wall_ms, last_time_ms(log))
-        self._parts = self._build(hard_state, executor, clock)
+        self._parts = assemble(
+            options,
+            raft=self.raft,
+            log=self._log,
+            hard_state=hard_state,
+            executor=executor,
+            host=self._host,
+            clock=clock,
+            door=self._door,
+            members=tuple(self._peers.values()),
+            reserve=self._reserve,
+            slice_done=lambda outcome: self._enqueue(lambda: self._on_applied(outcome)),
+            queries_done=lambda answers: self._enqueue(
+                lambda: self._parts.queries.answered(answers)
+            ),
+        )
         self._door.open(self._parts.gateway, self._parts.queries)
-        self._furnish(incarnation, now_ms)
 
-    def _furnish(self, incarnation: int, now_ms: int) -> None:
+    def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
         """Those who need all the parts."""
         options, parts = self._options, self._parts
         self._carrier = Carrier(
             parts,
             role_changed=self._on_role_changed,
-            transfer_finished=self._on_transfer_finished,
+            transfer_finished=lambda ok: self._handover.finished(ok),
+            snapshot_effect=lambda effect: self._snapshots.carry(effect),
+        )
+        self._handover = Handover(self.raft, self._step)
+        self._snapshots = Snapshots(
+            parts,
+            store,
+            self._executor,
+            threshold=options.snapshot_threshold,
+            step=self._step,
+            queue=self._carrier.queue,
+            enqueue=self._enqueue,
+            pin=self._pin,
+        )
+        self._cleaning = Cleaning(
+            parts,
+            self._executor,
+            options.cleaning,
+            snapshot_index=lambda: self._snapshots.taking.index,
+            enqueue=self._enqueue,
+            now_ms=now_ms,
         )
         self._handshake = Handshake(
             cluster_name=options.cluster_name,
@@ -140,43 +178,17 @@ class Replica:
             step=self._step,
             address=options.address,
             batch_bytes_max=options.batch_bytes_max,
+            cleaning=self._cleaning,
             now_ms=now_ms,
-        )
-
-    def _build(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> Parts:
-        options, log, host = self._options, self._log, self._host
-        limits = Limits(
-            inflight_commands_max=options.inflight_commands_max,
-            inflight_bytes_max=options.inflight_bytes_max,
-        )
-        gateway = Gateway(
-            limits,
-            session_timeout_ms=options.session_timeout_ms,
-            members=tuple(self._peers.values()),
-            answer=self._door.answer,
-            cached=self._door.answer_cached,
-        )
-        recent = RecentBatches(log, options.recent_bytes_max, options.batch_bytes_max)
-        return Parts(
-            raft=self.raft,
-            log=log,
-            durable=Durable(log, hard_state, host),
-            clock=clock,
-            recent=recent,
-            shipping=Shipping(recent, host),
-            applier=Applier(executor, recent, host, self._slice_done),
-            gateway=gateway,
-            queries=Queries(
-                executor, gateway.sessions, host, self._door.answer, self._queries_done
-            ),
-            host=host,
+            reserve=self._reserve,
         )
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
 
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
-        return codec.encode_hello(self._handshake.hello(fresh=self._log.last_index == 0))
+        fresh, lost = self._log.last_index == 0, self.raft.is_lost
+        return codec.encode_hello(self._handshake.hello(fresh=fresh and not lost, lost=lost))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
@@ -186,18 +198,18 @@ class Replica:
             raise PeerRefused.of(cause) from cause
         return peer.member, self.hello()
 
-    def check_hello(self, peer: MemberId, frame: Frame) -> bool:
-        """The answer to our Hello on a link to `peer`: True when its directory is fresh."""
+    def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
+        """The answer to our Hello on a link to `peer`, as `peer_up` wants it."""
         hello = codec.decode_hello(frame)
         if self._handshake.judge(hello).member != peer:
             raise ProtocolError(
                 f"{hello.address} answered on the link to {self._peers.get(peer, peer)}"
             )
-        return hello.fresh
+        return Reachable(peer, hello.fresh, hello.lost)
 
-    def peer_up(self, peer: MemberId, fresh: bool) -> None:
+    def peer_up(self, event: Reachable) -> None:
         """The link that this member writes to `peer` on is open and its Hello was good."""
-        self._enqueue(lambda: self._on_peer_up(peer, fresh))
+        self._enqueue(lambda: self._on_peer_up(event))
 
     def peer_down(self, peer: MemberId) -> None:
         """That link broke."""
@@ -210,10 +222,14 @@ class Replica:
                 message, body = codec.decode_append(frame)
                 batch = None
                 if message.span.first < message.span.end:
-                    batch = Batch.from_wire(body, message.span)
+                    batch = received_batch(body, message)
                 elif body.nbytes:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
                 self._enqueue(lambda: self._on_append_entries(peer, message, batch))
+            case codec.FrameType.INSTALL_SNAPSHOT:
+                chunk, data = codec.decode_install(frame)
+                taken = bytes(data)
+                self._enqueue(lambda: self._snapshots.receive(peer, chunk, taken))
             case codec.FrameType.FORWARD:
                 token, inner = codec.decode_forward(frame)
                 self._door.receive(Route(peer, token), inner)
@@ -251,20 +267,16 @@ class Replica:
 
     def transfer_leadership(self, to: MemberId, done: Callable[[bool], None]) -> None:
         """Hand leadership to `to`, or to the best follower when 0; `done(ok)` in a turn."""
-
-        def ask() -> None:
-            if self.raft.state is not ServerState.LEADER:
-                done(False)
-                return
-            self._transfers.append(done)
-            self._step(TransferRequested(to))
-
-        self._enqueue(ask)
+        self._enqueue(lambda: self._handover.ask(to, done))
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call back with each new state; the returned function ends that."""
         self._listeners.append(callback)
         return lambda: self._listeners.remove(callback)
+
+    def on_storage_change(self, callback: Callable[[bool], None]) -> None:
+        """Call back with True when the disk is found full, with False when it has room."""
+        self._household.storage_changed = callback
 
     def _enqueue(self, work: Callable[[], None]) -> None:
         self._inbox.append(work)
@@ -278,6 +290,7 @@ class Replica:
             return
         try:
             elapsed_ms = self._parts.clock.advance(now_ms, wall_ms)
+            self._parts.durable.begin(now_ms)
             self._step(Tick(elapsed_ms))
             self._household.begin(now_ms, elapsed_ms)
             self._take_completed()
@@ -298,6 +311,7 @@ class Replica:
             self._parts.clock.now_ms + self.raft.timeout_ms,
             self._household.deadline_ms,
             self._parts.applier.due_ms,
+            self._parts.durable.due_ms,
         )
 
     def _step(self, event: Event) -> None:
@@ -332,6 +346,8 @@ class Replica:
     def _finish(self) -> None:
         """Start what the turn asked for. An inline sync comes back at once, and what it lets
         us say leaves with the same write."""
+        if self._parts.durable.has_completed:
+            self._take_completed()  # what a weaker mode answers when it is written
         self._parts.durable.start_save()
         while self._parts.durable.sync_is_due:
             if self.raft.state is ServerState.LEADER:
@@ -343,14 +359,16 @@ class Replica:
         self._carrier.flush_replies()
         eager = self.raft.state is ServerState.LEADER or self._parts.queries.is_waiting
         self._parts.applier.advance(self._parts.clock.now_ms, eager=eager)
-        self._parts.queries.serve(self._parts.applier.last_applied)
+        if self._parts.applier.last_applied >= self._log.valid_from:  # else replaying (C22)
+            self._parts.queries.serve(self._parts.applier.last_applied)
+        self._snapshots.taking.advance(self._parts.clock.now_ms)
         self._household.prepare_spare(self._parts.clock.now_ms)
 
     # ---- peers ---------------------------------------------------------------------------
 
-    def _on_peer_up(self, peer: MemberId, fresh: bool) -> None:
-        self._links.add(peer)
-        self._step(Reachable(peer, fresh))
+    def _on_peer_up(self, event: Reachable) -> None:
+        self._links.add(event.peer)
+        self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self._links.discard(peer)
@@ -374,25 +392,34 @@ class Replica:
 
     # ---- the machine ---------------------------------------------------------------------
 
-    def _slice_done(self, outcome: Outcome) -> None:
-        self._enqueue(lambda: self._on_applied(outcome))
-
     def _on_applied(self, outcome: Outcome) -> None:
         self._parts.applier.finished(outcome)
         self._household.timer_ms = outcome.next_due_ms
+        self._cleaning.applied(outcome)
         for change in outcome.changes:
             if isinstance(change, IncarnationPinned):
-                error = self._handshake.pin(MemberId(change.member), change.incarnation)
-                if error is not None:
-                    raise error
-                if change.member == self.member:
-                    self._step(Pinned())
+                self._pin(change.member, change.incarnation)
         self._parts.gateway.applied(outcome)
         noop_index, noop_ms = self._carrier.noop
         if noop_index and outcome.last_applied >= noop_index:
             self._carrier.noop = (0, 0)
             self._parts.gateway.lead(noop_index, noop_ms)
             self._household.deadline_ms = self._parts.clock.now_ms
+
+    def _pin(self, member: int, incarnation: int) -> None:
+        error = self._handshake.pin(MemberId(member), incarnation)
+        if error is not None:
+            raise error
+        if member == self.member:
+            self._step(Pinned())
+
+    def take_snapshot(self, done: Callable[[Snapshot | CopycatError], None]) -> None:
+        """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""
+        self._enqueue(lambda: self._snapshots.taking.take(done))
+
+    def compact(self, compaction: Compaction, done: Callable[[CleaningReport], None]) -> None:
+        """Clean the log as soon as no other run is under way; `done` in a turn."""
+        self._enqueue(lambda: self._cleaning.ask(compaction, done))
 
     # ---- leadership ----------------------------------------------------------------------
 
@@ -401,6 +428,7 @@ class Replica:
         was_leader = self._state is ServerState.LEADER
         if was_leader and change.state is not ServerState.LEADER:
             self._carrier.noop = (0, 0)
+            self._snapshots.stepped_down()
             self._parts.gateway.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
         if change.leader != self._known_leader:
@@ -412,29 +440,9 @@ class Replica:
             for listener in list(self._listeners):
                 listener(change.state)
 
-    def _on_transfer_finished(self, ok: bool) -> None:
-        done, self._transfers = self._transfers, []
-        for callback in done:
-            callback(ok)
-
     def status(self) -> Status:
         """This member now."""
         unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
-        return Status(
-            address=self._options.address,
-            state=self.raft.state,
-            term=self.raft.current_term,
-            leader=self._door.leader,
-            first_index=self._log.first_index,
-            last_index=self._log.last_index,
-            durable_index=self._log.durable_index,
-            commit_index=self.raft.commit_index,
-            last_applied=self._parts.applier.last_applied,
-            sessions=len(self._parts.gateway.sessions),
-            members=self._options.members,
-            unreachable=tuple(unreachable),
-            storage_full=self._household.is_full,
-        )
-
-    def _queries_done(self, result: Answers) -> None:
-        self._enqueue(lambda: self._parts.queries.answered(result))
+        full, covered = self._household.is_full, self._snapshots.taking.index
+        leader = self._door.leader
+        return status_of(self._options, self._parts, leader, unreachable, full, covered)

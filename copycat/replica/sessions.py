@@ -7,10 +7,11 @@ leader: to refuse early, to number requests, to know whom to answer, and to see 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from copycat.machine.outcome import RunReply, SessionEnded, SessionOpened, SessionTouched
+from copycat.machine.sessions import SessionRow
 from copycat.types import MemberId
 
 __all__ = ["Route", "SessionMirror", "SessionView"]
@@ -105,6 +106,15 @@ class SessionMirror:
     def get(self, session: int) -> SessionView | None:
         """The view of an open session."""
         return self._views.get(session)
+
+    def load(self, rows: Iterable[SessionRow]) -> None:
+        """The executor's table is another one now: a snapshot was installed."""
+        self._views.clear()
+        for row in rows:
+            opened = SessionOpened(row.session, row.client_id, row.timeout_ms, row.time_ms)
+            view = self._views[row.session] = SessionView(opened)
+            view.active_index = row.active_index
+            view.sequence = view.request_sequence = row.sequence
 
     def opened(self, change: SessionOpened) -> None:
         """A REGISTER was applied."""

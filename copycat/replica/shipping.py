@@ -10,6 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 
+from copycat.errors import ProtocolError
+from copycat.log.batch import Batch as FrameBatch
 from copycat.log.interface import Batch, ReplicaLog
 from copycat.protocol.codec import encode_append
 from copycat.protocol.peer import AppendEntries
@@ -17,15 +19,37 @@ from copycat.raft.effects import Replicate
 from copycat.replica.host import Host
 from copycat.types import Span
 
-__all__ = ["RecentBatches", "Shipping"]
+__all__ = ["RecentBatches", "Shipping", "received_batch"]
+
+
+def received_batch(body: memoryview, message: AppendEntries) -> FrameBatch:
+    """The entries of a message, every frame verified. ProtocolError.
+
+    C3: only what is committed is ever cleaned away, so a gap above leader_commit is forged.
+    """
+    batch = FrameBatch.from_wire(body, message.span)
+    if batch.has_gaps:
+        for first, end, _ in batch.gaps():
+            if end > message.leader_commit + 1:
+                raise ProtocolError(
+                    f"a gap of [{first}, {end}) above the leader's commit index"
+                    f" {message.leader_commit}"
+                )
+    return batch
 
 
 class RecentBatches:
     """The newest batches of the log, in order; the log behind them for the rest."""
 
-    def __init__(self, log: ReplicaLog, bytes_max: int, read_bytes_max: int) -> None:
+    def __init__(
+        self, log: ReplicaLog, bytes_max: int, read_bytes_max: int, entries_max: int = 1024
+    ) -> None:
         self._log = log
         self._bytes_max = bytes_max
+        self._entries_max = entries_max
+        self._entries = 0
+        self.applied = 0
+        """What is not applied yet is wanted soon: only the byte limit lets it go."""
         self._read_bytes_max = read_bytes_max
         self._firsts: list[int] = []
         self._batches: list[Batch] = []
@@ -33,22 +57,30 @@ class RecentBatches:
         self._last_read: Batch | None = None
 
     def add(self, batch: Batch) -> None:
-        """Remember a batch that was appended; let the oldest go beyond the byte limit."""
+        """Remember a batch that was appended; let the oldest go beyond the limits."""
         self._firsts.append(batch.span.first)
         self._batches.append(batch)
         self._nbytes += batch.nbytes
+        self._entries += batch.span.length
         drop = 0
-        while self._nbytes > self._bytes_max and drop < len(self._batches) - 1:
+        while drop < len(self._batches) - 1 and self._is_over(self._batches[drop]):
             self._nbytes -= self._batches[drop].nbytes
+            self._entries -= self._batches[drop].span.length
             drop += 1
         if drop:
             del self._firsts[:drop], self._batches[:drop]
+
+    def _is_over(self, oldest: Batch) -> bool:
+        many = self._entries - oldest.span.length >= self._entries_max
+        return self._nbytes > self._bytes_max or (many and oldest.span.last <= self.applied)
 
     def truncate(self, after: int) -> None:
         """Forget every batch that reaches above `after`."""
         while self._batches and self._batches[-1].span.last > after:
             self._firsts.pop()
-            self._nbytes -= self._batches.pop().nbytes
+            gone = self._batches.pop()
+            self._nbytes -= gone.nbytes
+            self._entries -= gone.span.length
         if self._last_read is not None and self._last_read.span.last > after:
             self._last_read = None
 
@@ -96,6 +128,8 @@ class Shipping:
         if span.first < span.end:
             batch = self._recent.gather(span.first, span.end)
             span = Span(span.term, span.first, batch.span.end)
-        message = AppendEntries(term, effect.request, effect.prev, span, effect.leader_commit)
+        message = AppendEntries(
+            term, effect.request, effect.prev, span, effect.leader_commit, effect.floor
+        )
         header = encode_append(message, 0 if batch is None else batch.nbytes)
         return span if self._host.send(effect.peer, header, batch) else None

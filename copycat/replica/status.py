@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.types import ServerState
+from copycat.replica.carry import Parts
+from copycat.replica.options import ReplicaOptions
+from copycat.types import Durability, ServerState
 
-__all__ = ["Status"]
+__all__ = ["Status", "status_of"]
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -20,6 +22,8 @@ class Status(msgspec.Struct, frozen=True):
     first_index: int
     last_index: int
     durable_index: int
+    """What this process saw synced. With durability "fsync" nothing above it is acknowledged; in
+    the weaker modes a power loss may take what lies above it."""
     commit_index: int
     last_applied: int
     sessions: int
@@ -28,3 +32,38 @@ class Status(msgspec.Struct, frozen=True):
     """Members to which this one has no link now."""
     storage_full: bool = False
     """The disk has no room for more entries: only queries are served (F12)."""
+    durability: Durability = Durability.FSYNC
+    """When an acknowledgement leaves: only "fsync" waits for the disk."""
+    snapshot_index: int = 0
+    """What the newest snapshot covers that was read back; 0 for none."""
+    floor: int = 0
+    """Deletions up to here may be cleaned away: every member has them for good (C23)."""
+
+
+def status_of(
+    options: ReplicaOptions,
+    parts: Parts,
+    leader: str,
+    unreachable: list[str],
+    full: bool,
+    snapshot_index: int,
+) -> Status:
+    """The status of the member that is made of `parts`."""
+    return Status(
+        address=options.address,
+        state=parts.raft.state,
+        term=parts.raft.current_term,
+        leader=leader,
+        first_index=parts.log.first_index,
+        last_index=parts.log.last_index,
+        durable_index=parts.log.durable_index,
+        commit_index=parts.raft.commit_index,
+        last_applied=parts.applier.last_applied,
+        sessions=len(parts.gateway.sessions),
+        members=options.members,
+        unreachable=tuple(unreachable),
+        storage_full=full,
+        durability=options.durability,
+        snapshot_index=snapshot_index,
+        floor=parts.raft.floor,
+    )

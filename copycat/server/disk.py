@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 __all__ = ["INLINE_MEDIAN_S", "Mailbox", "SyncPace", "Worker"]
@@ -58,20 +59,27 @@ class Mailbox:
 
 
 class Worker:
-    """One daemon thread, first in first out; started by its first job."""
+    """Daemon threads over one queue, each started when it is first needed.
 
-    def __init__(self, name: str, mailbox: Mailbox, failed: Done) -> None:
+    threads: how many; with one, jobs are done first in first out.
+    """
+
+    def __init__(self, name: str, mailbox: Mailbox, failed: Done, *, threads: int = 1) -> None:
         self._name = name
         self._mailbox = mailbox
         self._failed = failed
+        self._limit = threads
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Done] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._under_way = 0
 
     def run(self, work: Callable[[], Any], done: Done) -> None:
-        """`work()` in the thread, then `done(result)` in the loop; errors go to `failed`."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            self._thread.start()
+        """`work()` in a thread, then `done(result)` in the loop; errors go to `failed`."""
+        if self._under_way >= len(self._threads) < self._limit:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._under_way += 1
         self._jobs.put((work, done))
 
     def _serve(self) -> None:
@@ -85,17 +93,20 @@ class Worker:
             except BaseException as cause:  # noqa: BLE001  (never out of a thread)
                 self._mailbox.post(self._failed, cause)
                 return
-            self._mailbox.post(done, result)
+            self._mailbox.post(partial(self._finished, done), result)
+
+    def _finished(self, done: Done, result: Any) -> None:
+        self._under_way -= 1
+        done(result)
 
     async def close(self, patience: float) -> bool:
         """End after the jobs that are queued; False when that took longer than `patience`."""
-        if self._thread is None:
-            return True
-        self._jobs.put(None)
-        thread = self._thread
-        if thread.is_alive():
-            await asyncio.to_thread(thread.join, patience)
-        return not thread.is_alive()
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                await asyncio.to_thread(thread.join, patience)
+        return not any(thread.is_alive() for thread in self._threads)
 
 
 class SyncPace:

@@ -14,7 +14,8 @@ from functools import partial
 from typing import TypeVar
 
 from copycat.errors import require
-from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.log.interface import SaveTicket, SyncTicket
+from copycat.replica.host import Body
 from copycat.replica.replica import Replica
 from copycat.server.disk import Mailbox, SyncPace, Worker
 from copycat.server.outlet import Outlet
@@ -48,7 +49,9 @@ class AsyncHost:
     on_stop: called once when the member must stop (fail-stop), with the cause.
     """
 
-    def __init__(self, name: str, on_stop: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self, name: str, on_stop: Callable[[BaseException], None], *, compaction_threads: int = 1
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_stop = on_stop
         self._mailbox = Mailbox(self._loop, self._after_mail)
@@ -56,6 +59,7 @@ class AsyncHost:
         self._save_worker = self._worker(f"copycat-save-{name}")
         self._apply_worker = self._worker(f"copycat-apply-{name}")
         self._aside_worker = self._worker(f"copycat-aside-{name}")
+        self._compact_worker = self._worker(f"copycat-compact-{name}", compaction_threads)
         self._pace = SyncPace()
         self._may_sync_inline = True
         self._deferred: SyncTicket | None = None
@@ -70,8 +74,8 @@ class AsyncHost:
         self._replica: Replica | None = None
         self.is_stopped = False
 
-    def _worker(self, name: str) -> Worker:
-        return Worker(name, self._mailbox, self._worker_failed)
+    def _worker(self, name: str, threads: int = 1) -> Worker:
+        return Worker(name, self._mailbox, self._worker_failed, threads=threads)
 
     @property
     def replica(self) -> Replica:
@@ -115,17 +119,18 @@ class AsyncHost:
             self._is_scheduled = True
             self._loop.call_soon(self._turn)
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
         """See `Host.send`."""
         outlet = self._links.get(peer)
         if outlet is None or self.is_stopped:
             return False
-        nbytes = len(header) + (0 if batch is None else batch.nbytes)
+        data = memoryview(b"" if body is None else body)
+        nbytes = len(header) + data.nbytes
         if outlet.nbytes + nbytes > LINK_NBYTES_MAX:
             return False
         outlet.put(header)
-        if batch is not None:
-            outlet.put(memoryview(batch))
+        if data.nbytes:
+            outlet.put(data)
         self._dirty[outlet] = None
         return True
 
@@ -233,6 +238,10 @@ class AsyncHost:
         """See `Host.aside`."""
         self._aside_worker.run(work, done)
 
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """See `Host.compact`."""
+        self._compact_worker.run(work, done)
+
     def _worker_failed(self, cause: BaseException) -> None:
         self.replica.failed(cause)
 
@@ -264,6 +273,7 @@ class AsyncHost:
         for worker in (
             self._apply_worker,
             self._aside_worker,
+            self._compact_worker,
             self._save_worker,
             self._sync_worker,
         ):

@@ -17,6 +17,7 @@ from copycat.config import Address
 from copycat.errors import CopycatError, ProtocolError
 from copycat.protocol.codec import FrameType, decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
+from copycat.raft.events import Reachable
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.listener import escaped
@@ -101,8 +102,7 @@ class Link:
             if frame.type == FrameType.HELLO_REFUSED:
                 refused = decode_hello_refused(frame)
                 raise ProtocolError(f"it refused us ({refused.code}): {refused.reason}")
-            fresh = self._replica.check_hello(self._peer, frame)
-            self._up(Outlet(transport), fresh=fresh)
+            self._up(Outlet(transport), self._replica.check_hello(self._peer, frame))
             try:
                 self.reason = await outbound.lost
             finally:
@@ -110,12 +110,12 @@ class Link:
         finally:
             transport.abort()
 
-    def _up(self, outlet: Outlet, *, fresh: bool) -> None:
+    def _up(self, outlet: Outlet, event: Reachable) -> None:
         self.is_up = True
         self._said = ""
         log.info("link to %s is up", self._address)
         self._host.link_up(self._peer, outlet)
-        self._replica.peer_up(self._peer, fresh)
+        self._replica.peer_up(event)
 
     def _down(self) -> None:
         self.is_up = False

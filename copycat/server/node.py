@@ -7,22 +7,34 @@ import logging
 import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
 
 import msgspec
 
 from copycat.config import Address, ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, StorageError
-from copycat.log.directory import MemberDirectory
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    CorruptLogError,
+    IllegalMemberStateError,
+    StorageError,
+)
+from copycat.log.directory import MemberDirectory, read_whole
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
+from copycat.log.plan import Shape
+from copycat.log.reserve import Reserve, disk_full, reserve_size
+from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.replica.options import CleaningOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost, now_ms, wall_ms
 from copycat.server.link import Link
 from copycat.server.listener import Listener
-from copycat.types import MemberId, ServerState
+from copycat.types import MemberId, ServerState, StorageLevel
 
 __all__ = ["Node", "founding_members"]
 
@@ -31,6 +43,8 @@ log = logging.getLogger("copycat.server")
 WAITING_S = 5.0
 """How often a member that waits for others says whom it waits for."""
 CLOSE_S = 5.0
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tuple[str, ...]:
@@ -54,6 +68,63 @@ def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tu
     return identity.members
 
 
+def _boot_id() -> str:
+    """Names this run of the machine: what was written in it is in the page cache still."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def explained(error: CorruptLogError, directory: str, members: tuple[str, ...]) -> CorruptLogError:
+    """F2 of a cluster of one: the same error, with what is lost and what can be done."""
+    if len(members) > 1 or error.index < 1:
+        return error
+    return CorruptLogError(
+        error.message,
+        state="This cluster has one member, so no other copy exists. Nothing was changed.",
+        hint=f"restore a backup, or keep everything before it: copycat recover {directory}"
+        f" --accept-loss-from {error.index}",
+        path=error.path,
+        offset=error.offset,
+        index=error.index,
+    )
+
+
+def _say_what_is_lost(address: str, level: StorageLevel) -> None:
+    in_memory = level is StorageLevel.MEMORY
+    log.warning(
+        "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
+        " leader has given them back",
+        address,
+        "its log was in memory" if in_memory else "the machine was restarted before a sync",
+    )
+
+
+def replica_options(
+    options: ServerOptions, storage: Storage, members: tuple[str, ...]
+) -> ReplicaOptions:
+    """What the server was told, in the member's own units."""
+    return ReplicaOptions(
+        cluster_name=options.cluster_name,
+        address=str(options.address),
+        members=members,
+        raft=options.raft(),
+        session_timeout_ms=round(options.session_timeout * 1000),
+        durability=storage.durability,
+        sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
+        max_entry_size=storage.max_entry_size,
+        entry_buffer_size=storage.entry_buffer_size,
+        snapshot_threshold=storage.snapshot_threshold,
+        cleaning=CleaningOptions(
+            shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
+            minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
+            major_ms=max(1, round(storage.major_compaction_interval * 1000)),
+            threshold=storage.compaction_threshold,
+        ),
+    )
+
+
 class Node:
     """From `start` to `close`; `failed(cause)` is called once if the member must stop."""
 
@@ -65,7 +136,8 @@ class Node:
         self._links: dict[MemberId, Link] = {}
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
-        self.host = AsyncHost(options.name, failed)
+        self.host = AsyncHost(options.name, failed, compaction_threads=storage.compaction_threads)
+        self._awaited: set[asyncio.Future[Snapshot | CopycatError]] = set()
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
@@ -91,30 +163,24 @@ class Node:
         options, storage = self._options, self._storage
         address = str(options.address)
         executor = Executor(machine)
-        directory = MemberDirectory.open(
-            Env(),
-            storage.directory,
-            cluster_name=options.cluster_name,
-            address=address,
-            members=members,
-            member=member_id(options.cluster_name, address),
-            incarnation_source=lambda: secrets.randbits(128),
-            max_segment_size=storage.max_segment_size,
-            max_entries_per_segment=storage.max_entries_per_segment,
-            min_free_space=storage.min_free_space,
-        )
+        directory = self._opened(members)
+        reserve = None
+        if storage.level is StorageLevel.DISK:
+            nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
+            reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
+        if directory.lost:
+            _say_what_is_lost(address, storage.level)
         self._stack.push_async_callback(self._close_directory, directory)
         self._stack.callback(executor.close)
         self._stack.push_async_callback(self._close_host)
+        snapshots = SnapshotStore(
+            Env(),
+            f"{storage.directory}/snapshots",
+            compress=storage.compression == "lz4",
+            retain_stale=storage.retain_stale_snapshots,
+        )
         replica = Replica(
-            ReplicaOptions(
-                cluster_name=options.cluster_name,
-                address=address,
-                members=members,
-                raft=options.raft(),
-                session_timeout_ms=round(options.session_timeout * 1000),
-                max_entry_size=storage.max_entry_size,
-            ),
+            replica_options(options, storage, members),
             incarnation=directory.identity.incarnation,
             log=directory.log,
             hard_state=directory.hard_state,
@@ -122,10 +188,14 @@ class Node:
             host=self.host,
             seed=secrets.randbits(64),
             fresh=directory.fresh,
+            lost=directory.lost,
+            reserve=reserve,
             now_ms=now_ms(),
             wall_ms=wall_ms(),
+            snapshots=snapshots,
         )
         self._replica = replica
+        replica.on_storage_change(partial(self._say_storage, directory))
         self.listener.replica = replica
         self.host.start(replica)
         for peer in members:
@@ -135,14 +205,54 @@ class Node:
         self._stack.push_async_callback(self._close_links)
         return replica
 
+    def _opened(self, members: tuple[str, ...]) -> MemberDirectory:
+        options, storage = self._options, self._storage
+        address = str(options.address)
+        env = Env()
+        try:
+            if len(members) == 1 and storage.level is StorageLevel.DISK:
+                read_whole(env, storage.directory)
+            return MemberDirectory.open(
+                env,
+                storage.directory,
+                cluster_name=options.cluster_name,
+                address=address,
+                members=members,
+                member=member_id(options.cluster_name, address),
+                incarnation_source=lambda: secrets.randbits(128),
+                max_segment_size=storage.max_segment_size,
+                max_entries_per_segment=storage.max_entries_per_segment,
+                min_free_space=storage.min_free_space,
+                level=storage.level,
+                durability=storage.durability,
+                boot=_boot_id(),
+            )
+        except CorruptLogError as error:
+            raise explained(error, storage.directory, members) from error
+
+    def _say_storage(self, directory: MemberDirectory, full: bool) -> None:
+        """F12: the error that names free space, limit and what is in the log; once each time."""
+        storage = self._storage
+        if not full:
+            log.info("%s: the disk has room again; writes go on", self._options.address)
+        elif storage.level is not StorageLevel.MEMORY:
+            error = disk_full(
+                Env(),
+                storage.directory,
+                directory.native,
+                storage.min_free_space,
+                storage.max_segment_size,
+            )
+            log.error("%s: %s", self._options.address, error.render())
+
     def status(self) -> Status:
         """This member now; INACTIVE before `start`."""
         if self._replica is not None:
             return self._replica.status()
-        return self.inactive_status(self._options)
+        return self.inactive_status(self._options, self._storage)
 
     @staticmethod
-    def inactive_status(options: ServerOptions) -> Status:
+    def inactive_status(options: ServerOptions, storage: Storage) -> Status:
         """What is said of a member that does not run."""
         address = str(options.address)
         return Status(
@@ -158,6 +268,7 @@ class Node:
             sessions=0,
             members=(address,),
             unreachable=(),
+            durability=storage.durability,
         )
 
     async def leader_known(self) -> None:
@@ -202,6 +313,22 @@ class Node:
         await asyncio.wait({done}, timeout=self._options.election_timeout)
         return done.done() and done.result()
 
+    async def take_snapshot(self) -> Snapshot:
+        """Take one now; the CopycatError that says why there is none."""
+        replica = self._replica
+        if replica is None or self.host.is_stopped:
+            raise IllegalMemberStateError("no snapshot now: this member does not run")
+        done: asyncio.Future[Snapshot | CopycatError] = asyncio.get_running_loop().create_future()
+        replica.take_snapshot(lambda got: None if done.done() else done.set_result(got))
+        self._awaited.add(done)
+        try:
+            answer = await done
+        finally:
+            self._awaited.discard(done)
+        if isinstance(answer, CopycatError):
+            raise answer
+        return answer
+
     async def close(self) -> None:
         """Close everything that was opened, in reverse; safe to call at any stage."""
         await self._stack.aclose()
@@ -212,12 +339,15 @@ class Node:
             await link.close()
 
     async def _close_host(self) -> None:
+        for future in self._awaited:
+            if not future.done():
+                future.set_result(IllegalMemberStateError("no snapshot: this member stopped"))
         if not await self.host.close(CLOSE_S):
             log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
 
     async def _close_directory(self, directory: MemberDirectory) -> None:
         try:
-            directory.close()
+            directory.close(lost=self._replica is None or self._replica.raft.is_lost)
         except StorageError:
             if self._replica is None or self._replica.stopped is None:
                 raise

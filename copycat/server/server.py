@@ -6,26 +6,42 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+import msgspec
+
 from copycat.config import Address, AddressLike, Duration, ServerOptions, Storage, seconds
-from copycat.errors import ConfigurationError, CopycatError, require
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    IllegalMemberStateError,
+    require,
+)
 from copycat.handles import ForkGuard, Listener, Listeners
+from copycat.log.options import refuse_level
 from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.node import Node, founding_members
-from copycat.types import Durability, MemberId, MemberType, ServerState, StorageLevel
+from copycat.types import Durability, MemberId, MemberType, ServerState
 
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
 
-__all__ = ["CopycatServer"]
+__all__ = ["CopycatServer", "Snapshot"]
 
 log = logging.getLogger("copycat.server")
 log.addHandler(logging.NullHandler())
 
 S = TypeVar("S", bound=StateMachine)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """A snapshot that was taken: the last entry that it covers, and the log time there."""
+
+    index: int
+    time: datetime
 
 
 class CopycatServer(Generic[S]):
@@ -134,7 +150,7 @@ class CopycatServer(Generic[S]):
         """Indexes, term and leader of this member at this moment."""
         if self._node is not None:
             return self._node.status()
-        return Node.inactive_status(self._options)
+        return Node.inactive_status(self._options, self._storage)
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Listener:
         """Call back with each new state, in the server's loop."""
@@ -207,6 +223,13 @@ class CopycatServer(Generic[S]):
             ", ".join(founders),
             len(founders) // 2 + 1,
         )
+        if self._storage.durability is not Durability.FSYNC:
+            log.warning(
+                '%s: storage.durability is "%s": a command is acknowledged before it is synced,'
+                " so a power loss can take acknowledged commands",
+                self.name,
+                self._storage.durability,
+            )
         replica = node.start(founders, machine)
         self._machine = machine
         replica.on_state_change(self._set_state)
@@ -231,6 +254,20 @@ class CopycatServer(Generic[S]):
         raise ConfigurationError(
             "leave() is not built yet", hint="shutdown() stops this member; it stays a member"
         )
+
+    async def take_snapshot(self) -> Snapshot:
+        """Take a snapshot of this member now, whatever the log has grown by.
+
+        Returns when it was written, read back and published: `.index` is the last entry that
+        it covers, `.time` the log time there. IllegalMemberStateError says why there can be
+        none now, DiskFullError that there is no room; the older ones stay.
+        """
+        self._guard.check()
+        if self._node is None:
+            raise IllegalMemberStateError(f"{self.name} does not run")
+        taken = await self._node.take_snapshot()
+        time = datetime.fromtimestamp(taken.time_ms / 1000, tz=UTC)
+        return Snapshot(taken.entry.index, time)
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
         """Not built yet: snapshots come in a later issue."""
@@ -323,12 +360,6 @@ def _refuse_what_is_not_built(
         problems.append("tls=: TLS is not built yet; use loopback, or insecure=True")
     if config is not None:
         problems.append("config=: configuration files are not built yet")
-    if storage.level is not StorageLevel.DISK:
-        problems.append(f"storage.level={storage.level.value!r}: members keep their log on disk")
-    if storage.durability is not Durability.FSYNC:
-        problems.append(
-            f"storage.durability={storage.durability.value!r}: members sync before they"
-            " acknowledge; weaker modes are not built yet"
-        )
+    refuse_level(storage.level)
     if problems:
         raise ConfigurationError("; ".join(problems))

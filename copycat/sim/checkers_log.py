@@ -207,6 +207,14 @@ class WatchedLog:
         return self.inner.last_entry
 
     @property
+    def before(self) -> EntryId:
+        return self.inner.before
+
+    @property
+    def valid_from(self) -> int:
+        return self.inner.valid_from
+
+    @property
     def durable_index(self) -> int:
         return self.inner.durable_index
 
@@ -218,6 +226,9 @@ class WatchedLog:
 
     def has_room(self, nbytes: int, *, entries: int = 1, in_new_segment: bool = False) -> bool:
         return self.inner.has_room(nbytes, entries=entries, in_new_segment=in_new_segment)
+
+    def wants_sync(self) -> bool:
+        return self.inner.wants_sync()
 
     def wants_spare(self) -> bool:
         return self.inner.wants_spare()
@@ -251,6 +262,9 @@ class WatchedLog:
     def truncate(self, after: int) -> None:
         self._shadow.truncate(after)
         self.inner.truncate(after)
+
+    def reset(self, entry: EntryId) -> None:
+        self.inner.reset(entry)
 
     def mark_idle(self) -> None:
         self.inner.mark_idle()

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError, StorageError
-from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.log.interface import SaveTicket, SyncTicket
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import PeerMessage
+from copycat.replica.host import Body
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.sim.checkers_log import Shadow, violated
 from copycat.sim.clocks import SimClock
@@ -271,11 +272,11 @@ class SimHost:
 
     # --- peers --------------------------------------------------------------------------------
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
         to = self.links.numbers[peer]
         if not self.links.is_up(to):
             return False
-        data = header if batch is None else b"".join((header, batch))
+        data = header if body is None else b"".join((header, body))
         message = peek(split_frame(data))
         if message is not None:
             self._observer.sent(self, to, message)
@@ -380,6 +381,9 @@ class SimHost:
     def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         self.soon(self.disk.aside_delay_us(), self._aside, work, done)
 
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        self.soon(self.disk.aside_delay_us(), self._aside, work, done)
+
     def _aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         try:
             result = work()
@@ -396,6 +400,8 @@ def peek(frame: Frame) -> PeerMessage | None:
     """The Raft message inside a frame; None for a relayed client's frame."""
     if frame.type == codec.FrameType.APPEND_ENTRIES:
         return codec.decode_append(frame)[0]
+    if frame.type == codec.FrameType.INSTALL_SNAPSHOT:
+        return codec.decode_install(frame)[0]
     if frame.type in (codec.FrameType.FORWARD, codec.FrameType.RETURN):
         return None
     return codec.decode_peer(frame)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.log.interface import SaveTicket, SyncTicket
+from copycat.replica.host import Body
 from copycat.types import MemberId
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Life:
         if self._lives:
             self._host.wake()
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
-        return self._lives and self._host.send(peer, header, batch)
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
+        return self._lives and self._host.send(peer, header, body)
 
     def reply(self, connection: int, frame: bytes) -> None:
         if self._lives:
@@ -65,6 +66,10 @@ class Life:
     def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         if self._lives:
             self._host.aside(work, done)
+
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        if self._lives:
+            self._host.compact(work, done)
 
     def stop(self, reason: BaseException) -> None:
         if self._lives:

@@ -173,11 +173,11 @@ class Links:
         link, host, replica = self._links[to], self._host, self._host.replica
         if link.is_up or link.dial != dial or replica is None:
             return
-        fresh = replica.check_hello(self.ids[to], split_frame(answer))
+        event = replica.check_hello(self.ids[to], split_frame(answer))
         link.dial += 1
         link.generation += 1
         link.is_up, link.is_cut, link.target_life = True, False, target_life
         self._trace.record(self._world.now_us, host.number, "link up", to)
-        replica.peer_up(self.ids[to], fresh)
+        replica.peer_up(event)
         if self._hosts[to].life != target_life:
             self.cut(to, self._dice.around(2 * MS))

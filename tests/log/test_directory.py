@@ -267,7 +267,7 @@ def test_c7_the_hard_state_is_rewritten_after_an_unclean_stop() -> None:
     before = env.operations
     again = open_member(env)
     assert env.operations > before
-    assert not again.log.report.clean
+    assert not again.native.report.clean
     env.crash(1)
     last = open_member(env)
     assert (last.current_term, last.voted_for) == (3, 9)

@@ -1,4 +1,4 @@
-"""Golden hex: the bytes of format version 1, field by field. A change here is a new version."""
+"""Golden hex: the bytes of format version 2, field by field. A change here is a new version."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_hard_state() -> None:
     ticket.run()
     state.end_save(ticket)
     golden = (
-        "434f505948535400 01000000 9b92d11e 0200000000000000 0700000000000000"
+        "434f505948535400 02000000 9b92d11e 0200000000000000 0700000000000000"
         "03000000000000000000000000000201"
     )
     data = env.read_file("/d/hard-state-a")

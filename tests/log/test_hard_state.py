@@ -139,8 +139,8 @@ def test_f6_both_copies_missing_is_no_first_start() -> None:
 def test_f7_a_newer_format_is_refused() -> None:
     env = saved()
     for path in (_A, _B):
-        env.corrupt(path, 8, 3)
-    with pytest.raises(FormatVersionError, match="version 2"):
+        env.corrupt(path, 8, 1)
+    with pytest.raises(FormatVersionError, match="version 3"):
         reopen(env)
 
 

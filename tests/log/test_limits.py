@@ -254,11 +254,11 @@ def test_d7_an_index_that_lies_with_a_good_checksum_cuts_at_the_right_byte() -> 
     (name, *_) = names(env, ".idx")
     path = f"{DIRECTORY}/{name}"
     data = bytearray(env.read_file(path))
-    runs, count = struct.unpack_from("<I", data, 44)[0], struct.unpack_from("<Q", data, 56)[0]
-    slots = 72 + 16 * runs
+    runs, count = struct.unpack_from("<I", data, 44)[0], struct.unpack_from("<Q", data, 72)[0]
+    slots = 88 + 16 * runs
     assert len(data) == slots + 8 * count
     struct.pack_into("<I", data, slots + 8, 4096)  # of the second entry
-    struct.pack_into("<I", data, 64, crc32c(data[slots:]))
+    struct.pack_into("<I", data, 80, crc32c(data[slots:]))
     struct.pack_into("<I", data, 12, crc32c(data[16:slots]))
     env.replace_file(path, bytes(data))
     log = opened(env)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 from array import array
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from copycat.errors import (
 )
 from copycat.log._native import Env
 from copycat.log.log import Entry, Log
-from copycat.types import Durability, StorageLevel
+from copycat.types import Durability
 from tests.log.test_directory import open_member
 
 SMALL: dict[str, Any] = {
@@ -207,7 +208,6 @@ def test_a_members_directory_is_refused(tmp_path: Path) -> None:
         {"sync_interval": 0.0},
         {"max_entry_size": "big"},
         {"max_segments": 3},
-        {"level": StorageLevel.MEMORY},
         {"level": "mapped"},
     ],
 )
@@ -299,6 +299,18 @@ def test_os_leaves_it_to_sync(tmp_path: Path) -> None:
         assert log.durable_index == 0
         assert log.sync() == 2
         assert log.durable_index == 2
+
+
+def test_after_a_sync_a_crash_copies_nothing(tmp_path: Path) -> None:
+    log = Log.open(tmp_path / "log", durability="os")
+    log.append_many([b"x" * 100] * 1000)
+    log.sync()
+    shutil.copytree(tmp_path / "log", tmp_path / "crashed")  # as a SIGKILL leaves it
+    log.close()
+    with Log.open(tmp_path / "crashed") as opened:
+        assert opened.last_index == 1000
+        assert not opened._native.report.clean
+        assert opened._native.report.copied_entries == 0
 
 
 def test_interval_syncs_by_itself(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from copycat.log.memory import MemoryLog
 from tests.log.contract import Harness, LogContract
+from tests.log.contract_cleaning import CleaningContract
 
 
 class MemoryHarness(Harness):
@@ -26,7 +27,7 @@ class MemoryHarness(Harness):
         self._log.set_room(0 if full else None)
 
 
-class TestMemoryLog(LogContract):
+class TestMemoryLog(LogContract, CleaningContract):
     @pytest.fixture
     def harness(self) -> MemoryHarness:
         return MemoryHarness()

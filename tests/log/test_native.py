@@ -8,6 +8,7 @@ import pytest
 
 from copycat.log._native import Env, FaultEnv, NativeLog, open_log
 from tests.log.contract import Harness, LogContract
+from tests.log.contract_cleaning import CleaningContract
 
 DIRECTORY = "/disk/log"
 
@@ -35,7 +36,7 @@ class FaultHarness(Harness):
         self.env.set_free_space(1000 if full else 1 << 40)
 
 
-class TestNativeLogOverFaults(LogContract):
+class TestNativeLogOverFaults(LogContract, CleaningContract):
     @pytest.fixture
     def harness(self) -> FaultHarness:
         return FaultHarness()

@@ -16,9 +16,9 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome, QueryAsk, RunReply
 from copycat.protocol.operations import Operation, encode_operation
 from copycat.protocol.results import decode_result, decode_results
-from copycat.types import EntryKind, Run
+from copycat.types import EntryKind, Release, Run
 
-__all__ = ["Entry", "Script", "cut", "values"]
+__all__ = ["Entry", "Script", "cut", "released", "values"]
 
 Entry = tuple[int, int, int, int, int, bytes]
 """(kind, time_ms, session, sequence, acked, payload)."""
@@ -113,6 +113,16 @@ class Script:
 
 def encoded(operation: Operation[Any] | bytes) -> bytes:
     return operation if isinstance(operation, bytes) else encode_operation(operation)
+
+
+def released(*outcomes: Outcome) -> list[tuple[int, Release]]:
+    """(index, class) of everything that was released, by index."""
+    return sorted(
+        (index, how)
+        for outcome in outcomes
+        for how, indexes in outcome.releases
+        for index in indexes
+    )
 
 
 def values(replies: Sequence[RunReply]) -> list[Any]:

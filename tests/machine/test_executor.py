@@ -216,7 +216,7 @@ def test_c16_the_first_incarnation_holds() -> None:
     assert script.executor.incarnations == {member: first}
 
 
-@pytest.mark.parametrize("kind", [EntryKind.MARK, EntryKind.GAP, EntryKind.DATA, 200])
+@pytest.mark.parametrize("kind", [EntryKind.MARK, EntryKind.DATA, 200])
 def test_kinds_that_nobody_writes_are_a_broken_law(kind: Any) -> None:
     with pytest.raises(InvariantError, match="cannot be applied"):
         Script(KeyValueStore()).entry(kind)

@@ -17,11 +17,12 @@ HELLO = peer.Hello(
     "orders", ("127.0.0.1:8700", "b:1"), MemberId((1 << 127) + 7), 99, "b:1", True, (1, 3)
 )
 REFUSED = peer.HelloRefused("bad-config", "another list")
-APPEND = peer.AppendEntries(7, 42, EntryId(6, 10), Span(7, 11, 13), 9)
+APPEND = peer.AppendEntries(7, 42, EntryId(6, 10), Span(7, 11, 13), 9, 5)
+INSTALL = peer.InstallSnapshot(7, 44, EntryId(6, 10), 4096, bytes(range(32)), 1024)
 
 PEERS: list[peer.PeerMessage] = [
     peer.AppendEntries(7, 43, EntryId(7, 12), Span(7, 13, 13), 12),
-    peer.AppendReply(7, 42, True, 12, EntryId(0, 0)),
+    peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8)),
     peer.PreVote(8, 3, EntryId(7, 12)),
     peer.PreVoteReply(7, 3, True),
@@ -29,6 +30,9 @@ PEERS: list[peer.PeerMessage] = [
     peer.RequestVote(8, EntryId(7, 12), True),
     peer.VoteReply(8, False),
     peer.TimeoutNow(8),
+    peer.InstallSnapshot(7, 44, EntryId(6, 10), 4096, bytes(range(32)), 0),
+    peer.InstallReply(7, 44, EntryId(6, 10), 1024, False),
+    peer.InstallReply(7, 44, EntryId(6, 10), 4096, True),
 ]
 CLIENTS: list[client.ClientMessage] = [
     client.Register(1, "client-ü", 5000),
@@ -56,6 +60,7 @@ def encoded() -> dict[str, bytes]:
         "hello": codec.encode_hello(HELLO),
         "hello-refused": codec.encode_hello_refused(REFUSED),
         "append": codec.encode_append(APPEND, 5) + b"12345",
+        "install": codec.encode_install(INSTALL, 5) + b"12345",
         "forward": codec.encode_forward(5, frame_of(codec.encode_client(CLIENTS[1]))),
         "return": codec.encode_return(5, codec.encode_server(SERVERS[2])),
     }
@@ -79,6 +84,7 @@ DECODERS: list[Callable[[Frame], object]] = [
     codec.decode_hello,
     codec.decode_hello_refused,
     codec.decode_append,
+    codec.decode_install,
     codec.decode_peer,
     codec.decode_forward,
     codec.decode_return,

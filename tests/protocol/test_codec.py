@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,6 +72,19 @@ def test_an_append_with_entries_is_refused_where_none_are_taken() -> None:
         codec.decode_peer(frame)
 
 
+def test_a_chunk_of_a_snapshot_lies_inside_it() -> None:
+    data = codec.encode_install(samples.INSTALL, 5) + b"12345"
+    message, chunk = codec.decode_install(frame_of(data))
+    assert message == samples.INSTALL
+    assert bytes(chunk) == b"12345"
+    assert chunk.obj is data  # a view, not a copy
+    with pytest.raises(ProtocolError, match="5 bytes of a file"):
+        codec.decode_peer(frame_of(data))
+    outside = codec.encode_install(msgspec.structs.replace(samples.INSTALL, offset=4092), 5)
+    with pytest.raises(ProtocolError, match="bytes 4092 to 4097 of 4096"):
+        codec.decode_install(frame_of(outside + b"12345"))
+
+
 def test_forward_and_return_carry_frames_whole() -> None:
     inner = codec.encode_client(samples.CLIENTS[3])
     token, frame = codec.decode_forward(frame_of(codec.encode_forward(9, frame_of(inner))))
@@ -133,7 +147,7 @@ def test_every_byte_too_few_or_too_many_is_an_error() -> None:
                 decode(whole)
             except ProtocolError:
                 continue  # not this decoder's message
-            if name.startswith(("append", "Query", "Results")):
+            if name.startswith(("append", "install", "InstallSnapshot", "Query", "Results")):
                 continue  # these end in bytes that are somebody else's to check
             for body in (*(whole.body[:cut] for cut in range(len(whole.body))), longer(whole)):
                 with pytest.raises(ProtocolError):

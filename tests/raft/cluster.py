@@ -6,13 +6,14 @@ The laws of one member are checked around every step, those across members as th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable
 
 from copycat.config import RaftOptions
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    InstallReply,
+    InstallSnapshot,
     PeerMessage,
     PreVote,
     RequestVote,
@@ -23,11 +24,16 @@ from copycat.raft.effects import (
     Commit,
     Content,
     Effect,
+    EndShipping,
     ReadReady,
+    ReceiveChunk,
     Replicate,
+    Reset,
     RoleChanged,
     SaveHardState,
     Send,
+    ShipChunks,
+    ShipSnapshot,
     Sync,
     TransferFinished,
     Truncate,
@@ -44,56 +50,18 @@ from copycat.raft.events import (
     Tick,
     Unreachable,
 )
-from copycat.raft.invariants import Facts, check, observe
+from copycat.raft.invariants import check, observe
 from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
-from copycat.types import NO_ENTRY, MemberId, ServerState, Span, TermRun
+from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 from tests.raft.laws import Entry, History
+from tests.raft.node import CHUNKS, Envelope, Node, name_of, runs_of
+from tests.raft.snapshotting import Snapshotting
 
 __all__ = ["Cluster", "Envelope", "Node", "runs_of"]
 
 
-class Envelope(NamedTuple):
-    """One message on its way, with the entries that ride in it."""
-
-    source: int
-    target: int
-    message: PeerMessage
-    entries: tuple[Entry, ...]
-
-
-def runs_of(log: Iterable[Entry]) -> list[TermRun]:
-    """Term runs of a list log."""
-    runs: list[TermRun] = []
-    for index, entry in enumerate(log, 1):
-        if not runs or runs[-1].term != entry.term:
-            runs.append(TermRun(entry.term, index))
-    return runs
-
-
-class Node:
-    """One member: its core, what it wrote, and what its disk would give back after a crash."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.log: list[Entry] = []
-        self.platter: list[Entry] = []
-        self.hard_state = (0, 0)
-        self.is_up = False
-        self.raft: Raft
-        self.facts: Facts
-        self.start_empty()
-
-    def start_empty(self) -> None:
-        """What a process forgets."""
-        self.syncs: list[tuple[int, int]] = []
-        self.saves: list[tuple[int, int, int]] = []
-        self.proposals: list[str] = []
-        self.incoming: tuple[int, tuple[Entry, ...]] = (0, ())
-        self.commit_index = 0
-
-
-class Cluster:
+class Cluster(Snapshotting):
     """`count` voters, numbered from 1. `entries_max`: how many entries one message takes."""
 
     def __init__(
@@ -124,11 +92,16 @@ class Cluster:
 
     # ---- life ------------------------------------------------------------------------
 
-    def start(self, number: int, *, fresh: bool = False) -> None:
+    def start(self, number: int, *, fresh: bool = False, lost: bool = False) -> None:
         """Build the core from what the disk holds."""
         node = self.nodes[number]
         node.start_empty()
+        durable = node.durable
+        if durable is not node.platter:
+            node.platter, node.platter_first = list(durable), len(durable) + 1
         node.log = list(node.platter)
+        node.first = node.platter_first
+        node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
         term, vote = node.hard_state
         node.raft = Raft(
             MemberId(number),
@@ -137,10 +110,14 @@ class Cluster:
             current_term=term,
             voted_for=MemberId(vote),
             term_runs=runs_of(node.log),
-            first_index=1,
+            first_index=node.first,
             last_index=len(node.log),
+            before=name_of(node.log[: node.first - 1]),
+            snapshot_index=node.commit_index,
+            kept_index=len(node.snapshots[0]) if node.snapshots else 0,
             fresh=fresh,
             seed=self.seed,
+            lost=lost,
         )
         node.is_up = True
         node.facts = observe(node.raft)
@@ -150,12 +127,24 @@ class Cluster:
         """Power loss: of what was not synced, the first `keep` entries survive by luck."""
         node = self.nodes[number]
         survivors = min(len(node.log), len(node.platter) + keep)
-        if survivors > len(node.platter):
+        if survivors > len(node.platter) and not node.is_reset:
             node.platter = node.log[:survivors]
         node.is_up = False
         for key in [key for key in self.history.read_floors if key[0] == number]:
             del self.history.read_floors[key]
         return len(node.log) - survivors
+
+    def forget(self, number: int, *, lost: bool = True) -> None:
+        """A member with its log in memory is restarted: only its term is left, raised by one.
+
+        With `lost` False it does not know: the bug that decision 0016 is about.
+        """
+        node = self.nodes[number]
+        self.crash(number)
+        node.platter = []
+        node.has_lost = True
+        node.hard_state = (node.hard_state[0] + 1, 0)
+        self.start(number, lost=lost)
 
     # ---- steps -----------------------------------------------------------------------
 
@@ -166,6 +155,9 @@ class Cluster:
         facts = observe(node.raft)
         check(node.facts, facts)
         node.facts = facts
+        for other in self.nodes.values():
+            if not other.has_lost:
+                self.history.cleaned(facts.floor_known, other.number, other.durable)
         answers: list[Event] = []
         for effect in effects:
             self.effects.append((number, effect))
@@ -183,7 +175,7 @@ class Cluster:
                 if other.raft.current_term > raft.current_term:
                     continue  # a newer leader may have replaced what this one counted
                 match_index = raft.match_index(MemberId(other.number))
-                self.history.matched(match_index, node.log, other.platter)
+                self.history.matched(match_index, node.log, other.durable)
 
     def _carry_out(self, node: Node, effect: Effect, answers: list[Event]) -> None:
         match effect:
@@ -195,7 +187,8 @@ class Cluster:
                 self._append(node, span, content)
             case Truncate(after=after):
                 del node.log[after:]
-                del node.platter[after:]
+                if not node.is_reset:
+                    del node.platter[after:]
                 node.syncs = [(ticket, min(upto, after)) for ticket, upto in node.syncs]
             case SaveHardState():
                 node.saves.append((effect.ticket, effect.term, effect.voted_for))
@@ -203,14 +196,14 @@ class Cluster:
                 node.syncs.append((ticket, len(node.log)))
             case Send(peer=peer, message=message):
                 self._check_promise(node, peer, message)
-                self._post(Envelope(node.number, peer, message, ()))
+                self.post(Envelope(node.number, peer, message, ()))
             case Replicate():
                 shipped = self._ship(node, effect)
                 if shipped.length:
                     answers.append(Sent(effect.peer, shipped))
             case Commit(index=index):
                 node.commit_index = index
-                platters = [other.platter for other in self.nodes.values()]
+                platters = [other.durable for other in self.nodes.values()]
                 self.history.commit(index, node.log, platters)
             case ReadReady(token=token, index=index):
                 self.history.read_answered(node.number, token, index)
@@ -219,6 +212,22 @@ class Cluster:
                     self.history.elected(node.number, term, node.log)
                 else:
                     self._forget_reads(node)
+            case ShipSnapshot():
+                self.ship_snapshot(node, effect, answers)
+            case ShipChunks(peer=peer, request=request, offset=offset):
+                for at in range(offset, min(offset + 2, CHUNKS)):
+                    self.post_chunk(node, peer, request, at, is_empty=False)
+            case EndShipping(peer=peer, done=done):
+                if done:
+                    node.shipping.pop(peer, None)
+            case ReceiveChunk():
+                self.receive_chunk(node, effect, answers)
+            case Reset(entry=entry):
+                node.log = list(node.snapshots[-1])
+                assert name_of(node.log) == entry, (entry, node.log)
+                node.first = entry.next
+                node.is_reset = True
+                node.syncs = [(ticket, 0) for ticket, _ in node.syncs]
             case TransferFinished():
                 pass
 
@@ -246,30 +255,38 @@ class Cluster:
     def _check_promise(self, node: Node, peer: int, message: PeerMessage) -> None:
         match message:
             case AppendReply(accepted=True, match_index=match_index):
-                self.history.acknowledged(node.number, match_index, node.platter)
+                self.history.acknowledged(node.number, match_index, node.durable)
+            case InstallReply(done=True, entry=entry):
+                self.history.acknowledged(node.number, entry.index, node.durable)
             case VoteReply(granted=True, term=term):
                 self.history.voted(node.number, term, peer, node.hard_state)
             case RequestVote(term=term):
                 self.history.voted(node.number, term, node.number, node.hard_state)
             case _:
                 pass
-        floor = max((entry.term for entry in node.platter), default=0)
+        floor = max((entry.term for entry in node.durable), default=0)
         saved = max(node.hard_state[0], floor)
         assert isinstance(message, PreVote) or message.term <= saved, ("C9 unsaved term", message)
 
     def _ship(self, node: Node, effect: Replicate) -> Span:
         term, first, end = effect.span
         assert first == effect.prev.index + 1, effect
+        assert first >= node.first, ("entries from below the log", node.first, effect)
         span = Span(term, first, min(end, first + self.entries_max))
         entries = tuple(node.log[first - 1 : span.end - 1])
         assert all(entry.term == term for entry in entries), effect
         message = AppendEntries(
-            node.raft.current_term, effect.request, effect.prev, span, effect.leader_commit
+            node.raft.current_term,
+            effect.request,
+            effect.prev,
+            span,
+            effect.leader_commit,
+            effect.floor,
         )
-        self._post(Envelope(node.number, effect.peer, message, entries))
+        self.post(Envelope(node.number, effect.peer, message, entries))
         return span
 
-    def _post(self, envelope: Envelope) -> None:
+    def post(self, envelope: Envelope) -> None:
         if (envelope.source, envelope.target) not in self.blocked:
             self.network.append(envelope)
 
@@ -287,6 +304,8 @@ class Cluster:
         message = envelope.message
         if isinstance(message, AppendEntries):
             node.incoming = (message.span.first, envelope.entries)
+        elif isinstance(message, InstallSnapshot):
+            node.incoming = (0, envelope.entries)
         self.step(envelope.target, Received(MemberId(envelope.source), message))
 
     def sync(self, number: int) -> bool:
@@ -295,8 +314,11 @@ class Cluster:
         if not node.is_up or not node.syncs:
             return False
         ticket, upto = node.syncs.pop(0)
-        if upto > len(node.platter):
+        if upto > len(node.platter) or (node.is_reset and upto):
             node.platter = node.log[:upto]
+            node.is_reset = False
+        if not node.is_reset:
+            node.platter_first = min(node.first, len(node.platter) + 1)
         self.step(number, Synced(ticket))
         return True
 

@@ -58,6 +58,15 @@ class History:
         """I3: what is promised is on the platter."""
         law(match_index <= len(platter), "I3 acks tell the truth", member=member, at=match_index)
 
+    def installed(self, member: int, entries: list[Entry]) -> None:
+        """I12: a snapshot is a prefix of what was committed."""
+        same = entries == self.committed[: len(entries)]
+        law(entries and same, "I12 snapshot is a prefix", member=member, length=len(entries))
+
+    def cleaned(self, floor: int, member: int, durable: list[Entry]) -> None:
+        """C23, I22: nobody is below a floor that anybody knows, whatever crashed."""
+        law(floor <= len(durable), "C23 below the floor", member=member, floor=floor)
+
     def commit(self, index: int, log: list[Entry], platters: list[list[Entry]]) -> None:
         """I6: committed is for ever and durable on a majority (I7, Figure 8)."""
         known = self.committed[:index]

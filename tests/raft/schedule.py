@@ -53,6 +53,9 @@ class Chaos:
             self.dice.randrange(3) * 0.8,  # split off a minority
             self.dice.randrange(3) * 0.7,  # a moment of peace
             self.dice.randrange(2) * 0.2,  # transfer
+            self.dice.randrange(3) * 0.6,  # take a snapshot
+            self.dice.randrange(3) * 0.6,  # trim a log
+            self.dice.randrange(3) * 0.3,  # leave a member behind
         ]
 
     def calm_links(self) -> None:
@@ -83,6 +86,9 @@ class Chaos:
             self.split,
             self.cluster.settle,
             self.transfer,
+            self.snapshot,
+            self.trim,
+            self.leave_behind,
         )
         for verb in self.dice.choices(verbs, self.weights, k=self.steps):
             verb()
@@ -172,10 +178,42 @@ class Chaos:
             target = self.dice.choice([0, *self.cluster.nodes])
             self.cluster.step(number, TransferRequested(MemberId(target)))
 
+    def snapshot(self) -> None:
+        number = self.any_up()
+        if number is not None:
+            self.cluster.snapshot(number)
+
+    def trim(self) -> None:
+        number = self.any_up()
+        if number is not None:
+            node = self.cluster.nodes[number]
+            self.cluster.trim(number, node.first + 1 + self.dice.randrange(6))
+
+    def leave_behind(self) -> None:
+        """The others go on without one of them, take snapshots and trim their logs."""
+        alone = self.dice.choice(list(self.cluster.nodes))
+        others = [number for number in self.cluster.nodes if number != alone]
+        for other in others:
+            self.cluster.blocked |= {(alone, other), (other, alone)}
+        for _ in range(self.dice.randrange(1, 4)):
+            self.propose()
+            self.cluster.settle()
+            for number in others:
+                if self.cluster.nodes[number].is_up:
+                    self.cluster.tick(number, self.cluster.options.heartbeat_interval_ms)
+            self.cluster.settle()
+            for number in others:
+                self.cluster.snapshot(number)
+        for number in others:
+            self.cluster.trim(number, self.cluster.nodes[number].raft.last.next)
+        if self.dice.random() < 0.7:
+            self.calm_links()
+
     def is_calm(self) -> bool:
-        """Everybody follows one leader."""
-        follows = {node.raft.leader for node in self.cluster.nodes.values()}
-        return len(follows) == 1 and 0 not in follows
+        """Everybody follows one leader, and it does not hand over (as one with a slow disk)."""
+        nodes = self.cluster.nodes
+        follows = {node.raft.leader for node in nodes.values()}
+        return len(follows) == 1 and 0 not in follows and nodes[min(follows)].raft.can_propose
 
     def calm(self) -> None:
         """I16: without faults there is soon one leader, and everybody agrees."""

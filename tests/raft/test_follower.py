@@ -45,18 +45,18 @@ def test_order_of_effects() -> None:
 def test_c1_answers_at_once_and_again_when_durable() -> None:
     raft = following(1)
     effects = receive(raft, 2, append(3, 2, (1, 1), [3, 3]))
-    assert sends(effects) == [(2, AppendReply(3, 2, True, 1, NO_ENTRY))]
+    assert sends(effects) == [(2, AppendReply(3, 2, True, 1, NO_ENTRY, 1))]
     effects = receive(raft, 2, append(3, 3, (3, 3), []))
-    assert sends(effects) == [(2, AppendReply(3, 3, True, 1, NO_ENTRY))]
+    assert sends(effects) == [(2, AppendReply(3, 3, True, 1, NO_ENTRY, 1))]
     effects = raft.step(Synced(raft.sync_ticket))
-    assert sends(effects) == [(2, AppendReply(3, 3, True, 3, NO_ENTRY))]
+    assert sends(effects) == [(2, AppendReply(3, 3, True, 3, NO_ENTRY, 3))]
     assert raft.step(Synced(raft.sync_ticket)) == []
 
 
 def test_x2_a_match_is_what_the_request_verified_not_the_last_index() -> None:
     raft = following(1, 1, 1, 1)
     effects = receive(raft, 2, append(3, 2, (1, 2), []))
-    assert sends(effects) == [(2, AppendReply(3, 2, True, 2, NO_ENTRY))]
+    assert sends(effects) == [(2, AppendReply(3, 2, True, 2, NO_ENTRY, 2))]
 
 
 def test_c2_i8_commit_is_bounded_by_the_request_that_carried_it() -> None:
@@ -80,7 +80,7 @@ def test_c6_a_stale_sync_proves_nothing_about_what_came_after() -> None:
     assert raft.step(Synced(stale.ticket)) == []
     assert raft.durable_index == 1
     effects = raft.step(Synced(fresh.ticket))
-    assert sends(effects) == [(3, AppendReply(4, 1, True, 3, NO_ENTRY))]
+    assert sends(effects) == [(3, AppendReply(4, 1, True, 3, NO_ENTRY, 3))]
 
 
 def test_what_an_older_leader_verified_is_not_told_to_a_newer_one() -> None:

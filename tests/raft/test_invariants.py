@@ -33,6 +33,10 @@ def test_honest_facts_pass() -> None:
     ("wrong", "law"),
     [
         ({"first_index": 5}, "I4: the log ends"),
+        ({"first_index": 2}, "I12: the log has lost its front"),
+        ({"first_index": 2, "before": EntryId(1, 1)}, "I4: trimmed above"),
+        ({"installed_index": 1}, "I12: an install is no commit"),
+        ({"floor": 1}, "C23: a floor above the commit"),
         ({"commit_index": 4}, "I4: committed beyond"),
         ({"durable_index": 4}, "I4: durable beyond"),
         ({"commit_ceiling": 4}, "I8"),
@@ -59,6 +63,8 @@ def test_laws_of_a_follower(wrong: dict[str, Any], law: str) -> None:
         ({"is_saving": True}, "I2: a leader"),
         ({"matches": (2, 4), "nexts": (4, 4)}, "out of order"),
         ({"matches": (2, 0), "nexts": (4, 9)}, "out of order"),
+        ({"matches": (2, 0), "nexts": (4, 0)}, "out of order"),
+        ({"settleds": (3, 0)}, "C23: settled what is not durable"),
     ],
 )
 def test_laws_of_a_leader(wrong: dict[str, Any], law: str) -> None:
@@ -92,6 +98,23 @@ def test_commit_never_goes_back_and_what_is_committed_stays() -> None:
     replaced = committed._replace(runs=(TermRun(1, 1), TermRun(3, 3)), last=EntryId(3, 3))
     with pytest.raises(InvariantError, match="I10"):
         check(committed, replaced)
+
+
+def test_laws_of_snapshots() -> None:
+    now = follower_facts()._replace(commit_index=3, commit_ceiling=3)
+    installed = now._replace(installed_index=3)
+    check(follower_facts(), installed)
+    with pytest.raises(InvariantError, match="I12: an install back"):
+        check(installed, now)
+    trimmed = now._replace(before=EntryId(1, 2), first_index=3, runs=(TermRun(2, 3),))
+    check(now, trimmed)
+    with pytest.raises(InvariantError, match="I12: the front came back"):
+        check(trimmed, now)
+    with pytest.raises(InvariantError, match="C23: the floor fell"):
+        check(now._replace(floor_known=2), now)
+    leading = leader_facts()
+    with pytest.raises(InvariantError, match="C23: a floor above a settled member"):
+        check(leading, leading._replace(floor_known=1))
 
 
 def test_laws_of_a_leader_s_step() -> None:

@@ -58,6 +58,15 @@ def false_match(history: History) -> None:
     history.matched(1, [X], [Y])
 
 
+def foreign_snapshot(history: History) -> None:
+    history.commit(1, [X], [[X], [X], []])
+    history.installed(1, [Y])
+
+
+def high_floor(history: History) -> None:
+    history.cleaned(2, 1, [X])
+
+
 def stale_read(history: History) -> None:
     history.commit(1, [X], [[X], [X], []])
     history.read_asked(1, 5)
@@ -77,6 +86,8 @@ def stale_read(history: History) -> None:
         (two_commits, "I6 committed"),
         (beyond_the_log, "I4"),
         (false_match, "I9"),
+        (foreign_snapshot, "I12"),
+        (high_floor, "C23"),
         (stale_read, "I14"),
     ],
 )

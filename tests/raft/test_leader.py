@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from copycat.protocol.peer import AppendReply
-from copycat.raft.effects import Append, Commit, Content, Replicate, RoleChanged, Sync
-from copycat.raft.events import Proposed, ReadRequested, Synced, Tick, Unreachable
+from copycat.raft.effects import (
+    Append,
+    Commit,
+    Content,
+    Replicate,
+    RoleChanged,
+    ShipSnapshot,
+    Sync,
+)
+from copycat.raft.events import Compacted, Proposed, ReadRequested, Synced, Tick, Unreachable
 from copycat.raft.invariants import observe
 from copycat.raft.progress import Progress
 from copycat.raft.raft import Raft
@@ -185,10 +193,15 @@ def test_proposals_to_anybody_else_are_refused() -> None:
     assert raft.ignored == 1
 
 
-def test_the_floor_of_a_trimmed_log_is_never_crossed() -> None:
+def test_the_front_of_a_trimmed_log_is_never_crossed() -> None:
     raft, _ = leader(1, 1, 1)
-    raft.terms.first_index = 2
+    receive(raft, 3, accept(raft, 3, 4))
+    raft.step(Compacted(3))
     raft.step(Tick(20))
     newest = progress_of(raft, 2).last_request
-    effects = receive(raft, 2, AppendReply(raft.current_term, newest, False, 0, NO_ENTRY))
+    effects = receive(raft, 2, AppendReply(raft.current_term, newest, False, 0, EntryId(1, 2)))
     assert [effect.prev for effect in of(effects, Replicate)] == [EntryId(1, 2)]
+    raft.step(Tick(20))
+    newest = progress_of(raft, 2).last_request
+    effects = receive(raft, 2, AppendReply(raft.current_term, newest, False, 0, EntryId(1, 1)))
+    assert effects == [ShipSnapshot(MemberId(2), newest + 2, 0)]

@@ -28,9 +28,9 @@ def test_a_rewind_forgets_what_was_in_flight() -> None:
     progress = Progress(11, 0)
     shipped(progress, 1, 11, 14)
     shipped(progress, 2, 14, 20)
-    assert progress.rewind(1, EntryId(1, 4), 1)
+    assert progress.rewind(1, EntryId(1, 4))
     assert (progress.next_index, progress.pace) == (5, Pace.PROBE)
-    assert not progress.rewind(2, EntryId(1, 2), 1), "sent before the rewind"
+    assert not progress.rewind(2, EntryId(1, 2)), "sent before the rewind"
     assert not progress.acknowledge(2, 19), "the next probe will tell"
 
 
@@ -39,11 +39,11 @@ def test_a_rejection_never_lowers_a_match_or_raises_next() -> None:
     shipped(progress, 1, 11, 14)
     assert progress.acknowledge(1, 12)
     progress.last_request = 2
-    assert progress.rewind(2, EntryId(1, 3), 1)
+    assert progress.rewind(2, EntryId(1, 3))
     assert (progress.match_index, progress.next_index) == (12, 13)
     progress.last_request = 3
-    assert not progress.rewind(3, EntryId(1, 3), 1), "F8: no probes for ever"
-    assert not progress.rewind(3, EntryId(9, 99), 1)
+    assert not progress.rewind(3, EntryId(1, 3)), "F8: no probes for ever"
+    assert not progress.rewind(3, EntryId(9, 99))
 
 
 def test_sent_that_answers_nothing_is_ignored() -> None:

@@ -22,8 +22,8 @@ class Recorder(Cluster):
 
     told: list[tuple[Raft, list[tuple[Event, list[Effect]]]]]
 
-    def start(self, number: int, *, fresh: bool = False) -> None:
-        super().start(number, fresh=fresh)
+    def start(self, number: int, *, fresh: bool = False, lost: bool = False) -> None:
+        super().start(number, fresh=fresh, lost=lost)
         if number == 1:
             raft = self.nodes[1].raft
             if not hasattr(self, "told"):

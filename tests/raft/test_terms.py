@@ -69,10 +69,51 @@ def test_newest_not_above(terms: list[int], term: int, index: int) -> None:
 
 
 def test_a_trimmed_log_knows_nothing_below_its_first_run() -> None:
-    runs = TermRuns([TermRun(2, 5), TermRun(3, 8)], 5, 9)
-    assert [runs.term_at(index) for index in (0, 4, 5, 8, 9, 10)] == [0, -1, 2, 3, 3, -1]
-    assert runs.newest_not_above(EntryId(1, 9)) == NO_ENTRY
-    assert runs.newest_not_above(EntryId(9, 4)) == NO_ENTRY
+    runs = TermRuns([TermRun(2, 5), TermRun(3, 8)], 5, 9, EntryId(1, 4))
+    assert [runs.term_at(index) for index in (0, 3, 4, 5, 8, 9, 10)] == [-1, -1, 1, 2, 3, 3, -1]
+    assert runs.newest_not_above(EntryId(1, 9)) == EntryId(1, 4), "the one before is known"
+    assert runs.newest_not_above(EntryId(0, 9)) == NO_ENTRY
+    assert runs.newest_not_above(EntryId(9, 4)) == EntryId(1, 4)
+    assert runs.newest_not_above(EntryId(9, 3)) == NO_ENTRY
+
+
+@given(logs, st.data())
+def test_a_trimmed_log_is_the_rest_of_a_list(terms: list[int], data: st.DataObject) -> None:
+    first = data.draw(st.integers(1, len(terms) + 1))
+    runs = build(terms)
+    runs.trim(data.draw(st.integers(0, first)))
+    runs.trim(first)
+    assert (runs.first_index, runs.last_index) == (first, len(terms))
+    assert runs.last == build(terms).last
+    for index in range(first - 1, len(terms) + 2):
+        assert runs.term_at(index) == build(terms).term_at(index)
+    for index in range(first - 1):
+        assert runs.term_at(index) == UNKNOWN_TERM
+    naive = TermRuns(runs.runs, first, len(terms), runs.before)
+    assert naive.runs == runs.runs
+    after = data.draw(st.integers(first - 1, len(terms)))
+    runs.truncate(after)
+    assert runs.last == build(terms).entry_at(after)
+    span = Span(9, after + 1, after + 3)
+    assert runs.first_conflict(Span(runs.before.term or 1, 1, first)) == max(first, 1)
+    runs.append(span)
+    assert runs.last == EntryId(9, after + 2)
+
+
+def test_a_log_begins_anew_after_a_snapshot() -> None:
+    runs = build([1, 1, 2])
+    runs.reset(EntryId(3, 9))
+    assert (runs.first_index, runs.last, runs.end) == (10, EntryId(3, 9), 10)
+    assert runs.newest_not_above(EntryId(4, 12)) == EntryId(3, 9)
+    assert runs.term_at(0) == UNKNOWN_TERM
+    runs.append(Span(3, 10, 12))
+    assert runs.runs == [TermRun(3, 10)]
+    with pytest.raises(InvariantError, match="never fall"):
+        runs.append(Span(2, 12, 13))
+    with pytest.raises(InvariantError, match="cannot begin"):
+        runs.reset(NO_ENTRY)
+    with pytest.raises(InvariantError, match="inside the log"):
+        runs.trim(13)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +130,15 @@ def test_a_trimmed_log_knows_nothing_below_its_first_run() -> None:
 )
 def test_bad_runs_are_refused(runs: list[TermRun], first: int, last: int, law: str) -> None:
     with pytest.raises(InvariantError, match=law):
-        TermRuns(runs, first, last)
+        TermRuns(runs, first, last, EntryId(1, 4) if first == 5 else NO_ENTRY)
+
+
+def test_the_entry_before_must_fit() -> None:
+    for before in (NO_ENTRY, EntryId(0, 4), EntryId(1, 5)):
+        with pytest.raises(InvariantError, match="before the log"):
+            TermRuns([], 5, 4, before)
+    with pytest.raises(InvariantError, match="outside the log"):
+        TermRuns([TermRun(2, 5)], 5, 5, EntryId(3, 4))
 
 
 def test_bad_growth_is_refused() -> None:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.log.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
+from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
+from copycat.log.reserve import Reserve
+from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
@@ -15,8 +17,10 @@ from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
+from copycat.raft.events import Reachable
+from copycat.replica.host import Body
 from copycat.replica.replica import Replica, ReplicaOptions
-from copycat.types import MemberId, ServerState
+from copycat.types import Durability, MemberId, ServerState
 
 CLUSTER = "test"
 CLIENT = 7
@@ -62,10 +66,10 @@ class FakeHost:
     def wake(self) -> None:
         pass
 
-    def send(self, peer: MemberId, header: bytes, batch: Batch | None) -> bool:
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
         if peer not in self.links:
             return False
-        data = header + (bytes(memoryview(batch)) if batch is not None else b"")
+        data = header + (bytes(memoryview(body)) if body is not None else b"")
         frame = split_frame(data)
         self.calls.append(f"send {codec.FrameType(frame.type).name}")
         self.sent.append((peer, frame))
@@ -101,6 +105,9 @@ class FakeHost:
     def aside(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         done(work())
 
+    def compact(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        done(work())
+
     def stop(self, reason: BaseException) -> None:
         self.stopped = reason
 
@@ -116,17 +123,29 @@ class Node:
         inline: bool = False,
         log: ReplicaLog | None = None,
         machine: StateMachine | None = None,
+        durability: Durability = Durability.FSYNC,
+        executor: Executor | None = None,
+        snapshots: SnapshotStore | None = None,
+        snapshot_threshold: int = 0,
+        fresh: bool | None = None,
+        hard_state: MemoryHardState | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
         self.host.inline = inline
         self.log = MemoryLog()
-        self.hard_state = MemoryHardState()
+        self.hard_state = hard_state or MemoryHardState()
         self.machine = KeyValueStore()
-        self.executor = Executor(self.machine if machine is None else machine)
+        self.executor = executor or Executor(self.machine if machine is None else machine)
         self.now_ms = 1000
         options = ReplicaOptions(
-            cluster_name=CLUSTER, address=address, members=members, raft=RaftOptions()
+            cluster_name=CLUSTER,
+            address=address,
+            members=members,
+            raft=RaftOptions(),
+            durability=durability,
+            snapshot_threshold=snapshot_threshold,
         )
         self.replica = Replica(
             options,
@@ -136,9 +155,11 @@ class Node:
             executor=self.executor,
             host=self.host,
             seed=11,
-            fresh=len(members) > 1,
+            fresh=len(members) > 1 if fresh is None else fresh,
             now_ms=self.now_ms,
             wall_ms=1_700_000_000_000,
+            snapshots=snapshots,
+            reserve=reserve,
         )
         self.host.replica = self.replica
         self.member = self.replica.member
@@ -182,10 +203,21 @@ class Node:
 
 
 def lone_leader(
-    *, inline: bool = False, log: ReplicaLog | None = None, machine: StateMachine | None = None
+    *,
+    inline: bool = False,
+    log: ReplicaLog | None = None,
+    machine: StateMachine | None = None,
+    reserve: Reserve | None = None,
 ) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
-    node = Node("127.0.0.1:1", ("127.0.0.1:1",), inline=inline, log=log, machine=machine)
+    node = Node(
+        "127.0.0.1:1",
+        ("127.0.0.1:1",),
+        inline=inline,
+        log=log,
+        machine=machine,
+        reserve=reserve,
+    )
     for _ in range(40):
         node.turn(100)
         node.settle()
@@ -208,16 +240,18 @@ def open_session(node: Node, connection: int = CLIENT) -> int:
 class Network:
     """Three replicas whose frames are delivered when the test says so."""
 
-    def __init__(self, count: int = 3) -> None:
+    def __init__(
+        self, count: int = 3, make: Callable[[str, tuple[str, ...]], Node] = Node
+    ) -> None:
         addresses = tuple(f"127.0.0.1:{n}" for n in range(1, count + 1))
         self.nodes = {
-            member_id(CLUSTER, address): Node(address, addresses) for address in addresses
+            member_id(CLUSTER, address): make(address, addresses) for address in addresses
         }
         for member, node in self.nodes.items():
             for peer in self.nodes:
                 if peer != member:
                     node.host.links.add(peer)
-                    node.replica.peer_up(peer, fresh=True)
+                    node.replica.peer_up(Reachable(peer, fresh=True))
 
     def deliver(self) -> int:
         """Hand every frame that waits to its member; how many there were."""
@@ -246,6 +280,15 @@ class Network:
                     self.settle(300)
                     return node
         raise AssertionError("no leader")
+
+    def mend(self, member: MemberId) -> None:
+        """Everything goes to and from this member again."""
+        for other in self.nodes:
+            if other != member:
+                for one, two in ((other, member), (member, other)):
+                    self.nodes[one].host.links.add(two)
+                    fresh = self.nodes[two].replica.status().last_index == 0
+                    self.nodes[one].replica.peer_up(Reachable(two, fresh=fresh))
 
     def cut(self, member: MemberId) -> None:
         """Nothing goes to or from this member any more."""

@@ -20,6 +20,7 @@ from copycat.protocol.client import (
     Results,
 )
 from copycat.protocol.operations import encode_operation
+from copycat.raft.events import Reachable
 from copycat.types import ConsistencyLevel, ServerState
 from tests.replica.harness import Network, Node, commands, lone_leader, open_session
 
@@ -184,7 +185,7 @@ def test_f12_a_full_follower_with_a_tail_of_its_own_keeps_it_until_there_is_room
         for peer in net.nodes:
             if peer != member:
                 node.host.links.add(peer)
-                node.replica.peer_up(peer, fresh=False)
+                node.replica.peer_up(Reachable(peer, fresh=False))
     for _ in range(20):
         net.settle(100)
     assert leader.replica.raft.state is ServerState.FOLLOWER

@@ -21,9 +21,13 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     tick 1 20           20 ms pass at member 1 (`tick all 20`)
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
-    show / log 2 / network / hush / speak
+    forget 2            a member with its log in memory is restarted
+    snapshot 2          it saves what is committed; the newest two are kept
+    trim 2 7            its log begins at 7, as far as its oldest snapshot allows
+    show / floor / log 2 / network / hush / speak
 
-What is observed: every change of role, every commit, truncation, read and finished transfer;
+What is observed: every change of role, every commit, truncation, read and finished transfer,
+every snapshot that is asked for or has arrived, every log that begins anew;
 with `speak` also every message. A broken law ends the transcript with its name.
 """
 
@@ -36,6 +40,8 @@ from copycat.config import RaftOptions
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    InstallReply,
+    InstallSnapshot,
     PreVote,
     PreVoteReply,
     RequestVote,
@@ -45,10 +51,13 @@ from copycat.protocol.peer import (
 from copycat.raft.effects import (
     Commit,
     Effect,
+    EndShipping,
     ReadReady,
     Replicate,
+    Reset,
     RoleChanged,
     Send,
+    ShipSnapshot,
     TransferFinished,
     Truncate,
 )
@@ -119,6 +128,12 @@ class _Runner:
                 self.lines.append(f"{number} truncate after={after}")
             case ReadReady(token=token, index=index):
                 self.lines.append(f"{number} read {token} index={index}")
+            case Reset(entry=entry):
+                self.lines.append(f"{number} reset after={_name(entry)}")
+            case ShipSnapshot(peer=peer, floor=floor):
+                self.lines.append(f"{number} ships a snapshot to {peer} floor={floor}")
+            case EndShipping(peer=peer, done=done):
+                self.lines.append(f"{number} {'has shipped' if done else 'stops'} to {peer}")
             case TransferFinished(ok=ok):
                 self.lines.append(f"{number} transfer {'done' if ok else 'given up'}")
             case Send(peer=peer, message=message) if self.is_speaking:
@@ -237,6 +252,9 @@ class _Runner:
             f"voted_for={raft.voted_for or '-'}"
         )
 
+    def do_forget(self, number: str) -> None:
+        self.cluster.forget(int(number))
+
     def do_show(self) -> None:
         for number, node in self.cluster.nodes.items():
             raft = node.raft
@@ -255,6 +273,20 @@ class _Runner:
         raft = self.cluster.nodes[int(number)].raft
         known = " ".join(f"{peer}={raft.match_index(peer)}" for peer in raft.peers)
         self.lines.append(f"{number} match {known}")
+
+    def do_snapshot(self, number: str) -> None:
+        if not self.cluster.snapshot(int(number)):
+            self.lines.append(f"{number} has nothing new to save")
+
+    def do_trim(self, number: str, first: str) -> None:
+        self.cluster.trim(int(number), int(first))
+        self.lines.append(f"{number} begins at {self.cluster.nodes[int(number)].first}")
+
+    def do_floor(self) -> None:
+        for number, node in self.cluster.nodes.items():
+            if node.is_up:
+                raft = node.raft
+                self.lines.append(f"{number} floor={raft.floor} known={raft.floor_known}")
 
     def do_network(self) -> None:
         for item in self.cluster.network:
@@ -296,6 +328,14 @@ def _describe(message: object) -> str:
             return f"RequestVote term={message.term} last={_name(message.last)}{how}"
         case VoteReply():
             return f"VoteReply term={message.term} {'yes' if message.granted else 'no'}"
+        case InstallSnapshot():
+            return (
+                f"InstallSnapshot request={message.request} entry={_name(message.entry)} "
+                f"offset={message.offset}"
+            )
+        case InstallReply():
+            held = "done" if message.done else f"offset={message.offset}"
+            return f"InstallReply request={message.request} {_name(message.entry)} {held}"
         case TimeoutNow():
             return f"TimeoutNow term={message.term}"
         case _:

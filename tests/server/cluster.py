@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from copycat import CopycatServer, ServerState, StateMachine, command, query
+from copycat import CopycatServer, ServerState, StateMachine, Storage, command, query
 
 LIMIT_S = 30.0
 """No test takes longer: what hangs fails."""
@@ -62,15 +62,19 @@ def free_address() -> str:
 
 def server(directory: Path, address: str, **options: Any) -> CopycatServer[Book]:
     """One member that was not started, with quick timers."""
-    settings: dict[str, Any] = {**TIMERS, **options}
-    return CopycatServer(address, Book, storage=directory, cluster_name="test", **settings)
+    settings: dict[str, Any] = {**TIMERS, "storage": directory, **options}
+    return CopycatServer(address, Book, cluster_name="test", **settings)
 
 
 class Trio:
-    """Three members, each with a directory of its own; stopped ones can be started again."""
+    """Three members, each with a directory of its own; stopped ones can be started again.
 
-    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
+    settings: of their `Storage`.
+    """
+
+    def __init__(self, path: Path, stack: AsyncExitStack, **settings: Any) -> None:
         self._path = path
+        self._settings = settings
         self._stack = stack
         self.addresses = [free_address() for _ in range(3)]
         self.servers: dict[str, CopycatServer[Book]] = {}
@@ -79,7 +83,9 @@ class Trio:
         """Start these members, or all."""
         started = []
         for address in addresses or self.addresses:
-            member = server(self._path / address.rpartition(":")[2], address)
+            directory = self._path / address.rpartition(":")[2]
+            storage = Storage(directory=str(directory), **self._settings)
+            member = server(directory, address, storage=storage)
             self.servers[address] = await self._stack.enter_async_context(member)
             started.append(member)
         await asyncio.gather(*(member.bootstrap(*self.addresses) for member in started))

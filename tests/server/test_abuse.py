@@ -34,7 +34,7 @@ def hello(address: str, **changes: object) -> bytes:
         "incarnation": 1,
         "address": peer,
         "fresh": True,
-        "protocol": (1, 1),
+        "protocol": (2, 2),
     }
     return encode_hello(Hello(**{**fields, **changes}))  # type: ignore[arg-type]
 

@@ -14,8 +14,9 @@ from tests.tidy.tree import ROOT
 
 def stubtest(module: str, *, at: Path) -> subprocess.CompletedProcess[str]:
     """Compare `module`, importable from `at`, with its stub."""
+    settings = f"--mypy-config-file={ROOT / 'pyproject.toml'}"
     return subprocess.run(
-        [sys.executable, "-m", "mypy.stubtest", module, "--concise"],
+        [sys.executable, "-m", "mypy.stubtest", module, "--concise", settings],
         cwd=at,
         capture_output=True,
         text=True,

@@ -25,19 +25,19 @@ def voted(directory: MemberDirectory, oracle: Oracle, term: int, vote: int) -> N
 def first_start(env: FaultEnv, oracle: Oracle) -> None:
     directory = open_member(env, MEMBER)
     voted(directory, oracle, 1, directory.identity.member)
-    oracle.append(directory.log, 10, 20, term=1)
-    oracle.sync(directory.log)
+    oracle.append(directory.native, 10, 20, term=1)
+    oracle.sync(directory.native)
 
 
 def member_restarts(env: FaultEnv, oracle: Oracle) -> None:
     """A vote and some entries in each life; the first ends cleanly, the second by a kill."""
     for term in (1, 2, 3):
         directory = open_member(env, MEMBER)
-        oracle.adopt(oracle.check(directory.log), directory.log.last_index)
+        oracle.adopt(oracle.check(directory.native), directory.native.last_index)
         voted(directory, oracle, term, 5 + term)
-        oracle.append(directory.log, 10, 700, term=term)
-        oracle.sync(directory.log)
-        oracle.append(directory.log, 30, term=term)
+        oracle.append(directory.native, 10, 700, term=term)
+        oracle.sync(directory.native)
+        oracle.append(directory.native, 30, term=term)
         if term == 1:
             directory.close()
             oracle.synced(oracle.last_index)
@@ -54,4 +54,4 @@ def member_recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
         assert oracle.saved[0] == 0, "a directory that promised something is not fresh"
     else:
         oracle.check_hard_state(directory.current_term, directory.voted_for)
-    return oracle.check(directory.log)
+    return oracle.check(directory.native)

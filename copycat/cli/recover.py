@@ -1,0 +1,71 @@
+"""`copycat recover`: cut a damaged log, by an operator who accepts the loss (F2, S26)."""
+
+from __future__ import annotations
+
+import secrets
+
+from copycat.errors import ConfigurationError
+from copycat.log.disk import Env
+from copycat.log.recover import RecoveryPlan, accept_loss, accept_unsynced_loss, complete, plan
+
+__all__ = ["run_recover"]
+
+
+def run_recover(
+    directory: str, *, accept_loss_from: int | None, unsynced: bool, cluster_name: str, yes: bool
+) -> int:
+    """Say what would be lost; with `yes` and the cluster's name, do it. 0: done, 1: only said."""
+    env = Env()
+    if (accept_loss_from is None) == (not unsynced):
+        raise ConfigurationError(
+            "give one of --accept-loss-from INDEX and --accept-unsynced-loss",
+            hint=f"copycat log verify {directory} names what cannot be read",
+        )
+    if yes and not cluster_name:
+        raise ConfigurationError(
+            "--yes needs --cluster-name NAME too: two signatures for a loss",
+            hint="leave --yes out to see what would be lost",
+        )
+    if unsynced:
+        if yes:
+            accept_unsynced_loss(env, directory, cluster_name)
+            print(f"{directory}: it votes with what it has; commands may be lost")
+            return 0
+        print(f"{directory}: entries that were acknowledged and not synced may be missing here")
+        return _would(directory, "--accept-unsynced-loss")
+    if yes and complete(env, directory, cluster_name):
+        print(f"{directory}: an earlier recovery was completed")
+        return 0
+    assert accept_loss_from is not None  # noqa: S101  (for the type checker)
+    told = plan(env, directory, accept_loss_from)
+    print(_as_text(told))
+    if not yes:
+        return _would(directory, f"--accept-loss-from {accept_loss_from}")
+    damaged = accept_loss(env, told, cluster_name, secrets.randbits(128))
+    print(f"kept entries 1 to {told.kept_upto:,}; the damaged log is in {damaged}")
+    return 0
+
+
+def _would(directory: str, option: str) -> int:
+    print(f"nothing was changed. To do it: copycat recover {directory} {option}", end="")
+    print(" --cluster-name NAME --yes")
+    return 1
+
+
+def _as_text(told: RecoveryPlan) -> str:
+    kept = f"entries {told.first_index:,} to {told.kept_upto:,} are kept,"
+    lost = f" {told.kept_upto + 1:,} to {told.known_upto:,} (and what followed) are given up"
+    lines = [
+        f'{told.directory}: member {told.address} of cluster "{told.cluster_name}"',
+        kept + lost,
+    ]
+    lines += [
+        f"entry {one.index:,} at byte {one.offset:,} of {one.path}: {one.what}"
+        for one in told.report.damage
+    ]
+    if len(told.members) > 1:
+        lines.append(
+            "this cluster has other members: they may hold what is lost here, and will not take"
+            " this directory back as a voter. Prefer them"
+        )
+    return "\n".join(lines)

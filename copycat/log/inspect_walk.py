@@ -1,0 +1,241 @@
+"""The records of one segment file, read in order and checked, and what stopped the reading.
+
+A second reader, written apart from the log's own. A server may append to the file meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, cast
+
+from copycat.errors import CorruptLogError, StorageError
+from copycat.log._native import Env, crc32c
+from copycat.log.records import (
+    DATA_OFFSET,
+    FRAME,
+    GAP,
+    KIND_GAP,
+    KIND_MARK,
+    MARK_SIZE,
+    Mark,
+    Row,
+    read_mark,
+    read_segment_header,
+)
+
+__all__ = ["Damage", "StoredEntry", "Walk", "damage_of", "is_there"]
+
+_HEADER = FRAME.size
+_LAST_ENTRY_KIND = 10
+_ZEROS = bytes(8)
+_END = "the file ends"
+
+
+class StoredEntry(NamedTuple):
+    """One frame as it lies on the disk: an entry, or a hole (kind GAP) that entries left."""
+
+    index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
+    term: int
+    kind: int
+    time_ms: int
+    crc: int
+    frame: bytes
+    """Header and payload, without padding: byte for byte what every member must hold."""
+    path: str
+    offset: int
+
+    @property
+    def payload(self) -> bytes:
+        """Without the header; a command's begins with its envelope."""
+        return self.frame[_HEADER:]
+
+    @property
+    def is_hole(self) -> bool:
+        """True when it stands for entries that were let go (C3)."""
+        return self.kind == KIND_GAP
+
+    @property
+    def end(self) -> int:
+        """One past the last index that it covers."""
+        return self.index + 1 if self.kind != KIND_GAP else self._gap[0]
+
+    @property
+    def valid_from(self) -> int:
+        """Of a hole: from here on a replay over it equals the full log (C22); else 0."""
+        return self._gap[1] if self.kind == KIND_GAP else 0
+
+    @property
+    def _gap(self) -> tuple[int, int]:
+        end, valid_from = GAP.unpack_from(self.frame, _HEADER)
+        return end, valid_from
+
+
+_make = cast("Callable[[type[StoredEntry], tuple[object, ...]], StoredEntry]", tuple.__new__)
+# Builds an entry without the Python frame of its own constructor.
+
+
+class Damage(NamedTuple):
+    """Bytes that were durable once and cannot be read now. `index` is 0 when unknown.
+
+    `row` names the fault (docs/guide/tools.md says what to do for each): F2 an entry, F3 a
+    file or manifest, F5 one of two copies, F6 both copies of the vote, F7 the identity, F14 an
+    index file (nothing is lost), F17 a snapshot.
+    """
+
+    path: str
+    offset: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
+    what: str
+    row: str = "F2"
+
+
+def damage_of(error: Exception, path: str, index: int = 0, row: str = "F2") -> Damage:
+    """What a reader raised, as damage."""
+    if isinstance(error, CorruptLogError):
+        return Damage(error.path or path, error.offset, error.index or index, str(error), row)
+    return Damage(path, -1, index, str(error), row)
+
+
+class _Moved(Exception):
+    """The file changed under the reader: what looked like damage is to be read again."""
+
+
+class Walk:
+    """The entries and holes of one segment, in order; afterwards what stopped it.
+
+    start: (offset, index) of a record that an earlier walk of the same row ended at.
+    """
+
+    def __init__(
+        self, env: Env, directory: str, row: Row, start: tuple[int, int] | None = None
+    ) -> None:
+        self.path = f"{directory}/{row.name}"
+        self.damage: Damage | None = None
+        self.is_gone = False
+        """The file is not there (any more): it was rewritten, trimmed, or lost."""
+        self.is_replaced = False
+        """Gone, and no manifest names it any more (inspect_rows.settle)."""
+        self.torn_bytes = 0
+        self.nbytes = 0
+        """Of the file."""
+        self.position = start or (DATA_OFFSET, row.first_index)
+        """(offset, index) of where the next record stands, or would stand."""
+        self._row = row
+        self._env = env
+
+    def __iter__(self) -> Iterator[StoredEntry]:
+        while True:
+            try:
+                data = self._env.read_file(self.path)
+                read_segment_header(data, self._row, self.path)
+            except (StorageError, FileNotFoundError) as error:
+                self.is_gone = isinstance(error, FileNotFoundError)
+                row = "F3" if self.is_gone else "F2"
+                self.damage = damage_of(error, self.path, self._row.first_index, row)
+                return
+            self.nbytes = len(data)
+            try:
+                yield from self._records(data)
+            except _Moved:
+                continue
+            return
+
+    def _records(self, data: bytes) -> Iterator[StoredEntry]:
+        row = self._row
+        limit = min(row.end_offset if row.sealed else len(data), len(data))
+        offset, index = self.position
+        fault = _END
+        mark: Mark | None = None
+        group, sums = 0, bytearray()
+        while offset + _HEADER <= limit:
+            if row.sealed and index > row.last_index:
+                break
+            if data[offset + 30] == KIND_MARK:
+                mark = read_mark(data, offset, row.uuid)
+                if mark is None:
+                    fault = "a mark fails its checksum"
+                    break
+                offset += MARK_SIZE
+                group = offset
+                sums.clear()
+                continue
+            entry, fault = _frame(data, offset, index, self.path)
+            if entry is None:
+                break
+            yield entry
+            if mark is not None:
+                sums += data[offset : offset + 4]
+            offset += (len(entry.frame) + 7) & ~7
+            index = entry.end
+            self.position = (offset, index)
+            if mark is not None and offset - group >= mark.size:
+                if offset - group == mark.size and crc32c(sums) != mark.frames_hash:
+                    offset, index = group - MARK_SIZE, mark.first_index
+                    fault = "these are not the frames that their mark covers"
+                    break
+                mark = None
+        self._stopped(data, offset, index, fault)
+
+    def _stopped(self, data: bytes, offset: int, index: int, fault: str) -> None:
+        """Nothing readable at `offset`, where entry `index` would be: an end, torn, or rot?"""
+        if self._row.sealed:
+            if index <= self._row.last_index:
+                self.damage = Damage(self.path, offset, index, fault)
+            return
+        rest = data[offset:].rstrip(b"\0")
+        if not rest:
+            return
+        if not _convicted(data, offset, index, self._row.uuid):
+            self.torn_bytes = len(rest)
+            return
+        if self._is_growing(data, offset):
+            raise _Moved
+        self.damage = Damage(self.path, offset, index, f"{fault}, and it was durable")
+
+    def _is_growing(self, data: bytes, offset: int) -> bool:
+        """One read of a file is no snapshot of it: its front may be older than its back."""
+        part = 1 << 16
+        with_bytes = self._env.open(self.path).read(offset, part)
+        return with_bytes != data[offset : offset + len(with_bytes)]
+
+
+def is_there(env: Env, directory: str, row: Row, position: tuple[int, int]) -> bool:
+    """Whether anything was written at `position` of a tail: a small read, to follow it."""
+    try:
+        data = env.open(f"{directory}/{row.name}").read(position[0], _HEADER)
+    except FileNotFoundError:
+        return False
+    return any(data)
+
+
+def _frame(
+    data: bytes, offset: int, index: int, path: str
+) -> tuple[StoredEntry, str] | tuple[None, str]:
+    crc, size, found, term, time_low, time_high, kind, flags = FRAME.unpack_from(data, offset)
+    end = offset + _HEADER + size
+    if end > len(data):
+        return None, f"a frame of {size} bytes crosses the end of the file"
+    if crc != crc32c(data[offset + 4 : end]):
+        return None, f"checksum {crc:08x} does not fit"
+    padding = -end % 8
+    if flags or (padding and data[end : end + padding] != _ZEROS[:padding]):
+        return None, "its padding or flags are not zero"
+    is_gap = kind == KIND_GAP and size == GAP.size and GAP.unpack_from(data, end - 16)[0] > found
+    if found != index or not (1 <= kind <= _LAST_ENTRY_KIND or is_gap):
+        return None, f"a frame of kind {kind} with index {found} stands here"
+    time_ms = time_high << 16 | time_low
+    frame = data[offset:end]
+    return _make(StoredEntry, (index, term, kind, time_ms, crc, frame, path, offset)), _END
+
+
+def _convicted(data: bytes, offset: int, index: int, uuid: bytes) -> bool:
+    """C6: only a later mark of this very file, whose durable_upto reaches it, convicts."""
+    position = data.find(KIND_MARK, offset + 30)
+    while position >= 0:
+        begin = position - 30
+        if begin % 8 == 0:
+            mark = read_mark(data, begin, uuid)
+            if mark is not None and mark.durable_upto >= index:
+                return True
+        position = data.find(KIND_MARK, position + 1)
+    return False

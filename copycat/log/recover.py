@@ -1,0 +1,215 @@
+"""Cutting a damaged log where the operator accepts it: offline, asked for, written down (F2, S26).
+
+Nothing in copycat does this by itself. What is kept goes into a new log beside the damaged one,
+which stays for whoever wants to look; then the two change names. The directory gets a new
+incarnation: in a cluster with other members it is a lost disk from then on, and has no vote.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.log._native import Batch, open_log
+from copycat.log.identity import Identity, read_identity, write_identity
+from copycat.log.inspect import StoredEntry, VerifyReport, entries, verify
+from copycat.log.weak import WEAK_FILE, clear_weak
+from copycat.types import Span
+
+if TYPE_CHECKING:
+    from copycat.log._native import Env
+
+__all__ = ["AUDIT_FILE", "RecoveryPlan", "accept_loss", "accept_unsynced_loss", "complete", "plan"]
+
+AUDIT_FILE = "audit.jsonl"
+_RECOVERED = "log-recovered-"
+_BATCH_BYTES = 1 << 20
+
+
+class RecoveryPlan(NamedTuple):
+    """What `accept_loss` would do. Indexes are inclusive."""
+
+    directory: str
+    cluster_name: str
+    address: str
+    members: tuple[str, ...]
+    first_index: int
+    kept_upto: int
+    """The last entry that stays; `first_index - 1` when none does."""
+    known_upto: int
+    """The last entry that the files are known to have held."""
+    report: VerifyReport
+
+
+def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
+    """Read the whole log and say what would be kept; nothing is changed.
+
+    ConfigurationError when there is no member here, or the cut lies outside of its log.
+    CorruptLogError when entries below the cut cannot be read either.
+    """
+    identity = _identity(env, directory)
+    report = verify(directory, env=env)
+    first, known = report.first_index, report.last_index
+    for damage in report.damage:
+        known = max(known, damage.index)
+        if 0 < damage.index < accept_loss_from:
+            raise CorruptLogError(
+                f"entry {damage.index} of {directory} cannot be read either: {damage.what}",
+                hint=f"the first damage decides: --accept-loss-from {damage.index}",
+                path=damage.path,
+                offset=damage.offset,
+                index=damage.index,
+            )
+    if first != 1:
+        raise ConfigurationError(
+            f"the log of {directory} begins at entry {first}; what was before is in a snapshot",
+            hint="restore a backup of this member, or replace it by a new one",
+        )
+    if not first <= accept_loss_from <= known:
+        raise ConfigurationError(
+            f"--accept-loss-from {accept_loss_from}: the log holds entries {first} to {known}",
+            hint="give the index that the error named",
+        )
+    return RecoveryPlan(
+        directory,
+        identity.cluster_name,
+        identity.address,
+        identity.members,
+        first,
+        accept_loss_from - 1,
+        known,
+        report,
+    )
+
+
+def accept_loss(env: Env, told: RecoveryPlan, cluster_name: str, incarnation: int) -> str:
+    """Keep the entries up to `told.kept_upto`; where the damaged log stays.
+
+    ConfigurationError unless `cluster_name` is the directory's; DirectoryInUseError while a
+    server runs. A crash leaves the old log, or the new one, or a directory without a log, which
+    no server starts over, and which the same call completes.
+    """
+    directory = told.directory
+    _check_name(told.cluster_name, cluster_name)
+    mark = f"{incarnation:032x}"[:16]
+    recovered, damaged = f"{directory}/{_RECOVERED}{mark}", f"{directory}/log-damaged-{mark}"
+    lock = env.lock(f"{directory}/lock")
+    try:
+        identity = _identity(env, directory)
+        env.make_directory(recovered)
+        log = open_log(env, recovered, max_segment_size=32 << 20, max_entries_per_segment=1 << 20)
+        for batch in _batches(env, directory, told.kept_upto):
+            log.append(batch)
+        log.close()
+        _write_audit(
+            env,
+            directory,
+            action="accept-loss-from",
+            index=told.kept_upto + 1,
+            known_upto=told.known_upto,
+            cluster=identity.cluster_name,
+            address=identity.address,
+            incarnation=f"{identity.incarnation:032x}",
+            new_incarnation=f"{incarnation:032x}",
+            damaged_log=damaged,
+        )
+        write_identity(env, directory, identity.with_incarnation(incarnation))
+        env.rename(f"{directory}/log", damaged)
+        env.rename(recovered, f"{directory}/log")
+        env.sync_directory(directory)
+    finally:
+        lock.close()
+    return damaged
+
+
+def complete(env: Env, directory: str, cluster_name: str) -> bool:
+    """Finish what a crash between the two renames left; False when there is nothing to finish."""
+    if env.exists(f"{directory}/log"):
+        return False
+    found = [name for name in env.list(directory) if name.startswith(_RECOVERED)]
+    if len(found) != 1:
+        return False
+    _check_name(_identity(env, directory).cluster_name, cluster_name)
+    lock = env.lock(f"{directory}/lock")
+    try:
+        env.rename(f"{directory}/{found[0]}", f"{directory}/log")
+        env.sync_directory(directory)
+    finally:
+        lock.close()
+    return True
+
+
+def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
+    """Let a member vote although entries that it acknowledged may be missing (decision 0016).
+
+    ConfigurationError when nothing says that they are.
+    """
+    identity = _identity(env, directory)
+    _check_name(identity.cluster_name, cluster_name)
+    if not env.exists(f"{directory}/{WEAK_FILE}"):
+        raise ConfigurationError(
+            f"{directory}: every promise of this member waited for its disk; nothing is missing",
+            hint="start it as it is",
+        )
+    lock = env.lock(f"{directory}/lock")
+    try:
+        _write_audit(
+            env,
+            directory,
+            action="accept-unsynced-loss",
+            cluster=identity.cluster_name,
+            address=identity.address,
+        )
+        clear_weak(env, directory)
+    finally:
+        lock.close()
+
+
+def _identity(env: Env, directory: str) -> Identity:
+    identity, _ = read_identity(env, directory) if env.exists(directory) else (None, ())
+    if identity is None:
+        raise ConfigurationError(
+            f"{directory} is no member's directory",
+            hint="give the directory that the server was started with",
+        )
+    return identity
+
+
+def _check_name(found: str, told: str) -> None:
+    if found != told:
+        raise ConfigurationError(
+            f'the member is of cluster "{found}", not "{told}"; nothing was changed',
+            hint=f"if you mean this one, say --cluster-name {found}",
+        )
+
+
+def _batches(env: Env, directory: str, upto: int) -> Iterator[Batch]:
+    """The kept frames, byte for byte, by terms."""
+    group: list[StoredEntry] = []
+    nbytes = 0
+    for entry in islice(entries(directory, 1, env=env), upto):
+        if group and (entry.term != group[0].term or nbytes > _BATCH_BYTES):
+            yield _batch(group)
+            group, nbytes = [], 0
+        group.append(entry)
+        nbytes += len(entry.frame)
+    if group:
+        yield _batch(group)
+
+
+def _batch(group: list[StoredEntry]) -> Batch:
+    frames = b"".join(entry.frame + bytes(-len(entry.frame) % 8) for entry in group)
+    return Batch.from_wire(frames, Span(group[0].term, group[0].index, group[-1].index + 1))
+
+
+def _write_audit(env: Env, directory: str, **said: object) -> None:
+    """One line more; the file is replaced whole."""
+    import time  # noqa: PLC0415 - a tool of the operator, not of the log
+
+    path = f"{directory}/{AUDIT_FILE}"
+    before = env.read_file(path) if env.exists(path) else b""
+    line = json.dumps({"time_ms": time.time_ns() // 1_000_000, **said}, sort_keys=True)
+    env.replace_file(path, before + line.encode() + b"\n")

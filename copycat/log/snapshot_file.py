@@ -1,0 +1,254 @@
+"""One snapshot as bytes in a file: written once, read back, shipped as it lies (D8, S20, F28).
+
+    header      64 bytes, its own CRC32C, then the configuration
+    chunks      each: stored u32, raw u32, crc u32, then `stored` bytes (LZ4 block, or raw
+                when both sizes are equal)
+    footer      offset u64 of every chunk, SHA-256 of the raw bytes, CRC32C, end magic
+
+All integers are little-endian. Every byte lies under a checksum, and no size is believed
+before the checksum over it: a chunk allocates at most `CHUNK_BYTES_MAX`, whatever a file says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import lz4.block
+
+from copycat.errors import CorruptLogError, FormatVersionError
+from copycat.log._native import crc32c
+from copycat.types import EntryId
+
+if TYPE_CHECKING:
+    from copycat.log._native import Env, File
+
+__all__ = ["CHUNK_BYTES", "CHUNK_BYTES_MAX", "Snapshot", "load", "verify", "write"]
+
+CHUNK_BYTES = 1 << 20
+"""Raw bytes of a chunk that is written."""
+CHUNK_BYTES_MAX = 4 << 20
+"""Raw bytes of a chunk that is read; more is no snapshot of ours (F28)."""
+SYNC_BYTES = 8 << 20
+"""A snapshot shares the disk with the log: it is synced in pieces, not in one flood."""
+
+_MAGIC = b"COPYSNP\0"
+_END_MAGIC = b"COPYSNE\0"
+_VERSION = 1
+_HEADER = Struct("<8sIIQQQQIIII")
+"""magic, crc of what follows and of the configuration, version, index, term, time_ms, raw
+size, chunk size, chunk count, configuration size, zero."""
+_CRC_END = 12
+_CHUNK = Struct("<III")
+_OFFSET = Struct("<Q")
+_FOOTER_END = Struct("<32sI8s")
+
+
+class Snapshot(NamedTuple):
+    """A whole snapshot on the disk. Sizes in bytes."""
+
+    entry: EntryId
+    """The last entry that it covers."""
+    time_ms: int
+    """Log time at that entry (C25)."""
+    raw_nbytes: int
+    nbytes: int
+    """Of its file: what is shipped."""
+    digest: bytes
+    """SHA-256 of the raw bytes."""
+    configuration: bytes
+    """Newest committed configuration at the entry, encoded; empty while there is none (C4)."""
+
+
+class _Writer:
+    """Appends to a new file and syncs now and then; nothing is written twice (house rule 6)."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+        self._unsynced = 0
+        self.offset = 0
+
+    def put(self, data: bytes) -> None:
+        self._file.write(self.offset, data)
+        self.offset += len(data)
+        self._unsynced += len(data)
+        if self._unsynced >= SYNC_BYTES:
+            self.sync()
+
+    def sync(self) -> None:
+        self._file.sync()
+        self._unsynced = 0
+
+
+def write(
+    env: Env,
+    path: str,
+    entry: EntryId,
+    *,
+    time_ms: int,
+    data: bytes,
+    configuration: bytes = b"",
+    compress: bool = True,
+) -> Snapshot:
+    """Write and sync a new file at `path`; its name is not durable yet. Any thread.
+
+    DiskFullError, DiskError: the file may be there, unfinished.
+    """
+    out = _Writer(env.create(path))
+    count = -(-len(data) // CHUNK_BYTES)
+    rest = _HEADER.pack(
+        _MAGIC,
+        0,
+        _VERSION,
+        entry.index,
+        entry.term,
+        time_ms,
+        len(data),
+        CHUNK_BYTES,
+        count,
+        len(configuration),
+        0,
+    )[_CRC_END:]
+    crc = crc32c(configuration, crc32c(rest))
+    out.put(b"".join((_MAGIC, crc.to_bytes(4, "little"), rest, configuration)))
+    digest = hashlib.sha256(data)
+    view = memoryview(data)
+    offsets = []
+    for first in range(0, len(data), CHUNK_BYTES):
+        offsets.append(out.offset)
+        out.put(_encode_chunk(view[first : first + CHUNK_BYTES], compress=compress))
+    table = b"".join(map(_OFFSET.pack, offsets)) + digest.digest()
+    crc = crc32c(table)
+    out.put(b"".join((table, crc.to_bytes(4, "little"), _END_MAGIC)))
+    out.sync()
+    return Snapshot(entry, time_ms, len(data), out.offset, digest.digest(), configuration)
+
+
+def _encode_chunk(raw: memoryview, *, compress: bool) -> bytes:
+    stored = lz4.block.compress(raw, store_size=False) if compress else b""
+    if not compress or len(stored) >= len(raw):
+        stored = bytes(raw)
+    sizes = _CHUNK.pack(len(stored), len(raw), 0)[:8]
+    crc = crc32c(stored, crc32c(sizes))
+    return b"".join((sizes, crc.to_bytes(4, "little"), stored))
+
+
+def load(env: Env, path: str) -> tuple[Snapshot, bytes]:
+    """The snapshot and its raw bytes, all checked. CorruptLogError, FormatVersionError."""
+    parts: list[bytes] = []
+    snapshot = _read(env, path, parts.append)
+    return snapshot, b"".join(parts)
+
+
+def verify(env: Env, path: str) -> Snapshot:
+    """Check every byte of the file, in the memory of two chunks. CorruptLogError."""
+    return _read(env, path, None)
+
+
+def _read(env: Env, path: str, take: Callable[[bytes], object] | None) -> Snapshot:
+    reader = _Reader(env, path)
+    snapshot, count, chunk_bytes = reader.header()
+    digest = hashlib.sha256()
+    for raw in reader.chunks(snapshot.raw_nbytes, count, chunk_bytes):
+        digest.update(raw)
+        if take is not None:
+            take(raw)
+    reader.footer(digest.digest())
+    return snapshot._replace(nbytes=reader.size, digest=digest.digest())
+
+
+class _Reader:
+    """Reads a file front to back, believing no size before its checksum."""
+
+    def __init__(self, env: Env, path: str) -> None:
+        self._path = path
+        self._file = env.open(path)
+        self.size = self._file.size()
+        self._at = 0
+        self._offsets: list[int] = []
+        self._index = 0
+
+    def bad(self, what: str, offset: int | None = None) -> NoReturn:
+        where = self._at if offset is None else offset
+        raise CorruptLogError(
+            f"{self._path}: byte {where}: {what}",
+            path=self._path,
+            offset=where,
+            index=self._index,
+        )
+
+    def _take(self, size: int) -> bytes:
+        if size > self.size - self._at:
+            self.bad(f"{size} bytes are wanted and {self.size - self._at} are left")
+        data = self._file.read(self._at, size)
+        if len(data) != size:
+            self.bad(f"{len(data)} bytes could be read of {size}")
+        self._at += size
+        return data
+
+    def header(self) -> tuple[Snapshot, int, int]:
+        """(the snapshot without size and digest, number of chunks, raw bytes of each)."""
+        head = self._take(_HEADER.size)
+        magic, crc, version, index, term, time_ms, raw, chunk, count, nbytes, zero = (
+            _HEADER.unpack(head)
+        )
+        if magic != _MAGIC:
+            self.bad(f"it begins with {magic!r}, not {_MAGIC!r}", 0)
+        configuration = self._take(nbytes) if nbytes <= self.size - self._at else b""
+        if crc != crc32c(configuration, crc32c(head[_CRC_END:])) or zero:
+            self.bad("the header's checksum does not fit", 0)
+        if version != _VERSION:
+            raise FormatVersionError(
+                f"{self._path} has format {version} of a snapshot; this copycat reads {_VERSION}",
+                path=self._path,
+            )
+        self._index = index
+        if not 1 <= chunk <= CHUNK_BYTES_MAX or count != -(-raw // chunk):
+            self.bad(f"{raw} bytes in {count} chunks of {chunk}", 0)
+        entry = EntryId(term, index)
+        return Snapshot(entry, time_ms, raw, self.size, b"", configuration), count, chunk
+
+    def chunks(self, raw_nbytes: int, count: int, chunk_bytes: int) -> Iterator[bytes]:
+        """Every chunk, decoded."""
+        left = raw_nbytes
+        for _ in range(count):
+            self._offsets.append(self._at)
+            expected = min(left, chunk_bytes)
+            yield self._chunk(expected)
+            left -= expected
+
+    def _chunk(self, expected: int) -> bytes:
+        at = self._at
+        head = self._take(_CHUNK.size)
+        nbytes, raw_nbytes, crc = _CHUNK.unpack(head)
+        if nbytes > raw_nbytes or raw_nbytes != expected:
+            self.bad(f"a chunk of {raw_nbytes} bytes in {nbytes}, not of {expected}", at)
+        stored = self._take(nbytes)
+        if crc != crc32c(stored, crc32c(head[:8])):
+            self.bad("a chunk's checksum does not fit", at)
+        if nbytes == raw_nbytes:
+            return stored
+        try:
+            raw: bytes = lz4.block.decompress(stored, uncompressed_size=raw_nbytes)
+        except lz4.block.LZ4BlockError as cause:
+            self.bad(f"a chunk cannot be unpacked: {cause}", at)
+        if len(raw) != raw_nbytes:
+            self.bad(f"a chunk unpacks to {len(raw)} bytes, not {raw_nbytes}", at)
+        return raw
+
+    def footer(self, digest: bytes) -> None:
+        """The table, the digest and the end of the file."""
+        at = self._at
+        table = self._take(len(self._offsets) * _OFFSET.size)
+        tail = self._take(_FOOTER_END.size)
+        told, crc, magic = _FOOTER_END.unpack(tail)
+        if crc != crc32c(tail[:32], crc32c(table)) or magic != _END_MAGIC:
+            self.bad("the footer's checksum does not fit", at)
+        if table != b"".join(map(_OFFSET.pack, self._offsets)):
+            self.bad("the footer names other chunks than there are", at)
+        if told != digest:
+            self.bad(f"the digest is {digest.hex()}, not {told.hex()}", at)
+        if self._at != self.size:
+            self.bad(f"{self.size - self._at} bytes too many")

@@ -1,0 +1,45 @@
+"""Queries: answered from the state as it is, between two slices of entries."""
+
+from __future__ import annotations
+
+from copycat.machine.context import Moment
+from copycat.machine.handlers import Handlers, decode_or_stand_in
+from copycat.machine.outcome import QueryAnswer, QueryAsk
+from copycat.machine.sessions import SessionTable
+from copycat.protocol.operations import Query
+from copycat.protocol.results import encode_result, error_value
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """Calls the machine's query handlers; nothing can be scheduled or released in them."""
+
+    def __init__(self, handlers: Handlers, moment: Moment, sessions: SessionTable) -> None:
+        self._handlers = handlers
+        self._moment = moment
+        self._sessions = sessions
+        self._decode = handlers.decoder(Query)
+
+    def answer(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
+        """One answer each, at the index of the moment."""
+        try:
+            return [self._answer(ask) for ask in asks]
+        finally:
+            self._moment.session = self._moment.operation = None
+
+    def _answer(self, ask: QueryAsk) -> QueryAnswer:
+        index = self._moment.index
+        record = self._sessions.get(ask.session)
+        if record is None:
+            return QueryAnswer(ask.token, index, True, b"")
+        operation = decode_or_stand_in(self._decode, ask.operation)
+        self._moment.session, self._moment.operation = record.visible, operation
+        handler, arguments, _ = self._handlers.table[type(operation)]
+        try:
+            result = handler(*arguments(operation))
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  (the query's result)
+            result = error_value(error)
+        return QueryAnswer(ask.token, index, False, encode_result(result))

@@ -1,0 +1,98 @@
+"""What `@command(key=..., tombstone=..., reads=..., expires=...)` means, checked and compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from datetime import timedelta
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from copycat.errors import ConfigurationError
+from copycat.machine.ledger import release_of
+from copycat.protocol.operations import Command, CompactionMode, Operation
+
+__all__ = ["Keyed", "Special", "check_keyed", "keyed_of"]
+
+
+class Special(NamedTuple):
+    """What makes a keyed command more than a blind write with a fixed class."""
+
+    is_tombstone: bool
+    reads: bool
+    expires: Callable[[Any], float | timedelta | None] | None
+    how: Callable[[Operation[Any]], int] | None
+    """Its class, where the user's `compaction()` decides it."""
+
+
+class Keyed(NamedTuple):
+    """How a class of commands is keyed."""
+
+    key: Callable[[Any], Hashable]
+    how: int
+    """The class of its entries (`Release`)."""
+    special: Special | None
+
+
+def check_keyed(label: str, fields: Sequence[str], operation: Any, place: str = "") -> None:
+    """ConfigurationError that says what is wrong with the key settings of a command's class."""
+    key, expires = operation.__key__, operation.__expires__
+    problem = ""
+    for name, value in (("key", key), ("expires", expires)):
+        if value is None or callable(value):
+            continue
+        if not isinstance(value, str):
+            problem = f"{name} is {value!r}, neither a parameter's name nor a function"
+        elif value not in fields:
+            known = ", ".join(fields) or "none"
+            problem = f"{name} names {value!r}, which is no parameter (there are: {known})"
+    if key is None:
+        used = [
+            name
+            for name, value in (
+                ("tombstone", operation.__tombstone__),
+                ("reads", operation.__reads__),
+                ("expires", expires is not None),
+            )
+            if value
+        ]
+        if used:
+            problem = f"{used[0]} without a key"
+    if operation.__tombstone__ + operation.__reads__ + (expires is not None) > 1:
+        problem = "only one of tombstone, reads and expires can be"
+    if problem:
+        where = f" ({place})" if place else ""
+        raise ConfigurationError(
+            f"{label}: {problem}{where}",
+            hint='name a parameter, as in @command(key="name"), or give a function of the '
+            "operation",
+        )
+
+
+def keyed_of(operation: type[Command[Any]], *, snapshottable: bool) -> Keyed | None:
+    """How the commands of a class are keyed; None when they are not."""
+    label = operation.__operation_name__
+    fields = [field.name for field in msgspec.structs.fields(operation)]
+    check_keyed(label, fields, operation)
+    key, expires = operation.__key__, operation.__expires__
+    if key is None:
+        return None
+
+    def how(command: Operation[Any]) -> int:
+        mode: CompactionMode = command.compaction()  # type: ignore[attr-defined]
+        return int(release_of(CompactionMode(mode), keyed=True, snapshottable=snapshottable))
+
+    is_fixed = operation.compaction is Command.compaction
+    special = Special(
+        operation.__tombstone__,
+        operation.__reads__,
+        attrgetter(expires) if isinstance(expires, str) else expires,
+        None if is_fixed else how,
+    )
+    mode = operation.__compaction__
+    return Keyed(
+        key if callable(key) else attrgetter(key),
+        int(release_of(mode, keyed=True, snapshottable=snapshottable)),
+        special if any(special) else None,
+    )

@@ -1,0 +1,334 @@
+"""All that followed from the log, as bytes, and back (I12): the machine, its sessions, its keys.
+
+A byte string: magic, version of the format, then one MessagePack array, decoded strictly. It is
+made between two applies, so it has one index. What belongs to the log and the cluster (terms,
+configuration, checksums) is the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from copycat.errors import CorruptLogError, SerializationError, VersionMismatchError
+from copycat.machine.commit import Commit
+from copycat.machine.context import Moment
+from copycat.machine.handlers import Handlers
+from copycat.machine.keys import KeyTable
+from copycat.machine.ledger import Ledger
+from copycat.machine.ledger_image import LedgerImage, load_ledger, save_ledger
+from copycat.machine.machine import StateMachine, is_snapshottable
+from copycat.machine.outcome import RunReply
+from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
+from copycat.machine.snapshot_io import own_install, own_snapshot
+from copycat.machine.state_codec import Links, StateDecoder, StateEncoder, known_classes
+from copycat.machine.timers import Scheduled, Timers
+from copycat.protocol.operations import Command, encode_operation
+from copycat.types import SessionState
+
+__all__ = ["Position", "Snapshots", "pack_pins", "unpack_pins"]
+
+_MAGIC = b"CCST\x01"
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_ERRORS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+
+
+class Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    """Where the executor stands."""
+
+    last_applied: int
+    time_ms: int
+    incarnations: list[tuple[bytes, bytes]]
+
+
+class _Session(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    session: int
+    client_id: str
+    timeout_ms: int
+    time_ms: int
+    active_index: int
+    sequence: int
+    newest_index: int
+    claimed: int
+    claim_index: int
+    acked_sequence: int
+    replies: list[RunReply]
+    listeners: list[Any]
+
+
+class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    machine: str
+    version: int
+    position: Position
+    own: bytes | None
+    """What the machine wrote itself; None for the tree of its attributes."""
+    state: list[Any] | None
+    sessions: list[_Session]
+    timer_count: int
+    timers: list[tuple[int, int, int, Any]]
+    """(number, due_ms, interval_ms, callback)"""
+    keys: list[tuple[Any, int, int, int, int]]
+    """(key, index, class, session, due_ms or -1)"""
+    ledger: LedgerImage
+
+
+class Snapshots:
+    """Makes and installs the snapshots of one executor."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        sessions: SessionTable,
+        keys: KeyTable,
+        timers: Timers,
+        moment: Moment,
+    ) -> None:
+        self._machine = machine
+        self._sessions = sessions
+        self._keys = keys
+        self._timers = timers
+        self._ledger: Ledger = moment.ledger
+        self._own = is_snapshottable(machine)
+        self._known: dict[str, type[Any]] = {}
+        self._decode: Any = None
+        self._dead: dict[int, ServerSession] = {}
+        self._scheduled: dict[int, Scheduled] = {}
+
+    def seal(self, handlers: Handlers) -> None:
+        """The machine is new and whole: what it shows now are the classes that it may name."""
+        operations = [kind for kind in handlers.table if hasattr(kind, "__operation_name__")]
+        self._known = known_classes(self._machine, operations)
+        self._decode = handlers.decoder(Command)
+
+    # ---- making ----------------------------------------------------------------------------
+
+    def obstacle(self) -> str:
+        """Why no snapshot can be made of this state; "" when one can."""
+        try:
+            self.encode(Position(0, 0, []))
+        except SerializationError as error:
+            return error.message
+        return ""
+
+    def encode(self, position: Position) -> bytes:
+        """SerializationError with the name of the attribute, session or timer in the way."""
+        encoder = StateEncoder(self._machine, self._known, self._links())
+        own = own_snapshot(self._machine) if self._own else None
+        state = None if self._own else self._attributes(encoder)
+        dues = self._keys.dues
+        # In the order in which `_read` decodes them: what is shared is named by its place.
+        timers = [self._timer(encoder, scheduled) for scheduled in self._timers.live()]
+        keys = [
+            (self._key(encoder, key), index, how, session, dues.get(key, (-1, 0))[0])
+            for key, (index, how, session, _) in self._keys.latest.items()
+        ]
+        image = _Image(
+            type(self._machine).__qualname__,
+            self._machine.version,
+            position,
+            own,
+            state,
+            [self._session(encoder, record) for record in self._sessions],
+            self._timers.count,
+            timers,
+            keys,
+            save_ledger(self._ledger, self._keys, self._sessions, encoder),
+        )
+        try:
+            return _MAGIC + msgspec.msgpack.encode(image)
+        except _ERRORS as error:
+            raise SerializationError(f"a snapshot has no encoding: {error}") from error
+
+    def _attributes(self, encoder: StateEncoder) -> list[Any]:
+        flat: list[Any] = []
+        for name, value in vars(self._machine).items():
+            if name != "_binding":
+                what = f"{type(self._machine).__name__}.{name}"
+                flat += (name, _named(what, encoder, value))
+        return flat
+
+    def _key(self, encoder: StateEncoder, key: Any) -> Any:
+        return _named(f"the key {key!r}", encoder, key)
+
+    def _timer(
+        self, encoder: StateEncoder, scheduled: Scheduled
+    ) -> tuple[int, int, int, list[Any]]:
+        what = f"the callback scheduled for log time {scheduled.due_ms} ms"
+        callback = _named(what, encoder, scheduled.callback)
+        return scheduled.number, scheduled.due_ms, scheduled.interval_ms, callback
+
+    def _session(self, encoder: StateEncoder, record: SessionRecord) -> _Session:
+        what = f"a listener of session {record.session}"
+        return _Session(
+            record.session,
+            record.client_id,
+            record.timeout_ms,
+            record.time_ms,
+            record.active_index,
+            record.sequence,
+            record.newest_index,
+            record.claimed,
+            record.claim_index,
+            record.acked_sequence,
+            list(record.replies),
+            [_named(what, encoder, callback) for callback in record.visible.listening()],
+        )
+
+    # ---- installing ------------------------------------------------------------------------
+
+    def prepare(self, data: bytes) -> tuple[Position, Callable[[], None]]:
+        """Read a snapshot; what comes back second puts it in place of everything.
+
+        CorruptLogError for bytes that are no snapshot, VersionMismatchError for one of another
+        machine: then nothing has changed. The second raises what the machine's install() raises.
+        """
+        image = self._checked(data)
+        before = list(self._sessions)
+        self._dead, self._scheduled = {}, {}
+        self._sessions.clear()
+        try:
+            finish = self._read(image)
+        except BaseException as error:
+            self._sessions.clear()
+            for record in before:
+                self._sessions.open(record)
+            if isinstance(error, (*_ERRORS, LookupError)):
+                raise CorruptLogError(f"a snapshot cannot be read: {error}") from error
+            raise
+        return image.position, finish
+
+    def _read(self, image: _Image) -> Callable[[], None]:
+        records = [_record(row) for row in image.sessions]
+        for record in records:
+            self._sessions.open(record)
+        decoder = StateDecoder(self._machine, self._known, self._links())
+        state = None if image.state is None else _attributes(decoder, image.state)
+        timers = [(*row[:3], decoder.value(row[3])) for row in image.timers]
+        keys = [(decoder.value(row[0]), *row[1:]) for row in image.keys]
+        for record, row in zip(records, image.sessions, strict=True):
+            for callback in row.listeners:
+                record.visible.on_state_change(decoder.value(callback))
+        load = load_ledger(image.ledger, decoder)
+
+        def finish() -> None:
+            self._timers.reset(image.timer_count)
+            for number, due_ms, interval_ms, callback in timers:
+                handle = self._handle(number, due_ms, interval_ms)  # one with the machine's
+                self._timers.restore(handle, callback)
+            self._keys.restore(keys)
+            load(self._ledger, self._keys, self._sessions)
+            if state is None:
+                own_install(self._machine, image.own or b"")
+                return
+            attributes = vars(self._machine)
+            binding = attributes["_binding"]
+            attributes.clear()
+            attributes.update(state, _binding=binding)
+
+        return finish
+
+    def _checked(self, data: bytes) -> _Image:
+        if data[: len(_MAGIC)] != _MAGIC:
+            raise CorruptLogError(
+                f"{len(data)} bytes are no snapshot of a state machine: they begin with "
+                f"{bytes(data[: len(_MAGIC)]).hex()}"
+            )
+        try:
+            image = msgspec.msgpack.decode(memoryview(data)[len(_MAGIC) :], type=_Image)
+        except _ERRORS as error:
+            raise CorruptLogError(f"a snapshot cannot be read: {error}") from error
+        machine = type(self._machine)
+        if (image.version, image.own is not None) != (self._machine.version, self._own):
+            raise VersionMismatchError(
+                f"a snapshot of {image.machine} version {image.version} cannot be installed in "
+                f"{machine.__qualname__} version {self._machine.version}",
+                hint="start the member with the version of the machine that took the snapshot",
+            )
+        return image
+
+    # ---- what belongs to the executor --------------------------------------------------------
+
+    def _links(self) -> Links:
+        return Links(self._visible, self._handle, self._commit_row, self._commit)
+
+    def _visible(self, session: int, client_id: str, state: str) -> ServerSession:
+        record = self._sessions.get(session)
+        if record is not None:
+            return record.visible
+        found = self._dead.get(session)
+        if found is None:
+            found = self._dead[session] = ServerSession(session, client_id)
+            found.end(SessionState(state))
+        return found
+
+    def _handle(self, number: int, due_ms: int, interval_ms: int) -> Scheduled:
+        found = self._scheduled.get(number)
+        if found is None:
+            found = self._scheduled[number] = self._timers.handle(number, due_ms, interval_ms)
+        return found
+
+    def _commit_row(self, commit: Commit[Any]) -> list[Any]:
+        session = commit.session
+        return [
+            commit.index,
+            commit.time_ms,
+            [session.id, session.client_id, session.state.value],
+            encode_operation(commit.operation),
+            commit.references,
+            commit.is_pinned,
+        ]
+
+    def _commit(
+        self,
+        index: int,
+        time_ms: int,
+        session: ServerSession,
+        operation: bytes,
+        references: int,
+        is_pinned: bool,
+    ) -> Commit[Any]:
+        command = self._decode(operation)
+        commit: Commit[Any] = Commit(index, time_ms, session, command, self._ledger)
+        commit.restore(references, is_pinned=is_pinned)
+        return commit
+
+
+def pack_pins(incarnations: dict[int, int]) -> list[tuple[bytes, bytes]]:
+    """Numbers of 128 bits, as bytes."""
+    return [
+        (member.to_bytes(16, "little"), number.to_bytes(16, "little"))
+        for member, number in incarnations.items()
+    ]
+
+
+def unpack_pins(pins: list[tuple[bytes, bytes]]) -> dict[int, int]:
+    """And back."""
+    return {int.from_bytes(one, "little"): int.from_bytes(two, "little") for one, two in pins}
+
+
+def _named(what: str, encoder: StateEncoder, value: Any) -> Any:
+    try:
+        return encoder.tree(value)
+    except SerializationError as error:
+        raise SerializationError(f"{what}: {error.message}", hint=error.hint) from error
+
+
+def _attributes(decoder: StateDecoder, flat: list[Any]) -> dict[str, Any]:
+    return {name: decoder.value(tree) for name, tree in zip(flat[::2], flat[1::2], strict=True)}
+
+
+def _record(row: _Session) -> SessionRecord:
+    record = SessionRecord(row.session, row.client_id, row.timeout_ms, row.time_ms)
+    record.active_index = row.active_index
+    record.sequence = row.sequence
+    record.newest_index = row.newest_index
+    record.claimed = row.claimed
+    record.claim_index = row.claim_index
+    record.acked_sequence = row.acked_sequence
+    for reply in row.replies:
+        if len(_split(reply.body)) != reply.count:
+            raise CorruptLogError(f"replies of session {row.session} in a snapshot are cut")
+    record.replies.extend(row.replies)
+    return record

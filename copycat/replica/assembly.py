@@ -1,0 +1,113 @@
+"""The parts of a member, put together: what a replica and its carrier work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from copycat.log.interface import HardStateStore, ReplicaLog
+from copycat.log.reserve import Reserve
+from copycat.log.snapshots import SnapshotStore
+from copycat.machine.executor import Executor
+from copycat.machine.outcome import Outcome
+from copycat.raft.membership import Configuration
+from copycat.raft.raft import Raft
+from copycat.replica.applier import Applier
+from copycat.replica.carry import Parts
+from copycat.replica.clock import LogClock
+from copycat.replica.door import Door
+from copycat.replica.durable import Durable
+from copycat.replica.gateway import Gateway, Limits
+from copycat.replica.host import Host
+from copycat.replica.options import ReplicaOptions
+from copycat.replica.queries import Answers, Queries
+from copycat.replica.shipping import RecentBatches, Shipping
+from copycat.types import MemberId
+
+__all__ = ["assemble", "core_of"]
+
+
+def core_of(
+    member: MemberId,
+    voters: tuple[MemberId, ...],
+    options: ReplicaOptions,
+    *,
+    log: ReplicaLog,
+    hard_state: HardStateStore,
+    covered: int,
+    snapshots: SnapshotStore | None,
+    fresh: bool,
+    lost: bool,
+    seed: int,
+) -> Raft:
+    """The core over the log and the hard state as they were opened.
+
+    covered: index of the snapshot that was installed; 0 for none.
+    """
+    return Raft(
+        member,
+        Configuration(voters),
+        options.raft,
+        current_term=hard_state.current_term,
+        voted_for=hard_state.voted_for,
+        term_runs=log.term_runs(),
+        first_index=log.first_index,
+        last_index=log.last_index,
+        before=log.before,
+        snapshot_index=covered,
+        kept_index=0 if snapshots is None else snapshots.oldest_index,
+        fresh=fresh,
+        lost=lost,
+        seed=seed,
+    )
+
+
+def assemble(
+    options: ReplicaOptions,
+    *,
+    raft: Raft,
+    log: ReplicaLog,
+    hard_state: HardStateStore,
+    executor: Executor,
+    host: Host,
+    clock: LogClock,
+    door: Door,
+    members: tuple[str, ...],
+    reserve: Reserve | None,
+    slice_done: Callable[[Outcome], None],
+    queries_done: Callable[[Answers], None],
+) -> Parts:
+    """Everything but those who need all the parts. members: addresses of the voters."""
+    limits = Limits(
+        inflight_commands_max=options.inflight_commands_max,
+        inflight_bytes_max=options.inflight_bytes_max,
+    )
+    gateway = Gateway(
+        limits,
+        session_timeout_ms=options.session_timeout_ms,
+        members=members,
+        answer=door.answer,
+        cached=door.answer_cached,
+    )
+    gateway.sessions.load(executor.session_rows())
+    recent = RecentBatches(
+        log, options.recent_bytes_max, options.batch_bytes_max, options.entry_buffer_size
+    )
+    return Parts(
+        raft=raft,
+        log=log,
+        durable=Durable(
+            log,
+            hard_state,
+            host,
+            durability=options.durability,
+            sync_interval_ms=options.sync_interval_ms,
+            reserve=reserve,
+        ),
+        clock=clock,
+        recent=recent,
+        shipping=Shipping(recent, host),
+        applier=Applier(executor, recent, host, slice_done),
+        gateway=gateway,
+        queries=Queries(executor, gateway.sessions, host, door.answer, queries_done),
+        host=host,
+    )

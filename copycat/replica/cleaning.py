@@ -1,0 +1,236 @@
+"""When a member's log lets go of what its machine released, and how much of it.
+
+The executor says what was released while entry r was applied. That may go once every reply up
+to r is acknowledged (C21): until then it waits here, then its bits are set in the log. A run
+freezes the bits of all its segments at one moment, rewrites them aside, and the swap rides on
+the next sync. Nothing here is replicated: each member cleans by itself, within the limits that
+make that harmless (C22, C23).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from copycat.errors import DiskFullError, StorageError
+from copycat.log.plan import plan_major, plan_minor
+from copycat.machine.executor import Executor
+from copycat.machine.outcome import Outcome
+from copycat.replica.carry import Parts
+from copycat.replica.options import CleaningOptions
+from copycat.types import Compaction, CompactionLimits, Release
+
+if TYPE_CHECKING:
+    from copycat.log.interface import Rewrite
+
+__all__ = ["Cleaning", "CleaningReport"]
+
+BACK_OFF_MS = 10_000
+"""After a run that the disk had no room for (F13)."""
+LOOK_MS = 1_000
+"""How often released entries are counted against the threshold."""
+ENOUGH = 1024
+"""Fewer released entries than these wait for the interval."""
+
+
+class CleaningReport(msgspec.Struct, frozen=True):
+    """What one run did. `failure` is empty, or says why nothing changed."""
+
+    segments_before: int
+    segments_after: int
+    bytes_reclaimed: int
+    milliseconds: int
+    failure: str = ""
+
+
+Done = Callable[[CleaningReport], None]
+
+
+class Cleaning:
+    """One run at a time; asked for by the clock, by what was released, or by somebody."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        executor: Executor,
+        options: CleaningOptions,
+        *,
+        snapshot_index: Callable[[], int],
+        enqueue: Callable[[Callable[[], None]], None],
+        now_ms: int,
+    ) -> None:
+        self._parts = parts
+        self._executor = executor
+        self._options = options
+        self._snapshot_index = snapshot_index
+        self._enqueue = enqueue
+        self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
+        """(r, class, indexes): released while entries up to r were applied."""
+        self._released = 0
+        self._busy = False
+        self._asked: list[tuple[Compaction, Done | None]] = []
+        self._look_ms = now_ms + LOOK_MS
+        self._minor_ms = now_ms + options.minor_ms
+        self._major_ms = now_ms + options.major_ms
+        self._not_before_ms = now_ms
+        self.runs = 0
+        """Runs that changed the log."""
+        self.bytes_reclaimed = 0
+        self.last_failure = ""
+
+    # ---- what was released ------------------------------------------------------------------
+
+    def applied(self, outcome: Outcome) -> None:
+        """A slice came back: keep what it released until its replies are acknowledged."""
+        for how, indexes in outcome.releases:
+            self._waiting.append((outcome.last_applied, how, indexes))
+            self._released += len(indexes)
+
+    # ---- by the clock and on demand ----------------------------------------------------------
+
+    def ask(self, compaction: Compaction, done: Done) -> None:
+        """Run as soon as no other run is under way; `done` in a turn."""
+        self._asked.append((compaction, done))
+
+    def keep(self, now_ms: int, *, is_short: bool) -> None:
+        """Begin a run if one is due. is_short: the disk is nearly full."""
+        if self._busy:
+            return
+        if not self._asked:
+            self._ask_by_clock(now_ms, is_short=is_short)
+        if self._asked:
+            self._begin(*self._asked.pop(0))
+
+    def _ask_by_clock(self, now_ms: int, *, is_short: bool) -> None:
+        if now_ms < self._not_before_ms:
+            return
+        is_enough = False
+        if now_ms >= self._look_ms:
+            self._look_ms = now_ms + LOOK_MS
+            is_enough = self._released >= self._enough()
+        if now_ms >= self._major_ms or (is_short and self._released):
+            self._major_ms = now_ms + self._options.major_ms
+            self._not_before_ms = now_ms + LOOK_MS
+            self._asked.append((Compaction.MAJOR, None))
+        elif is_enough or now_ms >= self._minor_ms:
+            self._minor_ms = now_ms + self._options.minor_ms
+            self._asked.append((Compaction.MINOR, None))
+
+    def _enough(self) -> float:
+        log = self._parts.log
+        entries = log.last_index - log.first_index + 1
+        most = min(entries, self._options.shape.max_entries_per_segment)
+        return max(ENOUGH, self._options.threshold * most)
+
+    # ---- a run ------------------------------------------------------------------------------
+
+    def _begin(self, compaction: Compaction, done: Done | None) -> None:
+        """First the apply thread is asked how far all replies are acknowledged (C21)."""
+        self._busy = True
+        began_ms = self._parts.clock.now_ms
+
+        def finish(report: CleaningReport) -> None:
+            self._busy = False
+            self._parts.host.wake()
+            if report.failure:
+                self.last_failure = report.failure
+                self._not_before_ms = self._parts.clock.now_ms + BACK_OFF_MS
+            elif report.segments_before:
+                self.runs += 1
+                self.bytes_reclaimed += report.bytes_reclaimed
+            if done is not None:
+                done(report)
+
+        def on_floor(floor: int) -> None:
+            self._enqueue(lambda: self._rewrite(compaction, floor, began_ms, finish))
+
+        self._parts.host.apply(self._executor.reply_floor, on_floor)
+
+    def _limits(self) -> CompactionLimits:
+        parts = self._parts
+        horizon = min(parts.applier.last_applied, parts.log.durable_index)  # C22
+        if parts.applier.last_applied < parts.log.valid_from:
+            horizon = 0  # replaying: what is applied is no state of the full log yet
+        snapshot_index = self._snapshot_index()
+        return CompactionLimits(horizon, min(parts.raft.floor, horizon), snapshot_index)
+
+    def _set_bits(self, floor: int) -> None:
+        log, last_applied = self._parts.log, self._parts.applier.last_applied
+        while self._waiting and self._waiting[0][0] <= min(floor, last_applied):
+            _, how, indexes = self._waiting.popleft()
+            log.release(indexes, how)
+
+    def _rewrite(
+        self,
+        compaction: Compaction,
+        floor: int,
+        began_ms: int,
+        finish: Callable[[CleaningReport], None],
+    ) -> None:
+        log, options = self._parts.log, self._options
+        self._set_bits(floor)
+        self._released = 0
+        limits = self._limits()
+        stats = log.segment_stats(limits)
+        is_major = compaction is Compaction.MAJOR
+        if is_major:
+            groups = plan_major(stats, limits, options.shape)
+        else:
+            groups = plan_minor(stats, limits, options.shape, options.threshold)
+        if not groups:
+            finish(CleaningReport(0, 0, 0, 0))
+            return
+        # All frozen now, at one moment (Z13), whenever each of them is run.
+        rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]
+        failures: dict[int, str] = {}
+        before = len(stats)
+
+        def on_done(number: int, failure: str) -> None:
+            failures[number] = failure
+            if len(failures) == len(rewrites):
+                self._install(rewrites, failures, before, began_ms, finish)
+
+        def queued(number: int, failure: str) -> None:
+            self._enqueue(lambda: on_done(number, failure))
+
+        for number, rewrite in enumerate(rewrites):
+            self._parts.host.compact(partial(_run, rewrite), partial(queued, number))
+
+    def _install(
+        self,
+        rewrites: list[Rewrite],
+        failures: dict[int, str],
+        before: int,
+        began_ms: int,
+        finish: Callable[[CleaningReport], None],
+    ) -> None:
+        """In order, and none behind one that failed: a deletion must not go before what it
+        deleted."""
+        after, freed, failure = before, 0, ""
+        for number, rewrite in enumerate(rewrites):
+            failure = failure or failures[number]
+            if failure:
+                rewrite.abandon()
+                continue
+            result = self._parts.log.install(rewrite)
+            after += result.segments_after - result.segments_before
+            freed += result.bytes_before - result.bytes_after
+        self._parts.durable.want_shape()
+        took_ms = self._parts.clock.now_ms - began_ms
+        finish(CleaningReport(before, after, freed, took_ms, failure))
+
+
+def _run(rewrite: Rewrite) -> str:
+    """Off the loop. A disk that is full or fails here leaves the log as it was (F13); a frame
+    that cannot be read is damage, and what reads it next says so."""
+    try:
+        rewrite.run()
+    except DiskFullError as error:
+        return f"no room: {error}"
+    except StorageError as error:
+        return str(error)
+    return ""

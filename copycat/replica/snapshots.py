@@ -1,0 +1,130 @@
+"""Where the core's effects on snapshots meet those who carry them out: one place a member."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from copycat.errors import require
+from copycat.log.snapshots import Snapshot, SnapshotStore
+from copycat.machine.executor import Executor
+from copycat.machine.sessions import SessionRow
+from copycat.protocol.peer import InstallSnapshot
+from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
+from copycat.raft.events import Event, Received
+from copycat.replica.carry import Parts, SnapshotEffect
+from copycat.replica.snapshotting import Snapshotting, source_of
+from copycat.replica.transfers import Receiving, Sending
+from copycat.types import MemberId
+
+__all__ = ["Snapshots"]
+
+log = logging.getLogger("copycat.replica")
+
+
+class Snapshots:
+    """Takes, ships, receives and installs. store: None when the member keeps none.
+
+    queue: an event that follows from an effect.  pin: an incarnation that the installed state
+    knows (C16).
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        store: SnapshotStore | None,
+        executor: Executor,
+        *,
+        threshold: int,
+        step: Callable[[Event], None],
+        queue: Callable[[Event], None],
+        enqueue: Callable[[Callable[[], None]], None],
+        pin: Callable[[int, int], None],
+    ) -> None:
+        self._parts = parts
+        self._store = store
+        self._executor = executor
+        self._source = source_of(executor)
+        self._step = step
+        self._enqueue = enqueue
+        self._pin = pin
+        self._body = b""
+        self._has_warned = False
+        self._sending = Sending(parts, store, queue=queue, enqueue=enqueue)
+        self._receiving = Receiving(
+            parts, store, step=step, enqueue=enqueue, install=self._install
+        )
+        self.taking = Snapshotting(
+            parts,
+            store,
+            executor,
+            threshold=threshold,
+            step=step,
+            enqueue=enqueue,
+            shipped=self._sending.shipped,
+        )
+        self._sending.snapshotting = self.taking
+
+    def receive(self, peer: MemberId, message: InstallSnapshot, body: bytes) -> None:
+        """Bytes of a snapshot arrived: the core says what they are good for."""
+        self._body = body
+        self._step(Received(peer, message))
+        self._body = b""
+
+    def carry(self, effect: SnapshotEffect) -> None:
+        """Carry out one effect of the core."""
+        match effect:
+            case ShipSnapshot():
+                self._sending.ship(effect)
+            case ShipChunks():
+                self._sending.go_on(effect)
+            case EndShipping():
+                self._sending.end(effect)
+            case ReceiveChunk():
+                self._receive(effect)
+
+    def _receive(self, effect: ReceiveChunk) -> None:
+        if self._store is not None and self._source is not None:
+            self._receiving.receive(effect, self._body)
+        elif not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "the leader sends a snapshot, and this member cannot take one: its state machine"
+                " or its storage has none"
+            )
+
+    def stepped_down(self) -> None:
+        """What this member shipped as a leader is not its business any more."""
+        self._sending.drop_all()
+
+    # ---- installing ----------------------------------------------------------------------
+
+    def _install(self, snapshot: Snapshot, data: bytes, done: Callable[[], None]) -> None:
+        """I12: never over newer state; between two slices; then the log is made to fit."""
+        store, source, applier = self._store, self._source, self._parts.applier
+        require(store is not None and source is not None, "nothing to install into")
+        assert store is not None and source is not None  # noqa: S101,PT018  # for the type checker
+        if self._parts.raft.commit_index >= snapshot.entry.index:
+            # Entries were quicker. It is as good as one that was taken here.
+            done()
+            self.taking.keep(store.admit(snapshot))
+            return
+        applier.hold()
+        executor = self._executor
+
+        def install() -> list[SessionRow]:
+            source.install(data)
+            return executor.session_rows()
+
+        def installed(rows: list[SessionRow]) -> None:
+            applier.installed(snapshot.entry.index)
+            self._parts.clock.saw(snapshot.time_ms)
+            self._parts.gateway.sessions.load(rows)
+            stale = store.supersede(snapshot)
+            done()
+            for member, incarnation in executor.incarnations.items():
+                self._pin(member, incarnation)
+            self.taking.keep(stale)
+            log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
+
+        self._parts.host.apply(install, lambda rows: self._enqueue(lambda: installed(rows)))

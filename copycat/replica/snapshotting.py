@@ -1,0 +1,303 @@
+"""Snapshots of this member: taken between two slices, saved aside, and what may go for them.
+
+The loop never waits: the machine's state becomes bytes in the apply thread, the bytes become a
+file in the aside thread, and only then does the log lose its front (DESIGN.md 5.6, C24).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    CorruptLogError,
+    DiskFullError,
+    IllegalMemberStateError,
+    SerializationError,
+)
+from copycat.log.interface import ReplicaLog
+from copycat.log.snapshots import Snapshot, SnapshotStore
+from copycat.machine.executor import Executor
+from copycat.raft.events import Compacted, Event, SnapshotsKept
+from copycat.raft.terms import TermRuns
+from copycat.replica.carry import Parts
+from copycat.types import NO_ENTRY, EntryId
+
+__all__ = ["SnapshotSource", "Snapshotting", "restore", "source_of"]
+
+log = logging.getLogger("copycat.replica")
+
+AGAIN_MS = 10_000
+"""After a full disk the next snapshot is tried so much later (F13)."""
+
+
+@runtime_checkable
+class SnapshotSource(Protocol):
+    """What an executor must offer: its whole state as bytes, and back (I12)."""
+
+    def snapshot(self) -> bytes:
+        """Sessions, replies, timers and the user's state, between two applies."""
+        ...
+
+    def install(self, data: bytes) -> None:
+        """Replace all of it by what `snapshot` gave, here or on another member."""
+        ...
+
+    def snapshot_obstacle(self) -> str:
+        """Why the state cannot be a snapshot now; empty when it can."""
+        ...
+
+
+def source_of(executor: object) -> SnapshotSource | None:
+    """The executor as a source of snapshots, if it is one."""
+    return executor if isinstance(executor, SnapshotSource) else None
+
+
+def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Executor) -> EntryId:
+    """Before a member starts: install the newest good snapshot; the entry that it covers.
+
+    A log that does not hold that entry is behind the snapshot, or in conflict with it: it
+    begins anew right after it (C24). CorruptLogError when neither snapshots nor log reach back
+    to what the other lacks (F17).
+    """
+    found = store.newest_good() if store is not None else None
+    front = replica_log.before
+    if found is None:
+        if front != NO_ENTRY:
+            raise CorruptLogError(
+                f"the log begins at {replica_log.first_index}, and no snapshot that can be read"
+                " covers what was before",
+                index=front.index,
+            )
+        return NO_ENTRY
+    snapshot, data = found
+    entry = snapshot.entry
+    if entry.index < front.index:
+        raise CorruptLogError(
+            f"the newest snapshot that can be read covers {entry.index} entries, and the log"
+            f" begins at {replica_log.first_index}",
+            index=entry.next,
+        )
+    source = source_of(executor)
+    if source is None:
+        raise ConfigurationError(
+            f"the directory holds a snapshot of {entry.index} entries, and this state machine"
+            " cannot take it",
+            hint="start the member with the state machine that it had",
+        )
+    source.install(data)
+    terms = TermRuns(
+        replica_log.term_runs(), replica_log.first_index, replica_log.last_index, front
+    )
+    if terms.term_at(entry.index) != entry.term:
+        replica_log.reset(entry)
+        ticket = replica_log.begin_sync()
+        ticket.run()
+        replica_log.end_sync(ticket)
+    return entry
+
+
+class _Taken(NamedTuple):
+    """What the apply thread brought back."""
+
+    last_applied: int
+    time_ms: int
+    data: bytes
+    obstacle: str
+
+
+Done = Callable[[Snapshot | CopycatError], None]
+
+
+class Snapshotting:
+    """Takes snapshots, keeps the newest two, trims the log behind them. Called in turns.
+
+    threshold: one is taken when so many bytes of entries were applied since the last; 0: only
+    on demand.  shipped: indexes of snapshots under way to a peer, whose logs go on from there.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        store: SnapshotStore | None,
+        executor: Executor,
+        *,
+        threshold: int,
+        step: Callable[[Event], None],
+        enqueue: Callable[[Callable[[], None]], None],
+        shipped: Callable[[], list[int]],
+    ) -> None:
+        self._parts = parts
+        self._store = store
+        self._executor = executor
+        self._source = source_of(executor) if store is not None else None
+        self._threshold = threshold
+        self._step = step
+        self._enqueue = enqueue
+        self._shipped = shipped
+        self._is_busy = False
+        self._waiting: list[Done] = []
+        self._again_ms = 0
+        self._applied_nbytes = parts.applier.nbytes
+        """What the applier had taken when the last snapshot was."""
+        self.full_count = 0
+        """How often a full disk kept one from being written (F13)."""
+        self._said = ""
+
+    @property
+    def index(self) -> int:
+        """Of the newest snapshot that was read back; 0 for none."""
+        newest = self._store.newest if self._store is not None else None
+        return newest.entry.index if newest is not None else 0
+
+    # ---- taking --------------------------------------------------------------------------
+
+    def take(self, done: Done | None = None) -> None:
+        """Take one as soon as may be; `done` gets it, or why there is none (in a turn).
+
+        While another is written, this one follows it. When nothing was applied since the
+        newest one, that one is the answer.
+        """
+        self._waiting.append(done or _forget)
+        self._begin()
+
+    def advance(self, now_ms: int) -> None:
+        """Every turn: whether the log has grown by enough since the last one."""
+        grown = self._parts.applier.nbytes - self._applied_nbytes
+        if not self._threshold or grown < self._threshold or self._is_busy:
+            return
+        if self._source is not None and now_ms >= self._again_ms and not self._refusal():
+            self.take()
+
+    def _refusal(self) -> str:
+        applier = self._parts.applier
+        if self._source is None:
+            return "this member keeps no snapshots: its state machine cannot be one"
+        if applier.is_held:
+            return "a snapshot of the leader is being installed"
+        if applier.last_applied < self._parts.log.valid_from:
+            return (
+                f"the log is being replayed: {applier.last_applied} of"
+                f" {self._parts.log.valid_from} entries (C22)"
+            )
+        return "" if applier.last_applied else "nothing was applied yet"
+
+    def _begin(self) -> None:
+        if self._is_busy or not self._waiting:
+            return
+        refusal = self._refusal()
+        store, source = self._store, self._source
+        if refusal or store is None or source is None:
+            self._answer(_refused(refusal))
+            return
+        newest = store.newest
+        if newest is not None and newest.entry.index >= self._parts.applier.last_applied:
+            self._answer(newest)
+            return
+        self._is_busy = True
+        executor = self._executor
+
+        def take() -> _Taken:
+            obstacle, data = source.snapshot_obstacle(), b""
+            if not obstacle:
+                try:
+                    data = source.snapshot()
+                except SerializationError as error:
+                    obstacle = str(error)
+            return _Taken(executor.last_applied, executor.time_ms, data, obstacle)
+
+        self._parts.host.apply(
+            take, lambda taken: self._enqueue(lambda: self._taken(store, taken))
+        )
+
+    def _taken(self, store: SnapshotStore, taken: _Taken) -> None:
+        self._applied_nbytes = self._parts.applier.nbytes
+        if taken.obstacle:
+            if taken.obstacle != self._said:
+                self._said = taken.obstacle
+                log.warning("no snapshot can be taken: %s", taken.obstacle)
+            self._end(_refused(taken.obstacle))
+            return
+        entry = self._parts.raft.terms.entry_at(taken.last_applied)
+        if entry.index <= self.index:  # one of the leader's was installed meanwhile
+            self._end(_refused("a newer one was installed meanwhile"))
+            return
+
+        def save() -> Snapshot | DiskFullError:
+            try:
+                return store.save(entry, time_ms=taken.time_ms, data=taken.data)
+            except DiskFullError as error:
+                return error
+
+        self._parts.host.aside(
+            save, lambda saved: self._enqueue(lambda: self._saved(store, saved))
+        )
+
+    def _saved(self, store: SnapshotStore, saved: Snapshot | DiskFullError) -> None:
+        if isinstance(saved, DiskFullError):
+            self.full_count += 1
+            self._again_ms = self._parts.clock.now_ms + AGAIN_MS
+            log.warning("no snapshot was written, the old ones stay: %s (F13)", saved)
+            self._end(saved)
+            return
+        self.keep(store.admit(saved))
+        self._end(saved)
+
+    def _end(self, answer: Snapshot | CopycatError) -> None:
+        self._is_busy = False
+        self._answer(answer)
+
+    def _answer(self, answer: Snapshot | CopycatError) -> None:
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done(answer)
+
+    # ---- what may go ---------------------------------------------------------------------
+
+    def keep(self, stale: list[EntryId]) -> None:
+        """A snapshot was admitted: let the core know, let `stale` and the log's front go."""
+        store = self._store
+        if store is None:
+            return
+        if stale:
+            self._parts.host.aside(
+                lambda: store.discard(stale),
+                lambda gone: self._enqueue(lambda: self._discarded(store, gone)),
+            )
+        self._step(SnapshotsKept(store.oldest_index))
+        self.trim()
+
+    def _discarded(self, store: SnapshotStore, gone: list[EntryId]) -> None:
+        store.forget(gone)
+        self._step(SnapshotsKept(store.oldest_index))
+        self.trim()
+
+    def trim(self) -> None:
+        """Drop whole files of the log that the oldest snapshot covers.
+
+        Not the newest: should that rot, the one before it needs the log from there (F17). So a
+        follower that is slow has the time between two snapshots to be fed with entries, and
+        one that is sent a snapshot now finds the log from that snapshot on.
+        """
+        if self._store is None:
+            return
+        last = min([self._store.oldest_index, *self._shipped()])
+        replica_log = self._parts.log
+        if last < replica_log.first_index:
+            return
+        replica_log.trim(last + 1)
+        if replica_log.first_index > self._parts.raft.terms.first_index:
+            self._step(Compacted(replica_log.first_index))
+
+
+def _refused(why: str) -> IllegalMemberStateError:
+    return IllegalMemberStateError(
+        f"no snapshot can be taken: {why}", hint="try again later, or on another member"
+    )
+
+
+def _forget(answer: Snapshot | CopycatError) -> None:
+    """Nobody asked for this one."""

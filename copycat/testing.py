@@ -1,0 +1,113 @@
+"""For the tests of your own state machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from copycat.errors import ConfigurationError, StateDivergedError
+from copycat.machine.envelope import encode_keep_alive, encode_register
+from copycat.machine.executor import Executor
+from copycat.machine.machine import StateMachine
+from copycat.protocol.operations import Operation, encode_operation
+from copycat.types import EntryKind, Release, Run
+
+__all__ = ["check_blind_writes"]
+
+_SESSION = 1
+_STEP_MS = 1000
+
+
+def check_blind_writes(
+    machine: Callable[[], StateMachine], operations: Sequence[Operation[Any]]
+) -> None:
+    """Apply commands, then again without each entry that the machine let go (C21).
+
+    The states must agree from the entry on at which it was released. StateDivergedError names
+    the commands when they do not: then `key=` promises what the machine does not keep. One
+    second of log time passes between two commands, and some after the last one.
+    """
+    runs = _log_of(operations)
+    states, releases = _play(machine, runs)
+    order = sorted(releases, key=lambda release: release[1])
+    for at, index, how in order:
+        # A deletion never goes before what it deletes, so all older ones go with it.
+        is_deletion = how is Release.SEQUENTIAL
+        gone = {index}
+        if is_deletion:
+            gone |= {other for when, other, _ in order if other < index and when <= at}
+        found, _ = _play(machine, _without(runs, gone))
+        wrong = next((i for i in range(at, len(runs) + 1) if found[i] != states[i]), 0)
+        if wrong:
+            raise _diverged(operations, index, at, wrong)
+
+
+def _log_of(operations: Sequence[Operation[Any]]) -> list[Run]:
+    time_ms = _STEP_MS
+    runs = [Run(1, EntryKind.REGISTER, time_ms, 0, 0, 0, [encode_register("check", 5000)])]
+    for sequence, operation in enumerate(operations, 1):
+        time_ms += _STEP_MS
+        payload = [encode_operation(operation)]
+        index = len(runs) + 1
+        runs.append(
+            Run(index, EntryKind.COMMAND, time_ms, _SESSION, sequence, sequence - 1, payload)
+        )
+    for _ in range(3):  # what acknowledges the last reply, and takes its activity over
+        time_ms += _STEP_MS
+        payload = [encode_keep_alive(_SESSION, len(operations))]
+        runs.append(Run(len(runs) + 1, EntryKind.KEEP_ALIVE, time_ms, 0, 0, 0, payload))
+    return runs
+
+
+def _play(
+    machine: Callable[[], StateMachine], runs: Sequence[Run]
+) -> tuple[dict[int, bytes], list[tuple[int, int, Release]]]:
+    """(state after each index, (released at, index, class) of what may go without a snapshot)."""
+    executor = Executor(machine())
+    states: dict[int, bytes] = {}
+    releases: list[tuple[int, int, Release]] = []
+    for run in runs:
+        outcome = executor.apply([run])
+        state = executor.encode_state()
+        if state is None:
+            raise ConfigurationError(
+                f"{type(executor.machine).__name__} has an attribute that has no encoding, so "
+                "its states cannot be compared",
+                hint="keep plain values, structs or dataclasses in its attributes",
+            )
+        states[outcome.last_applied] = state
+        releases += [
+            (outcome.last_applied, index, how)
+            for how, indexes in outcome.releases
+            for index in indexes
+            if how <= Release.SEQUENTIAL
+        ]
+    return states, releases
+
+
+def _without(runs: Sequence[Run], gone: set[int]) -> list[Run]:
+    """Every entry that is gone as a gap of its own."""
+    end = len(runs)
+    return [
+        Run(run.first_index, EntryKind.GAP, run.time_ms, 0, run.end, end, [])
+        if run.first_index in gone
+        else run
+        for run in runs
+    ]
+
+
+def _diverged(
+    operations: Sequence[Operation[Any]], index: int, at: int, wrong: int
+) -> StateDivergedError:
+    def name(entry: int) -> str:
+        operation = operations[entry - 2] if 2 <= entry < len(operations) + 2 else None
+        return "a later entry" if operation is None else operation.__operation_name__
+
+    return StateDivergedError(
+        f"without entry {index} ({name(index)}), which was released at entry {at} ({name(at)}), "
+        f"the state after entry {wrong} ({name(wrong)}) is another one",
+        hint="a command with key= must leave a state that depends on it alone: mark it with "
+        "reads=True if it looks at what is there, or leave key= out",
+        operation=name(at),
+        index=index,
+    )

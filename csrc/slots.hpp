@@ -1,0 +1,79 @@
+// Where the records of one segment are: dense while each holds one index, sparse with gaps (C3).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "errors.hpp"
+#include "format.hpp"
+
+namespace copycat {
+
+// The records of the indexes [first_index, end), in order. Owns nothing.
+struct SlotView {
+    std::uint64_t first_index = 1;
+    std::uint64_t end = 1;
+    std::span<const IndexSlot> slots;
+    std::span<const std::uint32_t> starts;  // of each record, from first_index; empty when dense
+
+    std::size_t count() const { return slots.size(); }
+    bool is_dense() const { return starts.empty(); }
+    // Which record holds `index`, inside the bounds whatever the starts say. `hint` is where the
+    // last search ended: reads in order find theirs without a search.
+    std::size_t position_of(std::uint64_t index, std::size_t& hint) const;
+    std::uint64_t index_of(std::size_t position) const {
+        return first_index + (is_dense() ? position : starts[position]);
+    }
+    // One past the last index of that record.
+    std::uint64_t end_of(std::size_t position) const {
+        return position + 1 == count() ? end : index_of(position + 1);
+    }
+    // Up to the record that holds `last`, with end right after `last`.
+    SlotView upto(std::uint64_t last) const;
+};
+
+// A SlotView that grows: of a tail, of a scan, of a segment that is being rewritten.
+class Slots {
+public:
+    explicit Slots(std::uint64_t first_index)
+        : first_index_(first_index), end_index_(first_index) {}
+    explicit Slots(const SlotView& view)
+        : first_index_(view.first_index),
+          end_index_(view.end),
+          slots_(view.slots.begin(), view.slots.end()),
+          starts_(view.starts.begin(), view.starts.end()) {}
+
+    std::size_t count() const { return slots_.size(); }
+    std::uint64_t first_index() const { return first_index_; }
+    std::uint64_t end() const { return end_index_; }
+    SlotView view() const { return {first_index_, end_index_, slots_, starts_}; }
+    const IndexSlot& back() const { return slots_.back(); }
+
+    // Memory for `more` records, so that push() throws nothing.
+    void reserve(std::size_t more, bool may_have_gaps);
+    // The record of [end(), end).
+    void push(const IndexSlot& slot, std::uint64_t end) {
+        const std::uint64_t start = end_index_ - first_index_;
+        require(start <= max_record_start, "a segment spans less than 2^32 indexes");
+        if (!starts_.empty()) {
+            starts_.push_back(static_cast<std::uint32_t>(start));
+        } else if (end != end_index_ + 1) {
+            become_sparse();
+        }
+        slots_.push_back(slot);
+        end_index_ = end;
+    }
+    // Only the first `count` records.
+    void cut(std::size_t count);
+
+private:
+    void become_sparse();
+
+    std::uint64_t first_index_;
+    std::uint64_t end_index_;
+    std::vector<IndexSlot> slots_;
+    std::vector<std::uint32_t> starts_;
+};
+
+}  // namespace copycat

@@ -1,0 +1,250 @@
+"""Tuning: the choice by its rules, the page by itself, and a short run on a real disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from importlib import util
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
+
+from copycat import Log
+from copycat.cli import tune
+from copycat.cli.main import exit_code_of, tree
+from copycat.cli.tune_choose import (
+    Choice,
+    Measurement,
+    Sample,
+    choose,
+    python_snippet,
+    summarise,
+    toml_snippet,
+)
+from copycat.cli.tune_measure import Limits, measure_append
+from copycat.cli.tune_page import page
+from copycat.cli.words import binary_size, parse_size, size_of
+from copycat.config import Storage
+from copycat.errors import ConfigurationError, CopycatError, DiskFullError
+from tests.tidy.tree import ROOT
+
+
+def measured(
+    sweep: str, value: float | str, rate: float, p99: float = 100, **more: float
+) -> Measurement:
+    sample = Sample(rate, rate * 288, 50, p99)._replace(**more)
+    return Measurement(sweep, value, "fsync", sample, rate * 0.9, rate * 1.1, 3)
+
+
+def amplified(value: float, written: float, kept: float) -> Measurement:
+    return measured("threshold", value, 1, write_amplification=written, space_amplification=kept)
+
+
+ALL = [
+    measured("batch", 1, 100),
+    measured("batch", 64, 950),
+    measured("batch", 1024, 1000),
+    measured("segment", 1 << 20, 800),
+    measured("segment", 4 << 20, 990, 900),
+    measured("segment", 32 << 20, 985, 110),
+    measured("segment", 64 << 20, 1000, 100),
+    measured("durability", "fsync", 100),
+    measured("durability", "os", 9000),
+    amplified(0.25, 3.0, 1.1),
+    amplified(0.5, 1.8, 1.3),
+    amplified(1.0, 1.2, 2.0),
+]
+
+
+def test_the_choice_follows_its_rules() -> None:
+    choice = choose(ALL)
+    assert choice[:3] == (64, 32 << 20, 0.5)
+    assert len(choice.reasons) == 3
+    assert choose([]) == Choice(None, None, None, ())
+
+
+def test_a_summary_is_the_median_and_the_spread() -> None:
+    samples = [Sample(rate, rate, 1, 2) for rate in (5.0, 1.0, 3.0)]
+    found = summarise("batch", 4, "fsync", samples)
+    assert found.sample.entries_per_s == 3
+    assert (found.slowest_per_s, found.fastest_per_s, found.runs) == (1, 5, 3)
+
+
+def test_the_snippets_are_toml_and_python_that_storage_takes() -> None:
+    choice = choose(ALL)
+    told = tomllib.loads(toml_snippet(choice, 'a "b"\\c'))["storage"]
+    assert told == {
+        "directory": 'a "b"\\c',
+        "durability": "fsync",
+        "max_segment_size": "32MiB",
+        "compaction_threshold": 0.5,
+    }
+    line = python_snippet(choice, "./data")
+    assert line == (
+        'Storage(directory="./data", durability="fsync", max_segment_size=32 << 20,'
+        " compaction_threshold=0.5)"
+    )
+    fields = {field.name for field in msgspec.structs.fields(Storage)}
+    assert set(re.findall(r"(\w+)=", line)) <= fields
+
+
+def test_sizes_are_read_as_they_are_written() -> None:
+    for nbytes in (1, 4096, 32 << 20, 3 << 30, 1500):
+        assert parse_size(binary_size(nbytes)) == nbytes
+    assert parse_size("1.5 GiB") == 3 << 29
+    assert [size_of(n) for n in (0, 1023, 1 << 20, 1.4 * (1 << 20))] == [
+        "0 B",
+        "1,023 B",
+        "1.0 MiB",
+        "1.4 MiB",
+    ]
+    for text in ("32MB", "", "-1", "x"):
+        with pytest.raises(ConfigurationError):
+            parse_size(text)
+
+
+@pytest.mark.slow
+def test_the_page_is_whole_without_a_network() -> None:
+    choice = choose(ALL)
+    text = page(ALL, choice, facts={"file_system": "ext4 <&>"}, snippets=["a < b"])
+    assert text.count("<svg") == 4
+    assert text.count("<section>") == 5
+    assert not re.search(r"(?:src|href)=[\"'](?!#)", text)
+    assert "@import" not in text
+    assert "url(http" not in text
+    assert "ext4 &lt;&amp;&gt;" in text
+    assert "a &lt; b" in text
+    assert text.count('<tr class="chosen">') == 4
+    assert text == page(ALL, choice, facts={"file_system": "ext4 <&>"}, snippets=["a < b"])
+
+
+def test_a_run_measures_what_it_wrote(tmp_path: Path) -> None:
+    limits = Limits(seconds=60, space=1 << 16, entry_size=100)
+    found = measure_append(tmp_path / "run", limits, batch=8, segment_size=16384, durability="os")
+    assert found.entries_per_s > 0
+    assert found.nbytes_per_s == pytest.approx(found.entries_per_s * 136)
+    assert found.p50_us <= found.p99_us
+    assert found.open_ms > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_segments_that_do_not_fit_twice_are_left_out() -> None:
+    sizes = [point.value for point in tune.points_of(40 << 20) if point.sweep == "segment"]
+    assert sizes == [1 << 20, 4 << 20, 8 << 20, 16 << 20]
+
+
+# --- the command ------------------------------------------------------------------------------
+
+
+def run(*words: str) -> Result:
+    result = CliRunner().invoke(tree, ["tune", *words])
+    if isinstance(result.exception, CopycatError):
+        result.exit_code = exit_code_of(result.exception)
+    elif result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Points that cost nothing; the names of those that ran."""
+    ran: list[str] = []
+
+    def fake(directory: Path, limits: Limits) -> Sample:
+        directory.mkdir()
+        ran.append(directory.name)
+        return Sample(1000 + len(ran), 1.0, 2.0, 3.0)
+
+    points = [
+        tune.Point("batch", 1, "fsync", fake),
+        tune.Point("segment", 1 << 20, "fsync", fake),
+        tune.Point("durability", "os", "os", fake),
+    ]
+    monkeypatch.setattr(tune, "points_of", lambda _: points)
+    return ran
+
+
+def test_it_writes_settings_json_and_nothing_else(tmp_path: Path, quick: list[str]) -> None:
+    disk, output = tmp_path / "disk", tmp_path / "out"
+    disk.mkdir()
+    result = run(str(disk), "--no-html", "--space", "1MiB", "--output", str(output))
+    assert result.exit_code == 0
+    assert len(quick) == 9
+    assert not list(disk.iterdir())
+    assert sorted(path.name for path in output.iterdir()) == ["settings.toml", "tune.json"]
+    found = json.loads((output / "tune.json").read_text(encoding="utf-8"))
+    assert found["schema"] == 1
+    assert found["machine"]["file_system"]
+    assert [m["durability"] for m in found["measurements"]] == ["fsync", "fsync", "os"]
+    assert found["chosen"]["max_segment_size"] == 1 << 20
+    assert "Storage(" in result.stdout
+    assert "SWEEP" in result.stdout
+    assert "wrote settings.toml, tune.json" in result.stderr
+    quiet = run(str(disk), "--no-html", "--json", "-q", "--output", str(output))
+    assert not quiet.stderr
+    assert json.loads(quiet.stdout)["schema"] == 1
+
+
+def test_without_matplotlib_nothing_is_measured(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = util.find_spec
+    monkeypatch.setattr(
+        tune, "find_spec", lambda name: None if name == "matplotlib" else find(name)
+    )
+    result = run(str(tmp_path))
+    assert result.exit_code == 2
+    assert isinstance(result.exception, ConfigurationError)
+    assert 'pip install "copycat-raft[tune]"' in str(result.exception.hint)
+    assert not quick
+
+
+def test_too_little_space_is_refused(tmp_path: Path, quick: list[str]) -> None:
+    result = run(str(tmp_path), "--no-html", "--space", "99999GiB")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, DiskFullError)
+    assert not quick
+
+
+def test_what_fails_leaves_no_folder(
+    tmp_path: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(directory: Path, limits: Limits) -> Sample:
+        with Log.open(directory) as log:
+            log.append(b"x")
+        raise KeyboardInterrupt
+
+    point = tune.Point("batch", 1, "fsync", interrupted)
+    monkeypatch.setattr(tune, "points_of", lambda _: [point])
+    result = CliRunner().invoke(tree, ["tune", str(tmp_path), "--no-html", "--space", "1MiB"])
+    assert result.exit_code == 1  # click's own; `main` makes it 130
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_cleans_up(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["tune", "disk", "--no-html", "--seconds", "3000", "--space", "1GiB"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "copycat", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not list(disk.glob("copycat-tune-*/*/*.log")):
+            assert process.poll() is None
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    assert process.returncode == code
+    assert not list(disk.iterdir())
+    assert not (tmp_path / "copycat-tune").exists()

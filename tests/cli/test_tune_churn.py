@@ -1,0 +1,21 @@
+"""The arithmetic of a churn, and its run over a log that can be cleaned."""
+
+from __future__ import annotations
+
+from copycat.cli.tune_churn import Amplification
+from copycat.log.log import Segment
+
+
+def segment(number: int, version: int, size: int) -> Segment:
+    return Segment(number, version, 1, 2, size, 2, is_sealed=True)
+
+
+def test_what_is_rewritten_counts_once_and_what_is_kept_is_a_mean() -> None:
+    found = Amplification()
+    found.look([segment(1, 1, 100), segment(2, 1, 100)], 100)
+    assert (found.written(200), found.kept) == (1, 2)
+    found.look([segment(3, 2, 60), segment(4, 1, 40)], 100)
+    found.look([segment(3, 2, 60), segment(5, 3, 40), segment(6, 1, 100)], 100)
+    assert found.written(400) == 1.25
+    assert found.kept == (2 + 1 + 2) / 3
+    assert Amplification().kept == 0

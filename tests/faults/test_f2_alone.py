@@ -1,0 +1,185 @@
+"""F2 of a cluster of one: it refuses with what is lost, and an operator may accept the loss."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from copycat import ConfigurationError, CorruptLogError
+from copycat.cli.main import tree
+from copycat.errors import DirectoryInUseError
+from copycat.log.disk import Env
+from copycat.log.inspect import entries, verify
+from copycat.log.recover import AUDIT_FILE, accept_loss, complete, plan
+from copycat.log.weak import WEAK_FILE
+from tests.server.cluster import Book, free_address, run, server
+
+
+def image(path: Path) -> dict[str, bytes]:
+    """Every file but the lock: what a refusal must leave as it was."""
+    return {
+        str(file.relative_to(path)): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name != "lock"
+    }
+
+
+def used(path: Path, count: int = 8) -> str:
+    """A lone member applied `count` commands and stopped cleanly; its address."""
+    address = free_address()
+
+    async def scenario() -> None:
+        async with server(path, address) as member:
+            await member.bootstrap()
+            async with member.client() as client:
+                for number in range(count):
+                    await client.submit(Book.add(number))
+
+    run(scenario)
+    return address
+
+
+def rot(path: Path, back: int = 3) -> int:
+    """Flip a byte in the payload of one of the last entries; its index."""
+    victim = list(entries(path))[-back]
+    file = Path(victim.path)
+    data = bytearray(file.read_bytes())
+    data[victim.offset + 33] ^= 0x40
+    file.write_bytes(data)
+    return victim.index
+
+
+def recover(path: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(tree, ["recover", str(path), *arguments])
+
+
+def started(path: Path, address: str, check: Callable[[list[int]], None]) -> None:
+    async def scenario() -> None:
+        async with server(path, address) as member:
+            await member.bootstrap()
+            async with member.client() as client:
+                check(await client.submit(Book.all()))
+                await client.submit(Book.add(99))
+                assert (await client.submit(Book.all()))[-1] == 99
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_f2_a_member_alone_refuses_and_says_what_can_be_done(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    address = used(path)
+    index = rot(path)
+    before = image(path)
+
+    async def scenario() -> None:
+        member = server(path, address)
+        with pytest.raises(CorruptLogError) as caught:
+            await member.bootstrap()
+        text = caught.value.render()
+        assert f"--accept-loss-from {index}" in text
+        assert "no other copy exists" in text
+        assert caught.value.index == index
+
+    run(scenario)
+    assert image(path) == before
+
+
+@pytest.mark.slow
+def test_f2_recover_keeps_what_is_before_the_damage(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    address = used(path)
+    index = rot(path)
+    damaged = image(path / "log")
+    shown = recover(path, "--accept-loss-from", str(index))
+    assert shown.exit_code == 1
+    assert "nothing was changed" in shown.output
+    assert image(path / "log") == damaged
+    done = recover(path, "--accept-loss-from", str(index), "--cluster-name", "test", "--yes")
+    assert done.exit_code == 0, done.output
+    assert verify(path).last_index == index - 1
+    (aside,) = path.glob("log-damaged-*")
+    assert image(aside) == damaged, "the damaged log is kept as it was"
+    (line,) = (path / AUDIT_FILE).read_text().splitlines()
+    said = json.loads(line)
+    assert said["index"] == index
+    assert said["incarnation"] != said["new_incarnation"]
+    started(path, address, lambda found: check_prefix(found, 8))
+
+
+def check_prefix(found: list[int], count: int) -> None:
+    assert found == list(range(len(found)))
+    assert 0 < len(found) < count
+
+
+@pytest.mark.slow
+def test_s26_recover_needs_the_clusters_name_and_a_stopped_member(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    used(path)
+    index = rot(path)
+    before = image(path)
+    told = ["--accept-loss-from", str(index), "--yes"]
+    assert isinstance(recover(path, *told).exception, ConfigurationError)
+    wrong = recover(path, *told, "--cluster-name", "another")
+    assert isinstance(wrong.exception, ConfigurationError)
+    env = Env()
+    lock = env.lock(str(path / "lock"))
+    try:
+        busy = recover(path, *told, "--cluster-name", "test")
+        assert isinstance(busy.exception, DirectoryInUseError)
+    finally:
+        lock.close()
+    assert image(path) == before
+
+
+@pytest.mark.slow
+def test_f2_a_cut_above_the_damage_or_outside_of_the_log_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    used(path)
+    index = rot(path)
+    with pytest.raises(CorruptLogError, match=f"entry {index}"):
+        plan(Env(), str(path), index + 1)
+    used(tmp_path / "whole")
+    with pytest.raises(ConfigurationError, match="the log holds"):
+        plan(Env(), str(tmp_path / "whole"), 10_000)
+    with pytest.raises(ConfigurationError, match="no member's directory"):
+        plan(Env(), str(tmp_path), 1)
+
+
+@pytest.mark.slow
+def test_f2_a_recovery_that_was_cut_between_its_renames_is_completed(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    address = used(path)
+    index = rot(path)
+    env = Env()
+    accept_loss(env, plan(env, str(path), index), "test", 77)
+    (path / "log").rename(path / "log-recovered-0000")
+
+    async def scenario() -> None:
+        with pytest.raises(CorruptLogError, match="an identity, but no log"):
+            async with server(path, address) as member:
+                await member.bootstrap()
+
+    run(scenario)
+    assert complete(env, str(path), "test")
+    assert not complete(env, str(path), "test")
+    started(path, address, lambda found: check_prefix(found, 8))
+
+
+@pytest.mark.slow
+def test_0016_an_operator_may_accept_what_was_not_synced(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    used(path)
+    whole = recover(path, "--accept-unsynced-loss", "--cluster-name", "test", "--yes")
+    assert isinstance(whole.exception, ConfigurationError)
+    (path / WEAK_FILE).write_text("os another-boot\n")
+    assert recover(path, "--accept-unsynced-loss").exit_code == 1
+    assert (path / WEAK_FILE).exists()
+    done = recover(path, "--accept-unsynced-loss", "--cluster-name", "test", "--yes")
+    assert done.exit_code == 0
+    assert not (path / WEAK_FILE).exists()
+    assert "accept-unsynced-loss" in (path / AUDIT_FILE).read_text()

@@ -1,0 +1,266 @@
+"""Looking into a cleaned log: holes are records, and files may be swapped while one reads."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+from copycat.errors import CorruptLogError
+from copycat.log import inspect_index
+from copycat.log._native import Env, FaultEnv, crc32c
+from copycat.log.inspect import (
+    StoredEntry,
+    compare,
+    entries,
+    last_records,
+    records,
+    segments,
+    verify,
+)
+from copycat.log.records import Row
+from tests.log.cleaned import clean_by_hand, gap_frame
+from tests.log.contract import grow
+from tests.log.test_directory import PATH, open_member, save
+from tests.log.test_inspect import WHOLE, written
+from tests.log.test_native import DIRECTORY, open_small
+
+
+def cleaned() -> FaultEnv:
+    """21 entries of terms 1 to 3, seven to a segment; of 1 to 14 only 6 and 9 stay."""
+    env = written()
+    clean_by_hand(env, DIRECTORY, 0, {6}, valid_from=20)
+    clean_by_hand(env, DIRECTORY, 1, {9}, valid_from=18)
+    return env
+
+
+def shape(env: FaultEnv, first: int = 1) -> list[tuple[int, int, int]]:
+    return [(r.index, r.end, r.term) for r in records(DIRECTORY, first, env=env)]
+
+
+def overwrite(env: FaultEnv, victim: StoredEntry, frame: bytes) -> None:
+    """As rot would: a disk in memory refuses a second write of any other kind."""
+    for offset, (before, after) in enumerate(zip(victim.frame, frame, strict=True)):
+        if before != after:
+            env.corrupt(victim.path, victim.offset + offset, before ^ after)
+
+
+def test_holes_are_records_with_one_term_each() -> None:
+    env = cleaned()
+    assert shape(env)[:7] == [
+        (1, 6, 1),
+        (6, 7, 1),
+        (7, 8, 1),
+        (8, 9, 2),
+        (9, 10, 2),
+        (10, 15, 2),
+        (15, 16, 3),
+    ]
+    hole = next(records(DIRECTORY, env=env))
+    assert hole.is_hole
+    assert (hole.end, hole.valid_from) == (6, 20)
+    assert shape(env, 12)[0] == (10, 15, 2)
+    kept = [(e.index, e.term, e.payload) for e in entries(DIRECTORY, env=env)]
+    assert kept == [WHOLE[5], WHOLE[8], *WHOLE[14:]]
+
+
+def test_verify_counts_entries_and_holes() -> None:
+    env = cleaned()
+    report = verify(DIRECTORY, env=env)
+    assert report.ok, report.damage
+    assert (report.first_index, report.last_index, report.last_term) == (1, 21, 3)
+    assert [check.entries for check in report.checks] == [1, 1, 7]
+    assert [check.holes for check in report.checks] == [6, 6, 0]
+    assert report.valid_from == 20
+    assert report.checks[0].row.version == 2
+
+
+def test_a_row_that_knows_less_than_its_holes_is_damage() -> None:
+    env = written()
+    clean_by_hand(env, DIRECTORY, 0, {6}, valid_from=20, told_valid_from=19)
+    (damage,) = verify(DIRECTORY, env=env).damage
+    assert (damage.path, damage.row) == (f"{DIRECTORY}/manifest", "F3")
+    assert "valid from 20, its row says 19" in damage.what
+
+
+def test_the_log_itself_takes_what_was_cleaned_by_hand() -> None:
+    env = cleaned()
+    log = open_small(env)
+    assert (log.first_index, log.last_index, log.valid_from) == (1, 21, 20)
+    log.close()
+    report = verify(DIRECTORY, env=env)
+    assert report.ok, report.damage
+
+
+def test_a_damaged_hole_is_named() -> None:
+    env = cleaned()
+    hole = next(records(DIRECTORY, env=env))
+    env.corrupt(hole.path, hole.offset + 33, 1)
+    (damage,) = verify(DIRECTORY, env=env).damage
+    assert (damage.path, damage.offset, damage.index) == (hole.path, hole.offset, 1)
+    assert damage.row == "F2"
+
+
+def test_a_hole_that_ends_where_it_begins_is_none() -> None:
+    env = cleaned()
+    hole = next(records(DIRECTORY, env=env))
+    overwrite(env, hole, gap_frame(1, 1, 1, valid_from=9))
+    (damage,) = verify(DIRECTORY, env=env).damage
+    assert "a frame of kind 15 with index 1" in damage.what
+
+
+def test_the_last_records_are_read_from_the_end() -> None:
+    env = cleaned()
+    found = last_records(DIRECTORY, 9, env=env)
+    assert [r.index for r in found] == [9, 10, *range(15, 22)]
+    odd = last_records(DIRECTORY, 3, lambda r: r.index % 2 == 1 and not r.is_hole, env=env)
+    assert [r.index for r in odd] == [17, 19, 21]
+    assert len(last_records(DIRECTORY, 99, env=env)) == len(shape(env))
+
+
+# --- files that go while one reads --------------------------------------------------------------
+
+
+def test_a_compaction_under_a_reader_is_followed() -> None:
+    env = written()
+    reader = records(DIRECTORY, env=env)
+    seen = [next(reader).index for _ in range(3)]
+    clean_by_hand(env, DIRECTORY, 1, {9, 12}, valid_from=20)
+    rest = [(r.index, r.end) for r in reader]
+    assert seen == [1, 2, 3]
+    assert rest[:6] == [(4, 5), (5, 6), (6, 7), (7, 8), (8, 9), (9, 10)]
+    assert rest[6:9] == [(10, 12), (12, 13), (13, 15)]
+    assert rest[-1] == (21, 22)
+
+
+def test_a_trim_under_a_reader_is_followed() -> None:
+    env = written()
+    reader = records(DIRECTORY, env=env)
+    next(reader)
+    log = open_small(env)
+    log.trim(17)
+    log.close()
+    assert [r.index for r in reader] == [2, 3, 4, 5, 6, 7, *range(15, 22)]
+
+
+def test_a_lost_file_is_no_compaction() -> None:
+    env = written()
+    reader = records(DIRECTORY, env=env)
+    next(reader)
+    env.remove(f"{DIRECTORY}/{segments(DIRECTORY, env=env)[1].name}")
+    with pytest.raises(CorruptLogError) as caught:
+        list(reader)
+    assert caught.value.index == segments(DIRECTORY, env=env)[1].first_index
+
+
+# --- index files, marks, copies, snapshots ------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", [0, 12, 40, 60, 76, 100])
+def test_every_part_of_an_index_is_held_against_its_segment(offset: int) -> None:
+    env = written()
+    row = segments(DIRECTORY, env=env)[0]
+    path = f"{DIRECTORY}/{row.id}-{row.version}.idx"
+    assert env.exists(path)
+    env.corrupt(path, offset, 1)
+    (damage,) = verify(DIRECTORY, env=env).damage
+    assert (damage.path, damage.row) == (path, "F14")
+    env.remove(path)
+    assert verify(DIRECTORY, env=env).ok  # a cache: the next open makes it
+
+
+def test_a_mark_that_covers_other_frames_is_damage() -> None:
+    env = written()
+    victim = next(entries(DIRECTORY, 2, env=env))
+    other = bytearray(victim.frame)
+    other[32] ^= 1
+    other[:4] = crc32c(bytes(other[4:])).to_bytes(4, "little")
+    overwrite(env, victim, bytes(other))
+    (damage,) = verify(DIRECTORY, env=env).damage
+    assert "frames that their mark covers" in damage.what
+    assert damage.index == 1
+
+
+def test_rows_of_a_member_are_told_apart() -> None:
+    env = FaultEnv()
+    directory = open_member(env)
+    save(directory, 1, 1)
+    directory.close()
+    env.corrupt(f"{PATH}/hard-state-a", 40, 1)
+    assert [d.row for d in verify(PATH, env=env).damage] == ["F5"]
+    env.corrupt(f"{PATH}/hard-state-b", 40, 1)
+    assert [d.row for d in verify(PATH, env=env).damage] == ["F6", "F6"]
+    env.corrupt(f"{PATH}/identity-a", 40, 1)
+    env.corrupt(f"{PATH}/identity-b", 40, 1)
+    assert [d.row for d in verify(PATH, env=env).damage] == ["F6", "F6", "F7", "F7"]
+    env.remove(f"{PATH}/hard-state-a")
+    env.remove(f"{PATH}/hard-state-b")
+    assert [d.row for d in verify(PATH, env=env).damage] == ["F6", "F7", "F7"]
+
+
+def test_snapshots_are_verified() -> None:
+    from copycat.log.snapshots import SnapshotStore
+    from copycat.types import EntryId
+
+    env = FaultEnv()
+    open_member(env).close()
+    store = SnapshotStore(env, f"{PATH}/snapshots")
+    store.save(EntryId(1, 9), time_ms=5, data=b"a" * 1000)
+    store.save(EntryId(2, 20), time_ms=6, data=b"b" * 1000)
+    report = verify(PATH, env=env)
+    assert report.ok
+    assert [(s.last_index, s.term, s.raw_nbytes) for s in report.snapshots] == [
+        (9, 1, 1000),
+        (20, 2, 1000),
+    ]
+    env.corrupt(f"{PATH}/snapshots/20-2.snap", 80, 1)
+    (damage,) = verify(PATH, env=env).damage
+    assert (damage.row, damage.index) == ("F17", 20)
+
+
+def test_a_cleaned_log_is_compared_where_both_hold_the_entry(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        path.mkdir()
+        log = open_small(Env(), str(path))
+        grow(log, 12, each=3)
+        log.close()
+    clean_by_hand(Env(), str(paths[0]), 0, {2, 8}, valid_from=12)
+    assert compare(paths, 12) is None
+    shutil.rmtree(paths[1])
+    paths[1].mkdir()
+    log = open_small(Env(), str(paths[1]))
+    grow(log, 7, each=3)
+    grow(log, 5, term=2)
+    log.close()
+    found = compare(paths, 12)
+    assert found is not None
+    assert found.index == 8
+
+
+def sparse_index(row: Row, slots: list[tuple[int, int, int, bool]]) -> bytes:
+    """One slot a record, holes among them, and where each starts."""
+    body = b"".join(struct.pack("<II", o, size | hole << 31) for _, o, size, hole in slots)
+    body += b"".join(struct.pack("<I", index - row.first_index) for index, *_ in slots)
+    head = struct.pack("<16sQIIQ", row.uuid, row.id, row.version, 1, row.first_index)
+    head += struct.pack("<QQQII", row.last_index + 1, 20, len(slots), crc32c(body), 1)
+    head += struct.pack("<QQ", 1, row.first_index)
+    return struct.pack("<8sII", b"COPYIDX\0", 2, crc32c(head)) + head + body
+
+
+def test_the_index_of_a_cleaned_segment_has_a_slot_a_record() -> None:
+    env = cleaned()
+    row = segments(DIRECTORY, env=env)[0]
+    found = [r for r in records(DIRECTORY, env=env) if r.index <= row.last_index]
+    slots = [(r.index, r.offset, len(r.frame) - 32, r.is_hole) for r in found]
+    path = f"{DIRECTORY}/{row.id}-{row.version}.idx"
+    env.replace_file(path, sparse_index(row, slots))
+    assert inspect_index.index_damage(env, DIRECTORY, row, slots) is None
+    other = [*slots[:1], (6, slots[1][1] + 8, *slots[1][2:]), *slots[2:]]
+    env.replace_file(path, sparse_index(row, other))
+    damage = inspect_index.index_damage(env, DIRECTORY, row, slots)
+    assert damage is not None
+    assert "its slot of entry 6" in damage.what
+    assert damage.offset == 88 + 16 + 8

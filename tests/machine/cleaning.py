@@ -1,0 +1,292 @@
+"""Logs with everything that cleaning must respect, and the logs that cleaning makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from copycat.machine import Commit, Scheduled, StateMachine, command
+from copycat.machine.envelope import (
+    encode_close,
+    encode_expire,
+    encode_keep_alive,
+    encode_register,
+)
+from copycat.machine.executor import Executor
+from copycat.protocol.operations import CompactionMode, Operation, encode_operation
+from copycat.types import EntryKind, Release, Run
+from tests.machine.runs import Entry
+
+__all__ = [
+    "Busy",
+    "Cleaned",
+    "Log",
+    "clean",
+    "frames",
+    "full_digests",
+    "holes",
+    "legal",
+]
+
+
+class Busy(StateMachine):
+    """Keys, keys that expire, deletions, reads of keys, commits kept by hand, timers."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+        self.kept: dict[str, Commit[Any]] = {}
+        self.pending: dict[str, Scheduled] = {}
+        self.rung: list[str] = []
+        self.total = 0
+
+    @command(key="key")
+    def put(self, key: str, value: int) -> int | None:
+        before = self.values.get(key)
+        self.values[key] = value
+        return before
+
+    @command(key="key")
+    def pick(self, key: str, value: int) -> None:
+        """Raises for odd values, after having written for some."""
+        if value % 4 == 3:
+            self.values[key] = -value
+        if value % 2:
+            raise ValueError(key)
+        self.values[key] = value
+
+    @command(key="key", expires="seconds")
+    def lend(self, key: str, value: int, seconds: float | None) -> None:
+        self.values[key] = value
+
+    @command(key="key", tombstone=True)
+    def drop(self, key: str) -> bool:
+        return self.values.pop(key, None) is not None
+
+    @command(key="key", reads=True)
+    def bump(self, key: str) -> int:
+        self.values[key] = self.values.get(key, 0) + 1
+        return self.values[key]
+
+    @command(key="key")
+    def alarm(self, key: str, value: int, delay: float) -> None:
+        """A blind write with a timer: its entry is pinned (C20)."""
+        self.values[key] = value
+        self.pending[key] = self.executor.schedule(delay, partial(self._ring, key))
+
+    @command(key="key", tombstone=True)
+    def hush(self, key: str) -> None:
+        """A deletion that cancels a timer."""
+        self.values.pop(key, None)
+        if key in self.pending:
+            self.pending.pop(key).cancel()
+
+    def _ring(self, key: str) -> None:
+        self.rung.append(f"{key}@{self.context.index}")
+        self.pending.pop(key, None)
+
+    @command(compaction=CompactionMode.RELEASE)
+    def hold(self, name: str) -> None:
+        """By hand: the newest commit of a name is kept, the one before released."""
+        old = self.kept.get(name)
+        self.kept[name] = self.commit
+        if old is not None:
+            old.release()
+
+    @command(compaction=CompactionMode.TOMBSTONE)
+    def let_go(self, name: str) -> None:
+        """By hand: a deletion, which releases itself too."""
+        old = self.kept.pop(name, None)
+        if old is not None:
+            old.release()
+        self.commit.release()
+
+    @command
+    def count(self, step: int) -> int:
+        """Never released: it goes with a snapshot."""
+        self.total += step
+        return self.total
+
+    def on_key_expired(self, key: Any) -> None:
+        self.values.pop(key, None)
+
+
+class Log:
+    """Writes what leaders write (C18, C25): sequences without holes, time that never goes back."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.time_ms = 1000
+        self.sequences: dict[int, int] = {}
+        self.acked: dict[int, int] = {}
+        self.active: dict[int, int] = {}
+        self.clients: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def add(self, kind: EntryKind, payload: bytes = b"") -> int:
+        self.entries.append((kind, self.time_ms, 0, 0, 0, payload))
+        return len(self.entries)
+
+    def register(self, client_id: str) -> int:
+        session = self.add(EntryKind.REGISTER, encode_register(client_id, 5000))
+        old = self.clients.get(client_id)
+        if old is not None:
+            del self.sequences[old]
+        self.clients[client_id] = session
+        self.sequences[session] = self.acked[session] = 0
+        self.active[session] = session
+        return session
+
+    def command(
+        self, session: int, operation: Operation[Any] | bytes, *, ack: int = 0, behind: int = 0
+    ) -> None:
+        """ack: how many replies of those owed the client has; behind: how many of these it does
+        not say, since it wrote the frame before it had them."""
+        if session in self.sequences:
+            done = self.sequences[session]
+            self.acked[session] = min(done, self.acked[session] + ack)
+            self.sequences[session] = done + 1
+            sequence, acked = done + 1, max(0, self.acked[session] - behind)
+            self.active[session] = len(self.entries) + 1
+        else:
+            sequence, acked = 1, 0
+        payload = operation if isinstance(operation, bytes) else encode_operation(operation)
+        entry = (EntryKind.COMMAND, self.time_ms, session, sequence, acked, payload)
+        self.entries.append(entry)
+
+    def again(self, session: int, back: int) -> None:
+        """A command that is there already, as a client resends it; it says less than it knew."""
+        done = [e for e in self.entries if e[0] == EntryKind.COMMAND and e[2] == session]
+        if done and session in self.sequences:
+            entry = done[-1 - back % len(done)]
+            self.entries.append((entry[0], self.time_ms, *entry[2:]))
+
+    def keep_alive(self, session: int, *, ack: int = 0) -> None:
+        if session in self.sequences:
+            self.acked[session] = min(self.sequences[session], self.acked[session] + ack)
+            self.active[session] = len(self.entries) + 1
+        acked = self.acked.get(session, 0)
+        self.add(EntryKind.KEEP_ALIVE, encode_keep_alive(session, acked))
+
+    def noop(self) -> None:
+        index = self.add(EntryKind.NOOP)
+        self.active.update(dict.fromkeys(self.sequences, index))
+
+    def close(self, session: int) -> None:
+        self.add(EntryKind.CLOSE, encode_close(session))
+        self._ended(session)
+
+    def expire(self, session: int, *, late: bool) -> None:
+        """late: the session was active since the leader looked, so it has no effect."""
+        seen = self.active.get(session, 0) - int(late)
+        self.add(EntryKind.EXPIRE, encode_expire(session, seen))
+        if not late:
+            self._ended(session)
+
+    def _ended(self, session: int) -> None:
+        if self.sequences.pop(session, None) is not None:
+            self.clients = {c: s for c, s in self.clients.items() if s != session}
+
+
+def frames(
+    entries: Sequence[Entry], holes_: Sequence[tuple[int, int]], valid_from: int, longest: int = 1
+) -> list[Run]:
+    """The runs of a log in which [first, end) of every hole is a gap."""
+    runs: list[Run] = []
+    ends = dict(holes_)
+    index = 1
+    while index <= len(entries):
+        end = ends.get(index)
+        if end is not None:
+            time_ms = entries[end - 2][1]
+            runs.append(Run(index, EntryKind.GAP, time_ms, 0, end, valid_from, []))
+            index = end
+            continue
+        _append(runs, index, entries[index - 1], longest)
+        index += 1
+    return runs
+
+
+def _append(runs: list[Run], index: int, entry: Entry, longest: int) -> None:
+    kind, time_ms, session, sequence, acked, payload = entry
+    last = runs[-1] if runs else None
+    if (
+        kind == EntryKind.COMMAND
+        and last is not None
+        and last.kind == kind
+        and len(last.payloads) < longest
+        and (last.time_ms, last.session) == (time_ms, session)
+        and last.first_sequence + len(last.payloads) == sequence
+        and last.acked <= acked
+    ):
+        runs[-1] = last._replace(acked=acked, payloads=[*last.payloads, payload])
+    else:
+        runs.append(Run(index, kind, time_ms, session, sequence, acked, [payload]))
+
+
+def holes(dropped: set[int]) -> list[tuple[int, int]]:
+    """[first, end) of neighbouring indexes."""
+    found: list[tuple[int, int]] = []
+    for index in sorted(dropped):
+        if found and found[-1][1] == index:
+            found[-1] = (found[-1][0], index + 1)
+        else:
+            found.append((index, index + 1))
+    return found
+
+
+class Cleaned(NamedTuple):
+    """What a whole log releases, and the reply floor at each index."""
+
+    releases: list[tuple[int, int, Release]]
+    """(released at, index, class)"""
+    floors: list[int]
+
+
+def clean(machine: StateMachine, entries: Sequence[Entry], longest: int = 1) -> Cleaned:
+    """Apply all, run by run."""
+    executor = Executor(machine)
+    releases: list[tuple[int, int, Release]] = []
+    floors = [0] * (len(entries) + 1)
+    for run in frames(entries, [], 0, longest):
+        outcome = executor.apply([run])
+        at = outcome.last_applied
+        for how, indexes in outcome.releases:
+            releases += [(at, index, how) for index in indexes]
+        floors[run.first_index : at + 1] = [executor.reply_floor()] * len(run.payloads)
+    return Cleaned(releases, floors)
+
+
+def legal(
+    cleaned: Cleaned, horizon: int, floor: int, *, major: bool, wanted: set[int], upto: int
+) -> set[int]:
+    """What one compaction within the limits may drop; without snapshots.
+
+    wanted: released entries of the looser classes that it takes; entries in segments that it
+    does not rewrite stay. Of deletions it takes all from the front up to `upto` or none, together
+    with all else there: a major compaction judges whole segments, in order.
+    """
+    limit = min(horizon, cleaned.floors[horizon])
+    # The stricter classes go with a snapshot only.
+    reach = {Release.ANY: horizon, Release.SETTLED: floor, Release.SEQUENTIAL: floor}
+    dropped: set[int] = set()
+    for at, index, how in cleaned.releases:
+        in_front = major and index <= upto
+        is_taken = in_front or (index in wanted and how != Release.SEQUENTIAL)
+        if at <= limit and is_taken and index <= reach.get(how, 0):
+            dropped.add(index)
+    return dropped
+
+
+def full_digests(
+    machine: StateMachine, entries: Sequence[Entry], longest: int
+) -> dict[int, bytes]:
+    """The digest after every run of the whole log."""
+    executor = Executor(machine)
+    found: dict[int, bytes] = {}
+    for run in frames(entries, [], 0, longest):
+        executor.apply([run])
+        found[executor.last_applied] = executor.digest()
+    return found

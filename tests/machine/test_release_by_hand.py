@@ -1,0 +1,192 @@
+"""Release by hand: modes, references, the same log as by key (Z1 to Z6)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from copycat.errors import ApplicationError
+from copycat.machine import Commit, StateMachine, command, query
+from copycat.machine.digest import encode_state
+from copycat.machine.ledger import release_of
+from copycat.machine.outcome import Outcome
+from copycat.protocol.operations import CompactionMode
+from copycat.types import Release
+from tests.machine.runs import Script, released, values
+
+ANY, SETTLED, SEQUENTIAL = Release.ANY, Release.SETTLED, Release.SEQUENTIAL
+SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("mode", "how"),
+    [
+        (CompactionMode.RELEASE, ANY),
+        (CompactionMode.QUORUM, ANY),
+        (CompactionMode.FULL, SETTLED),
+        (CompactionMode.SEQUENTIAL, SEQUENTIAL),
+        (CompactionMode.EXPIRING, SEQUENTIAL),
+        (CompactionMode.TOMBSTONE, SEQUENTIAL),
+        (CompactionMode.SNAPSHOT, SNAPSHOT),
+        (CompactionMode.UNKNOWN, UNKNOWN),
+    ],
+)
+def test_z1_to_z6_every_mode_has_its_class(mode: CompactionMode, how: Release) -> None:
+    for keyed in (False, True):
+        assert release_of(mode, keyed=keyed, snapshottable=keyed) is how
+
+
+def test_z1_the_default_depends_on_key_and_snapshots() -> None:
+    default = CompactionMode.DEFAULT
+    assert release_of(default, keyed=True, snapshottable=False) is ANY
+    assert release_of(default, keyed=False, snapshottable=True) is SNAPSHOT
+    assert release_of(default, keyed=False, snapshottable=False) is SEQUENTIAL
+
+
+class Hands(StateMachine):
+    """Counts references in all the ways there are."""
+
+    def __init__(self) -> None:
+        self.kept: list[Commit[Any]] = []
+
+    @command(compaction=CompactionMode.RELEASE)
+    def keep(self, times: int) -> int:
+        for _ in range(times):
+            self.commit.acquire()
+        self.kept.append(self.commit)
+        return self.commit.references
+
+    @command(compaction=CompactionMode.RELEASE)
+    def drop(self, at: int) -> bool:
+        return self.kept[at].release()
+
+    @command(compaction=CompactionMode.RELEASE)
+    def at_once(self) -> None:
+        with self.commit:
+            assert self.commit.references == 1
+        self.commit.close()
+
+    @command(compaction=CompactionMode.RELEASE)
+    def again(self, at: int) -> None:
+        self.kept[at].acquire()
+
+    @command(key="key")
+    def put(self, key: str, kept: bool) -> None:
+        if kept:
+            self.kept.append(self.commit.acquire())
+
+    @command(key="key", tombstone=True)
+    def forget(self, key: str) -> None: ...
+
+    @command(key="key")
+    def wrong(self, key: str) -> None:
+        self.commit.release()
+
+    @query
+    def cheat(self) -> bool:
+        return self.kept[0].release()
+
+    @query
+    def own(self) -> int:
+        self.commit.close()
+        return 0
+
+
+def hands() -> tuple[Script, int]:
+    script = Script(Hands())
+    return script, script.register()
+
+
+def test_an_entry_goes_with_its_last_reference() -> None:
+    script, session = hands()
+    assert script.results(session, Hands.keep(1)) == [2]
+    assert script.results(session, Hands.drop(0), Hands.drop(0)) == [False, True]
+    outcome = script.commands(session, [Hands.drop(0), Hands.again(0)])
+    late, error = values(outcome.replies)
+    assert late is False
+    assert isinstance(error, ApplicationError)
+    assert "was released before" in error.message
+
+
+def test_a_commit_is_a_context_manager() -> None:
+    script, session = hands()
+    assert released(script.commands(session, [Hands.at_once(), Hands.keep(0)])) == [(2, ANY)]
+
+
+def test_releasing_outside_of_an_entry_is_refused_with_a_hint() -> None:
+    script, session = hands()
+    script.commands(session, [Hands.keep(0)])
+    for ask in (Hands.cheat(), Hands.own()):
+        assert "while no entry is applied" in str(script.query(session, ask))
+    with pytest.raises(ApplicationError, match="while no entry") as caught:
+        script.machine.kept[0].release()
+    assert caught.value.hint is not None
+    assert script.machine.kept[0].references == 1
+
+
+def test_a_keyed_entry_may_be_kept_longer_but_not_shorter_than_its_key() -> None:
+    script, session = hands()
+    script.commands(session, [Hands.put("a", True), Hands.put("a", False), Hands.forget("a")])
+    # Entry 2 is kept, so what deletes it stays too.
+    outcome = script.commands(session, [Hands.keep(0)])
+    assert released(outcome) == []
+    assert script.results(session, Hands.drop(0)) == [False]
+    (error,) = script.results(session, Hands.wrong("b"))
+    assert "belongs to its key" in error.message
+
+
+def test_a_kept_keyed_entry_goes_when_it_is_let_go_and_its_deletion_after_it() -> None:
+    script, session = hands()
+    script.commands(session, [Hands.put("a", True), Hands.put("a", False), Hands.forget("a")])
+    script.commands(session, [Hands.keep(0)])
+    assert released(script.commands(session, [Hands.drop(0)])) == [(2, ANY), (4, SEQUENTIAL)]
+
+
+def test_commits_in_the_state_are_encoded_as_their_index() -> None:
+    script, session = hands()
+    script.commands(session, [Hands.keep(0)])
+    assert script.executor.encode_state() == encode_state({"kept": [2]})
+
+
+def test_by_hand_and_by_key_give_the_same_log() -> None:
+    class Keyed(StateMachine):
+        @command(key="name")
+        def put(self, name: str, value: int) -> None: ...
+
+        @command(key="name", tombstone=True)
+        def drop(self, name: str) -> None: ...
+
+    class ByHand(StateMachine):
+        def __init__(self) -> None:
+            self.kept: dict[str, Commit[Any]] = {}
+
+        @command(compaction=CompactionMode.RELEASE)
+        def put(self, name: str, value: int) -> None:
+            self._replace(name)
+            self.kept[name] = self.commit
+
+        @command(compaction=CompactionMode.TOMBSTONE)
+        def drop(self, name: str) -> None:
+            self._replace(name)
+            self.commit.release()
+
+        def _replace(self, name: str) -> None:
+            old = self.kept.pop(name, None)
+            if old is not None:
+                old.release()
+
+    def play(kind: Any) -> list[tuple[int, Release]]:
+        script = Script(kind())
+        sessions = [script.register(str(number)) for number in range(3)]
+        outcomes: list[Outcome] = []
+        for step in range(60):
+            name = "abc"[step * 7 % 3]
+            operation = kind.drop(name) if step % 5 == 4 else kind.put(name, step)
+            outcomes.append(script.commands(sessions[step * 5 % 4 % 3], [operation]))
+        outcomes += [script.close(session) for session in sessions]
+        return released(*outcomes)
+
+    found = play(ByHand)
+    assert found == play(Keyed)
+    assert len(found) > 50

@@ -1,0 +1,83 @@
+"""One member of the tiny network of cores: its core, its disk, and what it sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from copycat.protocol.peer import PeerMessage
+from copycat.raft.invariants import Facts
+from copycat.raft.raft import Raft
+from copycat.types import NO_ENTRY, EntryId, TermRun
+from tests.raft.laws import Entry
+
+__all__ = ["CHUNKS", "Envelope", "Node", "name_of", "runs_of"]
+
+CHUNKS = 3
+"""A snapshot file has so many bytes, and each chunk is one of them."""
+
+
+class Envelope(NamedTuple):
+    """One message on its way, with the entries that ride in it."""
+
+    source: int
+    target: int
+    message: PeerMessage
+    entries: tuple[Entry, ...]
+
+
+def runs_of(log: Iterable[Entry]) -> list[TermRun]:
+    """Term runs of a list log."""
+    runs: list[TermRun] = []
+    for index, entry in enumerate(log, 1):
+        if not runs or runs[-1].term != entry.term:
+            runs.append(TermRun(entry.term, index))
+    return runs
+
+
+class Node:
+    """One member: its core, what it wrote, and what its disk would give back after a crash.
+
+    The lists are whole: what lies below `first` is there as the snapshot has it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.log: list[Entry] = []
+        self.platter: list[Entry] = []
+        self.platter_first = 1
+        self.snapshots: list[list[Entry]] = []
+        """The newest two that were saved, each as the entries that it covers."""
+        self.hard_state = (0, 0)
+        self.is_up = False
+        self.has_lost = False
+        """Its entries went with its memory: below the floor it has nothing that could be wrong,
+        and is sent a snapshot (C23)."""
+        self.raft: Raft
+        self.facts: Facts
+        self.start_empty()
+
+    def start_empty(self) -> None:
+        """What a process forgets."""
+        self.syncs: list[tuple[int, int]] = []
+        self.first = 1
+        self.is_reset = False
+        """The log began anew, and no sync has told the platter yet."""
+        self.shipping: dict[int, list[Entry]] = {}
+        self.part: tuple[EntryId, int] = (NO_ENTRY, 0)
+        self.saves: list[tuple[int, int, int]] = []
+        self.proposals: list[str] = []
+        self.incoming: tuple[int, tuple[Entry, ...]] = (0, ())
+        self.commit_index = 0
+
+    @property
+    def durable(self) -> list[Entry]:
+        """What a restart finds: a snapshot ahead of the log, or in conflict with it, wins."""
+        newest = self.snapshots[-1] if self.snapshots else []
+        end = len(newest)
+        return self.platter if self.platter[end - 1 : end] == newest[-1:] else newest
+
+
+def name_of(entries: list[Entry]) -> EntryId:
+    """The last of them."""
+    return EntryId(entries[-1].term, len(entries)) if entries else NO_ENTRY

@@ -1,0 +1,157 @@
+"""A member that lost entries which it acknowledged does not vote with what is left (0016)."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.config import RaftOptions
+from copycat.protocol.peer import AppendEntries, PreVote, PreVoteReply, RequestVote, VoteReply
+from copycat.raft.effects import Effect, Send
+from copycat.raft.events import Pinned, Reachable, Received, Saved, Synced, Tick, Unreachable
+from copycat.raft.membership import Configuration
+from copycat.raft.raft import Raft
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span, TermRun
+from tests.raft.cluster import Cluster
+from tests.raft.laws import BrokenLaw
+
+ME, B, C = MemberId(1), MemberId(2), MemberId(3)
+OPTIONS = RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20)
+
+
+def member(*, lost: bool, voters: int = 3, entries: int = 0) -> Raft:
+    """Its disk said term 4 after the term was raised; everybody's grace is over."""
+    raft = Raft(
+        ME,
+        Configuration.of(*map(MemberId, range(1, voters + 1))),
+        OPTIONS,
+        current_term=4,
+        voted_for=MemberId(0),
+        term_runs=[TermRun(3, 1)] if entries else [],
+        first_index=1,
+        last_index=entries,
+        fresh=False,
+        seed=5,
+        lost=lost,
+    )
+    raft.step(Tick(101))
+    return raft
+
+
+def answers(effects: list[Effect]) -> list[object]:
+    return [effect.message for effect in effects if isinstance(effect, Send)]
+
+
+def fed(raft: Raft, term: int, index: int = 1) -> None:
+    """Entry `index` of `term`, from B, its leader."""
+    prev = NO_ENTRY if index == 1 else EntryId(raft.last.term, index - 1)
+    raft.step(Received(B, AppendEntries(term, 1, prev, Span(term, index, index + 1), 0)))
+    raft.step(Saved(raft.save_ticket))
+    raft.step(Synced(raft.sync_ticket))
+
+
+def test_it_grants_neither_vote_nor_poll_and_does_not_campaign() -> None:
+    raft = member(lost=True)
+    asked = Received(C, RequestVote(9, EntryId(8, 100), False))
+    (saved,) = [e for e in raft.step(asked) if not isinstance(e, Send)][:1]
+    assert saved
+    assert VoteReply(9, False) in answers(raft.step(Saved(raft.save_ticket)))
+    poll = answers(raft.step(Received(C, PreVote(10, 3, EntryId(8, 100)))))
+    assert poll == [PreVoteReply(9, 3, False)]
+    raft.step(Tick(100_000))
+    assert raft.state is ServerState.FOLLOWER
+    assert raft.poll is None
+
+
+def test_an_entry_of_a_newer_term_is_the_proof() -> None:
+    raft = member(lost=True)
+    fed(raft, 5)
+    assert not raft.is_lost
+    assert not raft.is_fresh
+    raft.step(Tick(10_000))
+    assert raft.poll is not None, "it may campaign again"
+
+
+def test_entries_of_the_terms_that_it_acknowledged_are_no_proof() -> None:
+    raft = member(lost=True)
+    # A leader of term 5 gives back what is old, one message after the other.
+    raft.step(Received(B, AppendEntries(5, 1, NO_ENTRY, Span(2, 1, 4), 0)))
+    assert raft.is_lost
+    raft.step(Received(B, AppendEntries(5, 2, EntryId(2, 3), Span(3, 4, 9), 0)))
+    assert raft.is_lost
+    raft.step(Received(B, AppendEntries(5, 3, EntryId(3, 8), Span(5, 9, 10), 0)))
+    assert not raft.is_lost
+
+
+def test_its_own_incarnation_in_the_log_is_no_proof() -> None:
+    raft = member(lost=True)
+    raft.step(Pinned())
+    assert raft.is_lost
+
+
+def test_every_voter_without_entries_is_a_proof_but_a_majority_is_not() -> None:
+    raft = member(lost=True)
+    raft.step(Reachable(B, fresh=False, lost=True))
+    assert raft.is_lost, "C may hold what was acknowledged"
+    raft.step(Reachable(C, fresh=True))
+    assert not raft.is_lost
+
+
+def test_a_voter_that_went_away_may_come_back_with_entries() -> None:
+    raft = member(lost=True)
+    raft.step(Reachable(B, fresh=False, lost=True))
+    raft.step(Unreachable(B))
+    raft.step(Reachable(C, fresh=False, lost=True))
+    assert raft.is_lost
+    raft.step(Reachable(B, fresh=False, lost=False))
+    assert raft.is_lost
+
+
+def test_c16_a_fresh_directory_does_not_count_a_lost_one_as_new() -> None:
+    raft = Raft(
+        ME,
+        Configuration.of(ME, B, C),
+        OPTIONS,
+        current_term=0,
+        voted_for=MemberId(0),
+        term_runs=[],
+        first_index=1,
+        last_index=0,
+        fresh=True,
+        seed=5,
+    )
+    raft.step(Reachable(B, fresh=False, lost=True))
+    assert raft.is_fresh
+
+
+def test_a_cluster_of_one_goes_on_with_what_is_left() -> None:
+    raft = member(lost=True, voters=1)
+    assert not raft.is_lost
+    raft.step(Saved(raft.save_ticket))
+    assert raft.state is ServerState.LEADER
+
+
+def without_its_entries(*, knows: bool) -> Cluster:
+    """1 and 2 commit x, 2 loses its memory, 1 its power; 3, which has nothing, campaigns."""
+    cluster = Cluster(3)
+    cluster.age()
+    cluster.elect(1)
+    cluster.settle()
+    cluster.blocked |= {(1, 3), (3, 1), (2, 3), (3, 2)}
+    cluster.propose(1, "x")
+    cluster.settle()
+    cluster.forget(2, lost=knows)
+    cluster.crash(1)
+    cluster.blocked.clear()
+    cluster.age()
+    for _ in range(5):
+        cluster.tick(3, 300)
+        cluster.settle()
+    return cluster
+
+
+def test_without_the_rule_an_acknowledged_entry_is_lost() -> None:
+    """The same trace twice: only the knowledge that entries are missing keeps x."""
+    safe = without_its_entries(knows=True)
+    assert safe.nodes[3].raft.state is not ServerState.LEADER
+    with pytest.raises(BrokenLaw, match=r"I6|C23"):
+        without_its_entries(knows=False)

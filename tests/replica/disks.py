@@ -1,0 +1,101 @@
+"""Members that keep snapshots, over disks in memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from copycat.log._native import FaultEnv, NativeLog, open_log
+from copycat.log.snapshots import SnapshotStore
+from copycat.machine.executor import Executor
+from copycat.machine.kv import KeyValueStore
+from copycat.replica.replica import Replica
+from copycat.types import MemberId
+from tests.replica.harness import Network, Node
+
+__all__ = ["Disk", "Disks", "StubbornExecutor"]
+
+LOG, SNAPSHOTS = "/member/log", "/member/snapshots"
+
+
+class StubbornExecutor(Executor):
+    """The real one, and a test may say that it has an obstacle."""
+
+    def __init__(self) -> None:
+        super().__init__(KeyValueStore())
+        self.obstacle = ""
+
+    def snapshot_obstacle(self) -> str:
+        return self.obstacle or super().snapshot_obstacle()
+
+
+class Disk:
+    """One member's disk, and the node that runs on it."""
+
+    def __init__(self, address: str, members: tuple[str, ...], threshold: int) -> None:
+        self.env = FaultEnv(5)
+        self.env.make_directory(LOG)
+        self.address = address
+        self.members = members
+        self.threshold = threshold
+        self.node: Node
+        self.start(fresh=len(members) > 1)
+
+    def start(self, *, fresh: bool = False, hard_state: Any = None) -> Node:
+        """A new process on what the disk holds; it keeps its hard state."""
+        self.log: NativeLog = open_log(
+            self.env, LOG, max_segment_size=16384, max_entries_per_segment=8
+        )
+        self.store = SnapshotStore(self.env, SNAPSHOTS)
+        self.executor = StubbornExecutor()
+        self.node = Node(
+            self.address,
+            self.members,
+            log=self.log,
+            executor=self.executor,
+            snapshots=self.store,
+            snapshot_threshold=self.threshold,
+            fresh=fresh,
+            hard_state=hard_state,
+        )
+        return self.node
+
+    def restart(self, seed: int = 1) -> Node:
+        """Power loss, then a new process."""
+        hard_state = self.node.hard_state
+        self.env.crash(seed)
+        return self.start(hard_state=hard_state)
+
+    def take(self) -> Any:
+        """A snapshot on demand, or why there is none."""
+        answers: list[Any] = []
+        self.replica.take_snapshot(answers.append)
+        self.node.turn()
+        self.node.settle()
+        return answers[0]
+
+    @property
+    def replica(self) -> Replica:
+        return self.node.replica
+
+    @property
+    def snapshots(self) -> list[str]:
+        return self.env.list(SNAPSHOTS) if self.env.exists(SNAPSHOTS) else []
+
+
+class Disks(Network):
+    """A network of members that keep snapshots."""
+
+    def __init__(self, count: int = 3, threshold: int = 0) -> None:
+        self.disks: dict[MemberId, Disk] = {}
+        super().__init__(count, lambda address, members: self._make(address, members, threshold))
+
+    def _make(self, address: str, members: tuple[str, ...], threshold: int) -> Node:
+        disk = Disk(address, members, threshold)
+        self.disks[disk.node.member] = disk
+        return disk.node
+
+    def restart(self, member: MemberId) -> None:
+        """Power loss at one member, a new process, and its links again."""
+        self.cut(member)
+        self.nodes[member] = self.disks[member].restart()
+        self.mend(member)

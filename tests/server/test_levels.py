@@ -1,0 +1,77 @@
+"""Real servers whose promises do not wait for the disk: level "memory", durability "os"."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from copycat import CopycatClient, Durability, StorageLevel
+from copycat.log.weak import WEAK_FILE
+from tests.server.cluster import Book, Trio, run
+
+
+@pytest.mark.slow
+def test_l1_a_member_in_memory_comes_back_empty_and_is_fed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            trio = Trio(tmp_path, stack, level=StorageLevel.MEMORY)
+            await trio.start()
+            async with CopycatClient(*trio.addresses) as client:
+                for number in range(5):
+                    await client.submit(Book.add(number))
+                away = trio.followers[0]
+                await away.shutdown()
+                assert not (Path(away.storage.directory) / "log").exists()
+                await trio.start(str(away.address))
+                assert await client.submit(Book.add(5)) == 6
+                await trio.settled()
+                back = trio.servers[str(away.address)]
+                assert back.state_machine.entries == list(range(6))
+                assert back._node is not None
+                assert back._node.replica is not None
+                assert not back._node.replica.raft.is_lost
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_l1_a_cluster_in_memory_that_was_stopped_whole_starts_empty(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            trio = Trio(tmp_path, stack, level=StorageLevel.MEMORY)
+            await trio.start()
+            async with CopycatClient(*trio.addresses) as client:
+                assert await client.submit(Book.add(1)) == 1
+            for member in list(trio.servers.values()):
+                await member.shutdown()
+            await trio.start()
+            async with CopycatClient(*trio.addresses) as client:
+                assert await client.submit(Book.count()) == 0
+
+    run(scenario)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [Durability.INTERVAL, Durability.OS])
+def test_weaker_modes_serve_and_say_so(
+    tmp_path: Path, mode: Durability, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            trio = Trio(tmp_path, stack, durability=mode)
+            await trio.start()
+            async with CopycatClient(*trio.addresses) as client:
+                for number in range(20):
+                    assert await client.submit(Book.add(number)) == number + 1
+                assert trio.leader.status().durability is mode
+                assert f'storage.durability is "{mode}"' in caplog.text
+                assert (Path(trio.leader.storage.directory) / WEAK_FILE).exists()
+                for member in list(trio.servers.values()):
+                    await member.shutdown()
+                    assert not (Path(member.storage.directory) / WEAK_FILE).exists()
+                await trio.start()
+                assert await client.submit(Book.count()) == 20
+
+    run(scenario)
