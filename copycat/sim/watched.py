@@ -7,18 +7,14 @@ What is taken and what is installed is held against every other member's state o
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from copycat.log.disk import FaultEnv
 from copycat.log.interface import HardStateStore, SaveTicket
 from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.sim.checkers_log import Shadow, violated
 from copycat.sim.model import SimMachine
-from copycat.types import MemberId
-
-if TYPE_CHECKING:
-    from copycat.log._native import Env
-    from copycat.types import EntryId
+from copycat.types import EntryId, MemberId
 
 __all__ = ["WatchedExecutor", "WatchedHardState", "WatchedSnapshots"]
 
@@ -26,7 +22,7 @@ __all__ = ["WatchedExecutor", "WatchedHardState", "WatchedSnapshots"]
 class WatchedSnapshots(SnapshotStore):
     """A store that lets the shadow know of each snapshot once it is durable."""
 
-    def __init__(self, env: Env, directory: str, shadow: Shadow) -> None:
+    def __init__(self, env: FaultEnv, directory: str, shadow: Shadow) -> None:
         super().__init__(env, directory)
         self._shadow = shadow
 
