@@ -15,7 +15,7 @@ from copycat.raft.events import Event, Received
 from copycat.replica.carry import Parts, SnapshotEffect
 from copycat.replica.snapshotting import Snapshotting, source_of
 from copycat.replica.transfers import Receiving, Sending
-from copycat.types import MemberId
+from copycat.types import EntryId, MemberId
 
 __all__ = ["Snapshots"]
 
@@ -99,6 +99,13 @@ class Snapshots:
 
     # ---- installing ----------------------------------------------------------------------
 
+    def _has_room(self, entry: EntryId) -> bool:
+        """A log that must begin anew needs a segment: asked before the state changes (F13)."""
+        terms, replica_log = self._parts.raft.terms, self._parts.log
+        if terms.term_at(entry.index) == entry.term:
+            return True
+        return replica_log.has_room(0, entries=0, in_new_segment=True)
+
     def _install(self, snapshot: Snapshot, data: bytes, done: Callable[[], None]) -> None:
         """I12: never over newer state; between two slices; then the log is made to fit."""
         store, source, applier = self._store, self._source, self._parts.applier
@@ -108,6 +115,9 @@ class Snapshots:
             # Entries were quicker. It is as good as one that was taken here.
             done()
             self.taking.keep(store.admit(snapshot))
+            return
+        if not self._has_room(snapshot.entry):
+            self._receiving.postpone()
             return
         applier.hold()
         executor = self._executor

@@ -282,6 +282,12 @@ class Receiving:
         self._is_finishing = True  # nothing else is taken until it is installed
         self._install(whole.snapshot, whole.data, lambda: self._installed(effect))
 
+    def postpone(self) -> None:
+        """No room to install what arrived: it is asked for anew, when there may be (F13)."""
+        self._is_finishing = False
+        self._again_ms = self._parts.clock.now_ms + AGAIN_MS
+        log.warning("a snapshot of the leader has no room to be installed (F13)")
+
     def _installed(self, effect: ReceiveChunk) -> None:
         self._is_finishing = False
         message = effect.message

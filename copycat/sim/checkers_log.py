@@ -1,34 +1,30 @@
 """The log under watch: what each member's disk really holds, kept beside the member.
 
-`WatchedLog` and `WatchedHardState` stand between the replica and the native log. They change
-nothing; they see every append, truncation and sync, and keep a `Shadow` of the directory that
-outlives the member's process. I3, I5, I10 and I24 are decided against the shadow.
+`WatchedLog`, and `WatchedHardState` in `watched.py`, stand between the replica and the native
+log. They change nothing; they see every append, truncation and sync, and keep a `Shadow` of the
+directory that outlives the member's process. I3, I5, I10, I12 and I24 are decided against the
+shadow. A log that begins behind a snapshot is whole here: what the snapshot covers is what was
+committed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from copycat.errors import InvariantError
-from copycat.log.interface import (
-    Batch,
-    HardStateStore,
-    ReplicaLog,
-    Rewrite,
-    SaveTicket,
-    SyncTicket,
-)
+from copycat.log.interface import Batch, ReplicaLog, Rewrite, SyncTicket
 from copycat.types import (
+    NO_ENTRY,
     CompactionLimits,
     CompactionResult,
     EntryId,
-    MemberId,
     Release,
     SegmentStats,
     TermRun,
 )
 
-__all__ = ["LogHistory", "Shadow", "WatchedHardState", "WatchedLog", "violated"]
+__all__ = ["LogHistory", "Shadow", "WatchedLog", "violated"]
 
 
 def violated(rule: str, message: str, **values: object) -> InvariantError:
@@ -42,6 +38,8 @@ class LogHistory:
 
     def __init__(self) -> None:
         self._seen: dict[tuple[int, int], tuple[int, int]] = {}
+        self.committed: list[tuple[int, int]] = []
+        """(term, crc) of everything that was ever committed, from index 1 on."""
 
     def appended(self, who: int, prev_term: int, frames: Sequence[tuple[int, int, int]]) -> None:
         """`frames` (index, term, crc) were appended by `who` after an entry of prev_term."""
@@ -75,10 +73,20 @@ class LogHistory:
             )
 
 
+class _Older(NamedTuple):
+    """The log before a reset, which a power cut brings back until a sync ends (C24)."""
+
+    entries: list[tuple[int, int]]
+    durable: int
+    least: int
+    most: int
+
+
 class Shadow:
     """What one member's directory holds, as far as an observer outside can know.
 
-    entries: (term, crc) of index 1, 2, ...; `durable`: a power cut now keeps at least these.
+    entries: (term, crc) of index 1, 2, ..., those too that only a snapshot covers; `durable`: a
+    power cut now keeps at least these in the log, but for what was trimmed.
     """
 
     def __init__(self, member: int, history: LogHistory) -> None:
@@ -94,12 +102,24 @@ class Shadow:
         """Saves that were begun and whose end is not known: a crash keeps any of them."""
         self.role: Callable[[], tuple[bool, int]] = lambda: (False, 0)
         """Whether the member leads, and its commit index, asked at the very moment."""
+        self.snapshot = NO_ENTRY
+        """What the newest snapshot that is durable here covers."""
         self.truncations = 0
+        self.resets = 0
+        self.older: list[_Older] = []
+        self.least = 0
+        """The log begins right after this one or a later one; `most`: at the latest."""
+        self.most = 0
         self.tickets: list[_WatchedSync] = []
 
     @property
     def last_index(self) -> int:
         return len(self.entries)
+
+    @property
+    def platter(self) -> int:
+        """A power cut now keeps the entries up to this, in the log or in a snapshot (I3)."""
+        return max(self.durable, self.snapshot.index)
 
     @property
     def term_floor(self) -> int:
@@ -142,16 +162,89 @@ class Shadow:
         for ticket in self.tickets:
             ticket.upto = min(ticket.upto, after)
 
+    def published(self, entry: EntryId) -> None:
+        """A snapshot of the state after `entry` is durable now, read back whole (I12)."""
+        self._require_committed(entry)
+        self.snapshot = max(self.snapshot, entry, key=lambda one: one.index)
+
+    def _require_committed(self, entry: EntryId) -> None:
+        committed = self.history.committed
+        if not 1 <= entry.index <= len(committed) or committed[entry.index - 1][0] != entry.term:
+            raise violated(
+                "I12",
+                "a snapshot of what was not committed",
+                member=self.member,
+                entry=entry,
+                committed=len(committed),
+            )
+
+    def trim(self, before: int) -> None:
+        """Entries below `before` may go: a durable snapshot must hold them (C24)."""
+        if before > self.snapshot.index + 1:
+            raise violated(
+                "I12",
+                "a log is trimmed above its snapshot",
+                member=self.member,
+                before=before,
+                snapshot=self.snapshot,
+            )
+
+    def trimmed(self, first_index: int) -> None:
+        """The log begins at `first_index`, after a crash perhaps still where it began before."""
+        self.most = max(self.most, first_index - 1)
+
+    def reset(self, entry: EntryId) -> None:
+        """The log begins anew after `entry`; until a sync a crash may bring the old one back."""
+        leads, commit_index = self.role()
+        if entry.index > self.snapshot.index:
+            raise violated(
+                "I12",
+                "a log is reset above its snapshot",
+                member=self.member,
+                entry=entry,
+                snapshot=self.snapshot,
+            )
+        if leads or entry.index < commit_index:
+            raise violated(
+                "I10",
+                "a reset of a leader's log, or below the commit index",
+                member=self.member,
+                entry=entry,
+                commit_index=commit_index,
+            )
+        self._require_committed(entry)
+        self.resets += 1
+        self._begin_after(entry)
+
+    def _begin_after(self, entry: EntryId) -> None:
+        if self.least != entry.index or self.last_index > entry.index:
+            self.older.append(_Older(self.entries, self.durable, self.least, self.most))
+        self.entries = self.history.committed[: entry.index]
+        self.durable = self.least = self.most = entry.index
+        self.promised = min(self.promised, entry.index)
+        for ticket in self.tickets:
+            ticket.upto = 0
+
     def crashed(self) -> None:
         """The process is gone: nothing in flight will be reported any more."""
         self.tickets.clear()
         self.role = lambda: (False, 0)
 
     def recovered(
-        self, frames: Sequence[tuple[int, int, int]], hard_state: tuple[int, int]
+        self,
+        frames: Sequence[tuple[int, int, int]],
+        hard_state: tuple[int, int],
+        *,
+        before: EntryId = NO_ENTRY,
+        snapshots: Sequence[EntryId] = (),
     ) -> None:
-        """Compare what an open found with what had to be there (I3, I24); then believe it."""
-        found = [(term, crc) for _, term, crc in frames]
+        """Compare what an open found with what had to be there (I3, I24); then believe it.
+
+        before: the entry below the log's front.  snapshots: all that the directory lists.
+        """
+        self._recovered_front(before)
+        front = before.index
+        found = self.entries[:front] + [(term, crc) for _, term, crc in frames]
         kept = self.entries[: self.durable]
         if found[: self.durable] != kept:
             lost = next(
@@ -167,7 +260,9 @@ class Shadow:
                 recovered_last=len(found),
             )
         for at in range(self.durable, len(found)):
-            index, term, crc = frames[at]
+            if at < front:
+                continue
+            index, term, crc = frames[at - front]
             prev_term = found[at - 1][0] if at else 0
             self.history.require_known(self.member, index, prev_term, term, crc)
         if hard_state not in (self.hard_state, *self.saving):
@@ -183,6 +278,41 @@ class Shadow:
         self.durable = len(found)
         self.hard_state = hard_state
         self.saving.clear()
+        self.least = self.most = front
+        self.older.clear()
+        self._recovered_snapshots(snapshots)
+
+    def _recovered_front(self, before: EntryId) -> None:
+        """The log begins where it may: where it began, where it was trimmed, or reset to."""
+        for older in reversed(self.older):
+            if before.index < self.least:
+                self.entries, self.durable, self.least, self.most = older
+        if not self.least <= before.index <= self.most or before.term != self.term_at(
+            before.index
+        ):
+            raise violated(
+                "I24",
+                "recovery found a log that begins elsewhere",
+                member=self.member,
+                before=before,
+                least=self.least,
+                most=self.most,
+            )
+
+    def _recovered_snapshots(self, snapshots: Sequence[EntryId]) -> None:
+        if self.snapshot != NO_ENTRY and self.snapshot not in snapshots:
+            raise violated(
+                "I24",
+                "a durable snapshot is gone after a crash",
+                member=self.member,
+                snapshot=self.snapshot,
+                found=list(snapshots),
+            )
+        for entry in snapshots:
+            self.published(entry)
+        entry = self.snapshot
+        if entry.index > self.last_index or self.term_at(entry.index) != entry.term:
+            self._begin_after(entry)  # as the member does before anything else (C24)
 
 
 class _WatchedSync:
@@ -191,6 +321,8 @@ class _WatchedSync:
     def __init__(self, inner: SyncTicket, shadow: Shadow) -> None:
         self.inner = inner
         self.upto = shadow.last_index
+        self._older = len(shadow.older)
+        self._front = shadow.most
         self._shadow = shadow
         shadow.tickets.append(self)
 
@@ -200,6 +332,9 @@ class _WatchedSync:
         if self in shadow.tickets:
             shadow.tickets.remove(self)
             shadow.durable = max(shadow.durable, self.upto)
+            del shadow.older[: self._older]
+            if not shadow.older:
+                shadow.least = max(shadow.least, self._front)
 
 
 class WatchedLog:
@@ -252,7 +387,9 @@ class WatchedLog:
         self.inner.prepare_spare()
 
     def trim(self, before: int) -> None:
+        self._shadow.trim(before)
         self.inner.trim(before)
+        self._shadow.trimmed(self.inner.first_index)
 
     def append(self, batch: Batch) -> None:
         frames = self._shadow.announce(batch)
@@ -279,13 +416,15 @@ class WatchedLog:
         self.inner.truncate(after)
 
     def reset(self, entry: EntryId) -> None:
+        self._shadow.reset(entry)
         self.inner.reset(entry)
 
     def release(self, indexes: Sequence[int], how: Release) -> None:
-        self.inner.release(indexes, how)
+        """Nothing is cleaned in the simulator: the checkers compare whole logs."""
 
     def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
-        return self.inner.segment_stats(limits)
+        """No segment is offered, so every run of the cleaning ends before it begins."""
+        return []
 
     def rewrite(
         self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
@@ -300,53 +439,3 @@ class WatchedLog:
 
     def close(self) -> None:
         self.inner.close()
-
-
-class _WatchedSave:
-    """A save ticket that tells the shadow which promise is now on the disk."""
-
-    def __init__(self, inner: SaveTicket, shadow: Shadow, promise: tuple[int, int]) -> None:
-        self.inner = inner
-        self._shadow = shadow
-        self._promise = promise
-        shadow.saving.append(promise)
-
-    def run(self) -> None:
-        self.inner.run()
-        shadow = self._shadow
-        if self._promise in shadow.saving:
-            del shadow.saving[: shadow.saving.index(self._promise) + 1]
-            shadow.hard_state = self._promise
-
-
-class WatchedHardState:
-    """A `HardStateStore` that lets the shadow see every promise."""
-
-    def __init__(self, inner: HardStateStore, shadow: Shadow) -> None:
-        self.inner = inner
-        self._shadow = shadow
-
-    @property
-    def current_term(self) -> int:
-        return self.inner.current_term
-
-    @property
-    def voted_for(self) -> MemberId:
-        return self.inner.voted_for
-
-    def begin_save(self, term: int, voted_for: MemberId) -> SaveTicket:
-        before = self._shadow.saving[-1] if self._shadow.saving else self._shadow.hard_state
-        if term < before[0] or (term == before[0] and before[1] not in (0, voted_for)):
-            raise violated(
-                "I2",
-                "the hard state goes back or changes its vote",
-                member=self._shadow.member,
-                before=before,
-                after=(term, voted_for),
-            )
-        return _WatchedSave(
-            self.inner.begin_save(term, voted_for), self._shadow, (term, voted_for)
-        )
-
-    def end_save(self, ticket: SaveTicket) -> None:
-        self.inner.end_save(ticket.inner if isinstance(ticket, _WatchedSave) else ticket)

@@ -1,4 +1,4 @@
-"""The laws of consensus, held against what members do: I1, I2, I3, I4, I6, I7, I8, I9.
+"""The laws of consensus, held against what members do: I1, I2, I3, I4, I6 to I9, I12.
 
 The checker keeps the history itself (leaders, votes, committed entries) and looks at a member
 through `MemberView`, never into the core. `after_step` runs after every event on the member it
@@ -13,6 +13,8 @@ from typing import Protocol
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    InstallReply,
+    InstallSnapshot,
     PeerMessage,
     PreVote,
     PreVoteReply,
@@ -80,7 +82,7 @@ class RaftChecker:
         self.majority = len(shadows) // 2 + 1
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
-        self.committed: list[tuple[int, int]] = []
+        self.committed = shadows[0].history.committed
         self._on_committed = on_committed
         self._on_elected = on_elected
         self._last: dict[int, _Facts] = {}
@@ -114,7 +116,9 @@ class RaftChecker:
             self._voted(shadow, message.term, to)
         elif isinstance(message, RequestVote):
             self._voted(shadow, message.term, member)
-        elif isinstance(message, AppendEntries):
+        elif isinstance(message, InstallReply) and message.done:
+            self._has_snapshot(shadow, message)
+        elif isinstance(message, (AppendEntries, InstallSnapshot)):
             self._led(member, message.term)
 
     def received(self, member: int, message: PeerMessage) -> None:
@@ -130,16 +134,16 @@ class RaftChecker:
     def _acknowledged(self, shadow: Shadow, message: AppendReply) -> None:
         if not message.accepted:
             return
-        if message.match_index > shadow.durable:
+        if message.match_index > shadow.platter:
             raise violated(
                 "I3",
                 "an acknowledgement of what is not on the platter",
                 member=shadow.member,
                 match_index=message.match_index,
-                platter=shadow.durable,
+                platter=shadow.platter,
             )
         heard = self._heard[shadow.member].last.get(message.term, -1)
-        if message.match_index > heard:
+        if message.match_index > max(heard, shadow.snapshot.index):
             raise violated(
                 "I9",
                 "an acknowledgement of what no request of this term spoke of",
@@ -148,6 +152,20 @@ class RaftChecker:
                 heard=heard,
             )
         shadow.promised = max(shadow.promised, message.match_index)
+
+    @staticmethod
+    def _has_snapshot(shadow: Shadow, message: InstallReply) -> None:
+        """A member says that it has what a snapshot covers: in its log, or as the snapshot."""
+        entry = message.entry
+        if entry.index > shadow.platter or shadow.term_at(entry.index) != entry.term:
+            raise violated(
+                "I12",
+                "a snapshot is confirmed that is not on the platter",
+                member=shadow.member,
+                entry=entry,
+                platter=shadow.platter,
+            )
+        shadow.promised = max(shadow.promised, entry.index)
 
     def _voted(self, shadow: Shadow, term: int, candidate: int) -> None:
         if self.votes.setdefault((shadow.member, term), candidate) != candidate:
@@ -210,7 +228,8 @@ class RaftChecker:
             raise violated("I4", "the term goes back", member=number, now=now, before=before)
         if commit < before[2] or applied < before[3]:
             raise violated("I4", "commit or applied goes back", member=number, now=now)
-        if not applied <= commit <= shadow.last_index:
+        # Between the install and the turn that hears of it, a snapshot is ahead of the commit.
+        if not (applied <= max(commit, shadow.snapshot.index) and commit <= shadow.last_index):
             raise violated(
                 "I4",
                 "not applied <= commit <= last",
@@ -241,15 +260,15 @@ class RaftChecker:
                 entry_term=entry_term,
             )
         heard = self._heard[view.number]
-        if commit > shadow.durable:
+        if commit > shadow.platter:
             raise violated(
                 "I4",
                 "a follower commits above its platter",
                 member=view.number,
                 now=now,
-                platter=shadow.durable,
+                platter=shadow.platter,
             )
-        if commit > heard.verified:
+        if commit > max(heard.verified, shadow.snapshot.index):
             raise violated(
                 "I8",
                 "commit above what any request verified",
@@ -278,7 +297,7 @@ class RaftChecker:
         holders = [
             one.member
             for one in self.shadows
-            if one.durable >= commit and one.entries[commit - 1] == newest
+            if one.platter >= commit and one.entries[commit - 1 : commit] == [newest]
         ]
         if len(holders) < self.majority:
             raise violated(
@@ -297,7 +316,7 @@ class RaftChecker:
         for member, match in view.matches().items():
             shadow = self.shadows[member]
             if match and (
-                match > shadow.durable
+                match > min(shadow.platter, shadow.last_index)
                 or match > view.shadow.last_index
                 or shadow.entries[match - 1] != view.shadow.entries[match - 1]
             ):
@@ -307,5 +326,5 @@ class RaftChecker:
                     leader=view.number,
                     member=member,
                     match_index=match,
-                    platter=shadow.durable,
+                    platter=shadow.platter,
                 )

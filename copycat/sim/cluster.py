@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
+from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
 from copycat.sim.checkers_log import LogHistory, Shadow, violated
@@ -93,6 +94,7 @@ class Cluster:
                     recent_bytes_max=options.limits.recent_bytes_max,
                     inflight_commands_max=options.limits.inflight_commands_max,
                     inflight_bytes_max=options.limits.inflight_bytes_max,
+                    snapshot_threshold=options.limits.snapshot_threshold,
                 ),
                 observer=self,
             )
@@ -164,6 +166,17 @@ class Cluster:
         if outcome.last_applied % DIGEST_EVERY == 0 and host.executor is not None:
             self.sessions.digest(host.number, outcome.last_applied, host.executor.digest())
 
+    def snapshot(self, host: SimHost, executor: Executor, *, is_taken: bool) -> None:
+        """I12: the state that is saved, or just installed, is everybody's of that index."""
+        self.trace.mark("snapshot taken" if is_taken else "snapshot installed")
+        self.trace.record(
+            self.world.now_us,
+            host.number,
+            "takes a snapshot" if is_taken else "installs a snapshot",
+            executor.last_applied,
+        )
+        self.sessions.digest(host.number, executor.last_applied, executor.digest())
+
     def stopped(self, host: SimHost, reason: BaseException) -> None:
         """A member stopped itself. Only a power cut in the middle of its work explains it."""
         if host.disk.is_cut:
@@ -196,15 +209,29 @@ class Cluster:
         if directory is None:
             raise violated("I6", "a commit without a log", member=host.number)
         first, end = self.sessions.committed_index + 1, len(self.raft.committed) + 1
+        if first < directory.log.first_index:
+            return self._read_committed(self._holder(first))
         while first < end:
             try:
                 batch = directory.log.read(first, end, 1 << 20)
             except DiskError:
                 if not host.disk.is_cut:
                     raise
-                return  # the power went in this turn: the next member that commits shows it
+                return None  # the power went in this turn: the next member that commits shows it
             self.sessions.committed(batch.runs(first, batch.span.end))
             first = batch.span.end
+        return None
+
+    def _holder(self, first: int) -> SimHost:
+        """Somebody whose log still has what is committed from `first` on."""
+        committed = self.raft.committed
+        for host in self.hosts:
+            directory, shadow = host.disk.directory, host.shadow
+            if directory is None or directory.log.first_index > first:
+                continue
+            if shadow.entries[first - 1 : len(committed)] == committed[first - 1 :]:
+                return host
+        raise violated("I6", "nobody holds what is committed", first=first)
 
     def _elected(self, member: int, term: int) -> None:
         self.trace.mark("election")

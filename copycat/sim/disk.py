@@ -10,9 +10,10 @@ from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import FaultEnv
-from copycat.sim.checkers_log import Shadow, WatchedHardState, WatchedLog
+from copycat.sim.checkers_log import Shadow, WatchedLog
 from copycat.sim.options import DiskOptions
 from copycat.sim.trace import Trace
+from copycat.sim.watched import WatchedHardState, WatchedSnapshots
 from copycat.sim.world import Dice
 
 __all__ = ["SimDisk"]
@@ -59,7 +60,9 @@ class SimDisk:
 
     # --- a life -------------------------------------------------------------------------
 
-    def open(self) -> tuple[WatchedLog, WatchedHardState, MemberDirectory]:
+    def open(
+        self,
+    ) -> tuple[WatchedLog, WatchedHardState, MemberDirectory, WatchedSnapshots]:
         """Open or make the directory; what was recovered is checked. The power may go while
         it recovers, any number of times."""
         require(self.directory is None, "the disk is in use")
@@ -68,6 +71,7 @@ class SimDisk:
                 break
         directory = self.directory or self._open()
         self.directory = directory
+        snapshots = WatchedSnapshots(self.env, f"{PATH}/snapshots", self.shadow)
         frames = [
             frame
             for batch in directory.log.scan(
@@ -76,11 +80,19 @@ class SimDisk:
             for frame in batch.checksums()
         ]
         state = directory.hard_state
-        self.shadow.recovered(frames, (state.current_term, state.voted_for))
+        self.shadow.recovered(
+            frames,
+            (state.current_term, state.voted_for),
+            before=directory.log.before,
+            snapshots=snapshots.entries,
+        )
+        if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
+            self.cut_power_after(self._dice.below(12))
         return (
             WatchedLog(directory.log, self.shadow),
             WatchedHardState(directory.hard_state, self.shadow),
             directory,
+            snapshots,
         )
 
     def _open(self) -> MemberDirectory:

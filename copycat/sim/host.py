@@ -25,9 +25,9 @@ from copycat.sim.clocks import SimClock
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.life import Life
 from copycat.sim.links import Links
-from copycat.sim.model import SimMachine
 from copycat.sim.network import Network
 from copycat.sim.trace import Trace
+from copycat.sim.watched import WatchedExecutor
 from copycat.sim.world import Dice, World
 from copycat.types import MemberId, ServerState
 
@@ -64,6 +64,7 @@ class Observer(Protocol):
     def sent(self, host: SimHost, to: int, message: PeerMessage) -> None: ...
     def received(self, host: SimHost, message: PeerMessage) -> None: ...
     def applied(self, host: SimHost, outcome: Outcome) -> None: ...
+    def snapshot(self, host: SimHost, executor: Executor, *, is_taken: bool) -> None: ...
     def stopped(self, host: SimHost, reason: BaseException) -> None: ...
 
 
@@ -161,12 +162,14 @@ class SimHost:
     def start(self) -> None:
         """Open the disk and begin a new process."""
         try:
-            log, hard_state, directory = self.disk.open()
+            log, hard_state, directory, snapshots = self.disk.open()
         except (DiskError, DiskFullError) as cause:
             self._observer.stopped(self, cause)
             return
         self.is_up = True
-        self.executor = Executor(SimMachine())
+        self.executor = WatchedExecutor(
+            lambda executor, is_taken: self._observer.snapshot(self, executor, is_taken=is_taken)
+        )
         try:
             self.replica = Replica(
                 self.options,
@@ -179,8 +182,10 @@ class SimHost:
                 fresh=directory.fresh,
                 now_ms=self.clock.boot_ms(),
                 wall_ms=self.clock.wall_ms(),
+                snapshots=snapshots,
             )
         except CopycatError as cause:
+            self._forget()
             self._observer.stopped(self, cause)
             return
         raft = self.replica.raft

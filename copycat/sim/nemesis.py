@@ -114,6 +114,20 @@ class Nemesis:
         if host.is_up:
             host.disk.cut_power_after(self._dice.below(12))
 
+    def _away(self) -> None:
+        """A member is down or cut off for so long that the others' logs go on without it."""
+        host, length_us = self._dice.pick(self._hosts), self._dice.between(3, 8) * SECOND
+        if not host.is_up:
+            return
+        if self._dice.chance(500_000):
+            host.lose_power()
+            self.restart(host, length_us)
+            return
+        others = [one.number for one in self._hosts if one is not host]
+        self._network.block([host.number], others)
+        self._network.block(others, [host.number])
+        self._world.after(length_us, self._heal, self._round, self._network.heal)
+
     def _pause(self) -> None:
         host = self._victim()
         if host.is_up and not host.is_paused:

@@ -38,7 +38,8 @@ FAULTS = (
     "transfer",
     "silence",
 )
-"""Kinds of faults that a nemesis can draw. Message faults are rates of the network."""
+"""Kinds of faults that a nemesis can draw. Message faults are rates of the network; "away"
+comes with snapshots, on top of these."""
 
 
 class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +86,8 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
     recent_bytes_max: int = 16 << 20
     inflight_commands_max: int = 65536
     inflight_bytes_max: int = 64 << 20
+    snapshot_threshold: int = 0
+    """Bytes of entries between two snapshots; 0: none is taken."""
 
 
 class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,6 +156,38 @@ def _draw_workload(dice: Dice) -> WorkloadOptions:
 
 
 def draw_options(seed: int) -> SeedOptions:
+    """The options of a seed: what all may draw, and for three in ten snapshots on top."""
+    options = _draw_common(seed)
+    dice = Dice(seed ^ 0x54A9)
+    return _with_snapshots(dice, options) if dice.chance(300_000) else options
+
+
+def _with_snapshots(dice: Dice, options: SeedOptions) -> SeedOptions:
+    """Small thresholds and segments; mostly with a member that is away for long (C24)."""
+    replace = msgspec.structs.replace
+    is_away = dice.chance(800_000)
+    threshold = dice.pick((4, 4, 8) if is_away else (4, 8, 16, 64)) << 10
+    options = replace(
+        options,
+        limits=replace(options.limits, snapshot_threshold=threshold),
+        disk=replace(options.disk, max_segment_size=8192, max_entries_per_segment=64),
+    )
+    if not is_away:
+        return options
+    workload = replace(
+        options.workload, clients=4, tick_us=20 * MS, command=800_000, commands_max=2_000
+    )
+    return replace(
+        options,
+        members=max(options.members, 3),
+        duration_us=dice.pick((15, 25)) * SECOND,
+        fault_us=max(options.fault_us, 2_000 * MS),
+        faults=tuple(sorted({*options.faults, "away"})),
+        workload=workload,
+    )
+
+
+def _draw_common(seed: int) -> SeedOptions:
     """The options of a seed. Swarm: each draws its own subset of faults, most of them some."""
     dice = Dice(seed ^ 0x5EED)
     members = dice.pick((1, 2, 3, 3, 3, 3, 3, 5, 5, 5))

@@ -72,6 +72,7 @@ def run_seed(seed: int, options: SeedOptions | None = None) -> SeedResult:
 def _marks(cluster: Cluster) -> Counter[str]:
     marks = cluster.trace.marks
     marks["truncation"] += sum(shadow.truncations for shadow in cluster.shadows)
+    marks["log reset"] += sum(shadow.resets for shadow in cluster.shadows)
     marks["session expired"] += cluster.sessions.expired
     marks["command of a closed session ignored"] += cluster.sessions.ignored
     return marks
@@ -174,10 +175,11 @@ def _check_equal(cluster: Cluster) -> None:
         log = host.disk.directory.log
         found = [
             (term, crc)
-            for batch in log.scan(1, log.last_index + 1)
+            for batch in log.scan(log.first_index, log.last_index + 1)
             for _, term, crc in batch.checksums()
         ]
-        if found != cluster.raft.committed:
+        cluster.trace.marks["log trimmed"] += log.first_index > 1
+        if found != cluster.raft.committed[log.first_index - 1 :]:
             raise violated("I5", "a log differs from what was committed", member=host.number)
     for leader in cluster.leaders():
         cluster.raft.check_matches(leader)

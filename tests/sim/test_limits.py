@@ -29,6 +29,6 @@ def test_the_smallest_segment_that_settings_allow_opens() -> None:
         Trace(),
     )
     assert isinstance(disk.env, FaultEnv)
-    log, _, directory = disk.open()
+    log, _, directory, _ = disk.open()
     assert log.last_index == 0
     directory.close()

@@ -1,0 +1,123 @@
+"""The laws of snapshots fire too: I3, I10, I12 and I24 over a log that begins above 1."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import pytest
+
+from copycat.errors import InvariantError
+from copycat.protocol.peer import AppendReply, InstallReply
+from copycat.sim.checkers_log import LogHistory, Shadow
+from copycat.sim.checkers_raft import RaftChecker
+from copycat.sim.options import draw_options
+from copycat.sim.runner import run_seed
+from copycat.types import NO_ENTRY, EntryId
+
+Frames = list[tuple[int, int, int]]
+CONFIRMED = InstallReply(1, 1, EntryId(1, 6), 0, True)
+
+
+def fires(rule: str) -> AbstractContextManager[object]:
+    return pytest.raises(InvariantError, match=f"^{rule}:")
+
+
+def frames(first: int, end: int, term: int = 1) -> Frames:
+    return [(index, term, index * 1000 + term) for index in range(first, end)]
+
+
+@pytest.fixture
+def shadow() -> Shadow:
+    """Six entries are committed; this member has three of them, two durably."""
+    history = LogHistory()
+    history.appended(1, 0, frames(1, 9))
+    history.committed.extend((term, crc) for _, term, crc in frames(1, 7))
+    shadow = Shadow(0, history)
+    shadow.append(frames(1, 4))
+    shadow.durable = 2
+    return shadow
+
+
+def test_i12_a_snapshot_of_what_was_not_committed(shadow: Shadow) -> None:
+    with fires("I12"):
+        shadow.published(EntryId(1, 7))
+    with fires("I12"):
+        shadow.published(EntryId(2, 6))
+
+
+def test_i12_a_log_loses_what_no_snapshot_covers(shadow: Shadow) -> None:
+    shadow.published(EntryId(1, 2))
+    shadow.trim(3)
+    with fires("I12"):
+        shadow.trim(4)
+    with fires("I12"):
+        shadow.reset(EntryId(1, 6))
+
+
+def test_i10_a_reset_below_the_commit_or_by_a_leader(shadow: Shadow) -> None:
+    shadow.published(EntryId(1, 2))
+    shadow.role = lambda: (False, 3)
+    with fires("I10"):
+        shadow.reset(EntryId(1, 2))
+    shadow.role = lambda: (True, 0)
+    with fires("I10"):
+        shadow.reset(EntryId(1, 2))
+
+
+def test_i3_a_durable_snapshot_is_as_good_as_the_log(shadow: Shadow) -> None:
+    checker = RaftChecker([shadow], [101], lambda *_: None, lambda *_: None)
+    shadow.hard_state = (1, 101)
+    checker.started(0)
+    with fires("I12"):
+        checker.sent(0, 0, CONFIRMED)
+    shadow.published(EntryId(1, 6))
+    with fires("I12"):  # another entry than the log has at 6
+        shadow.entries = [(term, crc) for _, term, crc in frames(1, 9, term=2)]
+        checker.sent(0, 0, CONFIRMED)
+    shadow.reset(EntryId(1, 6))
+    checker.sent(0, 0, CONFIRMED)
+    checker.sent(0, 0, AppendReply(1, 1, True, 6, NO_ENTRY))
+    with fires("I3"):
+        checker.sent(0, 0, AppendReply(1, 1, True, 7, NO_ENTRY))
+
+
+def test_a_crash_before_the_sync_of_a_reset_leaves_either_log(shadow: Shadow) -> None:
+    entry = EntryId(1, 6)
+    for recovered, before in ((frames(1, 3), NO_ENTRY), (frames(7, 9), entry), ([], entry)):
+        shadow.published(entry)
+        shadow.reset(entry)
+        shadow.crashed()
+        shadow.recovered(recovered, (0, 0), before=before, snapshots=[entry])
+        assert shadow.last_index == max([6, *(index for index, _, _ in recovered)])
+        assert shadow.platter == shadow.last_index
+        shadow.entries, shadow.durable, shadow.least, shadow.most = shadow.entries[:3], 2, 0, 0
+        shadow.older.clear()
+
+
+def test_i24_a_log_that_begins_elsewhere(shadow: Shadow) -> None:
+    shadow.published(EntryId(1, 2))
+    shadow.trimmed(3)
+    shadow.recovered(frames(3, 4), (0, 0), before=EntryId(1, 2), snapshots=[EntryId(1, 2)])
+    with fires("I24"):
+        shadow.recovered(frames(2, 4), (0, 0), before=EntryId(1, 1), snapshots=[EntryId(1, 2)])
+    with fires("I24"):
+        shadow.recovered([], (0, 0), before=EntryId(1, 3), snapshots=[EntryId(1, 2)])
+
+
+def test_i24_a_durable_snapshot_is_gone(shadow: Shadow) -> None:
+    shadow.published(EntryId(1, 2))
+    with fires("I24"):
+        shadow.recovered(frames(1, 4), (0, 0), snapshots=[EntryId(1, 1)])
+
+
+def test_a_member_that_was_away_is_sent_a_snapshot() -> None:
+    """Three seeds in ten draw snapshots, most of those a member that is away for long."""
+    drawn = [(seed, draw_options(seed)) for seed in range(200)]
+    with_snapshots = [seed for seed, one in drawn if one.limits.snapshot_threshold]
+    away = [seed for seed, one in drawn if one.faults == ("away",)]
+    assert 40 <= len(with_snapshots) <= 80
+    marks = run_seed(away[0]).marks
+    assert marks["snapshot taken"]
+    assert marks["snapshot installed"]
+    assert marks["log trimmed"]
+    assert marks["log reset"]
