@@ -60,7 +60,7 @@ class MemberProcess:
         arguments = ["-m", "copycat", "serve", self.address, "--app", _APP, "--json"]
         for member in self._members:
             arguments += ["--member", member]
-        arguments += ["--directory", str(self.directory)]
+        arguments += ["--directory", str(self.directory), "--keep-log"]  # the proof reads it whole
         arguments += ["--parent", str(os.getpid())]
         with self.words.open("ab") as words:
             self._process = await asyncio.create_subprocess_exec(

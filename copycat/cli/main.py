@@ -48,6 +48,7 @@ def demo(**options: Any) -> None:
 @click.option("--member", "members", multiple=True, metavar="HOST:PORT", help="All founders.")
 @click.option("--directory", default="./copycat-data", show_default=True)
 @click.option("--cluster-name", default="copycat", show_default=True)
+@click.option("--keep-log", is_flag=True, help="No snapshots and no cleaning.")
 @click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:

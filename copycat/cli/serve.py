@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from copycat import CopycatServer, StateMachine
+from copycat import CopycatServer, StateMachine, Storage
 from copycat.cli.app import machine_class
 from copycat.types import ServerState
 
@@ -32,6 +32,7 @@ class ServeOptions(NamedTuple):
     members: tuple[str, ...]
     directory: str
     cluster_name: str
+    keep_log: bool
     as_json: bool
     parent: int | None
 
@@ -80,7 +81,7 @@ class _Words:
 async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> None:
     words = _Words(as_json=options.as_json)
     server = CopycatServer(
-        options.address, machine, cluster_name=options.cluster_name, storage=options.directory
+        options.address, machine, cluster_name=options.cluster_name, storage=_storage(options)
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -104,6 +105,18 @@ async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> 
             telling.cancel()
         last = server.status()
     words.say("stopped", commit_index=last.commit_index, last_applied=last.last_applied)
+
+
+def _storage(options: ServeOptions) -> Storage:
+    if not options.keep_log:
+        return Storage(directory=options.directory)
+    year = 365 * 86400.0
+    return Storage(
+        directory=options.directory,
+        snapshot_threshold=0,
+        minor_compaction_interval=year,
+        major_compaction_interval=year,
+    )
 
 
 async def _tell_applied(server: CopycatServer[Any], words: _Words, *, every: float) -> None:
