@@ -86,6 +86,12 @@ void Tail::append(const Frames& frames, std::uint64_t durable_upto) {
     write(View(buffer_));
     if (buffer_.capacity() > buffer_kept_max) Bytes().swap(buffer_);
     for (std::size_t at = 0; at < bytes.size();) {
+        if (!frames.may_have_gaps) {
+            const std::uint32_t size = load<FrameHeader>(bytes.data() + at).size;
+            slots_.push({static_cast<std::uint32_t>(base + at), size}, slots_.end() + 1);
+            at += frame_size(size);
+            continue;
+        }
         const Frame frame = frame_at(bytes, at);
         slots_.push(frame.slot(base + at), frame.end());
         if (frame.is_gap()) row_.valid_from = std::max(row_.valid_from, frame.gap().valid_from);
