@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from copycat.errors import DiskError
 from copycat.log._native import FaultEnv, open_hard_state
@@ -70,28 +71,32 @@ def subsets(count: int) -> Iterator[int]:
         yield 1 << bit
 
 
-def crashes(env: FaultEnv, boundary: int) -> Iterator[FaultEnv]:
-    """Disks after the crash, some of them equal: by subset, by seed, and by a kill alone."""
+def crashes(env: FaultEnv, boundary: int) -> Iterator[Callable[[FaultEnv], object]]:
+    """What may happen to a disk, some of it to the same end: subsets, draws, and a kill alone."""
     for kept in subsets(env.unsynced):
-        image = env.clone()
-        image.crash_keeping(kept)
-        yield image
+        yield partial(FaultEnv.crash_keeping, kept=kept)
     for seed in range(SEEDS):
-        image = env.clone()
-        image.crash(1000 * boundary + seed, garbage=seed % 2 == 1)
-        yield image
-    image = env.clone()
+        yield partial(FaultEnv.crash, seed=1000 * boundary + seed, garbage=seed % 2 == 1)
+    yield _killed
+
+
+def _killed(image: FaultEnv) -> None:
     image.stop_after(FOREVER)
     image.crash_process()
-    yield image
 
 
 class Images:
-    """Crashes a workload at every boundary and recovers every image; counts them."""
+    """Crashes a workload at every boundary and recovers every image; counts them.
 
-    def __init__(self, workload: Workload, recover: Recover = recovered) -> None:
+    every: of the crashes at a boundary, one in so many, and other ones at the next boundary.
+    """
+
+    def __init__(
+        self, workload: Workload, recover: Recover = recovered, *, every: int = 1
+    ) -> None:
         self.workload = workload
         self.recover = recover
+        self.every = every
         self.boundaries = 0
         self.images = 0
         """Different disks that a recovery began from, at one boundary each."""
@@ -113,7 +118,11 @@ class Images:
 
     def _cut_at(self, env: FaultEnv, oracle: Oracle, boundary: int) -> None:
         seen: set[int] = set()
-        for number, image in enumerate(crashes(env, boundary)):
+        first = -boundary % self.every
+        chosen = itertools.islice(enumerate(crashes(env, boundary)), first, None, self.every)
+        for number, crash in chosen:
+            image = env.clone()
+            crash(image)
             if image.digest in seen:
                 continue
             seen.add(image.digest)
@@ -124,7 +133,7 @@ class Images:
             seen.add(image.digest)
             assert self.recover(image, oracle) == found, "a recovery is idempotent"
             self.recoveries += 2
-            if (number + boundary) % CUTS == 0:
+            if (number + boundary) // self.every % CUTS == 0:
                 self._cut_again(fresh, oracle, found, 77 * boundary, seen)
         self.images += len(seen)
 
