@@ -172,7 +172,7 @@ class Node:
         executor = Executor(machine)
         directory = self._opened(members)
         reserve = None
-        if storage.level is StorageLevel.DISK:
+        if storage.level is not StorageLevel.MEMORY:
             nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
             reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
         if directory.lost:
@@ -217,7 +217,7 @@ class Node:
         address = str(options.address)
         env = Env()
         try:
-            if len(members) == 1 and storage.level is StorageLevel.DISK:
+            if len(members) == 1 and storage.level is not StorageLevel.MEMORY:
                 read_whole(env, storage.directory)
             return MemberDirectory.open(
                 env,
