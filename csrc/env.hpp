@@ -33,6 +33,8 @@ public:
     virtual void pwrite(std::uint64_t offset, View bytes) = 0;
     // How many bytes were read: less than asked only at the end of the file.
     virtual std::size_t pread(std::uint64_t offset, MutableView into) = 0;
+    // The same into memory of its own, which is not zeroed first.
+    Block read(std::uint64_t offset, std::size_t size);
     // The first half of fdatasync: notes which writes it covers. Its run() makes exactly
     // those (and the file's size) durable, in any thread.
     virtual std::unique_ptr<Work> begin_sync() = 0;

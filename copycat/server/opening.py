@@ -98,7 +98,7 @@ def _replica(
     executor: Executor,
 ) -> Replica:
     reserve = None
-    if storage.level is StorageLevel.DISK:
+    if storage.level is not StorageLevel.MEMORY:
         nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
         reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
     snapshots = SnapshotStore(
@@ -128,7 +128,7 @@ def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) 
     address = str(options.address)
     env = Env()
     try:
-        if len(members) == 1 and storage.level is StorageLevel.DISK:
+        if len(members) == 1 and storage.level is not StorageLevel.MEMORY:
             read_whole(env, storage.directory)
         return MemberDirectory.open(
             env,

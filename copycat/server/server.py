@@ -20,7 +20,6 @@ from copycat.errors import (
 )
 from copycat.handles import ForkGuard, Listener, Listeners
 from copycat.log.compactor import CompactionReport
-from copycat.log.options import refuse_level
 from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
@@ -364,6 +363,5 @@ def _refuse_what_is_not_built(
         problems.append("tls=: TLS is not built yet; use loopback, or insecure=True")
     if config is not None:
         problems.append("config=: configuration files are not built yet")
-    refuse_level(storage.level)
     if problems:
         raise ConfigurationError("; ".join(problems))
