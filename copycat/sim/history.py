@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,7 +40,7 @@ class Operation(msgspec.Struct, kw_only=True):
     """One operation of one client: what it asked, when, and what it heard.
 
     chain: commands of one session share one; neighbours in `number` order.
-    kind: "put" and "cas" and "get" on a register, "append" and "items" on a list.
+    kind: "put", "lend", "delete", "cas" and "get" on a register, "append" and "items" on a list.
     index: the log index that the answer named; of an unanswered command, where the checker
     found it in the log; 0 when nowhere.
     """
@@ -107,22 +108,37 @@ def check_witness(operations: Sequence[Operation]) -> None:
 _LIST_START = (0, 0)
 
 
+class _Lent(NamedTuple):
+    """A register whose value may be gone at any time: when, log time alone knows (C25)."""
+
+    value: int
+
+
+def _value(state: Hashable) -> Hashable:
+    return state.value if isinstance(state, _Lent) else state
+
+
 def _step(state: Hashable, operation: Operation) -> tuple[bool, Hashable]:
     """Whether `operation` may return what it did in `state`, and the state after it."""
     known, result = operation.result is not UNKNOWN, operation.result
     match operation.kind:
         case "put":
-            return (not known or result == state), operation.arguments[0]
+            return (not known or result == _value(state)), operation.arguments[0]
+        case "lend":
+            return (not known or result == _value(state)), _Lent(operation.arguments[0])
+        case "delete":
+            return (not known or result == _value(state)), None
         case "cas":
             expected, value = operation.arguments
-            swapped = state == expected
-            return (not known or result is swapped), value if swapped else state
+            swapped = _value(state) == expected
+            after = _Lent(value) if isinstance(state, _Lent) else value
+            return (not known or result is swapped), after if swapped else state
         case "get":
-            return (not known or result == state), state
+            return (not known or result == _value(state)), state
         case "append":
             length, chain = state if isinstance(state, tuple) else _LIST_START
-            after = (length + 1, hash((chain, operation.arguments[0])))
-            return (not known or result == after[0]), after
+            longer = (length + 1, hash((chain, operation.arguments[0])))
+            return (not known or result == longer[0]), longer
         case _:
             if operation.folded is None:
                 operation.folded = _fold(result)
@@ -228,6 +244,13 @@ def _search(chains: list[_Chain], states_max: int) -> bool:
             if new not in seen:
                 seen.add(new)
                 found.append((deadlines[place], place, new))
+        if isinstance(state, _Lent):  # its time may be over now
+            moved = list(positions)
+            _settle(chains, moved, None)
+            new = (tuple(moved), None)
+            if new not in seen:
+                seen.add(new)
+                found.append((NEVER, -1, new))
         # The most pressing first: a linear history is then found almost without a detour.
         found.sort(reverse=True)
         stack += [new for _, _, new in found]
