@@ -11,7 +11,7 @@ from copycat.errors import DiskError, DiskFullError, require
 from copycat.log import snapshot_file
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import FaultEnv
-from copycat.log.interface import ReplicaLog
+from copycat.log.interface import ReplicaLog, Rewrite
 from copycat.log.snapshots import SnapshotStore
 from copycat.sim.checkers_log import contents, violated
 from copycat.sim.checkers_shadow import Shadow
@@ -56,6 +56,8 @@ class SimDisk:
         """There may be too little room for another segment."""
         self._cut_at = 0
         self._cuts_install = False
+        self._rewrites: list[Rewrite] = []
+        """All of them: one that was cut short by a crash must not tidy up after it."""
         self._calm = False
         self._address = address
         self._addresses = addresses
@@ -94,7 +96,7 @@ class SimDisk:
         if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
             self.cut_power_after(self._dice.below(12))
         return (
-            WatchedLog(log, self.shadow, self._cleaned),
+            WatchedLog(log, self.shadow, self._cleaned, self._rewrites.append),
             WatchedHardState(directory.hard_state, self.shadow),
             directory,
             snapshots,

@@ -68,12 +68,18 @@ class WatchedLog:
     """A `ReplicaLog` that passes everything on and lets the shadow see it."""
 
     def __init__(
-        self, inner: ReplicaLog, shadow: Shadow, told: Callable[[int], None] = lambda _: None
+        self,
+        inner: ReplicaLog,
+        shadow: Shadow,
+        told: Callable[[int], None] = lambda _: None,
+        kept: Callable[[Rewrite], None] = lambda _: None,
     ) -> None:
-        """told: called with how many entries each install let go."""
+        """told: called with how many entries each install let go.  kept: takes every rewrite,
+        which must not end before the simulated disk does."""
         self.inner = inner
         self._shadow = shadow
         self._told = told
+        self._kept = kept
 
     @property
     def first_index(self) -> int:
@@ -163,7 +169,9 @@ class WatchedLog:
         first = min(rows[id].first_index for group in groups for id in group)
         last = max(rows[id].last_index for group in groups for id in group)
         frozen = self._shadow.freeze(limits, first, last, is_major=major)
-        return _WatchedRewrite(self.inner.rewrite(groups, limits, major=major), frozen)
+        inner = self.inner.rewrite(groups, limits, major=major)
+        self._kept(inner)
+        return _WatchedRewrite(inner, frozen)
 
     def install(self, rewrite: Rewrite) -> CompactionResult:
         """The laws are held against what can be read now. A power cut leaves that to recovery."""
