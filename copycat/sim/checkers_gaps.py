@@ -201,9 +201,7 @@ class CleaningLaws:
             if not why and any(how < Release.SNAPSHOT for _, how in known):
                 rule, why = "I22", "a deletion went that some member does not have (C23)"
             why = why or "an entry went that only a snapshot may take"
-        raise violated(
-            rule, why, member=shadow.member, index=index, released=said, frozen=frozen
-        )
+        raise violated(rule, why, member=shadow.member, index=index, released=said, frozen=frozen)
 
     def appended(self, shadow: Shadow, gaps: Sequence[Gap]) -> None:
         """A member is fed gaps: of what went somewhere, and never of a deletion (C23)."""
@@ -217,7 +215,10 @@ class CleaningLaws:
                     )
                 if how is not Release.ANY:
                     raise violated(
-                        "I22", "a member is fed around a deletion", member=shadow.member, index=index
+                        "I22",
+                        "a member is fed around a deletion",
+                        member=shadow.member,
+                        index=index,
                     )
 
     def check_order(self, shadow: Shadow) -> None:

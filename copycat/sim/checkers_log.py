@@ -113,5 +113,3 @@ class LogHistory:
                 crc=crc,
                 known=self._seen.get((index, term)),
             )
-
-

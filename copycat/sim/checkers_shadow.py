@@ -94,7 +94,8 @@ class Shadow:
     def announce(self, batch: Batch) -> Sequence[Frame]:
         """These frames may be on the disk from now on, even if the append does not return."""
         frames: Sequence[Frame] = batch.checksums()
-        first, gaps = self.last_index + 1, []
+        first = self.last_index + 1
+        gaps: list[Gap] = []
         if len(frames) != batch.span.length:
             frames, gaps = self._filled([batch])
             self.laws.appended(self, gaps)
@@ -308,9 +309,7 @@ class Shadow:
         """The machine of this member said what it needs no more, after entry `r`."""
         self.holes.note_released(r, releases)
 
-    def freeze(
-        self, limits: CompactionLimits, first: int, last: int, *, is_major: bool
-    ) -> Frozen:
+    def freeze(self, limits: CompactionLimits, first: int, last: int, *, is_major: bool) -> Frozen:
         """A rewrite of the segments from `first` to `last` is frozen now."""
         return self.laws.freeze(self, limits, (first, last), is_major=is_major)
 

@@ -11,9 +11,9 @@ from copycat.protocol.peer import PeerMessage
 from copycat.replica.options import CleaningOptions
 from copycat.sim.checkers_gaps import CleaningLaws
 from copycat.sim.checkers_log import LogHistory, violated
-from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.checkers_raft import MemberView, RaftChecker
 from copycat.sim.checkers_session import SessionChecker
+from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.clocks import SimClock
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.history import Operation
