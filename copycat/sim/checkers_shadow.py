@@ -67,6 +67,7 @@ class Shadow:
         """The log begins right after this one or a later one; `most`: at the latest."""
         self.most = 0
         self.tickets: list[SyncInFlight] = []
+        self.gaps_fed = 0
         self.holes = Holes()
         self.laws: CleaningLaws = NOTHING_GOES
         self.last_applied: Callable[[], int] = lambda: 0
@@ -99,6 +100,7 @@ class Shadow:
         if len(frames) != batch.span.length:
             frames, gaps = self._filled([batch])
             self.laws.appended(self, gaps)
+            self.gaps_fed += len(gaps)
         if [index for index, _, _ in frames] != list(range(first, first + len(frames))):
             raise violated("I4", "append not at the end", member=self.member, last=first - 1)
         prev_term = self.term_at(self.last_index)

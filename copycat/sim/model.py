@@ -169,6 +169,7 @@ class ReferenceModel:
         self._lists: dict[int, list[int]] = {}
         self._dues: dict[int, tuple[int, int]] = {}
         """Log time after which what a register holds is gone, and the entry that says so."""
+        self.expired = 0
         self.writes: dict[Hashable, list[tuple[int, bool]]] = {}
         """By register, in order: (index of a command that may write it, whether it deletes it).
         One that expired deletes too, and is there a second time."""
@@ -179,6 +180,7 @@ class ReferenceModel:
             for key in [key for key, (due_ms, _) in self._dues.items() if due_ms < time_ms]:
                 self.writes[key].append((self._dues.pop(key)[1], True))
                 self._set(index, key, None)
+                self.expired += 1
 
     def _set(self, index: int, key: int, value: int | None) -> None:
         self._indexes.setdefault(key, []).append(index)

@@ -18,6 +18,7 @@ from copycat.sim.history import check_linearizable, check_witness
 from copycat.sim.options import SeedOptions, draw_options
 from copycat.sim.twin import check_twins
 from copycat.sim.world import MS, SECOND
+from copycat.types import Release
 
 __all__ = ["SeedFailed", "SeedResult", "run_seed"]
 
@@ -74,6 +75,11 @@ def _marks(cluster: Cluster) -> Counter[str]:
     marks = cluster.trace.marks
     marks["truncation"] += sum(shadow.truncations for shadow in cluster.shadows)
     marks["log reset"] += sum(shadow.resets for shadow in cluster.shadows)
+    marks["gap fed"] += sum(shadow.gaps_fed for shadow in cluster.shadows)
+    marks["deletion cleaned"] += sum(
+        how is Release.SEQUENTIAL for how in cluster.log_history.gone.values()
+    )
+    marks["key expired"] += cluster.sessions.model.expired
     marks["session expired"] += cluster.sessions.expired
     marks["command of a closed session ignored"] += cluster.sessions.ignored
     return marks
