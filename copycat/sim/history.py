@@ -40,7 +40,8 @@ class Operation(msgspec.Struct, kw_only=True):
     """One operation of one client: what it asked, when, and what it heard.
 
     chain: commands of one session share one; neighbours in `number` order.
-    kind: "put", "lend", "delete", "cas" and "get" on a register, "append" and "items" on a list.
+    kind: "put", "lend", "alarm", "delete", "hush", "cas" and "get" on a register,
+    "hold" and "let_go" on what is held, "append" and "items" on a list.
     index: the log index that the answer named; of an unanswered command, where the checker
     found it in the log; 0 when nowhere.
     """
@@ -106,6 +107,8 @@ def check_witness(operations: Sequence[Operation]) -> None:
 # --- (b) the search -----------------------------------------------------------------------
 
 _LIST_START = (0, 0)
+_PLACES = {"append": "list", "items": "list", "hold": "held", "let_go": "held"}
+"""Where an operation acts; all others on the register of its key."""
 
 
 class _Lent(NamedTuple):
@@ -122,11 +125,11 @@ def _step(state: Hashable, operation: Operation) -> tuple[bool, Hashable]:
     """Whether `operation` may return what it did in `state`, and the state after it."""
     known, result = operation.result is not UNKNOWN, operation.result
     match operation.kind:
-        case "put":
+        case "put" | "alarm" | "hold":
             return (not known or result == _value(state)), operation.arguments[0]
         case "lend":
             return (not known or result == _value(state)), _Lent(operation.arguments[0])
-        case "delete":
+        case "delete" | "hush" | "let_go":
             return (not known or result == _value(state)), None
         case "cas":
             expected, value = operation.arguments
@@ -176,9 +179,9 @@ def check_linearizable(operations: Sequence[Operation], states_max: int = 60_000
     False when the search gave up on some key after `states_max` states (nothing is claimed).
     """
     decided = True
-    by_key: dict[tuple[bool, int], list[Operation]] = {}
+    by_key: dict[tuple[str, int], list[Operation]] = {}
     for one in operations:
-        by_key.setdefault((one.kind in ("append", "items"), one.key), []).append(one)
+        by_key.setdefault((_PLACES.get(one.kind, "register"), one.key), []).append(one)
     for ops in by_key.values():
         answered = [one for one in ops if not (one.is_query and one.returned_us == NEVER)]
         decided &= _search(_chains(answered), states_max)

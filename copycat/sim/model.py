@@ -2,7 +2,8 @@
 reference that keeps the whole history of every key.
 
 Registers are keyed, so that their entries leave the log: blind writes, deletions, writes that
-expire, and commands that read first. Lists are not: what they need goes with a snapshot only.
+expire, commands that read first, and some that touch a timer and so are pinned (C20). What is
+held is released by hand. Lists are neither: what they need goes with a snapshot only.
 
 Appends of unique tokens make a command that is applied twice, lost or reordered visible; `fail`
 has an effect that must survive the error it raises never having happened.
@@ -12,10 +13,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
-from copycat.machine import StateMachine, command, query
-from copycat.protocol.operations import Operation, encode_operation
+from copycat.machine import Commit, Scheduled, StateMachine, command, query
+from copycat.protocol.operations import CompactionMode, Operation, encode_operation
 from copycat.sim.options import WorkloadOptions
 from copycat.sim.world import Dice
 
@@ -25,13 +27,20 @@ PROBE_KEY = 99
 """The list that only probes of the calm phase append to."""
 
 
+HELD = 1000
+"""Added to a key where the reference keeps what is held under it."""
+
+
 class SimMachine(StateMachine):
-    """Registers and lists under small integer keys."""
+    """Registers, lists and held commits under small integer keys."""
 
     def __init__(self) -> None:
         super().__init__()
         self.registers: dict[int, int] = {}
         self.lists: dict[int, list[int]] = {}
+        self.held: dict[int, Commit[Any]] = {}
+        self.pending: dict[int, Scheduled] = {}
+        self.rung: dict[int, int] = {}
 
     @command(key="key")
     def put(self, key: int, value: int) -> int | None:
@@ -51,6 +60,41 @@ class SimMachine(StateMachine):
     def delete(self, key: int) -> int | None:
         """Empty a register; the value before."""
         return self.registers.pop(key, None)
+
+    @command(key="key")
+    def alarm(self, key: int, value: int, ms: int) -> int | None:
+        """Set a register, and let it ring later; the value before."""
+        self.pending[key] = self.executor.schedule(ms / 1000, partial(self._ring, key))
+        return self.put(key, value)
+
+    def _ring(self, key: int) -> None:
+        self.rung[key] = self.rung.get(key, 0) + 1
+        self.pending.pop(key, None)
+
+    @command(key="key", tombstone=True)
+    def hush(self, key: int) -> int | None:
+        """Empty a register, and let it ring no more; the value before."""
+        if key in self.pending:
+            self.pending.pop(key).cancel()
+        return self.registers.pop(key, None)
+
+    @command(compaction=CompactionMode.RELEASE)
+    def hold(self, key: int, token: int) -> int | None:
+        """Keep this entry in place of the one before; that one's token."""
+        old = self.held.get(key)
+        self.held[key] = self.commit
+        if old is not None:
+            old.release()
+        return None if old is None else old.operation.token
+
+    @command(compaction=CompactionMode.TOMBSTONE)
+    def let_go(self, key: int) -> int | None:
+        """Keep none; the token of the one that was kept."""
+        old = self.held.pop(key, None)
+        if old is not None:
+            old.release()
+        self.commit.release()
+        return None if old is None else old.operation.token
 
     @command(key="key", reads=True)
     def cas(self, key: int, expected: int | None, value: int) -> bool:
@@ -99,6 +143,10 @@ _MAKERS: dict[str, Callable[..., Operation[Any]]] = {
     "put": SimMachine.put,
     "lend": SimMachine.lend,
     "delete": SimMachine.delete,
+    "alarm": SimMachine.alarm,
+    "hush": SimMachine.hush,
+    "hold": SimMachine.hold,
+    "let_go": SimMachine.let_go,
     "cas": SimMachine.cas,
     "append": SimMachine.append,
     "fail": SimMachine.fail,
@@ -137,15 +185,23 @@ def _draw_keyed(
     dice: Dice, key: int, values: int, token: int, draw: int
 ) -> tuple[str, int, tuple[int, ...]]:
     """Of a workload whose log is worth cleaning: mostly on registers."""
-    if draw < 40:
+    if draw < 30:
         return "put", key, (dice.below(values),)
-    if draw < 55:
+    if draw < 42:
         return "delete", key, ()
-    if draw < 65:
+    if draw < 52:
         return "lend", key, (dice.below(values), dice.pick((0, 20, 300, 3_000)))
-    if draw < 77:
+    if draw < 62:
         return "cas", key, (dice.below(values), dice.below(values))
-    if draw < 80:
+    if draw < 66:
+        return "alarm", key, (dice.below(values), dice.pick((0, 50, 1_000)))
+    if draw < 69:
+        return "hush", key, ()
+    if draw < 77:
+        return "hold", key, (token,)
+    if draw < 82:
+        return "let_go", key, ()
+    if draw < 85:
         return "fail", key, (token,)
     return "append", key, (token, dice.pick((0, 0, 50, 500)))
 
@@ -171,7 +227,7 @@ class ReferenceModel:
         """Log time after which what a register holds is gone, and the entry that says so."""
         self.expired = 0
         self.writes: dict[Hashable, list[tuple[int, bool]]] = {}
-        """By register, in order: (index of a command that may write it, whether it deletes it).
+        """By key, in order: (index of a command that may write it, whether it deletes it).
         One that expired deletes too, and is there a second time."""
 
     def expire(self, index: int, time_ms: int) -> None:
@@ -197,7 +253,10 @@ class ReferenceModel:
             return len(items)
         if kind == "fail":
             return FAILED
-        self.writes.setdefault(key, []).append((index, kind == "delete"))
+        if kind in ("hold", "let_go"):
+            key += HELD
+        deletes = kind in ("delete", "hush", "let_go")
+        self.writes.setdefault(key, []).append((index, deletes))
         before = self._values[key][-1] if key in self._values else None
         if kind == "cas":
             if before == arguments[0]:
