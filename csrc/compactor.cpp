@@ -195,6 +195,13 @@ void Rewrite::abandon() {
     is_done_ = false;
 }
 
+void Rewrite::end() noexcept {
+    is_abandoned_ = true;
+    const std::lock_guard lock(mutex_);  // a run sees it, and is over soon
+    if (is_done()) discard_all();
+    is_done_ = false;
+}
+
 bool Rewrite::may_write(const Row& row) {
     const bool is_ours = std::any_of(groups_.begin(), groups_.end(), [&](const Group& group) {
         return group.row.id == row.id && group.row.version == row.version;
