@@ -350,6 +350,28 @@ class CompactionContract:
         assert again.last_index == last
         assert shape(again) == covered
 
+    @pytest.mark.parametrize("change", ["trim", "reset"])
+    def test_a_group_whose_files_went_before_its_run_is_dropped(
+        self, log: ReplicaLog, harness: Harness, change: str
+    ) -> None:
+        """A snapshot trims the log while a rewrite waits for its thread."""
+        filled(log)
+        ids = sealed(log)
+        log.release(range(1, 40), Release.ANY)
+        rewrite = log.rewrite([[each] for each in ids], limits(40), major=False)
+        if change == "trim":
+            log.trim(20)
+        else:
+            log.reset(EntryId(5, 100))
+        durable(log)
+        kept = len(sealed(log))
+        rewrite.run()
+        assert log.install(rewrite).segments_before == kept
+        covered = shape(log)
+        durable(log)
+        log.close()
+        assert shape(harness.open()) == covered
+
     def test_an_abandoned_rewrite_leaves_nothing(self, log: ReplicaLog) -> None:
         filled(log)
         log.release(range(1, 40), Release.ANY)
