@@ -185,4 +185,4 @@ def test_the_reference_lets_a_register_expire_before_the_entry_that_brings_the_t
     assert model.read(2, "get", 0) == 8
     assert model.read(3, "get", 0) is None
     assert model.apply(3, "delete", 0, (), 121) is None
-    assert model.writes[0] == [(1, False), (2, False), (1, True), (3, True)]
+    assert [one[:2] for one in model.writes[0]] == [(1, False), (2, False), (1, True), (3, True)]
