@@ -144,7 +144,7 @@ void SegmentedLog::doom(const Row& row) {
 }
 
 void SegmentedLog::drop(const Segment& segment) {
-    if (readers_ != nullptr) readers_->forget(segment.path());
+    if (readers_ != nullptr) readers_->forget(segment.row());
     doom(segment.row());
     std::erase_if(unsynced_, [&](const auto& each) { return each.get() == &segment; });
 }

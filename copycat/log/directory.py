@@ -93,7 +93,7 @@ class MemberDirectory:
         has_log = _has_log(env, path)
         is_volatile = level is StorageLevel.MEMORY and not has_log
         sizes = (max_segment_size, max_entries_per_segment, min_free_space)
-        opened_log = _opener(None if is_volatile else env, f"{path}/log", *sizes)
+        opened_log = _opener(None if is_volatile else env, f"{path}/log", *sizes, level)
         promise = partial(write_weak, env, path, level, durability, boot)
         with ExitStack() as held:
             if not read_only:
@@ -179,7 +179,12 @@ def _kept(held: ExitStack, log: _AnyLog) -> _AnyLog:
 
 
 def _opener(
-    env: Env | None, path: str, segment_size: int, entries: int, min_free_space: int
+    env: Env | None,
+    path: str,
+    segment_size: int,
+    entries: int,
+    min_free_space: int,
+    level: StorageLevel = StorageLevel.DISK,
 ) -> _Opener:
     """What opens the log at `path`; without an `env` it is one in memory, and new."""
 
@@ -194,6 +199,7 @@ def _opener(
             max_entries_per_segment=entries,
             read_only=read_only,
             min_free_space=min_free_space,
+            mapped=level is StorageLevel.MAPPED,
         )
 
     return in_memory if env is None else on_disk
