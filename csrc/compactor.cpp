@@ -228,7 +228,7 @@ void Rewrite::write(Group& group) {
         try {
             file = env_->open(path, Access::read);
         } catch (const NotFoundError&) {
-            // The log let go of the segment and a sync removed it. Install finds out if not.
+            // Trimmed, truncated or reset away since the freeze. Whether it was, install() knows.
             group.missing = path;
             discard(group);
             return;
