@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _shim(tree: Path) -> Path:
     made = _CACHE / f"_native-{_digest(parts)}.cpp"
     if not made.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
-        aside = made.with_suffix(f".{os.getpid()}.cpp")
+        aside = made.with_suffix(f".{_mine()}.cpp")
         cython = [sys.executable, "-m", "cython", "-3", "--cplus"]
         _call([*cython, "-o", str(aside), str(shim / "_native.pyx")])
         aside.rename(made)
@@ -57,7 +58,7 @@ def _object(compiler: str, tree: Path, source: Path) -> Path:
     made = _CACHE / f"{source.stem}-{_digest(_closure(source, folders))}.o"
     if not made.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)
-        aside = made.with_suffix(f".{os.getpid()}.o")
+        aside = made.with_suffix(f".{_mine()}.o")
         includes = [*map(str, folders), sysconfig.get_paths()["include"]]
         flags = [*_FLAGS, *(f"-I{folder}" for folder in includes)]
         _call([compiler, *flags, "-c", str(source), "-o", str(aside)])
@@ -84,6 +85,11 @@ def _digest(paths: list[Path]) -> str:
     for path in sorted(paths, key=lambda one: one.name):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _mine() -> str:
+    """In the name of a file that only this thread writes."""
+    return f"{os.getpid()}-{threading.get_ident()}"
 
 
 def _call(arguments: list[str]) -> None:
