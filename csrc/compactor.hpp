@@ -27,8 +27,8 @@ public:
         std::shared_ptr<SlotIndex> index;                // after run()
         std::uint64_t bytes_before = 0;
         std::uint64_t entries_dropped = 0;
-        std::string missing;                             // a source that was gone when run() came
         bool is_installed = false;
+        std::string missing;  // a source's file, gone before the run: trimmed or reset away
     };
 
     Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,

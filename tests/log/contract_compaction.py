@@ -326,7 +326,7 @@ class CompactionContract:
 
     @pytest.mark.parametrize("change", ["truncate", "trim", "reset"])
     def test_what_the_log_lets_go_before_a_rewrite_begins_is_no_error(
-        self, log: ReplicaLog, change: str
+        self, log: ReplicaLog, harness: Harness, change: str
     ) -> None:
         """Seed 31: the files of a trimmed front were gone when the rewrite came to them, and the
         member stopped."""
@@ -345,7 +345,10 @@ class CompactionContract:
             rewrite.run()
         dropped = [log.install(rewrite).entries_dropped for rewrite in rewrites]
         assert dropped == {"truncate": [1, 0], "trim": [0, 1], "reset": [0, 0]}[change]
+        covered = shape(log)
         durable(log)
+        log.close()
+        assert shape(harness.open()) == covered
 
     @pytest.mark.parametrize("change", ["truncate", "trim", "reset"])
     def test_a_group_that_the_log_changed_under_is_dropped(
