@@ -56,7 +56,8 @@ class Raft(State):
     before, first_index, last_index: the log as it was opened, all of it durable.
     snapshot_index: of the snapshot that was loaded, so committed.  kept_index: of the oldest on
     the disk.  fresh: the directory was empty (C16).  lost: entries that were acknowledged may
-    be gone from it, and the term was raised since (decision 0016).  seed: of the election dice.
+    be gone from it, and the term was raised since (decision 0016).  owed: what damage took of the
+    log, NO_ENTRY for nothing (C12).  seed: of the election dice.
     """
 
     __slots__ = ()
@@ -120,6 +121,7 @@ class Raft(State):
                 snapshots.on_snapshot_held(self, event)
             case SnapshotInstalled():
                 snapshots.on_snapshot_installed(self, event)
+                self.settle_debt()
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:
@@ -182,6 +184,7 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
 def _on_synced(raft: Raft, ticket: int) -> None:
     if not raft.settle_syncs(ticket):
         return
+    raft.settle_debt()
     if raft.lead is not None:
         leader.on_synced(raft, raft.lead)
     else:
