@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.engines import ENGINES, READERS, Engine
+from bench.engines import ENGINES, LEVELS, READERS, Engine
 from bench.scale import scaled
 
 ENTRIES = scaled(200_000, 2000) // 1000 * 1000
@@ -37,7 +37,7 @@ def bench_append(
     log.close()
 
 
-@pytest.mark.parametrize("engine", READERS)
+@pytest.mark.parametrize("engine", [*READERS, "copycat mapped"])
 def bench_scan(benchmark: object, rate: Callable[..., None], disk: Path, engine: str) -> None:
     benchmark.group = "scan as bytes, 256 B"  # type: ignore[attr-defined]
     log = _filled(disk, engine)
@@ -46,10 +46,13 @@ def bench_scan(benchmark: object, rate: Callable[..., None], disk: Path, engine:
     log.close()
 
 
-def bench_scan_batches(benchmark: object, rate: Callable[..., None], disk: Path) -> None:
-    """Checked batches of about 1 MiB, as replication and compaction read them."""
+@pytest.mark.parametrize("engine", LEVELS)
+def bench_scan_batches(
+    benchmark: object, rate: Callable[..., None], disk: Path, engine: str
+) -> None:
+    """Checked batches of about 256 KiB, none of them made into Python objects."""
     benchmark.group = "scan as batches, 256 B"  # type: ignore[attr-defined]
-    log = _filled(disk, "copycat")
+    log = _filled(disk, engine)
     native = log.log._native  # type: ignore[attr-defined]
 
     def scan() -> int:
@@ -60,7 +63,7 @@ def bench_scan_batches(benchmark: object, rate: Callable[..., None], disk: Path)
     log.close()
 
 
-@pytest.mark.parametrize("engine", READERS)
+@pytest.mark.parametrize("engine", [*READERS, "copycat mapped"])
 def bench_random_read(
     benchmark: object, rate: Callable[..., None], disk: Path, engine: str
 ) -> None:
@@ -79,7 +82,7 @@ def bench_random_read(
 
 
 def _filled(disk: Path, engine: str) -> Engine:
-    log = ENGINES[engine](disk, sync=False)
+    log = (LEVELS.get(engine) or ENGINES[engine])(disk, sync=False)
     items = [bytes(255) + b"x"] * 1000
     for _ in range(ENTRIES // 1000):
         log.append(items)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from bench.scale import scaled
 from copycat import Log
 
-__all__ = ["ENGINES", "READERS", "Engine", "is_installed"]
+__all__ = ["ENGINES", "LEVELS", "READERS", "Engine", "is_installed"]
 
 
 class Engine(Protocol):
@@ -38,8 +38,10 @@ class CopycatLog:
 
     how = ('durability="fsync"', 'durability="os"')
 
+    level = "disk"
+
     def __init__(self, path: Path, *, sync: bool) -> None:
-        self.log = Log.open(path, durability="fsync" if sync else "os")
+        self.log = Log.open(path, durability="fsync" if sync else "os", level=self.level)
 
     def append(self, items: Sequence[bytes]) -> None:
         if len(items) == 1:
@@ -58,6 +60,12 @@ class CopycatLog:
 
     def close(self) -> None:
         self.log.close()
+
+
+class MappedLog(CopycatLog):
+    """The same with sealed segments read through a map: appends do not differ."""
+
+    level = "mapped"
 
 
 class _BareFile:
@@ -237,3 +245,6 @@ if is_installed("rocksdict"):
 
 READERS = tuple(name for name in ENGINES if not name.endswith("file"))
 """The engines that have entries, and not bytes alone."""
+
+LEVELS = {"copycat": CopycatLog, "copycat mapped": MappedLog}
+"""Storage level "disk", the default, and "mapped"."""

@@ -249,8 +249,11 @@ class StorageLevel(enum.StrEnum):
     """Where the log lives. Term and vote are on disk at every level."""
 
     MEMORY = "memory"
+    """Nothing of the log is on the disk; it begins empty."""
     MAPPED = "mapped"
+    """Sealed segments are read through a map: quicker, but a bad sector ends the process."""
     DISK = "disk"
+    """They are read with pread: a bad sector is a DiskError (F14)."""
 
 
 class Durability(enum.StrEnum):

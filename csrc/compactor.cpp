@@ -11,7 +11,9 @@
 namespace copycat {
 namespace {
 
-constexpr std::size_t write_bytes = std::size_t{1} << 20;
+// Each write is on its way before the next: the disk is never given so much at once that a sync
+// of the log beside it would have to wait.
+constexpr std::size_t write_bytes = std::size_t{1} << 18;
 // Left free beyond what a rewrite may need, for the manifest and index files (F12).
 constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
 
@@ -57,6 +59,7 @@ public:
 private:
     void flush() {
         file_->pwrite(offset_, View(buffer_));
+        file_->write_out(offset_, offset_ + buffer_.size());
         offset_ += buffer_.size();
         buffer_.clear();
     }
@@ -189,6 +192,13 @@ void Rewrite::abandon() {
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || !is_done()) return;  // a run sees it; the destructor is the last
     discard_all();
+    is_done_ = false;
+}
+
+void Rewrite::end() noexcept {
+    is_abandoned_ = true;
+    const std::lock_guard lock(mutex_);  // a run sees it, and is over soon
+    if (is_done()) discard_all();
     is_done_ = false;
 }
 

@@ -46,6 +46,9 @@ public:
     void run() override;
     // Any thread: a run ends soon and leaves nothing; what was installed stays.
     void abandon();
+    // The log closes: abandoned, and nothing runs or lies about any more. Another log of this
+    // directory may give its file names again, in this process too.
+    void end() noexcept;
     // Whether the file of `row` is its to make or remove still.
     bool may_write(const Row& row);
     bool is_done() const { return is_done_.load(std::memory_order_acquire); }

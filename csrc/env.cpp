@@ -100,6 +100,13 @@ public:
         if (::fsync(descriptor_.get()) != 0) throw_io("sync", path_, errno);
     }
 
+    void write_out(std::uint64_t from, std::uint64_t to) override {
+        constexpr unsigned whole = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
+                                   SYNC_FILE_RANGE_WAIT_AFTER;
+        static_cast<void>(::sync_file_range(descriptor_.get(), static_cast<off64_t>(from),
+                                            static_cast<off64_t>(to - from), whole));
+    }
+
     void drop_cache() override {
         // A hint: what it answers changes nothing.
         static_cast<void>(::posix_fadvise(descriptor_.get(), 0, 0, POSIX_FADV_DONTNEED));
@@ -166,7 +173,11 @@ class PosixEnv final : public Env {
 public:
     std::shared_ptr<File> open(const std::string& path, Access access) override {
         const int flags = access == Access::read ? O_RDONLY : O_RDWR;
-        return std::make_shared<PosixFile>(path, open_or_throw("open", path, flags));
+        // Nobody asks when it was read last, and to keep that costs each read; a stranger's file
+        // (EPERM) keeps it.
+        const int quick = ::open(path.c_str(), flags | O_NOATIME | O_CLOEXEC);
+        return std::make_shared<PosixFile>(
+            path, quick >= 0 ? quick : open_or_throw("open", path, flags));
     }
 
     std::shared_ptr<File> create(const std::string& path) override {
@@ -251,6 +262,13 @@ Readable probe(View mapped) {
     } while (result != 0 && (errno == EINTR || errno == EAGAIN));
     if (result == 0) return Readable::yes;
     return errno == EINVAL || errno == ENOSYS ? Readable::unknown : Readable::no;
+}
+
+Block File::read(std::uint64_t offset, std::size_t size) {
+    auto memory = std::make_shared_for_overwrite<std::uint8_t[]>(size);
+    const std::size_t got = pread(offset, MutableView(memory.get(), size));
+    const View bytes(memory.get(), got);
+    return Block{std::move(memory), bytes};
 }
 
 Bytes Env::read_file(const std::string& path, std::uint64_t limit) {

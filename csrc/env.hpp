@@ -33,6 +33,8 @@ public:
     virtual void pwrite(std::uint64_t offset, View bytes) = 0;
     // How many bytes were read: less than asked only at the end of the file.
     virtual std::size_t pread(std::uint64_t offset, MutableView into) = 0;
+    // The same into memory of its own, which is not zeroed first.
+    Block read(std::uint64_t offset, std::size_t size);
     // The first half of fdatasync: notes which writes it covers. Its run() makes exactly
     // those (and the file's size) durable, in any thread.
     virtual std::unique_ptr<Work> begin_sync() = 0;
@@ -40,6 +42,11 @@ public:
     virtual void fsync() = 0;
     // Says that its pages in the cache will not be needed soon; what is not synced stays.
     virtual void drop_cache() {}
+    // Writes out what was written in [from, to), so that a later sync finds little left to do at
+    // once. A hint: nothing is durable by it.
+    virtual void write_out(std::uint64_t from, std::uint64_t to) {
+        static_cast<void>(from), static_cast<void>(to);
+    }
     // The whole file, read-only. The block pins the mapping; the file must not be truncated.
     virtual Block map() = 0;
 };

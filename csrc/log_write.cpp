@@ -144,7 +144,7 @@ void SegmentedLog::doom(const Row& row) {
 }
 
 void SegmentedLog::drop(const Segment& segment) {
-    if (readers_ != nullptr) readers_->forget(segment.path());
+    if (readers_ != nullptr) readers_->forget(segment.row());
     doom(segment.row());
     std::erase_if(unsynced_, [&](const auto& each) { return each.get() == &segment; });
 }
@@ -324,6 +324,8 @@ void SegmentedLog::prepare_spare() {
 
 void SegmentedLog::close() {
     if (is_closed_) return;
+    for (const auto& each : rewrites_)
+        if (const auto rewrite = each.lock()) rewrite->end();
     struct Release {
         SegmentedLog& log;
         ~Release() {

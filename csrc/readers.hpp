@@ -8,6 +8,8 @@
 #include <string>
 
 #include "env.hpp"
+#include "manifest.hpp"
+#include "near.hpp"
 
 namespace copycat {
 
@@ -16,24 +18,45 @@ class Readers {
 public:
     explicit Readers(std::shared_ptr<Env> env) : env_(std::move(env)) {}
 
-    File& of(const std::string& path) {
-        const auto found = std::find_if(files_.begin(), files_.end(), [&](const auto& file) {
-            return file != nullptr && file->path() == path;
-        });
-        if (found != files_.end()) return **found;
-        std::shared_ptr<File>& place = files_[next_++ % files_.size()];
-        place = env_->open(path, Access::read);
-        return *place;
+    // Of the sealed segment `row`, whose file `path` is. Fewer bytes at the end of the file only.
+    Block read(const Row& row, const std::string& path, std::uint64_t offset, std::size_t size) {
+        Open& open = of(row, path);
+        return open.near.at(*open.file, offset, size, row.end_offset);
     }
     // Before it is unlinked: an open file keeps its blocks.
-    void forget(const std::string& path) {
-        for (std::shared_ptr<File>& file : files_)
-            if (file != nullptr && file->path() == path) file.reset();
+    void forget(const Row& row) {
+        for (Open& open : files_)
+            if (open.is_of(row)) open = Open{};
     }
 
 private:
+    struct Open {
+        std::uint64_t id = 0;
+        std::uint32_t version = 0;
+        std::shared_ptr<File> file;
+        Near near;
+        bool is_of(const Row& row) const {
+            return file != nullptr && id == row.id && version == row.version;
+        }
+    };
+
+    Open& of(const Row& row, const std::string& path) {
+        if (files_[last_].is_of(row)) return files_[last_];
+        const auto found = std::find_if(files_.begin(), files_.end(),
+                                        [&](const Open& open) { return open.is_of(row); });
+        if (found != files_.end()) {
+            last_ = static_cast<std::size_t>(found - files_.begin());
+            return *found;
+        }
+        auto file = env_->open(path, Access::read);
+        last_ = next_++ % files_.size();
+        files_[last_] = Open{row.id, row.version, std::move(file), Near{}};
+        return files_[last_];
+    }
+
     std::shared_ptr<Env> env_;
-    std::array<std::shared_ptr<File>, 16> files_;
+    std::array<Open, 16> files_;
+    std::size_t last_ = 0;
     std::size_t next_ = 0;
 };
 

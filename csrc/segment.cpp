@@ -69,6 +69,7 @@ SlotIndex& Segment::checked_index() {
 }
 
 void Segment::rebuild() {
+    if (readers_ != nullptr) readers_->forget(row_);  // the disk is asked once more
     const auto file = env_->open(path_, Access::read);
     Scan scan = scan_sealed(*file, row_, path_);
     index_ =
@@ -101,9 +102,9 @@ Segment::Source Segment::source(std::uint64_t first, std::uint64_t end, std::uin
     }
     const SlotView::Extent extent = index.extent(first, end, max_bytes);
     const std::uint64_t to = std::min(extent.to, row_.end_offset);
-    Bytes bytes(static_cast<std::size_t>(to - std::min(to, extent.from)));
-    bytes.resize(readers_->of(path_).pread(extent.from, MutableView(bytes)));
-    return {{Block::own(std::move(bytes)), extent.from, row_.uuid, path_}, extent.end};
+    const auto size = static_cast<std::size_t>(to - std::min(to, extent.from));
+    Block bytes = readers_->read(row_, path_, extent.from, size);
+    return {{std::move(bytes), extent.from, row_.uuid, path_}, extent.end};
 }
 
 Frames Segment::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) {

@@ -131,10 +131,9 @@ std::shared_ptr<SlotIndex> Tail::index_copy() const {
 Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const {
     std::size_t hint = 0;
     const SlotView::Extent extent = slots_.view().extent(first, end, max_bytes, hint);
-    Bytes bytes(static_cast<std::size_t>(extent.to - extent.from));
-    const std::size_t got = file_->pread(extent.from, MutableView(bytes));
-    bytes.resize(got);
-    const SegmentBytes source{Block::own(std::move(bytes)), extent.from, row_.uuid, path_};
+    const auto size = static_cast<std::size_t>(extent.to - extent.from);
+    const SegmentBytes source{near_.at(*file_, extent.from, size, end_), extent.from, row_.uuid,
+                              path_};
     return gather(source, first, extent.end, max_bytes);
 }
 
@@ -158,9 +157,9 @@ Frame Tail::frame(std::uint64_t index, Block& keep) const {
     const SlotView view = slots_.view();
     std::size_t hint = 0;
     const IndexSlot& slot = view.slots[view.position_of(index, hint)];
-    Bytes bytes(static_cast<std::size_t>(slot.end() - slot.offset));
-    bytes.resize(file_->pread(slot.offset, MutableView(bytes)));
-    const SegmentBytes source{Block::own(std::move(bytes)), slot.offset, row_.uuid, path_};
+    const auto size = static_cast<std::size_t>(slot.end() - slot.offset);
+    const SegmentBytes source{near_.at(*file_, slot.offset, size, end_), slot.offset, row_.uuid,
+                              path_};
     keep = source.block;
     return checked_frame(source, index);
 }

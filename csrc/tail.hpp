@@ -10,6 +10,7 @@
 #include "frame.hpp"
 #include "liveness.hpp"
 #include "manifest.hpp"
+#include "near.hpp"
 #include "segment.hpp"
 #include "spares.hpp"
 
@@ -104,6 +105,7 @@ private:
     std::uint64_t appends_ = 0;
     bool is_spoiled_ = false;
     Bytes buffer_;
+    mutable Near near_;
     Liveness liveness_;
     std::size_t released_hint_ = 0;
 };

@@ -8,7 +8,8 @@
 
 namespace copycat {
 
-inline constexpr std::size_t window_bytes = std::size_t{1} << 20;
+// The most that is read ahead: a walk begins with little and doubles it while it goes on.
+inline constexpr std::size_t window_bytes = std::size_t{256} << 10;
 
 class Window {
 public:
@@ -16,23 +17,27 @@ public:
 
     // `size` bytes at `offset`, good until the next call; shorter only at the end of the file.
     View at(std::uint64_t offset, std::size_t size) {
-        if (offset < base_ || offset + size > base_ + filled_) fill(offset, size);
+        if (offset < base_ || offset + size > base_ + held_.bytes.size()) fill(offset, size);
         const std::size_t skip = static_cast<std::size_t>(offset - base_);
-        if (skip >= filled_) return {};
-        return View(buffer_).subspan(skip, std::min(size, filled_ - skip));
+        if (skip >= held_.bytes.size()) return {};
+        return held_.bytes.subspan(skip, std::min(size, held_.bytes.size() - skip));
     }
 
 private:
+    static constexpr std::size_t first_bytes = 4096;
+
     void fill(std::uint64_t offset, std::size_t size) {
-        buffer_.resize(std::max(size, window_bytes));
+        const bool goes_on = offset >= base_ && offset <= base_ + held_.bytes.size();
+        ahead_ = goes_on ? std::min(ahead_ * 2, window_bytes) : first_bytes;
+        held_ = Block{};  // its memory is what the next one gets
+        held_ = file_.read(offset, std::max(size, ahead_));
         base_ = offset;
-        filled_ = file_.pread(offset, MutableView(buffer_));
     }
 
     File& file_;
-    Bytes buffer_;
+    Block held_;
     std::uint64_t base_ = 0;
-    std::size_t filled_ = 0;
+    std::size_t ahead_ = first_bytes / 2;
 };
 
 }  // namespace copycat

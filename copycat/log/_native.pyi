@@ -237,5 +237,5 @@ def open_log(
     max_entries_per_segment: int,
     read_only: bool = False,
     min_free_space: int = 0,
-    mapped: bool = True,
+    mapped: bool = False,
 ) -> NativeLog: ...

@@ -107,8 +107,8 @@ class MemberDirectory:
             if not read_only:
                 _take(env, path, held)
             sizes = (max_segment_size, max_entries_per_segment)
-            is_volatile = level is StorageLevel.MEMORY and not _has_log(env, path)
-            opened = _opener(None if is_volatile else env, f"{path}/log", *sizes, min_free_space)
+            disk = None if level is StorageLevel.MEMORY and not _has_log(env, path) else env
+            opened = _opener(disk, f"{path}/log", *sizes, min_free_space, level)
             found, missing = read_identity(env, path)
             if found is None:
                 _check_unused(env, path, opened, read_only=read_only)
@@ -260,7 +260,12 @@ def _kept(held: ExitStack, log: AnyLog) -> AnyLog:
 
 
 def _opener(
-    env: Env | None, path: str, segment_size: int, entries: int, min_free_space: int
+    env: Env | None,
+    path: str,
+    segment_size: int,
+    entries: int,
+    min_free_space: int,
+    level: StorageLevel = StorageLevel.DISK,
 ) -> _Opener:
     """What opens the log at `path`; without an `env` it is one in memory, and new."""
 
@@ -275,6 +280,7 @@ def _opener(
             max_entries_per_segment=entries,
             read_only=read_only,
             min_free_space=min_free_space,
+            mapped=level is StorageLevel.MAPPED,
         )
 
     return in_memory if env is None else on_disk

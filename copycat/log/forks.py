@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import os
+from _weakref import ref
 
 from copycat.errors import ForkedProcessError
 
 __all__ = ["ForkGuard"]
 
 
-class _Generation:
-    """How many forks lie between the first process and this one."""
-
-    value = 0
-
-
-def _count_fork() -> None:
-    _Generation.value += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
-
-
 class ForkGuard:
-    """Remembers in which process a handle was opened."""
+    """Remembers that a handle was opened in another process."""
 
-    __slots__ = ("_opened",)
+    __slots__ = ("__weakref__", "is_child")
 
     def __init__(self) -> None:
-        self._opened = _Generation.value
-
-    @property
-    def is_child(self) -> bool:
+        self.is_child = False
         """True when this process was forked since the handle was opened."""
-        return self._opened != _Generation.value
+        _guards.add(ref(self, _guards.discard))
 
     def check(self, what: str) -> None:
         """ForkedProcessError in a child; `what` names the handle."""
-        if self._opened != _Generation.value:
+        if self.is_child:
             raise ForkedProcessError(
                 f"{what} was opened before this process was forked; the parent still writes it",
                 pid=os.getpid(),
             )
+
+
+_guards: set[ref[ForkGuard]] = set()
+# Told by the fork, since a read that had to ask would pay for it each time.
+
+
+def _tell_guards() -> None:
+    for one in list(_guards):
+        guard = one()
+        if guard is not None:
+            guard.is_child = True
+
+
+os.register_at_fork(after_in_child=_tell_guards)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Log", "Segment"]
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 256 << 10
 NO_LIMITS = CompactionLimits(0, 0, 0)
 
 
@@ -100,6 +100,7 @@ class Log(LogCleaning):
             max_entries_per_segment=settings.max_entries_per_segment,
             min_free_space=settings.min_free_space,
             read_only=read_only,
+            mapped=settings.level is StorageLevel.MAPPED,
         )
         return cls(opened, directory, settings, read_only=read_only)
 
@@ -278,7 +279,12 @@ class Log(LogCleaning):
     def __getitem__(self, index: int) -> Entry:
         self._lock.acquire()  # a tenth of a random read quicker than `with`
         try:
-            found = self._entry(self._usable(), index)
+            if self._closed or self._fork_guard.is_child:
+                self._usable()
+            if index < self._recent.first_index:  # most are: two calls less
+                found = self._native.entry(index, Entry)
+            else:
+                found = self._entry(self._native, index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
         finally:

@@ -11,12 +11,11 @@ import msgspec
 from copycat.config import Storage
 from copycat.errors import ConfigurationError, WrongDirectoryError
 from copycat.log._native import Env
-from copycat.types import StorageLevel
 
 if TYPE_CHECKING:
     from copycat.log.volatile import VolatileLog
 
-__all__ = ["log_in_memory", "refuse_level", "refuse_member_directory", "storage_of"]
+__all__ = ["log_in_memory", "refuse_member_directory", "storage_of"]
 
 
 def storage_of(directory: str, storage: Storage | None, options: Mapping[str, Any]) -> Storage:
@@ -36,18 +35,7 @@ def storage_of(directory: str, storage: Storage | None, options: Mapping[str, An
         names.remove("directory")
         hint = f"the options are {', '.join(names)}" if strangers else None
         raise ConfigurationError("; ".join(problems), hint=hint)
-    refuse_level(found.level)
     return found
-
-
-def refuse_level(level: StorageLevel) -> None:
-    """ConfigurationError for a level that is not built."""
-    if level is StorageLevel.MAPPED:
-        raise ConfigurationError(
-            f'storage.level ("{level}") is not built yet',
-            hint=f'use "{StorageLevel.DISK}", or "{StorageLevel.MEMORY}" for what may be lost',
-            level=level,
-        )
 
 
 def refuse_member_directory(env: Env, directory: str) -> None:

@@ -208,7 +208,7 @@ def test_a_members_directory_is_refused(tmp_path: Path) -> None:
         {"sync_interval": 0.0},
         {"max_entry_size": "big"},
         {"max_segments": 3},
-        {"level": "mapped"},
+        {"level": "paper"},
     ],
 )
 def test_bad_options_are_refused_before_the_disk(tmp_path: Path, options: dict[str, Any]) -> None:

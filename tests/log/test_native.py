@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from copycat.errors import DiskError
 from copycat.log._native import Env, FaultEnv, NativeLog, open_log
 from tests.log.contract import Harness, LogContract, contents, durable, expected, grow
 from tests.log.contract_cleaning import CleaningContract
@@ -17,7 +16,7 @@ DIRECTORY = "/disk/log"
 
 
 def open_small(
-    env: Env, directory: str = DIRECTORY, *, entries: int = 8, mapped: bool = True
+    env: Env, directory: str = DIRECTORY, *, entries: int = 8, mapped: bool = False
 ) -> NativeLog:
     """A log whose segments hold few entries, so that every test rolls."""
     return open_log(
@@ -26,7 +25,7 @@ def open_small(
 
 
 class FaultHarness(Harness):
-    def __init__(self, *, mapped: bool = True) -> None:
+    def __init__(self, *, mapped: bool = False) -> None:
         self.mapped = mapped
         self.env = FaultEnv(1)
         self.env.make_directory(DIRECTORY)
@@ -44,29 +43,20 @@ class FaultHarness(Harness):
         self.env.set_free_space(1000 if full else 1 << 40)
 
 
-class TestNativeLogOverFaults(LogContract, CleaningContract, CompactionContract):
-    @pytest.fixture
-    def harness(self) -> FaultHarness:
-        return FaultHarness()
-
-
 class TestNativeLogAtLevelDisk(LogContract, CleaningContract, CompactionContract):
     """L1: sealed segments are read with pread."""
 
     @pytest.fixture
     def harness(self) -> FaultHarness:
-        return FaultHarness(mapped=False)
+        return FaultHarness()
 
 
-def test_f14_a_bad_sector_is_an_error_at_level_disk() -> None:
-    harness = FaultHarness(mapped=False)
-    log = harness.open()
-    grow(log, 20)
-    durable(log)
-    harness.env.fail("read", 1, "EIO")
-    with pytest.raises(DiskError):
-        log.read(1, 9, 1 << 20)
-    assert contents(log) == expected(1, 21)
+class TestNativeLogAtLevelMapped(LogContract, CleaningContract, CompactionContract):
+    """L1: sealed segments are read through a map. Level MEMORY is tests/log/test_memory.py."""
+
+    @pytest.fixture
+    def harness(self) -> FaultHarness:
+        return FaultHarness(mapped=True)
 
 
 def test_f14_an_index_that_became_short_is_rebuilt_and_brings_no_signal(tmp_path: Path) -> None:

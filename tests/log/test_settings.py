@@ -162,8 +162,3 @@ def test_text_and_numbers_of_a_file_become_what_they_mean() -> None:
     assert isinstance(found.sync_interval, float)
     told = cast("Any", {"durability": "interval"})
     assert Storage(**told).durability is Durability.INTERVAL
-
-
-def test_mapped_is_refused_in_one_place(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="mapped"):
-        Log.open(tmp_path, level="mapped")

@@ -54,6 +54,27 @@ def test_l1_a_cluster_in_memory_that_was_stopped_whole_starts_empty(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("level", [StorageLevel.MAPPED, StorageLevel.DISK])
+def test_l1_a_member_that_was_away_is_fed_from_sealed_segments(
+    tmp_path: Path, level: StorageLevel
+) -> None:
+    async def scenario() -> None:
+        async with AsyncExitStack() as stack:
+            trio = Trio(tmp_path, stack, level=level, max_entries_per_segment=8)
+            await trio.start()
+            async with CopycatClient(*trio.addresses) as client:
+                away = trio.followers[0]
+                await away.shutdown()
+                for number in range(40):
+                    await client.submit(Book.add(number))
+                await trio.start(str(away.address))
+                await trio.settled()
+                assert trio.servers[str(away.address)].state_machine.entries == list(range(40))
+
+    run(scenario)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [Durability.INTERVAL, Durability.OS])
 def test_weaker_modes_serve_and_say_so(
     tmp_path: Path, mode: Durability, caplog: pytest.LogCaptureFixture

@@ -14,12 +14,14 @@ import pytest
 from copycat.errors import DiskFullError
 from copycat.log._native import FaultEnv, NativeLog, open_hard_state
 from copycat.types import MemberId
-from tests.log.oracle import Oracle
+from tests.log.oracle import Oracle, Row
 from tests.log.test_native import DIRECTORY, open_small
 
-__all__ = ["WORKLOADS", "Workload", "log_of"]
+__all__ = ["WORKLOADS", "Workload", "log_of", "recovered"]
 
 Workload = Callable[[FaultEnv, Oracle], None]
+
+PLENTY = 1 << 40
 
 
 def log_of(env: FaultEnv) -> NativeLog:
@@ -31,6 +33,17 @@ def found_again(env: FaultEnv, oracle: Oracle) -> NativeLog:
     log = log_of(env)
     oracle.adopt(oracle.check(log), log.last_index)
     return log
+
+
+def recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
+    """Opens the log; what it holds, after AssertionErrors for each promise that it breaks."""
+    env.set_free_space(PLENTY)  # the log without a reserve asks for it (F12)
+    log = log_of(env)
+    found = oracle.check(log)
+    if oracle.saved[0] or oracle.saving:
+        hard_state = open_hard_state(env, DIRECTORY, create=True)
+        oracle.check_hard_state(hard_state.current_term, hard_state.voted_for)
+    return found
 
 
 def closed(log: NativeLog, oracle: Oracle) -> None:
@@ -295,7 +308,7 @@ def full_disks(env: FaultEnv, oracle: Oracle) -> None:
             oracle.append(log, *([900] * 4), term=term)
         del oracle.rows[-4:]
         oracle.sync(log)
-        env.set_free_space(1 << 40)
+        env.set_free_space(PLENTY)
         oracle.append(log, 60, 700, 80, term=term)
         oracle.sync(log)
 
