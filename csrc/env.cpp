@@ -101,8 +101,8 @@ public:
     }
 
     void write_out(std::uint64_t from, std::uint64_t to) override {
-        constexpr unsigned whole = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                                   SYNC_FILE_RANGE_WAIT_AFTER;
+        constexpr unsigned whole =
+            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
         static_cast<void>(::sync_file_range(descriptor_.get(), static_cast<off64_t>(from),
                                             static_cast<off64_t>(to - from), whole));
     }

@@ -178,6 +178,7 @@ class _Reader:
         data = self._env.read_file(f"{self._directory}/{row.name}")
         limit = row.end_offset if row.sealed else len(data)
         for offset, mark in marks(data[:limit], damage.offset, row.uuid):
+            self._knows(max(mark.durable_upto, mark.first_index - 1))
             is_inside = not row.sealed or mark.first_index <= row.last_index
             if mark.first_index > damage.index and is_inside:
                 return offset, mark

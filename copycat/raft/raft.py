@@ -87,7 +87,7 @@ class Raft(State):
         self.effects = effects
         match event:
             case Received():
-                _on_received(self, event.sender, event.message)
+                _on_received(self, event.sender, event.message, event.has_gaps)
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
@@ -130,7 +130,7 @@ class Raft(State):
         return effects
 
 
-def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
+def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: bool) -> None:
     """The term rule (paper section 5.1), then the handler; the term comes first (X4)."""
     term = message.term
     is_current = term == raft.current_term and term > 0  # nearly always
@@ -144,7 +144,7 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
                 return
             if term > raft.current_term:
                 raft.become_follower(term, sender)
-            follower.on_append_entries(raft, sender, message)
+            follower.on_append_entries(raft, sender, message, has_gaps=has_gaps)
         case AppendReply():
             if term > raft.current_term:
                 raft.become_follower(term, NOBODY)

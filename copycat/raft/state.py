@@ -254,6 +254,15 @@ class State:
         return self.owed != NO_ENTRY
 
     @property
+    def refuses_gaps(self) -> bool:
+        """Holes of a leader's log are no substitute here: entries that this member lost may be
+        deletions that went because it once had them, while it still has what they deleted.
+
+        All that it ever had lies below where it stops to owe or to be lost, and so do these.
+        """
+        return self.owes or self.is_lost
+
+    @property
     def pledged(self) -> EntryId:
         """Who has less than this gets no vote of ours (paper 5.4.1, C12)."""
         return max(self.terms.last, self.owed)
