@@ -65,6 +65,7 @@ def serve(**options: Any) -> None:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option("--accept-loss-from", type=click.IntRange(1), metavar="INDEX")
 @click.option("--accept-unsynced-loss", "unsynced", is_flag=True)
+@click.option("--accept-owed-loss", "owed", is_flag=True)
 @click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
 @click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
 def recover(directory: str, **options: Any) -> None:

@@ -32,10 +32,12 @@ def started(env: FaultEnv) -> tuple[MemberDirectory, bool]:
     try:
         contents(directory.log)
     except CorruptLogError as error:
-        assert directory.note(error) is not None
-        directory.close()
-        return open_member(env), True
-    return directory, False
+        told = directory.note(error)
+    else:
+        return directory, False
+    assert told is not None
+    directory.close()
+    return open_member(env), True
 
 
 def outcome(env: FaultEnv) -> str:

@@ -169,7 +169,7 @@ def test_a_leader_then_ships_a_snapshot_of_all_that_is_committed() -> None:
 
 
 def test_the_law_sees_who_campaigns_without_what_it_held() -> None:
-    from copycat.raft.invariants import check, observe  # noqa: PLC0415 - only here
+    from copycat.raft.invariants import check, observe
 
     raft, _ = leader(1)
     raft.owed = EntryId(9, 9)
