@@ -224,7 +224,15 @@ void Rewrite::write(Group& group) {
     for (std::size_t i = 0; i < group.rows.size(); ++i) {
         const Row& row = group.rows[i];
         const std::string path = segment_path(directory_, row.id, row.version);
-        const auto file = env_->open(path, Access::read);
+        std::shared_ptr<File> file;
+        try {
+            file = env_->open(path, Access::read);
+        } catch (const NotFoundError&) {
+            // Trimmed, truncated or reset away since the freeze. Whether it was, install() knows.
+            group.missing = path;
+            discard(group);
+            return;
+        }
         copier.segment(*file, row, path, group.drops[i]);
         file->drop_cache();
     }

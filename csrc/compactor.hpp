@@ -28,6 +28,7 @@ public:
         std::uint64_t bytes_before = 0;
         std::uint64_t entries_dropped = 0;
         bool is_installed = false;
+        std::string missing;  // a source's file, gone before the run: trimmed or reset away
     };
 
     Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,

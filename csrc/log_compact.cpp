@@ -133,6 +133,10 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
     check_writable();
     require(rewrite.log_ == this, "a rewrite is installed by the log that began it");
     require(rewrite.is_done(), "a rewrite is run before it is installed");
+    for (const Rewrite::Group& group : rewrite.groups_)
+        if (!group.missing.empty() && is_current(group))
+            throw CorruptError("segment file " + group.missing + " is missing", group.missing, -1,
+                               group.row.first_index);
     CompactionResult result;
     for (Rewrite::Group& group : rewrite.groups_) {
         if (group.is_installed || !is_current(group)) continue;

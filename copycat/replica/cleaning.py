@@ -154,9 +154,11 @@ class Cleaning:
         # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
         return CompactionLimits(horizon, min(parts.raft.floor, horizon), 0)
 
-    def _set_bits(self, floor: int) -> None:
-        log, last_applied = self._parts.log, self._parts.applier.last_applied
-        while self._waiting and self._waiting[0][0] <= min(floor, last_applied):
+    def _set_bits(self, upto: int) -> None:
+        """What was released up to entry `upto`: one above the horizon may be lost with a crash,
+        and then nothing has made up for what it released (C22)."""
+        log = self._parts.log
+        while self._waiting and self._waiting[0][0] <= upto:
             _, how, indexes = self._waiting.popleft()
             log.release(indexes, how)
 
@@ -168,9 +170,9 @@ class Cleaning:
         finish: Callable[[CleaningReport], None],
     ) -> None:
         log, options = self._parts.log, self._options
-        self._set_bits(floor)
-        self._released = 0
         limits = self._limits()
+        self._set_bits(min(floor, limits.horizon))
+        self._released = 0
         stats = log.segment_stats(limits)
         self._worth_it.saw(stats)
         is_major = compaction is Compaction.MAJOR

@@ -18,7 +18,7 @@ from copycat.types import CompactionLimits, Release
 if TYPE_CHECKING:
     from copycat.sim.checkers_shadow import Shadow
 
-__all__ = ["NOTHING_GOES", "CleaningLaws", "Frozen", "Holes", "Reference"]
+__all__ = ["NOTHING_GOES", "CleaningLaws", "Frozen", "Holes", "Reference", "Write"]
 
 
 class Reference(Protocol):
@@ -32,10 +32,22 @@ class Reference(Protocol):
         """Whether the entry is never cleaned singly (C19)."""
         ...
 
-    def key_writes(self) -> Mapping[Hashable, Sequence[tuple[int, bool]]]:
-        """By key, in order: each entry that may write it, and whether it is a deletion. One
-        that expires comes twice: when it wrote, and when it deleted."""
+    def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
+        """By key, in order: each entry that may write it. One that expires comes twice: when
+        it wrote, and when it deleted."""
         ...
+
+
+class Write(NamedTuple):
+    """An entry that may write a key, or deletes it.
+
+    at: its index.  due_ms: log time after which what it wrote is gone by itself; 0 for never.
+    """
+
+    at: int
+    deletes: bool
+    time_ms: int = 0
+    due_ms: int = 0
 
 
 class Frozen(NamedTuple):
@@ -121,7 +133,7 @@ class _Nobody:
     def is_held(self, index: int) -> bool:
         return index > 0
 
-    def key_writes(self) -> Mapping[Hashable, Sequence[tuple[int, bool]]]:
+    def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
         return {}
 
 
@@ -224,25 +236,26 @@ class CleaningLaws:
     def check_order(self, shadow: Shadow) -> None:
         """Never goes a deletion before what it deleted, or a replay brings that back (X18).
 
-        What an earlier deletion that is there deletes as well is none of a later one's business.
+        What an earlier deletion that is there deletes as well is none of a later one's business,
+        nor is what was gone by itself before.
         """
         holes, front = shadow.holes.since, shadow.most
         if not holes:
             return
         for key, writes in self._reference.key_writes().items():
-            there = 0
-            for index, deletes in writes:
-                if index > shadow.last_index:
+            there: Write | None = None
+            for write in writes:
+                if write.at > shadow.last_index:
                     continue
-                if index <= front or index not in holes:
-                    there = 0 if deletes or index <= front else index
-                elif deletes and there:
+                if write.at <= front or write.at not in holes:
+                    there = None if write.deletes or write.at <= front else write
+                elif write.deletes and there and not 0 < there.due_ms < write.time_ms:
                     raise violated(
                         "I22",
                         "a deletion went before what it deletes",
                         member=shadow.member,
                         key=key,
-                        deletion=index,
+                        deletion=write,
                         there=there,
                     )
 

@@ -22,6 +22,7 @@ from copycat.machine.outcome import (
     SessionTouched,
 )
 from copycat.protocol.client import Results
+from copycat.sim.checkers_gaps import Write
 from copycat.sim.checkers_log import violated
 from copycat.sim.history import UNKNOWN, Operation
 from copycat.sim.model import FAILED, ReferenceModel
@@ -213,8 +214,8 @@ class SessionChecker:
             session.newest == index and not session.ended for session in self._sessions.values()
         )
 
-    def key_writes(self) -> Mapping[Hashable, Sequence[tuple[int, bool]]]:
-        """By register: the entries that may write it, and whether they delete it."""
+    def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
+        """By register, or what is held: the entries that may write or delete it."""
         return self.model.writes
 
     # --- what executors say ---------------------------------------------------------------

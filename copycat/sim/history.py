@@ -197,7 +197,8 @@ def _settle(chains: list[_Chain], positions: list[int], state: Hashable) -> list
 
     If there is a linear order with such an operation later, there is one with it now: nothing
     has to come before it any more, and nobody sees the difference. Else every subset of
-    concurrent reads would be a state of its own.
+    concurrent reads would be a state of its own. A lend is never such an operation: where it
+    finds the value that it leaves, it may still be what lets that value expire.
     """
     while True:
         deadlines = _deadlines(chains, positions)
@@ -208,7 +209,7 @@ def _settle(chains: list[_Chain], positions: list[int], state: Hashable) -> list
                 operation = chain.operations[positions[place]]
                 if operation.result is UNKNOWN or operation.invoked_us > deadline:
                     break
-                if _step(state, operation) != (True, state):
+                if operation.kind == "lend" or _step(state, operation) != (True, state):
                     break
                 positions[place] += 1
                 moved = True

@@ -18,6 +18,7 @@ from typing import Any
 
 from copycat.machine import Commit, Scheduled, StateMachine, command, query
 from copycat.protocol.operations import CompactionMode, Operation, encode_operation
+from copycat.sim.checkers_gaps import Write
 from copycat.sim.options import WorkloadOptions
 from copycat.sim.world import Dice
 
@@ -226,15 +227,14 @@ class ReferenceModel:
         self._dues: dict[int, tuple[int, int]] = {}
         """Log time after which what a register holds is gone, and the entry that says so."""
         self.expired = 0
-        self.writes: dict[Hashable, list[tuple[int, bool]]] = {}
-        """By key, in order: (index of a command that may write it, whether it deletes it).
-        One that expired deletes too, and is there a second time."""
+        self.writes: dict[Hashable, list[Write]] = {}
+        """By key, in order. One that expired deletes too, and is there a second time."""
 
     def expire(self, index: int, time_ms: int) -> None:
         """Entry `index` brings log time to `time_ms`: what is due goes before it is applied."""
         if self._dues:
             for key in [key for key, (due_ms, _) in self._dues.items() if due_ms < time_ms]:
-                self.writes[key].append((self._dues.pop(key)[1], True))
+                self.writes[key].append(Write(self._dues.pop(key)[1], True, time_ms))
                 self._set(index, key, None)
                 self.expired += 1
 
@@ -256,7 +256,10 @@ class ReferenceModel:
         if kind in ("hold", "let_go"):
             key += HELD
         deletes = kind in ("delete", "hush", "let_go")
-        self.writes.setdefault(key, []).append((index, deletes))
+        due_ms = time_ms + arguments[1] if kind == "lend" else 0
+        if kind == "cas":  # it does not change when the register expires
+            due_ms = self._dues.get(key, (0, 0))[0]
+        self.writes.setdefault(key, []).append(Write(index, deletes, time_ms, due_ms))
         before = self._values[key][-1] if key in self._values else None
         if kind == "cas":
             if before == arguments[0]:
@@ -265,7 +268,7 @@ class ReferenceModel:
         self._dues.pop(key, None)
         self._set(index, key, arguments[0] if arguments else None)
         if kind == "lend":
-            self._dues[key] = time_ms + arguments[1], index
+            self._dues[key] = due_ms, index
         return before
 
     def read(self, index: int, kind: str, key: int) -> object:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log._native import FaultEnv
+from copycat.log._native import FaultEnv, NativeLog
+from copycat.types import CompactionLimits, EntryId, Release
 from tests.log.crash.images import Images, run_until, subsets
 from tests.log.crash.members import first_start, member_recovered, member_restarts
 from tests.log.crash.workloads import (
@@ -37,7 +38,8 @@ from tests.log.crash.workloads import (
     truncations_to_nothing,
     votes,
 )
-from tests.log.oracle import Oracle, Row
+from tests.log.oracle import Oracle, Row, Shape
+from tests.log.test_native import DIRECTORY
 
 FLOORS: dict[Workload, int] = {
     appends: 200,
@@ -106,6 +108,45 @@ def test_the_oracle_sees_a_lost_entry_and_an_invented_one() -> None:
         oracle.check(log)
     oracle.must.clear()
     oracle.rows[0] = (1, 1, b"else")
+    with pytest.raises(AssertionError, match="invented"):
+        oracle.check(log)
+
+
+def compacted() -> tuple[NativeLog, Oracle]:
+    """A log that dropped 2 to 7, durably, and what the oracle knows of it."""
+    env, oracle = FaultEnv(3), Oracle()
+    env.make_directory(DIRECTORY)
+    log = log_of(env)
+    oracle.append(log, *([50] * 20), term=1)
+    oracle.sync(log)
+    oracle.release(log, range(2, 8), Release.ANY)
+    limits = CompactionLimits(20, 20, 0)
+    oracle.rewrite(log, [[row.id] for row in log.segment_stats(limits)[:-1]], limits, major=False)
+    assert oracle.held is not None
+    oracle.held.run()
+    assert oracle.install(log) == {2, 3, 4, 5, 6, 7}
+    oracle.sync(log)
+    assert len(oracle.check(log)) == 14
+    return log, oracle
+
+
+def test_the_oracle_sees_an_entry_that_went_too_early_and_one_that_came_back() -> None:
+    log, oracle = compacted()
+    oracle.shapes = [Shape(1, frozenset(range(2, 7)))]
+    with pytest.raises(AssertionError, match="invented"):
+        oracle.check(log)
+    oracle.must[7] = oracle.rows[6]
+    with pytest.raises(AssertionError, match="acknowledged"):
+        oracle.check(log)
+    del oracle.must[7]
+    oracle.shapes = [Shape(1, frozenset(range(2, 9)))]
+    with pytest.raises(AssertionError, match="invented"):
+        oracle.check(log)
+
+
+def test_the_oracle_sees_a_log_that_began_elsewhere() -> None:
+    log, oracle = compacted()
+    oracle.before = EntryId(1, 20)
     with pytest.raises(AssertionError, match="invented"):
         oracle.check(log)
 

@@ -125,6 +125,21 @@ def test_f3_a_segment_that_lacks_a_gap_is_refused() -> None:
         open_small(env, entries=5)
 
 
+def test_f3_a_rewrite_that_misses_a_file_of_the_log_says_so() -> None:
+    """What was trimmed away is no damage; what the log still names is."""
+    env = FaultEnv(2)
+    env.make_directory(DIRECTORY)
+    log = filled(env, Promises())
+    log.release(range(1, 10), Release.ANY)
+    rewrite = log.rewrite([sealed(log)[:2], sealed(log)[2:]], limits(20), major=False)
+    env.remove(f"{DIRECTORY}/2-1.log")
+    rewrite.run()
+    before = contents(log)
+    with pytest.raises(CorruptLogError, match=r"2-1\.log is missing"):
+        log.install(rewrite)
+    assert contents(log) == before
+
+
 def test_f1_a_torn_tail_that_begins_with_a_gap_is_dropped() -> None:
     lost = kept = 0
     for seed in range(40):

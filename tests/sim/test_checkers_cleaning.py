@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.sim.checkers_gaps import CleaningLaws, Frozen
+from copycat.sim.checkers_gaps import CleaningLaws, Frozen, Write
 from copycat.sim.checkers_log import Frame, Gap, LogHistory
 from copycat.sim.checkers_shadow import Shadow
 from copycat.types import CompactionLimits, EntryId, Release, Span, TermRun
@@ -33,7 +33,7 @@ class Known:
     def __init__(self) -> None:
         self.floor = LAST
         self.held = {1}
-        self.writes: dict[Hashable, list[tuple[int, bool]]] = {}
+        self.writes: dict[Hashable, list[Write]] = {}
 
     def reply_floor(self) -> int:
         return self.floor
@@ -41,7 +41,7 @@ class Known:
     def is_held(self, index: int) -> bool:
         return index in self.held
 
-    def key_writes(self) -> Mapping[Hashable, Sequence[tuple[int, bool]]]:
+    def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
         return self.writes
 
 
@@ -222,14 +222,22 @@ def test_i23_a_gap_is_right_only_after_what_made_up_for_it(three: Three) -> None
 
 
 def test_x18_a_deletion_before_what_it_deletes(three: Three) -> None:
-    three.known.writes = {"k": [(3, False), (6, True)]}
+    three.known.writes = {"k": [Write(3, False), Write(6, True)]}
     with fires("I22", "before what it deletes"):
         three.drop(6)
 
 
 def test_x18_an_earlier_deletion_that_is_there_is_enough(three: Three) -> None:
-    three.known.writes = {"k": [(2, False), (4, True), (5, False), (6, True)]}
+    three.known.writes = {"k": [Write(2, False), Write(4, True), Write(5, False), Write(6, True)]}
     assert three.drop(5, 6) == 2
+
+
+def test_x18_what_was_gone_by_itself_needs_no_deletion(three: Three) -> None:
+    three.known.writes = {"k": [Write(3, False, 100, 120), Write(6, True, 121)]}
+    assert three.drop(6) == 1
+    three.known.writes = {"k": [Write(3, False, 100, 121), Write(6, True, 121)]}
+    with fires("I22", "before what it deletes"):
+        three.drop(5)
 
 
 # ---- what is left -----------------------------------------------------------------------

@@ -161,6 +161,18 @@ def test_what_was_lent_may_be_gone_at_any_time() -> None:
     assert check_linearizable([lent, swapped, op("b", 1, "get", time=(4, 5), result=None)])
 
 
+def test_a_lend_of_what_is_there_is_no_read() -> None:
+    """Seed 159: taken at once, in front of a put of the same value, it let nothing expire."""
+    history = [
+        op("a", 1, "lend", 3, time=(0, 1), result=None),
+        op("b", 1, "put", 3, time=(2, 9), result=3),
+        op("c", 1, "lend", 3, time=(2, 9), result=3),
+        op("d", 1, "get", time=(10, 11), result=3),
+        op("d", 2, "get", time=(12, 13), result=None),
+    ]
+    assert check_linearizable(history)
+
+
 def test_i14_what_expired_or_was_deleted_does_not_come_back() -> None:
     lent = op("a", 1, "lend", 7, 20, time=(0, 1), result=None)
     gone = op("b", 1, "get", time=(2, 3), result=None)
@@ -185,4 +197,4 @@ def test_the_reference_lets_a_register_expire_before_the_entry_that_brings_the_t
     assert model.read(2, "get", 0) == 8
     assert model.read(3, "get", 0) is None
     assert model.apply(3, "delete", 0, (), 121) is None
-    assert model.writes[0] == [(1, False), (2, False), (1, True), (3, True)]
+    assert [one[:2] for one in model.writes[0]] == [(1, False), (2, False), (1, True), (3, True)]

@@ -31,7 +31,7 @@ def log_of(env: FaultEnv) -> NativeLog:
 def found_again(env: FaultEnv, oracle: Oracle) -> NativeLog:
     """The log after a stop that was not clean; what it recovered is durable from now on (C7)."""
     log = log_of(env)
-    oracle.adopt(oracle.check(log), log.last_index)
+    oracle.adopt(log)
     return log
 
 
@@ -44,11 +44,6 @@ def recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
         hard_state = open_hard_state(env, DIRECTORY, create=True)
         oracle.check_hard_state(hard_state.current_term, hard_state.voted_for)
     return found
-
-
-def closed(log: NativeLog, oracle: Oracle) -> None:
-    log.close()
-    oracle.synced(oracle.last_index)
 
 
 # --- growing -----------------------------------------------------------------------------------
@@ -106,7 +101,7 @@ def spares(env: FaultEnv, oracle: Oracle) -> None:
     oracle.append(log, 30, term=2)
     oracle.sync(log)
     log.prepare_spare()
-    closed(log, oracle)
+    oracle.close(log)
     log = log_of(env)
     log.prepare_spare()
     oracle.append(log, 60, term=3)
@@ -163,7 +158,7 @@ def truncations_to_nothing(env: FaultEnv, oracle: Oracle) -> None:
     oracle.append(log, 60, 61, term=3)
     oracle.sync(log)
     oracle.truncate(log, 0)
-    closed(log, oracle)
+    oracle.close(log)
     log = log_of(env)
     oracle.append(log, 62, term=4)
     oracle.sync(log)
@@ -236,7 +231,7 @@ def restarts(env: FaultEnv, oracle: Oracle) -> None:
         oracle.sync(log)
         log.mark_idle()
         oracle.append(log, 20, term=term)
-        closed(log, oracle)
+        oracle.close(log)
 
 
 def recoveries(env: FaultEnv, oracle: Oracle) -> None:
@@ -285,7 +280,7 @@ def index_rebuilds(env: FaultEnv, oracle: Oracle) -> None:
     for term in (1, 2, 2):
         oracle.append(log, 50, 600, 70, 80, term=term)
         oracle.sync(log)
-    closed(log, oracle)
+    oracle.close(log)
     for number, name in enumerate(env.list(DIRECTORY)):
         if name.endswith(".idx"):
             if number % 2:
