@@ -148,12 +148,13 @@ class Repairs:
         for loss in found.losses:
             _log.warning("%s: entry %d: %s", loss.damage.path, loss.first, loss.damage.what)
         _log.warning(
-            "%s: the log was damaged; entries %d to %d stay, %s; the damaged one is in %s",
+            "%s: the log was damaged: it begins after entry %d and ends with %d, %s; it is kept"
+            " as it was in %s",
             path,
-            cut.start.next,
+            cut.start.index,
             cut.end - 1,
             "nothing is missing" if cut.owed == NO_ENTRY else f"the others must give {self.debt}",
-            damaged or "no place: it was gone",
+            damaged or "no place, for it was gone",
         )
         return True
 

@@ -27,7 +27,7 @@ from copycat.types import NO_ENTRY, EntryId
 if TYPE_CHECKING:
     from copycat.log._native import Env
 
-__all__ = ["Loss", "Run", "Survey", "survey"]
+__all__ = ["Loss", "Run", "Survey", "marks", "survey"]
 
 
 class Run(NamedTuple):
