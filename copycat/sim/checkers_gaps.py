@@ -240,7 +240,7 @@ class CleaningLaws:
         What an earlier deletion that is there deletes as well is none of a later one's business,
         nor is what was gone by itself before.
         """
-        holes, front = shadow.holes.since, shadow.most
+        holes, front = shadow.holes.since, shadow.replayed_after
         if not holes:
             return
         for key, writes in self._reference.key_writes().items():

@@ -64,6 +64,8 @@ class Shadow:
         """Bytes of the log were damaged, and no start has seen it yet."""
         self.held: list[tuple[int, int]] = []
         """While the member owes (C12): what was durable before, and what it is held to."""
+        self.kept: set[int] = set()
+        """Indexes of all snapshots that may still be there."""
         self.truncations = 0
         self.resets = 0
         self.older: list[_Older] = []
@@ -147,6 +149,16 @@ class Shadow:
         """A snapshot of the state after `entry` is durable now, read back whole (I12)."""
         self._require_committed(entry)
         self.snapshot = max(self.snapshot, entry, key=lambda one: one.index)
+        self.kept.add(entry.index)
+
+    def discarded(self, entries: Iterable[EntryId]) -> None:
+        """The files of these snapshots are gone."""
+        self.kept -= {entry.index for entry in entries}
+
+    @property
+    def replayed_after(self) -> int:
+        """Whatever of the snapshots rots, a replay begins above this entry (F17)."""
+        return max(self.most, min(self.kept, default=0))
 
     def _require_committed(self, entry: EntryId) -> None:
         committed = self.history.committed
@@ -311,8 +323,8 @@ class Shadow:
         self.saving.clear()
         self.least = self.most = front
         self.older.clear()
-        self.laws.check_order(self)
         self._recovered_snapshots(snapshots)
+        self.laws.check_order(self)
 
     def _recovered_front(self, before: EntryId) -> None:
         """The log begins where it may: where it began, where it was trimmed, or reset to."""
@@ -351,6 +363,7 @@ class Shadow:
                 snapshot=self.snapshot,
                 found=list(snapshots),
             )
+        self.kept.clear()
         for entry in snapshots:
             self.published(entry)
         entry = self.snapshot

@@ -28,7 +28,7 @@ def shadow() -> Shadow:
 
 def test_c12_a_debt_is_as_much_as_was_durable(shadow: Shadow) -> None:
     for owed in (NO_ENTRY, EntryId(1, 5)):
-        with pytest.raises(InvariantError, match="^C12: a damaged log owes less"):
+        with pytest.raises(InvariantError, match=r"^C12: a damaged log owes less"):
             shadow.cut(NO_ENTRY, 2, owed, 2)
     shadow.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
     assert (shadow.last_index, shadow.durable, len(shadow.held)) == (2, 2, 6)
@@ -42,7 +42,7 @@ def test_c12_nothing_is_owed_for_what_is_there(shadow: Shadow) -> None:
 
 
 def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(shadow: Shadow) -> None:
-    with pytest.raises(InvariantError, match="^I24"):
+    with pytest.raises(InvariantError, match=r"^I24"):
         shadow.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
     shadow.published(EntryId(1, 3))
     shadow.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
@@ -50,10 +50,10 @@ def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(shadow: Shadow
 
 def test_c12_a_debt_ends_when_all_that_is_committed_is_back(shadow: Shadow) -> None:
     shadow.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
-    with pytest.raises(InvariantError, match="^C12: a debt is forgotten"):
+    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
         shadow.repaid()
     shadow.append([(index, 1, index * 1000) for index in (3, 4)])
-    with pytest.raises(InvariantError, match="^C12: a debt is forgotten"):
+    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
         shadow.repaid()
     shadow.durable = 4
     shadow.repaid()
