@@ -85,7 +85,7 @@ def _as_text(told: RecoveryPlan) -> str:
     ]
     if len(told.members) > 1:
         lines.append(
-            "this cluster has other members: they may hold what is lost here, and will not take"
-            " this directory back as a voter. Prefer them"
+            "this cluster has other members: start this one, and it fetches from them what it can."
+            " After a cut by hand they do not take this directory back as a voter"
         )
     return "\n".join(lines)

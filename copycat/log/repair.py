@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from copycat.errors import CorruptLogError
+from copycat.errors import CorruptLogError, DiskFullError
 from copycat.log._native import Batch, NativeLog, open_log
 from copycat.log.debt import Debt, clear_note, read_debt, read_note
 from copycat.log.inspect_walk import StoredEntry
@@ -141,7 +141,15 @@ class Repairs:
                 raise cause
             self.debt = self._owe(cut)
             self.debt.write()
-        write_log(env, f"{path}/{_NEW}", cut, found, self._sizes)
+        try:
+            write_log(env, f"{path}/{_NEW}", cut, found, self._sizes)
+        except DiskFullError as error:
+            raise DiskFullError(
+                f"{path}: no room to repair the log, of which what stays is written anew: {error}",
+                state="The damaged log is as it was.",
+                hint="free some space, then start this member again",
+                path=path,
+            ) from error
         env.rename(f"{path}/{_NEW}", f"{path}/{_REPAIRED}")
         env.sync_directory(path)
         damaged = complete_repair(env, path)

@@ -131,6 +131,27 @@ def test_f11_damage_that_a_replay_meets_stops_it_and_the_next_start_repairs(
 
 
 @pytest.mark.slow
+def test_f11_damage_that_a_start_meets_is_repaired_by_the_next(tmp_path: Path) -> None:
+    """The first entries tell who is a member: they are read before the member runs."""
+
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            away = trio.followers[0]
+            await away.shutdown()
+            path = directory_of(away)
+            flip(path, 3)
+            with pytest.raises(CorruptLogError) as caught:
+                await trio.start(str(away.address))
+            assert "start it again: it will fetch entries 3 to" in caught.value.render()
+            assert (path / NOTE_FILE).exists()
+            await trio.start(str(away.address))
+            await check_equal(trio, 120)
+
+    run(play)
+
+
+@pytest.mark.slow
 def test_f17_without_a_good_snapshot_it_is_sent_one(tmp_path: Path) -> None:
     async def play() -> None:
         async with AsyncExitStack() as stack:
