@@ -78,6 +78,7 @@ class MemberDirectory:
         min_free_space: int = 0,
         read_only: bool = False,
         level: StorageLevel = StorageLevel.DISK,
+        compress: bool = False,
         durability: Durability = Durability.FSYNC,
         boot: str = "",
     ) -> Self:
@@ -85,15 +86,15 @@ class MemberDirectory:
 
         `members`: the founding addresses, in any order. `incarnation_source`: 128 random bits,
         asked on a first start only. `boot`: of the machine, empty where that is not known.
-        `read_only`: nothing is made, locked or repaired. DirectoryInUseError, CorruptLogError
-        (F2, F3, F6, F27), WrongDirectoryError (F7), FormatVersionError, DiskError,
-        DiskFullError; ConfigurationError when `level` does not fit what is there.
+        `compress`: see `open_log`. `read_only`: nothing is made, locked or repaired.
+        DirectoryInUseError, CorruptLogError (F2, F3, F6, F27), WrongDirectoryError (F7),
+        FormatVersionError, DiskError, DiskFullError; ConfigurationError when `level` does not fit.
         """
         expected = Identity.of(cluster_name, address, members, member)
         has_log = _has_log(env, path)
-        is_volatile = level is StorageLevel.MEMORY and not has_log
+        on = None if level is StorageLevel.MEMORY and not has_log else env
         sizes = (max_segment_size, max_entries_per_segment, min_free_space)
-        opened_log = _opener(None if is_volatile else env, f"{path}/log", *sizes, level)
+        opened_log = _opener(on, f"{path}/log", *sizes, level, compress)
         promise = partial(write_weak, env, path, level, durability, boot)
         with ExitStack() as held:
             if not read_only:
@@ -185,6 +186,7 @@ def _opener(
     entries: int,
     min_free_space: int,
     level: StorageLevel = StorageLevel.DISK,
+    compress: bool = False,
 ) -> _Opener:
     """What opens the log at `path`; without an `env` it is one in memory, and new."""
 
@@ -200,6 +202,7 @@ def _opener(
             read_only=read_only,
             min_free_space=min_free_space,
             mapped=level is StorageLevel.MAPPED,
+            compress=compress,
         )
 
     return in_memory if env is None else on_disk

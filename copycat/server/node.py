@@ -231,6 +231,7 @@ class Node:
                 max_entries_per_segment=storage.max_entries_per_segment,
                 min_free_space=storage.min_free_space,
                 level=storage.level,
+                compress=storage.compression == "lz4",
                 durability=storage.durability,
                 boot=_boot_id(),
             )

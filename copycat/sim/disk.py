@@ -97,17 +97,19 @@ class SimDisk:
 
     def _open(self) -> MemberDirectory:
         options = self._options
+        member = member_id(CLUSTER, self._address)
         return MemberDirectory.open(
             self.env,
             PATH,
             cluster_name=CLUSTER,
             address=self._address,
             members=self._addresses,
-            member=member_id(CLUSTER, self._address),
+            member=member,
             incarnation_source=self._incarnation,
             max_segment_size=options.max_segment_size,
             max_entries_per_segment=options.max_entries_per_segment,
             min_free_space=MIN_FREE_SPACE,
+            compress=member % 2 == 1,  # what lies on the disk is nobody else's affair
         )
 
     def _incarnation(self) -> int:

@@ -41,7 +41,8 @@ class Promises:
         self.minimum = sorted(set.intersection(*kept))
 
 
-Workload = Callable[[FaultEnv, Promises], None]
+Workload = Callable[[FaultEnv, Promises, bool], None]
+"""The last one: whether rewritten segments are packed."""
 
 
 def state(log: NativeLog) -> Image:
@@ -84,9 +85,9 @@ class Compaction:
         compact(self.log, limits(self.log.last_index), major=self._major, groups=groups)
 
 
-def filled(env: FaultEnv, promises: Promises, count: int = 22) -> NativeLog:
+def filled(env: FaultEnv, promises: Promises, packs: bool = False, count: int = 22) -> NativeLog:
     """Entries of two terms, durable; until then any prefix is allowed, so nothing is checked."""
-    log = open_small(env, entries=5)
+    log = open_small(env, entries=5, compress=packs)
     grow(log, count - 8)
     log.append(batch(log.last_index + 1, b"members", kind=EntryKind.CONFIGURATION))
     grow(log, 7, term=2)
@@ -95,27 +96,27 @@ def filled(env: FaultEnv, promises: Promises, count: int = 22) -> NativeLog:
     return log
 
 
-def minor(env: FaultEnv, promises: Promises) -> None:
-    log = filled(env, promises)
+def minor(env: FaultEnv, promises: Promises, packs: bool) -> None:
+    log = filled(env, promises, packs)
     step(log, promises, Compaction(log, {1, 2, 4, 6, 7, 8, 9, 10}))
     grow(log, 1, term=2)
 
 
-def major(env: FaultEnv, promises: Promises) -> None:
-    log = filled(env, promises)
+def major(env: FaultEnv, promises: Promises, packs: bool) -> None:
+    log = filled(env, promises, packs)
     step(log, promises, Compaction(log, set(range(2, 14)), major=True, merge=3))
 
 
-def twice(env: FaultEnv, promises: Promises) -> None:
+def twice(env: FaultEnv, promises: Promises, packs: bool) -> None:
     """A compacted segment is compacted again, and what became one is merged with more."""
-    log = filled(env, promises)
+    log = filled(env, promises, packs)
     step(log, promises, Compaction(log, {1, 3, 5, 7, 9}, merge=2))
     step(log, promises, Compaction(log, {2, 4, 6, 8}, merge=2))
 
 
-def before_a_roll(env: FaultEnv, promises: Promises) -> None:
+def before_a_roll(env: FaultEnv, promises: Promises, packs: bool) -> None:
     """The installed shape goes into a pending manifest first, by a roll that follows."""
-    log = filled(env, promises)
+    log = filled(env, promises, packs)
     old = state(log)
     gone = {1, 2, 3, 6, 7}
     rows = [row for row in old[1] if row[0] not in gone]
@@ -131,13 +132,13 @@ def before_a_roll(env: FaultEnv, promises: Promises) -> None:
 WORKLOADS: tuple[Workload, ...] = (minor, major, twice, before_a_roll)
 
 
-def run_until(workload: Workload, operations: int) -> tuple[FaultEnv, Promises, bool]:
+def run_until(workload: Workload, operations: int, packs: bool) -> tuple[FaultEnv, Promises, bool]:
     env = FaultEnv(3)
     env.make_directory(DIRECTORY)
     promises = Promises()
     env.stop_after(operations)
     try:
-        workload(env, promises)
+        workload(env, promises, packs)
     except DiskError:
         return env, promises, False
     return env, promises, True
@@ -162,12 +163,13 @@ def check(env: FaultEnv, promises: Promises) -> Image:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("packs", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.__name__)
-def test_f16_every_crash_image_is_the_old_set_or_the_new(workload: Workload) -> None:
+def test_f16_every_crash_image_is_the_old_set_or_the_new(workload: Workload, packs: bool) -> None:
     images = 0
     seen: set[int] = set()
     for boundary in itertools.count():
-        env, promises, ended = run_until(workload, boundary)
+        env, promises, ended = run_until(workload, boundary, packs)
         for seed in range(SEEDS):
             crashed = env.clone()
             crashed.crash(1000 * boundary + seed)
@@ -206,11 +208,11 @@ def cut_again(crashed: FaultEnv, promises: Promises, found: Image, seed: int) ->
     raise AssertionError
 
 
-def compacted() -> tuple[FaultEnv, str, list[Row]]:
+def compacted(*, packs: bool = False) -> tuple[FaultEnv, str, list[Row]]:
     """A closed log whose first segment was compacted, that segment's path, and the entries."""
     env = FaultEnv(2)
     env.make_directory(DIRECTORY)
-    log = filled(env, Promises())
+    log = filled(env, Promises(), packs)
     Compaction(log, {2, 3, 5, 6, 8}, merge=2)()
     rows = contents(log)
     log.close()
@@ -246,6 +248,19 @@ def test_f2_each_byte_of_a_compacted_segment_is_flipped_once() -> None:
         if at >= 4096 + 32:  # behind the mark: the index is good, so reading finds it too
             with pytest.raises(CorruptLogError):
                 contents(open_small(flipped.clone(), entries=5))
+
+
+@pytest.mark.slow
+def test_f2_each_byte_of_a_packed_segment_is_flipped_once() -> None:
+    """Header, blocks and table: all of it is found when the log is opened or read."""
+    env, path, _ = compacted(packs=True)
+    assert env.read_file(f"{path}.log").startswith(b"COPYPAK")
+    for at in range(env.size(f"{path}.log")):
+        flipped = env.clone()
+        flipped.corrupt(f"{path}.log", at, 1 << (at % 8))
+        damage = FormatVersionError if 8 <= at < 12 else CorruptLogError
+        with pytest.raises(damage, match=r"1-2\.log"):
+            contents(open_small(flipped, entries=5))
 
 
 def read_all(env: FaultEnv) -> None:
