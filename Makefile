@@ -27,6 +27,8 @@ TEST_SEEDS ?= 200
 SEEDS ?= 200
 SEED ?=
 
+# Of crash images, flips and steps of the model the sanitizers get one in so many.
+SAN_EVERY ?= 10
 ASAN_LIB := build/asan/lib
 ASAN_PRELOAD = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libstdc++.so)
 ASAN_ENV = LD_PRELOAD=$(ASAN_PRELOAD) ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
@@ -119,7 +121,7 @@ $(ASAN_LIB)/.stamp: $(VENV)/.stamp-packages $(NATIVE_FILES)
 san: build $(ASAN_LIB)/.stamp ## the log's tests and some seeds under ASan and UBSan
 	$(PYTHON) setup.py -q build_py --build-lib $(ASAN_LIB)
 	$(ASAN_ENV) $(PYTHON) -P -m pytest -q -o pythonpath="$(ASAN_LIB) ." \
-	  -p no:cacheprovider tests/log
+	  -p no:cacheprovider --every=$(SAN_EVERY) tests/log
 	$(ASAN_ENV) $(PYTHON) -P -m copycat.sim --seeds 10 --jobs 1
 
 build/native/address/%.o: csrc/%.cpp $(CPP_HEADERS)

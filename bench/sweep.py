@@ -91,7 +91,7 @@ def churn_point(directory: Path, count: int, keys: int, **options: Any) -> Point
     point = {
         "space_amplification": round(store.log.size / live, 3),
         "mean_space_amplification": round(statistics.mean(second_half) / live, 3),
-        "write_amplification": round(others / appended, 3),
+        "write_amplification": round(1 + others / appended, 3),
         "commands_per_s": round(count / took),
         "segments": len(store.log.segments),
     }
@@ -172,7 +172,7 @@ def main(directory: str) -> None:
         "compaction_threshold",
         {
             "mean_space_amplification": "space / live bytes, mean",
-            "write_amplification": "written by cleaning / appended",
+            "write_amplification": "written / appended",
             "commands_per_s": "keyed commands/s",
         },
     )

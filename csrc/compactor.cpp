@@ -12,7 +12,9 @@
 namespace copycat {
 namespace {
 
-constexpr std::size_t write_bytes = std::size_t{1} << 20;
+// Each write is on its way before the next: the disk is never given so much at once that a sync
+// of the log beside it would have to wait.
+constexpr std::size_t write_bytes = std::size_t{1} << 18;
 // Left free beyond what a rewrite may need, for the manifest and index files (F12).
 constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
 
@@ -69,6 +71,7 @@ public:
 private:
     void flush() {
         write(offset_, View(buffer_));
+        if (!packer_) file_->write_out(offset_, offset_ + buffer_.size());
         offset_ += buffer_.size();
         buffer_.clear();
         if (packer_ && packer_->plain_bytes() >= trial_bytes && !packer_->saves())
@@ -213,6 +216,13 @@ void Rewrite::abandon() {
     is_done_ = false;
 }
 
+void Rewrite::end() noexcept {
+    is_abandoned_ = true;
+    const std::lock_guard lock(mutex_);  // a run sees it, and is over soon
+    if (is_done()) discard_all();
+    is_done_ = false;
+}
+
 bool Rewrite::may_write(const Row& row) {
     const bool is_ours = std::any_of(groups_.begin(), groups_.end(), [&](const Group& group) {
         return group.row.id == row.id && group.row.version == row.version;
@@ -232,6 +242,26 @@ void Rewrite::write(Group& group) {
     if (!compress_ || !write_as(group, true)) write_as(group, false);
 }
 
+// Sets group.missing when one is not there: trimmed, truncated or reset away since the freeze.
+// Whether it was, install() knows.
+template <typename Each>
+void Rewrite::each_source(Group& group, Each each) {
+    for (std::size_t i = 0; i < group.rows.size(); ++i) {
+        const Row& row = group.rows[i];
+        const std::string path = segment_path(directory_, row.id, row.version);
+        std::shared_ptr<File> file;
+        try {
+            file = open_segment(*env_, row, path);
+        } catch (const NotFoundError&) {
+            group.missing = path;
+            discard(group);
+            return;
+        }
+        each(*file, row, path, group.drops[i]);
+        file->drop_cache();
+    }
+}
+
 // False when it was to be packed and that saves too little: its file is to be written anew.
 bool Rewrite::write_as(Group& group, bool packed) {
     discard(group);
@@ -239,13 +269,9 @@ bool Rewrite::write_as(Group& group, bool packed) {
     Output out(*env_, directory_, group.row);
     Copier copier(out, horizon_, is_abandoned_);
     try {
-        for (std::size_t i = 0; i < group.rows.size(); ++i) {
-            const Row& row = group.rows[i];
-            const std::string path = segment_path(directory_, row.id, row.version);
-            const auto file = open_segment(*env_, row, path);
-            copier.segment(*file, row, path, group.drops[i]);
-            file->drop_cache();
-        }
+        each_source(group, [&](File& file, const Row& row, const std::string& path,
+                               const Bits& drops) { copier.segment(file, row, path, drops); });
+        if (!group.missing.empty()) return true;
         copier.flush_gap();
         out.finish();
     } catch (const NotWorth&) {

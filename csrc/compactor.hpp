@@ -29,7 +29,9 @@ public:
         std::uint64_t stored_before = 0;                 // on the disk
         std::uint64_t bytes_after = 0;                   // on the disk, after run()
         std::uint64_t entries_dropped = 0;
+        std::string missing;  // a source that was gone when run() came
         bool is_installed = false;
+        std::string missing;  // a source's file, gone before the run: trimmed or reset away
     };
 
     Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,
@@ -49,6 +51,9 @@ public:
     void run() override;
     // Any thread: a run ends soon and leaves nothing; what was installed stays.
     void abandon();
+    // The log closes: abandoned, and nothing runs or lies about any more. Another log of this
+    // directory may give its file names again, in this process too.
+    void end() noexcept;
     // Whether the file of `row` is its to make or remove still.
     bool may_write(const Row& row);
     bool is_done() const { return is_done_.load(std::memory_order_acquire); }
@@ -57,6 +62,8 @@ private:
     friend class SegmentedLog;
     void write(Group& group);
     bool write_as(Group& group, bool packed);
+    template <typename Each>
+    void each_source(Group& group, Each each);
     void verify(Group& group, const SlotView& written);
     void discard(const Group& group) noexcept;
     void discard_all() noexcept;

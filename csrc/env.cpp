@@ -100,6 +100,13 @@ public:
         if (::fsync(descriptor_.get()) != 0) throw_io("sync", path_, errno);
     }
 
+    void write_out(std::uint64_t from, std::uint64_t to) override {
+        constexpr unsigned whole =
+            SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+        static_cast<void>(::sync_file_range(descriptor_.get(), static_cast<off64_t>(from),
+                                            static_cast<off64_t>(to - from), whole));
+    }
+
     void drop_cache() override {
         // A hint: what it answers changes nothing.
         static_cast<void>(::posix_fadvise(descriptor_.get(), 0, 0, POSIX_FADV_DONTNEED));

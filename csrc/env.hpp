@@ -44,6 +44,11 @@ public:
     virtual void fsync() = 0;
     // Says that its pages in the cache will not be needed soon; what is not synced stays.
     virtual void drop_cache() {}
+    // Writes out what was written in [from, to), so that a later sync finds little left to do at
+    // once. A hint: nothing is durable by it.
+    virtual void write_out(std::uint64_t from, std::uint64_t to) {
+        static_cast<void>(from), static_cast<void>(to);
+    }
     // The whole file, read-only. The block pins the mapping; the file must not be truncated.
     virtual Block map() = 0;
 };

@@ -135,9 +135,16 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
     check_writable();
     require(rewrite.log_ == this, "a rewrite is installed by the log that began it");
     require(rewrite.is_done(), "a rewrite is run before it is installed");
+    for (const Rewrite::Group& group : rewrite.groups_)
+        if (!group.missing.empty() && is_current(group))
+            throw CorruptError("segment file " + group.missing + " is missing", group.missing, -1,
+                               group.row.first_index);
     CompactionResult result;
     for (Rewrite::Group& group : rewrite.groups_) {
         if (group.is_installed || !is_current(group)) continue;
+        if (!group.missing.empty())
+            throw CorruptError("a segment of the log is gone: " + group.missing, group.missing, 0,
+                               group.row.first_index);
         auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
         fresh->set_readers(readers_, options_.mapped);
         fresh->set_packed_bytes(group.bytes_after);

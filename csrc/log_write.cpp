@@ -324,6 +324,8 @@ void SegmentedLog::prepare_spare() {
 
 void SegmentedLog::close() {
     if (is_closed_) return;
+    for (const auto& each : rewrites_)
+        if (const auto rewrite = each.lock()) rewrite->end();
     struct Release {
         SegmentedLog& log;
         ~Release() {

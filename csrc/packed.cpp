@@ -11,7 +11,8 @@ namespace copycat {
 namespace {
 
 constexpr std::size_t crc_from = 16;
-constexpr std::size_t write_bytes = std::size_t{1} << 20;
+// As a plain rewrite does: see csrc/compactor.cpp.
+constexpr std::size_t write_bytes = std::size_t{1} << 18;
 // Stored bytes that are read at once.
 constexpr std::size_t read_bytes_max = std::size_t{1} << 20;
 
@@ -268,6 +269,7 @@ void Packer::pack(std::size_t number, View plain) {
 
 void Packer::flush() {
     file_->pwrite(offset_, View(buffer_));
+    file_->write_out(offset_, offset_ + buffer_.size());
     offset_ += buffer_.size();
     buffer_.clear();
 }

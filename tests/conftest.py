@@ -1,4 +1,4 @@
-"""Options every room shares: golden files, and how many fresh simulator seeds to try."""
+"""Options every room shares: golden files, fresh simulator seeds, how much of the heaviest."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rewrite", action="store_true", help="rewrite golden files and scripts")
     group.addoption("--seeds", type=int, default=20, help="fresh simulator seeds (default 20)")
     group.addoption("--seed-base", type=int, help="the first of them (default: drawn, printed)")
+    group.addoption(
+        "--every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="of crash images, flips and steps of the model, one in N; for sanitizers (default 1)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -34,6 +41,19 @@ def pytest_report_header(config: pytest.Config) -> str:
 def rewrite(request: pytest.FixtureRequest) -> bool:
     """True when golden files are to be rewritten instead of compared."""
     return bool(request.config.option.rewrite)
+
+
+@pytest.fixture(scope="session")
+def every(request: pytest.FixtureRequest) -> int:
+    """One crash image, flip or step of the model in so many is tried.
+
+    A sanitizer looks for what the code does on each path, and costs ten times the time: `make
+    san` gives it a part. What the tests say of their own number is scaled with it.
+    """
+    number = int(request.config.option.every)
+    if number < 1:
+        raise pytest.UsageError(f"--every={number}: one in so many, so 1 or more")
+    return number
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 
 from copycat import Log
-from copycat.cli.cleanable import cleanable
 from copycat.cli.log_show import check_log
 from copycat.cli.words import size_of
 from copycat.types import Compaction
@@ -21,7 +20,7 @@ def run_compact(directory: str, *, major: bool, as_json: bool) -> int:
     check_log(directory)
     with Log.open(directory) as log:
         kind = Compaction.MAJOR if major else Compaction.MINOR
-        report = cleanable(log).compactor.compact(kind)
+        report = log.compactor.compact(kind)
     if as_json:
         document = {
             "schema": 1,

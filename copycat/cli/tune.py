@@ -19,7 +19,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from copycat.cli.cleanable import can_clean
 from copycat.cli.progress import progress, say
 from copycat.cli.tune_choose import (
     Choice,
@@ -93,7 +92,7 @@ def points_of(space: int) -> list[Point]:
             for mode in ("fsync", "interval", "os")
         ),
     ]
-    return points + _churn_points() if can_clean() else points
+    return points + _churn_points()
 
 
 def _churn_points() -> list[Point]:

@@ -1,4 +1,4 @@
-"""One run of a keyed churn: every entry supersedes one before it, and the log is cleaned."""
+"""One run of a keyed churn: every entry supersedes one before it, and the log is log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 from copycat import Log
-from copycat.cli.cleanable import cleanable
 from copycat.cli.tune_choose import Sample
 from copycat.cli.tune_measure import Limits, sample_of
 from copycat.types import Compaction
@@ -77,20 +76,19 @@ def measure_churn(
             max_segment_size=segment_size,
             compaction_threshold=threshold,
         ) as log:
-            cleaned = cleanable(log)
             while time.perf_counter() < deadline and appended < limits.space:
                 before = time.perf_counter()
                 indexes = log.append_many([payload] * _BATCH)
                 for index in indexes:
                     key = dice.randrange(KEYS)
                     if key in newest:
-                        cleaned.release(newest[key])
+                        log.release(newest[key])
                     newest[key] = index
                 times.append(time.perf_counter() - before)
                 appended += _BATCH * entry_nbytes
                 since += _BATCH * entry_nbytes
                 if since >= segment_size:
-                    cleaned.compactor.compact(Compaction.MINOR)
+                    log.compactor.compact(Compaction.MINOR)
                     found.look(log.segments, len(newest) * entry_nbytes)
                     since = 0
     finally:

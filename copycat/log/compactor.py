@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import DiskFullError, StorageError
-from copycat.log.plan import Shape, plan_major, plan_minor
+from copycat.log.plan import Enough, Shape, plan_major, plan_minor
 from copycat.types import Compaction, CompactionLimits
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ __all__ = ["CompactionReport", "Compactor"]
 
 _LOG = logging.getLogger("copycat.log")
 
-LEAST_RELEASED = 1024
-"""Fewer released entries than these never start a run before its interval."""
 BACK_OFF_S = 10.0
 """After a run that the disk had no room for."""
 
@@ -69,6 +67,7 @@ class Compactor:
         self._free_space = free_space
         self._swapped = swapped
         self._shape = Shape(storage.max_segment_size, storage.max_entries_per_segment)
+        self._worth_it = Enough(storage.compaction_threshold, storage.max_entries_per_segment)
         self._commit_index: int | None = None
         self._thread: threading.Thread | None = None
         self._awake: threading.Condition | None = None
@@ -127,6 +126,7 @@ class Compactor:
         with self._lock:
             limits = self._limits()
             stats = self._log.segment_stats(limits)
+            self._worth_it.saw(stats)
             self._released = 0
             is_major = compaction is Compaction.MAJOR
             if is_major:
@@ -167,9 +167,7 @@ class Compactor:
                 self._awake.notify()
 
     def _enough(self) -> float:
-        entries = self._log.last_index - self._log.first_index + 1
-        most = min(entries, self._storage.max_entries_per_segment)
-        return max(LEAST_RELEASED, self._storage.compaction_threshold * most)
+        return self._worth_it.of(self._log.last_index - self._log.first_index + 1)
 
     def _start(self) -> None:
         import threading  # noqa: PLC0415 - who releases nothing does not pay for it

@@ -73,6 +73,11 @@ class Batch(Protocol):
         """(index, term, crc) of every entry, gaps left out: what I5 compares."""
         ...
 
+    @property
+    def has_gaps(self) -> bool:
+        """True when some of its indexes are in a gap (C3)."""
+        ...
+
     def gaps(self) -> list[tuple[int, int, int]]:
         """(first, end, valid_from) of every gap, in order (C3, C22)."""
         ...

@@ -12,14 +12,26 @@ from typing import NamedTuple
 
 from copycat.types import CompactionLimits, SegmentStats
 
-__all__ = ["Groups", "Shape", "plan_major", "plan_minor"]
+__all__ = ["Enough", "Groups", "Shape", "plan_major", "plan_minor"]
 
 Groups = list[list[int]]
 """Ids of segments, oldest first in each group and from group to group."""
 
 MERGE_FANIN = 4
-"""So many small neighbours of one generation are merged even if nothing of them goes: each entry
-is then rewritten a logarithmic number of times, and the number of files stays small."""
+"""So many small neighbours are merged even if nothing of them goes: each entry is then rewritten
+a logarithmic number of times, and the number of files stays small."""
+GENERATIONS = 4
+"""A segment of this version or a later one is rewritten when a quarter of the threshold goes."""
+WORTH = 64
+"""The part of the largest segment that a rewrite of another must free at least."""
+SPAN_MAX = 1 << 31
+"""Indexes of one segment, gaps counted: what the slots of its index can tell (C3)."""
+
+
+LEAST_RELEASED = 1024
+"""Fewer released entries than these never start a run before its interval."""
+LOOKED_AT = 32
+"""A run looks at every entry's bit: a log of so many entries a released one waits for more."""
 
 
 class Shape(NamedTuple):
@@ -27,6 +39,33 @@ class Shape(NamedTuple):
 
     max_segment_size: int
     max_entries_per_segment: int
+
+
+class Enough:
+    """How many released entries are worth a run before its interval: a segment's threshold full.
+
+    A segment here is one as large as those that the last run saw; before the first run, as large
+    as one may become.
+    """
+
+    def __init__(self, threshold: float, max_entries_per_segment: int) -> None:
+        self._threshold = threshold
+        self._per_segment = max_entries_per_segment
+        self._gone = 0
+        """Indexes of the log without an entry of their own, at the last run."""
+
+    def saw(self, stats: Sequence[SegmentStats]) -> None:
+        """What a run found; the tail, the last of them, is still growing."""
+        sealed = stats[:-1]
+        if sealed:
+            self._per_segment = sum(one.entries for one in sealed) // len(sealed)
+        self._gone = sum(one.last_index - one.first_index + 1 - one.entries for one in stats)
+
+    def of(self, span: int) -> float:
+        """Released entries that start a run in a log of so many indexes."""
+        entries = max(span - self._gone, 0)
+        share = self._threshold * min(entries, self._per_segment)
+        return max(LEAST_RELEASED, share, entries / LOOKED_AT)
 
 
 class _Group:
@@ -41,14 +80,20 @@ class _Group:
         """Take the next segment, unless the whole would grow too large for one file."""
         left = segment.entries - removable
         nbytes = segment.nbytes * (left / segment.entries if segment.entries else 0.0)
-        too_large = self._nbytes + nbytes > shape.max_segment_size
-        too_many = self._entries + left > shape.max_entries_per_segment
-        if self.members and (too_large or too_many):
+        is_fit = (
+            self._nbytes + nbytes <= shape.max_segment_size
+            and self._entries + left <= shape.max_entries_per_segment
+            and segment.last_index - self._first_index(segment) < SPAN_MAX
+        )
+        if self.members and not is_fit:
             return False
         self.members.append(segment)
         self._nbytes += nbytes
         self._entries += left
         return True
+
+    def _first_index(self, segment: SegmentStats) -> int:
+        return (self.members or [segment])[0].first_index
 
     @property
     def ids(self) -> list[int]:
@@ -65,17 +110,22 @@ def plan_minor(
 ) -> Groups:
     """Segments whose removable share times their version reaches `threshold` (Z10).
 
-    Neighbours of one version are merged when they fit, and so are `MERGE_FANIN` and more small
-    ones of a version above 1 that no share would bring here.
+    The version counts up to `GENERATIONS` only, and a few bytes are never worth a rewrite: else
+    old segments would be written again for every entry that they lose. Neighbours of one version
+    are merged when they fit, and so are small ones of any version above 1 that no share would
+    bring here, `MERGE_FANIN` of them or more.
     """
+    least_nbytes = max((segment.nbytes for segment in stats), default=0) / WORTH
 
     def chosen(segment: SegmentStats) -> bool:
         if not _is_eligible(segment, limits) or not segment.removable_minor:
             return False
-        return segment.removable_minor / segment.entries * segment.version >= threshold
+        share = segment.removable_minor / segment.entries
+        is_worth_it = share * segment.nbytes >= least_nbytes
+        return is_worth_it and share * min(segment.version, GENERATIONS) >= threshold
 
     groups: list[_Group] = []
-    for run in _neighbours(stats, chosen):
+    for run in _neighbours(stats, chosen, by_version=True):
         groups += _gathered(run, lambda segment: segment.removable_minor, shape)
     taken = {segment.id for group in groups for segment in group.members}
 
@@ -83,10 +133,25 @@ def plan_minor(
         small = 2 * segment.nbytes <= shape.max_segment_size and segment.version > 1
         return small and segment.id not in taken and _is_eligible(segment, limits)
 
-    for run in _neighbours(stats, is_leftover):
-        merged = _gathered(run, lambda segment: segment.removable_minor, shape)
-        groups += [group for group in merged if len(group.members) >= MERGE_FANIN]
+    for run in _neighbours(stats, is_leftover, by_version=False):
+        for tier in _tiers(run):
+            merged = _gathered(tier, lambda segment: segment.removable_minor, shape)
+            groups += [group for group in merged if len(group.members) >= MERGE_FANIN]
     return [group.ids for group in sorted(groups, key=lambda group: group.members[0].first_index)]
+
+
+def _tiers(run: Sequence[SegmentStats]) -> list[Sequence[SegmentStats]]:
+    """Parts of a run that come to twice their largest member or more, and are many enough.
+
+    So an entry that is merged lies in a segment twice as large as before, at the least.
+    """
+    if len(run) < MERGE_FANIN:
+        return []
+    largest = max(run, key=lambda segment: segment.nbytes)
+    if sum(segment.nbytes for segment in run) >= 2 * largest.nbytes:
+        return [run]
+    at = run.index(largest)
+    return _tiers(run[:at]) + _tiers(run[at + 1 :])
 
 
 def plan_major(stats: Sequence[SegmentStats], limits: CompactionLimits, shape: Shape) -> Groups:
@@ -109,16 +174,16 @@ def _is_worth_it(group: _Group) -> bool:
 
 
 def _neighbours(
-    stats: Sequence[SegmentStats], chosen: Callable[[SegmentStats], bool]
+    stats: Sequence[SegmentStats], chosen: Callable[[SegmentStats], bool], *, by_version: bool
 ) -> list[list[SegmentStats]]:
-    """The chosen ones in runs of neighbours of one version."""
+    """The chosen ones in runs of neighbours, of one version each when asked."""
     runs: list[list[SegmentStats]] = []
     before: SegmentStats | None = None
     for segment in stats:
         if not chosen(segment):
             before = None
             continue
-        if before is not None and before.version == segment.version:
+        if before is not None and (before.version == segment.version or not by_version):
             runs[-1].append(segment)
         else:
             runs.append([segment])

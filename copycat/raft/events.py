@@ -29,6 +29,10 @@ __all__ = [
 ]
 
 
+UNBOUNDED = 1 << 62
+"""Of `Synced`: all that the ticket covers."""
+
+
 class Tick(msgspec.Struct, frozen=True):
     """First event of each turn: milliseconds of CLOCK_BOOTTIME since the last one (C11)."""
 
@@ -58,9 +62,13 @@ class ReadRequested(msgspec.Struct, frozen=True):
 
 
 class Synced(msgspec.Struct, frozen=True):
-    """Every append that was emitted before `Sync(ticket)` is on the disk."""
+    """Every append that was emitted before `Sync(ticket)` is on the disk.
+
+    In the weaker modes it is written, and `flushed_index` says how far the disk has it.
+    """
 
     ticket: int
+    flushed_index: int = UNBOUNDED
 
 
 class Saved(msgspec.Struct, frozen=True):

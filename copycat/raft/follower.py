@@ -113,6 +113,7 @@ def _append(raft: State, span: Span) -> None:
         )
         terms.truncate(after)
         raft.durable_index = min(raft.durable_index, after)
+        raft.flushed_index = min(raft.flushed_index, after)
         # C6: a sync in flight proves nothing about what is appended after this truncation.
         raft.syncs = deque((ticket, min(index, after), ms) for ticket, index, ms in raft.syncs)
         raft.effects.append(Truncate(after))

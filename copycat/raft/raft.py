@@ -90,7 +90,7 @@ class Raft(State):
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
-                _on_synced(self, event.ticket)
+                _on_synced(self, event)
             case Tick():
                 _on_tick(self, event.elapsed_ms)
             case Proposed():
@@ -179,8 +179,8 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
             assert_never(message)
 
 
-def _on_synced(raft: Raft, ticket: int) -> None:
-    if not raft.settle_syncs(ticket):
+def _on_synced(raft: Raft, event: Synced) -> None:
+    if not raft.settle_syncs(event.ticket, event.flushed_index):
         return
     if raft.lead is not None:
         leader.on_synced(raft, raft.lead)

@@ -41,6 +41,7 @@ class State:
         "effects",
         "election_at_ms",
         "floor_known",
+        "flushed_index",
         "grace_until_ms",
         "granted",
         "heard_until_ms",
@@ -138,7 +139,8 @@ class State:
             snapshot_index=snapshot_index,
             last_index=terms.last_index,
         )
-        self.durable_index = terms.last_index
+        self.durable_index = self.flushed_index = terms.last_index
+        """`flushed_index`: a loss of power keeps what is below, in the weaker modes too."""
         self.sync_ticket = 0
         self.syncs: deque[tuple[int, int, int]] = deque()
         """(ticket, last index when it was asked for, when that was), oldest first."""
@@ -199,7 +201,8 @@ class State:
 
     def settled(self, match_index: int) -> int:
         """What a restart of this member, durable up to `match_index`, does not fall behind."""
-        return min(match_index, self.kept_index) if self.kept_index else match_index
+        settled = min(match_index, self.flushed_index)
+        return min(settled, self.kept_index) if self.kept_index else settled
 
     @property
     def is_fresh(self) -> bool:
@@ -337,8 +340,8 @@ class State:
         self.syncs.append((self.sync_ticket, self.terms.last_index, self.now_ms))
         self.effects.append(Sync(self.sync_ticket))
 
-    def settle_syncs(self, ticket: int) -> bool:
-        """`Synced(ticket)`: move durable_index; True when it moved.
+    def settle_syncs(self, ticket: int, flushed_index: int) -> bool:
+        """`Synced(ticket, flushed_index)`: move durable_index; True when it moved.
 
         A ticket counts for what was in the log when it was asked for, less what was truncated
         since (C6): entries appended after the truncation wait for their own ticket.
@@ -347,6 +350,7 @@ class State:
             newest = self.sync_ticket
             require(False, "a sync ended that was never asked for", ticket=ticket, newest=newest)
         self.synced_at_ms = self.now_ms
+        self.flushed_index = flushed_index
         before = self.durable_index
         syncs = self.syncs
         while syncs and syncs[0][0] <= ticket:

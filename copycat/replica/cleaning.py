@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from copycat.errors import StorageError
-from copycat.log.plan import plan_major, plan_minor
+from copycat.log.plan import Enough, plan_major, plan_minor
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.replica.carry import Parts
@@ -36,8 +36,6 @@ BACK_OFF_MS = 10_000
 """After a run that the disk had no room for (F13)."""
 LOOK_MS = 1_000
 """How often released entries are counted against the threshold."""
-ENOUGH = 1024
-"""Fewer released entries than these wait for the interval."""
 
 
 class CleaningReport(msgspec.Struct, frozen=True):
@@ -72,6 +70,7 @@ class Cleaning:
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
         """(r, class, indexes): released while entries up to r were applied."""
         self._released = 0
+        self._worth_it = Enough(options.threshold, options.shape.max_entries_per_segment)
         self._busy = False
         self._asked: list[tuple[Compaction, Done | None]] = []
         self._look_ms = now_ms + LOOK_MS
@@ -111,7 +110,9 @@ class Cleaning:
         is_enough = False
         if now_ms >= self._look_ms:
             self._look_ms = now_ms + LOOK_MS
-            is_enough = self._released >= self._enough()
+            log = self._parts.log
+            enough = self._worth_it.of(log.last_index - log.first_index + 1)
+            is_enough = self._released >= enough
         if now_ms >= self._major_ms or (is_short and self._released):
             self._major_ms = now_ms + self._options.major_ms
             self._not_before_ms = now_ms + LOOK_MS
@@ -119,12 +120,6 @@ class Cleaning:
         elif is_enough or now_ms >= self._minor_ms:
             self._minor_ms = now_ms + self._options.minor_ms
             self._asked.append((Compaction.MINOR, None))
-
-    def _enough(self) -> float:
-        log = self._parts.log
-        entries = log.last_index - log.first_index + 1
-        most = min(entries, self._options.shape.max_entries_per_segment)
-        return max(ENOUGH, self._options.threshold * most)
 
     # ---- a run ------------------------------------------------------------------------------
 
@@ -159,9 +154,11 @@ class Cleaning:
         # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
         return CompactionLimits(horizon, min(parts.raft.floor, horizon), 0)
 
-    def _set_bits(self, floor: int) -> None:
-        log, last_applied = self._parts.log, self._parts.applier.last_applied
-        while self._waiting and self._waiting[0][0] <= min(floor, last_applied):
+    def _set_bits(self, upto: int) -> None:
+        """What was released up to entry `upto`: one above the horizon may be lost with a crash,
+        and then nothing has made up for what it released (C22)."""
+        log = self._parts.log
+        while self._waiting and self._waiting[0][0] <= upto:
             _, how, indexes = self._waiting.popleft()
             log.release(indexes, how)
 
@@ -173,10 +170,11 @@ class Cleaning:
         finish: Callable[[CleaningReport], None],
     ) -> None:
         log, options = self._parts.log, self._options
-        self._set_bits(floor)
-        self._released = 0
         limits = self._limits()
+        self._set_bits(min(floor, limits.horizon))
+        self._released = 0
         stats = log.segment_stats(limits)
+        self._worth_it.saw(stats)
         is_major = compaction is Compaction.MAJOR
         if is_major:
             groups = plan_major(stats, limits, options.shape)

@@ -129,7 +129,7 @@ class Durable:
         """Publish what came back to the log and the hard state; the core's events for it."""
         events: list[Synced | Saved] = []
         if self._written:
-            events.append(Synced(self._written))
+            events.append(Synced(self._written, self._log.durable_index))
             self._written = 0
         while self._completed:
             ticket = self._completed.popleft()

@@ -123,13 +123,18 @@ class Shipping:
         self._host = host
 
     def ship(self, term: int, effect: Replicate) -> Span | None:
-        """Send what one message takes; the span that went out, None when no link took it."""
-        span, batch = effect.span, None
+        """Send what one message takes; the span that went out, None when no link took it.
+
+        What is in a gap was committed (C3), even if this leader started anew and does not know
+        yet how far: it says so, or a peer that lags would refuse the gap, and without that
+        peer there may be no majority for anything new.
+        """
+        span, batch, committed = effect.span, None, effect.leader_commit
         if span.first < span.end:
             batch = self._recent.gather(span.first, span.end)
             span = Span(span.term, span.first, batch.span.end)
-        message = AppendEntries(
-            term, effect.request, effect.prev, span, effect.leader_commit, effect.floor
-        )
+            if committed < span.last and batch.has_gaps:
+                committed = max(committed, batch.gaps()[-1][1] - 1)
+        message = AppendEntries(term, effect.request, effect.prev, span, committed, effect.floor)
         header = encode_append(message, 0 if batch is None else batch.nbytes)
         return span if self._host.send(effect.peer, header, batch) else None

@@ -4,127 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from copycat.config import Address, ServerOptions, Storage, member_id
 from copycat.errors import (
-    ConfigurationError,
     CopycatError,
-    CorruptLogError,
     IllegalMemberStateError,
     StorageError,
+    require,
 )
-from copycat.log.directory import MemberDirectory, read_whole
+from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
-from copycat.log.identity import read_identity
-from copycat.log.plan import Shape
-from copycat.log.reserve import Reserve, disk_full, reserve_size
-from copycat.log.snapshots import Snapshot, SnapshotStore
-from copycat.machine.executor import Executor
+from copycat.log.reserve import disk_full
+from copycat.log.snapshots import Snapshot
 from copycat.machine.machine import StateMachine
 from copycat.replica.cleaning import CleaningReport
-from copycat.replica.options import CleaningOptions
-from copycat.replica.replica import Replica, ReplicaOptions
+from copycat.replica.replica import Replica
 from copycat.replica.status import Status
-from copycat.server.host import AsyncHost, now_ms, wall_ms
+from copycat.server.host import AsyncHost
 from copycat.server.link import Link
 from copycat.server.listener import Listener
+from copycat.server.opening import Built, build
 from copycat.types import Compaction, MemberId, ServerState, StorageLevel
 
-__all__ = ["Node", "founding_members"]
+__all__ = ["Node"]
 
 log = logging.getLogger("copycat.server")
 
 WAITING_S = 5.0
 """How often a member that waits for others says whom it waits for."""
 CLOSE_S = 5.0
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tuple[str, ...]:
-    """The voters of configuration 0, sorted: the stored list, or the given one with ourselves.
-
-    Raises ConfigurationError with both lists when they differ (C16).
-    """
-    wanted = tuple(sorted({*given, address}))
-    env = Env()
-    identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
-    if identity is None or identity.address != address:
-        return wanted  # a foreign directory is refused when it is opened
-    if given and wanted != identity.members:
-        raise ConfigurationError(
-            f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
-            f" given {', '.join(wanted)}",
-            hint="give the list that the cluster was founded with, or none at all",
-            stored=identity.members,
-            given=wanted,
-        )
-    return identity.members
-
-
-def _boot_id() -> str:
-    """Names this run of the machine: what was written in it is in the page cache still."""
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def explained(error: CorruptLogError, directory: str, members: tuple[str, ...]) -> CorruptLogError:
-    """F2 of a cluster of one: the same error, with what is lost and what can be done."""
-    if len(members) > 1 or error.index < 1:
-        return error
-    return CorruptLogError(
-        error.message,
-        state="This cluster has one member, so no other copy exists. Nothing was changed.",
-        hint=f"restore a backup, or keep everything before it: copycat recover {directory}"
-        f" --accept-loss-from {error.index}",
-        path=error.path,
-        offset=error.offset,
-        index=error.index,
-    )
-
-
-def _say_what_is_lost(address: str, level: StorageLevel) -> None:
-    in_memory = level is StorageLevel.MEMORY
-    log.warning(
-        "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
-        " leader has given them back",
-        address,
-        "its log was in memory" if in_memory else "the machine was restarted before a sync",
-    )
-
-
-def replica_options(
-    options: ServerOptions, storage: Storage, members: tuple[str, ...]
-) -> ReplicaOptions:
-    """What the server was told, in the member's own units."""
-    return ReplicaOptions(
-        cluster_name=options.cluster_name,
-        address=str(options.address),
-        members=members,
-        raft=options.raft(),
-        session_timeout_ms=round(options.session_timeout * 1000),
-        durability=storage.durability,
-        sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
-        max_entry_size=storage.max_entry_size,
-        entry_buffer_size=storage.entry_buffer_size,
-        snapshot_threshold=storage.snapshot_threshold,
-        cleaning=CleaningOptions(
-            shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
-            minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
-            major_ms=max(1, round(storage.major_compaction_interval * 1000)),
-            threshold=storage.compaction_threshold,
-        ),
-    )
 
 
 def _settle(done: asyncio.Future[object], answer: object) -> None:
@@ -145,6 +59,9 @@ class Node:
         self._replica: Replica | None = None
         self.host = AsyncHost(options.name, failed, compaction_threads=storage.compaction_threads)
         self._awaited: set[asyncio.Future[object]] = set()
+        self._is_closed = False
+        self.is_started = False
+        """From the first call of `start` on."""
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
@@ -165,78 +82,34 @@ class Node:
         """None before `start`."""
         return self._replica
 
-    def start(self, members: tuple[str, ...], machine: StateMachine) -> Replica:
-        """Open the directory and begin. `members` as from `founding_members`."""
-        options, storage = self._options, self._storage
-        address = str(options.address)
-        executor = Executor(machine)
-        directory = self._opened(members)
-        reserve = None
-        if storage.level is not StorageLevel.MEMORY:
-            nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
-            reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
-        if directory.lost:
-            _say_what_is_lost(address, storage.level)
-        self._stack.push_async_callback(self._close_directory, directory)
-        self._stack.callback(executor.close)
+    async def start(self, given: tuple[str, ...], machine: StateMachine) -> Replica:
+        """Open the directory and begin, once. `given`: the founding members, as to `bootstrap`.
+
+        The disk is read in a thread: an application's loop goes on while a large log is
+        recovered or a large snapshot installed. What `founding_members` and
+        `MemberDirectory.open` raise; IllegalMemberStateError when it is closed meanwhile.
+        """
+        require(not self.is_started, "a node is started once")
+        self.is_started = True
+        building = asyncio.get_running_loop().run_in_executor(
+            None, build, self._options, self._storage, self.host, given, machine
+        )
+        self._stack.push_async_callback(self._close_built, building)
+        built = await asyncio.shield(building)
+        if self._is_closed:
+            raise IllegalMemberStateError(f"{self._options.name} was shut down while it started")
+        replica = self._replica = built.replica
         self._stack.push_async_callback(self._close_host)
-        snapshots = SnapshotStore(
-            Env(),
-            f"{storage.directory}/snapshots",
-            compress=storage.compression == "lz4",
-            retain_stale=storage.retain_stale_snapshots,
-        )
-        replica = Replica(
-            replica_options(options, storage, members),
-            incarnation=directory.identity.incarnation,
-            log=directory.log,
-            hard_state=directory.hard_state,
-            executor=executor,
-            host=self.host,
-            seed=secrets.randbits(64),
-            fresh=directory.fresh,
-            lost=directory.lost,
-            reserve=reserve,
-            now_ms=now_ms(),
-            wall_ms=wall_ms(),
-            snapshots=snapshots,
-        )
-        self._replica = replica
-        replica.on_storage_change(partial(self._say_storage, directory))
+        replica.on_storage_change(partial(self._say_storage, built.directory))
         self.listener.replica = replica
         self.host.start(replica)
-        for peer in members:
+        address = str(self._options.address)
+        for peer in built.founders:
             if peer != address:
-                member = member_id(options.cluster_name, peer)
+                member = member_id(self._options.cluster_name, peer)
                 self._links[member] = Link(member, peer, self.host, replica)
         self._stack.push_async_callback(self._close_links)
         return replica
-
-    def _opened(self, members: tuple[str, ...]) -> MemberDirectory:
-        options, storage = self._options, self._storage
-        address = str(options.address)
-        env = Env()
-        try:
-            if len(members) == 1 and storage.level is not StorageLevel.MEMORY:
-                read_whole(env, storage.directory)
-            return MemberDirectory.open(
-                env,
-                storage.directory,
-                cluster_name=options.cluster_name,
-                address=address,
-                members=members,
-                member=member_id(options.cluster_name, address),
-                incarnation_source=lambda: secrets.randbits(128),
-                max_segment_size=storage.max_segment_size,
-                max_entries_per_segment=storage.max_entries_per_segment,
-                min_free_space=storage.min_free_space,
-                level=storage.level,
-                compress=storage.compression == "lz4",
-                durability=storage.durability,
-                boot=_boot_id(),
-            )
-        except CorruptLogError as error:
-            raise explained(error, storage.directory, members) from error
 
     def _say_storage(self, directory: MemberDirectory, full: bool) -> None:
         """F12: the error that names free space, limit and what is in the log; once each time."""
@@ -350,6 +223,7 @@ class Node:
 
     async def close(self) -> None:
         """Close everything that was opened, in reverse; safe to call at any stage."""
+        self._is_closed = True
         await self._stack.aclose()
 
     async def _close_links(self) -> None:
@@ -366,9 +240,17 @@ class Node:
         if not await self.host.close(CLOSE_S):
             log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
 
-    async def _close_directory(self, directory: MemberDirectory) -> None:
+    async def _close_built(self, building: asyncio.Future[Built]) -> None:
+        """Of a start that was given up as well: whatever it still makes is let go of."""
         try:
-            directory.close(lost=self._replica is None or self._replica.raft.is_lost)
+            built = await building
+        except Exception:  # noqa: BLE001  (it made nothing, and `start` raised it)
+            return
+        built.executor.close()
+        directory = built.directory
+        lost = self._replica is None or self._replica.raft.is_lost
+        try:
+            await asyncio.to_thread(directory.close, lost=lost)
         except StorageError:
             if self._replica is None or self._replica.stopped is None:
                 raise

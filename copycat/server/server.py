@@ -23,8 +23,8 @@ from copycat.log.compactor import CompactionReport
 from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
-from copycat.server.node import Node, founding_members
-from copycat.types import Compaction, Durability, MemberId, MemberType, ServerState
+from copycat.server.node import Node
+from copycat.types import Compaction, MemberId, MemberType, ServerState
 
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
@@ -197,40 +197,24 @@ class CopycatServer(Generic[S]):
         """
         given = tuple(str(Address.parse(member)) for member in members)
         node = await self._open()
-        if node.replica is not None:
+        if node.is_started:
             raise ConfigurationError(f"{self.name} is running already")
         try:
-            self._start(node, given)
+            await self._start(node, given)
             await self._leader_known(node)
         except BaseException:
             await self._close()
             raise
         return self
 
-    def _start(self, node: Node, given: tuple[str, ...]) -> None:
-        address = str(self._options.address)
-        founders = founding_members(self._storage.directory, address, given)
+    async def _start(self, node: Node, given: tuple[str, ...]) -> None:
         machine = self._factory()
         if not isinstance(machine, StateMachine):
             raise ConfigurationError(
                 f"state_machine made a {machine.__class__.__name__}, which is no StateMachine",
                 hint="derive your class from copycat.StateMachine",
             )
-        log.info(
-            "%s: member of %s (%s); a majority is %d",
-            self.name,
-            self._options.cluster_name,
-            ", ".join(founders),
-            len(founders) // 2 + 1,
-        )
-        if self._storage.durability is not Durability.FSYNC:
-            log.warning(
-                '%s: storage.durability is "%s": a command is acknowledged before it is synced,'
-                " so a power loss can take acknowledged commands",
-                self.name,
-                self._storage.durability,
-            )
-        replica = node.start(founders, machine)
+        replica = await node.start(given, machine)
         self._machine = machine
         replica.on_state_change(self._set_state)
         self._set_state(replica.status().state)

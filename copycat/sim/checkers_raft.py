@@ -21,7 +21,8 @@ from copycat.protocol.peer import (
     RequestVote,
     VoteReply,
 )
-from copycat.sim.checkers_log import Shadow, violated
+from copycat.sim.checkers_log import violated
+from copycat.sim.checkers_shadow import Shadow
 from copycat.types import ServerState
 
 __all__ = ["MemberView", "RaftChecker"]

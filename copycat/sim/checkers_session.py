@@ -9,10 +9,11 @@ first executor that reports it, after its own law was checked; all others must a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 import msgspec
 
+from copycat.machine.envelope import decode_keep_alive
 from copycat.machine.outcome import (
     Outcome,
     RunReply,
@@ -21,6 +22,7 @@ from copycat.machine.outcome import (
     SessionTouched,
 )
 from copycat.protocol.client import Results
+from copycat.sim.checkers_gaps import Write
 from copycat.sim.checkers_log import violated
 from copycat.sim.history import UNKNOWN, Operation
 from copycat.sim.model import FAILED, ReferenceModel
@@ -42,14 +44,22 @@ class Effect(msgspec.Struct):
 
 
 class _Session:
-    __slots__ = ("active_ms", "ended", "sequence", "timeout_ms")
+    __slots__ = ("active_ms", "claimed", "ended", "newest", "sequence", "timeout_ms")
 
     def __init__(self, timeout_ms: int, time_ms: int) -> None:
         self.timeout_ms = timeout_ms
         self.active_ms = time_ms
         self.sequence = 0
+        self.claimed = 0
+        """So far its client has every reply, as the log says it."""
+        self.newest = 0
+        """Index of its newest command."""
         self.ended = 0
         """Index of the entry that ended it."""
+
+    @property
+    def acked(self) -> int:
+        return min(self.claimed, self.sequence)
 
 
 class SessionChecker:
@@ -70,6 +80,8 @@ class SessionChecker:
         self._changes: dict[tuple[int, str, int], _Change] = {}
         self._at: dict[int, list[_Change]] = {}
         self._rejected: set[tuple[int, int, int]] = set()
+        self._fixed: set[int] = set()
+        """Entries that are neither commands nor keep-alives: they go with a snapshot (C19)."""
         self._last_noop_ms = 0
 
     # --- the committed log ----------------------------------------------------------------
@@ -77,7 +89,7 @@ class SessionChecker:
     def committed(self, runs: list[Run]) -> None:
         """The next committed entries, read back from the log of who committed them first."""
         for run in runs:
-            if run.first_index != self.committed_index + 1:
+            if run.first_index != self.committed_index + 1 or run.kind == EntryKind.GAP:
                 raise violated("I6", "a hole in the committed log", index=run.first_index)
             self.committed_index += len(run.payloads)
             self._runs.append(run)
@@ -90,16 +102,14 @@ class SessionChecker:
                 raise violated(
                     "I19", "log time goes back", index=run.first_index, time_ms=run.time_ms
                 )
-            self.time_ms = run.time_ms
+            if run.time_ms > self.time_ms:
+                self.time_ms = run.time_ms
+                self.model.expire(run.first_index, run.time_ms)
             count = min(len(run.payloads), upto - self.replayed)
             if run.kind == EntryKind.COMMAND:
                 self._replay_commands(run, count)
-            elif run.kind == EntryKind.NOOP:
-                self._last_noop_ms = run.time_ms
             else:
-                is_timed = run.kind == EntryKind.EXPIRE
-                for change in self._at.get(run.first_index, ()):
-                    self._replay_change(change, run.time_ms, is_timed=is_timed)
+                self._replay_system(run)
             self.replayed += count
             if count == len(run.payloads):
                 runs.popleft()
@@ -109,6 +119,24 @@ class SessionChecker:
                     first_sequence=run.first_sequence + count,
                     payloads=run.payloads[count:],
                 )
+
+    def _replay_system(self, run: Run) -> None:
+        if run.kind == EntryKind.KEEP_ALIVE:
+            session, acked = decode_keep_alive(run.payloads[0])
+            if session in self._sessions:
+                self._claim(self._sessions[session], acked)
+        else:
+            self._fixed.add(run.first_index)
+        if run.kind == EntryKind.NOOP:
+            self._last_noop_ms = run.time_ms
+            return
+        is_timed = run.kind == EntryKind.EXPIRE
+        for change in self._at.get(run.first_index, ()):
+            self._replay_change(change, run.time_ms, is_timed=is_timed)
+
+    @staticmethod
+    def _claim(session: _Session, acked: int) -> None:
+        session.claimed = max(session.claimed, acked)
 
     def _replay_change(self, change: _Change, time_ms: int, *, is_timed: bool) -> None:
         if isinstance(change, SessionOpened):
@@ -159,15 +187,42 @@ class SessionChecker:
                     "I17", "a command nobody asked for", session=run.session, sequence=sequence
                 )
             session.sequence = sequence
+            session.newest = index
             session.active_ms = run.time_ms
             operation.index = index
-            result = self.model.apply(index, operation.kind, operation.key, operation.arguments)
+            result = self.model.apply(
+                index, operation.kind, operation.key, operation.arguments, run.time_ms
+            )
             self.effects[(run.session, sequence)] = Effect(index, result)
+        if session is not None:
+            self._claim(session, run.acked)
+
+    # --- what cleaning asks (checkers_gaps.Reference) -----------------------------------------
+
+    def reply_floor(self) -> int:
+        """Up to here every reply is acknowledged, as the log says it (C21)."""
+        owed = [
+            self.effects[(number, session.acked + 1)].index
+            for number, session in self._sessions.items()
+            if not session.ended and session.acked < session.sequence
+        ]
+        return min(owed) - 1 if owed else self.replayed
+
+    def is_held(self, index: int) -> bool:
+        """C19: a session's newest command, and all that is no command and no keep-alive."""
+        return index in self._fixed or any(
+            session.newest == index and not session.ended for session in self._sessions.values()
+        )
+
+    def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
+        """By register, or what is held: the entries that may write or delete it."""
+        return self.model.writes
 
     # --- what executors say ---------------------------------------------------------------
 
-    def outcome(self, member: int, outcome: Outcome) -> None:
-        """One member applied a slice."""
+    def outcome(self, member: int, outcome: Outcome, valid_from: int = 0) -> None:
+        """One member applied a slice. Below `valid_from` it replays a log with gaps: only what
+        somebody is still owed must be as it was (C21, C22)."""
         if outcome.last_applied > self.committed_index:
             raise violated(
                 "I4", "applied what was not committed", member=member, upto=outcome.last_applied
@@ -184,7 +239,18 @@ class SessionChecker:
                     "I17", "a command of an open session was refused", rejected=rejected
                 )
         for reply in outcome.replies:
-            self.reply(f"member {member}", reply.session, reply.first_sequence, reply)
+            session = self._sessions.get(reply.session)
+            forgotten = 0
+            if reply.first_index <= valid_from and session is not None:
+                last = reply.first_sequence + reply.count - 1
+                forgotten = last if session.ended else session.acked
+            self.reply(
+                f"member {member}",
+                reply.session,
+                reply.first_sequence,
+                reply,
+                forgotten=forgotten,
+            )
 
     def _change(self, member: int, change: _Change) -> None:
         index = change.session if isinstance(change, SessionOpened) else change.index
@@ -213,17 +279,21 @@ class SessionChecker:
         first_sequence: int,
         reply: RunReply | Results,
         acked: int = 0,
+        forgotten: int = 0,
     ) -> None:
         """Results as an executor made them or a client got them: the first bytes stand.
 
         Only of what its client acknowledged (up to `acked`) the reply may be gone: a late
-        copy of such a command is then answered by an error that says so.
+        copy of such a command is then answered by an error that says so. What is said again
+        over a cleaned log of sequences up to `forgotten` is not looked at: nobody is told.
         """
         results = _RAW.decode(reply.body)
         if len(results) != reply.count:
             raise violated("I17", "a reply with another count", who=who, reply=reply)
         effects = self.effects
         for at, raw in enumerate(results):
+            if first_sequence + at <= forgotten:
+                continue
             effect = effects.get((session, first_sequence + at))
             if effect is None:
                 raise violated(
@@ -247,6 +317,8 @@ class SessionChecker:
                     now=bytes(raw),
                     before=effect.raw,
                 )
+        if first_sequence <= forgotten:
+            return
         first = effects[(session, first_sequence)].index
         last = effects[(session, first_sequence + reply.count - 1)].index
         if first_sequence > acked and not (

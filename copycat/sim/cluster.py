@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
+from copycat.log.plan import Shape
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
-from copycat.sim.checkers_log import LogHistory, Shadow, violated
+from copycat.replica.options import CleaningOptions
+from copycat.sim.checkers_gaps import CleaningLaws
+from copycat.sim.checkers_log import LogHistory, violated
 from copycat.sim.checkers_raft import MemberView, RaftChecker
 from copycat.sim.checkers_session import SessionChecker
+from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.clocks import SimClock
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.history import Operation
@@ -19,6 +23,7 @@ from copycat.sim.nemesis import Nemesis
 from copycat.sim.network import Network
 from copycat.sim.options import SeedOptions
 from copycat.sim.trace import Trace
+from copycat.sim.twin import Twin
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, Dice, World
 from copycat.types import MemberId, ServerState
@@ -46,6 +51,10 @@ class Cluster:
         self.asked: dict[tuple[int, int], Operation] = {}
         self.history: list[Operation] = []
         self.sessions = SessionChecker(self.asked)
+        self.twin = Twin()
+        laws = CleaningLaws(self.shadows, self.sessions)
+        for shadow in self.shadows:
+            shadow.laws = laws
         self.raft = RaftChecker(self.shadows, self.ids, self._committed, self._elected)
         self.hosts: list[SimHost] = []
         self._build_hosts(dice)
@@ -95,6 +104,7 @@ class Cluster:
                     inflight_commands_max=options.limits.inflight_commands_max,
                     inflight_bytes_max=options.limits.inflight_bytes_max,
                     snapshot_threshold=options.limits.snapshot_threshold,
+                    cleaning=self._cleaning(),
                 ),
                 observer=self,
             )
@@ -103,6 +113,15 @@ class Cluster:
             host.links = Links(
                 host, self.hosts, self.ids, self.world, self.network, dice.fork(), self.trace
             )
+
+    def _cleaning(self) -> CleaningOptions:
+        disk, clean = self.options.disk, self.options.clean
+        return CleaningOptions(
+            shape=Shape(disk.max_segment_size, disk.max_entries_per_segment),
+            minor_ms=clean.minor_ms,
+            major_ms=clean.major_ms,
+            threshold=clean.threshold,
+        )
 
     def _build_client(self, number: int, dice: Dice) -> SimClient:
         return SimClient(
@@ -162,9 +181,14 @@ class Cluster:
         self.raft.after_step(host)
         if outcome.last_applied > self.sessions.committed_index:
             self._read_committed(host)
-        self.sessions.outcome(host.number, outcome)
-        if outcome.last_applied % DIGEST_EVERY == 0 and host.executor is not None:
-            self.sessions.digest(host.number, outcome.last_applied, host.executor.digest())
+        executor = host.executor
+        valid_from = 0 if executor is None else executor.valid_from
+        host.shadow.released(outcome.last_applied, outcome.releases)
+        self.sessions.outcome(host.number, outcome, valid_from)
+        if outcome.last_applied < valid_from:
+            self.trace.mark("replay over gaps")
+        elif outcome.last_applied % DIGEST_EVERY == 0 and executor is not None:
+            self.sessions.digest(host.number, outcome.last_applied, executor.digest())
 
     def snapshot(self, host: SimHost, executor: Executor, *, is_taken: bool) -> None:
         """I12: the state that is saved, or just installed, is everybody's of that index."""
@@ -209,7 +233,7 @@ class Cluster:
         if directory is None:
             raise violated("I6", "a commit without a log", member=host.number)
         first, end = self.sessions.committed_index + 1, len(self.raft.committed) + 1
-        if first < directory.log.first_index:
+        if first < directory.log.first_index or host.shadow.holes.within(first, end):
             return self._read_committed(self._holder(first))
         while first < end:
             try:
@@ -219,6 +243,7 @@ class Cluster:
                     raise
                 return None  # the power went in this turn: the next member that commits shows it
             self.sessions.committed(batch.runs(first, batch.span.end))
+            self.twin.committed(batch)
             first = batch.span.end
         return None
 
@@ -228,6 +253,8 @@ class Cluster:
         for host in self.hosts:
             directory, shadow = host.disk.directory, host.shadow
             if directory is None or directory.log.first_index > first:
+                continue
+            if shadow.holes.within(first, len(committed) + 1):
                 continue
             if shadow.entries[first - 1 : len(committed)] == committed[first - 1 :]:
                 return host

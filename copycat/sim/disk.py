@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
+from copycat.log import snapshot_file
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import FaultEnv
-from copycat.sim.checkers_log import Shadow, WatchedLog
+from copycat.log.interface import ReplicaLog, Rewrite
+from copycat.log.snapshots import SnapshotStore
+from copycat.sim.checkers_log import contents, violated
+from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.options import DiskOptions
 from copycat.sim.trace import Trace
 from copycat.sim.watched import WatchedHardState, WatchedSnapshots
+from copycat.sim.watched_log import WatchedLog
 from copycat.sim.world import Dice
 
 __all__ = ["SimDisk"]
 
 PATH = "/member"
+SNAPSHOTS = f"{PATH}/snapshots"
 CLUSTER = "sim"
 SPACE = 1 << 40
 NEVER = 1 << 62
@@ -49,6 +55,9 @@ class SimDisk:
         self.is_short = False
         """There may be too little room for another segment."""
         self._cut_at = 0
+        self._cuts_install = False
+        self._rewrites: list[Rewrite] = []
+        """All of them: one that was cut short by a crash must not tidy up after it."""
         self._calm = False
         self._address = address
         self._addresses = addresses
@@ -71,35 +80,50 @@ class SimDisk:
                 break
         directory = self.directory or self._open()
         self.directory = directory
-        snapshots = WatchedSnapshots(self.env, f"{PATH}/snapshots", self.shadow)
-        frames = [
-            frame
-            for batch in directory.log.scan(
-                directory.log.first_index, directory.log.last_index + 1
-            )
-            for frame in batch.checksums()
-        ]
+        snapshots = WatchedSnapshots(self.env, SNAPSHOTS, self.shadow)
+        log = directory.log
+        frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
+        if log.valid_from != max((gap.valid_from for gap in gaps), default=0):
+            raise violated("I24", "recovery found another valid_from", found=log.valid_from)
         state = directory.hard_state
         self.shadow.recovered(
             frames,
             (state.current_term, state.voted_for),
-            before=directory.log.before,
+            gaps=gaps,
+            before=log.before,
             snapshots=snapshots.entries,
         )
         if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
             self.cut_power_after(self._dice.below(12))
         return (
-            WatchedLog(directory.log, self.shadow),
+            WatchedLog(log, self.shadow, self._cleaned, self._rewrites.append),
             WatchedHardState(directory.hard_state, self.shadow),
             directory,
             snapshots,
         )
 
-    def _open(self) -> MemberDirectory:
+    def _cleaned(self, entries: int) -> None:
+        self._trace.mark("log rewritten")
+        self._trace.mark("entry cleaned", entries)
+
+    def again(self, seed: int) -> tuple[ReplicaLog, list[bytes]]:
+        """What a restart after a power cut now would begin with: the log of a copy of this disk,
+        and the snapshots that it goes on from."""
+        env = self.env.clone()
+        env.crash(seed)
+        log = self._open(env).log
+        snapshots = [
+            snapshot_file.load(env, f"{SNAPSHOTS}/{entry.index}-{entry.term}.snap")[1]
+            for entry in SnapshotStore(env, SNAPSHOTS).entries
+            if entry.index >= log.before.index
+        ]
+        return log, snapshots
+
+    def _open(self, env: FaultEnv | None = None) -> MemberDirectory:
         options = self._options
         member = member_id(CLUSTER, self._address)
         return MemberDirectory.open(
-            self.env,
+            self.env if env is None else env,
             PATH,
             cluster_name=CLUSTER,
             address=self._address,
@@ -150,6 +174,32 @@ class SimDisk:
     def power_is_off(self) -> bool:
         """The last operation before the cut was done, whether or not the member noticed."""
         return self.is_cut and self.env.operations >= self._cut_at
+
+    def before_rewrite(self) -> None:
+        """Something may go wrong while segments are written anew (F13, F16)."""
+        if self._calm or self.is_cut or not self._dice.chance(self._options.rewrite_fault):
+            return
+        what = self._dice.below(4)
+        if what == 0:
+            self._trace.mark("power cut in a rewrite")
+            self.cut_power_after(self._dice.below(24))
+        elif what == 1:
+            self._trace.mark("full disk in a rewrite")
+            self.fail_next(self._dice.pick(("create", "write", "allocate")), "ENOSPC")
+        elif what == 2:
+            self._trace.mark("error in a rewrite")
+            self.fail_next(self._dice.pick(("write", "sync")), "EIO")
+        else:
+            self._cuts_install = True
+
+    def after_rewrite(self, *, failed: bool) -> None:
+        """What was written is whole, and not a part of the log yet, or not durably."""
+        if failed:
+            self._trace.mark("rewrite failed")
+        if self._cuts_install and not self.is_cut:
+            self._trace.mark("power cut at an install")
+            self.cut_power_after(self._dice.below(10))
+        self._cuts_install = False
 
     def calm(self) -> None:
         """No fault waits any more, but a power cut that has begun."""

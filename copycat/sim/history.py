@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -39,7 +40,8 @@ class Operation(msgspec.Struct, kw_only=True):
     """One operation of one client: what it asked, when, and what it heard.
 
     chain: commands of one session share one; neighbours in `number` order.
-    kind: "put" and "cas" and "get" on a register, "append" and "items" on a list.
+    kind: "put", "lend", "alarm", "delete", "hush", "cas" and "get" on a register,
+    "hold" and "let_go" on what is held, "append" and "items" on a list.
     index: the log index that the answer named; of an unanswered command, where the checker
     found it in the log; 0 when nowhere.
     """
@@ -105,24 +107,41 @@ def check_witness(operations: Sequence[Operation]) -> None:
 # --- (b) the search -----------------------------------------------------------------------
 
 _LIST_START = (0, 0)
+_PLACES = {"append": "list", "items": "list", "hold": "held", "let_go": "held"}
+"""Where an operation acts; all others on the register of its key."""
+
+
+class _Lent(NamedTuple):
+    """A register whose value may be gone at any time: when, log time alone knows (C25)."""
+
+    value: int
+
+
+def _value(state: Hashable) -> Hashable:
+    return state.value if isinstance(state, _Lent) else state
 
 
 def _step(state: Hashable, operation: Operation) -> tuple[bool, Hashable]:
     """Whether `operation` may return what it did in `state`, and the state after it."""
     known, result = operation.result is not UNKNOWN, operation.result
     match operation.kind:
-        case "put":
-            return (not known or result == state), operation.arguments[0]
+        case "put" | "alarm" | "hold":
+            return (not known or result == _value(state)), operation.arguments[0]
+        case "lend":
+            return (not known or result == _value(state)), _Lent(operation.arguments[0])
+        case "delete" | "hush" | "let_go":
+            return (not known or result == _value(state)), None
         case "cas":
             expected, value = operation.arguments
-            swapped = state == expected
-            return (not known or result is swapped), value if swapped else state
+            swapped = _value(state) == expected
+            after = _Lent(value) if isinstance(state, _Lent) else value
+            return (not known or result is swapped), after if swapped else state
         case "get":
-            return (not known or result == state), state
+            return (not known or result == _value(state)), state
         case "append":
             length, chain = state if isinstance(state, tuple) else _LIST_START
-            after = (length + 1, hash((chain, operation.arguments[0])))
-            return (not known or result == after[0]), after
+            longer = (length + 1, hash((chain, operation.arguments[0])))
+            return (not known or result == longer[0]), longer
         case _:
             if operation.folded is None:
                 operation.folded = _fold(result)
@@ -160,9 +179,9 @@ def check_linearizable(operations: Sequence[Operation], states_max: int = 60_000
     False when the search gave up on some key after `states_max` states (nothing is claimed).
     """
     decided = True
-    by_key: dict[tuple[bool, int], list[Operation]] = {}
+    by_key: dict[tuple[str, int], list[Operation]] = {}
     for one in operations:
-        by_key.setdefault((one.kind in ("append", "items"), one.key), []).append(one)
+        by_key.setdefault((_PLACES.get(one.kind, "register"), one.key), []).append(one)
     for ops in by_key.values():
         answered = [one for one in ops if not (one.is_query and one.returned_us == NEVER)]
         decided &= _search(_chains(answered), states_max)
@@ -178,7 +197,8 @@ def _settle(chains: list[_Chain], positions: list[int], state: Hashable) -> list
 
     If there is a linear order with such an operation later, there is one with it now: nothing
     has to come before it any more, and nobody sees the difference. Else every subset of
-    concurrent reads would be a state of its own.
+    concurrent reads would be a state of its own. A lend is never such an operation: where it
+    finds the value that it leaves, it may still be what lets that value expire.
     """
     while True:
         deadlines = _deadlines(chains, positions)
@@ -189,7 +209,7 @@ def _settle(chains: list[_Chain], positions: list[int], state: Hashable) -> list
                 operation = chain.operations[positions[place]]
                 if operation.result is UNKNOWN or operation.invoked_us > deadline:
                     break
-                if _step(state, operation) != (True, state):
+                if operation.kind == "lend" or _step(state, operation) != (True, state):
                     break
                 positions[place] += 1
                 moved = True
@@ -228,6 +248,13 @@ def _search(chains: list[_Chain], states_max: int) -> bool:
             if new not in seen:
                 seen.add(new)
                 found.append((deadlines[place], place, new))
+        if isinstance(state, _Lent):  # its time may be over now
+            moved = list(positions)
+            _settle(chains, moved, None)
+            new = (tuple(moved), None)
+            if new not in seen:
+                seen.add(new)
+                found.append((NEVER, -1, new))
         # The most pressing first: a linear history is then found almost without a detour.
         found.sort(reverse=True)
         stack += [new for _, _, new in found]

@@ -20,7 +20,8 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import PeerMessage
 from copycat.replica.host import Body
 from copycat.replica.replica import Replica, ReplicaOptions
-from copycat.sim.checkers_log import Shadow, violated
+from copycat.sim.checkers_log import violated
+from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.clocks import SimClock
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.life import Life
@@ -190,6 +191,8 @@ class SimHost:
             return
         raft = self.replica.raft
         self.shadow.role = lambda: (raft.state is ServerState.LEADER, raft.commit_index)
+        self.shadow.last_applied = lambda: self.last_applied
+        self.shadow.valid_from = lambda: log.valid_from
         self._trace.record(
             self._world.now_us, self.number, "start", self.life, log.last_index, self.term
         )
@@ -387,7 +390,14 @@ class SimHost:
         self.soon(self.disk.aside_delay_us(), self._aside, work, done)
 
     def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        self.soon(self.disk.aside_delay_us(), self._aside, work, done)
+        self.soon(self.disk.aside_delay_us(), self._compact, work, done)
+
+    def _compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """The work answers with what went wrong; that stops nobody (F13)."""
+        self.disk.before_rewrite()
+        result = work()
+        self.disk.after_rewrite(failed=result is not None)
+        done(result)
 
     def _aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         try:

@@ -1,6 +1,10 @@
 """The machine that the simulated clients use, twice: as shipped code would write it, and as a
 reference that keeps the whole history of every key.
 
+Registers are keyed, so that their entries leave the log: blind writes, deletions, writes that
+expire, commands that read first, and some that touch a timer and so are pinned (C20). What is
+held is released by hand. Lists are neither: what they need goes with a snapshot only.
+
 Appends of unique tokens make a command that is applied twice, lost or reordered visible; `fail`
 has an effect that must survive the error it raises never having happened.
 """
@@ -8,11 +12,14 @@ has an effect that must survive the error it raises never having happened.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
-from copycat.machine import StateMachine, command, query
-from copycat.protocol.operations import Operation, encode_operation
+from copycat.machine import Commit, Scheduled, StateMachine, command, query
+from copycat.protocol.operations import CompactionMode, Operation, encode_operation
+from copycat.sim.checkers_gaps import Write
+from copycat.sim.options import WorkloadOptions
 from copycat.sim.world import Dice
 
 __all__ = ["FAILED", "PROBE_KEY", "ReferenceModel", "SimMachine", "draw_command", "encode"]
@@ -21,22 +28,76 @@ PROBE_KEY = 99
 """The list that only probes of the calm phase append to."""
 
 
+HELD = 1000
+"""Added to a key where the reference keeps what is held under it."""
+
+
 class SimMachine(StateMachine):
-    """Registers and lists under small integer keys."""
+    """Registers, lists and held commits under small integer keys."""
 
     def __init__(self) -> None:
         super().__init__()
         self.registers: dict[int, int] = {}
         self.lists: dict[int, list[int]] = {}
+        self.held: dict[int, Commit[Any]] = {}
+        self.pending: dict[int, Scheduled] = {}
+        self.rung: dict[int, int] = {}
 
-    @command
+    @command(key="key")
     def put(self, key: int, value: int) -> int | None:
         """Set a register; the value before."""
         before = self.registers.get(key)
         self.registers[key] = value
         return before
 
-    @command
+    @command(key="key", expires=lambda operation: operation.ms / 1000)
+    def lend(self, key: int, value: int, ms: int) -> int | None:
+        """Set a register until `ms` milliseconds of log time have passed; the value before."""
+        before = self.registers.get(key)
+        self.registers[key] = value
+        return before
+
+    @command(key="key", tombstone=True)
+    def delete(self, key: int) -> int | None:
+        """Empty a register; the value before."""
+        return self.registers.pop(key, None)
+
+    @command(key="key")
+    def alarm(self, key: int, value: int, ms: int) -> int | None:
+        """Set a register, and let it ring later; the value before."""
+        self.pending[key] = self.executor.schedule(ms / 1000, partial(self._ring, key))
+        return self.put(key, value)
+
+    def _ring(self, key: int) -> None:
+        self.rung[key] = self.rung.get(key, 0) + 1
+        self.pending.pop(key, None)
+
+    @command(key="key", tombstone=True)
+    def hush(self, key: int) -> int | None:
+        """Empty a register, and let it ring no more; the value before."""
+        if key in self.pending:
+            self.pending.pop(key).cancel()
+        return self.registers.pop(key, None)
+
+    @command(compaction=CompactionMode.RELEASE)
+    def hold(self, key: int, token: int) -> int | None:
+        """Keep this entry in place of the one before; that one's token."""
+        old = self.held.get(key)
+        self.held[key] = self.commit
+        if old is not None:
+            old.release()
+        return None if old is None else old.operation.token
+
+    @command(compaction=CompactionMode.TOMBSTONE)
+    def let_go(self, key: int) -> int | None:
+        """Keep none; the token of the one that was kept."""
+        old = self.held.pop(key, None)
+        if old is not None:
+            old.release()
+        self.commit.release()
+        return None if old is None else old.operation.token
+
+    @command(key="key", reads=True)
     def cas(self, key: int, expected: int | None, value: int) -> bool:
         """Set a register if it holds `expected`; whether it did."""
         if self.registers.get(key) != expected:
@@ -54,7 +115,7 @@ class SimMachine(StateMachine):
         """Append to a list, with bytes that only make the entry large."""
         return self._append(key, token)
 
-    @command
+    @command(key="key")
     def fail(self, key: int, token: int) -> None:
         """Raise before any effect: the error is the result (F23)."""
         raise ValueError(f"asked to fail with {token} on {key}")
@@ -63,6 +124,10 @@ class SimMachine(StateMachine):
         items = self.lists.setdefault(key, [])
         items.append(token)
         return len(items)
+
+    def on_key_expired(self, key: Any) -> None:
+        """What was lent is taken back."""
+        self.registers.pop(key, None)
 
     @query
     def get(self, key: int) -> int | None:
@@ -77,6 +142,12 @@ class SimMachine(StateMachine):
 
 _MAKERS: dict[str, Callable[..., Operation[Any]]] = {
     "put": SimMachine.put,
+    "lend": SimMachine.lend,
+    "delete": SimMachine.delete,
+    "alarm": SimMachine.alarm,
+    "hush": SimMachine.hush,
+    "hold": SimMachine.hold,
+    "let_go": SimMachine.let_go,
     "cas": SimMachine.cas,
     "append": SimMachine.append,
     "fail": SimMachine.fail,
@@ -93,10 +164,13 @@ def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
 
 
 def draw_command(
-    dice: Dice, keys: int, values: int, token: int
+    dice: Dice, options: WorkloadOptions, token: int
 ) -> tuple[str, int, tuple[int, ...]]:
     """One command: mostly appends of `token`, which nobody else appends."""
-    key, draw = dice.below(keys), dice.below(100)
+    values = options.values
+    key, draw = dice.below(options.keys), dice.below(100)
+    if options.is_keyed:
+        return _draw_keyed(dice, key, values, token, draw)
     if draw < 50:
         return "append", key, (token,)
     if draw < 55:
@@ -106,6 +180,31 @@ def draw_command(
     if draw < 97:
         return "cas", key, (dice.below(values), dice.below(values))
     return "fail", key, (token,)
+
+
+def _draw_keyed(
+    dice: Dice, key: int, values: int, token: int, draw: int
+) -> tuple[str, int, tuple[int, ...]]:
+    """Of a workload whose log is worth cleaning: mostly on registers."""
+    if draw < 30:
+        return "put", key, (dice.below(values),)
+    if draw < 42:
+        return "delete", key, ()
+    if draw < 52:
+        return "lend", key, (dice.below(values), dice.pick((0, 20, 300, 3_000)))
+    if draw < 62:
+        return "cas", key, (dice.below(values), dice.below(values))
+    if draw < 66:
+        return "alarm", key, (dice.below(values), dice.pick((0, 50, 1_000)))
+    if draw < 69:
+        return "hush", key, ()
+    if draw < 77:
+        return "hold", key, (token,)
+    if draw < 82:
+        return "let_go", key, ()
+    if draw < 85:
+        return "fail", key, (token,)
+    return "append", key, (token, dice.pick((0, 0, 50, 500)))
 
 
 class _Failed:
@@ -122,11 +221,30 @@ class ReferenceModel:
 
     def __init__(self) -> None:
         self._indexes: dict[int, list[int]] = {}
-        self._values: dict[int, list[int]] = {}
+        self._values: dict[int, list[int | None]] = {}
         self._list_indexes: dict[int, list[int]] = {}
         self._lists: dict[int, list[int]] = {}
+        self._dues: dict[int, tuple[int, int]] = {}
+        """Log time after which what a register holds is gone, and the entry that says so."""
+        self.expired = 0
+        self.writes: dict[Hashable, list[Write]] = {}
+        """By key, in order. One that expired deletes too, and is there a second time."""
 
-    def apply(self, index: int, kind: str, key: int, arguments: tuple[int, ...]) -> object:
+    def expire(self, index: int, time_ms: int) -> None:
+        """Entry `index` brings log time to `time_ms`: what is due goes before it is applied."""
+        if self._dues:
+            for key in [key for key, (due_ms, _) in self._dues.items() if due_ms < time_ms]:
+                self.writes[key].append(Write(self._dues.pop(key)[1], True, time_ms))
+                self._set(index, key, None)
+                self.expired += 1
+
+    def _set(self, index: int, key: int, value: int | None) -> None:
+        self._indexes.setdefault(key, []).append(index)
+        self._values.setdefault(key, []).append(value)
+
+    def apply(
+        self, index: int, kind: str, key: int, arguments: tuple[int, ...], time_ms: int = 0
+    ) -> object:
         """Carry out one command at a log index above all before; its result."""
         if kind == "append":
             self._list_indexes.setdefault(key, []).append(index)
@@ -135,12 +253,23 @@ class ReferenceModel:
             return len(items)
         if kind == "fail":
             return FAILED
+        if kind in ("hold", "let_go"):
+            key += HELD
+        deletes = kind in ("delete", "hush", "let_go")
+        due_ms = time_ms + arguments[1] if kind == "lend" else 0
+        if kind == "cas":  # it does not change when the register expires
+            due_ms = self._dues.get(key, (0, 0))[0]
+        self.writes.setdefault(key, []).append(Write(index, deletes, time_ms, due_ms))
         before = self._values[key][-1] if key in self._values else None
-        if kind == "cas" and before != arguments[0]:
-            return False
-        self._indexes.setdefault(key, []).append(index)
-        self._values.setdefault(key, []).append(arguments[-1])
-        return True if kind == "cas" else before
+        if kind == "cas":
+            if before == arguments[0]:
+                self._set(index, key, arguments[1])
+            return before == arguments[0]
+        self._dues.pop(key, None)
+        self._set(index, key, arguments[0] if arguments else None)
+        if kind == "lend":
+            self._dues[key] = due_ms, index
+        return before
 
     def read(self, index: int, kind: str, key: int) -> object:
         """What a query must answer right after entry `index` was applied."""

@@ -10,7 +10,7 @@ from copycat.sim.options import SeedOptions
 from copycat.sim.trace import Trace
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, SECOND, Dice, World
-from copycat.types import MemberId, ServerState
+from copycat.types import Compaction, MemberId, ServerState
 
 __all__ = ["Nemesis"]
 
@@ -245,6 +245,16 @@ class Nemesis:
             host.replica.transfer_leadership(
                 MemberId(to), lambda ok: mark(f"transfer {'done' if ok else 'refused'}")
             )
+
+    def _clean(self) -> None:
+        """Somebody asks for a cleaning now."""
+        host = self._victim()
+        if host.replica is None or host.is_paused:
+            return
+        how, mark = self._dice.pick((Compaction.MINOR, Compaction.MAJOR)), self._trace.mark
+        host.replica.compact(
+            how, lambda report: mark(f"{how} compaction {'failed' if report.failure else 'done'}")
+        )
 
     def _silence(self) -> None:
         client = self._dice.pick(self._clients)

@@ -10,6 +10,7 @@ from copycat.sim.world import MS, SECOND, Dice
 
 __all__ = [
     "FAULTS",
+    "CleanOptions",
     "DiskOptions",
     "LimitOptions",
     "SeedOptions",
@@ -39,11 +40,12 @@ FAULTS = (
     "silence",
 )
 """Kinds of faults that a nemesis can draw. Message faults are rates of the network; "away"
-comes with snapshots, on top of these."""
+comes with snapshots and cleaning, "clean" (a cleaning on demand) with cleaning, on top of these.
+"""
 
 
 class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Delays in microseconds; `inline` and `recovery_cut` per million."""
+    """Delays in microseconds; `inline`, `recovery_cut` and `rewrite_fault` per million."""
 
     sync_us: int = 300
     save_us: int = 500
@@ -53,6 +55,8 @@ class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How often a sync answers before `Host.sync` returns."""
     recovery_cut: int = 0
     """How often the power goes again while a member recovers."""
+    rewrite_fault: int = 0
+    """How often something goes wrong while a segment is rewritten, or before that is durable."""
     max_segment_size: int = 64 << 10
     max_entries_per_segment: int = 1 << 10
 
@@ -77,6 +81,8 @@ class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
     close: int = 2_000
     twice: int = 10_000
     """How often a client sends what is in flight again without need."""
+    is_keyed: bool = False
+    """Mostly registers, which are deleted and expire too: commands that the log can let go."""
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +94,14 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
     inflight_bytes_max: int = 64 << 20
     snapshot_threshold: int = 0
     """Bytes of entries between two snapshots; 0: none is taken."""
+
+
+class CleanOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """When members clean their logs (`CleaningOptions`). By default no seed is that long."""
+
+    minor_ms: int = 60_000
+    major_ms: int = 3_600_000
+    threshold: float = 0.5
 
 
 class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +117,7 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     disk: DiskOptions = DiskOptions()
     workload: WorkloadOptions = WorkloadOptions()
     limits: LimitOptions = LimitOptions()
+    clean: CleanOptions = CleanOptions()
     drift_ppm: int = 0
     """Clocks of members run up to this much fast or slow."""
 
@@ -156,10 +171,47 @@ def _draw_workload(dice: Dice) -> WorkloadOptions:
 
 
 def draw_options(seed: int) -> SeedOptions:
-    """The options of a seed: what all may draw, and for three in ten snapshots on top."""
+    """The options of a seed: what all may draw, and on top of that for three in ten snapshots
+    and, whether with those or not, for three in ten logs that are cleaned."""
     options = _draw_common(seed)
     dice = Dice(seed ^ 0x54A9)
-    return _with_snapshots(dice, options) if dice.chance(300_000) else options
+    if dice.chance(300_000):
+        options = _with_snapshots(dice, options)
+    dice = Dice(seed ^ 0xC1EA)
+    return _with_cleaning(dice, options) if dice.chance(300_000) else options
+
+
+def _with_cleaning(dice: Dice, options: SeedOptions) -> SeedOptions:
+    """Small segments, short intervals, keyed commands, and faults inside of a rewrite; mostly
+    with a member that is away while the others clean (I22, I25)."""
+    replace = msgspec.structs.replace
+    is_away = "away" in options.faults or dice.chance(600_000)
+    return replace(
+        options,
+        members=max(options.members, 3) if is_away else options.members,
+        duration_us=dice.pick((10, 15, 25)) * SECOND,
+        faults=tuple(sorted({*options.faults, "clean", *(("away",) if is_away else ())})),
+        clean=CleanOptions(
+            minor_ms=dice.pick((300, 1_000, 3_000)),
+            major_ms=dice.pick((1_000, 3_000, 8_000)),
+            threshold=dice.pick((0.05, 0.3, 0.6)),
+        ),
+        disk=replace(
+            options.disk,
+            max_segment_size=8192,
+            max_entries_per_segment=dice.pick((8, 32, 64)),
+            rewrite_fault=_rate(dice, 700_000, 50_000, 200_000),
+        ),
+        workload=replace(
+            options.workload,
+            clients=max(2, options.workload.clients),
+            tick_us=dice.pick((20, 50, 100)) * MS,
+            command=dice.pick((400_000, 800_000)),
+            commands_max=dice.pick((500, 1_000)),
+            keys=dice.between(1, 4),
+            is_keyed=True,
+        ),
+    )
 
 
 def _with_snapshots(dice: Dice, options: SeedOptions) -> SeedOptions:

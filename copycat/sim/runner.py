@@ -12,11 +12,13 @@ from collections import Counter
 import msgspec
 
 from copycat.errors import CopycatError, InternalError
-from copycat.sim.checkers_log import violated
+from copycat.sim.checkers_log import contents, violated
 from copycat.sim.cluster import Cluster
 from copycat.sim.history import check_linearizable, check_witness
 from copycat.sim.options import SeedOptions, draw_options
+from copycat.sim.twin import check_twins
 from copycat.sim.world import MS, SECOND
+from copycat.types import Release
 
 __all__ = ["SeedFailed", "SeedResult", "run_seed"]
 
@@ -73,6 +75,11 @@ def _marks(cluster: Cluster) -> Counter[str]:
     marks = cluster.trace.marks
     marks["truncation"] += sum(shadow.truncations for shadow in cluster.shadows)
     marks["log reset"] += sum(shadow.resets for shadow in cluster.shadows)
+    marks["gap fed"] += sum(shadow.gaps_fed for shadow in cluster.shadows)
+    marks["deletion cleaned"] += sum(
+        how is Release.SEQUENTIAL for how in cluster.log_history.gone.values()
+    )
+    marks["key expired"] += cluster.sessions.model.expired
     marks["session expired"] += cluster.sessions.expired
     marks["command of a closed session ignored"] += cluster.sessions.ignored
     return marks
@@ -100,6 +107,8 @@ def _run(cluster: Cluster) -> None:
     cluster.nemesis.calm()
     _must_live(cluster)
     _check_equal(cluster)
+    if cluster.trace.marks["entry cleaned"]:
+        check_twins(cluster)
     _check_history(cluster)
 
 
@@ -173,14 +182,16 @@ def _check_equal(cluster: Cluster) -> None:
         cluster.sessions.digest(host.number, host.last_applied, host.executor.digest())
         cluster.raft.after_step(host)
         log = host.disk.directory.log
-        found = [
-            (term, crc)
-            for batch in log.scan(log.first_index, log.last_index + 1)
-            for _, term, crc in batch.checksums()
-        ]
+        frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
+        filled = cluster.log_history.filled(host.number, frames, gaps)
+        found = [(term, crc) for _, term, crc in filled]
+        holes = {index for gap in gaps for index in range(gap.first, gap.end)}
+        known = {index for index in host.shadow.holes.since if index >= log.first_index}
         cluster.trace.marks["log trimmed"] += log.first_index > 1
         if found != cluster.raft.committed[log.first_index - 1 :]:
             raise violated("I5", "a log differs from what was committed", member=host.number)
+        if holes != known:
+            raise violated("I23", "a log with other gaps than were made", member=host.number)
     for leader in cluster.leaders():
         cluster.raft.check_matches(leader)
     terms = max(host.term for host in cluster.hosts)

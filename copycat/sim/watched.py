@@ -12,7 +12,8 @@ from copycat.log.disk import FaultEnv
 from copycat.log.interface import HardStateStore, SaveTicket
 from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
-from copycat.sim.checkers_log import Shadow, violated
+from copycat.sim.checkers_log import violated
+from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.model import SimMachine
 from copycat.types import EntryId, MemberId
 

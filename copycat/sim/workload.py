@@ -142,8 +142,7 @@ class SimClient:
             and self._tokens < options.commands_max
         ):
             count = dice.between(1, options.burst_max)
-            keys, values = options.keys, options.values
-            self.submit([draw_command(dice, keys, values, self._token()) for _ in range(count)])
+            self.submit([draw_command(dice, options, self._token()) for _ in range(count)])
         if dice.chance(options.query):
             self._query(dice.pick(LEVELS))
         if self.unanswered and dice.chance(options.twice):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,21 @@ def test_a_directory_without_a_log_stays_empty(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         run_compact(str(tmp_path), major=False, as_json=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_small_segments_become_one_and_no_entry_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was released is forgotten with the process, so what is left to do is merging."""
+    with Log.open(tmp_path / "d", max_entries_per_segment=100) as log:
+        for _ in range(5):
+            log.append_many([b"x" * 50] * 100)
+        before = [entry.data for entry in log]
+    assert run_compact(str(tmp_path / "d"), major=False, as_json=False) == 0
+    assert "5 segments became 5, 0 B reclaimed" in capsys.readouterr().out
+    assert run_compact(str(tmp_path / "d"), major=True, as_json=True) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["segments_before"], report["segments_after"]) == (5, 2)
+    with Log.open(tmp_path / "d") as log:
+        assert [segment.first_index for segment in log.segments] == [1, 401]
+        assert [entry.data for entry in log] == before

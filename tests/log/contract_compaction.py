@@ -329,6 +329,29 @@ class CompactionContract:
             log.install(rewrite)
 
     @pytest.mark.parametrize("change", ["truncate", "trim", "reset"])
+    def test_what_the_log_lets_go_before_a_rewrite_begins_is_no_error(
+        self, log: ReplicaLog, change: str
+    ) -> None:
+        """Seed 31: the files of a trimmed front were gone when the rewrite came to them, and the
+        member stopped."""
+        filled(log)
+        log.release([3, 27], Release.ANY)
+        ids = sealed(log)
+        rewrites = [log.rewrite([[each]], limits(40), major=False) for each in (ids[0], ids[3])]
+        if change == "truncate":
+            log.truncate(12)
+        elif change == "trim":
+            log.trim(12)
+        else:
+            log.reset(EntryId(2, 100))
+        durable(log)  # their files go with the manifest
+        for rewrite in rewrites:
+            rewrite.run()
+        dropped = [log.install(rewrite).entries_dropped for rewrite in rewrites]
+        assert dropped == {"truncate": [1, 0], "trim": [0, 1], "reset": [0, 0]}[change]
+        durable(log)
+
+    @pytest.mark.parametrize("change", ["truncate", "trim", "reset"])
     def test_a_group_that_the_log_changed_under_is_dropped(
         self, log: ReplicaLog, harness: Harness, change: str
     ) -> None:
@@ -353,6 +376,28 @@ class CompactionContract:
         again = harness.open()
         assert again.last_index == last
         assert shape(again) == covered
+
+    @pytest.mark.parametrize("change", ["trim", "reset"])
+    def test_a_group_whose_files_went_before_its_run_is_dropped(
+        self, log: ReplicaLog, harness: Harness, change: str
+    ) -> None:
+        """A snapshot trims the log while a rewrite waits for its thread."""
+        filled(log)
+        ids = sealed(log)
+        log.release(range(1, 40), Release.ANY)
+        rewrite = log.rewrite([[each] for each in ids], limits(40), major=False)
+        if change == "trim":
+            log.trim(20)
+        else:
+            log.reset(EntryId(5, 100))
+        durable(log)
+        kept = len(sealed(log))
+        rewrite.run()
+        assert log.install(rewrite).segments_before == kept
+        covered = shape(log)
+        durable(log)
+        log.close()
+        assert shape(harness.open()) == covered
 
     def test_an_abandoned_rewrite_leaves_nothing(self, log: ReplicaLog) -> None:
         filled(log)

@@ -1,37 +1,141 @@
 """What a log promised so far, and whether what a recovery gave back keeps it (I24).
 
 The oracle is told each verb before it runs, so that a power loss inside a verb finds both
-outcomes allowed: the state before, and the state after.
+outcomes allowed: the state before, and the state after. What a compaction dropped is worked out
+here from the rules (Z1 to Z6), not asked of the log.
 """
 
 from __future__ import annotations
 
-from copycat.log._native import NativeLog, encode_batch
-from copycat.types import EntryKind, MemberId
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from copycat.log._native import NativeLog, Rewrite, SyncTicket, encode_batch
+from copycat.types import NO_ENTRY, CompactionLimits, EntryId, EntryKind, MemberId, Release
 from tests.log.contract import contents
 
-__all__ = ["Oracle", "Row"]
+__all__ = ["Held", "Oracle", "Row", "Shape", "State"]
 
 Row = tuple[int, int, bytes]
 """index, term, payload."""
+
+
+class Shape(NamedTuple):
+    """What compactions had dropped after the nth change of the kind."""
+
+    number: int
+    gone: frozenset[int]
+
+    def up_to(self, last: int) -> Shape:
+        return Shape(self.number, frozenset(index for index in self.gone if index <= last))
+
+
+class State(NamedTuple):
+    """A log as a start may find it: any end of it, and any front that a trim may have left."""
+
+    before: EntryId
+    rows: list[Row]
+    """Right after `before`, without a hole: what a compaction dropped is here too."""
+    shapes: list[Shape]
+    """The newest last; a crash may bring back an older one, under whatever was appended since."""
+    first: int
+    """What is below may be trimmed."""
+
+    @property
+    def last_index(self) -> int:
+        return self.rows[-1][0] if self.rows else self.before.index
+
+    def all_between(self, first: int, last: int) -> list[Row]:
+        """Dropped ones too."""
+        base = self.before.index + 1
+        return self.rows[max(0, first - base) : max(0, last + 1 - base)]
+
+    def between(self, first: int, last: int) -> list[Row]:
+        gone = self.shapes[-1].gone
+        return [row for row in self.all_between(first, last) if row[0] not in gone]
+
+    def entry(self, index: int) -> EntryId:
+        if index == self.before.index:
+            return self.before
+        return EntryId(self.rows[index - self.before.index - 1][1], index)
+
+    def explains(self, log: NativeLog, found: list[Row]) -> State | None:
+        """This one, or what is left of it, if it is the log that holds `found`."""
+        first, last = log.first_index, log.last_index
+        if not (
+            self.before.index < first <= max(self.first, self.before.index + 1)
+            and first - 1 <= last <= self.last_index
+            and log.before == self.entry(first - 1)
+        ):
+            return None
+        rows = self.rows[: last - self.before.index]
+        for shape in reversed(self.shapes):
+            left = self._replace(rows=rows, shapes=[shape.up_to(last)])
+            if found == left.between(first, last):
+                return left
+        return None
+
+
+class Group(NamedTuple):
+    """Segments that become one, and what goes of them."""
+
+    first: int
+    last: int
+    drops: frozenset[int]
+
+
+class Held:
+    """A rewrite that is not installed yet, and what the rules say that it will drop."""
+
+    def __init__(self, rewrite: Rewrite, groups: list[Group]) -> None:
+        self.rewrite = rewrite
+        self.groups = groups
+        self.was_run = False
+
+    def run(self) -> None:
+        self.rewrite.run()
+        self.was_run = True
 
 
 class Oracle:
     """The log as it should be, all branches it ever had, and what must never be lost."""
 
     def __init__(self) -> None:
+        self.before = NO_ENTRY
         self.rows: list[Row] = []
+        self.shapes = [Shape(0, frozenset())]
         self.first = 1
-        self.branches: list[list[Row]] = []
+        self.branches: list[State] = []
+        """What a crash may bring back: no sync that began later has ended."""
+        self.covered = (0, 0)
+        """So many branches, and the shapes below such a number, are over when the sync that was
+        begun has ended."""
         self.must: dict[int, Row] = {}
+        self.releases: dict[int, Release] = {}
+        self.held: Held | None = None
         self.saved: tuple[int, MemberId] = (0, MemberId(0))
         self.saving: tuple[int, MemberId] | None = None
 
     @property
-    def last_index(self) -> int:
-        return self.rows[-1][0] if self.rows else 0
+    def state(self) -> State:
+        """As it is now."""
+        return State(self.before, list(self.rows), list(self.shapes), self.first)
 
-    # --- verbs, told before they run; `log` None only tells ------------------------------------
+    @property
+    def gone(self) -> frozenset[int]:
+        """What compactions dropped."""
+        return self.shapes[-1].gone
+
+    @property
+    def last_index(self) -> int:
+        return self.rows[-1][0] if self.rows else self.before.index
+
+    @property
+    def is_shape_new(self) -> bool:
+        """Whether a compaction or a reset waits for the next sync: until then a kill undoes it."""
+        return len(self.shapes) > 1 or any(old.before != self.before for old in self.branches)
+
+    # --- verbs, told before they run -----------------------------------------------------------
 
     def append(self, log: NativeLog, *sizes: int, term: int) -> None:
         first = self.last_index + 1
@@ -42,24 +146,110 @@ class Oracle:
         items = [(int(EntryKind.TICK), 0, 0, 0, 1, data) for data in payloads]
         log.append(encode_batch(term, first, 1, items))
 
+    def begin_sync(self, log: NativeLog) -> SyncTicket:
+        self.covered = len(self.branches), self.shapes[-1].number
+        return log.begin_sync()
+
     def sync(self, log: NativeLog) -> None:
-        ticket = log.begin_sync()
+        ticket = self.begin_sync(log)
         ticket.run()
         self.synced(log.end_sync(ticket))
 
     def synced(self, durable_index: int) -> None:
-        self.must = {row[0]: row for row in self.rows if self.first <= row[0] <= durable_index}
+        """The sync ended. What shape the log had when it began does not come back."""
+        branches, number = self.covered
+        del self.branches[:branches]
+        for shapes in (self.shapes, *(state.shapes for state in self.branches)):
+            shapes[:] = [shape for shape in shapes if shape.number >= number] or shapes[-1:]
+        self.covered = (0, number)
+        rows = self.state.between(self.first, durable_index)
+        self.must = {row[0]: row for row in rows}
+
+    def close(self, log: NativeLog) -> None:
+        """Everything is durable, and what was only in memory is over."""
+        self.covered = len(self.branches), self.shapes[-1].number
+        log.close()
+        self.synced(self.last_index)
+        self.releases, self.held = {}, None
 
     def truncate(self, log: NativeLog, after: int) -> None:
-        self.branches.append(list(self.rows))
-        self.rows = self.rows[:after]
+        self.branches.append(self.state)
+        del self.rows[max(0, after - self.before.index) :]
+        self.shapes = [shape.up_to(after) for shape in self.shapes]
         self.must = {index: row for index, row in self.must.items() if index <= after}
+        self.releases = {index: how for index, how in self.releases.items() if index <= after}
+        if self.held:
+            self.held.groups = [group for group in self.held.groups if group.last <= after]
         log.truncate(after)
 
     def trim(self, log: NativeLog, before: int) -> None:
         self.first = max(self.first, before)
+        self.branches = [state._replace(first=max(state.first, before)) for state in self.branches]
         self.must = {index: row for index, row in self.must.items() if index >= before}
         log.trim(before)
+
+    def reset(self, log: NativeLog, entry: EntryId) -> None:
+        self.branches.append(self.state)
+        self.before, self.rows = entry, []
+        self.shapes = [Shape(self.shapes[-1].number + 1, frozenset())]
+        self.first = entry.index + 1
+        self.must, self.releases = {}, {}
+        if self.held:
+            self.held.groups = []
+        log.reset(entry)
+
+    # --- cleaning ------------------------------------------------------------------------------
+
+    def release(self, log: NativeLog, indexes: Sequence[int], how: Release) -> None:
+        """A looser class replaces a stricter one; what is not there is ignored."""
+        for index in indexes:
+            if index >= log.first_index and index not in self.gone:
+                self.releases[index] = min(how, self.releases.get(index, how))
+        log.release(indexes, how)
+
+    def removable(self, log: NativeLog, limits: CompactionLimits, *, major: bool) -> set[int]:
+        """Z1 to Z6, C22; never the last entry. The tail is the caller's to leave out."""
+        top = min(limits.horizon, log.durable_index, log.last_index - 1)
+        settled = min(top, limits.floor)
+        reach = {
+            Release.ANY: top,
+            Release.SETTLED: settled,
+            Release.SEQUENTIAL: settled if major else 0,
+            Release.SNAPSHOT: min(top, limits.snapshot_index),
+            Release.UNKNOWN: min(settled, limits.snapshot_index) if major else 0,
+        }
+        return {index for index, how in self.releases.items() if index <= reach[how]}
+
+    def rewrite(
+        self,
+        log: NativeLog,
+        groups: list[list[int]],
+        limits: CompactionLimits,
+        *,
+        major: bool,
+    ) -> Held:
+        """Freeze what goes, of each list of ids of segments."""
+        stats = {row.id: row for row in log.segment_stats(limits)}
+        drops = self.removable(log, limits, major=major)
+        frozen = []
+        for ids in groups:
+            first, last = stats[ids[0]].first_index, stats[ids[-1]].last_index
+            inside = frozenset(index for index in drops if first <= index <= last)
+            frozen.append(Group(first, last, inside))
+        self.held = Held(log.rewrite(groups, limits, major=major), frozen)
+        return self.held
+
+    def install(self, log: NativeLog) -> frozenset[int]:
+        """What a crash before the next sync may bring back, and nothing else, goes."""
+        assert self.held is not None
+        held, self.held = self.held, None
+        groups = [group for group in held.groups if group.first >= log.first_index]
+        drops = frozenset().union(*(group.drops for group in groups))
+        self.shapes.append(Shape(self.shapes[-1].number + 1, self.gone | drops))
+        self.must = {index: row for index, row in self.must.items() if index not in drops}
+        self.releases = {index: how for index, how in self.releases.items() if index not in drops}
+        assert log.install(held.rewrite).entries_dropped == len(drops)
+        return drops
 
     # --- after a recovery ----------------------------------------------------------------------
 
@@ -67,27 +257,33 @@ class Oracle:
         """The recovered rows, after AssertionErrors for each promise that they break."""
         found = contents(log)
         assert log.durable_index == log.last_index
-        assert log.last_index == log.first_index - 1 + len(found)
-        assert log.first_index <= max(self.first, 1), "more was trimmed than was asked"
         held = {row[0]: row for row in found}
         lost = [row for index, row in self.must.items() if held.get(index) != row]
         assert not lost, f"acknowledged entries lost: {lost[:3]}; recovered {found[-3:]}"
-        if found:
-            begin, end = found[0][0] - 1, found[-1][0]
-            histories = [*self.branches, self.rows]
-            assert any(rows[begin:end] == found for rows in histories), f"invented: {found[-3:]}"
+        self._origin(log, found)
         return found
+
+    def _origin(self, log: NativeLog, found: list[Row]) -> State:
+        states = [self.state, *self.branches]
+        first = max(max(state.first, state.before.index + 1) for state in states)
+        assert log.first_index <= first, "more was trimmed than was asked"
+        for state in states:
+            left = state.explains(log, found)
+            if left is not None:
+                return left
+        raise AssertionError(
+            f"invented: {found[-3:]} from {log.first_index} to {log.last_index} after {log.before}"
+        )
 
     def check_hard_state(self, current_term: int, voted_for: MemberId) -> None:
         """Term and vote are those of the last save, or of the one that was under way."""
         allowed = {self.saved} | ({self.saving} if self.saving else set())
         assert (current_term, voted_for) in allowed, f"{(current_term, voted_for)} not {allowed}"
 
-    def adopt(self, found: list[Row], last_index: int) -> None:
-        """Go on from what was recovered: all of it is durable now."""
-        histories = [self.rows, *self.branches]
-        begin = found[0][0] - 1 if found else last_index
-        known = next(rows for rows in histories if rows[begin:last_index] == found)
-        self.rows = known[:last_index]
-        self.branches = []
+    def adopt(self, log: NativeLog) -> None:
+        """Check, and go on from what was recovered: all of it is durable now."""
+        found = self.check(log)
+        self.before, self.rows, self.shapes, self.first = self._origin(log, found)
+        self.branches, self.covered = [], (0, 0)
+        self.releases, self.held = {}, None
         self.must = {row[0]: row for row in found if row[0] >= self.first}

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log._native import FaultEnv
-from tests.log.crash.images import Images, recovered, run_until, subsets
+from copycat.log._native import FaultEnv, NativeLog
+from copycat.types import CompactionLimits, EntryId, Release
+from tests.log.crash.images import Images, run_until, subsets
 from tests.log.crash.members import first_start, member_recovered, member_restarts
 from tests.log.crash.workloads import (
     WORKLOADS,
@@ -26,6 +27,7 @@ from tests.log.crash.workloads import (
     overtaken_syncs,
     overtaken_trims,
     power_losses,
+    recovered,
     recoveries,
     restarts,
     rolls,
@@ -36,9 +38,8 @@ from tests.log.crash.workloads import (
     truncations_to_nothing,
     votes,
 )
-from tests.log.oracle import Oracle
-
-__all__ = ["WORKLOADS", "Workload", "recovered"]
+from tests.log.oracle import Oracle, Row, Shape
+from tests.log.test_native import DIRECTORY
 
 FLOORS: dict[Workload, int] = {
     appends: 200,
@@ -61,7 +62,10 @@ FLOORS: dict[Workload, int] = {
     full_disks: 2500,
     votes: 800,
 }
-"""At least so many images of each: a workload that shrank, or a net with holes, is noticed."""
+"""At least so many images of each: a workload that shrank, or a net with holes, is noticed.
+
+With --every=N, an Nth of it.
+"""
 
 MEMBER_FLOORS: dict[Workload, int] = {first_start: 550, member_restarts: 6000}
 
@@ -72,30 +76,30 @@ def test_there_are_enough_workloads_and_images() -> None:
     assert sum(FLOORS.values()) + sum(MEMBER_FLOORS.values()) >= 100_000
 
 
-def check(images: Images, floor: int) -> None:
+def check(images: Images[Oracle, list[Row]], floor: int) -> None:
     images.run()
     print(images)  # noqa: T201 - pytest shows it with -s
-    assert images.images >= floor
+    assert images.images >= floor // images.every
     assert images.recoveries > images.images
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", FLOORS, ids=lambda workload: workload.__name__)
-def test_i24_every_crash_image_recovers_what_was_promised(workload: Workload) -> None:
-    check(Images(workload), FLOORS[workload])
+def test_i24_every_crash_image_recovers_what_was_promised(workload: Workload, every: int) -> None:
+    check(Images(workload, Oracle, recovered, every=every), FLOORS[workload])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workload", MEMBER_FLOORS, ids=lambda workload: workload.__name__)
-def test_f27_a_member_may_be_cut_anywhere(workload: Workload) -> None:
-    check(Images(workload, member_recovered), MEMBER_FLOORS[workload])
+def test_f27_a_member_may_be_cut_anywhere(workload: Workload, every: int) -> None:
+    check(Images(workload, Oracle, member_recovered, every=every), MEMBER_FLOORS[workload])
 
 
 # --- the nets catch fish -----------------------------------------------------------------------
 
 
 def test_the_oracle_sees_a_lost_entry_and_an_invented_one() -> None:
-    env, oracle, ended = run_until(appends, 10_000)
+    env, oracle, ended = run_until(appends, Oracle, 10_000)
     assert ended
     log = log_of(env)
     assert oracle.check(log)
@@ -108,8 +112,47 @@ def test_the_oracle_sees_a_lost_entry_and_an_invented_one() -> None:
         oracle.check(log)
 
 
+def compacted() -> tuple[NativeLog, Oracle]:
+    """A log that dropped 2 to 7, durably, and what the oracle knows of it."""
+    env, oracle = FaultEnv(3), Oracle()
+    env.make_directory(DIRECTORY)
+    log = log_of(env)
+    oracle.append(log, *([50] * 20), term=1)
+    oracle.sync(log)
+    oracle.release(log, range(2, 8), Release.ANY)
+    limits = CompactionLimits(20, 20, 0)
+    oracle.rewrite(log, [[row.id] for row in log.segment_stats(limits)[:-1]], limits, major=False)
+    assert oracle.held is not None
+    oracle.held.run()
+    assert oracle.install(log) == {2, 3, 4, 5, 6, 7}
+    oracle.sync(log)
+    assert len(oracle.check(log)) == 14
+    return log, oracle
+
+
+def test_the_oracle_sees_an_entry_that_went_too_early_and_one_that_came_back() -> None:
+    log, oracle = compacted()
+    oracle.shapes = [Shape(1, frozenset(range(2, 7)))]
+    with pytest.raises(AssertionError, match="invented"):
+        oracle.check(log)
+    oracle.must[7] = oracle.rows[6]
+    with pytest.raises(AssertionError, match="acknowledged"):
+        oracle.check(log)
+    del oracle.must[7]
+    oracle.shapes = [Shape(1, frozenset(range(2, 9)))]
+    with pytest.raises(AssertionError, match="invented"):
+        oracle.check(log)
+
+
+def test_the_oracle_sees_a_log_that_began_elsewhere() -> None:
+    log, oracle = compacted()
+    oracle.before = EntryId(1, 20)
+    with pytest.raises(AssertionError, match="invented"):
+        oracle.check(log)
+
+
 def test_the_oracle_sees_a_vote_that_was_forgotten() -> None:
-    _, oracle, _ = run_until(votes, 10_000)
+    _, oracle, _ = run_until(votes, Oracle, 10_000)
     oracle.check_hard_state(*oracle.saved)
     with pytest.raises(AssertionError, match="not"):
         oracle.check_hard_state(2, oracle.saved[1])
@@ -118,7 +161,7 @@ def test_the_oracle_sees_a_vote_that_was_forgotten() -> None:
 @pytest.mark.parametrize("garbage", [False, True])
 def test_the_images_lose_and_tear_what_was_not_synced(garbage: bool) -> None:
     """Without a sync, some images lose an entry, some keep it, and some have half of it."""
-    env, oracle, _ = run_until(appends_without_syncs, 10_000)
+    env, oracle, _ = run_until(appends_without_syncs, Oracle, 10_000)
     lost = kept = torn = 0
     for seed in range(60):
         crashed = env.clone()
@@ -144,7 +187,7 @@ def appends_without_syncs(env: FaultEnv, oracle: Oracle) -> None:
 @pytest.mark.slow
 def test_a_promise_without_its_sync_is_found() -> None:
     with pytest.raises(AssertionError, match="acknowledged entries lost"):
-        Images(appends_without_syncs).run()
+        Images(appends_without_syncs, Oracle, recovered).run()
 
 
 def test_few_unsynced_changes_are_tried_in_all_their_subsets() -> None:

@@ -7,212 +7,66 @@ flipped once.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-
 import pytest
 
-from copycat.errors import CorruptLogError, DiskError, FormatVersionError
-from copycat.log._native import FaultEnv, NativeLog, encode_gap
-from copycat.types import EntryKind, Release
-from tests.log.contract import batch, contents, durable, expected, grow
-from tests.log.contract_cleaning import shape
-from tests.log.contract_compaction import compact, limits, sealed
+from copycat.errors import CorruptLogError, FormatVersionError
+from copycat.log._native import FaultEnv, encode_gap
+from copycat.types import Release
+from tests.log.contract import contents, durable, expected, grow
+from tests.log.contract_compaction import limits, sealed
+from tests.log.crash.compactions import (
+    COMPACTION_WORKLOADS,
+    Compaction,
+    Image,
+    PackedPromises,
+    Promises,
+    Workload,
+    before_a_roll,
+    compaction_recovered,
+    filled,
+    major,
+    minor,
+    twice,
+)
+from tests.log.crash.images import Images
 from tests.log.oracle import Row
 from tests.log.test_native import DIRECTORY, open_small
 
-SEEDS = 12
-"""Images of each boundary."""
-
-Image = tuple[int, list[Row]]
-
-
-class Promises:
-    """Which whole states a crash may leave behind: (first_index, entries)."""
-
-    def __init__(self) -> None:
-        self.allowed: list[Image] = []
-        self.minimum: list[Row] = []
-        """Acknowledged and not released: in every state."""
-
-    def between(self, *states: Image) -> None:
-        self.allowed = list(states)
-        kept = [set(rows) for _, rows in states]
-        self.minimum = sorted(set.intersection(*kept))
+FLOORS: dict[Workload, int] = {minor: 6000, major: 5000, twice: 5000, before_a_roll: 7500}
+"""At least so many images of each; with --every=N, an Nth of it."""
+THIRD = 3
+"""These have many boundaries, and one of each three crashes there is enough."""
 
 
-Workload = Callable[[FaultEnv, Promises, bool], None]
-"""The last one: whether rewritten segments are packed."""
-
-
-def state(log: NativeLog) -> Image:
-    return log.first_index, contents(log)
-
-
-def step(log: NativeLog, promises: Promises, change: Compaction) -> None:
-    """`change` from one durable state to the next; a crash inside may leave either."""
-    old = state(log)
-    twin = _twin(old, change)
-    promises.between(old, twin)
-    change()
-    durable(log)
-    assert state(log) == twin
-    promises.between(twin)
-
-
-def _twin(old: Image, change: Compaction) -> Image:
-    """What the entries are after a compaction that drops what `change.gone` names."""
-    first, rows = old
-    return first, [row for row in rows if row[0] not in change.gone]
-
-
-class Compaction:
-    """Release, rewrite and install; `gone` is what it drops."""
-
-    def __init__(
-        self, log: NativeLog, gone: set[int], *, major: bool = False, merge: int = 1
-    ) -> None:
-        self.log = log
-        self.gone = gone
-        self._major = major
-        self._merge = merge
-
-    def __call__(self) -> None:
-        how = Release.SEQUENTIAL if self._major else Release.ANY
-        self.log.release(sorted(self.gone), how)
-        ids = sealed(self.log)
-        groups = [ids[at : at + self._merge] for at in range(0, len(ids), self._merge)]
-        compact(self.log, limits(self.log.last_index), major=self._major, groups=groups)
-
-
-def filled(env: FaultEnv, promises: Promises, packs: bool = False, count: int = 22) -> NativeLog:
-    """Entries of two terms, durable; until then any prefix is allowed, so nothing is checked."""
-    log = open_small(env, entries=5, compress=packs)
-    grow(log, count - 8)
-    log.append(batch(log.last_index + 1, b"members", kind=EntryKind.CONFIGURATION))
-    grow(log, 7, term=2)
-    durable(log)
-    promises.between(state(log))
-    return log
-
-
-def minor(env: FaultEnv, promises: Promises, packs: bool) -> None:
-    log = filled(env, promises, packs)
-    step(log, promises, Compaction(log, {1, 2, 4, 6, 7, 8, 9, 10}))
-    grow(log, 1, term=2)
-
-
-def major(env: FaultEnv, promises: Promises, packs: bool) -> None:
-    log = filled(env, promises, packs)
-    step(log, promises, Compaction(log, set(range(2, 14)), major=True, merge=3))
-
-
-def twice(env: FaultEnv, promises: Promises, packs: bool) -> None:
-    """A compacted segment is compacted again, and what became one is merged with more."""
-    log = filled(env, promises, packs)
-    step(log, promises, Compaction(log, {1, 3, 5, 7, 9}, merge=2))
-    step(log, promises, Compaction(log, {2, 4, 6, 8}, merge=2))
-
-
-def before_a_roll(env: FaultEnv, promises: Promises, packs: bool) -> None:
-    """The installed shape goes into a pending manifest first, by a roll that follows."""
-    log = filled(env, promises, packs)
-    old = state(log)
-    gone = {1, 2, 3, 6, 7}
-    rows = [row for row in old[1] if row[0] not in gone]
-    new = [(index, 2, b"2:%d" % index) for index in range(23, 30)]
-    states = [(1, kept + new[:count]) for kept in (old[1], rows) for count in range(8)]
-    promises.between(*states)
-    Compaction(log, gone)()
-    grow(log, 7, term=2)
-    durable(log)
-    promises.between((1, rows + new))
-
-
-WORKLOADS: tuple[Workload, ...] = (minor, major, twice, before_a_roll)
-
-
-def run_until(workload: Workload, operations: int, packs: bool) -> tuple[FaultEnv, Promises, bool]:
-    env = FaultEnv(3)
-    env.make_directory(DIRECTORY)
-    promises = Promises()
-    env.stop_after(operations)
-    try:
-        workload(env, promises, packs)
-    except DiskError:
-        return env, promises, False
-    return env, promises, True
-
-
-def check(env: FaultEnv, promises: Promises) -> Image:
-    log = open_small(env, entries=5)
-    found = state(log)
-    covered = shape(log)
-    assert all(a[1] == b[0] for a, b in itertools.pairwise(covered))
-    assert log.durable_index == log.last_index
-    if not promises.allowed:
-        return found
-    first, rows = found
-    if len(promises.allowed) == 1:
-        wanted = promises.allowed[0][1]
-        assert rows[: len(wanted)] == wanted, "what was durable is gone"
-    else:
-        assert found in promises.allowed, "neither the old segments nor the new ones"
-    assert first == 1
-    return found
+def test_every_workload_has_its_floor() -> None:
+    assert tuple(FLOORS) == COMPACTION_WORKLOADS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("packs", [False, True], ids=["plain", "packed"])
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.__name__)
-def test_f16_every_crash_image_is_the_old_set_or_the_new(workload: Workload, packs: bool) -> None:
-    images = 0
-    seen: set[int] = set()
-    for boundary in itertools.count():
-        env, promises, ended = run_until(workload, boundary, packs)
-        for seed in range(SEEDS):
-            crashed = env.clone()
-            crashed.crash(1000 * boundary + seed)
-            fresh = crashed.clone()
-            found = check(crashed, promises)
-            seen.add(len(found[1]))
-            crashed.crash(seed)
-            assert check(crashed, promises) == found, "a recovery is idempotent"
-            images += 2 + (cut_again(fresh, promises, found, boundary) if seed == 0 else 0)
-        killed = env.clone()
-        killed.crash_process()
-        killed.stop_after(1 << 60)  # a SIGKILL: the power stays on
-        check(killed, promises)
-        if ended:
-            break
-    assert images > 500
-    assert len(seen) > 3
-    print(f"{workload.__name__}: {images} images")  # noqa: T201 - pytest shows it with -s
+@pytest.mark.parametrize("promises", [Promises, PackedPromises], ids=["plain", "packed"])
+@pytest.mark.parametrize("workload", FLOORS, ids=lambda workload: workload.__name__)
+def test_f16_every_crash_image_is_the_old_set_or_the_new(
+    workload: Workload, promises: type[Promises], every: int
+) -> None:
+    sizes: set[int] = set()
+
+    def recovered(env: FaultEnv, promises: Promises) -> Image:
+        found = compaction_recovered(env, promises)
+        sizes.add(len(found[1]))
+        return found
+
+    images = Images(workload, promises, recovered, every=THIRD * every)
+    images.run()
+    print(images)  # noqa: T201 - pytest shows it with -s
+    assert images.images >= FLOORS[workload] // every
+    assert len(sizes) > 3
 
 
-def cut_again(crashed: FaultEnv, promises: Promises, found: Image, seed: int) -> int:
-    """Power is lost inside the recovery, at each of its boundaries; the next one agrees."""
-    for boundary in itertools.count():
-        env = crashed.clone()
-        env.stop_after(boundary)
-        try:
-            check(env, promises)
-            ended = True
-        except DiskError:
-            ended = False
-        env.crash(seed + boundary)
-        again = check(env, promises)
-        if ended:
-            assert again == found, "a recovery that ended is durable"
-            return boundary + 1
-    raise AssertionError
-
-
-def compacted(*, packs: bool = False) -> tuple[FaultEnv, str, list[Row]]:
+def compacted(promises: type[Promises] = Promises) -> tuple[FaultEnv, str, list[Row]]:
     """A closed log whose first segment was compacted, that segment's path, and the entries."""
     env = FaultEnv(2)
     env.make_directory(DIRECTORY)
-    log = filled(env, Promises(), packs)
+    log = filled(env, promises())
     Compaction(log, {2, 3, 5, 6, 8}, merge=2)()
     rows = contents(log)
     log.close()
@@ -253,7 +107,7 @@ def test_f2_each_byte_of_a_compacted_segment_is_flipped_once() -> None:
 @pytest.mark.slow
 def test_f2_each_byte_of_a_packed_segment_is_flipped_once() -> None:
     """Header, blocks and table: all of it is found when the log is opened or read."""
-    env, path, _ = compacted(packs=True)
+    env, path, _ = compacted(PackedPromises)
     assert env.read_file(f"{path}.log").startswith(b"COPYPAK")
     for at in range(env.size(f"{path}.log")):
         flipped = env.clone()
@@ -286,6 +140,21 @@ def test_f3_a_segment_that_lacks_a_gap_is_refused() -> None:
     env.remove(f"{path}.log")
     with pytest.raises(CorruptLogError, match="missing"):
         open_small(env, entries=5)
+
+
+def test_f3_a_rewrite_that_misses_a_file_of_the_log_says_so() -> None:
+    """What was trimmed away is no damage; what the log still names is."""
+    env = FaultEnv(2)
+    env.make_directory(DIRECTORY)
+    log = filled(env, Promises())
+    log.release(range(1, 10), Release.ANY)
+    rewrite = log.rewrite([sealed(log)[:2], sealed(log)[2:]], limits(20), major=False)
+    env.remove(f"{DIRECTORY}/2-1.log")
+    rewrite.run()
+    before = contents(log)
+    with pytest.raises(CorruptLogError, match=r"2-1\.log is missing"):
+        log.install(rewrite)
+    assert contents(log) == before
 
 
 def test_f1_a_torn_tail_that_begins_with_a_gap_is_dropped() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from copycat.errors import DiskError, DiskFullError, LogPoisonedError
 from copycat.log._native import FaultEnv
+from tests.log.crash.workloads import WORKLOADS, Workload, recovered
 from tests.log.oracle import Oracle
-from tests.log.test_crash import WORKLOADS, Workload, recovered
 from tests.log.test_native import DIRECTORY
 
 FAULTS = [

@@ -5,7 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copycat.log.plan import MERGE_FANIN, Shape, plan_major, plan_minor
+from copycat.log.plan import (
+    GENERATIONS,
+    MERGE_FANIN,
+    SPAN_MAX,
+    Enough,
+    Shape,
+    plan_major,
+    plan_minor,
+)
 from copycat.types import CompactionLimits, SegmentStats
 
 SHAPE = Shape(max_segment_size=1000, max_entries_per_segment=100)
@@ -34,6 +42,19 @@ def test_minor_is_generational_z10() -> None:
     assert plan_minor(stats, ALL, SHAPE, 0.5) == [[2]]
 
 
+def test_minor_counts_generations_up_to_a_point() -> None:
+    """Else an old segment would be written again for every entry that it loses."""
+    old = segment(1, 1, version=GENERATIONS + 50)
+    assert plan_minor([old], ALL, SHAPE, 0.1 * GENERATIONS) == [[1]]
+    assert plan_minor([old], ALL, SHAPE, 0.1 * GENERATIONS + 0.01) == []
+
+
+def test_minor_does_not_rewrite_for_a_few_bytes() -> None:
+    stats = [segment(1, 9, nbytes=16), segment(2, 9, nbytes=18), segment(3, 0)]
+    assert plan_minor(stats, ALL, SHAPE, 0.5) == [[2]]
+    assert plan_minor(stats[:2], ALL, SHAPE, 0.5) == [[1, 2]]
+
+
 def test_minor_merges_neighbours_of_one_generation_that_fit() -> None:
     stats = [segment(1, 9), segment(2, 9), segment(3, 9, version=2), segment(4, 9), tail(5)]
     assert plan_minor(stats, ALL, SHAPE, 0.5) == [[1, 2], [3], [4]]
@@ -45,6 +66,42 @@ def test_minor_merges_many_small_ones_that_it_would_not_touch() -> None:
     small = [segment(n, 0, version=2, nbytes=100) for n in range(1, MERGE_FANIN + 1)]
     assert plan_minor(small, ALL, SHAPE, 0.5) == [[1, 2, 3, 4]]
     assert plan_minor(small[1:], ALL, SHAPE, 0.5) == []
+
+
+def test_minor_merges_small_ones_of_any_generation_above_the_first() -> None:
+    small = [segment(n, 0, version=n + 1, nbytes=100) for n in range(1, MERGE_FANIN + 1)]
+    assert plan_minor(small, ALL, SHAPE, 0.5) == [[1, 2, 3, 4]]
+    fresh = [each._replace(version=1) for each in small]
+    assert plan_minor(fresh, ALL, SHAPE, 0.5) == []
+
+
+def test_minor_merges_none_that_the_others_do_not_double() -> None:
+    """What grows by a tenth with each merge would be written ten times over."""
+    small = [segment(n, 0, version=2, nbytes=20) for n in range(1, 7)]
+    large = segment(4, 0, version=2, nbytes=400)
+    assert plan_minor([*small[:3], large, *small[4:]], ALL, SHAPE, 0.5) == []
+    ahead = [*small[:4], segment(5, 0, version=2, nbytes=400)]
+    assert plan_minor(ahead, ALL, SHAPE, 0.5) == [[1, 2, 3, 4]]
+
+
+def test_a_group_spans_no_more_than_an_index_can_tell() -> None:
+    gaps = [
+        segment(n, 0)._replace(first_index=n << 29, last_index=((n + 1) << 29) - 1, nbytes=1)
+        for n in range(1, 9)
+    ]
+    assert plan_major(gaps, ALL, SHAPE) == [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert SPAN_MAX == 4 << 29
+
+
+def test_a_run_is_worth_it_when_a_segments_threshold_was_released() -> None:
+    enough = Enough(0.5, 1 << 20)
+    assert enough.of(10) == 1024
+    assert enough.of(100_000) == 50_000
+    assert enough.of(10 << 20) == 1 << 19
+    stats = [segment(n, 0)._replace(entries=8000, last_index=n * 10_000) for n in range(1, 4)]
+    enough.saw([each._replace(first_index=each.last_index - 9999) for each in stats])
+    assert enough.of(30_000) == 4000
+    assert enough.of(30_000 + 1_000_000) == (24_000 + 1_000_000) / 32
 
 
 def test_nothing_above_the_horizon_or_in_the_tail_is_taken() -> None:
@@ -92,10 +149,11 @@ def test_laws_of_every_plan(stats: list[SegmentStats], horizon: int, threshold: 
         for group in groups:
             assert group == list(range(group[0], group[0] + len(group))), "neighbours"
             assert all(by_id[number].last_index <= horizon for number in group)
-    assert all(
-        len({by_id[number].version for number in group}) == 1
-        for group in plan_minor(stats, limits, SHAPE, threshold)
-    )
+    for group in plan_minor(stats, limits, SHAPE, threshold):
+        members = [by_id[number] for number in group]
+        if len({each.version for each in members}) > 1:
+            assert len(group) >= MERGE_FANIN
+            assert min(each.version for each in members) > 1
 
 
 @given(SEGMENTS)

@@ -16,7 +16,7 @@ from copycat.machine.envelope import (
 from copycat.machine.executor import Executor
 from copycat.protocol.operations import CompactionMode, Operation, encode_operation
 from copycat.types import EntryKind, Release, Run
-from tests.machine.runs import Entry
+from tests.machine.runs import Entry, extend
 
 __all__ = [
     "Busy",
@@ -204,26 +204,9 @@ def frames(
             runs.append(Run(index, EntryKind.GAP, time_ms, 0, end, valid_from, []))
             index = end
             continue
-        _append(runs, index, entries[index - 1], longest)
+        extend(runs, index, entries[index - 1], longest)
         index += 1
     return runs
-
-
-def _append(runs: list[Run], index: int, entry: Entry, longest: int) -> None:
-    kind, time_ms, session, sequence, acked, payload = entry
-    last = runs[-1] if runs else None
-    if (
-        kind == EntryKind.COMMAND
-        and last is not None
-        and last.kind == kind
-        and len(last.payloads) < longest
-        and (last.time_ms, last.session) == (time_ms, session)
-        and last.first_sequence + len(last.payloads) == sequence
-        and last.acked <= acked
-    ):
-        runs[-1] = last._replace(acked=acked, payloads=[*last.payloads, payload])
-    else:
-        runs.append(Run(index, kind, time_ms, session, sequence, acked, [payload]))
 
 
 def holes(dropped: set[int]) -> list[tuple[int, int]]:

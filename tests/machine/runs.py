@@ -18,7 +18,7 @@ from copycat.protocol.operations import Operation, encode_operation
 from copycat.protocol.results import decode_result, decode_results
 from copycat.types import EntryKind, Release, Run
 
-__all__ = ["Entry", "Script", "cut", "released", "values"]
+__all__ = ["Entry", "Script", "cut", "extend", "released", "values"]
 
 Entry = tuple[int, int, int, int, int, bytes]
 """(kind, time_ms, session, sequence, acked, payload)."""
@@ -27,22 +27,27 @@ Entry = tuple[int, int, int, int, int, bytes]
 def cut(entries: Sequence[Entry], first_index: int, longest: int) -> list[Run]:
     """Runs of at most `longest` commands, the way `Batch.runs` cuts them."""
     runs: list[Run] = []
-    for offset, (kind, time_ms, session, sequence, acked, payload) in enumerate(entries):
-        last = runs[-1] if runs else None
-        if (
-            kind == EntryKind.COMMAND
-            and last is not None
-            and last.kind == kind
-            and len(last.payloads) < longest
-            and (last.time_ms, last.session) == (time_ms, session)
-            and last.first_sequence + len(last.payloads) == sequence
-            and last.acked <= acked
-        ):
-            runs[-1] = last._replace(acked=acked, payloads=[*last.payloads, payload])
-        else:
-            index = first_index + offset
-            runs.append(Run(index, kind, time_ms, session, sequence, acked, [payload]))
+    for index, entry in enumerate(entries, start=first_index):
+        extend(runs, index, entry, longest)
     return runs
+
+
+def extend(runs: list[Run], index: int, entry: Entry, longest: int) -> None:
+    """The next entry, in the last run or in one of its own."""
+    kind, time_ms, session, sequence, acked, payload = entry
+    last = runs[-1] if runs else None
+    if (
+        kind == EntryKind.COMMAND
+        and last is not None
+        and last.kind == kind
+        and len(last.payloads) < longest
+        and (last.time_ms, last.session) == (time_ms, session)
+        and last.first_sequence + len(last.payloads) == sequence
+        and last.acked <= acked
+    ):
+        runs[-1] = last._replace(acked=acked, payloads=[*last.payloads, payload])
+    else:
+        runs.append(Run(index, kind, time_ms, session, sequence, acked, [payload]))
 
 
 class Script:

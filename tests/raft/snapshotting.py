@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import ReceiveChunk, ShipSnapshot
 from copycat.raft.events import (
@@ -19,19 +21,17 @@ from tests.raft.node import CHUNKS, Envelope, Node, name_of
 __all__ = ["Snapshotting"]
 
 
-class Snapshotting:
+class Snapshotting(ABC):
     """The half of `Cluster` that knows snapshots."""
 
     nodes: dict[int, Node]
     history: History
 
-    def step(self, number: int, event: Event) -> None:
-        """`Cluster.step`."""
-        raise NotImplementedError
+    @abstractmethod
+    def step(self, number: int, event: Event) -> None: ...
 
-    def post(self, envelope: Envelope) -> None:
-        """`Cluster.post`."""
-        raise NotImplementedError
+    @abstractmethod
+    def post(self, envelope: Envelope) -> None: ...
 
     def snapshot(self, number: int) -> bool:
         """Save what is applied, which is what is committed; the newest two are kept."""

@@ -53,6 +53,24 @@ def test_c1_answers_at_once_and_again_when_durable() -> None:
     assert raft.step(Synced(raft.sync_ticket)) == []
 
 
+def test_c23_written_is_not_settled() -> None:
+    """In the weaker modes a match is what was written; the floor goes by what was synced."""
+    raft = following(1)
+    receive(raft, 2, append(3, 2, (1, 1), [3, 3]))
+    (written,) = replies(raft.step(Synced(raft.sync_ticket, flushed_index=2)))
+    assert (written.match_index, written.settled) == (3, 2)
+    receive(raft, 2, append(3, 3, (3, 3), [3]))
+    (synced,) = replies(raft.step(Synced(raft.sync_ticket, flushed_index=4)))
+    assert (synced.match_index, synced.settled) == (4, 4)
+
+
+def test_c23_a_truncation_takes_back_what_was_synced() -> None:
+    raft = following(1, 1, 2)
+    receive(raft, 2, append(3, 2, (1, 2), [3, 3]))
+    (reply,) = replies(raft.step(Synced(raft.sync_ticket, flushed_index=2)))
+    assert (reply.match_index, reply.settled) == (4, 2)
+
+
 def test_x2_a_match_is_what_the_request_verified_not_the_last_index() -> None:
     raft = following(1, 1, 1, 1)
     effects = receive(raft, 2, append(3, 2, (1, 2), []))

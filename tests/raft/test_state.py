@@ -6,6 +6,7 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import VoteReply
+from copycat.raft.events import UNBOUNDED
 from copycat.types import MemberId, Span
 from tests.raft.helpers import core
 
@@ -39,8 +40,8 @@ def test_the_newest_sync_answers_all_before_it() -> None:
     for index in (1, 2, 3):
         raft.terms.append(Span(1, index, index + 1))
         raft.sync()
-    assert raft.settle_syncs(2)
+    assert raft.settle_syncs(2, UNBOUNDED)
     assert raft.durable_index == 2
-    assert not raft.settle_syncs(1)
-    assert raft.settle_syncs(3)
+    assert not raft.settle_syncs(1, UNBOUNDED)
+    assert raft.settle_syncs(3, UNBOUNDED)
     assert raft.durable_index == 3

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
 from copycat.errors import DiskFullError
 from copycat.log._native import FaultEnv, NativeLog, open_log
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.outcome import Outcome
 from copycat.protocol.client import KeepAlive
-from copycat.replica.cleaning import CleaningReport
-from copycat.types import Compaction, CompactionLimits
+from copycat.replica.cleaning import Cleaning, CleaningReport
+from copycat.replica.options import CleaningOptions
+from copycat.types import Compaction, CompactionLimits, Release, SegmentStats
 from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session
 
 
@@ -90,6 +98,45 @@ def test_what_is_not_acknowledged_stays_c21() -> None:
     node.settle(3)
     compact(node)
     assert entries_of(log) < 100
+
+
+class Slow:
+    """The log of a leader whose own disk lags behind what others made durable."""
+
+    first_index, last_index, valid_from = 1, 130, 0
+
+    def __init__(self) -> None:
+        self.durable_index = 106
+        self.released: list[int] = []
+
+    def release(self, indexes: Sequence[int], how: Release) -> None:
+        self.released += indexes
+
+    def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
+        return []
+
+
+def test_what_is_not_durable_here_lets_nothing_go_c22() -> None:
+    """Seed 128: entry 122 overwrote 88 and was applied, but this disk ended at 106. With 88
+    gone, a restart would come to a state that never was, and take it for whole from 106 on."""
+    log, queue, reports = Slow(), deque[Callable[[], None]](), list[CleaningReport]()
+    parts: Any = SimpleNamespace(
+        log=log,
+        applier=SimpleNamespace(last_applied=122),
+        raft=SimpleNamespace(floor=0),
+        clock=SimpleNamespace(now_ms=0),
+        host=SimpleNamespace(apply=lambda work, done: done(work()), wake=lambda: None),
+    )
+    executor: Any = SimpleNamespace(reply_floor=lambda: 122)
+    cleaning = Cleaning(parts, executor, CleaningOptions(), enqueue=queue.append, now_ms=0)
+    cleaning.applied(Outcome(122, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
+    for durable_index, released in ((106, []), (122, [88])):
+        log.durable_index = durable_index
+        cleaning.ask(Compaction.MINOR, reports.append)
+        cleaning.keep(0, is_short=False)
+        queue.popleft()()
+        assert log.released == released
+    assert len(reports) == 2
 
 
 def test_f13_a_full_disk_is_a_report_and_no_end() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from copycat.log.batch import encode_batch
+from copycat.log.batch import Batch, encode_batch, encode_gap
 from copycat.log.memory import MemoryLog
-from copycat.replica.shipping import RecentBatches
-from copycat.types import EntryKind
+from copycat.protocol.codec import decode_append
+from copycat.protocol.framing import split_frame
+from copycat.protocol.peer import AppendEntries
+from copycat.raft.effects import Replicate
+from copycat.replica.shipping import RecentBatches, Shipping, received_batch
+from copycat.types import EntryId, EntryKind, MemberId, Span
 
 
 def recent(batches: int, read_bytes_max: int = 1 << 16) -> tuple[RecentBatches, MemoryLog]:
@@ -37,3 +41,33 @@ def test_a_message_takes_no_more_than_its_limit() -> None:
     made, _ = recent(40, read_bytes_max=32 * 10)
     assert made.gather(1, 81).span.end <= 12
     assert made.gather(1, 81).span.end > 3
+
+
+class Wire:
+    """A host that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[AppendEntries] = []
+
+    def send(self, peer: MemberId, header: bytes, body: Batch | None) -> bool:
+        frame = split_frame(header + (b"" if body is None else bytes(memoryview(body))))
+        message, data = decode_append(frame)
+        received_batch(data, message)
+        self.sent.append(message)
+        return True
+
+
+def test_c3_a_leader_that_started_anew_says_that_what_is_in_a_gap_was_committed() -> None:
+    """Seed 4: a leader that restarts with a cleaned log knows of no commit index. A peer that
+    lagged refused its gaps, and where that peer was needed for a majority nothing was ever
+    committed again."""
+    log, host = MemoryLog(), Wire()
+    item = (int(EntryKind.TICK), 0, 0, 0, 1, b"")
+    log.append(encode_batch(1, 1, 0, [item, item]))
+    log.append(encode_gap(1, 3, 7, 0, 9))
+    log.append(encode_batch(1, 7, 0, [item, item, item]))
+    shipping = Shipping(RecentBatches(log, 1 << 20, 1 << 16), host)  # type: ignore[arg-type]
+    for span, known, said in (((1, 1, 3), 0, 0), ((1, 3, 10), 0, 6), ((1, 3, 10), 8, 8)):
+        effect = Replicate(MemberId(2), 1, EntryId(1, span[1] - 1), Span(*span), known, 0)
+        shipping.ship(1, effect)
+        assert host.sent[-1].leader_commit == said

@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from copycat import AddressInUseError, ConfigurationError, CopycatServer, WrongDirectoryError
-from copycat.server import node
-from tests.server.cluster import Book, free_address, run, server
+from copycat import (
+    AddressInUseError,
+    ConfigurationError,
+    CopycatServer,
+    IllegalMemberStateError,
+    WrongDirectoryError,
+)
+from copycat.log.directory import MemberDirectory
+from copycat.server import node, opening
+from tests.server.cluster import LIMIT_S, Book, free_address, run, server
 
 
 def test_a_port_that_is_taken_names_its_holder(tmp_path: Path) -> None:
@@ -110,5 +119,93 @@ def test_a_server_can_be_started_again_and_stopped_twice(tmp_path: Path) -> None
                 await member.wait_stopped()
             await member.shutdown()
             assert member.cluster.leader is None
+
+    run(scenario)
+
+
+# ---- the loop goes on while a start reads the disk --------------------------------------
+
+
+class SlowDisk:
+    """`MemberDirectory.open` that waits to be let go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_reached = threading.Event()
+        self.go_on = threading.Event()
+        self._open = MemberDirectory.open
+        monkeypatch.setattr(MemberDirectory, "open", self._wait)
+
+    def _wait(self, *arguments: Any, **settings: Any) -> MemberDirectory:
+        self.is_reached.set()
+        assert self.go_on.wait(LIMIT_S), "the loop stood still meanwhile"
+        return self._open(*arguments, **settings)
+
+    async def reached(self) -> None:
+        while not self.is_reached.is_set():  # noqa: ASYNC110  (an event of another thread)
+            await asyncio.sleep(0.001)
+
+
+def test_the_loop_goes_on_while_the_directory_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with server(tmp_path / "one", free_address()) as member:
+            disk = SlowDisk(monkeypatch)
+            starting = asyncio.create_task(member.bootstrap())
+            await disk.reached()
+            assert not member.is_running
+            with pytest.raises(ConfigurationError, match="is running already"):
+                await member.bootstrap()
+            disk.go_on.set()
+            await starting
+            assert member.is_running
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("way", ["cancelled", "shut down"])
+def test_a_start_that_is_given_up_while_it_reads_lets_go_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    async def scenario() -> None:
+        address = free_address()
+        async with server(tmp_path / "one", address) as member:
+            with monkeypatch.context() as patched:
+                disk = SlowDisk(patched)
+                starting = asyncio.create_task(member.bootstrap())
+                await disk.reached()
+                if way == "cancelled":
+                    starting.cancel()
+                    await asyncio.sleep(0)
+                    disk.go_on.set()
+                    with pytest.raises(asyncio.CancelledError):
+                        await starting
+                else:
+                    ending = asyncio.create_task(member.shutdown())
+                    await asyncio.sleep(0)
+                    disk.go_on.set()
+                    with pytest.raises(IllegalMemberStateError, match="while it started"):
+                        await starting
+                    await ending
+            assert not member.is_running
+        async with server(tmp_path / "one", address) as member:
+            await member.bootstrap()
+
+    run(scenario)
+
+
+def test_a_start_that_fails_after_the_directory_was_opened_lets_go_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConfigurationError("no replica today")
+
+    async def scenario() -> None:
+        async with server(tmp_path / "one", free_address()) as member:
+            with monkeypatch.context() as patched:
+                patched.setattr(opening, "Replica", fail)
+                with pytest.raises(ConfigurationError, match="no replica today"):
+                    await member.bootstrap()
+            await member.bootstrap()
 
     run(scenario)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from copycat.errors import InvariantError
+from copycat.machine.envelope import encode_keep_alive
 from copycat.machine.outcome import (
     Outcome,
     RunReply,
@@ -42,9 +43,10 @@ class Sessions:
         self.checker = SessionChecker(self.asked)
         self.index = 0
 
-    def entry(self, kind: EntryKind, time_ms: int = 0) -> int:
+    def entry(self, kind: EntryKind, time_ms: int = 0, acked: int = 0) -> int:
         self.index += 1
-        run = Run(self.index, int(kind), time_ms, 0, 0, 0, [b""])
+        payload = encode_keep_alive(1, acked) if kind is EntryKind.KEEP_ALIVE else b""
+        run = Run(self.index, int(kind), time_ms, 0, 0, 0, [payload])
         self.checker.committed([run])
         return self.index
 
@@ -237,3 +239,50 @@ def test_i4_applied_before_committed(sessions: Sessions) -> None:
     sessions.index += 1
     with fires("I4"):
         sessions.apply()
+
+
+# ---- what cleaning asks ------------------------------------------------------------------
+
+
+def test_c21_the_reply_floor_is_what_the_log_says_is_acknowledged(sessions: Sessions) -> None:
+    first = sessions.command(1, 2, 3)
+    sessions.apply()
+    assert sessions.checker.reply_floor() == first - 1
+    sessions.entry(EntryKind.KEEP_ALIVE, acked=2)
+    sessions.apply(SessionTouched(1, sessions.index, 0))
+    assert sessions.checker.reply_floor() == first + 1
+    ended = sessions.entry(EntryKind.CLOSE)
+    sessions.apply(SessionEnded(1, False, ended))
+    assert sessions.checker.reply_floor() == ended
+
+
+def test_c19_what_a_session_stands_on_is_held(sessions: Sessions) -> None:
+    first = sessions.command(1, 2)
+    sessions.apply()
+    held = [index for index in range(1, first + 2) if sessions.checker.is_held(index)]
+    assert held == [1, first + 1], "the register and the newest command"
+    ended = sessions.entry(EntryKind.CLOSE)
+    sessions.apply(SessionEnded(1, False, ended))
+    assert not sessions.checker.is_held(first + 1)
+    assert sessions.checker.is_held(ended)
+
+
+def test_i17_over_a_cleaned_log_what_is_owed_is_said_again_as_it_was(sessions: Sessions) -> None:
+    first = sessions.command(1, 2, 3)
+    good = sessions.reply(1, first, 1, 2, 3)
+    outcome = Outcome(sessions.index, 0, [good], [], [])
+    sessions.checker.outcome(0, outcome)
+    sessions.entry(EntryKind.KEEP_ALIVE, acked=1)
+    sessions.apply(SessionTouched(1, sessions.index, 0))
+    other = Outcome(sessions.index, 0, [sessions.reply(1, first, 7, 2, 3)], [], [])
+    sessions.checker.outcome(1, other, valid_from=first)
+    with fires("I17"):
+        sessions.checker.outcome(1, other)
+    owed = Outcome(sessions.index, 0, [sessions.reply(1, first, 7, 8, 3)], [], [])
+    with fires("I17"):
+        sessions.checker.outcome(1, owed, valid_from=first)
+
+
+def test_i6_the_reference_is_never_shown_a_gap(sessions: Sessions) -> None:
+    with fires("I6"):
+        sessions.checker.committed([Run(2, int(EntryKind.GAP), 0, 0, 3, 9, [])])

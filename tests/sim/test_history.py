@@ -6,6 +6,7 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.sim.history import NEVER, UNKNOWN, Operation, check_linearizable, check_witness
+from copycat.sim.model import ReferenceModel
 from copycat.sim.world import Dice
 
 
@@ -147,3 +148,53 @@ def test_generated_linear_histories_pass() -> None:
             else:
                 history.append(op(chain, number, "get", time=(start, end), result=value))
         assert check_linearizable(history)
+
+
+# ---- registers that are deleted or expire --------------------------------------------------
+
+
+def test_what_was_lent_may_be_gone_at_any_time() -> None:
+    lent = op("a", 1, "lend", 7, 20, time=(0, 1), result=None)
+    assert check_linearizable([lent, op("b", 1, "get", time=(2, 3), result=7)])
+    assert check_linearizable([lent, op("b", 1, "get", time=(2, 3), result=None)])
+    swapped = op("a", 2, "cas", 7, 8, time=(2, 3), result=True)
+    assert check_linearizable([lent, swapped, op("b", 1, "get", time=(4, 5), result=None)])
+
+
+def test_a_lend_of_what_is_there_is_no_read() -> None:
+    """Seed 159: taken at once, in front of a put of the same value, it let nothing expire."""
+    history = [
+        op("a", 1, "lend", 3, time=(0, 1), result=None),
+        op("b", 1, "put", 3, time=(2, 9), result=3),
+        op("c", 1, "lend", 3, time=(2, 9), result=3),
+        op("d", 1, "get", time=(10, 11), result=3),
+        op("d", 2, "get", time=(12, 13), result=None),
+    ]
+    assert check_linearizable(history)
+
+
+def test_i14_what_expired_or_was_deleted_does_not_come_back() -> None:
+    lent = op("a", 1, "lend", 7, 20, time=(0, 1), result=None)
+    gone = op("b", 1, "get", time=(2, 3), result=None)
+    with pytest.raises(InvariantError, match=r"^I14:"):
+        check_linearizable([lent, gone, op("b", 2, "get", time=(4, 5), result=7)])
+    put = op("a", 1, "put", 7, time=(0, 1), result=None)
+    with pytest.raises(InvariantError, match=r"^I14:"):
+        check_linearizable([put, gone])
+    deleted = op("a", 2, "delete", time=(2, 3), result=7)
+    assert check_linearizable([put, deleted, op("b", 1, "get", time=(4, 5), result=None)])
+    with pytest.raises(InvariantError, match=r"^I14:"):
+        check_linearizable([put, deleted, op("b", 1, "get", time=(4, 5), result=7)])
+
+
+def test_the_reference_lets_a_register_expire_before_the_entry_that_brings_the_time() -> None:
+    model = ReferenceModel()
+    model.apply(1, "lend", 0, (7, 20), 100)
+    model.expire(2, 120)
+    assert model.read(2, "get", 0) == 7
+    model.apply(2, "cas", 0, (7, 8), 120)
+    model.expire(3, 121)
+    assert model.read(2, "get", 0) == 8
+    assert model.read(3, "get", 0) is None
+    assert model.apply(3, "delete", 0, (), 121) is None
+    assert [one[:2] for one in model.writes[0]] == [(1, False), (2, False), (1, True), (3, True)]

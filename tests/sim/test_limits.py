@@ -7,7 +7,8 @@ import pytest
 from copycat import Storage
 from copycat.errors import ConfigurationError
 from copycat.log.disk import FaultEnv
-from copycat.sim.checkers_log import LogHistory, Shadow
+from copycat.sim.checkers_log import LogHistory
+from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.disk import SimDisk
 from copycat.sim.options import DiskOptions
 from copycat.sim.trace import Trace

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Generic, TypeVar
 
 from copycat.errors import DiskError
-from copycat.log._native import FaultEnv, open_hard_state
-from tests.log.crash.workloads import Workload, log_of
-from tests.log.oracle import Oracle, Row
+from copycat.log._native import FaultEnv
 from tests.log.test_native import DIRECTORY
 
-__all__ = ["Images", "Recover", "recovered", "run_until"]
+__all__ = ["Images", "run_until", "subsets"]
 
-Recover = Callable[[FaultEnv, Oracle], list[Row]]
+P = TypeVar("P")
+"""What a workload promised so far."""
+
+F = TypeVar("F")
+"""What a recovery finds; equal when it is the same."""
 
 SEEDS = 48
 """Draws of each boundary, every second of them with noise for what did not arrive."""
@@ -30,31 +34,20 @@ CUTS = 9
 
 FOREVER = 1 << 63
 
-PLENTY = 1 << 40
 
-
-def run_until(workload: Workload, operations: int) -> tuple[FaultEnv, Oracle, bool]:
-    """The disk and the promises when power is cut after so many operations."""
+def run_until(
+    workload: Callable[[FaultEnv, P], None], promises: Callable[[], P], operations: int
+) -> tuple[FaultEnv, P, bool]:
+    """The disk and the promises when power is cut after so many operations; True at the end."""
     env = FaultEnv(3)
     env.make_directory(DIRECTORY)
-    oracle = Oracle()
+    made = promises()
     env.stop_after(operations)
     try:
-        workload(env, oracle)
+        workload(env, made)
     except DiskError:
-        return env, oracle, False
-    return env, oracle, True
-
-
-def recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
-    """Opens the log; what it holds, after AssertionErrors for each promise that it breaks."""
-    env.set_free_space(PLENTY)  # the log without a reserve asks for it (F12)
-    log = log_of(env)
-    found = oracle.check(log)
-    if oracle.saved[0] or oracle.saving:
-        hard_state = open_hard_state(env, DIRECTORY, create=True)
-        oracle.check_hard_state(hard_state.current_term, hard_state.voted_for)
-    return found
+        return env, made, False
+    return env, made, True
 
 
 def subsets(count: int) -> Iterator[int]:
@@ -70,28 +63,40 @@ def subsets(count: int) -> Iterator[int]:
         yield 1 << bit
 
 
-def crashes(env: FaultEnv, boundary: int) -> Iterator[FaultEnv]:
-    """Disks after the crash, some of them equal: by subset, by seed, and by a kill alone."""
+def crashes(env: FaultEnv, boundary: int) -> Iterator[Callable[[FaultEnv], object]]:
+    """What may happen to a disk, some of it to the same end: subsets, draws, and a kill alone."""
     for kept in subsets(env.unsynced):
-        image = env.clone()
-        image.crash_keeping(kept)
-        yield image
+        yield partial(FaultEnv.crash_keeping, kept=kept)
     for seed in range(SEEDS):
-        image = env.clone()
-        image.crash(1000 * boundary + seed, garbage=seed % 2 == 1)
-        yield image
-    image = env.clone()
+        yield partial(FaultEnv.crash, seed=1000 * boundary + seed, garbage=seed % 2 == 1)
+    yield _killed
+
+
+def _killed(image: FaultEnv) -> None:
     image.stop_after(FOREVER)
     image.crash_process()
-    yield image
 
 
-class Images:
-    """Crashes a workload at every boundary and recovers every image; counts them."""
+class Images(Generic[P, F]):
+    """Crashes a workload at every boundary and recovers every image; counts them.
 
-    def __init__(self, workload: Workload, recover: Recover = recovered) -> None:
+    promises: makes what the workload writes its promises down in. recover: opens what is left;
+    AssertionErrors for each promise that it breaks.
+    every: of the crashes at a boundary, one in so many, and other ones at the next boundary.
+    """
+
+    def __init__(
+        self,
+        workload: Callable[[FaultEnv, P], None],
+        promises: Callable[[], P],
+        recover: Callable[[FaultEnv, P], F],
+        *,
+        every: int = 1,
+    ) -> None:
         self.workload = workload
+        self.promises = promises
         self.recover = recover
+        self.every = every
         self.boundaries = 0
         self.images = 0
         """Different disks that a recovery began from, at one boundary each."""
@@ -105,44 +110,48 @@ class Images:
 
     def run(self) -> None:
         for boundary in itertools.count():
-            env, oracle, ended = run_until(self.workload, boundary)
+            env, promises, ended = run_until(self.workload, self.promises, boundary)
             self.boundaries += 1
-            self._cut_at(env, oracle, boundary)
+            self._cut_at(env, promises, boundary)
             if ended:
                 return
 
-    def _cut_at(self, env: FaultEnv, oracle: Oracle, boundary: int) -> None:
+    def _cut_at(self, env: FaultEnv, promises: P, boundary: int) -> None:
         seen: set[int] = set()
-        for number, image in enumerate(crashes(env, boundary)):
+        first = -boundary % self.every
+        chosen = itertools.islice(enumerate(crashes(env, boundary)), first, None, self.every)
+        for number, crash in chosen:
+            image = env.clone()
+            crash(image)
             if image.digest in seen:
                 continue
             seen.add(image.digest)
             fresh = image.clone()
-            found = self.recover(image, oracle)
+            found = self.recover(image, promises)
             # A recovery that ended is durable, and the next one finds the same.
             image.crash(number, garbage=number % 2 == 0)
             seen.add(image.digest)
-            assert self.recover(image, oracle) == found, "a recovery is idempotent"
+            assert self.recover(image, promises) == found, "a recovery is idempotent"
             self.recoveries += 2
-            if (number + boundary) % CUTS == 0:
-                self._cut_again(fresh, oracle, found, 77 * boundary, seen)
+            if (number + boundary) // self.every % CUTS == 0:
+                self._cut_again(fresh, promises, found, 77 * boundary, seen)
         self.images += len(seen)
 
     def _cut_again(
-        self, crashed: FaultEnv, oracle: Oracle, found: list[Row], seed: int, seen: set[int]
+        self, crashed: FaultEnv, promises: P, found: F, seed: int, seen: set[int]
     ) -> None:
         """Power is lost inside the recovery, at each of its boundaries; the next one agrees."""
         for boundary in itertools.count():
             env = crashed.clone()
             env.stop_after(boundary)
             try:
-                self.recover(env, oracle)
+                self.recover(env, promises)
                 ended = True
             except DiskError:
                 ended = False
             env.crash(seed + boundary, garbage=boundary % 2 == 1)
             seen.add(env.digest)
-            again = self.recover(env, oracle)
+            again = self.recover(env, promises)
             self.recoveries += 1
             if ended:
                 assert again == found, "a recovery that ended is durable"

@@ -33,7 +33,7 @@ def member_restarts(env: FaultEnv, oracle: Oracle) -> None:
     """A vote and some entries in each life; the first ends cleanly, the second by a kill."""
     for term in (1, 2, 3):
         directory = open_member(env, MEMBER)
-        oracle.adopt(oracle.check(directory.native), directory.native.last_index)
+        oracle.adopt(directory.native)
         voted(directory, oracle, term, 5 + term)
         oracle.append(directory.native, 10, 700, term=term)
         oracle.sync(directory.native)

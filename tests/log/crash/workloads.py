@@ -14,12 +14,14 @@ import pytest
 from copycat.errors import DiskFullError
 from copycat.log._native import FaultEnv, NativeLog, open_hard_state
 from copycat.types import MemberId
-from tests.log.oracle import Oracle
+from tests.log.oracle import Oracle, Row
 from tests.log.test_native import DIRECTORY, open_small
 
-__all__ = ["WORKLOADS", "Workload", "log_of"]
+__all__ = ["WORKLOADS", "Workload", "log_of", "recovered"]
 
 Workload = Callable[[FaultEnv, Oracle], None]
+
+PLENTY = 1 << 40
 
 
 def log_of(env: FaultEnv) -> NativeLog:
@@ -29,13 +31,19 @@ def log_of(env: FaultEnv) -> NativeLog:
 def found_again(env: FaultEnv, oracle: Oracle) -> NativeLog:
     """The log after a stop that was not clean; what it recovered is durable from now on (C7)."""
     log = log_of(env)
-    oracle.adopt(oracle.check(log), log.last_index)
+    oracle.adopt(log)
     return log
 
 
-def closed(log: NativeLog, oracle: Oracle) -> None:
-    log.close()
-    oracle.synced(oracle.last_index)
+def recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
+    """Opens the log; what it holds, after AssertionErrors for each promise that it breaks."""
+    env.set_free_space(PLENTY)  # the log without a reserve asks for it (F12)
+    log = log_of(env)
+    found = oracle.check(log)
+    if oracle.saved[0] or oracle.saving:
+        hard_state = open_hard_state(env, DIRECTORY, create=True)
+        oracle.check_hard_state(hard_state.current_term, hard_state.voted_for)
+    return found
 
 
 # --- growing -----------------------------------------------------------------------------------
@@ -93,7 +101,7 @@ def spares(env: FaultEnv, oracle: Oracle) -> None:
     oracle.append(log, 30, term=2)
     oracle.sync(log)
     log.prepare_spare()
-    closed(log, oracle)
+    oracle.close(log)
     log = log_of(env)
     log.prepare_spare()
     oracle.append(log, 60, term=3)
@@ -150,7 +158,7 @@ def truncations_to_nothing(env: FaultEnv, oracle: Oracle) -> None:
     oracle.append(log, 60, 61, term=3)
     oracle.sync(log)
     oracle.truncate(log, 0)
-    closed(log, oracle)
+    oracle.close(log)
     log = log_of(env)
     oracle.append(log, 62, term=4)
     oracle.sync(log)
@@ -223,7 +231,7 @@ def restarts(env: FaultEnv, oracle: Oracle) -> None:
         oracle.sync(log)
         log.mark_idle()
         oracle.append(log, 20, term=term)
-        closed(log, oracle)
+        oracle.close(log)
 
 
 def recoveries(env: FaultEnv, oracle: Oracle) -> None:
@@ -272,7 +280,7 @@ def index_rebuilds(env: FaultEnv, oracle: Oracle) -> None:
     for term in (1, 2, 2):
         oracle.append(log, 50, 600, 70, 80, term=term)
         oracle.sync(log)
-    closed(log, oracle)
+    oracle.close(log)
     for number, name in enumerate(env.list(DIRECTORY)):
         if name.endswith(".idx"):
             if number % 2:
@@ -295,7 +303,7 @@ def full_disks(env: FaultEnv, oracle: Oracle) -> None:
             oracle.append(log, *([900] * 4), term=term)
         del oracle.rows[-4:]
         oracle.sync(log)
-        env.set_free_space(1 << 40)
+        env.set_free_space(PLENTY)
         oracle.append(log, 60, 700, 80, term=term)
         oracle.sync(log)
 

@@ -1,0 +1,66 @@
+"""Seeds that clean: how many, what they do, and that their twins would tell (I20, I23)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from copycat.sim import runner
+from copycat.sim.cluster import Cluster
+from copycat.sim.model import encode
+from copycat.sim.options import draw_options
+from copycat.sim.runner import SeedFailed, run_seed
+from copycat.sim.twin import Twin
+from copycat.types import EntryKind, Run
+
+SEED = 35
+"""A small one: three members, cleaned logs, restarts that replay them."""
+
+
+def test_three_seeds_in_ten_clean_and_most_of_those_have_a_member_away() -> None:
+    drawn = [draw_options(seed) for seed in range(200)]
+    cleaning = [one for one in drawn if one.workload.is_keyed]
+    away = [one for one in cleaning if "away" in one.faults]
+    assert 50 <= len(cleaning) <= 80
+    assert len(away) >= len(cleaning) // 2
+    assert any(one.limits.snapshot_threshold for one in cleaning)
+    assert any(one.disk.rewrite_fault for one in cleaning)
+    assert all("clean" in one.faults for one in cleaning)
+
+
+def test_a_cleaned_log_is_replayed_and_compared() -> None:
+    marks = run_seed(SEED).marks
+    assert marks["entry cleaned"] > 100
+    assert marks["replay over gaps"]
+    assert marks["twin from the first entry"] == draw_options(SEED).members
+
+
+def test_i20_a_twin_with_another_history_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Twin.read
+
+    def other(twin: Twin, first: int, end: int) -> Iterator[list[Run]]:
+        for runs in read(twin, first, end):
+            yield [_with_another_token(run) for run in runs]
+
+    monkeypatch.setattr(Twin, "read", other)
+    with pytest.raises(SeedFailed, match="I20: two members differ after the same entry"):
+        run_seed(SEED)
+
+
+def _with_another_token(run: Run) -> Run:
+    if run.kind != EntryKind.COMMAND:
+        return run
+    return run._replace(payloads=[encode("append", 0, (run.first_index,)), *run.payloads[1:]])
+
+
+def test_i23_a_log_with_other_gaps_than_were_made_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    check = runner._check_equal
+
+    def tampered(cluster: Cluster) -> None:
+        cluster.shadows[0].holes.since[cluster.shadows[0].last_index] = 0
+        check(cluster)
+
+    monkeypatch.setattr(runner, "_check_equal", tampered)
+    with pytest.raises(SeedFailed, match="I23: a log with other gaps"):
+        run_seed(SEED)
