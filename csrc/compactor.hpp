@@ -29,7 +29,6 @@ public:
         std::uint64_t stored_before = 0;                 // on the disk
         std::uint64_t bytes_after = 0;                   // on the disk, after run()
         std::uint64_t entries_dropped = 0;
-        std::string missing;  // a source that was gone when run() came
         bool is_installed = false;
         std::string missing;  // a source's file, gone before the run: trimmed or reset away
     };

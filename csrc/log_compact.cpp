@@ -142,9 +142,6 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
     CompactionResult result;
     for (Rewrite::Group& group : rewrite.groups_) {
         if (group.is_installed || !is_current(group)) continue;
-        if (!group.missing.empty())
-            throw CorruptError("a segment of the log is gone: " + group.missing, group.missing, 0,
-                               group.row.first_index);
         auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
         fresh->set_readers(readers_, options_.mapped);
         fresh->set_packed_bytes(group.bytes_after);
