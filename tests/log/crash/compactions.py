@@ -13,7 +13,14 @@ from tests.log.contract_compaction import compact, limits, sealed
 from tests.log.oracle import Row
 from tests.log.test_native import open_small
 
-__all__ = ["COMPACTION_WORKLOADS", "Compaction", "Image", "PackedPromises", "Promises", "compaction_recovered"]
+__all__ = [
+    "COMPACTION_WORKLOADS",
+    "Compaction",
+    "Image",
+    "PackedPromises",
+    "Promises",
+    "compaction_recovered",
+]
 
 Image = tuple[int, list[Row]]
 
