@@ -87,6 +87,7 @@ class MemberDirectory:
         min_free_space: int = 0,
         read_only: bool = False,
         level: StorageLevel = StorageLevel.DISK,
+        compress: bool = False,
         durability: Durability = Durability.FSYNC,
         boot: str = "",
         whole: bool = False,
@@ -96,8 +97,9 @@ class MemberDirectory:
 
         `members`: the founding addresses, in any order. `incarnation_source`: 128 random bits,
         asked on a first start only. `boot`: of the machine, empty where that is not known.
-        `read_only`: nothing is made, locked or repaired. `whole`: read every entry before any
-        is believed. `snapshots`: opens the member's; a repair may build on them.
+        `compress`: see `open_log`. `read_only`: nothing is made, locked or repaired. `whole`:
+        read every entry before any is believed. `snapshots`: opens the member's; a repair may
+        build on them.
         DirectoryInUseError, CorruptLogError (F6, F27; without others F2, F3), FormatVersionError,
         WrongDirectoryError (F7), DiskError, DiskFullError; ConfigurationError: another `level`.
         """
@@ -108,7 +110,7 @@ class MemberDirectory:
                 _take(env, path, held)
             sizes = (max_segment_size, max_entries_per_segment)
             disk = None if level is StorageLevel.MEMORY and not _has_log(env, path) else env
-            opened = _opener(disk, f"{path}/log", *sizes, min_free_space, level)
+            opened = _opener(disk, f"{path}/log", *sizes, min_free_space, level, compress)
             found, missing = read_identity(env, path)
             if found is None:
                 _check_unused(env, path, opened, read_only=read_only)
@@ -266,6 +268,7 @@ def _opener(
     entries: int,
     min_free_space: int,
     level: StorageLevel = StorageLevel.DISK,
+    compress: bool = False,
 ) -> _Opener:
     """What opens the log at `path`; without an `env` it is one in memory, and new."""
 
@@ -281,6 +284,7 @@ def _opener(
             read_only=read_only,
             min_free_space=min_free_space,
             mapped=level is StorageLevel.MAPPED,
+            compress=compress,
         )
 
     return in_memory if env is None else on_disk
