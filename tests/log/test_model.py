@@ -102,10 +102,10 @@ class LogMachine(RuleBasedStateMachine):
         self.oracle.append(self.log, *sizes, term=self.term)
 
     @precondition(lambda self: self.ticket is None)
-    @rule(sizes=strategies.lists(strategies.integers(0, 60), min_size=12, max_size=24))
-    def grow(self, sizes: list[int]) -> None:
+    @rule(count=strategies.integers(12, 24), nbytes=strategies.integers(0, 60))
+    def grow(self, count: int, nbytes: int) -> None:
         """Some segments at once, durable: there is something to compact."""
-        self.oracle.append(self.log, *sizes, term=self.term)
+        self.oracle.append(self.log, *([nbytes] * count), term=self.term)
         self.oracle.sync(self.log)
 
     @rule()
