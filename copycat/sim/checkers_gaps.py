@@ -62,7 +62,8 @@ class Frozen(NamedTuple):
     applied: int
     durable: int
     platter: int
-    """Every member has its log, or a snapshot, up to here on its platter."""
+    """Every member has its log, or a snapshot, up to here on its platter, or had it before
+    damage took it (0017)."""
     reply_floor: int
 
 
@@ -169,7 +170,7 @@ class CleaningLaws:
             *where,
             applied,
             shadow.durable,
-            min((one.platter for one in self._shadows), default=0),
+            min((one.had for one in self._shadows), default=0),
             self._reference.reply_floor(),
         )
 
