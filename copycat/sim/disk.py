@@ -145,11 +145,15 @@ class SimDisk:
                 self.env.corrupt(path, offset + self._dice.below(nbytes), 0x10)
 
     def _victims(self) -> Iterator[tuple[str, int, int]]:
-        """(path, offset, bytes) of every frame that was durable for all to see."""
+        """(path, offset, bytes) of every frame that was durable for all to see, and of packed
+        segments as they lie."""
         directory = f"{PATH}/log"
         rows = read_manifest(self.env.read_file(f"{directory}/manifest"), directory)
         for row in rows:
             walk = Walk(self.env, directory, row)
+            if row.packed:
+                yield walk.path, 0, self.env.size(walk.path)
+                continue
             frames = [(record.index, record.offset, len(record.frame)) for record in walk]
             if not row.sealed:
                 data = self.env.read_file(walk.path)

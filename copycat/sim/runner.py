@@ -12,13 +12,14 @@ from collections import Counter
 import msgspec
 
 from copycat.errors import CopycatError, InternalError
+from copycat.replica.cleaning import CleaningReport
 from copycat.sim.checkers_log import contents, violated
 from copycat.sim.cluster import Cluster
 from copycat.sim.history import check_linearizable, check_witness
 from copycat.sim.options import SeedOptions, draw_options
-from copycat.sim.twin import check_twins
+from copycat.sim.twin import check_twins, what_must_go
 from copycat.sim.world import MS, SECOND
-from copycat.types import Release
+from copycat.types import Compaction, Release
 
 __all__ = ["SeedFailed", "SeedResult", "run_seed"]
 
@@ -163,6 +164,30 @@ def _must_live(cluster: Cluster) -> None:
             now=(cluster.agreed_leader(), [host.term for host in cluster.hosts]),
         )
     _wait(cluster, "members not equal", rounds, lambda: _converged(cluster))
+    if cluster.options.workload.is_keyed:
+        _clean_all(cluster, rounds)
+        _wait(cluster, "members not equal later", rounds, lambda: _converged(cluster))
+
+
+def _clean_all(cluster: Cluster, rounds: int) -> None:
+    """I25: a last major compaction of every member leaves nothing that was released for good."""
+    before = [what_must_go(host, cluster.sessions.reply_floor()) for host in cluster.hosts]
+    reports: list[CleaningReport] = []
+    for host in cluster.hosts:
+        if host.replica is not None:
+            host.replica.compact(Compaction.MAJOR, reports.append)
+    _wait(cluster, "no compaction", rounds, lambda: len(reports) == len(cluster.hosts))
+    for host, must_go in zip(cluster.hosts, before, strict=True):
+        left = sorted(must_go - host.shadow.holes.since.keys())
+        if left:
+            raise violated(
+                "I25",
+                "a compaction left what was released long ago",
+                member=host.number,
+                left=left[:8],
+                reports=reports,
+            )
+        cluster.trace.mark("last compaction")
 
 
 def _converged(cluster: Cluster) -> bool:

@@ -31,6 +31,7 @@ EXPECTED_MARKS = (
     "full disk in a rewrite",
     "gap fed",
     "key expired",
+    "last compaction",
     "log reset",
     "log rewritten",
     "log trimmed",

@@ -17,12 +17,13 @@ from copycat.log.batch import Batch
 from copycat.machine.executor import Executor
 from copycat.sim.checkers_session import SessionChecker
 from copycat.sim.model import SimMachine
-from copycat.types import Run, Span
+from copycat.types import CompactionLimits, Release, Run, Span
 
 if TYPE_CHECKING:
     from copycat.sim.cluster import Cluster
+    from copycat.sim.host import SimHost
 
-__all__ = ["Twin", "check_twins"]
+__all__ = ["Twin", "check_twins", "what_must_go"]
 
 PLACES = 12
 """So many indexes, about evenly spread, are looked at besides the ends of replays."""
@@ -32,6 +33,26 @@ TWIN = -1
 
 Reader = Callable[[int, int], Iterator[list[Run]]]
 """The runs of [first, end) of a log, batch by batch."""
+
+
+def what_must_go(host: SimHost, reply_floor: int) -> set[int]:
+    """What a major compaction of this member, asked for now, has no reason to keep: released for
+    good by this process, acknowledged, durable, and in a sealed segment of the front."""
+    directory, shadow = host.disk.directory, host.shadow
+    if directory is None:
+        return set()
+    upto = min(host.last_applied, host.durable_index)
+    last = 0
+    for segment in directory.log.segment_stats(CompactionLimits(upto, 0, 0)):
+        if not segment.is_sealed or segment.last_index > upto:
+            break
+        last = segment.last_index
+    return {
+        index
+        for index, said in shadow.holes.released.items()
+        if directory.log.first_index <= index <= last
+        and any(r <= min(reply_floor, upto) and how is Release.ANY for r, how in said)
+    }
 
 
 class Walked(Protocol):

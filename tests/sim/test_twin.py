@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from copycat.replica.cleaning import Cleaning
 from copycat.sim import runner
 from copycat.sim.cluster import Cluster
 from copycat.sim.model import encode
@@ -63,4 +64,10 @@ def test_i23_a_log_with_other_gaps_than_were_made_tells(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(runner, "_check_equal", tampered)
     with pytest.raises(SeedFailed, match="I23: a log with other gaps"):
+        run_seed(SEED)
+
+
+def test_i25_what_was_released_and_stays_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Cleaning, "applied", lambda *_: None)
+    with pytest.raises(SeedFailed, match="I25: a compaction left"):
         run_seed(SEED)
