@@ -38,11 +38,11 @@ ASAN_ENV = LD_PRELOAD=$(ASAN_PRELOAD) ASAN_OPTIONS=detect_leaks=0:abort_on_error
 # Drivers in C++ alone, one object folder a sanitizer. make fuzz FUZZ_SEED=7 FUZZ_PERCENT=1000
 FUZZ_SEED ?= 1
 FUZZ_PERCENT ?= 100
-FUZZERS := fuzz_frames fuzz_hard_state fuzz_recovery
+FUZZERS := fuzz_frames fuzz_hard_state fuzz_packed fuzz_recovery
 DRIVER_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
 	-Icsrc -Itests/native
 DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
-# Windows of a MiB come and go in every scan: what is freed is not kept for long.
+# Windows come and go in every scan: what is freed is not kept for long.
 FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
@@ -151,6 +151,7 @@ build/native/threads: $(addprefix build/native/thread/,threads.o $(DRIVER_OBJECT
 fuzz: $(FUZZERS:%=build/native/%) ## hostile bytes for the log's C++ under ASan and UBSan
 	$(FUZZ_ENV) build/native/fuzz_frames $$((20000 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
 	$(FUZZ_ENV) build/native/fuzz_hard_state $$((1000 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
+	$(FUZZ_ENV) build/native/fuzz_packed $$((2000 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
 	$(FUZZ_ENV) build/native/fuzz_recovery $$((60 * $(FUZZ_PERCENT))) $(FUZZ_SEED)
 
 tsan: build/native/threads ## the log with a server's threads around it, under TSan

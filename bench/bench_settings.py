@@ -242,6 +242,43 @@ def bench_compression(benchmark: Any, disk: Path, compression: str) -> None:
     )
 
 
+@pytest.mark.parametrize("compression", ["lz4", "none"])
+def bench_compression_of_segments(benchmark: Any, disk: Path, compression: str) -> None:
+    """A major compaction of entries like JSON, every third released; then what reading costs."""
+    items = [row.encode() for row in _state().decode().splitlines()[:999]]
+    options = {"compression": compression, "compaction_threshold": 1e9, "durability": "os"}
+    log: Any = Log.open(disk, max_segment_size=max(1 << 16, scaled(4 << 20)), **options)
+    for _ in range(ENTRIES // 999 + 1):
+        log.append_many(items)
+    log.release_many(array("Q", range(1, log.last_index, 3)))
+    sealed = sum(one.size for one in log.segments if one.is_sealed)
+    before = log.size
+    _measure(
+        benchmark,
+        "compression",
+        f"{compression}, segments",
+        lambda: log.compactor.compact(Compaction.MAJOR),
+    )
+    end = log.segments[-1].first_index
+    began = time.perf_counter()
+    read = sum(1 for _ in log.read(stop=end))
+    scan_s = time.perf_counter() - began
+    dice = random.Random(7)
+    numbers = [dice.randrange(1, end) for _ in range(scaled(20_000, 100))]
+    began = time.perf_counter()
+    for number in numbers:
+        log.get(number)
+    random_s = time.perf_counter() - began
+    benchmark.extra_info.update(
+        durability="fsync of what is rewritten",
+        read_mb_per_s=round(sealed / benchmark.stats.stats.median / 1e6, 1),
+        size_of_before=round(log.size / before, 3),
+        scan_per_s=round(read / scan_s),
+        random_per_s=round(len(numbers) / random_s),
+    )
+    log.close()
+
+
 @pytest.mark.parametrize("threshold", [0, 1 << 20, 8 << 20])
 def bench_snapshot_threshold(benchmark: Any, disk: Path, threshold: int) -> None:
     """One member takes commands of 256 B: what its directory holds at the end."""

@@ -102,7 +102,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     retain_stale_snapshots: bool = False
     """Keep every snapshot, not only the newest two."""
     compression: str = "lz4"
-    """Of snapshots: "lz4" or "none"."""
+    """Of snapshots and of segments that a compaction wrote: "lz4" or "none"."""
     min_free_space: int = 256 << 20
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@
 
 #include "crc32c.hpp"
 #include "frame.hpp"
+#include "packed.hpp"
 #include "scan.hpp"
 #include "window.hpp"
 
@@ -17,15 +18,22 @@ constexpr std::size_t write_bytes = std::size_t{1} << 18;
 // Left free beyond what a rewrite may need, for the manifest and index files (F12).
 constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
 
+// A segment is packed when it becomes at most 7/8 of its size, and this much of it tells.
+constexpr std::uint64_t trial_bytes = std::uint64_t{1} << 20;
+
 struct Abandoned {};
+struct NotWorth {};
 
 // The new segment's file: frames one after another, then the mark and the header before them.
+// NotWorth from a packed one that saves too little.
 class Output {
 public:
     Output(Env& env, const std::string& directory, Row& row)
         : row_(row),
           file_(env.create(segment_path(directory, row.id, row.version))),
-          slots_(row.first_index) {}
+          slots_(row.first_index) {
+        if (row.packed) packer_.emplace(file_, row);
+    }
 
     void frame(const Frame& frame, View bytes) {
         extend_runs(runs_, frame.term, frame.index);
@@ -46,26 +54,39 @@ public:
         encode_mark(Mark{static_cast<std::uint32_t>(offset_ - begin), row_.first_index,
                          row_.first_index - 1, hash_, 0},
                     row_.uuid, segment_data_offset, MutableView(bytes));
-        file_->pwrite(segment_data_offset, View(bytes));
-        const Bytes header = encode_header(row_, slots_.count(), offset_);
-        file_->pwrite(0, View(header));
+        write(segment_data_offset, View(bytes));
+        write(0, View(encode_header(row_, slots_.count(), offset_)));
+        if (packer_) {
+            packer_->finish();
+            if (!packer_->saves()) throw NotWorth{};
+        }
         file_->fsync();
         file_->drop_cache();
         row_.end_offset = offset_;
     }
+    std::uint64_t stored_bytes() const { return packer_ ? file_->size() : offset_; }
     Slots& slots() { return slots_; }
     std::vector<TermRun>& runs() { return runs_; }
 
 private:
     void flush() {
-        file_->pwrite(offset_, View(buffer_));
-        file_->write_out(offset_, offset_ + buffer_.size());
+        write(offset_, View(buffer_));
+        if (!packer_) file_->write_out(offset_, offset_ + buffer_.size());
         offset_ += buffer_.size();
         buffer_.clear();
+        if (packer_ && packer_->plain_bytes() >= trial_bytes && !packer_->saves())
+            throw NotWorth{};
+    }
+    void write(std::uint64_t offset, View bytes) {
+        if (packer_)
+            packer_->write(offset, bytes);
+        else
+            file_->pwrite(offset, bytes);
     }
 
     Row& row_;
     std::shared_ptr<File> file_;
+    std::optional<Packer> packer_;
     std::uint64_t offset_ = segment_data_offset + mark_size;
     Bytes buffer_;
     Slots slots_;
@@ -85,7 +106,7 @@ public:
         std::uint64_t index = row.first_index;
         for (std::size_t position = 0; index <= row.last_index;) {
             if (is_abandoned_.load(std::memory_order_relaxed)) throw Abandoned{};
-            const View header = at < row.end_offset ? window.at(at, mark_size) : View{};
+            const View header = at < row.end_offset ? window.at(at, mark_size, index) : View{};
             Mark mark;
             if (parse_mark(header, 0, row.uuid, at, mark)) {
                 at += mark_size;
@@ -98,7 +119,7 @@ public:
             else if (has_bit(drops, position))
                 drop(frame);
             else
-                keep(frame, window.at(at, frame.total()));
+                keep(frame, window.at(at, frame.total(), index));
             at += frame.total();
             index = frame.end();
             ++position;
@@ -128,12 +149,12 @@ private:
         };
         const std::uint64_t left = row.end_offset - std::min(at, row.end_offset);
         if (left < sizeof(FrameHeader)) corrupt("the segment ends before it");
-        const View head = window.at(at, sizeof(FrameHeader));
+        const View head = window.at(at, sizeof(FrameHeader), index);
         if (head.size() < sizeof(FrameHeader)) corrupt("the file ends before it");
         const std::uint64_t size = load<FrameHeader>(head.data()).size;
         if (size > max_payload_size || frame_size(size) > left) corrupt("it is cut short");
         Frame frame;
-        const FrameFault fault = parse_frame(window.at(at, frame_size(size)), 0, frame);
+        const FrameFault fault = parse_frame(window.at(at, frame_size(size), index), 0, frame);
         if (fault != FrameFault::none) corrupt(describe(fault));
         if (frame.index != index)
             corrupt("found entry " + std::to_string(frame.index) + " in its place");
@@ -218,26 +239,45 @@ void Rewrite::write(Group& group) {
                                 std::to_string(free) + " free) in",
                             directory_, ENOSPC);
     env_->random(MutableView(group.row.uuid));
-    discard(group);
-    Output out(*env_, directory_, group.row);
-    Copier copier(out, horizon_, is_abandoned_);
+    if (!compress_ || !write_as(group, true)) write_as(group, false);
+}
+
+// Sets group.missing when one is not there: trimmed, truncated or reset away since the freeze.
+// Whether it was, install() knows.
+template <typename Each>
+void Rewrite::each_source(Group& group, Each each) {
     for (std::size_t i = 0; i < group.rows.size(); ++i) {
         const Row& row = group.rows[i];
         const std::string path = segment_path(directory_, row.id, row.version);
         std::shared_ptr<File> file;
         try {
-            file = env_->open(path, Access::read);
+            file = open_segment(*env_, row, path);
         } catch (const NotFoundError&) {
-            // Trimmed, truncated or reset away since the freeze. Whether it was, install() knows.
             group.missing = path;
             discard(group);
             return;
         }
-        copier.segment(*file, row, path, group.drops[i]);
+        each(*file, row, path, group.drops[i]);
         file->drop_cache();
     }
-    copier.flush_gap();
-    out.finish();
+}
+
+// False when it was to be packed and that saves too little: its file is to be written anew.
+bool Rewrite::write_as(Group& group, bool packed) {
+    discard(group);
+    group.row.packed = packed;
+    Output out(*env_, directory_, group.row);
+    Copier copier(out, horizon_, is_abandoned_);
+    try {
+        each_source(group, [&](File& file, const Row& row, const std::string& path,
+                               const Bits& drops) { copier.segment(file, row, path, drops); });
+        if (!group.missing.empty()) return true;
+        copier.flush_gap();
+        out.finish();
+    } catch (const NotWorth&) {
+        return false;
+    }
+    group.bytes_after = out.stored_bytes();
     group.entries_dropped = copier.dropped();
     const SlotIndex written(out.slots(), out.runs(), group.row.valid_from);
     const std::string path = index_path(directory_, group.row.id, group.row.version);
@@ -245,12 +285,13 @@ void Rewrite::write(Group& group) {
     if (env_->exists(path)) env_->open(path, Access::write)->fsync();
     env_->sync_directory(directory_);
     verify(group, written.view());
+    return true;
 }
 
 // With the ordinary scanner, from the disk and not from the cache.
 void Rewrite::verify(Group& group, const SlotView& written) {
     const std::string path = segment_path(directory_, group.row.id, group.row.version);
-    const auto file = env_->open(path, Access::read);
+    const auto file = open_segment(*env_, group.row, path);
     check_header(*file, group.row, path);
     Scan scan = scan_sealed(*file, group.row, path);
     file->drop_cache();

@@ -25,18 +25,21 @@ public:
         std::vector<Bits> drops;                         // a bit a record of each
         Row row;                                         // of the new one
         std::shared_ptr<SlotIndex> index;                // after run()
-        std::uint64_t bytes_before = 0;
+        std::uint64_t bytes_before = 0;                  // plain
+        std::uint64_t stored_before = 0;                 // on the disk
+        std::uint64_t bytes_after = 0;                   // on the disk, after run()
         std::uint64_t entries_dropped = 0;
         bool is_installed = false;
         std::string missing;  // a source's file, gone before the run: trimmed or reset away
     };
 
     Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,
-            std::uint64_t horizon, const void* log)
+            std::uint64_t horizon, bool compress, const void* log)
         : env_(std::move(env)),
           directory_(std::move(directory)),
           groups_(std::move(groups)),
           horizon_(horizon),
+          compress_(compress),
           log_(log) {}
     ~Rewrite() override;
     Rewrite(const Rewrite&) = delete;
@@ -57,6 +60,9 @@ public:
 private:
     friend class SegmentedLog;
     void write(Group& group);
+    bool write_as(Group& group, bool packed);
+    template <typename Each>
+    void each_source(Group& group, Each each);
     void verify(Group& group, const SlotView& written);
     void discard(const Group& group) noexcept;
     void discard_all() noexcept;
@@ -65,6 +71,7 @@ private:
     std::string directory_;
     std::vector<Group> groups_;
     std::uint64_t horizon_;
+    bool compress_;
     const void* log_;
     std::mutex mutex_;  // held by a run
     std::atomic<bool> is_done_{false};

@@ -26,6 +26,8 @@ public:
     virtual ~File() = default;
     virtual const std::string& path() const = 0;
     virtual std::uint64_t size() const = 0;
+    // What it takes on the disk, where that is not its size.
+    virtual std::uint64_t stored_size() const { return size(); }
     // Reserves blocks for [0, length) and makes the file at least that long.
     virtual void allocate(std::uint64_t length) = 0;
     // Writes zeros. Its own verb: one later write over them is no overwriting.

@@ -14,6 +14,9 @@ namespace copycat {
 static_assert(std::endian::native == std::endian::little, "copycat's formats are little-endian");
 
 inline constexpr std::uint32_t format_version = 2;  // 2: gaps
+// 3: packed segments. Of them, and of a manifest that names one, alone: what a log without them
+// writes is read by builds that do not know them.
+inline constexpr std::uint32_t packed_format_version = 3;
 inline constexpr std::size_t frame_alignment = 8;
 // No log counts this far; every sum of indexes stays inside 64 bits.
 inline constexpr std::uint64_t max_index = std::uint64_t{1} << 62;
@@ -173,6 +176,35 @@ struct ManifestRow {
 };
 static_assert(sizeof(ManifestRow) == 72);
 inline constexpr std::uint32_t row_flag_sealed = 1;
+inline constexpr std::uint32_t row_flag_packed = 2;
+
+// A packed segment, which a compaction may leave: this header, blocks, and `blocks` PackedBlock
+// at table_offset, where the file ends with them. Each block is LZ4, or the bytes themselves when
+// it is as long as they are, of the next block_bytes bytes of the plain segment (its header
+// too); no block stands for more than 64 KiB. crc over [16, 80); table_crc over the table; a
+// block's crc over the segment's uuid, the block's number (u32), and its stored bytes.
+struct PackedHeader {
+    std::uint64_t magic;
+    std::uint32_t format_version;
+    std::uint32_t crc;
+    std::uint8_t uuid[16];
+    std::uint64_t id;
+    std::uint32_t version;
+    std::uint32_t block_bytes;
+    std::uint64_t first_index;
+    std::uint64_t plain_size;
+    std::uint64_t table_offset;
+    std::uint32_t blocks;
+    std::uint32_t table_crc;
+};
+static_assert(sizeof(PackedHeader) == 80 && offsetof(PackedHeader, plain_size) == 56);
+inline constexpr std::uint64_t packed_magic = 0x4b4150'59504f43;  // "COPYPAK\0"
+struct PackedBlock {
+    std::uint32_t offset;  // in the file
+    std::uint32_t size;    // stored
+    std::uint32_t crc;
+};
+static_assert(sizeof(PackedBlock) == 12);
 
 // One of the two hard-state files, replaced whole (C9). crc over [16, 48).
 struct HardStateBlock {

@@ -34,8 +34,8 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
                                        options_.min_free_space);
     Recovered found = recover(env_, directory_, options_, *spares_);
     segments_ = std::move(found.segments);
-    if (!options_.mapped) readers_ = std::make_shared<Readers>(env_);
-    for (const auto& segment : segments_) segment->set_readers(readers_);
+    readers_ = std::make_shared<Readers>(env_);
+    for (const auto& segment : segments_) segment->set_readers(readers_, options_.mapped);
     tail_ = std::move(found.tail);
     next_id_ = found.manifest.next_id;
     generation_ = found.manifest.generation;
@@ -78,7 +78,7 @@ std::uint64_t SegmentedLog::rebuilt_indexes() const {
 
 std::uint64_t SegmentedLog::size() const {
     std::uint64_t bytes = tail_->end_offset();
-    for (const auto& segment : segments_) bytes += segment->row().end_offset;
+    for (const auto& segment : segments_) bytes += segment->stored_bytes();
     return bytes;
 }
 

@@ -126,7 +126,7 @@ private:
     std::shared_ptr<Health> health_ = std::make_shared<Health>();
     RecoveryReport report_;
 
-    std::shared_ptr<Readers> readers_;                // empty when sealed segments are mapped
+    std::shared_ptr<Readers> readers_;
     std::vector<std::shared_ptr<Segment>> segments_;  // sealed, oldest first
     std::unique_ptr<Tail> tail_;
     std::uint64_t next_id_ = 1;

@@ -86,6 +86,7 @@ Rewrite::Group SegmentedLog::group_of(std::span<const std::uint64_t> ids, const 
         group.rows.push_back(row);
         group.drops.push_back(segment.liveness().removable(segment.view(), limits, major));
         group.bytes_before += row.end_offset;
+        group.stored_before += segment.stored_bytes();
         group.row.version = std::max(group.row.version, row.version + 1);
     }
     const Row& first = group.rows.front();
@@ -115,8 +116,9 @@ std::shared_ptr<Rewrite> SegmentedLog::rewrite(const std::vector<std::vector<std
                 if (other->may_write(group.row))
                     throw std::invalid_argument("segment " + std::to_string(group.row.id) +
                                                 " is being rewritten already");
-    auto made = std::make_shared<Rewrite>(env_, directory_, std::move(groups),
-                                          std::min(wanted.horizon, last_index()), this);
+    auto made =
+        std::make_shared<Rewrite>(env_, directory_, std::move(groups),
+                                  std::min(wanted.horizon, last_index()), options_.compress, this);
     rewrites_.push_back(made);
     return made;
 }
@@ -141,7 +143,8 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
     for (Rewrite::Group& group : rewrite.groups_) {
         if (group.is_installed || !is_current(group)) continue;
         auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
-        fresh->set_readers(readers_);
+        fresh->set_readers(readers_, options_.mapped);
+        fresh->set_packed_bytes(group.bytes_after);
         for (std::size_t i = 0; i < group.segments.size(); ++i) {
             // X18: what was released while it ran, and what may not go yet
             fresh->inherit(*group.segments[i], group.drops[i]);
@@ -154,8 +157,8 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
         is_shape_new_ = true;
         result.segments_before += group.segments.size();
         result.segments_after += 1;
-        result.bytes_before += group.bytes_before;
-        result.bytes_after += group.row.end_offset;
+        result.bytes_before += group.stored_before;
+        result.bytes_after += group.bytes_after;
         result.entries_dropped += group.entries_dropped;
         group.segments.clear();
     }

@@ -127,7 +127,7 @@ void SegmentedLog::adopt(std::unique_ptr<Tail> fresh) {
         doom(tail_->row());
     } else {
         segments_.push_back(tail_->seal());
-        segments_.back()->set_readers(readers_);
+        segments_.back()->set_readers(readers_, options_.mapped);
         unsynced_.push_back(segments_.back());
         doomed_.insert(doomed_.end(), lost_.begin(), lost_.end());
         lost_.clear();
@@ -144,7 +144,7 @@ void SegmentedLog::doom(const Row& row) {
 }
 
 void SegmentedLog::drop(const Segment& segment) {
-    if (readers_ != nullptr) readers_->forget(segment.row());
+    readers_->forget(segment.row());
     doom(segment.row());
     std::erase_if(unsynced_, [&](const auto& each) { return each.get() == &segment; });
 }

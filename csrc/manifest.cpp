@@ -12,12 +12,12 @@ constexpr std::size_t crc_from = 16;
 // No log counts this far: such a name is not ours, and the next number still has room.
 constexpr std::uint64_t max_number = std::uint64_t{1} << 62;
 
-ManifestRow packed(const Row& row) {
+ManifestRow stored(const Row& row) {
     ManifestRow out{};
     std::copy(row.uuid.begin(), row.uuid.end(), out.uuid);
     out.id = row.id;
     out.version = row.version;
-    out.flags = row.sealed ? row_flag_sealed : 0;
+    out.flags = (row.sealed ? row_flag_sealed : 0) | (row.packed ? row_flag_packed : 0);
     out.first_index = row.first_index;
     out.last_index = row.sealed ? row.last_index : 0;
     out.end_offset = row.sealed ? row.end_offset : 0;
@@ -26,18 +26,25 @@ ManifestRow packed(const Row& row) {
     return out;
 }
 
-Row unpacked(const ManifestRow& in) {
+Row loaded(const ManifestRow& in) {
     Row row;
     std::copy(std::begin(in.uuid), std::end(in.uuid), row.uuid.begin());
     row.id = in.id;
     row.version = in.version;
     row.sealed = (in.flags & row_flag_sealed) != 0;
+    row.packed = (in.flags & row_flag_packed) != 0;
     row.first_index = in.first_index;
     row.prev_term = in.prev_term;
     row.valid_from = row.sealed ? in.valid_from : 0;
     row.last_index = row.sealed ? in.last_index : in.first_index - 1;
     row.end_offset = row.sealed ? in.end_offset : segment_data_offset;
     return row;
+}
+
+std::uint32_t version_of(const Manifest& manifest) {
+    const bool has_packed = std::any_of(manifest.rows.begin(), manifest.rows.end(),
+                                        [](const Row& row) { return row.packed; });
+    return has_packed ? packed_format_version : format_version;
 }
 
 // Both when writing and when reading: a manifest that breaks these is no log.
@@ -51,6 +58,7 @@ const char* broken_law(const Manifest& manifest) {
         if (row.end_offset < segment_data_offset) return "a segment ends inside its header";
         if (row.end_offset > max_file_size) return "a segment ends beyond 32 bits";
         if (!row.sealed && i + 1 != manifest.rows.size()) return "an inner segment is not sealed";
+        if (row.packed && !row.sealed) return "a packed segment is not sealed";
         if (row.sealed && row.last_index < row.first_index) return "a sealed segment is empty";
         if (row.last_index > max_index || row.first_index > max_index)
             return "a segment counts out of bounds";
@@ -104,14 +112,14 @@ Bytes encode_manifest(const Manifest& manifest) {
     require(law == nullptr, law == nullptr ? "" : law);
     ManifestHeader header{};
     header.magic = manifest_magic;
-    header.format_version = format_version;
+    header.format_version = version_of(manifest);
     header.generation = manifest.generation;
     header.next_id = manifest.next_id;
     header.rows = static_cast<std::uint32_t>(manifest.rows.size());
     Bytes bytes(sizeof header + manifest.rows.size() * sizeof(ManifestRow));
     std::uint8_t* to = bytes.data() + sizeof header;
     for (const Row& row : manifest.rows) {
-        store(to, packed(row));
+        store(to, stored(row));
         to += sizeof(ManifestRow);
     }
     store(bytes.data(), header);
@@ -127,10 +135,11 @@ Manifest decode_manifest(View bytes, const std::string& path) {
     if (bytes.size() < sizeof(ManifestHeader)) corrupt("it is shorter than its header");
     const auto header = load<ManifestHeader>(bytes.data());
     if (header.magic != manifest_magic) corrupt("wrong magic number");
-    if (header.format_version != format_version)
+    if (header.format_version != format_version && header.format_version != packed_format_version)
         throw FormatError("manifest " + path + " has format version " +
                               std::to_string(header.format_version) + "; this build reads " +
-                              std::to_string(format_version),
+                              std::to_string(format_version) + " and " +
+                              std::to_string(packed_format_version),
                           path, 8);
     if (crc32c(bytes.subspan(crc_from)) != header.crc) corrupt("its checksum does not fit");
     if (bytes.size() != sizeof header + std::size_t{header.rows} * sizeof(ManifestRow))
@@ -140,8 +149,10 @@ Manifest decode_manifest(View bytes, const std::string& path) {
     manifest.next_id = header.next_id;
     for (std::size_t i = 0; i < header.rows; ++i)
         manifest.rows.push_back(
-            unpacked(load<ManifestRow>(bytes.data() + sizeof header + i * sizeof(ManifestRow))));
+            loaded(load<ManifestRow>(bytes.data() + sizeof header + i * sizeof(ManifestRow))));
     if (const char* law = broken_law(manifest)) corrupt(law);
+    if (version_of(manifest) != header.format_version)
+        corrupt("its format version does not fit its rows");
     return manifest;
 }
 

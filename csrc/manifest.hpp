@@ -19,9 +19,10 @@ struct Row {
     std::uint64_t id = 0;
     std::uint32_t version = first_version;  // grows with each compaction
     bool sealed = false;
+    bool packed = false;  // its file is a packed segment (csrc/packed.hpp)
     std::uint64_t first_index = 1;
-    std::uint64_t last_index = 0;  // first_index - 1 when empty
-    std::uint64_t end_offset = segment_data_offset;
+    std::uint64_t last_index = 0;                    // first_index - 1 when empty
+    std::uint64_t end_offset = segment_data_offset;  // in the plain file, also when packed
     std::uint64_t prev_term = 0;
     std::uint64_t valid_from = 0;  // the largest of its gaps (C22)
 };

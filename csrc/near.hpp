@@ -21,9 +21,15 @@ public:
             return kept_.part(static_cast<std::size_t>(offset - base_), size);
         ahead_ = goes_on ? std::min(std::max(ahead_ * 2, ahead_min), ahead_max) : 0;
         if (ahead_ <= size || limit < end_) return file.read(offset, size);
+        kept_ = Block{};
         base_ = offset;
-        kept_ = file.read(
-            offset, static_cast<std::size_t>(std::min<std::uint64_t>(ahead_, limit - offset)));
+        const auto ahead =
+            static_cast<std::size_t>(std::min<std::uint64_t>(ahead_, limit - offset));
+        try {
+            kept_ = file.read(offset, ahead);
+        } catch (const Error&) {  // damage ahead is not what was asked for
+            return file.read(offset, size);
+        }
         return kept_.part(0, std::min(size, kept_.bytes.size()));
     }
 

@@ -1,5 +1,6 @@
-// The open files of a log whose level is DISK: sealed segments are read with pread, so that a
-// media error is an errno (F14). A few are kept open, since a log may have more than a process.
+// The open files of sealed segments that are read with pread: all at level DISK, so that a media
+// error is an errno (F14), and packed ones. A few are kept open: a log may have more than a
+// process.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "env.hpp"
 #include "manifest.hpp"
 #include "near.hpp"
+#include "packed.hpp"
 
 namespace copycat {
 
@@ -48,7 +50,7 @@ private:
             last_ = static_cast<std::size_t>(found - files_.begin());
             return *found;
         }
-        auto file = env_->open(path, Access::read);
+        auto file = open_segment(*env_, row, path);
         last_ = next_++ % files_.size();
         files_[last_] = Open{row.id, row.version, std::move(file), Near{}};
         return files_[last_];

@@ -8,6 +8,7 @@
 #include <set>
 #include <tuple>
 
+#include "packed.hpp"
 #include "scan.hpp"
 
 namespace copycat {
@@ -29,7 +30,11 @@ class Recovery {
 public:
     Recovery(const std::shared_ptr<Env>& env, const std::string& directory,
              const LogOptions& options, Spares& spares)
-        : env_(env), directory_(directory), options_(options), spares_(spares) {}
+        : env_(env),
+          directory_(directory),
+          options_(options),
+          spares_(spares),
+          readers_(std::make_shared<Readers>(env)) {}
 
     Recovered run() {
         names_ = env_->list(directory_);
@@ -100,7 +105,7 @@ private:
             for (const Row& row : manifest.rows) {
                 if (proven_.contains({row.id, row.version})) continue;
                 const std::string name = segment_path(directory_, row.id, row.version);
-                const auto file = env_->open(name, Access::read);
+                const auto file = open_segment(*env_, row, name);
                 check_header(*file, row, name);
                 if (row.sealed) scans_.insert_or_assign(row.id, scan_sealed(*file, row, name));
             }
@@ -128,8 +133,8 @@ private:
             const std::string path = segment_path(directory_, row.id, row.version);
             std::shared_ptr<File> file;
             try {
-                file = env_->open(path,
-                                  row.sealed || options_.read_only ? Access::read : Access::write);
+                file = row.sealed || options_.read_only ? open_segment(*env_, row, path)
+                                                        : env_->open(path, Access::write);
             } catch (const NotFoundError&) {
                 throw CorruptError("segment " + path + " of entries from " +
                                        std::to_string(row.first_index) + " on is missing",
@@ -157,6 +162,8 @@ private:
                                                 scan.valid_from);
         }
         auto segment = std::make_shared<Segment>(env_, directory_, row, std::move(index), nullptr);
+        segment->set_readers(readers_, options_.mapped);
+        if (row.packed) segment->set_packed_bytes(file.stored_size());
         if (!is_found) {
             rebuilt_.push_back(segment);
             ++out_.report.rebuilt_indexes;
@@ -302,6 +309,7 @@ private:
             out_.segments.pop_back();
         if (kept >= old.first_index()) {
             out_.segments.push_back(old.seal());
+            out_.segments.back()->set_readers(readers_, options_.mapped);
             ++unproven_;
         }
         if (unproven_ > 0 && kept < out_.segments.back()->last_index())
@@ -395,6 +403,7 @@ private:
     const std::string& directory_;
     const LogOptions& options_;
     Spares& spares_;
+    std::shared_ptr<Readers> readers_;
     std::vector<std::string> names_;
     std::vector<std::shared_ptr<Segment>> rebuilt_;
     // Ids and versions that the durable manifest calls sealed.

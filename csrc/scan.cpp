@@ -87,7 +87,7 @@ private:
 
     bool step() {
         if (at_ + sizeof(FrameHeader) > limit_) return false;
-        const View header = window_.at(at_, sizeof(FrameHeader));
+        const View header = window_.at(at_, sizeof(FrameHeader), expected());
         if (header.size() < sizeof(FrameHeader) || is_zero(header)) return false;
         if (header[kind_at] == static_cast<std::uint8_t>(Kind::mark)) return take_mark(header);
         return take_frame(header);
@@ -117,7 +117,8 @@ private:
         const std::size_t total = frame_size(size);
         if (at_ + total > group_end_ || at_ + total > limit_) return false;
         Frame frame;
-        if (parse_frame(window_.at(at_, total), 0, frame) != FrameFault::none) return false;
+        if (parse_frame(window_.at(at_, total, expected()), 0, frame) != FrameFault::none)
+            return false;
         if (frame.index != expected() || frame.term < term_) return false;
         term_ = frame.term;
         extend_runs(out_.runs, frame.term, frame.index);

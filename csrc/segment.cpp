@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "packed.hpp"
 #include "scan.hpp"
 
 namespace copycat {
@@ -70,7 +71,7 @@ SlotIndex& Segment::checked_index() {
 
 void Segment::rebuild() {
     if (readers_ != nullptr) readers_->forget(row_);  // the disk is asked once more
-    const auto file = env_->open(path_, Access::read);
+    const auto file = open_segment(*env_, row_, path_);
     Scan scan = scan_sealed(*file, row_, path_);
     index_ =
         std::make_shared<SlotIndex>(std::move(scan.slots), std::move(scan.runs), scan.valid_from);

@@ -1,4 +1,4 @@
-// A sealed segment: never written again, read through a read-only map of its file.
+// A sealed segment: never written again. Read with pread, or through a read-only map of its file.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +40,13 @@ public:
     // Its data is synced and its index file written: reads go through the maps from now on.
     void settle();
 
-    // With readers the file is read with pread from now on; without, through a map (L1).
-    void set_readers(std::shared_ptr<Readers> readers) { readers_ = std::move(readers); }
+    // Read with pread from now on; a plain one through a map when `mapped` (L1).
+    void set_readers(std::shared_ptr<Readers> readers, bool mapped) {
+        readers_ = mapped && !row_.packed ? nullptr : std::move(readers);
+    }
+    // What it takes on the disk, without what is allocated ahead.
+    std::uint64_t stored_bytes() const { return row_.packed ? packed_bytes_ : row_.end_offset; }
+    void set_packed_bytes(std::uint64_t bytes) { packed_bytes_ = bytes; }
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
     // Or the gap that the index lies in. `keep` pins the bytes that the payload points into.
@@ -78,6 +83,7 @@ private:
     std::shared_ptr<File> file_;
     std::vector<TermRun> runs_;
     Block data_;
+    std::uint64_t packed_bytes_ = 0;
     std::shared_ptr<Readers> readers_;
     std::uint32_t rebuilt_ = 0;
     Liveness liveness_;

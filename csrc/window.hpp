@@ -23,6 +23,16 @@ public:
         return held_.bytes.subspan(skip, std::min(size, held_.bytes.size() - skip));
     }
 
+    // The same for entry `index`: a damaged block of a packed segment names it.
+    View at(std::uint64_t offset, std::size_t size, std::uint64_t index) {
+        try {
+            return at(offset, size);
+        } catch (const CorruptError& error) {
+            throw CorruptError("entry " + std::to_string(index) + " is corrupt: " + error.what(),
+                               error.path, error.offset, index);
+        }
+    }
+
 private:
     static constexpr std::size_t first_bytes = 4096;
 
@@ -30,8 +40,13 @@ private:
         const bool goes_on = offset >= base_ && offset <= base_ + held_.bytes.size();
         ahead_ = goes_on ? std::min(ahead_ * 2, window_bytes) : first_bytes;
         held_ = Block{};  // its memory is what the next one gets
-        held_ = file_.read(offset, std::max(size, ahead_));
         base_ = offset;
+        try {
+            held_ = file_.read(offset, std::max(size, ahead_));
+        } catch (const Error&) {  // damage ahead is not what was asked for
+            if (size >= ahead_) throw;
+            held_ = file_.read(offset, size);
+        }
     }
 
     File& file_;

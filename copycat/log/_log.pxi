@@ -15,6 +15,7 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t min_free_space
         cbool read_only
         cbool mapped
+        cbool compress
     cdef cppclass CReport "copycat::RecoveryReport":
         cbool clean
         uint64_t dropped_bytes
@@ -384,13 +385,14 @@ cdef class NativeLog:
 
 
 def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_only=False,
-             min_free_space=0, mapped=False):
+             min_free_space=0, mapped=False, compress=False):
     """The log in `directory`, recovered; a new one when there is none.
 
     CorruptLogError (F2, F3), FormatVersionError and DirectoryInUseError change nothing on
     disk. With read_only nothing at all is changed; FileNotFoundError when there is no log.
     Sealed segments are read with pread, so that a bad sector is a DiskError (F14); through a map
-    when `mapped` (L1), where a bad sector is a signal that ends the process.
+    when `mapped` (L1), where a bad sector is a signal that ends the process. Segments that a
+    rewrite makes are packed in LZ4 blocks when `compress`, where that saves an eighth or more.
     """
     cdef CLogOptions options
     cdef NativeLog opened = NativeLog.__new__(NativeLog)
@@ -401,6 +403,7 @@ def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_
     options.min_free_space = min_free_space
     options.read_only = read_only
     options.mapped = mapped
+    options.compress = compress
     with nogil:
         opened.log.reset(new CLog(on, where, options))
     return opened

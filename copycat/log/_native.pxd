@@ -34,6 +34,11 @@ cdef extern from "types.hpp" namespace "copycat":
         uint64_t end
 
 
+cdef extern from "lz4_block.hpp" namespace "copycat":
+    size_t c_lz4_compress "copycat::lz4_compress"(View, MutableView) nogil
+    cbool c_lz4_decompress "copycat::lz4_decompress"(View, MutableView) nogil
+
+
 cdef extern from "crc32c.hpp" namespace "copycat":
     uint32_t c_crc32c "copycat::crc32c"(View, uint32_t) nogil
     cbool c_is_hardware "copycat::crc32c_is_hardware"()

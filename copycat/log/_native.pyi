@@ -43,10 +43,14 @@ __all__ = [
     "encode_batch",
     "encode_gap",
     "encode_mark",
+    "lz4_compress",
+    "lz4_decompress",
     "open_hard_state",
     "open_log",
 ]
 
+def lz4_compress(data: Buffer) -> bytes | None: ...
+def lz4_decompress(data: Buffer, size: int) -> bytes | None: ...
 def crc32c(data: Buffer, seed: int = 0) -> int: ...
 def crc32c_is_hardware() -> bool: ...
 def crc32c_force_table(on: bool) -> bool: ...
@@ -238,4 +242,5 @@ def open_log(
     read_only: bool = False,
     min_free_space: int = 0,
     mapped: bool = False,
+    compress: bool = False,
 ) -> NativeLog: ...

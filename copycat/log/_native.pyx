@@ -32,7 +32,7 @@ __all__ = [
     "RecoveryReport", "Rewrite", "SaveTicket", "SyncTicket", "body_of_bytes",
     "check_commands", "crc32c",
     "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_gap",
-    "encode_mark", "open_hard_state", "open_log",
+    "encode_mark", "lz4_compress", "lz4_decompress", "open_hard_state", "open_log",
 ]
 
 cdef size_t LONG = 65536  # below this many bytes, letting go of the GIL costs more than it gives
@@ -60,6 +60,28 @@ def crc32c_is_hardware():
 def crc32c_force_table(on):
     """For tests: use the table, or no longer. Returns whether it was forced before."""
     return c_force_table(on)
+
+
+def lz4_compress(data):
+    """At most 64 KiB as one LZ4 block; None when that is not shorter. For tests."""
+    cdef Block block = hold_buffer(data)
+    cdef size_t size = block.bytes.size()
+    cdef bytes into = PyBytes_FromStringAndSize(NULL, size)
+    cdef size_t most = size - 1 if size else 0
+    cdef size_t made = c_lz4_compress(
+        block.bytes, MutableView(<uint8_t*> PyBytes_AS_STRING(into), most))
+    return into[:made] if made else None
+
+
+def lz4_decompress(data, size):
+    """The `size` bytes that one LZ4 block stands for; None when it stands for no such. For tests.
+    """
+    cdef Block block = hold_buffer(data)
+    cdef bytes into = PyBytes_FromStringAndSize(NULL, size)
+    cdef size_t most = size
+    cdef cbool is_good = c_lz4_decompress(
+        block.bytes, MutableView(<uint8_t*> PyBytes_AS_STRING(into), most))
+    return into if is_good else None
 
 
 # --- batches ----------------------------------------------------------------------------------

@@ -120,25 +120,46 @@ class Walk:
         """Of the file."""
         self.position = start or (DATA_OFFSET, row.first_index)
         """(offset, index) of where the next record stands, or would stand."""
+        self._block: tuple[int, str] | None = None
+        """(offset, what) of the first bad block of a packed segment."""
         self._row = row
         self._env = env
 
     def __iter__(self) -> Iterator[StoredEntry]:
         while True:
             try:
-                data = self._env.read_file(self.path)
+                data = self._read()
                 read_segment_header(data, self._row, self.path)
             except (StorageError, FileNotFoundError) as error:
                 self.is_gone = isinstance(error, FileNotFoundError)
                 row = "F3" if self.is_gone else "F2"
                 self.damage = damage_of(error, self.path, self._row.first_index, row)
                 return
-            self.nbytes = len(data)
             try:
                 yield from self._records(data)
             except _Moved:
                 continue
             return
+
+    def _read(self) -> bytes:
+        """The plain segment; what a damaged block of a packed one cut short is told later."""
+        data = self._env.read_file(self.path)
+        self.nbytes = len(data)
+        if not self._row.packed:
+            return data
+        from copycat.log.inspect_packed import unpacked  # noqa: PLC0415 - lz4
+
+        found = unpacked(data, self._row, self.path)
+        if found.offset >= 0:
+            self._block = (found.offset, found.fault)
+            if len(found.data) < DATA_OFFSET:
+                raise CorruptLogError(
+                    f"{self.path}: {found.fault}",
+                    path=self.path,
+                    offset=found.offset,
+                    index=self._row.first_index,
+                )
+        return found.data
 
     def _records(self, data: bytes) -> Iterator[StoredEntry]:
         row = self._row
@@ -180,7 +201,8 @@ class Walk:
         """Nothing readable at `offset`, where entry `index` would be: an end, torn, or rot?"""
         if self._row.sealed:
             if index <= self._row.last_index:
-                self.damage = Damage(self.path, offset, index, fault)
+                at, what = self._block or (offset, fault)
+                self.damage = Damage(self.path, at, index, what)
             return
         rest = data[offset:].rstrip(b"\0")
         if not rest:

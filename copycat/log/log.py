@@ -101,6 +101,7 @@ class Log(LogCleaning):
             min_free_space=settings.min_free_space,
             read_only=read_only,
             mapped=settings.level is StorageLevel.MAPPED,
+            compress=settings.compression == "lz4",
         )
         return cls(opened, directory, settings, read_only=read_only)
 
@@ -323,10 +324,10 @@ class Log(LogCleaning):
     def index_array(self, segment: Segment | int) -> np.ndarray[Any, np.dtype[np.void]]:
         """Where each entry of a segment lies: fields `offset` and `size`, both u4, in bytes.
 
-        `offset` is where its frame begins in the file, `size` that of its data, which follows
-        the 32 bytes of the frame's header (docs/reference/disk-format.md). One row an entry
-        from `segment.first_index` on, read-only. A sealed segment's array is its mapped index
-        file itself, without a copy; the writable one's is a copy. Imports numpy. IndexError
+        `offset` is where its frame begins in the plain file, `size` that of its data, which
+        follows the 32 bytes of the frame's header (docs/reference/disk-format.md). One row an
+        entry from `segment.first_index` on, read-only. A sealed segment's array is its mapped
+        index file itself, without a copy; the writable one's is a copy. Imports numpy. IndexError
         when there is no such segment (any more).
         """
         with self._lock:

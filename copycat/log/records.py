@@ -20,6 +20,7 @@ __all__ = [
     "KIND_GAP",
     "KIND_MARK",
     "MARK_SIZE",
+    "PACKED_VERSION",
     "Mark",
     "Row",
     "manifest_generation",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 2
+PACKED_VERSION = 3
+"""Of packed segments, and of a manifest that names one."""
 DATA_OFFSET = 4096
 KIND_MARK = 14
 KIND_GAP = 15
@@ -46,6 +49,7 @@ _MANIFEST = struct.Struct("<8sIIQQII")
 _ROW = struct.Struct("<16sQIIQQQQQ")
 _SEGMENT = struct.Struct("<8sII16sQIIQQ")
 _SEALED = 1
+_PACKED = 2
 _CRC_FROM = 16
 _UUID = slice(16, 32)
 
@@ -62,6 +66,8 @@ class Row(NamedTuple):
     end_offset: int
     prev_term: int
     valid_from: int
+    packed: bool = False
+    """Its file holds the segment in LZ4 blocks (copycat.log.inspect_packed)."""
 
     @property
     def name(self) -> str:
@@ -79,13 +85,16 @@ class Mark(NamedTuple):
     flags: int
 
 
-def _check(data: bytes, path: str, magic: bytes, end: int) -> None:
+def _check(
+    data: bytes, path: str, magic: bytes, end: int, versions: tuple[int, ...] = (FORMAT_VERSION,)
+) -> None:
     found, version, crc = struct.unpack_from("<8sII", data)
     if found != magic:
         raise CorruptLogError(f"{path}: it does not begin with {magic!r}", path=path, offset=0)
-    if version != FORMAT_VERSION:
+    if version not in versions:
+        told = " and ".join(map(str, versions))
         raise FormatVersionError(
-            f"{path} has format version {version}; this copycat reads {FORMAT_VERSION}",
+            f"{path} has format version {version}; this copycat reads {told}",
             path=path,
             found=version,
         )
@@ -102,7 +111,7 @@ def read_manifest(data: bytes, path: str) -> list[Row]:
     """The rows, oldest first. CorruptLogError, FormatVersionError."""
     if len(data) < _MANIFEST.size:
         raise CorruptLogError(f"{path}: {len(data)} bytes are no manifest", path=path, offset=0)
-    _check(data, path, b"COPYMAN\0", len(data))
+    _check(data, path, b"COPYMAN\0", len(data), (FORMAT_VERSION, PACKED_VERSION))
     _, _, _, _, next_id, count, _ = _MANIFEST.unpack_from(data)
     if len(data) != _MANIFEST.size + count * _ROW.size:
         raise CorruptLogError(f"{path}: {len(data)} bytes for {count} rows", path=path, offset=32)
@@ -112,6 +121,7 @@ def read_manifest(data: bytes, path: str) -> list[Row]:
             data, _MANIFEST.size + position * _ROW.size
         )
         row = Row(uuid, id_, version, bool(flags & _SEALED), first, *rest)
+        row = row._replace(packed=bool(flags & _PACKED))
         if rows and (row.first_index != rows[-1].last_index + 1 or not rows[-1].sealed):
             raise CorruptLogError(
                 f"{path}: segment {row.name} begins at {row.first_index}, the one before ends "
@@ -122,6 +132,9 @@ def read_manifest(data: bytes, path: str) -> list[Row]:
         if not 0 < row.id < next_id:
             raise CorruptLogError(f"{path}: segment id {row.id} was never given", path=path)
         rows.append(row)
+    version = PACKED_VERSION if any(row.packed for row in rows) else FORMAT_VERSION
+    if int.from_bytes(data[8:12], "little") != version:
+        raise CorruptLogError(f"{path}: its version does not fit its rows", path=path, offset=8)
     return rows
 
 

@@ -138,6 +138,7 @@ def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) 
             max_entries_per_segment=storage.max_entries_per_segment,
             min_free_space=storage.min_free_space,
             level=storage.level,
+            compress=storage.compression == "lz4",
             durability=storage.durability,
             boot=_boot_id(),
             whole=len(members) == 1 and storage.level is not StorageLevel.MEMORY,

@@ -42,12 +42,14 @@ class Write(NamedTuple):
     """An entry that may write a key, or deletes it.
 
     at: its index.  due_ms: log time after which what it wrote is gone by itself; 0 for never.
+    reads: it changes what is there, if anything, and not when that is gone.
     """
 
     at: int
     deletes: bool
     time_ms: int = 0
     due_ms: int = 0
+    reads: bool = False
 
 
 class Frozen(NamedTuple):
@@ -249,7 +251,8 @@ class CleaningLaws:
                 if write.at > shadow.last_index:
                     continue
                 if write.at <= front or write.at not in holes:
-                    there = None if write.deletes or write.at <= front else write
+                    if not write.reads or there is None:
+                        there = None if write.deletes or write.at <= front else write
                 elif write.deletes and there and not 0 < there.due_ms < write.time_ms:
                     raise violated(
                         "I22",

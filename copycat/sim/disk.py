@@ -176,19 +176,21 @@ class SimDisk:
 
     def _open(self, env: FaultEnv | None = None) -> MemberDirectory:
         options = self._options
+        member = member_id(CLUSTER, self._address)
         return MemberDirectory.open(
             self.env if env is None else env,
             PATH,
             cluster_name=CLUSTER,
             address=self._address,
             members=self._addresses,
-            member=member_id(CLUSTER, self._address),
+            member=member,
             incarnation_source=self._incarnation,
             max_segment_size=options.max_segment_size,
             max_entries_per_segment=options.max_entries_per_segment,
             min_free_space=MIN_FREE_SPACE,
             whole=self.shadow.is_rotten and env is None,
             snapshots=None if env is not None else self._snapshots,
+            compress=member % 2 == 1,  # what lies on the disk is nobody else's affair
         )
 
     def _snapshots(self) -> WatchedSnapshots:

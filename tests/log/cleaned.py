@@ -57,7 +57,7 @@ def clean_by_hand(
         newer.id,
         newer.version,
         1,
-        *newer[4:],
+        *newer[4:9],
     )
     struct.pack_into("<I", manifest, 12, crc32c(manifest[16:]))
     env.replace_file(f"{directory}/manifest", bytes(manifest))

@@ -24,6 +24,8 @@ class Harness(ABC):
     """One log under test, over something that can fail."""
 
     segment_entries = 8
+    packs = False
+    """Whether what a rewrite makes is compressed."""
 
     @abstractmethod
     def open(self) -> ReplicaLog:

@@ -197,7 +197,11 @@ class CompactionContract:
         assert result.segments_before == result.segments_after == len(before) - 1
         assert [row.version for row in after[:-1]] == [2] * result.segments_after
         assert result.bytes_before == sum(row.nbytes for row in before[:-1])
-        assert result.bytes_after == sum(row.nbytes for row in after[:-1])
+        plain = sum(row.nbytes for row in after[:-1])
+        if harness.packs:
+            assert 0 < result.bytes_after < plain / 2
+        else:
+            assert result.bytes_after == plain
         assert sum(row.entries for row in after) == 45 - dropped
         self.check_compacted(log, rows, runs)
         durable(log)

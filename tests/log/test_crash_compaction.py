@@ -18,6 +18,7 @@ from tests.log.crash.compactions import (
     COMPACTION_WORKLOADS,
     Compaction,
     Image,
+    PackedPromises,
     Promises,
     Workload,
     before_a_roll,
@@ -42,8 +43,11 @@ def test_every_workload_has_its_floor() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("promises", [Promises, PackedPromises], ids=["plain", "packed"])
 @pytest.mark.parametrize("workload", FLOORS, ids=lambda workload: workload.__name__)
-def test_f16_every_crash_image_is_the_old_set_or_the_new(workload: Workload, every: int) -> None:
+def test_f16_every_crash_image_is_the_old_set_or_the_new(
+    workload: Workload, promises: type[Promises], every: int
+) -> None:
     sizes: set[int] = set()
 
     def recovered(env: FaultEnv, promises: Promises) -> Image:
@@ -51,18 +55,18 @@ def test_f16_every_crash_image_is_the_old_set_or_the_new(workload: Workload, eve
         sizes.add(len(found[1]))
         return found
 
-    images = Images(workload, Promises, recovered, every=THIRD * every)
+    images = Images(workload, promises, recovered, every=THIRD * every)
     images.run()
     print(images)  # noqa: T201 - pytest shows it with -s
     assert images.images >= FLOORS[workload] // every
     assert len(sizes) > 3
 
 
-def compacted() -> tuple[FaultEnv, str, list[Row]]:
+def compacted(promises: type[Promises] = Promises) -> tuple[FaultEnv, str, list[Row]]:
     """A closed log whose first segment was compacted, that segment's path, and the entries."""
     env = FaultEnv(2)
     env.make_directory(DIRECTORY)
-    log = filled(env, Promises())
+    log = filled(env, promises())
     Compaction(log, {2, 3, 5, 6, 8}, merge=2)()
     rows = contents(log)
     log.close()
@@ -98,6 +102,19 @@ def test_f2_each_byte_of_a_compacted_segment_is_flipped_once() -> None:
         if at >= 4096 + 32:  # behind the mark: the index is good, so reading finds it too
             with pytest.raises(CorruptLogError):
                 contents(open_small(flipped.clone(), entries=5))
+
+
+@pytest.mark.slow
+def test_f2_each_byte_of_a_packed_segment_is_flipped_once() -> None:
+    """Header, blocks and table: all of it is found when the log is opened or read."""
+    env, path, _ = compacted(PackedPromises)
+    assert env.read_file(f"{path}.log").startswith(b"COPYPAK")
+    for at in range(env.size(f"{path}.log")):
+        flipped = env.clone()
+        flipped.corrupt(f"{path}.log", at, 1 << (at % 8))
+        damage = FormatVersionError if 8 <= at < 12 else CorruptLogError
+        with pytest.raises(damage, match=r"1-2\.log"):
+            contents(open_small(flipped, entries=5))
 
 
 def read_all(env: FaultEnv) -> None:

@@ -210,7 +210,8 @@ def test_f14_an_index_file_is_rebuilt(clean: bool) -> None:
 def test_f3_the_manifest(clean: bool) -> None:
     env = written(clean=clean)
     found = flips(env, f"{LOG}/manifest")
-    assert found == {"version": 4, "corrupt": env.size(f"{LOG}/manifest") - 4}
+    # One bit makes version 2 of version 3, which does not fit rows that name no packed segment.
+    assert found == {"version": 3, "corrupt": env.size(f"{LOG}/manifest") - 3}
 
 
 @pytest.mark.slow

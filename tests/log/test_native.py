@@ -16,22 +16,35 @@ DIRECTORY = "/disk/log"
 
 
 def open_small(
-    env: Env, directory: str = DIRECTORY, *, entries: int = 8, mapped: bool = False
+    env: Env,
+    directory: str = DIRECTORY,
+    *,
+    entries: int = 8,
+    mapped: bool = False,
+    compress: bool = False,
 ) -> NativeLog:
     """A log whose segments hold few entries, so that every test rolls."""
     return open_log(
-        env, directory, max_segment_size=16384, max_entries_per_segment=entries, mapped=mapped
+        env,
+        directory,
+        max_segment_size=16384,
+        max_entries_per_segment=entries,
+        mapped=mapped,
+        compress=compress,
     )
 
 
 class FaultHarness(Harness):
-    def __init__(self, *, mapped: bool = False) -> None:
+    def __init__(self, *, mapped: bool = False, compress: bool = False) -> None:
         self.mapped = mapped
+        self.packs = compress
         self.env = FaultEnv(1)
         self.env.make_directory(DIRECTORY)
 
     def open(self) -> NativeLog:
-        return open_small(self.env, entries=self.segment_entries, mapped=self.mapped)
+        return open_small(
+            self.env, entries=self.segment_entries, mapped=self.mapped, compress=self.packs
+        )
 
     def crash(self, seed: int) -> None:
         self.env.crash(seed)
@@ -57,6 +70,14 @@ class TestNativeLogAtLevelMapped(LogContract, CleaningContract, CompactionContra
     @pytest.fixture
     def harness(self) -> FaultHarness:
         return FaultHarness(mapped=True)
+
+
+class TestNativeLogOfPackedSegments(LogContract, CleaningContract, CompactionContract):
+    """What a compaction wrote is in LZ4 blocks, and never mapped."""
+
+    @pytest.fixture
+    def harness(self) -> FaultHarness:
+        return FaultHarness(mapped=True, compress=True)
 
 
 def test_f14_an_index_that_became_short_is_rebuilt_and_brings_no_signal(tmp_path: Path) -> None:

@@ -13,13 +13,22 @@ from tests.log.contract_compaction import compact, limits, sealed
 from tests.log.oracle import Row
 from tests.log.test_native import open_small
 
-__all__ = ["COMPACTION_WORKLOADS", "Compaction", "Image", "Promises", "compaction_recovered"]
+__all__ = [
+    "COMPACTION_WORKLOADS",
+    "Compaction",
+    "Image",
+    "PackedPromises",
+    "Promises",
+    "compaction_recovered",
+]
 
 Image = tuple[int, list[Row]]
 
 
 class Promises:
     """Which whole states a crash may leave behind: (first_index, entries)."""
+
+    packs = False
 
     def __init__(self) -> None:
         self.allowed: list[Image] = []
@@ -30,6 +39,12 @@ class Promises:
         self.allowed = list(states)
         kept = [set(rows) for _, rows in states]
         self.minimum = sorted(set.intersection(*kept))
+
+
+class PackedPromises(Promises):
+    """Of a workload whose rewrites are packed."""
+
+    packs = True
 
 
 Workload = Callable[[FaultEnv, Promises], None]
@@ -77,7 +92,7 @@ class Compaction:
 
 def filled(env: FaultEnv, promises: Promises, count: int = 22) -> NativeLog:
     """Entries of two terms, durable; until then any prefix is allowed, so nothing is checked."""
-    log = open_small(env, entries=5)
+    log = open_small(env, entries=5, compress=promises.packs)
     grow(log, count - 8)
     log.append(batch(log.last_index + 1, b"members", kind=EntryKind.CONFIGURATION))
     grow(log, 7, term=2)
