@@ -105,15 +105,18 @@ class Repairs:
         no room. FormatVersionError, DiskError.
         """
         note = read_note(self._env, self._path)
-        if note is not None:
-            self._mend(note)
-            clear_note(self._env, self._path)
         try:
             log = opened()
         except CorruptLogError as cause:
             if not self._mend(cause):
                 raise
             log = opened()
+        else:
+            if note is not None:
+                log.close()
+                self._mend(note)
+                log = opened()
+        clear_note(self._env, self._path)
         front = log.before
         if self._is_alone or self._store is None or front == NO_ENTRY:
             return log

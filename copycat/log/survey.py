@@ -146,7 +146,8 @@ class _Reader:
                 self._knows(end - 1, last)
             if damage is None:
                 return self._is_long_enough(row, end)
-            mark = self._next_mark(row, damage) if damage.offset >= DATA_OFFSET else None
+            goes_on = damage.offset >= DATA_OFFSET and not row.packed
+            mark = self._next_mark(row, damage) if goes_on else None
             if mark is None:
                 return self._lose_rest(row, damage)
             self.losses.append(Loss(damage.index, mark[1].first_index, damage))

@@ -36,6 +36,8 @@ CLUSTER = "sim"
 SPACE = 1 << 40
 NEVER = 1 << 62
 """So many operations that the power stays."""
+PACKED_HEADER_NBYTES = 80
+"""What stands behind it are blocks and their table: each byte counts."""
 MIN_FREE_SPACE = 64 << 10
 """Below this much free space nothing is appended (F12)."""
 
@@ -150,6 +152,10 @@ class SimDisk:
         directory = f"{PATH}/log"
         rows = read_manifest(self.env.read_file(f"{directory}/manifest"), directory)
         for row in rows:
+            if row.packed:
+                path = f"{directory}/{row.name}"
+                yield path, PACKED_HEADER_NBYTES, self.env.size(path) - PACKED_HEADER_NBYTES
+                continue
             walk = Walk(self.env, directory, row)
             if row.packed:
                 yield walk.path, 0, self.env.size(walk.path)

@@ -10,13 +10,19 @@ from typing import Any
 
 import pytest
 
-from copycat.errors import CorruptLogError, DiskError, DiskFullError, FormatVersionError
+from copycat.errors import (
+    ConfigurationError,
+    CorruptLogError,
+    DiskError,
+    DiskFullError,
+    FormatVersionError,
+)
 from copycat.log._native import FaultEnv
 from copycat.log.debt import DEBT_FILE, INDEX_MAX, NOTE_FILE
 from copycat.log.directory import MemberDirectory
 from copycat.log.inspect import segments, verify
 from copycat.log.snapshots import SnapshotStore
-from copycat.types import NO_ENTRY, EntryId
+from copycat.types import NO_ENTRY, EntryId, StorageLevel
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.test_directory import PATH, image, open_member, save
 
@@ -293,3 +299,15 @@ def test_f12_a_repair_without_room_leaves_the_damaged_log_where_it_is() -> None:
     assert {name: after[name] for name in before} == before
     env.set_free_space(1 << 40)
     assert contents(open_member(env).log) == expected(1, 12, 2)
+
+
+def test_a_start_that_is_refused_leaves_a_noted_damage_alone() -> None:
+    env = FaultEnv()
+    used(env)
+    directory = open_member(env)
+    directory.note(CorruptLogError("bad", path=f"{LOG}/1-1.log", index=3))
+    directory.close()
+    before = image(env)
+    with pytest.raises(ConfigurationError):
+        open_member(env, level=StorageLevel.MEMORY)
+    assert image(env) == before

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from copycat.errors import DiskError
+from copycat.errors import CorruptLogError, DiskError
 from copycat.log._native import FaultEnv
 from copycat.log.debt import DEBT_FILE
 from copycat.log.directory import MemberDirectory
 from copycat.log.inspect import segments, verify
 from copycat.log.snapshots import SnapshotStore
 from copycat.types import CompactionLimits, EntryId, Release
-from tests.log.contract import contents, durable, expected, grow
+from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.test_directory import PATH, open_member
 from tests.log.test_repair import ALONE, LOG, SNAPSHOTS, noted, owed, rot, snapshots_of, used
 
@@ -199,3 +199,35 @@ def test_i24_the_end_of_a_debt_may_be_cut_anywhere() -> None:
     directory.debt.settle()
     assert not clean.exists(f"{PATH}/{DEBT_FILE}")
     directory.debt.settle()
+
+
+def test_f2_a_damaged_block_of_a_packed_segment() -> None:
+    """The entries in the blocks before it stay; a block has no mark behind which to go on."""
+    env = FaultEnv()
+    options: dict[str, Any] = {"compress": True, "max_segment_size": 1 << 18}
+    directory = open_member(env, **options, max_entries_per_segment=200)
+    log = directory.native
+    for index in range(1, 301):
+        log.append(batch(index, b"%d" % index + bytes(900)))
+    durable(log)
+    log.release([2], Release.ANY)
+    work = log.rewrite([[log.segments()[0][0]]], CompactionLimits(300, 300, 0), major=True)
+    work.run()
+    log.install(work)
+    durable(log)
+    (row, *_) = segments(LOG, env=env)
+    assert row.packed
+    directory.close()
+    path = f"{LOG}/{row.name}"
+    env.corrupt(path, env.size(path) // 2, 0x10)  # the first block is the last in the file
+    again = open_member(env, **options)
+    with pytest.raises(CorruptLogError) as caught:
+        contents(again.log)
+    assert again.note(caught.value) is not None
+    again.close()
+    mended = open_member(env, **options)
+    kept = mended.log.last_index
+    assert 0 < kept < row.last_index
+    assert [index for index, *_ in contents(mended.log)] == [1, *range(3, kept + 1)]
+    assert owed(mended) == EntryId(1, 300)
+    assert verify(PATH, env=env).ok
