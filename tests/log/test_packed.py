@@ -15,6 +15,7 @@ import lz4.block
 import pytest
 
 from copycat import Compaction
+from copycat.cli.log_verify import segment_state
 from copycat.errors import CorruptLogError, FormatVersionError
 from copycat.log._native import Env, FaultEnv, NativeLog, crc32c, open_log
 from copycat.log.entry import Entry
@@ -219,6 +220,7 @@ def test_tools_read_it_with_another_decoder() -> None:
     report = verify(DIRECTORY, env=env)
     assert report.ok, report.damage
     assert report.checks[0].nbytes == env.size(PACKED)
+    assert [segment_state(check) for check in report.checks[-2:]] == ["packed", "tail"]
     places = {record.index: record.offset for record in records(DIRECTORY, env=env)}
     slots = log.index_array(1)
     assert [places[index] for index in range(1, len(slots) + 1)] == list(slots["offset"])
