@@ -7,9 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from copycat import CopycatClient, Durability, StorageLevel
+from copycat import Compaction, CopycatClient, Durability, StorageLevel
 from copycat.log.weak import WEAK_FILE
+from tests.log.test_levels import mapped_files
 from tests.server.cluster import Book, Trio, run
+
+
+def beginnings(directory: str) -> set[bytes]:
+    """Of the segments that a compaction wrote."""
+    return {path.read_bytes()[:7] for path in Path(directory).glob("log/*-2.log")}
 
 
 @pytest.mark.slow
@@ -58,6 +64,8 @@ def test_l1_a_cluster_in_memory_that_was_stopped_whole_starts_empty(tmp_path: Pa
 def test_l1_a_member_that_was_away_is_fed_from_sealed_segments(
     tmp_path: Path, level: StorageLevel
 ) -> None:
+    """Its log is opened at the level of its storage, and its compactions pack."""
+
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             trio = Trio(tmp_path, stack, level=level, max_entries_per_segment=8)
@@ -70,6 +78,10 @@ def test_l1_a_member_that_was_away_is_fed_from_sealed_segments(
                 await trio.start(str(away.address))
                 await trio.settled()
                 assert trio.servers[str(away.address)].state_machine.entries == list(range(40))
+                assert (".log" in mapped_files(tmp_path)) is (level is StorageLevel.MAPPED)
+                await trio.leader.compact(Compaction.MAJOR)
+                assert beginnings(trio.leader.storage.directory) == {b"COPYPAK"}
+                await client.submit(Book.add(40))
 
     run(scenario)
 
