@@ -109,6 +109,7 @@ void Names::apply(const DirectoryChange& made) {
             files[made.name] = made.node;
             break;
         case Change::rename:
+            if (made.node == nullptr) return move_directory(made.name, made.to);
             files.erase(made.name);
             files[made.to] = made.node;
             break;
@@ -119,6 +120,18 @@ void Names::apply(const DirectoryChange& made) {
             directories.insert(made.name);
             break;
     }
+}
+
+void Names::move_directory(const std::string& from, const std::string& to) {
+    const auto is_inside = [&](const std::string& path) { return path.starts_with(from + "/"); };
+    std::map<std::string, NodePtr> moved;
+    for (auto& [path, node] : files)
+        moved[is_inside(path) ? to + path.substr(from.size()) : path] = node;
+    files = std::move(moved);
+    std::set<std::string> places;
+    for (const std::string& path : directories)
+        places.insert(path == from || is_inside(path) ? to + path.substr(from.size()) : path);
+    directories = std::move(places);
 }
 
 void Names::drop_orphans() {

@@ -97,7 +97,7 @@ struct DirectoryChange {
     std::string directory;
     std::string name;
     std::string to;
-    NodePtr node;
+    NodePtr node;  // null for a directory
 };
 
 struct Names {
@@ -108,6 +108,8 @@ struct Names {
     bool has_directory(const std::string& path) const {
         return path == "/" || path == "." || directories.contains(path);
     }
+    // Everything in it comes along.
+    void move_directory(const std::string& from, const std::string& to);
     // A directory that was lost takes along what is in it.
     void drop_orphans();
 };

@@ -221,7 +221,9 @@ public:
     void rename(const std::string& from, const std::string& to) override {
         const Guard guard(disk_->mutex);
         require(parent_of(from) == parent_of(to), "a rename stays in its directory");
-        const NodePtr node = disk_->find("rename", from);
+        const bool is_directory = disk_->now.directories.contains(from);
+        if (is_directory) require_settled(from, to);
+        const NodePtr node = is_directory ? nullptr : disk_->find("rename", from);
         disk_->step("rename", from);
         disk_->change({Change::rename, parent_of(from), from, to, node});
     }
@@ -341,6 +343,16 @@ public:
     }
 
 private:
+    // A directory is renamed as a whole: nothing in it may still wait for its own sync, or a crash
+    // could keep the one without the other, which this model does not know.
+    void require_settled(const std::string& from, const std::string& to) const {
+        if (disk_->now.files.contains(to) || disk_->now.directories.contains(to))
+            throw_io("rename", to, EEXIST);
+        for (const DirectoryChange& made : disk_->changes)
+            require(made.directory != from && !made.directory.starts_with(from + "/"),
+                    "a directory is renamed whose changes no sync made durable");
+    }
+
     DiskPtr disk_;
 };
 

@@ -65,14 +65,15 @@ def serve(**options: Any) -> None:
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option("--accept-loss-from", type=click.IntRange(1), metavar="INDEX")
 @click.option("--accept-unsynced-loss", "unsynced", is_flag=True)
+@click.option("--accept-owed-loss", "owed", is_flag=True)
 @click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
 @click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
 def recover(directory: str, **options: Any) -> None:
     """Give up entries of a stopped member's DIRECTORY that cannot be read. It can lose data.
 
     INDEX is the first entry that is given up, with all behind it; `copycat log verify` names it.
-    The damaged log is kept aside. Other members of the cluster will not take this one back as a
-    voter: where there are any, replace it instead.
+    The damaged log is kept aside. Where there are other members, start this one instead: it
+    fetches from them what it lost. After a cut by hand they do not take it back as a voter.
     """
     from copycat.cli.recover import run_recover
 

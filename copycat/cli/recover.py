@@ -6,19 +6,32 @@ import secrets
 
 from copycat.errors import ConfigurationError
 from copycat.log.disk import Env
-from copycat.log.recover import RecoveryPlan, accept_loss, accept_unsynced_loss, complete, plan
+from copycat.log.recover import (
+    RecoveryPlan,
+    accept_debt,
+    accept_loss,
+    accept_unsynced_loss,
+    complete,
+    plan,
+)
 
 __all__ = ["run_recover"]
 
 
 def run_recover(
-    directory: str, *, accept_loss_from: int | None, unsynced: bool, cluster_name: str, yes: bool
+    directory: str,
+    *,
+    accept_loss_from: int | None,
+    unsynced: bool,
+    owed: bool,
+    cluster_name: str,
+    yes: bool,
 ) -> int:
     """Say what would be lost; with `yes` and the cluster's name, do it. 0: done, 1: only said."""
     env = Env()
-    if (accept_loss_from is None) == (not unsynced):
+    if [accept_loss_from is not None, unsynced, owed].count(True) != 1:
         raise ConfigurationError(
-            "give one of --accept-loss-from INDEX and --accept-unsynced-loss",
+            "give one of --accept-loss-from INDEX, --accept-unsynced-loss and --accept-owed-loss",
             hint=f"copycat log verify {directory} names what cannot be read",
         )
     if yes and not cluster_name:
@@ -26,13 +39,8 @@ def run_recover(
             "--yes needs --cluster-name NAME too: two signatures for a loss",
             hint="leave --yes out to see what would be lost",
         )
-    if unsynced:
-        if yes:
-            accept_unsynced_loss(env, directory, cluster_name)
-            print(f"{directory}: it votes with what it has; commands may be lost")
-            return 0
-        print(f"{directory}: entries that were acknowledged and not synced may be missing here")
-        return _would(directory, "--accept-unsynced-loss")
+    if unsynced or owed:
+        return _accept(env, directory, cluster_name, owed=owed, yes=yes)
     if yes and complete(env, directory, cluster_name):
         print(f"{directory}: an earlier recovery was completed")
         return 0
@@ -44,6 +52,18 @@ def run_recover(
     damaged = accept_loss(env, told, cluster_name, secrets.randbits(128))
     print(f"kept entries 1 to {told.kept_upto:,}; the damaged log is in {damaged}")
     return 0
+
+
+def _accept(env: Env, directory: str, cluster_name: str, *, owed: bool, yes: bool) -> int:
+    """Let a member vote again although entries that it acknowledged are missing."""
+    option = "--accept-owed-loss" if owed else "--accept-unsynced-loss"
+    if yes:
+        (accept_debt if owed else accept_unsynced_loss)(env, directory, cluster_name)
+        print(f"{directory}: it votes with what it has; commands may be lost")
+        return 0
+    what = "cut off for damage and not given back" if owed else "not synced may be missing here"
+    print(f"{directory}: entries that were acknowledged and {what}")
+    return _would(directory, option)
 
 
 def _would(directory: str, option: str) -> int:
@@ -65,7 +85,7 @@ def _as_text(told: RecoveryPlan) -> str:
     ]
     if len(told.members) > 1:
         lines.append(
-            "this cluster has other members: they may hold what is lost here, and will not take"
-            " this directory back as a voter. Prefer them"
+            "this cluster has other members: start this one, and it fetches from them what it can."
+            " After a cut by hand they do not take this directory back as a voter"
         )
     return "\n".join(lines)

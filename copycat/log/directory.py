@@ -1,7 +1,8 @@
 """A member's directory: its lock, whose it is, its hard state and its log, opened in order.
 
 A first start makes the hard state, then the log, then the identity (F27): a directory without
-an identity never held a promise. Every refusal leaves the directory as it was.
+an identity never held a promise. Every refusal leaves the directory as it was. A log that is
+damaged is repaired where no promise is forgotten by that (copycat/log/repair.py).
 
 A member whose log is in memory has no `log/`, but term and vote on the disk all the same (#321).
 """
@@ -12,13 +13,15 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
-from copycat.errors import CorruptLogError, require
+from copycat.errors import CorruptLogError, DiskError, require
 from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
+from copycat.log.debt import Debt, write_note
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.log.identity import Identity, check_identity, read_identity, write_identity
 from copycat.log.interface import HardStateStore
+from copycat.log.repair import AnyLog, Repairs, complete_repair
 from copycat.log.reserve import free_reserve
 from copycat.log.volatile import VolatileLog
 from copycat.log.weak import WeakPromises, check_level, clear_weak, read_weak, write_weak
@@ -26,11 +29,12 @@ from copycat.types import Durability, MemberId, StorageLevel
 
 if TYPE_CHECKING:
     from copycat.log._native import Env
+    from copycat.log.snapshots import SnapshotStore
 
 __all__ = ["MemberDirectory", "read_whole"]
 
-_AnyLog: TypeAlias = NativeLog | VolatileLog
 _Opener: TypeAlias = Callable[..., NativeLog | VolatileLog]
+_Snapshots: TypeAlias = "Callable[[], SnapshotStore] | None"
 _NOBODY = MemberId(0)
 
 
@@ -42,12 +46,14 @@ class MemberDirectory:
         path: str,
         identity: Identity,
         hard_state: HardStateStore,
-        log: _AnyLog,
+        log: AnyLog,
         env: Env,
         held: ExitStack,
         *,
         made_now: bool = False,
         lost: bool = False,
+        debt: Debt | None = None,
+        snapshots: SnapshotStore | None = None,
     ) -> None:
         self.path = path
         self.identity = identity
@@ -58,6 +64,9 @@ class MemberDirectory:
         """True when this directory never held a promise (C16): made now, or never used."""
         self.lost = lost
         """True when entries that this member acknowledged may be missing (decision 0016)."""
+        self.debt = debt
+        """What damage took and no leader has given back so far (C12, decision 0017)."""
+        self.snapshots = snapshots
         self._env = env
         self._held = held
         self._floor = log.last_entry.term
@@ -81,48 +90,69 @@ class MemberDirectory:
         compress: bool = False,
         durability: Durability = Durability.FSYNC,
         boot: str = "",
+        whole: bool = False,
+        snapshots: _Snapshots = None,
     ) -> Self:
         """Open `path`, or make it on a first start.
 
         `members`: the founding addresses, in any order. `incarnation_source`: 128 random bits,
         asked on a first start only. `boot`: of the machine, empty where that is not known.
-        `compress`: see `open_log`. `read_only`: nothing is made, locked or repaired.
-        DirectoryInUseError, CorruptLogError (F2, F3, F6, F27), WrongDirectoryError (F7),
-        FormatVersionError, DiskError, DiskFullError; ConfigurationError when `level` does not fit.
+        `compress`: see `open_log`. `read_only`: nothing is made, locked or repaired. `whole`:
+        read every entry before any is believed. `snapshots`: opens the member's; a repair may
+        build on them.
+        DirectoryInUseError, CorruptLogError (F6, F27; without others F2, F3), FormatVersionError,
+        WrongDirectoryError (F7), DiskError, DiskFullError; ConfigurationError: another `level`.
         """
         expected = Identity.of(cluster_name, address, members, member)
-        has_log = _has_log(env, path)
-        on = None if level is StorageLevel.MEMORY and not has_log else env
-        sizes = (max_segment_size, max_entries_per_segment, min_free_space)
-        opened_log = _opener(on, f"{path}/log", *sizes, level, compress)
         promise = partial(write_weak, env, path, level, durability, boot)
         with ExitStack() as held:
             if not read_only:
-                env.make_directory(path)
-                held.callback(env.lock(f"{path}/lock").close)
-                free_reserve(env, path)
+                _take(env, path, held)
+            sizes = (max_segment_size, max_entries_per_segment)
+            disk = None if level is StorageLevel.MEMORY and not _has_log(env, path) else env
+            opened = _opener(disk, f"{path}/log", *sizes, min_free_space, level, compress)
             found, missing = read_identity(env, path)
             if found is None:
-                _check_unused(env, path, opened_log, read_only=read_only)
-                first = _first_hard_state(env, path)
-                log = _kept(held, opened_log())
-                promise()
+                _check_unused(env, path, opened, read_only=read_only)
                 found = expected.with_incarnation(incarnation_source())
-                write_identity(env, path, found)
-                return cls(path, found, first, log, env, held.pop_all(), made_now=True)
+                return cls._made(env, path, held, opened, promise, found, snapshots)
             check_identity(found, expected, path)
             weak = read_weak(env, path)
-            check_level(weak, level, path, has_log=has_log)
             copy = _readable_hard_state(env, path)
-            log = _kept(held, opened_log(read_only=read_only))
+            checked = partial(_checked, env, path, opened, weak, level, whole, read_only)
             if read_only:
+                log = _kept(held, checked())
                 return cls(path, found, FrozenHardState(copy), log, env, held.pop_all())
+            store, alone = _maybe(snapshots), len(members) == 1
+            repairs = Repairs(env, path, store, copy.current_term, sizes, is_alone=alone)
+            log = _kept(held, repairs.open(checked))
             again = _rewritten(env, path)
             write_identity(env, path, found, missing)
+            debt = repairs.settle(log, again)
             lost = _may_have_lost(weak, again, log, boot)
             if not lost:
                 promise()
-            return cls(path, found, again, log, env, held.pop_all(), lost=lost)
+            told: dict[str, Any] = {"lost": lost, "debt": debt, "snapshots": store}
+            return cls(path, found, again, log, env, held.pop_all(), **told)
+
+    @classmethod
+    def _made(
+        cls,
+        env: Env,
+        path: str,
+        held: ExitStack,
+        opened: _Opener,
+        promise: Callable[[], None],
+        identity: Identity,
+        snapshots: _Snapshots,
+    ) -> Self:
+        """A first start: the identity is the last file that is written (F27)."""
+        first = _first_hard_state(env, path)
+        log = _kept(held, opened())
+        promise()
+        write_identity(env, path, identity)
+        store, kept = _maybe(snapshots), held.pop_all()
+        return cls(path, identity, first, log, env, kept, made_now=True, snapshots=store)
 
     @property
     def native(self) -> NativeLog:
@@ -139,6 +169,30 @@ class MemberDirectory:
     def voted_for(self) -> MemberId:
         """The vote, if it is of `current_term`: the floor of the log clears it (C9)."""
         return _NOBODY if self._floor > self.hard_state.current_term else self.hard_state.voted_for
+
+    def note(self, error: BaseException) -> CorruptLogError | None:
+        """A running member stops at `error`: if that is damage of its log, the next start is to
+        repair it (F11). The same error then, with what to do; None when it is another one.
+        """
+        path = f"{self.path}/log/"
+        is_read = isinstance(error, DiskError) and getattr(error, "operation", "") == "read"
+        if not (is_read or isinstance(error, CorruptLogError)):
+            return None
+        where = str(getattr(error, "path", ""))
+        if not where.startswith(path) or isinstance(self.hard_state, FrozenHardState):
+            return None
+        index = getattr(error, "index", 0)
+        told = CorruptLogError(
+            str(error),
+            state="This member stops here; what it answered until now is right.",
+            hint=f"start it again: it will fetch entries {index or self.log.first_index} to"
+            f" {self.log.last_index} from the other members",
+            path=where,
+            offset=getattr(error, "offset", -1),
+            index=index,
+        )
+        write_note(self._env, self.path, told)
+        return told
 
     def close(self, *, lost: bool = False) -> None:
         """Close the log with its mark of a clean stop, then let go of the lock.
@@ -166,6 +220,34 @@ def read_whole(env: Env, path: str) -> None:
         log.close()
 
 
+def _take(env: Env, path: str, held: ExitStack) -> None:
+    """This process has the directory now, and what an earlier one left is put in order."""
+    env.make_directory(path)
+    held.callback(env.lock(f"{path}/lock").close)
+    free_reserve(env, path)
+    complete_repair(env, path)
+
+
+def _maybe(snapshots: _Snapshots) -> SnapshotStore | None:
+    return None if snapshots is None else snapshots()
+
+
+def _checked(
+    env: Env,
+    path: str,
+    opened: _Opener,
+    weak: WeakPromises | None,
+    level: StorageLevel,
+    whole: bool,
+    read_only: bool,
+) -> AnyLog:
+    """The log of a member that has an identity, so that must be there."""
+    check_level(weak, level, path, has_log=_has_log(env, path))
+    if whole:
+        read_whole(env, path)
+    return opened(read_only=read_only)
+
+
 def _rewritten(env: Env, path: str) -> HardState:
     """C7 asks for it after an unclean stop. Done at every start, it also covers one that failed
     between the log's recovery and here, and was then closed cleanly."""
@@ -174,7 +256,7 @@ def _rewritten(env: Env, path: str) -> HardState:
     return hard_state
 
 
-def _kept(held: ExitStack, log: _AnyLog) -> _AnyLog:
+def _kept(held: ExitStack, log: AnyLog) -> AnyLog:
     held.callback(log.close)
     return log
 
@@ -209,7 +291,7 @@ def _opener(
 
 
 def _may_have_lost(
-    weak: WeakPromises | None, hard_state: HardStateStore, log: _AnyLog, boot: str
+    weak: WeakPromises | None, hard_state: HardStateStore, log: AnyLog, boot: str
 ) -> bool:
     """Whether acknowledged entries may be missing after weak promises.
 

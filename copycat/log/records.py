@@ -27,6 +27,7 @@ __all__ = [
     "read_manifest",
     "read_mark",
     "read_segment_header",
+    "segment_size",
 ]
 
 FORMAT_VERSION = 2
@@ -159,6 +160,11 @@ def read_segment_header(data: bytes, row: Row, path: str) -> None:
             offset=16,
             index=row.first_index,
         )
+
+
+def segment_size(data: bytes) -> int:
+    """How many bytes the segment whose header `data` begins with should have; 0 without one."""
+    return int(_SEGMENT.unpack_from(data)[8]) if len(data) >= _SEGMENT.size else 0
 
 
 def read_mark(data: bytes, offset: int, uuid: bytes) -> Mark | None:

@@ -8,25 +8,33 @@ incarnation: in a cluster with other members it is a lost disk from then on, and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import ConfigurationError, CorruptLogError
-from copycat.log._native import Batch, open_log
+from copycat.log.debt import DEBT_FILE, clear_note
 from copycat.log.identity import Identity, read_identity, write_identity
-from copycat.log.inspect import StoredEntry, VerifyReport, entries, verify
+from copycat.log.inspect import VerifyReport, verify
+from copycat.log.repair import Cut, write_log
+from copycat.log.survey import survey
 from copycat.log.weak import WEAK_FILE, clear_weak
-from copycat.types import Span
+from copycat.types import NO_ENTRY
 
 if TYPE_CHECKING:
     from copycat.log._native import Env
 
-__all__ = ["AUDIT_FILE", "RecoveryPlan", "accept_loss", "accept_unsynced_loss", "complete", "plan"]
+__all__ = [
+    "AUDIT_FILE",
+    "RecoveryPlan",
+    "accept_debt",
+    "accept_loss",
+    "accept_unsynced_loss",
+    "complete",
+    "plan",
+]
 
 AUDIT_FILE = "audit.jsonl"
 _RECOVERED = "log-recovered-"
-_BATCH_BYTES = 1 << 20
+_SIZES = (32 << 20, 1 << 20)
 
 
 class RecoveryPlan(NamedTuple):
@@ -63,11 +71,6 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
                 offset=damage.offset,
                 index=damage.index,
             )
-    if first != 1:
-        raise ConfigurationError(
-            f"the log of {directory} begins at entry {first}; what was before is in a snapshot",
-            hint="restore a backup of this member, or replace it by a new one",
-        )
     if not first <= accept_loss_from <= known:
         raise ConfigurationError(
             f"--accept-loss-from {accept_loss_from}: the log holds entries {first} to {known}",
@@ -99,11 +102,9 @@ def accept_loss(env: Env, told: RecoveryPlan, cluster_name: str, incarnation: in
     lock = env.lock(f"{directory}/lock")
     try:
         identity = _identity(env, directory)
-        env.make_directory(recovered)
-        log = open_log(env, recovered, max_segment_size=32 << 20, max_entries_per_segment=1 << 20)
-        for batch in _batches(env, directory, told.kept_upto):
-            log.append(batch)
-        log.close()
+        found = survey(env, f"{directory}/log")
+        cut = Cut(found.before, told.kept_upto + 1, NO_ENTRY)
+        write_log(env, recovered, cut, found, _SIZES)
         _write_audit(
             env,
             directory,
@@ -120,6 +121,7 @@ def accept_loss(env: Env, told: RecoveryPlan, cluster_name: str, incarnation: in
         env.rename(f"{directory}/log", damaged)
         env.rename(recovered, f"{directory}/log")
         env.sync_directory(directory)
+        _forget_damage(env, directory)
     finally:
         lock.close()
     return damaged
@@ -137,6 +139,7 @@ def complete(env: Env, directory: str, cluster_name: str) -> bool:
     try:
         env.rename(f"{directory}/{found[0]}", f"{directory}/log")
         env.sync_directory(directory)
+        _forget_damage(env, directory)
     finally:
         lock.close()
     return True
@@ -168,6 +171,40 @@ def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
         lock.close()
 
 
+def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
+    """Let a member vote without the entries that damage took, and that nobody gave back (0017).
+
+    For a cluster in which all that held them are damaged or gone. ConfigurationError when nothing
+    is owed.
+    """
+    identity = _identity(env, directory)
+    _check_name(identity.cluster_name, cluster_name)
+    if not env.exists(f"{directory}/{DEBT_FILE}"):
+        raise ConfigurationError(
+            f"{directory}: no entry of this member was cut off for damage; nothing is owed",
+            hint="start it as it is",
+        )
+    lock = env.lock(f"{directory}/lock")
+    try:
+        _write_audit(
+            env,
+            directory,
+            action="accept-owed-loss",
+            cluster=identity.cluster_name,
+            address=identity.address,
+        )
+        _forget_damage(env, directory)
+    finally:
+        lock.close()
+
+
+def _forget_damage(env: Env, directory: str) -> None:
+    """The operator took the loss: nothing is owed for it, and nothing is to be looked at."""
+    if env.exists(f"{directory}/{DEBT_FILE}"):
+        env.remove(f"{directory}/{DEBT_FILE}")
+    clear_note(env, directory)
+
+
 def _identity(env: Env, directory: str) -> Identity:
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, ())
     if identity is None:
@@ -184,25 +221,6 @@ def _check_name(found: str, told: str) -> None:
             f'the member is of cluster "{found}", not "{told}"; nothing was changed',
             hint=f"if you mean this one, say --cluster-name {found}",
         )
-
-
-def _batches(env: Env, directory: str, upto: int) -> Iterator[Batch]:
-    """The kept frames, byte for byte, by terms."""
-    group: list[StoredEntry] = []
-    nbytes = 0
-    for entry in islice(entries(directory, 1, env=env), upto):
-        if group and (entry.term != group[0].term or nbytes > _BATCH_BYTES):
-            yield _batch(group)
-            group, nbytes = [], 0
-        group.append(entry)
-        nbytes += len(entry.frame)
-    if group:
-        yield _batch(group)
-
-
-def _batch(group: list[StoredEntry]) -> Batch:
-    frames = b"".join(entry.frame + bytes(-len(entry.frame) % 8) for entry in group)
-    return Batch.from_wire(frames, Span(group[0].term, group[0].index, group[-1].index + 1))
 
 
 def _write_audit(env: Env, directory: str, **said: object) -> None:

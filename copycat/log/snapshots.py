@@ -29,6 +29,7 @@ KEPT = 2
 """So many of the newest stay: one that rots leaves the one before it (F17)."""
 
 _NAME = re.compile(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})\.snap")
+_ASIDE = re.compile(r"[1-9][0-9]{0,18}-[1-9][0-9]{0,18}\.snap\.bad")
 _LEFTOVER = re.compile(r"[1-9][0-9]{0,18}-[1-9][0-9]{0,18}\.(new|part)")
 
 
@@ -49,6 +50,7 @@ class SnapshotStore:
         self._retain_stale = retain_stale
         self._pins: dict[EntryId, int] = {}
         self._whole: dict[EntryId, Snapshot] = {}
+        self._seen: tuple[Snapshot, bytes] | None = None
         self.bad: list[EntryId] = []
         """Files that failed their checksums at a load; the next discard takes them (F17)."""
         self._entries = self._open() if env.exists(directory) else []
@@ -59,6 +61,8 @@ class SnapshotStore:
             match = _NAME.fullmatch(name)
             if match is not None:
                 entries.append(EntryId(int(match[2]), int(match[1])))
+            elif _ASIDE.fullmatch(name) is not None:
+                continue
             elif _LEFTOVER.fullmatch(name) is not None:
                 self._env.remove(f"{self._directory}/{name}")
             else:
@@ -94,6 +98,15 @@ class SnapshotStore:
         A bad one is passed over with a warning (F17) and counted in `bad`. None when there is
         no good one; whether the log reaches back far enough then is for the caller to say.
         """
+        seen, self._seen = self._seen, None
+        return seen or self._newest_good()
+
+    def look(self) -> tuple[Snapshot, bytes] | None:
+        """As `newest_good`, whose next call gives the same without reading it again."""
+        self._seen = self._seen or self._newest_good()
+        return self._seen
+
+    def _newest_good(self) -> tuple[Snapshot, bytes] | None:
         for entry in reversed(self.entries):
             try:
                 snapshot, data = snapshot_file.load(self._env, self._path(entry))
@@ -186,6 +199,16 @@ class SnapshotStore:
             return []
         old = [entry for entry in self._entries[:-KEPT] if entry not in self._pins]
         return [*self.bad, *old]
+
+    def set_aside(self) -> None:
+        """Bad ones get a name that nobody takes for a snapshot, and stay for who wants to look;
+        before the member starts. DiskError."""
+        if not self.bad:
+            return
+        for entry in self.bad:
+            self._env.rename(self._path(entry), self._path(entry, "snap.bad"))
+        self.bad.clear()
+        self._env.sync_directory(self._directory)
 
     def discard(self, entries: Iterable[EntryId]) -> list[EntryId]:
         """Remove their files, durably (aside). DiskError."""

@@ -62,6 +62,8 @@ __all__ = [
 _APPEND = Struct("<9Q")
 """term, request, prev (term, index), span (term, first, end), leader_commit, floor."""
 _APPEND_REPLY = Struct("<QQB7xQQQQ")
+_WANTS_SNAPSHOT = 2
+"""In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
 _INSTALL = Struct("<5Q32sQ")
 """term, request, entry (term, index), size of the file, digest, offset."""
 _INSTALL_REPLY = Struct("<5QB7x")
@@ -219,10 +221,11 @@ def encode_peer(message: PeerMessage) -> bytes:
             return encode_append(message, 0)
         case InstallSnapshot():
             return encode_install(message, 0)
-        case AppendReply(term, request, accepted, match_index, hint, settled):
+        case AppendReply(term, request, accepted, match_index, hint, settled, wanted):
             kind = FrameType.APPEND_REPLY
+            answer = _WANTS_SNAPSHOT if wanted else int(accepted)
             body = _APPEND_REPLY.pack(
-                term, request, accepted, match_index, hint.term, hint.index, settled
+                term, request, answer, match_index, hint.term, hint.index, settled
             )
         case InstallReply(term, request, entry, offset, done):
             kind = FrameType.INSTALL_REPLY
@@ -261,8 +264,9 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 _APPEND_REPLY, frame, "APPEND_REPLY"
             )
             hint = EntryId(hint_term, hint_index)
-            accepted = _flag(frame, flag, 16)
-            return AppendReply(term, request, accepted, match_index, hint, settled)
+            wanted = flag == _WANTS_SNAPSHOT
+            accepted = _flag(frame, 0 if wanted else flag, 16)
+            return AppendReply(term, request, accepted, match_index, hint, settled, wanted)
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)
             if data:

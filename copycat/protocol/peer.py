@@ -73,6 +73,8 @@ class AppendReply(msgspec.Struct, frozen=True):
         the leader steps back to its own newest entry not above it, in one probe.
     settled: what a restart of the sender cannot fall behind (C23): its match_index, but not
         above the oldest snapshot that it keeps; 0 when rejected.
+    wants_snapshot: when rejected, the sender lost entries and takes no holes in their place: only
+        a snapshot at or above the leader's commit index is as good (decision 0017).
     """
 
     term: int
@@ -81,6 +83,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     match_index: int
     hint: EntryId
     settled: int = 0
+    wants_snapshot: bool = False
 
 
 class PreVote(msgspec.Struct, frozen=True):

@@ -80,7 +80,7 @@ def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
         raft.state is not ServerState.LEADER
         and not raft.hears_leader
         and not raft.is_fresh
-        and message.last >= raft.last
+        and message.last >= raft.pledged
         and (
             message.term > raft.current_term
             or (message.term == raft.current_term and raft.voted_for in (NOBODY, sender))
@@ -137,7 +137,7 @@ def on_self_vote_saved(raft: State) -> None:
 
 
 def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None:
-    """Grant at most one vote a term, to a log at least as new (paper 5.2 and 5.4.1).
+    """Grant at most one vote a term, to a log at least as new (paper 5.2 and 5.4.1, C12).
 
     While a leader is heard the request moves nothing, not even the term (X19); an election
     that the leader itself asked for is the exception, for it has stopped serving.
@@ -147,12 +147,12 @@ def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None
         if not message.transfer and (raft.hears_leader or raft.state is ServerState.LEADER):
             raft.send(sender, VoteReply(raft.current_term, False))
             return
-        granted = message.last >= raft.last and not raft.is_fresh
+        granted = message.last >= raft.pledged and not raft.is_fresh
         raft.become_follower(term, NOBODY, sender if granted else NOBODY)
     elif term == raft.current_term and raft.state is ServerState.FOLLOWER:
         may_vote = raft.voted_for in (NOBODY, sender) and not raft.is_fresh
         willing = message.transfer or not raft.hears_leader or raft.voted_for == sender
-        granted = may_vote and willing and message.last >= raft.last
+        granted = may_vote and willing and message.last >= raft.pledged
         if granted and raft.voted_for == NOBODY:
             raft.save_hard_state(term, sender)
     else:
@@ -186,6 +186,7 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
         and not raft.is_fresh
+        and not raft.owes
         and raft.may_campaign
     ):
         elect(raft, transfer=True)

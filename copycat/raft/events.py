@@ -40,10 +40,14 @@ class Tick(msgspec.Struct, frozen=True):
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message of a peer whose bytes were checked. May be stale, duplicated or nonsense."""
+    """A message of a peer whose bytes were checked. May be stale, duplicated or nonsense.
+
+    has_gaps: some of the entries that it carries were let go, and holes stand for them (C3).
+    """
 
     sender: MemberId
     message: PeerMessage
+    has_gaps: bool = False
 
 
 class Proposed(msgspec.Struct, frozen=True):

@@ -20,12 +20,15 @@ __all__ = [
 ]
 
 
-def on_append_entries(raft: State, sender: MemberId, message: AppendEntries) -> None:
+def on_append_entries(
+    raft: State, sender: MemberId, message: AppendEntries, *, has_gaps: bool
+) -> None:
     """Entries or a heartbeat. The term rule ran before: the term is ours, or an old one.
 
     1. An old term: say ours, touch nothing, and do not reset the timer (X25).
-    2. Not after our log: reject, with a hint. 3. Else append what is new, answer at once what
-    is durable of it (C1), and keep the commit that this very message verified (C2).
+    2. Not after our log: reject, with a hint; holes where ours may lack more than they stand for:
+    reject, a snapshot must do (0017). 3. Else append what is new, answer at once what is durable
+    of it (C1), and keep the commit that this very message verified (C2).
     """
     term = message.term
     if term < raft.current_term:
@@ -47,6 +50,11 @@ def on_append_entries(raft: State, sender: MemberId, message: AppendEntries) -> 
         return
     span = message.span
     end = span.end
+    if has_gaps and raft.refuses_gaps:
+        hint = terms.newest_not_above(prev)
+        reply = AppendReply(term, message.request, False, 0, hint, wants_snapshot=True)
+        raft.send(sender, reply)
+        return
     if span.first <= terms.before.index < end and span.term != terms.before.term:
         raft.ignored += 1  # no leader holds another entry there
         return

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from copycat.errors import require
 from copycat.raft.state import NOBODY, State
-from copycat.types import EntryId, MemberId, ServerState, TermRun
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
 __all__ = ["Facts", "check", "observe"]
 
@@ -36,6 +36,7 @@ class Facts(NamedTuple):
     runs: tuple[TermRun, ...]
     is_saving: bool
     is_fresh: bool
+    owed: EntryId
     matches: tuple[int, ...]
     settleds: tuple[int, ...]
     nexts: tuple[int, ...]
@@ -64,6 +65,7 @@ def observe(raft: State) -> Facts:
         tuple(raft.terms.runs),
         raft.is_saving,
         raft.is_fresh,
+        raft.owed,
         tuple(peer.match_index for peer in peers),
         tuple(peer.settled for peer in peers),
         tuple(peer.next_index for peer in peers),
@@ -115,6 +117,7 @@ def _check_role(now: Facts) -> None:
     if now.state is not ServerState.FOLLOWER:
         require(now.voted_for == now.member, "I2: it campaigns without its vote", facts=now)
         require(not now.is_fresh, "C16: a fresh directory takes part", facts=now)
+        require(now.owed == NO_ENTRY, "C12: it campaigns without what it held", facts=now)
     for match, following in zip(now.matches, now.nexts, strict=True):
         require(0 <= match < following <= now.last.next, "progress out of order", facts=now)
         require(following >= now.first_index, "progress below the log", facts=now)

@@ -151,8 +151,9 @@ def _rejected(
         return  # as expected: what it lacks is on its way
     newest = raft.terms.newest_not_above(message.hint)
     next_index = max(newest.next, progress.match_index + 1)
-    if message.request > progress.rewind_request and snapshots.is_needed(raft, next_index):
-        snapshots.begin(raft, lead, sender, progress)
+    is_news = message.request > progress.rewind_request
+    if is_news and (message.wants_snapshot or snapshots.is_needed(raft, next_index)):
+        snapshots.begin(raft, lead, sender, progress, whole=message.wants_snapshot)
     elif not progress.rewind(message.request, newest):
         raft.ignored += 1
 

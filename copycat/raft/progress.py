@@ -41,6 +41,7 @@ class Progress:
         "sent",
         "settled",
         "snapshot",
+        "snapshot_floor",
         "snapshot_is_heard",
         "snapshot_request",
     )
@@ -66,6 +67,8 @@ class Progress:
         """What it will never fall behind again (C23); 0 while unknown."""
         self.snapshot_request = 0
         """Of the transfer under way; 0 when there is none."""
+        self.snapshot_floor = 0
+        """It must cover at least this."""
         self.snapshot = NO_ENTRY
         """What that transfer is of; NO_ENTRY until the replica has said so."""
         self.snapshot_is_heard = False
@@ -123,14 +126,17 @@ class Progress:
         self._start_anew(Pace.PROBE)
         return True
 
-    def begin_snapshot(self, request: int, next_index: int) -> None:
+    def begin_snapshot(self, request: int, next_index: int, floor: int) -> None:
         """Entries do not help this peer; after the snapshot they go on at `next_index` or later.
+
+        floor: what the snapshot must cover.
 
         Heartbeats at `next_index` meanwhile: whoever accepts one needs no snapshot any more.
         """
         self.next_index = max(next_index, self.match_index + 1)
         self._start_anew(Pace.SNAPSHOT)
         self.snapshot_request = request
+        self.snapshot_floor = floor
 
     def end_snapshot(self, match_index: int) -> None:
         """It has everything up to `match_index`, durably: go on with entries."""

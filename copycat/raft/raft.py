@@ -56,7 +56,8 @@ class Raft(State):
     before, first_index, last_index: the log as it was opened, all of it durable.
     snapshot_index: of the snapshot that was loaded, so committed.  kept_index: of the oldest on
     the disk.  fresh: the directory was empty (C16).  lost: entries that were acknowledged may
-    be gone from it, and the term was raised since (decision 0016).  seed: of the election dice.
+    be gone from it, and the term was raised since (decision 0016).  owed: what damage took of the
+    log, NO_ENTRY for nothing (C12).  seed: of the election dice.
     """
 
     __slots__ = ()
@@ -86,7 +87,7 @@ class Raft(State):
         self.effects = effects
         match event:
             case Received():
-                _on_received(self, event.sender, event.message)
+                _on_received(self, event.sender, event.message, event.has_gaps)
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
@@ -120,6 +121,7 @@ class Raft(State):
                 snapshots.on_snapshot_held(self, event)
             case SnapshotInstalled():
                 snapshots.on_snapshot_installed(self, event)
+                self.settle_debt()
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:
@@ -128,7 +130,7 @@ class Raft(State):
         return effects
 
 
-def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
+def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: bool) -> None:
     """The term rule (paper section 5.1), then the handler; the term comes first (X4)."""
     term = message.term
     is_current = term == raft.current_term and term > 0  # nearly always
@@ -142,7 +144,7 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
                 return
             if term > raft.current_term:
                 raft.become_follower(term, sender)
-            follower.on_append_entries(raft, sender, message)
+            follower.on_append_entries(raft, sender, message, has_gaps=has_gaps)
         case AppendReply():
             if term > raft.current_term:
                 raft.become_follower(term, NOBODY)
@@ -182,6 +184,7 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage) -> None:
 def _on_synced(raft: Raft, event: Synced) -> None:
     if not raft.settle_syncs(event.ticket, event.flushed_index):
         return
+    raft.settle_debt()
     if raft.lead is not None:
         leader.on_synced(raft, raft.lead)
     else:

@@ -55,20 +55,28 @@ def is_needed(raft: State, next_index: int) -> bool:
     return next_index < raft.terms.first_index or next_index <= raft.floor_known
 
 
-def begin(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> None:
-    """Ask the replica to ship a snapshot to `peer`. One transfer a peer."""
+def begin(
+    raft: State, lead: Leadership, peer: MemberId, progress: Progress, *, whole: bool = False
+) -> None:
+    """Ask the replica to ship a snapshot to `peer`. One transfer a peer.
+
+    whole: of all that is committed now. Every hole in this log lies below that, for only what
+    was applied is let go; the floor would not do, since a leader that restarted has forgotten it.
+    """
     lead.request += 1
     progress.last_request = lead.request
     terms = raft.terms
-    next_index = min(max(terms.first_index, raft.floor_known + 1), terms.end)
-    progress.begin_snapshot(lead.request, next_index)
-    raft.effects.append(ShipSnapshot(peer, lead.request, raft.floor_known))
+    floor = max(raft.floor_known, raft.commit_index) if whole else raft.floor_known
+    next_index = min(max(terms.first_index, floor + 1), terms.end)
+    progress.begin_snapshot(lead.request, next_index, floor)
+    raft.effects.append(ShipSnapshot(peer, lead.request, floor))
 
 
 def remind(raft: State, peer: MemberId, progress: Progress) -> None:
     """With a heartbeat: nothing was heard of the transfer since the last one, so ask again."""
     if progress.pace is Pace.SNAPSHOT and not progress.snapshot_is_heard:
-        raft.effects.append(ShipSnapshot(peer, progress.snapshot_request, raft.floor_known))
+        floor = max(raft.floor_known, progress.snapshot_floor)
+        raft.effects.append(ShipSnapshot(peer, progress.snapshot_request, floor))
     progress.snapshot_is_heard = False
 
 

@@ -55,6 +55,7 @@ class State:
         "member",
         "now_ms",
         "options",
+        "owed",
         "peers",
         "poll",
         "poll_round",
@@ -91,6 +92,7 @@ class State:
         snapshot_index: int = 0,
         kept_index: int = 0,
         lost: bool = False,
+        owed: EntryId = NO_ENTRY,
     ) -> None:
         voters = configuration.voters
         require(member in voters, "no voter of this configuration", member=member, voters=voters)
@@ -118,6 +120,12 @@ class State:
         self._begin_hard_state(current_term, voted_for)
         self._begin_timers()
         self._begin_proof(fresh=fresh, lost=lost)
+        self.owed = owed
+        """C12: this log held so much before its disk lost some of it; NO_ENTRY: nothing is owed.
+
+        The name of the last entry that it may ever have acknowledged, or a greater one.
+        """
+        self.settle_debt()
 
     def _begin_proof(self, *, fresh: bool, lost: bool) -> None:
         self.storage_full = False
@@ -237,6 +245,39 @@ class State:
             self.draw_election_timeout()
 
     @property
+    def owes(self) -> bool:
+        """Entries that were on this disk are damaged, and no leader has given them back so far.
+
+        Unlike a lost member it knows up to where it held entries, and goes on voting as if it
+        held them still: only for somebody who has as much (decision 0017).
+        """
+        return self.owed != NO_ENTRY
+
+    @property
+    def refuses_gaps(self) -> bool:
+        """Holes of a leader's log are no substitute here: entries that this member lost may be
+        deletions that went because it once had them, while it still has what they deleted.
+
+        All that it ever had lies below where it stops to owe or to be lost, and so do these.
+        """
+        return self.owes or self.is_lost
+
+    @property
+    def pledged(self) -> EntryId:
+        """Who has less than this gets no vote of ours (paper 5.4.1, C12)."""
+        return max(self.terms.last, self.owed)
+
+    def settle_debt(self) -> None:
+        """More is durable here, perhaps all that was owed: then this log speaks for itself.
+
+        Its last entry is at or above what was owed, in the order of Raft. So it was copied from
+        a leader that had all that this member ever acknowledged, or was that leader's own.
+        """
+        if self.owed != NO_ENTRY and self.terms.entry_at(self.durable_index) >= self.owed:
+            self.owed = NO_ENTRY
+            self.draw_election_timeout()
+
+    @property
     def hears_leader(self) -> bool:
         """A leader was heard within the least election timeout, or may have been (C11)."""
         return self.now_ms < self.heard_until_ms or self.now_ms < self.grace_until_ms
@@ -284,7 +325,7 @@ class State:
     @property
     def own_deadline_ms(self) -> int:
         """When a follower or candidate acts on its own."""
-        return NEVER_MS if self.is_fresh else self.election_at_ms
+        return NEVER_MS if self.is_fresh or self.owes else self.election_at_ms
 
     # ---- hard state and what waits for it --------------------------------------------
 

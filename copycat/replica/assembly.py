@@ -21,7 +21,7 @@ from copycat.replica.host import Host
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.queries import Answers, Queries
 from copycat.replica.shipping import RecentBatches, Shipping
-from copycat.types import MemberId
+from copycat.types import EntryId, MemberId
 
 __all__ = ["assemble", "core_of"]
 
@@ -37,6 +37,7 @@ def core_of(
     snapshots: SnapshotStore | None,
     fresh: bool,
     lost: bool,
+    owed: EntryId,
     seed: int,
 ) -> Raft:
     """The core over the log and the hard state as they were opened.
@@ -57,6 +58,7 @@ def core_of(
         kept_index=0 if snapshots is None else snapshots.oldest_index,
         fresh=fresh,
         lost=lost,
+        owed=owed,
         seed=seed,
     )
 

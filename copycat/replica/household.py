@@ -1,4 +1,4 @@
-"""What a member does by the clock: due timers, silent sessions, pins, spares, and a full disk.
+"""What a member does by the clock: timers, silent sessions, pins, spares, debts, a full disk.
 
 F12: entries are refused before the disk would refuse them. A member without room takes nothing
 new, neither from clients nor from its leader, until room was back for a while; queries go on.
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from copycat.errors import DiskFullError
+from copycat.log.debt import Debt
 from copycat.log.reserve import Reserve
 from copycat.raft.events import Event, StorageFull
 from copycat.replica.carry import Parts
 from copycat.replica.cleaning import Cleaning
 from copycat.replica.handshake import Handshake
+from copycat.replica.repayment import Repayment
 from copycat.types import Span
 
 __all__ = ["Household"]
@@ -42,6 +44,7 @@ class Household:
         cleaning: Cleaning,
         now_ms: int,
         reserve: Reserve | None = None,
+        debt: Debt | None = None,
     ) -> None:
         self._parts = parts
         self._handshake = handshake
@@ -50,6 +53,7 @@ class Household:
         self._batch_bytes_max = batch_bytes_max
         self._cleaning = cleaning
         self._reserve = reserve
+        self.repayment = Repayment(parts, address, debt)
         self._is_reserving = False
         self._reserve_ms = now_ms
         self.storage_changed: Callable[[bool], None] = lambda _: None
@@ -128,6 +132,7 @@ class Household:
         self.deadline_ms = now_ms + INTERVAL_MS
         parts = self._parts
         parts.log.mark_idle()
+        self.repayment.keep(now_ms)
         is_short = self.is_full or not parts.log.has_room(
             4 * self._batch_bytes_max, in_new_segment=True
         )

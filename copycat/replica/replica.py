@@ -16,6 +16,7 @@ import msgspec
 from copycat.config import member_id
 from copycat.errors import CopycatError, ProtocolError, require
 from copycat.log.batch import Batch
+from copycat.log.debt import Debt
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.reserve import Reserve
 from copycat.log.snapshots import Snapshot, SnapshotStore
@@ -50,7 +51,7 @@ from copycat.replica.shipping import received_batch
 from copycat.replica.snapshots import Snapshots
 from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
-from copycat.types import Compaction, MemberId, ServerState, Span
+from copycat.types import NO_ENTRY, Compaction, MemberId, ServerState, Span
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -74,9 +75,10 @@ class Replica:
         wall_ms: int,
         snapshots: SnapshotStore | None = None,
         lost: bool = False,
+        debt: Debt | None = None,
         reserve: Reserve | None = None,
     ) -> None:
-        self._reserve = reserve
+        self._reserve, self._debt = reserve, debt
         require(options.address in options.members, "a member outside its own list")
         self._options = options
         self._host = host
@@ -101,6 +103,7 @@ class Replica:
             fresh=fresh,
             seed=seed,
             lost=lost,
+            owed=NO_ENTRY if debt is None else debt.owed,
         )
         self._state = self.raft.state
         clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
@@ -180,14 +183,15 @@ class Replica:
             cleaning=self._cleaning,
             now_ms=now_ms,
             reserve=self._reserve,
+            debt=self._debt,
         )
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
 
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
-        fresh, lost = self._log.last_index == 0, self.raft.is_lost
-        return codec.encode_hello(self._handshake.hello(fresh=fresh and not lost, lost=lost))
+        fresh = self._log.last_index == 0 and not self.raft.refuses_gaps
+        return codec.encode_hello(self._handshake.hello(fresh=fresh, lost=self.raft.is_lost))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
@@ -245,8 +249,7 @@ class Replica:
 
     def client_gone(self, connection: int) -> None:
         """A client's connection closed."""
-        route = Route(MemberId(0), connection)
-        self._enqueue(lambda: self._door.connection_gone(route))
+        self._enqueue(lambda: self._door.connection_gone(Route(MemberId(0), connection)))
 
     def synced(self, ticket: SyncTicket) -> None:
         """`ticket.run` returned; see `Host.sync`."""
@@ -386,7 +389,7 @@ class Replica:
             empty = Span(message.span.term, first, first)
             message, batch = msgspec.structs.replace(message, span=empty), None
         self._carrier.received = batch
-        self._step(Received(peer, message))
+        self._step(Received(peer, message, batch is not None and batch.has_gaps))
         self._carrier.received = None
 
     # ---- the machine ---------------------------------------------------------------------
@@ -442,6 +445,6 @@ class Replica:
     def status(self) -> Status:
         """This member now."""
         unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
-        full, covered = self._household.is_full, self._snapshots.taking.index
-        leader = self._door.leader
-        return status_of(self._options, self._parts, leader, unreachable, full, covered)
+        full, owed = self._household.is_full, self._household.repayment.owed
+        leader, covered = self._door.leader, self._snapshots.taking.index
+        return status_of(self._options, self._parts, leader, unreachable, full, covered, owed)

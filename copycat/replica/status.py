@@ -38,6 +38,9 @@ class Status(msgspec.Struct, frozen=True):
     """What the newest snapshot covers that was read back; 0 for none."""
     floor: int = 0
     """Deletions up to here may be cleaned away: every member has them for good (C23)."""
+    owed: str = ""
+    """Entries that damage took and no leader has given back so far; until then this member does
+    not campaign, and votes only for one that has them (C12). Empty: nothing is missing."""
 
 
 def status_of(
@@ -47,6 +50,7 @@ def status_of(
     unreachable: list[str],
     full: bool,
     snapshot_index: int,
+    owed: str,
 ) -> Status:
     """The status of the member that is made of `parts`."""
     return Status(
@@ -66,4 +70,5 @@ def status_of(
         durability=options.durability,
         snapshot_index=snapshot_index,
         floor=parts.raft.floor,
+        owed=owed,
     )

@@ -29,7 +29,7 @@ from copycat.replica.status import Status
 from copycat.server.host import AsyncHost
 from copycat.server.link import Link
 from copycat.server.listener import Listener
-from copycat.server.opening import Built, build
+from copycat.server.opening import Built, build, noted
 from copycat.types import Compaction, MemberId, ServerState, StorageLevel
 
 __all__ = ["Node"]
@@ -57,7 +57,10 @@ class Node:
         self._links: dict[MemberId, Link] = {}
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
-        self.host = AsyncHost(options.name, failed, compaction_threads=storage.compaction_threads)
+        self._failed = failed
+        self._built: Built | None = None
+        threads = storage.compaction_threads
+        self.host = AsyncHost(options.name, self._on_failure, compaction_threads=threads)
         self._awaited: set[asyncio.Future[object]] = set()
         self._is_closed = False
         self.is_started = False
@@ -98,6 +101,7 @@ class Node:
         built = await asyncio.shield(building)
         if self._is_closed:
             raise IllegalMemberStateError(f"{self._options.name} was shut down while it started")
+        self._built = built
         replica = self._replica = built.replica
         self._stack.push_async_callback(self._close_host)
         replica.on_storage_change(partial(self._say_storage, built.directory))
@@ -110,6 +114,10 @@ class Node:
                 self._links[member] = Link(member, peer, self.host, replica)
         self._stack.push_async_callback(self._close_links)
         return replica
+
+    def _on_failure(self, cause: BaseException) -> None:
+        built = self._built
+        self._failed(cause if built is None else noted(built.directory, built.founders, cause))
 
     def _say_storage(self, directory: MemberDirectory, full: bool) -> None:
         """F12: the error that names free space, limit and what is in the log; once each time."""
@@ -179,7 +187,10 @@ class Node:
                 "; ".join(why),
             )
         else:
-            log.info("%s: waiting for an election in term %d", status.address, status.term)
+            missing = f"; {status.owed} are to be fetched first" if status.owed else ""
+            log.info(
+                "%s: waiting for an election in term %d%s", status.address, status.term, missing
+            )
 
     async def hand_over(self, to: MemberId) -> bool:
         """A leader with followers gives its leadership to `to`, or (0) to the best of them; True

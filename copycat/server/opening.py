@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from copycat.config import ServerOptions, Storage, member_id
 from copycat.errors import ConfigurationError, CorruptLogError
-from copycat.log.directory import MemberDirectory, read_whole
+from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
 from copycat.log.plan import Shape
@@ -27,7 +27,7 @@ from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
 from copycat.types import Durability, StorageLevel
 
-__all__ = ["Built", "build", "founding_members"]
+__all__ = ["Built", "build", "founding_members", "noted"]
 
 log = logging.getLogger("copycat.server")
 
@@ -84,7 +84,10 @@ def build(
             _say_what_is_lost(str(options.address), storage.level)
         executor = Executor(machine)
         undo.callback(executor.close)
-        replica = _replica(options, storage, host, founders, directory, executor)
+        try:
+            replica = _replica(options, storage, host, founders, directory, executor)
+        except CorruptLogError as error:
+            raise noted(directory, founders, error) from error
         undo.pop_all()
     return Built(founders, directory, executor, replica)
 
@@ -101,12 +104,6 @@ def _replica(
     if storage.level is not StorageLevel.MEMORY:
         nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
         reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
-    snapshots = SnapshotStore(
-        Env(),
-        f"{storage.directory}/snapshots",
-        compress=storage.compression == "lz4",
-        retain_stale=storage.retain_stale_snapshots,
-    )
     return Replica(
         replica_options(options, storage, founders),
         incarnation=directory.identity.incarnation,
@@ -117,10 +114,11 @@ def _replica(
         seed=secrets.randbits(64),
         fresh=directory.fresh,
         lost=directory.lost,
+        debt=directory.debt,
         reserve=reserve,
         now_ms=now_ms(),
         wall_ms=wall_ms(),
-        snapshots=snapshots,
+        snapshots=directory.snapshots,
     )
 
 
@@ -128,8 +126,6 @@ def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) 
     address = str(options.address)
     env = Env()
     try:
-        if len(members) == 1 and storage.level is not StorageLevel.MEMORY:
-            read_whole(env, storage.directory)
         return MemberDirectory.open(
             env,
             storage.directory,
@@ -145,9 +141,25 @@ def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) 
             compress=storage.compression == "lz4",
             durability=storage.durability,
             boot=_boot_id(),
+            whole=len(members) == 1 and storage.level is not StorageLevel.MEMORY,
+            snapshots=lambda: SnapshotStore(
+                env,
+                f"{storage.directory}/snapshots",
+                compress=storage.compression == "lz4",
+                retain_stale=storage.retain_stale_snapshots,
+            ),
         )
     except CorruptLogError as error:
         raise explained(error, storage.directory, members) from error
+
+
+def noted(
+    directory: MemberDirectory, founders: tuple[str, ...], error: BaseException
+) -> BaseException:
+    """F11: damage that a member with others met is repaired at its next start; the error that
+    says so. Any other error as it is."""
+    told = directory.note(error) if len(founders) > 1 else None
+    return error if told is None else told
 
 
 def _boot_id() -> str:

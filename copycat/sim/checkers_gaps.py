@@ -42,12 +42,14 @@ class Write(NamedTuple):
     """An entry that may write a key, or deletes it.
 
     at: its index.  due_ms: log time after which what it wrote is gone by itself; 0 for never.
+    reads: it changes what is there, if anything, and not when that is gone.
     """
 
     at: int
     deletes: bool
     time_ms: int = 0
     due_ms: int = 0
+    reads: bool = False
 
 
 class Frozen(NamedTuple):
@@ -60,7 +62,8 @@ class Frozen(NamedTuple):
     applied: int
     durable: int
     platter: int
-    """Every member has its log, or a snapshot, up to here on its platter."""
+    """Every member has its log, or a snapshot, up to here on its platter, or had it before
+    damage took it (0017)."""
     reply_floor: int
 
 
@@ -167,7 +170,7 @@ class CleaningLaws:
             *where,
             applied,
             shadow.durable,
-            min((one.platter for one in self._shadows), default=0),
+            min((one.had for one in self._shadows), default=0),
             self._reference.reply_floor(),
         )
 
@@ -239,7 +242,7 @@ class CleaningLaws:
         What an earlier deletion that is there deletes as well is none of a later one's business,
         nor is what was gone by itself before.
         """
-        holes, front = shadow.holes.since, shadow.most
+        holes, front = shadow.holes.since, shadow.replayed_after
         if not holes:
             return
         for key, writes in self._reference.key_writes().items():
@@ -248,7 +251,8 @@ class CleaningLaws:
                 if write.at > shadow.last_index:
                     continue
                 if write.at <= front or write.at not in holes:
-                    there = None if write.deletes or write.at <= front else write
+                    if not write.reads or there is None:
+                        there = None if write.deletes or write.at <= front else write
                 elif write.deletes and there and not 0 < there.due_ms < write.time_ms:
                     raise violated(
                         "I22",

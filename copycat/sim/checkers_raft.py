@@ -298,7 +298,8 @@ class RaftChecker:
         holders = [
             one.member
             for one in self.shadows
-            if one.platter >= commit and one.entries[commit - 1 : commit] == [newest]
+            if (one.platter >= commit and one.entries[commit - 1 : commit] == [newest])
+            or one.held[commit - 1 : commit] == [newest]  # it votes as if it had it (C12)
         ]
         if len(holders) < self.majority:
             raise violated(
@@ -316,6 +317,8 @@ class RaftChecker:
         """I9: what a leader believes of a follower is on that follower's platter."""
         for member, match in view.matches().items():
             shadow = self.shadows[member]
+            if shadow.held and shadow.hard_state[0] > view.term:
+                continue  # damage took what this leader counts, and it is about to hear of it
             if match and (
                 match > min(shadow.platter, shadow.last_index)
                 or match > view.shadow.last_index

@@ -60,6 +60,12 @@ class Shadow:
         """Whether the member leads, and its commit index, asked at the very moment."""
         self.snapshot = NO_ENTRY
         """What the newest snapshot that is durable here covers."""
+        self.is_rotten = False
+        """Bytes of the log were damaged, and no start has seen it yet."""
+        self.held: list[tuple[int, int]] = []
+        """While the member owes (C12): what was durable before, and what it is held to."""
+        self.kept: set[int] = set()
+        """Indexes of all snapshots that may still be there."""
         self.truncations = 0
         self.resets = 0
         self.older: list[_Older] = []
@@ -82,6 +88,11 @@ class Shadow:
     def platter(self) -> int:
         """A power cut now keeps the entries up to this, in the log or in a snapshot (I3)."""
         return max(self.durable, self.snapshot.index)
+
+    @property
+    def had(self) -> int:
+        """Up to here the member once had all on its platter: nobody has to wait for it (C23)."""
+        return max(self.platter, len(self.held))
 
     @property
     def term_floor(self) -> int:
@@ -138,6 +149,16 @@ class Shadow:
         """A snapshot of the state after `entry` is durable now, read back whole (I12)."""
         self._require_committed(entry)
         self.snapshot = max(self.snapshot, entry, key=lambda one: one.index)
+        self.kept.add(entry.index)
+
+    def discarded(self, entries: Iterable[EntryId]) -> None:
+        """The files of these snapshots are gone."""
+        self.kept -= {entry.index for entry in entries}
+
+    @property
+    def replayed_after(self) -> int:
+        """Whatever of the snapshots rots, a replay begins above this entry (F17)."""
+        return max(self.most, min(self.kept, default=0))
 
     def _require_committed(self, entry: EntryId) -> None:
         committed = self.history.committed
@@ -200,6 +221,49 @@ class Shadow:
         for ticket in self.tickets:
             ticket.upto = 0
 
+    def cut(self, before: EntryId, last_index: int, owed: EntryId, term: int) -> None:
+        """The log was damaged, and a start cut it: it begins after `before` and ends so.
+
+        owed: what the directory says that it held; NO_ENTRY for nothing.  term: that its hard
+        state was raised to for it. C12: it may not owe less than was durable.
+        """
+        self.is_rotten = False
+        last = max(last_index, before.index)
+        held = EntryId(self.term_at(self.durable), self.durable)
+        if last < self.durable and owed < held:
+            raise violated(
+                "C12",
+                "a damaged log owes less than it held",
+                member=self.member,
+                last_index=last,
+                owed=owed,
+                held=held,
+            )
+        if before.index > max(self.most, self.snapshot.index):
+            raise violated("I24", "a cut log begins nowhere", member=self.member, before=before)
+        if owed != NO_ENTRY:
+            self.held = self.entries[: self.durable]
+            self.saving.append((term, 0))
+        del self.entries[last:]
+        self.durable = min(self.durable, last)
+        self.promised = min(self.promised, last)
+        self.least = self.most = before.index
+
+    def repaid(self) -> None:
+        """The member says that it owes nothing any more: then it has what was committed (C12)."""
+        end = min(len(self.held), len(self.history.committed))
+        for at in range(end):
+            entry = self.history.committed[at]
+            if self.held[at] == entry and (at >= self.platter or self.entries[at] != entry):
+                raise violated(
+                    "C12",
+                    "a debt is forgotten before a committed entry is back",
+                    member=self.member,
+                    index=at + 1,
+                    platter=self.platter,
+                )
+        self.held = []
+
     def crashed(self) -> None:
         """The process is gone: nothing in flight will be reported any more."""
         self.tickets.clear()
@@ -259,8 +323,8 @@ class Shadow:
         self.saving.clear()
         self.least = self.most = front
         self.older.clear()
-        self.laws.check_order(self)
         self._recovered_snapshots(snapshots)
+        self.laws.check_order(self)
 
     def _recovered_front(self, before: EntryId) -> None:
         """The log begins where it may: where it began, where it was trimmed, or reset to."""
@@ -299,6 +363,7 @@ class Shadow:
                 snapshot=self.snapshot,
                 found=list(snapshots),
             )
+        self.kept.clear()
         for entry in snapshots:
             self.published(entry)
         entry = self.snapshot

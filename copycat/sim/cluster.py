@@ -163,6 +163,9 @@ class Cluster:
     def touched(self, host: SimHost) -> None:
         if host.is_up and host.replica is not None:
             self.raft.after_step(host)
+            if host.shadow.held and not host.replica.raft.owes:
+                self.trace.mark("debt repaid")
+                host.shadow.repaid()
             if host.disk.power_is_off:
                 self._power_went(host)
 

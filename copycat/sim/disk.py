@@ -6,13 +6,19 @@ outlives the member's processes; `Shadow` knows what a power cut may and may not
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
 from copycat.log import snapshot_file
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import FaultEnv
+from copycat.log.inspect_walk import Walk
 from copycat.log.interface import ReplicaLog, Rewrite
+from copycat.log.records import DATA_OFFSET, read_manifest
 from copycat.log.snapshots import SnapshotStore
+from copycat.log.survey import marks
 from copycat.sim.checkers_log import contents, violated
 from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.options import DiskOptions
@@ -20,6 +26,7 @@ from copycat.sim.trace import Trace
 from copycat.sim.watched import WatchedHardState, WatchedSnapshots
 from copycat.sim.watched_log import WatchedLog
 from copycat.sim.world import Dice
+from copycat.types import NO_ENTRY
 
 __all__ = ["SimDisk"]
 
@@ -80,8 +87,9 @@ class SimDisk:
                 break
         directory = self.directory or self._open()
         self.directory = directory
-        snapshots = WatchedSnapshots(self.env, SNAPSHOTS, self.shadow)
+        snapshots = cast("WatchedSnapshots", directory.snapshots)
         log = directory.log
+        self._repaired(directory)
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         if log.valid_from != max((gap.valid_from for gap in gaps), default=0):
             raise violated("I24", "recovery found another valid_from", found=log.valid_from)
@@ -101,6 +109,53 @@ class SimDisk:
             directory,
             snapshots,
         )
+
+    def _repaired(self, directory: MemberDirectory) -> None:
+        """What a start made of bytes that rotted while the member was down (F2, F3)."""
+        log, debt, shadow = directory.log, directory.debt, self.shadow
+        if shadow.is_rotten:
+            owed, term = (NO_ENTRY, 0) if debt is None else (debt.owed, debt.term)
+            self._trace.mark("log cut behind a snapshot" if debt is None else "log cut and owed")
+            shadow.cut(log.before, log.last_index, owed, term)
+        elif debt is None and shadow.held:
+            shadow.repaid()
+
+    def rot(self) -> None:
+        """Bytes that were durable are damaged, or a file is lost, while the member is down.
+
+        Only what a mark or the manifest proves to have been durable: the rest is torn, as far as
+        anybody can tell (C6).
+        """
+        require(self.directory is None, "the disk is in use")
+        if self.shadow.older:
+            return  # which of two logs the crash left is not known here
+        victims = list(self._victims())
+        if not victims:
+            return
+        self.shadow.is_rotten = True
+        for _ in range(self._dice.between(1, 3)):
+            path, offset, nbytes = self._dice.pick(victims)
+            if not self.env.exists(path):
+                continue
+            if self._dice.chance(100_000):
+                self._trace.mark("file lost")
+                self.env.remove(path)
+            else:
+                self._trace.mark("byte rotten")
+                self.env.corrupt(path, offset + self._dice.below(nbytes), 0x10)
+
+    def _victims(self) -> Iterator[tuple[str, int, int]]:
+        """(path, offset, bytes) of every frame that was durable for all to see."""
+        directory = f"{PATH}/log"
+        rows = read_manifest(self.env.read_file(f"{directory}/manifest"), directory)
+        for row in rows:
+            walk = Walk(self.env, directory, row)
+            frames = [(record.index, record.offset, len(record.frame)) for record in walk]
+            if not row.sealed:
+                data = self.env.read_file(walk.path)
+                told = [mark.durable_upto for _, mark in marks(data, DATA_OFFSET, row.uuid)]
+                frames = [frame for frame in frames if frame[0] <= max(told, default=0)]
+            yield from ((walk.path, offset, nbytes) for _, offset, nbytes in frames)
 
     def _cleaned(self, entries: int) -> None:
         self._trace.mark("log rewritten")
@@ -133,8 +188,13 @@ class SimDisk:
             max_segment_size=options.max_segment_size,
             max_entries_per_segment=options.max_entries_per_segment,
             min_free_space=MIN_FREE_SPACE,
+            whole=self.shadow.is_rotten and env is None,
+            snapshots=None if env is not None else self._snapshots,
             compress=member % 2 == 1,  # what lies on the disk is nobody else's affair
         )
+
+    def _snapshots(self) -> WatchedSnapshots:
+        return WatchedSnapshots(self.env, SNAPSHOTS, self.shadow)
 
     def _incarnation(self) -> int:
         return (self._dice.word() << 64) | self._dice.word()

@@ -145,6 +145,13 @@ class SimHost:
         return 0 if self.disk.directory is None else self.disk.directory.log.durable_index
 
     @property
+    def may_vote(self) -> bool:
+        """Whether it takes part, or would once it is up: its directory is not fresh (C16)."""
+        if self.replica is not None:
+            return not self.replica.raft.is_fresh
+        return self.shadow.hard_state[0] > 0
+
+    @property
     def leader(self) -> MemberId:
         return self._alive.raft.leader
 
@@ -184,6 +191,7 @@ class SimHost:
                 now_ms=self.clock.boot_ms(),
                 wall_ms=self.clock.wall_ms(),
                 snapshots=snapshots,
+                debt=directory.debt,
             )
         except CopycatError as cause:
             self._forget()

@@ -257,9 +257,8 @@ class ReferenceModel:
             key += HELD
         deletes = kind in ("delete", "hush", "let_go")
         due_ms = time_ms + arguments[1] if kind == "lend" else 0
-        if kind == "cas":  # it does not change when the register expires
-            due_ms = self._dues.get(key, (0, 0))[0]
-        self.writes.setdefault(key, []).append(Write(index, deletes, time_ms, due_ms))
+        write = Write(index, deletes, time_ms, due_ms, kind == "cas")
+        self.writes.setdefault(key, []).append(write)
         before = self._values[key][-1] if key in self._values else None
         if kind == "cas":
             if before == arguments[0]:

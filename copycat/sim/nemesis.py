@@ -102,6 +102,20 @@ class Nemesis:
             host.lose_process()
             self.restart(host, self._down_us())
 
+    def _rot(self) -> None:
+        """A disk loses bytes of its log while its member is down.
+
+        Of one member at a time, until it has all of it back, so whoever else acknowledged an
+        entry still has a copy that can be read; and only where all others may vote, for it may
+        have been the only one that had the end of its log (C12, C16).
+        """
+        host = self._victim()
+        is_next = not any(one.shadow.is_rotten or one.shadow.held for one in self._hosts)
+        if host.is_up and is_next and all(one.may_vote for one in self._hosts):
+            host.lose_power()
+            host.disk.rot()
+            self.restart(host, self._down_us())
+
     def _power_all(self) -> None:
         for host in self._hosts:
             if host.is_up:

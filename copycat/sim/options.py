@@ -39,8 +39,9 @@ FAULTS = (
     "transfer",
     "silence",
 )
-"""Kinds of faults that a nemesis can draw. Message faults are rates of the network; "away"
-comes with snapshots and cleaning, "clean" (a cleaning on demand) with cleaning, on top of these.
+"""Kinds of faults that a nemesis can draw. Message faults are rates of the network. On top of
+these "away" comes with snapshots and cleaning, "clean" (a cleaning on demand) with cleaning, and
+"rot" by itself.
 """
 
 
@@ -172,13 +173,20 @@ def _draw_workload(dice: Dice) -> WorkloadOptions:
 
 def draw_options(seed: int) -> SeedOptions:
     """The options of a seed: what all may draw, and on top of that for three in ten snapshots
-    and, whether with those or not, for three in ten logs that are cleaned."""
+    and, whether with those or not, for three in ten logs that are cleaned, and for a few disks
+    that rot."""
     options = _draw_common(seed)
     dice = Dice(seed ^ 0x54A9)
     if dice.chance(300_000):
         options = _with_snapshots(dice, options)
     dice = Dice(seed ^ 0xC1EA)
-    return _with_cleaning(dice, options) if dice.chance(300_000) else options
+    if dice.chance(300_000):
+        options = _with_cleaning(dice, options)
+    dice = Dice(seed ^ 0x2077)
+    if options.faults and options.members >= 3 and dice.chance(200_000):
+        faults = tuple(sorted({*options.faults, "rot"}))
+        options = msgspec.structs.replace(options, faults=faults)
+    return options
 
 
 def _with_cleaning(dice: Dice, options: SeedOptions) -> SeedOptions:

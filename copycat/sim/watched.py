@@ -6,7 +6,7 @@ What is taken and what is installed is held against every other member's state o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from copycat.log.disk import FaultEnv
 from copycat.log.interface import HardStateStore, SaveTicket
@@ -31,6 +31,11 @@ class WatchedSnapshots(SnapshotStore):
         snapshot = super()._publish(aside, entry, nbytes, digest)
         self._shadow.published(snapshot.entry)
         return snapshot
+
+    def discard(self, entries: Iterable[EntryId]) -> list[EntryId]:
+        gone = super().discard(entries)
+        self._shadow.discarded(gone)
+        return gone
 
 
 class WatchedExecutor(Executor):

@@ -12,7 +12,7 @@ from tests.bugs.tree import PATCHES, apply, copy_tree, read_bug, run
 
 
 def test_there_are_enough_bugs() -> None:
-    assert len(PATCHES) >= 12
+    assert len(PATCHES) >= 40
 
 
 @pytest.mark.slow

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from copycat import ConfigurationError, CorruptLogError
+from copycat import ConfigurationError, CorruptLogError, Storage
 from copycat.cli.main import tree
 from copycat.errors import DirectoryInUseError
+from copycat.log.debt import DEBT_FILE, Debt
 from copycat.log.disk import Env
 from copycat.log.inspect import entries, verify
 from copycat.log.recover import AUDIT_FILE, accept_loss, complete, plan
 from copycat.log.weak import WEAK_FILE
+from copycat.types import EntryId
 from tests.server.cluster import Book, free_address, run, server
 
 
@@ -183,3 +185,47 @@ def test_0016_an_operator_may_accept_what_was_not_synced(tmp_path: Path) -> None
     assert done.exit_code == 0
     assert not (path / WEAK_FILE).exists()
     assert "accept-unsynced-loss" in (path / AUDIT_FILE).read_text()
+
+
+@pytest.mark.slow
+def test_f2_recover_keeps_holes_and_a_log_that_begins_behind_a_snapshot(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    address = free_address()
+
+    async def scenario() -> None:
+        async with server(path, address, storage=small(path)) as member:
+            await member.bootstrap()
+            async with member.client() as client:
+                for number in range(80):
+                    await client.submit(Book.add(number))
+                    if number in (30, 50):
+                        await member.take_snapshot()
+            assert member.status().first_index > 1
+
+    run(scenario)
+    first = verify(path).first_index
+    assert first > 1
+    index = rot(path, 4)
+    done = recover(path, "--accept-loss-from", str(index), "--cluster-name", "test", "--yes")
+    assert done.exit_code == 0, done.output
+    report = verify(path)
+    assert (report.first_index, report.last_index) == (first, index - 1)
+    assert report.ok
+
+
+def small(path: Path) -> Storage:
+    return Storage(directory=str(path), max_segment_size=8192, max_entries_per_segment=10)
+
+
+@pytest.mark.slow
+def test_0017_an_operator_may_accept_what_nobody_can_give_back(tmp_path: Path) -> None:
+    path = tmp_path / "one"
+    used(path)
+    told = ("--accept-owed-loss", "--cluster-name", "test", "--yes")
+    assert isinstance(recover(path, *told).exception, ConfigurationError)
+    Debt(Env(), str(path), EntryId(1, 99), first_index=50, term=2).write()
+    assert recover(path, "--accept-owed-loss").exit_code == 1
+    assert (path / DEBT_FILE).exists()
+    assert recover(path, *told).exit_code == 0
+    assert not (path / DEBT_FILE).exists()
+    assert "accept-owed-loss" in (path / AUDIT_FILE).read_text()

@@ -57,9 +57,9 @@ def image(env: FaultEnv, path: str = PATH) -> dict[str, bytes]:
     return found
 
 
-def used(env: FaultEnv) -> None:
+def used(env: FaultEnv, **options: Any) -> None:
     """A member that voted in term 3, holds four entries and stopped cleanly."""
-    directory = open_member(env)
+    directory = open_member(env, **options)
     save(directory, 3, 9)
     grow(directory.log, 4, term=2)
     durable(directory.log)

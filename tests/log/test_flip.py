@@ -20,6 +20,8 @@ from tests.log.oracle import Row
 from tests.log.test_directory import MEMBER, PATH, open_member, save
 
 LOG = f"{PATH}/log"
+ALONE = ("a:1",)
+"""A member with others repairs what is found here: tests/log/test_flip_repair.py."""
 MASKS = (0x01, 0x80)
 DATA, RECORD, KIND, MARK = 4096, 32, 30, 14
 WHOLE = expected(1, 7) + expected(7, 13, term=2)
@@ -28,10 +30,10 @@ STOPPED_OR_KILLED = pytest.mark.parametrize("clean", [True, False], ids=["stoppe
 
 
 @cache
-def written(*, clean: bool) -> FaultEnv:
+def written(*, clean: bool, members: tuple[str, ...] = ALONE) -> FaultEnv:
     """Two sealed segments and a tail of two entries; stopped cleanly or killed."""
     env = FaultEnv(1)
-    directory = open_member(env)
+    directory = open_member(env, members=members)
     save(directory, 3, 9)
     for term in (1, 1, 2, 2):
         grow(directory.log, 3, term=term)
@@ -45,10 +47,10 @@ def written(*, clean: bool) -> FaultEnv:
 
 
 @cache
-def pending() -> FaultEnv:
+def pending(members: tuple[str, ...] = ALONE) -> FaultEnv:
     """The same, then killed after a truncation that no sync followed, with a spare at hand."""
     env = FaultEnv(1)
-    directory = open_member(env)
+    directory = open_member(env, members=members)
     save(directory, 3, 9)
     for term in (1, 1, 2, 2):
         grow(directory.log, 3, term=term)
@@ -63,7 +65,7 @@ def pending() -> FaultEnv:
 def reaction(env: FaultEnv, whole: list[Row] = WHOLE) -> str:
     """What a start makes of it; AssertionError when it serves a wrong entry or vote."""
     try:
-        directory = open_member(env)
+        directory = open_member(env, members=ALONE)
     except FormatVersionError:
         return "version"
     except CorruptLogError:

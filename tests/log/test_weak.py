@@ -76,15 +76,16 @@ def test_a_log_that_was_in_memory_is_not_taken_for_an_empty_one_on_disk() -> Non
     assert image(env) == before
 
 
-def test_f3_a_member_whose_log_directory_is_gone_is_refused() -> None:
+def test_f3_a_member_alone_whose_log_directory_is_gone_is_refused() -> None:
     env = FaultEnv()
-    used(env)
+    alone: dict[str, Any] = {"members": ("a:1",)}
+    used(env, **alone)
     for name in env.list(f"{PATH}/log"):
         if name != "lost+found":
             env.remove(f"{PATH}/log/{name}")
     before = image(env)
     with pytest.raises(CorruptLogError, match="an identity, but no log"):
-        open_member(env)
+        open_member(env, **alone)
     assert image(env) == before
 
 

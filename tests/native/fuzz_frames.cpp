@@ -35,15 +35,16 @@ Bytes operations(Mutator& dice, std::uint32_t count) {
     return body;
 }
 
-Frames batch(Mutator& dice) {
+// Entries of a term from `first` on; with others beside them, none that travels alone (C4).
+Frames entries(Mutator& dice, std::uint64_t term, std::uint64_t first, bool is_alone) {
     std::vector<Bytes> bodies;
     std::vector<EncodeItem> items;
     const std::uint64_t count = 1 + dice.below(3);
     for (std::uint64_t i = 0; i < count; ++i) {
         EncodeItem item;
         item.kind = static_cast<std::uint8_t>(1 + dice.below(10));
-        // A configuration travels alone (C4).
-        if (item.kind == static_cast<std::uint8_t>(Kind::configuration) && count > 1)
+        if (item.kind == static_cast<std::uint8_t>(Kind::configuration) &&
+            (count > 1 || !is_alone))
             item.kind = 2;
         const bool is_run = item.kind == static_cast<std::uint8_t>(Kind::command) ||
                             item.kind == static_cast<std::uint8_t>(Kind::data);
@@ -55,7 +56,32 @@ Frames batch(Mutator& dice) {
         items.push_back(item);
     }
     for (std::size_t i = 0; i < items.size(); ++i) items[i].body = View(bodies[i]);
-    return encode_batch(1 + dice.below(5), 1 + dice.below(1000), dice.below(max_time_ms), items);
+    return encode_batch(term, first, dice.below(max_time_ms), items);
+}
+
+// A batch of a log that was compacted: entries and gaps, some of them of very many indexes.
+Frames with_gaps(Mutator& dice, std::uint64_t term, std::uint64_t first) {
+    Bytes bytes;
+    std::uint64_t next = first;
+    for (std::uint64_t parts = 1 + dice.below(4); parts > 0; --parts) {
+        Frames part;
+        if (dice.chance(2)) {
+            const std::uint64_t length = dice.chance(8) ? dice.word() >> 12 : dice.below(40);
+            const Span span{term, next, next + 1 + length};
+            part = encode_gap(span, dice.below(max_time_ms), span.end - 1 + dice.below(50));
+        } else {
+            part = entries(dice, term, next, false);
+        }
+        bytes.insert(bytes.end(), part.block.bytes.begin(), part.block.bytes.end());
+        next = part.span.end;
+    }
+    return Frames{Block::own(std::move(bytes)), Span{term, first, next}, true};
+}
+
+Frames batch(Mutator& dice) {
+    const std::uint64_t term = 1 + dice.below(5);
+    const std::uint64_t first = 1 + dice.below(1000);
+    return dice.chance(3) ? with_gaps(dice, term, first) : entries(dice, term, first, true);
 }
 
 // As far as sizes lead from frame to frame, checksums that fit again: what is behind them is
@@ -103,8 +129,9 @@ void receive(Mutator& dice) {
     const Exact exact{View(bytes)};
     Frame frame;
     for (std::size_t at = 0; at <= bytes.size(); at += 8) parse_frame(exact.view(), at, frame);
+    bool has_gaps = false;
     try {
-        verify_frames(exact.view(), span);
+        has_gaps = verify_frames(exact.view(), span);
     } catch (const ProtocolError&) {
         expect(is_changed || is_fixed || span != sent.span, "what was encoded verifies");
         return;
@@ -114,7 +141,7 @@ void receive(Mutator& dice) {
         expect(bytes.size() <= all.size() && std::ranges::equal(all.first(bytes.size()), bytes),
                "no other bytes verify");
     }
-    if (span.first < span.end) use(Frames{exact.block(), span}, dice);
+    if (span.first < span.end) use(Frames{exact.block(), span, has_gaps}, dice);
 }
 
 // Requests of clients: lengths that do not fit are told, never followed.

@@ -15,7 +15,7 @@ namespace copycat::native_test {
 namespace {
 
 const std::string directory = "/d/log";
-constexpr std::uint64_t bases = 24;
+constexpr std::uint64_t bases = 48;
 
 LogOptions options(bool read_only = false) { return LogOptions{16384, 5, 0, read_only}; }
 
@@ -46,7 +46,35 @@ void sync(SegmentedLog& log) {
     log.end_sync(*ticket);
 }
 
-// A disk after a life of its own: rolls, truncations, a trim, spares; closed, killed or cut.
+// Of the indexes and segments that the dice choose: released, rewritten and swapped in.
+void compact(SegmentedLog& log, Mutator& dice) {
+    const std::uint64_t first = log.first_index();
+    std::vector<std::uint64_t> gone;
+    for (std::uint64_t index = first; index <= log.last_index(); ++index)
+        if (!dice.chance(3)) gone.push_back(index);
+    log.release(gone, Release::any);
+    const Limits limits{log.durable_index(), log.durable_index(), 0};
+    std::vector<std::vector<std::uint64_t>> groups;
+    for (const SegmentStats& row : log.segment_stats(limits)) {
+        if (!row.sealed) continue;
+        if (groups.empty() || groups.back().size() > dice.below(3)) groups.emplace_back();
+        groups.back().push_back(row.id);
+    }
+    if (groups.empty()) return;
+    const auto rewrite = log.rewrite(groups, limits, false);
+    rewrite->run();
+    log.install(*rewrite);
+}
+
+// As a leader sends it whose log was compacted (C3).
+void receive_gap(SegmentedLog& log, Mutator& dice, std::uint64_t term) {
+    const std::uint64_t first = log.last_index() + 1;
+    const std::uint64_t end = first + 1 + dice.below(dice.chance(4) ? 1'000'000 : 9);
+    log.append(encode_gap(Span{term, first, end}, 1, end));
+}
+
+// A disk after a life of its own: rolls, truncations, a trim, spares, gaps that were received and
+// gaps that compactions left; closed, killed or cut.
 std::shared_ptr<FaultEnv> base(std::uint64_t number) {
     Mutator dice(number);
     auto env = make_fault_env(number);
@@ -63,6 +91,8 @@ std::shared_ptr<FaultEnv> base(std::uint64_t number) {
             log.truncate(low + dice.below(log.last_index() - low + 1));
         }
         if (dice.chance(8)) log.trim(log.durable_index());
+        if (dice.chance(8)) receive_gap(log, dice, term);
+        if (dice.chance(3)) compact(log, dice);
     }
     switch (number % 3) {
         case 0:
@@ -206,8 +236,18 @@ std::vector<Entry> contents(SegmentedLog& log) {
         const Frames frames = log.read(index, log.last_index() + 1, 300);
         verify_frames(frames.block.bytes, frames.span);
         const Runs runs = cut_runs(frames, frames.span.first, frames.span.end);
-        for (const View payload : runs.payloads)
-            found.push_back({index++, frames.span.term, Bytes(payload.begin(), payload.end())});
+        for (const RunPart& part : runs.parts) {
+            expect(part.first_index == index, "a read gives its span");
+            if (part.kind == static_cast<std::uint8_t>(Kind::gap)) {
+                index = part.first_sequence;
+                continue;
+            }
+            for (std::size_t at = 0; at < part.count; ++at) {
+                const View payload = runs.payloads[part.first_payload + at];
+                found.push_back(
+                    {index++, frames.span.term, Bytes(payload.begin(), payload.end())});
+            }
+        }
         expect(index == frames.span.end, "a read gives its span");
     }
     return found;

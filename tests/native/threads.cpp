@@ -1,11 +1,13 @@
 // A log with all the threads that a server has around it, on the real file system, so that no
 // lock of a disk in memory orders what the log itself must order. Run under ThreadSanitizer.
 //
-// loop: append, begin and end syncs, roll, truncate, trim, read, idle marks
-// sync: SyncTicket::run; aside: prepare_spare; hard state: Ticket::run; readers: what was read
-// before, while the log goes on without it.
+// loop: append, begin and end syncs, roll, truncate, trim, read, idle marks, release, begin,
+// install and abandon rewrites, at the end close over one that runs
+// sync: SyncTicket::run; aside: prepare_spare; hard state: Ticket::run; compact: Rewrite::run, two
+// of them; readers: what was read before, while the log goes on without it.
 #include <stdlib.h>
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <deque>
@@ -98,8 +100,17 @@ public:
         if (dice.chance(16)) log_.trim(log_.durable_index());
         if (dice.chance(10)) log_.mark_idle();
         if (dice.chance(3)) read(dice);
+        if (dice.chance(2)) release(dice);
+        for (Compaction& each : compactions_)
+            if (each.rewrite == nullptr) {
+                if (dice.chance(4)) rewrite(dice, each);
+            } else if (dice.chance(40)) {
+                each.rewrite->abandon();  // its run may be under way
+                each.is_abandoned = true;
+            }
     }
 
+    // Rewrites that run still are the log's to end.
     void finish() {
         while (sync_ != nullptr || save_ != nullptr || is_preparing_) {
             take_completed();
@@ -108,8 +119,16 @@ public:
         log_.close();
     }
     std::uint64_t durable_index() const { return log_.durable_index(); }
+    std::uint64_t dropped() const { return dropped_; }
 
 private:
+    // One rewrite at a time, in a thread of its own.
+    struct Compaction {
+        std::shared_ptr<Rewrite> rewrite;
+        std::atomic<bool> was_run{false};
+        bool is_abandoned = false;
+    };
+
     void take_completed() {
         if (sync_ != nullptr && is_synced_.load(std::memory_order_acquire)) {
             log_.end_sync(*sync_);
@@ -119,6 +138,44 @@ private:
             hard_state_.end_save(*save_);
             save_.reset();
         }
+        for (Compaction& each : compactions_) {
+            if (each.rewrite == nullptr || !each.was_run.load(std::memory_order_acquire)) continue;
+            if (!each.is_abandoned) dropped_ += log_.install(*each.rewrite).entries_dropped;
+            each.rewrite.reset();
+        }
+    }
+
+    void release(Mutator& dice) {
+        const std::uint64_t first = log_.first_index();
+        const std::uint64_t count = log_.last_index() + 1 - first;
+        if (count == 0) return;
+        std::vector<std::uint64_t> indexes;
+        const std::uint64_t step = 1 + dice.below(3);
+        for (std::uint64_t at = dice.below(count); at < count && indexes.size() < 40; at += step)
+            indexes.push_back(first + at);
+        log_.release(indexes, dice.chance(2) ? Release::any : Release::sequential);
+    }
+
+    // Neighbours in one group; those that the other rewrite would write are refused.
+    void rewrite(Mutator& dice, Compaction& into) {
+        const Limits limits{log_.durable_index(), log_.durable_index(), 0};
+        std::vector<std::uint64_t> ids;
+        for (const SegmentStats& row : log_.segment_stats(limits))
+            if (row.sealed) ids.push_back(row.id);
+        if (ids.empty()) return;
+        ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(dice.below(ids.size())));
+        ids.resize(std::min<std::size_t>(ids.size(), 1 + dice.below(3)));
+        try {
+            into.rewrite = log_.rewrite({ids}, limits, dice.chance(2));
+        } catch (const std::invalid_argument&) {
+            return;
+        }
+        into.was_run = false;
+        into.is_abandoned = false;
+        compactors_[&into - compactions_].give([&into, rewrite = into.rewrite] {
+            rewrite->run();
+            into.was_run.store(true, std::memory_order_release);
+        });
     }
 
     void append(Mutator& dice) {
@@ -164,12 +221,17 @@ private:
     std::atomic<bool> is_synced_{false};
     std::atomic<bool> is_preparing_{false};
     std::deque<Held> held_;
+    Compaction compactions_[2];
+    std::uint64_t dropped_ = 0;
     // Last, so that they end first.
     Worker syncer_;
     Worker saver_;
     Worker aside_;
     Worker readers_[2];
+    Worker compactors_[2];
 };
+
+std::uint64_t dropped_in_all = 0;
 
 // One life of a member: some hundred turns, a close, and the log is there again.
 void run(Mutator& dice) {
@@ -183,6 +245,7 @@ void run(Mutator& dice) {
         for (std::uint64_t turns = 150 + dice.below(150); turns > 0; --turns) loop.step(dice);
         loop.finish();
         durable_index = loop.durable_index();
+        dropped_in_all += loop.dropped();
     }
     {
         SegmentedLog again(env, join(directory, "log"), LogOptions{65536, 40, 0, false});
@@ -198,5 +261,8 @@ void run(Mutator& dice) {
 }  // namespace copycat::native_test
 
 int main(int argc, char** argv) {
-    return copycat::native_test::drive(argc, argv, 60, copycat::native_test::run);
+    const int failed = copycat::native_test::drive(argc, argv, 60, copycat::native_test::run);
+    copycat::native_test::expect(copycat::native_test::dropped_in_all > 0,
+                                 "nothing was compacted");
+    return failed;
 }

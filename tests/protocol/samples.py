@@ -24,6 +24,7 @@ PEERS: list[peer.PeerMessage] = [
     peer.AppendEntries(7, 43, EntryId(7, 12), Span(7, 13, 13), 12),
     peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8)),
+    peer.AppendReply(7, 42, False, 0, EntryId(5, 8), wants_snapshot=True),
     peer.PreVote(8, 3, EntryId(7, 12)),
     peer.PreVoteReply(7, 3, True),
     peer.RequestVote(8, EntryId(7, 12), False),

@@ -156,7 +156,7 @@ def test_every_byte_too_few_or_too_many_is_an_error() -> None:
 
 def test_flags_and_padding_are_checked() -> None:
     data = bytearray(codec.encode_peer(samples.PEERS[1]))
-    for at, value in ((24, 2), (25, 1), (31, 255)):
+    for at, value in ((24, 3), (25, 1), (31, 255)):
         broken = bytearray(data)
         broken[at] = value
         with pytest.raises(ProtocolError, match="0 or 1"):

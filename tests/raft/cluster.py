@@ -118,6 +118,7 @@ class Cluster(Snapshotting):
             fresh=fresh,
             seed=self.seed,
             lost=lost,
+            owed=node.owed,
         )
         node.is_up = True
         node.facts = observe(node.raft)
@@ -146,6 +147,22 @@ class Cluster(Snapshotting):
         node.hard_state = (node.hard_state[0] + 1, 0)
         self.start(number, lost=lost)
 
+    def rot(self, number: int, index: int, *, owes: bool = True) -> None:
+        """Entry `index` and what follows cannot be read any more: cut, and restarted (0017).
+
+        With `owes` False the member takes what is left for all that it ever had: the bug.
+        """
+        node = self.nodes[number]
+        self.crash(number)
+        before = list(node.durable)
+        del node.platter[index - 1 :]
+        node.platter_first = min(node.platter_first, len(node.platter) + 1)
+        node.has_lost = True
+        if owes:
+            node.owed, node.pledged = name_of(before), before
+            node.hard_state = (max(node.hard_state[0], node.owed.term) + 1, 0)
+        self.start(number)
+
     # ---- steps -----------------------------------------------------------------------
 
     def step(self, number: int, event: Event) -> None:
@@ -155,6 +172,8 @@ class Cluster(Snapshotting):
         facts = observe(node.raft)
         check(node.facts, facts)
         node.facts = facts
+        if not node.raft.owes:
+            node.owed = NO_ENTRY
         for other in self.nodes.values():
             if not other.has_lost:
                 self.history.cleaned(facts.floor_known, other.number, other.durable)
@@ -203,7 +222,8 @@ class Cluster(Snapshotting):
                     answers.append(Sent(effect.peer, shipped))
             case Commit(index=index):
                 node.commit_index = index
-                platters = [other.durable for other in self.nodes.values()]
+                mine = node.log[:index]
+                platters = [other.keeps(mine) for other in self.nodes.values()]
                 self.history.commit(index, node.log, platters)
             case ReadReady(token=token, index=index):
                 self.history.read_answered(node.number, token, index)
@@ -351,7 +371,8 @@ class Cluster(Snapshotting):
         self.step(number, Unreachable(MemberId(peer)))
 
     def reachable(self, number: int, peer: int) -> None:
-        fresh = self.nodes[peer].raft.last == NO_ENTRY
+        raft = self.nodes[peer].raft
+        fresh = raft.last == NO_ENTRY and not raft.refuses_gaps
         self.step(number, Reachable(MemberId(peer), fresh))
 
     # ---- conveniences ----------------------------------------------------------------

@@ -53,6 +53,10 @@ class Node:
         self.has_lost = False
         """Its entries went with its memory: below the floor it has nothing that could be wrong,
         and is sent a snapshot (C23)."""
+        self.owed = NO_ENTRY
+        """What its directory says that damage took (C12)."""
+        self.pledged: list[Entry] = []
+        """Its log as it was before that: it votes as if it held this still."""
         self.raft: Raft
         self.facts: Facts
         self.start_empty()
@@ -69,6 +73,11 @@ class Node:
         self.proposals: list[str] = []
         self.incoming: tuple[int, tuple[Entry, ...]] = (0, ())
         self.commit_index = 0
+
+    def keeps(self, entries: list[Entry]) -> list[Entry]:
+        """Its disk; or what it is held to instead while it owes, if that begins with these."""
+        is_pledged = self.owed != NO_ENTRY and self.pledged[: len(entries)] == entries
+        return self.pledged if is_pledged else self.durable
 
     @property
     def durable(self) -> list[Entry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from copycat.log._native import FaultEnv, NativeLog, open_log
+from copycat.log.debt import Debt
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
@@ -40,7 +41,9 @@ class Disk:
         self.node: Node
         self.start(fresh=len(members) > 1)
 
-    def start(self, *, fresh: bool = False, hard_state: Any = None) -> Node:
+    def start(
+        self, *, fresh: bool = False, hard_state: Any = None, debt: Debt | None = None
+    ) -> Node:
         """A new process on what the disk holds; it keeps its hard state."""
         self.log: NativeLog = open_log(
             self.env, LOG, max_segment_size=16384, max_entries_per_segment=8
@@ -56,6 +59,7 @@ class Disk:
             snapshot_threshold=self.threshold,
             fresh=fresh,
             hard_state=hard_state,
+            debt=debt,
         )
         return self.node
 
@@ -64,6 +68,19 @@ class Disk:
         hard_state = self.node.hard_state
         self.env.crash(seed)
         return self.start(hard_state=hard_state)
+
+    def cut(self, index: int) -> Node:
+        """Entry `index` and what follows are damaged: a new process that owes them (0017)."""
+        self.env.crash(1)
+        log = open_log(self.env, LOG, max_segment_size=16384, max_entries_per_segment=8)
+        held = log.last_entry
+        log.truncate(index - 1)
+        log.close()
+        hard_state = self.node.hard_state
+        hard_state.end_save(hard_state.begin_save(hard_state.current_term + 1, MemberId(0)))
+        debt = Debt(self.env, "/member", held, first_index=index, term=hard_state.current_term)
+        debt.write()
+        return self.start(hard_state=hard_state, debt=debt)
 
     def take(self) -> Any:
         """A snapshot on demand, or why there is none."""
@@ -93,6 +110,12 @@ class Disks(Network):
         disk = Disk(address, members, threshold)
         self.disks[disk.node.member] = disk
         return disk.node
+
+    def damage(self, member: MemberId, index: int) -> None:
+        """One member's disk loses an entry and all behind it; a new process, and its links."""
+        self.cut(member)
+        self.nodes[member] = self.disks[member].cut(index)
+        self.mend(member)
 
     def restart(self, member: MemberId) -> None:
         """Power loss at one member, a new process, and its links again."""

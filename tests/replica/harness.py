@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
+from copycat.log.debt import Debt
 from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
 from copycat.log.reserve import Reserve
@@ -130,6 +131,7 @@ class Node:
         fresh: bool | None = None,
         hard_state: MemoryHardState | None = None,
         reserve: Reserve | None = None,
+        debt: Debt | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -160,6 +162,7 @@ class Node:
             wall_ms=1_700_000_000_000,
             snapshots=snapshots,
             reserve=reserve,
+            debt=debt,
         )
         self.host.replica = self.replica
         self.member = self.replica.member

@@ -22,6 +22,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
     forget 2            a member with its log in memory is restarted
+    rot 2 5 [silently]  entry 5 and what follows cannot be read: cut, owed, and restarted
     snapshot 2          it saves what is committed; the newest two are kept
     trim 2 7            its log begins at 7, as far as its oldest snapshot allows
     show / floor / log 2 / network / hush / speak
@@ -254,6 +255,9 @@ class _Runner:
 
     def do_forget(self, number: str) -> None:
         self.cluster.forget(int(number))
+
+    def do_rot(self, number: str, index: str, how: str = "") -> None:
+        self.cluster.rot(int(number), int(index), owes=how != "silently")
 
     def do_show(self) -> None:
         for number, node in self.cluster.nodes.items():

@@ -1,0 +1,129 @@
+"""What a member's directory says of damage: what it owes, and what was met while it ran.
+
+`suspect`: entries up to some point were on this disk, were perhaps acknowledged, and are cut off
+since they could not be read. Until the log reaches that point again the member votes as if it
+held them (C12, docs/decisions/0017). `damage-seen`: a running member stopped at bytes that it
+could not read (F11); the next start looks there. Each is one line: a checksum, then JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from copycat.errors import CorruptLogError
+from copycat.log._native import crc32c
+from copycat.types import EntryId
+
+if TYPE_CHECKING:
+    from copycat.log._native import Env
+
+__all__ = [
+    "DEBT_FILE",
+    "INDEX_MAX",
+    "NOTE_FILE",
+    "Debt",
+    "clear_note",
+    "read_debt",
+    "read_note",
+    "write_note",
+]
+
+DEBT_FILE = "suspect"
+NOTE_FILE = "damage-seen"
+INDEX_MAX = (1 << 63) - 1
+"""An end that nobody knows."""
+
+
+class Debt:
+    """Entries `first_index` to `owed.index` were lost to damage and are not here again so far.
+
+    owed: the last entry that this log may have held, or a greater name.  term: the hard state
+    must have reached it before this member says anything, so that a leader that still counts
+    what is gone steps down.
+    """
+
+    def __init__(
+        self, env: Env, directory: str, owed: EntryId, *, first_index: int, term: int
+    ) -> None:
+        self._env = env
+        self._path = f"{directory}/{DEBT_FILE}"
+        self.owed = owed
+        self.first_index = first_index
+        self.term = term
+
+    def __str__(self) -> str:
+        if self.owed.index == INDEX_MAX:
+            return f"entries from {self.first_index} on, up to the end of term {self.owed.term}"
+        return f"entries {self.first_index} to {self.owed.index}"
+
+    def write(self) -> None:
+        """Durable when it returns, whole or not at all."""
+        said = {
+            "first_index": self.first_index,
+            "index": self.owed.index,
+            "owed_term": self.owed.term,
+            "term": self.term,
+        }
+        self._env.replace_file(self._path, _line(said))
+
+    def settle(self) -> None:
+        """The log holds it again, durably: the file goes. A removal that is lost does no harm."""
+        if self._env.exists(self._path):
+            self._env.remove(self._path)
+
+
+def read_debt(env: Env, directory: str, current_term: int) -> Debt | None:
+    """What this directory owes; None for nothing.
+
+    A file that cannot be read counts as the most that this member can have promised: anything of
+    `current_term`, its hard state's. It is written anew so.
+    """
+    path = f"{directory}/{DEBT_FILE}"
+    if not env.exists(path):
+        return None
+    said = _said(env, path)
+    if said is None:
+        owed = EntryId(current_term, INDEX_MAX)
+        debt = Debt(env, directory, owed, first_index=1, term=current_term + 1)
+        debt.write()
+        return debt
+    owed = EntryId(said["owed_term"], said["index"])
+    return Debt(env, directory, owed, first_index=said["first_index"], term=said["term"])
+
+
+def write_note(env: Env, directory: str, error: CorruptLogError) -> None:
+    """Damage was met at `error.index` (0: unknown): the next start is to look there (F11)."""
+    env.replace_file(f"{directory}/{NOTE_FILE}", _line({"index": error.index}))
+
+
+def read_note(env: Env, directory: str) -> CorruptLogError | None:
+    """What a running member met, as the error that it stopped with; None for nothing."""
+    path = f"{directory}/{NOTE_FILE}"
+    if not env.exists(path):
+        return None
+    index = (_said(env, path) or {}).get("index", 0)
+    where = f"entry {index}" if index else "its log"
+    return CorruptLogError(
+        f"{where} could not be read when this member ran last", path=path, index=index
+    )
+
+
+def clear_note(env: Env, directory: str) -> None:
+    """It was looked at."""
+    if env.exists(f"{directory}/{NOTE_FILE}"):
+        env.remove(f"{directory}/{NOTE_FILE}")
+
+
+def _line(said: dict[str, int]) -> bytes:
+    text = json.dumps(said, sort_keys=True).encode()
+    return b"%08x %b\n" % (crc32c(text), text)
+
+
+def _said(env: Env, path: str) -> dict[str, int] | None:
+    """What a file says, if it is whole."""
+    checksum, _, text = env.read_file(path).rstrip(b"\n").partition(b" ")
+    if checksum != b"%08x" % crc32c(text):
+        return None
+    said: dict[str, int] = json.loads(text)
+    return said

@@ -1,0 +1,208 @@
+"""F2, F3, F11, F17 of a member with others: it fetches what its disk lost, end to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copycat import CopycatClient, CopycatServer, CorruptLogError
+from copycat.log.debt import DEBT_FILE, NOTE_FILE
+from copycat.log.inspect import compare, entries, segments, verify
+from tests.server.cluster import Book, Trio, run
+
+SMALL = {"max_segment_size": 8192, "max_entries_per_segment": 20}
+
+
+def flip(path: Path, index: int) -> None:
+    """One bit of an entry's payload, in whichever file it is."""
+    victim = next(entries(path, index))
+    assert victim.index == index
+    file = Path(victim.path)
+    data = bytearray(file.read_bytes())
+    data[victim.offset + 33] ^= 0x40
+    file.write_bytes(data)
+
+
+Damage = Callable[[Path], None]
+
+
+async def trio_of(tmp_path: Path, stack: AsyncExitStack, count: int = 120) -> Trio:
+    trio = Trio(tmp_path, stack, **SMALL)
+    await trio.start()
+    async with CopycatClient(*trio.addresses) as client:
+        for number in range(count):
+            await client.submit(Book.add(number))
+    await trio.settled()
+    return trio
+
+
+def directory_of(member: CopycatServer[Book]) -> Path:
+    return Path(member.storage.directory)
+
+
+async def check_equal(trio: Trio, count: int) -> None:
+    """Everybody runs, has all commands once, and the same bytes; the debt is forgotten."""
+    async with CopycatClient(*trio.addresses) as client:
+        await client.submit(Book.add(count))
+    await trio.settled()
+    paths = [directory_of(member) for member in trio.running]
+    assert len(paths) == 3
+    for member in trio.running:
+        assert member.state_machine.entries == list(range(count + 1))
+    last = trio.leader.status().last_index
+    first = max(next(iter(segments(path))).first_index for path in paths)
+    assert compare(paths, last, first=first) is None
+    await trio.until(lambda: not any((path / DEBT_FILE).exists() for path in paths))
+    assert all(member.status().owed == "" for member in trio.running)
+    for member in trio.running:
+        await member.shutdown()
+    for path in paths:
+        report = verify(path)
+        assert report.ok, report.damage
+
+
+def scenario(tmp_path: Path, damage: Damage) -> Callable[[], Coroutine[Any, Any, None]]:
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            away = trio.followers[0]
+            await away.shutdown()
+            damage(directory_of(away))
+            await trio.start(str(away.address))
+            await check_equal(trio, 120)
+
+    return play
+
+
+def in_three_places(path: Path) -> None:
+    rows = segments(path)
+    flip(path, 30)
+    flip(path, rows[-1].first_index + 2)
+    (path / "log" / rows[2].name).unlink()
+
+
+def lose_the_tail(path: Path) -> None:
+    (path / "log" / segments(path)[-1].name).unlink()
+
+
+def lose_the_log(path: Path) -> None:
+    for file in (path / "log").glob("*.*"):
+        file.unlink()
+    (path / "log" / "manifest").unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", [in_three_places, lose_the_tail, lose_the_log])
+def test_f2_f3_it_repairs_its_log_from_the_others(tmp_path: Path, damage: Damage) -> None:
+    run(scenario(tmp_path, damage))
+
+
+@pytest.mark.slow
+def test_f11_damage_that_a_replay_meets_stops_it_and_the_next_start_repairs(
+    tmp_path: Path,
+) -> None:
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            away = trio.followers[0]
+            await away.shutdown()
+            path = directory_of(away)
+            flip(path, 60)
+            before = [row.name for row in segments(path)]
+            await trio.start(str(away.address))
+            broken = trio.servers[str(away.address)]
+            with pytest.raises(CorruptLogError) as caught:
+                await broken.wait_stopped()
+            assert caught.value.index == 60
+            text = caught.value.render()
+            assert "start it again: it will fetch entries 60 to" in text
+            assert (path / NOTE_FILE).exists()
+            assert {row.name for row in segments(path)} >= set(before), "nothing was changed"
+            await trio.start(str(away.address))
+            await check_equal(trio, 120)
+
+    run(play)
+
+
+@pytest.mark.slow
+def test_f11_damage_that_a_start_meets_is_repaired_by_the_next(tmp_path: Path) -> None:
+    """The first entries tell who is a member: they are read before the member runs."""
+
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            away = trio.followers[0]
+            await away.shutdown()
+            path = directory_of(away)
+            flip(path, 3)
+            with pytest.raises(CorruptLogError) as caught:
+                await trio.start(str(away.address))
+            assert "start it again: it will fetch entries 3 to" in caught.value.render()
+            assert (path / NOTE_FILE).exists()
+            await trio.start(str(away.address))
+            await check_equal(trio, 120)
+
+    run(play)
+
+
+@pytest.mark.slow
+def test_f17_without_a_good_snapshot_it_is_sent_one(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            away = trio.followers[0]
+            for _ in range(2):
+                for member in trio.running:
+                    await member.take_snapshot()
+                async with CopycatClient(*trio.addresses) as client:
+                    await client.submit(Book.add(len(trio.leader.state_machine.entries)))
+                await trio.settled()
+            path = directory_of(away)
+            await trio.until(lambda: away.status().first_index > 1)
+            await away.shutdown()
+            for file in (path / "snapshots").glob("*.snap"):
+                data = bytearray(file.read_bytes())
+                data[-9] ^= 1
+                file.write_bytes(data)
+            await trio.start(str(away.address))
+            await check_equal(trio, 122)
+            assert list((path / "snapshots").glob("*.snap.bad"))
+
+    run(play)
+
+
+@pytest.mark.slow
+def test_f3_all_members_suspect_say_so_and_nothing_is_discarded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            paths = [directory_of(member) for member in trio.running]
+            for member in list(trio.running):
+                await member.shutdown()
+            for path in paths:
+                (path / "log" / segments(path)[1].name).unlink()
+            starting = asyncio.create_task(trio.start())
+            with caplog.at_level(logging.WARNING):
+                await trio.until(
+                    lambda: len(trio.running) == 3 and caplog.text.count("were damaged on") >= 3
+                )
+            assert not starting.done()
+            for member in trio.running:
+                status = member.status()
+                assert status.owed.startswith("entries 21 to 12")
+                assert not status.leader
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            for path in paths:
+                assert verify(path).last_index == 20
+                assert len(list(path.glob("log-damaged-1/*.log"))) >= 5
+
+    run(play)

@@ -1,0 +1,304 @@
+"""C12: a member that lost entries to damage votes as if it held them, until it does (0017)."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.errors import InvariantError
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    InstallReply,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from copycat.raft.effects import ShipSnapshot
+from copycat.raft.events import Received, Saved, SnapshotInstalled, Synced, Tick
+from copycat.raft.membership import Configuration
+from copycat.raft.progress import Pace
+from copycat.raft.raft import Raft
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
+from tests.raft.cluster import Cluster, runs_of
+from tests.raft.helpers import OPTIONS, append, leader, of, receive, sends, settle
+from tests.raft.laws import BrokenLaw, Entry
+from tests.raft.schedule import Chaos
+
+ME, B, C = MemberId(1), MemberId(2), MemberId(3)
+OWED = EntryId(3, 9)
+HUGE = (1 << 63) - 1
+
+
+def member(*terms: int, owed: EntryId = OWED) -> Raft:
+    """Its log holds entries of these terms, its disk once had `owed`; past its grace."""
+    raft = Raft(
+        ME,
+        Configuration.of(ME, B, C),
+        OPTIONS,
+        current_term=4,
+        voted_for=MemberId(0),
+        term_runs=runs_of([Entry(term, "") for term in terms]),
+        first_index=1,
+        last_index=len(terms),
+        fresh=False,
+        seed=5,
+        owed=owed,
+    )
+    raft.step(Tick(101))
+    return raft
+
+
+@pytest.mark.parametrize(
+    ("last", "granted"),
+    [
+        (EntryId(3, 8), False),
+        (EntryId(2, 99), False),
+        (EntryId(3, 9), True),
+        (EntryId(4, 1), True),
+    ],
+)
+def test_it_votes_only_for_who_has_what_it_once_had(last: EntryId, granted: bool) -> None:
+    raft = member(2, 3)
+    assert (raft.last, raft.pledged) == (EntryId(3, 2), OWED)
+    poll = sends(receive(raft, C, PreVote(5, 3, last)))
+    assert poll == [(C, PreVoteReply(4, 3, granted))]
+    effects = receive(raft, C, RequestVote(5, last, False)) + raft.step(Saved(raft.save_ticket))
+    assert (C, VoteReply(5, granted)) in sends(effects)
+
+
+def test_an_end_that_nobody_knows_asks_for_a_later_term() -> None:
+    raft = member(3, owed=EntryId(3, HUGE))
+    assert sends(receive(raft, C, PreVote(9, 3, EntryId(3, 1 << 60)))) == [
+        (C, PreVoteReply(4, 3, False))
+    ]
+    assert sends(receive(raft, C, PreVote(9, 4, EntryId(4, 1)))) == [(C, PreVoteReply(4, 4, True))]
+
+
+def test_it_does_not_campaign_not_even_when_it_is_told_to() -> None:
+    raft = member(3)
+    receive(raft, B, append(4, 1, (0, 0), []))
+    receive(raft, B, TimeoutNow(4))
+    raft.step(Tick(1_000_000))
+    assert raft.state is ServerState.FOLLOWER
+    assert raft.poll is None
+    assert raft.current_term == 4
+
+
+def test_it_says_truly_what_it_holds_and_is_fed() -> None:
+    raft = member(3, 3)
+    effects = receive(raft, B, append(5, 1, (3, 8), []))
+    effects += raft.step(Saved(raft.save_ticket))
+    assert sends(effects) == [(B, AppendReply(5, 1, False, 0, EntryId(3, 2)))]
+    receive(raft, B, append(5, 2, (3, 2), [3, 3, 3]))
+    assert sends(settle(raft)) == [(B, AppendReply(5, 2, True, 5, NO_ENTRY, 5))]
+    assert raft.owes
+
+
+def test_it_owes_until_as_much_is_durable() -> None:
+    raft = member(3, 3)
+    receive(raft, B, append(5, 1, (3, 2), [3] * 7))
+    assert raft.last == OWED
+    assert raft.owes, "a crash would take it back"
+    settle(raft)
+    assert not raft.owes
+    raft.step(Tick(10_000))
+    assert raft.poll is not None, "it may campaign again"
+
+
+def test_one_entry_of_a_later_term_is_as_much() -> None:
+    raft = member(3, 3)
+    receive(raft, B, append(5, 1, (3, 2), [5]))
+    settle(raft)
+    assert not raft.owes
+
+
+def test_a_snapshot_may_be_as_much() -> None:
+    raft = member(3, 3)
+    receive(raft, B, append(5, 1, (3, 12), []))
+    raft.step(SnapshotInstalled(B, 2, EntryId(4, 12)))
+    assert not raft.owes
+    assert raft.last == EntryId(4, 12)
+
+
+def test_a_log_that_holds_as_much_owes_nothing() -> None:
+    assert not member(3, 3, owed=EntryId(3, 2)).owes
+    assert member(3, 3, owed=EntryId(3, 3)).owes
+
+
+# ---- holes ----------------------------------------------------------------------------------
+
+
+def test_it_takes_no_hole_and_asks_for_a_snapshot() -> None:
+    raft = member(3, 3)
+    message = append(5, 1, (3, 2), [3, 3])
+    effects = raft.step(Received(B, message, has_gaps=True)) + raft.step(Saved(raft.save_ticket))
+    hint = EntryId(3, 2)
+    assert sends(effects) == [(B, AppendReply(5, 1, False, 0, hint, wants_snapshot=True))]
+    assert raft.last == hint
+    whole = member()
+    whole.owed = NO_ENTRY
+    whole.step(Received(B, append(5, 1, (0, 0), [3, 3]), has_gaps=True))
+    assert whole.last == EntryId(3, 2)
+
+
+def test_a_leader_then_ships_a_snapshot_of_all_that_is_committed() -> None:
+    raft, _ = leader(1, 1, 1)
+    assert raft.lead is not None
+    term = raft.current_term
+    receive(raft, C, AppendReply(term, raft.lead.progress[C].last_request, True, 4, NO_ENTRY, 0))
+    assert raft.commit_index == 4
+    assert raft.floor_known == 0, "it has just been elected"
+    request = raft.lead.progress[B].last_request
+    reply = AppendReply(term, request, False, 0, EntryId(1, 2), wants_snapshot=True)
+    effects = receive(raft, B, reply)
+    (ship,) = of(effects, ShipSnapshot)
+    assert (ship.peer, ship.floor) == (B, 4)
+    progress = raft.lead.progress[B]
+    assert progress.pace is Pace.SNAPSHOT
+    assert progress.next_index == 5, "no heartbeat may match before the snapshot is there"
+    (again,) = of(raft.step(Tick(OPTIONS.heartbeat_interval_ms)), ShipSnapshot)
+    assert again.floor == 4
+    done = InstallReply(term, ship.request, EntryId(term, 4), 0, done=True)
+    receive(raft, B, done)
+    assert progress.match_index == 0, "of a snapshot that nobody named"
+
+
+# ---- the law of one member ------------------------------------------------------------------
+
+
+def test_the_law_sees_who_campaigns_without_what_it_held() -> None:
+    from copycat.raft.invariants import check, observe
+
+    raft, _ = leader(1)
+    raft.owed = EntryId(9, 9)
+    with pytest.raises(InvariantError, match="C12"):
+        check(None, observe(raft))
+
+
+# ---- all members ----------------------------------------------------------------------------
+
+
+def without_its_entries(*, owes: bool) -> Cluster:
+    """1 and 2 commit x, the disk of 2 loses it, 1 its power; 3, which has nothing, campaigns."""
+    cluster = Cluster(3)
+    cluster.age()
+    cluster.elect(1)
+    cluster.settle()
+    cluster.blocked |= {(1, 3), (3, 1), (2, 3), (3, 2)}
+    cluster.propose(1, "x")
+    cluster.settle()
+    cluster.crash(1)
+    cluster.rot(2, 2, owes=owes)
+    cluster.blocked.clear()
+    cluster.tick(2, 300)
+    for _ in range(5):
+        cluster.tick(3, 300)
+        cluster.settle()
+    return cluster
+
+
+def test_without_the_rule_an_acknowledged_entry_is_lost() -> None:
+    """The same trace twice: only the knowledge of what was there keeps x."""
+    safe = without_its_entries(owes=True)
+    assert safe.nodes[3].raft.state is not ServerState.LEADER
+    with pytest.raises(BrokenLaw, match=r"I6|C23"):
+        without_its_entries(owes=False)
+
+
+def test_all_three_suspect_at_one_index_nobody_leads_and_nothing_is_discarded() -> None:
+    cluster = Cluster(3)
+    cluster.age()
+    cluster.elect(1)
+    cluster.propose(1, "x")
+    cluster.settle()
+    for number in cluster.nodes:
+        cluster.rot(number, 2)
+    cluster.age()
+    for _ in range(20):
+        for number in cluster.nodes:
+            cluster.tick(number, 200)
+        cluster.settle()
+    for node in cluster.nodes.values():
+        assert node.raft.state is ServerState.FOLLOWER
+        assert (node.raft.current_term, node.raft.owed) == (2, EntryId(1, 2))
+        assert len(node.platter) == 1
+
+
+class Rotting(Chaos):
+    """A storm in which disks rot: of one member at a time, from any entry on.
+
+    The next one rots when the last has all of it back: so a readable copy of every committed
+    entry is left at whoever else acknowledged it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, 400)
+        self.weights[8] = 3  # crash or restart
+        self.rots = 0
+
+    def crash_or_restart(self) -> None:
+        nodes = self.cluster.nodes
+        number = self.dice.choice(list(nodes))
+        node = nodes[number]
+        first = node.platter_first
+        is_next = all(each.owed == NO_ENTRY for each in nodes.values())
+        if (
+            node.is_up
+            or len(nodes) < 3
+            or not is_next
+            or first > len(node.platter)
+            or self.dice.random() < 0.4
+        ):
+            super().crash_or_restart()
+        else:
+            self.rots += 1
+            self.cluster.rot(number, self.dice.randrange(first, len(node.platter) + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(4))
+def test_laws_hold_while_disks_rot(block: int) -> None:
+    rotten = 0
+    for seed in range(50 * block, 50 * block + 50):
+        chaos = Rotting(seed)
+        chaos.storm()
+        chaos.calm()
+        rotten += chaos.rots
+    assert rotten > 25
+
+
+def test_entries_that_it_acknowledges_meanwhile_count() -> None:
+    """It is a voter like any other while it is fed: 2 and 1 commit y with 3 away."""
+    cluster = Cluster(3)
+    cluster.age()
+    cluster.elect(1)
+    cluster.propose(1, *"abcdef")
+    cluster.settle()
+    cluster.rot(2, 3)
+    cluster.crash(3)
+    cluster.tick(2, 150)
+    cluster.tick(1, 20)
+    cluster.settle()
+    assert not cluster.leaders(), "1 has heard of a newer term"
+    while not cluster.propose(1, "y"):
+        cluster.tick(1, 20)
+        cluster.settle()
+    cluster.settle()
+    assert cluster.nodes[1].commit_index == len(cluster.nodes[1].log)
+    assert not cluster.nodes[2].raft.owes
+    assert cluster.nodes[2].platter == cluster.nodes[1].log
+
+
+def test_append_entries_is_well_formed_here() -> None:
+    """The helper's messages are the ones that a leader makes."""
+    assert append(5, 2, (3, 2), [3]) == AppendEntries(5, 2, EntryId(3, 2), Span(3, 3, 4), 0)
+
+
+def test_a_sync_of_what_was_there_before_settles_nothing() -> None:
+    raft = member(3, 3)
+    receive(raft, B, append(5, 1, (3, 2), [3]))
+    raft.step(Saved(raft.save_ticket))
+    raft.step(Synced(raft.sync_ticket, 3))
+    assert raft.owes

@@ -1,0 +1,69 @@
+"""The laws of damaged logs fire too (C12), and a seed in which disks rot holds all of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.errors import InvariantError
+from copycat.sim.checkers_log import LogHistory
+from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.options import draw_options
+from copycat.sim.runner import run_seed
+from copycat.types import NO_ENTRY, EntryId
+
+
+@pytest.fixture
+def shadow() -> Shadow:
+    """Six entries are here, durably, four of them committed."""
+    frames = [(index, 1, index * 1000) for index in range(1, 7)]
+    history = LogHistory()
+    history.appended(0, 0, frames)
+    history.committed.extend((term, crc) for _, term, crc in frames[:4])
+    shadow = Shadow(0, history)
+    shadow.append(frames)
+    shadow.durable = 6
+    shadow.is_rotten = True
+    return shadow
+
+
+def test_c12_a_debt_is_as_much_as_was_durable(shadow: Shadow) -> None:
+    for owed in (NO_ENTRY, EntryId(1, 5)):
+        with pytest.raises(InvariantError, match=r"^C12: a damaged log owes less"):
+            shadow.cut(NO_ENTRY, 2, owed, 2)
+    shadow.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
+    assert (shadow.last_index, shadow.durable, len(shadow.held)) == (2, 2, 6)
+    assert shadow.had == 6, "a deletion need not wait for it"
+    assert not shadow.is_rotten
+
+
+def test_c12_nothing_is_owed_for_what_is_there(shadow: Shadow) -> None:
+    shadow.cut(NO_ENTRY, 6, NO_ENTRY, 0)
+    assert not shadow.held
+
+
+def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(shadow: Shadow) -> None:
+    with pytest.raises(InvariantError, match=r"^I24"):
+        shadow.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
+    shadow.published(EntryId(1, 3))
+    shadow.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
+
+
+def test_c12_a_debt_ends_when_all_that_is_committed_is_back(shadow: Shadow) -> None:
+    shadow.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
+    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
+        shadow.repaid()
+    shadow.append([(index, 1, index * 1000) for index in (3, 4)])
+    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
+        shadow.repaid()
+    shadow.durable = 4
+    shadow.repaid()
+    assert not shadow.held
+
+
+@pytest.mark.slow
+def test_disks_rot_and_are_repaired() -> None:
+    repaired = 0
+    for seed in range(1, 80):
+        if "rot" in draw_options(seed).faults:
+            repaired += run_seed(seed).marks.get("debt repaid", 0)
+    assert repaired >= 10
