@@ -96,10 +96,9 @@ class MemberDirectory:
         """Open `path`, or make it on a first start.
 
         `members`: the founding addresses, in any order. `incarnation_source`: 128 random bits,
-        asked on a first start only. `boot`: of the machine, empty where that is not known.
-        `compress`: see `open_log`. `read_only`: nothing is made, locked or repaired. `whole`:
-        read every entry before any is believed. `snapshots`: opens the member's; a repair may
-        build on them.
+        asked on a first start only. `boot`: of the machine, or empty. `compress`: see `open_log`.
+        `read_only`: nothing is made, locked or repaired. `whole`: read every entry before any
+        is believed. `snapshots`: opens the member's; a repair may build on them.
         DirectoryInUseError, CorruptLogError (F6, F27; without others F2, F3), FormatVersionError,
         WrongDirectoryError (F7), DiskError, DiskFullError; ConfigurationError: another `level`.
         """
@@ -109,8 +108,7 @@ class MemberDirectory:
             if not read_only:
                 _take(env, path, held)
             sizes = (max_segment_size, max_entries_per_segment)
-            disk = None if level is StorageLevel.MEMORY and not _has_log(env, path) else env
-            opened = _opener(disk, f"{path}/log", *sizes, min_free_space, level, compress)
+            opened = _opener(env, path, *sizes, min_free_space, level, compress)
             found, missing = read_identity(env, path)
             if found is None:
                 _check_unused(env, path, opened, read_only=read_only)
@@ -213,7 +211,7 @@ def read_whole(env: Env, path: str) -> None:
     """
     if not _has_log(env, path):
         return
-    log = _opener(env, f"{path}/log", 32 << 20, 1 << 20, 0)(read_only=True)
+    log = _opener(env, path, 32 << 20, 1 << 20, 0)(read_only=True)
     try:
         deque(log.scan(log.first_index, log.last_index + 1), maxlen=0)
     finally:
@@ -262,7 +260,7 @@ def _kept(held: ExitStack, log: AnyLog) -> AnyLog:
 
 
 def _opener(
-    env: Env | None,
+    env: Env,
     path: str,
     segment_size: int,
     entries: int,
@@ -270,15 +268,16 @@ def _opener(
     level: StorageLevel = StorageLevel.DISK,
     compress: bool = False,
 ) -> _Opener:
-    """What opens the log at `path`; without an `env` it is one in memory, and new."""
+    """What opens the log of the directory `path`; at level "memory" one that is in memory, and
+    new, unless there is one on the disk."""
 
     def in_memory(*, read_only: bool = False) -> VolatileLog:
         return VolatileLog(max_segment_size=segment_size, max_entries_per_segment=entries)
 
     def on_disk(*, read_only: bool = False) -> NativeLog:
         return open_log(
-            cast("Env", env),
-            path,
+            env,
+            f"{path}/log",
             max_segment_size=segment_size,
             max_entries_per_segment=entries,
             read_only=read_only,
@@ -287,7 +286,7 @@ def _opener(
             compress=compress,
         )
 
-    return in_memory if env is None else on_disk
+    return in_memory if level is StorageLevel.MEMORY and not _has_log(env, path) else on_disk
 
 
 def _may_have_lost(
