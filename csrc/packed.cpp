@@ -157,11 +157,10 @@ private:
                table_[after].offset == stored_end(after - 1) &&
                stored_end(after) - begin <= read_bytes_max)
             ++after;
-        stored_.resize(stored_end(after - 1) - begin);
-        stored_.resize(file_->pread(begin, MutableView(stored_)));
+        const Block read = file_->read(begin, stored_end(after - 1) - begin);
         for (; number < after; ++number) {
             const std::size_t skip = table_[number].offset - begin;
-            const View rest = View(stored_).subspan(std::min(skip, stored_.size()));
+            const View rest = read.bytes.subspan(std::min(skip, read.bytes.size()));
             const View stored =
                 rest.first(std::min<std::size_t>(rest.size(), table_[number].size));
             const std::size_t size = plain_of(number);
@@ -200,7 +199,6 @@ private:
     std::vector<PackedBlock> table_;
     std::array<Kept, 2> kept_;
     std::size_t next_ = 0;
-    Bytes stored_;
 };
 
 }  // namespace

@@ -99,9 +99,11 @@ def error_of(damage: Damage, path: str, *, is_member: bool) -> CorruptLogError:
 
 
 def segment_state(check: SegmentCheck) -> str:
-    """`tail`, `sealed`, or `compacted`."""
+    """`tail`, `sealed`, `compacted`, or `packed`: compacted, and in LZ4 blocks."""
     if not check.row.sealed:
         return "tail"
+    if check.row.packed:
+        return "packed"
     return "compacted" if check.row.version > 1 else "sealed"
 
 

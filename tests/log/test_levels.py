@@ -112,6 +112,15 @@ def test_neighbours_that_are_read_one_by_one_share_a_read() -> None:
             log.entry(9, Entry)
 
 
+def test_f14_a_bad_sector_ahead_is_not_what_was_asked_for() -> None:
+    env = FaultEnv()
+    log = grown(env)
+    assert log.entry(1, Entry) is not None
+    env.fail("read", 1, "EIO")  # of the neighbours, which are read ahead from here on
+    assert log.entry(2, Entry) == Entry(2, 1, b"1:2")
+    assert log.entry(3, Entry) == Entry(3, 1, b"1:3")
+
+
 def test_what_was_read_ahead_of_a_tail_is_never_old() -> None:
     env = FaultEnv()
     log = open_small(env, entries=1000)

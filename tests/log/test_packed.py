@@ -15,12 +15,14 @@ import lz4.block
 import pytest
 
 from copycat import Compaction
+from copycat.cli.log_verify import segment_state
 from copycat.errors import CorruptLogError, FormatVersionError
 from copycat.log._native import Env, FaultEnv, NativeLog, crc32c, open_log
 from copycat.log.entry import Entry
 from copycat.log.inspect import entries, records, segments, verify
 from copycat.log.log import Log
 from copycat.log.records import Row
+from copycat.log.survey import survey
 from copycat.types import EntryKind, Release
 from tests.log.contract import batch, contents, durable
 from tests.log.contract_compaction import compact, limits, sealed
@@ -219,6 +221,7 @@ def test_tools_read_it_with_another_decoder() -> None:
     report = verify(DIRECTORY, env=env)
     assert report.ok, report.damage
     assert report.checks[0].nbytes == env.size(PACKED)
+    assert [segment_state(check) for check in report.checks[-2:]] == ["packed", "tail"]
     places = {record.index: record.offset for record in records(DIRECTORY, env=env)}
     slots = log.index_array(1)
     assert [places[index] for index in range(1, len(slots) + 1)] == list(slots["offset"])
@@ -266,6 +269,13 @@ def test_f2_a_bad_block_is_told_with_byte_and_index_and_hides_nothing_else() -> 
         assert (caught.value.offset, caught.value.index) == (offset, first)
     (damage,) = verify(DIRECTORY, env=env).damage
     assert (damage.path, damage.offset, damage.index, damage.row) == (PACKED, offset, first, "F2")
+    found = survey(env, DIRECTORY)  # what a member of a cluster would fetch again
+    assert [(loss.first, loss.end) for loss in found.losses] == [(first, row.last_index + 1)]
+    assert [(run.first, run.end) for run in found.runs][:2] == [
+        (1, first),
+        (row.last_index + 1, segments(DIRECTORY, env=env)[1].last_index + 1),
+    ]
+    assert len(list(found.records(env, 1, first))) == first - 1
     with pytest.raises(CorruptLogError, match="block 4"):
         list(entries(DIRECTORY, env=env))
     assert next(entries(DIRECTORY, env=env)).index == 1

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from copycat import CopycatClient, Durability, StorageLevel
+from copycat import (
+    Compaction,
+    CopycatClient,
+    CopycatServer,
+    Durability,
+    StateMachine,
+    Storage,
+    StorageLevel,
+    command,
+    query,
+)
 from copycat.log.weak import WEAK_FILE
-from tests.server.cluster import Book, Trio, run
+from tests.log.test_levels import mapped_files
+from tests.server.cluster import TIMERS, Book, Trio, free_address, run
+
+
+class Shelf(StateMachine):
+    """A newer put of a name lets the one before go."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, int] = {}
+
+    @command(key="name")
+    def put(self, name: str, number: int) -> None:
+        self.items[name] = number
+
+    @query
+    def all(self) -> dict[str, int]:
+        return dict(self.items)
+
+
+def beginnings(directory: str) -> set[bytes]:
+    """Of the segments that a compaction wrote."""
+    return {path.read_bytes()[:7] for path in Path(directory).glob("log/*-2.log")}
 
 
 @pytest.mark.slow
@@ -31,9 +62,10 @@ def test_l1_a_member_in_memory_comes_back_empty_and_is_fed(tmp_path: Path) -> No
                 back = trio.servers[str(away.address)]
                 assert back.state_machine.entries == list(range(6))
                 assert back._node is not None
-                assert back._node.replica is not None
-                while back._node.replica.raft.is_lost:  # noqa: ASYNC110  (until it heard enough)
-                    await asyncio.sleep(0.01)
+                replica = back._node.replica
+                assert replica is not None
+                # A sync and a word of the leader later than what it applied.
+                await trio.until(lambda: not replica.raft.is_lost)
 
     run(scenario)
 
@@ -60,6 +92,8 @@ def test_l1_a_cluster_in_memory_that_was_stopped_whole_starts_empty(tmp_path: Pa
 def test_l1_a_member_that_was_away_is_fed_from_sealed_segments(
     tmp_path: Path, level: StorageLevel
 ) -> None:
+    """Its log is opened at the level of its storage, as its maps show."""
+
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             trio = Trio(tmp_path, stack, level=level, max_entries_per_segment=8)
@@ -72,6 +106,37 @@ def test_l1_a_member_that_was_away_is_fed_from_sealed_segments(
                 await trio.start(str(away.address))
                 await trio.settled()
                 assert trio.servers[str(away.address)].state_machine.entries == list(range(40))
+                assert (".log" in mapped_files(tmp_path)) is (level is StorageLevel.MAPPED)
+
+    run(scenario)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("compression", "magic"), [("lz4", b"COPYPAK"), ("none", b"COPYSEG")])
+def test_a_member_packs_what_it_compacts_unless_told_not_to(
+    tmp_path: Path, compression: str, magic: bytes
+) -> None:
+    directory = str(tmp_path / "member")
+
+    def member(address: str) -> CopycatServer[Shelf]:
+        storage = Storage(directory=directory, max_entries_per_segment=8, compression=compression)
+        timers: dict[str, Any] = TIMERS
+        return CopycatServer(address, Shelf, storage=storage, cluster_name="test", **timers)
+
+    async def scenario() -> None:
+        address = free_address()
+        async with member(address) as server:
+            await server.bootstrap(address)
+            async with CopycatClient(address) as client:
+                for number in range(40):
+                    await client.submit(Shelf.put("one", number))
+                report = await server.compact(Compaction.MAJOR)
+            assert report.segments_after > 0
+            assert beginnings(directory) == {magic}
+        async with member(address) as server:
+            await server.bootstrap(address)
+            async with CopycatClient(address) as client:
+                assert await client.submit(Shelf.all()) == {"one": 39}
 
     run(scenario)
 
