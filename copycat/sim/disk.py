@@ -103,6 +103,8 @@ class SimDisk:
             before=log.before,
             snapshots=snapshots.entries,
         )
+        if directory.debt is None and self.shadow.held:
+            self.shadow.repaid()
         if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
             self.cut_power_after(self._dice.below(12))
         return (
@@ -119,8 +121,6 @@ class SimDisk:
             owed, term = (NO_ENTRY, 0) if debt is None else (debt.owed, debt.term)
             self._trace.mark("log cut behind a snapshot" if debt is None else "log cut and owed")
             shadow.cut(log.before, log.last_index, owed, term)
-        elif debt is None and shadow.held:
-            shadow.repaid()
 
     def rot(self) -> None:
         """Bytes that were durable are damaged, or a file is lost, while the member is down.
