@@ -409,10 +409,10 @@ class Shadow:
         holes.since.update(dict.fromkeys(new, holes.installs))
         holes.unread = None
         self.laws.dropped(self, frozen, new)
-        self._check_terms(log)
+        self.check_terms(log)
         return len(new)
 
-    def _check_terms(self, log: Cleanable) -> None:
+    def check_terms(self, log: Cleanable) -> None:
         """X16: the log answers for the term of every index as before."""
         expected: list[TermRun] = []
         for index in range(log.first_index, self.last_index + 1):

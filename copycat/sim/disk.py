@@ -103,6 +103,8 @@ class SimDisk:
             before=log.before,
             snapshots=snapshots.entries,
         )
+        if gaps and self.shadow.most == log.before.index:  # else it begins anew at once (C24)
+            self.shadow.check_terms(log)
         if directory.debt is None and self.shadow.held:
             self.shadow.repaid()
         if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
