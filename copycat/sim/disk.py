@@ -150,7 +150,7 @@ class SimDisk:
 
     def _victims(self) -> Iterator[tuple[str, int, int]]:
         """(path, offset, bytes) of every frame that was durable for all to see, and of packed
-        segments as they lie."""
+        segments as they lie, but for their header: a version is no rot (F7)."""
         directory = f"{PATH}/log"
         rows = read_manifest(self.env.read_file(f"{directory}/manifest"), directory)
         for row in rows:
@@ -159,9 +159,6 @@ class SimDisk:
                 yield path, PACKED_HEADER_NBYTES, self.env.size(path) - PACKED_HEADER_NBYTES
                 continue
             walk = Walk(self.env, directory, row)
-            if row.packed:
-                yield walk.path, 0, self.env.size(walk.path)
-                continue
             frames = [(record.index, record.offset, len(record.frame)) for record in walk]
             if not row.sealed:
                 data = self.env.read_file(walk.path)
