@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from copycat.errors import DiskError, LogPoisonedError
+from copycat.log import inspect
 from copycat.log._native import Batch, FaultEnv, NativeLog, SyncTicket
 from copycat.types import CompactionLimits, EntryId, EntryKind, Release
 from tests.log.contract import contents
@@ -45,6 +46,7 @@ FLOORS = {
     "overtaken": 20,
     "resets": 100,
     "restarts with gaps": 20,
+    "restarts with packed ones": 20,
 }
 """So often at least; about a fifth of what was counted."""
 HELD_MAX = 12
@@ -87,11 +89,11 @@ class LogMachine(RuleBasedStateMachine):
         self.env.make_directory(DIRECTORY)
         self.oracle = Oracle()
         self.term = 1
-        self.log: NativeLog = open_small(self.env)
+        self.starts = 0
+        self.log: NativeLog = self._opened()
         self.ticket: SyncTicket | None = None
         self.was_run = False
         self.lived = -1
-        self.starts = 0
         self.floor = 0
         self.batches: deque[tuple[Batch, memoryview, bytes]] = deque(maxlen=HELD_MAX)
         self.arrays: deque[tuple[np.ndarray[Any, Any], bytes]] = deque(maxlen=HELD_MAX)
@@ -243,7 +245,7 @@ class LogMachine(RuleBasedStateMachine):
     def reopen(self) -> None:
         before = contents(self.log)
         self.oracle.close(self.log)
-        self.log = open_small(self.env)
+        self.log = self._opened()
         assert self.log.report.clean
         assert contents(self.log) == before
         self._adopt()
@@ -252,7 +254,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(seed=strategies.integers(0, 2**32))
     def power_loss(self, seed: int) -> None:
         self.env.crash(seed)
-        self.log = open_small(self.env)
+        self.log = self._opened()
         self._adopt()
 
     @precondition(may_end)
@@ -260,7 +262,7 @@ class LogMachine(RuleBasedStateMachine):
     def killed(self) -> None:
         before, is_new = contents(self.log), self.oracle.is_shape_new
         self.env.crash_process()
-        self.log = open_small(self.env)
+        self.log = self._opened()
         assert is_new or contents(self.log) == before, "the page cache survives a killed process"
         self._adopt()
 
@@ -283,9 +285,9 @@ class LogMachine(RuleBasedStateMachine):
         self.env.crash(seed)
         self.env.stop_after(operations // 2)
         with suppress(DiskError):
-            open_small(self.env)
+            self._opened()
         self.env.crash(seed + 1)
-        self.log = open_small(self.env)
+        self.log = self._opened()
         self._adopt()
 
     def _do(self, verb: str, sizes: list[int], where: float) -> None:
@@ -300,7 +302,7 @@ class LogMachine(RuleBasedStateMachine):
                 self.oracle.truncate(self.log, middle)
             case "c" if self.ticket is None:
                 self.oracle.close(self.log)
-                self.log = open_small(self.env)
+                self.log = self._opened()
             case "i":
                 self.log.mark_idle()
             case "p" if self.log.wants_spare():
@@ -322,9 +324,15 @@ class LogMachine(RuleBasedStateMachine):
             self.oracle.held.run()
             self.oracle.install(self.log)
 
+    def _opened(self) -> NativeLog:
+        """Each start reads another way than the one before; most pack what they compact."""
+        return open_small(self.env, mapped=self.starts % 2 == 1, compress=self.starts % 3 < 2)
+
     def _adopt(self) -> None:
         self.oracle.adopt(self.log)
         self.met["restarts with gaps"] += bool(self.oracle.gone)
+        rows = inspect.segments(DIRECTORY, env=self.env)
+        self.met["restarts with packed ones"] += any(row.packed for row in rows)
         self.ticket = None
         self.floor = self.log.last_index
         self.lived = -1
