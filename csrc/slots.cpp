@@ -22,7 +22,8 @@ SlotView::Extent SlotView::extent(std::uint64_t first, std::uint64_t end_, std::
                                   std::size_t& hint) const {
     const std::size_t begin = position_of(first, hint);
     std::size_t last = begin;
-    const std::size_t limit = position_of(end_ - 1, last) + 1;
+    // Whatever the starts say: at least the record that it begins with.
+    const std::size_t limit = std::max(position_of(end_ - 1, last), begin) + 1;
     const std::uint64_t from = slots[begin].offset;
     // Slots grow, so the last frame that begins inside max_bytes is found by halving.
     const auto after = std::partition_point(

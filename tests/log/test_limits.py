@@ -5,6 +5,7 @@ Each of these once ended a healthy log, or kept one from opening.
 
 from __future__ import annotations
 
+import random
 import struct
 import threading
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import pytest
 
 from copycat.errors import CorruptLogError, DiskFullError
 from copycat.log._native import Env, FaultEnv, NativeLog, crc32c, open_log
+from copycat.types import Release
 from tests.log.contract import batch, contents, durable, expected, grow
+from tests.log.contract_compaction import compact, limits, sealed
 from tests.log.test_native import DIRECTORY
 from tests.log.test_recovery_rows import frame_of, image, killed
 
@@ -268,6 +271,54 @@ def test_d7_an_index_that_lies_with_a_good_checksum_cuts_at_the_right_byte() -> 
     env.crash_process()
     log = opened(env)
     assert contents(log) == expected(1, 3) + expected(3, 4, term=2)
+
+
+def test_f14_a_sparse_index_that_lies_with_a_good_checksum_ends_every_read() -> None:
+    """Its starts may say anything: an empty read would be asked for again for ever."""
+    env = FaultEnv(1)
+    env.make_directory(DIRECTORY)
+    log = open_log(env, DIRECTORY, max_segment_size=16384, max_entries_per_segment=12)
+    grow(log, 30)
+    durable(log)
+    log.release([2, 3, 7], Release.ANY)
+    compact(log, limits(30), groups=[sealed(log)[:1]])
+    durable(log)
+    log.close()
+    (name,) = [name for name in names(env, ".idx") if name.startswith("1-2.")]
+    path = f"{DIRECTORY}/{name}"
+    good = env.read_file(path)
+    runs, count = struct.unpack_from("<I", good, 44)[0], struct.unpack_from("<Q", good, 72)[0]
+    slots = 88 + 16 * runs
+    starts = slots + 8 * count
+    assert len(good) == starts + 4 * count
+    log = opened(env)
+    truth = walked(log, 1, 1 << 20)
+    log.close()
+    dice = random.Random(7)
+    for _ in range(200):
+        data = bytearray(good)
+        lies = [dice.choice([0, 1, 2, 5, 9, 11, 12, 40, 2**32 - 1]) for _ in range(count)]
+        struct.pack_into(f"<{count}I", data, starts, *lies)
+        struct.pack_into("<I", data, 80, crc32c(data[slots:]))
+        struct.pack_into("<I", data, 12, crc32c(data[16:slots]))
+        env.replace_file(path, bytes(data))
+        log = opened(env)
+        first = dice.randint(1, 12)
+        behind = [each for each in truth if each[0] >= first]
+        assert walked(log, first, dice.choice([1, 100, 300, 4000])) == behind
+        assert walked(log, 1, 300) == truth
+        log.close()
+
+
+def walked(log: NativeLog, first: int, nbytes: int) -> list[tuple[int, int, int]]:
+    """(index, term, crc) of every entry from `first` on, by reads that are not empty."""
+    found = []
+    while first <= log.last_index:
+        batch = log.read(first, log.last_index + 1, nbytes)
+        assert batch.span.first == first < batch.span.end
+        found += batch.checksums()
+        first = batch.span.end
+    return found
 
 
 def test_a_log_opens_in_a_short_zero_filled_segment_and_rolls_into_whole_ones() -> None:

@@ -78,7 +78,9 @@ void receive_gap(SegmentedLog& log, Mutator& dice, std::uint64_t term) {
 std::shared_ptr<FaultEnv> base(std::uint64_t number) {
     Mutator dice(number);
     auto env = make_fault_env(number);
-    SegmentedLog log(env, directory, options());
+    LogOptions opened = options();
+    opened.compress = dice.chance(2);
+    SegmentedLog log(env, directory, opened);
     std::uint64_t term = 1;
     for (std::uint64_t step = 4 + dice.below(8); step > 0; --step) {
         term += dice.below(2);

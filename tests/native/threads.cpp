@@ -73,9 +73,8 @@ struct Held {
 // The loop thread of a member, step by step by the dice.
 class Loop {
 public:
-    Loop(const std::shared_ptr<Env>& env, const std::string& directory)
-        : log_(env, join(directory, "log"), LogOptions{65536, 40, 0, false}),
-          hard_state_(env, directory, true) {}
+    Loop(const std::shared_ptr<Env>& env, const std::string& directory, const LogOptions& options)
+        : log_(env, join(directory, "log"), options), hard_state_(env, directory, true) {}
 
     void step(Mutator& dice) {
         take_completed();
@@ -240,15 +239,18 @@ void run(Mutator& dice) {
     expect(mkdtemp(name) != nullptr, "a directory for the log can be made");
     const std::string directory = name;
     std::uint64_t durable_index = 0;
+    LogOptions options{65536, 40, 0, false};
+    options.mapped = dice.chance(2);
+    options.compress = dice.chance(2);
     {
-        Loop loop(env, directory);
+        Loop loop(env, directory, options);
         for (std::uint64_t turns = 150 + dice.below(150); turns > 0; --turns) loop.step(dice);
         loop.finish();
         durable_index = loop.durable_index();
         dropped_in_all += loop.dropped();
     }
     {
-        SegmentedLog again(env, join(directory, "log"), LogOptions{65536, 40, 0, false});
+        SegmentedLog again(env, join(directory, "log"), options);
         expect(again.report().clean, "a closed log was stopped cleanly");
         expect(again.last_index() == durable_index, "what was durable is there");
     }
