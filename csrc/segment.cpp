@@ -103,9 +103,9 @@ Segment::Source Segment::source(std::uint64_t first, std::uint64_t end, std::uin
     }
     const SlotView::Extent extent = index.extent(first, end, max_bytes);
     if (extent.end <= first)
-        throw CorruptError("the index of " + path_ + " has nothing at entry " +
-                               std::to_string(first),
-                           path_, -1, first);
+        throw CorruptError(
+            "the index of " + path_ + " has nothing at entry " + std::to_string(first), path_, -1,
+            first);
     const std::uint64_t to = std::min(extent.to, row_.end_offset);
     const auto size = static_cast<std::size_t>(to - std::min(to, extent.from));
     Block bytes = readers_->read(row_, path_, extent.from, size);
