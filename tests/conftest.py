@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import hypothesis
 import pytest
@@ -31,6 +32,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed_base is None:
         config.option.seed_base = int.from_bytes(os.urandom(5), "little")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell runs what it puts into the background so, and every process that a test starts
+        # would inherit it: none of them could be interrupted.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
