@@ -1,6 +1,7 @@
 #include "compactor.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 
 #include "crc32c.hpp"
@@ -24,12 +25,37 @@ constexpr std::uint64_t trial_bytes = std::uint64_t{1} << 20;
 struct Abandoned {};
 struct NotWorth {};
 
+// Between two writes: while the log beside it is synced, the disk is left to it for twice as long
+// as the last write took, so that few syncs meet a write. A rewrite that has the disk for itself
+// loses nothing.
+class Pace {
+public:
+    Pace(Env& env, const Health& health) : env_(env), health_(health), syncs_(health.syncs()) {}
+
+    void wrote() {
+        const std::uint64_t syncs = health_.syncs();
+        if (syncs != syncs_) env_.pause(std::min(2 * (Clock::now() - since_), longest));
+        syncs_ = syncs;
+        since_ = Clock::now();
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    static constexpr Clock::duration longest = std::chrono::milliseconds(20);
+
+    Env& env_;
+    const Health& health_;
+    std::uint64_t syncs_;
+    Clock::time_point since_ = Clock::now();
+};
+
 // The new segment's file: frames one after another, then the mark and the header before them.
 // NotWorth from a packed one that saves too little.
 class Output {
 public:
-    Output(Env& env, const std::string& directory, Row& row)
+    Output(Env& env, const Health& health, const std::string& directory, Row& row)
         : row_(row),
+          pace_(env, health),
           file_(env.create(segment_path(directory, row.id, row.version))),
           slots_(row.first_index) {
         if (row.packed) packer_.emplace(file_, row);
@@ -61,6 +87,7 @@ public:
             if (!packer_->saves()) throw NotWorth{};
         }
         file_->fsync();
+        pace_.wrote();
         file_->drop_cache();
         row_.end_offset = offset_;
     }
@@ -72,6 +99,7 @@ private:
     void flush() {
         write(offset_, View(buffer_));
         if (!packer_) file_->write_out(offset_, offset_ + buffer_.size());
+        pace_.wrote();
         offset_ += buffer_.size();
         buffer_.clear();
         if (packer_ && packer_->plain_bytes() >= trial_bytes && !packer_->saves())
@@ -85,6 +113,7 @@ private:
     }
 
     Row& row_;
+    Pace pace_;
     std::shared_ptr<File> file_;
     std::optional<Packer> packer_;
     std::uint64_t offset_ = segment_data_offset + mark_size;
@@ -197,6 +226,7 @@ void Rewrite::run() {
     try {
         for (Group& group : groups_) write(group);
         if (is_abandoned_) throw Abandoned{};
+        env_->sync_directory(directory_);
     } catch (const Abandoned&) {
         discard_all();
         return;
@@ -266,7 +296,7 @@ void Rewrite::each_source(Group& group, Each each) {
 bool Rewrite::write_as(Group& group, bool packed) {
     discard(group);
     group.row.packed = packed;
-    Output out(*env_, directory_, group.row);
+    Output out(*env_, *health_, directory_, group.row);
     Copier copier(out, horizon_, is_abandoned_);
     try {
         each_source(group, [&](File& file, const Row& row, const std::string& path,
@@ -282,8 +312,6 @@ bool Rewrite::write_as(Group& group, bool packed) {
     const SlotIndex written(out.slots(), out.runs(), group.row.valid_from);
     const std::string path = index_path(directory_, group.row.id, group.row.version);
     write_index(*env_, path, group.row, written);
-    if (env_->exists(path)) env_->open(path, Access::write)->fsync();
-    env_->sync_directory(directory_);
     verify(group, written.view());
     return true;
 }

@@ -13,6 +13,7 @@
 #include "liveness.hpp"
 #include "manifest.hpp"
 #include "segment.hpp"
+#include "sync_ticket.hpp"
 
 namespace copycat {
 
@@ -34,12 +35,14 @@ public:
     };
 
     Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,
-            std::uint64_t horizon, bool compress, const void* log)
+            std::uint64_t horizon, bool compress, std::shared_ptr<const Health> health,
+            const void* log)
         : env_(std::move(env)),
           directory_(std::move(directory)),
           groups_(std::move(groups)),
           horizon_(horizon),
           compress_(compress),
+          health_(std::move(health)),
           log_(log) {}
     ~Rewrite() override;
     Rewrite(const Rewrite&) = delete;
@@ -72,6 +75,7 @@ private:
     std::vector<Group> groups_;
     std::uint64_t horizon_;
     bool compress_;
+    std::shared_ptr<const Health> health_;
     const void* log_;
     std::mutex mutex_;  // held by a run
     std::atomic<bool> is_done_{false};

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <thread>
 
 namespace copycat {
 namespace {
@@ -236,6 +237,8 @@ public:
         if (::statvfs(path.c_str(), &status) != 0) throw_io("stat", path, errno);
         return std::uint64_t{status.f_bavail} * status.f_frsize;
     }
+
+    void pause(std::chrono::nanoseconds time) override { std::this_thread::sleep_for(time); }
 
     std::unique_ptr<Lock> lock(const std::string& path) override {
         return std::make_unique<PosixLock>(path);

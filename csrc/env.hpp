@@ -2,6 +2,7 @@
 // Every failure is an IoError with path and errno. Nothing here retries a failed sync (F9).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -78,6 +79,8 @@ public:
     virtual void unlink(const std::string& path) = 0;
     virtual void sync_directory(const std::string& path) = 0;
     virtual std::uint64_t free_space(const std::string& path) = 0;
+    // Does nothing for so long: the disk is somebody else's meanwhile.
+    virtual void pause(std::chrono::nanoseconds) {}
     virtual std::unique_ptr<Lock> lock(const std::string& path) = 0;
     // Uuids of segments: random bytes in production, seeded in FaultEnv.
     virtual void random(MutableView into) = 0;

@@ -116,9 +116,9 @@ std::shared_ptr<Rewrite> SegmentedLog::rewrite(const std::vector<std::vector<std
                 if (other->may_write(group.row))
                     throw std::invalid_argument("segment " + std::to_string(group.row.id) +
                                                 " is being rewritten already");
-    auto made =
-        std::make_shared<Rewrite>(env_, directory_, std::move(groups),
-                                  std::min(wanted.horizon, last_index()), options_.compress, this);
+    auto made = std::make_shared<Rewrite>(env_, directory_, std::move(groups),
+                                          std::min(wanted.horizon, last_index()),
+                                          options_.compress, health_, this);
     rewrites_.push_back(made);
     return made;
 }

@@ -27,6 +27,7 @@ void SyncTicket::run() {
         throw;
     }
     is_done_ = true;
+    health_->synced();
 }
 
 void SyncTicket::work() {

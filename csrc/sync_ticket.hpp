@@ -20,10 +20,14 @@ public:
     void check() const;
     void poison(const IoError& cause);
     bool is_poisoned() const { return is_poisoned_.load(std::memory_order_acquire); }
+    // How many syncs ended: who else writes to the disk sees by it that the log is in use.
+    std::uint64_t syncs() const { return syncs_.load(std::memory_order_relaxed); }
+    void synced() { syncs_.fetch_add(1, std::memory_order_relaxed); }
 
 private:
     mutable std::mutex mutex_;
     std::atomic<bool> is_poisoned_{false};
+    std::atomic<std::uint64_t> syncs_{0};
     std::optional<PoisonedError> cause_;
 };
 

