@@ -71,7 +71,7 @@ class Shadow:
         self.older: list[_Older] = []
         self.least = 0
         """The log begins right after this one or a later one; `most`: at the latest."""
-        self.most = 0
+        self.most = self._most_before = 0
         self.tickets: list[SyncInFlight] = []
         self.gaps_fed = 0
         self.holes = Holes()
@@ -172,7 +172,8 @@ class Shadow:
             )
 
     def trim(self, before: int) -> None:
-        """Entries below `before` may go: a durable snapshot must hold them (C24)."""
+        """Entries below `before` go now: a durable snapshot must hold them (C24). If the power
+        is cut before `trimmed` says how far, any of them may be gone."""
         if before > self.snapshot.index + 1:
             raise violated(
                 "I12",
@@ -181,10 +182,12 @@ class Shadow:
                 before=before,
                 snapshot=self.snapshot,
             )
+        self._most_before = self.most
+        self.most = max(self.most, before - 1)
 
     def trimmed(self, first_index: int) -> None:
         """The log begins at `first_index`, after a crash perhaps still where it began before."""
-        self.most = max(self.most, first_index - 1)
+        self.most = max(self._most_before, first_index - 1)
 
     def reset(self, entry: EntryId) -> None:
         """The log begins anew after `entry`; until a sync a crash may bring the old one back."""

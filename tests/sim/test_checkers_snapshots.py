@@ -95,8 +95,21 @@ def test_a_crash_before_the_sync_of_a_reset_leaves_either_log(shadow: Shadow) ->
         shadow.older.clear()
 
 
+def test_a_power_cut_inside_a_trim_leaves_what_it_has_not_removed(shadow: Shadow) -> None:
+    """Seed 313451365034."""
+    shadow.published(EntryId(1, 2))
+    shadow.trim(3)
+    shadow.crashed()
+    shadow.recovered(frames(3, 4), (0, 0), before=EntryId(1, 2), snapshots=[EntryId(1, 2)])
+    shadow.trim(3)
+    shadow.trimmed(3)
+    with fires("I24"):
+        shadow.recovered([], (0, 0), before=EntryId(1, 3), snapshots=[EntryId(1, 2)])
+
+
 def test_i24_a_log_that_begins_elsewhere(shadow: Shadow) -> None:
     shadow.published(EntryId(1, 2))
+    shadow.trim(3)
     shadow.trimmed(3)
     shadow.recovered(frames(3, 4), (0, 0), before=EntryId(1, 2), snapshots=[EntryId(1, 2)])
     with fires("I24"):
