@@ -50,7 +50,9 @@ def run_recover(
     if not yes:
         return _would(directory, f"--accept-loss-from {accept_loss_from}")
     damaged = accept_loss(env, told, cluster_name, secrets.randbits(128))
-    print(f"kept entries 1 to {told.kept_upto:,}; the damaged log is in {damaged}")
+    print(
+        f"kept entries {told.first_index:,} to {told.kept_upto:,}; the damaged log is in {damaged}"
+    )
     return 0
 
 

@@ -20,6 +20,8 @@ from copycat.log.weak import WEAK_FILE, clear_weak
 from copycat.types import NO_ENTRY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from copycat.log._native import Env
 
 __all__ = [
@@ -150,25 +152,9 @@ def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
 
     ConfigurationError when nothing says that they are.
     """
-    identity = _identity(env, directory)
-    _check_name(identity.cluster_name, cluster_name)
-    if not env.exists(f"{directory}/{WEAK_FILE}"):
-        raise ConfigurationError(
-            f"{directory}: every promise of this member waited for its disk; nothing is missing",
-            hint="start it as it is",
-        )
-    lock = env.lock(f"{directory}/lock")
-    try:
-        _write_audit(
-            env,
-            directory,
-            action="accept-unsynced-loss",
-            cluster=identity.cluster_name,
-            address=identity.address,
-        )
-        clear_weak(env, directory)
-    finally:
-        lock.close()
+    nothing = "every promise of this member waited for its disk; nothing is missing"
+    member = _owing(env, directory, cluster_name, WEAK_FILE, nothing)
+    _accept(env, directory, member, "accept-unsynced-loss", clear_weak)
 
 
 def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
@@ -177,23 +163,30 @@ def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
     For a cluster in which all that held them are damaged or gone. ConfigurationError when nothing
     is owed.
     """
+    nothing = "no entry of this member was cut off for damage; nothing is owed"
+    member = _owing(env, directory, cluster_name, DEBT_FILE, nothing)
+    _accept(env, directory, member, "accept-owed-loss", _forget_damage)
+
+
+def _owing(env: Env, directory: str, cluster_name: str, file: str, nothing: str) -> Identity:
+    """The member, if it is the one that was meant and `file` says that it lacks something."""
     identity = _identity(env, directory)
     _check_name(identity.cluster_name, cluster_name)
-    if not env.exists(f"{directory}/{DEBT_FILE}"):
-        raise ConfigurationError(
-            f"{directory}: no entry of this member was cut off for damage; nothing is owed",
-            hint="start it as it is",
-        )
+    if not env.exists(f"{directory}/{file}"):
+        raise ConfigurationError(f"{directory}: {nothing}", hint="start it as it is")
+    return identity
+
+
+def _accept(
+    env: Env, directory: str, member: Identity, action: str, forget: Callable[[Env, str], None]
+) -> None:
+    """Under the lock: write down that the loss is taken, then forget it."""
     lock = env.lock(f"{directory}/lock")
     try:
         _write_audit(
-            env,
-            directory,
-            action="accept-owed-loss",
-            cluster=identity.cluster_name,
-            address=identity.address,
+            env, directory, action=action, cluster=member.cluster_name, address=member.address
         )
-        _forget_damage(env, directory)
+        forget(env, directory)
     finally:
         lock.close()
 
