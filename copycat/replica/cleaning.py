@@ -71,6 +71,9 @@ class Cleaning:
         """(r, class, indexes): released while entries up to r were applied."""
         self._released = 0
         self._worth_it = Enough(options.threshold, options.shape.max_entries_per_segment)
+        self._floor = 0
+        self._next_floor = (0, 0)
+        """(last_applied, floor) of a run whose state was not durable yet."""
         self._busy = False
         self._asked: list[tuple[Compaction, Done | None]] = []
         self._look_ms = now_ms + LOOK_MS
@@ -140,10 +143,25 @@ class Cleaning:
             if done is not None:
                 done(report)
 
-        def on_floor(floor: int) -> None:
-            self._enqueue(lambda: self._rewrite(compaction, floor, began_ms, finish))
+        def ask() -> tuple[int, int]:
+            return self._executor.last_applied, self._executor.reply_floor()
 
-        self._parts.host.apply(self._executor.reply_floor, on_floor)
+        def on_floor(found: tuple[int, int]) -> None:
+            self._enqueue(
+                lambda: self._rewrite(compaction, self._durable_floor(*found), began_ms, finish)
+            )
+
+        self._parts.host.apply(ask, on_floor)
+
+    def _durable_floor(self, last_applied: int, floor: int) -> int:
+        """The newest floor that was true of a state which is durable here: an acknowledgement
+        that a crash takes back is none for who replays from this disk (C22)."""
+        durable_index = self._parts.log.durable_index
+        if self._next_floor[0] <= durable_index:
+            self._floor, self._next_floor = self._next_floor[1], (last_applied, floor)
+        if last_applied <= durable_index:
+            self._floor = floor
+        return self._floor
 
     def _limits(self) -> CompactionLimits:
         parts = self._parts

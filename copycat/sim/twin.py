@@ -41,7 +41,9 @@ def what_must_go(host: SimHost, reply_floor: int) -> set[int]:
     directory, shadow = host.disk.directory, host.shadow
     if directory is None:
         return set()
-    upto = min(host.last_applied, host.durable_index)
+    upto = host.last_applied
+    if upto > host.durable_index:
+        return set()  # what was acknowledged above what is durable counts for nothing (C22)
     last = 0
     for segment in directory.log.segment_stats(CompactionLimits(upto, 0, 0)):
         if not segment.is_sealed or segment.last_index > upto:
