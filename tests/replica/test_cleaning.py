@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from copycat.errors import DiskFullError
 from copycat.log._native import FaultEnv, NativeLog, open_log
 from copycat.machine.executor import Executor
@@ -116,9 +118,12 @@ class Slow:
         return []
 
 
-def test_what_is_not_durable_here_lets_nothing_go_c22() -> None:
+@pytest.mark.parametrize("by", [122, 100])
+def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     """Seed 128: entry 122 overwrote 88 and was applied, but this disk ended at 106. With 88
-    gone, a restart would come to a state that never was, and take it for whole from 106 on."""
+    gone, a restart would come to a state that never was, and take it for whole from 106 on.
+
+    Seed 434624406531: entry 100 overwrote it, but what acknowledged the replies is above 106."""
     log, queue, reports = Slow(), deque[Callable[[], None]](), list[CleaningReport]()
     parts: Any = SimpleNamespace(
         log=log,
@@ -127,9 +132,9 @@ def test_what_is_not_durable_here_lets_nothing_go_c22() -> None:
         clock=SimpleNamespace(now_ms=0),
         host=SimpleNamespace(apply=lambda work, done: done(work()), wake=lambda: None),
     )
-    executor: Any = SimpleNamespace(reply_floor=lambda: 122)
+    executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
     cleaning = Cleaning(parts, executor, CleaningOptions(), enqueue=queue.append, now_ms=0)
-    cleaning.applied(Outcome(122, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
+    cleaning.applied(Outcome(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     for durable_index, released in ((106, []), (122, [88])):
         log.durable_index = durable_index
         cleaning.ask(Compaction.MINOR, reports.append)
