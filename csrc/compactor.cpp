@@ -1,11 +1,11 @@
 #include "compactor.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 
 #include "crc32c.hpp"
 #include "frame.hpp"
+#include "pace.hpp"
 #include "packed.hpp"
 #include "scan.hpp"
 #include "window.hpp"
@@ -25,37 +25,13 @@ constexpr std::uint64_t trial_bytes = std::uint64_t{1} << 20;
 struct Abandoned {};
 struct NotWorth {};
 
-// Between two writes: while the log beside it is synced, the disk is left to it for twice as long
-// as the last write took, so that few syncs meet a write. A rewrite that has the disk for itself
-// loses nothing.
-class Pace {
-public:
-    Pace(Env& env, const Health& health) : env_(env), health_(health), syncs_(health.syncs()) {}
-
-    void wrote() {
-        const std::uint64_t syncs = health_.syncs();
-        if (syncs != syncs_) env_.pause(std::min(2 * (Clock::now() - since_), longest));
-        syncs_ = syncs;
-        since_ = Clock::now();
-    }
-
-private:
-    using Clock = std::chrono::steady_clock;
-    static constexpr Clock::duration longest = std::chrono::milliseconds(20);
-
-    Env& env_;
-    const Health& health_;
-    std::uint64_t syncs_;
-    Clock::time_point since_ = Clock::now();
-};
-
 // The new segment's file: frames one after another, then the mark and the header before them.
 // NotWorth from a packed one that saves too little.
 class Output {
 public:
-    Output(Env& env, const Health& health, const std::string& directory, Row& row)
+    Output(Env& env, Pace& pace, const std::string& directory, Row& row)
         : row_(row),
-          pace_(env, health),
+          pace_(pace),
           file_(env.create(segment_path(directory, row.id, row.version))),
           slots_(row.first_index) {
         if (row.packed) packer_.emplace(file_, row);
@@ -87,7 +63,7 @@ public:
             if (!packer_->saves()) throw NotWorth{};
         }
         file_->fsync();
-        pace_.wrote();
+        pace_.moved();
         file_->drop_cache();
         row_.end_offset = offset_;
     }
@@ -99,7 +75,7 @@ private:
     void flush() {
         write(offset_, View(buffer_));
         if (!packer_) file_->write_out(offset_, offset_ + buffer_.size());
-        pace_.wrote();
+        pace_.moved();
         offset_ += buffer_.size();
         buffer_.clear();
         if (packer_ && packer_->plain_bytes() >= trial_bytes && !packer_->saves())
@@ -113,7 +89,7 @@ private:
     }
 
     Row& row_;
-    Pace pace_;
+    Pace& pace_;
     std::shared_ptr<File> file_;
     std::optional<Packer> packer_;
     std::uint64_t offset_ = segment_data_offset + mark_size;
@@ -126,11 +102,11 @@ private:
 // Reads one segment after the other; what is let go becomes gaps, one a run of terms.
 class Copier {
 public:
-    Copier(Output& out, std::uint64_t horizon, const std::atomic<bool>& is_abandoned)
-        : out_(out), horizon_(horizon), is_abandoned_(is_abandoned) {}
+    Copier(Output& out, Pace& pace, std::uint64_t horizon, const std::atomic<bool>& is_abandoned)
+        : out_(out), pace_(pace), horizon_(horizon), is_abandoned_(is_abandoned) {}
 
     void segment(File& file, const Row& row, const std::string& path, const Bits& drops) {
-        Window window(file);
+        Window window(file, &pace_);
         std::uint64_t at = segment_data_offset;
         std::uint64_t index = row.first_index;
         for (std::size_t position = 0; index <= row.last_index;) {
@@ -207,6 +183,7 @@ private:
     }
 
     Output& out_;
+    Pace& pace_;
     std::uint64_t horizon_;
     const std::atomic<bool>& is_abandoned_;
     std::optional<Hole> gap_;
@@ -296,8 +273,9 @@ void Rewrite::each_source(Group& group, Each each) {
 bool Rewrite::write_as(Group& group, bool packed) {
     discard(group);
     group.row.packed = packed;
-    Output out(*env_, *health_, directory_, group.row);
-    Copier copier(out, horizon_, is_abandoned_);
+    Pace pace(*env_, *health_);
+    Output out(*env_, pace, directory_, group.row);
+    Copier copier(out, pace, horizon_, is_abandoned_);
     try {
         each_source(group, [&](File& file, const Row& row, const std::string& path,
                                const Bits& drops) { copier.segment(file, row, path, drops); });
@@ -312,16 +290,16 @@ bool Rewrite::write_as(Group& group, bool packed) {
     const SlotIndex written(out.slots(), out.runs(), group.row.valid_from);
     const std::string path = index_path(directory_, group.row.id, group.row.version);
     write_index(*env_, path, group.row, written);
-    verify(group, written.view());
+    verify(group, written.view(), pace);
     return true;
 }
 
 // With the ordinary scanner, from the disk and not from the cache.
-void Rewrite::verify(Group& group, const SlotView& written) {
+void Rewrite::verify(Group& group, const SlotView& written, Pace& pace) {
     const std::string path = segment_path(directory_, group.row.id, group.row.version);
     const auto file = open_segment(*env_, group.row, path);
     check_header(*file, group.row, path);
-    Scan scan = scan_sealed(*file, group.row, path);
+    Scan scan = scan_sealed(*file, group.row, path, &pace);
     file->drop_cache();
     const SlotView found = scan.slots.view();
     const auto same = [](const IndexSlot& a, const IndexSlot& b) {

@@ -17,6 +17,8 @@
 
 namespace copycat {
 
+class Pace;
+
 class Rewrite : public Work {
 public:
     // Some neighbouring segments that become one.
@@ -66,7 +68,7 @@ private:
     bool write_as(Group& group, bool packed);
     template <typename Each>
     void each_source(Group& group, Each each);
-    void verify(Group& group, const SlotView& written);
+    void verify(Group& group, const SlotView& written, Pace& pace);
     void discard(const Group& group) noexcept;
     void discard_all() noexcept;
 

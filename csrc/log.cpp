@@ -32,6 +32,7 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
     }
     spares_ = std::make_shared<Spares>(env_, directory_, options_.max_segment_size,
                                        options_.min_free_space);
+    orphans_ = std::make_shared<Orphans>(env_, health_);
     Recovered found = recover(env_, directory_, options_, *spares_);
     segments_ = std::move(found.segments);
     readers_ = std::make_shared<Readers>(env_);

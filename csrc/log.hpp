@@ -12,6 +12,7 @@
 #include "env.hpp"
 #include "frame.hpp"
 #include "manifest.hpp"
+#include "orphans.hpp"
 #include "recovery.hpp"
 #include "segment.hpp"
 #include "spares.hpp"
@@ -29,8 +30,8 @@ struct SegmentInfo {
     bool sealed = false;
 };
 
-// One thread calls it, but for prepare_spare() and SyncTicket::run(). After a failed write or
-// sync every verb but close() is a PoisonedError.
+// One thread calls it, but for prepare_spare(), has_orphans(), remove_orphans() and
+// SyncTicket::run(). After a failed write or sync every verb but close() is a PoisonedError.
 class SegmentedLog {
 public:
     SegmentedLog(std::shared_ptr<Env> env, const std::string& directory,
@@ -89,6 +90,10 @@ public:
     bool has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new);
     bool wants_spare();
     void prepare_spare();
+    // Files that a durable manifest names no more, and a few of them removed (any thread). After
+    // an IoError the log is as good as before; that one stays until the next open.
+    bool has_orphans() const;
+    void remove_orphans();
 
     void close();
     bool is_closed() const { return is_closed_; }
@@ -124,6 +129,7 @@ private:
     std::unique_ptr<Lock> lock_;
     std::shared_ptr<Spares> spares_;
     std::shared_ptr<Health> health_ = std::make_shared<Health>();
+    std::shared_ptr<Orphans> orphans_;
     RecoveryReport report_;
 
     std::shared_ptr<Readers> readers_;
@@ -139,7 +145,7 @@ private:
     bool is_shape_new_ = false;                       // the manifest is behind
     std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
-    std::vector<std::string> doomed_;                 // to unlink once no manifest names them
+    std::vector<std::string> doomed_;                 // orphans once the manifest is durable
     std::vector<std::string> lost_;                   // in lost+found, until the next seal (F1)
     std::shared_ptr<SyncTicket> in_flight_;
     std::vector<std::weak_ptr<Rewrite>> rewrites_;

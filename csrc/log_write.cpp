@@ -10,6 +10,8 @@ namespace {
 constexpr std::uint64_t spare_fraction = 4;
 // Appends of this size on the average are bulk: their segments are not zero-filled.
 constexpr std::uint64_t bulk_append_bytes = std::uint64_t{64} << 10;
+// So many, and other work of that thread has its turn.
+constexpr std::size_t orphans_at_once = 8;
 
 }  // namespace
 
@@ -163,7 +165,7 @@ Bytes SegmentedLog::next_manifest() {
 std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
     check_writable();
     require(in_flight_ == nullptr, "at most one sync is in flight");
-    auto ticket = std::make_shared<SyncTicket>(env_, directory_, health_);
+    auto ticket = std::make_shared<SyncTicket>(env_, directory_, health_, orphans_);
     for (const auto& segment : unsynced_) {
         if (segment->file() != nullptr) ticket->older_.push_back(segment->file()->begin_sync());
         ticket->seals_.push_back(
@@ -258,10 +260,7 @@ void SegmentedLog::trim(std::uint64_t before) {
         std::for_each(segments_.begin(), kept, [&](const auto& segment) { drop(*segment); });
         segments_.erase(segments_.begin(), kept);
         is_shape_new_ = true;
-        if (in_flight_ != nullptr)
-            note_shape();
-        else
-            sync_now();
+        note_shape();
     });
 }
 
@@ -322,6 +321,13 @@ void SegmentedLog::prepare_spare() {
     poisoning([&] { spares_->prepare(fills_spares_); });
 }
 
+bool SegmentedLog::has_orphans() const { return orphans_->any() && !health_->is_poisoned(); }
+
+void SegmentedLog::remove_orphans() {
+    health_->check();
+    orphans_->remove(orphans_at_once);
+}
+
 void SegmentedLog::close() {
     if (is_closed_) return;
     for (const auto& each : rewrites_)
@@ -344,6 +350,12 @@ void SegmentedLog::finish() {
     }
     sync_now();
     spares_->close();
+    while (orphans_->any()) {
+        try {
+            orphans_->remove(orphans_at_once);
+        } catch (const IoError&) {  // the next open removes it (F4), or says why not
+        }
+    }
     if (tail_->has_room_for_marks(1)) {
         if (!has_tail_index_)
             write_index(*env_, index_path(directory_, tail_->row().id, tail_->row().version),

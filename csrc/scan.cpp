@@ -23,8 +23,8 @@ bool is_zero(View bytes) {
 
 class Scanner {
 public:
-    Scanner(File& file, const Row& row, const std::string& path, std::uint64_t limit)
-        : window_(file),
+    Scanner(File& file, const Row& row, const std::string& path, std::uint64_t limit, Pace* pace)
+        : window_(file, pace),
           marks_(file),
           row_(row),
           path_(path),
@@ -187,8 +187,8 @@ std::uint64_t check_header(File& file, const Row& row, const std::string& path) 
     return header.max_size;
 }
 
-Scan scan_sealed(File& file, const Row& row, const std::string& path) {
-    Scanner scanner(file, row, path, row.end_offset);
+Scan scan_sealed(File& file, const Row& row, const std::string& path, Pace* pace) {
+    Scanner scanner(file, row, path, row.end_offset, pace);
     scanner.walk();
     Scan& scan = scanner.result();
     // A truncation may have ended the segment inside its last gap.
@@ -202,7 +202,7 @@ Scan scan_sealed(File& file, const Row& row, const std::string& path) {
 }
 
 Scan scan_tail(File& file, const Row& row, const std::string& path) {
-    Scanner scanner(file, row, path, std::min(file.size(), max_file_size));
+    Scanner scanner(file, row, path, std::min(file.size(), max_file_size), nullptr);
     scanner.walk();
     scanner.judge();
     Scan& scan = scanner.result();

@@ -11,6 +11,8 @@
 
 namespace copycat {
 
+class Pace;
+
 struct Scan {
     Slots slots;
     std::vector<TermRun> runs;
@@ -24,8 +26,9 @@ struct Scan {
 // The file's header must be that of `row`: CorruptError, FormatError. Returns its max_size.
 std::uint64_t check_header(File& file, const Row& row, const std::string& path);
 
-// All of a sealed segment, up to row.end_offset. Any bad byte is a CorruptError (F2).
-Scan scan_sealed(File& file, const Row& row, const std::string& path);
+// All of a sealed segment, up to row.end_offset. Any bad byte is a CorruptError (F2). pace: for a
+// log that is in use meanwhile.
+Scan scan_sealed(File& file, const Row& row, const std::string& path, Pace* pace = nullptr);
 
 // A tail. What is bad is a torn tail, unless a later mark of this file reaches it: then it is
 // a CorruptError (C6).

@@ -2,20 +2,6 @@
 
 namespace copycat {
 
-void Health::check() const {
-    if (!is_poisoned()) return;
-    const std::lock_guard lock(mutex_);
-    throw *cause_;
-}
-
-void Health::poison(const IoError& cause) {
-    const std::lock_guard lock(mutex_);
-    if (cause_) return;
-    cause_.emplace(std::string("the log was closed by an earlier failure: ") + cause.what(),
-                   cause.path, cause.number);
-    is_poisoned_.store(true, std::memory_order_release);
-}
-
 void SyncTicket::run() {
     const std::lock_guard lock(mutex_);
     if (is_done_) return;
@@ -39,8 +25,7 @@ void SyncTicket::work() {
     if (!manifest_) return;
     env_->sync_directory(directory_);
     env_->replace_file(manifest_path(directory_), View(*manifest_));
-    for (const std::string& path : doomed_)
-        if (env_->exists(path)) env_->unlink(path);
+    orphans_->add(doomed_);
 }
 
 }  // namespace copycat

@@ -1,7 +1,6 @@
-// One sync in flight (C8), and the log's health: what the loop thread and a worker share.
+// One sync in flight (C8): what the loop thread and a worker share.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -10,29 +9,15 @@
 #include <vector>
 
 #include "env.hpp"
+#include "health.hpp"
+#include "orphans.hpp"
 #include "segment.hpp"
 
 namespace copycat {
 
-// The first failed write or sync ends a log: every later verb says so (F9, F10).
-class Health {
-public:
-    void check() const;
-    void poison(const IoError& cause);
-    bool is_poisoned() const { return is_poisoned_.load(std::memory_order_acquire); }
-    // How many syncs ended: who else writes to the disk sees by it that the log is in use.
-    std::uint64_t syncs() const { return syncs_.load(std::memory_order_relaxed); }
-    void synced() { syncs_.fetch_add(1, std::memory_order_relaxed); }
-
-private:
-    mutable std::mutex mutex_;
-    std::atomic<bool> is_poisoned_{false};
-    std::atomic<std::uint64_t> syncs_{0};
-    std::optional<PoisonedError> cause_;
-};
-
 // Begun and ended by the loop thread, run by any: data of older segments, then their index
-// files, then the manifest if the shape changed, then the tail's data.
+// files, then the tail's data, then the manifest if the shape changed. The files that it names no
+// more are orphans from then on.
 class SyncTicket : public Work {
 public:
     struct Seal {
@@ -42,8 +27,12 @@ public:
         std::shared_ptr<SlotIndex> index;
     };
 
-    SyncTicket(std::shared_ptr<Env> env, std::string directory, std::shared_ptr<Health> health)
-        : env_(std::move(env)), directory_(std::move(directory)), health_(std::move(health)) {}
+    SyncTicket(std::shared_ptr<Env> env, std::string directory, std::shared_ptr<Health> health,
+               std::shared_ptr<Orphans> orphans)
+        : env_(std::move(env)),
+          directory_(std::move(directory)),
+          health_(std::move(health)),
+          orphans_(std::move(orphans)) {}
 
     void run() override;
     bool is_done() const {
@@ -58,6 +47,7 @@ private:
     std::shared_ptr<Env> env_;
     std::string directory_;
     std::shared_ptr<Health> health_;
+    std::shared_ptr<Orphans> orphans_;
     mutable std::mutex mutex_;
     bool is_done_ = false;
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "env.hpp"
+#include "pace.hpp"
 
 namespace copycat {
 
@@ -13,7 +14,8 @@ inline constexpr std::size_t window_bytes = std::size_t{256} << 10;
 
 class Window {
 public:
-    explicit Window(File& file) : file_(file) {}
+    // pace: told of every read, when the walk has all the time in the world.
+    explicit Window(File& file, Pace* pace = nullptr) : file_(file), pace_(pace) {}
 
     // `size` bytes at `offset`, good until the next call; shorter only at the end of the file.
     View at(std::uint64_t offset, std::size_t size) {
@@ -47,9 +49,11 @@ private:
             if (size >= ahead_) throw;
             held_ = file_.read(offset, size);
         }
+        if (pace_ != nullptr) pace_->moved();
     }
 
     File& file_;
+    Pace* pace_;
     Block held_;
     std::uint64_t base_ = 0;
     std::size_t ahead_ = first_bytes / 2;

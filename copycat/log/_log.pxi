@@ -94,6 +94,8 @@ cdef extern from "log.hpp" namespace "copycat":
         cbool has_room(uint64_t, uint64_t, cbool) except +raise_error
         cbool wants_spare()
         void prepare_spare() except +raise_error nogil
+        cbool has_orphans()
+        void remove_orphans() except +raise_error nogil
         void close() except +raise_error nogil
 
 
@@ -377,6 +379,15 @@ cdef class NativeLog:
         """Allocate and zero-fill a segment ahead; any thread. DiskFullError, DiskError."""
         with nogil:
             dereference(self.log).prepare_spare()
+
+    def has_orphans(self):
+        """True while files wait to be removed that the durable manifest names no more."""
+        return dereference(self.log).has_orphans()
+
+    def remove_orphans(self):
+        """Remove a few of them; any thread. DiskError: that one stays until the next open."""
+        with nogil:
+            dereference(self.log).remove_orphans()
 
     def close(self):
         """Sync, write the close mark (C7), let go of the lock. A second close is nothing."""

@@ -1,4 +1,4 @@
-"""The two lazy threads of a bare log: one prepares segments ahead, one syncs by interval.
+"""The two lazy threads of a bare log: one looks after files, one syncs by interval.
 
 `threading` is imported by the first of them: a log that needs neither does not pay for it.
 """
@@ -14,13 +14,25 @@ if TYPE_CHECKING:
     import threading
 
     from copycat.log._native import NativeLog
+    from copycat.log.interface import ReplicaLog
     from copycat.log.volatile import VolatileLog
 
-__all__ = ["SpareMaker", "SyncTimer"]
+__all__ = ["SyncTimer", "Upkeep", "remove_orphans"]
 
 
-class SpareMaker:
-    """Zero-fills the next segment in a thread of its own, one segment at a time."""
+def remove_orphans(log: ReplicaLog) -> None:
+    """Remove a few files that nothing needs any more; any thread. One that cannot be removed is
+    named in the log of this process, and the next start tries again (F4)."""
+    try:
+        log.remove_orphans()
+    except StorageError as error:
+        import logging  # noqa: PLC0415 - who meets no error does not pay for it
+
+        logging.getLogger("copycat.log").warning("a file that nothing needs stays: %s", error)
+
+
+class Upkeep:
+    """Zero-fills the next segment, and removes files that nothing needs any more (F4)."""
 
     def __init__(self, native: NativeLog | VolatileLog) -> None:
         self._native = native
@@ -29,24 +41,30 @@ class SpareMaker:
         """Why no more spares are made; the next roll meets the same disk and raises itself."""
 
     def look(self) -> None:
-        """Begin a spare when the log wants one and none is being made."""
-        if self.failure is not None or not self._native.wants_spare():
+        """Begin what the log wants, unless that is being done."""
+        wants_spare = self.failure is None and self._native.wants_spare()
+        if not wants_spare and not self._native.has_orphans():
             return
         if self._thread is not None and self._thread.is_alive():
             return
         import threading  # noqa: PLC0415 - see the module's first lines
 
-        self._thread = threading.Thread(target=self._prepare, name="copycat-spare", daemon=True)
+        self._thread = threading.Thread(
+            target=self._work, args=(wants_spare,), name="copycat-files", daemon=True
+        )
         self._thread.start()
 
-    def _prepare(self) -> None:
+    def _work(self, wants_spare: bool) -> None:
         try:
-            self._native.prepare_spare()
+            if wants_spare:
+                self._native.prepare_spare()
         except StorageError as error:
             self.failure = error
+        while self._native.has_orphans():
+            remove_orphans(self._native)
 
     def stop(self) -> None:
-        """Wait for the spare that is being made."""
+        """Wait for what is being done."""
         if self._thread is not None:
             self._thread.join()
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import DiskFullError, StorageError
+from copycat.log.background import remove_orphans
 from copycat.log.plan import Enough, Shape, plan_major, plan_minor
 from copycat.types import Compaction, CompactionLimits
 
@@ -146,7 +147,9 @@ class Compactor:
             result = self._log.install(rewrite)
             self._swapped()
             left = len(self._log.segment_stats(limits))
-        self._sync()  # the manifest; the old files go with it
+        self._sync()  # the manifest that names the new files alone
+        while self._log.has_orphans():
+            remove_orphans(self._log)
         self.last_report = CompactionReport(
             segments_before=len(stats),
             segments_after=left,

@@ -1,9 +1,9 @@
 """What the replica asks of a log, verb by verb. `NativeLog` and `MemoryLog` implement it.
 
 One suite (`tests/log/contract.py`) holds both to every sentence here. The loop thread alone
-calls these, but for `SyncTicket.run` and `SaveTicket.run`, which may run in any thread and
-release the GIL. After a failed write or sync the log is poisoned: every later verb raises
-`LogPoisonedError` with the first cause (F9, F10).
+calls these, but for those that say "any thread": they block and release the GIL. After a failed
+write or sync the log is poisoned: every later verb raises `LogPoisonedError` with the first
+cause (F9, F10).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Batch(Protocol):
 
 
 class SyncTicket(Protocol):
-    """One sync in flight. `run` blocks without the GIL; raises DiskError."""
+    """One sync in flight. `run` blocks without the GIL, in any thread; raises DiskError."""
 
     def run(self) -> None: ...
 
@@ -170,7 +170,7 @@ class ReplicaLog(Protocol):
         ...
 
     def trim(self, before: int) -> None:
-        """Let every entry below `before` go, by whole segments."""
+        """Let every entry below `before` go, by whole segments; durable with the next sync."""
         ...
 
     def reset(self, entry: EntryId) -> None:
@@ -231,6 +231,20 @@ class ReplicaLog(Protocol):
         """Blocking, without the GIL, any thread: allocate and zero-fill a segment ahead."""
         ...
 
+    def has_orphans(self) -> bool:
+        """True while files wait to be removed that the durable manifest names no more.
+
+        To free a segment's blocks takes milliseconds: no sync waits for that. Any thread.
+        """
+        ...
+
+    def remove_orphans(self) -> None:
+        """Blocking, without the GIL, any thread: remove a few of them.
+
+        DiskError: that one stays until the next open (F4); the log is as good as before.
+        """
+        ...
+
     def mark_idle(self) -> None:
         """Nothing was appended for a while: write down what is durable (faults.md D2)."""
         ...
@@ -241,7 +255,7 @@ class ReplicaLog(Protocol):
 
 
 class SaveTicket(Protocol):
-    """One hard-state save in flight. `run` blocks without the GIL; raises DiskError."""
+    """One hard-state save in flight. `run` blocks, without the GIL, in any thread; DiskError."""
 
     def run(self) -> None: ...
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from copycat.errors import ConfigurationError, EntryTooLargeError
 from copycat.log._native import Env, NativeLog, encode_batch, open_log
-from copycat.log.background import SpareMaker, SyncTimer
+from copycat.log.background import SyncTimer, Upkeep
 from copycat.log.bodies import Item, bodies, body_of
 from copycat.log.cleaning import LogCleaning
 from copycat.log.entry import Entry, Segment, entries_of
@@ -52,7 +52,7 @@ class Log(LogCleaning):
         self._sync_lock = RLock()  # one sync in flight; taken before _lock
         self._fork_guard = ForkGuard()
         self._recent = RecentEntries(storage.entry_buffer_size)
-        self._spares = SpareMaker(native)
+        self._upkeep = Upkeep(native)
         self._timer = SyncTimer(self.sync, storage.sync_interval)
         self._compactor: Compactor | None = None
         self._storage = storage
@@ -204,7 +204,7 @@ class Log(LogCleaning):
                 native.append(batch)
                 self._recent.add(batch)
             indexes = range(first, native.last_entry.next)
-            self._spares.look()
+            self._upkeep.look()
         self._after_append(indexes)
         return indexes
 
@@ -252,6 +252,7 @@ class Log(LogCleaning):
                 ticket.run()
                 with self._lock:
                     native.end_sync(ticket)
+                    self._upkeep.look()
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -378,13 +379,14 @@ class Log(LogCleaning):
         """Let entries below `before` go, by whole segments: `first_index` <= `before`."""
         with self._lock:
             self._writable().trim(before)
+        self._sync(0)
 
     def close(self) -> None:
         """Sync and let go of the directory. A second close is nothing; so is a child's."""
         if self._closed or self._fork_guard.is_child:
             return
         self._timer.stop()
-        self._spares.stop()
+        self._upkeep.stop()
         if self._compactor is not None:
             self._compactor.stop()
         with self._sync_lock, self._lock:

@@ -268,6 +268,14 @@ class MemoryLog(MemoryCleaning):
         """Nothing to do."""
         self._check()
 
+    def has_orphans(self) -> bool:
+        """Never: there are no files."""
+        return False
+
+    def remove_orphans(self) -> None:
+        """Nothing to do."""
+        self._check()
+
     def mark_idle(self) -> None:
         """Nothing to write down: the barrier is all this log has of a disk."""
         self._check()

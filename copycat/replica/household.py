@@ -1,4 +1,4 @@
-"""What a member does by the clock: timers, silent sessions, pins, spares, debts, a full disk.
+"""What a member does by the clock: timers, silent sessions, pins, files, debts, a full disk.
 
 F12: entries are refused before the disk would refuse them. A member without room takes nothing
 new, neither from clients nor from its leader, until room was back for a while; queries go on.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from copycat.errors import DiskFullError
+from copycat.log.background import remove_orphans
 from copycat.log.debt import Debt
 from copycat.log.reserve import Reserve
 from copycat.raft.events import Event, StorageFull
@@ -61,6 +62,7 @@ class Household:
         self._room_since_ms = -1
         self._look_ms = now_ms
         self._is_preparing = False
+        self._is_removing = False
         self._spare_ms = now_ms
         self.deadline_ms = now_ms
         """When `keep` is due: the host wakes the member for it."""
@@ -165,12 +167,18 @@ class Household:
             if self.is_full:
                 self._reserve.give_up()
 
-    def prepare_spare(self, now_ms: int) -> None:
-        """Have the next segment made ready; a full disk is asked again a while later."""
-        if self._is_preparing or now_ms < self._spare_ms or not self._parts.log.wants_spare():
-            return
-        self._is_preparing = True
-        self._parts.host.aside(self._prepare, self._prepared)
+    def keep_files(self, now_ms: int) -> None:
+        """Have the next segment made ready, and files removed that nothing needs (F4).
+
+        A full disk is asked again a while later.
+        """
+        log, host = self._parts.log, self._parts.host
+        if not self._is_preparing and now_ms >= self._spare_ms and log.wants_spare():
+            self._is_preparing = True
+            host.aside(self._prepare, self._prepared)
+        if not self._is_removing and log.has_orphans():
+            self._is_removing = True
+            host.aside(lambda: remove_orphans(log), self._removed)
 
     def _prepare(self) -> bool:
         try:
@@ -183,3 +191,6 @@ class Household:
         self._is_preparing = False
         if not ok:
             self._spare_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
+
+    def _removed(self, _: None) -> None:
+        self._is_removing = False

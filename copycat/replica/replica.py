@@ -364,7 +364,7 @@ class Replica:
         if self._parts.applier.last_applied >= self._log.valid_from:  # else replaying (C22)
             self._parts.queries.serve(self._parts.applier.last_applied)
         self._snapshots.taking.advance(self._parts.clock.now_ms)
-        self._household.prepare_spare(self._parts.clock.now_ms)
+        self._household.keep_files(self._parts.clock.now_ms)
 
     # ---- peers ---------------------------------------------------------------------------
 

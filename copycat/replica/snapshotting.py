@@ -289,6 +289,7 @@ class Snapshotting:
         if last < replica_log.first_index:
             return
         replica_log.trim(last + 1)
+        self._parts.durable.want_shape()
         if replica_log.first_index > self._parts.raft.terms.first_index:
             self._step(Compacted(replica_log.first_index))
 

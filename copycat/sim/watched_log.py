@@ -123,6 +123,12 @@ class WatchedLog:
     def prepare_spare(self) -> None:
         self.inner.prepare_spare()
 
+    def has_orphans(self) -> bool:
+        return self.inner.has_orphans()
+
+    def remove_orphans(self) -> None:
+        self.inner.remove_orphans()
+
     def trim(self, before: int) -> None:
         self._shadow.trim(before)
         self.inner.trim(before)

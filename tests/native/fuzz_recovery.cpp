@@ -44,6 +44,7 @@ void sync(SegmentedLog& log) {
     const auto ticket = log.begin_sync();
     ticket->run();
     log.end_sync(*ticket);
+    if (log.has_orphans()) log.remove_orphans();
 }
 
 // Of the indexes and segments that the dice choose: released, rewritten and swapped in.

@@ -3,8 +3,8 @@
 //
 // loop: append, begin and end syncs, roll, truncate, trim, read, idle marks, release, begin,
 // install and abandon rewrites, at the end close over one that runs
-// sync: SyncTicket::run; aside: prepare_spare; hard state: Ticket::run; compact: Rewrite::run, two
-// of them; readers: what was read before, while the log goes on without it.
+// sync: SyncTicket::run; aside: prepare_spare, remove_orphans; hard state: Ticket::run; compact:
+// Rewrite::run, two of them; readers: what was read before, while the log goes on without it.
 #include <stdlib.h>
 
 #include <algorithm>
@@ -94,6 +94,13 @@ public:
                 is_preparing_.store(false, std::memory_order_release);
             });
         }
+        if (!is_removing_.load(std::memory_order_acquire) && log_.has_orphans()) {
+            is_removing_ = true;
+            aside_.give([this] {
+                log_.remove_orphans();
+                is_removing_.store(false, std::memory_order_release);
+            });
+        }
         if (dice.chance(8)) vote();
         if (dice.chance(20)) truncate(dice);
         if (dice.chance(16)) log_.trim(log_.durable_index());
@@ -111,7 +118,7 @@ public:
 
     // Rewrites that run still are the log's to end.
     void finish() {
-        while (sync_ != nullptr || save_ != nullptr || is_preparing_) {
+        while (sync_ != nullptr || save_ != nullptr || is_preparing_ || is_removing_) {
             take_completed();
             std::this_thread::yield();
         }
@@ -219,6 +226,7 @@ private:
     std::shared_ptr<HardState::Ticket> save_;
     std::atomic<bool> is_synced_{false};
     std::atomic<bool> is_preparing_{false};
+    std::atomic<bool> is_removing_{false};
     std::deque<Held> held_;
     Compaction compactions_[2];
     std::uint64_t dropped_ = 0;

@@ -53,9 +53,18 @@ def compact(node: Node, compaction: Compaction = Compaction.MAJOR) -> CleaningRe
     raise AssertionError("no report")
 
 
+def rows(log: NativeLog) -> list[SegmentStats]:
+    return log.segment_stats(CompactionLimits(0, 0, 0))
+
+
 def entries_of(log: NativeLog) -> int:
     """How many entries are there."""
-    return sum(row.entries for row in log.segment_stats(CompactionLimits(0, 0, 0)))
+    return sum(row.entries for row in rows(log))
+
+
+def files(env: FaultEnv) -> set[str]:
+    """Names of segment files."""
+    return {name for name in env.list("/log") if name.endswith(".log")}
 
 
 def replayed(log: NativeLog, upto: int) -> Executor:
@@ -84,6 +93,24 @@ def test_superseded_commands_go_and_a_replay_comes_to_the_same_i23() -> None:
     assert again.digest() == full.digest()
     put_many(node, session, 601, 20)
     assert not log.wants_sync(), "the manifest went with a sync"
+    assert files(env) == {f"{row.id}-{row.version}.log" for row in rows(log)}, "and the old files"
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
+def test_f4_a_file_that_cannot_be_removed_stops_no_member(error: str) -> None:
+    env = FaultEnv(1)
+    log = opened(env)
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 600)
+    env.fail("unlink", 1, error)
+    assert compact(node).failure is None
+    put_many(node, session, 601, 20)
+    assert node.host.stopped is None
+    left = files(env) - {f"{row.id}-{row.version}.log" for row in rows(log)}
+    assert len(left) == 1
+    log.close()
+    assert left <= set(opened(env).report.orphans)
 
 
 def test_what_is_not_acknowledged_stays_c21() -> None:
