@@ -61,9 +61,10 @@ class Cleaning:
         options: CleaningOptions,
         *,
         enqueue: Callable[[Callable[[], None]], None],
-        now_ms: int,
+        snapshot_floor: Callable[[], int],
     ) -> None:
         self._parts = parts
+        self._snapshot_floor = snapshot_floor
         self._executor = executor
         self._options = options
         self._enqueue = enqueue
@@ -76,6 +77,7 @@ class Cleaning:
         """(last_applied, floor) of a run whose state was not durable yet."""
         self._busy = False
         self._asked: list[tuple[Compaction, Done | None]] = []
+        now_ms = parts.clock.now_ms
         self._look_ms = now_ms + LOOK_MS
         self._minor_ms = now_ms + options.minor_ms
         self._major_ms = now_ms + options.major_ms
@@ -170,7 +172,8 @@ class Cleaning:
             horizon = 0  # replaying: what is applied is no state of the full log yet
         # What goes with a snapshot goes by whole files (`Snapshotting.trim`): a hole in its place
         # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
-        return CompactionLimits(horizon, min(parts.raft.floor, horizon), 0)
+        floor = min(parts.raft.floor, self._snapshot_floor(), horizon)
+        return CompactionLimits(horizon, floor, 0)
 
     def _set_bits(self, upto: int) -> None:
         """What was released up to entry `upto`: one above the horizon may be lost with a crash,

@@ -165,7 +165,7 @@ class Replica:
             self._executor,
             options.cleaning,
             enqueue=self._enqueue,
-            now_ms=now_ms,
+            snapshot_floor=self._snapshots.floor,
         )
         self._handshake = Handshake(
             cluster_name=options.cluster_name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 
 from copycat.errors import require
@@ -65,6 +66,13 @@ class Snapshots:
         )
         self._sending.snapshotting = self.taking
 
+    def floor(self) -> int:
+        """No deletion above this may be cleaned away: a restart may begin with a snapshot that is
+        on its way to the disk, and replays the log from there (C23, decision 0014)."""
+        return min(
+            filter(None, (self.taking.begun, self._receiving.publishing)), default=sys.maxsize
+        )
+
     def receive(self, peer: MemberId, message: InstallSnapshot, body: bytes) -> None:
         """Bytes of a snapshot arrived: the core says what they are good for."""
         self._body = body
@@ -117,7 +125,7 @@ class Snapshots:
             self.taking.keep(store.admit(snapshot))
             return
         if not self._has_room(snapshot.entry):
-            self._receiving.postpone()
+            self._receiving.postpone(snapshot)
             return
         applier.hold()
         executor = self._executor

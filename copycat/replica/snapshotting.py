@@ -139,6 +139,8 @@ class Snapshotting:
         self._enqueue = enqueue
         self._shipped = shipped
         self._is_busy = False
+        self.begun = 0
+        """What the snapshot covers at least that is on its way to the disk; 0: none is."""
         self._waiting: list[Done] = []
         self._again_ms = 0
         self._applied_nbytes = parts.applier.nbytes
@@ -198,6 +200,7 @@ class Snapshotting:
             self._answer(newest)
             return
         self._is_busy = True
+        self.begun = self._parts.applier.last_applied
         executor = self._executor
 
         def take() -> _Taken:
@@ -248,6 +251,7 @@ class Snapshotting:
 
     def _end(self, answer: Snapshot | CopycatError) -> None:
         self._is_busy = False
+        self.begun = 0
         self._answer(answer)
 
     def _answer(self, answer: Snapshot | CopycatError) -> None:

@@ -208,6 +208,8 @@ class Receiving:
         self._install = install
         self._reception: Reception | None = None
         self._is_finishing = False
+        self.publishing = 0
+        """What the snapshot covers that is on its way to its name; 0: none is."""
         self._writing = 0
         self._again_ms = 0
 
@@ -256,8 +258,13 @@ class Receiving:
             self._reception = None
         elif held < reception.nbytes:
             self._held(effect, held)
+        elif self._parts.raft.commit_index >= reception.entry.index:
+            # Entries were quicker, and may have been cleaned since: it must not be kept (C23).
+            self._reception = None
+            self._parts.host.aside(reception.drop, lambda _: None)
         else:
             self._is_finishing = True
+            self.publishing = reception.entry.index
             store = self._store
             self._parts.host.aside(
                 lambda: _finish(store, reception),
@@ -276,20 +283,34 @@ class Receiving:
         self._reception = None
         self._is_finishing = False
         if not isinstance(whole, _Whole):
+            self.publishing = 0
             log.warning("a snapshot that arrived is not good, it is asked for anew: %s", whole)
             self._again_ms = self._parts.clock.now_ms + AGAIN_MS
             return
         self._is_finishing = True  # nothing else is taken until it is installed
         self._install(whole.snapshot, whole.data, lambda: self._installed(effect))
 
-    def postpone(self) -> None:
-        """No room to install what arrived: it is asked for anew, when there may be (F13)."""
-        self._is_finishing = False
-        self._again_ms = self._parts.clock.now_ms + AGAIN_MS
+    def postpone(self, snapshot: Snapshot) -> None:
+        """No room to install what arrived: asked for anew, when there may be (F13).
+
+        Its file goes: left behind, a restart would begin with it, whatever was cleaned since.
+        """
+        store = self._store
+        assert store is not None  # noqa: S101  # for the type checker
         log.warning("a snapshot of the leader has no room to be installed (F13)")
+        self._parts.host.aside(
+            lambda: store.discard([snapshot.entry]),
+            lambda _: self._enqueue(self._postponed),
+        )
+
+    def _postponed(self) -> None:
+        self._is_finishing = False
+        self.publishing = 0
+        self._again_ms = self._parts.clock.now_ms + AGAIN_MS
 
     def _installed(self, effect: ReceiveChunk) -> None:
         self._is_finishing = False
+        self.publishing = 0
         message = effect.message
         self._step(SnapshotInstalled(effect.sender, message.request, message.entry))
 

@@ -15,7 +15,8 @@ from copycat.log.log import Log
 from copycat.types import EntryId, Release
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits
-from tests.log.test_limits import DIRECTORY, fresh, names, opened
+from tests.log.test_limits import fresh, names, opened
+from tests.log.test_native import DIRECTORY
 
 
 def trimmed() -> tuple[FaultEnv, NativeLog, list[str]]:

@@ -160,7 +160,9 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
         host=SimpleNamespace(apply=lambda work, done: done(work()), wake=lambda: None),
     )
     executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
-    cleaning = Cleaning(parts, executor, CleaningOptions(), enqueue=queue.append, now_ms=0)
+    cleaning = Cleaning(
+        parts, executor, CleaningOptions(), enqueue=queue.append, snapshot_floor=lambda: 0
+    )
     cleaning.applied(Outcome(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     for durable_index, released in ((106, []), (122, [88])):
         log.durable_index = durable_index

@@ -1,0 +1,197 @@
+"""A snapshot on its way to the disk holds deletions back: a restart may begin with it (C23)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from copycat.errors import DiskFullError
+from copycat.log._native import FaultEnv
+from copycat.log.snapshots import SnapshotStore
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol.client import KeepAlive, Register, Registered
+from copycat.protocol.peer import InstallSnapshot
+from copycat.raft.effects import ReceiveChunk
+from copycat.replica.snapshots import Snapshots
+from copycat.replica.transfers import Receiving
+from copycat.types import Compaction, EntryId, MemberId
+from tests.log.test_snapshots import DIRECTORY, NEW, shipped
+from tests.replica.disks import Disk, Disks
+from tests.replica.harness import Node
+from tests.replica.test_cleaning import compact
+from tests.replica.test_repair import submit
+from tests.replica.test_snapshotting import left_behind, same
+
+
+class Slow:
+    """The aside thread of one member: what it is given waits until `go`."""
+
+    def __init__(self, node: Node) -> None:
+        self._host: Any = node.host
+        self._node = node
+        self._aside = node.host.aside
+        self._held: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        self._host.aside = lambda work, done: self._held.append((work, done))
+
+    def go(self) -> None:
+        self._host.aside = self._aside
+        for work, done in self._held:
+            done(work())
+        self._node.settle()
+
+
+class Story:
+    """x is put and, later, deleted; y is put again and again; all have everything."""
+
+    def __init__(self) -> None:
+        self.net = Disks()
+        self.leader = self.net.elect()
+        self.leader.client(Register(1, "client", 60_000))
+        self.net.settle(50)
+        reply = self.leader.last_reply()
+        assert isinstance(reply, Registered)
+        self.session, self.sequence = reply.session, 1
+        self.submit(KeyValueStore.put("x", b"1"))
+        self.fill(20)
+
+    def submit(self, operation: object) -> int:
+        index = submit(self.net, self.leader, self.session, self.sequence, operation)
+        self.sequence += 1
+        return index
+
+    def fill(self, count: int) -> None:
+        for number in range(count):
+            self.submit(KeyValueStore.put("y", b"%d" % number))
+        self.leader.client(KeepAlive(99, self.session, self.sequence - 1))
+        self.rounds(10)
+
+    def rounds(self, count: int) -> None:
+        for _ in range(count):
+            self.net.settle(100)
+
+    def disk(self, *, leads: bool) -> Disk:
+        return next(
+            disk
+            for member, disk in self.net.disks.items()
+            if (member == self.leader.member) is leads
+        )
+
+
+def has_gap(disk: Disk, index: int) -> bool:
+    return disk.log.read(index, index + 1, 1).has_gaps
+
+
+def all_agree(net: Disks) -> bool:
+    return len({disk.executor.digest() for disk in net.disks.values()}) == 1
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_deletion_above_a_snapshot_that_is_being_written_stays(leads: bool) -> None:
+    """Without it, a restart from the snapshot would bring back what was deleted after it."""
+    story = Story()
+    disk, answers = story.disk(leads=leads), list[object]()
+    slow = Slow(disk.node)
+    disk.replica.take_snapshot(answers.append)
+    disk.node.turn()
+    disk.node.settle()
+    assert not answers
+    deletion = story.submit(KeyValueStore.delete("x"))
+    story.fill(40)
+    assert disk.replica.raft.floor >= deletion
+    compact(disk.node, Compaction.MAJOR)
+    assert disk.log.valid_from >= deletion, "what was superseded went"
+    assert not has_gap(disk, deletion)
+    slow.go()
+    story.rounds(5)
+    assert disk.snapshots
+    assert not has_gap(disk, deletion)
+    member: MemberId = disk.node.member
+    story.net.restart(member)
+    story.rounds(80)
+    machine: Any = story.net.disks[member].executor.machine
+    assert machine.values.keys() == {"y"}
+    assert all_agree(story.net)
+
+
+def test_f13_a_snapshot_that_found_no_room_holds_nothing_back() -> None:
+    story = Story()
+    disk, answers = story.disk(leads=False), list[object]()
+    slow = Slow(disk.node)
+    disk.replica.take_snapshot(answers.append)
+    disk.node.turn()
+    disk.node.settle()
+    deletion = story.submit(KeyValueStore.delete("x"))
+    story.fill(20)
+    disk.env.fail("create", 1, "ENOSPC")
+    slow.go()
+    disk.node.turn()
+    assert isinstance(answers[0], DiskFullError)
+    compact(disk.node, Compaction.MAJOR)
+    assert has_gap(disk, deletion)
+    assert all_agree(story.net)
+
+
+# ---- one that arrives -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("commit_index", [NEW.index - 1, NEW.index])
+def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None:
+    """Until the last chunk nothing above it was cleaned, for nothing above it was committed;
+    from then on it holds deletions back. Overtaken before, it could come too late for them."""
+    snapshot, data = shipped(NEW)
+    env, aside, turns = FaultEnv(1), deque[Any](), deque[Callable[[], None]]()
+    installed, events = list[object](), list[object]()
+    parts: Any = SimpleNamespace(
+        clock=SimpleNamespace(now_ms=0),
+        raft=SimpleNamespace(commit_index=0),
+        host=SimpleNamespace(aside=lambda work, done: aside.append((work, done))),
+    )
+    receiving = Receiving(
+        parts,
+        SnapshotStore(env, DIRECTORY),
+        step=events.append,
+        enqueue=turns.append,
+        install=lambda *given: installed.append(given[0]),
+    )
+    message = InstallSnapshot(2, 1, NEW, snapshot.nbytes, snapshot.digest, 0)
+    receiving.receive(ReceiveChunk(MemberId(1), message), data)
+    assert receiving.publishing == 0
+    parts.raft.commit_index = commit_index
+    while aside:
+        work, done = aside.popleft()
+        done(work())
+        while turns:
+            turns.popleft()()
+    is_overtaken = commit_index >= NEW.index
+    assert receiving.publishing == (0 if is_overtaken else NEW.index)
+    assert installed == ([] if is_overtaken else [snapshot])
+    assert env.list(DIRECTORY) == ([] if is_overtaken else ["20-2.snap"])
+
+
+def test_f13_what_found_no_room_to_be_installed_is_no_start_for_anybody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = Disks()
+    _, away = left_behind(net)
+    asked = list[EntryId]()
+
+    def has_none(_: Snapshots, entry: EntryId) -> bool:
+        asked.append(entry)
+        return False
+
+    with monkeypatch.context() as full:
+        full.setattr(Snapshots, "_has_room", has_none)
+        net.mend(away.node.member)
+        for _ in range(10):
+            net.settle(100)
+    assert asked
+    assert away.snapshots == [], "it was published, and is gone"
+    assert away.replica.stopped is None
+    for _ in range(130):
+        net.settle(100)
+    same(net)
+    assert len(away.snapshots) == 1
