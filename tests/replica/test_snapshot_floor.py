@@ -31,7 +31,8 @@ class Slow:
     """The aside thread of one member: what it is given waits until `go`."""
 
     def __init__(self, node: Node) -> None:
-        self._host: Any = node.host
+        host: Any = node.host
+        self._host = host
         self._node = node
         self._aside = node.host.aside
         self._held: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
