@@ -38,6 +38,7 @@ NEVER = 1 << 62
 """So many operations that the power stays."""
 PACKED_HEADER_NBYTES = 80
 """What stands behind it are blocks and their table: each byte counts."""
+CALM_THREAD_US = 30_000
 MIN_FREE_SPACE = 64 << 10
 """Below this much free space nothing is appended (F12)."""
 
@@ -318,4 +319,12 @@ class SimDisk:
         return self._dice.around(self._options.apply_us)
 
     def aside_delay_us(self) -> int:
-        return self._dice.around(self._options.aside_us)
+        return self._thread_delay_us(self._options.aside_us)
+
+    def compact_delay_us(self) -> int:
+        """How long the rewrite of one group takes."""
+        return self._thread_delay_us(self._options.compact_us)
+
+    def _thread_delay_us(self, mean_us: int) -> int:
+        """A slow thread is a fault too: none in a calm."""
+        return self._dice.around(min(mean_us, CALM_THREAD_US) if self._calm else mean_us)

@@ -398,7 +398,7 @@ class SimHost:
         self.soon(self.disk.aside_delay_us(), self._aside, work, done)
 
     def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        self.soon(self.disk.aside_delay_us(), self._compact, work, done)
+        self.soon(self.disk.compact_delay_us(), self._compact, work, done)
 
     def _compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """The work answers with what went wrong; that stops nobody (F13)."""

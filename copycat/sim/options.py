@@ -52,6 +52,7 @@ class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     save_us: int = 500
     apply_us: int = 50
     aside_us: int = 2_000
+    compact_us: int = 2_000
     inline: int = 0
     """How often a sync answers before `Host.sync` returns."""
     recovery_cut: int = 0
@@ -173,8 +174,8 @@ def _draw_workload(dice: Dice) -> WorkloadOptions:
 
 def draw_options(seed: int) -> SeedOptions:
     """The options of a seed: what all may draw, and on top of that for three in ten snapshots
-    and, whether with those or not, for three in ten logs that are cleaned, and for a few disks
-    that rot."""
+    and, whether with those or not, for three in ten logs that are cleaned, for a few disks that rot,
+    and for a few one slow thread: files, snapshots among them, or rewrites take long."""
     options = _draw_common(seed)
     dice = Dice(seed ^ 0x54A9)
     if dice.chance(300_000):
@@ -186,6 +187,12 @@ def draw_options(seed: int) -> SeedOptions:
     if options.faults and options.members >= 3 and dice.chance(200_000):
         faults = tuple(sorted({*options.faults, "rot"}))
         options = msgspec.structs.replace(options, faults=faults)
+    dice = Dice(seed ^ 0xA51D)
+    if dice.chance(250_000):
+        slow = {dice.pick(("aside_us", "compact_us")): dice.pick((30, 300, 3_000)) * MS}
+        options = msgspec.structs.replace(
+            options, disk=msgspec.structs.replace(options.disk, **slow)
+        )
     return options
 
 
