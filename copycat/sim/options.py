@@ -174,8 +174,8 @@ def _draw_workload(dice: Dice) -> WorkloadOptions:
 
 def draw_options(seed: int) -> SeedOptions:
     """The options of a seed: what all may draw, and on top of that for three in ten snapshots
-    and, whether with those or not, for three in ten logs that are cleaned, for a few disks that rot,
-    and for a few one slow thread: files, snapshots among them, or rewrites take long."""
+    and, whether with those or not, for three in ten logs that are cleaned, for a few disks
+    that rot, and for a few one slow thread: files, or rewrites, take long."""
     options = _draw_common(seed)
     dice = Dice(seed ^ 0x54A9)
     if dice.chance(300_000):
