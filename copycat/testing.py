@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from copycat.errors import ConfigurationError, StateDivergedError
 from copycat.machine.envelope import encode_keep_alive, encode_register
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
-from copycat.protocol.operations import Operation, encode_operation
+from copycat.protocol.operations import Command, Operation, encode_operation
+from copycat.protocol.results import decode_results
 from copycat.types import EntryKind, Release, Run
 
 __all__ = ["check_blind_writes"]
@@ -26,8 +28,12 @@ def check_blind_writes(
     The states must agree from the entry on at which it was released. StateDivergedError names
     the commands when they do not: then `key=` promises what the machine does not keep. One
     second of log time passes between two commands, and some after the last one.
+
+    A handler may raise, as in a log. ConfigurationError where none was called: the operation is
+    no command of this machine, or its key or expiry cannot be made; or when none returned.
     """
     runs = _log_of(operations)
+    _check_applied(machine(), operations, runs)
     states, releases = _play(machine, runs)
     order = sorted(releases, key=lambda release: release[1])
     for at, index, how in order:
@@ -57,6 +63,54 @@ def _log_of(operations: Sequence[Operation[Any]]) -> list[Run]:
         payload = [encode_keep_alive(_SESSION, len(operations))]
         runs.append(Run(len(runs) + 1, EntryKind.KEEP_ALIVE, time_ms, 0, 0, 0, payload))
     return runs
+
+
+class _Watched(Executor):
+    """Knows which entries came to a handler: what goes wrong before that is a result too."""
+
+    def __init__(self, machine: StateMachine) -> None:
+        super().__init__(machine)
+        self.called: set[int] = set()
+        self.returned: set[int] = set()
+        table = self._handlers.table
+        for kind, (handler, arguments, keyed) in table.items():
+            if issubclass(kind, Command):
+                table[kind] = (partial(self._watch, handler), arguments, keyed)
+
+    def _watch(self, handler: Callable[..., Any], *arguments: Any) -> Any:
+        index = self._moment.index
+        self.called.add(index)
+        result = handler(*arguments)
+        self.returned.add(index)
+        return result
+
+
+def _check_applied(
+    machine: StateMachine, operations: Sequence[Operation[Any]], runs: Sequence[Run]
+) -> None:
+    """ConfigurationError unless every command came to its handler, and one took effect."""
+    executor = _Watched(machine)
+    executor.apply([runs[0]])
+    kind, count = type(machine).__name__, len(operations)
+    first = ""
+    for number, operation in enumerate(operations, 1):
+        name = operation.__operation_name__
+        index = executor.last_applied + 1
+        (reply,) = executor.apply([runs[number]]).replies
+        (result,) = decode_results(reply.body, 1, [Any])
+        if index not in executor.called:
+            why = str(result) if isinstance(operation, Command) else "it is no command"
+            raise ConfigurationError(
+                f"operation {number} of {count}, {name}, cannot be applied by {kind}: {why}",
+                hint=f"give commands of {kind}, and keys and expiries that can be made of them",
+                operation=name,
+            )
+        first = first or f": {name} raised {result}"
+    if not executor.returned:
+        raise ConfigurationError(
+            f"none of {count} commands took effect, so nothing was checked{first}",
+            hint=f"give some commands that {kind} does not refuse",
+        )
 
 
 def _play(

@@ -61,8 +61,8 @@ class Executor:
     def __init__(self, machine: StateMachine) -> None:
         self.machine = machine
         self._sessions = SessionTable()
-        snapshottable = is_snapshottable(machine)
-        self._ledger = Ledger(self._sessions, snapshottable=snapshottable)
+        can_save = is_snapshottable(machine)
+        self._ledger = Ledger(self._sessions, lambda: self._moment.index, snapshottable=can_save)
         self._keys = KeyTable(self._ledger, lambda: self._time_ms)
         self._moment = Moment(self._ledger)
         self._timers = Timers(self._moment.touched)

@@ -45,26 +45,22 @@ def check_keyed(label: str, fields: Sequence[str], operation: Any, place: str = 
         elif value not in fields:
             known = ", ".join(fields) or "none"
             problem = f"{name} names {value!r}, which is no parameter (there are: {known})"
-    if key is None:
-        used = [
-            name
-            for name, value in (
-                ("tombstone", operation.__tombstone__),
-                ("reads", operation.__reads__),
-                ("expires", expires is not None),
-            )
-            if value
-        ]
-        if used:
-            problem = f"{used[0]} without a key"
-    if operation.__tombstone__ + operation.__reads__ + (expires is not None) > 1:
+    flags = {"tombstone": operation.__tombstone__, "reads": operation.__reads__}
+    used = [name for name, value in flags.items() if value]
+    used += ["expires"] if expires is not None else []
+    if used and key is None:
+        problem = f"{used[0]} without a key"
+    elif len(used) > 1:
         problem = "only one of tombstone, reads and expires can be"
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            problem = f"{name} is {value!r}, neither True nor False"
     if problem:
         where = f" ({place})" if place else ""
         raise ConfigurationError(
             f"{label}: {problem}{where}",
-            hint='name a parameter, as in @command(key="name"), or give a function of the '
-            "operation",
+            hint='name a parameter, as in @command(key="name", tombstone=True), or give a '
+            "function of the operation",
         )
 
 

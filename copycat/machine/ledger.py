@@ -54,8 +54,12 @@ def is_deletion(how: Release) -> bool:
 class Ledger:
     """The releases of one machine. What happens inside an entry counts from its end on."""
 
-    def __init__(self, sessions: SessionTable, *, snapshottable: bool) -> None:
+    def __init__(
+        self, sessions: SessionTable, entry: Callable[[], int], *, snapshottable: bool
+    ) -> None:
+        """entry: the index of what is applied now."""
         self._sessions = sessions
+        self._entry = entry
         self.snapshottable = snapshottable
         self.is_open = False
         """True while entries are applied: only then may a commit be released."""
@@ -66,12 +70,14 @@ class Ledger:
         self.late_pins: set[int] = set()
         """Entries pinned after their application that are not released yet."""
         self.is_strict = False
-        """A pinned entry was released by hand: deletions by hand wait for a snapshot too, since
-        nobody says what they delete."""
+        """An entry that goes with a snapshot only was released by hand, by its mode or since it
+        is pinned: deletions by hand wait for a snapshot too, since nobody says what they delete.
+        For ever: members take their snapshots at different entries, and must decide alike."""
         self.kept: dict[int, Pending | None] = {}
         """Keyed entries that the user acquired; the Pending once their key let them go."""
         self._out: dict[Release, array[int]] = {how: array("Q") for how in Release}
-        self._by_hand: list[tuple[int, Release, int, bool]] = []
+        self._by_hand: list[tuple[int, int, Release, int, bool]] = []
+        """(released at, index, class, session, is pinned)"""
         self.hand_held: list[int] = []
         self.hand_gone: set[int] = set()
         self.hand_waiting: list[tuple[int, Release]] = []
@@ -89,7 +95,7 @@ class Ledger:
 
     def release_by_hand(self, index: int, how: Release, session: int, *, is_pinned: bool) -> None:
         """The user's machine let a commit go."""
-        self._by_hand.append((index, how, session, is_pinned))
+        self._by_hand.append((self._entry(), index, how, session, is_pinned))
 
     # ---- at the end of an entry, when the sessions have moved ------------------------------
 
@@ -182,12 +188,14 @@ class Ledger:
 
     def _settle_by_hand(self) -> None:
         released, self._by_hand = self._by_hand, []
-        for index, mode, session, is_pinned in released:
+        # Entry by entry, so that cuts do not show; in one the oldest first, for a deletion may
+        # let itself go before what it deletes.
+        for _, index, mode, session, is_pinned in sorted(released):
             how = mode
             if is_pinned or index in self.pins or index in self.late_pins:
                 self.late_pins.discard(index)
                 how = Release.UNKNOWN
-                self.is_strict = True
+            self.is_strict |= how >= Release.SNAPSHOT
             pending = Pending(index, how, by_hand=True)
             record = self._sessions.get(session)
             if record is not None and record.holds(index):
@@ -235,7 +243,9 @@ class Ledger:
 
     def reset(self) -> None:
         """Forget everything: a snapshot takes its place."""
-        self.__init__(self._sessions, snapshottable=self.snapshottable)  # type: ignore[misc]
+        self.__init__(  # type: ignore[misc]
+            self._sessions, self._entry, snapshottable=self.snapshottable
+        )
 
     def take(self) -> list[tuple[Release, array[int]]]:
         """What the log may be told since the last time, by class."""

@@ -189,7 +189,9 @@ def _advance_commit(raft: State, lead: Leadership) -> None:
         return
     raft.commit_index = index
     raft.effects.append(Commit(index))
-    if lead.news_at_ms == NEVER_MS and raft.peers:
+    if not raft.peers:  # no heartbeat and nobody's reply does it (C23)
+        snapshots.advance_floor(raft, lead)
+    elif lead.news_at_ms == NEVER_MS:
         lead.news_at_ms = raft.now_ms + COMMIT_NEWS_MS
     if lead.reads.wants_round:
         _begin_round(raft, lead)

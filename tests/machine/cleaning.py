@@ -93,6 +93,14 @@ class Busy(StateMachine):
         if old is not None:
             old.release()
 
+    @command(compaction=CompactionMode.SNAPSHOT)
+    def shelve(self, name: str) -> None:
+        """The same, and what was released goes with a snapshot only."""
+        old = self.kept.get(name)
+        self.kept[name] = self.commit
+        if old is not None:
+            old.release()
+
     @command(compaction=CompactionMode.TOMBSTONE)
     def let_go(self, name: str) -> None:
         """By hand: a deletion, which releases itself too."""

@@ -50,6 +50,10 @@ STEPS = st.one_of(
     st.tuples(st.just("register"), st.integers(0, 2)),
     st.tuples(st.just("ack_all")),
 )
+SHELVES = st.tuples(
+    st.just("command"), st.integers(0, 2), st.builds(Busy.shelve, _KEYS), st.integers(0, 3)
+)
+"""After the first of these all deletions by hand are strict, so only some logs have them."""
 
 
 def write(steps: list[Any]) -> Log:
@@ -93,11 +97,20 @@ def check(log: Log, horizon: int, dropped: set[int], longest: int) -> None:
             assert executor.digest() == expected[executor.last_applied], executor.last_applied
 
 
+def test_i23_a_deletion_by_hand_stays_with_what_only_a_snapshot_may_take() -> None:
+    steps = [("command", 0, operation, 0) for operation in (Busy.shelve("a"), Busy.let_go("a"))]
+    log = write([*steps, ("command", 0, Busy.hold("b"), 0), ("ack_all",)])
+    end = len(log)
+    dropped = legal(clean(Busy(), log.entries), end, end, major=True, wanted=set(), upto=end)
+    check(log, end, dropped, 1)
+
+
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_i23_a_cleaned_log_is_worth_the_full_one(data: st.DataObject) -> None:
-    steps = data.draw(st.lists(STEPS, min_size=5, max_size=40))
+    step = data.draw(st.sampled_from([STEPS, STEPS | SHELVES]))
+    steps = data.draw(st.lists(step, min_size=5, max_size=40))
     log = write(steps)
     cleaned = clean(Busy(), log.entries, data.draw(st.integers(1, 4)))
     horizon = data.draw(st.integers(len(log) // 2, len(log)))

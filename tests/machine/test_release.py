@@ -135,14 +135,21 @@ def test_a_key_that_cannot_be_hashed_is_the_commands_result() -> None:
         ({"expires": "name"}, "expires without a key"),
         ({"reads": True}, "reads without a key"),
         ({"key": "name", "tombstone": True, "reads": True}, "only one of"),
+        ({"key": "name", "tombstone": "yes"}, "tombstone is 'yes', neither True nor False"),
+        ({"key": "name", "tombstone": 2}, "tombstone is 2, neither True nor False"),
+        ({"key": "name", "reads": None}, "reads is None, neither True nor False"),
+        ({"reads": "name"}, "reads is 'name', neither True nor False"),
     ],
 )
 def test_bad_definitions_fail_where_they_are_written(settings: Any, match: str) -> None:
-    with pytest.raises(ConfigurationError, match=match):
+    with pytest.raises(ConfigurationError, match=match) as caught:
 
         class Wrong(StateMachine):
             @command(**settings)
             def put(self, name: str) -> None: ...
+
+    assert "test_release.py:" in caught.value.message
+    assert "@command(key=" in str(caught.value.hint)
 
 
 def test_a_key_of_a_type_that_cannot_be_hashed_fails_at_once() -> None:

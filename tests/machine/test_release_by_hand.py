@@ -149,9 +149,99 @@ def test_commits_in_the_state_are_encoded_as_their_index() -> None:
     assert script.executor.encode_state() == encode_state({"kept": [2]})
 
 
-def test_by_hand_and_by_key_give_the_same_log() -> None:
+class Strict(StateMachine):
+    """Values kept by hand in entries that go with a snapshot only."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Commit[Any]] = {}
+
+    @command(compaction=CompactionMode.SNAPSHOT)
+    def put(self, name: str) -> None:
+        self._release(name)
+        self.kept[name] = self.commit
+
+    @command(compaction=CompactionMode.UNKNOWN)
+    def put_unknown(self, name: str) -> None:
+        self._release(name)
+        self.kept[name] = self.commit
+
+    @command(compaction=CompactionMode.TOMBSTONE)
+    def drop(self, name: str) -> None:
+        self._release(name)
+        self.commit.release()
+
+    @command(compaction=CompactionMode.TOMBSTONE)
+    def drop_itself_first(self, name: str) -> None:
+        self.commit.release()
+        self._release(name)
+
+    @command(compaction=CompactionMode.TOMBSTONE)
+    def gone(self) -> None:
+        """Deletes nothing."""
+        self.commit.release()
+
+    def _release(self, name: str) -> None:
+        old = self.kept.pop(name, None)
+        if old is not None:
+            old.release()
+
+
+@pytest.mark.parametrize("longest", [1, 2, 100])
+@pytest.mark.parametrize("drop", [Strict.drop("x"), Strict.drop_itself_first("x")])
+@pytest.mark.parametrize(
+    ("put", "how"), [(Strict.put("x"), SNAPSHOT), (Strict.put_unknown("x"), UNKNOWN)]
+)
+def test_a_deletion_by_hand_is_as_strict_as_what_it_deletes(
+    longest: int, drop: Any, put: Any, how: Release
+) -> None:
+    """Else a major compaction takes the deletion, and a restart finds what it deleted."""
+    script = Script(Strict(), longest)
+    session = script.register()
+    outcomes = [script.commands(session, [put, put, drop, Strict.put("y")])]  # 2, 3, 4, 5
+    outcomes.append(script.close(session))
+    assert released(*outcomes) == [(2, how), (3, how), (4, UNKNOWN)]
+
+
+@pytest.mark.parametrize("longest", [1, 2, 100])
+def test_a_deletion_by_hand_does_not_look_ahead_however_entries_are_cut(longest: int) -> None:
+    """What was deleted before anything strict was let go needs no snapshot; all else does."""
+    script = Script(Strict(), longest)
+    session = script.register()
+    operations = [Strict.gone(), Strict.put("x"), Strict.drop("x"), Strict.gone(), Strict.put("y")]
+    outcomes = [script.commands(session, operations), script.close(session)]
+    assert released(*outcomes) == [(2, SEQUENTIAL), (3, SNAPSHOT), (4, UNKNOWN), (5, UNKNOWN)]
+
+
+@pytest.mark.parametrize("longest", [1, 100])
+def test_a_deletion_that_lets_itself_go_first_waits_for_what_it_deletes(longest: int) -> None:
+    """What it deletes is held by a session that idles (C19)."""
+    script = Script(Strict(), longest)
+    idle, session = script.register("idle"), script.register()
+    script.commands(idle, [Strict.put("x")])  # 3
+    outcome = script.commands(session, [Strict.drop_itself_first("x"), Strict.put("y")])
+    assert released(outcome) == []
+    assert released(script.close(idle)) == [(3, SNAPSHOT), (4, UNKNOWN)]
+
+
+def test_a_snapshot_keeps_how_strict_deletions_by_hand_are() -> None:
+    script = Script(Strict())
+    session = script.register()
+    script.commands(session, [Strict.put("x"), Strict.put("x")])
+    other = Script(Strict())
+    other.executor.install(script.executor.snapshot())
+    other.sequences = dict(script.sequences)
+    for each in (script, other):
+        outcomes = [each.commands(session, [Strict.drop("x")]), each.close(session)]
+        assert released(*outcomes) == [(3, SNAPSHOT), (4, UNKNOWN)]
+
+
+_MODES = [mode for mode in CompactionMode if mode is not CompactionMode.DEFAULT]
+
+
+@pytest.mark.parametrize("mode", _MODES)
+def test_by_hand_and_by_key_give_the_same_log(mode: CompactionMode) -> None:
     class Keyed(StateMachine):
-        @command(key="name")
+        @command(key="name", compaction=mode)
         def put(self, name: str, value: int) -> None: ...
 
         @command(key="name", tombstone=True)
@@ -161,7 +251,7 @@ def test_by_hand_and_by_key_give_the_same_log() -> None:
         def __init__(self) -> None:
             self.kept: dict[str, Commit[Any]] = {}
 
-        @command(compaction=CompactionMode.RELEASE)
+        @command(compaction=mode)
         def put(self, name: str, value: int) -> None:
             self._replace(name)
             self.kept[name] = self.commit

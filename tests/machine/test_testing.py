@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from copycat.errors import ConfigurationError, StateDivergedError
-from copycat.machine import StateMachine, command
+from copycat.machine import StateMachine, command, query
 from copycat.machine.kv import KeyValueStore
 from copycat.testing import check_blind_writes
 from tests.machine.cleaning import Busy
@@ -83,6 +83,82 @@ def test_a_command_that_is_no_blind_write_is_named(operations: list[Any], name: 
         check_blind_writes(Careless, operations)
     assert caught.value.hint is not None
     assert "reads=True" in caught.value.hint
+
+
+def the_name(operation: Any) -> Any:
+    """A field that Broken.aside does not have."""
+    return operation.name
+
+
+def the_list(operation: Any) -> Any:
+    return [operation.name]
+
+
+def no_arguments() -> Any:
+    return ""
+
+
+class Broken(StateMachine):
+    """Its keys cannot be made; and it refuses what is below 0."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, int] = {}
+
+    @command(key=the_list)
+    def unhashable(self, name: str) -> None: ...
+
+    @command(key=the_name)
+    def aside(self, other: str) -> None: ...
+
+    @command(key=no_arguments)  # type: ignore[arg-type]
+    def arity(self, name: str) -> None: ...
+
+    @command(key="name", expires=the_name)
+    def lend(self, name: str) -> None: ...
+
+    @command(key="name")
+    def put(self, name: str, value: int) -> None:
+        if value < 0:
+            raise ValueError(f"{value} is below 0")
+        self.values[name] = value
+
+    @query
+    def get(self, name: str) -> int:
+        return self.values[name]
+
+
+@pytest.mark.parametrize(
+    ("operation", "match"),
+    [
+        (Broken.unhashable("a"), "Broken.unhashable: its key is a list, which cannot be hashed"),
+        (Broken.aside("a"), r"AttributeError: .* has no attribute 'name'"),
+        (Broken.arity("a"), r"TypeError: no_arguments\(\) takes 0 positional arguments"),
+        (Broken.lend("soon"), "Broken.lend.*ValueError: could not convert string to float"),
+        (Careless.counted("a"), "Careless.counted.*is none that the state machine knows"),
+        (Broken.get("a"), "Broken.get.*is no command"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], [Broken.put("a", 1), Broken.put("a", 2)]])
+def test_an_operation_that_no_handler_was_called_for_is_an_error(
+    operation: Any, match: str, more: list[Any]
+) -> None:
+    with pytest.raises(ConfigurationError, match=match) as caught:
+        check_blind_writes(Broken, [*more, operation])
+    assert f"operation {len(more) + 1} of {len(more) + 1}" in caught.value.message
+    assert caught.value.hint is not None
+
+
+def test_a_machine_may_refuse_some_commands_and_not_all() -> None:
+    refused = Broken.put("a", -1)
+    check_blind_writes(Broken, [refused, Broken.put("a", 1), refused, Broken.put("a", 2)])
+    with pytest.raises(ConfigurationError, match="ValueError: -1 is below 0") as caught:
+        check_blind_writes(Broken, [refused, refused])
+    assert "none of 2 commands took effect" in caught.value.message
+
+
+def test_no_operations_prove_nothing() -> None:
+    with pytest.raises(ConfigurationError, match="none of 0 commands took effect"):
+        check_blind_writes(Broken, [])
 
 
 def test_a_state_that_cannot_be_compared_is_refused() -> None:

@@ -14,12 +14,20 @@ from copycat.raft.effects import (
     ShipSnapshot,
     Sync,
 )
-from copycat.raft.events import Compacted, Proposed, ReadRequested, Synced, Tick, Unreachable
+from copycat.raft.events import (
+    Compacted,
+    Proposed,
+    ReadRequested,
+    SnapshotsKept,
+    Synced,
+    Tick,
+    Unreachable,
+)
 from copycat.raft.invariants import observe
 from copycat.raft.progress import Progress
 from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
-from tests.raft.helpers import core, leader, of, receive, ship
+from tests.raft.helpers import core, leader, of, receive, settle, ship
 
 
 def progress_of(raft: Raft, peer: int) -> Progress:
@@ -50,6 +58,41 @@ def test_x8_our_own_sync_is_a_vote_like_any_other() -> None:
     assert of(receive(raft, 2, accept(raft, 2, 1)), Commit) == [Commit(1)]
     assert of(raft.step(Synced(raft.sync_ticket)), Commit) == []
     assert of(receive(raft, 3, accept(raft, 3, 1)), Commit) == []
+
+
+def lone_leader(*terms: int) -> Raft:
+    """The only voter, elected; its no-op is committed."""
+    raft = core(*terms, voters=1, young=True)
+    raft.step(Tick(0))
+    settle(raft)
+    return raft
+
+
+def test_c23_a_leader_without_peers_moves_the_floor_with_its_commit() -> None:
+    """Nobody's reply and no heartbeat does it: deletions would stay until a snapshot is kept."""
+    raft = lone_leader(1, 1)
+    assert (raft.commit_index, raft.floor) == (3, 3)
+    raft.step(Proposed(2))
+    assert raft.floor == 3, "not durable yet"
+    assert of(raft.step(Synced(raft.sync_ticket)), Commit) == [Commit(5)]
+    assert raft.floor == 5
+
+
+def test_c23_a_snapshot_holds_the_floor_of_a_leader_without_peers() -> None:
+    raft = lone_leader(1, 1)
+    raft.step(SnapshotsKept(3))
+    raft.step(Proposed(2))
+    raft.step(Synced(raft.sync_ticket))
+    assert (raft.commit_index, raft.floor) == (5, 3)
+    raft.step(SnapshotsKept(4))
+    assert raft.floor == 4
+
+
+def test_c23_what_is_only_written_does_not_move_the_floor_of_a_leader_without_peers() -> None:
+    raft = lone_leader(1, 1)
+    raft.step(Proposed(2))
+    raft.step(Synced(raft.sync_ticket, flushed_index=4))
+    assert (raft.commit_index, raft.floor) == (5, 4)
 
 
 def test_a_leader_may_commit_what_the_others_made_durable() -> None:
