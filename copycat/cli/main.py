@@ -101,7 +101,12 @@ def compact(directory: str, *, major: bool, as_json: bool) -> None:
 @tree.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 86400))
-@click.option("--space", default="1GiB", show_default=True, help="At most so much on the disk.")
+@click.option(
+    "--space",
+    default="1GiB",
+    show_default=True,
+    help="At most so much on the disk; 64MiB or more.",
+)
 @click.option("--entry-size", default="256", show_default=True, help="Bytes of an entry.")
 @click.option(
     "--output", default="./copycat-tune", show_default=True, type=click.Path(path_type=Path)
