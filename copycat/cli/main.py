@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,7 +49,13 @@ def demo(**options: Any) -> None:
 @click.argument("address")
 @click.option("--app", required=True, metavar="MODULE:CLASS", help="The state machine's class.")
 @click.option("--member", "members", multiple=True, metavar="HOST:PORT", help="All founders.")
-@click.option("--directory", default="./copycat-data", show_default=True)
+@click.option(
+    "--directory",
+    default="./copycat-data",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="The member's own; made when it is missing.",
+)
 @click.option("--cluster-name", default="copycat", show_default=True)
 @click.option("--keep-log", is_flag=True, help="No snapshots and no cleaning.")
 @click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
@@ -128,19 +137,89 @@ def tune(**options: Any) -> None:
 
 
 def main() -> None:
-    """Run the tree; errors of copycat become `error[code]: ...` and an exit code."""
+    """Run the tree; what fails becomes `error[code]: ...` on stderr and an exit code."""
+    _escape_what_stdout_lacks()
+    sys.exit(_flushed(_run()))
+
+
+def _run() -> int:
     try:
-        code = tree.main(prog_name="copycat", standalone_mode=False)
+        code: int = tree.main(prog_name="copycat", standalone_mode=False)
     except CopycatError as cause:
         print(cause.render(), file=sys.stderr)
-        code = exit_code_of(cause)
+        return exit_code_of(cause)
     except click.ClickException as cause:
         cause.show()
-        code = cause.exit_code
+        return cause.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+        return 130
+    except (OSError, UnicodeError) as cause:
+        print(f"error[os]: {_words_of(cause)}", file=sys.stderr)
+        return 2 if isinstance(cause, _WRONG_PATH) else 1
+    return code
+
+
+_WRONG_PATH = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+    UnicodeError,
+)
+"""What the system answers to a path that the user must correct; a name that is no UTF-8 too."""
+
+
+def _words_of(cause: OSError | UnicodeError) -> str:
+    if isinstance(cause, UnicodeEncodeError):
+        return f"{cause.object!r}: {cause.reason}"
+    if isinstance(cause, OSError) and cause.strerror is not None:
+        return f"{cause.filename}: {cause.strerror}" if cause.filename else cause.strerror
+    return str(cause)
+
+
+def _flushed(code: int) -> int:
+    """Write what is left of stdout here: at the interpreter's end a failure is a traceback.
+
+    A reader that went away (`| head`) is no failure. Answers `code`, or 1 for another error.
+    """
+    if sys.stdout is None:  # it was closed by who started this
+        return code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+    except OSError as cause:
+        _drop_stdout()
+        print(f"error[os]: standard output: {_words_of(cause)}", file=sys.stderr)
+        return code or 1
+    return code
+
+
+def _drop_stdout() -> None:
+    """What stays in its buffer goes nowhere when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _escape_what_stdout_lacks() -> None:
+    """Have characters that stdout's encoding lacks written as `\\u2026`, which JSON reads too.
+
+    stderr does the like from the start.
+    """
+    codecs.register_error("copycat", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="copycat")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    units = memoryview(text.encode("utf-16-le", "surrogatepass")).cast("H")
+    return "".join(f"\\u{unit:04x}" for unit in units), error.end
 
 
 def exit_code_of(cause: CopycatError) -> int:

@@ -10,11 +10,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from copycat import CopycatServer, StateMachine, Storage
-from copycat.cli.app import machine_class
+from copycat.cli.app import machine_class, new_machine
 from copycat.types import ServerState
 
 __all__ = ["ServeOptions", "run_serve"]
@@ -43,7 +44,7 @@ def run_serve(options: ServeOptions) -> int:
         return 1
     machine = machine_class(options.app)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, machine))
+        runner.run(_serve(options, partial(new_machine, options.app, machine)))
     return 0
 
 
