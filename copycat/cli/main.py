@@ -95,8 +95,19 @@ tree.add_command(log)
 @tree.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option("--major", is_flag=True, help="All of the log but its tail, in order.")
+@click.option(
+    "--segment-size",
+    "size",
+    metavar="SIZE",
+    help="Merge up to so much, as 32MiB.  [default: what the newest segment was made for]",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["lz4", "none"]),
+    help="Of what is written.  [default: lz4 if a segment has it already, else none]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def compact(directory: str, *, major: bool, as_json: bool) -> None:
+def compact(directory: str, **options: Any) -> None:
     """Clean the bare log in DIRECTORY while no process has it open.
 
     What was released is known to the process that released it, and is let go there. This merges
@@ -104,7 +115,7 @@ def compact(directory: str, *, major: bool, as_json: bool) -> None:
     """
     from copycat.cli.compact import run_compact
 
-    raise click.exceptions.Exit(run_compact(directory, major=major, as_json=as_json))
+    raise click.exceptions.Exit(run_compact(directory, **options))
 
 
 @tree.command()
@@ -165,7 +176,6 @@ _WRONG_PATH = (
     FileNotFoundError,
     IsADirectoryError,
     NotADirectoryError,
-    PermissionError,
     UnicodeError,
 )
 """What the system answers to a path that the user must correct; a name that is no UTF-8 too."""
