@@ -287,7 +287,7 @@ def _address_problems(options: ServerOptions) -> list[str]:
     if options.address.is_wildcard:
         problems.append(
             f"address {options.address} cannot be dialled: give the address that others use,"
-            f" and bind={str(options.bind)!r} to listen everywhere"
+            f" and bind={str(options.bind)!r} (copycat serve: --bind) to listen everywhere"
         )
     if options.address.port == 0 and options.bind.port != 0:
         problems.append(f"address {options.address} needs a port, since bind has one")
@@ -295,7 +295,7 @@ def _address_problems(options: ServerOptions) -> list[str]:
         problems.append(
             f"listening on {options.bind} in plaintext lets anybody on the network read and"
             " write: TLS is not built yet, so use a loopback address, or pass insecure=True"
-            " on a network that you trust"
+            " (copycat serve: --insecure) on a network that you trust"
         )
     return problems
 

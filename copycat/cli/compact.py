@@ -10,6 +10,7 @@ from copycat import Log
 from copycat.cli.log_show import check_log
 from copycat.cli.words import parse_size, size_of
 from copycat.config import Storage
+from copycat.errors import WrongDirectoryError
 from copycat.log.disk import Env
 from copycat.log.inspect import segments
 from copycat.log.options import refuse_member_directory
@@ -35,7 +36,7 @@ def run_compact(
     WrongDirectoryError for a member's directory, DirectoryInUseError while it is open.
     """
     check_log(directory)
-    refuse_member_directory(Env(), directory)  # before its files are looked for
+    _refuse_member(directory)  # before its files are looked for
     told = None if size is None else parse_size(size)
     kept = _kept(directory, told, compression)
     with Log.open(directory, storage=kept) as log:
@@ -59,6 +60,17 @@ def run_compact(
             f" (segments of {size_of(kept.max_segment_size)}, compression {kept.compression})"
         )
     return 0
+
+
+def _refuse_member(directory: str) -> None:
+    try:
+        refuse_member_directory(Env(), directory)
+    except WrongDirectoryError as cause:
+        raise WrongDirectoryError(
+            f"{directory} is a cluster member's; its server cleans its log",
+            hint="ask the server that runs on it: await server.compact(Compaction.MAJOR)",
+            path=directory,
+        ) from cause
 
 
 def _kept(directory: str, size: int | None, compression: str | None) -> Storage:

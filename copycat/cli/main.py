@@ -29,10 +29,20 @@ def tree() -> None:
     """
 
 
-@tree.command()
-@click.option("--file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@tree.command(short_help="Three processes, a SIGKILL half-way, and proof from the disks.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="These lines instead of the standard library's.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="A new one; it is kept.")
-@click.option("--in-flight", default=4096, show_default=True, type=click.IntRange(1, 65536))
+@click.option(
+    "--in-flight",
+    default=4096,
+    show_default=True,
+    type=click.IntRange(1, 65536),
+    help="Commands on their way at a time.",
+)
 @click.option("--keep", is_flag=True, help="Keep the members' directories.")
 def demo(**options: Any) -> None:
     """Three processes, real lines, a SIGKILL half-way, and proof from the disks.
@@ -45,10 +55,12 @@ def demo(**options: Any) -> None:
     raise click.exceptions.Exit(run_demo(DemoOptions(window=window, **options)))
 
 
-@tree.command()
+@tree.command(short_help="Run one member until SIGTERM or SIGINT.")
 @click.argument("address")
 @click.option("--app", required=True, metavar="MODULE:CLASS", help="The state machine's class.")
-@click.option("--member", "members", multiple=True, metavar="HOST:PORT", help="All founders.")
+@click.option(
+    "--member", "members", multiple=True, metavar="HOST:PORT", help="A founder; once for each."
+)
 @click.option(
     "--directory",
     default="./copycat-data",
@@ -56,12 +68,16 @@ def demo(**options: Any) -> None:
     type=click.Path(file_okay=False),
     help="The member's own; made when it is missing.",
 )
-@click.option("--cluster-name", default="copycat", show_default=True)
+@click.option(
+    "--cluster-name", default="copycat", show_default=True, help="Which cluster it belongs to."
+)
+@click.option("--bind", metavar="HOST:PORT", help="Listen here, not on ADDRESS: 0.0.0.0:8700.")
+@click.option("--insecure", is_flag=True, help="Plaintext on a network that you trust.")
 @click.option("--keep-log", is_flag=True, help="No snapshots and no cleaning.")
 @click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:
-    """Run one member on ADDRESS until SIGTERM or SIGINT; the log is closed cleanly.
+    """Run one member on ADDRESS (HOST:PORT) until SIGTERM or SIGINT; its log is closed cleanly.
 
     The first start needs the same --member list on all founders; it may contain ADDRESS itself.
     """
@@ -70,11 +86,26 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
-@tree.command()
+@tree.command(short_help="Give up what a stopped member cannot read. It can lose data.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
-@click.option("--accept-loss-from", type=click.IntRange(1), metavar="INDEX")
-@click.option("--accept-unsynced-loss", "unsynced", is_flag=True)
-@click.option("--accept-owed-loss", "owed", is_flag=True)
+@click.option(
+    "--accept-loss-from",
+    type=click.IntRange(1),
+    metavar="INDEX",
+    help="The first entry that is given up.",
+)
+@click.option(
+    "--accept-unsynced-loss",
+    "unsynced",
+    is_flag=True,
+    help="Begin anew a log that kept its promises in memory only.",
+)
+@click.option(
+    "--accept-owed-loss",
+    "owed",
+    is_flag=True,
+    help="Vote without the entries that were cut off and that nobody can give back.",
+)
 @click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
 @click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
 def recover(directory: str, **options: Any) -> None:
@@ -120,7 +151,13 @@ def compact(directory: str, **options: Any) -> None:
 
 @tree.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 86400))
+@click.option(
+    "--seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(1, 86400),
+    help="About how long.",
+)
 @click.option(
     "--space",
     default="1GiB",
@@ -129,7 +166,11 @@ def compact(directory: str, **options: Any) -> None:
 )
 @click.option("--entry-size", default="256", show_default=True, help="Bytes of an entry.")
 @click.option(
-    "--output", default="./copycat-tune", show_default=True, type=click.Path(path_type=Path)
+    "--output",
+    default="./copycat-tune",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the three files go.",
 )
 @click.option("--html/--no-html", default=True, help="A page with plots; needs matplotlib.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")

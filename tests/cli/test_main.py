@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from copycat.cli.main import main
-from tests.cli.logs import bare_log, command_log
+from tests.cli.logs import APP, bare_log, command_log
 from tests.tidy.tree import ROOT
 
 
@@ -105,6 +105,17 @@ def test_an_app_whose_machine_cannot_be_made(
     words = ["serve", "127.0.0.1:0", "--app", "needs:M", "--directory", "member"]
     assert run(monkeypatch, *words) == 2
     assert "error[bad-config]: --app needs:M: TypeError: " in capsys.readouterr().err
+
+
+def test_an_address_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`.invalid` is never a host (RFC 2606); without --insecure only loopback is listened on."""
+    words = ["serve", "no.invalid:1", "--app", APP, "--directory", "member"]
+    assert run(monkeypatch, *words) == 2
+    assert "--insecure" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--insecure") == 2
+    assert "error[bad-config]: address no.invalid:1: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", [3, 3000])
