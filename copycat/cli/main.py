@@ -190,6 +190,7 @@ def tune(**options: Any) -> None:
 
 def main() -> None:
     """Run the tree; what fails becomes `error[code]: ...` on stderr and an exit code."""
+    _open_what_is_closed()
     _escape_what_stdout_lacks()
     sys.exit(_flushed(_run()))
 
@@ -235,8 +236,6 @@ def _flushed(code: int) -> int:
 
     A reader that went away (`| head`) is no failure. Answers `code`, or 1 for another error.
     """
-    if sys.stdout is None:  # it was closed by who started this
-        return code
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -253,6 +252,15 @@ def _drop_stdout() -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def _open_what_is_closed() -> None:
+    """A stream that the caller closed (`>&-`) takes words and keeps none; and no file of a log
+    gets its number, to be written to by what prints."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the end)
+            setattr(sys, name, stream)
 
 
 def _escape_what_stdout_lacks() -> None:

@@ -139,6 +139,23 @@ def test_a_reader_that_went_away_is_no_word_on_stderr(words: list[str]) -> None:
     assert done.stderr == b""
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_traceback(closed: str) -> None:
+    script = f'exec "$0" -m copycat log show m1 --count 1 {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert (b"more follows" in done.stderr) is ("2>&-" not in closed)
+    assert b"Traceback" not in done.stderr
+    assert (b"noop" in done.stdout) is (closed == "2>&-")
+    assert b"more follows" not in done.stdout
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_what_stdout_cannot_write_is_escaped(encoding: str) -> None:
     env = {"PYTHONIOENCODING": encoding}
