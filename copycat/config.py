@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import numbers
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Self, TypeAlias
 
@@ -27,9 +29,20 @@ Duration: TypeAlias = float | timedelta
 """Seconds, or a timedelta."""
 
 
+_DAY = 86400.0
+_YEAR = 365 * _DAY
+
+
 def seconds(value: Duration) -> float:
-    """The seconds of a public duration."""
-    return value.total_seconds() if isinstance(value, timedelta) else float(value)
+    """The seconds of a public duration. ConfigurationError for what is no number of them."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    raise ConfigurationError(
+        f"{value!r} is no duration", hint="give seconds as a number, or a timedelta"
+    )
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -42,9 +55,14 @@ class Address(msgspec.Struct, frozen=True):
     def parse(cls, text: AddressLike) -> Self:
         """Read `"host:port"`, `"[::1]:8700"`, `(host, port)` or an Address."""
         if isinstance(text, Address):
-            return cls(text.host, text.port)
-        host, port = _split(text) if isinstance(text, str) else text
-        if not host or any(c.isspace() for c in host):
+            text = (text.host, text.port)
+        try:
+            host, port = msgspec.convert(
+                _split(text) if isinstance(text, str) else text, tuple[str, int]
+            )
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(f"address {text!r}: {error}; write it as host:port") from None
+        if not host or not host.isprintable() or any(c.isspace() for c in host):
             raise ConfigurationError(f"address {text!r} has no host: write it as host:port")
         if not 0 <= port <= 65535:
             raise ConfigurationError(f"address {text!r}: port {port} is not in 0 to 65535")
@@ -75,7 +93,13 @@ def _split(text: str) -> tuple[str, int]:
         raise ConfigurationError(f"address {text!r}: write an IPv6 host in brackets: [::1]:8700")
     if not colon or not port.isascii() or not port.isdigit():
         raise ConfigurationError(f"address {text!r} has no port: write it as host:port")
+    if len(port) > _PORT_DIGITS:
+        raise ConfigurationError(f"address {text!r}: port {port} is not in 0 to 65535")
     return host, int(port)
+
+
+_PORT_DIGITS = 5
+"""More of them are no port, and from 4,301 on no number that Python reads."""
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +120,10 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     minor_compaction_interval: float = 60.0
     major_compaction_interval: float = 3600.0
     compaction_threshold: float = 0.5
-    """A minor compaction takes a segment whose removable share times its version reaches this."""
+    """A minor compaction takes a segment whose removable share times its version reaches this.
+
+    The version counts up to 4, so above 4 no share reaches it: released entries then go by major
+    compactions alone."""
     snapshot_threshold: int = 64 << 20
     """A snapshot is taken when the log has grown by so many bytes since the last; 0: never."""
     retain_stale_snapshots: bool = False
@@ -106,15 +133,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     min_free_space: int = 256 << 20
 
     def __post_init__(self) -> None:
-        problems = []
-        for name, type_, default in _storage_fields():
-            value = getattr(self, name)
-            try:
-                fit = msgspec.convert(value, type_)
-            except msgspec.ValidationError as error:
-                problems.append(f"storage.{name} ({value!r}): {error}")
-                fit = default  # only for the sake of the laws below
-            msgspec.structs.force_setattr(self, name, fit)
+        problems = _type_problems(self, "storage.")
         problems += [
             f"storage.{name} ({getattr(self, name)!r}) must be {law}"
             for name, law, good in _storage_laws(self)
@@ -124,17 +143,37 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigurationError("; ".join(problems))
 
 
+def _type_problems(settings: Storage | RaftOptions, prefix: str = "") -> list[str]:
+    """Take each setting as its type (text becomes an enum's member); say which do not fit.
+
+    One that does not is its default from then on, for the sake of the laws alone.
+    """
+    problems = []
+    for name, type_, default in _fields(type(settings)):
+        value = getattr(settings, name)
+        try:
+            fit = msgspec.convert(value, type_)
+        except msgspec.ValidationError as error:
+            problems.append(f"{prefix}{name} ({value!r}): {error}")
+            fit = default
+        msgspec.structs.force_setattr(settings, name, fit)
+    return problems
+
+
 @functools.cache
-def _storage_fields() -> tuple[tuple[str, Any, Any], ...]:
+def _fields(type_: type[Storage | RaftOptions]) -> tuple[tuple[str, Any, Any], ...]:
     """(name, type, default) of every setting."""
-    return tuple((f.name, f.type, f.default) for f in msgspec.structs.fields(Storage))
+    return tuple((f.name, f.type, f.default) for f in msgspec.structs.fields(type_))
 
 
 def _storage_laws(storage: Storage) -> list[tuple[str, str, bool]]:
-    """(field, what it must be, whether it is) of every setting that has a law."""
-    day = 86400.0
+    """(field, what it must be, whether it is) of every setting that has a law.
+
+    A law names what is good: NaN, which compares as false with all, breaks every one of them.
+    """
     return [
-        ("sync_interval", "above 0", storage.sync_interval > 0),
+        ("directory", "a path in UTF-8: not empty, without NUL", _is_path(storage.directory)),
+        ("sync_interval", "above 0, at most 365 days", 0 < storage.sync_interval <= _YEAR),
         ("max_segment_size", "8192 to 2147483648 bytes", _in(storage.max_segment_size, 8192, 31)),
         ("max_entries_per_segment", "1 to 16777216", _in(storage.max_entries_per_segment, 1, 24)),
         ("max_entry_size", "1 to 16777216 bytes", _in(storage.max_entry_size, 1, 24)),
@@ -142,23 +181,32 @@ def _storage_laws(storage: Storage) -> list[tuple[str, str, bool]]:
         ("compaction_threads", "1 to 64", 1 <= storage.compaction_threads <= 64),
         (
             "minor_compaction_interval",
-            "above 0, at most 365 days",
-            0 < storage.minor_compaction_interval <= 365 * day,
+            "0.001 seconds to 365 days",
+            0.001 <= storage.minor_compaction_interval <= _YEAR,
         ),
         (
             "major_compaction_interval",
-            "above 0, at most 365 days",
-            0 < storage.major_compaction_interval <= 365 * day,
+            "0.001 seconds to 365 days",
+            0.001 <= storage.major_compaction_interval <= _YEAR,
         ),
-        ("compaction_threshold", "above 0", storage.compaction_threshold > 0),
+        (
+            "compaction_threshold",
+            "above 0, at most 1e9 (above 4 it is never reached)",
+            0 < storage.compaction_threshold <= 1e9,
+        ),
         (
             "snapshot_threshold",
-            "0 (never), or 65536 bytes or more",
-            storage.snapshot_threshold == 0 or storage.snapshot_threshold >= 1 << 16,
+            "0 (never), or 65536 to 2^50 bytes",
+            storage.snapshot_threshold == 0 or _in(storage.snapshot_threshold, 1 << 16, 50),
         ),
         ("compression", '"lz4" or "none"', storage.compression in {"lz4", "none"}),
-        ("min_free_space", "0 or more", storage.min_free_space >= 0),
+        ("min_free_space", "0 to 2^50 bytes", _in(storage.min_free_space, 0, 50)),
     ]
+
+
+def _is_path(text: str) -> bool:
+    """True for what the system can be asked for: it would cut a path at its NUL."""
+    return bool(text) and "\0" not in text and text == text.encode(errors="ignore").decode()
 
 
 def _in(value: int, least: int, bits: int) -> bool:
@@ -174,16 +222,28 @@ class RaftOptions(msgspec.Struct, frozen=True, kw_only=True):
     """AppendEntries with entries in flight to one peer; two already hide the round trip."""
 
     def __post_init__(self) -> None:
-        if self.heartbeat_interval_ms < 1 or self.window < 1:
-            raise ConfigurationError(
-                f"heartbeat_interval ({self.heartbeat_interval_ms} ms) and window ({self.window})"
-                " must be at least 1"
-            )
-        if self.election_timeout_ms < 2 * self.heartbeat_interval_ms:
-            raise ConfigurationError(
-                f"election_timeout ({self.election_timeout_ms} ms) must be at least 2 x "
-                f"heartbeat_interval ({self.heartbeat_interval_ms} ms)"
-            )
+        problems = _type_problems(self)
+        problems += [
+            f"{name} ({getattr(self, name)!r}) must be {law}"
+            for name, law, good in _raft_laws(self)
+            if not good
+        ]
+        if problems:
+            raise ConfigurationError("; ".join(problems))
+
+
+def _raft_laws(options: RaftOptions) -> list[tuple[str, str, bool]]:
+    """(field, what it must be, whether it is) of every timer and window."""
+    heartbeat_ms = options.heartbeat_interval_ms
+    return [
+        ("heartbeat_interval_ms", "at least 1", heartbeat_ms >= 1),
+        ("window", "1 to 65536", _in(options.window, 1, 16)),
+        (
+            "election_timeout_ms",
+            f"at least 2 x heartbeat_interval_ms ({heartbeat_ms}), at most 86400000 (a day)",
+            2 * heartbeat_ms <= options.election_timeout_ms <= 1000 * _DAY,
+        ),
+    ]
 
 
 class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,14 +260,17 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems = [*_name_problems(self), *_address_problems(self), *_timer_problems(self)]
+        if not isinstance(self.insecure, bool):
+            problems.append(f"insecure ({self.insecure!r}) must be True or False")
         if problems:
             raise ConfigurationError("; ".join(problems))
 
     def raft(self) -> RaftOptions:
-        """The same timers for the core."""
+        """The same timers for the core, still one at least twice the other when rounded."""
+        heartbeat_ms = round(self.heartbeat_interval * 1000)
         return RaftOptions(
-            election_timeout_ms=round(self.election_timeout * 1000),
-            heartbeat_interval_ms=round(self.heartbeat_interval * 1000),
+            election_timeout_ms=max(round(self.election_timeout * 1000), 2 * heartbeat_ms),
+            heartbeat_interval_ms=heartbeat_ms,
         )
 
 
@@ -215,7 +278,7 @@ def _name_problems(options: ServerOptions) -> list[str]:
     return [
         f"{field} ({value!r}) must be 1 to 128 printable characters"
         for field, value in (("cluster_name", options.cluster_name), ("name", options.name))
-        if not (1 <= len(value) <= 128 and value.isprintable())
+        if not (isinstance(value, str) and 1 <= len(value) <= 128 and value.isprintable())
     ]
 
 
@@ -224,7 +287,7 @@ def _address_problems(options: ServerOptions) -> list[str]:
     if options.address.is_wildcard:
         problems.append(
             f"address {options.address} cannot be dialled: give the address that others use,"
-            f" and bind={str(options.bind)!r} to listen everywhere"
+            f" and bind={str(options.bind)!r} (copycat serve: --bind) to listen everywhere"
         )
     if options.address.port == 0 and options.bind.port != 0:
         problems.append(f"address {options.address} needs a port, since bind has one")
@@ -232,26 +295,26 @@ def _address_problems(options: ServerOptions) -> list[str]:
         problems.append(
             f"listening on {options.bind} in plaintext lets anybody on the network read and"
             " write: TLS is not built yet, so use a loopback address, or pass insecure=True"
-            " on a network that you trust"
+            " (copycat serve: --insecure) on a network that you trust"
         )
     return problems
 
 
 def _timer_problems(options: ServerOptions) -> list[str]:
+    """Each law names what is good, so that NaN breaks it."""
     problems = []
-    if options.heartbeat_interval < 0.001:
+    heartbeat, election = options.heartbeat_interval, options.election_timeout
+    if not heartbeat >= 0.001:
+        problems.append(f"heartbeat_interval ({heartbeat:g} s) must be at least 0.001 s")
+    if not 2 * heartbeat <= election <= _DAY:
         problems.append(
-            f"heartbeat_interval ({options.heartbeat_interval:g} s) must be at least 0.001 s"
+            f"election_timeout ({election:g} s) must be at least 2 x heartbeat_interval"
+            f" ({heartbeat:g} s), and at most {_DAY:g} s"
         )
-    if options.election_timeout < 2 * options.heartbeat_interval:
-        problems.append(
-            f"election_timeout ({options.election_timeout:g} s) must be at least 2 x"
-            f" heartbeat_interval ({options.heartbeat_interval:g} s)"
-        )
-    if options.session_timeout <= options.election_timeout:
+    if not election < options.session_timeout <= _DAY:
         problems.append(
             f"session_timeout ({options.session_timeout:g} s) must be above election_timeout"
-            f" ({options.election_timeout:g} s), or sessions expire at every election"
+            f" ({election:g} s), or sessions expire at every election; and at most {_DAY:g} s"
         )
     return problems
 

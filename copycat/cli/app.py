@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import pkgutil
 import sys
+import traceback
 from pathlib import Path
 
 from copycat.errors import ConfigurationError
 from copycat.machine.machine import StateMachine
 
-__all__ = ["machine_class"]
+__all__ = ["machine_class", "new_machine"]
 
 
 def machine_class(app: str) -> type[StateMachine]:
-    """The class; modules of the working directory are found too. ConfigurationError."""
+    """The class; modules of the working directory are found too.
+
+    ConfigurationError, whatever the module does while it is imported: `SystemExit` too.
+    """
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = pkgutil.resolve_name(app)
-    except (ImportError, AttributeError, ValueError) as cause:
-        raise ConfigurationError(f"--app {app}: {cause}") from cause
+    except (Exception, SystemExit) as cause:
+        raise _refused(app, cause) from cause
     if not (isinstance(found, type) and issubclass(found, StateMachine)):
         raise ConfigurationError(f"--app {app} is not a StateMachine class: {found!r}")
     return found
+
+
+def new_machine(app: str, machine: type[StateMachine]) -> StateMachine:
+    """One of the class. ConfigurationError when it cannot be made without arguments."""
+    try:
+        return machine()
+    except Exception as cause:
+        raise _refused(app, cause) from cause
+
+
+def _refused(app: str, cause: BaseException) -> ConfigurationError:
+    where = traceback.extract_tb(cause.__traceback__)[-1]
+    is_theirs = where.filename not in {__file__, pkgutil.__file__} and "<" not in where.filename
+    return ConfigurationError(
+        f"--app {app}: {type(cause).__name__}: {' '.join(str(cause).split())}",
+        state=f"raised in {where.filename}, line {where.lineno}" if is_theirs else None,
+        hint="write module:Class; the module is looked for in this directory first",
+    )

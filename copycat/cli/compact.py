@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 
 from copycat import Log
 from copycat.cli.log_show import check_log
-from copycat.cli.words import size_of
+from copycat.cli.words import parse_size, size_of
+from copycat.config import Storage
+from copycat.errors import WrongDirectoryError
+from copycat.log.disk import Env
+from copycat.log.inspect import segments
+from copycat.log.options import refuse_member_directory
+from copycat.log.records import DATA_OFFSET, Row, read_segment_header, segment_size
 from copycat.types import Compaction
 
 __all__ = ["run_compact"]
 
+_SIZES = (8192, 1 << 31)
+"""What `Storage.max_segment_size` may be: one huge entry makes a segment of its own size."""
 
-def run_compact(directory: str, *, major: bool, as_json: bool) -> int:
-    """Run one compaction and print its report.
+
+def run_compact(
+    directory: str,
+    *,
+    major: bool,
+    as_json: bool,
+    size: str | None = None,
+    compression: str | None = None,
+) -> int:
+    """Run one compaction and print its report. size and compression: None leaves them as they are.
 
     WrongDirectoryError for a member's directory, DirectoryInUseError while it is open.
     """
     check_log(directory)
-    with Log.open(directory) as log:
+    _refuse_member(directory)  # before its files are looked for
+    told = None if size is None else parse_size(size)
+    kept = _kept(directory, told, compression)
+    with Log.open(directory, storage=kept) as log:
         kind = Compaction.MAJOR if major else Compaction.MINOR
         report = log.compactor.compact(kind)
     if as_json:
@@ -28,11 +49,47 @@ def run_compact(directory: str, *, major: bool, as_json: bool) -> int:
             "segments_after": report.segments_after,
             "bytes_reclaimed": report.bytes_reclaimed,
             "seconds": report.seconds,
+            "max_segment_size": kept.max_segment_size,
+            "compression": kept.compression,
         }
         print(msgspec.json.encode(document).decode())
     else:
         print(
             f"{report.segments_before:,} segments became {report.segments_after:,},"
             f" {size_of(report.bytes_reclaimed)} reclaimed in {report.seconds:.2f} s"
+            f" (segments of {size_of(kept.max_segment_size)}, compression {kept.compression})"
         )
     return 0
+
+
+def _refuse_member(directory: str) -> None:
+    try:
+        refuse_member_directory(Env(), directory)
+    except WrongDirectoryError as cause:
+        raise WrongDirectoryError(
+            f"{directory} is a cluster member's; its server cleans its log",
+            hint="ask the server that runs on it: await server.compact(Compaction.MAJOR)",
+            path=directory,
+        ) from cause
+
+
+def _kept(directory: str, size: int | None, compression: str | None) -> Storage:
+    """The settings of this run: those of the log's files where the user said nothing.
+
+    No file tells what a log was opened with. The newest segment has the size it was made for;
+    and a log without a packed segment is not given one.
+    """
+    rows = segments(directory)
+    if size is None:
+        size = min(max(_size_of(directory, rows[-1]), _SIZES[0]), _SIZES[1])
+    if compression is None:
+        compression = "lz4" if any(row.packed for row in rows) else "none"
+    return Storage(max_segment_size=size, compression=compression)
+
+
+def _size_of(directory: str, row: Row) -> int:
+    path = Path(directory, row.name)
+    with path.open("rb") as file:
+        header = file.read(DATA_OFFSET)
+    read_segment_header(header, row, str(path))
+    return segment_size(header)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,10 +29,20 @@ def tree() -> None:
     """
 
 
-@tree.command()
-@click.option("--file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@tree.command(short_help="Three processes, a SIGKILL half-way, and proof from the disks.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="These lines instead of the standard library's.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="A new one; it is kept.")
-@click.option("--in-flight", default=4096, show_default=True, type=click.IntRange(1, 65536))
+@click.option(
+    "--in-flight",
+    default=4096,
+    show_default=True,
+    type=click.IntRange(1, 65536),
+    help="Commands on their way at a time.",
+)
 @click.option("--keep", is_flag=True, help="Keep the members' directories.")
 def demo(**options: Any) -> None:
     """Three processes, real lines, a SIGKILL half-way, and proof from the disks.
@@ -42,17 +55,29 @@ def demo(**options: Any) -> None:
     raise click.exceptions.Exit(run_demo(DemoOptions(window=window, **options)))
 
 
-@tree.command()
+@tree.command(short_help="Run one member until SIGTERM or SIGINT.")
 @click.argument("address")
 @click.option("--app", required=True, metavar="MODULE:CLASS", help="The state machine's class.")
-@click.option("--member", "members", multiple=True, metavar="HOST:PORT", help="All founders.")
-@click.option("--directory", default="./copycat-data", show_default=True)
-@click.option("--cluster-name", default="copycat", show_default=True)
+@click.option(
+    "--member", "members", multiple=True, metavar="HOST:PORT", help="A founder; once for each."
+)
+@click.option(
+    "--directory",
+    default="./copycat-data",
+    show_default=True,
+    type=click.Path(file_okay=False),
+    help="The member's own; made when it is missing.",
+)
+@click.option(
+    "--cluster-name", default="copycat", show_default=True, help="Which cluster it belongs to."
+)
+@click.option("--bind", metavar="HOST:PORT", help="Listen here, not on ADDRESS: 0.0.0.0:8700.")
+@click.option("--insecure", is_flag=True, help="Plaintext on a network that you trust.")
 @click.option("--keep-log", is_flag=True, help="No snapshots and no cleaning.")
 @click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:
-    """Run one member on ADDRESS until SIGTERM or SIGINT; the log is closed cleanly.
+    """Run one member on ADDRESS (HOST:PORT) until SIGTERM or SIGINT; its log is closed cleanly.
 
     The first start needs the same --member list on all founders; it may contain ADDRESS itself.
     """
@@ -61,11 +86,26 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
-@tree.command()
+@tree.command(short_help="Give up what a stopped member cannot read. It can lose data.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
-@click.option("--accept-loss-from", type=click.IntRange(1), metavar="INDEX")
-@click.option("--accept-unsynced-loss", "unsynced", is_flag=True)
-@click.option("--accept-owed-loss", "owed", is_flag=True)
+@click.option(
+    "--accept-loss-from",
+    type=click.IntRange(1),
+    metavar="INDEX",
+    help="The first entry that is given up.",
+)
+@click.option(
+    "--accept-unsynced-loss",
+    "unsynced",
+    is_flag=True,
+    help="Begin anew a log that kept its promises in memory only.",
+)
+@click.option(
+    "--accept-owed-loss",
+    "owed",
+    is_flag=True,
+    help="Vote without the entries that were cut off and that nobody can give back.",
+)
 @click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
 @click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
 def recover(directory: str, **options: Any) -> None:
@@ -86,8 +126,19 @@ tree.add_command(log)
 @tree.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option("--major", is_flag=True, help="All of the log but its tail, in order.")
+@click.option(
+    "--segment-size",
+    "size",
+    metavar="SIZE",
+    help="Merge up to so much, as 32MiB.  [default: what the newest segment was made for]",
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["lz4", "none"]),
+    help="Of what is written.  [default: lz4 if a segment has it already, else none]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-def compact(directory: str, *, major: bool, as_json: bool) -> None:
+def compact(directory: str, **options: Any) -> None:
     """Clean the bare log in DIRECTORY while no process has it open.
 
     What was released is known to the process that released it, and is let go there. This merges
@@ -95,16 +146,31 @@ def compact(directory: str, *, major: bool, as_json: bool) -> None:
     """
     from copycat.cli.compact import run_compact
 
-    raise click.exceptions.Exit(run_compact(directory, major=major, as_json=as_json))
+    raise click.exceptions.Exit(run_compact(directory, **options))
 
 
 @tree.command()
 @click.argument("directory", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1, 86400))
-@click.option("--space", default="1GiB", show_default=True, help="At most so much on the disk.")
+@click.option(
+    "--seconds",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(1, 86400),
+    help="About how long.",
+)
+@click.option(
+    "--space",
+    default="1GiB",
+    show_default=True,
+    help="At most so much on the disk; 64MiB or more.",
+)
 @click.option("--entry-size", default="256", show_default=True, help="Bytes of an entry.")
 @click.option(
-    "--output", default="./copycat-tune", show_default=True, type=click.Path(path_type=Path)
+    "--output",
+    default="./copycat-tune",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the three files go.",
 )
 @click.option("--html/--no-html", default=True, help="A page with plots; needs matplotlib.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
@@ -123,19 +189,96 @@ def tune(**options: Any) -> None:
 
 
 def main() -> None:
-    """Run the tree; errors of copycat become `error[code]: ...` and an exit code."""
+    """Run the tree; what fails becomes `error[code]: ...` on stderr and an exit code."""
+    _open_what_is_closed()
+    _escape_what_stdout_lacks()
+    sys.exit(_flushed(_run()))
+
+
+def _run() -> int:
     try:
-        code = tree.main(prog_name="copycat", standalone_mode=False)
+        code: int = tree.main(prog_name="copycat", standalone_mode=False)
     except CopycatError as cause:
         print(cause.render(), file=sys.stderr)
-        code = exit_code_of(cause)
+        return exit_code_of(cause)
     except click.ClickException as cause:
         cause.show()
-        code = cause.exit_code
+        return cause.exit_code
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+        return 130
+    except (OSError, UnicodeError) as cause:
+        print(f"error[os]: {_words_of(cause)}", file=sys.stderr)
+        return 2 if isinstance(cause, _WRONG_PATH) else 1
+    return code
+
+
+_WRONG_PATH = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    UnicodeError,
+)
+"""What the system answers to a path that the user must correct; a name that is no UTF-8 too."""
+
+
+def _words_of(cause: OSError | UnicodeError) -> str:
+    if isinstance(cause, UnicodeEncodeError):
+        return f"{cause.object!r}: {cause.reason}"
+    if isinstance(cause, OSError) and cause.strerror is not None:
+        return f"{cause.filename}: {cause.strerror}" if cause.filename else cause.strerror
+    return str(cause)
+
+
+def _flushed(code: int) -> int:
+    """Write what is left of stdout here: at the interpreter's end a failure is a traceback.
+
+    A reader that went away (`| head`) is no failure. Answers `code`, or 1 for another error.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_stdout()
+    except OSError as cause:
+        _drop_stdout()
+        print(f"error[os]: standard output: {_words_of(cause)}", file=sys.stderr)
+        return code or 1
+    return code
+
+
+def _drop_stdout() -> None:
+    """What stays in its buffer goes nowhere when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _open_what_is_closed() -> None:
+    """A stream that the caller closed (`>&-`) takes words and keeps none; and no file of a log
+    gets its number, to be written to by what prints."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the end)
+            setattr(sys, name, stream)
+
+
+def _escape_what_stdout_lacks() -> None:
+    """Have characters that stdout's encoding lacks written as `\\u2026`, which JSON reads too.
+
+    stderr does the like from the start.
+    """
+    codecs.register_error("copycat", _escaped)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="copycat")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    units = memoryview(text.encode("utf-16-le", "surrogatepass")).cast("H")
+    return "".join(f"\\u{unit:04x}" for unit in units), error.end
 
 
 def exit_code_of(cause: CopycatError) -> int:

@@ -7,14 +7,17 @@ import ctypes
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from copycat import CopycatServer, StateMachine, Storage
-from copycat.cli.app import machine_class
+from copycat.cli.app import machine_class, new_machine
+from copycat.errors import ConfigurationError
 from copycat.types import ServerState
 
 __all__ = ["ServeOptions", "run_serve"]
@@ -25,7 +28,10 @@ _APPLIED_S = 0.1
 
 
 class ServeOptions(NamedTuple):
-    """What the command line says. parent: end with this process, whatever ends it."""
+    """What the command line says. parent: end with this process, whatever ends it.
+
+    bind: where to listen; None for the address.
+    """
 
     address: str
     app: str
@@ -35,6 +41,8 @@ class ServeOptions(NamedTuple):
     keep_log: bool
     as_json: bool
     parent: int | None
+    bind: str | None = None
+    insecure: bool = False
 
 
 def run_serve(options: ServeOptions) -> int:
@@ -43,7 +51,13 @@ def run_serve(options: ServeOptions) -> int:
         return 1
     machine = machine_class(options.app)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, machine))
+        try:
+            runner.run(_serve(options, partial(new_machine, options.app, machine)))
+        except socket.gaierror as cause:
+            raise ConfigurationError(
+                f"address {options.bind or options.address}: {cause.strerror}",
+                hint="give an address of this machine",
+            ) from cause
     return 0
 
 
@@ -81,7 +95,12 @@ class _Words:
 async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> None:
     words = _Words(as_json=options.as_json)
     server = CopycatServer(
-        options.address, machine, cluster_name=options.cluster_name, storage=_storage(options)
+        options.address,
+        machine,
+        cluster_name=options.cluster_name,
+        storage=_storage(options),
+        bind=options.bind,
+        insecure=options.insecure,
     )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -40,6 +40,10 @@ __all__ = ["Point", "TuneOptions", "points_of", "run_tune"]
 _ROUNDS = 3
 _SEGMENT = 32 << 20
 _BATCH = 64
+_BATCHES = (1, 4, 16, 64, 256, 1024)
+_SECONDS_MAX = 86400
+_ENTRY_MAX = 1 << 20
+"""Storage.max_entry_size."""
 _SPARE = 256 << 20
 """Storage.min_free_space: the log refuses appends below it."""
 
@@ -82,10 +86,7 @@ def points_of(space: int) -> list[Point]:
 
     sizes = [mib << 20 for mib in (1, 4, 8, 16, 32, 64, 128) if 2 * (mib << 20) <= space]
     points = [
-        *(
-            Point("batch", batch, "fsync", append(batch=batch))
-            for batch in (1, 4, 16, 64, 256, 1024)
-        ),
+        *(Point("batch", batch, "fsync", append(batch=batch)) for batch in _BATCHES),
         *(Point("segment", size, "fsync", append(segment_size=size)) for size in sizes),
         *(
             Point("durability", mode, mode, append(durability=mode))
@@ -117,11 +118,12 @@ def _churn_points() -> list[Point]:
 def run_tune(options: TuneOptions) -> int:
     """Measure, print the table, write settings, JSON and the page. Nothing else stays behind.
 
-    ConfigurationError, DiskFullError: before anything is measured.
+    ConfigurationError, DiskFullError: before anything is measured. OSError: the results could
+    not be written; they are printed.
     """
     _check(options)
     points = points_of(options.space)
-    with _scratch(options.directory) as scratch:
+    with _scratch(options.directory) as scratch, _output(options.output):
         measurements = _measured(points, scratch, options)
     choice = choose(measurements)
     facts = _facts(options.directory, options.entry_size)
@@ -130,16 +132,38 @@ def run_tune(options: TuneOptions) -> int:
         python_snippet(choice, str(options.directory)),
     ]
     document = _document(measurements, choice, facts, snippets)
-    _write(options, document, measurements, choice, facts, snippets)
-    if options.as_json:
-        print(msgspec.json.encode(document).decode())
-    else:
-        print("\n".join(_lines(measurements, choice)))
-        print(f"\n{snippets[0]}\n{snippets[1]}")
+    try:
+        _write(options, document, measurements, choice, facts, snippets)
+    finally:  # what took so long to measure is told even when it cannot be written
+        if options.as_json:
+            print(msgspec.json.encode(document).decode())
+        else:
+            print("\n".join(_lines(measurements, choice)))
+            print(f"\n{snippets[0]}\n{snippets[1]}")
     return 0
 
 
 def _check(options: TuneOptions) -> None:
+    problems = []
+    if not 1 <= options.seconds <= _SECONDS_MAX:
+        problems.append(f"--seconds {options.seconds:g} is not in 1 to {_SECONDS_MAX}")
+    if options.space < 2 * _SEGMENT:
+        problems.append(
+            f"--space {size_of(options.space)} is too little: two segments of"
+            f" {size_of(_SEGMENT)} are {size_of(2 * _SEGMENT)}"
+        )
+    if not 1 <= options.entry_size <= _ENTRY_MAX:
+        problems.append(
+            f"--entry-size {size_of(options.entry_size)} is not in 1 B to {size_of(_ENTRY_MAX)}"
+        )
+    elif 2 * _BATCHES[-1] * options.entry_size > options.space:
+        problems.append(
+            f"--space {size_of(options.space)} is too little for --entry-size"
+            f" {size_of(options.entry_size)}: twice {_BATCHES[-1]:,} entries are"
+            f" {size_of(2 * _BATCHES[-1] * options.entry_size)}"
+        )
+    if problems:
+        raise ConfigurationError(f"{'; '.join(problems)}; nothing was measured")
     if options.html and find_spec("matplotlib") is None:
         raise ConfigurationError(
             "the page needs matplotlib, which is not installed; nothing was measured",
@@ -169,6 +193,27 @@ def _scratch(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(path, ignore_errors=True)
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _output(path: Path) -> Iterator[None]:
+    """The folder of the results, tried before anything is measured; none is left when it fails."""
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    try:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path).close()
+        except OSError as cause:
+            raise ConfigurationError(
+                f"--output {path}: {cause.strerror}; nothing was measured",
+                hint="name a folder that can be made and written to",
+            ) from cause
+        yield
+    except BaseException:
+        for one in made:
+            with suppress(OSError):  # not made yet, or not empty any more
+                one.rmdir()
+        raise
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:
@@ -243,7 +288,6 @@ def _write(
     facts: dict[str, Any],
     snippets: Sequence[str],
 ) -> None:
-    options.output.mkdir(parents=True, exist_ok=True)
     files = {
         "settings.toml": snippets[0],
         "tune.json": msgspec.json.format(msgspec.json.encode(document)).decode() + "\n",

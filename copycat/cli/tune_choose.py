@@ -38,7 +38,7 @@ class Sample(NamedTuple):
     write_amplification: float = 0.0
     """Bytes written for each byte appended; 0 where nothing was compacted."""
     space_amplification: float = 0.0
-    """Bytes kept for each byte that is still live."""
+    """Bytes kept for each byte that is still live; 0 where nothing was looked at."""
 
 
 class Measurement(NamedTuple):
@@ -56,7 +56,7 @@ class Measurement(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What to set, and why; None where the sweep was not run."""
+    """What to set, and why; None where the sweep was not run, or was too short to tell."""
 
     batch: int | None
     max_segment_size: int | None
@@ -128,6 +128,8 @@ def _smallest_good(found: list[Measurement], *, by_p99: bool = False) -> Measure
 
 
 def _threshold(found: list[Measurement]) -> Measurement | None:
+    """Among those that had the time to clean anything; None when the runs were too short."""
+    found = [one for one in found if one.sample.space_amplification]
     if not found:
         return None
     least = min(one.sample.space_amplification for one in found)

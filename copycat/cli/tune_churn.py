@@ -60,7 +60,10 @@ class Amplification:
 def measure_churn(
     directory: Path, limits: Limits, *, threshold: float, segment_size: int
 ) -> Sample:
-    """Append to random keys, release what they supersede, and clean after every segment."""
+    """Append to random keys, release what they supersede, and clean after every segment.
+
+    One append at the least; `space_amplification` is 0 when there was no time for a segment.
+    """
     entry_nbytes = (32 + limits.entry_size + 7) & ~7
     dice = random.Random(threshold)
     payload = dice.randbytes(limits.entry_size)
@@ -68,7 +71,6 @@ def measure_churn(
     found = Amplification()
     times: list[float] = []
     appended = since = 0
-    deadline = time.perf_counter() + limits.seconds
     try:
         with Log.open(
             directory,
@@ -76,7 +78,8 @@ def measure_churn(
             max_segment_size=segment_size,
             compaction_threshold=threshold,
         ) as log:
-            while time.perf_counter() < deadline and appended < limits.space:
+            deadline = time.perf_counter() + limits.seconds
+            while not times or (time.perf_counter() < deadline and appended < limits.space):
                 before = time.perf_counter()
                 indexes = log.append_many([payload] * _BATCH)
                 for index in indexes:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
 from copycat.errors import ConfigurationError
@@ -26,8 +27,8 @@ __all__ = [
 ]
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?) *(KiB|MiB|GiB|B|)")
-_SHIFTS = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30}
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(KiB|MiB|GiB|TiB|B|)", re.ASCII)
+_SHIFTS = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -43,7 +44,7 @@ def size_of(nbytes: float) -> str:
 
 def binary_size(nbytes: int) -> str:
     """`32MiB`, as a configuration file has it; exact."""
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if nbytes and nbytes % (1 << shift) == 0:
             return f"{nbytes >> shift}{unit}"
     return str(nbytes)
@@ -54,9 +55,9 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise ConfigurationError(
-            f"{text!r} is not a size", hint="write bytes, or 32MiB (also KiB, GiB)"
+            f"{text!r} is not a size", hint="write bytes, or 32MiB (also KiB, GiB, TiB)"
         )
-    return int(float(match[1]) * (1 << _SHIFTS[match[2]]))
+    return int(Fraction(match[1]) * (1 << _SHIFTS[match[2]]))
 
 
 def file_system_of(path: Path) -> str:

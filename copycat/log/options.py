@@ -20,6 +20,11 @@ __all__ = ["log_in_memory", "refuse_member_directory", "storage_of"]
 
 def storage_of(directory: str, storage: Storage | None, options: Mapping[str, Any]) -> Storage:
     """`storage` with `options` over it. ConfigurationError with all problems at once."""
+    if storage is not None and not isinstance(storage, Storage):
+        raise ConfigurationError(
+            f"storage ({storage!r}) must be a copycat.Storage, not {type(storage).__name__}",
+            hint='pass storage=Storage(level="disk"), or the options themselves: level="disk"',
+        )
     names = [f.name for f in msgspec.structs.fields(Storage)]
     options = dict(options)
     strangers = sorted(set(options) - set(names) | set(options) & {"directory"})

@@ -47,11 +47,29 @@ def test_the_page_names_every_command_and_option() -> None:
     assert sections(text) == {name: options_of(one) for name, one in commands(tree)}
 
 
-def test_every_command_and_option_has_help() -> None:
+def without_help(command: click.Command) -> list[str]:
+    """Options of a command that its help only names."""
+    return [
+        one.opts[0]
+        for one in command.params
+        if isinstance(one, click.Option) and not (one.help or one.hidden)
+    ]
+
+
+def test_every_command_has_help() -> None:
     for name, command in commands(tree):
         assert command.help, name
+
+
+def test_the_list_of_commands_is_read_in_80_columns() -> None:
+    for name, command in tree.commands.items():
+        assert not command.get_short_help_str(68).endswith("..."), name
+        if not isinstance(command, click.Group):
+            assert not without_help(command), name
 
 
 def test_the_check_fires() -> None:
     page = "## `copycat log stat`\n| option | |\n| `-q, --quiet` | x |\n| `--last N` | y |\n"
     assert sections(page) == {"log stat": {"--quiet", "--last"}}
+    one = click.Command("x", params=[click.Option(["--a"]), click.Option(["--b"], help="b")])
+    assert without_help(one) == ["--a"]

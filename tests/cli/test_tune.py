@@ -96,7 +96,7 @@ def test_the_snippets_are_toml_and_python_that_storage_takes() -> None:
 
 
 def test_sizes_are_read_as_they_are_written() -> None:
-    for nbytes in (1, 4096, 32 << 20, 3 << 30, 1500):
+    for nbytes in (1, 4096, 32 << 20, 3 << 30, 1500, 5 << 40, (1 << 62) + 1):
         assert parse_size(binary_size(nbytes)) == nbytes
     assert parse_size("1.5 GiB") == 3 << 29
     assert [size_of(n) for n in (0, 1023, 1 << 20, 1.4 * (1 << 20))] == [
@@ -105,7 +105,8 @@ def test_sizes_are_read_as_they_are_written() -> None:
         "1.0 MiB",
         "1.4 MiB",
     ]
-    for text in ("32MB", "", "-1", "x"):
+    assert parse_size(size_of(3 << 40)) == 3 << 40
+    for text in ("32MB", "", "-1", "x", "9" * 5000, "nan"):
         with pytest.raises(ConfigurationError):
             parse_size(text)
 
@@ -174,7 +175,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_it_writes_settings_json_and_nothing_else(tmp_path: Path, quick: list[str]) -> None:
     disk, output = tmp_path / "disk", tmp_path / "out"
     disk.mkdir()
-    result = run(str(disk), "--no-html", "--space", "1MiB", "--output", str(output))
+    result = run(str(disk), "--no-html", "--space", "64MiB", "--output", str(output))
     assert result.exit_code == 0
     assert len(quick) == 9
     assert not list(disk.iterdir())
@@ -223,9 +224,69 @@ def test_what_fails_leaves_no_folder(
 
     point = tune.Point("batch", 1, "fsync", interrupted)
     monkeypatch.setattr(tune, "points_of", lambda _: [point])
-    result = CliRunner().invoke(tree, ["tune", str(tmp_path), "--no-html", "--space", "1MiB"])
+    result = CliRunner().invoke(tree, ["tune", str(tmp_path), "--no-html", "--space", "64MiB"])
     assert result.exit_code == 1  # click's own; `main` makes it 130
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seconds", "nan"], "--seconds nan"),
+        (["--space", "1"], "--space 1 B"),
+        (["--entry-size", "0"], "--entry-size 0 B"),
+        (["--entry-size", "2MiB"], "--entry-size 2.0 MiB"),
+        (["--entry-size", "1MiB"], "--entry-size 1.0 MiB"),
+        (["--output", "/proc/x"], "--output /proc/x"),
+        (["--output", "file/x"], "--output file/x"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_first(
+    tmp_path: Path,
+    quick: list[str],
+    words: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_bytes(b"")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    result = run("disk", "--no-html", *words)
+    assert result.exit_code == 2
+    assert said in str(result.exception)
+    assert not quick
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "file"]
+    assert not list(disk.iterdir())
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, quick: list[str]) -> None:
+    result = run(str(tmp_path), "--seconds", "nan", "--space", "1", "--entry-size", "0")
+    assert all(word in str(result.exception) for word in ("--seconds", "--space", "--entry-size"))
+    assert not quick
+
+
+def test_what_cannot_be_written_is_printed(tmp_path: Path, quick: list[str]) -> None:
+    output = tmp_path / "out"
+    (output / "tune.json").mkdir(parents=True)  # in the way
+    words = ["tune", str(tmp_path), "--no-html", "--output", str(output)]
+    result = CliRunner().invoke(tree, words)
+    assert isinstance(result.exception, IsADirectoryError)
+    assert "Storage(" in result.stdout
+    assert len(quick) == 9
+
+
+def test_the_shortest_run_that_is_allowed_measures_something(tmp_path: Path) -> None:
+    """Its share of a second is less than what opening a log takes."""
+    limits = Limits(seconds=1e-9, space=32 << 20, entry_size=100)
+    for point in tune.points_of(64 << 20):
+        if point.sweep in {"threshold", "churn"} or point.value == 1:
+            assert point.run(tmp_path / "run", limits).entries_per_s > 0
+
+
+def test_a_threshold_is_not_chosen_from_runs_that_cleaned_nothing() -> None:
+    assert choose([amplified(0.25, 1.0, 0.0)]).compaction_threshold is None
+    assert choose([amplified(0.25, 1.0, 0.0), amplified(1.0, 1.2, 2.0)]).compaction_threshold == 1
 
 
 @pytest.mark.slow

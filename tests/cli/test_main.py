@@ -1,0 +1,179 @@
+"""What fails is one line on stderr and the exit code that docs/reference/cli.md promises."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copycat.cli.main import main
+from tests.cli.logs import APP, bare_log, command_log
+from tests.tidy.tree import ROOT
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a log `m1` in it. What `--app` adds to the path is undone."""
+    command_log(tmp_path / "m1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
+    """The exit code."""
+    monkeypatch.setattr(sys, "argv", ["copycat", *words])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code
+
+
+def command(*words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """The same in a process of its own, where a stream can be anything."""
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **more}
+    told["env"] = {**os.environ, "PYTHONPATH": str(ROOT), **told.get("env", {})}
+    return subprocess.run([sys.executable, "-m", "copycat", *words], check=False, **told)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["log", "export", "m1", "-o", "no/x"], 2, "error[os]: no/x: No such file or directory"),
+        (
+            ["log", "export", "m1", "-o", "m1/manifest/x"],
+            2,
+            "error[os]: m1/manifest/x: Not a directory",
+        ),
+        (["log", "export", "m1", "-o", "/dev/full/x"], 2, "error[os]: /dev/full/x: Not a dir"),
+        (["log", "show", "\udcff"], 2, "error[os]: '\\udcff/log': surrogates"),
+        (["demo", "--directory", "m1"], 2, "error[os]: m1: File exists"),
+        (["log", "show", "nowhere"], 2, "Error: Invalid value for 'DIRECTORY'"),
+        (["serve", "127.0.0.1:0", "--app", "a:B", "--directory", "m1/manifest"], 2, "is a file"),
+    ],
+)
+def test_a_path_that_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    here: Path,
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    os.mkdir(os.fsencode(here) + b"/\xff")  # noqa: PTH102  (no str names it)
+    assert run(monkeypatch, *words) == code
+    assert said in capsys.readouterr().err
+
+
+APPS = {
+    "syntax": ("x = (", "SyntaxError: '(' was never closed (syntax.py, line 1)"),
+    "ends": ("import sys\nsys.exit(3)", "SystemExit: 3\n  raised in {here}/ends.py, line 2\n"),
+    "raises": ("raise OSError('a\\nb')", "OSError: a b\n  raised in {here}/raises.py, line 1\n"),
+    "lacks": ("", "AttributeError: module 'lacks' has no attribute 'M'\n  hint: write module:Cl"),
+    "gone": (None, "ModuleNotFoundError: No module named 'gone'\n  hint: write module:Class"),
+    "function": ("def M(): ...", "is not a StateMachine class"),
+}
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_an_app_that_cannot_be_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path, name: str
+) -> None:
+    text, said = APPS[name]
+    if text is not None:
+        (here / f"{name}.py").write_text(text, encoding="utf-8")
+    assert run(monkeypatch, "log", "show", "m1", "--app", f"{name}:M") == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error[bad-config]: --app {name}:M")
+    assert said.format(here=here) in told
+
+
+def test_an_app_whose_machine_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path
+) -> None:
+    (here / "needs.py").write_text(
+        "from copycat import StateMachine\n\n\n"
+        "class M(StateMachine):\n    def __init__(self, size): ...\n",
+        encoding="utf-8",
+    )
+    words = ["serve", "127.0.0.1:0", "--app", "needs:M", "--directory", "member"]
+    assert run(monkeypatch, *words) == 2
+    assert "error[bad-config]: --app needs:M: TypeError: " in capsys.readouterr().err
+
+
+def test_an_address_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`.invalid` is never a host (RFC 2606); without --insecure only loopback is listened on."""
+    words = ["serve", "no.invalid:1", "--app", APP, "--directory", "member"]
+    assert run(monkeypatch, *words) == 2
+    assert "--insecure" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "--insecure") == 2
+    assert "error[bad-config]: address no.invalid:1: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [3, 3000])
+def test_a_full_disk_behind_stdout(here: Path, count: int) -> None:
+    """Of a few lines only the last flush fails, of many a print."""
+    bare_log(here / "full", count)
+    with Path("/dev/full").open("wb") as full:
+        done = command("log", "show", "full", "--count", "9999", "-q", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error[os]: ")
+    assert done.stderr.endswith(b"No space left on device\n")
+    assert done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("words", [["log", "stat", "m1"], ["log", "show", "m1", "--jsonl"]])
+def test_a_reader_that_went_away_is_no_word_on_stderr(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as nobody:  # noqa: PTH123  (a descriptor, no path)
+        done = command(*words, stdout=nobody)
+    assert done.stderr == b""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_is_no_traceback(closed: str) -> None:
+    script = f'exec "$0" -m copycat log show m1 --count 1 {closed}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script, sys.executable],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert (b"more follows" in done.stderr) is ("2>&-" not in closed)
+    assert b"Traceback" not in done.stderr
+    assert (b"noop" in done.stdout) is (closed == "2>&-")
+    assert b"more follows" not in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_what_stdout_cannot_write_is_escaped(encoding: str) -> None:
+    env = {"PYTHONIOENCODING": encoding}
+    told = command("log", "show", "m1", env=env)
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert ("4–6" if encoding == "utf-8" else "4\\u20136").encode() in told.stdout
+
+
+def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An escape is what JSON has for a character, outside of the first plane too."""
+    text = "é–😀"
+
+    def stat(*_: object, **__: object) -> int:
+        sys.stdout.write(json.dumps([text], ensure_ascii=False))
+        return 0
+
+    monkeypatch.setattr("copycat.cli.log_stat.run_stat", stat)
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert run(monkeypatch, "log", "stat", "m1", "--json") == 0
+    assert json.loads(stdout.buffer.getvalue()) == [text]
