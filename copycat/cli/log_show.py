@@ -21,6 +21,7 @@ __all__ = [
     "TailOptions",
     "check_log",
     "filter_of",
+    "no_log",
     "run_show",
     "run_tail",
     "wanted_records",
@@ -65,10 +66,15 @@ def check_log(directory: str) -> None:
     try:
         segments(directory)
     except FileNotFoundError as cause:
-        raise ConfigurationError(
-            f"{directory} is no log: it has no manifest",
-            hint="name a Log's directory, or a member's, which has its log in log/",
-        ) from cause
+        raise no_log(directory) from cause
+
+
+def no_log(directory: str) -> ConfigurationError:
+    """There is no log in `directory`, and nothing says that there should be one."""
+    return ConfigurationError(
+        f"{directory} is no log: it has no manifest",
+        hint="name a Log's directory, or a member's, which has its log in log/",
+    )
 
 
 def filter_of(

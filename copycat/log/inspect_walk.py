@@ -21,6 +21,7 @@ from copycat.log.records import (
     Row,
     read_mark,
     read_segment_header,
+    segment_size,
 )
 
 __all__ = ["Damage", "StoredEntry", "Walk", "damage_of", "is_there"]
@@ -204,15 +205,17 @@ class Walk:
                 at, what = self._block or (offset, fault)
                 self.damage = Damage(self.path, at, index, what)
             return
-        rest = data[offset:].rstrip(b"\0")
-        if not rest:
+        if _convicted(data, offset, index, self._row.uuid):
+            if self._is_growing(data, offset):
+                raise _Moved
+            self.damage = Damage(self.path, offset, index, f"{fault}, and it was durable")
             return
-        if not _convicted(data, offset, index, self._row.uuid):
-            self.torn_bytes = len(rest)
+        found, least = len(data), segment_size(data)
+        if found < least:  # it had all of them before the manifest named it (check_header)
+            what = f"the file has {found:,} of at least {least:,} bytes"
+            self.damage = Damage(self.path, found, index, what, "F3")
             return
-        if self._is_growing(data, offset):
-            raise _Moved
-        self.damage = Damage(self.path, offset, index, f"{fault}, and it was durable")
+        self.torn_bytes = len(data[offset:].rstrip(b"\0"))
 
     def _is_growing(self, data: bytes, offset: int) -> bool:
         """One read of a file is no snapshot of it: its front may be older than its back."""
