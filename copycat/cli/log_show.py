@@ -92,12 +92,13 @@ def filter_of(
 
 
 def wanted_records(directory: str, wanted: Filter) -> Iterator[StoredEntry]:
-    """The records that a filter takes, in order."""
+    """The records that a filter takes, in order. Nothing behind its last index is read: what is
+    before a damage can be saved so."""
     for record in records(directory, wanted.first):
-        if wanted.is_past(record):
-            return
         if wanted.takes(record):
             yield record
+        if wanted.is_last(record):
+            return
 
 
 def run_show(options: ShowOptions) -> int:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from copycat.log._native import Env
+from copycat.log._native import Env, crc32c
 from copycat.log.hard_state import HARD_STATE_FILES
 from copycat.log.identity import IDENTITY_FILES
 from copycat.log.inspect import entries, segments
 from copycat.log.snapshots import SnapshotStore
-from copycat.types import EntryId
+from copycat.types import CompactionLimits, EntryId, Release
 from tests.cli.test_log_tools import run
 from tests.log.contract import durable, grow
 from tests.log.test_directory import MEMBERS, open_member, save
+from tests.log.test_native import open_small
 
 ALONE = ("a:1",)
 
@@ -167,3 +171,145 @@ def test_a_log_that_is_gone_has_no_entries_to_save(tmp_path: Path) -> None:
     assert "what this member acknowledged is lost (F3)" in told
     assert "--to" not in told
     assert "--accept-loss-from" not in told
+
+
+# --- the rescue that is told works --------------------------------------------------------------
+
+
+def bare(path: Path, *, compress: bool = False, cleaned: bool = False) -> Path:
+    """Entries 1 to 28 in four files of 8; the first packed or cleaned when asked for."""
+    path.mkdir()
+    log = open_small(Env(), str(path), compress=compress)
+    grow(log, 28, each=2)
+    durable(log)
+    log.mark_idle()
+    if compress or cleaned:
+        log.release([3, 4, 5, 11], Release.ANY)
+        groups = [[row[0]] for row in log.segments()[:2]]
+        work = log.rewrite(groups, CompactionLimits(28, 28, 0), major=True)
+        work.run()
+        log.install(work)
+        durable(log)
+    log.close()
+    return path
+
+
+def at(index: int) -> Callable[[Path], None]:
+    return lambda path: rot(path, index)
+
+
+def file_of(path: Path, index: int) -> Path:
+    row = [row for row in segments(path) if row.first_index <= index][-1]
+    return path / row.name
+
+
+def in_two_places(path: Path) -> None:
+    rot(path, 21)
+    rot(path, 12)
+
+
+def block_of(path: Path) -> None:
+    """The only block of the second packed file, which begins with entry 9."""
+    assert segments(path)[1].packed
+    flip(file_of(path, 9), 100)
+
+
+def a_mark(path: Path) -> None:
+    """Of entries 19 and 20: an append is two."""
+    flip(file_of(path, 19), next(entries(path, 19)).offset - 10)
+
+
+def a_group(path: Path) -> None:
+    """A whole frame that its mark does not know: entry 21 as another append wrote it."""
+    victim = next(entries(path, 21))
+    frame = bytearray(victim.frame)
+    frame[-1] ^= 1
+    frame[:4] = crc32c(bytes(frame[4:])).to_bytes(4, "little")
+    data = bytearray(file_of(path, 21).read_bytes())
+    data[victim.offset : victim.offset + len(frame)] = frame
+    file_of(path, 21).write_bytes(data)
+
+
+def cut_bare_tail(path: Path) -> None:
+    last = list(entries(path))[-1]
+    with file_of(path, 28).open("r+b") as file:
+        file.truncate(last.offset + 20)
+
+
+def empty_file(path: Path) -> None:
+    file_of(path, 9).write_bytes(b"")
+
+
+_DAMAGES: dict[str, tuple[int, Callable[[Path], None]]] = {
+    "sealed": (14, at(14)),
+    "second entry": (2, at(2)),
+    "first of a file": (17, at(17)),
+    "last of a file": (16, at(16)),
+    "tail": (26, at(26)),
+    "two": (12, in_two_places),
+    "mark": (19, a_mark),
+    "group": (21, a_group),
+    "header": (9, lambda path: flip(file_of(path, 9), 20)),
+    "lost file": (17, lambda path: file_of(path, 17).unlink()),
+    "lost tail": (25, lambda path: file_of(path, 25).unlink()),
+    "cut tail": (28, cut_bare_tail),
+    "cut file": (9, empty_file),
+}
+
+
+def rescue(tmp_path: Path, path: str) -> list[int]:
+    """Run the very command that the hint prints; the indexes that it saved, holes included."""
+    told = hint_of(Path(path))
+    commands = set(re.findall(r"copycat log (export .*) -o FILE", told))
+    assert len(commands) == 1, told
+    done = run(*shlex.split(commands.pop()), "-o", "saved")
+    assert done.exit_code == 0, done.output
+    saved: list[int] = []
+    for line in (tmp_path / "saved").read_text().splitlines():
+        record = json.loads(line)
+        saved += range(record["index"], record.get("end", record["index"] + 1))
+    return saved
+
+
+@pytest.mark.parametrize(("first", "damage"), _DAMAGES.values(), ids=_DAMAGES)
+@pytest.mark.parametrize("kind", ["plain", "cleaned"])
+def test_the_export_that_is_told_saves_all_that_is_before_the_damage(
+    tmp_path: Path, kind: str, first: int, damage: Callable[[Path], None]
+) -> None:
+    damage(bare(tmp_path / "my log", cleaned=kind == "cleaned"))
+    assert rescue(tmp_path, "my log") == list(range(1, first))
+
+
+def test_the_export_that_is_told_stops_before_a_bad_block(tmp_path: Path) -> None:
+    block_of(bare(tmp_path / "d", compress=True))
+    assert rescue(tmp_path, "d") == list(range(1, 9))
+
+
+def test_show_stops_before_the_damage_too(tmp_path: Path) -> None:
+    rot(bare(tmp_path / "d"), 14)
+    assert run("show", "d", "--from", "12", "--to", "13").exit_code == 0
+    assert run("show", "d", "--from", "12", "--to", "14").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (at(1), "no entry stands before the damage, so none can be exported"),
+        (
+            lambda path: flip(path / "manifest", 50),
+            "without its manifest no entry can be exported",
+        ),
+        (
+            lambda path: (path / "manifest").unlink(),
+            "without its manifest no entry can be exported",
+        ),
+    ],
+)
+def test_where_nothing_can_be_saved_no_export_is_told(
+    tmp_path: Path, damage: Callable[[Path], None], words: str
+) -> None:
+    damage(bare(tmp_path / "d"))
+    told = hint_of(Path("d"))
+    assert words in told
+    assert "restore this directory from a backup" in told
+    assert "copycat log export" not in told
