@@ -5,10 +5,11 @@ A second reader, written apart from the log's own. A server may append to the fi
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
-from copycat.errors import CorruptLogError, StorageError
+from copycat.errors import CorruptLogError, DiskError, StorageError
 from copycat.log._native import Env, crc32c
 from copycat.log.records import (
     DATA_OFFSET,
@@ -30,6 +31,8 @@ _HEADER = FRAME.size
 _LAST_ENTRY_KIND = 10
 _ZEROS = bytes(8)
 _END = "the file ends"
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What the system says of the process that asks, and not of the bytes."""
 
 
 class StoredEntry(NamedTuple):
@@ -91,7 +94,13 @@ class Damage(NamedTuple):
 
 
 def damage_of(error: Exception, path: str, index: int = 0, row: str = "F2") -> Damage:
-    """What a reader raised, as damage."""
+    """What a reader raised, as damage.
+
+    A DiskError that says nothing of the bytes is raised again: who may not read a file, or has
+    no descriptor or memory left for it, does not know whether it is whole.
+    """
+    if isinstance(error, DiskError) and error.errno in _REFUSALS:
+        raise error
     if isinstance(error, CorruptLogError):
         return Damage(error.path or path, error.offset, error.index or index, str(error), row)
     return Damage(path, -1, index, str(error), row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from copycat.errors import DiskError
 from copycat.log._native import Env, crc32c
 from copycat.log.hard_state import HARD_STATE_FILES
 from copycat.log.identity import IDENTITY_FILES
@@ -313,3 +315,41 @@ def test_where_nothing_can_be_saved_no_export_is_told(
     assert words in told
     assert "restore this directory from a backup" in told
     assert "copycat log export" not in told
+
+
+# --- what says nothing of the bytes ------------------------------------------------------------
+
+
+class Denied(Env):
+    """A disk on which the segments are another user's, of mode 600."""
+
+    def read_file(self, path: str) -> bytes:
+        if path.endswith(".log"):
+            raise DiskError(f"open {path}: Permission denied", path=path, errno=errno.EACCES)
+        return super().read_file(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "module"),
+    [
+        (["verify"], "inspect_verify"),
+        (["verify", "--json"], "inspect_verify"),
+        (["stat"], "inspect_verify"),
+        (["show"], "inspect"),
+        (["tail"], "inspect"),
+        (["export"], "inspect"),
+    ],
+)
+def test_a_file_of_another_user_is_exit_code_1_and_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], module: str
+) -> None:
+    member(tmp_path / "n1")
+    monkeypatch.setattr(f"copycat.log.{module}.Env", Denied)
+    result = run(*words, "n1")
+    assert result.exit_code == 1
+    assert isinstance(result.exception, DiskError)
+    told = result.exception.render() + result.output
+    assert "Permission denied" in told
+    assert "ls -l says whose the file is" in told
+    assert "check the disk" not in told
+    assert "damage" not in told

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
-from copycat.errors import CorruptLogError
+from copycat.errors import CorruptLogError, DiskError
 from copycat.log._native import FaultEnv
 from copycat.log.directory import MemberDirectory
 from copycat.log.hard_state import HARD_STATE_FILES
 from copycat.log.identity import IDENTITY_FILES
 from copycat.log.inspect import Damage, entries, segments, verify
 from copycat.log.snapshots import SnapshotStore
+from copycat.log.survey import survey
 from copycat.types import EntryId, StorageLevel
 from tests.log.contract import durable, grow
 from tests.log.test_directory import PATH, open_member, refused, save
@@ -213,3 +216,49 @@ def test_f17_a_trimmed_log_whose_snapshots_are_bad_is_damage() -> None:
     env.corrupt(f"{PATH}/snapshots/5-1.snap", 80, 1)
     assert out_of_reach(env)
     assert [one.index for one in verify(PATH, env=env).damage] == [5, 7, 0]
+
+
+# --- what says nothing of the bytes ------------------------------------------------------------
+
+
+def met(env: FaultEnv, operation: str, nth: int, error: str) -> DiskError | None:
+    """What `verify` of a whole member raises when its nth `operation` fails; None when it makes
+    fewer."""
+    again = env.clone()
+    again.fail(operation, nth, error)
+    try:
+        report = verify(PATH, env=again)
+    except DiskError as cause:
+        return cause
+    assert report.ok
+    return None
+
+
+@pytest.mark.parametrize("operation", ["open", "read"])
+@pytest.mark.parametrize("error", ["EACCES", "EMFILE"])
+def test_f29_a_file_that_may_not_be_read_is_no_damage(operation: str, error: str) -> None:
+    env = FaultEnv()
+    trimmed(env)
+    nth = 1
+    while (cause := met(env, operation, nth, error)) is not None:
+        assert cause.errno == getattr(errno, error)
+        assert cause.hint not in {None, DiskError.default_hint}
+        nth += 1
+    assert nth > 8, "every file is opened and read"
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_f29_a_repair_cuts_nothing_that_it_may_not_read(nth: int) -> None:
+    env = written()
+    env.fail("open", nth, "EMFILE")  # the manifest, twice, and three segments
+    with pytest.raises(DiskError):
+        survey(env, DIRECTORY)
+
+
+def test_f14_a_bad_sector_is_damage() -> None:
+    rows = []
+    for nth in range(1, 9):
+        env = written()
+        env.fail("read", nth, "EIO")
+        rows.append(only(env, DIRECTORY).row)
+    assert set(rows) == {"F3", "F2", "F14"}, "the manifest, a segment, its index"
