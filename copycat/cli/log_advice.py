@@ -6,6 +6,7 @@ from pathlib import Path
 from shlex import quote
 
 from copycat.errors import CorruptLogError
+from copycat.log.debt import DEBT_FILE
 from copycat.log.disk import Env
 from copycat.log.hard_state import HARD_STATE_FILES
 from copycat.log.identity import IDENTITY_FILES, read_identity
@@ -65,6 +66,25 @@ class Advice:
         if not self._founders:
             return f"{_BACKUP}\n{self._export()}"
         return f"{self._alone()}\n{self._export()}"
+
+    def of_missing(self) -> list[str]:
+        """What is gone from the end, by what a hole says, and what that means; empty: nothing."""
+        report = self._report
+        if not report.missing_upto:
+            return []
+        if len(self._founders) > 1 and Env().exists(f"{self._home}/{DEBT_FILE}"):
+            means = "this member knows, and owes them: start it, and others give them back"
+        elif len(self._founders) > 1:
+            means = (
+                "a member that is behind gets them from its leader; one that was up to date lost"
+                " what it acknowledged: do not start it, join a new one"
+            )
+        elif self._founders:
+            means = "if nobody gave them up with copycat recover, they are lost: restore a backup"
+        else:
+            means = "if nobody cut them off with truncate(), they are lost: restore a backup"
+        first, last = report.last_index + 1, report.missing_upto
+        return [f"entries {first:,} to {last:,}: a hole says that they were durable once", means]
 
     def _alone(self) -> str:
         if not self._first:

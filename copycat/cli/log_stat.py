@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from copycat.cli.log_advice import Advice
 from copycat.cli.log_verify import report_of, segment_state
 from copycat.cli.words import share_of, size_of, table
 from copycat.errors import CorruptLogError, StorageError
@@ -112,6 +113,8 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
             f"cleaned     {holes:,} let go, {share_of(entries, entries + holes)} kept; a replay"
             f" is exact from {report.valid_from:,} on"
         )
+    for label, line in zip(("missing", ""), Advice(report).of_missing(), strict=False):
+        yield f"{label:<12}{line}"
     ours, other = _named(directory, report)
     yield (
         f"disk        {size_of(report.nbytes)} of frames in files of {size_of(ours.nbytes)},"
@@ -164,6 +167,7 @@ def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str
         "entries": entries,
         "holes": holes,
         "valid_from": report.valid_from,
+        "missing_upto": report.missing_upto,
         "frames_nbytes": report.nbytes,
         "files": ours._asdict(),
         "other_files": other._asdict(),

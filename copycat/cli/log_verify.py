@@ -41,7 +41,7 @@ def run_verify(directory: str, *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print(msgspec.json.encode(_document(report, advice)).decode())
     else:
-        print("\n".join(_lines(report)))
+        print("\n".join(_lines(report, advice)))
     if not quiet:
         for one in report.damage:
             print(advice.error_of(one).render(), file=sys.stderr)
@@ -66,7 +66,7 @@ def segment_state(check: SegmentCheck) -> str:
     return "compacted" if check.row.version > 1 else "sealed"
 
 
-def _lines(report: VerifyReport) -> Iterator[str]:
+def _lines(report: VerifyReport, advice: Advice) -> Iterator[str]:
     rows = []
     for check in report.checks:
         bad = f"damaged at entry {check.damage[0].index:,}" if check.damage else "ok"
@@ -91,12 +91,18 @@ def _lines(report: VerifyReport) -> Iterator[str]:
     )
     if report.valid_from:
         yield f"cleaned: a replay is exact from entry {report.valid_from:,} on"
+    missing = advice.of_missing()
     if report.torn_bytes:
+        never = "" if missing else "they were never acknowledged, and "
         yield (
-            f"{report.torn_bytes:,} bytes behind the last entry are torn: they were never"
-            " acknowledged, and the next start drops them"
+            f"{report.torn_bytes:,} bytes behind the last entry are torn: {never}the next start"
+            " drops them"
         )
-    if report.ok:
+    for label, line in zip(("missing: ", "         "), missing, strict=False):
+        yield label + line
+    if report.ok and missing:
+        yield paint("every checksum fits, but entries are missing", "yellow")
+    elif report.ok:
         yield paint("every checksum fits", "green")
     else:
         yield paint(f"{len(report.damage)} damaged", "red")
@@ -111,6 +117,7 @@ def _document(report: VerifyReport, advice: Advice) -> dict[str, Any]:
         "last_index": report.last_index,
         "last_term": report.last_term,
         "valid_from": report.valid_from,
+        "missing_upto": report.missing_upto,
         "nbytes": report.nbytes,
         "torn_bytes": report.torn_bytes,
         "segments": [_segment(check) for check in report.checks],

@@ -66,6 +66,17 @@ class VerifyReport(NamedTuple):
         """True when nothing that was durable is unreadable."""
         return not self.damage
 
+    @property
+    def missing_upto(self) -> int:
+        """The entry up to which the log went, by what a hole says, if it ends before; else 0.
+
+        What is cleaned is durable up to the hole's valid_from (C22), so entries that were durable
+        are gone. No damage: a bare log's truncate() leaves a log so, and a member may have a
+        hole from its leader before the entries that follow. 0 where damage says it already.
+        """
+        is_told = bool(self.checks and self.checks[-1].damage)
+        return self.valid_from if self.valid_from > self.last_index and not is_told else 0
+
 
 def verify(
     path: str | PathLike[str], *, env: Env | None = None, told: Told | None = None

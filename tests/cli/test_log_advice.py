@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import DiskError
-from copycat.log._native import Env, crc32c
+from copycat.log._native import Env, NativeLog, crc32c
+from copycat.log.debt import Debt
 from copycat.log.hard_state import HARD_STATE_FILES
 from copycat.log.identity import IDENTITY_FILES
 from copycat.log.inspect import entries, segments
@@ -353,3 +354,64 @@ def test_a_file_of_another_user_is_exit_code_1_and_no_damage(
     assert "ls -l says whose the file is" in told
     assert "check the disk" not in told
     assert "damage" not in told
+
+
+# --- entries that a hole proves to be missing ---------------------------------------------------
+
+
+def cut_after(log: NativeLog, after: int) -> None:
+    log.release([3, 4, 5, 11], Release.ANY)
+    work = log.rewrite([[log.segments()[0][0]]], CompactionLimits(24, 24, 0), major=True)
+    work.run()
+    log.install(work)
+    durable(log)
+    log.truncate(after)
+    durable(log)
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        (None, "if nobody cut them off with truncate(), they are lost: restore a backup"),
+        (ALONE, "if nobody gave them up with copycat recover, they are lost"),
+        (
+            MEMBERS,
+            "a member that is behind gets them from its leader; one that was up to date",
+        ),
+    ],
+)
+def test_entries_that_a_hole_proves_to_be_missing_are_told(
+    tmp_path: Path, members: tuple[str, ...] | None, words: str
+) -> None:
+    if members is None:
+        log = open_small(Env(), str(bare(tmp_path / "d")))
+        cut_after(log, 20)
+        log.close()
+    else:
+        directory = open_member(Env(), path="d", members=members)
+        save(directory, 1, 1)
+        grow(directory.log, 28)
+        durable(directory.log)
+        cut_after(directory.native, 20)
+        directory.close()
+    for command in ("verify", "stat"):
+        result = run(command, "d")
+        assert result.exit_code == 0, result.output
+        assert "entries 21 to 24: a hole says that they were durable once" in result.stdout
+        assert words in result.stdout
+        assert json.loads(run(command, "d", "--json").stdout)["missing_upto"] == 24
+    assert "every checksum fits, but entries are missing" in run("verify", "d").stdout
+
+
+def test_a_member_that_owes_what_is_missing_is_to_be_started(tmp_path: Path) -> None:
+    directory = open_member(Env(), path="d")
+    save(directory, 1, 1)
+    grow(directory.log, 28)
+    durable(directory.log)
+    cut_after(directory.native, 20)
+    directory.close()
+    assert "do not start it" in run("verify", "d").stdout
+    Debt(Env(), "d", EntryId(1, 28), first_index=21, term=2).write()
+    told = run("verify", "d").stdout
+    assert "this member knows, and owes them: start it" in told
+    assert "do not start it" not in told
