@@ -16,7 +16,14 @@ from copycat.log.weak import read_weak
 if TYPE_CHECKING:
     from copycat.log._native import Env
 
-__all__ = ["SnapshotCheck", "log_damage", "member_damage", "reach_damage", "snapshots_of"]
+__all__ = [
+    "SnapshotCheck",
+    "is_members",
+    "log_damage",
+    "member_damage",
+    "reach_damage",
+    "snapshots_of",
+]
 
 _SEGMENT = re.compile(r"\d+-\d+\.log")
 _SNAPSHOT = re.compile(r"(\d+)-(\d+)\.snap")
@@ -61,7 +68,7 @@ def member_damage(env: Env, path: str, last_index: int) -> list[Damage]:
     """
     from copycat.log.identity import IDENTITY_FILES, Identity  # noqa: PLC0415 - msgspec
 
-    if not _is_members(env, path):
+    if not is_members(env, path):
         return []
     votes: list[int] = []
     found: list[Damage] = []
@@ -91,8 +98,8 @@ def member_damage(env: Env, path: str, last_index: int) -> list[Damage]:
     return found
 
 
-def _is_members(env: Env, path: str) -> bool:
-    """A member's directory: a log that is bare has its lock and its files in one place."""
+def is_members(env: Env, path: str) -> bool:
+    """Whether `path` is a member's: a log that is bare has its lock and its files in one place."""
     if any(env.exists(f"{path}/{name}") for name in HARD_STATE_FILES):
         return True
     return _has_identity(env, path) or (env.exists(f"{path}/log") and env.exists(f"{path}/lock"))
