@@ -105,6 +105,8 @@ def run_show(options: ShowOptions) -> int:
     """Print what is wanted."""
     if options.last_count is not None and (options.first or options.last):
         raise ConfigurationError("--last goes without --from and --to")
+    if options.as_json and options.as_jsonl:
+        raise ConfigurationError("--json is one document, --jsonl one a line: give one of them")
     check_log(options.directory)
     wanted = filter_of(options.first, options.last, options.kind, options.session)
     reader = RecordReader(options.app)
