@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from shlex import quote
 
-from copycat.errors import CorruptLogError
+from copycat.errors import CorruptLogError, FormatVersionError
 from copycat.log.debt import DEBT_FILE
 from copycat.log.disk import Env
 from copycat.log.hard_state import HARD_STATE_FILES
@@ -115,7 +115,7 @@ def _member_of(path: str) -> tuple[str, tuple[str, ...]]:
         if any(env.exists(f"{home}/{name}") for name in (*IDENTITY_FILES, *HARD_STATE_FILES)):
             try:
                 identity, _ = read_identity(env, home)
-            except CorruptLogError:
+            except (CorruptLogError, FormatVersionError):
                 identity = None
             return home, identity.members if identity is not None else ()
     return path, ()

@@ -415,3 +415,11 @@ def test_a_member_that_owes_what_is_missing_is_to_be_started(tmp_path: Path) -> 
     told = run("verify", "d").stdout
     assert "this member knows, and owes them: start it" in told
     assert "do not start it" not in told
+
+
+def test_an_identity_of_a_later_format_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    path = member(tmp_path / "n1")
+    for name in IDENTITY_FILES:
+        rest = (99).to_bytes(4, "little") + (path / name).read_bytes()[16:]
+        (path / name).write_bytes(b"COPYIDN\0" + crc32c(rest).to_bytes(4, "little") + rest)
+    assert "has format version 99" in hint_of(Path("n1"))
