@@ -37,6 +37,7 @@ CopycatError
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 __all__ = [
@@ -253,11 +254,26 @@ class DiskFullError(StorageError, OSError):
     retryable = True
 
 
+_NOT_ALLOWED = "this user may not: ls -l says whose the file is; do it as that user"
+_NONE_LEFT = "the disk is not at fault: the system has none left for this process; see ulimit -a"
+_HINTS_OF_ERRNO = {
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    errno.EMFILE: _NONE_LEFT,
+    errno.ENFILE: _NONE_LEFT,
+    errno.ENOMEM: _NONE_LEFT,
+}
+
+
 class DiskError(StorageError, OSError):
     """A write, sync or read failed (F9, F10): the process must stop, not retry."""
 
     code = "disk-error"
     default_hint = "check the disk; the next start rewrites what was not proved durable"
+
+    def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
+        told = hint or _HINTS_OF_ERRNO.get(fields.get("errno", 0))
+        super().__init__(message, hint=told, **fields)
 
 
 class LogPoisonedError(StorageError):

@@ -40,15 +40,16 @@ class Filter(NamedTuple):
 
     def takes(self, record: StoredEntry) -> bool:
         """Whether a record is wanted; a hole that reaches into the range is."""
-        if record.end <= self.first or self.is_past(record):
+        is_past = self.last is not None and record.index > self.last
+        if record.end <= self.first or is_past:
             return False
         if self.kind is not None and kind_name(record.kind) != self.kind:
             return False
         return self.session is None or session_of(record) == self.session
 
-    def is_past(self, record: StoredEntry) -> bool:
+    def is_last(self, record: StoredEntry) -> bool:
         """Whether nothing that follows can be wanted."""
-        return self.last is not None and record.index > self.last
+        return self.last is not None and record.end > self.last
 
 
 def session_of(record: StoredEntry) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "TailOptions",
     "check_log",
     "filter_of",
+    "no_log",
     "run_show",
     "run_tail",
     "wanted_records",
@@ -65,10 +66,15 @@ def check_log(directory: str) -> None:
     try:
         segments(directory)
     except FileNotFoundError as cause:
-        raise ConfigurationError(
-            f"{directory} is no log: it has no manifest",
-            hint="name a Log's directory, or a member's, which has its log in log/",
-        ) from cause
+        raise no_log(directory) from cause
+
+
+def no_log(directory: str) -> ConfigurationError:
+    """There is no log in `directory`, and nothing says that there should be one."""
+    return ConfigurationError(
+        f"{directory} is no log: it has no manifest",
+        hint="name a Log's directory, or a member's, which has its log in log/",
+    )
 
 
 def filter_of(
@@ -86,18 +92,21 @@ def filter_of(
 
 
 def wanted_records(directory: str, wanted: Filter) -> Iterator[StoredEntry]:
-    """The records that a filter takes, in order."""
+    """The records that a filter takes, in order. Nothing behind its last index is read: what is
+    before a damage can be saved so."""
     for record in records(directory, wanted.first):
-        if wanted.is_past(record):
-            return
         if wanted.takes(record):
             yield record
+        if wanted.is_last(record):
+            return
 
 
 def run_show(options: ShowOptions) -> int:
     """Print what is wanted."""
     if options.last_count is not None and (options.first or options.last):
         raise ConfigurationError("--last goes without --from and --to")
+    if options.as_json and options.as_jsonl:
+        raise ConfigurationError("--json is one document, --jsonl one a line: give one of them")
     check_log(options.directory)
     wanted = filter_of(options.first, options.last, options.kind, options.session)
     reader = RecordReader(options.app)

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from copycat.cli.log_show import check_log
-from copycat.cli.log_verify import bar, segment_state
+from copycat.cli.log_advice import Advice
+from copycat.cli.log_verify import report_of, segment_state
 from copycat.cli.words import share_of, size_of, table
 from copycat.errors import CorruptLogError, StorageError
 from copycat.log.disk import Env
 from copycat.log.hard_state import HARD_STATE_FILES, HardStateCopy, best_copy
 from copycat.log.identity import Identity, read_identity
-from copycat.log.inspect import VerifyReport, verify
+from copycat.log.inspect import VerifyReport
 from copycat.log.inspect_verify import SegmentCheck
 
 __all__ = ["run_stat"]
@@ -32,9 +32,7 @@ class _Sizes(NamedTuple):
 
 def run_stat(directory: str, *, as_json: bool, quiet: bool) -> int:
     """Print it; 4 when something on the way could not be read."""
-    check_log(directory)
-    with bar("stat", quiet=quiet or as_json) as told:
-        report = verify(directory, told=told)
+    report = report_of("stat", directory, quiet=quiet or as_json)
     member = _Member(directory)
     if as_json:
         print(msgspec.json.encode(_document(directory, report, member)).decode())
@@ -115,6 +113,8 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
             f"cleaned     {holes:,} let go, {share_of(entries, entries + holes)} kept; a replay"
             f" is exact from {report.valid_from:,} on"
         )
+    for label, line in zip(("missing", ""), Advice(report).of_missing(), strict=False):
+        yield f"{label:<12}{line}"
     ours, other = _named(directory, report)
     yield (
         f"disk        {size_of(report.nbytes)} of frames in files of {size_of(ours.nbytes)},"
@@ -167,6 +167,7 @@ def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str
         "entries": entries,
         "holes": holes,
         "valid_from": report.valid_from,
+        "missing_upto": report.missing_upto,
         "frames_nbytes": report.nbytes,
         "files": ours._asdict(),
         "other_files": other._asdict(),

@@ -6,32 +6,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from copycat.cli.log_show import check_log
+from copycat.cli.log_advice import Advice
+from copycat.cli.log_show import no_log
 from copycat.cli.words import paint, size_of, table
-from copycat.errors import CorruptLogError
-from copycat.log.inspect import Damage, VerifyReport, verify
+from copycat.log.inspect import VerifyReport, verify
 from copycat.log.inspect_verify import SegmentCheck, Told
 
-__all__ = ["bar", "run_verify", "segment_state"]
-
-_HINTS = {
-    "F2": "start this member: it has no vote until others gave it what is missing",
-    "F3": "start this member: it has no vote until others gave it what is missing",
-    "F5": "nothing is lost: the other copy is good, and the next start writes this one again",
-    "F6": "do not start it: without its vote it could vote twice. Join it under a new directory",
-    "F7": "do not start it: it is not known whose directory this is. Join a new one",
-    "F14": "nothing is lost: the next start makes it again from the segment",
-    "F17": "the next start takes the snapshot before it and the log, or another member's",
-}
-_BARE_HINT = (
-    "no other copy is known here: restore this directory from a backup.\n"
-    "entries below it can be saved: copycat log export {path} --to {last} -o FILE"
-)
+__all__ = ["bar", "report_of", "run_verify", "segment_state"]
 
 
 @contextmanager
@@ -51,51 +36,25 @@ def bar(words: str, *, quiet: bool) -> Iterator[Told | None]:
 
 def run_verify(directory: str, *, as_json: bool, quiet: bool) -> int:
     """Print the report; 0 when nothing that was durable is unreadable, else 4."""
-    is_member = _is_member(directory)
-    try:
-        with bar("verify", quiet=quiet or as_json) as told:
-            report = verify(directory, told=told)
-    except FileNotFoundError:
-        report = _without_manifest(directory)
+    report = report_of("verify", directory, quiet=quiet or as_json)
+    advice = Advice(report)
     if as_json:
-        print(msgspec.json.encode(_document(report, is_member=is_member)).decode())
+        print(msgspec.json.encode(_document(report, advice)).decode())
     else:
-        print("\n".join(_lines(report)))
+        print("\n".join(_lines(report, advice)))
     if not quiet:
         for one in report.damage:
-            error = error_of(one, report.path, is_member=is_member)
-            print(error.render(), file=sys.stderr)
+            print(advice.error_of(one).render(), file=sys.stderr)
     return 0 if report.ok else 4
 
 
-def _is_member(directory: str) -> bool:
-    places = (Path(directory), Path(directory).absolute().parent)
-    return any((place / f"identity-{copy}").exists() for place in places for copy in "ab")
-
-
-def _without_manifest(directory: str) -> VerifyReport:
-    """No log at all is the user's mistake; segments without a manifest are damage."""
-    log = Path(directory, "log") if Path(directory, "log").is_dir() else Path(directory)
-    if not any(log.glob("*-*.log")):
-        check_log(directory)
-    lost = Damage(str(log / "manifest"), -1, 0, "there are segments, but no manifest", "F3")
-    return VerifyReport(directory, 0, 0, 0, 0, 0, 0, 0, (), (), (lost,))
-
-
-def error_of(damage: Damage, path: str, *, is_member: bool) -> CorruptLogError:
-    """A damage as the error that a start would raise, with what to do."""
-    place = f"{damage.path}, byte {damage.offset:,}" if damage.offset >= 0 else damage.path
-    what = f"entry {damage.index:,} of {path} ({place})" if damage.index else place
-    hint = _HINTS[damage.row]
-    if not is_member and damage.row in {"F2", "F3"}:
-        hint = _BARE_HINT.format(path=path, last=max(damage.index - 1, 1))
-    return CorruptLogError(
-        f"{what}: {damage.what} ({damage.row})",
-        hint=hint,
-        path=damage.path,
-        offset=damage.offset,
-        index=damage.index,
-    )
+def report_of(words: str, directory: str, *, quiet: bool) -> VerifyReport:
+    """What `verify` finds, below a bar with `words`. ConfigurationError: there is no log."""
+    try:
+        with bar(words, quiet=quiet) as told:
+            return verify(directory, told=told)
+    except FileNotFoundError as cause:
+        raise no_log(directory) from cause
 
 
 def segment_state(check: SegmentCheck) -> str:
@@ -107,7 +66,7 @@ def segment_state(check: SegmentCheck) -> str:
     return "compacted" if check.row.version > 1 else "sealed"
 
 
-def _lines(report: VerifyReport) -> Iterator[str]:
+def _lines(report: VerifyReport, advice: Advice) -> Iterator[str]:
     rows = []
     for check in report.checks:
         bad = f"damaged at entry {check.damage[0].index:,}" if check.damage else "ok"
@@ -132,18 +91,24 @@ def _lines(report: VerifyReport) -> Iterator[str]:
     )
     if report.valid_from:
         yield f"cleaned: a replay is exact from entry {report.valid_from:,} on"
+    missing = advice.of_missing()
     if report.torn_bytes:
+        never = "" if missing else "they were never acknowledged, and "
         yield (
-            f"{report.torn_bytes:,} bytes behind the last entry are torn: they were never"
-            " acknowledged, and the next start drops them"
+            f"{report.torn_bytes:,} bytes behind the last entry are torn: {never}the next start"
+            " drops them"
         )
-    if report.ok:
+    for label, line in zip(("missing: ", "         "), missing, strict=False):
+        yield label + line
+    if report.ok and missing:
+        yield paint("every checksum fits, but entries are missing", "yellow")
+    elif report.ok:
         yield paint("every checksum fits", "green")
     else:
         yield paint(f"{len(report.damage)} damaged", "red")
 
 
-def _document(report: VerifyReport, *, is_member: bool) -> dict[str, Any]:
+def _document(report: VerifyReport, advice: Advice) -> dict[str, Any]:
     return {
         "schema": 1,
         "path": report.path,
@@ -152,6 +117,7 @@ def _document(report: VerifyReport, *, is_member: bool) -> dict[str, Any]:
         "last_index": report.last_index,
         "last_term": report.last_term,
         "valid_from": report.valid_from,
+        "missing_upto": report.missing_upto,
         "nbytes": report.nbytes,
         "torn_bytes": report.torn_bytes,
         "segments": [_segment(check) for check in report.checks],
@@ -165,10 +131,7 @@ def _document(report: VerifyReport, *, is_member: bool) -> dict[str, Any]:
             }
             for one in report.snapshots
         ],
-        "damage": [
-            {**one._asdict(), "hint": error_of(one, report.path, is_member=is_member).hint}
-            for one in report.damage
-        ],
+        "damage": [{**one._asdict(), "hint": advice.hint_of(one)} for one in report.damage],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 
+from copycat.cli.log_advice import Advice
 from copycat.errors import ConfigurationError
 from copycat.log.disk import Env
 from copycat.log.recover import (
@@ -81,10 +82,18 @@ def _as_text(told: RecoveryPlan) -> str:
         f'{told.directory}: member {told.address} of cluster "{told.cluster_name}"',
         kept + lost,
     ]
-    lines += [
-        f"entry {one.index:,} at byte {one.offset:,} of {one.path}: {one.what}"
-        for one in told.report.damage
-    ]
+    if not told.first_lost:
+        lines.append("no entry of this log is damaged: those can be read")
+    elif told.first_lost > told.kept_upto + 1:
+        lines.append(
+            f"entries {told.kept_upto + 1:,} to {told.first_lost - 1:,} of those can be read:"
+            f" --accept-loss-from {told.first_lost} keeps them"
+        )
+    covered = [one.last_index for one in told.report.snapshots if one.damage is None]
+    if covered and covered[-1] > told.kept_upto:
+        lines.append(f"what entries up to {covered[-1]:,} did is in a snapshot, and stays")
+    advice = Advice(told.report)
+    lines += [advice.error_of(one).message for one in told.report.damage]
     if len(told.members) > 1:
         lines.append(
             "this cluster has other members: start this one, and it fetches from them what it can."

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from contextlib import suppress
 from os import PathLike, fspath
 from typing import NamedTuple
 
 from copycat.errors import StorageError
 from copycat.log._native import Env
-from copycat.log.hard_state import HARD_STATE_FILES, read_copy
 from copycat.log.inspect_index import Slot, index_damage
+from copycat.log.inspect_member import (
+    SnapshotCheck,
+    log_damage,
+    member_damage,
+    reach_damage,
+    snapshots_of,
+)
 from copycat.log.inspect_rows import follow_rows, log_directory, rows_of, settle
 from copycat.log.inspect_walk import Damage, Walk, damage_of
 from copycat.log.records import FRAME, Row
 
 __all__ = ["SegmentCheck", "SnapshotCheck", "VerifyReport", "verify"]
-
-_SNAPSHOT = re.compile(r"(\d+)-(\d+)\.snap")
 
 Told = Callable[[int, int], None]
 """Called with (bytes read, bytes to read) now and then."""
@@ -38,19 +42,6 @@ class SegmentCheck(NamedTuple):
     entry_nbytes: int
     """Of the entries' frames, without padding."""
     damage: tuple[Damage, ...]
-
-
-class SnapshotCheck(NamedTuple):
-    """One snapshot file. Sizes in bytes; the middle three are 0 when it is damaged."""
-
-    path: str
-    last_index: int
-    """Of the last entry that it covers."""
-    term: int
-    time_ms: int
-    raw_nbytes: int
-    nbytes: int
-    damage: Damage | None
 
 
 class VerifyReport(NamedTuple):
@@ -75,6 +66,17 @@ class VerifyReport(NamedTuple):
         """True when nothing that was durable is unreadable."""
         return not self.damage
 
+    @property
+    def missing_upto(self) -> int:
+        """The entry up to which the log went, by what a hole says, if it ends before; else 0.
+
+        What is cleaned is durable up to the hole's valid_from (C22), so entries that were durable
+        are gone. No damage: a bare log's truncate() leaves a log so, and a member may have a
+        hole from its leader before the entries that follow. 0 where damage says it already.
+        """
+        is_told = bool(self.checks and self.checks[-1].damage)
+        return self.valid_from if self.valid_from > self.last_index and not is_told else 0
+
 
 def verify(
     path: str | PathLike[str], *, env: Env | None = None, told: Told | None = None
@@ -82,16 +84,19 @@ def verify(
     """Read every byte that counts and name each damage by file, offset and index.
 
     Segments, marks, index files and the manifest; in a member's directory both copies of hard
-    state and identity, and the snapshots. FileNotFoundError when there is no log.
+    state and identity, and the snapshots: what would keep it from starting is damage.
+    FileNotFoundError when there is no log. DiskError when a file cannot be read for a reason
+    that says nothing of its bytes: it may not be read, or no descriptor is left.
     """
-    disk = env or Env()
-    directory = log_directory(disk, fspath(path))
+    disk, named = env or Env(), fspath(path)
+    directory = log_directory(disk, named)
     checks: list[SegmentCheck] = []
-    damage: list[Damage] = []
+    lost = log_damage(disk, named, directory)
+    damage = [lost] if lost is not None else []
     last_term, torn = 0, 0
     try:
-        to_read = _sizes(disk, directory)
-        for row, walk in follow_rows(disk, directory):
+        to_read = _sizes(disk, directory) if lost is None else 0
+        for row, walk in follow_rows(disk, directory) if lost is None else ():
             check, term = _check(disk, directory, row, walk)
             if not settle(disk, directory, row, walk):
                 continue  # what replaced it comes next
@@ -102,14 +107,18 @@ def verify(
                 told(sum(one.nbytes for one in checks), max(to_read, 1))
     except StorageError as error:
         damage.append(damage_of(error, f"{directory}/manifest", row="F3"))
-    damage += _member_damage(disk, fspath(path))
-    snapshots = _snapshots(disk, f"{fspath(path)}/snapshots")
+    first_index = checks[0].row.first_index if checks else 0
+    last_index = checks[-1].last_index if checks else 0
+    damage += member_damage(disk, named, last_index)
+    snapshots = snapshots_of(disk, named)
     damage += [one.damage for one in snapshots if one.damage is not None]
+    out_of_reach = reach_damage(disk, named, first_index, snapshots)
+    damage += [out_of_reach] if out_of_reach is not None else []
     return VerifyReport(
-        path=fspath(path),
+        path=named,
         segments=len(checks),
-        first_index=checks[0].row.first_index if checks else 0,
-        last_index=checks[-1].last_index if checks else 0,
+        first_index=first_index,
+        last_index=last_index,
         last_term=last_term,
         nbytes=sum(one.entry_nbytes for one in checks),
         torn_bytes=torn,
@@ -123,8 +132,8 @@ def verify(
 def _sizes(env: Env, directory: str) -> int:
     total = 0
     for row in rows_of(env, directory):
-        path = f"{directory}/{row.name}"
-        total += env.open(path).size() if env.exists(path) else 0
+        with suppress(FileNotFoundError):  # lost, or replaced meanwhile: the walk finds out
+            total += env.open(f"{directory}/{row.name}").size()
     return total
 
 
@@ -155,66 +164,3 @@ def _check(env: Env, directory: str, row: Row, walk: Walk) -> tuple[SegmentCheck
         row, last_index, entries, holes, valid_from, walk.nbytes, nbytes, tuple(damage)
     )
     return check, term
-
-
-def _member_damage(env: Env, path: str) -> list[Damage]:
-    """What is unreadable beside the log in a member's directory."""
-    from copycat.log.identity import IDENTITY_FILES, Identity  # noqa: PLC0415 - msgspec
-
-    found: list[Damage] = []
-    for names, both in ((HARD_STATE_FILES, "F6"), (IDENTITY_FILES, "F7")):
-        bad: list[Damage] = []
-        good = 0
-        for name in names:
-            file = f"{path}/{name}"
-            try:
-                if names is HARD_STATE_FILES:
-                    read_copy(env, file)
-                else:
-                    Identity.decode(env.read_file(file), file)
-            except FileNotFoundError:
-                continue
-            except StorageError as error:
-                bad.append(damage_of(error, file, row="F5"))
-            else:
-                good += 1
-        found += bad if good else [one._replace(row=both) for one in bad]
-        if names is HARD_STATE_FILES and not good and not bad and _has_identity(env, path):
-            found.append(Damage(f"{path}/{names[0]}", -1, 0, "both copies are missing", both))
-    return found
-
-
-def _has_identity(env: Env, path: str) -> bool:
-    from copycat.log.identity import IDENTITY_FILES  # noqa: PLC0415 - msgspec
-
-    return any(env.exists(f"{path}/{name}") for name in IDENTITY_FILES)
-
-
-def _snapshots(env: Env, directory: str) -> tuple[SnapshotCheck, ...]:
-    """Every snapshot that is published, oldest first."""
-    if not env.exists(directory):
-        return ()
-    names = (_SNAPSHOT.fullmatch(name) for name in env.list(directory))
-    found = [
-        _snapshot(env, f"{directory}/{match[0]}", int(match[1]), int(match[2]))
-        for match in names
-        if match
-    ]
-    return tuple(sorted(filter(None, found), key=lambda one: (one.last_index, one.term)))
-
-
-def _snapshot(env: Env, path: str, index: int, term: int) -> SnapshotCheck | None:
-    """None when it was discarded meanwhile."""
-    from copycat.log import snapshot_file  # noqa: PLC0415 - lz4
-
-    try:
-        found = snapshot_file.verify(env, path)
-    except FileNotFoundError:
-        return None
-    except StorageError as error:
-        bad = damage_of(error, path, index, "F17")
-        return SnapshotCheck(path, index, term, 0, 0, 0, bad)
-    damage = None
-    if found.entry != (term, index):
-        damage = Damage(path, 0, index, f"it holds the snapshot of {found.entry}", "F17")
-    return SnapshotCheck(path, index, term, found.time_ms, found.raw_nbytes, found.nbytes, damage)

@@ -5,10 +5,11 @@ A second reader, written apart from the log's own. A server may append to the fi
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
-from copycat.errors import CorruptLogError, StorageError
+from copycat.errors import CorruptLogError, DiskError, StorageError
 from copycat.log._native import Env, crc32c
 from copycat.log.records import (
     DATA_OFFSET,
@@ -21,6 +22,7 @@ from copycat.log.records import (
     Row,
     read_mark,
     read_segment_header,
+    segment_size,
 )
 
 __all__ = ["Damage", "StoredEntry", "Walk", "damage_of", "is_there"]
@@ -29,6 +31,8 @@ _HEADER = FRAME.size
 _LAST_ENTRY_KIND = 10
 _ZEROS = bytes(8)
 _END = "the file ends"
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What the system says of the process that asks, and not of the bytes."""
 
 
 class StoredEntry(NamedTuple):
@@ -90,7 +94,13 @@ class Damage(NamedTuple):
 
 
 def damage_of(error: Exception, path: str, index: int = 0, row: str = "F2") -> Damage:
-    """What a reader raised, as damage."""
+    """What a reader raised, as damage.
+
+    A DiskError that says nothing of the bytes is raised again: who may not read a file, or has
+    no descriptor or memory left for it, does not know whether it is whole.
+    """
+    if isinstance(error, DiskError) and error.errno in _REFUSALS:
+        raise error
     if isinstance(error, CorruptLogError):
         return Damage(error.path or path, error.offset, error.index or index, str(error), row)
     return Damage(path, -1, index, str(error), row)
@@ -204,15 +214,17 @@ class Walk:
                 at, what = self._block or (offset, fault)
                 self.damage = Damage(self.path, at, index, what)
             return
-        rest = data[offset:].rstrip(b"\0")
-        if not rest:
+        if _convicted(data, offset, index, self._row.uuid):
+            if self._is_growing(data, offset):
+                raise _Moved
+            self.damage = Damage(self.path, offset, index, f"{fault}, and it was durable")
             return
-        if not _convicted(data, offset, index, self._row.uuid):
-            self.torn_bytes = len(rest)
+        found, least = len(data), segment_size(data)
+        if found < least:  # it had all of them before the manifest named it (check_header)
+            what = f"the file has {found:,} of at least {least:,} bytes"
+            self.damage = Damage(self.path, found, index, what, "F3")
             return
-        if self._is_growing(data, offset):
-            raise _Moved
-        self.damage = Damage(self.path, offset, index, f"{fault}, and it was durable")
+        self.torn_bytes = len(data[offset:].rstrip(b"\0"))
 
     def _is_growing(self, data: bytes, offset: int) -> bool:
         """One read of a file is no snapshot of it: its front may be older than its back."""

@@ -11,9 +11,10 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import ConfigurationError, CorruptLogError
-from copycat.log.debt import DEBT_FILE, clear_note
-from copycat.log.identity import Identity, read_identity, write_identity
+from copycat.log.debt import DEBT_FILE, INDEX_MAX, clear_note
+from copycat.log.identity import IDENTITY_FILES, Identity, read_identity, write_identity
 from copycat.log.inspect import VerifyReport, verify
+from copycat.log.inspect_member import is_members
 from copycat.log.repair import Cut, write_log
 from copycat.log.survey import survey
 from copycat.log.weak import WEAK_FILE, clear_weak
@@ -49,8 +50,10 @@ class RecoveryPlan(NamedTuple):
     first_index: int
     kept_upto: int
     """The last entry that stays; `first_index - 1` when none does."""
+    first_lost: int
+    """The first entry that cannot be read; 0 when all can."""
     known_upto: int
-    """The last entry that the files are known to have held."""
+    """The last entry that the files are known to have held; there may have been more."""
     report: VerifyReport
 
 
@@ -58,24 +61,26 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
     """Read the whole log and say what would be kept; nothing is changed.
 
     ConfigurationError when there is no member here, or the cut lies outside of its log.
-    CorruptLogError when entries below the cut cannot be read either.
+    CorruptLogError when entries below the cut cannot be read either, or none can, or it is not
+    known whose directory this is (F7).
     """
     identity = _identity(env, directory)
     report = verify(directory, env=env)
-    first, known = report.first_index, report.last_index
-    for damage in report.damage:
-        known = max(known, damage.index)
-        if 0 < damage.index < accept_loss_from:
-            raise CorruptLogError(
-                f"entry {damage.index} of {directory} cannot be read either: {damage.what}",
-                hint=f"the first damage decides: --accept-loss-from {damage.index}",
-                path=damage.path,
-                offset=damage.offset,
-                index=damage.index,
-            )
-    if not first <= accept_loss_from <= known:
+    _check_use(env, directory, report)
+    lost = [one for one in report.damage if one.index and one.row in {"F2", "F3"}]
+    damage = min(lost, key=lambda one: one.index, default=None)
+    if damage is not None and damage.index < accept_loss_from:
+        raise CorruptLogError(
+            f"entry {damage.index} of {directory} cannot be read either: {damage.what}",
+            hint=f"the first damage decides: --accept-loss-from {damage.index}",
+            path=damage.path,
+            offset=damage.offset,
+            index=damage.index,
+        )
+    first, last = report.first_index, damage.index if damage is not None else report.last_index
+    if not first <= accept_loss_from <= last:
         raise ConfigurationError(
-            f"--accept-loss-from {accept_loss_from}: the log holds entries {first} to {known}",
+            f"--accept-loss-from {accept_loss_from}: the log holds entries {first} to {last}",
             hint="give the index that the error named",
         )
     return RecoveryPlan(
@@ -85,9 +90,32 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
         identity.members,
         first,
         accept_loss_from - 1,
-        known,
+        damage.index if damage is not None else 0,
+        max(last, _known_upto(env, directory, report)),
         report,
     )
+
+
+def _known_upto(env: Env, directory: str, report: VerifyReport) -> int:
+    """What marks, holes and snapshots say of entries that cannot be read now."""
+    found = survey(env, f"{directory}/log").last_index
+    told = [one.last_index for one in report.snapshots if one.damage is None]
+    told += [report.valid_from, found if found != INDEX_MAX else 0]
+    return max(told)
+
+
+def _check_use(env: Env, directory: str, report: VerifyReport) -> None:
+    """CorruptLogError where no cut of the log makes a member of the directory again."""
+    hint = "restore this directory from a backup; if it has other members, start it instead"
+    useless = [one for one in report.damage if one.row == "F17" and not one.index]
+    if not report.checks:
+        useless = list(report.damage)
+        if not env.exists(f"{directory}/log") and _recovered(env, directory):
+            hint = "an earlier recovery was cut off: --cluster-name NAME --yes completes it"
+    if useless:
+        raise CorruptLogError(
+            f"{directory}: a cut does not help: {useless[0].what}", hint=hint, path=useless[0].path
+        )
 
 
 def accept_loss(env: Env, told: RecoveryPlan, cluster_name: str, incarnation: int) -> str:
@@ -133,7 +161,7 @@ def complete(env: Env, directory: str, cluster_name: str) -> bool:
     """Finish what a crash between the two renames left; False when there is nothing to finish."""
     if env.exists(f"{directory}/log"):
         return False
-    found = [name for name in env.list(directory) if name.startswith(_RECOVERED)]
+    found = _recovered(env, directory)
     if len(found) != 1:
         return False
     _check_name(_identity(env, directory).cluster_name, cluster_name)
@@ -145,6 +173,10 @@ def complete(env: Env, directory: str, cluster_name: str) -> bool:
     finally:
         lock.close()
     return True
+
+
+def _recovered(env: Env, directory: str) -> list[str]:
+    return [name for name in env.list(directory) if name.startswith(_RECOVERED)]
 
 
 def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
@@ -200,6 +232,12 @@ def _forget_damage(env: Env, directory: str) -> None:
 
 def _identity(env: Env, directory: str) -> Identity:
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, ())
+    if identity is None and is_members(env, directory):
+        raise CorruptLogError(
+            f"{directory} has no identity: it is not known whose it is (F7)",
+            hint="recover cannot help: restore this directory from a backup, or join a new one",
+            path=f"{directory}/{IDENTITY_FILES[0]}",
+        )
     if identity is None:
         raise ConfigurationError(
             f"{directory} is no member's directory",

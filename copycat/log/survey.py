@@ -20,7 +20,6 @@ from copycat.log.records import (
     Mark,
     Row,
     read_mark,
-    segment_size,
 )
 from copycat.types import NO_ENTRY, EntryId
 
@@ -145,7 +144,7 @@ class _Reader:
                 self.runs.append(Run(row, offset, index, end))
                 self._knows(end - 1, last)
             if damage is None:
-                return self._is_long_enough(row, end)
+                return None
             goes_on = damage.offset >= DATA_OFFSET and not row.packed
             mark = self._next_mark(row, damage) if goes_on else None
             if mark is None:
@@ -162,18 +161,6 @@ class _Reader:
             term = record.term
         return term
 
-    def _is_long_enough(self, row: Row, end: int) -> None:
-        """A tail that lost its back: what was there can be anything (F3)."""
-        if row.sealed:
-            return
-        path = f"{self._directory}/{row.name}"
-        data = self._env.open(path)
-        told, found = segment_size(data.read(0, DATA_OFFSET)), data.size()
-        if found < told:
-            what = f"the file has {found} of {told} bytes"
-            self._knows(INDEX_MAX)
-            self.losses.append(Loss(end, INDEX_MAX, Damage(path, found, end, what, "F3")))
-
     def _next_mark(self, row: Row, damage: Damage) -> tuple[int, Mark] | None:
         """The first mark behind the damage that tells which entry follows it."""
         data = self._env.read_file(f"{self._directory}/{row.name}")
@@ -189,7 +176,7 @@ class _Reader:
         """Nothing more can be read in this file.
 
         Of a tail a later mark says that it was durable (C6), and would be where to go on: so
-        its header is bad, or it is gone, and what it held can be anything.
+        its header is bad, or it was cut or is gone, and what it held can be anything.
         """
         last_index = row.last_index if row.sealed else INDEX_MAX
         self._knows(last_index)

@@ -132,6 +132,7 @@ def test_an_operation_that_the_machine_does_not_know_is_shown_by_its_bytes(
         ["show", "d", "--kind", "entry"],
         ["show", "d", "--from", "3", "--to", "2"],
         ["show", "d", "--from", "3", "--last", "2"],
+        ["show", "d", "--json", "--jsonl"],
         ["show", "d", "--app", "copycat:Log"],
         ["show", "d", "--app", "nothing.at:all"],
         ["export", "d", "-o", "d/manifest"],

@@ -264,3 +264,37 @@ def test_the_index_of_a_cleaned_segment_has_a_slot_a_record() -> None:
     assert damage is not None
     assert "its slot of entry 6" in damage.what
     assert damage.offset == 88 + 16 + 8
+
+
+# --- a log that ends before what its holes know -------------------------------------------------
+
+
+def zero_tail(env: FaultEnv) -> None:
+    """All of the tail but its header, as a disk does that lost what it said was durable."""
+    path = f"{DIRECTORY}/{segments(DIRECTORY, env=env)[-1].name}"
+    for offset, byte in enumerate(env.read_file(path)):
+        if offset >= 4096 and byte:
+            env.corrupt(path, offset, byte)
+
+
+def test_a_hole_proves_that_the_end_is_missing() -> None:
+    env = cleaned()
+    assert verify(DIRECTORY, env=env).missing_upto == 0
+    zero_tail(env)
+    report = verify(DIRECTORY, env=env)
+    assert (report.last_index, report.missing_upto) == (14, 20)
+    assert report.ok, "a log that was truncated looks so too"
+    log = open_small(env)
+    assert log.last_index == 14
+    grow(log, 6, term=4)
+    log.close()
+    assert verify(DIRECTORY, env=env).missing_upto == 0
+
+
+def test_what_damage_says_is_not_said_twice() -> None:
+    env = cleaned()
+    victim = next(entries(DIRECTORY, 18, env=env))
+    env.corrupt(victim.path, victim.offset + 33, 1)
+    report = verify(DIRECTORY, env=env)
+    assert not report.ok
+    assert report.missing_upto == 0

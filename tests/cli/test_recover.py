@@ -1,0 +1,121 @@
+"""`copycat recover`: what it says would be lost, and that it takes the first lost index."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from copycat.cli.main import exit_code_of, tree
+from copycat.errors import CopycatError, CorruptLogError
+from copycat.log._native import Env
+from copycat.log.identity import IDENTITY_FILES
+from copycat.log.inspect import entries, verify
+from copycat.log.snapshots import SnapshotStore
+from copycat.types import EntryId
+from tests.cli.test_log_advice import ALONE, cut_tail, flip, member, rot, without
+from tests.log.contract import contents, expected
+from tests.log.test_directory import open_member
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def recover(*words: str) -> Result:
+    result = CliRunner().invoke(tree, ["recover", "n1", *words])
+    if isinstance(result.exception, CopycatError):
+        result.exit_code = exit_code_of(result.exception)
+    return result
+
+
+def cut_at(index: int, *words: str) -> Result:
+    return recover("--accept-loss-from", str(index), *words)
+
+
+def refusal(index: int) -> CorruptLogError:
+    result = cut_at(index)
+    assert isinstance(result.exception, CorruptLogError), result.output
+    return result.exception
+
+
+def test_f3_a_cut_tail_is_given_up_from_the_first_entry_that_is_lost(tmp_path: Path) -> None:
+    path = member(tmp_path / "n1")  # the last file holds 11 to 13, and 13 is cut off
+    cut_tail(path)
+    told = cut_at(13)
+    assert told.exit_code == 1
+    assert "entries 6 to 12 are kept, 13 to 13 (and what followed) are given up" in told.output
+    done = cut_at(13, "--cluster-name", "test", "--yes")
+    assert done.exit_code == 0, done.output
+    assert "kept entries 6 to 12" in done.output
+    assert verify(path).ok
+    directory = open_member(Env(), path=str(path), members=ALONE)
+    assert contents(directory.log) == expected(6, 13)
+    directory.close()
+
+
+def test_f3_a_cut_below_the_damage_says_what_more_could_be_kept(tmp_path: Path) -> None:
+    cut_tail(member(tmp_path / "n1"))
+    told = cut_at(11)
+    assert told.exit_code == 1
+    assert "entries 11 to 12 of those can be read: --accept-loss-from 13 keeps them" in told.output
+    assert "--accept-loss-from 13" in (refusal(14).hint or "")
+
+
+def test_what_later_marks_prove_is_shown_as_lost(tmp_path: Path) -> None:
+    rot(member(tmp_path / "n1"), 11)
+    told = cut_at(11).output
+    assert "entries 6 to 10 are kept, 11 to 13 (and what followed) are given up" in told
+    assert "entry 11 of n1 (n1/log/" in told
+    assert "can be read" not in told
+
+
+def test_what_a_snapshot_proves_is_shown_as_lost_from_the_log(tmp_path: Path) -> None:
+    path = member(tmp_path / "n1")
+    SnapshotStore(Env(), f"{path}/snapshots").save(EntryId(1, 40), time_ms=5, data=b"x")
+    cut_tail(path)
+    told = cut_at(13).output
+    assert "13 to 40 (and what followed) are given up" in told
+    assert "what entries up to 40 did is in a snapshot, and stays" in told
+
+
+def test_a_whole_log_is_said_to_be_whole(tmp_path: Path) -> None:
+    member(tmp_path / "n1")
+    told = cut_at(13)
+    assert told.exit_code == 1
+    assert "no entry of this log is damaged: those can be read" in told.output
+
+
+def test_f14_f17_what_is_rotten_beside_the_log_does_not_stop_a_cut(tmp_path: Path) -> None:
+    path = member(tmp_path / "n1")
+    SnapshotStore(Env(), f"{path}/snapshots").save(EntryId(1, 7), time_ms=5, data=b"x")
+    flip(path / "snapshots/7-1.snap", 80)
+    flip(next(path.glob("log/*.idx")), 100)
+    rot(path, 12)
+    assert "entries 6 to 11 are kept" in cut_at(12).output
+
+
+def test_f7_without_an_identity_it_says_so(tmp_path: Path) -> None:
+    path = member(tmp_path / "n1")
+    without(*IDENTITY_FILES)(path)
+    error = refusal(13)
+    assert "n1 has no identity: it is not known whose it is (F7)" in error.message
+    assert "recover cannot help" in (error.hint or "")
+
+
+def test_f3_f17_where_a_cut_does_not_help_it_is_refused(tmp_path: Path) -> None:
+    path = member(tmp_path / "n1")
+    shutil.move(path / "snapshots", path / "away")
+    assert "a cut does not help: the log begins at 6, and no snapshot" in refusal(10).message
+    shutil.move(path / "away", path / "snapshots")
+    assert cut_at(10).exit_code == 1
+    shutil.move(path / "log", path / "log-recovered-00")
+    error = refusal(10)
+    assert "a cut does not help: an identity, but no log" in error.message
+    assert "--cluster-name NAME --yes completes it" in (error.hint or "")
+    done = cut_at(10, "--cluster-name", "test", "--yes")
+    assert done.exit_code == 0, done.output
+    assert [entry.index for entry in entries(path)] == list(range(6, 14))
