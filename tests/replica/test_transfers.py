@@ -249,3 +249,27 @@ def test_who_lost_what_it_held_is_sent_the_newest(monkeypatch: pytest.MonkeyPatc
     wait(net, 5000)
     same(net)
     assert away.log.before == taken.entry
+
+
+def test_a_transfer_that_gains_nothing_leaves_its_place_to_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfers, "SENDING_MAX", 1)
+    net = Disks(5)
+    leader = net.elect()
+    waits = [member for member in net.nodes if member != leader.member][-1]
+    net.cut(waits)
+    _, away = left_behind(net)
+    net.mend(away.node.member)
+    for _ in range(20):
+        net.settle(20, rounds=1)
+        if "send INSTALL_SNAPSHOT" in leader.host.calls:
+            break
+    away.node.host.links.clear()
+    net.mend(waits)
+    away.node.host.links.clear()
+    last = leader.replica.status().last_applied
+    wait(net, 3000)
+    assert net.disks[waits].executor.last_applied < last, "there is no place"
+    wait(net, STALLED_MS)
+    assert net.disks[waits].executor.last_applied >= last
