@@ -89,8 +89,13 @@ class SnapshotStore:
 
     @property
     def oldest_index(self) -> int:
-        """What a restart may fall back to at worst (C23); 0 when no snapshot is kept."""
-        return self._entries[0].index if self._entries else 0
+        """What a restart may fall back to at worst (C23); 0 when no snapshot is kept.
+
+        A bad one counts until its file is gone, for it may be read again; alone it is none.
+        """
+        if not self._entries:
+            return 0
+        return min(entry.index for entry in (self._entries[0], *self.bad))
 
     def newest_good(self) -> tuple[Snapshot, bytes] | None:
         """The newest snapshot that is whole, with its raw bytes; before the member starts.
@@ -237,6 +242,20 @@ class SnapshotStore:
             return []
         return [*(entry for entry in old if entry not in self._pins), *self.bad]
 
+    def reject(self, snapshot: Snapshot) -> bool:
+        """`check` found it bad (loop): from now on it is passed over, as at a start (F17).
+
+        Its file stays until another one is admitted: with none at all, the next start would not
+        know that there was one. False when it is not there any more, or was written anew.
+        """
+        entry = snapshot.entry
+        if self._whole.get(entry) is not snapshot:
+            return False
+        del self._whole[entry]
+        self._entries.remove(entry)
+        self.bad.append(entry)
+        return True
+
     # ---- shipping ------------------------------------------------------------------------
 
     def pin(self, entry: EntryId) -> None:
@@ -263,6 +282,18 @@ class SnapshotStore:
                 index=snapshot.entry.index,
             )
         return data
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Read all of its file once more (aside). CorruptLogError when it is not what it was,
+        FileNotFoundError when it is gone; DiskError."""
+        found = snapshot_file.verify(self._env, self._path(snapshot.entry))
+        if found != snapshot:
+            raise CorruptLogError(
+                f"{self._path(snapshot.entry)} holds {found}, it should be {snapshot}",
+                path=self._path(snapshot.entry),
+                offset=0,
+                index=snapshot.entry.index,
+            )
 
     def load(self, snapshot: Snapshot) -> bytes:
         """The raw bytes inside, checked once more (aside). CorruptLogError."""

@@ -61,7 +61,8 @@ def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Exec
 
     A log that does not hold that entry is behind the snapshot, or in conflict with it: it
     begins anew right after it (C24). CorruptLogError when neither snapshots nor log reach back
-    to what the other lacks (F17).
+    to what the other lacks (F17): a log with holes is no history without the snapshot that they
+    were made under, for what was released below it was forgotten at a restart, and stayed.
     """
     found = store.newest_good() if store is not None else None
     front = replica_log.before
@@ -72,6 +73,17 @@ def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Exec
                 " covers what was before",
                 index=front.index,
             )
+        if store is not None and store.bad:
+            if replica_log.valid_from:
+                raise CorruptLogError(
+                    f"no snapshot can be read ({len(store.bad)} are bad), and the log from"
+                    f" {replica_log.first_index} on has holes up to {replica_log.valid_from}:"
+                    " what is left of it may bring back what was deleted",
+                    index=replica_log.first_index,
+                )
+            # The whole log is the state now. What is let go from here on is nothing that the bad
+            # ones were needed for, so the next start must not find them.
+            store.set_aside()
         return NO_ENTRY
     snapshot, data = found
     entry = snapshot.entry

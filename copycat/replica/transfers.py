@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from copycat.errors import CorruptLogError, DiskFullError, ProtocolError
 from copycat.log.snapshots import Reception, Snapshot, SnapshotStore
@@ -38,23 +38,60 @@ SENDING_MAX = 2
 """Transfers under way at a time: they share disk and link with the entries."""
 AGAIN_MS = 1000
 """A full disk takes no chunk for so long."""
+STALLED_MS = 60_000
+"""A transfer that brought its peer nothing new for so long makes room for whoever needs it: the
+front of this log, or another peer. A peer that goes on later is sent the newest snapshot."""
+
+
+_Bad: TypeAlias = CorruptLogError | FileNotFoundError
+"""What a file that is not what it was read back as says of itself."""
 
 
 class _Shipment:
     """One file on its way to one peer."""
 
-    __slots__ = ("acked", "is_active", "is_asking", "is_reading", "request", "sent", "snapshot")
+    __slots__ = (
+        "acked",
+        "gained_ms",
+        "is_active",
+        "is_asking",
+        "is_checked",
+        "is_reading",
+        "most",
+        "request",
+        "sent",
+        "snapshot",
+    )
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, now_ms: int) -> None:
         self.snapshot = snapshot
         self.request = 0
         self.acked = 0
         """Bytes that the peer says it holds."""
+        self.most = 0
+        """The highest `acked` was."""
+        self.gained_ms = now_ms
+        """When `most` rose last."""
         self.sent = 0
         self.is_active = True
         self.is_asking = False
         """What is in flight counts as lost; the next answer says where to go on."""
         self.is_reading = False
+        self.is_checked = False
+        """The file is being read back, because the peer would not have it."""
+
+    def answered(self, offset: int, now_ms: int) -> bool:
+        """The peer holds `offset` bytes. False when it has to begin anew: it has lost what it
+        held, or all was sent and it found that it is not good."""
+        is_lost = self.is_asking and offset == 0
+        if is_lost and (self.most or self.sent >= self.snapshot.nbytes):
+            return False
+        self.acked = min(offset, self.snapshot.nbytes)
+        self.sent = self.acked if self.is_asking else max(self.sent, self.acked)
+        self.is_asking = False
+        if self.acked > self.most:
+            self.most, self.gained_ms = self.acked, now_ms
+        return True
 
 
 class Sending:
@@ -76,7 +113,21 @@ class Sending:
         self.snapshotting: Snapshotting | None = None
 
     def shipped(self) -> list[int]:
-        """Indexes of the snapshots under way: their receivers go on with the log from there."""
+        """Indexes of the snapshots under way: their receivers go on with the log from there.
+
+        Asked by whom they stand in the way of, so those that stall are given up here. One whose
+        link is broken counts for the log no more, but its file would stay for ever.
+        """
+        now_ms = self._parts.clock.now_ms
+        for peer, ship in list(self._ships.items()):
+            if now_ms - ship.gained_ms >= STALLED_MS:
+                log.warning(
+                    "the snapshot of %d entries brought a peer nothing new for %d s: what it"
+                    " holds back is let go, and the peer gets the newest when it goes on",
+                    ship.snapshot.entry.index,
+                    STALLED_MS // 1000,
+                )
+                self._drop(peer)
         return [ship.snapshot.entry.index for ship in self._ships.values() if ship.is_active]
 
     def ship(self, effect: ShipSnapshot) -> None:
@@ -105,7 +156,7 @@ class Sending:
             return None
         newest = store.newest
         if newest is not None and newest.entry.index >= max(least, 1):
-            return _Shipment(newest)
+            return _Shipment(newest, self._parts.clock.now_ms)
         if self.snapshotting is not None:
             self.snapshotting.take()
         return None
@@ -113,12 +164,41 @@ class Sending:
     def go_on(self, effect: ShipChunks) -> None:
         """The peer holds `offset` bytes."""
         ship = self._ships.get(effect.peer)
-        if ship is None or ship.request != effect.request:
+        if ship is None or ship.request != effect.request or ship.is_checked:
             return
-        ship.acked = min(effect.offset, ship.snapshot.nbytes)
-        ship.sent = ship.acked if ship.is_asking else max(ship.sent, ship.acked)
-        ship.is_asking = False
-        self._pump(effect.peer, ship)
+        if ship.answered(effect.offset, self._parts.clock.now_ms):
+            self._pump(effect.peer, ship)
+        elif ship.sent >= ship.snapshot.nbytes:
+            self._check(effect.peer, ship)
+        else:
+            self._drop(effect.peer)  # nothing is lost by beginning with the newest
+
+    def _check(self, peer: MemberId, ship: _Shipment) -> None:
+        """The whole of it arrived, and is not held: was it bad here? Then on with the newest."""
+        store, snapshot = self._store, ship.snapshot
+        if store is None:
+            return
+        ship.is_checked = True
+
+        def checked(error: _Bad | None) -> None:
+            if error is not None:
+                self._reject(store, snapshot, error)
+            elif self._ships.get(peer) is ship:
+                self._drop(peer)
+
+        self._parts.host.aside(
+            lambda: _check(store, snapshot), lambda error: self._enqueue(lambda: checked(error))
+        )
+
+    def _reject(self, store: SnapshotStore, snapshot: Snapshot, error: _Bad) -> None:
+        """F17: a bad file is nobody's snapshot any more, and a good one takes its place."""
+        for peer, ship in list(self._ships.items()):
+            if ship.snapshot is snapshot:
+                self._drop(peer)
+        if store.reject(snapshot):
+            log.warning("a snapshot of this member is bad, another one is sent: %s (F17)", error)
+            if self.snapshotting is not None:
+                self.snapshotting.take()
 
     def _pump(self, peer: MemberId, ship: _Shipment) -> None:
         """Read the next chunk aside, unless the window is full or one is being read."""
@@ -130,13 +210,17 @@ class Sending:
         ship.is_reading = True
         snapshot = ship.snapshot
         self._parts.host.aside(
-            lambda: store.read(snapshot, at, size),
+            lambda: _read(store, snapshot, at, size),
             lambda data: self._enqueue(lambda: self._was_read(peer, ship, at, data)),
         )
 
-    def _was_read(self, peer: MemberId, ship: _Shipment, at: int, data: bytes) -> None:
+    def _was_read(self, peer: MemberId, ship: _Shipment, at: int, data: bytes | _Bad) -> None:
         ship.is_reading = False
         if self._ships.get(peer) is not ship or not ship.is_active or ship.is_asking:
+            return
+        if not isinstance(data, bytes):
+            if self._store is not None:
+                self._reject(self._store, ship.snapshot, data)
             return
         if at == ship.sent:
             ship.sent += len(data)
@@ -177,6 +261,21 @@ class Sending:
         ship = self._ships.pop(peer)
         if self._store is not None:
             self._store.unpin(ship.snapshot.entry)
+
+
+def _read(store: SnapshotStore, snapshot: Snapshot, at: int, size: int) -> bytes | _Bad:
+    try:
+        return store.read(snapshot, at, size)
+    except (CorruptLogError, FileNotFoundError) as error:
+        return error
+
+
+def _check(store: SnapshotStore, snapshot: Snapshot) -> _Bad | None:
+    try:
+        store.check(snapshot)
+    except (CorruptLogError, FileNotFoundError) as error:
+        return error
+    return None
 
 
 class _Whole(NamedTuple):

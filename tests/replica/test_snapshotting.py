@@ -273,24 +273,6 @@ def test_the_leader_changes_in_the_middle() -> None:
     assert away.log.before.index > 0
 
 
-def test_a_damaged_file_is_asked_for_anew(caplog: pytest.LogCaptureFixture) -> None:
-    net = Disks()
-    leader, away = left_behind(net)
-    snapshot = leader.store.newest
-    assert snapshot is not None
-    path = f"{SNAPSHOTS}/{snapshot.entry.index}-{snapshot.entry.term}.snap"
-    leader.env.corrupt(path, 100, 1)
-    net.mend(away.node.member)
-    for _ in range(6):
-        net.settle(100)
-    assert "is not good" in caplog.text
-    assert away.executor.last_applied < snapshot.entry.index
-    leader.env.corrupt(path, 100, 1)
-    for _ in range(20):
-        net.settle(100)
-    same(net)
-
-
 def test_a_full_disk_at_the_receiver_is_no_end() -> None:
     net = Disks()
     leader, away = left_behind(net)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from copycat.errors import InvariantError
 from copycat.replica.cleaning import Cleaning
 from copycat.sim import runner
 from copycat.sim.cluster import Cluster
@@ -13,7 +16,7 @@ from copycat.sim.model import encode
 from copycat.sim.options import draw_options
 from copycat.sim.runner import SeedFailed, run_seed
 from copycat.sim.twin import Twin
-from copycat.types import EntryKind, Run
+from copycat.types import Compaction, EntryKind, Run
 
 SEED = 35
 """A small one: three members, cleaned logs, restarts that replay them."""
@@ -71,3 +74,36 @@ def test_i25_what_was_released_and_stays_tells(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Cleaning, "applied", lambda *_: None)
     with pytest.raises(SeedFailed, match="I25: a compaction left"):
         run_seed(SEED)
+
+
+@pytest.mark.parametrize("trimmed_to", [9, 10, 1])
+def test_i25_what_a_snapshot_took_meanwhile_is_not_left(
+    monkeypatch: pytest.MonkeyPatch, trimmed_to: int
+) -> None:
+    """A snapshot is admitted during the last compaction, and the log loses its front."""
+    log = SimpleNamespace(first_index=1)
+
+    def compact(_: Compaction, done: Callable[[object], None]) -> None:
+        log.first_index = trimmed_to
+        done("report")
+
+    host: Any = SimpleNamespace(
+        number=0,
+        replica=SimpleNamespace(compact=compact),
+        shadow=SimpleNamespace(holes=SimpleNamespace(since={12: 1})),
+        disk=SimpleNamespace(directory=SimpleNamespace(log=log)),
+    )
+    marks: list[str] = []
+    cluster: Any = SimpleNamespace(
+        hosts=[host],
+        sessions=SimpleNamespace(reply_floor=lambda: 20),
+        trace=SimpleNamespace(mark=marks.append),
+    )
+    monkeypatch.setattr(runner, "what_must_go", lambda *_: {9, 12})
+    monkeypatch.setattr(runner, "_wait", lambda *_: 0)
+    if trimmed_to > 9:
+        runner._clean_all(cluster, 1)
+        assert marks == ["last compaction"]
+    else:
+        with pytest.raises(InvariantError, match="I25: a compaction left"):
+            runner._clean_all(cluster, 1)

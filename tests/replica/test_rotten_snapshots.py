@@ -1,0 +1,127 @@
+"""Snapshots that rot at a member with others, and what its log is worth without them (F17)."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.errors import CorruptLogError
+from copycat.log.snapshots import Snapshot
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol.client import KeepAlive, Register, Registered
+from copycat.types import Compaction, MemberId
+from tests.replica.disks import SNAPSHOTS, Disk, Disks
+from tests.replica.harness import Node, open_session
+from tests.replica.test_cleaning import compact, put_many
+from tests.replica.test_repair import submit
+from tests.replica.test_snapshotting import append, lead, lone, same
+
+
+def rot(disk: Disk) -> None:
+    """Every snapshot on this disk."""
+    for name in disk.snapshots:
+        disk.env.corrupt(f"{SNAPSHOTS}/{name}", 100, 1)
+
+
+def clean(disk: Disk) -> None:
+    compact(disk.node, Compaction.MAJOR)
+    disk.node.settle()
+
+
+class Writer:
+    """One session of a cluster that puts and deletes."""
+
+    def __init__(self, net: Disks) -> None:
+        self.net = net
+        self.leader: Node = net.elect()
+        self.leader.client(Register(1, "client", 60_000))
+        net.settle(50)
+        reply = self.leader.last_reply()
+        assert isinstance(reply, Registered)
+        self.session = reply.session
+        self.sequence = 0
+
+    def do(self, operation: object) -> int:
+        """Its index."""
+        self.sequence += 1
+        return submit(self.net, self.leader, self.session, self.sequence, operation)
+
+    def put_often(self, count: int) -> None:
+        """Puts of one key, so that all but the last may go; all of it acknowledged."""
+        for _ in range(count):
+            self.do(KeyValueStore.put("y", b"%d" % self.sequence))
+        self.leader.client(KeepAlive(99, self.session, self.sequence))
+        for _ in range(5):
+            self.net.settle(100)
+
+
+def with_what_stayed(net: Disks) -> MemberId:
+    """A member whose log begins at 1 and holds a put, and nothing any more that undid it.
+
+    It began from a snapshot that covers the put: what was released below was forgotten.
+    """
+    writer = Writer(net)
+    member = next(one for one in net.nodes if one != writer.leader.member)
+    disk = net.disks[member]
+    put = writer.do(KeyValueStore.put("x", b"1"))
+    writer.do(KeyValueStore.put("x", b"2"))
+    for _ in range(5):
+        net.settle(100)
+    disk.take()
+    writer.put_often(2)
+    net.restart(member)
+    for _ in range(10):
+        net.settle(100)
+    deletion = writer.do(KeyValueStore.delete("x"))
+    writer.put_often(20)
+    disk.take()
+    writer.put_often(40)
+    clean(disk)  # the first file now reaches beyond that snapshot, so it stays
+    disk.take()
+    writer.put_often(20)
+    clean(disk)
+    log = disk.log
+    assert log.first_index == 1
+    assert not log.read(put, put + 1, 1).has_gaps
+    assert log.read(deletion, deletion + 1, 1).has_gaps
+    assert len(disk.snapshots) == 2
+    return member
+
+
+def test_f17_a_log_with_holes_is_not_whole_without_its_snapshots() -> None:
+    net = Disks()
+    member = with_what_stayed(net)
+    disk = net.disks[member]
+    rot(disk)
+    net.cut(member)
+    with pytest.raises(CorruptLogError, match="has holes up to") as caught:
+        disk.restart()
+    assert caught.value.index == 1
+    assert len(disk.snapshots) == 2, "nothing was changed"
+    disk.store.set_aside()  # what a repair does, with the rest of this: all of it is owed
+    net.nodes[member] = disk.cut(1)
+    net.mend(member)
+    for _ in range(60):
+        net.settle(100)
+    same(net)
+    assert "x" not in disk.executor.machine.values  # type: ignore[attr-defined]
+    assert disk.replica.status().owed == ""
+
+
+def test_f17_holes_made_after_a_whole_replay_need_no_snapshot() -> None:
+    """A log without holes was replayed whole, and then cleaned: the bad one says nothing of it."""
+    disk = lone()
+    session = open_session(disk.node)
+    append(disk.node, session, 1, 3)
+    assert isinstance(disk.take(), Snapshot)
+    rot(disk)
+    disk.restart()
+    lead(disk)
+    put_many(disk.node, session, 4, 60)
+    clean(disk)
+    assert disk.log.first_index == 1
+    assert disk.log.valid_from > 1
+    kept = disk.executor.machine.values  # type: ignore[attr-defined]
+    assert len(kept) == 5
+    disk.restart()
+    lead(disk)
+    assert disk.executor.machine.values == kept  # type: ignore[attr-defined]

@@ -1,0 +1,275 @@
+"""Transfers that get nowhere: a bad file, a full receiver, one that is not heard of (F13, F17)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from copycat.errors import CorruptLogError, DiskFullError
+from copycat.log._native import FaultEnv
+from copycat.log.snapshots import Reception, Snapshot, SnapshotStore
+from copycat.protocol.client import Register, Registered
+from copycat.replica import transfers
+from copycat.replica.transfers import STALLED_MS
+from copycat.types import EntryId
+from tests.replica.disks import SNAPSHOTS, Disk, Disks
+from tests.replica.test_snapshotting import append, left_behind, same
+
+
+def path_of(snapshot: Snapshot) -> str:
+    return f"{SNAPSHOTS}/{snapshot.entry.index}-{snapshot.entry.term}.snap"
+
+
+def newest(disk: Disk) -> Snapshot:
+    found = disk.store.newest
+    assert found is not None
+    return found
+
+
+def wait(net: Disks, ms: int) -> None:
+    for _ in range(ms // 100):
+        net.settle(100)
+
+
+def grow(net: Disks, disk: Disk) -> Snapshot:
+    """A newer snapshot of the leader."""
+    disk.node.client(Register(1, "client", 60_000))
+    wait(net, 100)
+    reply = disk.node.last_reply()
+    assert isinstance(reply, Registered)
+    append(disk.node, reply.session, 1, 30)
+    wait(net, 300)
+    taken = disk.take()
+    assert isinstance(taken, Snapshot)
+    return taken
+
+
+def no_room(*_: Any) -> int:
+    raise DiskFullError("no room")
+
+
+def test_f17_a_snapshot_that_rots_while_it_is_shipped_is_replaced(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    bad = newest(leader)
+    leader.env.corrupt(path_of(bad), 100, 1)
+    first_index = leader.log.first_index
+    net.mend(away.node.member)
+    wait(net, 3000)
+    same(net)
+    assert caplog.text.count("is not good") == 1
+    assert caplog.text.count("is bad, another one is sent") == 1
+    assert leader.log.first_index == first_index
+    assert newest(leader) is not bad
+    assert leader.store.bad == []
+    leader.store.check(newest(leader))
+
+
+def test_f17_of_two_the_good_one_is_shipped_and_holds_the_log() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    older, bad = newest(leader), grow(net, leader)
+    leader.env.corrupt(path_of(bad), 100, 1)
+    leader.executor.obstacle = "no third one"
+    net.mend(away.node.member)
+    wait(net, 4000)
+    same(net)
+    assert away.store.entries == [older.entry], "the log goes on from there"
+    assert (leader.store.entries, leader.store.bad) == ([older.entry], [bad.entry])
+    assert leader.env.exists(path_of(bad)), "what was there must be known to a restart"
+    leader.executor.obstacle = ""
+    third = grow(net, leader)
+    assert leader.store.entries == [older.entry, third.entry]
+    assert not leader.env.exists(path_of(bad))
+    assert leader.log.first_index <= older.entry.next
+
+
+def test_f17_without_any_good_one_the_log_keeps_its_front() -> None:
+    """Nor is the bad one taken for none: what a restart could still read counts (C23)."""
+    net = Disks()
+    leader, away = left_behind(net)
+    bad = newest(leader)
+    leader.env.corrupt(path_of(bad), 100, 1)
+    leader.executor.obstacle = "none now"
+    first_index = leader.log.first_index
+    net.mend(away.node.member)
+    wait(net, 4000)
+    assert (leader.store.entries, leader.store.bad) == ([], [bad.entry])
+    assert leader.store.oldest_index == 0, "nothing covers what would be trimmed"
+    assert leader.log.first_index == first_index
+    assert leader.replica.raft.kept_index == bad.entry.index
+
+
+def test_a_short_file_stops_nobody() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    bad = newest(leader)
+    data = leader.env.read_file(path_of(bad))
+    leader.env.replace_file(path_of(bad), data[:-10])
+    net.mend(away.node.member)
+    wait(net, 2000)
+    same(net)
+    assert leader.node.host.stopped is None
+
+
+def test_f13_a_full_follower_does_not_hold_the_leaders_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    with monkeypatch.context() as disk:
+        disk.setattr(Reception, "write", no_room)
+        net.mend(away.node.member)
+        wait(net, 2000)
+        kept = [newest(leader), grow(net, leader)]
+        for _ in range(3):
+            wait(net, 3000)
+            kept = [kept[-1], grow(net, leader)]
+        assert leader.store.entries == [one.entry for one in kept]
+        assert kept[0].entry.index - 8 < leader.log.first_index <= kept[0].entry.next
+        assert away.executor.last_applied < leader.log.first_index
+    wait(net, 3000)
+    same(net)
+    assert away.log.before == kept[1].entry, "it was sent the newest"
+
+
+@pytest.mark.parametrize("how", ["silent", "gone"])
+def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(how: str) -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    net.mend(away.node.member)
+    for _ in range(20):
+        net.settle(20, rounds=1)
+        if "send INSTALL_SNAPSHOT" in leader.node.host.calls:
+            break
+    else:
+        raise AssertionError("nothing is sent")
+    if how == "gone":
+        net.cut(away.node.member)
+    else:
+        away.node.host.links.clear()  # it hears everything, and nobody hears it
+    first = newest(leader)
+    for _ in range(2):
+        grow(net, leader)
+        wait(net, 1000)
+    assert first.entry in leader.store.entries
+    assert leader.log.first_index <= first.entry.next
+    wait(net, STALLED_MS)
+    kept = [grow(net, leader) for _ in range(2)]
+    assert leader.store.entries == [one.entry for one in kept]
+    assert kept[0].entry.index - 8 < leader.log.first_index <= kept[0].entry.next
+
+
+def test_c23_a_bad_one_counts_until_its_file_is_gone() -> None:
+    store = SnapshotStore(FaultEnv(1), SNAPSHOTS)
+    older, newer, third = (
+        store.save(EntryId(1, index), time_ms=7, data=b"state") for index in (10, 20, 30)
+    )
+    for one in (older, newer):
+        store.admit(one)
+    assert store.reject(older)
+    assert (store.oldest_index, store.newest) == (10, newer), "it may be read again by a restart"
+    assert not store.reject(older), "once"
+    assert store.admit(third) == [older.entry]
+    store.forget(store.discard([older.entry]))
+    assert store.oldest_index == 20
+    assert store.reject(third)
+    assert (store.oldest_index, store.newest) == (20, newer)
+
+
+def test_a_file_that_was_written_anew_is_not_rejected() -> None:
+    store = SnapshotStore(FaultEnv(1), SNAPSHOTS)
+    first = store.save(EntryId(1, 10), time_ms=7, data=b"state")
+    store.admit(first)
+    assert store.reject(first)
+    again = store.save(EntryId(1, 10), time_ms=8, data=b"state")
+    assert store.admit(again) == []
+    assert not store.reject(first), "what was read was the old file"
+    store.check(again)
+    with pytest.raises(CorruptLogError, match="it should be"):
+        store.check(first)
+    assert store.newest is again
+
+
+class SlowDisk:
+    """Takes one small chunk of a snapshot in so many ms; what comes in between is lost."""
+
+    def __init__(self, away: Disk, monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
+        self.away = away
+        self.again_ms = 0
+        self.ms = ms
+        self.taken = 0
+        self.write = Reception.write
+        monkeypatch.setattr(transfers, "CHUNK_NBYTES", 512)
+        monkeypatch.setattr(Reception, "write", self)
+
+    def __get__(self, reception: Reception, _: type) -> Any:
+        return lambda offset, data: self.take(reception, offset, data)
+
+    def take(self, reception: Reception, offset: int, data: bytes) -> int:
+        now_ms = self.away.node.now_ms
+        if now_ms < self.again_ms or offset != reception.held:
+            return reception.held
+        self.again_ms = now_ms + self.ms
+        self.taken += 1
+        return self.write(reception, offset, data)
+
+
+def test_a_slow_transfer_holds_the_log_until_it_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    first = newest(leader)
+    disk = SlowDisk(away, monkeypatch, STALLED_MS // 3)
+    net.mend(away.node.member)
+    for _ in range(3):
+        wait(net, STALLED_MS // 2)
+        grow(net, leader)
+    assert 4 < disk.taken < first.nbytes / 512
+    assert first.entry in leader.store.entries
+    assert leader.log.first_index <= first.entry.next
+    disk.ms = 0
+    wait(net, 20_000)
+    same(net)
+    assert away.log.before == first.entry
+
+
+def test_who_lost_what_it_held_is_sent_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    disk = SlowDisk(away, monkeypatch, 2000)
+    net.mend(away.node.member)
+    wait(net, 5000)
+    assert disk.taken > 1
+    taken = grow(net, leader)
+    net.restart(away.node.member)
+    disk.again_ms = disk.ms = 0
+    wait(net, 5000)
+    same(net)
+    assert away.log.before == taken.entry
+
+
+def test_a_transfer_that_gains_nothing_leaves_its_place_to_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfers, "SENDING_MAX", 1)
+    net = Disks(5)
+    leader = net.elect()
+    waits = [member for member in net.nodes if member != leader.member][-1]
+    net.cut(waits)
+    _, away = left_behind(net)
+    net.mend(away.node.member)
+    for _ in range(20):
+        net.settle(20, rounds=1)
+        if "send INSTALL_SNAPSHOT" in leader.host.calls:
+            break
+    away.node.host.links.clear()
+    net.mend(waits)
+    away.node.host.links.clear()
+    last = leader.replica.status().last_applied
+    wait(net, 3000)
+    assert net.disks[waits].executor.last_applied < last, "there is no place"
+    wait(net, STALLED_MS)
+    assert net.disks[waits].executor.last_applied >= last
