@@ -100,7 +100,9 @@ def check_twins(cluster: Cluster) -> None:
             executor.install(data)
             compare.replay(number, executor, reader)
             cluster.trace.mark("twin from a snapshot")
-        if log.first_index == 1:
+        # With snapshots, what a restart forgot to release lies below them: a log with holes is
+        # worth nothing from its first entry on (F17).
+        if log.first_index == 1 and not (snapshots and log.valid_from):
             compare.replay(number, Executor(SimMachine()), reader)
             cluster.trace.mark("twin from the first entry")
 
