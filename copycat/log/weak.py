@@ -6,7 +6,9 @@ opens the directory then knows what may be missing (docs/decisions/0016):
 
 * a log in memory is gone with its process;
 * an unsynced one is whole as long as the machine was not restarted: the page cache outlives
-  a process. The id of the boot says which it was.
+  a process. The id of the boot says which it was;
+* after a write or a sync that failed not even that: such pages may be marked clean and dropped
+  (F9). The boot's id is then taken out.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ __all__ = [
     "WeakPromises",
     "check_level",
     "clear_weak",
+    "doubt_weak",
     "read_weak",
     "write_weak",
 ]
@@ -37,7 +40,7 @@ class WeakPromises(NamedTuple):
 
     was_in_memory: bool
     boot: str
-    """Of the machine, when the promises began; empty when it was not known."""
+    """Of the machine, when the promises began; empty when nothing vouches for its page cache."""
 
     def may_be_broken(self, boot: str) -> bool:
         """Whether acknowledged entries may be missing for a process that starts in `boot`."""
@@ -62,6 +65,12 @@ def write_weak(
         return
     mode = level if level is StorageLevel.MEMORY else durability
     env.replace_file(f"{directory}/{WEAK_FILE}", f"{mode.value} {boot}\n".encode())
+
+
+def doubt_weak(env: Env, directory: str) -> None:
+    """The disk failed under these promises: that the machine runs on proves nothing now (F9)."""
+    path = f"{directory}/{WEAK_FILE}"
+    env.replace_file(path, b"".join(env.read_file(path)[:_TEXT_MAX].split()[:1]) + b"\n")
 
 
 def clear_weak(env: Env, directory: str) -> None:

@@ -191,7 +191,9 @@ def _say_what_is_lost(address: str, level: StorageLevel) -> None:
         "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
         " leader has given them back",
         address,
-        "its log was in memory" if in_memory else "the machine was restarted before a sync",
+        "its log was in memory"
+        if in_memory
+        else "the machine was restarted before a sync, or the disk failed",
     )
 
 
