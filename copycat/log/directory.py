@@ -15,13 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
-from copycat.errors import (
-    CorruptLogError,
-    DiskError,
-    LogPoisonedError,
-    StorageError,
-    require,
-)
+from copycat.errors import CorruptLogError, LogPoisonedError, StorageError, require
 from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.log.debt import Debt, write_note
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
@@ -29,6 +23,7 @@ from copycat.log.identity import Identity, check_identity, read_identity, write_
 from copycat.log.interface import HardStateStore
 from copycat.log.repair import AnyLog, Repairs, complete_repair
 from copycat.log.reserve import free_reserve
+from copycat.log.unreadable import is_unreadable
 from copycat.log.volatile import VolatileLog
 from copycat.log.weak import (
     WeakPromises,
@@ -186,8 +181,7 @@ class MemberDirectory:
         repair it (F11). The same error then, with what to do; None when it is another one.
         """
         path = f"{self.path}/log/"
-        is_read = isinstance(error, DiskError) and getattr(error, "operation", "") == "read"
-        if not (is_read or isinstance(error, CorruptLogError)):
+        if not (is_unreadable(error) or isinstance(error, CorruptLogError)):
             return None
         where = str(getattr(error, "path", ""))
         if not where.startswith(path) or isinstance(self.hard_state, FrozenHardState):

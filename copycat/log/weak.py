@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.errors import ConfigurationError, CorruptLogError, DiskError
+from copycat.log.unreadable import is_unreadable
 from copycat.types import Durability, StorageLevel
 
 if TYPE_CHECKING:
@@ -49,12 +50,22 @@ class WeakPromises(NamedTuple):
 
 def read_weak(env: Env, directory: str) -> WeakPromises | None:
     """None: every promise waited for the disk. What cannot be read promises the least."""
-    path = f"{directory}/{WEAK_FILE}"
-    if not env.exists(path):
+    if not env.exists(f"{directory}/{WEAK_FILE}"):
         return None
-    words = env.read_file(path)[:_TEXT_MAX].decode("utf-8", "replace").split()
+    words = _words(env, directory)
     boot = words[1] if len(words) > 1 else ""
     return WeakPromises(words[:1] == [StorageLevel.MEMORY], boot)
+
+
+def _words(env: Env, directory: str) -> list[str]:
+    """What the file says; nothing when it cannot be read."""
+    try:
+        text = env.read_file(f"{directory}/{WEAK_FILE}")[:_TEXT_MAX]
+    except DiskError as error:
+        if not is_unreadable(error):
+            raise
+        return []
+    return text.decode("utf-8", "replace").split()
 
 
 def write_weak(
@@ -69,8 +80,8 @@ def write_weak(
 
 def doubt_weak(env: Env, directory: str) -> None:
     """The disk failed under these promises: that the machine runs on proves nothing now (F9)."""
-    path = f"{directory}/{WEAK_FILE}"
-    env.replace_file(path, b"".join(env.read_file(path)[:_TEXT_MAX].split()[:1]) + b"\n")
+    mode = "".join(_words(env, directory)[:1])
+    env.replace_file(f"{directory}/{WEAK_FILE}", f"{mode}\n".encode())
 
 
 def clear_weak(env: Env, directory: str) -> None:

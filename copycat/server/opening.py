@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from copycat.config import ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.errors import ConfigurationError, CorruptLogError, DiskError
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
@@ -86,7 +86,7 @@ def build(
         undo.callback(executor.close)
         try:
             replica = _replica(options, storage, host, founders, directory, executor)
-        except CorruptLogError as error:
+        except (CorruptLogError, DiskError) as error:
             raise noted(directory, founders, error) from error
         undo.pop_all()
     return Built(founders, directory, executor, replica)
