@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Log", "Segment"]
 
 _READ_BYTES = 256 << 10
+_TAIL_BYTES = 64 << 10
+"""What a tail has ahead: it is made in the event loop."""
 NO_LIMITS = CompactionLimits(0, 0, 0)
 
 
@@ -353,15 +355,20 @@ class Log(LogCleaning):
             cast("WeakSet[Tail]", self._tails).add(follower)
         return follower
 
-    def visible(self, first: int, count: int) -> list[Entry]:
-        """Up to `count` entries from `first` on that a tail may show now."""
+    def visible(self, first: int) -> tuple[list[Entry], int]:
+        """What a tail that stands at `first` may show now, of one read, and where it stands then.
+
+        In a hole there is nothing to show, but it ends with this read, however long it is.
+        """
         with self._lock:
             native = self._usable()
             waits = self._durability is Durability.FSYNC and not self._read_only
             last = native.durable_index if waits else native.last_index
             first = max(first, native.first_index)
-            end = min(last, first + count - 1) + 1
-            return list(self._entries(first, end))
+            if first > last:
+                return [], first
+            batch = native.read(first, last + 1, _TAIL_BYTES)
+            return list(entries_of(batch)), min(batch.span.end, last + 1)
 
     # --- shrinking and the end ---------------------------------------------------------------
 
