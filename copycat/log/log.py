@@ -226,7 +226,8 @@ class Log(LogCleaning):
         if self._durability is Durability.FSYNC:
             self._sync(indexes[-1])
         elif self._durability is Durability.INTERVAL:
-            self._timer.start()
+            with self._lock:  # threads that append at once begin one timer
+                self._timer.start()
         self._wake_tails()
 
     def sync(self) -> int:
