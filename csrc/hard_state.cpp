@@ -26,15 +26,27 @@ Bytes encode(const HardValue& value) {
 }
 
 // One copy as it was found: missing, or a value, or of another format, or none of these (bad).
+// A sector that the disk does not give back makes it bad, like one that rotted (F5).
 struct Copy {
     bool missing = false;
     std::optional<HardValue> value;
     std::optional<std::uint32_t> other_version;
 };
 
+// What devices and file systems say of stored bytes; a want of descriptors or memory is another.
+bool is_unreadable(int number) {
+    return number == EIO || number == EBADMSG || number == EUCLEAN || number == ENODATA;
+}
+
 Copy read_copy(Env& env, const std::string& path) {
     if (!env.exists(path)) return Copy{true, {}, {}};
-    const Bytes bytes = env.read_file(path, std::uint64_t{1} << 20);
+    Bytes bytes;
+    try {
+        bytes = env.read_file(path, std::uint64_t{1} << 20);
+    } catch (const IoError& error) {
+        if (!is_unreadable(error.number)) throw;
+        return {};
+    }
     if (bytes.size() != block_size) return {};
     const auto block = load<HardStateBlock>(bytes.data());
     if (block.magic != hard_state_magic) return {};

@@ -41,7 +41,7 @@ class Upkeep:
         """Why no more spares are made; the next roll meets the same disk and raises itself."""
 
     def look(self) -> None:
-        """Begin what the log wants, unless that is being done."""
+        """Begin what the log wants, unless that is being done. Under the log's lock."""
         wants_spare = self.failure is None and self._native.wants_spare()
         if not wants_spare and not self._native.has_orphans():
             return
@@ -84,7 +84,7 @@ class SyncTimer:
         self.failure: StorageError | None = None
 
     def start(self) -> None:
-        """Something was appended."""
+        """Something was appended. Under the log's lock: it begins the one thread."""
         if self._dirty is None:
             import threading  # noqa: PLC0415 - see the module's first lines
 

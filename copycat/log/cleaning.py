@@ -37,18 +37,19 @@ class LogCleaning:
     @property
     def compactor(self) -> Compactor:
         """Rewrites segments without what was released, on demand and by itself."""
-        if self._compactor is None:
-            from copycat.log.compactor import Compactor  # noqa: PLC0415 - only who cleans pays
+        with self._lock:  # one for all threads: it runs one rewrite at a time
+            if self._compactor is None:
+                from copycat.log.compactor import Compactor  # noqa: PLC0415 - only who cleans pays
 
-            self._compactor = Compactor(
-                self._writable(),
-                self._storage,
-                lock=self._lock,
-                sync=self.sync,
-                swapped=lambda: self._recent.truncate(0),  # it may hold what is gone now
-                free_space=lambda: Env().free_space(self._path),
-            )
-        return self._compactor
+                self._compactor = Compactor(
+                    self._writable(),
+                    self._storage,
+                    lock=self._lock,
+                    sync=self.sync,
+                    swapped=lambda: self._recent.truncate(0),  # it may hold what is gone now
+                    free_space=lambda: Env().free_space(self._path),
+                )
+            return self._compactor
 
     def release(self, index: int) -> None:
         """Entry `index` is needed no more: a compaction may let it go. IndexError above the log.
@@ -61,11 +62,12 @@ class LogCleaning:
         """The same for all of them at once; those that are gone already are passed over."""
         with self._lock:
             self._writable().release(indexes, Release.ANY)
-        self.compactor.released(len(indexes))
+            self.compactor.released(len(indexes))
 
     def commit(self, index: int) -> None:
         """Entries up to `index` will not be truncated: from now on no compaction goes above."""
-        self.compactor.commit(index)
+        with self._lock:
+            self.compactor.commit(index)
 
     def skip(self, entries: int) -> None:
         """Leave out the next `entries` indexes: a hole, as if they had been let go (L12)."""

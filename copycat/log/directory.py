@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
-from copycat.errors import CorruptLogError, DiskError, require
+from copycat.errors import CorruptLogError, LogPoisonedError, StorageError, require
 from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.log.debt import Debt, write_note
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
@@ -23,8 +23,16 @@ from copycat.log.identity import Identity, check_identity, read_identity, write_
 from copycat.log.interface import HardStateStore
 from copycat.log.repair import AnyLog, Repairs, complete_repair
 from copycat.log.reserve import free_reserve
+from copycat.log.unreadable import is_unreadable
 from copycat.log.volatile import VolatileLog
-from copycat.log.weak import WeakPromises, check_level, clear_weak, read_weak, write_weak
+from copycat.log.weak import (
+    WeakPromises,
+    check_level,
+    clear_weak,
+    doubt_weak,
+    read_weak,
+    write_weak,
+)
 from copycat.types import Durability, MemberId, StorageLevel
 
 if TYPE_CHECKING:
@@ -173,8 +181,7 @@ class MemberDirectory:
         repair it (F11). The same error then, with what to do; None when it is another one.
         """
         path = f"{self.path}/log/"
-        is_read = isinstance(error, DiskError) and getattr(error, "operation", "") == "read"
-        if not (is_read or isinstance(error, CorruptLogError)):
+        if not (is_unreadable(error) or isinstance(error, CorruptLogError)):
             return None
         where = str(getattr(error, "path", ""))
         if not where.startswith(path) or isinstance(self.hard_state, FrozenHardState):
@@ -195,12 +202,25 @@ class MemberDirectory:
     def close(self, *, lost: bool = False) -> None:
         """Close the log with its mark of a clean stop, then let go of the lock.
 
-        lost: no leader has given back yet what this log lost; the next start must know.
+        lost: no leader has given back yet what this log lost; the next start must know. So it
+        must when the disk failed under weak promises (0016): only a sync that this call makes
+        ends them, and none can be made of a poisoned log, whose own close is silent (F9).
+        DiskError, DiskFullError: it was not closed cleanly.
         """
         with self._held:
-            self.log.close()
             is_kept = lost or isinstance(self.log, VolatileLog)
-            if not (is_kept or isinstance(self.hard_state, FrozenHardState)):
+            is_frozen = isinstance(self.hard_state, FrozenHardState)
+            if is_kept or is_frozen or read_weak(self._env, self.path) is None:
+                self.log.close()
+                return
+            try:
+                _sync(self.native)
+            except StorageError as error:
+                doubt_weak(self._env, self.path)
+                if not isinstance(error, LogPoisonedError):
+                    raise
+            else:
+                self.log.close()
                 clear_weak(self._env, self.path)
 
 
@@ -216,6 +236,13 @@ def read_whole(env: Env, path: str) -> None:
         deque(log.scan(log.first_index, log.last_index + 1), maxlen=0)
     finally:
         log.close()
+
+
+def _sync(log: NativeLog) -> None:
+    """Everything that was appended is on the disk. LogPoisonedError after an earlier failure."""
+    ticket = log.sync_in_flight() or log.begin_sync()
+    ticket.run()
+    log.end_sync(ticket)
 
 
 def _take(env: Env, path: str, held: ExitStack) -> None:

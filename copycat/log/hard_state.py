@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from copycat.errors import ConfigurationError, CorruptLogError
 from copycat.log._native import crc32c
 from copycat.log.records import FORMAT_VERSION
+from copycat.log.unreadable import unreadable_is_corrupt
 from copycat.types import MemberId
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class FrozenHardState:
 
 
 def read_copy(env: Env, path: str) -> HardStateCopy:
-    """One file; CorruptLogError when it cannot be read as a hard state."""
-    data = env.read_file(path)
+    """One file; CorruptLogError when it cannot be read as a hard state, or not at all."""
+    with unreadable_is_corrupt():
+        data = env.read_file(path)
     if len(data) != _BLOCK.size:
         raise CorruptLogError(
             f"{path}: {len(data)} bytes, not the {_BLOCK.size} of a hard state", path=path

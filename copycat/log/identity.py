@@ -15,6 +15,7 @@ import msgspec
 
 from copycat.errors import CorruptLogError, FormatVersionError, WrongDirectoryError
 from copycat.log._native import crc32c
+from copycat.log.unreadable import unreadable_is_corrupt
 from copycat.types import MemberId
 
 if TYPE_CHECKING:
@@ -106,8 +107,8 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str, ...]]:
     """The identity in `directory`, and which copies must be written again.
 
-    None when no copy exists (F27). One bad or missing copy is ignored (D6); CorruptLogError
-    when no good one is left, or when the two are good and differ.
+    None when no copy exists (F27). One bad, unreadable or missing copy is ignored (D6);
+    CorruptLogError when no good one is left, or when the two are good and differ.
     """
     found: dict[str, Identity] = {}
     causes: list[CorruptLogError] = []
@@ -116,7 +117,9 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str,
         if not env.exists(path):
             continue
         try:
-            found[name] = Identity.decode(env.read_file(path), path)
+            with unreadable_is_corrupt():
+                data = env.read_file(path)
+            found[name] = Identity.decode(data, path)
         except CorruptLogError as error:
             causes.append(error)
     if not found and causes:

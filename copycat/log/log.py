@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from copycat.errors import ConfigurationError, EntryTooLargeError
 from copycat.log._native import Env, NativeLog, encode_batch, open_log
 from copycat.log.background import SyncTimer, Upkeep
+from copycat.log.beside import Beside
 from copycat.log.bodies import Item, bodies, body_of
 from copycat.log.cleaning import LogCleaning
 from copycat.log.entry import Entry, Segment, entries_of
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "Log", "Segment"]
 
 _READ_BYTES = 256 << 10
+_TAIL_BYTES = 64 << 10
+"""What a tail has ahead: it is made in the event loop."""
 NO_LIMITS = CompactionLimits(0, 0, 0)
 
 
@@ -46,6 +49,7 @@ class Log(LogCleaning):
         self._native = native
         self._path = path
         self._read_only = read_only
+        self._files = Beside(path, read_only=read_only)
         self._durability = Durability(storage.durability)
         self._max_entry_size = storage.max_entry_size
         self._lock = RLock()  # the log's shape; never held while the disk is waited for
@@ -74,6 +78,9 @@ class Log(LogCleaning):
         With level "memory" nothing is on the disk, and `close` lets go of all.
         After a crash a torn tail that was never durable is dropped; bytes that were durable
         and cannot be read are a CorruptLogError, and nothing is changed on disk.
+        read_only: changes nothing, and may stand beside a process that writes. It shows the log
+        of this moment; where a compaction, trim or truncation has removed a file since, a read
+        is a StorageError: open it anew.
         Errors: ConfigurationError, DirectoryInUseError, WrongDirectoryError (a member's
         directory), CorruptLogError, FormatVersionError, DiskError.
         """
@@ -224,7 +231,8 @@ class Log(LogCleaning):
         if self._durability is Durability.FSYNC:
             self._sync(indexes[-1])
         elif self._durability is Durability.INTERVAL:
-            self._timer.start()
+            with self._lock:  # threads that append at once begin one timer
+                self._timer.start()
         self._wake_tails()
 
     def sync(self) -> int:
@@ -266,7 +274,7 @@ class Log(LogCleaning):
 
     def get(self, index: int) -> Entry | None:
         """Entry `index`, or None outside the log and in a gap."""
-        with self._lock:
+        with self._lock, self._files:
             native = self._usable()
             is_there = native.first_index <= index <= native.last_index
             return self._entry(native, index) if is_there else None
@@ -289,6 +297,8 @@ class Log(LogCleaning):
                 found = self._entry(self._native, index)
         except OverflowError:
             raise IndexError(f"entry {index}: indexes begin at 1") from None
+        except FileNotFoundError:
+            found = self.get(index)  # it says why
         finally:
             self._lock.release()
         if found is None:
@@ -317,7 +327,7 @@ class Log(LogCleaning):
 
     def _entries(self, first: int, end: int) -> Iterator[Entry]:
         while first < end:
-            with self._lock:
+            with self._lock, self._files:
                 batch = self._usable().read(first, end, _READ_BYTES)
             yield from entries_of(batch)
             first = batch.span.end
@@ -331,7 +341,7 @@ class Log(LogCleaning):
         index file itself, without a copy; the writable one's is a copy. Imports numpy. IndexError
         when there is no such segment (any more).
         """
-        with self._lock:
+        with self._lock, self._files:
             number = segment.id if isinstance(segment, Segment) else segment
             return self._usable().index_array(number)
 
@@ -353,15 +363,20 @@ class Log(LogCleaning):
             cast("WeakSet[Tail]", self._tails).add(follower)
         return follower
 
-    def visible(self, first: int, count: int) -> list[Entry]:
-        """Up to `count` entries from `first` on that a tail may show now."""
-        with self._lock:
+    def visible(self, first: int) -> tuple[list[Entry], int]:
+        """What a tail that stands at `first` may show now, of one read, and where it stands then.
+
+        In a hole there is nothing to show, but it ends with this read, however long it is.
+        """
+        with self._lock, self._files:
             native = self._usable()
             waits = self._durability is Durability.FSYNC and not self._read_only
             last = native.durable_index if waits else native.last_index
             first = max(first, native.first_index)
-            end = min(last, first + count - 1) + 1
-            return list(self._entries(first, end))
+            if first > last:
+                return [], first
+            batch = native.read(first, last + 1, _TAIL_BYTES)
+            return list(entries_of(batch)), min(batch.span.end, last + 1)
 
     # --- shrinking and the end ---------------------------------------------------------------
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
-from copycat.errors import CorruptLogError, DiskFullError
+from copycat.errors import CorruptLogError, DiskError, DiskFullError
 from copycat.log._native import Batch, NativeLog, open_log
-from copycat.log.debt import Debt, clear_note, read_debt, read_note
-from copycat.log.inspect_walk import StoredEntry
-from copycat.log.survey import Survey, survey
+from copycat.log.debt import INDEX_MAX, Debt, clear_note, read_debt, read_note
+from copycat.log.inspect_walk import StoredEntry, damage_of
+from copycat.log.survey import Loss, Survey, survey
+from copycat.log.unreadable import is_unreadable, unreadable_is_corrupt
 from copycat.log.volatile import VolatileLog
 from copycat.types import NO_ENTRY, EntryId, MemberId, Span
 
@@ -29,6 +31,7 @@ __all__ = ["AnyLog", "Cut", "Repairs", "batches", "complete_repair", "plan_cut",
 _log = logging.getLogger("copycat.log")
 
 AnyLog: TypeAlias = NativeLog | VolatileLog
+_Read = TypeVar("_Read")
 
 _NEW = "log-new"
 _REPAIRED = "log-repaired"
@@ -98,7 +101,8 @@ class Repairs:
         """What the member owes; None for nothing."""
 
     def open(self, opened: Callable[[], AnyLog]) -> AnyLog:
-        """What `opened` opens, after a repair if it raises CorruptLogError or a note is there.
+        """What `opened` opens, after a repair if it raises CorruptLogError, or a DiskError of
+        bytes that cannot be read (F11), or if a note is there.
 
         CorruptLogError where entries would be lost to a member that is alone (F2), or nothing
         was found that could be cut; then nothing was changed. DiskFullError where what stays has
@@ -106,7 +110,7 @@ class Repairs:
         """
         note = read_note(self._env, self._path)
         try:
-            log = opened()
+            log = _twice(opened)
         except CorruptLogError as cause:
             if not self._mend(cause):
                 raise
@@ -135,12 +139,14 @@ class Repairs:
     def _mend(self, cause: CorruptLogError) -> bool:
         """Cut what is damaged; False when nothing is. The cause counts where bytes look good."""
         env, path, base = self._env, self._path, self._base()
-        found = survey(env, f"{path}/log", cause)
+        found = self._survey(cause)
         if not found.losses and base.index >= found.before.index:
             return False
         cut = plan_cut(env, found, base, self._current_term)
         if cut.owed != NO_ENTRY:
             if self._is_alone:
+                if not cause.index and found.losses:  # which entries a sector holds, it tells
+                    cause.index = found.losses[0].damage.index
                 raise cause
             self.debt = self._owe(cut)
             self.debt.write()
@@ -169,6 +175,15 @@ class Repairs:
         )
         return True
 
+    def _survey(self, cause: CorruptLogError) -> Survey:
+        directory = f"{self._path}/log"
+        try:
+            return _twice(lambda: survey(self._env, directory, cause))
+        except CorruptLogError as error:
+            # The directory or its manifest cannot be read: as if that were bad or gone (F3).
+            loss = Loss(1, INDEX_MAX, damage_of(error, directory, row="F3"))
+            return Survey(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
+
     def _owe(self, cut: Cut) -> Debt:
         owed, first, earlier = cut.owed, cut.end, self.debt
         if earlier is not None:
@@ -189,6 +204,19 @@ class Repairs:
             ticket.run()
             hard_state.end_save(ticket)
         return debt
+
+
+def _twice(read: Callable[[], _Read]) -> _Read:
+    """What cannot be read is read once more, for a disk may stumble, and is damage when it cannot
+    be read twice. CorruptLogError then."""
+    try:
+        return read()
+    except DiskError as error:
+        if not is_unreadable(error):
+            raise
+        _log.warning("%s: it is read once more", error)
+    with unreadable_is_corrupt():
+        return read()
 
 
 def _out_of_reach(log: AnyLog, base: EntryId) -> CorruptLogError:
@@ -218,7 +246,10 @@ def complete_repair(env: Env, path: str) -> str:
 
 
 def write_log(env: Env, directory: str, cut: Cut, found: Survey, sizes: tuple[int, int]) -> None:
-    """A log of what stays, in a directory of its own; all of it durable. DiskFullError."""
+    """A log of what stays, in a directory of its own; all of it durable.
+
+    DiskFullError; DiskError when an entry that could be read before cannot be read again.
+    """
     env.make_directory(directory)
     for name in env.list(directory):  # of an earlier try
         env.remove(f"{directory}/{name}")
@@ -228,15 +259,28 @@ def write_log(env: Env, directory: str, cut: Cut, found: Survey, sizes: tuple[in
         max_segment_size=sizes[0],
         max_entries_per_segment=sizes[1],
     )
-    if cut.start != NO_ENTRY:
-        kept.reset(cut.start)
-        ticket = kept.begin_sync()
-        ticket.run()
-        kept.end_sync(ticket)
-    for batch in batches(found.records(env, cut.start.next, cut.end), cut.start.next, cut.end):
-        kept.append(batch)
-    kept.close()
+    with closing(kept):
+        if cut.start != NO_ENTRY:
+            kept.reset(cut.start)
+            ticket = kept.begin_sync()
+            ticket.run()
+            kept.end_sync(ticket)
+        for batch in batches(_kept(env, cut, found), cut.start.next, cut.end):
+            kept.append(batch)
     env.sync_directory(directory)
+
+
+def _kept(env: Env, cut: Cut, found: Survey) -> Iterator[StoredEntry]:
+    """The records that stay. One that is missing now is a DiskError: nobody would owe it."""
+    index = cut.start.next
+    for record in found.records(env, index, cut.end):
+        if record.index > index:
+            break
+        yield record
+        index = record.end
+    if index < cut.end:
+        what = f"{found.directory}: entry {index} could be read, and cannot be read again"
+        raise DiskError(what, path=found.directory, operation="read", index=index)
 
 
 def batches(records: Iterator[StoredEntry], first: int, end: int) -> Iterator[Batch]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from copycat.errors import CorruptLogError, ProtocolError, StorageError, require
 from copycat.log import snapshot_file
 from copycat.log.snapshot_file import Snapshot
+from copycat.log.unreadable import unreadable_is_corrupt
 from copycat.types import EntryId
 
 if TYPE_CHECKING:
@@ -100,8 +101,8 @@ class SnapshotStore:
     def newest_good(self) -> tuple[Snapshot, bytes] | None:
         """The newest snapshot that is whole, with its raw bytes; before the member starts.
 
-        A bad one is passed over with a warning (F17) and counted in `bad`. None when there is
-        no good one; whether the log reaches back far enough then is for the caller to say.
+        A bad or unreadable one is passed over with a warning (F17) and counted in `bad`. None
+        when there is no good one; the caller says whether the log reaches back far enough then.
         """
         seen, self._seen = self._seen, None
         return seen or self._newest_good()
@@ -114,7 +115,8 @@ class SnapshotStore:
     def _newest_good(self) -> tuple[Snapshot, bytes] | None:
         for entry in reversed(self.entries):
             try:
-                snapshot, data = snapshot_file.load(self._env, self._path(entry))
+                with unreadable_is_corrupt():
+                    snapshot, data = snapshot_file.load(self._env, self._path(entry))
                 self._check_name(snapshot, entry)
             except CorruptLogError as error:
                 log.warning("a snapshot is bad, the one before it is tried: %s (F17)", error)

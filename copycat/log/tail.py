@@ -11,15 +11,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Tail"]
 
-_ENTRIES_AHEAD = 256
-
 
 class Tail:
     """Entries from `start` on, for ever; ends when the log is closed.
 
     With durability "fsync" an entry appears when it is durable, else when it is appended.
-    After a truncation the iterator goes on behind the entry that was kept; what was trimmed
-    before it was read is skipped.
+    After a truncation the iterator goes on behind the entry that was kept; what was trimmed or
+    let go before it was read is skipped.
     """
 
     def __init__(self, log: Log, start: int) -> None:
@@ -44,11 +42,12 @@ class Tail:
         return self._ahead.popleft()
 
     def _fill(self) -> bool:
-        visible = self._log.visible(self._next, _ENTRIES_AHEAD)
-        if visible:
-            self._ahead.extend(visible)
-            self._next = visible[-1].index + 1
-        return bool(visible)
+        """Whether it got on: entries, or a hole that ends here."""
+        visible, after = self._log.visible(self._next)
+        has_moved = after > self._next
+        self._ahead.extend(visible)
+        self._next = after
+        return has_moved
 
     def wake(self) -> None:
         """Something was appended, synced or closed. Any thread."""

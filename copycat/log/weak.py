@@ -6,14 +6,17 @@ opens the directory then knows what may be missing (docs/decisions/0016):
 
 * a log in memory is gone with its process;
 * an unsynced one is whole as long as the machine was not restarted: the page cache outlives
-  a process. The id of the boot says which it was.
+  a process. The id of the boot says which it was;
+* after a write or a sync that failed not even that: such pages may be marked clean and dropped
+  (F9). The boot's id is then taken out.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.errors import ConfigurationError, CorruptLogError, DiskError
+from copycat.log.unreadable import is_unreadable
 from copycat.types import Durability, StorageLevel
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ __all__ = [
     "WeakPromises",
     "check_level",
     "clear_weak",
+    "doubt_weak",
     "read_weak",
     "write_weak",
 ]
@@ -37,7 +41,7 @@ class WeakPromises(NamedTuple):
 
     was_in_memory: bool
     boot: str
-    """Of the machine, when the promises began; empty when it was not known."""
+    """Of the machine, when the promises began; empty when nothing vouches for its page cache."""
 
     def may_be_broken(self, boot: str) -> bool:
         """Whether acknowledged entries may be missing for a process that starts in `boot`."""
@@ -46,12 +50,22 @@ class WeakPromises(NamedTuple):
 
 def read_weak(env: Env, directory: str) -> WeakPromises | None:
     """None: every promise waited for the disk. What cannot be read promises the least."""
-    path = f"{directory}/{WEAK_FILE}"
-    if not env.exists(path):
+    if not env.exists(f"{directory}/{WEAK_FILE}"):
         return None
-    words = env.read_file(path)[:_TEXT_MAX].decode("utf-8", "replace").split()
+    words = _words(env, directory)
     boot = words[1] if len(words) > 1 else ""
     return WeakPromises(words[:1] == [StorageLevel.MEMORY], boot)
+
+
+def _words(env: Env, directory: str) -> list[str]:
+    """What the file says; nothing when it cannot be read."""
+    try:
+        text = env.read_file(f"{directory}/{WEAK_FILE}")[:_TEXT_MAX]
+    except DiskError as error:
+        if not is_unreadable(error):
+            raise
+        return []
+    return text.decode("utf-8", "replace").split()
 
 
 def write_weak(
@@ -62,6 +76,12 @@ def write_weak(
         return
     mode = level if level is StorageLevel.MEMORY else durability
     env.replace_file(f"{directory}/{WEAK_FILE}", f"{mode.value} {boot}\n".encode())
+
+
+def doubt_weak(env: Env, directory: str) -> None:
+    """The disk failed under these promises: that the machine runs on proves nothing now (F9)."""
+    mode = "".join(_words(env, directory)[:1])
+    env.replace_file(f"{directory}/{WEAK_FILE}", f"{mode}\n".encode())
 
 
 def clear_weak(env: Env, directory: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from copycat.config import ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.errors import ConfigurationError, CorruptLogError, DiskError
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
@@ -86,7 +86,7 @@ def build(
         undo.callback(executor.close)
         try:
             replica = _replica(options, storage, host, founders, directory, executor)
-        except CorruptLogError as error:
+        except (CorruptLogError, DiskError) as error:
             raise noted(directory, founders, error) from error
         undo.pop_all()
     return Built(founders, directory, executor, replica)
@@ -191,7 +191,9 @@ def _say_what_is_lost(address: str, level: StorageLevel) -> None:
         "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
         " leader has given them back",
         address,
-        "its log was in memory" if in_memory else "the machine was restarted before a sync",
+        "its log was in memory"
+        if in_memory
+        else "the machine was restarted before a sync, or the disk failed",
     )
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from copycat import CopycatClient, CopycatServer, CorruptLogError
+from copycat import CopycatClient, CopycatServer, CorruptLogError, DiskError
 from copycat.log.debt import DEBT_FILE, NOTE_FILE
 from copycat.log.inspect import compare, entries, segments, verify
+from copycat.server import opening
 from tests.server.cluster import Book, Trio, run
 
 SMALL = {"max_segment_size": 8192, "max_entries_per_segment": 20}
@@ -145,6 +147,32 @@ def test_f11_damage_that_a_start_meets_is_repaired_by_the_next(tmp_path: Path) -
                 await trio.start(str(away.address))
             assert "start it again: it will fetch entries 3 to" in caught.value.render()
             assert (path / NOTE_FILE).exists()
+            await trio.start(str(away.address))
+            await check_equal(trio, 120)
+
+    run(play)
+
+
+@pytest.mark.slow
+def test_f11_a_sector_that_a_start_cannot_read_is_repaired_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        async with AsyncExitStack() as stack:
+            trio = await trio_of(tmp_path, stack)
+            away = trio.followers[0]
+            await away.shutdown()
+            file = f"{directory_of(away)}/log/1-1.log"
+
+            def replay(*_: object) -> NoReturn:
+                raise DiskError(f"read {file}", path=file, operation="read", errno=errno.EIO)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(opening, "_replica", replay)
+                with pytest.raises(CorruptLogError) as caught:
+                    await trio.start(str(away.address))
+            assert "start it again: it will fetch entries 1 to" in caught.value.render()
+            assert (directory_of(away) / NOTE_FILE).exists()
             await trio.start(str(away.address))
             await check_equal(trio, 120)
 

@@ -1,10 +1,85 @@
-"""The lazy threads of a bare log end when they are told to."""
+"""The lazy threads of a bare log: one of each, which ends when it is told to."""
 
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
-from copycat.log.background import SyncTimer
+import pytest
+
+from copycat.log.background import SyncTimer, Upkeep
+from copycat.log.compactor import Compactor
+from copycat.log.log import Log
+from copycat.types import Compaction
+
+
+def is_held(log: Log) -> bool:
+    """Whether other threads have to wait for the log's lock now."""
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(log._lock.acquire(blocking=False))
+        if taken[0]:
+            log._lock.release()
+
+    other = threading.Thread(target=take)
+    other.start()
+    other.join()
+    return not taken[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "verb"),
+    [
+        (Compactor, "__init__"),
+        (Compactor, "released"),
+        (Compactor, "commit"),
+        (SyncTimer, "start"),
+        (Upkeep, "look"),
+    ],
+)
+def test_what_begins_a_thread_once_is_called_by_one_thread_at_a_time(
+    tmp_path: Path, kind: type, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = []
+    wrapped = getattr(kind, verb)
+
+    def watched(self: object, *arguments: object, **named: object) -> object:
+        held.append(is_held(log))
+        return wrapped(self, *arguments, **named)
+
+    monkeypatch.setattr(kind, verb, watched)
+    with Log.open(tmp_path, durability="interval") as log:
+        log.append_many([b"one", b"two"])
+        log.sync()
+        log.release(1)
+        log.commit(2)
+    assert held
+    assert all(held)
+
+
+def test_threads_that_clean_at_once_share_one_compactor(tmp_path: Path) -> None:
+    """Two of them would rewrite the same segments, and only one would end with the log."""
+    together = threading.Barrier(8)
+    found: list[Compactor] = []
+
+    def clean(index: int) -> None:
+        together.wait()
+        log.release(index)
+        log.compactor.compact(Compaction.MAJOR)
+        found.append(log.compactor)
+
+    with Log.open(tmp_path, max_segment_size=16384, max_entries_per_segment=8) as log:
+        log.append_many(b"%d" % n for n in range(200))
+        threads = [threading.Thread(target=clean, args=(n,)) for n in range(1, 9)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        assert len(found) == 8, "none was refused since another one rewrites"
+        assert len(set(map(id, found))) == 1
+        assert [log.get(n) for n in range(1, 9)] == [None] * 8
+    assert not [each for each in threading.enumerate() if each.name == "copycat-compact"]
 
 
 def test_a_stop_between_two_steps_of_the_timer_is_not_lost() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.errors import ConfigurationError, CorruptLogError, DiskError
 from copycat.log._native import FaultEnv
-from copycat.log.weak import WEAK_FILE, read_weak
+from copycat.log.weak import WEAK_FILE, WeakPromises, read_weak
 from copycat.types import Durability, EntryId, MemberId, StorageLevel
 from tests.log.contract import durable, grow
 from tests.log.test_directory import PATH, image, open_member, save, used
@@ -115,6 +116,41 @@ def test_a_clean_stop_keeps_unsynced_promises() -> None:
     assert not again.lost
     assert again.hard_state.voted_for == 9
     assert again.log.last_index == 4
+
+
+@pytest.mark.parametrize("operation", ["write", "sync"])
+@pytest.mark.parametrize("boot", ["one", "two"])
+def test_f9_a_disk_that_fails_ends_no_weak_promise(operation: str, boot: str) -> None:
+    """What it acknowledged is gone with the power, or with pages that the failed sync dropped."""
+    env = FaultEnv()
+    directory = open_member(env, **OS)
+    save(directory, 3, 9)
+    grow(directory.log, 4, term=2)
+    env.fail(operation, 1, "EIO")
+    verbs: dict[str, Callable[[], object]] = {
+        "write": lambda: grow(directory.log, 1, term=2),
+        "sync": lambda: durable(directory.log),
+    }
+    with pytest.raises(DiskError):
+        verbs[operation]()
+    directory.close()
+    env.crash_keeping(0)
+    again = open_member(env, **(OS | {"boot": boot}))
+    assert again.log.last_index < 4
+    assert again.lost
+    assert (again.hard_state.current_term, again.hard_state.voted_for) == (4, 0)
+
+
+def test_f9_a_sync_that_fails_in_the_stop_itself_ends_no_weak_promise() -> None:
+    env = FaultEnv()
+    directory = open_member(env, **OS)
+    save(directory, 3, 9)
+    grow(directory.log, 4, term=2)
+    env.fail("sync", 1, "EIO")
+    with pytest.raises(DiskError):
+        directory.close()
+    assert read_weak(env, PATH) == WeakPromises(was_in_memory=False, boot="")
+    assert open_member(env, **OS).lost, "the lock is free, and the boot proves nothing any more"
 
 
 def test_what_was_lost_is_known_until_a_leader_gave_it_back() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import resource
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from copycat import (
     Compaction,
     CopycatClient,
     CopycatServer,
+    DiskError,
     Durability,
     StateMachine,
     Storage,
@@ -21,7 +24,7 @@ from copycat import (
 )
 from copycat.log.weak import WEAK_FILE
 from tests.log.test_levels import mapped_files
-from tests.server.cluster import TIMERS, Book, Trio, free_address, run
+from tests.server.cluster import TIMERS, Book, Trio, free_address, run, server
 
 
 class Shelf(StateMachine):
@@ -161,5 +164,28 @@ def test_weaker_modes_serve_and_say_so(
                     assert not (Path(member.storage.directory) / WEAK_FILE).exists()
                 await trio.start()
                 assert await client.submit(Book.count()) == 20
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_f9_a_member_that_its_disk_stops_remembers_its_weak_promises(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        storage = Storage(directory=str(tmp_path / "one"), durability=Durability.OS)
+        async with server(tmp_path, free_address(), storage=storage) as member:
+            await member.bootstrap()
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            async with member.client() as client:
+                await client.submit(Book.add(1))
+                resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+                unanswered = asyncio.ensure_future(client.submit(Book.add(2)))
+                try:
+                    with pytest.raises(DiskError, match="File too large"):
+                        await member.wait_stopped()
+                finally:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+                    unanswered.cancel()
+        said = (tmp_path / "one" / WEAK_FILE).read_text().split()
+        assert said == ["os"], "not even this boot proves what it acknowledged"
 
     run(scenario)

@@ -1,0 +1,37 @@
+"""A sector that the disk does not give back is damage of what lies there, like a flipped bit.
+
+Only an error of reading that is about the stored bytes counts. A want of descriptors, memory or
+permission says nothing about them, and a write or a sync that fails is F9 and F10.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from copycat.errors import CorruptLogError, DiskError
+
+__all__ = ["is_unreadable", "unreadable_is_corrupt"]
+
+_READS = ("open", "read", "list")
+_NUMBERS = (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA)
+"""A device's answer, and what file systems say of a checksum or a structure that is wrong."""
+
+
+def is_unreadable(error: BaseException) -> bool:
+    """Whether the disk says that it cannot give back bytes that it holds."""
+    operation, number = getattr(error, "operation", ""), getattr(error, "errno", 0)
+    return isinstance(error, DiskError) and operation in _READS and number in _NUMBERS
+
+
+@contextmanager
+def unreadable_is_corrupt() -> Iterator[None]:
+    """Inside, such an error is a CorruptLogError of its file; every other passes."""
+    try:
+        yield
+    except DiskError as error:
+        if not is_unreadable(error):
+            raise
+        path, offset = getattr(error, "path", ""), getattr(error, "offset", -1)
+        raise CorruptLogError(error.message, path=path, offset=offset) from error
