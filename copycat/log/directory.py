@@ -15,7 +15,13 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
 
-from copycat.errors import CorruptLogError, LogPoisonedError, StorageError, require
+from copycat.errors import (
+    CorruptLogError,
+    LogPoisonedError,
+    StorageError,
+    WrongDirectoryError,
+    require,
+)
 from copycat.log._native import HardState, NativeLog, open_hard_state, open_log
 from copycat.log.debt import Debt, write_note
 from copycat.log.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
@@ -357,9 +363,14 @@ def _check_unused(
     *,
     read_only: bool,
 ) -> None:
-    """F27: without an identity there may be no entry and no vote; CorruptLogError."""
+    """F27: without an identity there may be no entry and no vote; CorruptLogError.
+
+    WrongDirectoryError where a bare log lies: its program could not open it any more (F7).
+    """
     if read_only:
         raise CorruptLogError(f"{path}: no identity: no member was ever started here", path=path)
+    if env.exists(f"{path}/manifest"):
+        raise WrongDirectoryError(f"{path} holds a bare log; a member must not move in", path=path)
     if _has_log(env, path):
         log = opened_log(read_only=True)
         last_index = log.last_index
@@ -368,7 +379,6 @@ def _check_unused(
             raise CorruptLogError(
                 f"{path}: a log of {last_index} entries, but no identity: it is not known whose",
                 path=f"{path}/log",
-                index=last_index,
             )
     try:
         copy = best_copy(env, path)

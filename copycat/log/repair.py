@@ -121,11 +121,11 @@ class Repairs:
                 self._mend(note)
                 log = opened()
         clear_note(self._env, self._path)
-        front = log.before
-        if self._is_alone or self._store is None or front == NO_ENTRY:
+        if self._is_alone or self._store is None:
             return log
         base = self._base()
-        if front.index > base.index:
+        is_torn = base == NO_ENTRY and bool(self._store.bad) and log.valid_from > 0
+        if log.before.index > base.index or is_torn:
             log.close()
             self._mend(_out_of_reach(log, base))
             self._store.set_aside()
@@ -221,9 +221,9 @@ def _twice(read: Callable[[], _Read]) -> _Read:
 
 def _out_of_reach(log: AnyLog, base: EntryId) -> CorruptLogError:
     return CorruptLogError(
-        f"the log begins at {log.first_index}, and the newest snapshot that can be read covers"
-        f" {base.index} entries (F17)",
-        index=log.before.index,
+        f"the log begins at {log.first_index}, with holes up to {log.valid_from}, and the newest"
+        f" snapshot that can be read covers {base.index} entries (F17)",
+        index=log.before.index or log.first_index,
     )
 
 

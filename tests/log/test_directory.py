@@ -15,7 +15,7 @@ from copycat.errors import (
     StorageError,
     WrongDirectoryError,
 )
-from copycat.log._native import Env, FaultEnv, crc32c
+from copycat.log._native import Env, FaultEnv, crc32c, open_log
 from copycat.log.directory import MemberDirectory
 from copycat.log.identity import IDENTITY_FILES, Identity, read_identity
 from copycat.types import EntryId, MemberId
@@ -233,6 +233,16 @@ def test_f27_entries_without_an_identity_refuse() -> None:
     for copy in IDENTITY_FILES:
         env.remove(f"{PATH}/{copy}")
     refused(env, CorruptLogError)
+
+
+def test_f7_a_member_does_not_move_in_with_a_bare_log() -> None:
+    env = FaultEnv()
+    env.make_directory(PATH)
+    open_log(env, PATH, max_segment_size=16384, max_entries_per_segment=8).close()
+    before = env.list(PATH)
+    with pytest.raises(WrongDirectoryError, match="bare log"):
+        open_member(env)
+    assert env.list(PATH) == before
 
 
 def test_f27_a_vote_without_an_identity_refuses() -> None:

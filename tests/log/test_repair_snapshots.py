@@ -100,6 +100,26 @@ def test_f17_without_a_snapshot_the_log_is_of_no_use_and_all_of_it_is_owed() -> 
     assert owed(open_member(env, **snapshots_of(env))) == EntryId(2, 13)
 
 
+def test_f17_a_log_from_the_first_entry_with_holes_is_of_no_use_either() -> None:
+    env = FaultEnv()
+    with_snapshots(env, 5, 7)
+    directory = open_member(env)
+    log = directory.native
+    log.release([2, 3, 4, 7], Release.ANY)
+    groups = [[row[0]] for row in log.segments()[:2]]
+    work = log.rewrite(groups, CompactionLimits(13, 13, 0), major=True)
+    work.run()
+    log.install(work)
+    durable(log)
+    directory.close()
+    for index in (5, 7):
+        env.corrupt(f"{SNAPSHOTS}/{index}-2.snap", 40, 1)
+    again = open_member(env, **snapshots_of(env))
+    assert (again.log.first_index, again.log.last_index) == (1, 0)
+    assert owed(again) == EntryId(2, 13)
+    assert sorted(env.list(SNAPSHOTS)) == ["5-2.snap.bad", "7-2.snap.bad"]
+
+
 def test_f17_a_member_alone_keeps_everything_and_is_told_by_its_replica() -> None:
     env = FaultEnv()
     trimmed(env, **ALONE)
