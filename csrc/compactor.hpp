@@ -91,6 +91,7 @@ struct CompactionResult {
     std::uint64_t bytes_before = 0;
     std::uint64_t bytes_after = 0;
     std::uint64_t entries_dropped = 0;
+    bool is_cut_short = false;
 };
 
 // copycat.types.SegmentStats

@@ -82,7 +82,8 @@ public:
     // not over would write under the same name.
     std::shared_ptr<Rewrite> rewrite(const std::vector<std::vector<std::uint64_t>>& groups,
                                      const Limits& limits, bool major);
-    // After its run: durable with the next sync. Groups that the log changed under are dropped.
+    // After its run: durable with the next sync. Groups that the log changed under are dropped,
+    // and behind one that was trimmed in part nothing is installed (X18).
     CompactionResult install(Rewrite& rewrite);
 
     // Whether a batch of so many bytes and entries could be appended now without DiskFullError;

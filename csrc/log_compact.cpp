@@ -141,7 +141,14 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
                                group.row.first_index);
     CompactionResult result;
     for (Rewrite::Group& group : rewrite.groups_) {
-        if (group.is_installed || !is_current(group)) continue;
+        if (group.is_installed) continue;
+        if (!is_current(group)) {
+            if (group.row.last_index < first_index()) continue;
+            // X18: some of it is still there and keeps what it was to lose, so that a deletion
+            // behind it has to stay too. A truncation took all that lies behind it anyway.
+            result.is_cut_short = true;
+            break;
+        }
         auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
         fresh->set_readers(readers_, options_.mapped);
         fresh->set_packed_bytes(group.bytes_after);

@@ -137,9 +137,6 @@ class Cleaning:
             if report.failure is not None:
                 _LOG.warning("the log was not cleaned: %s", report.failure)
                 self._not_before_ms = self._parts.clock.now_ms + BACK_OFF_MS
-            elif report.segments_before:
-                self.runs += 1
-                self.bytes_reclaimed += report.bytes_reclaimed
             if done is not None:
                 done(report)
 
@@ -225,18 +222,24 @@ class Cleaning:
         began_ms: int,
         finish: Callable[[CleaningReport], None],
     ) -> None:
-        """In order, and none behind one that failed: a deletion must not go before what it
-        deleted."""
-        after, freed = before, 0
+        """In order, and none behind one that failed, or that was dropped with some of it still in
+        the log: a deletion must not go before what it deleted (X18)."""
+        installed, after, freed = 0, before, 0
         failure: StorageError | None = None
+        is_cut_short = False
         for number, rewrite in enumerate(rewrites):
             failure = failure or failures[number]
-            if failure is not None:
+            if failure is not None or is_cut_short:
                 rewrite.abandon()
                 continue
             result = self._parts.log.install(rewrite)
+            is_cut_short = result.is_cut_short
+            installed += result.segments_after
             after += result.segments_after - result.segments_before
             freed += result.bytes_before - result.bytes_after
+        if installed:
+            self.runs += 1
+            self.bytes_reclaimed += freed
         self._parts.durable.want_shape()
         took_ms = self._parts.clock.now_ms - began_ms
         finish(CleaningReport(before, after, freed, took_ms, failure))
