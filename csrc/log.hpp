@@ -83,7 +83,8 @@ public:
     std::shared_ptr<Rewrite> rewrite(const std::vector<std::vector<std::uint64_t>>& groups,
                                      const Limits& limits, bool major);
     // After its run: durable with the next sync. Groups that the log changed under are dropped,
-    // and behind one that was trimmed in part nothing is installed (X18).
+    // and behind one that was trimmed in part nothing is installed (X18). An error changes
+    // nothing.
     CompactionResult install(Rewrite& rewrite);
 
     // Whether a batch of so many bytes and entries could be appended now without DiskFullError;
@@ -119,6 +120,8 @@ private:
     bool is_settled(const Segment& segment) const;
     Rewrite::Group group_of(std::span<const std::uint64_t> ids, const Limits& limits, bool major);
     bool is_current(const Rewrite::Group& group) const;
+    std::shared_ptr<Segment> successor(const Rewrite::Group& group);
+    void swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh);
     void note_shape();
     void sync_now();
     Bytes next_manifest();

@@ -212,8 +212,8 @@ class ReplicaLog(Protocol):
         Durable with the next sync that begins: a crash before it leaves exactly the old
         segments (F16). A group that was truncated, trimmed or reset meanwhile is dropped. Behind
         one of which some index is still in the log nothing is installed, and the result says
-        is_cut_short: a deletion must not go before what it deleted (Z13, X18). InvariantError
-        before its run ended, or for another log's.
+        is_cut_short: a deletion must not go before what it deleted (Z13, X18). An error changes
+        nothing. InvariantError before its run ended, or for another log's.
         """
         ...
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.errors import CorruptLogError
+from copycat.errors import CorruptLogError, DiskError
 from copycat.log._native import FaultEnv
 from copycat.types import Release
-from tests.log.contract import contents, durable, grow
+from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits, sealed
 from tests.log.test_native import DIRECTORY, open_small
 
@@ -54,3 +54,32 @@ def test_a_segment_that_is_gone_without_the_logs_doing_is_damage() -> None:
     rewrite.run()
     with pytest.raises(CorruptLogError, match=r"1-1\.log"):
         log.install(rewrite)
+
+
+def test_f16_an_install_that_fails_dooms_no_file_that_the_log_still_names() -> None:
+    """The first segment's file was on its way out when the second's index could not be read: the
+    next sync removed it, and nobody could open the log again."""
+    env = FaultEnv(1)
+    env.make_directory(DIRECTORY)
+    log = open_small(env)
+    for _ in range(2):
+        grow(log, 8)
+        durable(log)
+    grow(log, 1)
+    log.release([2, 10], Release.ANY)
+    ids = sealed(log)
+    rewrite = log.rewrite([ids], limits(16), major=True)
+    durable(log)  # the second index goes to its file, and is read from there
+    rewrite.run()
+    env.corrupt(f"{DIRECTORY}/{ids[1]}-1.idx", 150, 1)
+    env.fail("open", 1, "EMFILE")  # to make that index again from its segment
+    with pytest.raises(DiskError):
+        log.install(rewrite)
+    assert contents(log) == expected(1, 18)
+    rewrite.abandon()
+    grow(log, 8)
+    durable(log)
+    while log.has_orphans():
+        log.remove_orphans()
+    log.close()
+    assert contents(open_small(env)) == expected(1, 26)
