@@ -196,7 +196,8 @@ class Cleaning:
         else:
             groups = plan_minor(stats, limits, options.shape, options.threshold)
         if not groups:
-            finish(CleaningReport(0, 0, 0, 0))
+            took_ms = self._parts.clock.now_ms - began_ms
+            finish(CleaningReport(len(stats), len(stats), 0, took_ms))
             return
         # All frozen now, at one moment (Z13), whenever each of them is run.
         rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]

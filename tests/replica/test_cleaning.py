@@ -237,6 +237,18 @@ def test_x18_behind_a_group_that_was_trimmed_in_part_nothing_goes() -> None:
     assert compact(node).bytes_reclaimed > 0, "the next run takes all of it"
 
 
+def test_a_run_with_nothing_to_do_says_how_many_segments_there_are() -> None:
+    log = opened(FaultEnv(1))
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 600)
+    compact(node)
+    runs, count = node.replica._cleaning.runs, len(rows(log))
+    report = compact(node, Compaction.MINOR)
+    assert (report.segments_before, report.segments_after) == (count, count)
+    assert node.replica._cleaning.runs == runs == 1
+
+
 def test_it_runs_by_the_clock() -> None:
     log = opened(FaultEnv(4))
     node = lone_leader(log=log)
