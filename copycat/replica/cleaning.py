@@ -70,6 +70,9 @@ class Cleaning:
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
         """(r, class, indexes): released while entries up to r were applied."""
         self._released = 0
+        """Entries that were released since the last run that took all it found."""
+        self._taken = 0
+        """Those that the run under way is to take."""
         self._worth_it = Enough(options.threshold, options.shape.max_entries_per_segment)
         self._floor = 0
         self._next_floor = (0, 0)
@@ -187,7 +190,7 @@ class Cleaning:
         log, options = self._parts.log, self._options
         limits = self._limits()
         self._set_bits(min(floor, limits.horizon))
-        self._released = 0
+        self._taken, self._released = self._released, 0
         stats = log.segment_stats(limits)
         self._worth_it.saw(stats)
         is_major = compaction is Compaction.MAJOR
@@ -238,6 +241,8 @@ class Cleaning:
             installed += result.segments_after
             after += result.segments_after - result.segments_before
             freed += result.bytes_before - result.bytes_after
+        if failure is not None or is_cut_short:
+            self._released += self._taken  # they wait for the next run, as if just released
         if installed:
             self.runs += 1
             self.bytes_reclaimed += freed

@@ -249,6 +249,25 @@ def test_a_run_with_nothing_to_do_says_how_many_segments_there_are() -> None:
     assert node.replica._cleaning.runs == runs == 1
 
 
+def test_f13_a_short_disk_is_cleaned_again_after_a_failure() -> None:
+    """What the failed run was to take had been forgotten: a full disk stayed full until the next
+    entry was released, and nothing is released on a disk that takes no entries."""
+    env = FaultEnv(3)
+    log = opened(env)
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 400)
+    env.set_free_space(0)
+    turns(node, 30)
+    assert not any(version > 1 for _, version, *_ in log.segments())
+    assert node.replica.stopped is None
+    held = Held(node)
+    turns(node, 60)
+    assert held.jobs == [], "not before the back-off is over"
+    turns(node, 40)
+    assert held.jobs != []
+
+
 def test_it_runs_by_the_clock() -> None:
     log = opened(FaultEnv(4))
     node = lone_leader(log=log)
