@@ -38,6 +38,8 @@ public:
     }
 
     void frame(const Frame& frame, View bytes) {
+        require(offset_ + buffer_.size() + bytes.size() <= max_file_size,
+                "an offset in a segment has 32 bits");
         extend_runs(runs_, frame.term, frame.index);
         slots_.push(frame.slot(offset_ + buffer_.size()), frame.end());
         if (frame.is_gap()) row_.valid_from = std::max(row_.valid_from, frame.gap().valid_from);
