@@ -23,14 +23,15 @@ class Rewrite : public Work {
 public:
     // Some neighbouring segments that become one.
     struct Group {
-        std::vector<std::shared_ptr<Segment>> segments;  // the log's: run() looks at rows only
-        std::vector<Row> rows;                           // as they were
-        std::vector<Bits> drops;                         // a bit a record of each
-        Row row;                                         // of the new one
-        std::shared_ptr<SlotIndex> index;                // after run()
-        std::uint64_t bytes_before = 0;                  // plain
-        std::uint64_t stored_before = 0;                 // on the disk
-        std::uint64_t bytes_after = 0;                   // on the disk, after run()
+        std::vector<std::shared_ptr<Segment>> segments;   // the log's: run() looks at rows only
+        std::vector<Row> rows;                            // as they were
+        std::vector<Bits> drops;                          // a bit a record of each
+        std::vector<std::shared_ptr<SlotIndex>> indexes;  // of each, checked; until run()
+        Row row;                                          // of the new one
+        std::shared_ptr<SlotIndex> index;                 // after run()
+        std::uint64_t bytes_before = 0;                   // plain
+        std::uint64_t stored_before = 0;                  // on the disk
+        std::uint64_t bytes_after = 0;                    // on the disk, after run()
         std::uint64_t entries_dropped = 0;
         bool is_installed = false;
         std::string missing;  // a source's file, gone before the run: trimmed or reset away

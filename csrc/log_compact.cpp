@@ -85,6 +85,7 @@ Rewrite::Group SegmentedLog::group_of(std::span<const std::uint64_t> ids, const 
         group.segments.push_back(*std::prev(next));
         group.rows.push_back(row);
         group.drops.push_back(segment.liveness().removable(segment.view(), limits, major));
+        group.indexes.push_back(segment.index());
         group.bytes_before += row.end_offset;
         group.stored_before += segment.stored_bytes();
         group.row.version = std::max(group.row.version, row.version + 1);

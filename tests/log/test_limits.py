@@ -90,6 +90,43 @@ def test_f12_min_free_space_is_kept_for_opening() -> None:
     assert not log.has_room(1 << 20, in_new_segment=True)
 
 
+def garbage(kept: int, size: int = 60_000) -> tuple[FaultEnv, NativeLog, list[list[int]]]:
+    """Sixty entries in sealed segments; all but each `kept`th was released. And their ids."""
+    env, log = fresh()
+    for index in range(1, 62):
+        log.append(batch(index, bytes(size)))
+    durable(log)
+    log.release([index for index in range(1, 61) if index % kept], Release.ANY)
+    return env, log, [sealed(log)]
+
+
+def test_f13_a_full_disk_is_asked_for_what_stays_only() -> None:
+    """Released entries of 3.6 MB come to a few bytes, but a rewrite wanted room for all of them: a
+    full disk never became less full."""
+    env, log, groups = garbage(1000)
+    env.set_free_space((1 << 20) + (1 << 14))
+    result = compact(log, limits(61), groups=groups)
+    assert result.bytes_before > 3_000_000
+    assert result.bytes_after < 5000
+
+
+@pytest.mark.parametrize(("kept", "size"), [(2, 60_000), (2, 0), (7, 100), (1, 1000), (60, 0)])
+def test_f13_a_rewrite_is_refused_where_it_would_take_what_manifests_need(
+    kept: int, size: int
+) -> None:
+    env, log, groups = garbage(kept, size)
+    other = log.rewrite(groups, limits(61), major=True)
+    other.run()
+    made = sum(env.size(f"{DIRECTORY}/{groups[0][0]}-2.{kind}") for kind in ("log", "idx"))
+    other.abandon()
+    rewrite = log.rewrite(groups, limits(61), major=True)
+    env.set_free_space((1 << 20) + made - 1)
+    before = env.operations
+    with pytest.raises(DiskFullError):
+        rewrite.run()
+    assert env.operations == before, "nothing was written"
+
+
 def test_f12_spares_taken_for_a_batch_that_found_no_room_are_used_later() -> None:
     env, log = fresh()
     grow(log, 1)
