@@ -130,7 +130,7 @@ private:
     std::shared_ptr<Env> env_;
     std::string directory_;
     LogOptions options_;
-    std::unique_ptr<Lock> lock_;
+    std::shared_ptr<Lock> lock_;  // a sync that runs has a share in it
     std::shared_ptr<Spares> spares_;
     std::shared_ptr<Health> health_ = std::make_shared<Health>();
     std::shared_ptr<Orphans> orphans_;

@@ -165,7 +165,7 @@ Bytes SegmentedLog::next_manifest() {
 std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
     check_writable();
     require(in_flight_ == nullptr, "at most one sync is in flight");
-    auto ticket = std::make_shared<SyncTicket>(env_, directory_, health_, orphans_);
+    auto ticket = std::make_shared<SyncTicket>(env_, directory_, lock_, health_, orphans_);
     for (const auto& segment : unsynced_) {
         if (segment->file() != nullptr) ticket->older_.push_back(segment->file()->begin_sync());
         ticket->seals_.push_back(

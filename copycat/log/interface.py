@@ -252,7 +252,11 @@ class ReplicaLog(Protocol):
         ...
 
     def close(self) -> None:
-        """Sync, write the close mark that proves a clean stop (C7), let go of the lock."""
+        """Sync, write the close mark that proves a clean stop (C7), let go of the lock.
+
+        A poisoned log is closed without a sync. If one still hangs in the disk, the directory
+        stays locked until that is over: who opens it before gets a DirectoryInUseError.
+        """
         ...
 
 
