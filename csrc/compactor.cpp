@@ -219,11 +219,13 @@ private:
 }  // namespace
 
 Rewrite::~Rewrite() {
+    if (!is_ours()) return;
     const std::lock_guard lock(mutex_);
     if (is_done()) discard_all();
 }
 
 void Rewrite::run() {
+    if (!is_ours()) return;
     const std::lock_guard lock(mutex_);
     if (is_done() || is_abandoned_) return;
     try {
@@ -243,6 +245,7 @@ void Rewrite::run() {
 
 void Rewrite::abandon() {
     is_abandoned_ = true;
+    if (!is_ours()) return;
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || !is_done()) return;  // a run sees it; the destructor is the last
     discard_all();
@@ -251,6 +254,7 @@ void Rewrite::abandon() {
 
 void Rewrite::end() noexcept {
     is_abandoned_ = true;
+    if (!is_ours()) return;
     const std::lock_guard lock(mutex_);  // a run sees it, and is over soon
     if (is_done()) discard_all();
     is_done_ = false;

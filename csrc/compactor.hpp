@@ -52,7 +52,7 @@ public:
     Rewrite& operator=(const Rewrite&) = delete;
 
     // CorruptError when a source is damaged, IoError: then none of its files is left. Nothing
-    // happens when it was abandoned.
+    // happens when it was abandoned, nor does anything here in a child of a fork.
     void run() override;
     // Any thread: a run ends soon and leaves nothing; what was installed stays.
     void abandon();
@@ -72,6 +72,9 @@ private:
     void verify(Group& group, const SlotView& written, Pace& pace);
     void discard(const Group& group) noexcept;
     void discard_all() noexcept;
+    // False in a child of a fork: its copy has the names of files that the parent installs, and a
+    // lock that no thread of its own lets go of.
+    bool is_ours() const { return this_process() == process_; }
 
     std::shared_ptr<Env> env_;
     std::string directory_;
@@ -80,6 +83,7 @@ private:
     bool compress_;
     std::shared_ptr<const Health> health_;
     const void* log_;
+    const std::int64_t process_ = this_process();
     std::mutex mutex_;  // held by a run
     std::atomic<bool> is_done_{false};
     std::atomic<bool> is_abandoned_{false};

@@ -6,10 +6,13 @@ log goes when the collector of garbage comes to it, and would take the second on
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError
-from copycat.log._native import FaultEnv
+from copycat.log._native import Env, FaultEnv
 from copycat.types import Release
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits, sealed
@@ -40,6 +43,31 @@ def test_what_is_left_of_a_rewrite_takes_no_file_of_the_next_log(is_run_before: 
     again.close()
 
     assert contents(open_small(env)) == before
+
+
+def test_a_child_that_merely_ends_takes_no_file_of_its_parents_rewrite(tmp_path: Path) -> None:
+    env, directory = Env(), str(tmp_path)
+    log = open_small(env, directory)
+    grow(log, 60)
+    durable(log)
+    log.release([2, 3, 5], Release.ANY)
+    rewrite = log.rewrite([sealed(log)[:1]], limits(60), major=False)
+    rewrite.run()
+    child = os.fork()
+    if child == 0:
+        try:
+            rewrite.abandon()
+            del rewrite
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert (tmp_path / "1-2.log").exists()
+    assert (tmp_path / "1-2.idx").exists()
+    assert log.install(rewrite).entries_dropped == 3
+    durable(log)
+    before = contents(log)
+    log.close()
+    assert contents(open_small(env, directory)) == before
 
 
 def test_a_segment_that_is_gone_without_the_logs_doing_is_damage() -> None:
