@@ -229,8 +229,10 @@ void SegmentedLog::truncate(std::uint64_t after) {
         throw std::out_of_range("cannot truncate after entry " + std::to_string(after) +
                                 ": the log begins at " + std::to_string(first_index()));
     if (after >= last_index()) return;
-    Block keep;
-    if (after >= first_index()) frame(after, keep);  // a CorruptError changes nothing
+    std::uint64_t end_offset = 0;
+    if (after >= first_index())  // read before the first change: a failure of it changes nothing
+        end_offset =
+            after >= tail_->first_index() ? tail_->end_of(after) : segment_of(after).end_of(after);
     poisoning([&] {
         Row row;
         row.id = next_id_++;
@@ -242,7 +244,7 @@ void SegmentedLog::truncate(std::uint64_t after) {
             drop(*segments_.back());
             segments_.pop_back();
         }
-        if (!segments_.empty()) segments_.back()->cut(after);
+        if (!segments_.empty()) segments_.back()->cut(after, end_offset);
         durable_index_ = std::min(durable_index_, after);
         if (in_flight_ != nullptr)
             in_flight_->end_index_ = std::min(in_flight_->end_index_, after);

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.errors import CorruptLogError, DiskFullError
+from copycat.errors import CorruptLogError, DiskError, DiskFullError
 from copycat.log._native import Env, FaultEnv, NativeLog, crc32c, open_log
 from copycat.types import Release
 from tests.log.contract import batch, contents, durable, expected, grow
@@ -56,6 +56,23 @@ def test_f29_no_descriptor_for_an_index_file_ends_no_sync() -> None:
     grow(log, 1)
     assert durable(log) == 7
     assert contents(log) == expected(1, 8)
+
+
+@pytest.mark.parametrize(("after", "operation"), [(7, "open"), (2, "read")])
+def test_f29_a_truncation_reads_nothing_after_its_first_change(after: int, operation: str) -> None:
+    """The entry that it ends with was read a second time, behind the new tail: what failed there
+    ended the log for want of a descriptor, or left segments that do not meet."""
+    env, log = fresh()
+    grow(log, 8)
+    durable(log)
+    env.fail(operation, 2, "EIO")  # one open is the new tail's, one read the first that checks
+    log.truncate(after)
+    with pytest.raises(DiskError):  # the fault was not met
+        env.open(f"{DIRECTORY}/manifest").read(0, 1)
+    assert contents(log) == expected(1, after + 1)
+    durable(log)
+    env.crash(1)
+    assert contents(opened(env)) == expected(1, after + 1)
 
 
 def test_f14_an_index_file_that_cannot_be_read_is_rebuilt() -> None:
