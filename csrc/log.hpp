@@ -124,6 +124,7 @@ private:
     void swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh);
     void note_shape();
     void sync_now();
+    bool is_sync_overdue() const { return is_shape_new_ && in_flight_ == nullptr; }
     Bytes next_manifest();
     void finish();
 

@@ -90,8 +90,11 @@ std::vector<Frames> SegmentedLog::cut_to_segments(const Frames& batch) const {
 
 void SegmentedLog::append_rolling(const Frames& batch) {
     // Left over from a roll that no sync followed (durability "os"): the manifest must not fall
-    // further behind than one segment.
-    if (is_shape_new_ && in_flight_ == nullptr) sync_now();
+    // further behind than one segment. One that finds no space in its middle would end the log.
+    if (is_sync_overdue()) {
+        if (!spares_->has_slack()) throw DiskFullError("write a manifest in", directory_, ENOSPC);
+        sync_now();
+    }
     const std::vector<Frames> pieces = cut_to_segments(batch);
     std::vector<Spare> spares;
     try {
@@ -300,6 +303,7 @@ void SegmentedLog::mark_idle() {
 bool SegmentedLog::has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new) {
     check_writable();
     if (!in_new && tail_->fits(bytes, entries, last_index() + 1 + entries)) return true;
+    if (is_sync_overdue() && !spares_->has_slack()) return false;
     const std::uint64_t room = options_.max_segment_size - size_for(0);
     std::uint64_t pieces = 1 + std::max(bytes / (room + 1), entries / (options_.max_entries + 1));
     // Entries are not cut, so each piece may leave up to half of its segment unused.

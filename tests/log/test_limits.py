@@ -99,6 +99,30 @@ def test_f12_leftovers_go_before_a_full_disk_refuses_the_open() -> None:
     assert contents(opened(env)) == expected(1, 3)
 
 
+def test_f12_a_roll_that_has_no_space_for_a_manifest_is_refused() -> None:
+    """Without syncs, a second roll brings the first to the disk: the manifest found no space in
+    its middle, and a log that had a segment ready for the entry was ended by it."""
+    env, log = fresh()
+    grow(log, 4)
+    log.prepare_spare()
+    grow(log, 4)
+    log.prepare_spare()
+    env.set_free_space((1 << 20) - 1)
+    env.fail("write", 1, "ENOSPC")
+    assert not log.has_room(100)
+    with pytest.raises(DiskFullError):
+        grow(log, 1)
+    assert contents(log) == expected(1, 9)
+    env.set_free_space(1 << 30)
+    with pytest.raises(DiskFullError):
+        env.create("/disk/other").write(0, b"the fault was not met")
+    assert log.has_room(100)
+    grow(log, 1)
+    assert durable(log) == 9
+    env.crash(1)
+    assert contents(opened(env)) == expected(1, 10)
+
+
 def test_f12_min_free_space_is_kept_for_opening() -> None:
     env, _ = killed(3, synced=2)
     env.set_free_space(8 << 20)
@@ -152,7 +176,7 @@ def test_f12_spares_taken_for_a_batch_that_found_no_room_are_used_later() -> Non
         grow(log, 14, each=14)
     left = names(env, ".spare")
     assert len(left) > 1
-    env.set_free_space(0)  # nothing new can be made: the ready ones serve
+    env.set_free_space(1 << 20)  # nothing new can be made: the ready ones serve
     grow(log, 9)
     assert contents(log) == expected(1, 11)
 
