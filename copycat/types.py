@@ -193,6 +193,9 @@ class CompactionResult(NamedTuple):
     bytes_before: int
     bytes_after: int
     entries_dropped: int
+    is_cut_short: bool = False
+    """A group was dropped of which some index is still in the log. Nothing behind it was
+    installed, nor may another rewrite be that was frozen with this one (X18)."""
 
 
 class MemberType(enum.StrEnum):

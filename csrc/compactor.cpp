@@ -16,11 +16,35 @@ namespace {
 // Each write is on its way before the next: the disk is never given so much at once that a sync
 // of the log beside it would have to wait.
 constexpr std::size_t write_bytes = std::size_t{1} << 18;
-// Left free beyond what a rewrite may need, for the manifest and index files (F12).
+// Left free beyond what a rewrite needs, for manifests and the index files of the log (F12).
 constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
 
 // A segment is packed when it becomes at most 7/8 of its size, and this much of it tells.
 constexpr std::uint64_t trial_bytes = std::uint64_t{1} << 20;
+
+// What a segment and its index take at the most: the frames that stay, and a gap for each run of
+// those that go.
+std::uint64_t bytes_needed(const Rewrite::Group& group) {
+    constexpr std::uint64_t slot_bytes = sizeof(IndexSlot) + sizeof(std::uint32_t);
+    constexpr std::uint64_t gap_bytes = frame_size(sizeof(GapBody)) + slot_bytes;
+    std::uint64_t bytes = segment_data_offset + mark_size + sizeof(IndexHeader);
+    for (std::size_t i = 0; i < group.rows.size(); ++i) {
+        const SlotView view = group.indexes[i]->view().upto(group.rows[i].last_index);
+        // A gap has one term, so that each term may cut one in two; so may the segment's border.
+        bytes += group.indexes[i]->runs().size() * (gap_bytes + sizeof(TermRunRow));
+        bool is_hole = false;
+        for (std::size_t position = 0; position < view.count(); ++position) {
+            const bool goes = has_bit(group.drops[i], position);
+            const IndexSlot& slot = view.slots[position];
+            if (!goes)
+                bytes += slot.end() - slot.offset + slot_bytes;
+            else if (!is_hole)
+                bytes += gap_bytes;
+            is_hole = goes;
+        }
+    }
+    return bytes;
+}
 
 struct Abandoned {};
 struct NotWorth {};
@@ -38,6 +62,8 @@ public:
     }
 
     void frame(const Frame& frame, View bytes) {
+        require(offset_ + buffer_.size() + bytes.size() <= max_file_size,
+                "an offset in a segment has 32 bits");
         extend_runs(runs_, frame.term, frame.index);
         slots_.push(frame.slot(offset_ + buffer_.size()), frame.end());
         if (frame.is_gap()) row_.valid_from = std::max(row_.valid_from, frame.gap().valid_from);
@@ -193,11 +219,13 @@ private:
 }  // namespace
 
 Rewrite::~Rewrite() {
+    if (!is_ours()) return;
     const std::lock_guard lock(mutex_);
     if (is_done()) discard_all();
 }
 
 void Rewrite::run() {
+    if (!is_ours()) return;
     const std::lock_guard lock(mutex_);
     if (is_done() || is_abandoned_) return;
     try {
@@ -217,6 +245,7 @@ void Rewrite::run() {
 
 void Rewrite::abandon() {
     is_abandoned_ = true;
+    if (!is_ours()) return;
     const std::unique_lock lock(mutex_, std::try_to_lock);
     if (!lock.owns_lock() || !is_done()) return;  // a run sees it; the destructor is the last
     discard_all();
@@ -225,6 +254,7 @@ void Rewrite::abandon() {
 
 void Rewrite::end() noexcept {
     is_abandoned_ = true;
+    if (!is_ours()) return;
     const std::lock_guard lock(mutex_);  // a run sees it, and is over soon
     if (is_done()) discard_all();
     is_done_ = false;
@@ -240,9 +270,11 @@ bool Rewrite::may_write(const Row& row) {
 }
 
 void Rewrite::write(Group& group) {
+    const std::uint64_t needed = bytes_needed(group);
+    group.indexes.clear();  // files that may be gone by now stay no longer mapped
     const std::uint64_t free = env_->free_space(directory_);
-    if (free < group.bytes_before + slack_bytes)
-        throw DiskFullError("rewrite " + std::to_string(group.bytes_before) + " bytes (" +
+    if (free < needed + slack_bytes)
+        throw DiskFullError("rewrite into " + std::to_string(needed) + " bytes (" +
                                 std::to_string(free) + " free) in",
                             directory_, ENOSPC);
     env_->random(MutableView(group.row.uuid));

@@ -23,14 +23,15 @@ class Rewrite : public Work {
 public:
     // Some neighbouring segments that become one.
     struct Group {
-        std::vector<std::shared_ptr<Segment>> segments;  // the log's: run() looks at rows only
-        std::vector<Row> rows;                           // as they were
-        std::vector<Bits> drops;                         // a bit a record of each
-        Row row;                                         // of the new one
-        std::shared_ptr<SlotIndex> index;                // after run()
-        std::uint64_t bytes_before = 0;                  // plain
-        std::uint64_t stored_before = 0;                 // on the disk
-        std::uint64_t bytes_after = 0;                   // on the disk, after run()
+        std::vector<std::shared_ptr<Segment>> segments;   // the log's: run() looks at rows only
+        std::vector<Row> rows;                            // as they were
+        std::vector<Bits> drops;                          // a bit a record of each
+        std::vector<std::shared_ptr<SlotIndex>> indexes;  // of each, checked; until run()
+        Row row;                                          // of the new one
+        std::shared_ptr<SlotIndex> index;                 // after run()
+        std::uint64_t bytes_before = 0;                   // plain
+        std::uint64_t stored_before = 0;                  // on the disk
+        std::uint64_t bytes_after = 0;                    // on the disk, after run()
         std::uint64_t entries_dropped = 0;
         bool is_installed = false;
         std::string missing;  // a source's file, gone before the run: trimmed or reset away
@@ -51,7 +52,7 @@ public:
     Rewrite& operator=(const Rewrite&) = delete;
 
     // CorruptError when a source is damaged, IoError: then none of its files is left. Nothing
-    // happens when it was abandoned.
+    // happens when it was abandoned, nor does anything here in a child of a fork.
     void run() override;
     // Any thread: a run ends soon and leaves nothing; what was installed stays.
     void abandon();
@@ -71,6 +72,9 @@ private:
     void verify(Group& group, const SlotView& written, Pace& pace);
     void discard(const Group& group) noexcept;
     void discard_all() noexcept;
+    // False in a child of a fork: its copy has the names of files that the parent installs, and a
+    // lock that no thread of its own lets go of.
+    bool is_ours() const { return this_process() == process_; }
 
     std::shared_ptr<Env> env_;
     std::string directory_;
@@ -79,6 +83,7 @@ private:
     bool compress_;
     std::shared_ptr<const Health> health_;
     const void* log_;
+    const std::int64_t process_ = this_process();
     std::mutex mutex_;  // held by a run
     std::atomic<bool> is_done_{false};
     std::atomic<bool> is_abandoned_{false};
@@ -91,6 +96,7 @@ struct CompactionResult {
     std::uint64_t bytes_before = 0;
     std::uint64_t bytes_after = 0;
     std::uint64_t entries_dropped = 0;
+    bool is_cut_short = false;
 };
 
 // copycat.types.SegmentStats

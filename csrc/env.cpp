@@ -267,6 +267,8 @@ Readable probe(View mapped) {
     return errno == EINVAL || errno == ENOSYS ? Readable::unknown : Readable::no;
 }
 
+std::int64_t this_process() { return ::getpid(); }
+
 Block File::read(std::uint64_t offset, std::size_t size) {
     auto memory = std::make_shared_for_overwrite<std::uint8_t[]>(size);
     const std::size_t got = pread(offset, MutableView(memory.get(), size));

@@ -99,6 +99,9 @@ public:
 enum class Readable { yes, no, unknown };
 Readable probe(View mapped);
 
+// Its number: after a fork the child has another, and the files are its parent's.
+std::int64_t this_process();
+
 // The directory part of a path ("." when there is none).
 std::string parent_of(const std::string& path);
 std::string join(const std::string& directory, const std::string& name);

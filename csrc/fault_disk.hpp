@@ -1,6 +1,7 @@
 // What FaultEnv's handles share: files, names, and which of their changes are durable.
 #pragma once
 
+#include <condition_variable>
 #include <limits>
 #include <map>
 #include <memory>
@@ -114,6 +115,38 @@ struct Names {
     void drop_orphans();
 };
 
+// Where a sync of a file waits while a test holds it.
+class Gate {
+public:
+    void hold(std::uint64_t nth) {
+        const std::lock_guard lock(mutex_);
+        left_ = nth;
+    }
+    void pass() {
+        std::unique_lock lock(mutex_);
+        if (left_ == 0 || --left_ > 0) return;
+        is_held_ = true;
+        changed_.notify_all();
+        changed_.wait(lock, [this] { return !is_held_; });
+    }
+    void await_held() {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [this] { return is_held_; });
+    }
+    void let_go() {
+        const std::lock_guard lock(mutex_);
+        left_ = 0;
+        is_held_ = false;
+        changed_.notify_all();
+    }
+
+private:
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::uint64_t left_ = 0;
+    bool is_held_ = false;
+};
+
 struct Fault {
     std::string operation;
     std::uint64_t left;
@@ -125,6 +158,7 @@ struct Disk {
     explicit Disk(std::uint64_t seed) : dice(seed) {}
 
     std::mutex mutex;
+    Gate gate;
     Dice dice;
     Names now;
     Names platter;

@@ -106,6 +106,7 @@ private:
             : file_(std::move(file)), upto_(upto), size_(size) {}
 
         void run() override {
+            file_->disk_->gate.pass();
             const Guard guard(file_->disk_->mutex);
             file_->check("sync");
             Node& node = *file_->node_;
@@ -299,6 +300,13 @@ public:
         const Guard guard(disk_->mutex);
         disk_->faults.push_back({operation, nth, error_number(error)});
     }
+
+    void hold_sync(std::uint64_t nth) override {
+        if (nth == 0) throw std::invalid_argument("the next sync is number 1");
+        disk_->gate.hold(nth);
+    }
+    void await_held() override { disk_->gate.await_held(); }
+    void let_go() override { disk_->gate.let_go(); }
 
     void corrupt(const std::string& path, std::uint64_t offset, std::uint8_t mask) override {
         const Guard guard(disk_->mutex);

@@ -29,6 +29,11 @@ public:
     virtual void fail(const std::string& operation, std::uint64_t nth,
                       const std::string& error) = 0;
     // All of them are forgotten at the next crash().
+    // The nth sync of a file from now on hangs until let_go(): others go on. await_held() returns
+    // once it does.
+    virtual void hold_sync(std::uint64_t nth) = 0;
+    virtual void await_held() = 0;
+    virtual void let_go() = 0;
     // Xors one byte, in cache and on the platter.
     virtual void corrupt(const std::string& path, std::uint64_t offset, std::uint8_t mask) = 0;
     virtual std::uint64_t size(const std::string& path) = 0;

@@ -82,7 +82,9 @@ public:
     // not over would write under the same name.
     std::shared_ptr<Rewrite> rewrite(const std::vector<std::vector<std::uint64_t>>& groups,
                                      const Limits& limits, bool major);
-    // After its run: durable with the next sync. Groups that the log changed under are dropped.
+    // After its run: durable with the next sync. Groups that the log changed under are dropped,
+    // and behind one that was trimmed in part nothing is installed (X18). An error changes
+    // nothing.
     CompactionResult install(Rewrite& rewrite);
 
     // Whether a batch of so many bytes and entries could be appended now without DiskFullError;
@@ -118,15 +120,18 @@ private:
     bool is_settled(const Segment& segment) const;
     Rewrite::Group group_of(std::span<const std::uint64_t> ids, const Limits& limits, bool major);
     bool is_current(const Rewrite::Group& group) const;
+    std::shared_ptr<Segment> successor(const Rewrite::Group& group);
+    void swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh);
     void note_shape();
     void sync_now();
+    bool is_sync_overdue() const { return is_shape_new_ && in_flight_ == nullptr; }
     Bytes next_manifest();
     void finish();
 
     std::shared_ptr<Env> env_;
     std::string directory_;
     LogOptions options_;
-    std::unique_ptr<Lock> lock_;
+    std::shared_ptr<Lock> lock_;  // a sync that runs has a share in it
     std::shared_ptr<Spares> spares_;
     std::shared_ptr<Health> health_ = std::make_shared<Health>();
     std::shared_ptr<Orphans> orphans_;

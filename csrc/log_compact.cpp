@@ -85,6 +85,7 @@ Rewrite::Group SegmentedLog::group_of(std::span<const std::uint64_t> ids, const 
         group.segments.push_back(*std::prev(next));
         group.rows.push_back(row);
         group.drops.push_back(segment.liveness().removable(segment.view(), limits, major));
+        group.indexes.push_back(segment.index());
         group.bytes_before += row.end_offset;
         group.stored_before += segment.stored_bytes();
         group.row.version = std::max(group.row.version, row.version + 1);
@@ -131,6 +132,29 @@ bool SegmentedLog::is_current(const Rewrite::Group& group) const {
            group.segments.back()->last_index() == group.row.last_index;
 }
 
+// The segment that a group becomes. X18: with what was released while it was written, and what
+// may not go yet.
+std::shared_ptr<Segment> SegmentedLog::successor(const Rewrite::Group& group) {
+    auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
+    fresh->set_readers(readers_, options_.mapped);
+    fresh->set_packed_bytes(group.bytes_after);
+    for (std::size_t i = 0; i < group.segments.size(); ++i)
+        fresh->inherit(*group.segments[i], group.drops[i]);
+    return fresh;
+}
+
+void SegmentedLog::swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh) {
+    const auto at = std::find(segments_.begin(), segments_.end(), group.segments.front());
+    const auto end = at + static_cast<std::ptrdiff_t>(group.segments.size());
+    segments_.insert(segments_.erase(at, end), std::move(fresh));
+    group.is_installed = true;
+    is_shape_new_ = true;
+    // Only now: a file that is still the log's must never be on its way out. Without memory for
+    // their names the old ones stay, and the next open removes them (F4).
+    for (const auto& old : group.segments) drop(*old);
+    group.segments.clear();
+}
+
 CompactionResult SegmentedLog::install(Rewrite& rewrite) {
     check_writable();
     require(rewrite.log_ == this, "a rewrite is installed by the log that began it");
@@ -140,27 +164,26 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
             throw CorruptError("segment file " + group.missing + " is missing", group.missing, -1,
                                group.row.first_index);
     CompactionResult result;
+    // Whatever may throw (an index to open or to make again) comes before the first change.
+    std::vector<std::pair<Rewrite::Group*, std::shared_ptr<Segment>>> made;
     for (Rewrite::Group& group : rewrite.groups_) {
-        if (group.is_installed || !is_current(group)) continue;
-        auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
-        fresh->set_readers(readers_, options_.mapped);
-        fresh->set_packed_bytes(group.bytes_after);
-        for (std::size_t i = 0; i < group.segments.size(); ++i) {
-            // X18: what was released while it ran, and what may not go yet
-            fresh->inherit(*group.segments[i], group.drops[i]);
-            drop(*group.segments[i]);
+        if (group.is_installed) continue;
+        if (is_current(group)) {
+            made.emplace_back(&group, successor(group));
+        } else if (first_index() <= group.row.last_index) {
+            // X18: some of it is still there and keeps what it was to lose, so that a deletion
+            // behind it has to stay too. A truncation took all that lies behind it anyway.
+            result.is_cut_short = true;
+            break;
         }
-        const auto at = std::find(segments_.begin(), segments_.end(), group.segments.front());
-        const auto end = at + static_cast<std::ptrdiff_t>(group.segments.size());
-        segments_.insert(segments_.erase(at, end), std::move(fresh));
-        group.is_installed = true;
-        is_shape_new_ = true;
-        result.segments_before += group.segments.size();
+    }
+    for (auto& [group, fresh] : made) {
+        result.segments_before += group->segments.size();
         result.segments_after += 1;
-        result.bytes_before += group.stored_before;
-        result.bytes_after += group.bytes_after;
-        result.entries_dropped += group.entries_dropped;
-        group.segments.clear();
+        result.bytes_before += group->stored_before;
+        result.bytes_after += group->bytes_after;
+        result.entries_dropped += group->entries_dropped;
+        swap_in(*group, std::move(fresh));
     }
     rewrite.abandon();  // files of groups that the log changed under
     return result;

@@ -90,8 +90,11 @@ std::vector<Frames> SegmentedLog::cut_to_segments(const Frames& batch) const {
 
 void SegmentedLog::append_rolling(const Frames& batch) {
     // Left over from a roll that no sync followed (durability "os"): the manifest must not fall
-    // further behind than one segment.
-    if (is_shape_new_ && in_flight_ == nullptr) sync_now();
+    // further behind than one segment. One that finds no space in its middle would end the log.
+    if (is_sync_overdue()) {
+        if (!spares_->has_slack()) throw DiskFullError("write a manifest in", directory_, ENOSPC);
+        sync_now();
+    }
     const std::vector<Frames> pieces = cut_to_segments(batch);
     std::vector<Spare> spares;
     try {
@@ -165,7 +168,7 @@ Bytes SegmentedLog::next_manifest() {
 std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
     check_writable();
     require(in_flight_ == nullptr, "at most one sync is in flight");
-    auto ticket = std::make_shared<SyncTicket>(env_, directory_, health_, orphans_);
+    auto ticket = std::make_shared<SyncTicket>(env_, directory_, lock_, health_, orphans_);
     for (const auto& segment : unsynced_) {
         if (segment->file() != nullptr) ticket->older_.push_back(segment->file()->begin_sync());
         ticket->seals_.push_back(
@@ -229,8 +232,10 @@ void SegmentedLog::truncate(std::uint64_t after) {
         throw std::out_of_range("cannot truncate after entry " + std::to_string(after) +
                                 ": the log begins at " + std::to_string(first_index()));
     if (after >= last_index()) return;
-    Block keep;
-    if (after >= first_index()) frame(after, keep);  // a CorruptError changes nothing
+    std::uint64_t end_offset = 0;
+    if (after >= first_index())  // read before the first change: a failure of it changes nothing
+        end_offset =
+            after >= tail_->first_index() ? tail_->end_of(after) : segment_of(after).end_of(after);
     poisoning([&] {
         Row row;
         row.id = next_id_++;
@@ -242,7 +247,7 @@ void SegmentedLog::truncate(std::uint64_t after) {
             drop(*segments_.back());
             segments_.pop_back();
         }
-        if (!segments_.empty()) segments_.back()->cut(after);
+        if (!segments_.empty()) segments_.back()->cut(after, end_offset);
         durable_index_ = std::min(durable_index_, after);
         if (in_flight_ != nullptr)
             in_flight_->end_index_ = std::min(in_flight_->end_index_, after);
@@ -298,6 +303,7 @@ void SegmentedLog::mark_idle() {
 bool SegmentedLog::has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new) {
     check_writable();
     if (!in_new && tail_->fits(bytes, entries, last_index() + 1 + entries)) return true;
+    if (is_sync_overdue() && !spares_->has_slack()) return false;
     const std::uint64_t room = options_.max_segment_size - size_for(0);
     std::uint64_t pieces = 1 + std::max(bytes / (room + 1), entries / (options_.max_entries + 1));
     // Entries are not cut, so each piece may leave up to half of its segment unused.

@@ -313,7 +313,7 @@ private:
             ++unproven_;
         }
         if (unproven_ > 0 && kept < out_.segments.back()->last_index())
-            out_.segments.back()->cut(kept);
+            out_.segments.back()->cut(kept, out_.segments.back()->end_of(kept));
         unproven_ += copies.size();
         out_.segments.insert(out_.segments.end(), copies.begin(), copies.end());
         for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i) {

@@ -44,13 +44,17 @@ Segment::Segment(std::shared_ptr<Env> env, std::string directory, const Row& row
 
 std::uint64_t Segment::term_at(std::uint64_t index) const { return term_in(runs_, index); }
 
-void Segment::cut(std::uint64_t after) {
+std::uint64_t Segment::end_of(std::uint64_t index) {
+    Block keep;
+    const Frame frame = this->frame(index, keep);
+    // Looked up after the frame was checked: that may have rebuilt an index that lied.
+    return checked_index().find(index).offset + frame.total();
+}
+
+void Segment::cut(std::uint64_t after, std::uint64_t end_offset) {
     require(row_.first_index <= after && after <= row_.last_index, "a cut lies in its segment");
     if (after == row_.last_index) return;
-    Block keep;
-    const Frame frame = this->frame(after, keep);
-    // Looked up after the frame was checked: that may have rebuilt an index that lied.
-    row_.end_offset = checked_index().find(after).offset + frame.total();
+    row_.end_offset = end_offset;
     row_.last_index = after;
     cut_runs_after(runs_, after);
     liveness_.cut(view().count());

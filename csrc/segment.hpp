@@ -35,8 +35,11 @@ public:
     // How often the index was found wrong at a read and made again (F14).
     std::uint32_t rebuilt() const { return rebuilt_; }
 
-    // Entries above `after` are no longer part of the log; the file stays as it is.
-    void cut(std::uint64_t after);
+    // Where the record that holds `index` ends in the file: read and checked. CorruptError.
+    std::uint64_t end_of(std::uint64_t index);
+    // Entries above `after` are no longer part of the log; the file stays as it is. `end_offset`
+    // is end_of(after), asked before: here nothing fails any more.
+    void cut(std::uint64_t after, std::uint64_t end_offset);
     // Its data is synced and its index file written: reads go through the maps from now on.
     void settle();
 

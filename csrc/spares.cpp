@@ -35,6 +35,8 @@ bool Spares::has_room(std::uint64_t count, std::uint64_t size) const {
     return free >= min_free_space_ && (free - min_free_space_) / std::max(size, size_) >= count;
 }
 
+bool Spares::has_slack() const { return env_->free_space(directory_) >= slack_bytes; }
+
 Spare Spares::create(std::uint64_t size, std::uint64_t left_free, bool zero_filled, bool synced) {
     const std::uint64_t free = env_->free_space(directory_);
     if (free < left_free || free - left_free < size)

@@ -28,6 +28,8 @@ public:
     std::size_t ready() const;
     // Whether `count` files of `size` bytes could be taken now: ready ones, or free space (F12).
     bool has_room(std::uint64_t count, std::uint64_t size) const;
+    // Whether what is always left free for them still holds a manifest and index files (F12).
+    bool has_slack() const;
     // Any thread: one more synced file. Zeros make small durable writes cheaper (the file system
     // has nothing to convert) and bulk writes dearer. DiskFullError leaves nothing behind.
     void prepare(bool zero_filled);

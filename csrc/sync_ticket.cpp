@@ -6,6 +6,8 @@ void SyncTicket::run() {
     const std::lock_guard lock(mutex_);
     if (is_done_) return;
     health_->check();
+    const std::shared_ptr<Lock> held = lock_.lock();
+    if (held == nullptr) throw std::invalid_argument("the log " + directory_ + " is closed");
     try {
         work();
     } catch (const IoError& error) {
@@ -18,12 +20,14 @@ void SyncTicket::run() {
 
 void SyncTicket::work() {
     for (const auto& sync : older_) sync->run();
+    health_->check();  // an append may have failed meanwhile, and the log been closed over this
     for (const Seal& seal : seals_) write_index(*env_, seal.path, seal.row, *seal.index);
     // The new file's header, size and name are durable before a manifest names it, so that
     // what a manifest names can be held to its header (F3). Its first data comes with it.
     if (tail_ != nullptr) tail_->run();
     if (!manifest_) return;
     env_->sync_directory(directory_);
+    health_->check();
     env_->replace_file(manifest_path(directory_), View(*manifest_));
     orphans_->add(doomed_);
 }

@@ -18,6 +18,12 @@ namespace copycat {
 // Begun and ended by the loop thread, run by any: data of older segments, then their index
 // files, then the tail's data, then the manifest if the shape changed. The files that it names no
 // more are orphans from then on.
+//
+// close() does not wait for a run that hangs in a disk when the log was poisoned meanwhile, or
+// nobody could close anything any more. So a run has a share in the lock of the directory until it
+// is over: whatever it still writes then, it writes as the only owner. Who opens the directory
+// before that, in this process or in another, is told that it is in use. Poisoned, a run ends
+// after the system call that it hangs in; one that begins after the log is gone does nothing.
 class SyncTicket : public Work {
 public:
     struct Seal {
@@ -27,13 +33,15 @@ public:
         std::shared_ptr<SlotIndex> index;
     };
 
-    SyncTicket(std::shared_ptr<Env> env, std::string directory, std::shared_ptr<Health> health,
-               std::shared_ptr<Orphans> orphans)
+    SyncTicket(std::shared_ptr<Env> env, std::string directory, std::weak_ptr<Lock> lock,
+               std::shared_ptr<Health> health, std::shared_ptr<Orphans> orphans)
         : env_(std::move(env)),
           directory_(std::move(directory)),
+          lock_(std::move(lock)),
           health_(std::move(health)),
           orphans_(std::move(orphans)) {}
 
+    // IoError, which poisons the log; PoisonedError; std::invalid_argument when it is closed.
     void run() override;
     bool is_done() const {
         const std::lock_guard lock(mutex_);
@@ -46,6 +54,7 @@ private:
 
     std::shared_ptr<Env> env_;
     std::string directory_;
+    std::weak_ptr<Lock> lock_;
     std::shared_ptr<Health> health_;
     std::shared_ptr<Orphans> orphans_;
     mutable std::mutex mutex_;

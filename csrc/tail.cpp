@@ -164,4 +164,9 @@ Frame Tail::frame(std::uint64_t index, Block& keep) const {
     return checked_frame(source, index);
 }
 
+std::uint64_t Tail::end_of(std::uint64_t index) const {
+    Block keep;
+    return offset_of(index) + frame(index, keep).total();
+}
+
 }  // namespace copycat

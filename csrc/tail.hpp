@@ -80,6 +80,8 @@ public:
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const;
     Frame frame(std::uint64_t index, Block& keep) const;
+    // Where the record that holds `index` ends in the file: read and checked. CorruptError.
+    std::uint64_t end_of(std::uint64_t index) const;
 
     const Liveness& liveness() const { return liveness_; }
     // A record of the tail; of a gap: nothing.

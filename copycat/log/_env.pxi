@@ -229,6 +229,19 @@ cdef class FaultEnv(Seen_):
         """The nth `operation` from now (1 is the next) raises `error`, an errno or SHORT."""
         dereference(self.fault).fail(operation, nth, error)
 
+    def hold_sync(self, nth):
+        """The nth sync of a file from now (1 is the next) hangs until `let_go`."""
+        dereference(self.fault).hold_sync(nth)
+
+    def await_held(self):
+        """Return once that sync hangs."""
+        with nogil:
+            dereference(self.fault).await_held()
+
+    def let_go(self):
+        """Let it go on, and hold none."""
+        dereference(self.fault).let_go()
+
     def corrupt(self, path, offset, mask):
         """Xor one byte, in the cache and on the platter."""
         dereference(self.fault).corrupt(path, offset, mask)

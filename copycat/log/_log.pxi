@@ -56,6 +56,7 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t bytes_before
         uint64_t bytes_after
         uint64_t entries_dropped
+        cbool is_cut_short
     cdef cppclass CRewrite "copycat::Rewrite":
         void run() except +raise_error nogil
         void abandon() nogil
@@ -361,7 +362,7 @@ cdef class NativeLog:
         with nogil:
             done = dereference(self.log).install(dereference(work))
         return _CompactionResult(done.segments_before, done.segments_after, done.bytes_before,
-                                 done.bytes_after, done.entries_dropped)
+                                 done.bytes_after, done.entries_dropped, done.is_cut_short)
 
     def mark_idle(self):
         """Write a mark with what is durable, if the last mark says less (D2)."""

@@ -146,6 +146,9 @@ cdef extern from "fault_env.hpp" namespace "copycat":
         void crash_keeping(uint64_t) except +raise_error nogil
         void crash_process() except +raise_error nogil
         void fail(string, uint64_t, string) except +raise_error
+        void hold_sync(uint64_t) except +raise_error
+        void await_held() nogil
+        void let_go()
         void corrupt(string, uint64_t, uint8_t) except +raise_error
         uint64_t size(string) except +raise_error
         uint64_t operations() except +raise_error

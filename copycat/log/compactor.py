@@ -74,6 +74,9 @@ class Compactor:
         self._awake: threading.Condition | None = None
         self._running = RLock()
         self._released = 0
+        """Entries that were released since the last run that took all it found."""
+        self._taken = 0
+        """Those that the run under way is to take."""
         self._is_stopped = False
         self.last_report: CompactionReport | None = None
         """Of the last run that changed something, by hand or by the thread."""
@@ -119,7 +122,11 @@ class Compactor:
         """Run now, in the calling thread. Errors: DiskFullError and DiskError leave the log as
         it was (F13); ValueError when it is closed."""
         with self._running:
-            return self._run(Compaction(compaction))
+            try:
+                return self._run(Compaction(compaction))
+            finally:  # what it did not take waits for the next run, as if just released
+                self._released += self._taken
+                self._taken = 0
 
     def _run(self, compaction: Compaction) -> CompactionReport:
         began = time.perf_counter()
@@ -128,7 +135,7 @@ class Compactor:
             limits = self._limits()
             stats = self._log.segment_stats(limits)
             self._worth_it.saw(stats)
-            self._released = 0
+            self._taken, self._released = self._released, 0
             is_major = compaction is Compaction.MAJOR
             if is_major:
                 groups = plan_major(stats, limits, self._shape)
@@ -136,6 +143,7 @@ class Compactor:
                 threshold = self._storage.compaction_threshold
                 groups = plan_minor(stats, limits, self._shape, threshold)
             if not groups:
+                self._taken = 0
                 return CompactionReport(len(stats), len(stats), 0, time.perf_counter() - began)
             rewrite = self._log.rewrite(groups, limits, major=is_major)
         try:
@@ -146,6 +154,8 @@ class Compactor:
         with self._lock:
             result = self._log.install(rewrite)
             self._swapped()
+            if not result.is_cut_short:
+                self._taken = 0
             left = len(self._log.segment_stats(limits))
         self._sync()  # the manifest that names the new files alone
         while self._log.has_orphans():
@@ -196,25 +206,29 @@ class Compactor:
             now = time.monotonic()
             is_short = self._free_space() < 2 * storage.min_free_space
             is_major = now >= major_at or (is_short and self._released > 0)
-            back_off = self._try(Compaction.MAJOR if is_major else Compaction.MINOR)
+            had_room = self._try(Compaction.MAJOR if is_major else Compaction.MINOR)
             if self.failure is not None:
                 return
+            if not had_room:  # what made it begin is still there: it is tried again
+                with awake:
+                    awake.wait_for(lambda: self._is_stopped, BACK_OFF_S)
+                continue
             now = time.monotonic()
-            minor_at = now + max(storage.minor_compaction_interval, back_off)
+            minor_at = now + storage.minor_compaction_interval
             if is_major:
-                major_at = now + max(storage.major_compaction_interval, back_off)
+                major_at = now + storage.major_compaction_interval
 
-    def _try(self, compaction: Compaction) -> float:
-        """One run of the thread; seconds to hold back after it."""
+    def _try(self, compaction: Compaction) -> bool:
+        """One run of the thread; False when the disk had no room for it."""
         try:
             self.compact(compaction)
         except DiskFullError as error:
             _LOG.warning("a %s compaction had no room: %s", compaction, error)
-            return BACK_OFF_S
+            return False
         except StorageError as error:
             _LOG.warning("compactions stop: %s", error)
             self.failure = error
-        return 0.0
+        return True
 
     def stop(self) -> None:
         """End the thread, after the run that is under way."""

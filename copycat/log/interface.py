@@ -210,8 +210,10 @@ class ReplicaLog(Protocol):
         """Swap in what a rewrite that was run wrote, with later releases carried over (X18).
 
         Durable with the next sync that begins: a crash before it leaves exactly the old
-        segments (F16). A group that was truncated, trimmed or reset meanwhile is dropped.
-        InvariantError before its run ended, or for another log's.
+        segments (F16). A group that was truncated, trimmed or reset meanwhile is dropped. Behind
+        one of which some index is still in the log nothing is installed, and the result says
+        is_cut_short: a deletion must not go before what it deleted (Z13, X18). An error changes
+        nothing. InvariantError before its run ended, or for another log's.
         """
         ...
 
@@ -250,7 +252,11 @@ class ReplicaLog(Protocol):
         ...
 
     def close(self) -> None:
-        """Sync, write the close mark that proves a clean stop (C7), let go of the lock."""
+        """Sync, write the close mark that proves a clean stop (C7), let go of the lock.
+
+        A poisoned log is closed without a sync. If one still hangs in the disk, the directory
+        stays locked until that is over: who opens it before gets a DirectoryInUseError.
+        """
         ...
 
 

@@ -125,9 +125,13 @@ class MemoryCleaning(ABC):
         require(made.written is not None, "a rewrite is run before it is installed")
         before: list[MemorySegment] = []
         after: list[MemorySegment] = []
+        is_cut_short = False
         for group, batches in zip(made.groups, made.written or [], strict=True):
             old = [s for s in self._segments if s.number in group.ids]
             if [s.number for s in old] != group.ids or old[-1].end != group.end:
+                if self.first_index < group.end:
+                    is_cut_short = True
+                    break
                 continue
             fresh = MemorySegment(old[0].first, old[0].number, max(s.version for s in old) + 1)
             for batch in batches:
@@ -145,4 +149,5 @@ class MemoryCleaning(ABC):
             sum(segment.nbytes for segment in before),
             sum(segment.nbytes for segment in after),
             sum(s.count for s in before) - sum(s.count for s in after),
+            is_cut_short,
         )

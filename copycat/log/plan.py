@@ -26,7 +26,10 @@ WORTH = 64
 """The part of the largest segment that a rewrite of another must free at least."""
 SPAN_MAX = 1 << 31
 """Indexes of one segment, gaps counted: what the slots of its index can tell (C3)."""
-
+NBYTES_MAX = 1 << 31
+"""Bytes of the segments of one group before their rewrite. The log refuses more than 2**32, what
+an offset of a slot can tell; half of that leaves room for gaps that are larger than the entries
+in whose place they stand."""
 
 LEAST_RELEASED = 1024
 """Fewer released entries than these never start a run before its interval."""
@@ -73,6 +76,7 @@ class _Group:
 
     def __init__(self) -> None:
         self.members: list[SegmentStats] = []
+        self._nbytes_before = 0
         self._nbytes = 0.0
         self._entries = 0
 
@@ -81,13 +85,15 @@ class _Group:
         left = segment.entries - removable
         nbytes = segment.nbytes * (left / segment.entries if segment.entries else 0.0)
         is_fit = (
-            self._nbytes + nbytes <= shape.max_segment_size
+            self._nbytes_before + segment.nbytes <= NBYTES_MAX
+            and self._nbytes + nbytes <= shape.max_segment_size
             and self._entries + left <= shape.max_entries_per_segment
             and segment.last_index - self._first_index(segment) < SPAN_MAX
         )
         if self.members and not is_fit:
             return False
         self.members.append(segment)
+        self._nbytes_before += segment.nbytes
         self._nbytes += nbytes
         self._entries += left
         return True

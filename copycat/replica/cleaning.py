@@ -71,6 +71,9 @@ class Cleaning:
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
         """(r, class, indexes): released while entries up to r were applied."""
         self._released = 0
+        """Entries that were released since the last run that took all it found."""
+        self._taken = 0
+        """Those that the run under way is to take."""
         self._worth_it = Enough(options.threshold, options.shape.max_entries_per_segment)
         self._floor = 0
         self._next_floor = (0, 0)
@@ -139,9 +142,6 @@ class Cleaning:
             if report.failure is not None:
                 _LOG.warning("the log was not cleaned: %s", report.failure)
                 self._not_before_ms = self._parts.clock.now_ms + BACK_OFF_MS
-            elif report.segments_before:
-                self.runs += 1
-                self.bytes_reclaimed += report.bytes_reclaimed
             if done is not None:
                 done(report)
 
@@ -193,7 +193,7 @@ class Cleaning:
         log, options = self._parts.log, self._options
         limits = self._limits()
         self._set_bits(min(floor, limits.horizon))
-        self._released = 0
+        self._taken, self._released = self._released, 0
         stats = log.segment_stats(limits)
         self._worth_it.saw(stats)
         is_major = compaction is Compaction.MAJOR
@@ -202,7 +202,8 @@ class Cleaning:
         else:
             groups = plan_minor(stats, limits, options.shape, options.threshold)
         if not groups:
-            finish(CleaningReport(0, 0, 0, 0))
+            took_ms = self._parts.clock.now_ms - began_ms
+            finish(CleaningReport(len(stats), len(stats), 0, took_ms))
             return
         # All frozen now, at one moment (Z13), whenever each of them is run.
         rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]
@@ -228,18 +229,26 @@ class Cleaning:
         began_ms: int,
         finish: Callable[[CleaningReport], None],
     ) -> None:
-        """In order, and none behind one that failed: a deletion must not go before what it
-        deleted."""
-        after, freed = before, 0
+        """In order, and none behind one that failed, or that was dropped with some of it still in
+        the log: a deletion must not go before what it deleted (X18)."""
+        installed, after, freed = 0, before, 0
         failure: StorageError | None = None
+        is_cut_short = False
         for number, rewrite in enumerate(rewrites):
             failure = failure or failures[number]
-            if failure is not None:
+            if failure is not None or is_cut_short:
                 rewrite.abandon()
                 continue
             result = self._parts.log.install(rewrite)
+            is_cut_short = result.is_cut_short
+            installed += result.segments_after
             after += result.segments_after - result.segments_before
             freed += result.bytes_before - result.bytes_after
+        if failure is not None or is_cut_short:
+            self._released += self._taken  # they wait for the next run, as if just released
+        if installed:
+            self.runs += 1
+            self.bytes_reclaimed += freed
         self._parts.durable.want_shape()
         took_ms = self._parts.clock.now_ms - began_ms
         finish(CleaningReport(before, after, freed, took_ms, failure))

@@ -245,7 +245,9 @@ class Oracle:
         """What a crash before the next sync may bring back, and nothing else, goes."""
         assert self.held is not None
         held, self.held = self.held, None
-        groups = [group for group in held.groups if group.first >= log.first_index]
+        groups = [group for group in held.groups if group.last >= log.first_index]
+        if groups and groups[0].first < log.first_index:  # what it was to lose is there still
+            groups = []
         drops = frozenset().union(*(group.drops for group in groups))
         self.shapes.append(Shape(self.shapes[-1].number + 1, self.gone | drops))
         self.must = {index: row for index, row in self.must.items() if index not in drops}

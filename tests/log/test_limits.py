@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.errors import CorruptLogError, DiskFullError
+from copycat.errors import CorruptLogError, DiskError, DiskFullError
 from copycat.log._native import Env, FaultEnv, NativeLog, crc32c, open_log
 from copycat.types import Release
 from tests.log.contract import batch, contents, durable, expected, grow
@@ -58,6 +58,23 @@ def test_f29_no_descriptor_for_an_index_file_ends_no_sync() -> None:
     assert contents(log) == expected(1, 8)
 
 
+@pytest.mark.parametrize(("after", "operation"), [(7, "open"), (2, "read")])
+def test_f29_a_truncation_reads_nothing_after_its_first_change(after: int, operation: str) -> None:
+    """The entry that it ends with was read a second time, behind the new tail: what failed there
+    ended the log for want of a descriptor, or left segments that do not meet."""
+    env, log = fresh()
+    grow(log, 8)
+    durable(log)
+    env.fail(operation, 2, "EIO")  # one open is the new tail's, one read the first that checks
+    log.truncate(after)
+    with pytest.raises(DiskError):  # the fault was not met
+        env.open(f"{DIRECTORY}/manifest").read(0, 1)
+    assert contents(log) == expected(1, after + 1)
+    durable(log)
+    env.crash(1)
+    assert contents(opened(env)) == expected(1, after + 1)
+
+
 def test_f14_an_index_file_that_cannot_be_read_is_rebuilt() -> None:
     env, log = fresh()
     grow(log, 6)
@@ -82,12 +99,73 @@ def test_f12_leftovers_go_before_a_full_disk_refuses_the_open() -> None:
     assert contents(opened(env)) == expected(1, 3)
 
 
+def test_f12_a_roll_that_has_no_space_for_a_manifest_is_refused() -> None:
+    """Without syncs, a second roll brings the first to the disk: the manifest found no space in
+    its middle, and a log that had a segment ready for the entry was ended by it."""
+    env, log = fresh()
+    grow(log, 4)
+    log.prepare_spare()
+    grow(log, 4)
+    log.prepare_spare()
+    env.set_free_space((1 << 20) - 1)
+    env.fail("write", 1, "ENOSPC")
+    assert not log.has_room(100)
+    with pytest.raises(DiskFullError):
+        grow(log, 1)
+    assert contents(log) == expected(1, 9)
+    env.set_free_space(1 << 30)
+    with pytest.raises(DiskFullError):
+        env.create("/disk/other").write(0, b"the fault was not met")
+    assert log.has_room(100)
+    grow(log, 1)
+    assert durable(log) == 9
+    env.crash(1)
+    assert contents(opened(env)) == expected(1, 10)
+
+
 def test_f12_min_free_space_is_kept_for_opening() -> None:
     env, _ = killed(3, synced=2)
     env.set_free_space(8 << 20)
     log = opened(env, min_free_space=16 << 20)
     assert contents(log) == expected(1, 4)
     assert not log.has_room(1 << 20, in_new_segment=True)
+
+
+def garbage(kept: int, size: int = 60_000) -> tuple[FaultEnv, NativeLog, list[list[int]]]:
+    """Sixty entries in sealed segments; all but each `kept`th was released. And their ids."""
+    env, log = fresh()
+    for index in range(1, 62):
+        log.append(batch(index, bytes(size)))
+    durable(log)
+    log.release([index for index in range(1, 61) if index % kept], Release.ANY)
+    return env, log, [sealed(log)]
+
+
+def test_f13_a_full_disk_is_asked_for_what_stays_only() -> None:
+    """Released entries of 3.6 MB come to a few bytes, but a rewrite wanted room for all of them: a
+    full disk never became less full."""
+    env, log, groups = garbage(1000)
+    env.set_free_space((1 << 20) + (1 << 14))
+    result = compact(log, limits(61), groups=groups)
+    assert result.bytes_before > 3_000_000
+    assert result.bytes_after < 5000
+
+
+@pytest.mark.parametrize(("kept", "size"), [(2, 60_000), (2, 0), (7, 100), (1, 1000), (60, 0)])
+def test_f13_a_rewrite_is_refused_where_it_would_take_what_manifests_need(
+    kept: int, size: int
+) -> None:
+    env, log, groups = garbage(kept, size)
+    other = log.rewrite(groups, limits(61), major=True)
+    other.run()
+    made = sum(env.size(f"{DIRECTORY}/{groups[0][0]}-2.{kind}") for kind in ("log", "idx"))
+    other.abandon()
+    rewrite = log.rewrite(groups, limits(61), major=True)
+    env.set_free_space((1 << 20) + made - 1)
+    before = env.operations
+    with pytest.raises(DiskFullError):
+        rewrite.run()
+    assert env.operations == before, "nothing was written"
 
 
 def test_f12_spares_taken_for_a_batch_that_found_no_room_are_used_later() -> None:
@@ -98,7 +176,7 @@ def test_f12_spares_taken_for_a_batch_that_found_no_room_are_used_later() -> Non
         grow(log, 14, each=14)
     left = names(env, ".spare")
     assert len(left) > 1
-    env.set_free_space(0)  # nothing new can be made: the ready ones serve
+    env.set_free_space(1 << 20)  # nothing new can be made: the ready ones serve
     grow(log, 9)
     assert contents(log) == expected(1, 11)
 

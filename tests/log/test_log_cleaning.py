@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from copycat.errors import ConfigurationError
+from copycat.errors import ConfigurationError, DiskFullError
+from copycat.log import compactor
 from copycat.log.compactor import CompactionReport
 from copycat.log.log import Log
 from copycat.types import Compaction
@@ -93,6 +95,52 @@ def test_it_runs_by_itself_when_enough_was_released(tmp_path: Path) -> None:
         log.release_many(range(1, 2900))
         assert ran.wait(20)
         assert log.get(1) is None
+
+
+def test_f13_a_run_without_room_is_tried_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had forgotten what was released: nothing ran before the next interval."""
+    monkeypatch.setattr(compactor, "BACK_OFF_S", 0.01)
+    with filled(tmp_path, 3000, compaction_threshold=0.3) as log:
+        attempts, cleaned = list[Compaction](), threading.Event()
+        run = log.compactor._run
+
+        def full_twice(compaction: Compaction) -> CompactionReport:
+            attempts.append(compaction)
+            with pytest.MonkeyPatch.context() as patch:
+                if len(attempts) <= 2:
+                    patch.setattr(log.compactor, "_log", NoRoom(log.compactor._log))
+                report = run(compaction)
+            cleaned.set()
+            return report
+
+        log.compactor._run = full_twice  # type: ignore[method-assign]
+        log.release_many(range(1, 2900))
+        assert cleaned.wait(20)
+        assert len(attempts) == 3
+        assert log.compactor.failure is None
+        assert log.get(1) is None
+
+
+class NoRoom:
+    """A log whose rewrites find the disk full."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+    def rewrite(self, *args: Any, **options: Any) -> NoRoom:
+        self._rewrite = self._log.rewrite(*args, **options)
+        return self
+
+    def run(self) -> None:
+        raise DiskFullError("no space left", errno=errno.ENOSPC)
+
+    def abandon(self) -> None:
+        self._rewrite.abandon()
 
 
 def test_skip_leaves_a_hole_that_stays(tmp_path: Path) -> None:

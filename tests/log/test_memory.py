@@ -8,6 +8,7 @@ from copycat.log.memory import MemoryLog
 from tests.log.contract import Harness, LogContract
 from tests.log.contract_cleaning import CleaningContract
 from tests.log.contract_compaction import CompactionContract
+from tests.log.contract_install import InstallContract
 
 
 class MemoryHarness(Harness):
@@ -28,7 +29,7 @@ class MemoryHarness(Harness):
         self._log.set_room(0 if full else None)
 
 
-class TestMemoryLog(LogContract, CleaningContract, CompactionContract):
+class TestMemoryLog(LogContract, CleaningContract, CompactionContract, InstallContract):
     @pytest.fixture
     def harness(self) -> MemoryHarness:
         return MemoryHarness()

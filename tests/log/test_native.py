@@ -11,6 +11,7 @@ from copycat.log._native import Env, FaultEnv, NativeLog, open_log
 from tests.log.contract import Harness, LogContract, contents, durable, expected, grow
 from tests.log.contract_cleaning import CleaningContract
 from tests.log.contract_compaction import CompactionContract
+from tests.log.contract_install import InstallContract
 
 DIRECTORY = "/disk/log"
 
@@ -56,7 +57,7 @@ class FaultHarness(Harness):
         self.env.set_free_space(1000 if full else 1 << 40)
 
 
-class TestNativeLogAtLevelDisk(LogContract, CleaningContract, CompactionContract):
+class TestNativeLogAtLevelDisk(LogContract, CleaningContract, CompactionContract, InstallContract):
     """L1: sealed segments are read with pread."""
 
     @pytest.fixture
@@ -64,7 +65,9 @@ class TestNativeLogAtLevelDisk(LogContract, CleaningContract, CompactionContract
         return FaultHarness()
 
 
-class TestNativeLogAtLevelMapped(LogContract, CleaningContract, CompactionContract):
+class TestNativeLogAtLevelMapped(
+    LogContract, CleaningContract, CompactionContract, InstallContract
+):
     """L1: sealed segments are read through a map. Level MEMORY is tests/log/test_memory.py."""
 
     @pytest.fixture
@@ -72,7 +75,9 @@ class TestNativeLogAtLevelMapped(LogContract, CleaningContract, CompactionContra
         return FaultHarness(mapped=True)
 
 
-class TestNativeLogOfPackedSegments(LogContract, CleaningContract, CompactionContract):
+class TestNativeLogOfPackedSegments(
+    LogContract, CleaningContract, CompactionContract, InstallContract
+):
     """What a compaction wrote is in LZ4 blocks, and never mapped."""
 
     @pytest.fixture

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from copycat.log.plan import (
     GENERATIONS,
     MERGE_FANIN,
+    NBYTES_MAX,
     SPAN_MAX,
     Enough,
     Shape,
@@ -91,6 +92,30 @@ def test_a_group_spans_no_more_than_an_index_can_tell() -> None:
     ]
     assert plan_major(gaps, ALL, SHAPE) == [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert SPAN_MAX == 4 << 29
+
+
+def test_a_group_is_no_larger_before_its_rewrite_than_one_file_may_be() -> None:
+    """Garbage of more than 4 GiB was planned as one group, since little was left of it; the log
+    refuses such a one, and neither a member nor the thread of a bare log survived that."""
+    shape = Shape(max_segment_size=32 << 20, max_entries_per_segment=1 << 20)
+    stats = [segment(n, 10, nbytes=32 << 20) for n in range(1, 141)]
+    small = [segment(n, 0, version=2, nbytes=15 << 20) for n in range(1, 281)]
+    wide = shape._replace(max_segment_size=0xFFFFFFFF)
+    for table, plan in (
+        (stats, plan_major(stats, ALL, shape)),
+        (stats, plan_minor(stats, ALL, shape, 0.5)),
+        (small, plan_minor(small, ALL, wide, 0.5)),
+    ):
+        nbytes = {each.id: each.nbytes for each in table}
+        sizes = [sum(nbytes[number] for number in group) for group in plan]
+        assert len(sizes) > 1
+        assert max(sizes) <= NBYTES_MAX < 1 << 32
+        assert max(sizes) > NBYTES_MAX - (64 << 20), "as much as fits"
+
+
+def test_a_segment_above_that_is_a_group_by_itself() -> None:
+    large = segment(2, 10, nbytes=NBYTES_MAX + 1)
+    assert plan_major([segment(1, 10), large, segment(3, 10)], ALL, SHAPE) == [[1], [2], [3]]
 
 
 def test_a_run_is_worth_it_when_a_segments_threshold_was_released() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from copycat.errors import DiskFullError
 from copycat.log._native import FaultEnv, NativeLog, open_log
+from copycat.log.plan import Shape
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.outcome import Outcome
@@ -27,11 +28,12 @@ def opened(env: FaultEnv) -> NativeLog:
     return open_log(env, "/log", max_segment_size=8192, max_entries_per_segment=64)
 
 
-def put_many(node: Node, session: int, first: int, count: int) -> int:
-    """`count` puts over five keys, each acknowledged with the next; the next sequence."""
+def put_many(node: Node, session: int, first: int, count: int, *, others: int = 1000) -> int:
+    """`count` puts over five keys, but each `others`th has its own; each is acknowledged with the
+    next. The next sequence."""
     for sequence in range(first, first + count, 10):
         batch = [
-            KeyValueStore.put(f"k{n % 5}", b"%d" % n + bytes(40))
+            KeyValueStore.put(f"k{n % 5 if n % others else n}", b"%d" % n + bytes(40))
             for n in range(sequence, sequence + 10)
         ]
         frame = commands(session, sequence, *batch, acked=sequence - 1)
@@ -185,6 +187,87 @@ def test_f13_a_full_disk_is_a_report_and_no_end() -> None:
     assert report.bytes_reclaimed == 0
     assert node.replica.stopped is None
     assert compact(node).bytes_reclaimed > 0
+
+
+class Held:
+    """The compaction thread of a member: what it is given waits until the test runs it."""
+
+    def __init__(self, node: Node) -> None:
+        self.jobs: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        node.host.compact = self._take  # type: ignore[method-assign]
+
+    def _take(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.jobs.append((work, done))
+
+    def run(self) -> None:
+        jobs, self.jobs = self.jobs, []
+        for work, done in jobs:
+            done(work())
+
+
+def turns(node: Node, count: int, step_ms: int = 100) -> None:
+    for _ in range(count):
+        node.turn(step_ms)
+        node.settle(2)
+
+
+def test_x18_behind_a_group_that_was_trimmed_in_part_nothing_goes() -> None:
+    """A snapshot trims the front of the first group while all wait for their thread: what that
+    group was to lose stays, so what deletes it stays too. Each group is a rewrite of its own."""
+    log = opened(FaultEnv(1))
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 600, others=10)
+    node.replica._cleaning._options = CleaningOptions(shape=Shape(16384, 20))
+    held, reports = Held(node), list[CleaningReport]()
+    node.replica.compact(Compaction.MAJOR, reports.append)
+    turns(node, 6)
+    assert len(held.jobs) > 2, "several groups"
+    log.trim(rows(log)[1].first_index)
+    before = rows(log)[:-1]
+    held.run()
+    turns(node, 2)
+    assert [(row.id, row.version) for row in rows(log)[: len(before)]] == [
+        (row.id, row.version) for row in before
+    ]
+    (report,) = reports
+    assert report.failure is None
+    assert report.segments_after == report.segments_before
+    assert report.bytes_reclaimed == 0
+    assert node.replica._cleaning.runs == 0
+    node.host.compact = lambda work, done: done(work())  # type: ignore[method-assign]
+    assert compact(node).bytes_reclaimed > 0, "the next run takes all of it"
+
+
+def test_a_run_with_nothing_to_do_says_how_many_segments_there_are() -> None:
+    log = opened(FaultEnv(1))
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 600)
+    compact(node)
+    runs, count = node.replica._cleaning.runs, len(rows(log))
+    report = compact(node, Compaction.MINOR)
+    assert (report.segments_before, report.segments_after) == (count, count)
+    assert node.replica._cleaning.runs == runs == 1
+
+
+def test_f13_a_short_disk_is_cleaned_again_after_a_failure() -> None:
+    """What the failed run was to take had been forgotten: a full disk stayed full until the next
+    entry was released, and nothing is released on a disk that takes no entries."""
+    env = FaultEnv(3)
+    log = opened(env)
+    node = lone_leader(log=log)
+    session = open_session(node)
+    put_many(node, session, 1, 400)
+    env.set_free_space(0)
+    turns(node, 30)
+    assert not any(version > 1 for _, version, *_ in log.segments())
+    assert node.replica.stopped is None
+    held = Held(node)
+    turns(node, 60)
+    assert held.jobs == [], "not before the back-off is over"
+    turns(node, 40)
+    assert held.jobs != []
 
 
 def test_it_runs_by_the_clock() -> None:
