@@ -73,6 +73,8 @@ class AsyncHost:
         self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._replica: Replica | None = None
         self.is_stopped = False
+        self.hangs_in_save = False
+        """`close` left a save of term and vote behind: the disk may still take it, any time."""
 
     def _worker(self, name: str, threads: int = 1) -> Worker:
         return Worker(name, self._mailbox, self._worker_failed, threads=threads)
@@ -274,12 +276,12 @@ class AsyncHost:
             self._apply_worker,
             self._aside_worker,
             self._compact_worker,
-            self._save_worker,
             self._sync_worker,
         ):
             ended = await worker.close(patience) and ended
+        self.hangs_in_save = not await self._save_worker.close(patience)
         self._mailbox.close()
-        return ended
+        return ended and not self.hangs_in_save
 
     # --- watching -------------------------------------------------------------------------------
 

@@ -39,6 +39,8 @@ log = logging.getLogger("copycat.server")
 WAITING_S = 5.0
 """How often a member that waits for others says whom it waits for."""
 CLOSE_S = 5.0
+_LOCKED: list[MemberDirectory] = []
+"""What no other member of this process may open any more; a lock that nobody holds is let go."""
 
 
 def _settle(done: asyncio.Future[object], answer: object) -> None:
@@ -259,6 +261,11 @@ class Node:
             return
         built.executor.close()
         directory = built.directory
+        if self.host.hangs_in_save:
+            # It could put its vote over that of the next owner (C9).
+            log.error("%s stays locked until this process ends: its disk hangs", directory.path)
+            _LOCKED.append(directory)
+            return
         lost = self._replica is None or self._replica.raft.is_lost
         try:
             await asyncio.to_thread(directory.close, lost=lost)

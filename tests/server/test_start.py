@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import threading
@@ -15,6 +16,7 @@ from copycat import (
     AddressInUseError,
     ConfigurationError,
     CopycatServer,
+    DirectoryInUseError,
     IllegalMemberStateError,
     WrongDirectoryError,
 )
@@ -192,6 +194,39 @@ def test_a_start_that_is_given_up_while_it_reads_lets_go_of_everything(
             await member.bootstrap()
 
     run(scenario)
+
+
+def test_c9_a_save_that_hangs_over_the_end_keeps_the_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It writes its vote whenever the disk goes on: over that of whoever came next."""
+    monkeypatch.setattr(node, "CLOSE_S", 0.05)
+    go_on = threading.Event()
+
+    class Hanging:
+        def run(self) -> None:
+            assert go_on.wait(LIMIT_S)
+
+    async def scenario() -> None:
+        address = free_address()
+        async with server(tmp_path / "one", address) as member:
+            await member.bootstrap()
+            running: Any = member._node
+            running.host.save(Hanging())
+        assert "stays locked until this process ends" in caplog.text
+        del running
+        gc.collect()
+        async with server(tmp_path / "one", address) as member:
+            with pytest.raises(DirectoryInUseError):
+                await member.bootstrap()
+
+    try:
+        run(scenario)
+    finally:
+        go_on.set()
+        for directory in node._LOCKED:
+            directory.close()
+        node._LOCKED.clear()
 
 
 def test_a_start_that_fails_after_the_directory_was_opened_lets_go_of_it(
