@@ -122,6 +122,7 @@ class Raft(State):
             case SnapshotInstalled():
                 snapshots.on_snapshot_installed(self, event)
                 self.settle_debt()
+                self.saw_entry(event.entry.term)
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:

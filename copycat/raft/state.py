@@ -233,7 +233,10 @@ class State:
         return self.lost_below > 0
 
     def saw_entry(self, term: int) -> None:
-        """An entry of `term` was appended here, right behind what its leader has before it."""
+        """An entry of `term` was appended here, right behind what its leader has before it.
+
+        Or a snapshot ends with it: that holds what its leader had before it, all committed.
+        """
         if self.lost_below and term >= self.lost_below:
             self.take_part()
 
