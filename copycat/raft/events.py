@@ -10,6 +10,7 @@ from copycat.types import EntryId, MemberId, Span
 __all__ = [
     "Compacted",
     "Event",
+    "GapsKnown",
     "Pinned",
     "Proposed",
     "Reachable",
@@ -126,6 +127,16 @@ class Compacted(msgspec.Struct, frozen=True):
     first_index: int
 
 
+class GapsKnown(msgspec.Struct, frozen=True):
+    """This member was just elected, and its log has holes: all up to `valid_from` was committed
+    before the newest of them was made (C22).
+
+    Only what was applied somewhere is let go, and `valid_from` is how far that was.
+    """
+
+    valid_from: int
+
+
 class SnapshotsKept(msgspec.Struct, frozen=True):
     """The oldest snapshot kept here covers entries up to this; 0 for none (C23)."""
 
@@ -178,6 +189,7 @@ Event = (
     | StorageFull
     | TransferRequested
     | Compacted
+    | GapsKnown
     | SnapshotsKept
     | SnapshotShipping
     | SnapshotHeld

@@ -26,6 +26,7 @@ from copycat.raft.effects import Effect
 from copycat.raft.events import (
     Compacted,
     Event,
+    GapsKnown,
     Pinned,
     Proposed,
     Reachable,
@@ -113,6 +114,8 @@ class Raft(State):
                 _on_storage_full(self, event.full)
             case Compacted():
                 leader.on_compacted(self, event.first_index)
+            case GapsKnown():
+                snapshots.on_gaps_known(self, event.valid_from)
             case SnapshotsKept():
                 snapshots.on_kept(self, event.oldest_index)
             case SnapshotShipping():

@@ -40,6 +40,7 @@ from copycat.raft.effects import (
 )
 from copycat.raft.events import (
     Event,
+    GapsKnown,
     Proposed,
     Reachable,
     ReadRequested,
@@ -230,6 +231,7 @@ class Cluster(Snapshotting):
             case RoleChanged(state=state, term=term):
                 if state is ServerState.LEADER:
                     self.history.elected(node.number, term, node.log)
+                    answers.append(GapsKnown(node.gaps[1]))
                 else:
                     self._forget_reads(node)
             case ShipSnapshot():
@@ -246,7 +248,7 @@ class Cluster(Snapshotting):
                 node.log = list(node.snapshots[-1])
                 assert name_of(node.log) == entry, (entry, node.log)
                 node.first = entry.next
-                node.is_reset = True
+                node.is_reset, node.gaps = True, (0, 0)
                 node.syncs = [(ticket, 0) for ticket, _ in node.syncs]
             case TransferFinished():
                 pass
@@ -263,6 +265,7 @@ class Cluster(Snapshotting):
             payloads, node.proposals = node.proposals, []
         else:
             first, entries = node.incoming
+            node.gaps = max(node.gaps, node.incoming_gaps)
             payloads = [entry.payload for entry in entries[span.first - first :]]
         assert len(payloads) == span.length, (span, content, payloads)
         assert span.first == len(node.log) + 1, (span, len(node.log))
@@ -303,7 +306,8 @@ class Cluster(Snapshotting):
             effect.leader_commit,
             effect.floor,
         )
-        self.post(Envelope(node.number, effect.peer, message, entries))
+        gaps = node.gaps if entries and first <= node.gaps[0] else (0, 0)
+        self.post(Envelope(node.number, effect.peer, message, entries, gaps))
         return span
 
     def post(self, envelope: Envelope) -> None:
@@ -324,9 +328,11 @@ class Cluster(Snapshotting):
         message = envelope.message
         if isinstance(message, AppendEntries):
             node.incoming = (message.span.first, envelope.entries)
+            node.incoming_gaps = envelope.gaps
         elif isinstance(message, InstallSnapshot):
             node.incoming = (0, envelope.entries)
-        self.step(envelope.target, Received(MemberId(envelope.source), message))
+        has_gaps = envelope.gaps[0] > 0
+        self.step(envelope.target, Received(MemberId(envelope.source), message, has_gaps))
 
     def sync(self, number: int) -> bool:
         """The oldest sync ends; False when none is in flight."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from copycat.log.debt import DEBT_FILE
+from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
+from copycat.raft.events import Reachable
 from copycat.raft.state import State
 from copycat.types import Compaction, MemberId
 from tests.replica.disks import Disk, Disks
@@ -106,3 +108,74 @@ def test_c12_entries_without_holes_are_enough(caplog: pytest.LogCaptureFixture) 
     assert disk.replica.status().owed == ""
     assert "were damaged on this disk" in caplog.text
     assert "are here again" in caplog.text
+
+
+def with_holes(net: Disks, *, has_snapshot: bool) -> Node:
+    """y is written over and over; the leader, which is returned, cleaned its log to the end."""
+    leader = net.elect()
+    leader.client(Register(1, "client", 60_000))
+    net.settle(50)
+    reply = leader.last_reply()
+    assert isinstance(reply, Registered)
+    for sequence in range(1, 60):
+        submit(net, leader, reply.session, sequence, KeyValueStore.put("y", b"%d" % sequence))
+        if has_snapshot and sequence == 20:
+            for disk in net.disks.values():
+                assert isinstance(disk.take(), Snapshot)
+    leader.client(KeepAlive(99, reply.session, 59))
+    for _ in range(10):
+        net.settle(100)
+    compact(leader, Compaction.MINOR)
+    leader.settle()
+    for _ in range(5):
+        net.settle(100)
+    return leader
+
+
+def join(net: Disks, one: MemberId, two: MemberId) -> None:
+    """These two hear each other again, and nobody else."""
+    for here, there in ((one, two), (two, one)):
+        net.nodes[here].host.links.add(there)
+        net.nodes[here].replica.peer_up(Reachable(there, fresh=False))
+
+
+def frames_of(net: Disks, turns: int) -> int:
+    """So many turns of 100 ms; how many frames were delivered."""
+    frames = 0
+    for _ in range(turns):
+        for node in net.nodes.values():
+            node.turn(100)
+        for _ in range(12):
+            frames += net.deliver()
+            for node in net.nodes.values():
+                node.settle(rounds=2)
+    return frames
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("has_snapshot", [False, True])
+def test_c12_a_leader_that_started_anew_feeds_who_takes_no_holes(
+    count: int, has_snapshot: bool
+) -> None:
+    """It has everything and knows of no commit; the others are who owes, and one that is away.
+
+    What its holes are valid from was committed (C22), so it can give what is asked for: a
+    snapshot.
+    """
+    net = Disks(count)
+    one = with_holes(net, has_snapshot=has_snapshot).member
+    two = next(member for member in net.nodes if member != one)
+    for member in net.nodes:
+        net.cut(member)
+    net.nodes[one] = net.disks[one].restart()
+    net.nodes[two] = net.disks[two].cut(net.disks[two].log.last_index - 20)
+    join(net, one, two)
+    here, other = net.disks[one], net.disks[two]
+    valid_from = here.log.valid_from
+    assert here.replica.raft.commit_index < valid_from <= here.log.last_index
+    frames = frames_of(net, 40)
+    assert here.replica.raft.commit_index == here.log.last_index > valid_from
+    assert other.replica.status().owed == ""
+    assert other.executor.last_applied == here.executor.last_applied
+    assert other.executor.digest() == here.executor.digest()
+    assert frames < 400, "the same holes are not sent again and again"
