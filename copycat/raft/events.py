@@ -11,6 +11,7 @@ __all__ = [
     "Compacted",
     "Event",
     "GapsKnown",
+    "LossAccepted",
     "Pinned",
     "Proposed",
     "Reachable",
@@ -137,6 +138,16 @@ class GapsKnown(msgspec.Struct, frozen=True):
     valid_from: int
 
 
+class LossAccepted(msgspec.Struct, frozen=True):
+    """Right after a start: an operator gave up what this log once held, up to `held` (C12).
+
+    From here on it votes and campaigns with what it has, but takes no hole in place of what it
+    lost until something newer is committed (decision 0017).
+    """
+
+    held: EntryId
+
+
 class SnapshotsKept(msgspec.Struct, frozen=True):
     """The oldest snapshot kept here covers entries up to this; 0 for none (C23)."""
 
@@ -190,6 +201,7 @@ Event = (
     | TransferRequested
     | Compacted
     | GapsKnown
+    | LossAccepted
     | SnapshotsKept
     | SnapshotShipping
     | SnapshotHeld

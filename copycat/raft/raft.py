@@ -27,6 +27,7 @@ from copycat.raft.events import (
     Compacted,
     Event,
     GapsKnown,
+    LossAccepted,
     Pinned,
     Proposed,
     Reachable,
@@ -116,6 +117,8 @@ class Raft(State):
                 leader.on_compacted(self, event.first_index)
             case GapsKnown():
                 snapshots.on_gaps_known(self, event.valid_from)
+            case LossAccepted():
+                self.give_up(event.held)
             case SnapshotsKept():
                 snapshots.on_kept(self, event.oldest_index)
             case SnapshotShipping():

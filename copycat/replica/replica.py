@@ -28,7 +28,6 @@ from copycat.protocol.peer import AppendEntries, PeerMessage
 from copycat.raft.effects import RoleChanged
 from copycat.raft.events import (
     Event,
-    GapsKnown,
     Pinned,
     Proposed,
     Reachable,
@@ -436,7 +435,7 @@ class Replica:
         self._parts.gateway.leader = self._parts.queries.leader = leader
         self._known_leader = change.leader
         if change.state is ServerState.LEADER:
-            self._carrier.queue(GapsKnown(self._log.valid_from))
+            self._carrier.queue(self._household.repayment.gaps_known())
         if change.state is not self._state:
             self._state = change.state
             for listener in list(self._listeners):

@@ -41,6 +41,7 @@ from copycat.raft.effects import (
 from copycat.raft.events import (
     Event,
     GapsKnown,
+    LossAccepted,
     Proposed,
     Reachable,
     ReadRequested,
@@ -124,6 +125,8 @@ class Cluster(Snapshotting):
         node.is_up = True
         node.facts = observe(node.raft)
         check(None, node.facts)
+        if node.given_up != NO_ENTRY:
+            self.step(number, LossAccepted(node.given_up))
 
     def crash(self, number: int, *, keep: int = 0) -> int:
         """Power loss: of what was not synced, the first `keep` entries survive by luck."""
@@ -164,6 +167,13 @@ class Cluster(Snapshotting):
             node.hard_state = (max(node.hard_state[0], node.owed.term) + 1, 0)
         self.start(number)
 
+    def accept_loss(self, number: int) -> None:
+        """An operator accepts that what this member owes is lost; it is restarted (0017)."""
+        node = self.nodes[number]
+        self.crash(number)
+        node.given_up, node.owed = node.owed, NO_ENTRY
+        self.start(number)
+
     # ---- steps -----------------------------------------------------------------------
 
     def step(self, number: int, event: Event) -> None:
@@ -175,6 +185,8 @@ class Cluster(Snapshotting):
         node.facts = facts
         if not node.raft.owes:
             node.owed = NO_ENTRY
+        if not node.raft.has_given_up:
+            node.given_up = NO_ENTRY
         for other in self.nodes.values():
             if not other.has_lost:
                 self.history.cleaned(facts.floor_known, other.number, other.durable)

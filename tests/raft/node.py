@@ -57,6 +57,8 @@ class Node:
         and is sent a snapshot (C23)."""
         self.owed = NO_ENTRY
         """What its directory says that damage took (C12)."""
+        self.given_up = NO_ENTRY
+        """The same, once an operator accepted that it is lost."""
         self.pledged: list[Entry] = []
         """Its log as it was before that: it votes as if it held this still."""
         self.gaps = (0, 0)

@@ -16,7 +16,15 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft.effects import Commit, Effect, ShipSnapshot
-from copycat.raft.events import GapsKnown, Received, Saved, SnapshotInstalled, Synced, Tick
+from copycat.raft.events import (
+    GapsKnown,
+    LossAccepted,
+    Received,
+    Saved,
+    SnapshotInstalled,
+    Synced,
+    Tick,
+)
 from copycat.raft.membership import Configuration
 from copycat.raft.progress import Pace
 from copycat.raft.raft import Raft
@@ -211,6 +219,53 @@ def test_c22_who_does_not_lead_takes_nothing_for_committed() -> None:
     raft = member(3, 3, owed=NO_ENTRY)
     assert raft.step(GapsKnown(2)) == []
     assert raft.commit_index == 0
+
+
+# ---- a loss that was accepted ----------------------------------------------------------------
+
+
+def given_up(*terms: int) -> Raft:
+    raft = member(*terms)
+    assert raft.step(LossAccepted(OWED)) == []
+    return raft
+
+
+def test_whose_loss_was_accepted_votes_and_campaigns_with_what_it_has() -> None:
+    raft = given_up(3)
+    assert not raft.owes
+    assert raft.pledged == raft.last
+    assert sends(receive(raft, C, PreVote(5, 3, EntryId(3, 1)))) == [(C, PreVoteReply(4, 3, True))]
+    raft.step(Tick(10_000))
+    assert raft.poll is not None
+
+
+def test_it_takes_no_hole_until_something_newer_is_committed() -> None:
+    raft = given_up(3, 3)
+    effects = raft.step(Received(B, append(5, 1, (3, 2), [3, 3]), has_gaps=True))
+    assert raft.last == EntryId(3, 2)
+    effects = [*effects, *raft.step(Saved(raft.save_ticket))]
+    hint = EntryId(3, 2)
+    assert sends(effects) == [(B, AppendReply(5, 1, False, 0, hint, wants_snapshot=True))]
+    receive(raft, B, append(5, 2, (3, 2), [5], commit=2))
+    settle(raft)
+    assert raft.commit_index == 2
+    assert raft.refuses_gaps, "another leader may replace what is not committed"
+    receive(raft, B, append(5, 3, (5, 3), [], commit=3))
+    assert raft.commit_index == 3
+    assert not raft.refuses_gaps
+    raft.step(Received(B, append(5, 4, (5, 3), [5, 5]), has_gaps=True))
+    assert raft.last == EntryId(5, 5)
+
+
+def test_a_snapshot_that_covers_all_that_it_held_is_as_good() -> None:
+    raft = given_up(3, 3)
+    receive(raft, B, append(5, 1, (3, 9), []))
+    raft.step(Saved(raft.save_ticket))
+    raft.step(SnapshotInstalled(B, 2, EntryId(3, 8)))
+    assert raft.refuses_gaps, "it held one entry more"
+    raft.step(SnapshotInstalled(B, 3, EntryId(3, 9)))
+    raft.step(Synced(raft.sync_ticket))
+    assert not raft.refuses_gaps
 
 
 # ---- the law of one member ------------------------------------------------------------------
