@@ -2,7 +2,8 @@
 
 `suspect`: entries up to some point were on this disk, were perhaps acknowledged, and are cut off
 since they could not be read. Until the log reaches that point again the member votes as if it
-held them (C12, docs/decisions/0017). `damage-seen`: a running member stopped at bytes that it
+held them (C12, docs/decisions/0017). `given-up`: the same after an operator accepted the loss:
+then only no hole may stand for them. `damage-seen`: a running member stopped at bytes that it
 could not read (F11); the next start looks there. Each is one line: a checksum, then JSON.
 """
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEBT_FILE",
+    "GIVEN_UP_FILE",
     "INDEX_MAX",
     "NOTE_FILE",
     "Debt",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 DEBT_FILE = "suspect"
+GIVEN_UP_FILE = "given-up"
 NOTE_FILE = "damage-seen"
 INDEX_MAX = (1 << 63) - 1
 """An end that nobody knows."""
@@ -40,17 +43,26 @@ class Debt:
 
     owed: the last entry that this log may have held, or a greater name.  term: the hard state
     must have reached it before this member says anything, so that a leader that still counts
-    what is gone steps down.
+    what is gone steps down.  is_given_up: an operator accepted the loss.
     """
 
     def __init__(
-        self, env: Env, directory: str, owed: EntryId, *, first_index: int, term: int
+        self,
+        env: Env,
+        directory: str,
+        owed: EntryId,
+        *,
+        first_index: int,
+        term: int,
+        is_given_up: bool = False,
     ) -> None:
         self._env = env
-        self._path = f"{directory}/{DEBT_FILE}"
+        self._directory = directory
+        self._path = f"{directory}/{GIVEN_UP_FILE if is_given_up else DEBT_FILE}"
         self.owed = owed
         self.first_index = first_index
         self.term = term
+        self.is_given_up = is_given_up
 
     def __str__(self) -> str:
         if self.owed.index == INDEX_MAX:
@@ -67,6 +79,18 @@ class Debt:
         }
         self._env.replace_file(self._path, _line(said))
 
+    def give_up(self) -> None:
+        """An operator accepts the loss. A crash leaves both files: then it is owed as before."""
+        Debt(
+            self._env,
+            self._directory,
+            self.owed,
+            first_index=self.first_index,
+            term=self.term,
+            is_given_up=True,
+        ).write()
+        self.settle()
+
     def settle(self) -> None:
         """The log holds it again, durably: the file goes. A removal that is lost does no harm."""
         if self._env.exists(self._path):
@@ -74,22 +98,25 @@ class Debt:
 
 
 def read_debt(env: Env, directory: str, current_term: int) -> Debt | None:
-    """What this directory owes; None for nothing.
+    """What this directory owes, or else what was given up; None for nothing.
 
     A file that cannot be read counts as the most that this member can have promised: anything of
     `current_term`, its hard state's. It is written anew so.
     """
-    path = f"{directory}/{DEBT_FILE}"
+    is_given_up = not env.exists(f"{directory}/{DEBT_FILE}")
+    path = f"{directory}/{GIVEN_UP_FILE if is_given_up else DEBT_FILE}"
     if not env.exists(path):
         return None
     said = _said(env, path)
+    owed = EntryId(current_term, INDEX_MAX)
+    first_index, term = 1, current_term + 1
+    if said is not None:
+        owed = EntryId(said["owed_term"], said["index"])
+        first_index, term = said["first_index"], said["term"]
+    debt = Debt(env, directory, owed, first_index=first_index, term=term, is_given_up=is_given_up)
     if said is None:
-        owed = EntryId(current_term, INDEX_MAX)
-        debt = Debt(env, directory, owed, first_index=1, term=current_term + 1)
         debt.write()
-        return debt
-    owed = EntryId(said["owed_term"], said["index"])
-    return Debt(env, directory, owed, first_index=said["first_index"], term=said["term"])
+    return debt
 
 
 def write_note(env: Env, directory: str, error: CorruptLogError) -> None:

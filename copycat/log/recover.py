@@ -11,7 +11,8 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import ConfigurationError, CorruptLogError
-from copycat.log.debt import DEBT_FILE, INDEX_MAX, clear_note
+from copycat.log.debt import DEBT_FILE, GIVEN_UP_FILE, INDEX_MAX, clear_note, read_debt
+from copycat.log.hard_state import best_copy
 from copycat.log.identity import IDENTITY_FILES, Identity, read_identity, write_identity
 from copycat.log.inspect import VerifyReport, verify
 from copycat.log.inspect_member import is_members
@@ -192,12 +193,13 @@ def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
 def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
     """Let a member vote without the entries that damage took, and that nobody gave back (0017).
 
-    For a cluster in which all that held them are damaged or gone. ConfigurationError when nothing
-    is owed.
+    For a cluster in which all that held them are damaged or gone. What it lost stays written
+    down: others may have let deletions go because it had them, so no hole may stand for these.
+    ConfigurationError when nothing is owed.
     """
     nothing = "no entry of this member was cut off for damage; nothing is owed"
     member = _owing(env, directory, cluster_name, DEBT_FILE, nothing)
-    _accept(env, directory, member, "accept-owed-loss", _forget_damage)
+    _accept(env, directory, member, "accept-owed-loss", _give_up)
 
 
 def _owing(env: Env, directory: str, cluster_name: str, file: str, nothing: str) -> Identity:
@@ -223,10 +225,19 @@ def _accept(
         lock.close()
 
 
+def _give_up(env: Env, directory: str) -> None:
+    copy = best_copy(env, directory)
+    debt = read_debt(env, directory, copy.current_term if copy is not None else 0)
+    if debt is not None:
+        debt.give_up()
+    clear_note(env, directory)
+
+
 def _forget_damage(env: Env, directory: str) -> None:
-    """The operator took the loss: nothing is owed for it, and nothing is to be looked at."""
-    if env.exists(f"{directory}/{DEBT_FILE}"):
-        env.remove(f"{directory}/{DEBT_FILE}")
+    """The log was cut anew, for a member that is another one from here on."""
+    for name in (DEBT_FILE, GIVEN_UP_FILE):
+        if env.exists(f"{directory}/{name}"):
+            env.remove(f"{directory}/{name}")
     clear_note(env, directory)
 
 

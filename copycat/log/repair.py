@@ -196,7 +196,7 @@ class Repairs:
         debt = self.debt
         if debt is None:
             return None
-        if log.last_entry >= debt.owed:
+        if log.last_entry >= debt.owed and not debt.is_given_up:
             debt.settle()
             return None
         if hard_state.current_term < debt.term:

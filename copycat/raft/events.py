@@ -10,6 +10,8 @@ from copycat.types import EntryId, MemberId, Span
 __all__ = [
     "Compacted",
     "Event",
+    "GapsKnown",
+    "LossAccepted",
     "Pinned",
     "Proposed",
     "Reachable",
@@ -126,6 +128,26 @@ class Compacted(msgspec.Struct, frozen=True):
     first_index: int
 
 
+class GapsKnown(msgspec.Struct, frozen=True):
+    """This member was just elected, and its log has holes: all up to `valid_from` was committed
+    before the newest of them was made (C22).
+
+    Only what was applied somewhere is let go, and `valid_from` is how far that was.
+    """
+
+    valid_from: int
+
+
+class LossAccepted(msgspec.Struct, frozen=True):
+    """Right after a start: an operator gave up what this log once held, up to `held` (C12).
+
+    From here on it votes and campaigns with what it has, but takes no hole in place of what it
+    lost until something newer is committed (decision 0017).
+    """
+
+    held: EntryId
+
+
 class SnapshotsKept(msgspec.Struct, frozen=True):
     """The oldest snapshot kept here covers entries up to this; 0 for none (C23)."""
 
@@ -178,6 +200,8 @@ Event = (
     | StorageFull
     | TransferRequested
     | Compacted
+    | GapsKnown
+    | LossAccepted
     | SnapshotsKept
     | SnapshotShipping
     | SnapshotHeld

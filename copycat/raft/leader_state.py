@@ -26,6 +26,7 @@ class Leadership:
         "term",
         "transfer_at_ms",
         "transfer_to",
+        "valid_from",
     )
 
     def __init__(self, term: int, noop_index: int, progress: dict[MemberId, Progress]) -> None:
@@ -45,3 +46,5 @@ class Leadership:
         """When a transfer is given up."""
         self.given_to = MemberId(0)
         """Whom a full leader tried last to give its leadership to (F12)."""
+        self.valid_from = 0
+        """Of the holes that the log had at the election: all up to here was committed (C22)."""

@@ -26,6 +26,8 @@ from copycat.raft.effects import Effect
 from copycat.raft.events import (
     Compacted,
     Event,
+    GapsKnown,
+    LossAccepted,
     Pinned,
     Proposed,
     Reachable,
@@ -113,6 +115,10 @@ class Raft(State):
                 _on_storage_full(self, event.full)
             case Compacted():
                 leader.on_compacted(self, event.first_index)
+            case GapsKnown():
+                snapshots.on_gaps_known(self, event.valid_from)
+            case LossAccepted():
+                self.give_up(event.held)
             case SnapshotsKept():
                 snapshots.on_kept(self, event.oldest_index)
             case SnapshotShipping():
@@ -122,6 +128,7 @@ class Raft(State):
             case SnapshotInstalled():
                 snapshots.on_snapshot_installed(self, event)
                 self.settle_debt()
+                self.saw_entry(event.entry.term)
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:

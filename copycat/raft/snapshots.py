@@ -33,6 +33,7 @@ __all__ = [
     "is_needed",
     "is_well_formed",
     "on_compacted",
+    "on_gaps_known",
     "on_install_reply",
     "on_install_snapshot",
     "on_kept",
@@ -60,16 +61,31 @@ def begin(
 ) -> None:
     """Ask the replica to ship a snapshot to `peer`. One transfer a peer.
 
-    whole: of all that is committed now. Every hole in this log lies below that, for only what
-    was applied is let go; the floor would not do, since a leader that restarted has forgotten it.
+    whole: for a peer that takes no holes, of all that is committed now, and every hole in this
+    log lies below that. The floor would not do: a leader that restarted has forgotten it.
     """
     lead.request += 1
     progress.last_request = lead.request
     terms = raft.terms
-    floor = max(raft.floor_known, raft.commit_index) if whole else raft.floor_known
+    floor = raft.floor_known
+    if whole:
+        _commit_below_gaps(raft, lead)
+        floor = max(floor, raft.commit_index, lead.valid_from)
     next_index = min(max(terms.first_index, floor + 1), terms.end)
     progress.begin_snapshot(lead.request, next_index, floor)
     raft.effects.append(ShipSnapshot(peer, lead.request, floor))
+
+
+def _commit_below_gaps(raft: State, lead: Leadership) -> None:
+    """What the holes of this log say was committed is committed: no count is needed for a fact.
+
+    A leader that restarted knows of no commit, and cannot count one without the very peer that
+    waits for the snapshot (decision 0017). Its own no-op and what follows are never taken so:
+    if it was elected without all that was committed, then an operator had accepted a loss.
+    """
+    if raft.commit_index < lead.valid_from < lead.noop_index:
+        raft.commit_index = lead.valid_from
+        raft.effects.append(Commit(raft.commit_index))
 
 
 def remind(raft: State, peer: MemberId, progress: Progress) -> None:
@@ -223,6 +239,12 @@ def on_compacted(raft: State, first_index: int) -> None:
     if raft.lead is not None:
         for progress in raft.lead.progress.values():
             progress.trimmed(first_index)
+
+
+def on_gaps_known(raft: State, valid_from: int) -> None:
+    """This member leads; what it lets go from now on it has committed itself."""
+    if raft.lead is not None:
+        raft.lead.valid_from = valid_from
 
 
 def on_kept(raft: State, oldest_index: int) -> None:

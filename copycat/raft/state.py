@@ -42,6 +42,7 @@ class State:
         "election_at_ms",
         "floor_known",
         "flushed_index",
+        "given_up",
         "grace_until_ms",
         "granted",
         "heard_until_ms",
@@ -125,6 +126,8 @@ class State:
 
         The name of the last entry that it may ever have acknowledged, or a greater one.
         """
+        self.given_up = NO_ENTRY
+        """As `owed`, after an operator accepted that it is lost; NO_ENTRY: nothing is."""
         self.settle_debt()
 
     def _begin_proof(self, *, fresh: bool, lost: bool) -> None:
@@ -233,7 +236,10 @@ class State:
         return self.lost_below > 0
 
     def saw_entry(self, term: int) -> None:
-        """An entry of `term` was appended here, right behind what its leader has before it."""
+        """An entry of `term` was appended here, right behind what its leader has before it.
+
+        Or a snapshot ends with it: that holds what its leader had before it, all committed.
+        """
         if self.lost_below and term >= self.lost_below:
             self.take_part()
 
@@ -253,6 +259,21 @@ class State:
         """
         return self.owed != NO_ENTRY
 
+    def give_up(self, held: EntryId) -> None:
+        """An operator accepted the loss: it votes and campaigns with what it has."""
+        self.owed, self.given_up = NO_ENTRY, held
+        self.draw_election_timeout()
+
+    @property
+    def has_given_up(self) -> bool:
+        """What it gave up may still be missing here in a way that it is missing nowhere else.
+
+        Not any more once an entry is committed here, durably, at or above all that it held: then
+        all further leaders have this log up to there. One that is only appended may be replaced.
+        """
+        index = min(self.commit_index, self.durable_index, self.flushed_index)
+        return self.given_up != NO_ENTRY and self.terms.entry_at(index) < self.given_up
+
     @property
     def refuses_gaps(self) -> bool:
         """Holes of a leader's log are no substitute here: entries that this member lost may be
@@ -260,7 +281,7 @@ class State:
 
         All that it ever had lies below where it stops to owe or to be lost, and so do these.
         """
-        return self.owes or self.is_lost
+        return self.owes or self.is_lost or self.has_given_up
 
     @property
     def pledged(self) -> EntryId:

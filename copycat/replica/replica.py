@@ -80,11 +80,8 @@ class Replica:
     ) -> None:
         self._reserve, self._debt = reserve, debt
         require(options.address in options.members, "a member outside its own list")
-        self._options = options
-        self._host = host
-        self._log = log
-        self._executor = executor
-        self._peers = options.members_by_id
+        self._options, self._host, self._log = options, host, log
+        self._executor, self._peers = executor, options.members_by_id
         self.member = member_id(options.cluster_name, options.address)
         self._inbox: deque[Callable[[], None]] = deque()
         self._links: set[MemberId] = set()
@@ -437,6 +434,8 @@ class Replica:
             self._door.relay.leader_gone(leader)
         self._parts.gateway.leader = self._parts.queries.leader = leader
         self._known_leader = change.leader
+        if change.state is ServerState.LEADER:
+            self._carrier.queue(self._household.repayment.gaps_known())
         if change.state is not self._state:
             self._state = change.state
             for listener in list(self._listeners):

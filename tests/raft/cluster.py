@@ -40,6 +40,8 @@ from copycat.raft.effects import (
 )
 from copycat.raft.events import (
     Event,
+    GapsKnown,
+    LossAccepted,
     Proposed,
     Reachable,
     ReadRequested,
@@ -123,6 +125,8 @@ class Cluster(Snapshotting):
         node.is_up = True
         node.facts = observe(node.raft)
         check(None, node.facts)
+        if node.given_up != NO_ENTRY:
+            self.step(number, LossAccepted(node.given_up))
 
     def crash(self, number: int, *, keep: int = 0) -> int:
         """Power loss: of what was not synced, the first `keep` entries survive by luck."""
@@ -163,6 +167,13 @@ class Cluster(Snapshotting):
             node.hard_state = (max(node.hard_state[0], node.owed.term) + 1, 0)
         self.start(number)
 
+    def accept_loss(self, number: int) -> None:
+        """An operator accepts that what this member owes is lost; it is restarted (0017)."""
+        node = self.nodes[number]
+        self.crash(number)
+        node.given_up, node.owed = node.owed, NO_ENTRY
+        self.start(number)
+
     # ---- steps -----------------------------------------------------------------------
 
     def step(self, number: int, event: Event) -> None:
@@ -174,6 +185,8 @@ class Cluster(Snapshotting):
         node.facts = facts
         if not node.raft.owes:
             node.owed = NO_ENTRY
+        if not node.raft.has_given_up:
+            node.given_up = NO_ENTRY
         for other in self.nodes.values():
             if not other.has_lost:
                 self.history.cleaned(facts.floor_known, other.number, other.durable)
@@ -230,6 +243,7 @@ class Cluster(Snapshotting):
             case RoleChanged(state=state, term=term):
                 if state is ServerState.LEADER:
                     self.history.elected(node.number, term, node.log)
+                    answers.append(GapsKnown(node.gaps[1]))
                 else:
                     self._forget_reads(node)
             case ShipSnapshot():
@@ -246,7 +260,7 @@ class Cluster(Snapshotting):
                 node.log = list(node.snapshots[-1])
                 assert name_of(node.log) == entry, (entry, node.log)
                 node.first = entry.next
-                node.is_reset = True
+                node.is_reset, node.gaps = True, (0, 0)
                 node.syncs = [(ticket, 0) for ticket, _ in node.syncs]
             case TransferFinished():
                 pass
@@ -263,6 +277,7 @@ class Cluster(Snapshotting):
             payloads, node.proposals = node.proposals, []
         else:
             first, entries = node.incoming
+            node.gaps = max(node.gaps, node.incoming_gaps)
             payloads = [entry.payload for entry in entries[span.first - first :]]
         assert len(payloads) == span.length, (span, content, payloads)
         assert span.first == len(node.log) + 1, (span, len(node.log))
@@ -303,7 +318,8 @@ class Cluster(Snapshotting):
             effect.leader_commit,
             effect.floor,
         )
-        self.post(Envelope(node.number, effect.peer, message, entries))
+        gaps = node.gaps if entries and first <= node.gaps[0] else (0, 0)
+        self.post(Envelope(node.number, effect.peer, message, entries, gaps))
         return span
 
     def post(self, envelope: Envelope) -> None:
@@ -324,9 +340,11 @@ class Cluster(Snapshotting):
         message = envelope.message
         if isinstance(message, AppendEntries):
             node.incoming = (message.span.first, envelope.entries)
+            node.incoming_gaps = envelope.gaps
         elif isinstance(message, InstallSnapshot):
             node.incoming = (0, envelope.entries)
-        self.step(envelope.target, Received(MemberId(envelope.source), message))
+        has_gaps = envelope.gaps[0] > 0
+        self.step(envelope.target, Received(MemberId(envelope.source), message, has_gaps))
 
     def sync(self, number: int) -> bool:
         """The oldest sync ends; False when none is in flight."""

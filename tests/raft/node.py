@@ -24,6 +24,8 @@ class Envelope(NamedTuple):
     target: int
     message: PeerMessage
     entries: tuple[Entry, ...]
+    gaps: tuple[int, int] = (0, 0)
+    """As `Node.gaps` of the sender, if some of the entries are in them."""
 
 
 def runs_of(log: Iterable[Entry]) -> list[TermRun]:
@@ -55,8 +57,15 @@ class Node:
         and is sent a snapshot (C23)."""
         self.owed = NO_ENTRY
         """What its directory says that damage took (C12)."""
+        self.given_up = NO_ENTRY
+        """The same, once an operator accepted that it is lost."""
         self.pledged: list[Entry] = []
         """Its log as it was before that: it votes as if it held this still."""
+        self.gaps = (0, 0)
+        """(last, valid_from): entries up to `last` were let go, and holes stand for them (C22).
+
+        Their contents stay in the lists, for the laws.
+        """
         self.raft: Raft
         self.facts: Facts
         self.start_empty()
@@ -72,6 +81,7 @@ class Node:
         self.saves: list[tuple[int, int, int]] = []
         self.proposals: list[str] = []
         self.incoming: tuple[int, tuple[Entry, ...]] = (0, ())
+        self.incoming_gaps = (0, 0)
         self.commit_index = 0
 
     def keeps(self, entries: list[Entry]) -> list[Entry]:

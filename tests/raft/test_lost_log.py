@@ -7,7 +7,16 @@ import pytest
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, PreVote, PreVoteReply, RequestVote, VoteReply
 from copycat.raft.effects import Effect, Send
-from copycat.raft.events import Pinned, Reachable, Received, Saved, Synced, Tick, Unreachable
+from copycat.raft.events import (
+    Pinned,
+    Reachable,
+    Received,
+    Saved,
+    SnapshotInstalled,
+    Synced,
+    Tick,
+    Unreachable,
+)
 from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span, TermRun
@@ -80,6 +89,20 @@ def test_entries_of_the_terms_that_it_acknowledged_are_no_proof() -> None:
     assert raft.is_lost
     raft.step(Received(B, AppendEntries(5, 3, EntryId(3, 8), Span(5, 9, 10), 0)))
     assert not raft.is_lost
+
+
+@pytest.mark.parametrize(("term", "is_proof"), [(3, False), (4, True), (5, True)])
+def test_a_snapshot_is_a_proof_if_it_ends_with_such_an_entry(term: int, is_proof: bool) -> None:
+    """A leader that has nothing else to send would else never hear a vote of it again."""
+    raft = member(lost=True)
+    raft.step(Received(B, AppendEntries(5, 1, EntryId(5, 12), Span(5, 13, 13), 12)))
+    raft.step(Saved(raft.save_ticket))
+    raft.step(SnapshotInstalled(B, 2, EntryId(term, 12)))
+    raft.step(Synced(raft.sync_ticket))
+    assert raft.last == EntryId(term, 12)
+    assert raft.is_lost is not is_proof
+    raft.step(Tick(10_000))
+    assert (raft.poll is not None) is is_proof
 
 
 def test_its_own_incarnation_in_the_log_is_no_proof() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from copycat.log._native import FaultEnv, NativeLog, open_log
-from copycat.log.debt import Debt
+from copycat.log.debt import Debt, read_debt
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
@@ -67,7 +67,16 @@ class Disk:
         """Power loss, then a new process."""
         hard_state = self.node.hard_state
         self.env.crash(seed)
-        return self.start(hard_state=hard_state)
+        debt = read_debt(self.env, "/member", hard_state.current_term)
+        return self.start(hard_state=hard_state, debt=debt)
+
+    def accept_loss(self) -> Node:
+        """An operator gives up what it owes (`copycat recover --accept-owed-loss`)."""
+        debt = read_debt(self.env, "/member", self.node.hard_state.current_term)
+        assert debt is not None
+        assert not debt.is_given_up
+        debt.give_up()
+        return self.restart()
 
     def cut(self, index: int) -> Node:
         """Entry `index` and what follows are damaged: a new process that owes them (0017)."""

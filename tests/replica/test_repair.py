@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log.debt import DEBT_FILE
+from copycat.log.debt import DEBT_FILE, GIVEN_UP_FILE, read_debt
+from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
+from copycat.raft.events import Reachable
 from copycat.raft.state import State
 from copycat.types import Compaction, MemberId
 from tests.replica.disks import Disk, Disks
@@ -106,3 +108,137 @@ def test_c12_entries_without_holes_are_enough(caplog: pytest.LogCaptureFixture) 
     assert disk.replica.status().owed == ""
     assert "were damaged on this disk" in caplog.text
     assert "are here again" in caplog.text
+
+
+def with_holes(net: Disks, *, has_snapshot: bool) -> Node:
+    """y is written over and over; the leader, which is returned, cleaned its log to the end."""
+    leader = net.elect()
+    leader.client(Register(1, "client", 60_000))
+    net.settle(50)
+    reply = leader.last_reply()
+    assert isinstance(reply, Registered)
+    for sequence in range(1, 60):
+        submit(net, leader, reply.session, sequence, KeyValueStore.put("y", b"%d" % sequence))
+        if has_snapshot and sequence == 20:
+            for disk in net.disks.values():
+                assert isinstance(disk.take(), Snapshot)
+    leader.client(KeepAlive(99, reply.session, 59))
+    for _ in range(10):
+        net.settle(100)
+    compact(leader, Compaction.MINOR)
+    leader.settle()
+    for _ in range(5):
+        net.settle(100)
+    return leader
+
+
+def join(net: Disks, one: MemberId, two: MemberId) -> None:
+    """These two hear each other again, and nobody else."""
+    for here, there in ((one, two), (two, one)):
+        net.nodes[here].host.links.add(there)
+        net.nodes[here].replica.peer_up(Reachable(there, fresh=False))
+
+
+def frames_of(net: Disks, turns: int) -> int:
+    """So many turns of 100 ms; how many frames were delivered."""
+    frames = 0
+    for _ in range(turns):
+        for node in net.nodes.values():
+            node.turn(100)
+        for _ in range(12):
+            frames += net.deliver()
+            for node in net.nodes.values():
+                node.settle(rounds=2)
+    return frames
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("has_snapshot", [False, True])
+def test_c12_a_leader_that_started_anew_feeds_who_takes_no_holes(
+    count: int, has_snapshot: bool
+) -> None:
+    """It has everything and knows of no commit; the others are who owes, and one that is away.
+
+    What its holes are valid from was committed (C22), so it can give what is asked for: a
+    snapshot.
+    """
+    net = Disks(count)
+    one = with_holes(net, has_snapshot=has_snapshot).member
+    two = next(member for member in net.nodes if member != one)
+    for member in net.nodes:
+        net.cut(member)
+    net.nodes[one] = net.disks[one].restart()
+    net.nodes[two] = net.disks[two].cut(net.disks[two].log.last_index - 20)
+    join(net, one, two)
+    here, other = net.disks[one], net.disks[two]
+    valid_from = here.log.valid_from
+    assert here.replica.raft.commit_index < valid_from <= here.log.last_index
+    frames = frames_of(net, 40)
+    assert here.replica.raft.commit_index == here.log.last_index > valid_from
+    assert other.replica.status().owed == ""
+    assert other.executor.last_applied == here.executor.last_applied
+    assert other.executor.digest() == here.executor.digest()
+    assert frames < 400, "the same holes are not sent again and again"
+
+
+def after_both_accepted(net: Disks) -> tuple[Disk, Disk]:
+    """A deletion went at two members; one of them never comes back, the others are damaged.
+
+    An operator accepts both losses. (who lacks two entries, who lacks the deletion too)
+    """
+    other, deletion = with_a_deletion(net)
+    one = next(member for member in net.nodes if member != other)
+    leader = net.elect()
+    row = net.disks[leader.member].executor.session_rows()[0]
+    for sequence in range(row.sequence + 1, row.sequence + 6):
+        submit(net, leader, row.session, sequence, KeyValueStore.put("y", b"%d" % sequence))
+    for member in net.nodes:
+        net.cut(member)
+    assert net.disks[one].log.valid_from < net.disks[one].log.last_index - 1, "holes tell truth"
+    here, there = net.disks[one], net.disks[other]
+    here.cut(here.log.last_index - 1)
+    there.cut(deletion)
+    for member in (one, other):
+        net.nodes[member] = net.disks[member].accept_loss()
+        assert not net.disks[member].env.exists(f"/member/{DEBT_FILE}")
+        assert net.disks[member].replica.status().owed == ""
+    join(net, one, other)
+    return here, there
+
+
+def test_c12_whose_loss_was_accepted_takes_no_holes_in_its_place() -> None:
+    """It votes without what it lost. But the deletion went since it had it: x must not be back."""
+    net = Disks()
+    here, there = after_both_accepted(net)
+    frames_of(net, 150)
+    assert here.executor.last_applied == there.executor.last_applied == here.log.last_index
+    assert here.executor.digest() == there.executor.digest()
+    assert "x" not in there.executor.machine.values  # type: ignore[attr-defined]
+    for disk in (here, there):
+        assert not disk.env.exists(f"/member/{GIVEN_UP_FILE}"), "a later entry is committed"
+
+
+def test_c12_an_accepted_loss_outlives_restarts() -> None:
+    net = Disks()
+    _, there = after_both_accepted(net)
+    member = there.node.member
+    net.cut(member)
+    net.nodes[member] = there.restart()
+    assert there.replica.raft.has_given_up
+    assert there.replica.raft.refuses_gaps
+    assert not there.replica.raft.owes
+
+
+def test_c12_a_mark_that_cannot_be_read_refuses_most() -> None:
+    disk = Disks().disks
+    env = next(iter(disk.values())).env
+    env.replace_file(f"/member/{GIVEN_UP_FILE}", b"nonsense")
+    debt = read_debt(env, "/member", 7)
+    assert debt is not None
+    assert debt.is_given_up
+    assert debt.owed.term == 7
+    again = read_debt(env, "/member", 9)
+    assert again is not None
+    assert again.owed == debt.owed, "it was written anew"
+    again.settle()
+    assert read_debt(env, "/member", 9) is None

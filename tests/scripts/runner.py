@@ -23,8 +23,10 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     restart 2           from what its disk holds
     forget 2            a member with its log in memory is restarted
     rot 2 5 [silently]  entry 5 and what follows cannot be read: cut, owed, and restarted
+    accept 2            an operator accepts the loss of what it owes
     snapshot 2          it saves what is committed; the newest two are kept
     trim 2 7            its log begins at 7, as far as its oldest snapshot allows
+    clean 2 7           it lets entries up to 7 go: holes, valid from its commit index on
     show / floor / log 2 / network / hush / speak
 
 What is observed: every change of role, every commit, truncation, read and finished transfer,
@@ -259,6 +261,9 @@ class _Runner:
     def do_rot(self, number: str, index: str, how: str = "") -> None:
         self.cluster.rot(int(number), int(index), owes=how != "silently")
 
+    def do_accept(self, number: str) -> None:
+        self.cluster.accept_loss(int(number))
+
     def do_show(self) -> None:
         for number, node in self.cluster.nodes.items():
             raft = node.raft
@@ -285,6 +290,11 @@ class _Runner:
     def do_trim(self, number: str, first: str) -> None:
         self.cluster.trim(int(number), int(first))
         self.lines.append(f"{number} begins at {self.cluster.nodes[int(number)].first}")
+
+    def do_clean(self, number: str, last: str) -> None:
+        node = self.cluster.nodes[int(number)]
+        node.gaps = (min(int(last), node.commit_index), node.commit_index)
+        self.lines.append(f"{number} holes up to {node.gaps[0]}, valid from {node.gaps[1]}")
 
     def do_floor(self) -> None:
         for number, node in self.cluster.nodes.items():
