@@ -146,9 +146,9 @@ class SimHost:
 
     @property
     def may_vote(self) -> bool:
-        """Whether it takes part, or would once it is up: its directory is not fresh (C16)."""
-        if self.replica is not None:
-            return not self.replica.raft.is_fresh
+        """Whether it takes part, and would again after a crash: its disk proves it (C16)."""
+        if self.replica is not None and self.replica.raft.is_fresh:
+            return False
         return self.shadow.hard_state[0] > 0
 
     @property
