@@ -25,10 +25,9 @@ public:
     virtual void crash_process() = 0;
     // The nth matching operation from now (1 = the next) fails. Operations: open create read
     // write zero_fill allocate sync rename unlink mkdir sync_directory. Errors: an errno's
-    // name, or SHORT (half of a write arrives, then EIO).
+    // name, or SHORT (half of a write arrives, then EIO). All are forgotten at the next crash().
     virtual void fail(const std::string& operation, std::uint64_t nth,
                       const std::string& error) = 0;
-    // All of them are forgotten at the next crash().
     // The nth sync of a file from now on hangs until let_go(): others go on. await_held() returns
     // once it does.
     virtual void hold_sync(std::uint64_t nth) = 0;
