@@ -66,8 +66,7 @@ class Shadow:
         """While the member owes (C12): what was durable before, and what it is held to."""
         self.kept: set[int] = set()
         """Indexes of all snapshots that may still be there."""
-        self.truncations = 0
-        self.resets = 0
+        self.truncations = self.resets = 0
         self.older: list[_Older] = []
         self.least = 0
         """The log begins right after this one or a later one; `most`: at the latest."""
@@ -150,6 +149,13 @@ class Shadow:
         self._require_committed(entry)
         self.snapshot = max(self.snapshot, entry, key=lambda one: one.index)
         self.kept.add(entry.index)
+
+    def discarding(self, entries: Iterable[EntryId]) -> None:
+        """Their files go now; the newest's only if it was not installed: nobody was told (F13)."""
+        left = max(self.kept - {entry.index for entry in entries}, default=0)
+        if left < self.snapshot.index:
+            term = self.history.committed[left - 1][0] if left else 0
+            self.snapshot = EntryId(term, left)
 
     def discarded(self, entries: Iterable[EntryId]) -> None:
         """The files of these snapshots are gone."""

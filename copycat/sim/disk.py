@@ -326,5 +326,6 @@ class SimDisk:
         return self._thread_delay_us(self._options.compact_us)
 
     def _thread_delay_us(self, mean_us: int) -> int:
-        """A slow thread is a fault too: none in a calm."""
-        return self._dice.around(min(mean_us, CALM_THREAD_US) if self._calm else mean_us)
+        """A slow thread is a fault too, and ends with a calm: no long tail in front of it."""
+        latency_us = self._dice.around(min(mean_us, CALM_THREAD_US) if self._calm else mean_us)
+        return latency_us if mean_us <= CALM_THREAD_US else min(latency_us, 2 * mean_us)

@@ -33,7 +33,9 @@ class WatchedSnapshots(SnapshotStore):
         return snapshot
 
     def discard(self, entries: Iterable[EntryId]) -> list[EntryId]:
-        gone = super().discard(entries)
+        going = list(entries)
+        self._shadow.discarding(going)
+        gone = super().discard(going)
         self._shadow.discarded(gone)
         return gone
 
