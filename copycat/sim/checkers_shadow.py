@@ -154,8 +154,7 @@ class Shadow:
         """Their files go now; the newest's only if it was not installed: nobody was told (F13)."""
         left = max(self.kept - {entry.index for entry in entries}, default=0)
         if left < self.snapshot.index:
-            term = self.history.committed[left - 1][0] if left else 0
-            self.snapshot = EntryId(term, left)
+            self.snapshot = EntryId(self.term_at(left), left)
 
     def discarded(self, entries: Iterable[EntryId]) -> None:
         """The files of these snapshots are gone."""
