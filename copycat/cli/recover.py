@@ -7,6 +7,7 @@ import secrets
 from copycat.cli.log_advice import Advice
 from copycat.errors import ConfigurationError
 from copycat.log.disk import Env
+from copycat.log.inspect import verify
 from copycat.log.recover import (
     RecoveryPlan,
     accept_debt,
@@ -66,6 +67,13 @@ def _accept(env: Env, directory: str, cluster_name: str, *, owed: bool, yes: boo
         return 0
     what = "cut off for damage and not given back" if owed else "not synced may be missing here"
     print(f"{directory}: entries that were acknowledged and {what}")
+    report = verify(directory)
+    if report.valid_from > report.last_index:
+        print(
+            f"holes of this log are right from entry {report.valid_from:,} on, and it ends at"
+            f" {report.last_index:,}: what was deleted may be back, and not on every member alike."
+            " Rather begin a new cluster from one member's snapshot, or a backup"
+        )
     return _would(directory, option)
 
 

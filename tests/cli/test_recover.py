@@ -10,14 +10,15 @@ from click.testing import CliRunner, Result
 
 from copycat.cli.main import exit_code_of, tree
 from copycat.errors import CopycatError, CorruptLogError
-from copycat.log._native import Env
+from copycat.log._native import Env, encode_gap
+from copycat.log.debt import Debt
 from copycat.log.identity import IDENTITY_FILES
 from copycat.log.inspect import entries, verify
 from copycat.log.snapshots import SnapshotStore
 from copycat.types import EntryId
 from tests.cli.test_log_advice import ALONE, cut_tail, flip, member, rot, without
-from tests.log.contract import contents, expected
-from tests.log.test_directory import open_member
+from tests.log.contract import contents, durable, expected
+from tests.log.test_directory import MEMBERS, open_member
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,19 @@ def test_f3_f17_where_a_cut_does_not_help_it_is_refused(tmp_path: Path) -> None:
     done = cut_at(10, "--cluster-name", "test", "--yes")
     assert done.exit_code == 0, done.output
     assert [entry.index for entry in entries(path)] == list(range(6, 14))
+
+
+@pytest.mark.parametrize("valid_from", [13, 16])
+def test_0017_holes_that_are_right_only_behind_the_damage_are_named(
+    tmp_path: Path, valid_from: int
+) -> None:
+    path = member(tmp_path / "n1", MEMBERS)
+    directory = open_member(Env(), path=str(path))
+    directory.log.append(encode_gap(1, 14, 15, 1000, valid_from))
+    durable(directory.log)
+    directory.close()
+    Debt(Env(), str(path), EntryId(1, 20), first_index=15, term=2).write()
+    told = recover("--accept-owed-loss")
+    assert told.exit_code == 1
+    assert "cut off for damage" in told.output
+    assert ("right from entry 16 on, and it ends at 14" in told.output) is (valid_from == 16)
