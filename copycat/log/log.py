@@ -363,20 +363,21 @@ class Log(LogCleaning):
             cast("WeakSet[Tail]", self._tails).add(follower)
         return follower
 
-    def visible(self, first: int) -> tuple[list[Entry], int]:
-        """What a tail that stands at `first` may show now, of one read, and where it stands then.
+    def feed(self, follower: Tail) -> None:
+        """Give a tail what it may show now, of one read, and where it stands then.
 
         In a hole there is nothing to show, but it ends with this read, however long it is.
         """
-        with self._lock, self._files:
+        with self._lock, self._files:  # a truncation comes before or after all of it
             native = self._usable()
             waits = self._durability is Durability.FSYNC and not self._read_only
             last = native.durable_index if waits else native.last_index
-            first = max(first, native.first_index)
+            first = max(follower.position, native.first_index)
             if first > last:
-                return [], first
+                follower.take([], first)
+                return
             batch = native.read(first, last + 1, _TAIL_BYTES)
-            return list(entries_of(batch)), min(batch.span.end, last + 1)
+            follower.take(entries_of(batch), min(batch.span.end, last + 1))
 
     # --- shrinking and the end ---------------------------------------------------------------
 

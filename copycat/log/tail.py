@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ class Tail:
 
     def __init__(self, log: Log, start: int) -> None:
         self._log = log
-        self._next = start
+        self.position = start
+        """The next entry that the log is asked for."""
         self._ahead: deque[Entry] = deque()
         self._loop = asyncio.get_running_loop()
         self._grown = asyncio.Event()
@@ -43,11 +45,14 @@ class Tail:
 
     def _fill(self) -> bool:
         """Whether it got on: entries, or a hole that ends here."""
-        visible, after = self._log.visible(self._next)
-        has_moved = after > self._next
-        self._ahead.extend(visible)
-        self._next = after
-        return has_moved
+        before = self.position
+        self._log.feed(self)
+        return bool(self._ahead) or self.position > before
+
+    def take(self, entries: Iterable[Entry], position: int) -> None:
+        """What comes next, and where it ends (under the log's lock)."""
+        self._ahead.extend(entries)
+        self.position = position
 
     def wake(self) -> None:
         """Something was appended, synced or closed. Any thread."""
@@ -55,7 +60,8 @@ class Tail:
             self._loop.call_soon_threadsafe(self._grown.set)
 
     def rewind(self, after: int) -> None:
-        """The log was truncated: forget entries above `after` that nobody saw yet."""
+        """The log was truncated: forget entries above `after` that nobody saw yet (under its
+        lock)."""
         while self._ahead and self._ahead[-1].index > after:
             self._ahead.pop()
-        self._next = min(self._next, after + 1)
+        self.position = min(self.position, after + 1)

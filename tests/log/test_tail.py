@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
 from copycat.log.entry import Entry
 from copycat.log.log import Log
+from copycat.log.tail import Tail
 from copycat.types import Compaction
 
 SOON_S = 5.0
@@ -21,12 +24,12 @@ SOON_S = 5.0
 def test_a_tail_goes_on_behind_a_hole(
     tmp_path: Path, level: str, hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[object] = []
-    visible: Any = Log.visible
+    looks: list[int] = []
+    feed = Log.feed
 
-    def counted(log: Log, *where: int) -> object:
-        looks.append(where)
-        return visible(log, *where)
+    def counted(log: Log, follower: Tail) -> None:
+        looks.append(follower.position)
+        feed(log, follower)
 
     async def follow(log: Log) -> list[Entry]:
         tail = log.tail(1)
@@ -37,7 +40,7 @@ def test_a_tail_goes_on_behind_a_hole(
             found.append(await asyncio.wait_for(anext(tail), SOON_S))
         return found
 
-    monkeypatch.setattr(Log, "visible", counted)
+    monkeypatch.setattr(Log, "feed", counted)
     with Log.open(tmp_path, level=level) as log:
         log.append(b"one")
         found = asyncio.run(follow(log))
@@ -76,3 +79,37 @@ def test_a_tail_waits_at_the_end_of_a_hole_that_is_the_last_there_is(tmp_path: P
     with Log.open(tmp_path) as log:
         log.skip(5000)
         assert asyncio.run(follow(log)).index == 5001
+
+
+def test_a_truncation_comes_before_or_after_a_tail_is_fed(tmp_path: Path) -> None:
+    """Another thread cuts the log right when a tail was given entries: none of them is shown."""
+
+    async def follow(log: Log) -> list[bytes]:
+        tail = cast("Tail", log.tail(1))
+        take, fed = tail.take, threading.Event()
+
+        def slow(entries: Iterable[Entry], position: int) -> None:
+            cutter.start()
+            fed.set()
+            assert not cut.wait(0.05), "the cut waits for the lock that this is done under"
+            take(entries, position)
+
+        tail.take = slow  # type: ignore[method-assign]
+        cut = threading.Event()
+
+        def cut_it() -> None:
+            fed.wait()
+            log.truncate(1)
+            cut.set()
+
+        cutter = threading.Thread(target=cut_it)
+        found = [(await anext(tail)).data]
+        tail.take = take  # type: ignore[method-assign]
+        cutter.join()
+        log.append(b"new")
+        found.append((await asyncio.wait_for(anext(tail), SOON_S)).data)
+        return found
+
+    with Log.open(tmp_path) as log:
+        log.append_many([b"one", b"two", b"three"])
+        assert asyncio.run(follow(log)) == [b"one", b"new"]
