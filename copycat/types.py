@@ -11,6 +11,7 @@ from typing import NamedTuple, NewType
 
 __all__ = [
     "NO_ENTRY",
+    "NO_LIMITS",
     "CompactionLimits",
     "CompactionResult",
     "ConsistencyLevel",
@@ -164,6 +165,10 @@ class CompactionLimits(NamedTuple):
     """The least `settled` of all stateful members; 0 while one is unknown (C23)."""
     snapshot_index: int
     """Index of the newest complete snapshot that was read back; 0 for none."""
+
+
+NO_LIMITS = CompactionLimits(0, 0, 0)
+"""Nothing may go: for who only looks."""
 
 
 class SegmentStats(NamedTuple):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from copycat.errors import DiskFullError, StorageError
 from copycat.log.background import remove_orphans
 from copycat.log.plan import Enough, Shape, plan_major, plan_minor
-from copycat.types import Compaction, CompactionLimits
+from copycat.types import NO_LIMITS, Compaction, CompactionLimits
 
 if TYPE_CHECKING:
     import threading
@@ -173,6 +173,7 @@ class Compactor:
     def released(self, count: int) -> None:
         """So many more entries were released: begin the thread, or wake it when it is time."""
         self._released += count
+        self._worth_it.look(self._released, lambda: self._log.segment_stats(NO_LIMITS))
         if self._thread is None and not self._is_stopped:
             self._start()
         if self._awake is not None and self._released >= self._enough():

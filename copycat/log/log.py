@@ -18,7 +18,7 @@ from copycat.log.cleaning import LogCleaning
 from copycat.log.entry import Entry, Segment, entries_of
 from copycat.log.forks import ForkGuard
 from copycat.log.recent import RecentEntries
-from copycat.types import CompactionLimits, Durability, StorageLevel
+from copycat.types import NO_LIMITS, Durability, StorageLevel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,6 @@ __all__ = ["Entry", "Log", "Segment"]
 _READ_BYTES = 256 << 10
 _TAIL_BYTES = 64 << 10
 """What a tail has ahead: it is made in the event loop."""
-NO_LIMITS = CompactionLimits(0, 0, 0)
 
 
 class Log(LogCleaning):

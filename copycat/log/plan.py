@@ -47,8 +47,7 @@ class Shape(NamedTuple):
 class Enough:
     """How many released entries are worth a run before its interval: a segment's threshold full.
 
-    A segment here is one as large as those that the last run saw; before the first run, as large
-    as one may become.
+    A segment here is one as large as those that the last run saw, or the first `look`.
     """
 
     def __init__(self, threshold: float, max_entries_per_segment: int) -> None:
@@ -56,11 +55,18 @@ class Enough:
         self._per_segment = max_entries_per_segment
         self._gone = 0
         """Indexes of the log without an entry of their own, at the last run."""
+        self._is_blind = True
+
+    def look(self, released: int, stats: Callable[[], Sequence[SegmentStats]]) -> None:
+        """Before the first run: see how large segments are, once some are sealed."""
+        if self._is_blind and released >= LEAST_RELEASED:
+            self.saw(stats())
 
     def saw(self, stats: Sequence[SegmentStats]) -> None:
         """What a run found; the tail, the last of them, is still growing."""
         sealed = stats[:-1]
         if sealed:
+            self._is_blind = False
             self._per_segment = sum(one.entries for one in sealed) // len(sealed)
         self._gone = sum(one.last_index - one.first_index + 1 - one.entries for one in stats)
 

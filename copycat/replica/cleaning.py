@@ -23,7 +23,7 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.replica.carry import Parts
 from copycat.replica.options import CleaningOptions
-from copycat.types import Compaction, CompactionLimits, Release
+from copycat.types import NO_LIMITS, Compaction, CompactionLimits, Release
 
 if TYPE_CHECKING:
     from copycat.log.interface import Rewrite
@@ -119,6 +119,7 @@ class Cleaning:
         if now_ms >= self._look_ms:
             self._look_ms = now_ms + LOOK_MS
             log = self._parts.log
+            self._worth_it.look(self._released, lambda: log.segment_stats(NO_LIMITS))
             enough = self._worth_it.of(log.last_index - log.first_index + 1)
             is_enough = self._released >= enough
         if now_ms >= self._major_ms or (is_short and self._released):

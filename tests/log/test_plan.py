@@ -129,6 +129,24 @@ def test_a_run_is_worth_it_when_a_segments_threshold_was_released() -> None:
     assert enough.of(30_000 + 1_000_000) == (24_000 + 1_000_000) / 32
 
 
+def test_before_the_first_run_a_segment_is_as_large_as_those_that_are_sealed() -> None:
+    """Else a log of small segments would wait for the threshold of all its entries."""
+    enough, asked = Enough(0.9, 1 << 20), list[int]()
+
+    def stats(sealed: int) -> list[SegmentStats]:
+        asked.append(sealed)
+        rows = [segment(n, 0)._replace(entries=8000, last_index=n * 8000) for n in range(1, 4)]
+        return [*rows[:sealed], tail(4)]
+
+    enough.look(1023, lambda: stats(3))
+    enough.look(1024, lambda: stats(0))
+    assert enough.of(100_000) == 90_000, "nothing is sealed yet"
+    for _ in range(2):
+        enough.look(2000, lambda: stats(3))
+    assert enough.of(100_000) == 7200
+    assert asked == [0, 3], "once there is something to see it is seen"
+
+
 def test_nothing_above_the_horizon_or_in_the_tail_is_taken() -> None:
     stats = [segment(1, 10), segment(2, 10), tail(3)]
     limits = ALL._replace(horizon=19)
