@@ -5,35 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from copycat.log._native import FaultEnv, NativeLog, open_log
-from copycat.machine import Commit, StateMachine, command
+from copycat.machine import StateMachine
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive
-from copycat.protocol.operations import CompactionMode, Operation
+from copycat.protocol.operations import Operation
 from copycat.types import Compaction, CompactionLimits
+from tests.machine.test_release_by_hand import Strict
 from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session
-
-
-class Shelf(StateMachine):
-    """Keeps its commits by hand; what was put down goes with a snapshot only."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, Commit[Any]] = {}
-
-    @command(compaction=CompactionMode.SNAPSHOT)
-    def put(self, name: str) -> None:
-        self._release(name)
-        self.kept[name] = self.commit
-
-    @command(compaction=CompactionMode.TOMBSTONE)
-    def drop(self, name: str) -> None:
-        self._release(name)
-        self.commit.release()
-
-    def _release(self, name: str) -> None:
-        old = self.kept.pop(name, None)
-        if old is not None:
-            old.release()
 
 
 def opened() -> NativeLog:
@@ -98,7 +77,7 @@ def test_c23_alone_in_its_cluster_a_member_lets_deletions_go_before_any_snapshot
 
 def test_c23_deletions_by_hand_stay_with_what_only_a_snapshot_may_take() -> None:
     log = opened()
-    node = played(log, Shelf(), Shelf.put, Shelf.drop)
+    node = played(log, Strict(), Strict.put, Strict.drop)
     full = node.executor
-    assert digest_again(log, Shelf(), full.last_applied) == full.digest()
+    assert digest_again(log, Strict(), full.last_applied) == full.digest()
     assert entries_of(log) >= 300
