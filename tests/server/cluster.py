@@ -80,7 +80,7 @@ class Trio:
         self.servers: dict[str, CopycatServer[Book]] = {}
 
     async def start(self, *addresses: str) -> None:
-        """Start these members, or all."""
+        """Start these members, or all. When it fails or is given up, all of them are done."""
         started = []
         for address in addresses or self.addresses:
             directory = self._path / address.rpartition(":")[2]
@@ -88,7 +88,13 @@ class Trio:
             member = server(directory, address, storage=storage)
             self.servers[address] = await self._stack.enter_async_context(member)
             started.append(member)
-        await asyncio.gather(*(member.bootstrap(*self.addresses) for member in started))
+        tasks = [asyncio.create_task(member.bootstrap(*self.addresses)) for member in started]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # `gather` is over with the first that fails
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     @property
     def leader(self) -> CopycatServer[Book]:
