@@ -321,6 +321,8 @@ class RaftChecker:
             shadow = self.shadows[member]
             if shadow.held and shadow.hard_state[0] > view.term:
                 continue  # damage took what this leader counts, and it is about to hear of it
+            if shadow.term_at(shadow.last_index) > view.term:
+                continue  # so did a later leader, of which this one has not heard yet
             if match and (
                 match > min(shadow.platter, shadow.last_index)
                 or match > view.shadow.last_index
