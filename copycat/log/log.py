@@ -259,7 +259,8 @@ class Log(LogCleaning):
                 ticket.run()
                 with self._lock:
                     native.end_sync(ticket)
-                    self._upkeep.look()
+                    if native.has_orphans():  # spares were looked for by the append
+                        self._upkeep.look()
 
     # --- reading -----------------------------------------------------------------------------
 
