@@ -4,13 +4,33 @@ Switches by environment: DEBUG=1 (-O0 -g), SANITIZE=address,undefined, COVERAGE=
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
 SHIM = "copycat/log"
+
+
+class ParallelBuild(build_ext):
+    """Compiles on all cores: setuptools takes the sources of one extension one by one."""
+
+    def build_extensions(self) -> None:
+        compile_serially = self.compiler.compile
+
+        def compile_parallel(sources: list[str], *args: object, **kwargs: object) -> list[str]:
+            def compile_one(source: str) -> list[str]:
+                return compile_serially([source], *args, **kwargs)
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                return list(chain.from_iterable(pool.map(compile_one, sources)))
+
+        self.compiler.compile = compile_parallel
+        super().build_extensions()
 
 
 def found(pattern: str) -> list[str]:
@@ -49,4 +69,4 @@ extension = Extension(
     extra_link_args=link_flags,
     language="c++",
 )
-setup(ext_modules=cythonize([extension], language_level=3))
+setup(ext_modules=cythonize([extension], language_level=3), cmdclass={"build_ext": ParallelBuild})
