@@ -27,9 +27,9 @@ SECONDS = max(0.2, 4.0 * SCALE)
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
-    root = Path("build") / "bench-cluster"
+    root = (Path("build") / "bench-cluster").resolve()
     root.mkdir(parents=True, exist_ok=True)
-    directory = Path(tempfile.mkdtemp(dir=root)).resolve()
+    directory = Path(tempfile.mkdtemp(dir=root))
     with Processes(directory) as processes:
         yield processes
     shutil.rmtree(directory, ignore_errors=True)

@@ -56,10 +56,10 @@ def _filesystem(path: Path) -> str:
 @pytest.fixture
 def disk() -> Iterator[Path]:
     """An empty directory beside the sources: /tmp may be memory."""
-    root = Path(os.environ.get("BENCH_DIRECTORY", "build/bench"))
+    root = Path(os.environ.get("BENCH_DIRECTORY", "build/bench")).resolve()
     root.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(dir=root))
-    yield path.resolve()
+    yield path
     shutil.rmtree(path, ignore_errors=True)
 
 

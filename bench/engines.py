@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from bench.scale import scaled
 from copycat import Log
+from copycat.types import StorageLevelLike
 
 __all__ = ["ENGINES", "LEVELS", "READERS", "Engine", "is_installed"]
 
@@ -38,7 +39,7 @@ class CopycatLog:
 
     how = ('durability="fsync"', 'durability="os"')
 
-    level = "disk"
+    level: StorageLevelLike = "disk"
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         self.log = Log.open(path, durability="fsync" if sync else "os", level=self.level)

@@ -29,4 +29,4 @@ def fill(engine: str, directory: Path, count: int, stop: str) -> None:
 
 
 if __name__ == "__main__":
-    fill(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    fill(sys.argv[1], Path(sys.argv[2]).resolve(), int(sys.argv[3]), sys.argv[4])

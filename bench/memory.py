@@ -79,4 +79,8 @@ def _line(log: Engine, count: int, before: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])))
+    print(
+        json.dumps(
+            measure(sys.argv[1], Path(sys.argv[2]).resolve(), int(sys.argv[3]), sys.argv[4])
+        )
+    )

@@ -103,7 +103,7 @@ def _swept(values: Iterable[float], measure: Callable[[Path, float], Point]) -> 
     """Medians of ROUNDS points for each value, which is the point's `value`."""
     values = list(values)
     found: dict[float, list[Point]] = {value: [] for value in values}
-    root = Path("build") / "bench"
+    root = (Path("build") / "bench").resolve()
     root.mkdir(parents=True, exist_ok=True)
     for _ in range(ROUNDS):
         for value in values:
@@ -142,7 +142,7 @@ def plot(target: Path, points: list[Point], label: str, columns: dict[str, str])
 
 def main(directory: str) -> None:
     """Sweep both, write the numbers and the plots."""
-    target = Path(directory)
+    target = Path(directory).resolve()
     sizes = _swept(
         SIZES_MB,
         lambda path, size: segment_point(path, ENTRIES, max_segment_size=int(size) << 20),

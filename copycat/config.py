@@ -5,22 +5,30 @@ from __future__ import annotations
 import functools
 import hashlib
 import numbers
+import os
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict
 
 import msgspec
 
 from copycat.errors import ConfigurationError
-from copycat.types import Durability, MemberId, StorageLevel
+from copycat.paths import absolute_path
+from copycat.types import Durability, DurabilityLike, MemberId, StorageLevel, StorageLevelLike
+
+if TYPE_CHECKING:
+    from typing import Unpack
 
 __all__ = [
     "Address",
     "AddressLike",
+    "CompressionName",
     "Duration",
+    "LogOptions",
     "RaftOptions",
     "ServerOptions",
     "Storage",
+    "StorageOptions",
     "member_id",
     "seconds",
 ]
@@ -102,10 +110,40 @@ _PORT_DIGITS = 5
 """More of them are no port, and from 4,301 on no number that Python reads."""
 
 
+CompressionName: TypeAlias = Literal["lz4", "none"]
+
+
+class LogOptions(TypedDict, total=False):
+    """The keywords of `Log.open`: every field of `Storage` but the directory."""
+
+    level: StorageLevelLike
+    durability: DurabilityLike
+    sync_interval: float
+    max_segment_size: int
+    max_entries_per_segment: int
+    max_entry_size: int
+    entry_buffer_size: int
+    compaction_threads: int
+    minor_compaction_interval: float
+    major_compaction_interval: float
+    compaction_threshold: float
+    snapshot_threshold: int
+    retain_stale_snapshots: bool
+    compression: CompressionName
+    min_free_space: int
+
+
+class StorageOptions(LogOptions, total=False):
+    """The keywords of `Storage`."""
+
+    directory: str | os.PathLike[str]
+
+
 class Storage(msgspec.Struct, frozen=True, kw_only=True):
     """Where and how the log is kept. Sizes in bytes, times in seconds."""
 
     directory: str = "./copycat-data"
+    """Absolute from the moment when the object is made; `~` is the user's home."""
     level: StorageLevel = StorageLevel.DISK
     durability: Durability = Durability.FSYNC
     sync_interval: float = 0.01
@@ -131,8 +169,15 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     compression: str = "lz4"
     """Of snapshots and of segments that a compaction wrote: "lz4" or "none"."""
     min_free_space: int = 256 << 20
+    """Appends are refused when they would leave less than this on the disk."""
+
+    if TYPE_CHECKING:  # a field has one type; what is given may be text or a path too
+
+        def __init__(self, **options: Unpack[StorageOptions]) -> None: ...
 
     def __post_init__(self) -> None:
+        if isinstance(self.directory, os.PathLike):
+            msgspec.structs.force_setattr(self, "directory", os.fspath(self.directory))
         problems = _type_problems(self, "storage.")
         problems += [
             f"storage.{name} ({getattr(self, name)!r}) must be {law}"
@@ -141,6 +186,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
         ]
         if problems:
             raise ConfigurationError("; ".join(problems))
+        msgspec.structs.force_setattr(self, "directory", absolute_path(self.directory))
 
 
 def _type_problems(settings: Storage | RaftOptions, prefix: str = "") -> list[str]:

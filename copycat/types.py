@@ -7,15 +7,17 @@ Indexes are 1-based and inclusive; `end` is one past the last. Only `Span`, `Ent
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple, NewType
+from typing import Literal, NamedTuple, NewType, TypeAlias
 
 __all__ = [
     "NO_ENTRY",
     "NO_LIMITS",
+    "CompactionLike",
     "CompactionLimits",
     "CompactionResult",
     "ConsistencyLevel",
     "Durability",
+    "DurabilityLike",
     "EntryId",
     "EntryKind",
     "MemberId",
@@ -28,6 +30,7 @@ __all__ = [
     "SessionState",
     "Span",
     "StorageLevel",
+    "StorageLevelLike",
     "TermRun",
 ]
 
@@ -138,6 +141,9 @@ class Compaction(enum.StrEnum):
 
     MINOR = "minor"
     MAJOR = "major"
+
+
+CompactionLike: TypeAlias = Compaction | Literal["minor", "major"]
 
 
 class Release(enum.IntEnum):
@@ -264,9 +270,15 @@ class StorageLevel(enum.StrEnum):
     """They are read with pread: a bad sector is a DiskError (F14)."""
 
 
+StorageLevelLike: TypeAlias = StorageLevel | Literal["memory", "mapped", "disk"]
+
+
 class Durability(enum.StrEnum):
     """When bytes are forced to the disk. Only FSYNC keeps every acknowledged command."""
 
     FSYNC = "fsync"
     INTERVAL = "interval"
     OS = "os"
+
+
+DurabilityLike: TypeAlias = Durability | Literal["fsync", "interval", "os"]

@@ -9,7 +9,7 @@ import msgspec
 from copycat import Log
 from copycat.cli.log_show import check_log
 from copycat.cli.words import parse_size, size_of
-from copycat.config import Storage
+from copycat.config import CompressionName, Storage
 from copycat.errors import WrongDirectoryError
 from copycat.log.disk import Env
 from copycat.log.inspect import segments
@@ -29,7 +29,7 @@ def run_compact(
     major: bool,
     as_json: bool,
     size: str | None = None,
-    compression: str | None = None,
+    compression: CompressionName | None = None,
 ) -> int:
     """Run one compaction and print its report. size and compression: None leaves them as they are.
 
@@ -73,7 +73,7 @@ def _refuse_member(directory: str) -> None:
         ) from cause
 
 
-def _kept(directory: str, size: int | None, compression: str | None) -> Storage:
+def _kept(directory: str, size: int | None, compression: CompressionName | None) -> Storage:
     """The settings of this run: those of the log's files where the user said nothing.
 
     No file tells what a log was opened with. The newest segment has the size it was made for;

@@ -23,6 +23,7 @@ from copycat.cli.demo_proof import (
     prove_lines,
     prove_same_frames,
 )
+from copycat.cli.paths import PathOption
 from copycat.errors import StorageError
 from copycat.log.inspect import StoredEntry, entries
 from copycat.types import EntryKind
@@ -103,7 +104,7 @@ def _checked(name: str, directory: str) -> Iterator[StoredEntry]:
 
 @click.command()
 @click.option("--member", "members", type=(str, str, int), multiple=True, required=True)
-@click.option("--file", type=click.Path(path_type=Path, exists=True))
+@click.option("--file", type=PathOption(path_type=Path, exists=True))
 def main(members: tuple[tuple[str, str, int], ...], file: Path | None) -> None:
     """Verify the members' directories against the input."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from typing import Any, NamedTuple
 
 import msgspec
@@ -70,7 +71,9 @@ class RecordReader:
         self._commands: CommandReader | None = None
         if app is not None:
             try:
-                self._commands = CommandReader(machine_class(app)())
+                # The other paths of the command line are meant in the directory of now.
+                with chdir("."):
+                    self._commands = CommandReader(machine_class(app)())
             except TypeError as cause:
                 raise ConfigurationError(
                     f"--app {app}: the class cannot be made without arguments: {cause}"

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from copycat.cli.log_group import log
+from copycat.cli.paths import PathOption
 from copycat.errors import ConfigurationError, CopycatError, NoLeaderError, OperationTimeout
 
 __all__ = ["main", "tree"]
@@ -32,7 +33,7 @@ def tree() -> None:
 @tree.command(short_help="Three processes, a SIGKILL half-way, and proof from the disks.")
 @click.option(
     "--file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=PathOption(path_type=Path, exists=True, dir_okay=False),
     help="These lines instead of the standard library's.",
 )
 @click.option("--directory", type=click.Path(path_type=Path), help="A new one; it is kept.")
@@ -65,7 +66,7 @@ def demo(**options: Any) -> None:
     "--directory",
     default="./copycat-data",
     show_default=True,
-    type=click.Path(file_okay=False),
+    type=PathOption(file_okay=False),
     help="The member's own; made when it is missing.",
 )
 @click.option(

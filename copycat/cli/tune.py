@@ -187,7 +187,7 @@ def _check(options: TuneOptions) -> None:
 def _scratch(directory: Path) -> Iterator[Path]:
     """A folder of our own on the same disk, gone afterwards, also after Ctrl-C or SIGTERM."""
     before = signal.signal(signal.SIGTERM, _end)
-    path = Path(tempfile.mkdtemp(prefix="copycat-tune-", dir=directory))
+    path = Path(tempfile.mkdtemp(prefix="copycat-tune-", dir=directory.resolve()))
     try:
         yield path
     finally:

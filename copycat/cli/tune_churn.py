@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from copycat import Log
 from copycat.cli.tune_choose import Sample
@@ -18,7 +18,7 @@ __all__ = ["DURABILITY", "Amplification", "measure_churn"]
 
 KEYS = 20_000
 _BATCH = 64
-DURABILITY = "os"
+DURABILITY: Literal["os"] = "os"
 """What is written and kept does not depend on it, and a run gets through more segments."""
 
 

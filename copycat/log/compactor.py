@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from copycat.errors import DiskFullError, StorageError
 from copycat.log.background import remove_orphans
 from copycat.log.plan import Enough, Shape, plan_major, plan_minor
-from copycat.types import NO_LIMITS, Compaction, CompactionLimits
+from copycat.types import NO_LIMITS, Compaction, CompactionLike, CompactionLimits
 
 if TYPE_CHECKING:
     import threading
@@ -118,7 +118,7 @@ class Compactor:
 
     # --- a run -------------------------------------------------------------------------------
 
-    def compact(self, compaction: Compaction = Compaction.MINOR) -> CompactionReport:
+    def compact(self, compaction: CompactionLike = Compaction.MINOR) -> CompactionReport:
         """Run now, in the calling thread. Errors: DiskFullError and DiskError leave the log as
         it was (F13); ValueError when it is closed."""
         with self._running:

@@ -17,6 +17,7 @@ from copycat.log.inspect_rows import follow_rows, log_directory, rows_of, settle
 from copycat.log.inspect_verify import VerifyReport, verify
 from copycat.log.inspect_walk import Damage, StoredEntry, Walk
 from copycat.log.records import Row
+from copycat.paths import real_path
 
 __all__ = [
     "Damage",
@@ -66,9 +67,13 @@ def records(
 
     A hole may begin below `first`. CorruptLogError at the first damage.
     """
-    disk = env or Env()
+    named = real_path(path) if env is None else fspath(path)  # now, not at the first entry
+    return _records(env or Env(), named, first)
+
+
+def _records(disk: Env, named: str, first: int) -> Iterator[StoredEntry]:
     position = first
-    directory = log_directory(disk, fspath(path))
+    directory = log_directory(disk, named)
     for row, walk in follow_rows(disk, directory, first):
         for record in walk:
             if record.end > position:

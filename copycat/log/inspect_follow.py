@@ -10,6 +10,7 @@ from copycat.log._native import Env
 from copycat.log.inspect_rows import log_directory, rows_of, settle
 from copycat.log.inspect_walk import StoredEntry, Walk, is_there
 from copycat.log.records import Row
+from copycat.paths import real_path
 
 __all__ = ["Follower", "News"]
 
@@ -27,7 +28,8 @@ class Follower:
 
     def __init__(self, path: str | PathLike[str], first: int, *, env: Env | None = None) -> None:
         self._env = env or Env()
-        self._directory = log_directory(self._env, fspath(path))
+        named = real_path(path) if env is None else fspath(path)
+        self._directory = log_directory(self._env, named)
         self._next = first
         self._seen = {row.uuid for row in rows_of(self._env, self._directory)}
         self._tail: tuple[bytes, tuple[int, int]] | None = None

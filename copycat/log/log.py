@@ -6,8 +6,8 @@ import time
 from _thread import RLock
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
-from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any, Self, cast
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from copycat.errors import ConfigurationError, EntryTooLargeError
 from copycat.log._native import Env, NativeLog, encode_batch, open_log
@@ -23,7 +23,7 @@ from copycat.types import NO_LIMITS, Durability, StorageLevel
 if TYPE_CHECKING:
     import numpy as np
 
-    from copycat.config import Storage
+    from copycat.config import LogOptions, Storage
     from copycat.log.compactor import Compactor
     from copycat.log.tail import Tail
     from copycat.log.volatile import VolatileLog
@@ -69,11 +69,12 @@ class Log(LogCleaning):
         *,
         storage: Storage | None = None,
         read_only: bool = False,
-        **options: Any,
+        **options: Unpack[LogOptions],
     ) -> Self:
         """Open the log in directory `path`, which is made when it is missing.
 
-        Options are the fields of `Storage`; those that govern members do nothing here.
+        Options are the fields of `Storage`; those that govern members do nothing here. A relative
+        path is meant as of now: what the working directory or a link is later changes nothing.
         With level "memory" nothing is on the disk, and `close` lets go of all.
         After a crash a torn tail that was never durable is dropped; bytes that were durable
         and cannot be read are a CorruptLogError, and nothing is changed on disk.
@@ -89,8 +90,8 @@ class Log(LogCleaning):
             storage_of,
         )
 
-        directory = fspath(path)
-        settings = storage_of(directory, storage, options)
+        settings = storage_of(path, storage, options)
+        directory = settings.directory
         if settings.level is StorageLevel.MEMORY:
             return cls(
                 log_in_memory(settings, read_only), directory, settings, read_only=read_only

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,6 +12,7 @@ import msgspec
 from copycat.config import Storage
 from copycat.errors import ConfigurationError, WrongDirectoryError
 from copycat.log._native import Env
+from copycat.paths import real_path
 
 if TYPE_CHECKING:
     from copycat.log.volatile import VolatileLog
@@ -18,8 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["log_in_memory", "refuse_member_directory", "storage_of"]
 
 
-def storage_of(directory: str, storage: Storage | None, options: Mapping[str, Any]) -> Storage:
-    """`storage` with `options` over it. ConfigurationError with all problems at once."""
+def storage_of(
+    directory: str | PathLike[str], storage: Storage | None, options: Mapping[str, Any]
+) -> Storage:
+    """`storage` with `options` over it, and its directory without links.
+
+    ConfigurationError with all problems at once.
+    """
     if storage is not None and not isinstance(storage, Storage):
         raise ConfigurationError(
             f"storage ({storage!r}) must be a copycat.Storage, not {type(storage).__name__}",
@@ -40,7 +47,7 @@ def storage_of(directory: str, storage: Storage | None, options: Mapping[str, An
         names.remove("directory")
         hint = f"the options are {', '.join(names)}" if strangers else None
         raise ConfigurationError("; ".join(problems), hint=hint)
-    return found
+    return msgspec.structs.replace(found, directory=real_path(found.directory))
 
 
 def refuse_member_directory(env: Env, directory: str) -> None:

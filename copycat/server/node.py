@@ -129,7 +129,7 @@ class Node:
         elif storage.level is not StorageLevel.MEMORY:
             error = disk_full(
                 Env(),
-                storage.directory,
+                directory.path,
                 directory.native,
                 storage.min_free_space,
                 storage.max_segment_size,

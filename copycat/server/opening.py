@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from copycat.config import ServerOptions, Storage, member_id
 from copycat.errors import ConfigurationError, CorruptLogError, DiskError
 from copycat.log.directory import MemberDirectory
@@ -22,6 +24,7 @@ from copycat.log.reserve import Reserve, reserve_size
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.paths import real_path
 from copycat.replica.options import CleaningOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
@@ -75,6 +78,7 @@ def build(
 
     What `founding_members` and `MemberDirectory.open` raise. The host is not called yet.
     """
+    storage = msgspec.structs.replace(storage, directory=real_path(storage.directory))
     founders = founding_members(storage.directory, str(options.address), given)
     _say_what_begins(options, storage, founders)
     directory = _opened(options, storage, founders)

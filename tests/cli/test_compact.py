@@ -79,7 +79,7 @@ def test_a_log_with_packed_segments_goes_on_packing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = chunks(tmp_path / "d", max_segment_size=1 << 17)
-    words = {"size": "48KiB", "compression": "lz4"}
+    words: dict[str, Any] = {"size": "48KiB", "compression": "lz4"}
     assert run_compact(str(tmp_path / "d"), major=True, as_json=False, **words) == 0
     assert "(segments of 48.0 KiB, compression lz4)" in capsys.readouterr().out
     assert [row.packed for row in segments(tmp_path / "d")].count(True) == 3

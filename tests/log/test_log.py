@@ -24,7 +24,7 @@ from copycat.errors import (
 )
 from copycat.log._native import Env, NativeLog
 from copycat.log.log import Entry, Log
-from copycat.types import Durability
+from copycat.types import Durability, DurabilityLike
 from tests.log.test_directory import open_member
 
 SMALL: dict[str, Any] = {
@@ -159,7 +159,9 @@ def test_a_closed_log_opens_again_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("durability", ["fsync", "interval", "os"])
-def test_a_process_that_dies_loses_nothing_it_appended(tmp_path: Path, durability: str) -> None:
+def test_a_process_that_dies_loses_nothing_it_appended(
+    tmp_path: Path, durability: DurabilityLike
+) -> None:
     path = str(tmp_path)
     child = os.fork()
     if not child:

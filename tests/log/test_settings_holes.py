@@ -13,6 +13,7 @@ import pytest
 from copycat.config import Address, RaftOptions, ServerOptions, Storage, seconds
 from copycat.errors import ConfigurationError
 from copycat.log.log import Log
+from copycat.types import StorageLevelLike
 
 NUMBERS: dict[str, list[Any]] = {
     "float": [math.nan, math.inf, -math.inf, -0.0, -1.0, 10**400],
@@ -127,7 +128,9 @@ def test_a_duration_refuses(value: Any) -> None:
 
 @pytest.mark.parametrize("place", ["", "{}/y\0z", "{}/y\ud800"])
 @pytest.mark.parametrize("level", ["disk", "mapped", "memory"])
-def test_a_path_that_is_none_makes_nothing(tmp_path: Path, level: str, place: str) -> None:
+def test_a_path_that_is_none_makes_nothing(
+    tmp_path: Path, level: StorageLevelLike, place: str
+) -> None:
     for is_read_only in (False, True):
         with pytest.raises(ConfigurationError, match=r"^storage\.directory \("):
             Log.open(place.format(tmp_path), level=level, read_only=is_read_only)

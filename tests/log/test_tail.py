@@ -13,7 +13,7 @@ import pytest
 from copycat.log.entry import Entry
 from copycat.log.log import Log
 from copycat.log.tail import Tail
-from copycat.types import Compaction
+from copycat.types import Compaction, StorageLevelLike
 
 SOON_S = 5.0
 """What a test waits for an entry that never comes."""
@@ -22,7 +22,7 @@ SOON_S = 5.0
 @pytest.mark.parametrize("level", ["disk", "memory"])
 @pytest.mark.parametrize("hole", [1, 255, 256, 1000, 1 << 40])
 def test_a_tail_goes_on_behind_a_hole(
-    tmp_path: Path, level: str, hole: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, level: StorageLevelLike, hole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
     feed = Log.feed

@@ -22,6 +22,7 @@ from copycat import (
     command,
     query,
 )
+from copycat.config import CompressionName
 from copycat.log.weak import WEAK_FILE
 from tests.log.test_levels import mapped_files
 from tests.server.cluster import TIMERS, Book, Trio, free_address, run, server
@@ -117,7 +118,7 @@ def test_l1_a_member_that_was_away_is_fed_from_sealed_segments(
 @pytest.mark.slow
 @pytest.mark.parametrize(("compression", "magic"), [("lz4", b"COPYPAK"), ("none", b"COPYSEG")])
 def test_a_member_packs_what_it_compacts_unless_told_not_to(
-    tmp_path: Path, compression: str, magic: bytes
+    tmp_path: Path, compression: CompressionName, magic: bytes
 ) -> None:
     directory = str(tmp_path / "member")
 

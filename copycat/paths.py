@@ -1,0 +1,41 @@
+"""A path means what it meant at the call: the working directory may be another one later."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from copycat.errors import ConfigurationError
+
+__all__ = ["absolute_path", "real_path"]
+
+
+def absolute_path(path: str | os.PathLike[str]) -> str:
+    """`path` from the root on; `~` is the user's home. Links in it are not followed yet.
+
+    In a working directory that was deleted a relative path stays as it is.
+    """
+    named = os.path.expanduser(os.fspath(path))
+    if not named or os.path.isabs(named):
+        return named  # an empty one is nobody's working directory
+    with suppress(FileNotFoundError):
+        # Not `abspath` where the path goes up: behind a link `..` is another directory.
+        joined = os.path.join(os.getcwd(), named)
+        return joined if ".." in named.split("/") else os.path.normpath(joined)
+    return named
+
+
+def real_path(path: str | os.PathLike[str]) -> str:
+    """The same with all links followed: for whoever is about to open what is there.
+
+    A link that is changed later must not lead to another directory half-way. ConfigurationError
+    for a relative path in a working directory that was deleted.
+    """
+    named = os.path.expanduser(os.fspath(path))
+    try:
+        return os.path.realpath(named)
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{named} is a relative path, and the working directory was deleted",
+            hint="give an absolute path, or change to a directory that is there",
+        ) from None
