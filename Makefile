@@ -46,7 +46,7 @@ DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
 FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help build demo test check fix sim san fuzz tsan bench sweep golden ci clean
+.PHONY: help runtime build demo test check fix sim san fuzz tsan bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
@@ -54,22 +54,45 @@ help: ## list the commands
 
 # --- building ---------------------------------------------------------------------------------
 
-$(VENV)/.stamp-packages: pyproject.toml
-	test -x $(PYTHON) || $(BASE_PYTHON) -m venv $(VENV)
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), sys.version'
-	$(PYTHON) -m pip install -q "setuptools>=77" "cython>=3.1" wheel "numpy>=2"
-	$(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,tune,test,check]"
-	touch $@
+# step WORDS COMMAND: says what is done, and how long it took.
+STEP := step() { local began=$$SECONDS; printf '%s ... ' "$$1"; shift; "$$@"; \
+	printf '%s s\n' "$$((SECONDS - began))"; }; step
 
-$(VENV)/.stamp-extension: $(VENV)/.stamp-packages $(NATIVE_FILES)
-	$(PYTHON) setup.py -q build_ext --inplace
-	touch $@
+$(VENV)/.stamp-venv:
+	@for tool in $(firstword $(CXX)) git; do command -v $$tool > /dev/null || { \
+	  echo "copycat is built with $$tool, which is not installed"; exit 1; }; done
+	@test -n "$(BASE_PYTHON)" && $(BASE_PYTHON) -c \
+	  'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "copycat needs Python 3.11 or later: make BASE_PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(PYTHON) || $(STEP) "making $(VENV)" $(BASE_PYTHON) -m venv $(VENV)
+	@touch $@
 
-build: $(VENV)/.stamp-extension ## make .venv, install in place, build the extension
+# What runs copycat. The extension is compiled once, in place, by the rule below.
+$(VENV)/.stamp-runtime: pyproject.toml | $(VENV)/.stamp-venv
+	@$(STEP) "installing what builds copycat" \
+	  $(PYTHON) -m pip install -q "setuptools>=77" "cython>=3.1" wheel
+	@$(STEP) "installing what copycat needs" env NO_EXTENSION=1 \
+	  $(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed]"
+	@touch $@
+
+$(VENV)/.stamp-extension: $(VENV)/.stamp-runtime $(NATIVE_FILES)
+	@$(STEP) "building the extension, about a minute" \
+	  $(PYTHON) setup.py -q build_ext --inplace
+	@touch $@
+
+# What tests and checks copycat.
+$(VENV)/.stamp-packages: pyproject.toml $(VENV)/.stamp-runtime
+	@$(STEP) "installing what tests and checks copycat" env NO_EXTENSION=1 \
+	  $(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,tune,test,check]"
+	@touch $@
+
+runtime: $(VENV)/.stamp-extension
+
+build: $(VENV)/.stamp-extension $(VENV)/.stamp-packages ## make .venv with all tools, build the extension
 
 # --- running ----------------------------------------------------------------------------------
 
-demo: build ## three processes, a SIGKILL, proof; FILE=path for your own lines
+demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
 	$(PYTHON) -m copycat demo $(if $(FILE),--file "$(FILE)") $(DEMO_ARGS)
 
 test: build ## the whole test suite with 200 fresh simulator seeds; K=word selects

@@ -1,6 +1,7 @@
 """Builds the one extension, copycat.log._native, from csrc/ and its Cython shim.
 
-Switches by environment: DEBUG=1 (-O0 -g), SANITIZE=address,undefined, COVERAGE=1.
+Switches by environment: DEBUG=1 (-O0 -g), SANITIZE=address,undefined, COVERAGE=1, and
+NO_EXTENSION=1 for an editable install whose extension `make build` compiles in place, once.
 """
 
 import os
@@ -69,4 +70,8 @@ extension = Extension(
     extra_link_args=link_flags,
     language="c++",
 )
-setup(ext_modules=cythonize([extension], language_level=3), cmdclass={"build_ext": ParallelBuild})
+is_wanted = os.environ.get("NO_EXTENSION") != "1"
+setup(
+    ext_modules=cythonize([extension], language_level=3, quiet=True) if is_wanted else [],
+    cmdclass={"build_ext": ParallelBuild},
+)

@@ -232,4 +232,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    """The public names, and what every module has; not what this file needs to import them."""
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

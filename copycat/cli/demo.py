@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from copycat import ConsistencyLevel, CopycatClient
 from copycat.cli.demo_drive import Drive
-from copycat.cli.demo_lines import LineLog, chain_of, read_lines
+from copycat.cli.demo_lines import LineLog, chain_of, check_lines, read_lines
 from copycat.cli.demo_member import MemberFailed, MemberProcess
 from copycat.cli.demo_proof import ProofError, prove_same_states
 from copycat.cli.progress import progress, say
@@ -55,6 +55,7 @@ def run_demo(options: DemoOptions) -> int:
     if not lines:
         say(f"error[no-input]: {options.file} has no lines; nothing was started")
         return 2
+    check_lines(lines)
     root = _root(options)
     try:
         asyncio.run(_Demo(options, lines, root).run())

@@ -7,9 +7,10 @@ import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
-from copycat import StateMachine, command, query
+from copycat import EntryTooLargeError, StateMachine, Storage, command, query
+from copycat.protocol.operations import encode_operation
 
-__all__ = ["EMPTY_CHAIN", "LineLog", "chain_of", "extend_chain", "read_lines"]
+__all__ = ["EMPTY_CHAIN", "LineLog", "chain_of", "check_lines", "extend_chain", "read_lines"]
 
 EMPTY_CHAIN = bytes(32)
 
@@ -34,6 +35,24 @@ def read_lines(file: Path | None) -> list[bytes]:
     root = Path(sysconfig.get_paths()["stdlib"])
     paths = sorted(path for path in root.rglob("*.py") if "site-packages" not in path.parts)
     return [line for path in paths for line in path.read_bytes().splitlines()]
+
+
+def check_lines(lines: list[bytes]) -> None:
+    """EntryTooLargeError with the number of the first line, from 1, that no member would take."""
+    limit = Storage().max_entry_size
+    for number, line in enumerate(lines, 1):
+        if len(line) <= limit // 2:
+            continue
+        try:
+            encode_operation(LineLog.append(line), limit)
+        except EntryTooLargeError as cause:
+            raise EntryTooLargeError(
+                f"line {number:,} has {len(line):,} bytes; as a command it is above the limit of"
+                f" {limit:,} (storage.max_entry_size); nothing was started",
+                hint="give the demo a file with shorter lines",
+                size=len(line),
+                limit=limit,
+            ) from cause
 
 
 class LineLog(StateMachine):

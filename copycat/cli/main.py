@@ -11,9 +11,16 @@ from typing import Any
 
 import click
 
+from copycat import __version__
 from copycat.cli.log_group import log
 from copycat.cli.paths import PathOption
-from copycat.errors import ConfigurationError, CopycatError, NoLeaderError, OperationTimeout
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    EntryTooLargeError,
+    NoLeaderError,
+    OperationTimeout,
+)
 
 __all__ = ["main", "tree"]
 
@@ -21,7 +28,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 
 
 @click.group(context_settings=_CONTEXT)
-@click.version_option(package_name="copycat-raft", prog_name="copycat")
+@click.version_option(__version__, prog_name="copycat")
 def tree() -> None:
     """A durable log and a replicated state machine that you import.
 
@@ -205,6 +212,11 @@ def _run() -> int:
     except click.ClickException as cause:
         cause.show()
         return cause.exit_code
+    except ImportError as cause:
+        if cause.name != "copycat.log._native":
+            raise
+        print(f"error[not-built]: {cause}", file=sys.stderr)
+        return 1
     except (click.Abort, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
@@ -284,6 +296,6 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 def exit_code_of(cause: CopycatError) -> int:
     """2 for what the user must correct, 3 for what may work later, 1 for the rest."""
-    if isinstance(cause, ConfigurationError):
+    if isinstance(cause, ConfigurationError | EntryTooLargeError):
         return 2
     return 3 if isinstance(cause, NoLeaderError | OperationTimeout) else 1

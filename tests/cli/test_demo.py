@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from copycat.cli.demo import DemoOptions, run_demo
+from copycat.cli.demo_lines import check_lines
+from copycat.errors import EntryTooLargeError
 from copycat.log.inspect import entries, verify
 from tests.tidy.tree import ROOT
 
@@ -57,6 +60,26 @@ def test_the_demo_proves_a_short_input(tmp_path: Path) -> None:
     ):
         assert words in done.stdout
     assert "SIGKILL to n" in done.stderr
+
+
+def test_a_line_that_is_too_long_is_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit counts the encoded command, which is a few bytes longer than its line."""
+    monkeypatch.chdir(tmp_path)
+    longest = (1 << 20) - 16
+    while True:
+        try:
+            check_lines([b"x" * longest])
+        except EntryTooLargeError:
+            break
+        longest += 1
+    assert longest <= 1 << 20
+    file = tmp_path / "lines.txt"
+    file.write_bytes(b"short\n" + b"x" * longest + b"\n")
+    with pytest.raises(EntryTooLargeError, match=rf"^line 2 has {longest:,} bytes;"):
+        run_demo(DemoOptions(file, tmp_path / "members", 16, keep=False))
+    assert [path.name for path in tmp_path.iterdir()] == ["lines.txt"]
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +179,34 @@ def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(sys, "stdout", stdout)
     assert run(monkeypatch, "log", "stat", "m1", "--json") == 0
     assert json.loads(stdout.buffer.getvalue()) == [text]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lacks", "words"),
+    [
+        ("copycat/log/_native*", "error[not-built]: copycat's extension is not built"),
+        ("copycat/cli/main.py", "error[not-installed]: "),
+    ],
+)
+def test_a_tree_that_is_not_built_names_the_command_that_builds_it(
+    tmp_path: Path, lacks: str, words: str
+) -> None:
+    shutil.copytree(ROOT / "copycat", tmp_path / "copycat")
+    for path in tmp_path.glob(lacks):
+        path.unlink()
+    log = bare_log(tmp_path / "log")
+    found = command("log", "stat", str(log), cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    error = found.stderr.decode()
+    assert found.returncode in {1, 2}
+    assert words in error
+    assert "make build" in error
+    assert "Traceback" not in error
+
+
+def test_the_version_is_that_of_the_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert run(monkeypatch, "--version") == 0
+    assert project["version"] in capsys.readouterr().out

@@ -36,6 +36,11 @@ def test_public_names_are_sorted_and_there() -> None:
     assert not missing
 
 
+def test_dir_shows_nothing_else() -> None:
+    strays = [name for name in dir(copycat) if not name.startswith("__")]
+    assert strays == sorted(copycat.__all__)
+
+
 def test_every_module_lists_its_names() -> None:
     found = [
         name
