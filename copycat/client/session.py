@@ -15,6 +15,7 @@ import msgspec
 
 from copycat.client.completion import Completion, Ending, Finished, Waiting, unknown_outcome
 from copycat.client.outbox import Outbox
+from copycat.client.trouble import BACK_PRESSURE, RETRIED
 from copycat.errors import ClosedSessionError, CopycatError, ProtocolError, SessionExpiredError
 from copycat.protocol.client import (
     ClientMessage,
@@ -360,7 +361,7 @@ class ClientSession:
             self._completion.expect_too_large(sequence, nbytes)
             return
         self._judge_server(message.code, now_ms)
-        if self._outbox.rewind(message.next_sequence) or message.code == Refusal.OVERLOADED:
+        if self._outbox.rewind(message.next_sequence) or message.code in BACK_PRESSURE:
             # A first gap (frames overtook each other at an election) is closed at once; what
             # is refused again without progress waits longer each time.
             delay_ms = 0
@@ -372,9 +373,9 @@ class ClientSession:
 
     def _judge_server(self, code: int, now_ms: int) -> None:
         """Is it time to try another server?"""
-        if code == Refusal.ILLEGAL_MEMBER_STATE:
+        if code in (Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL):
             self.wants_switch = True
-        elif code == Refusal.NO_LEADER:
+        elif code in (Refusal.NO_LEADER, Refusal.NO_QUORUM):
             if self._leaderless_since_ms is None:
                 self._leaderless_since_ms = now_ms
             if now_ms - self._leaderless_since_ms >= SWITCH_AFTER_MS:
@@ -392,7 +393,7 @@ class ClientSession:
             self.is_stable = False
             soon_ms = now_ms + max(1, self.timeout_ms // 10)
             self._keep_alive_due_ms = min(self._keep_alive_due_ms, soon_ms)
-        elif message.code in _RETRIED:
+        elif message.code in RETRIED:
             # Reading twice hurts nobody, and whoever is in a hurry gives a timeout.
             wait_ms = min(max(RETRY_MS_MIN, 2 * (now_ms - query.sent_ms)), RETRY_MS_MAX)
             query.due_ms = now_ms + wait_ms
@@ -441,8 +442,3 @@ class ClientSession:
         self.leader = leader
         if members:
             self.members = members
-
-
-_RETRIED = frozenset(
-    {Refusal.NO_LEADER, Refusal.ILLEGAL_MEMBER_STATE, Refusal.QUERY, Refusal.OVERLOADED}
-)

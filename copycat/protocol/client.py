@@ -48,6 +48,16 @@ class Refusal(enum.IntEnum):
     """Back-pressure, not logged: resend in order from `next_sequence` a little later."""
     PROTOCOL = 10
     TOO_LARGE = 11
+    """The largest unanswered command is above the limit of the servers."""
+    NO_QUORUM = 12
+    """No leader is known, and too few members are reachable to elect one: see `missing`."""
+    DISK_FULL = 13
+    """The leader's disk has no room for entries; queries are still answered (F12)."""
+    SERVER_FULL = 14
+    """This server has no room for another client: ask another server."""
+    UNKNOWN_OPERATION = 15
+    """The leader's machine does not know this operation, or its parameters do not fit. Of a
+    command: the one at `next_sequence`; it was not logged, and never will be."""
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -136,6 +146,11 @@ class CommandsRefused(msgspec.Struct, frozen=True):
     next_sequence: int
     code: int
     leader: str
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+    """Addresses of the members that this server misses (NO_QUORUM)."""
+    since_ms: int = 0
+    """For so long it has been so (NO_LEADER, NO_QUORUM)."""
 
 
 class QueryResult(msgspec.Struct, frozen=True):
@@ -151,6 +166,10 @@ class Failure(msgspec.Struct, frozen=True):
     code: int
     leader: str
     reason: str
+    missing: tuple[str, ...] = ()
+    """Addresses of the members that this server misses (NO_QUORUM)."""
+    since_ms: int = 0
+    """For so long it has been so (NO_LEADER, NO_QUORUM)."""
 
 
 ClientMessage = Register | KeepAlive | CloseSession | Commands | QueryRequest

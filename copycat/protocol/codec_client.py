@@ -59,9 +59,11 @@ _QUERY = Struct("<QQQQB")
 _REGISTERED = Struct("<QQI")
 _REQUEST = Struct("<Q")
 _RESULTS = Struct("<QQQQI")
-_REFUSED = Struct("<QQB")
+_REFUSED = Struct("<QQBI")
 _QUERY_RESULT = Struct("<QQ")
-_FAILURE = Struct("<QB")
+_FAILURE = Struct("<QBI")
+
+_U32_MAX = (1 << 32) - 1
 
 _LEVELS = (
     ConsistencyLevel.SEQUENTIAL,
@@ -214,15 +216,19 @@ def encode_server(message: ServerMessage) -> bytes:
             )
         case SessionClosed(request):
             return encode_frame(FrameType.SESSION_CLOSED, _REQUEST.pack(request))
-        case CommandsRefused(session, next_sequence, code, leader):
-            fixed = _REFUSED.pack(session, next_sequence, code)
-            return encode_frame(FrameType.COMMANDS_REFUSED, fixed + pack_text(leader))
-        case Failure(request, code, leader, reason):
-            fixed = _FAILURE.pack(request, code)
-            texts = pack_text(leader) + pack_text(reason, REASON_MAX, cut=True)
-            return encode_frame(FrameType.FAILURE, fixed + texts)
+        case CommandsRefused(session, next_sequence, code, leader, reason, missing, since_ms):
+            fixed = _REFUSED.pack(session, next_sequence, code, min(since_ms, _U32_MAX))
+            why = _pack_why(leader, reason, missing)
+            return encode_frame(FrameType.COMMANDS_REFUSED, fixed + why)
+        case Failure(request, code, leader, reason, missing, since_ms):
+            fixed = _FAILURE.pack(request, code, min(since_ms, _U32_MAX))
+            return encode_frame(FrameType.FAILURE, fixed + _pack_why(leader, reason, missing))
         case _:
             assert_never(message)
+
+
+def _pack_why(leader: str, reason: str, missing: tuple[str, ...]) -> bytes:
+    return pack_text(leader) + pack_text(reason, REASON_MAX, cut=True) + pack_texts(missing)
 
 
 def decode_server(frame: Frame) -> ServerMessage:
@@ -253,12 +259,14 @@ def _decode_cold_server(frame: Frame) -> ServerMessage:
             message = KeptAlive(request, reader.text(), reader.texts())
         case FrameType.COMMANDS_REFUSED:
             reader = Reader(frame.body, "COMMANDS_REFUSED")
-            session, next_sequence, code = reader.unpack(_REFUSED)
-            message = CommandsRefused(session, next_sequence, _refusal(code), reader.text())
+            session, next_sequence, code, since_ms = reader.unpack(_REFUSED)
+            why = reader.text(), reader.text(REASON_MAX), reader.texts()
+            message = CommandsRefused(session, next_sequence, _refusal(code), *why, since_ms)
         case FrameType.FAILURE:
             reader = Reader(frame.body, "FAILURE")
-            request, code = reader.unpack(_FAILURE)
-            message = Failure(request, _refusal(code), reader.text(), reader.text(REASON_MAX))
+            request, code, since_ms = reader.unpack(_FAILURE)
+            why = reader.text(), reader.text(REASON_MAX), reader.texts()
+            message = Failure(request, _refusal(code), *why, since_ms)
         case _:
             raise unknown_frame(frame, "a message of a server")
     reader.end()

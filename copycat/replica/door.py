@@ -24,6 +24,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.raft.raft import Raft
 from copycat.replica.gateway import Gateway, results_of
 from copycat.replica.host import Host
+from copycat.replica.outage import Outage
 from copycat.replica.queries import Queries, must_lead
 from copycat.replica.relay import Relay
 from copycat.replica.sessions import Route
@@ -47,8 +48,10 @@ class Door:
         executor: Executor,
         enqueue: Callable[[Callable[[], None]], None],
         max_entry_size: int,
+        outage: Outage,
     ) -> None:
         self._raft = raft
+        self._outage = outage
         self._addresses = addresses
         self._host = host
         self._executor = executor
@@ -111,7 +114,7 @@ class Door:
         if may_pass and self._host.send(leader, codec.encode_forward(route.token, frame), None):
             self.relay.passed(route.token, message)
             return
-        self._refuse_no_leader(route, message)
+        self._refuse_for_outage(route, message)
 
     def _serves(self, query: QueryRequest) -> bool:
         if must_lead(query) or self.gateway.sessions.get(query.session) is None:
@@ -119,12 +122,15 @@ class Door:
             return self._raft.state is ServerState.LEADER
         return True
 
-    def _refuse_no_leader(self, route: Route, message: ClientMessage) -> None:
-        code, reason = Refusal.NO_LEADER, "no leader is known"
+    def _refuse_for_outage(self, route: Route, message: ClientMessage) -> None:
+        why = self._outage.explain()
         if isinstance(message, QueryRequest):
-            self.answer(route, Failure(message.request, code, self.leader, reason))
+            failure = Failure(
+                message.request, why.code, self.leader, why.reason, why.missing, why.since_ms
+            )
+            self.answer(route, failure)
         else:
-            self.gateway.refuse(route, message, code, reason)
+            self.gateway.refuse_for(route, message, why)
 
     def receive_return(self, token: int, frame: bytes) -> None:
         """The leader's answer to a request that was passed on. Raises ProtocolError."""

@@ -36,6 +36,7 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.results import cut_results
 from copycat.replica.commands import take_new
+from copycat.replica.outage import Why
 from copycat.replica.sessions import Route, SessionMirror
 from copycat.types import EntryKind, MemberId
 
@@ -138,18 +139,33 @@ class Gateway:
 
     def refuse(self, route: Route, message: LogRequest, code: Refusal, reason: str) -> None:
         """Answer that nothing of this request was logged here."""
+        # Of commands the code says it all, and there may be thousands of such answers.
+        self.refuse_for(
+            route, message, Why(code, "" if isinstance(message, Commands) else reason, (), 0)
+        )
+
+    def refuse_for(self, route: Route, message: LogRequest, why: Why) -> None:
+        """The same, with the reason, who is missing and since when."""
         if isinstance(message, Commands):
-            refusal = CommandsRefused(message.session, message.first_sequence, code, self.leader)
-            self._answer(route, refusal)
+            self._refuse_commands(route, message.session, message.first_sequence, why)
         else:
-            self._answer(route, Failure(message.request, code, self.leader, reason))
+            code, reason, missing, since_ms = why
+            failure = Failure(message.request, code, self.leader, reason, missing, since_ms)
+            self._answer(route, failure)
+
+    def _refuse_commands(self, route: Route, session: int, next_sequence: int, why: Why) -> None:
+        code, reason, missing, since_ms = why
+        refusal = CommandsRefused(
+            session, next_sequence, code, self.leader, reason, missing, since_ms
+        )
+        self._answer(route, refusal)
 
     def _admit(self, route: Route, message: LogRequest) -> None:
         match message:
             case Commands():
                 self._admit_commands(route, message)
             case _ if self.closed_for:
-                self.refuse(route, message, Refusal.OVERLOADED, self.closed_for)
+                self.refuse(route, message, Refusal.DISK_FULL, self.closed_for)
             case Register():
                 timeout_ms = message.timeout_ms or self._session_timeout_ms
                 timeout_ms = max(TIMEOUT_MS_MIN, min(timeout_ms, TIMEOUT_MS_MAX))
@@ -199,9 +215,12 @@ class Gateway:
         if last < expected:
             return  # what is in flight is answered when it is applied
         nbytes = len(message.body)
+        if self.closed_for:
+            why = Why(Refusal.DISK_FULL, self.closed_for, (), 0)
+            self._refuse_commands(route, view.session, expected, why)
+            return
         if (
-            self.closed_for
-            or last - view.sequence > self._limits.inflight_commands_max
+            last - view.sequence > self._limits.inflight_commands_max
             or view.inflight_nbytes + nbytes > self._limits.inflight_bytes_max
             or self._total_nbytes + nbytes > self._limits.total_bytes_max
         ):

@@ -26,7 +26,7 @@ from copycat.types import EntryKind, MemberId
 
 __all__ = ["PROTOCOL_VERSIONS", "Handshake", "Peer", "PeerRefused", "logged_pins"]
 
-PROTOCOL_VERSIONS = (2, 2)
+PROTOCOL_VERSIONS = (3, 3)
 """Lowest and highest version of the peer protocol that this build speaks."""
 
 

@@ -60,10 +60,10 @@ class Relay:
         """Tell every waiting client that its requests may be lost; `leader` is the new one."""
         gone, self._passed = self._passed, {}
         for connection, passed in gone.items():
+            reason = "the leader that this request was passed to is gone"
             for session in sorted(passed.sessions):
-                refusal = CommandsRefused(session, 1, Refusal.NO_LEADER, leader)
+                refusal = CommandsRefused(session, 1, Refusal.NO_LEADER, leader, reason)
                 self._answer(connection, refusal)
             for request in sorted(passed.requests):
-                reason = "the leader that this request was passed to is gone"
                 failure = Failure(request, Refusal.NO_LEADER, leader, reason)
                 self._answer(connection, failure)

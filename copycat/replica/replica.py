@@ -46,6 +46,7 @@ from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.options import ReplicaOptions
+from copycat.replica.outage import Outage
 from copycat.replica.sessions import Route
 from copycat.replica.shipping import received_batch
 from copycat.replica.snapshots import Snapshots
@@ -84,9 +85,7 @@ class Replica:
         self._executor, self._peers = executor, options.members_by_id
         self.member = member_id(options.cluster_name, options.address)
         self._inbox: deque[Callable[[], None]] = deque()
-        self._links: set[MemberId] = set()
         self._listeners: list[Callable[[ServerState], None]] = []
-        self._known_leader = MemberId(0)
         self.stopped: BaseException | None = None
         loaded = restore(snapshots, log, executor)
         self.raft = core_of(
@@ -111,6 +110,7 @@ class Replica:
 
     def _open_door(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> None:
         options = self._options
+        self.outage = Outage(self.member, self._peers, clock, options.raft)
         self._door = Door(
             self.raft,
             self._peers,
@@ -118,6 +118,7 @@ class Replica:
             executor=executor,
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
+            outage=self.outage,
         )
         self._parts = assemble(
             options,
@@ -217,6 +218,7 @@ class Replica:
 
     def receive_peer(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
+        self.outage.heard(peer)
         match frame.type:
             case codec.FrameType.APPEND_ENTRIES:
                 message, body = codec.decode_append(frame)
@@ -366,11 +368,11 @@ class Replica:
     # ---- peers ---------------------------------------------------------------------------
 
     def _on_peer_up(self, event: Reachable) -> None:
-        self._links.add(event.peer)
+        self.outage.link_up(event.peer)
         self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
-        self._links.discard(peer)
+        self.outage.link_down(peer)
         if peer == self.raft.leader:
             self._door.relay.leader_gone("")
         self._step(Unreachable(peer))
@@ -430,10 +432,9 @@ class Replica:
             self._snapshots.stepped_down()
             self._parts.gateway.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
-        if change.leader != self._known_leader:
+        if self.outage.leader_changed(change.leader):
             self._door.relay.leader_gone(leader)
         self._parts.gateway.leader = self._parts.queries.leader = leader
-        self._known_leader = change.leader
         if change.state is ServerState.LEADER:
             self._carrier.queue(self._household.repayment.gaps_known())
         if change.state is not self._state:
@@ -443,7 +444,7 @@ class Replica:
 
     def status(self) -> Status:
         """This member now."""
-        unreachable = [a for m, a in self._peers.items() if m not in {self.member, *self._links}]
+        unreachable = self.outage.unlinked()
         full, owed = self._household.is_full, self._household.repayment.owed
         leader, covered = self._door.leader, self._snapshots.taking.index
         return status_of(self._options, self._parts, leader, unreachable, full, covered, owed)

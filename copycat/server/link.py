@@ -71,6 +71,7 @@ class Link:
             except (OSError, UnicodeError, CopycatError) as error:
                 self.reason = str(error) or type(error).__name__
                 is_refused = isinstance(error, CopycatError)
+                self._replica.outage.link_failed(self._peer, self.reason)
             if self.reason != self._said:
                 self._said = self.reason
                 log.info("no link to %s: %s", self._address, escaped(self.reason))

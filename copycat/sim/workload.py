@@ -395,9 +395,11 @@ class SimClient:
         match message.code:
             case Refusal.UNKNOWN_SESSION:
                 self._lost_session()
-            case Refusal.COMMAND | Refusal.OVERLOADED:  # many refusals, one resend
+            case (
+                Refusal.COMMAND | Refusal.OVERLOADED | Refusal.DISK_FULL
+            ):  # many refusals, one resend
                 self._resend_us = now + self._dice.around(30 * MS)
-            case Refusal.NO_LEADER:
+            case Refusal.NO_LEADER | Refusal.NO_QUORUM:
                 self._follow(message.leader)
                 self._resend_us = now + self._dice.around(30 * MS)
             case _:
@@ -407,7 +409,7 @@ class SimClient:
         self._trace.mark(f"failed: {Refusal(message.code).name.lower()}")
         if message.code == Refusal.UNKNOWN_SESSION and asked.session == self.session:
             self._lost_session()
-        elif message.code == Refusal.NO_LEADER:
+        elif message.code in (Refusal.NO_LEADER, Refusal.NO_QUORUM):
             self._follow(message.leader)
             if asked.what == "keep_alive":
                 self._kept_us = 0

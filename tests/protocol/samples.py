@@ -52,6 +52,10 @@ SERVERS: list[client.ServerMessage] = [
     client.CommandsRefused(17, 401, client.Refusal.OVERLOADED, "a:1"),
     client.QueryResult(4, 1001, b"\xc0"),
     client.Failure(5, client.Refusal.NO_LEADER, "", "an election is under way"),
+    client.CommandsRefused(
+        17, 401, client.Refusal.NO_QUORUM, "", "1 of 3 members reachable", ("b:1", "c:1"), 12_400
+    ),
+    client.Failure(6, client.Refusal.NO_QUORUM, "", "alone", ("b:1",), 1_000),
 ]
 
 

@@ -50,12 +50,13 @@ def test_f12_a_full_leader_refuses_entries_and_names_its_disk() -> None:
     session = open_session(node)
     fill(node)
     send(node, session, 1)
-    assert node.last_reply() == CommandsRefused(session, 1, Refusal.OVERLOADED, node.address)
+    reason = f"the disk of {node.address} is full"
+    refused = CommandsRefused(session, 1, Refusal.DISK_FULL, node.address, reason)
+    assert node.last_reply() == refused
     for request in (Register(5, "another", 0), KeepAlive(5, session, 0)):
         node.client(request)
         node.settle()
-        reason = f"the disk of {node.address} is full"
-        assert node.last_reply() == Failure(5, Refusal.OVERLOADED, node.address, reason)
+        assert node.last_reply() == Failure(5, Refusal.DISK_FULL, node.address, reason)
     assert node.replica.status().storage_full
 
 

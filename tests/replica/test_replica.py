@@ -267,7 +267,7 @@ def test_followers_tell_those_they_relayed_for_when_the_leader_is_gone() -> None
     follower = next(node for node in net.nodes.values() if node is not leader)
     session = open_session_in(net, follower)
     net.cut(leader.member)
-    follower.replica._known_leader = leader.member
+    follower.replica.outage.leader_changed(leader.member)
     follower.replica._door.relay.passed(CLIENT, Commands(session, 1, 0, 1, b""))
     for _ in range(30):
         net.settle(100)

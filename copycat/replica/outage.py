@@ -1,0 +1,111 @@
+"""Why this member cannot serve a request: what its clients are told (never a bare silence)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from copycat.config import RaftOptions
+from copycat.protocol.client import Refusal
+from copycat.replica.clock import LogClock
+from copycat.types import MemberId
+
+__all__ = ["Outage", "Why"]
+
+SILENT_ELECTIONS = 4
+"""A member without a leader asks the others for votes once an election timeout or so. One that
+was not heard for so many of them counts as unreachable, though its link may stand: its process
+may be stopped."""
+
+
+class Why(NamedTuple):
+    """The fields of a refusal: see `protocol.client.Failure`."""
+
+    code: Refusal
+    reason: str
+    missing: tuple[str, ...]
+    since_ms: int
+
+
+class Outage:
+    """Which peers are reachable, and for how long no leader was known."""
+
+    def __init__(
+        self,
+        member: MemberId,
+        addresses: Mapping[MemberId, str],
+        clock: LogClock,
+        options: RaftOptions,
+    ) -> None:
+        self._peers = {peer: where for peer, where in addresses.items() if peer != member}
+        self._quorum = len(addresses) // 2 + 1
+        self._clock = clock
+        self._silent_ms = SILENT_ELECTIONS * options.election_timeout_ms
+        self._heard_ms: dict[MemberId, int] = {}
+        self._reasons: dict[MemberId, str] = {}
+        self._leaderless_ms = clock.now_ms
+        self._leader = MemberId(0)
+        self.links: set[MemberId] = set()
+        """Peers that this member can write to."""
+
+    def heard(self, peer: MemberId) -> None:
+        """A frame of this peer arrived."""
+        self._heard_ms[peer] = self._clock.now_ms
+
+    def link_up(self, peer: MemberId) -> None:
+        """The link to this peer is open."""
+        self.links.add(peer)
+        self._reasons.pop(peer, None)
+        self.heard(peer)
+
+    def link_down(self, peer: MemberId) -> None:
+        """It broke."""
+        self.links.discard(peer)
+
+    def link_failed(self, peer: MemberId, reason: str) -> None:
+        """The peer was dialled, and this is why there is no link."""
+        self._reasons[peer] = reason
+
+    def unlinked(self) -> list[str]:
+        """Addresses of the peers that this member cannot write to."""
+        return [where for peer, where in self._peers.items() if peer not in self.links]
+
+    def leader_changed(self, leader: MemberId) -> bool:
+        """This member leads, or (0) none that is known; whether it is another than before."""
+        is_other = leader != self._leader
+        if is_other and not leader:
+            self._leaderless_ms = self._clock.now_ms
+        self._leader = leader
+        return is_other
+
+    def explain(self) -> Why:
+        """Why a request for the leader cannot be served here now."""
+        if self._leader:
+            where = self._peers.get(self._leader)
+            reason = f"no link to the leader {where}" if where else "this member is just elected"
+            return Why(Refusal.NO_LEADER, reason, (), 0)
+        since_ms = self._clock.now_ms - self._leaderless_ms
+        missing = [peer for peer in self._peers if not self._is_reachable(peer, since_ms)]
+        up = 1 + len(self._peers) - len(missing)
+        if up >= self._quorum:
+            reason = f"no leader has been known for {since_ms / 1000:.1f} s"
+            return Why(Refusal.NO_LEADER, reason, (), since_ms)
+        names = ", ".join(self._name(peer) for peer in missing)
+        reason = (
+            f"{up} of {1 + len(self._peers)} members reachable, {self._quorum} needed; no leader"
+            f" for {since_ms / 1000:.1f} s; unreachable: {names}"
+        )
+        addresses = tuple(sorted(self._peers[peer] for peer in missing))
+        return Why(Refusal.NO_QUORUM, reason, addresses, since_ms)
+
+    def _is_reachable(self, peer: MemberId, leaderless_ms: int) -> bool:
+        if peer not in self.links:
+            return False
+        silent_ms = self._clock.now_ms - self._heard_ms.get(peer, 0)
+        return min(leaderless_ms, silent_ms) < self._silent_ms
+
+    def _name(self, peer: MemberId) -> str:
+        reason = self._reasons.get(peer)
+        if reason is None and peer in self.links:
+            reason = "connected, but silent"
+        return f"{self._peers[peer]} ({reason})" if reason else self._peers[peer]

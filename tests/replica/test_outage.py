@@ -1,0 +1,81 @@
+"""What a member says when it cannot serve: no leader, no quorum, who is missing, since when."""
+
+from __future__ import annotations
+
+from copycat.config import RaftOptions
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol.client import CommandsRefused, Failure, KeepAlive, QueryRequest, Refusal
+from copycat.protocol.operations import encode_operation
+from copycat.replica.clock import LogClock
+from copycat.replica.outage import Outage
+from copycat.types import ConsistencyLevel, MemberId
+from tests.replica.harness import Network, commands
+
+A, B, C = MemberId(1), MemberId(2), MemberId(3)
+ADDRESSES = {A: "a:1", B: "b:1", C: "c:1"}
+
+
+def outage(clock: LogClock) -> Outage:
+    return Outage(A, ADDRESSES, clock, RaftOptions(election_timeout_ms=750))
+
+
+def test_with_a_majority_in_reach_only_the_leader_is_missing() -> None:
+    clock = LogClock(1000, 0, 0)
+    known = outage(clock)
+    known.link_up(B)
+    clock.advance(3500, 0)
+    known.heard(B)
+    why = known.explain()
+    assert (why.code, why.missing, why.since_ms) == (Refusal.NO_LEADER, (), 2500)
+
+
+def test_without_a_majority_it_says_who_is_missing_why_and_since_when() -> None:
+    clock = LogClock(1000, 0, 0)
+    known = outage(clock)
+    known.link_up(B)
+    assert known.leader_changed(B)
+    clock.advance(5000, 0)
+    known.link_down(B)
+    known.link_failed(B, "it refused us (version-mismatch): protocol 2")
+    assert known.leader_changed(MemberId(0))
+    assert not known.leader_changed(MemberId(0))
+    clock.advance(7000, 0)
+    why = known.explain()
+    assert (why.code, why.missing, why.since_ms) == (Refusal.NO_QUORUM, ("b:1", "c:1"), 2000)
+    assert why.reason.startswith("1 of 3 members reachable, 2 needed; no leader for 2.0 s")
+    assert "b:1 (it refused us (version-mismatch): protocol 2), c:1" in why.reason
+
+
+def test_a_peer_that_is_linked_and_says_nothing_counts_as_missing() -> None:
+    clock = LogClock(0, 0, 0)
+    known = outage(clock)
+    known.link_up(B)
+    known.link_up(C)
+    clock.advance(2999, 0)
+    assert known.explain().code is Refusal.NO_LEADER
+    clock.advance(3000, 0)
+    why = known.explain()
+    assert why.code is Refusal.NO_QUORUM
+    assert "connected, but silent" in why.reason
+    known.heard(C)
+    assert known.explain().code is Refusal.NO_LEADER
+
+
+def test_every_kind_of_request_hears_it_from_a_member_that_is_cut_off() -> None:
+    net = Network()
+    leader = net.elect()
+    net.cut(leader.member)
+    for _ in range(40):
+        net.settle(100)
+    others = tuple(sorted(n.address for n in net.nodes.values() if n is not leader))
+    leader.replica.receive_client(7, commands(5, 1, KeyValueStore.append("k", b"a")))
+    leader.client(KeepAlive(2, 5, 0))
+    query = encode_operation(KeyValueStore.size())
+    leader.client(QueryRequest(3, 5, 0, 0, ConsistencyLevel.LINEARIZABLE, query))
+    leader.turn()
+    answers = [message for _, message in leader.host.replies[-3:]]
+    assert [type(answer) for answer in answers] == [CommandsRefused, Failure, Failure]
+    for answer in answers:
+        assert isinstance(answer, CommandsRefused | Failure)
+        assert (answer.code, answer.missing) == (Refusal.NO_QUORUM, others)
+        assert answer.since_ms > 1000
