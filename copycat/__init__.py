@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         InternalError,
         InvariantError,
         LogPoisonedError,
+        MemoryShortageError,
         NoLeaderError,
         NotLeaderError,
         OperationTimeout,
@@ -150,6 +151,7 @@ __all__ = [
     "Member",
     "MemberStatus",
     "MemberType",
+    "MemoryShortageError",
     "NoLeaderError",
     "NotLeaderError",
     "Operation",
@@ -197,6 +199,7 @@ _HOMES = {
         "ConfigurationError CopycatError CorruptLogError DirectoryInUseError DiskError "
         "DiskFullError EntryTooLargeError ForkedProcessError FormatVersionError "
         "IllegalMemberStateError InternalError InvariantError LogPoisonedError "
+        "MemoryShortageError "
         "NoLeaderError NotLeaderError OperationTimeout ProtocolError QueryError "
         "QuorumLostError SerializationError SessionError SessionExpiredError "
         "StateDivergedError StorageError SyncUnsupportedError UnknownMemberError "

@@ -17,6 +17,7 @@ CopycatError
 ├── SerializationError (TypeError)
 ├── EntryTooLargeError (ValueError)
 ├── StateDivergedError
+├── MemoryShortageError (MemoryError)
 ├── StorageError
 │   ├── DirectoryInUseError
 │   ├── WrongDirectoryError
@@ -58,6 +59,7 @@ __all__ = [
     "InternalError",
     "InvariantError",
     "LogPoisonedError",
+    "MemoryShortageError",
     "NoLeaderError",
     "NotLeaderError",
     "OperationTimeout",
@@ -211,6 +213,15 @@ class EntryTooLargeError(CopycatError, ValueError):
 class StateDivergedError(CopycatError):
     code = "state-diverged"
     default_hint = "take time and randomness from self.context, and sort sets"
+
+
+class MemoryShortageError(CopycatError, MemoryError):
+    """The state machine was refused memory that another member may have got (F23): this member
+    stops before the result counts. `index` is the entry."""
+
+    code = "memory-shortage"
+    default_hint = "give the process more memory and start it again"
+    index: int = 0
 
 
 class StorageError(CopycatError):

@@ -12,6 +12,14 @@ cdef extern from "_raise.hpp" namespace "copycat":
     void raise_error()
 
 
+cdef extern from "_memory.hpp" namespace "copycat":
+    cdef cppclass Refusals:
+        uint64_t possible
+        uint64_t impossible
+    Refusals c_refusals "copycat::refusals"
+    void c_watch_allocations "copycat::watch_allocations"()
+
+
 cdef extern from "types.hpp" namespace "copycat":
     cdef cppclass View:
         View()

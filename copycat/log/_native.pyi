@@ -35,6 +35,7 @@ __all__ = [
     "Rewrite",
     "SaveTicket",
     "SyncTicket",
+    "allocation_refusals",
     "body_of_bytes",
     "check_commands",
     "crc32c",
@@ -47,9 +48,12 @@ __all__ = [
     "lz4_decompress",
     "open_hard_state",
     "open_log",
+    "watch_allocations",
 ]
 
 def lz4_compress(data: Buffer) -> bytes | None: ...
+def watch_allocations() -> None: ...
+def allocation_refusals() -> tuple[int, int]: ...
 def lz4_decompress(data: Buffer, size: int) -> bytes | None: ...
 def crc32c(data: Buffer, seed: int = 0) -> int: ...
 def crc32c_is_hardware() -> bool: ...

@@ -29,10 +29,12 @@ from copycat.types import TermRun as _TermRun
 
 __all__ = [
     "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "NativeLog",
-    "RecoveryReport", "Rewrite", "SaveTicket", "SyncTicket", "body_of_bytes",
+    "RecoveryReport", "Rewrite", "SaveTicket", "SyncTicket", "allocation_refusals",
+    "body_of_bytes",
     "check_commands", "crc32c",
     "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_gap",
     "encode_mark", "lz4_compress", "lz4_decompress", "open_hard_state", "open_log",
+    "watch_allocations",
 ]
 
 cdef size_t LONG = 65536  # below this many bytes, letting go of the GIL costs more than it gives
@@ -60,6 +62,17 @@ def crc32c_is_hardware():
 def crc32c_force_table(on):
     """For tests: use the table, or no longer. Returns whether it was forced before."""
     return c_force_table(on)
+
+
+def watch_allocations():
+    """From now on count what the interpreter's allocator refuses. A second call does nothing."""
+    c_watch_allocations()
+
+
+def allocation_refusals():
+    """(possible, impossible): how many allocations this thread was refused since then, by
+    whether any machine could have granted them."""
+    return c_refusals.possible, c_refusals.impossible
 
 
 def lz4_compress(data):

@@ -6,8 +6,9 @@ from copycat.machine.context import Moment
 from copycat.machine.handlers import Handlers, decode_or_stand_in
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.machine.sessions import SessionTable
+from copycat.machine.user_code import UserCode, result_of_query
 from copycat.protocol.operations import Query
-from copycat.protocol.results import encode_result, error_value
+from copycat.protocol.results import encode_result
 
 __all__ = ["Answers"]
 
@@ -15,7 +16,14 @@ __all__ = ["Answers"]
 class Answers:
     """Calls the machine's query handlers; nothing can be scheduled or released in them."""
 
-    def __init__(self, handlers: Handlers, moment: Moment, sessions: SessionTable) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        moment: Moment,
+        sessions: SessionTable,
+        user: UserCode,
+    ) -> None:
+        self._user = user
         self._handlers = handlers
         self._moment = moment
         self._sessions = sessions
@@ -33,13 +41,12 @@ class Answers:
         record = self._sessions.get(ask.session)
         if record is None:
             return QueryAnswer(ask.token, index, True, b"")
-        operation = decode_or_stand_in(self._decode, ask.operation)
-        self._moment.session, self._moment.operation = record.visible, operation
-        handler, arguments, _ = self._handlers.table[type(operation)]
         try:
-            result = handler(*arguments(operation))
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  (the query's result)
-            result = error_value(error)
-        return QueryAnswer(ask.token, index, False, encode_result(result))
+            operation = decode_or_stand_in(self._decode, ask.operation)
+            self._moment.session, self._moment.operation = record.visible, operation
+            handler, arguments, _ = self._handlers.table[type(operation)]
+            body = encode_result(handler(*arguments(operation)))
+        except BaseException as error:  # noqa: BLE001  (its result: it changed nothing)
+            self._user.leave(error)
+            body = encode_result(result_of_query(error))
+        return QueryAnswer(ask.token, index, False, body)

@@ -17,7 +17,7 @@ class CommandReader(Executor):
     def decode(self, operation: bytes | memoryview) -> Command[object]:
         """The command in the bytes behind an entry's envelope. SerializationError."""
         try:
-            command: Command[object] = self._decode_command(bytes(operation))
+            command: Command[object] = self.performer.decode(bytes(operation))
         except msgspec.MsgspecError as error:
             machine = type(self.machine).__name__
             raise SerializationError(f"no command of {machine}: {error}") from error

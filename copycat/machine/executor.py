@@ -6,16 +6,12 @@ however the entries were cut into runs and slices. One thread at a time calls th
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from typing import Any
-
-from copycat.errors import InvariantError, require
+from copycat.errors import ApplicationError, InvariantError, SerializationError, require
 from copycat.machine import envelope
 from copycat.machine.answers import Answers
 from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
 from copycat.machine.digest import digest_of, encode_state
-from copycat.machine.handlers import Handlers, decode_or_stand_in
+from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
 from copycat.machine.ledger import Ledger
 from copycat.machine.machine import Binding, StateMachine, is_snapshottable
@@ -29,8 +25,8 @@ from copycat.machine.outcome import (
     SessionOpened,
     SessionTouched,
 )
+from copycat.machine.performer import Performer
 from copycat.machine.sessions import (
-    ServerSession,
     SessionRecord,
     SessionRow,
     SessionsView,
@@ -38,13 +34,11 @@ from copycat.machine.sessions import (
 )
 from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
 from copycat.machine.timers import Timers, earliest
-from copycat.protocol.operations import Command
-from copycat.protocol.results import PLAIN, encode_results, error_value, freeze
+from copycat.machine.user_code import Refusals, UserCode, log_raised, no_refusals
 from copycat.types import EntryKind, Run, SessionState
 
 __all__ = ["Executor"]
 
-_LOG = logging.getLogger("copycat.machine")
 _COMMAND = int(EntryKind.COMMAND)
 _GAP = int(EntryKind.GAP)
 
@@ -54,16 +48,25 @@ Change = SessionOpened | SessionTouched | SessionEnded | IncarnationPinned
 class Executor:
     """One state machine with its sessions, timers and reply cache.
 
-    MemoryError and everything that is no `Exception` leaves these methods (F23): half an entry
-    may be applied then, so the executor refuses to go on and the member must stop.
+    MemoryShortageError leaves these methods where the user's code was refused memory (F23): half
+    an entry may be applied then, so the executor refuses to go on and the member must stop.
+
+    refusals, in_main_thread: as `UserCode` has them.
     """
 
-    def __init__(self, machine: StateMachine) -> None:
+    def __init__(
+        self,
+        machine: StateMachine,
+        *,
+        refusals: Refusals = no_refusals,
+        in_main_thread: bool = True,
+    ) -> None:
         self.machine = machine
+        self._user = UserCode(refusals, in_main_thread=in_main_thread)
         self._sessions = SessionTable()
         can_save = is_snapshottable(machine)
         self._ledger = Ledger(self._sessions, lambda: self._moment.index, snapshottable=can_save)
-        self._keys = KeyTable(self._ledger, lambda: self._time_ms)
+        self._keys = KeyTable(self._ledger, lambda: self._time_ms, self._user.raised)
         self._moment = Moment(self._ledger)
         self._timers = Timers(self._moment.touched)
         self._incarnations: dict[int, int] = {}
@@ -76,9 +79,9 @@ class Executor:
         self._snapshots = Snapshots(
             machine, self._sessions, self._keys, self._timers, self._moment
         )
-        self._decode_command = self._handlers.decoder(Command)
-        self._snapshots.seal(self._handlers, self._decode_command)
-        self._answers = Answers(self._handlers, self._moment, self._sessions)
+        self.performer = Performer(self._handlers, self._keys, self._moment, self._user)
+        self._snapshots.seal(self._handlers, self.performer.decode)
+        self._answers = Answers(self._handlers, self._moment, self._sessions, self._user)
         self._last_applied = 0
         self._time_ms = 0
         self._gap_index = 0
@@ -142,8 +145,13 @@ class Executor:
         return encode_state(state)
 
     def close(self) -> None:
-        """The member stops: tell the machine."""
-        self.machine.close()
+        """The member stops: tell the machine. What it raises does not keep a file open."""
+        try:
+            self.machine.close()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
+            log_raised(self.machine.close, self._last_applied, error)
 
     # ---- snapshots -----------------------------------------------------------------------
 
@@ -165,7 +173,16 @@ class Executor:
             valid_from=self._valid_from,
         )
         pins = pack_pins(self._incarnations)
-        data = self._snapshots.encode(Position(self._last_applied, self._time_ms, pins))
+        try:
+            data = self._snapshots.encode(Position(self._last_applied, self._time_ms, pins))
+        except SerializationError:
+            raise
+        except BaseException as error:
+            self._user.leave(error)
+            raise SerializationError(
+                f"{type(self.machine).__name__} raised {type(error).__name__} while a snapshot of"
+                f" it was taken at entry {self._last_applied}; it goes on without"
+            ) from error
         self._keys.forget_joined()
         return data
 
@@ -184,7 +201,13 @@ class Executor:
             finish()
         except BaseException as error:
             self._broken = error
-            raise
+            self._user.leave(error)
+            if isinstance(error, Exception):
+                raise
+            raise ApplicationError(  # SystemExit would end the process from any thread
+                f"{type(self.machine).__name__}.install() raised {type(error).__name__}",
+                hint="correct install(); the snapshot stays as it is",
+            ) from error
 
     # ---- entries -------------------------------------------------------------------------
 
@@ -197,11 +220,15 @@ class Executor:
         self._replies, self._changes, self._rejected = [], [], []
         moment, ledger = self._moment, self._ledger
         moment.writable = ledger.is_open = True
+        self._user.begin()
         try:
             for run in runs:
                 self._apply_run(run)
+            self._user.finish()
         except BaseException as error:
             self._broken = error
+            if isinstance(error, MemoryError):
+                raise self._user.shortage(error) from error
             raise
         finally:
             moment.writable = ledger.is_open = False
@@ -227,7 +254,7 @@ class Executor:
         first, end, moment = run.first_index, run.end, self._moment
         if first != self._last_applied + 1 or end <= first:
             raise self._out_of_order(run)
-        moment.index = first
+        moment.index = self._user.index = first
         if run.time_ms > self._time_ms:  # log time never goes back (I19)
             self._time_ms = run.time_ms
             self._fire_due()
@@ -257,22 +284,13 @@ class Executor:
         moment.entry_ms = self._time_ms
         while (expired := self._keys.next_expired(self._time_ms)) is not None:
             moment.time_ms, key = expired
-            self._call(self.machine.on_key_expired, key)
+            self._user.call(self.machine.on_key_expired, key)
         due = self._timers.take_due(self._time_ms)
         for scheduled in due:
             if not scheduled.cancelled:
                 moment.time_ms = scheduled.due_ms
-                self._call(scheduled.callback)
+                self._user.call(scheduled.callback)
                 self._timers.again(scheduled, self._time_ms)
-
-    def _call(self, callback: Callable[..., None], *arguments: object) -> None:
-        """The user's code where nobody waits for a result: an exception is only logged."""
-        try:
-            callback(*arguments)
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001  (the user's code may raise anything)
-            _LOG.exception("%r raised at entry %d", callback, self._moment.index)
 
     # ---- queries -------------------------------------------------------------------------
 
@@ -306,7 +324,7 @@ class Executor:
             first, payloads, index = last + 1, payloads[known:], index + known
         count = len(payloads)
         if count:
-            body = self._perform(record.visible, index, payloads)
+            body = self.performer.perform(record.visible, index, payloads)
             last_index = index + count - 1
             reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
             record.performed(reply)
@@ -328,36 +346,6 @@ class Executor:
     def _pin_holder(self, record: SessionRecord, index: int) -> None:
         if index != record.session:
             self._ledger.pin_holder(record, index)
-
-    def _perform(self, session: ServerSession, index: int, payloads: list[bytes]) -> bytes:
-        """Call the machine for each command; their results as one array. The hot loop."""
-        try:
-            operations = list(map(self._decode_command, payloads))
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001  (a field's own code may raise anything)
-            decode = self._decode_command
-            operations = [decode_or_stand_in(decode, payload) for payload in payloads]
-        moment, table, plain = self._moment, self._handlers.table, PLAIN
-        moment.session, session_id, perform = session, session.id, self._keys.perform
-        results: list[Any] = []
-        for operation in operations:
-            moment.index = index
-            moment.operation = operation
-            row: Any = table[type(operation)]
-            handler, arguments, keyed = row
-            try:
-                if keyed is None:
-                    result = handler(*arguments(operation))
-                else:
-                    result = perform(index, session_id, operation, row)
-            except MemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001  (a result like any other, F23)
-                result = error_value(error)
-            index += 1
-            results.append(result if type(result) in plain else freeze(result))
-        return encode_results(results)
 
     def cached(self, session: int, first_sequence: int, last_sequence: int) -> list[RunReply]:
         """Replies to commands that were applied before, again (RULINGS 3.7).
@@ -418,7 +406,7 @@ class Executor:
         self._sessions.open(record)
         self._changes.append(SessionOpened(index, client_id, timeout_ms, self._time_ms))
         self._moment.session = record.visible
-        self._call(self.machine.on_register, record.visible)
+        self._user.call(self.machine.on_register, record.visible)
 
     def _keep_alive(self, index: int, session: int, acked_sequence: int) -> None:
         record = self._sessions.get(session)
@@ -436,9 +424,11 @@ class Executor:
         self._moment.session = record.visible
         self._sessions.remove(record, SessionState.EXPIRED if expired else SessionState.CLOSED)
         self._changes.append(SessionEnded(record.session, expired, index))
+        for listener in record.visible.listening():
+            self._user.call(listener, record.visible.state)
         machine = self.machine
-        self._call(machine.on_expire if expired else machine.on_unregister, record.visible)
-        self._call(machine.on_close, record.visible)
+        self._user.call(machine.on_expire if expired else machine.on_unregister, record.visible)
+        self._user.call(machine.on_close, record.visible)
         self._ledger.moved(record)
 
     def _pin(self, member: int, incarnation: int) -> None:

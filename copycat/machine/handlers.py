@@ -118,9 +118,9 @@ def decode_or_stand_in(decode: Callable[[bytes], Any], payload: bytes) -> Any:
     """Whatever these bytes do to the decoder, or to the user's `__post_init__`: a result."""
     try:
         return decode(payload)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001
+    except (MemoryError, KeyboardInterrupt):
+        raise  # whether it is a result is for who called
+    except BaseException:  # noqa: BLE001
         return Unreadable(len(payload))
 
 

@@ -39,7 +39,14 @@ Row = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]], Keyed]
 class KeyTable:
     """The keys of one machine, in one key space."""
 
-    def __init__(self, ledger: Ledger, entry_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        entry_ms: Callable[[], int],
+        raised: Callable[[object, BaseException], None],
+    ) -> None:
+        """raised: is given what a key's own __hash__ or __eq__ raised, with its place."""
+        self._raised = raised
         self._ledger = ledger
         self._entry_ms = entry_ms
         self.latest: dict[Hashable, Entry] = {}
@@ -69,16 +76,17 @@ class KeyTable:
             return self._perform_special(operation, call, (index, how, session, key), special)
         try:
             result = handler(*arguments(operation))
-        except Exception:
+        except BaseException:
             self._join(key, self._entry(index, how, session, key))
             raise
         if self._ledger.pinned == index:
             how = _UNKNOWN
-        if old is not None:
-            self._queue.append(old)
+        # First what may raise (the key's __hash__ and __eq__): then nothing is released.
+        self.latest[key] = (index, how, session, key)
         if self.joined or self.dues:
             self._forget(key)
-        self.latest[key] = (index, how, session, key)
+        if old is not None:
+            self._queue.append(old)
         return result
 
     def _perform_special(
@@ -96,7 +104,7 @@ class KeyTable:
         due_ms = 0 if delay is None else self._entry_ms() + duration_ms("expires", delay, 0)
         try:
             result = handler(*arguments(operation))
-        except Exception:
+        except BaseException:
             self._join(key, self._entry(index, how, session, key))
             raise
         entry = self._entry(index, how, session, key)
@@ -139,10 +147,13 @@ class KeyTable:
         heap, dues = self._heap, self.dues
         while heap and heap[0][0] < now_ms:
             due_ms, index, key = heappop(heap)
-            if dues.get(key) == (due_ms, index):
-                del dues[key]
-                self._expire(key)
-                return due_ms, key
+            try:
+                if dues.get(key) == (due_ms, index):
+                    del dues[key]
+                    self._expire(key)
+                    return due_ms, key
+            except BaseException as error:  # noqa: BLE001  (the key's own __eq__)
+                self._raised("a key that expires", error)
         return None
 
     def _expire(self, key: Hashable) -> None:
@@ -159,8 +170,11 @@ class KeyTable:
     def next_ms(self) -> int:
         """The first log time at which a key expires; 0 when none will."""
         heap = self._heap
-        while heap and self.dues.get(heap[0][2]) != heap[0][:2]:
-            heappop(heap)
+        try:
+            while heap and self.dues.get(heap[0][2]) != heap[0][:2]:
+                heappop(heap)
+        except BaseException as error:  # noqa: BLE001  (the key's own __eq__)
+            self._raised("a key that expires", error)  # early is harmless: nothing expires then
         return heap[0][0] + 1 if heap else 0
 
     # ---- at the end of an entry ------------------------------------------------------------
@@ -179,10 +193,14 @@ class KeyTable:
                 stays = (0, 0, 0) if record is None else record.stays
             if how == _ANY and at_once is not None and index not in stays:
                 at_once(index)  # nearly all of them
-            elif how < _DELETES:
-                self._supersede(index, Release(how), session, key)
-            else:
-                self._delete(index, how - _DELETES, session, key)
+                continue
+            try:
+                if how < _DELETES:
+                    self._supersede(index, Release(how), session, key)
+                else:
+                    self._delete(index, how - _DELETES, session, key)
+            except BaseException as error:  # noqa: BLE001  (the key's own __hash__ or __eq__)
+                self._raised("a key that is released", error)  # the entry stays in the log
         self._queue = []
 
     def _supersede(self, index: int, how: Release, session: int, key: Hashable) -> None:

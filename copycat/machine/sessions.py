@@ -74,10 +74,8 @@ class ServerSession:
         return [] if self._listeners is None else self._listeners.callbacks()
 
     def end(self, state: SessionState) -> None:
-        """The table ended it. For the executor only."""
+        """The table ended it; its listeners are the executor's to call."""
         self._state = state
-        if self._listeners is not None:
-            self._listeners.fire(state)
 
     def __repr__(self) -> str:
         return f"ServerSession(id={self._id}, client_id={self.client_id!r}, {self._state.value})"

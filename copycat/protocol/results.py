@@ -35,6 +35,7 @@ from copycat.protocol.framing import Buffer
 __all__ = [
     "ERROR_EXT",
     "PLAIN",
+    "RAISED",
     "RESULT_MAX",
     "cut_results",
     "decode_result",
@@ -45,6 +46,7 @@ __all__ = [
     "failure_value",
     "freeze",
     "refusal_error",
+    "textless_value",
 ]
 
 ERROR_EXT: Final = 1
@@ -53,6 +55,8 @@ RESULT_MAX = 16 << 20
 """Bytes of one encoded result; a frame that no client takes would be asked for again for ever."""
 TEXT_MAX = 1024
 """Bytes of an exception's text."""
+RAISED: Final = "the state machine raised it; it is this operation's result"
+"""The text of what has none that is the same on every member."""
 
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """Types whose values never change: they need no `freeze`."""
@@ -141,17 +145,32 @@ def _too_large(result: Any, encoded: bytes) -> Ext:
     return failure_value(SerializationError.code, kind, text)
 
 
-def error_value(error: Exception) -> Ext:
+def error_value(error: BaseException) -> Ext:
     """An exception of the user's machine as a result: the same on every member (F23).
 
-    Object addresses in its text would differ between members, so they are blotted out.
+    Object addresses in its text would differ between members, so they are blotted out. What is
+    no `Exception`, and what a limit of the interpreter raised, has a text of ours. A MemoryError
+    that is raised while the text is made leaves.
     """
+    kind = type(error)
+    if issubclass(kind, RecursionError | MemoryError) or not issubclass(kind, Exception):
+        return textless_value(error, RAISED)
     try:
         text = _ADDRESS.sub("at 0x...", str(error))
-    except Exception:  # noqa: BLE001  (the user's __str__ may do anything)
-        text = "(its text could not be made)"
-    code = error.code if isinstance(error, SerializationError) else ApplicationError.code
-    return failure_value(code, type(error).__qualname__, text)
+        code = ApplicationError.code
+        if issubclass(kind, SerializationError):
+            code = SerializationError.code
+        return failure_value(code, str(kind.__qualname__), text)
+    except MemoryError:
+        raise
+    except BaseException:  # noqa: BLE001  (the user's __str__ may do anything)
+        return textless_value(error)
+
+
+def textless_value(error: BaseException, text: str = "(its text could not be made)") -> Ext:
+    """The same, without asking the exception for its text."""
+    name = type.__dict__["__qualname__"].__get__(type(error))  # whatever its class overrides
+    return failure_value(ApplicationError.code, name, text)
 
 
 def failure_value(code: str, name: str, text: str) -> Ext:

@@ -16,6 +16,7 @@ import msgspec
 
 from copycat.config import ServerOptions, Storage, member_id
 from copycat.errors import ConfigurationError, CorruptLogError, DiskError
+from copycat.log.allocations import allocation_refusals, watch_allocations
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
 from copycat.log.identity import read_identity
@@ -86,7 +87,8 @@ def build(
         undo.callback(directory.close, lost=True)
         if directory.lost:
             _say_what_is_lost(str(options.address), storage.level)
-        executor = Executor(machine)
+        watch_allocations()
+        executor = Executor(machine, refusals=allocation_refusals, in_main_thread=False)
         undo.callback(executor.close)
         try:
             replica = _replica(options, storage, host, founders, directory, executor)

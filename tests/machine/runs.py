@@ -53,8 +53,8 @@ def extend(runs: list[Run], index: int, entry: Entry, longest: int) -> None:
 class Script:
     """One executor and the log that it is fed, entry by entry."""
 
-    def __init__(self, machine: Any, longest: int = 1 << 20) -> None:
-        self.executor = Executor(machine)
+    def __init__(self, machine: Any, longest: int = 1 << 20, **options: Any) -> None:
+        self.executor = Executor(machine, **options)
         self.machine = machine
         self.longest = longest
         self.time_ms = 1000

@@ -60,19 +60,22 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-def server(directory: Path, address: str, **options: Any) -> CopycatServer[Book]:
+def server(
+    directory: Path, address: str, machine: type[Book] = Book, **options: Any
+) -> CopycatServer[Book]:
     """One member that was not started, with quick timers."""
     settings: dict[str, Any] = {**TIMERS, "storage": directory, **options}
-    return CopycatServer(address, Book, cluster_name="test", **settings)
+    return CopycatServer(address, machine, cluster_name="test", **settings)
 
 
 class Trio:
     """Three members, each with a directory of its own; stopped ones can be started again.
 
-    settings: of their `Storage`.
+    machine: a Book of another class. settings: of their `Storage`.
     """
 
     def __init__(self, path: Path, stack: AsyncExitStack, **settings: Any) -> None:
+        self._machine: type[Book] = settings.pop("machine", Book)
         self._path = path
         self._settings = settings
         self._stack = stack
@@ -85,7 +88,7 @@ class Trio:
         for address in addresses or self.addresses:
             directory = self._path / address.rpartition(":")[2]
             storage = Storage(directory=str(directory), **self._settings)
-            member = server(directory, address, storage=storage)
+            member = server(directory, address, self._machine, storage=storage)
             self.servers[address] = await self._stack.enter_async_context(member)
             started.append(member)
         tasks = [asyncio.create_task(member.bootstrap(*self.addresses)) for member in started]
@@ -129,9 +132,9 @@ class Trio:
 
 
 @asynccontextmanager
-async def trio(path: Path) -> AsyncIterator[Trio]:
+async def trio(path: Path, machine: type[Book] = Book) -> AsyncIterator[Trio]:
     """Three started members."""
     async with AsyncExitStack() as stack:
-        cluster = Trio(path, stack)
+        cluster = Trio(path, stack, machine=machine)
         await cluster.start()
         yield cluster

@@ -1,0 +1,67 @@
+"""Calls the machine for each command of a run, and makes the results one array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from copycat.machine.context import Moment
+from copycat.machine.handlers import Handlers, Unreadable, decode_or_stand_in
+from copycat.machine.keys import KeyTable
+from copycat.machine.sessions import ServerSession
+from copycat.machine.user_code import UserCode
+from copycat.protocol.operations import Command
+from copycat.protocol.results import PLAIN, encode_results, freeze
+
+__all__ = ["Performer"]
+
+
+class Performer:
+    """The commands of one machine. Sessions and duplicates were looked at before."""
+
+    def __init__(self, handlers: Handlers, keys: KeyTable, moment: Moment, user: UserCode) -> None:
+        self._handlers = handlers
+        self._keys = keys
+        self._moment = moment
+        self._user = user
+        self.decode: Callable[[bytes], Any] = handlers.decoder(Command)
+
+    def perform(self, session: ServerSession, index: int, payloads: list[bytes]) -> bytes:
+        """Call the machine for each command; their results as one array. The hot loop."""
+        user = self._user
+        if user.skips:
+            return encode_results([user.skipped() for _ in payloads])
+        decode = self.decode
+        try:
+            # Not map(): a StopIteration of the field's own code would end the list.
+            operations = [decode(payload) for payload in payloads]
+        except BaseException:  # noqa: BLE001  (a field's own code may raise anything)
+            operations = [self._decoded(payload) for payload in payloads]
+        moment, table, plain = self._moment, self._handlers.table, PLAIN
+        moment.session, session_id, perform = session, session.id, self._keys.perform
+        results: list[Any] = []
+        for operation in operations:
+            moment.index = index
+            moment.operation = operation
+            row: Any = table[type(operation)]
+            handler, arguments, keyed = row
+            try:
+                if keyed is None:
+                    result = handler(*arguments(operation))
+                else:
+                    result = perform(index, session_id, operation, row)
+                if type(result) not in plain:
+                    result = freeze(result)
+            except BaseException as error:  # noqa: BLE001  (a result like any other, F23)
+                user.index = index
+                result = user.result(error)
+            index += 1
+            results.append(result)
+        return encode_results(results)
+
+    def _decoded(self, payload: bytes) -> Any:
+        try:
+            return decode_or_stand_in(self.decode, payload)
+        except (MemoryError, KeyboardInterrupt) as error:
+            self._user.result(error)  # or it leaves
+            return Unreadable(len(payload))

@@ -1,0 +1,134 @@
+"""What the user's code raises: a result, a line in the log, or the end of this member (F23).
+
+Whatever it raises is the same on every member, because all of them call the same code with the
+same state. A MemoryError is the exception: another member may have had the memory. It counts
+only when no member could have had it (decision 0022).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.msgpack import Ext
+
+from copycat.errors import ApplicationError, MemoryShortageError
+from copycat.protocol.results import error_value, failure_value, textless_value
+
+__all__ = ["Refusals", "UserCode", "log_raised", "no_refusals", "result_of_query"]
+
+_LOG = logging.getLogger("copycat.machine")
+
+Refusals = Callable[[], tuple[int, int]]
+"""(possible, impossible): how many allocations this thread was refused so far, of sizes that
+some machine may grant, and of sizes that none can."""
+
+_SKIPPED = "the operator had every member skip this entry; it changed nothing"
+
+
+def no_refusals() -> tuple[int, int]:
+    """For a host that does not watch allocations: then no MemoryError is known to be alike."""
+    return 0, 0
+
+
+class UserCode:
+    """Calls the user's code, and decides what becomes of what it raises.
+
+    in_main_thread: signals arrive in the thread that applies (the simulator, a test): a
+    KeyboardInterrupt may be the process's own, and leaves. In another thread only user code
+    raises it.
+    """
+
+    __slots__ = ("_impossible", "_in_main_thread", "_possible", "_refusals", "index", "skips")
+
+    def __init__(self, refusals: Refusals, *, in_main_thread: bool) -> None:
+        self._refusals = refusals
+        self._in_main_thread = in_main_thread
+        self._possible, self._impossible = refusals()
+        self.index = 0
+        """The entry being applied."""
+        self.skips = False
+        """The operator had it skipped: the user's code is not called."""
+
+    def begin(self) -> None:
+        """A slice of entries begins."""
+        self._possible, self._impossible = self._refusals()
+
+    def finish(self) -> None:
+        """It ended. MemoryShortageError when memory was short, whatever became of the error:
+        the user's code may have caught it, and gone another way than on the other members."""
+        if self._refusals()[0] != self._possible:
+            raise self.shortage(None)
+
+    def call(self, callback: Callable[..., None], *arguments: object) -> None:
+        """Code that nobody waits for a result of: what it raises is only logged."""
+        if self.skips:
+            return
+        try:
+            callback(*arguments)
+        except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
+            self.raised(callback, error)
+
+    def raised(self, what: object, error: BaseException) -> None:
+        """Log what such code raised. Leaves by MemoryShortageError or a signal."""
+        self._check(error)
+        log_raised(what, self.index, error)
+
+    def result(self, error: BaseException) -> Ext:
+        """What a command's handler raised, as its result."""
+        self._check(error)
+        try:
+            return error_value(error)
+        except MemoryError as another:  # its __str__ needed too much
+            self._check(another)
+            return textless_value(error)
+
+    def skipped(self) -> Ext:
+        """The result of a command that the operator had skipped."""
+        return failure_value(ApplicationError.code, "Skipped", _SKIPPED)
+
+    def _check(self, error: BaseException) -> None:
+        kind = type(error)
+        if issubclass(kind, MemoryError):
+            possible, impossible = self._refusals()
+            if possible != self._possible or impossible == self._impossible:
+                raise self.shortage(error) from error
+        else:
+            self.leave(error)
+
+    def leave(self, error: BaseException) -> None:
+        """Raise it again when it may be a signal of this process."""
+        if self._in_main_thread and issubclass(type(error), KeyboardInterrupt):
+            raise error
+
+    def shortage(self, error: BaseException | None) -> MemoryShortageError:
+        """What this member stops with."""
+        if isinstance(error, MemoryShortageError):
+            return error
+        return MemoryShortageError(
+            f"memory was refused to the state machine while entry {self.index} was applied, so"
+            " this member cannot know whether the others got the same result; it stops before"
+            " the result counts",
+            hint=f"give the process more memory and start it again: entry {self.index} is applied"
+            " anew\nif the entry stops every member, stop all of them and have each skip it:"
+            f" copycat recover --skip-entry {self.index} DIRECTORY",
+            index=self.index,
+        )
+
+
+def log_raised(what: object, index: int, error: BaseException) -> None:
+    """One line and the traceback, whatever the user's __repr__ and __str__ do."""
+    try:
+        _LOG.error("%r raised at entry %d", what, index, exc_info=error)
+    except BaseException:  # noqa: BLE001  (their own code is asked for texts)
+        name = type(error).__name__
+        _LOG.error("a callback raised %s at entry %d; it has no text", name, index)
+
+
+def result_of_query(error: BaseException) -> Any:
+    """What a query raised, as its answer. It changed nothing, so any member may be alone in it."""
+    try:
+        return error_value(error)
+    except MemoryError:  # its __str__ needed too much
+        return textless_value(error)
