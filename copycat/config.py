@@ -8,12 +8,14 @@ import numbers
 import os
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict
 
 import msgspec
 
 from copycat.errors import ConfigurationError
 from copycat.paths import absolute_path
+from copycat.settings_file import read_table
 from copycat.types import Durability, DurabilityLike, MemberId, StorageLevel, StorageLevelLike
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ Duration: TypeAlias = float | timedelta
 """Seconds, or a timedelta."""
 
 
+_SIZES = frozenset({"max_segment_size", "max_entry_size", "snapshot_threshold", "min_free_space"})
+"""Settings in bytes, which a settings file may write with a unit."""
 _DAY = 86400.0
 _YEAR = 365 * _DAY
 
@@ -174,6 +178,25 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     if TYPE_CHECKING:  # a field has one type; what is given may be text or a path too
 
         def __init__(self, **options: Unpack[StorageOptions]) -> None: ...
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Self:
+        """The settings in the table `[storage]` of a TOML file, as `copycat tune` writes it.
+
+        A size is a number of bytes or text as "32MiB"; a relative `directory` is relative to
+        the folder of the file. What is not there has its default. ConfigurationError with all
+        problems: unknown tables and keys, what is not a size, what does not fit.
+        """
+        file = absolute_path(path)
+        names = {name for name, _, _ in _fields(cls)}
+        settings = read_table(file, "storage", names, _SIZES)
+        directory = settings.get("directory")
+        if isinstance(directory, str) and directory and not directory.startswith("~"):
+            settings["directory"] = str(Path(file).parent / directory)
+        try:
+            return cls(**settings)
+        except ConfigurationError as cause:
+            raise ConfigurationError(f"{file}: {cause}", hint=cause.hint) from cause
 
     def __post_init__(self) -> None:
         if isinstance(self.directory, os.PathLike):

@@ -190,7 +190,7 @@ def tune(**options: Any) -> None:
     tune.json and tune.html to --output, over those of an earlier run.
     """
     from copycat.cli.tune import TuneOptions, run_tune
-    from copycat.cli.words import parse_size
+    from copycat.sizes import parse_size
 
     options |= {name: parse_size(options[name]) for name in ("space", "entry_size")}
     raise click.exceptions.Exit(run_tune(TuneOptions(**options)))

@@ -268,8 +268,10 @@ def _document(
                 "value": one.value,
                 "durability": one.durability,
                 **one.sample._asdict(),
-                "slowest_per_s": one.slowest_per_s,
-                "fastest_per_s": one.fastest_per_s,
+                "slowest_per_s": one.least.entries_per_s,
+                "fastest_per_s": one.most.entries_per_s,
+                "p99_us_least": one.least.p99_us,
+                "p99_us_most": one.most.p99_us,
                 "runs": one.runs,
             }
             for one in measurements

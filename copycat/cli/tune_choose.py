@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
-from copycat.cli.words import binary_size, size_of
+from copycat.cli.words import size_of
+from copycat.config import Storage
+from copycat.sizes import binary_size
 
 __all__ = [
     "Choice",
@@ -24,6 +27,7 @@ _NEAR_BEST = 0.9
 _P99_SLACK = 1.5
 """And a p99 up to so many times the best one."""
 _SPACE_SLACK = 1.25
+_DEFAULTS = Storage()
 
 
 class Sample(NamedTuple):
@@ -50,13 +54,29 @@ class Measurement(NamedTuple):
     """Entries an append, bytes, a mode, or a threshold."""
     durability: str
     sample: Sample
-    slowest_per_s: float
-    fastest_per_s: float
+    least: Sample
+    """The least of each number over the runs."""
+    most: Sample
     runs: int
+
+    @property
+    def value_number(self) -> float:
+        """`value` of a sweep of numbers."""
+        return float(self.value)
+
+    def differs(self, other: Measurement, field: str) -> bool:
+        """True when no run of the one reached what a run of the other did: more than noise."""
+        return bool(
+            getattr(self.most, field) < getattr(other.least, field)
+            or getattr(other.most, field) < getattr(self.least, field)
+        )
 
 
 class Choice(NamedTuple):
-    """What to set, and why; None where the sweep was not run, or was too short to tell."""
+    """What to set, and why; None where the sweep was not run, or was too short to tell.
+
+    The default stays where the runs of the better setting and of the default overlap.
+    """
 
     batch: int | None
     max_segment_size: int | None
@@ -67,10 +87,19 @@ class Choice(NamedTuple):
 def summarise(
     sweep: str, value: float | str, durability: str, samples: Sequence[Sample]
 ) -> Measurement:
-    """The median of each number over the runs of one setting."""
-    middle = Sample(*(median(column) for column in zip(*samples, strict=True)))
-    rates = [sample.entries_per_s for sample in samples]
-    return Measurement(sweep, value, durability, middle, min(rates), max(rates), len(samples))
+    """The median of each number over the runs of one setting, and its least and most."""
+    columns: list[tuple[float, ...]] = list(zip(*samples, strict=True))
+    middle = Sample(*(median(column) for column in columns))
+    least, most = (Sample(*map(end, columns)) for end in (_least, _most))
+    return Measurement(sweep, value, durability, middle, least, most, len(samples))
+
+
+def _least(column: Sequence[float]) -> float:
+    return min(column)
+
+
+def _most(column: Sequence[float]) -> float:
+    return max(column)
 
 
 def label_of(one: Measurement) -> str:
@@ -82,33 +111,90 @@ def label_of(one: Measurement) -> str:
 
 def choose(measurements: Sequence[Measurement]) -> Choice:
     """Settings for this disk. Durability is never chosen: a weaker one is not a tuning."""
-    reasons: list[str] = []
-    batch = _smallest_good(_of(measurements, "batch"))
-    if batch is not None:
-        reasons.append(
-            f"batch {label_of(batch)}: the smallest that reaches {_NEAR_BEST:.0%} of the best"
-            f" rate ({batch.sample.entries_per_s:,.0f} entries a second)"
-        )
-    segment = _smallest_good(_of(measurements, "segment"), by_p99=True)
-    if segment is not None:
-        reasons.append(
-            f"max_segment_size {label_of(segment)}: the smallest near the best rate with a p99"
-            f" of at most {_P99_SLACK:g} times the best; small segments are cleaned sooner and"
-            " opened faster after a crash"
-        )
-    threshold = _threshold(_of(measurements, "threshold"))
-    if threshold is not None:
-        reasons.append(
-            f"compaction_threshold {label_of(threshold)}: the least bytes written among those"
-            f" that keep within {_SPACE_SLACK:g} times the least space"
-            f" ({threshold.sample.write_amplification:.2f} written,"
-            f" {threshold.sample.space_amplification:.2f} kept)"
-        )
+    batch, why_batch = _batch(_of(measurements, "batch"))
+    segment, why_segment = _segment(_of(measurements, "segment"))
+    threshold, why_threshold = _threshold(_of(measurements, "threshold"))
     return Choice(
-        int(batch.value) if batch is not None else None,
-        int(segment.value) if segment is not None else None,
-        float(threshold.value) if threshold is not None else None,
-        tuple(reasons),
+        None if batch is None else int(batch),
+        None if segment is None else int(segment),
+        threshold,
+        tuple(why for why in (why_batch, why_segment, why_threshold) if why),
+    )
+
+
+def _batch(found: list[Measurement]) -> tuple[float | None, str]:
+    if not found:
+        return None, ""
+    best = _smallest_good(found)
+    single = _default(found, 1)
+    if single is not None and not best.differs(single, "entries_per_s"):
+        return single.value_number, _stays("batch", single, ("entries_per_s",), best)
+    return best.value_number, (
+        f"batch {label_of(best)}: the smallest that reaches {_NEAR_BEST:.0%} of the best"
+        f" rate ({best.sample.entries_per_s:,.0f} entries a second)"
+    )
+
+
+def _segment(found: list[Measurement]) -> tuple[float | None, str]:
+    if not found:
+        return None, ""
+    best = _smallest_good(found, by_p99=True)
+    usual = _default(found, _DEFAULTS.max_segment_size)
+    fields = ("entries_per_s", "p99_us")
+    if usual is not None and not any(best.differs(usual, field) for field in fields):
+        return usual.value_number, _stays("max_segment_size", usual, fields, best)
+    return best.value_number, (
+        f"max_segment_size {label_of(best)}: the smallest near the best rate with a p99"
+        f" of at most {_P99_SLACK:g} times the best; small segments are cleaned sooner and"
+        " opened faster after a crash"
+    )
+
+
+def _threshold(found: list[Measurement]) -> tuple[float | None, str]:
+    """Among those that had the time to clean anything; None when the runs were too short."""
+    found = [one for one in found if one.sample.space_amplification]
+    if not found:
+        return None, ""
+    least = min(one.sample.space_amplification for one in found)
+    good = [one for one in found if one.sample.space_amplification <= _SPACE_SLACK * least]
+    best = min(good, key=_written_then_value)
+    usual = _default(found, _DEFAULTS.compaction_threshold)
+    fields = ("write_amplification", "space_amplification")
+    if usual is not None and not any(best.differs(usual, field) for field in fields):
+        return usual.value_number, _stays("compaction_threshold", usual, fields, best)
+    return best.value_number, (
+        f"compaction_threshold {label_of(best)}: the least bytes written among those"
+        f" that keep within {_SPACE_SLACK:g} times the least space"
+        f" ({best.sample.write_amplification:.2f} written,"
+        f" {best.sample.space_amplification:.2f} kept)"
+    )
+
+
+def _default(found: list[Measurement], value: float) -> Measurement | None:
+    return next((one for one in found if one.value == value), None)
+
+
+_UNITS = {
+    "entries_per_s": "{:,.0f} entries a second",
+    "p99_us": "{:,.0f} \u00b5s at p99",
+    "write_amplification": "{:.2f} written",
+    "space_amplification": "{:.2f} kept",
+}
+
+
+def _stays(name: str, usual: Measurement, fields: Sequence[str], best: Measurement) -> str:
+    """Why the default stays: with the spread of its own runs, so that a reader can judge."""
+    if usual is best:
+        return f"{name} {label_of(usual)}: the default, and the best of those that were measured"
+    spreads = ", ".join(
+        f"{_UNITS[field].format(getattr(one.least, field))} to"
+        f" {_UNITS[field].format(getattr(one.most, field))} with {label_of(one)}"
+        for field in fields
+        for one in (usual, best)
+    )
+    return (
+        f"{name} {label_of(usual)}: the default stays; what {label_of(best)} does better is"
+        f" within the noise of {usual.runs} runs ({spreads})"
     )
 
 
@@ -116,59 +202,55 @@ def _of(measurements: Sequence[Measurement], sweep: str) -> list[Measurement]:
     return [one for one in measurements if one.sweep == sweep]
 
 
-def _smallest_good(found: list[Measurement], *, by_p99: bool = False) -> Measurement | None:
-    if not found:
-        return None
+def _smallest_good(found: list[Measurement], *, by_p99: bool = False) -> Measurement:
     best = max(one.sample.entries_per_s for one in found)
     good = [one for one in found if one.sample.entries_per_s >= _NEAR_BEST * best]
     if by_p99:
         least = min(one.sample.p99_us for one in good)
         good = [one for one in good if one.sample.p99_us <= _P99_SLACK * least]
-    return min(good, key=lambda one: float(one.value))
+    return min(good, key=_value_of)
 
 
-def _threshold(found: list[Measurement]) -> Measurement | None:
-    """Among those that had the time to clean anything; None when the runs were too short."""
-    found = [one for one in found if one.sample.space_amplification]
-    if not found:
-        return None
-    least = min(one.sample.space_amplification for one in found)
-    good = [one for one in found if one.sample.space_amplification <= _SPACE_SLACK * least]
-    return min(good, key=lambda one: (one.sample.write_amplification, float(one.value)))
+def _value_of(one: Measurement) -> float:
+    return one.value_number
+
+
+def _written_then_value(one: Measurement) -> tuple[float, float]:
+    return one.sample.write_amplification, one.value_number
 
 
 def _settings(choice: Choice) -> dict[str, Any]:
-    told = {
+    values = {
         "max_segment_size": choice.max_segment_size,
         "compaction_threshold": choice.compaction_threshold,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def toml_snippet(choice: Choice, directory: str) -> str:
-    """The `[storage]` part of a configuration file."""
-    lines = ["[storage]", f"directory = {_quoted(directory)}", 'durability = "fsync"']
+    """The `[storage]` part of a settings file; `Storage.from_toml` reads it."""
+    lines = ["[storage]", f"directory = {_toml_text(directory)}", 'durability = "fsync"']
     for name, value in _settings(choice).items():
-        told = _quoted(binary_size(value)) if name == "max_segment_size" else f"{value:g}"
-        lines.append(f"{name} = {told}")
+        is_size = name == "max_segment_size"
+        lines.append(f"{name} = {_toml_text(binary_size(value)) if is_size else f'{value:g}'}")
     if choice.batch is not None:
         lines.append(f"# append_many() with about {choice.batch:,} entries a call")
     return "\n".join(lines) + "\n"
 
 
+def _toml_text(text: str) -> str:
+    """A basic string of TOML: that of JSON, and DEL escaped too."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def python_snippet(choice: Choice, directory: str) -> str:
     """The same as a line of Python."""
-    told = {"directory": directory, "durability": "fsync"} | _settings(choice)
-    inside = ", ".join(f"{name}={_literal(value)}" for name, value in told.items())
+    values = {"directory": directory, "durability": "fsync"} | _settings(choice)
+    inside = ", ".join(f"{name}={_literal(value)}" for name, value in values.items())
     return f"Storage({inside})"
 
 
 def _literal(value: object) -> str:
     if isinstance(value, int) and value % (1 << 20) == 0:
         return f"{value >> 20} << 20"
-    return _quoted(value) if isinstance(value, str) else repr(value)
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    return json.dumps(value) if isinstance(value, str) else repr(value)

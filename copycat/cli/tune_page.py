@@ -34,6 +34,8 @@ _TITLES = {
 }
 _CLEANED = ("threshold", "churn")
 """Sweeps of a log that is cleaned: their plots are of amplification."""
+_LOGARITHMIC = 12
+"""From this ratio of the largest to the smallest on, an axis is logarithmic."""
 _LINE = "#33658a"
 _CHOSEN = "#d1495b"
 _CSS = """
@@ -77,7 +79,20 @@ def page(
         f"<title>copycat tune</title><style>{_CSS}</style></head><body><main>"
         f'<h1>copycat tune</h1><p class="facts">{html.escape(told)}</p>'
         f"<section><h2>Settings for this disk</h2><ul>{reasons}</ul>{code}</section>"
+        f"<section><h2>How to read the plots</h2>{_legend(measurements)}</section>"
         f"{sections}</main></body></html>\n"
+    )
+
+
+def _legend(measurements: Sequence[Measurement]) -> str:
+    runs = max((one.runs for one in measurements), default=0)
+    return (
+        f"<p>A bar or a dot is the median of {runs} runs of one setting, and the whisker on it"
+        " reaches from the least to the most of them. Where the whiskers of two settings"
+        " overlap, their difference is within the noise of this disk, and the default stays."
+        f' <b style="color:{_CHOSEN}">Red</b> is the setting that was chosen,'
+        f' <b style="color:{_LINE}">blue</b> are the others. Bars begin at zero; where the'
+        " largest value is many times the smallest, dots stand on a logarithmic axis.</p>"
     )
 
 
@@ -105,38 +120,63 @@ def _figure(sweep: str, rows: Sequence[Measurement], chosen: float | str | None)
 
     figure = Figure(figsize=(9.6, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2)
-    labels = [label_of(row) for row in rows]
     marks = [row.value == chosen for row in rows]
     if sweep in _CLEANED:
-        _draw(left, labels, [row.sample.write_amplification for row in rows], marks)
-        left.set_title("bytes written for each byte appended")
-        _draw(right, labels, [row.sample.space_amplification for row in rows], marks)
-        right.set_title("bytes kept for each live byte")
+        _draw(left, rows, "write_amplification", marks, "bytes written for each byte appended")
+        _draw(right, rows, "space_amplification", marks, "bytes kept for each live byte")
         return figure
-    _draw(left, labels, [row.sample.entries_per_s for row in rows], marks)
-    spread = [
-        [row.sample.entries_per_s - row.slowest_per_s for row in rows],
-        [row.fastest_per_s - row.sample.entries_per_s for row in rows],
-    ]
-    rates = [row.sample.entries_per_s for row in rows]
-    left.errorbar(range(len(rows)), rates, spread, fmt="none", ecolor="#8a97a5", capsize=3)
-    left.set_ylim(0, 1.08 * max(row.fastest_per_s for row in rows))
-    left.set_title("entries a second")
-    left.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    _draw(right, labels, [row.sample.p99_us / 1000 for row in rows], marks)
-    right.set_title("p99 of an append, milliseconds")
+    _draw(left, rows, "entries_per_s", marks, "entries a second")
+    slowest = max(row.most.p99_us for row in rows)
+    if slowest < 2000:
+        _draw(right, rows, "p99_us", marks, "p99 of an append, microseconds")
+    else:
+        _draw(right, rows, "p99_us", marks, "p99 of an append, milliseconds", unit=1000)
     return figure
 
 
-def _draw(axes: Axes, labels: Sequence[str], values: Sequence[float], marks: list[bool]) -> None:
-    """Bars: the settings are steps, and nothing was measured between them."""
+def _draw(
+    axes: Axes,
+    rows: Sequence[Measurement],
+    field: str,
+    marks: list[bool],
+    title: str,
+    unit: float = 1,
+) -> None:
+    """Medians with whiskers from the least to the most of the runs.
+
+    Bars from zero, since nothing was measured between two settings. Where the largest is many
+    times the smallest, dots on a logarithmic axis: the small ones could not be read off bars.
+    """
+    labels = [label_of(row) for row in rows]
+    values, least, most = (
+        [getattr(sample, field) / unit for sample in column]
+        for column in zip(*((row.sample, row.least, row.most) for row in rows), strict=True)
+    )
     colours = [_CHOSEN if mark else _LINE for mark in marks]
-    axes.bar(range(len(labels)), values, color=colours, width=0.65)
-    axes.set_xticks(range(len(labels)), labels, rotation=30 if sum(map(len, labels)) > 30 else 0)
+    spread = [
+        [value - low for value, low in zip(values, least, strict=True)],
+        [high - value for value, high in zip(values, most, strict=True)],
+    ]
+    places = range(len(rows))
+    axes.errorbar(places, values, spread, fmt="none", ecolor="#5b6876", capsize=3, zorder=3)
+    if min(least) > 0 and max(most) >= _LOGARITHMIC * min(least):
+        axes.scatter(places, values, color=colours, s=36, zorder=4)
+        axes.set_yscale("log")
+        axes.set_ylim(min(least) / 1.5, max(most) * 1.5)
+        title += " (logarithmic)"
+    else:
+        axes.bar(places, values, color=colours, width=0.65)
+        axes.set_ylim(0, 1.08 * max(most) or 1)
+    axes.yaxis.set_major_formatter(_number)
+    axes.set_title(title)
+    axes.set_xticks(places, labels, rotation=30 if sum(map(len, labels)) > 30 else 0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#eceff2")
     axes.set_axisbelow(True)
-    axes.set_ylim(bottom=0)
+
+
+def _number(value: float, _: float | None) -> str:
+    return f"{value:,.0f}" if value >= 10 or value == round(value) else f"{value:g}"
 
 
 def _svg(figure: Figure, salt: str) -> str:

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from fractions import Fraction
 from pathlib import Path
 
-from copycat.errors import ConfigurationError
-
 __all__ = [
-    "binary_size",
     "clock_of",
     "date_of",
     "file_system_of",
     "fitted",
     "paint",
-    "parse_size",
     "share_of",
     "size_of",
     "table",
 ]
 
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "dim": 2, "bold": 1}
-_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?) *(KiB|MiB|GiB|TiB|B|)", re.ASCII)
-_SHIFTS = {"": 0, "B": 0, "KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -40,24 +32,6 @@ def size_of(nbytes: float) -> str:
             return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
         value /= 1024
     return f"{value:,.1f} {_UNITS[-1]}"
-
-
-def binary_size(nbytes: int) -> str:
-    """`32MiB`, as a configuration file has it; exact."""
-    for shift, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if nbytes and nbytes % (1 << shift) == 0:
-            return f"{nbytes >> shift}{unit}"
-    return str(nbytes)
-
-
-def parse_size(text: str) -> int:
-    """Bytes of `32MiB`, `1.5 GiB` or `4096`. ConfigurationError."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ConfigurationError(
-            f"{text!r} is not a size", hint="write bytes, or 32MiB (also KiB, GiB, TiB)"
-        )
-    return int(Fraction(match[1]) * (1 << _SHIFTS[match[2]]))
 
 
 def file_system_of(path: Path) -> str:

@@ -30,17 +30,20 @@ from copycat.cli.tune_choose import (
 )
 from copycat.cli.tune_measure import Limits, measure_append
 from copycat.cli.tune_page import page
-from copycat.cli.words import binary_size, parse_size, size_of
+from copycat.cli.words import size_of
 from copycat.config import Storage
 from copycat.errors import ConfigurationError, CopycatError, DiskFullError
+from copycat.sizes import binary_size, parse_size
 from tests.tidy.tree import ROOT
 
 
 def measured(
     sweep: str, value: float | str, rate: float, p99: float = 100, **more: float
 ) -> Measurement:
+    """A setting whose runs lay 2 % around these numbers."""
     sample = Sample(rate, rate * 288, 50, p99)._replace(**more)
-    return Measurement(sweep, value, "fsync", sample, rate * 0.9, rate * 1.1, 3)
+    least, most = (Sample(*(number * by for number in sample)) for by in (0.98, 1.02))
+    return Measurement(sweep, value, "fsync", sample, least, most, 3)
 
 
 def amplified(value: float, written: float, kept: float) -> Measurement:
@@ -74,7 +77,7 @@ def test_a_summary_is_the_median_and_the_spread() -> None:
     samples = [Sample(rate, rate, 1, 2) for rate in (5.0, 1.0, 3.0)]
     found = summarise("batch", 4, "fsync", samples)
     assert found.sample.entries_per_s == 3
-    assert (found.slowest_per_s, found.fastest_per_s, found.runs) == (1, 5, 3)
+    assert (found.least.entries_per_s, found.most.entries_per_s, found.runs) == (1, 5, 3)
 
 
 def test_the_snippets_are_toml_and_python_that_storage_takes() -> None:
@@ -309,3 +312,59 @@ def test_a_signal_cleans_up(tmp_path: Path, number: signal.Signals, code: int) -
     assert process.returncode == code
     assert not list(disk.iterdir())
     assert not (tmp_path / "copycat-tune").exists()
+
+
+def spread(value: float, low: float, rate: float, high: float, p99: float = 100) -> Measurement:
+    """A segment size whose runs lay between `low` and `high` entries a second."""
+    one = measured("segment", value, rate, p99)
+    return one._replace(
+        least=one.least._replace(entries_per_s=low), most=one.most._replace(entries_per_s=high)
+    )
+
+
+def test_what_lies_within_the_noise_leaves_the_default() -> None:
+    noisy = [spread(8 << 20, 700, 1000, 1300), spread(32 << 20, 750, 950, 1200)]
+    choice = choose(noisy)
+    assert choice.max_segment_size == Storage().max_segment_size
+    assert "the default stays" in choice.reasons[0]
+    assert "750 entries a second to 1,200" in choice.reasons[0]
+    clear = [spread(8 << 20, 1300, 1320, 1350), spread(32 << 20, 750, 950, 1200)]
+    assert choose(clear).max_segment_size == 8 << 20
+    assert "the default stays" not in choose(clear).reasons[0]
+
+
+def test_a_threshold_or_a_batch_within_the_noise_is_not_chosen() -> None:
+    wide = [
+        one._replace(
+            least=one.least._replace(write_amplification=1, space_amplification=1),
+            most=one.most._replace(write_amplification=9, space_amplification=9),
+        )
+        for one in (amplified(0.5, 1.8, 1.3), amplified(0.75, 1.5, 1.4))
+    ]
+    assert choose(wide).compaction_threshold == Storage().compaction_threshold
+    batches = [
+        one._replace(least=one.least._replace(entries_per_s=1))
+        for one in (measured("batch", 1, 100), measured("batch", 64, 950))
+    ]
+    assert choose(batches).batch == 1
+
+
+@pytest.mark.parametrize(
+    "directory", ["/var/lib/log", "/a b/\u00e9", '/q"\\uote', "/tab\tnew\nline\x7f"]
+)
+def test_what_tune_writes_is_read_back(tmp_path: Path, directory: str) -> None:
+    choice = choose(ALL)._replace(max_segment_size=8 << 20, compaction_threshold=0.75)
+    (tmp_path / "settings.toml").write_text(toml_snippet(choice, directory), encoding="utf-8")
+    storage = Storage.from_toml(tmp_path / "settings.toml")
+    assert storage == Storage(
+        directory=directory, max_segment_size=8 << 20, compaction_threshold=0.75
+    )
+    assert eval(python_snippet(choice, directory), {"Storage": Storage}) == storage  # noqa: S307
+
+
+def test_an_axis_suits_its_values_and_the_page_says_how_to_read_it() -> None:
+    text = page(ALL, choose(ALL), facts={}, snippets=[])
+    assert text.count("entries a second (logarithmic)") == 1  # durability
+    assert "How to read the plots" in text
+    assert "median of 3 runs" in text
+    assert "Red" in text
