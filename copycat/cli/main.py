@@ -71,10 +71,14 @@ def demo(**options: Any) -> None:
 )
 @click.option(
     "--directory",
-    default="./copycat-data",
-    show_default=True,
     type=PathOption(file_okay=False),
-    help="The member's own; made when it is missing.",
+    help="The member's own; made when it is missing.  [default: that of --config, or"
+    " ./copycat-data]",
+)
+@click.option(
+    "--config",
+    type=PathOption(exists=True, dir_okay=False),
+    help="A TOML file with a table [storage], as copycat tune writes it.",
 )
 @click.option(
     "--cluster-name", default="copycat", show_default=True, help="Which cluster it belongs to."
@@ -89,8 +93,11 @@ def serve(**options: Any) -> None:
 
     The first start needs the same --member list on all founders; it may contain ADDRESS itself.
     """
-    from copycat.cli.serve import ServeOptions, run_serve
+    from copycat.cli.serve import ServeOptions, run_serve, storage_of
 
+    # At once, before the application is imported: it may change the working directory.
+    places = {name: options.pop(name) for name in ("directory", "config", "keep_log")}
+    options["storage"] = storage_of(**places)
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 

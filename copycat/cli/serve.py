@@ -15,12 +15,14 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+import msgspec
+
 from copycat import CopycatServer, StateMachine, Storage
 from copycat.cli.app import machine_class, new_machine
 from copycat.errors import ConfigurationError
 from copycat.types import ServerState
 
-__all__ = ["ServeOptions", "run_serve"]
+__all__ = ["ServeOptions", "run_serve", "storage_of"]
 
 _PR_SET_PDEATHSIG = 1
 _APPLIED_S = 0.1
@@ -30,15 +32,14 @@ _APPLIED_S = 0.1
 class ServeOptions(NamedTuple):
     """What the command line says. parent: end with this process, whatever ends it.
 
-    bind: where to listen; None for the address.
+    bind: where to listen; None for the address. storage: of `storage_of`.
     """
 
     address: str
     app: str
     members: tuple[str, ...]
-    directory: str
+    storage: Storage
     cluster_name: str
-    keep_log: bool
     as_json: bool
     parent: int | None
     bind: str | None = None
@@ -98,7 +99,7 @@ async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> 
         options.address,
         machine,
         cluster_name=options.cluster_name,
-        storage=_storage(options),
+        storage=options.storage,
         bind=options.bind,
         insecure=options.insecure,
     )
@@ -116,7 +117,7 @@ async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> 
             words.say(
                 "listening",
                 address=str(server.address),
-                directory=options.directory,
+                directory=server.storage.directory,
                 durability=str(server.storage.durability),
             )
             telling = asyncio.create_task(_tell_applied(server, words, every=_APPLIED_S))
@@ -126,16 +127,17 @@ async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> 
     words.say("stopped", commit_index=last.commit_index, last_applied=last.last_applied)
 
 
-def _storage(options: ServeOptions) -> Storage:
-    if not options.keep_log:
-        return Storage(directory=options.directory)
-    year = 365 * 86400.0
-    return Storage(
-        directory=options.directory,
-        snapshot_threshold=0,
-        minor_compaction_interval=year,
-        major_compaction_interval=year,
-    )
+def storage_of(directory: str | None, config: str | None, *, keep_log: bool) -> Storage:
+    """The settings in the file `config`; a `directory` on the command line wins over its own."""
+    storage = Storage() if config is None else Storage.from_toml(config)
+    changes: dict[str, Any] = {}
+    if directory is not None:
+        changes["directory"] = directory
+    if keep_log:
+        year = 365 * 86400.0
+        changes["snapshot_threshold"] = 0
+        changes["minor_compaction_interval"] = changes["major_compaction_interval"] = year
+    return msgspec.structs.replace(storage, **changes)
 
 
 async def _tell_applied(server: CopycatServer[Any], words: _Words, *, every: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from operator import attrgetter
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ _NEAR_BEST = 0.9
 _P99_SLACK = 1.5
 """And a p99 up to so many times the best one."""
 _SPACE_SLACK = 1.25
+_NOTABLE = 1.1
+"""Medians closer than this are not told apart: three runs may fall apart by chance."""
 _DEFAULTS = Storage()
 
 
@@ -65,10 +68,11 @@ class Measurement(NamedTuple):
         return float(self.value)
 
     def differs(self, other: Measurement, field: str) -> bool:
-        """True when no run of the one reached what a run of the other did: more than noise."""
+        """True for more than noise: the runs of the two do not overlap, the medians lie apart."""
+        low, high = sorted((self, other), key=attrgetter(f"sample.{field}"))
         return bool(
-            getattr(self.most, field) < getattr(other.least, field)
-            or getattr(other.most, field) < getattr(self.least, field)
+            getattr(low.most, field) < getattr(high.least, field)
+            and getattr(low.sample, field) * _NOTABLE <= getattr(high.sample, field)
         )
 
 

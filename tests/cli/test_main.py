@@ -210,3 +210,34 @@ def test_the_version_is_that_of_the_package(
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert run(monkeypatch, "--version") == 0
     assert project["version"] in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_member_is_served_with_the_settings_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "copycat.toml"
+    file.write_text('[storage]\ndirectory = "here"\ndurability = "interval"\n', encoding="utf-8")
+    words = ["serve", "127.0.0.1:0", "--app", APP, "--json", "--config", str(file)]
+    with subprocess.Popen(
+        [sys.executable, "-m", "copycat", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = map(json.loads, process.stdout)
+        heard = next(line for line in lines if line["event"] == "listening")
+        process.terminate()
+        assert [line["event"] for line in lines][-1] == "stopped"
+    assert process.returncode == 0
+    assert (heard["durability"], heard["directory"]) == ("interval", str(tmp_path / "here"))
+
+
+def test_a_settings_file_that_does_not_fit_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "copycat.toml"
+    file.write_text("[storage]\nmax_segment_sise = 1\n", encoding="utf-8")
+    assert run(monkeypatch, "serve", "127.0.0.1:0", "--app", APP, "--config", str(file)) == 2
+    said = capsys.readouterr().err
+    assert "unknown key storage.max_segment_sise" in said
+    assert "did you mean storage.max_segment_size?" in said

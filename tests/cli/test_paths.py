@@ -59,7 +59,7 @@ def test_a_member_is_served_where_it_was_named(
     named: list[str] = []
 
     def noted(options: ServeOptions) -> int:
-        named.append(options.directory)
+        named.append(options.storage.directory)
         return 0
 
     monkeypatch.setattr("copycat.cli.serve.run_serve", noted)

@@ -119,7 +119,7 @@ def test_the_page_is_whole_without_a_network() -> None:
     choice = choose(ALL)
     text = page(ALL, choice, facts={"file_system": "ext4 <&>"}, snippets=["a < b"])
     assert text.count("<svg") == 4
-    assert text.count("<section>") == 5
+    assert text.count("<section>") == 6
     assert not re.search(r"(?:src|href)=[\"'](?!#)", text)
     assert "@import" not in text
     assert "url(http" not in text
