@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         InternalError,
         InvariantError,
         LogPoisonedError,
+        MachineMismatchError,
         MemoryShortageError,
         NoLeaderError,
         NotLeaderError,
@@ -148,6 +149,7 @@ __all__ = [
     "Listener",
     "Log",
     "LogPoisonedError",
+    "MachineMismatchError",
     "Member",
     "MemberStatus",
     "MemberType",
@@ -199,8 +201,8 @@ _HOMES = {
         "ConfigurationError CopycatError CorruptLogError DirectoryInUseError DiskError "
         "DiskFullError EntryTooLargeError ForkedProcessError FormatVersionError "
         "IllegalMemberStateError InternalError InvariantError LogPoisonedError "
-        "MemoryShortageError "
-        "NoLeaderError NotLeaderError OperationTimeout ProtocolError QueryError "
+        "MachineMismatchError MemoryShortageError NoLeaderError NotLeaderError "
+        "OperationTimeout ProtocolError QueryError "
         "QuorumLostError SerializationError SessionError SessionExpiredError "
         "StateDivergedError StorageError SyncUnsupportedError UnknownMemberError "
         "UnknownSessionError VersionMismatchError WrongDirectoryError"

@@ -29,6 +29,7 @@ CopycatError
 │   └── LogPoisonedError
 ├── AddressInUseError (OSError)
 ├── VersionMismatchError
+│   └── MachineMismatchError
 ├── ProtocolError
 ├── ForkedProcessError (RuntimeError)
 ├── OperationTimeout (TimeoutError)
@@ -59,6 +60,7 @@ __all__ = [
     "InternalError",
     "InvariantError",
     "LogPoisonedError",
+    "MachineMismatchError",
     "MemoryShortageError",
     "NoLeaderError",
     "NotLeaderError",
@@ -300,6 +302,25 @@ class AddressInUseError(CopycatError, OSError):
 class VersionMismatchError(CopycatError):
     code = "version-mismatch"
     default_hint = "upgrade one minor version at a time, followers first"
+
+
+class MachineMismatchError(VersionMismatchError):
+    """The machine's code does not fit what an older or newer version of it wrote; nothing of it
+    was applied, and nothing on disk was changed.
+
+    operation: as in "Inventory.receive"; index: its entry in the log, 0 when it was not logged.
+    class_name and field: what in a snapshot does not fit.
+    """
+
+    code = "machine-mismatch"
+    default_hint = (
+        "run the same version of the machine's class on every member and client; after a "
+        'rename add `@command(name="old")` to the method that took its place'
+    )
+    operation: str = ""
+    index: int = 0
+    class_name: str = ""
+    field: str = ""
 
 
 class ProtocolError(CopycatError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from copycat.errors import ConfigurationError, StateDivergedError
+from copycat.errors import ConfigurationError, MachineMismatchError, StateDivergedError
 from copycat.machine.envelope import encode_keep_alive, encode_register
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
@@ -96,21 +96,28 @@ def _check_applied(
     for number, operation in enumerate(operations, 1):
         name = operation.__operation_name__
         index = executor.last_applied + 1
+        try:
+            executor.commands.read(runs[number].payloads[0])
+        except MachineMismatchError as error:
+            raise _not_applied(number, count, name, kind, error.message) from error
         (reply,) = executor.apply([runs[number]]).replies
         (result,) = decode_results(reply.body, 1, [Any])
         if index not in executor.called:
-            why = str(result) if isinstance(operation, Command) else "it is no command"
-            raise ConfigurationError(
-                f"operation {number} of {count}, {name}, cannot be applied by {kind}: {why}",
-                hint=f"give commands of {kind}, and keys and expiries that can be made of them",
-                operation=name,
-            )
+            raise _not_applied(number, count, name, kind, str(result))
         first = first or f": {name} raised {result}"
     if not executor.returned:
         raise ConfigurationError(
             f"none of {count} commands took effect, so nothing was checked{first}",
             hint=f"give some commands that {kind} does not refuse",
         )
+
+
+def _not_applied(number: int, count: int, name: str, kind: str, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"operation {number} of {count}, {name}, cannot be applied by {kind}: {why}",
+        hint=f"give commands of {kind}, and keys and expiries that can be made of them",
+        operation=name,
+    )
 
 
 def _play(

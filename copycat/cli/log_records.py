@@ -15,6 +15,8 @@ from copycat.errors import ConfigurationError, CopycatError
 from copycat.log.inspect import StoredEntry
 from copycat.machine import envelope
 from copycat.machine.decoding import CommandReader
+from copycat.machine.reading import stand_in_of
+from copycat.protocol.results import decode_result, encode_result
 from copycat.types import EntryKind
 
 __all__ = ["KINDS", "Filter", "RecordReader", "kind_name", "lines_of"]
@@ -108,6 +110,9 @@ class RecordReader:
         return _bytes(payload) if payload else {}
 
     def _operation(self, data: bytes) -> dict[str, Any]:
+        stand_in = stand_in_of(data)
+        if stand_in is not None:
+            return {"refused": str(decode_result(encode_result(stand_in.result), Any))}
         problem: dict[str, Any] = {}
         if self._commands is not None:
             try:
@@ -145,6 +150,8 @@ class RecordReader:
         if "operation" in found:
             told = _call(found["operation"], found["arguments"])
             return f"{found['session']}#{found['sequence']} {told}{problem}"
+        if "refused" in found:
+            return f"{found['session']}#{found['sequence']} refused: {found['refused']}"
         if "payload" in found:
             shown = _shown(bytes.fromhex(found["payload"]))
             session = f"{found['session']}#{found['sequence']} " if "session" in found else ""

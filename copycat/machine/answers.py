@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copycat.machine.context import Moment
-from copycat.machine.handlers import Handlers, decode_or_stand_in
+from copycat.machine.handlers import Handlers
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.machine.sessions import SessionTable
 from copycat.machine.user_code import UserCode, result_of_query
@@ -27,7 +27,7 @@ class Answers:
         self._handlers = handlers
         self._moment = moment
         self._sessions = sessions
-        self._decode = handlers.decoder(Query)
+        self._queries = handlers.reader(Query)
 
     def answer(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
         """One answer each, at the index of the moment."""
@@ -42,7 +42,7 @@ class Answers:
         if record is None:
             return QueryAnswer(ask.token, index, True, b"")
         try:
-            operation = decode_or_stand_in(self._decode, ask.operation)
+            operation = self._queries.read(ask.operation)
             self._moment.session, self._moment.operation = record.visible, operation
             handler, arguments, _ = self._handlers.table[type(operation)]
             body = encode_result(handler(*arguments(operation)))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
-from copycat.errors import SerializationError
 from copycat.machine.executor import Executor
 from copycat.protocol.operations import Command
 
@@ -15,10 +12,9 @@ class CommandReader(Executor):
     """Decodes what the machine's own executor would; never applies it."""
 
     def decode(self, operation: bytes | memoryview) -> Command[object]:
-        """The command in the bytes behind an entry's envelope. SerializationError."""
-        try:
-            command: Command[object] = self.performer.decode(bytes(operation))
-        except msgspec.MsgspecError as error:
-            machine = type(self.machine).__name__
-            raise SerializationError(f"no command of {machine}: {error}") from error
+        """The command in the bytes behind an entry's envelope, where `stand_in_of` sees none.
+
+        MachineMismatchError when the machine cannot read it.
+        """
+        command: Command[object] = self.commands.read(bytes(operation))
         return command

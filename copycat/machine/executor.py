@@ -35,6 +35,7 @@ from copycat.machine.sessions import (
 from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
 from copycat.machine.timers import Timers, earliest
 from copycat.machine.user_code import Refusals, UserCode, log_raised, no_refusals
+from copycat.protocol.operations import Command
 from copycat.types import EntryKind, Run, SessionState
 
 __all__ = ["Executor"]
@@ -79,8 +80,11 @@ class Executor:
         self._snapshots = Snapshots(
             machine, self._sessions, self._keys, self._timers, self._moment
         )
-        self.performer = Performer(self._handlers, self._keys, self._moment, self._user)
-        self._snapshots.seal(self._handlers, self.performer.decode)
+        self.commands = self._handlers.reader(Command)
+        self._performer = Performer(
+            self._handlers, self.commands, self._keys, self._moment, self._user
+        )
+        self._snapshots.seal(self._handlers, self.commands.read)
         self._answers = Answers(self._handlers, self._moment, self._sessions, self._user)
         self._last_applied = 0
         self._time_ms = 0
@@ -324,7 +328,7 @@ class Executor:
             first, payloads, index = last + 1, payloads[known:], index + known
         count = len(payloads)
         if count:
-            body = self.performer.perform(record.visible, index, payloads)
+            body = self._performer.perform(record.visible, index, payloads)
             last_index = index + count - 1
             reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
             record.performed(reply)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any
 
-import msgspec
 from msgspec.structs import astuple
 
 from copycat.errors import ConfigurationError, SerializationError
@@ -16,12 +15,11 @@ from copycat.machine.context import Moment
 from copycat.machine.keyed import Keyed, keyed_of
 from copycat.machine.machine import StateMachine
 from copycat.machine.operation_methods import OperationMethod, where_defined
+from copycat.machine.reading import OperationReader, StandIn
 from copycat.protocol.operations import Command, Operation, Query
 
 __all__ = [
     "Handlers",
-    "Unreadable",
-    "decode_or_stand_in",
 ]
 
 Handler = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]], Keyed | None]
@@ -29,24 +27,12 @@ Handler = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]], Keyed | No
 `function(*arguments(operation))`, so that no dictionary of keywords is built on the hot path."""
 
 
-class Unreadable:
-    """Stands in a run for a payload that is no command of this machine."""
-
-    __slots__ = ("nbytes",)
-
-    def __init__(self, nbytes: int) -> None:
-        self.nbytes = nbytes
+def _result_of(stand_in: StandIn) -> tuple[Any, ...]:
+    return (stand_in.result,)
 
 
-def _unreadable(nbytes: int) -> None:
-    raise SerializationError(
-        f"an operation of {nbytes} bytes is none that the state machine knows, or its fields "
-        "do not fit",
-    )
-
-
-class _Nothing(msgspec.Struct, array_like=True, tag="\0"):
-    """What a machine without commands (or queries) can decode."""
+def _same(result: Any) -> Any:
+    return result
 
 
 class Handlers:
@@ -57,9 +43,7 @@ class Handlers:
         self._moment = moment
         self._sealed = False
         self._names: dict[str, type[Operation[Any]]] = {}
-        self.table: dict[type[Any], Handler] = {
-            Unreadable: (_unreadable, lambda unreadable: (unreadable.nbytes,), None)
-        }
+        self.table: dict[type[Any], Handler] = {StandIn: (_same, _result_of, None)}
         for name in _attributes(type(machine)):
             attribute = inspect.getattr_static(type(machine), name)
             if isinstance(attribute, OperationMethod):
@@ -107,21 +91,9 @@ class Handlers:
         """No more registering: from here on entries are applied."""
         self._sealed = True
 
-    def decoder(self, base: type[Operation[Any]]) -> Callable[[bytes], Any]:
-        """Decodes any operation of this machine that derives from `base`."""
-        kinds = tuple(kind for kind in self._names.values() if issubclass(kind, base))
-        union: Any = Union[kinds or (_Nothing,)]  # noqa: UP007  (built at run time)
-        return msgspec.msgpack.Decoder(union).decode
-
-
-def decode_or_stand_in(decode: Callable[[bytes], Any], payload: bytes) -> Any:
-    """Whatever these bytes do to the decoder, or to the user's `__post_init__`: a result."""
-    try:
-        return decode(payload)
-    except (MemoryError, KeyboardInterrupt):
-        raise  # whether it is a result is for who called
-    except BaseException:  # noqa: BLE001
-        return Unreadable(len(payload))
+    def reader(self, base: type[Operation[Any]]) -> OperationReader:
+        """Reads any operation of this machine that derives from `base`."""
+        return OperationReader(type(self._machine), self._names, base)
 
 
 def _attributes(machine: type[Any]) -> list[str]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from copycat.machine.context import Moment
-from copycat.machine.handlers import Handlers, Unreadable, decode_or_stand_in
+from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
+from copycat.machine.reading import OperationReader
 from copycat.machine.sessions import ServerSession
 from copycat.machine.user_code import UserCode
-from copycat.protocol.operations import Command
 from copycat.protocol.results import PLAIN, encode_results, freeze
 
 __all__ = ["Performer"]
@@ -19,24 +18,34 @@ __all__ = ["Performer"]
 class Performer:
     """The commands of one machine. Sessions and duplicates were looked at before."""
 
-    def __init__(self, handlers: Handlers, keys: KeyTable, moment: Moment, user: UserCode) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        commands: OperationReader,
+        keys: KeyTable,
+        moment: Moment,
+        user: UserCode,
+    ) -> None:
         self._handlers = handlers
         self._keys = keys
         self._moment = moment
         self._user = user
-        self.decode: Callable[[bytes], Any] = handlers.decoder(Command)
+        self._commands = commands
 
     def perform(self, session: ServerSession, index: int, payloads: list[bytes]) -> bytes:
-        """Call the machine for each command; their results as one array. The hot loop."""
+        """Call the machine for each command; their results as one array. The hot loop.
+
+        MachineMismatchError when it cannot read one of them: then it is called for none.
+        """
         user = self._user
         if user.skips:
             return encode_results([user.skipped() for _ in payloads])
-        decode = self.decode
+        decode = self._commands.decode
         try:
             # Not map(): a StopIteration of the field's own code would end the list.
             operations = [decode(payload) for payload in payloads]
         except BaseException:  # noqa: BLE001  (a field's own code may raise anything)
-            operations = [self._decoded(payload) for payload in payloads]
+            operations = [self._read(payload, at) for at, payload in enumerate(payloads, index)]
         moment, table, plain = self._moment, self._handlers.table, PLAIN
         moment.session, session_id, perform = session, session.id, self._keys.perform
         results: list[Any] = []
@@ -59,9 +68,10 @@ class Performer:
             results.append(result)
         return encode_results(results)
 
-    def _decoded(self, payload: bytes) -> Any:
+    def _read(self, payload: bytes, index: int) -> Any:
         try:
-            return decode_or_stand_in(self.decode, payload)
+            return self._commands.read(payload, index)
         except (MemoryError, KeyboardInterrupt) as error:
-            self._user.result(error)  # or it leaves
-            return Unreadable(len(payload))
+            self._user.index = index
+            self._user.result(error)  # or it leaves: memory was short, or a signal came
+            raise self._commands.mismatch(payload, error, index) from error

@@ -23,6 +23,7 @@ from copycat.errors import (
     EntryTooLargeError,
     IllegalMemberStateError,
     InternalError,
+    MachineMismatchError,
     NoLeaderError,
     ProtocolError,
     QueryError,
@@ -68,7 +69,8 @@ _decode_list = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _decode_error = msgspec.msgpack.Decoder(tuple[str, str, str]).decode
 
 _BY_CODE: dict[str, type[CopycatError]] = {
-    kind.code: kind for kind in (ApplicationError, CommandError, SerializationError)
+    kind.code: kind
+    for kind in (ApplicationError, CommandError, MachineMismatchError, SerializationError)
 }
 
 
@@ -157,9 +159,8 @@ def error_value(error: BaseException) -> Ext:
         return textless_value(error, RAISED)
     try:
         text = _ADDRESS.sub("at 0x...", str(error))
-        code = ApplicationError.code
-        if issubclass(kind, SerializationError):
-            code = SerializationError.code
+        ours = (MachineMismatchError, SerializationError)
+        code = next((one.code for one in ours if issubclass(kind, one)), ApplicationError.code)
         return failure_value(code, str(kind.__qualname__), text)
     except MemoryError:
         raise

@@ -14,6 +14,7 @@ from copycat.raft.raft import Raft
 from copycat.replica.applier import Applier
 from copycat.replica.carry import Parts
 from copycat.replica.clock import LogClock
+from copycat.replica.commands import Admission
 from copycat.replica.door import Door
 from copycat.replica.durable import Durable
 from copycat.replica.gateway import Gateway, Limits
@@ -87,6 +88,7 @@ def assemble(
         limits,
         session_timeout_ms=options.session_timeout_ms,
         members=members,
+        admission=Admission(executor.commands.refusals, options.max_entry_size),
         answer=door.answer,
         cached=door.answer_cached,
     )

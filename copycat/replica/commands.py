@@ -1,13 +1,51 @@
-"""A run of commands on the wire, cut where the leader's log already has its beginning."""
+"""A run of commands on the wire, as the leader logs it."""
 
 from __future__ import annotations
 
-from struct import unpack_from
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from struct import pack, unpack_from
 
 from copycat.errors import require
 from copycat.protocol.client import Commands
 
-__all__ = ["take_new"]
+__all__ = ["Admission", "take_new"]
+
+
+class Admission:
+    """Keeps out of the log what the leader's machine cannot read, and nothing else.
+
+    Of a run with a bad command the good ones keep their sequences and effects: the bad one's
+    place is taken by a stand-in, which has no effect on any member and whose result says why.
+
+    refusals: for commands in order, the bytes to log in place of some (`OperationReader`).
+    """
+
+    def __init__(
+        self, refusals: Callable[[Sequence[bytes]], dict[int, bytes]], max_entry_size: int
+    ) -> None:
+        self._refusals = refusals
+        self._max_entry_size = max_entry_size
+
+    def take(self, message: Commands, expected: int) -> tuple[int, bytes | memoryview]:
+        """(count, body) to log of the commands from sequence `expected` on."""
+        count, body = take_new(message, expected)
+        operations = split(count, body)
+        refused = self._refusals(operations)
+        if not refused:
+            return count, body
+        for at, stand_in in refused.items():
+            # Empty is a stand-in too, and fits below any limit.
+            operations[at] = stand_in if len(stand_in) <= self._max_entry_size else b""
+        lengths = pack(f"<{count}I", *map(len, operations))
+        return count, b"".join([lengths, *operations])
+
+
+def split(count: int, body: bytes | memoryview) -> list[bytes]:
+    """The operations of a run whose lengths add up."""
+    lengths = unpack_from(f"<{count}I", body)
+    data = bytes(body)
+    return [data[start:end] for start, end in pairwise(accumulate(lengths, initial=4 * count))]
 
 
 def take_new(message: Commands, expected: int) -> tuple[int, bytes | memoryview]:

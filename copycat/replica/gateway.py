@@ -35,7 +35,7 @@ from copycat.protocol.client import (
     SessionClosed,
 )
 from copycat.protocol.results import cut_results
-from copycat.replica.commands import take_new
+from copycat.replica.commands import Admission
 from copycat.replica.outage import Why
 from copycat.replica.sessions import Route, SessionMirror
 from copycat.types import EntryKind, MemberId
@@ -96,12 +96,14 @@ class Gateway:
         *,
         session_timeout_ms: int,
         members: tuple[str, ...],
+        admission: Admission,
         answer: Callable[[Route, ServerMessage], None],
         cached: Callable[[Route, int, int, int], None],
     ) -> None:
         self._limits = limits
         self._session_timeout_ms = session_timeout_ms
         self._members = members
+        self._admission = admission
         self._answer = answer
         self._cached = cached
         """(route, session, first, last): answer applied commands from the reply cache."""
@@ -227,7 +229,8 @@ class Gateway:
             refusal = CommandsRefused(view.session, expected, Refusal.OVERLOADED, self.leader)
             self._answer(route, refusal)
             return
-        count, body = take_new(message, expected)
+        count, body = self._admission.take(message, expected)
+        nbytes = max(nbytes, len(body))
         view.admitted(last, nbytes)
         self._total_nbytes += nbytes
         kind = int(EntryKind.COMMAND)

@@ -74,7 +74,7 @@ def story() -> list[Entry]:
         for sequence in range(first, first + count):
             name = f"{'qwertz'[sequence % 6]}{sequence}"
             operation = Hashy.fail(name) if sequence % 7 == 3 else Hashy.add(name)
-            payload = b"\xc1" if sequence % 11 == 5 else encode_operation(operation)
+            payload = b"" if sequence % 11 == 5 else encode_operation(operation)
             entries.append((EntryKind.COMMAND, time_ms, session, sequence, acked, payload))
 
     commands(2, 1, 20, 0, 1100)

@@ -13,6 +13,7 @@ import pytest
 
 from copycat import (
     ApplicationError,
+    MachineMismatchError,
     MemoryShortageError,
     SerializationError,
     StateMachine,
@@ -218,9 +219,13 @@ def test_b7_a_fields_own_code_may_raise_anything(how: str) -> None:
     session = script.register()
     tag = msgspec.msgpack.decode(script_tag())[0]
     field = msgspec.msgpack.encode([tag, {"how": how}])
-    one, error, two = script.results(session, Poison.add(), field, Poison.add())
+    refused = script.executor.commands.refusals([field])
+    assert refused.keys() == {0}  # no leader logs it
+    one, error, two = script.results(session, Poison.add(), refused[0], Poison.add())
     assert (one, two) == (1, 2)
-    assert isinstance(error, SerializationError)
+    assert isinstance(error, MachineMismatchError)
+    with pytest.raises(MachineMismatchError, match=r"entry 5: Poison\.decode: its parameters"):
+        script.results(session, field)  # so other code wrote this one
 
 
 def script_tag() -> bytes:

@@ -1,0 +1,214 @@
+"""A command in the log that the machine cannot read stops the member, and is never skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from copycat.errors import InvariantError, MachineMismatchError, SerializationError
+from copycat.machine import Commit, StateMachine, command, query
+from copycat.machine.executor import Executor
+from copycat.machine.reading import stand_in_of
+from copycat.protocol.operations import Command, encode_operation
+from copycat.protocol.results import encode_result
+from tests.machine.runs import Script
+
+encode = msgspec.msgpack.encode
+
+
+class Counter(StateMachine):
+    def __init__(self) -> None:
+        self.total = 0
+
+    @command
+    def add(self, by: int) -> int:
+        self.total += by
+        return self.total
+
+    @query
+    def now(self) -> int:
+        return self.total
+
+
+class Renamed(StateMachine):
+    def __init__(self) -> None:
+        self.total = 0
+
+    @command
+    def increase(self, by: int) -> int:
+        self.total += by
+        return self.total
+
+
+class Mended(StateMachine):
+    def __init__(self) -> None:
+        self.total = 0
+
+    @command(name="add")
+    def increase(self, by: int, times: int = 1, note: str | None = None) -> int:
+        self.total += by * times
+        return self.total
+
+
+class Retyped(StateMachine):
+    @command
+    def add(self, by: str) -> None: ...
+
+
+class Removed(StateMachine):
+    @command
+    def add(self) -> None: ...
+
+
+class Reordered(StateMachine):
+    @command
+    def add(self, why: str, by: int) -> None: ...
+
+
+class Put(Command[int], frozen=True):
+    value: int
+
+
+class Explicit(StateMachine):
+    def put(self, commit: Commit[Put]) -> int:
+        return commit.operation.value
+
+
+def test_a_renamed_command_stops_before_anything_of_it_is_applied() -> None:
+    script = Script(Renamed())
+    session = script.register()
+    script.commands(session, [Renamed.increase(1)])
+    before = script.executor.digest()
+    with pytest.raises(MachineMismatchError) as caught:
+        script.commands(session, [Renamed.increase(2), Counter.add(5), Renamed.increase(3)])
+    error = caught.value
+    assert (error.operation, error.index) == ("Renamed.add", 4)
+    assert error.message == (
+        "entry 4: Renamed.add: 'add' is no command of Renamed; nothing of it was applied"
+    )
+    assert error.hint == 'add `@command(name="add")` to the method that took its place'
+    assert script.executor.digest() == before  # nor the good one of its run
+    with pytest.raises(InvariantError, match="MachineMismatchError"):
+        script.noop()
+
+
+def test_a_command_with_its_old_name_and_new_defaults_goes_on() -> None:
+    script = Script(Mended())
+    session = script.register()
+    assert script.results(session, Counter.add(5), Mended.increase(2, 3)) == [5, 11]
+
+
+@pytest.mark.parametrize("machine", [Retyped, Removed, Reordered])
+def test_parameters_that_do_not_fit_stop_too(machine: type[StateMachine]) -> None:
+    script = Script(machine())
+    session = script.register()
+    with pytest.raises(MachineMismatchError) as caught:
+        script.commands(session, [Counter.add(5)])
+    name = machine.__name__
+    assert caught.value.message.startswith(f"entry 2: {name}.add: its parameters do not fit: ")
+    assert (caught.value.operation, caught.value.index) == (f"{name}.add", 2)
+    assert caught.value.hint is not None
+    assert "with defaults" in caught.value.hint
+
+
+def test_a_missing_parameter_without_a_default_stops() -> None:
+    script = Script(Counter())
+    session = script.register()
+    with pytest.raises(MachineMismatchError, match=r"Counter\.add: its parameters do not fit"):
+        script.commands(session, [encode(["add"])])
+
+
+def test_a_command_class_gets_a_hint_of_its_own() -> None:
+    script = Script(Explicit())
+    session = script.register()
+    assert script.results(session, Put(3)) == [3]
+    with pytest.raises(MachineMismatchError) as caught:
+        script.commands(session, [encode(["Set", 3])])
+    assert 'class New(Command[...], tag="Set", frozen=True)' in (caught.value.hint or "")
+
+
+def test_what_is_applied_already_or_has_no_session_needs_no_reading() -> None:
+    script = Script(Renamed())
+    session = script.register()
+    script.commands(session, [Renamed.increase(1)])
+    script.commands(session, [Counter.add(9)], first_sequence=1)  # sent again: known
+    script.close(session)
+    script.commands(session, [Counter.add(9)], first_sequence=2)  # nobody's
+    assert script.machine.total == 1
+
+
+def test_a_query_that_the_machine_does_not_have_is_its_own_error() -> None:
+    script = Script(Renamed())
+    session = script.register()
+    error = script.query(session, Counter.now())
+    assert isinstance(error, MachineMismatchError)
+    assert "'now' is no query of Renamed" in error.message
+    assert script.results(session, Renamed.increase(1)) == [1]
+
+
+BAD = {
+    "unknown": encode(["sub", 1]),
+    "misfit": encode(["add", "1"]),
+    "too many": encode(["add", 1, 2]),
+    "a query": encode_operation(Counter.now()),
+    "no array": encode("add"),
+    "no MessagePack": b"\xc1",
+    "cut": encode_operation(Counter.add(1))[:-1],
+    "more behind it": encode_operation(Counter.add(1)) + b"\x00",
+    "a stand-in of the client's": encode(msgspec.msgpack.Ext(1, b"mine")),
+    "too deep": b"\x91" * 5000 + b"\x90",
+    "a long name": encode(["x" * 10_000]),
+    "a strange name": encode(["\x00\"'\\"]),
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_a_leader_logs_a_stand_in_whose_result_is_the_error(bad: bytes) -> None:
+    script = Script(Counter())
+    session = script.register()
+    good = encode_operation(Counter.add(1))
+    refused = script.executor.commands.refusals([good, bad, good, bad])
+    assert sorted(refused) == [1, 3]
+    assert len(refused[1]) < 1000
+    first, error, second = script.results(session, good, refused[1], good)
+    assert (first, second) == (1, 2)
+    assert isinstance(error, MachineMismatchError)
+    assert "Counter" in error.message
+    # A stand-in stands for itself on every member, whatever its code.
+    other = Script(Renamed())
+    assert script.executor.commands.refusals([refused[1]]).keys() == {0}  # from a client: not
+    (again,) = other.results(other.register(), refused[1])
+    assert again.message == error.message
+
+
+def test_what_a_client_withdrew_is_no_refusal_of_the_leader() -> None:
+    assert Executor(Counter()).commands.refusals([b"", encode_operation(Counter.add(1))]) == {}
+    script = Script(Counter())
+    (error,) = script.results(script.register(), b"")
+    assert isinstance(error, SerializationError)
+    assert stand_in_of(encode_operation(Counter.add(1))) is None
+
+
+class Loud(msgspec.Struct):
+    how: str
+
+    def __post_init__(self) -> None:
+        raise {"exit": SystemExit, "memory": MemoryError, "key": KeyError}[self.how]("loud")
+
+
+class Listening(StateMachine):
+    @command
+    def hear(self, loud: Loud | None) -> None: ...
+
+
+@pytest.mark.parametrize("how", ["exit", "memory", "key"])
+def test_whatever_a_field_of_it_raises_refuses_it(how: str) -> None:
+    bad: Any = encode(["hear", {"how": how}])
+    good = encode(["hear", None])
+    refused = Executor(Listening()).commands.refusals([good, bad, good])
+    assert refused.keys() == {1}
+    stand_in = stand_in_of(refused[1])
+    assert stand_in is not None
+    assert b"Listening.hear" in encode_result(stand_in.result)
