@@ -24,6 +24,7 @@ FILE ?=
 DEMO_ARGS ?=
 K ?=
 TEST_SEEDS ?= 200
+NEWER_PYTHONS ?= 3.12 3.13 3.14
 SEEDS ?= 200
 SEED ?=
 
@@ -46,7 +47,7 @@ DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
 FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help runtime build demo test check fix sim san fuzz tsan bench sweep golden ci clean
+.PHONY: help runtime build demo test check fix pythons sim san fuzz tsan bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
@@ -97,6 +98,16 @@ demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
 
 test: build ## the whole test suite with 200 fresh simulator seeds; K=word selects
 	$(PYTHON) -m pytest -q --durations=10 --seeds=$(TEST_SEEDS) $(if $(K),-k "$(K)")
+
+pythons: ## the quick tests on each newer Python that is installed here
+	@for version in $(NEWER_PYTHONS); do \
+	  python=$$(ls -d "$$HOME"/.pyenv/versions/$$version.*/bin/python$$version 2> /dev/null \
+	    | tail -n 1) || python=python$$version; \
+	  if ! "$$python" -c '' 2> /dev/null; then \
+	    echo "Python $$version is not installed: nothing was tested on it"; continue; fi; \
+	  $(MAKE) --no-print-directory VENV=build/python$$version BASE_PYTHON="$$python" build; \
+	  build/python$$version/bin/python -m pytest -q -p no:cacheprovider -m "not slow"; \
+	done
 
 sim: build ## SEEDS=n searches n fresh seeds on all cores; SEED=n replays one
 	$(PYTHON) -m copycat.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import select
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -27,7 +28,23 @@ __all__ = ["main", "tree"]
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 
 
-@click.group(context_settings=_CONTEXT)
+class _Tree(click.Group):
+    """The command's root: a reader of its output that has read enough is no failure."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As `Group.invoke`. Click itself would end with 1 when `head` closes the pipe."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            gone = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+            if not gone:
+                raise
+            for stream in gone:
+                _drop(stream)
+            raise click.exceptions.Exit(0) from None
+
+
+@click.group(cls=_Tree, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="copycat")
 def tree() -> None:
     """A durable log and a replicated state machine that you import.
@@ -259,18 +276,28 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        _drop_stdout()
+        _drop(sys.stdout)
     except OSError as cause:
-        _drop_stdout()
+        _drop(sys.stdout)
         print(f"error[os]: standard output: {_words_of(cause)}", file=sys.stderr)
         return code or 1
     return code
 
 
-def _drop_stdout() -> None:
+def _has_no_reader(stream: TextIO) -> bool:
+    """True for a pipe or socket whose other end was closed."""
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # not a file, or closed here
+        return False
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _drop(stream: TextIO) -> None:
     """What stays in its buffer goes nowhere when the interpreter ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

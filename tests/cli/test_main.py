@@ -241,3 +241,16 @@ def test_a_settings_file_that_does_not_fit_starts_nothing(
     said = capsys.readouterr().err
     assert "unknown key storage.max_segment_sise" in said
     assert "did you mean storage.max_segment_size?" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
+def test_a_reader_that_has_read_enough_is_no_failure(here: Path, streams: list[str]) -> None:
+    """As `copycat log show DIR | head -1` leaves the pipe, and with `2>&1` before it."""
+    bare_log(here / "many", 9000)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as pipe:
+        done = command("log", "show", "many", "--count", "9999", **dict.fromkeys(streams, pipe))
+    assert done.returncode == 0
+    assert not done.stderr
