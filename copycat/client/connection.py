@@ -9,10 +9,13 @@ from typing import Self, cast
 from copycat.config import Address
 from copycat.errors import ProtocolError
 from copycat.protocol.framing import PEER_LIMIT, Frame, FrameBuffer
+from copycat.sockets import watch_socket
 
 __all__ = ["Connection"]
 
 JOIN_NBYTES_MAX = 16 << 10
+SILENCE_S_MAX = 5.0
+"""A server whose kernel acknowledges nothing for so long is gone."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -64,6 +67,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes, but have all of its methods.
         self._transport = transport = cast("asyncio.Transport", transport)
+        watch_socket(transport, SILENCE_S_MAX)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._frames.get_buffer(sizehint)

@@ -351,18 +351,20 @@ class Executor:
         if index != record.session:
             self._ledger.pin_holder(record, index)
 
-    def cached(self, session: int, first_sequence: int, last_sequence: int) -> list[RunReply]:
-        """Replies to commands that were applied before, again (RULINGS 3.7).
+    def cached(
+        self, session: int, first_sequence: int, last_sequence: int, nbytes_max: int = 0
+    ) -> list[RunReply]:
+        """Replies to commands that were applied before, again (RULINGS 3.7); with `nbytes_max`
+        the first of them, about so many bytes and at least one.
 
-        Empty when the session is not open or nothing of the range was applied.
-        """
+        Empty when the session is not open or nothing of the range was applied."""
         record = self._sessions.get(session)
         if record is None:
             return []
         last = min(last_sequence, record.sequence)
         if last < first_sequence:
             return []
-        return [record.cached(first_sequence, last, self._time_ms)]
+        return [record.cached(first_sequence, last, self._time_ms, nbytes_max)]
 
     # ---- everything that is not a command ------------------------------------------------
 

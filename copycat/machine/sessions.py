@@ -35,6 +35,15 @@ _LOG = logging.getLogger("copycat.machine")
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
+def _first(results: list[object], nbytes_max: int) -> list[object]:
+    nbytes = 0
+    for number, result in enumerate(results):
+        nbytes += memoryview(result).nbytes if isinstance(result, msgspec.Raw) else 256
+        if nbytes > nbytes_max:
+            return results[: max(1, number)]
+    return results
+
+
 class ServerSession:
     """A client's session as the state machine sees it."""
 
@@ -185,8 +194,9 @@ class SessionRecord:
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
             replies.popleft()
 
-    def cached(self, first: int, last: int, time_ms: int) -> RunReply:
-        """The replies to sequences first .. last again, byte for byte (I17).
+    def cached(self, first: int, last: int, time_ms: int, nbytes_max: int = 0) -> RunReply:
+        """The replies to sequences first .. last again, byte for byte (I17); with `nbytes_max`
+        as many of them as have so many bytes, at least one.
 
         One that the client acknowledged before is gone: an error stands in its place, never a
         null that looks like a result (#330 of the original).
@@ -207,6 +217,9 @@ class SessionRecord:
                 indexes += (reply.first_index, reply.last_index)
                 at = stop
         raws += [self._gone(missing) for missing in range(at, last + 1)]
+        if nbytes_max:
+            raws = _first(raws, nbytes_max)
+            last = first + len(raws) - 1
         return RunReply(
             self.session,
             first,

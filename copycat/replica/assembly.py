@@ -15,12 +15,13 @@ from copycat.replica.applier import Applier
 from copycat.replica.carry import Parts
 from copycat.replica.clock import LogClock
 from copycat.replica.commands import Admission
+from copycat.replica.delivery import Delivery
 from copycat.replica.door import Door
 from copycat.replica.durable import Durable
 from copycat.replica.gateway import Gateway, Limits
 from copycat.replica.host import Host
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.queries import Answers, Queries
+from copycat.replica.queries import Queries
 from copycat.replica.shipping import RecentBatches, Shipping
 from copycat.types import EntryId, MemberId
 
@@ -76,8 +77,8 @@ def assemble(
     door: Door,
     members: tuple[str, ...],
     reserve: Reserve | None,
+    enqueue: Callable[[Callable[[], None]], None],
     slice_done: Callable[[Outcome], None],
-    queries_done: Callable[[Answers], None],
 ) -> Parts:
     """Everything but those who need all the parts. members: addresses of the voters."""
     limits = Limits(
@@ -90,7 +91,7 @@ def assemble(
         members=members,
         admission=Admission(executor.commands.refusals, options.max_entry_size),
         answer=door.answer,
-        cached=door.answer_cached,
+        delivery=Delivery(host, executor, answer=door.answer, enqueue=enqueue),
     )
     gateway.sessions.load(executor.session_rows())
     recent = RecentBatches(
@@ -112,6 +113,6 @@ def assemble(
         shipping=Shipping(recent, host),
         applier=Applier(executor, recent, host, slice_done),
         gateway=gateway,
-        queries=Queries(executor, gateway.sessions, host, door.answer, queries_done),
+        queries=Queries(executor, gateway.sessions, host, door.answer, enqueue),
         host=host,
     )

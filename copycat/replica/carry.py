@@ -178,7 +178,9 @@ class Carrier:
             self._write(peer, message)
 
     def flush_replies(self) -> None:
-        """End of a turn: send the answers that were kept for a durable one to replace."""
+        """End of a turn: send the answers that were kept for a durable one to replace, and the
+        results that there is room for now."""
+        self._parts.gateway.delivery.deliver()
         replies, self._replies = self._replies, {}
         for peer, reply in replies.items():
             self._write(peer, reply)

@@ -9,20 +9,21 @@ from collections.abc import Callable, Mapping
 
 from copycat.errors import EntryTooLargeError, ProtocolError, require
 from copycat.log.batch import check_commands
-from copycat.machine.executor import Executor
-from copycat.machine.outcome import RunReply
 from copycat.protocol import codec
 from copycat.protocol.client import (
     ClientMessage,
     Commands,
+    CommandsRefused,
     Failure,
     QueryRequest,
     Refusal,
+    Register,
+    Results,
     ServerMessage,
 )
 from copycat.protocol.framing import Frame, split_frame
 from copycat.raft.raft import Raft
-from copycat.replica.gateway import Gateway, results_of
+from copycat.replica.gateway import Gateway
 from copycat.replica.host import Host
 from copycat.replica.outage import Outage
 from copycat.replica.queries import Queries, must_lead
@@ -34,6 +35,10 @@ __all__ = ["Door"]
 
 _RUN_ANSWERS = frozenset({codec.FrameType.RESULTS, codec.FrameType.COMMANDS_REFUSED})
 """Answers that belong to a session's sequences, not to a numbered request."""
+RELAYED_NBYTES_MAX = 64 << 20
+"""Unsent bytes of one client's connection above which answers of the leader are not added."""
+SMALL_NBYTES = 4096
+"""An answer up to this size always has room."""
 
 
 class Door:
@@ -45,7 +50,6 @@ class Door:
         addresses: Mapping[MemberId, str],
         *,
         host: Host,
-        executor: Executor,
         enqueue: Callable[[Callable[[], None]], None],
         max_entry_size: int,
         outage: Outage,
@@ -54,11 +58,14 @@ class Door:
         self._outage = outage
         self._addresses = addresses
         self._host = host
-        self._executor = executor
         self._enqueue = enqueue
         self._max_entry_size = max_entry_size
         self._gateway: Gateway | None = None
         self._queries: Queries | None = None
+        self._sessions: dict[int, int] = {}
+        """connection of this member -> the session that spoke there last."""
+        self._asked_ms: dict[int, int] = {}
+        """connection of this member -> the timeout that a REGISTER asked for there."""
         self.relay = Relay(lambda token, message: self.answer(Route(MemberId(0), token), message))
 
     def open(self, gateway: Gateway, queries: Queries) -> None:
@@ -102,6 +109,11 @@ class Door:
         self._enqueue(lambda: self._request(route, message, frame))
 
     def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:
+        if not route.peer:
+            if isinstance(message, Register):
+                self._asked_ms[route.token] = message.timeout_ms
+            else:
+                self._sessions[route.token] = message.session
         if isinstance(message, QueryRequest):
             if self._serves(message):
                 self.queries.ask(route, message)
@@ -135,17 +147,39 @@ class Door:
     def receive_return(self, token: int, frame: bytes) -> None:
         """The leader's answer to a request that was passed on. Raises ProtocolError."""
         inner = split_frame(frame)
-        request = 0
+        request, refusal = 0, b""
         if inner.type not in _RUN_ANSWERS:
             request = getattr(codec.decode_server(inner), "request", 0)
-        self._enqueue(lambda: self._returned(token, request, frame))
+        if len(frame) > SMALL_NBYTES:
+            refusal = codec.encode_server(self._no_room(inner))
+        self._enqueue(lambda: self._returned(token, request, frame, refusal))
 
-    def _returned(self, token: int, request: int, frame: bytes) -> None:
+    def _returned(self, token: int, request: int, frame: bytes, refusal: bytes) -> None:
         self.relay.returned(token, request)
+        if refusal and not self._host.has_room(MemberId(0), token, RELAYED_NBYTES_MAX):
+            frame = refusal
         self._host.reply(token, frame)
+
+    def _no_room(self, answer: Frame) -> ServerMessage:
+        """In place of a relayed answer that the client's connection has no room for: the client
+        asks again, and is heard again when it has taken what waits."""
+        message = codec.decode_server(answer)
+        if isinstance(message, Results):
+            code = Refusal.OVERLOADED
+            return CommandsRefused(message.session, message.first_sequence, code, self.leader)
+        reason = "more answers wait than this connection has room for"
+        number = getattr(message, "request", 0)
+        return Failure(number, Refusal.OVERLOADED, self.leader, reason)
+
+    def timeout_ms(self, connection: int) -> int:
+        """The timeout of the session that a client's connection serves; 0 when none is known."""
+        view = self.gateway.sessions.get(self._sessions.get(connection, 0))
+        return self._asked_ms.get(connection, 0) if view is None else view.timeout_ms
 
     def connection_gone(self, route: Route) -> None:
         """A client's connection closed."""
+        self._sessions.pop(route.token, None)
+        self._asked_ms.pop(route.token, None)
         self.gateway.route_gone(route)
         self.queries.route_gone(route)
         self.relay.connection_gone(route.token)
@@ -160,17 +194,3 @@ class Door:
             self._host.send(route.peer, codec.encode_return(route.token, frame), None)
         else:
             self._host.reply(route.token, frame)
-
-    def answer_cached(self, route: Route, session: int, first: int, last: int) -> None:
-        """Answer commands that were applied before with their first results (C18)."""
-        executor = self._executor
-
-        def done(replies: list[RunReply]) -> None:
-            self._enqueue(lambda: self._answer_runs(route, replies))
-
-        self._host.apply(lambda: executor.cached(session, first, last), done)
-
-    def _answer_runs(self, route: Route, replies: list[RunReply]) -> None:
-        for reply in replies:
-            for results in results_of(reply):
-                self.answer(route, results)

@@ -30,12 +30,11 @@ from copycat.protocol.client import (
     Refusal,
     Register,
     Registered,
-    Results,
     ServerMessage,
     SessionClosed,
 )
-from copycat.protocol.results import cut_results
 from copycat.replica.commands import Admission
+from copycat.replica.delivery import Delivery
 from copycat.replica.outage import Why
 from copycat.replica.sessions import Route, SessionMirror
 from copycat.types import EntryKind, MemberId
@@ -49,9 +48,6 @@ LogRequest = Register | KeepAlive | CloseSession | Commands
 TIMEOUT_MS_MIN = 100
 TIMEOUT_MS_MAX = 86_400_000
 """A session's timeout is clamped to these, whatever its client asks for (S15)."""
-
-RESULTS_NBYTES_MAX = 4 << 20
-"""Above this the results of a run leave in several frames."""
 
 FRAME_OVERHEAD = 64
 """Bytes that an entry may add to its operation in the log: header, envelope, padding."""
@@ -98,15 +94,14 @@ class Gateway:
         members: tuple[str, ...],
         admission: Admission,
         answer: Callable[[Route, ServerMessage], None],
-        cached: Callable[[Route, int, int, int], None],
+        delivery: Delivery,
     ) -> None:
         self._limits = limits
         self._session_timeout_ms = session_timeout_ms
         self._members = members
         self._admission = admission
         self._answer = answer
-        self._cached = cached
-        """(route, session, first, last): answer applied commands from the reply cache."""
+        self.delivery = delivery
         self.sessions = SessionMirror()
         self.proposals: deque[Proposal] = deque()
         self.leader = ""
@@ -176,7 +171,7 @@ class Gateway:
             case KeepAlive() | CloseSession():
                 view = self.sessions.get(message.session)
                 if view is not None:
-                    view.route = route
+                    view.answer_by(route)
                 elif self._is_past(message.session):
                     self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
                     return
@@ -205,7 +200,7 @@ class Gateway:
             else:
                 self.refuse(route, message, Refusal.NO_LEADER, "the session is not known here yet")
             return
-        view.route = route  # the newest connection of a session gets the answers
+        view.answer_by(route)  # the newest connection of a session gets the answers
         first, last = message.first_sequence, message.first_sequence + message.count - 1
         expected = view.request_sequence + 1
         if first > expected:
@@ -213,7 +208,7 @@ class Gateway:
             self._answer(route, refusal)
             return
         if first <= view.sequence:  # applied before: the first result again, never a second
-            self._cached(route, view.session, first, min(last, view.sequence))
+            self.delivery.resend(view, first, min(last, view.sequence))
         if last < expected:
             return  # what is in flight is answered when it is applied
         nbytes = len(message.body)
@@ -313,9 +308,7 @@ class Gateway:
         if view is None:
             return  # it ended in an earlier slice
         self._total_nbytes -= view.applied(reply)
-        if view.route is not None:
-            for results in results_of(reply):
-                self._answer(view.route, results)
+        self.delivery.send(view, reply)
 
     def _session_ended(self, change: SessionEnded) -> None:
         view = self.sessions.ended(change)
@@ -362,7 +355,7 @@ class Gateway:
         """A connection closed: its sessions are answered on their next one."""
         for view in self.sessions:
             if view.route == route:
-                view.route = None
+                view.answer_by(None)
 
     @property
     def admitting(self) -> bool:
@@ -382,19 +375,3 @@ class Gateway:
             taken.append(self.proposals.popleft())
             nbytes += taken[-1].nbytes
         return taken
-
-
-def results_of(reply: RunReply) -> list[Results]:
-    """The reply frames for a run of results: one, or several when it is large."""
-    first_index, last_index = reply.first_index, reply.last_index
-    parts = cut_results(reply.body, RESULTS_NBYTES_MAX) or [(reply.count, reply.body)]
-    is_exact = last_index - first_index + 1 == reply.count
-    frames: list[Results] = []
-    sequence = reply.first_sequence
-    for count, body in parts:
-        if is_exact:
-            first_index = reply.first_index + sequence - reply.first_sequence
-            last_index = first_index + count - 1
-        frames.append(Results(reply.session, sequence, count, first_index, last_index, body))
-        sequence += count
-    return frames

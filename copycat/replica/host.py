@@ -12,12 +12,15 @@ from typing import Protocol, TypeVar
 from copycat.log.interface import Batch, SaveTicket, SyncTicket
 from copycat.types import MemberId
 
-__all__ = ["Body", "Host"]
+__all__ = ["REPLY_ROOM", "Body", "Host"]
 
 Body = Batch | bytes
 """What follows a header on a link: frames of a log, or bytes of a snapshot file."""
 
 T = TypeVar("T")
+
+REPLY_ROOM = 1 << 20
+"""Unsent bytes of a connection below which it has room for one more reply, of whatever size."""
 
 
 class Host(Protocol):
@@ -37,6 +40,12 @@ class Host(Protocol):
 
     def reply(self, connection: int, frame: bytes) -> None:
         """Queue one frame to a client connection; dropped when it is gone."""
+        ...
+
+    def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
+        """Whether less than `unsent_max` bytes wait on the link to `peer` (0: on a client's
+        connection). After a False the replica is woken when there is room; a connection that is
+        gone has room, for what is sent to it is dropped."""
         ...
 
     def disconnect(self, connection: int, reason: str) -> None:

@@ -3,39 +3,51 @@
 A linearizable query asks the core for a read index after it arrived (C10) and is answered once
 that index is applied (X3, X4, X6). Every query also waits for the commands that its session
 submitted before it, and never shows less than its client has seen (Q1, Q4).
+
+What a query answers may be large. So those of one connection run in pieces: a piece ends when its
+answers fill the connection, and the next one begins when there is room again. Until then they
+wait here as what they are, requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal, ServerMessage
-from copycat.replica.host import Host
+from copycat.replica.host import REPLY_ROOM, Host
 from copycat.replica.sessions import Route, SessionMirror
 from copycat.types import ConsistencyLevel
 
-__all__ = ["Answers", "Queries"]
+__all__ = ["Queries"]
 
 
 WAITING_MAX = 65536
 """Queries that wait for an index or a sequence which may never come (S14)."""
+WAITING_NBYTES_MAX = 64 << 20
+"""Bytes of their operations."""
+PIECE_MAX = 256
+"""Queries that the machine is asked at once, while their answers are small."""
 
 
 class _Waiting:
     """One query and what it waits for; `index` is -1 until the core gave a read index."""
 
-    __slots__ = ("index", "request", "route")
+    __slots__ = ("index", "request", "route", "turn")
 
-    def __init__(self, route: Route, request: QueryRequest, index: int) -> None:
+    def __init__(self, route: Route, request: QueryRequest, index: int, turn: int) -> None:
         self.route = route
         self.request = request
         self.index = index
+        self.turn = turn
+        """In which turn it came."""
 
 
-Answers = tuple[list[_Waiting], list[QueryAnswer]]
-"""Queries and their answers, in the same order: opaque to everybody but `Queries`."""
+Answers = tuple[list[_Waiting], list[QueryAnswer | None]]
+"""Queries and their answers, in the same order, None for those that found no room: opaque to
+everybody but `Queries`."""
 
 
 class Queries:
@@ -47,30 +59,50 @@ class Queries:
         sessions: SessionMirror,
         host: Host,
         answer: Callable[[Route, ServerMessage], None],
-        done: Callable[[Answers], None],
+        enqueue: Callable[[Callable[[], None]], None],
     ) -> None:
         self._executor = executor
         self._sessions = sessions
         self._host = host
         self._answer = answer
-        self._done = done
+        self._enqueue = enqueue
         self._token = 0
         self._unconfirmed: dict[int, list[_Waiting]] = {}
         """Linearizable queries by the token that the core was asked with."""
         self._arrived: list[_Waiting] = []
         """Linearizable queries of this turn: they share the next token."""
         self._ready: list[_Waiting] = []
+        self._running: set[Route] = set()
+        """Connections with a piece under way."""
+        self._turn = 0
+        self._known: dict[tuple[Route, int, int], _Waiting] = {}
+        """(route, session, request) of all that are not answered."""
+        self._nbytes = 0
         self.leader = ""
 
     def ask(self, route: Route, request: QueryRequest) -> None:
         """Take a query that this member may serve (see `must_lead`)."""
-        if len(self._ready) + len(self._arrived) >= WAITING_MAX:
-            reason = f"{WAITING_MAX} queries wait already"
+        key = route, request.session, request.request
+        known = self._known.get(key)
+        if known is not None and known.turn != self._turn:
+            return  # the client asks again for what still waits here
+        nbytes = self._nbytes + len(request.operation)
+        if len(self._known) >= WAITING_MAX or nbytes > WAITING_NBYTES_MAX:
+            reason = f"{len(self._known)} queries wait already"
             self._answer(route, Failure(request.request, Refusal.OVERLOADED, self.leader, reason))
-        elif must_lead(request):
-            self._arrived.append(_Waiting(route, request, -1))
+            return
+        waiting = _Waiting(route, request, request.index, self._turn)
+        self._known[key], self._nbytes = waiting, nbytes
+        if must_lead(request):
+            waiting.index = -1
+            self._arrived.append(waiting)
         else:
-            self._ready.append(_Waiting(route, request, request.index))
+            self._ready.append(waiting)
+
+    def _forget(self, waiting: _Waiting) -> None:
+        """It is answered, or nobody waits for the answer."""
+        self._nbytes -= len(waiting.request.operation)
+        self._known.pop((waiting.route, waiting.request.session, waiting.request.request), None)
 
     @property
     def is_waiting(self) -> bool:
@@ -100,29 +132,41 @@ class Queries:
         for waiting in (*failed, *self._arrived):
             reason = "leadership was lost before the read was confirmed"
             failure = Failure(waiting.request.request, Refusal.NO_LEADER, leader, reason)
+            self._forget(waiting)
             self._answer(waiting.route, failure)
         self._unconfirmed.clear()
         self._arrived.clear()
 
     def route_gone(self, route: Route) -> None:
         """A connection closed: its queries have nobody to answer."""
-        self._ready = [waiting for waiting in self._ready if waiting.route != route]
+        gone = [waiting for waiting in self._ready if waiting.route == route]
+        if gone:
+            self._ready = [waiting for waiting in self._ready if waiting.route != route]
+            for waiting in gone:
+                self._forget(waiting)
 
     def serve(self, last_applied: int) -> None:
-        """Send every query whose moment has come to the executor, as one piece of work."""
+        """Send every query whose moment has come, and whose answer has room, to the executor."""
+        self._turn += 1
         due: list[_Waiting] = []
         later: list[_Waiting] = []
+        may_run: dict[Route, bool] = {}
         for waiting in self._ready:
-            (due if self._is_due(waiting, last_applied) else later).append(waiting)
+            route = waiting.route
+            if route not in may_run:
+                is_free = route not in self._running
+                may_run[route] = is_free and self._host.has_room(route.peer, route.token)
+            is_due = may_run[route] and self._is_due(waiting, last_applied)
+            (due if is_due else later).append(waiting)
         if not due:
             return
         self._ready = later
-        asks = [
-            QueryAsk(number, waiting.request.session, bytes(waiting.request.operation))
-            for number, waiting in enumerate(due)
-        ]
+        self._running.update(waiting.route for waiting in due)
         executor = self._executor
-        self._host.apply(lambda: (due, executor.query(asks)), self._done)
+        self._host.apply(lambda: (due, answer_what_fits(executor, due)), self._came_back)
+
+    def _came_back(self, answers: Answers) -> None:
+        self._enqueue(partial(self.answered, answers))
 
     def _is_due(self, waiting: _Waiting, last_applied: int) -> bool:
         request = waiting.request
@@ -133,7 +177,13 @@ class Queries:
 
     def answered(self, result: Answers) -> None:
         """The executor's answers came back (called in a turn)."""
+        left: list[_Waiting] = []
         for waiting, answer in zip(*result, strict=True):
+            self._running.discard(waiting.route)
+            if answer is None:
+                left.append(waiting)
+                continue
+            self._forget(waiting)
             number = waiting.request.request
             if answer.unknown_session:
                 code = Refusal.UNKNOWN_SESSION
@@ -141,6 +191,32 @@ class Queries:
                 self._answer(waiting.route, failure)
             else:
                 self._answer(waiting.route, QueryResult(number, answer.index, answer.body))
+        if left:
+            self._ready = left + self._ready  # they came first
+
+
+def answer_what_fits(executor: Executor, due: list[_Waiting]) -> list[QueryAnswer | None]:
+    """Ask the machine, in order; None for each query whose connection is filled by answers
+    before it. At least one of each connection is answered. Runs beside the loop."""
+    answers: list[QueryAnswer | None] = [None] * len(due)
+    filled: dict[Route, int] = {}
+    start, count = 0, 1
+    while start < len(due):
+        asks = [
+            QueryAsk(number, waiting.request.session, bytes(waiting.request.operation))
+            for number, waiting in enumerate(due[start : start + count], start)
+            if filled.get(waiting.route, 0) < REPLY_ROOM
+        ]
+        start += count
+        nbytes = 0
+        for answer in executor.query(asks):
+            answers[answer.token] = answer
+            route = due[answer.token].route
+            filled[route] = filled.get(route, 0) + len(answer.body)
+            nbytes += len(answer.body)
+        # How large answers are is known when they are there: begin with one, and double.
+        count = min(2 * count, PIECE_MAX) if 4 * nbytes < REPLY_ROOM else 1
+    return answers
 
 
 def must_lead(request: QueryRequest) -> bool:

@@ -115,7 +115,6 @@ class Replica:
             self.raft,
             self._peers,
             host=self._host,
-            executor=executor,
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
             outage=self.outage,
@@ -131,12 +130,11 @@ class Replica:
             door=self._door,
             members=tuple(self._peers.values()),
             reserve=self._reserve,
+            enqueue=self._enqueue,
             slice_done=lambda outcome: self._enqueue(lambda: self._on_applied(outcome)),
-            queries_done=lambda answers: self._enqueue(
-                lambda: self._parts.queries.answered(answers)
-            ),
         )
         self._door.open(self._parts.gateway, self._parts.queries)
+        self.client_timeout_ms = self._door.timeout_ms
 
     def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
         """Those who need all the parts."""

@@ -34,14 +34,18 @@ class SessionView:
     __slots__ = (
         "active_index",
         "active_ms",
+        "delivered",
         "expiring_index",
         "inflight",
         "inflight_nbytes",
+        "is_fetching",
+        "is_slow",
         "request_sequence",
         "route",
         "sequence",
         "session",
         "timeout_ms",
+        "unsent",
     )
 
     def __init__(self, opened: SessionOpened) -> None:
@@ -54,6 +58,15 @@ class SessionView:
         self.request_sequence = 0
         """Highest sequence in the leader's log (C18); equals `sequence` elsewhere."""
         self.route: Route | None = None
+        """Where its newest request came from; set by `answer_by`."""
+        self.delivered: tuple[int, int] | None = None
+        """Neighbouring sequences whose results were written to `route`, the newest of them."""
+        self.unsent: tuple[int, int] | None = None
+        """First and last sequence whose results wait for room on `route`."""
+        self.is_fetching = False
+        """They are being fetched from the machine's cache."""
+        self.is_slow = False
+        """`route` had no room for a result."""
         self.expiring_index = 0
         """The activity that an EXPIRE entry under way has seen."""
         self.inflight: deque[tuple[int, int]] = deque()
@@ -77,6 +90,26 @@ class SessionView:
         self.inflight_nbytes -= nbytes
         return nbytes
 
+    def answer_by(self, route: Route | None) -> None:
+        """From now on its results leave by `route`; what waited for another is asked for again."""
+        if route != self.route:
+            self.route = route
+            self.delivered = self.unsent = None
+            self.is_slow = False
+
+    def delivered_up_to(self, first: int, last: int) -> None:
+        """The results of `first` to `last` were written to `route`."""
+        known = self.delivered
+        if known is not None and known[0] <= first <= known[1] + 1:
+            self.delivered = known[0], max(known[1], last)
+        else:
+            self.delivered = first, last
+
+    def after_delivered(self, first: int) -> int:
+        """The first sequence from `first` on whose result was not written to `route`."""
+        known = self.delivered
+        return first if known is None or first < known[0] else max(first, known[1] + 1)
+
     def touched(self, index: int, time_ms: int) -> None:
         """The client was heard: entry `index` says so."""
         self.active_index = max(self.active_index, index)
@@ -88,7 +121,7 @@ class SessionView:
         self.inflight.clear()
         self.inflight_nbytes = 0
         self.expiring_index = 0
-        self.route = None
+        self.answer_by(None)
 
 
 class SessionMirror:

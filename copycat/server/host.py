@@ -15,22 +15,20 @@ from typing import TypeVar
 
 from copycat.errors import require
 from copycat.log.interface import SaveTicket, SyncTicket
-from copycat.replica.host import Body
+from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica
 from copycat.server.disk import Mailbox, SyncPace, Worker
 from copycat.server.outlet import Outlet
 from copycat.types import MemberId
 
-__all__ = ["CLIENT_NBYTES_MAX", "LINK_NBYTES_MAX", "AsyncHost", "now_ms"]
+__all__ = ["LINK_NBYTES_MAX", "AsyncHost", "now_ms"]
 
 log = logging.getLogger("copycat.server")
 
 T = TypeVar("T")
 
 LINK_NBYTES_MAX = 64 << 20
-"""Unsent bytes to one peer; above this the link counts as unreachable."""
-CLIENT_NBYTES_MAX = 64 << 20
-"""Unsent bytes to one client; above this it is dropped (P16)."""
+"""Unsent bytes to one peer; with more the link counts as unreachable. One frame always fits."""
 
 
 def now_ms() -> int:
@@ -67,6 +65,8 @@ class AsyncHost:
         self._links: dict[MemberId, Outlet] = {}
         self._clients: dict[int, tuple[Outlet, Callable[[str], None]]] = {}
         self._dirty: dict[Outlet, None] = {}
+        self._short: dict[Outlet, int] = {}
+        """Those that were found without room, and below how many unsent bytes they have it."""
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -101,7 +101,7 @@ class AsyncHost:
         """That outlet is gone."""
         outlet = self._links.pop(peer, None)
         if outlet is not None:
-            self._dirty.pop(outlet, None)
+            self._forget(outlet)
 
     def client_up(self, connection: int, outlet: Outlet, drop: Callable[[str], None]) -> None:
         """A client said its first words; `drop(reason)` closes its connection."""
@@ -111,7 +111,12 @@ class AsyncHost:
         """It is gone."""
         known = self._clients.pop(connection, None)
         if known is not None:
-            self._dirty.pop(known[0], None)
+            self._forget(known[0])
+
+    def _forget(self, outlet: Outlet) -> None:
+        self._dirty.pop(outlet, None)
+        if self._short.pop(outlet, None) is not None:
+            self.wake()  # what waited for its room waits no more
 
     # --- Host: turns and bytes ----------------------------------------------------------------
 
@@ -128,7 +133,7 @@ class AsyncHost:
             return False
         data = memoryview(b"" if body is None else body)
         nbytes = len(header) + data.nbytes
-        if outlet.nbytes + nbytes > LINK_NBYTES_MAX:
+        if outlet.nbytes and outlet.nbytes + nbytes > LINK_NBYTES_MAX:
             return False
         outlet.put(header)
         if data.nbytes:
@@ -141,12 +146,29 @@ class AsyncHost:
         known = self._clients.get(connection)
         if known is None or self.is_stopped:
             return
-        outlet, drop = known
-        if outlet.nbytes + len(frame) > CLIENT_NBYTES_MAX:
-            drop(f"it does not read: {outlet.nbytes} bytes of replies wait")
-            return
+        outlet = known[0]
         outlet.put(frame)
         self._dirty[outlet] = None
+
+    def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
+        """See `Host.has_room`."""
+        if peer:
+            outlet = self._links.get(peer)
+        else:
+            known = self._clients.get(connection)
+            outlet = None if known is None else known[0]
+        if outlet is None or outlet.nbytes < unsent_max:
+            return True
+        self._short[outlet] = min(unsent_max, self._short.get(outlet, unsent_max))
+        return False
+
+    def look_for_room(self) -> None:
+        """Some bytes were taken: wake the replica if somebody has room again."""
+        free = [outlet for outlet, least in self._short.items() if outlet.nbytes < least]
+        for outlet in free:
+            del self._short[outlet]
+        if free:
+            self.wake()
 
     def disconnect(self, connection: int, reason: str) -> None:
         """See `Host.disconnect`."""
@@ -160,6 +182,8 @@ class AsyncHost:
             dirty, self._dirty = self._dirty, {}
             for outlet in dirty:
                 outlet.flush()
+            if self._short:
+                self.look_for_room()
 
     def _turn(self) -> None:
         if not self._is_scheduled or self.is_stopped or self._replica is None:
@@ -259,6 +283,7 @@ class AsyncHost:
     def _halt(self) -> None:
         self.is_stopped = True
         self._dirty.clear()
+        self._short.clear()
         self._links.clear()
         if self._timer is not None:
             self._timer.cancel()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import cast
 
 from copycat.config import Address
@@ -18,10 +19,12 @@ from copycat.errors import CopycatError, ProtocolError
 from copycat.protocol.codec import FrameType, decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
 from copycat.raft.events import Reachable
+from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.listener import escaped
 from copycat.server.outlet import Outlet
+from copycat.sockets import watch_socket
 from copycat.types import MemberId
 
 __all__ = ["Link"]
@@ -32,8 +35,8 @@ WAIT_MIN_S = 0.05
 WAIT_MAX_S = 1.0
 CONNECT_S = 2.0
 HELLO_S = 5.0
-UNACKED_MS_MAX = 5000
-"""A peer whose kernel acknowledges nothing for so long is gone (TCP_USER_TIMEOUT)."""
+SILENCE_S_MAX = 5.0
+"""A peer whose kernel acknowledges nothing for so long is gone."""
 
 
 class Link:
@@ -92,11 +95,13 @@ class Link:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_S):
             transport, outbound = await loop.create_connection(
-                Outbound, self._address.host, self._address.port
+                partial(Outbound, self._host.look_for_room),
+                self._address.host,
+                self._address.port,
             )
         try:
-            sock = transport.get_extra_info("socket")
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKED_MS_MAX)
+            watch_socket(transport, SILENCE_S_MAX)
+            transport.set_write_buffer_limits(high=REPLY_ROOM)
             transport.write(self._replica.hello())
             async with asyncio.timeout(HELLO_S):
                 frame = await outbound.answer
@@ -128,8 +133,9 @@ class Link:
 class Outbound(asyncio.BufferedProtocol):
     """Our end of the link: one answer to our Hello comes in, nothing else ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_written: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
+        self._has_written = has_written
         self._frames = FrameBuffer(HANDSHAKE_LIMIT)
         self._transport: asyncio.Transport | None = None
         self._reason = "the peer closed it"
@@ -154,6 +160,9 @@ class Outbound(asyncio.BufferedProtocol):
                 self._abort(f"it sent a frame of type {frame.type} on our link")
                 return
             self.answer.set_result(frame)
+
+    def resume_writing(self) -> None:
+        self._has_written()
 
     def _abort(self, reason: str) -> None:
         self._reason = reason

@@ -17,14 +17,18 @@ from typing import cast
 
 from copycat.config import Address
 from copycat.errors import AddressInUseError, CopycatError, ProtocolError
-from copycat.protocol.codec import CLIENT_TYPES, FrameType
+from copycat.protocol.client import Commands, CommandsRefused, Failure, Refusal
+from copycat.protocol.codec import CLIENT_TYPES, FrameType, decode_client, encode_server
 from copycat.protocol.framing import CLIENT_LIMIT, PEER_LIMIT, Frame, FrameBuffer
 from copycat.protocol.wire import unknown_frame
 from copycat.replica.handshake import PeerRefused
+from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.outlet import Outlet
+from copycat.server.patience import Patience
 from copycat.server.ports import holder_of
+from copycat.sockets import untaken, watch_socket
 from copycat.types import MemberId
 
 __all__ = ["HANDSHAKE_S", "Listener", "escaped"]
@@ -33,10 +37,16 @@ log = logging.getLogger("copycat.server")
 
 HANDSHAKE_S = 5.0
 """For the first frame of a connection to arrive."""
-CLIENT_HIGH_WATER = 1 << 20
-"""Unsent bytes at which no more requests are read from a client (back-pressure)."""
+PATIENCE_SHARE = 7 / 8
+"""Of a session's timeout: a client that says or takes nothing for so long is closed. With the
+look that comes after it, that is within the timeout."""
+LOOKS = 8
+"""Looks at each client within a session timeout."""
+LINGER_S = 1.0
+"""For the frame that refuses somebody to arrive before the connection is cut."""
 
 TOO_MANY = "too-many"
+SILENT = "silent"
 FILES_KEPT = 32
 """Descriptors that no connection gets: a log that cannot open its next file stops (F29)."""
 STRANGERS_KEPT = 96
@@ -52,9 +62,15 @@ class Listener:
     """The listening socket and everybody who came in by it."""
 
     def __init__(
-        self, host: AsyncHost, *, max_entry_size: int, peer_dialled: Callable[[MemberId], None]
+        self,
+        host: AsyncHost,
+        *,
+        max_entry_size: int,
+        session_timeout: float,
+        peer_dialled: Callable[[MemberId], None],
     ) -> None:
         self.host = host
+        self.session_timeout = session_timeout
         self.client_limit = CLIENT_LIMIT + max_entry_size
         self.peer_dialled = peer_dialled
         self.replica: Replica | None = None
@@ -72,6 +88,8 @@ class Listener:
         self.closed = Counter[str]()
         """Why connections were closed from here: error code -> how often."""
         self._server: asyncio.Server | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._look_s = 0.0
         self.is_closing = False
 
     async def start(self, bind: Address) -> Address:
@@ -83,12 +101,29 @@ class Listener:
             )
         except OSError as error:
             raise _cannot_listen(bind, error) from error
+        self._look_again()
         port: int = self._server.sockets[0].getsockname()[1]
         return Address(bind.host, port)
+
+    def _look_again(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._look_s = loop.time() + self.session_timeout / LOOKS
+        self._look = loop.call_at(self._look_s, self._look_at_clients)
+
+    def _look_at_clients(self) -> None:
+        """Close the connections of clients that vanished, or that do not read."""
+        now = asyncio.get_running_loop().time()
+        # Who held the loop up held up what clients said, too.
+        is_late = now - self._look_s > self.session_timeout / LOOKS
+        for inbound in list(self.inbounds):
+            inbound.look(now, is_excused=is_late)
+        self._look_again()
 
     async def close(self) -> None:
         """Stop listening and close every connection; returns when all are gone."""
         self.is_closing = True
+        if self._look is not None:
+            self._look.cancel()
         if self._server is not None:
             # What was accepted a moment ago gets its transport in the next pass of the loop.
             # CPython up to 3.12 leaks its socket if the server is closed before that.
@@ -133,6 +168,11 @@ class Inbound(asyncio.BufferedProtocol):
         self._who = "?"
         self._peer: MemberId | None = None
         self._connection = 0
+        self._outlet: Outlet | None = None
+        self._patience = Patience(asyncio.get_running_loop().time())
+        self._limit_s = listener.session_timeout
+        self._received = 0
+        self._is_refused = False
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def close(self, reason: str, *, code: str = ProtocolError.code) -> None:
@@ -144,6 +184,57 @@ class Inbound(asyncio.BufferedProtocol):
             self._listener.closed[code] += 1
             log.warning("closed the connection from %s: %s", self._who, escaped(reason))
         transport.abort()
+
+    def _refuse_request(self, frame: Frame, code: Refusal, reason: str, leader: str) -> None:
+        """Answer a client's request with why it is not served, and close."""
+        message = decode_client(frame)
+        if isinstance(message, Commands):
+            refusal = CommandsRefused(message.session, message.first_sequence, code, leader)
+            self._say_no(encode_server(refusal), code, reason)
+        else:
+            self._refuse(message.request, code, reason, leader)
+
+    def _refuse(self, request: int, code: Refusal, reason: str, leader: str = "") -> None:
+        self._say_no(encode_server(Failure(request, code, leader, reason)), code, reason)
+
+    def _say_no(self, frame: bytes, code: Refusal, reason: str) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        self._is_refused = True
+        if code is Refusal.OVERLOADED:
+            self._listener.closed[TOO_MANY] += 1
+            log.warning("refused the client at %s: %s", self._who, escaped(reason))
+        transport.write(frame)
+        transport.write_eof()
+        if self._deadline is not None:
+            self._deadline.cancel()
+        # A reset for what it still sends could overtake the answer.
+        self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
+
+    def look(self, now_s: float, *, is_excused: bool) -> None:
+        """Close a client's connection that takes nothing, or says nothing, for too long."""
+        outlet, transport, replica = self._outlet, self._transport, self._listener.replica
+        if outlet is None or transport is None or replica is None:
+            return
+        limit_s = max(
+            self._listener.session_timeout, replica.client_timeout_ms(self._connection) / 1000
+        )
+        if limit_s != self._limit_s:
+            self._limit_s = limit_s
+            watch_socket(transport, limit_s)
+        if is_excused:
+            self._patience.excuse(now_s)
+        unsent = untaken(transport)
+        reason = self._patience.judge(
+            now_s,
+            PATIENCE_SHARE * limit_s,
+            received=self._received,
+            taken=outlet.written - unsent,
+            unsent=unsent,
+        )
+        if reason:
+            self.close(reason, code=SILENT)
 
     def abort(self) -> None:
         """Close at once, whatever waits to be written."""
@@ -161,8 +252,10 @@ class Inbound(asyncio.BufferedProtocol):
         if self._listener.is_closing:
             self.abort()  # it was accepted in the very pass of the loop that closed the listener
             return
+        watch_socket(transport, self._limit_s)
         if len(self._listener.inbounds) > self._listener.connections_max:
-            self.close(f"{self._listener.connections_max} connections are open", code=TOO_MANY)
+            limit = self._listener.connections_max
+            self._refuse(0, Refusal.OVERLOADED, f"no room: {limit} connections are open")
             return
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(
@@ -173,6 +266,9 @@ class Inbound(asyncio.BufferedProtocol):
         return self._frames.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int) -> None:
+        self._received += nbytes
+        if self._is_refused:
+            return  # only so that the answer is not lost to a reset
         try:
             for frame in self._frames.buffer_updated(nbytes):
                 self._receive(frame)
@@ -192,6 +288,7 @@ class Inbound(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         if self._transport is not None and self._connection:
             self._transport.resume_reading()
+            self._listener.host.look_for_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         listener = self._listener
@@ -213,8 +310,14 @@ class Inbound(asyncio.BufferedProtocol):
 
     def _receive(self, frame: Frame) -> None:
         replica = self._listener.replica
+        if self._is_refused:
+            return
         if self._listener.host.is_stopped or replica is None:
-            self.close("this member is not started", code="")
+            if frame.type in CLIENT_TYPES:
+                code = Refusal.ILLEGAL_MEMBER_STATE
+                self._refuse_request(frame, code, "this member has not started yet", "")
+            else:
+                self.close("this member is not started", code="")
         elif self._peer is not None:
             replica.receive_peer(self._peer, frame)
         elif self._connection:
@@ -249,11 +352,15 @@ class Inbound(asyncio.BufferedProtocol):
         if transport is None:
             return
         if self._listener.clients >= self._listener.clients_max:
-            self.close(f"{self._listener.clients_max} clients are connected", code=TOO_MANY)
+            limit = self._listener.clients_max
+            reason = f"no room: {limit} clients are connected, as many as this member takes"
+            self._refuse_request(frame, Refusal.OVERLOADED, reason, replica.status().leader)
             return
         self._listener.clients += 1
         self._greeted()
-        transport.set_write_buffer_limits(high=CLIENT_HIGH_WATER)
+        # No more requests are read from a client that has no room for their replies.
+        transport.set_write_buffer_limits(high=REPLY_ROOM)
         self._connection = next(self._listener.tokens)
-        self._listener.host.client_up(self._connection, Outlet(transport), self.close)
+        self._outlet = Outlet(transport)
+        self._listener.host.client_up(self._connection, self._outlet, self.close)
         replica.receive_client(self._connection, frame)

@@ -70,6 +70,7 @@ class Node:
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
+            session_timeout=options.session_timeout,
             peer_dialled=self._peer_dialled,
         )
 

@@ -16,12 +16,14 @@ JOIN_NBYTES_MAX = 16 << 10
 class Outlet:
     """Frames queued during a turn, and the transport that takes them at its end."""
 
-    __slots__ = ("_nbytes", "_parts", "_transport")
+    __slots__ = ("_nbytes", "_parts", "_transport", "written")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._parts: list[bytes | memoryview] = []
         self._nbytes = 0
+        self.written = 0
+        """Bytes given to the transport so far."""
 
     @property
     def nbytes(self) -> int:
@@ -35,7 +37,9 @@ class Outlet:
 
     def flush(self) -> None:
         """Write what is queued: small neighbours in one piece, large views as they are."""
-        parts, self._parts, self._nbytes = self._parts, [], 0
+        parts, self._parts = self._parts, []
+        self.written += self._nbytes
+        self._nbytes = 0
         if self._transport.is_closing():
             return
         if len(parts) == 1:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from copycat.log.interface import SaveTicket, SyncTicket
-from copycat.replica.host import Body
+from copycat.replica.host import REPLY_ROOM, Body
 from copycat.types import MemberId
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Life:
     def reply(self, connection: int, frame: bytes) -> None:
         if self._lives:
             self._host.reply(connection, frame)
+
+    def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
+        return True  # what is sent is on its way at once, however much it is
 
     def disconnect(self, connection: int, reason: str) -> None:
         if self._lives:

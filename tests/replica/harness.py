@@ -19,7 +19,7 @@ from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.raft.events import Reachable
-from copycat.replica.host import Body
+from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.types import Durability, MemberId, ServerState
 
@@ -60,6 +60,8 @@ class FakeHost:
         self.saves: list[SaveTicket] = []
         self.work: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
         self.links: set[MemberId] = set()
+        self.unsent: dict[int, int] = {}
+        """Bytes that wait for each slow peer or connection; the test takes them out."""
         self.inline = False
         self.stopped: BaseException | None = None
         self.replica: Replica | None = None
@@ -73,13 +75,20 @@ class FakeHost:
         data = header + (bytes(memoryview(body)) if body is not None else b"")
         frame = split_frame(data)
         self.calls.append(f"send {codec.FrameType(frame.type).name}")
+        if peer in self.unsent:
+            self.unsent[peer] += len(data)
         self.sent.append((peer, frame))
         return True
 
     def reply(self, connection: int, frame: bytes) -> None:
         message = codec.decode_server(split_frame(frame))
+        if connection in self.unsent:
+            self.unsent[connection] += len(frame)
         self.calls.append(f"reply {type(message).__name__}")
         self.replies.append((connection, message))
+
+    def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
+        return self.unsent.get(peer or connection, 0) < unsent_max
 
     def disconnect(self, connection: int, reason: str) -> None:
         self.calls.append("disconnect")

@@ -61,8 +61,8 @@ def free_address() -> str:
 
 
 def server(
-    directory: Path, address: str, machine: type[Book] = Book, **options: Any
-) -> CopycatServer[Book]:
+    directory: Path, address: str, machine: type[Any] = Book, **options: Any
+) -> CopycatServer[Any]:
     """One member that was not started, with quick timers."""
     settings: dict[str, Any] = {**TIMERS, "storage": directory, **options}
     return CopycatServer(address, machine, cluster_name="test", **settings)
@@ -71,16 +71,18 @@ def server(
 class Trio:
     """Three members, each with a directory of its own; stopped ones can be started again.
 
-    machine: a Book of another class. settings: of their `Storage`.
+    machine: their state machine. settings: of their `Storage`.
     """
 
-    def __init__(self, path: Path, stack: AsyncExitStack, **settings: Any) -> None:
-        self._machine: type[Book] = settings.pop("machine", Book)
+    def __init__(
+        self, path: Path, stack: AsyncExitStack, machine: Any = Book, **settings: Any
+    ) -> None:
         self._path = path
+        self._machine = machine
         self._settings = settings
         self._stack = stack
         self.addresses = [free_address() for _ in range(3)]
-        self.servers: dict[str, CopycatServer[Book]] = {}
+        self.servers: dict[str, CopycatServer[Any]] = {}
 
     async def start(self, *addresses: str) -> None:
         """Start these members, or all. When it fails or is given up, all of them are done."""
@@ -100,13 +102,13 @@ class Trio:
             await asyncio.wait(tasks)
 
     @property
-    def leader(self) -> CopycatServer[Book]:
+    def leader(self) -> CopycatServer[Any]:
         """The member that leads."""
         (found,) = [s for s in self.servers.values() if s.state is ServerState.LEADER]
         return found
 
     @property
-    def followers(self) -> list[CopycatServer[Book]]:
+    def followers(self) -> list[CopycatServer[Any]]:
         """The running others."""
         return [s for s in self.servers.values() if s.state is ServerState.FOLLOWER]
 
@@ -121,7 +123,7 @@ class Trio:
         )
 
     @property
-    def running(self) -> list[CopycatServer[Book]]:
+    def running(self) -> list[CopycatServer[Any]]:
         """Members that were not stopped."""
         return [s for s in self.servers.values() if s.is_running]
 
@@ -132,9 +134,9 @@ class Trio:
 
 
 @asynccontextmanager
-async def trio(path: Path, machine: type[Book] = Book) -> AsyncIterator[Trio]:
+async def trio(path: Path, machine: type[Any] = Book) -> AsyncIterator[Trio]:
     """Three started members."""
     async with AsyncExitStack() as stack:
-        cluster = Trio(path, stack, machine=machine)
+        cluster = Trio(path, stack, machine)
         await cluster.start()
         yield cluster

@@ -17,7 +17,7 @@ from copycat.protocol.codec import decode_hello_refused, encode_client, encode_h
 from copycat.protocol.framing import encode_frame, split_frame
 from copycat.protocol.peer import Hello
 from copycat.protocol.wire import FrameType
-from copycat.server import host, listener
+from copycat.server import listener
 from copycat.types import MemberId
 from tests.server.cluster import Book, free_address, run, server
 
@@ -142,77 +142,6 @@ def test_who_says_nothing_is_closed_after_a_while(
             assert await say(address, b"") == b""
 
     run(scenario)
-
-
-async def ask_for_ever(writer: asyncio.StreamWriter) -> None:
-    while True:
-        writer.write(encode_client(KeepAlive(1, 99, 0)) * 1000)
-        await writer.drain()
-
-
-@pytest.mark.slow
-def test_p16_a_client_that_does_not_read_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(host, "CLIENT_NBYTES_MAX", 4096)
-
-    async def scenario() -> None:
-        address = free_address()
-        async with server(tmp_path / "one", address) as member:
-            await member.bootstrap()
-            name, _, port = address.rpartition(":")
-            reader, writer = await asyncio.open_connection(name, int(port), limit=1024)
-            with pytest.raises(ConnectionError):
-                await ask_for_ever(writer)
-            writer.close()
-            assert not reader.at_eof()
-            async with member.client() as client:
-                assert await client.submit(Book.add(1)) == 1
-
-    with caplog.at_level(logging.WARNING, "copycat.server"):
-        run(scenario)
-    assert "does not read" in caplog.text
-
-
-@pytest.mark.slow
-def test_f29_clients_cannot_take_the_connections_that_peers_need(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        address = free_address()
-        async with server(tmp_path / "one", address) as member:
-            await member.bootstrap()
-            assert member._node is not None
-            door = member._node.listener
-            door.clients_max = 2
-            name, _, port = address.rpartition(":")
-            open_now = []
-            for number in range(3):
-                reader, writer = await asyncio.open_connection(name, int(port))
-                writer.write(encode_client(Register(1, f"client {number}", 0)))
-                open_now.append((reader, writer))
-            answers = [await reader.read(8) for reader, _ in open_now[:2]]
-            assert all(answers)
-            assert await refused(open_now[2][0])
-            assert (door.closed["too-many"], door.clients) == (1, 2)
-            answer = await say(address, hello(address, cluster_name="other"))
-            assert decode_hello_refused(split_frame(answer)), "a peer is heard all the same"
-            gone = [inbound.gone for inbound in door.inbounds]
-            open_now[0][1].close()
-            await asyncio.wait(gone, return_when=asyncio.FIRST_COMPLETED)
-            assert await say(address, REGISTER), "there is a place again"
-            door.connections_max = len(door.inbounds)
-            assert await say(address, REGISTER) == b""
-            for _, writer in open_now:
-                writer.close()
-
-    run(scenario)
-
-
-async def refused(reader: asyncio.StreamReader) -> bool:
-    """True when the server closed this connection without a word."""
-    try:
-        return await reader.read(8) == b""
-    except ConnectionResetError:
-        return True
 
 
 def test_a_connection_accepted_while_the_listener_closes_is_closed_too(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from copycat.server.listener import Listener
 
 def listener() -> Listener:
     host = cast("AsyncHost", None)
-    return Listener(host, max_entry_size=1, peer_dialled=lambda _: None)
+    return Listener(host, max_entry_size=1, session_timeout=1.0, peer_dialled=lambda _: None)
 
 
 def test_tokens_of_two_lives_do_not_meet() -> None:

@@ -1,0 +1,141 @@
+"""Results on their way to each session's newest connection, as fast as it takes them.
+
+A reply leaves at once when its connection has room. What finds no room is not put into a
+buffer: the machine's reply cache has it until the client acknowledges it, and it is fetched from
+there, piece by piece, whenever there is room again. So a burst of large results waits where it
+is anyway, and one reply alone always fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from copycat.machine.executor import Executor
+from copycat.machine.outcome import RunReply
+from copycat.protocol.client import Results, ServerMessage
+from copycat.protocol.results import cut_results
+from copycat.replica.host import REPLY_ROOM, Host
+from copycat.replica.sessions import Route, SessionView
+
+__all__ = ["Delivery"]
+
+RESULTS_NBYTES_MAX = 4 << 20
+"""Above this the results of a run leave in several frames."""
+FETCH_MAX = 8192
+"""Commands whose replies are looked up in the cache at a time."""
+
+
+class Delivery:
+    """Answers runs of commands. `send`, `resend` and `deliver` are called in a turn."""
+
+    def __init__(
+        self,
+        host: Host,
+        executor: Executor,
+        *,
+        answer: Callable[[Route, ServerMessage], None],
+        enqueue: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._host = host
+        self._executor = executor
+        self._answer = answer
+        self._enqueue = enqueue
+        self._pending: dict[int, SessionView] = {}
+        """Sessions with results that found no room, in the order in which that happened."""
+
+    def send(self, view: SessionView, reply: RunReply) -> None:
+        """Commands of this session were applied: answer them now, or when there is room."""
+        if view.route is None:
+            return
+        if view.unsent is None:
+            self._send(view, reply)
+        else:  # behind what waits: results leave in the order of their commands
+            self._postpone(view, reply.first_sequence, reply.first_sequence + reply.count - 1)
+
+    def resend(self, view: SessionView, first: int, last: int) -> None:
+        """The client asks again for the results of `first` to `last`, which were applied.
+
+        A connection of this member that had no room is slow: what was written to it is on its
+        way, and is not sent twice. A member that relays may have lost it.
+        """
+        if view.route is None:
+            return
+        if view.is_slow and not view.route.peer:
+            first = view.after_delivered(first)
+        if first <= last:
+            self._postpone(view, first, last)
+
+    def _postpone(self, view: SessionView, first: int, last: int) -> None:
+        if view.unsent is not None:
+            first, last = min(first, view.unsent[0]), max(last, view.unsent[1])
+        view.unsent = first, last
+        self._pending[view.session] = view
+
+    def deliver(self) -> None:
+        """End of a turn: fetch what now has room."""
+        if not self._pending:
+            return
+        for session, view in list(self._pending.items()):
+            route = view.route
+            if route is None or view.unsent is None:
+                view.unsent = None
+                del self._pending[session]
+            elif not view.is_fetching and self._host.has_room(route.peer, route.token):
+                view.is_fetching = True
+                first, last = view.unsent
+                last = min(last, first + FETCH_MAX - 1)
+                work = partial(self._executor.cached, session, first, last, REPLY_ROOM)
+                self._host.apply(work, partial(self._fetched, view, route, first))
+
+    def _fetched(
+        self, view: SessionView, route: Route, first: int, replies: list[RunReply]
+    ) -> None:
+        self._enqueue(partial(self._taken, view, route, first, replies))
+
+    def _taken(self, view: SessionView, route: Route, first: int, replies: list[RunReply]) -> None:
+        view.is_fetching = False
+        if view.route != route or view.unsent is None:
+            return  # the client is somewhere else now, and asks there
+        asked, last = view.unsent
+        if not replies:
+            view.unsent = None  # the session ended meanwhile
+            return
+        end = replies[-1].first_sequence + replies[-1].count
+        if asked == first:  # else it was asked again meanwhile for more
+            view.unsent = (end, last) if end <= last else None
+        for reply in replies:
+            if not self._send(view, reply):
+                self._postpone(view, reply.first_sequence, end - 1)
+                break
+
+    def _send(self, view: SessionView, reply: RunReply) -> bool:
+        """Send what fits; False when the rest was postponed."""
+        route = view.route
+        if route is None:
+            return True
+        for results in results_of(reply):
+            first = results.first_sequence
+            if not self._host.has_room(route.peer, route.token):
+                view.is_slow = True
+                self._postpone(view, first, reply.first_sequence + reply.count - 1)
+                return False
+            self._answer(route, results)
+            view.delivered_up_to(first, first + results.count - 1)
+        return True
+
+
+def results_of(reply: RunReply) -> list[Results]:
+    """The reply frames for a run of results: one, or several when it is large."""
+    first_index, last_index = reply.first_index, reply.last_index
+    parts = cut_results(reply.body, RESULTS_NBYTES_MAX) or [(reply.count, reply.body)]
+    is_exact = last_index - first_index + 1 == reply.count
+    frames: list[Results] = []
+    sequence = reply.first_sequence
+    for count, body in parts:
+        if is_exact:
+            first_index = reply.first_index + sequence - reply.first_sequence
+            last_index = first_index + count - 1
+        frames.append(Results(reply.session, sequence, count, first_index, last_index, body))
+        sequence += count
+    return frames

@@ -1,0 +1,44 @@
+"""How long a client's connection may take nothing, or say nothing, before it is closed.
+
+What counts is progress, not amount: a client that reads slowly but steadily may have any number
+of bytes waiting for it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Patience"]
+
+
+class Patience:
+    """Judges one connection by its counters. Times in seconds of one monotonic clock."""
+
+    __slots__ = ("_heard_s", "_received", "_taken", "_taken_s")
+
+    def __init__(self, now_s: float) -> None:
+        self._received = self._taken = 0
+        self._heard_s = self._taken_s = now_s
+
+    def excuse(self, now_s: float) -> None:
+        """Nobody could be heard for a while: begin anew."""
+        self._heard_s = self._taken_s = now_s
+
+    def judge(
+        self, now_s: float, limit_s: float, *, received: int, taken: int, unsent: int
+    ) -> str:
+        """Why the connection is to be closed; "" while it is not.
+
+        received: bytes that came from the peer so far. taken: bytes of ours that it
+        acknowledged so far, `unsent` those that it did not yet.
+        """
+        if received != self._received:
+            self._received, self._heard_s = received, now_s
+        if taken != self._taken or not unsent:
+            self._taken, self._taken_s = taken, now_s
+        if unsent and now_s - self._taken_s >= limit_s:
+            return (
+                f"it does not read: {unsent} bytes of replies wait, and it took none of them in"
+                f" {now_s - self._taken_s:.1f} s"
+            )
+        if not unsent and now_s - self._heard_s >= limit_s:
+            return f"nothing was heard of it for {now_s - self._heard_s:.1f} s"
+        return ""
