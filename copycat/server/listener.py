@@ -114,9 +114,9 @@ class Listener:
         """Close the connections of clients that vanished, or that do not read."""
         now = asyncio.get_running_loop().time()
         # Who held the loop up held up what clients said, too.
-        is_late = now - self._look_s > self.session_timeout / LOOKS
+        late_s = now - self._look_s
         for inbound in list(self.inbounds):
-            inbound.look(now, is_excused=is_late)
+            inbound.look(now, late_s)
         self._look_again()
 
     async def close(self) -> None:
@@ -212,7 +212,7 @@ class Inbound(asyncio.BufferedProtocol):
         # A reset for what it still sends could overtake the answer.
         self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
-    def look(self, now_s: float, *, is_excused: bool) -> None:
+    def look(self, now_s: float, late_s: float) -> None:
         """Close a client's connection that takes nothing, or says nothing, for too long."""
         outlet, transport, replica = self._outlet, self._transport, self._listener.replica
         if outlet is None or transport is None or replica is None:
@@ -223,8 +223,7 @@ class Inbound(asyncio.BufferedProtocol):
         if limit_s != self._limit_s:
             self._limit_s = limit_s
             watch_socket(transport, limit_s)
-        if is_excused:
-            self._patience.excuse(now_s)
+        self._patience.excuse(late_s)
         unsent = untaken(transport)
         reason = self._patience.judge(
             now_s,

@@ -18,9 +18,10 @@ class Patience:
         self._received = self._taken = 0
         self._heard_s = self._taken_s = now_s
 
-    def excuse(self, now_s: float) -> None:
-        """Nobody could be heard for a while: begin anew."""
-        self._heard_s = self._taken_s = now_s
+    def excuse(self, late_s: float) -> None:
+        """For so long nobody could be heard, since this process was held up: it does not count."""
+        self._heard_s += late_s
+        self._taken_s += late_s
 
     def judge(
         self, now_s: float, limit_s: float, *, received: int, taken: int, unsent: int

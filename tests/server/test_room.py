@@ -229,8 +229,9 @@ def test_patience_counts_progress_and_not_amounts() -> None:
     assert said == (
         "it does not read: 1073741824 bytes of replies wait, and it took none of them in 5.0 s"
     )
-    patience.excuse(104.0)
-    assert not patience.judge(104.0, 5.0, received=0, taken=99, unsent=1)
+    patience.excuse(1.0)
+    assert not patience.judge(104.9, 5.0, received=0, taken=99, unsent=1)
+    assert patience.judge(105.0, 5.0, received=0, taken=99, unsent=1)
     assert not patience.judge(108.0, 5.0, received=1, taken=100, unsent=0)
     assert not patience.judge(112.9, 5.0, received=1, taken=100, unsent=0)
     assert "nothing was heard" in patience.judge(113.0, 5.0, received=1, taken=100, unsent=0)
