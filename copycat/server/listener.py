@@ -37,7 +37,7 @@ log = logging.getLogger("copycat.server")
 
 HANDSHAKE_S = 5.0
 """For the first frame of a connection to arrive."""
-PATIENCE_SHARE = 7 / 8
+PATIENCE_SHARE = 3 / 4
 """Of a session's timeout: a client that says or takes nothing for so long is closed. With the
 look that comes after it, that is within the timeout."""
 LOOKS = 8
@@ -291,6 +291,10 @@ class Inbound(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         listener = self._listener
+        if isinstance(exc, TimeoutError):  # the kernel was first
+            listener.closed[SILENT] += 1
+            reason = f"it does not read, or it vanished: nothing was taken in {self._limit_s:g} s"
+            log.warning("lost the connection from %s: %s", self._who, reason)
         listener.inbounds.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
