@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import enum
 import functools
 import hashlib
 import numbers
@@ -9,7 +11,7 @@ import os
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, TypeVar
 
 import msgspec
 
@@ -31,9 +33,12 @@ __all__ = [
     "ServerOptions",
     "Storage",
     "StorageOptions",
+    "choice",
     "member_id",
     "seconds",
 ]
+
+E = TypeVar("E", bound=enum.StrEnum)
 
 Duration: TypeAlias = float | timedelta
 """Seconds, or a timedelta."""
@@ -45,15 +50,32 @@ _DAY = 86400.0
 _YEAR = 365 * _DAY
 
 
-def seconds(value: Duration) -> float:
-    """The seconds of a public duration. ConfigurationError for what is no number of them."""
+def seconds(value: Duration, name: str = "") -> float:
+    """The seconds of a public duration. ConfigurationError for what is no number of them.
+
+    name: of the setting, for the message.
+    """
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         with suppress(OverflowError):
             return float(value)
+    what = f"{name} ({value!r})" if name else repr(value)
     raise ConfigurationError(
-        f"{value!r} is no duration", hint="give seconds as a number, or a timedelta"
+        f"{what} is no duration", hint="give seconds as a number, or a timedelta"
+    )
+
+
+def choice(kind: type[E], value: object, name: str) -> E:
+    """The member of an enum of words that `value` is or names. ConfigurationError for others."""
+    for member in kind:
+        if member == value:
+            return member
+    words = ", ".join(f'"{member.value}"' for member in kind)
+    near = difflib.get_close_matches(str(value), [str(member.value) for member in kind], 1)
+    raise ConfigurationError(
+        f"{name} ({value!r}) must be one of {words}",
+        hint=f'did you mean "{near[0]}"?' if near else None,
     )
 
 

@@ -150,8 +150,12 @@ class NotLeaderError(NoLeaderError):
 
 
 class QuorumLostError(NoLeaderError):
+    """`missing`: addresses of the members that are not reachable; `since`: seconds of that."""
+
     code = "no-quorum"
     default_hint = "bring the missing members back; nothing is lost"
+    missing: tuple[str, ...] = ()
+    since: float = 0.0
 
 
 class CommandError(CopycatError):
@@ -195,6 +199,7 @@ class SessionExpiredError(UnknownSessionError):
     default_hint = "move blocking work to asyncio.to_thread(), or raise session_timeout"
     outcome_unknown = True
     pending: tuple[object, ...] = ()
+    unsent: tuple[object, ...] = ()
 
 
 class ClosedSessionError(SessionError):

@@ -16,6 +16,7 @@ __all__ = [
     "CompactionLimits",
     "CompactionResult",
     "ConsistencyLevel",
+    "ConsistencyLike",
     "Durability",
     "DurabilityLike",
     "EntryId",
@@ -257,6 +258,12 @@ class ConsistencyLevel(enum.StrEnum):
     SEQUENTIAL = "sequential"
     LINEARIZABLE_LEASE = "linearizable_lease"
     LINEARIZABLE = "linearizable"
+
+
+ConsistencyLike: TypeAlias = (
+    ConsistencyLevel | Literal["sequential", "linearizable_lease", "linearizable"]
+)
+"""A level, or its name."""
 
 
 class StorageLevel(enum.StrEnum):

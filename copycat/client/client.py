@@ -4,38 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import msgspec
 
+from copycat.client.completion import FOREVER_MS
 from copycat.client.courier import Courier
+from copycat.client.future import OperationFuture
 from copycat.client.options import (
+    TIMEOUT_S,
     Backoff,
     ClientOptions,
+    ClientSettings,
     ClientState,
+    RecoveryLike,
     RecoveryStrategy,
+    SelectionLike,
     ServerSelection,
 )
 from copycat.client.router import Router
 from copycat.client.session import ClientSession, SessionPhase
-from copycat.config import Address, AddressLike, Duration, seconds
-from copycat.errors import ClosedSessionError, ConfigurationError, OperationTimeout
+from copycat.config import Address, AddressLike, Duration, choice, seconds
+from copycat.errors import ClosedSessionError, ConfigurationError
 from copycat.handles import ForkGuard, Listener, Listeners
 from copycat.protocol.operations import Operation, Query, encode_operation
-from copycat.types import ConsistencyLevel, SessionState
+from copycat.types import ConsistencyLevel, ConsistencyLike, SessionState
 
 __all__ = ["CopycatClient", "Session", "connect"]
 
 R = TypeVar("R")
 
 log = logging.getLogger("copycat.client")
-
-GIVE_UP_S = 10.0
-"""How long `connect` tries by default."""
 
 
 class Session:
@@ -71,7 +75,12 @@ class CopycatClient:
 
     members: addresses of some members; the others are learned. Exactly-once holds for each
     command of one session; when it expires, `SessionExpiredError.pending` lists what has an
-    unknown outcome. Default `connection_strategy`: try for 10 s, then NoLeaderError.
+    unknown outcome, and a new session is opened (recovery_strategy "close" does not).
+
+    timeout: seconds that a submission waits when it gives none itself; float("inf") waits for as
+    long as the session lives. connection_strategy: by default `connect` tries for 10 s.
+    A client that was closed may be connected again: listeners, options and the members that it
+    learned stay, its session is another one.
     """
 
     def __init__(
@@ -79,9 +88,10 @@ class CopycatClient:
         *members: AddressLike,
         client_id: str | None = None,
         session_timeout: Duration = 5.0,
+        timeout: Duration = TIMEOUT_S,
         connection_strategy: Backoff | None = None,
-        server_selection: ServerSelection = ServerSelection.ANY,
-        recovery_strategy: RecoveryStrategy = RecoveryStrategy.CLOSE,
+        server_selection: SelectionLike = ServerSelection.ANY,
+        recovery_strategy: RecoveryLike = RecoveryStrategy.RECOVER,
         max_entry_size: int = 1 << 20,
         tls: object = None,
         insecure: bool = False,
@@ -91,12 +101,13 @@ class CopycatClient:
                 "tls= is not built yet", hint="use loopback, or insecure=True on a trusted network"
             )
         self._options = ClientOptions(
-            members=tuple(map(Address.parse, members)),
+            members=_addresses(members),
             client_id=uuid.uuid4().hex if client_id is None else client_id,
-            session_timeout=seconds(session_timeout),
-            backoff=connection_strategy or Backoff(give_up_after=GIVE_UP_S),
-            selection=ServerSelection(server_selection),
-            recovery=RecoveryStrategy(recovery_strategy),
+            session_timeout=seconds(session_timeout, "session_timeout"),
+            timeout=seconds(timeout, "timeout"),
+            backoff=Backoff() if connection_strategy is None else connection_strategy,
+            selection=choice(ServerSelection, server_selection, "server_selection"),
+            recovery=choice(RecoveryStrategy, recovery_strategy, "recovery_strategy"),
             max_entry_size=max_entry_size,
             insecure=insecure,
         )
@@ -107,6 +118,10 @@ class CopycatClient:
         self._driver: asyncio.Task[None] | None = None
         self._last = ClientSession()
         """The session of the last courier, once that is gone."""
+        self._learned: tuple[str, ...] = ()
+        """Members that the cluster named to the last courier."""
+        self._over: tuple[str, str | None] = ("was never connected", None)
+        """Why there is no session, and what to do."""
 
     @property
     def state(self) -> ClientState:
@@ -120,6 +135,8 @@ class CopycatClient:
 
     def on_state_change(self, callback: Callable[[ClientState], None]) -> Listener:
         """Call back with each new state, in the client's loop."""
+        if not callable(callback):
+            raise ConfigurationError(f"on_state_change({callback!r}): it cannot be called")
         return self._listeners.add(callback)
 
     def _set_state(self, state: ClientState) -> None:
@@ -131,54 +148,94 @@ class CopycatClient:
     # --- opening and closing ----------------------------------------------------------------
 
     async def connect(self, *members: AddressLike) -> Self:
-        """Open a session; returns at once when there is one. Raises NoLeaderError."""
+        """Open a session; returns at once when there is one.
+
+        members: instead of those given before. Raises NoLeaderError, with one line in `state`
+        for what each address answered; QuorumLostError when a server said so; DiskFullError.
+        """
         self._guard.check()
-        if self._courier is None or self._driver is None or self._driver.done():
-            addresses = tuple(map(Address.parse, members)) or self._options.members
-            if not addresses:
-                raise ConfigurationError("no member's address was given")
-            options = msgspec.structs.replace(self._options, members=addresses)
-            router = Router(
-                map(str, addresses), options.selection, options.backoff, seed=secrets.randbits(64)
-            )
-            self._courier = Courier(options, router, self._set_state)
-            self._driver = self._courier.loop.create_task(self._courier.run())
+        courier = self._courier if self._is_alive() else None
+        if courier is None:
+            await self._stop("")
+            courier = self._start(_addresses(members))
+        else:
+            _check_loop(courier)
         try:
-            await asyncio.shield(self._courier.opened)
+            await asyncio.shield(courier.opened)
         except BaseException:
-            await self._stop()
+            if self._courier is courier:
+                await self._stop("it could not connect")
             raise
         return self
+
+    def _is_alive(self) -> bool:
+        """The session is served, or is being opened, in a loop that still runs."""
+        courier, driver = self._courier, self._driver
+        if courier is None or driver is None or driver.done():
+            return False
+        return not courier.loop.is_closed()
+
+    def _start(self, addresses: tuple[Address, ...]) -> Courier:
+        addresses = addresses or self._options.members
+        if not addresses:
+            raise ConfigurationError(
+                "no member's address was given",
+                hint='give at least one: CopycatClient("10.0.0.1:8700"), or connect("host:port")',
+            )
+        self._options = options = msgspec.structs.replace(self._options, members=addresses)
+        router = Router(
+            map(str, addresses), options.selection, options.backoff, seed=secrets.randbits(64)
+        )
+        router.follow("", self._learned)
+        courier = self._courier = Courier(options, router, self._set_state)
+        self._driver = courier.loop.create_task(courier.run())
+        return courier
 
     async def close(self) -> None:
         """Close the session at the cluster, then everything else. Closing twice is fine.
 
         Commands that were sent before are applied; what has no reply by then fails with
-        ClosedSessionError.
+        ClosedSessionError. Takes at most about two seconds, whoever answers.
         """
         self._guard.check()
-        if self._courier is not None:
-            try:
-                await self._courier.close_session()
-            finally:
-                await self._stop()
+        courier = self._courier
+        if courier is None:
+            return
+        if not self._is_alive():
+            await self._stop()
+            return
+        _check_loop(courier)
+        try:
+            await courier.close_session()
+        finally:
+            await self._stop()
 
     async def recover(self) -> Self:
-        """Leave this session to expire and open a new one (B17)."""
-        await self._stop()
+        """Leave this session to expire and open a new one (B17).
+
+        What waits fails with ClosedSessionError; what is submitted from now on waits for the new
+        session. Raises what `connect` raises.
+        """
+        self._guard.check()
+        if self._is_alive() and self._courier is not None:
+            _check_loop(self._courier)
+        await self._stop("recover() opens a new session", restart=True)
         return await self.connect()
 
-    async def _stop(self) -> None:
+    async def _stop(self, reason: str = "it was closed", *, restart: bool = False) -> None:
+        """End the session here; everything that waits hears of it before this waits itself."""
         driver, self._driver = self._driver, None
         courier, self._courier = self._courier, None
-        if driver is not None:
-            driver.cancel()
-            await asyncio.wait({driver})
         if courier is not None:
             self._last = courier.session
-            courier.end()
-            if not courier.opened.done():
-                courier.opened.cancel()
+            self._learned = courier.members
+            courier.end(reason)
+            self._over = courier.over, courier.over_hint
+        if restart:
+            self._start(())
+        if driver is not None and not driver.done() and not driver.get_loop().is_closed():
+            driver.cancel()
+            await asyncio.wait({driver})
 
     async def __aenter__(self) -> Self:
         return await self.connect()
@@ -192,89 +249,135 @@ class CopycatClient:
         self,
         operation: Operation[R],
         *,
-        consistency: ConsistencyLevel | None = None,
+        consistency: ConsistencyLike | None = None,
         timeout: Duration | None = None,
-    ) -> Awaitable[R]:
+    ) -> OperationFuture[R]:
         """Submit a command or query; its place in the order is fixed at the call.
 
-        Raises SerializationError and EntryTooLargeError at once, before anything is sent.
-        The awaitable raises what the machine raised as ApplicationError. Without `timeout`
-        (seconds) it waits as long as the session lives; OperationTimeout means that the
-        outcome is unknown.
+        Raises SerializationError and EntryTooLargeError at once, before anything is sent. The
+        result, when awaited, raises what the machine raised as ApplicationError.
+
+        timeout: seconds, else the client's. Who waits longer gets the cause: QuorumLostError,
+        NoLeaderError, DiskFullError, or OperationTimeout where none is known. `outcome_unknown`
+        of the error says whether a command may still take effect; one that was never sent is
+        dropped, and a query never has an effect.
         """
         courier = self._ready()
-        session, loop = courier.session, courier.loop
+        session = courier.session
         encoded = encode_operation(operation, self._options.max_entry_size)
-        future: asyncio.Future[R] = loop.create_future()
+        wait, deadline_ms = self._patience(courier, timeout)
+        future: OperationFuture[R] = OperationFuture(courier.loop, courier)
         if isinstance(operation, Query):
             level = operation.consistency() if consistency is None else consistency
-            request = session.query(future, operation, encoded, ConsistencyLevel(level))
-            future.add_done_callback(partial(_query_done, courier, session, request))
+            level = choice(ConsistencyLevel, level, "consistency")
+            future.ticket = session.query(future, operation, encoded, level, deadline_ms)
         elif consistency is not None:
-            raise ConfigurationError(f"consistency= is for queries; {operation!r} is a command")
+            raise ConfigurationError(
+                f"consistency= is for queries; {operation!r} is a command",
+                hint="leave it out: every command is linearizable",
+            )
         else:
-            session.submit(future, operation, encoded)
-        if timeout is not None:
-            wait = seconds(timeout)
-            timer = loop.call_later(wait, _time_out, future, operation, wait)
-            future.add_done_callback(lambda _: timer.cancel())
+            future.ticket = session.submit(future, operation, encoded, deadline_ms)
+        if wait is not None:
+            _arm(courier, future, wait)
         courier.schedule()
         return future
 
-    def submit_many(self, operations: Iterable[Operation[R]]) -> Awaitable[list[R]]:
+    def submit_many(
+        self, operations: Iterable[Operation[R]], *, timeout: Duration | None = None
+    ) -> OperationFuture[list[R]]:
         """Submit commands with one future for all results, in order.
 
         When the machine raised for one of them, the first such error is raised; its field
-        `results` has all results, with the errors in their places.
+        `results` has all results, with the errors in their places. When the time is over, the
+        fields `pending` and `unsent` list what has an unknown outcome and what was never sent.
         """
         courier = self._ready()
-        session, loop = courier.session, courier.loop
-        taken = list(operations)
-        future: asyncio.Future[list[R]] = loop.create_future()
+        taken = _commands(operations)
         limit = self._options.max_entry_size
         encoded = [encode_operation(operation, limit) for operation in taken]
-        for operation in taken:
-            if isinstance(operation, Query):
-                raise ConfigurationError(f"submit_many takes commands; {operation!r} is a query")
-        if taken:
-            session.submit_many(future, taken, encoded)
-            courier.schedule()
-        else:
+        wait, deadline_ms = self._patience(courier, timeout)
+        future: OperationFuture[list[R]] = OperationFuture(courier.loop, courier)
+        if not taken:
             future.set_result([])
+            return future
+        future.ticket = courier.session.submit_many(future, taken, encoded, deadline_ms)
+        if wait is not None:
+            _arm(courier, future, wait)
+        courier.schedule()
         return future
+
+    def _patience(self, courier: Courier, timeout: Duration | None) -> tuple[float | None, int]:
+        """(seconds of a timer of its own, or None; deadline in the session)."""
+        if timeout is None:
+            return None, courier.deadline_ms()
+        wait = seconds(timeout, "timeout")
+        if math.isnan(wait):
+            raise ConfigurationError("timeout (nan) must be seconds")
+        return (wait if math.isfinite(wait) else None), FOREVER_MS
 
     def _ready(self) -> Courier:
         self._guard.check()
-        loop = asyncio.get_running_loop()
         courier = self._courier
-        if courier is None or courier.session.phase is SessionPhase.CLOSED:
+        who = f"client {self._options.client_id}"
+        if courier is None or courier.is_over or courier.session.phase is SessionPhase.CLOSED:
+            known = self._over if courier is None else (courier.over, courier.over_hint)
             raise ClosedSessionError(
-                f"client {self._options.client_id} has no session",
-                hint="await client.connect() first, or use `async with`",
+                f"{who} has no session: {known[0]}",
+                hint=known[1] or "await client.connect() first, or use `async with`",
             )
-        if loop is not courier.loop:
-            raise ConfigurationError(
-                "the client belongs to another event loop",
-                hint="use it in the loop that connected it, or copycat.blocking in threads",
-            )
+        _check_loop(courier)
         return courier
 
 
-def _query_done(
-    courier: Courier, session: ClientSession, request: int, future: asyncio.Future[Any]
-) -> None:
-    session.abandon(request)
-    if session is courier.session:
-        courier.settle()
+def _addresses(members: Iterable[AddressLike]) -> tuple[Address, ...]:
+    return tuple(dict.fromkeys(Address.parse(member) for member in members))
 
 
-def _time_out(future: asyncio.Future[Any], operation: object, wait: float) -> None:
-    if not future.done():
-        future.set_exception(
-            OperationTimeout(f"{operation!r} had no answer within {wait:g} s", operation=operation)
+def _commands(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
+    try:
+        taken = list(operations)
+    except TypeError:
+        raise ConfigurationError(
+            f"submit_many takes many commands, not {operations!r}",
+            hint="give a list of commands, or use submit() for one",
+        ) from None
+    for operation in taken:
+        if isinstance(operation, Query):
+            raise ConfigurationError(
+                f"submit_many takes commands; {operation!r} is a query",
+                hint="submit() each query: they are not logged, and need not be sent together",
+            )
+    return taken
+
+
+def _check_loop(courier: Courier) -> None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
+    if loop is not courier.loop:
+        where = (
+            "no event loop runs here"
+            if loop is None
+            else "the client belongs to another event loop"
+        )
+        raise ConfigurationError(
+            f"{where}: it is used in the loop that connected it",
+            hint="use copycat.blocking.CopycatClient in threads and in code without a loop",
         )
 
 
-async def connect(*members: AddressLike, **options: Any) -> CopycatClient:
+def _arm(courier: Courier, future: OperationFuture[Any], wait: float) -> None:
+    """A timer for this submission alone."""
+    timer = courier.loop.call_later(max(0.0, wait), courier.time_out, future.ticket, wait)
+    future.add_done_callback(partial(_disarm, timer))
+
+
+def _disarm(timer: asyncio.TimerHandle, _: object) -> None:
+    timer.cancel()
+
+
+async def connect(*members: AddressLike, **options: Unpack[ClientSettings]) -> CopycatClient:
     """A connected client; close it, or use it with `async with`."""
     return await CopycatClient(*members, **options).connect()

@@ -7,16 +7,20 @@ is early waits here.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from copycat.errors import CopycatError, EntryTooLargeError
+from copycat.errors import CopycatError
 
-__all__ = ["Completion", "Ending", "Finished", "Waiting", "unknown_outcome"]
+__all__ = ["FOREVER_MS", "Call", "Completion", "Ending", "Finished", "Waiting", "unknown_outcome"]
 
-Ending = Callable[[tuple[object, ...], tuple[object, ...]], CopycatError]
-"""(operations with unknown outcome, operations that were never sent) -> a new error."""
+FOREVER_MS = 1 << 62
+
+Ending = Callable[[tuple[object, ...], tuple[object, ...], bool], CopycatError]
+"""(operations with unknown outcome, operations that were never sent, whether the caller's own
+is among the first) -> a new error."""
 
 
 class Finished(NamedTuple):
@@ -27,63 +31,150 @@ class Finished(NamedTuple):
     failed: bool
 
 
-class _Call:
+class Call:
     """A `submit` (results is None) or a `submit_many` that waits for its last result."""
 
-    __slots__ = ("count", "first", "operations", "results", "sink")
+    __slots__ = ("count", "deadline_ms", "first", "operations", "results", "sink")
 
     def __init__(
-        self, sink: Any, first: int, count: int, operations: Any, results: list[Any] | None
+        self,
+        sink: Any,
+        first: int,
+        operations: Any,
+        results: list[Any] | None,
+        deadline_ms: int,
     ) -> None:
         self.sink = sink
+        """Who waits; None when the caller gave up."""
         self.first = first
-        self.count = count
+        self.count = 1 if results is None else len(operations)
         self.operations = operations
         self.results = results
+        self.deadline_ms = deadline_ms
+        """When its caller gives up; FOREVER_MS when the caller has a timer of its own."""
+
+    @property
+    def last(self) -> int:
+        """The sequence of its last command."""
+        return self.first + self.count - 1
+
+    def listed(self) -> Sequence[object]:
+        """Its operations, from sequence `first` on."""
+        return (self.operations,) if self.results is None else self.operations
 
 
 class Waiting:
     """A query's place in the order: right after the command with sequence `after`."""
 
-    __slots__ = ("after", "finished", "sink")
+    __slots__ = ("after", "deadline_ms", "finished", "overtakes", "sink")
 
-    def __init__(self, sink: Any, after: int) -> None:
+    def __init__(self, sink: Any, after: int, deadline_ms: int) -> None:
         self.sink = sink
         self.after = after
+        self.deadline_ms = deadline_ms
         self.finished: Finished | None = None
+        self.overtakes = False
+        """It does not wait for commands that are stuck any more."""
 
 
 class Completion:
     """Who waits for what, and the results that have arrived and are not due yet."""
 
     def __init__(self) -> None:
-        self._calls: deque[_Call] = deque()
+        self._calls: deque[Call] = deque()
         self._queries: deque[Waiting] = deque()
         self._ready: list[Any] = []
         self._completed = 0
-        self._too_large: dict[int, int] = {}
+        self._refused: dict[int, CopycatError] = {}
         self._finished: list[Finished] = []
+        self.deadline_ms = FOREVER_MS
+        """No caller of a command gives up earlier."""
 
     @property
     def has_queries(self) -> bool:
         """True while a query waits."""
         return bool(self._queries)
 
-    def expect(self, sink: Any, sequence: int, operation: object) -> None:
-        """A command was submitted."""
-        self._calls.append(_Call(sink, sequence, 1, operation, None))
+    def expect(self, sink: Any, sequence: int, operation: object, deadline_ms: int) -> Call:
+        """A command was submitted. Deadlines other than FOREVER_MS never go back."""
+        call = Call(sink, sequence, operation, None, deadline_ms)
+        self._calls.append(call)
+        self.deadline_ms = min(self.deadline_ms, deadline_ms)
+        return call
 
-    def expect_many(self, sink: Any, first: int, operations: Sequence[object]) -> None:
+    def expect_many(
+        self, sink: Any, first: int, operations: Sequence[object], deadline_ms: int
+    ) -> Call:
         """Neighbouring commands were submitted; one sink takes the list of results."""
-        self._calls.append(_Call(sink, first, len(operations), operations, []))
+        call = Call(sink, first, operations, [], deadline_ms)
+        self._calls.append(call)
+        self.deadline_ms = min(self.deadline_ms, deadline_ms)
+        return call
 
     def expect_query(self, waiting: Waiting) -> None:
         """A query was submitted."""
         self._queries.append(waiting)
 
-    def expect_too_large(self, sequence: int, nbytes: int) -> None:
-        """This command was emptied, since no server takes `nbytes`: its caller must know."""
-        self._too_large[sequence] = nbytes
+    def expect_refused(self, sequence: int, error: CopycatError) -> None:
+        """This command was emptied, since no server takes it: its caller must know."""
+        self._refused[sequence] = error
+
+    # --- callers that gave up --------------------------------------------------------------
+
+    def overdue(self, now_ms: int) -> list[Call]:
+        """Calls whose deadline has passed, in order; sets when to look again."""
+        found: list[Call] = []
+        self.deadline_ms = FOREVER_MS
+        for call in self._calls:
+            if call.deadline_ms > now_ms:
+                if call.deadline_ms == FOREVER_MS:
+                    continue
+                self.deadline_ms = call.deadline_ms
+                break
+            found.append(call)
+        return found
+
+    def fail(self, call: Call, error: CopycatError) -> None:
+        """Its caller waits no longer, and hears why; what was sent keeps its place."""
+        self._finished.append(Finished(call.sink, error, failed=True))
+        call.sink, call.deadline_ms = None, FOREVER_MS
+
+    def drop(self, attempted: int) -> list[int]:
+        """Take out commands above `attempted` that nobody waits for; their sequences, ascending.
+
+        None of those was ever sent, nor what was submitted after them: that moves up, so that
+        the session has no hole.
+        """
+        tail: list[Call] = []
+        while self._calls and self._calls[-1].last > attempted:
+            tail.append(self._calls.pop())
+        dropped: list[int] = []
+        for call in reversed(tail):
+            first, end = max(call.first, attempted + 1), call.first + call.count
+            if call.sink is None:
+                if call.first <= attempted:
+                    call.operations = call.operations[: first - call.first]
+                    call.count = first - call.first
+                    self._calls.append(call)
+                dropped += range(first, end)
+                continue
+            if call.first > attempted:
+                call.first -= len(dropped)
+            self._calls.append(call)
+        for query in self._queries:
+            if dropped and query.after > attempted:
+                query.after -= bisect_right(dropped, query.after)
+        return dropped
+
+    # --- what arrives ----------------------------------------------------------------------
+
+    def finish_query(self, query: Waiting, finished: Finished) -> None:
+        """A query is decided: its caller hears of it when all before it are."""
+        query.finished = finished
+        if query.overtakes and finished.sink is not None:
+            self._finished.append(finished)
+            query.finished = Finished(None, None, failed=False)
+        self.advance()
 
     def results(self, results: list[Any]) -> None:
         """The results of the next commands, in order of sequence, without a gap."""
@@ -111,8 +202,8 @@ class Completion:
             if count == 0:
                 return
             results, self._ready = self._ready[:count], self._ready[count:]
-            if self._too_large:
-                self._mark_too_large(results)
+            if self._refused:
+                self._mark_refused(results)
             self._complete(results)
             self._completed += count
 
@@ -133,16 +224,24 @@ class Completion:
                 calls.popleft()
                 finished.append(_finish_many(call.sink, call.results))
 
-    def _mark_too_large(self, results: list[Any]) -> None:
+    def _mark_refused(self, results: list[Any]) -> None:
         first = self._completed + 1
-        for sequence in [s for s in self._too_large if first <= s < first + len(results)]:
-            nbytes = self._too_large.pop(sequence)
-            # An answer that is no error comes from a member whose limit let it through.
+        for sequence in [s for s in self._refused if first <= s < first + len(results)]:
+            error = self._refused.pop(sequence)
+            # An answer that is no error comes from a member that took it all the same.
             if isinstance(results[sequence - first], CopycatError):
-                results[sequence - first] = EntryTooLargeError(
-                    f"command {sequence} of the session is {nbytes} bytes encoded, above the"
-                    " servers' storage.max_entry_size; it was not applied"
-                )
+                results[sequence - first] = error
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def outcomes(
+        self, call: Call, answered: int, attempted: int
+    ) -> tuple[Sequence[object], Sequence[object]]:
+        """Of its operations: those with an unknown outcome, those that were never sent."""
+        operations, first = call.listed(), call.first
+        known = min(max(0, answered + 1 - first), call.count)
+        sent = min(max(0, attempted + 1 - first), call.count)
+        return operations[known:sent], operations[sent:]
 
     def end(self, answered: int, attempted: int, ending: Ending) -> None:
         """Nothing more will arrive: complete what has arrived, fail the rest.
@@ -152,19 +251,18 @@ class Completion:
         pending: list[object] = []
         unsent: list[object] = []
         for call in self._calls:
-            operations = [call.operations] if call.results is None else call.operations
-            for sequence, operation in enumerate(operations, call.first):
-                if sequence > attempted:
-                    unsent.append(operation)
-                elif sequence > answered:
-                    pending.append(operation)
+            unknown, never = self.outcomes(call, answered, attempted)
+            pending += unknown
+            unsent += never
         lists = tuple(pending), tuple(unsent)
         for query in self._queries:
             if query.finished is None:
-                query.finished = Finished(query.sink, ending(*lists), failed=True)
+                query.finished = Finished(query.sink, ending(*lists, False), failed=True)
         self.advance()
         for call in self._calls:
-            self._finished.append(Finished(call.sink, ending(*lists), failed=True))
+            unknown, _ = self.outcomes(call, answered, attempted)
+            error = ending(*lists, bool(unknown))
+            self._finished.append(Finished(call.sink, error, failed=True))
         self._finished += [query.finished for query in self._queries if query.finished]
         self._calls.clear()
         self._queries.clear()

@@ -7,11 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Self, cast
 
 from copycat.config import Address
+from copycat.dial import dial
 from copycat.errors import ProtocolError
 from copycat.protocol.framing import PEER_LIMIT, Frame, FrameBuffer
 from copycat.sockets import watch_socket
 
-__all__ = ["Connection"]
+__all__ = ["CLOSED", "Connection"]
+
+CLOSED = "the connection was closed"
 
 JOIN_NBYTES_MAX = 16 << 10
 SILENCE_S_MAX = 5.0
@@ -28,17 +31,21 @@ class Connection(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self.on_writable: Callable[[], None] = lambda: None
         self.is_paused = False
-        self.reason = "the connection was closed"
+        self.reason = CLOSED
+        self.is_stranger = False
+        """The other side does not speak the protocol."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def open(cls, address: str, on_frames: Callable[[list[Frame]], None]) -> Self:
-        """Connect; raises OSError."""
-        where = Address.parse(address)
+        """Connect; raises DialError, which says why not."""
+        sock = await dial(Address.parse(address))
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(
-            lambda: cls(address, on_frames), where.host, where.port
-        )
+        try:
+            _, protocol = await loop.create_connection(lambda: cls(address, on_frames), sock=sock)
+        except BaseException:
+            sock.close()
+            raise
         return protocol
 
     def write(self, frames: Sequence[bytes]) -> None:
@@ -78,6 +85,7 @@ class Connection(asyncio.BufferedProtocol):
             if frames:
                 self._on_frames(frames)
         except ProtocolError as error:
+            self.is_stranger = True
             self.close(str(error))
 
     def pause_writing(self) -> None:

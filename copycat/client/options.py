@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import enum
-from typing import Self
+from typing import Literal, Self, TypeAlias, TypedDict
 
 import msgspec
 
 from copycat.config import Address, Duration, seconds
 from copycat.errors import ConfigurationError
 
-__all__ = ["Backoff", "ClientOptions", "ClientState", "RecoveryStrategy", "ServerSelection"]
+__all__ = [
+    "Backoff",
+    "ClientOptions",
+    "ClientSettings",
+    "ClientState",
+    "RecoveryLike",
+    "RecoveryStrategy",
+    "SelectionLike",
+    "ServerSelection",
+]
+
+CONNECT_S = 10.0
+"""How long `connect` tries by default."""
+TIMEOUT_S = 30.0
+"""How long a submission waits by default."""
 
 
 class ClientState(enum.StrEnum):
@@ -38,16 +52,31 @@ class ServerSelection(enum.StrEnum):
     FOLLOWERS = "followers"
 
 
+RecoveryLike: TypeAlias = RecoveryStrategy | Literal["close", "recover"]
+SelectionLike: TypeAlias = ServerSelection | Literal["any", "leader", "followers"]
+
+
 class Backoff(msgspec.Struct, frozen=True):
     """How long to wait between rounds of tries to open a session; each round asks every server.
 
-    `kind` is "once", "exponential" or "fibonacci"; times in seconds.
+    `kind` is "once", "exponential" or "fibonacci"; times in seconds. `give_up_after`: so long
+    `connect` tries, then it raises; float("inf") for ever.
     """
 
-    kind: str = "exponential"
+    kind: Literal["once", "exponential", "fibonacci"] = "exponential"
     initial: float = 0.05
     maximum: float = 1.0
-    give_up_after: float = float("inf")
+    give_up_after: float = CONNECT_S
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("once", "exponential", "fibonacci"):
+            raise ConfigurationError(
+                f'Backoff: kind ({self.kind!r}) must be "once", "exponential" or "fibonacci"'
+            )
+        for name in ("initial", "maximum", "give_up_after"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and value >= 0):
+                raise ConfigurationError(f"Backoff: {name} ({value!r}) must be seconds, 0 or more")
 
     @classmethod
     def once(cls) -> Self:
@@ -55,14 +84,24 @@ class Backoff(msgspec.Struct, frozen=True):
         return cls("once", 0.0, 0.0, 0.0)
 
     @classmethod
-    def exponential(cls, initial: Duration = 0.05, maximum: Duration = 1.0) -> Self:
-        """Doubling waits, for ever."""
-        return cls("exponential", seconds(initial), seconds(maximum))
+    def exponential(
+        cls,
+        initial: Duration = 0.05,
+        maximum: Duration = 1.0,
+        give_up_after: Duration = CONNECT_S,
+    ) -> Self:
+        """Doubling waits."""
+        return cls("exponential", seconds(initial), seconds(maximum), seconds(give_up_after))
 
     @classmethod
-    def fibonacci(cls, initial: Duration = 0.05, maximum: Duration = 1.0) -> Self:
-        """Waits of 1, 1, 2, 3, 5 ... times `initial`, for ever."""
-        return cls("fibonacci", seconds(initial), seconds(maximum))
+    def fibonacci(
+        cls,
+        initial: Duration = 0.05,
+        maximum: Duration = 1.0,
+        give_up_after: Duration = CONNECT_S,
+    ) -> Self:
+        """Waits of 1, 1, 2, 3, 5 ... times `initial`."""
+        return cls("fibonacci", seconds(initial), seconds(maximum), seconds(give_up_after))
 
     def delay(self, attempt: int) -> float:
         """Seconds before round `attempt` (the first round is 0 and waits for nothing)."""
@@ -76,12 +115,28 @@ class Backoff(msgspec.Struct, frozen=True):
         return min(self.initial * float(1 << min(attempt - 1, 32)), self.maximum)
 
 
+class ClientSettings(TypedDict, total=False):
+    """The keyword options of a client, asyncio or blocking: see `CopycatClient`."""
+
+    client_id: str | None
+    session_timeout: Duration
+    timeout: Duration
+    connection_strategy: Backoff | None
+    server_selection: SelectionLike
+    recovery_strategy: RecoveryLike
+    max_entry_size: int
+    tls: object
+    insecure: bool
+
+
 class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a client was told, checked as a whole. Times in seconds, sizes in bytes."""
 
     members: tuple[Address, ...]
     client_id: str
     session_timeout: float
+    timeout: float = TIMEOUT_S
+    """For a submission that gives none; infinity for as long as the session lives."""
     backoff: Backoff
     selection: ServerSelection
     recovery: RecoveryStrategy
@@ -90,12 +145,22 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         problems = []
-        if not 0 < len(self.client_id.encode()) <= 255:
+        if not (
+            isinstance(self.client_id, str)
+            and 0 < len(self.client_id.encode(errors="replace")) <= 255
+        ):
             problems.append(f"client_id ({self.client_id!r}) must be 1 to 255 bytes")
         if not 0.1 <= self.session_timeout <= 86400:
             problems.append(f"session_timeout ({self.session_timeout:g} s) must be 0.1 to 86400 s")
-        if not 1 <= self.max_entry_size <= 16 << 20:
-            problems.append(f"max_entry_size ({self.max_entry_size}) must be 1 to 16777216 bytes")
+        if not self.timeout > 0:
+            problems.append(f"timeout ({self.timeout:g} s) must be above 0 s")
+        if not isinstance(self.backoff, Backoff):
+            problems.append(f"connection_strategy ({self.backoff!r}) must be a Backoff")
+        if not isinstance(self.insecure, bool):
+            problems.append(f"insecure ({self.insecure!r}) must be True or False")
+        size = self.max_entry_size
+        if not isinstance(size, int) or not 1 <= size <= 16 << 20:
+            problems.append(f"max_entry_size ({size!r}) must be 1 to 16777216 bytes")
         problems += [
             f"sending to {member} in plaintext lets anybody on the network read and write: TLS"
             " is not built yet, so pass insecure=True on a network that you trust"

@@ -72,11 +72,12 @@ class Outbox:
         self.submitted += len(encoded)
         return first + 1
 
-    def frames(self, session: int) -> list[Commands]:
-        """Frames for everything that the window lets out now; moves `sent`."""
+    def frames(self, session: int, last: int | None = None) -> list[Commands]:
+        """Frames for everything (up to sequence `last`) that the window lets out; moves `sent`."""
         frames = []
-        while self.sent < self.submitted and self._inflight_nbytes < self._window_nbytes:
-            room = self.answered + self._window_commands - self.sent
+        end = self.submitted if last is None else min(last, self.submitted)
+        while self.sent < end and self._inflight_nbytes < self._window_nbytes:
+            room = min(end, self.answered + self._window_commands) - self.sent
             if room <= 0:
                 break
             frames.append(self._cut(session, min(room, FRAME_COMMANDS_MAX)))
@@ -140,17 +141,37 @@ class Outbox:
         self._inflight_nbytes = sum(map(len, self._encoded[first:end]))
         return True
 
-    def replace_largest(self) -> tuple[int, int]:
-        """A server found one of the unanswered commands too large: empty the largest.
+    def largest(self) -> tuple[int, int]:
+        """Sequence and bytes of the largest command that was sent and not answered.
 
-        One limit holds for all, so if any is over it the largest is. Its sequence is kept,
-        with no operation in it, for a hole would stop the session (B10). Returns the sequence
-        and how many bytes it had. Call after `rewind`.
+        One limit holds for all, so when a server finds any of them too large it is this one.
         """
         first, end = self.answered + 1, self.attempted + 1
         require(first < end, "nothing was sent that could be too large", answered=self.answered)
         sequence = max(range(first, end), key=lambda s: len(self._encoded[s - self._base]))
-        nbytes = len(self._encoded[sequence - self._base])
-        self._encoded[sequence - self._base] = b""
+        return sequence, len(self._encoded[sequence - self._base])
+
+    def empty(self, sequence: int) -> None:
+        """No server takes this command. Its sequence is kept, with no operation in it, for a
+        hole would stop the session (B10)."""
+        require(
+            self.answered < sequence <= self.attempted,
+            "a command that was not sent cannot have been refused",
+            sequence=sequence,
+            attempted=self.attempted,
+        )
         self.rewind(self.answered + 1)
-        return sequence, nbytes
+        self._encoded[sequence - self._base] = b""
+
+    def drop(self, sequences: list[int]) -> None:
+        """Forget these, ascending, none of which was ever sent; what is behind them moves up."""
+        if not sequences:
+            return
+        first = sequences[0]
+        require(first > self.attempted, "a command was sent and cannot be dropped", first=first)
+        gone = set(sequences)
+        start = first - self._base
+        kept = [at for at in range(start, len(self._encoded)) if at + self._base not in gone]
+        self._encoded[start:] = [self._encoded[at] for at in kept]
+        self._types[start:] = [self._types[at] for at in kept]
+        self.submitted -= len(sequences)

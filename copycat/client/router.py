@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 
 from copycat.client.options import Backoff, ServerSelection
+from copycat.client.trouble import Trouble
 
 __all__ = ["Router"]
 
@@ -30,6 +31,8 @@ class Router:
         self.leader = ""
         self.failures: dict[str, str] = {}
         """address -> why it did not do, since the last success."""
+        self.troubles: dict[str, Trouble] = {}
+        """address -> what it said of the cluster, of those."""
 
     def follow(self, leader: str, members: Iterable[str]) -> None:
         """What a server said of the cluster."""
@@ -60,15 +63,31 @@ class Router:
         """True when every candidate of this round was tried."""
         return not self._left
 
-    def failed(self, address: str, reason: str) -> None:
-        """This one did not do."""
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that the cluster named."""
+        return self._members
+
+    def failed(self, address: str, reason: str, trouble: Trouble | None = None) -> None:
+        """This one did not do; `trouble`: what it said of the cluster."""
         self.failures[address] = reason
+        self.troubles.pop(address, None)
+        if trouble is not None:
+            self.troubles[address] = trouble
+
+    def report(self) -> str:
+        """What each server answered last, one line an address."""
+        servers = list(dict.fromkeys((*self._seeds, *self._members, *self.failures)))
+        if not self.failures:
+            return ""
+        return "\n".join(f"{a}: {self.failures.get(a, 'not tried yet')}" for a in servers)
 
     def succeeded(self) -> None:
         """A session is served: the next loss begins with a round without a wait."""
         self._left = []
         self._round = 0
         self.failures.clear()
+        self.troubles.clear()
 
     def avoid(self, address: str) -> None:
         """It was connected and could not serve: begin the next round with the others."""

@@ -7,16 +7,16 @@ Times are milliseconds of a monotonic clock, handed in.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Sequence
-from typing import Any
-
-import msgspec
-
-from copycat.client.completion import Completion, Ending, Finished, Waiting, unknown_outcome
 from copycat.client.outbox import Outbox
-from copycat.client.trouble import BACK_PRESSURE, RETRIED
-from copycat.errors import ClosedSessionError, CopycatError, ProtocolError, SessionExpiredError
+from copycat.client.submissions import SessionPhase, Submissions
+from copycat.client.trouble import BACK_PRESSURE, CUT_OFF, RETRIED, trouble_of
+from copycat.errors import (
+    ClosedSessionError,
+    CopycatError,
+    EntryTooLargeError,
+    ProtocolError,
+    SessionExpiredError,
+)
 from copycat.protocol.client import (
     ClientMessage,
     CloseSession,
@@ -24,7 +24,6 @@ from copycat.protocol.client import (
     Failure,
     KeepAlive,
     KeptAlive,
-    QueryRequest,
     QueryResult,
     Refusal,
     Registered,
@@ -32,8 +31,7 @@ from copycat.protocol.client import (
     ServerMessage,
     SessionClosed,
 )
-from copycat.protocol.operations import Operation, result_type_of
-from copycat.protocol.results import decode_result, decode_results, refusal_error
+from copycat.protocol.results import decode_result, refusal_error
 from copycat.types import ConsistencyLevel
 
 __all__ = ["ClientSession", "SessionPhase"]
@@ -46,57 +44,33 @@ sent again, and the cluster answers from its cache what it already knows."""
 RESEND_MS_MAX = 8000
 SWITCH_AFTER_MS = 2000
 """A server without a leader for longer than elections take may be cut off: try another."""
-FOREVER_MS = 1 << 62
+CUT_OFF_MS = 5000
+STUCK_MS = 1000
+"""No command was answered for so long, though some wait: sequential reads overtake them."""
 
 
-class SessionPhase(enum.Enum):
-    """How far the session is."""
-
-    WAITING = "waiting"
-    """Not registered yet: submissions wait, nothing was sent."""
-    OPEN = "open"
-    CLOSED = "closed"
-    """Closed by us, or gone at the cluster; nothing more completes."""
-
-
-class _Query(Waiting):
-    __slots__ = ("due_ms", "message", "result_type", "sent_ms")
-
-    def __init__(self, sink: Any, message: QueryRequest, result_type: Any) -> None:
-        super().__init__(sink, message.sequence)
-        self.message = message
-        self.result_type = result_type
-        self.due_ms = 0
-        """When it is to be sent again."""
-        self.sent_ms = 0
-
-
-class ClientSession:
+class ClientSession(Submissions):
     """State of one session. `outgoing` and `received` are the two doors."""
 
-    def __init__(self, outbox: Outbox | None = None) -> None:
-        self._outbox = outbox if outbox is not None else Outbox()
-        self._completion = Completion()
-        self._queries: dict[int, _Query] = {}
-        self._unsent_queries: list[_Query] = []
-        self._queries_due_ms = FOREVER_MS
-        """No query that was sent is due earlier."""
-        self._early: dict[int, list[Any]] = {}
-        """first sequence -> results of a run that came before its turn."""
-        self._request = 0
+    def __init__(self, outbox: Outbox | None = None, *, expired_hint: str | None = None) -> None:
+        super().__init__(Outbox() if outbox is None else outbox)
+        self._expired_hint = expired_hint
+        """What the error of an expired session advises."""
         self._keep_alive_due_ms = 0
         self._is_silent = False
         """A keep-alive was sent and nothing at all has come since."""
         self._late_ms = 0
         """The most that a keep-alive left later than it was due: the loop was blocked."""
+        self._served_ms = 0
+        """When the cluster last confirmed the session."""
         self._hold_until_ms = 0
         self._refusals = 0
         self._leaderless_since_ms: int | None = None
         self._progress_ms = 0
+        self._quiet_since_ms = 0
+        """When a command was last answered, or none waited."""
         self._resend_ms = RESEND_MS_MIN
         self._is_connected = False
-        self.phase = SessionPhase.WAITING
-        self.session = 0
         self.timeout_ms = 0
         self.index = 0
         """The highest log index seen in a reply: no later read goes below it (Q4)."""
@@ -108,53 +82,6 @@ class ClientSession:
         self.wants_switch = False
         """The server at hand cannot serve this session now: try another one."""
 
-    # --- submissions -----------------------------------------------------------------------
-
-    @property
-    def is_idle(self) -> bool:
-        """True when nothing waits for an answer."""
-        return self._outbox.is_idle and not self._queries
-
-    def submit(self, sink: Any, operation: Operation[Any], encoded: bytes) -> int:
-        """Take one command; returns its sequence."""
-        self._check_not_closed()
-        sequence = self._outbox.add(encoded, result_type_of(operation))
-        self._completion.expect(sink, sequence, operation)
-        return sequence
-
-    def submit_many(
-        self, sink: Any, operations: Sequence[Operation[Any]], encoded: list[bytes]
-    ) -> int:
-        """Take at least one with one sink for all results; returns the first sequence."""
-        self._check_not_closed()
-        first = self._outbox.add_many(encoded, [result_type_of(o) for o in operations])
-        self._completion.expect_many(sink, first, operations)
-        return first
-
-    def query(
-        self, sink: Any, operation: Operation[Any], encoded: bytes, level: ConsistencyLevel
-    ) -> int:
-        """Take one query; returns its request number."""
-        self._check_not_closed()
-        self._request += 1
-        asked = QueryRequest(self._request, 0, self._outbox.submitted, 0, level, encoded)
-        query = _Query(sink, asked, result_type_of(operation))
-        self._completion.expect_query(query)
-        self._queries[self._request] = query
-        self._unsent_queries.append(query)
-        return self._request
-
-    def abandon(self, request: int) -> None:
-        """Nobody waits for this query any more: it must not hold up those after it."""
-        query = self._queries.pop(request, None)
-        if query is not None:
-            query.finished = Finished(None, None, failed=False)
-            self._completion.advance()
-
-    def _check_not_closed(self) -> None:
-        if self.phase is SessionPhase.CLOSED:
-            raise ClosedSessionError(f"session {self.session} is closed")
-
     # --- the connection --------------------------------------------------------------------
 
     def opened(self, registered: Registered, now_ms: int) -> None:
@@ -163,6 +90,7 @@ class ClientSession:
         self.session = registered.session
         self.timeout_ms = registered.timeout_ms
         self.index = registered.session
+        self._served(now_ms)
         self._follow(registered.leader, registered.members)
         self._keep_alive_due_ms = now_ms + self.timeout_ms // 3
 
@@ -173,10 +101,12 @@ class ClientSession:
         the server learns at once where this session is.
         """
         self._is_connected = True
+        if self.trouble is CUT_OFF:
+            self.trouble = None
         self._outbox.rewind(self._outbox.answered + 1)
         self._hold_until_ms = 0
-        self._progressed(now_ms)
-        self._unsent_queries = list(self._queries.values())
+        self._resend_from(now_ms)
+        self._queries.resend_all()
         self.wants_switch = False
         self._is_silent = False
         if not fresh:
@@ -185,12 +115,19 @@ class ClientSession:
     def disconnected(self) -> None:
         """The connection is gone; submissions wait for the next one."""
         self._is_connected = False
+        if self.trouble is None:
+            self.trouble = CUT_OFF
+
+    def cut_off(self, now_ms: int) -> None:
+        """No server could be reached: that counts once nothing better was heard for a while."""
+        if self.trouble is None or now_ms - self.trouble.seen_ms >= CUT_OFF_MS:
+            self.trouble = CUT_OFF
 
     def deadline_ms(self, *, is_full: bool = False) -> int:
         """When `outgoing` must be called although nothing happened."""
         if is_full:
             return self._keep_alive_due_ms
-        deadline = min(self._keep_alive_due_ms, self._queries_due_ms)
+        deadline = min(self._keep_alive_due_ms, self._queries.due_ms)
         if self._outbox.sent > self._outbox.answered:
             deadline = min(deadline, self._progress_ms + self._resend_ms)
         if self._outbox.sent < self._outbox.submitted and self._hold_until_ms:
@@ -202,6 +139,8 @@ class ClientSession:
 
         is_full: the socket takes no more. Keep-alives go all the same, to find out the dead.
         """
+        if self._has_given_up:
+            self._drop_given_up()
         if not self._is_connected or self.phase is not SessionPhase.OPEN:
             return []
         messages: list[ClientMessage] = []
@@ -212,10 +151,26 @@ class ClientSession:
         if now_ms >= self._hold_until_ms:
             self._hold_until_ms = 0
             self._rewind_if_stalled(now_ms)
-            messages += self._outbox.frames(self.session)
-        if self._unsent_queries or now_ms >= self._queries_due_ms:
-            messages += self._due_queries(now_ms)
+            messages += self._outbox.frames(self.session, self._last_to_send())
+        if self._queries and self._is_stuck(now_ms):
+            self._queries.overtake()
+        if self._queries.must_leave or now_ms >= self._queries.due_ms:
+            messages += self._queries.outgoing(
+                now_ms, session=self.session, index=self.index, answered=self._outbox.answered
+            )
         return messages
+
+    def _last_to_send(self) -> int | None:
+        """In trouble only what was sent before, or one command, to see whether it is over: the
+        outcome of the others stays known, should their callers give up."""
+        if self.trouble is None:
+            return None
+        return max(self._outbox.attempted, self._outbox.answered + 1)
+
+    def _is_stuck(self, now_ms: int) -> bool:
+        if self._outbox.is_idle:
+            return False
+        return self.trouble is not None or now_ms - self._quiet_since_ms >= STUCK_MS
 
     def _keep_alive(self, now_ms: int) -> KeepAlive:
         if self._is_silent:
@@ -229,6 +184,8 @@ class ClientSession:
 
     def _rewind_if_stalled(self, now_ms: int) -> None:
         outbox = self._outbox
+        if outbox.is_idle or (outbox.sent == outbox.answered and self.trouble is None):
+            self._quiet_since_ms = now_ms
         if outbox.sent == outbox.answered:
             self._progress_ms = now_ms
         elif now_ms >= self._progress_ms + self._resend_ms:
@@ -236,40 +193,18 @@ class ClientSession:
             self._progress_ms = now_ms
             self._resend_ms = min(2 * self._resend_ms, RESEND_MS_MAX)
 
-    def _progressed(self, now_ms: int) -> None:
+    def _resend_from(self, now_ms: int) -> None:
         self._progress_ms = now_ms
         self._resend_ms = RESEND_MS_MIN
         self._refusals = 0
         self._leaderless_since_ms = None
 
-    def _served(self) -> None:
+    def _served(self, now_ms: int) -> None:
+        """The leader did what was asked: there is no trouble."""
         self.is_stable = True
+        self.trouble = None
+        self._served_ms = now_ms
         self._leaderless_since_ms = None
-
-    def _due_queries(self, now_ms: int) -> list[ClientMessage]:
-        due = [query for query in self._unsent_queries if query.finished is None]
-        self._unsent_queries = []
-        if now_ms >= self._queries_due_ms:
-            known = {query.message.request for query in due}
-            due += [
-                query
-                for request, query in self._queries.items()
-                if query.due_ms <= now_ms and request not in known
-            ]
-        messages: list[ClientMessage] = []
-        for query in due:
-            wait_ms = max(RESEND_MS_MIN, 2 * (query.due_ms - query.sent_ms))
-            query.sent_ms = now_ms
-            query.due_ms = now_ms + min(wait_ms, RESEND_MS_MAX)
-            messages.append(
-                msgspec.structs.replace(query.message, session=self.session, index=self.index)
-            )
-        if now_ms >= self._queries_due_ms:
-            self._queries_due_ms = min((q.due_ms for q in self._queries.values()), default=0)
-        self._queries_due_ms = min(
-            self._queries_due_ms or FOREVER_MS, min((q.due_ms for q in due), default=FOREVER_MS)
-        )
-        return messages
 
     def close(self) -> CloseSession:
         """The message that closes the session at the cluster."""
@@ -289,18 +224,14 @@ class ClientSession:
             case CommandsRefused():
                 self._on_refused(message, now_ms)
             case QueryResult():
-                self._on_query_result(message)
+                self._on_query_result(message, now_ms)
             case KeptAlive():
-                self._served()
+                self._served(now_ms)
                 self._follow(message.leader, message.members)
             case Failure():
                 self._on_failure(message, now_ms)
             case Registered() | SessionClosed():
                 pass  # the answer to an earlier connection's question
-
-    def take_finished(self) -> list[Finished]:
-        """What was decided since the last call, in order of completion."""
-        return self._completion.take_finished()
 
     def _on_results(self, message: Results, now_ms: int) -> None:
         if message.session != self.session:
@@ -315,35 +246,21 @@ class ClientSession:
         self.index = max(self.index, message.last_index)
         if last <= outbox.answered:
             return
-        types = outbox.result_types(first, message.count)
-        results = decode_results(message.body, message.count, types)
-        if first > outbox.answered + 1:
-            known = self._early.get(first)
-            if known is None or len(known) < len(results):
-                self._early[first] = results
+        if not self._take_results(first, message):
             return
-        self._take_results(first, results)
-        while self._early and min(self._early) <= outbox.answered + 1:
-            first = min(self._early)
-            self._take_results(first, self._early.pop(first))
-        self._progressed(now_ms)
-        self._served()
+        self._resend_from(now_ms)
+        self._quiet_since_ms = now_ms
+        self._served(now_ms)
 
-    def _take_results(self, first: int, results: list[Any]) -> None:
-        skip = self._outbox.answered + 1 - first
-        if skip < len(results):
-            news = results[skip:] if skip else results
-            self._outbox.answer(self._outbox.answered + len(news))
-            self._completion.results(news)
-
-    def _on_query_result(self, message: QueryResult) -> None:
+    def _on_query_result(self, message: QueryResult, now_ms: int) -> None:
         self.index = max(self.index, message.index)
-        self._served()
-        query = self._queries.pop(message.request, None)
-        if query is not None:
-            value = decode_result(message.body, query.result_type)
-            query.finished = Finished(query.sink, value, isinstance(value, CopycatError))
-            self._completion.advance()
+        query = self._queries.get(message.request)
+        if query is None:
+            return
+        if query.level is not ConsistencyLevel.SEQUENTIAL:
+            self._served(now_ms)  # any server answers the others, also one that is cut off
+        value = decode_result(message.body, query.result_type)
+        self._queries.finish(query, value, failed=isinstance(value, CopycatError))
 
     # --- refusals --------------------------------------------------------------------------
 
@@ -351,16 +268,13 @@ class ClientSession:
         if message.session != self.session:
             return
         if message.code == Refusal.UNKNOWN_SESSION:
-            self.expire("the cluster does not know it any more")
+            self.expire("the cluster does not know it any more", now_ms)
             return
         self._follow(message.leader, ())
         if message.code == Refusal.TOO_LARGE:
-            sequence, nbytes = self._outbox.replace_largest()
-            if nbytes == 0:
-                raise ProtocolError(f"an empty command ({sequence}) was refused as too large")
-            self._completion.expect_too_large(sequence, nbytes)
+            self._take_back_largest()
             return
-        self._judge_server(message.code, now_ms)
+        self._judge_server(message, now_ms)
         if self._outbox.rewind(message.next_sequence) or message.code in BACK_PRESSURE:
             # A first gap (frames overtook each other at an election) is closed at once; what
             # is refused again without progress waits longer each time.
@@ -371,8 +285,23 @@ class ClientSession:
             self._hold_until_ms = now_ms + delay_ms
             self._progress_ms = now_ms
 
-    def _judge_server(self, code: int, now_ms: int) -> None:
-        """Is it time to try another server?"""
+    def _take_back_largest(self) -> None:
+        """One of the commands is refused for good: its caller must know, the rest goes on."""
+        outbox = self._outbox
+        sequence, nbytes = outbox.largest()
+        if nbytes == 0:
+            raise ProtocolError(f"an empty command ({sequence}) was refused as too large")
+        outbox.empty(sequence)
+        text = (
+            f"command {sequence} of the session is {nbytes} bytes encoded, above the servers'"
+            " storage.max_entry_size; it was not applied"
+        )
+        self._completion.expect_refused(sequence, EntryTooLargeError(text))
+
+    def _judge_server(self, message: CommandsRefused | Failure, now_ms: int) -> None:
+        """What is the trouble, and is it time to try another server?"""
+        self.trouble = trouble_of(message, now_ms) or self.trouble
+        code = message.code
         if code in (Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL):
             self.wants_switch = True
         elif code in (Refusal.NO_LEADER, Refusal.NO_QUORUM):
@@ -383,10 +312,10 @@ class ClientSession:
 
     def _on_failure(self, message: Failure, now_ms: int) -> None:
         if message.code == Refusal.UNKNOWN_SESSION:
-            self.expire(message.reason)
+            self.expire(message.reason, now_ms)
             return
         self._follow(message.leader, ())
-        self._judge_server(message.code, now_ms)
+        self._judge_server(message, now_ms)
         query = self._queries.get(message.request)
         if query is None:
             # A keep-alive: whoever answers so has no leader (B13).
@@ -395,48 +324,29 @@ class ClientSession:
             self._keep_alive_due_ms = min(self._keep_alive_due_ms, soon_ms)
         elif message.code in RETRIED:
             # Reading twice hurts nobody, and whoever is in a hurry gives a timeout.
-            wait_ms = min(max(RETRY_MS_MIN, 2 * (now_ms - query.sent_ms)), RETRY_MS_MAX)
-            query.due_ms = now_ms + wait_ms
-            self._queries_due_ms = min(self._queries_due_ms, query.due_ms)
+            self._queries.postpone(query, now_ms)
         else:
-            del self._queries[message.request]
             error = refusal_error(message.code, message.reason, leader=message.leader)
-            query.finished = Finished(query.sink, error, failed=True)
-            self._completion.advance()
+            self._queries.finish(query, error, failed=True)
 
-    def expire(self, reason: str) -> None:
+    # --- the end ---------------------------------------------------------------------------
+
+    def expire(self, reason: str, now_ms: int | None = None) -> None:
         """The session is gone at the cluster: fail everything, retry nothing (B11, C18)."""
         self.is_expired = True
+        if now_ms is not None:
+            ago_s, timeout_s = (now_ms - self._served_ms) / 1000, self.timeout_ms / 1000
+            reason += f"; last confirmed {ago_s:.1f} s ago, its timeout is {timeout_s:g} s"
         if self._late_ms > self.timeout_ms // 3:
             reason += f" (this event loop was blocked for {self._late_ms / 1000:.1f} s)"
-        self._end(
-            lambda pending, unsent: SessionExpiredError(
-                f"session {self.session} expired: {reason}",
-                state=unknown_outcome(pending),
-                pending=pending,
-                unsent=unsent,
-                outcome_unknown=bool(pending),
-            )
-        )
+        text = f"session {self.session} expired: {reason}"
+        self._end(SessionExpiredError, text, self._expired_hint)
 
-    def closed(self) -> None:
-        """This client closed the session: whatever still waits fails."""
-        self._end(
-            lambda pending, unsent: ClosedSessionError(
-                f"session {self.session} was closed",
-                state=unknown_outcome(pending),
-                pending=pending,
-                unsent=unsent,
-                outcome_unknown=bool(pending),
-            )
-        )
-
-    def _end(self, ending: Ending) -> None:
-        self.phase = SessionPhase.CLOSED
-        self._completion.end(self._outbox.answered, self._outbox.attempted, ending)
-        self._queries.clear()
-        self._unsent_queries.clear()
-        self._early.clear()
+    def closed(self, reason: str = "") -> None:
+        """This client closed the session, for that reason: whatever still waits fails."""
+        reason = reason or (self.trouble.text if self.trouble is not None else "")
+        text = f"session {self.session} was closed" if self.session else "no session was opened"
+        self._end(ClosedSessionError, f"{text}: {reason}" if reason else text)
 
     def _follow(self, leader: str, members: tuple[str, ...]) -> None:
         self.leader = leader

@@ -1,10 +1,32 @@
-"""Why the cluster does not serve a client now, from what its servers answered."""
+"""Why the cluster does not serve a client now, and the errors that say so. Values only."""
 
 from __future__ import annotations
 
-from copycat.protocol.client import Refusal
+from collections.abc import Iterable, Sequence
 
-__all__ = ["BACK_PRESSURE", "RETRIED"]
+import msgspec
+
+from copycat.errors import (
+    CopycatError,
+    DiskFullError,
+    IllegalMemberStateError,
+    NoLeaderError,
+    OperationTimeout,
+    QuorumLostError,
+)
+from copycat.protocol.client import CommandsRefused, Failure, Refusal
+from copycat.protocol.operations import Query
+
+__all__ = [
+    "BACK_PRESSURE",
+    "CUT_OFF",
+    "RETRIED",
+    "Trouble",
+    "gave_up",
+    "not_opened",
+    "shown",
+    "trouble_of",
+]
 
 BACK_PRESSURE = frozenset({Refusal.OVERLOADED, Refusal.DISK_FULL})
 """Not now: ask the same server again a little later."""
@@ -14,8 +36,147 @@ RETRIED = frozenset(
         Refusal.NO_LEADER,
         Refusal.NO_QUORUM,
         Refusal.ILLEGAL_MEMBER_STATE,
+        Refusal.SERVER_FULL,
         Refusal.QUERY,
         *BACK_PRESSURE,
     }
 )
 """Refusals of a query after which it is asked again: it changes nothing."""
+
+SHOWN_MAX = 200
+
+_KINDS: dict[int, type[CopycatError]] = {
+    Refusal.NO_LEADER: NoLeaderError,
+    Refusal.NO_QUORUM: QuorumLostError,
+    Refusal.DISK_FULL: DiskFullError,
+    Refusal.ILLEGAL_MEMBER_STATE: IllegalMemberStateError,
+    Refusal.SERVER_FULL: NoLeaderError,
+    Refusal.OVERLOADED: OperationTimeout,
+}
+_WORDS = {
+    Refusal.NO_LEADER: "no leader is known",
+    Refusal.NO_QUORUM: "too few members are reachable",
+    Refusal.DISK_FULL: "the leader's disk is full",
+    Refusal.ILLEGAL_MEMBER_STATE: "the server is of the wrong type",
+    Refusal.SERVER_FULL: "the server has no room for another client",
+    Refusal.OVERLOADED: "the leader has too much to do",
+}
+_ASK_AGAIN = "a query changes nothing: ask again"
+_SUBMIT_AGAIN = "it was never sent and never will be: submit it again"
+_UNKNOWN = "the outcome is unknown, it may still take effect: read the state before you repeat it"
+_NO_QUORUM = (
+    'bring the missing members back; nothing is lost\nreads with consistency="sequential" go on'
+)
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """Why nothing is served. `since_ms` is a time of the client's clock; -1 when unknown."""
+
+    kind: type[CopycatError]
+    text: str
+    missing: tuple[str, ...] = ()
+    since_ms: int = -1
+    seen_ms: int = 0
+    """When the client heard so."""
+
+
+def trouble_of(message: CommandsRefused | Failure, now_ms: int) -> Trouble | None:
+    """What a refusal says of the cluster; None when it is about the request alone."""
+    kind = _KINDS.get(message.code)
+    if kind is None:
+        return None
+    text = message.reason or _WORDS[Refusal(message.code)]
+    since_ms = now_ms - message.since_ms if message.since_ms else -1
+    return Trouble(kind, text, message.missing, since_ms, now_ms)
+
+
+CUT_OFF = Trouble(NoLeaderError, "no server is connected")
+
+
+def shown(operations: Sequence[object]) -> str:
+    """Operations as a message names them, cut when they are long."""
+    text = repr(operations[0]) if operations else "nothing"
+    if len(text) > SHOWN_MAX:
+        text = f"{text[:SHOWN_MAX]}... ({len(text)} characters)"
+    return text if len(operations) == 1 else f"{len(operations)} commands, the first {text}"
+
+
+def gave_up(
+    operations: Sequence[object],
+    wait_s: float,
+    *,
+    unknown: Sequence[object] = (),
+    unsent: Sequence[object] = (),
+    trouble: Trouble | None,
+    servers: str,
+    now_ms: int,
+) -> CopycatError:
+    """The error for a caller whose time is over: of the cause's type where there is one.
+
+    operations: what the caller submitted. unknown: those of them that were sent, and may take
+    effect. unsent: those that never were. servers: what each server answered last.
+    """
+    is_query = isinstance(operations[0], Query)
+    hints = []
+    text = f"{shown(operations)} had no answer within {wait_s:g} s"
+    if trouble is not None:
+        text += f": {trouble.text}"
+    if unknown:
+        hints.append(_UNKNOWN)
+    elif not is_query:
+        hints.append(_SUBMIT_AGAIN)
+        text += "; nothing of it was sent" if len(operations) > 1 else "; it was never sent"
+    else:
+        hints.append(_ASK_AGAIN)
+    state = servers
+    if len(operations) > 1 and unknown and unsent:
+        text += f"; {len(unknown)} have an unknown outcome, {len(unsent)} were never sent"
+    kind: type[CopycatError] = OperationTimeout
+    missing: tuple[str, ...] = ()
+    since = 0.0
+    if trouble is not None:
+        kind, missing = trouble.kind, trouble.missing
+        since = 0.0 if trouble.since_ms < 0 else (now_ms - trouble.since_ms) / 1000
+        hints.append(_hint_of(kind))
+    return kind(
+        text,
+        hint="\n".join(hint for hint in hints if hint),
+        state=state or None,
+        operation=operations[0],
+        pending=tuple(unknown),
+        unsent=tuple(unsent),
+        outcome_unknown=bool(unknown),
+        retryable=not unknown,
+        missing=missing,
+        since=since,
+    )
+
+
+def not_opened(
+    elapsed_s: float, troubles: Iterable[Trouble], *, servers: str, tried: int, now_ms: int
+) -> CopycatError:
+    """The error of `connect`: no server opened a session. The most telling answer wins."""
+    kinds: list[type[CopycatError]] = [QuorumLostError, DiskFullError]
+    known = list(troubles)
+    chosen = next((t for kind in kinds for t in known if t.kind is kind), None)
+    text = f"no server opened a session in {elapsed_s:.1f} s ({tried} tried)"
+    if chosen is None:
+        return NoLeaderError(text, state=servers, hint=_NOT_OPENED)
+    missing = sorted({address for t in known for address in t.missing})
+    since_ms = min((t.since_ms for t in known if t.since_ms >= 0), default=now_ms)
+    return chosen.kind(
+        f"{text}: {chosen.text}",
+        state=servers,
+        hint=_hint_of(chosen.kind),
+        missing=tuple(missing),
+        since=(now_ms - since_ms) / 1000,
+    )
+
+
+_NOT_OPENED = "see what each server answered; an election may be under way: try again in a second"
+
+
+def _hint_of(kind: type[CopycatError]) -> str:
+    if kind is OperationTimeout:
+        return ""
+    return _NO_QUORUM if kind is QuorumLostError else kind.default_hint or ""

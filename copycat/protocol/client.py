@@ -55,9 +55,6 @@ class Refusal(enum.IntEnum):
     """The leader's disk has no room for entries; queries are still answered (F12)."""
     SERVER_FULL = 14
     """This server has no room for another client: ask another server."""
-    UNKNOWN_OPERATION = 15
-    """The leader's machine does not know this operation, or its parameters do not fit. Of a
-    command: the one at `next_sequence`; it was not logged, and never will be."""
 
 
 class Register(msgspec.Struct, frozen=True):

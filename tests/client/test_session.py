@@ -288,7 +288,7 @@ def test_c18_i19_expiry_lists_what_is_unknown_and_retries_nothing() -> None:
     for each in done[1:]:
         assert isinstance(each.value, SessionExpiredError)
         assert each.value.pending == (Add(2), Add(3))
-        assert each.value.unsent == (Add(4),)  # type: ignore[attr-defined]
+        assert each.value.unsent == (Add(4),)
     assert session.phase is SessionPhase.CLOSED
     session.connected(10)
     assert session.outgoing(10) == []

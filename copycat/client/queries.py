@@ -1,0 +1,167 @@
+"""Queries of one session that wait for an answer: when they leave, and when they leave again.
+
+Sans-IO: times are milliseconds of the session's clock. In which order callers hear of the
+answers is `Completion`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from copycat.client.completion import FOREVER_MS, Completion, Finished, Waiting
+from copycat.errors import CopycatError
+from copycat.protocol.client import QueryRequest
+from copycat.protocol.operations import Operation, result_type_of
+from copycat.types import ConsistencyLevel
+
+__all__ = ["PendingQuery", "Queries"]
+
+RETRY_MS_MIN = 10
+RETRY_MS_MAX = 500
+RESEND_MS_MIN = 1000
+RESEND_MS_MAX = 8000
+
+
+class PendingQuery(Waiting):
+    """One query and when it is to be sent (again)."""
+
+    __slots__ = ("due_ms", "encoded", "level", "operation", "request", "result_type", "sent_ms")
+
+    def __init__(
+        self,
+        sink: Any,
+        request: int,
+        after: int,
+        operation: Operation[Any],
+        encoded: bytes,
+        level: ConsistencyLevel,
+        deadline_ms: int,
+    ) -> None:
+        super().__init__(sink, after, deadline_ms)
+        self.request = request
+        self.operation = operation
+        self.encoded = encoded
+        self.level = level
+        self.result_type = result_type_of(operation)
+        self.due_ms = 0
+        """When it is to be sent again."""
+        self.sent_ms = 0
+
+    def message(self, session: int, index: int, answered: int) -> QueryRequest:
+        """What to send: it must see the commands before it, and nothing below `index`."""
+        sequence = answered if self.overtakes else self.after
+        return QueryRequest(self.request, session, sequence, index, self.level, self.encoded)
+
+
+class Queries:
+    """All queries of the session that are not decided, by request number."""
+
+    def __init__(self, completion: Completion) -> None:
+        self._completion = completion
+        self._pending: dict[int, PendingQuery] = {}
+        self._unsent: dict[int, PendingQuery] = {}
+        self.due_ms = FOREVER_MS
+        """No query that was sent is to be sent again earlier."""
+        self.deadline_ms = FOREVER_MS
+        """No caller gives up earlier."""
+
+    def __bool__(self) -> bool:
+        return bool(self._pending)
+
+    @property
+    def must_leave(self) -> bool:
+        """True while some were not sent on this connection."""
+        return bool(self._unsent)
+
+    def add(self, query: PendingQuery) -> None:
+        """A query was submitted. Deadlines other than FOREVER_MS never go back."""
+        self._completion.expect_query(query)
+        self._pending[query.request] = self._unsent[query.request] = query
+        self.deadline_ms = min(self.deadline_ms, query.deadline_ms)
+
+    def get(self, request: int) -> PendingQuery | None:
+        """The query with this number, while it waits."""
+        return self._pending.get(request)
+
+    def finish(self, query: PendingQuery, value: Any, *, failed: bool) -> None:
+        """It is decided."""
+        self._forget(query)
+        self._completion.finish_query(query, Finished(query.sink, value, failed))
+
+    def abandon(self, request: int) -> None:
+        """Nobody waits for this query any more: it must not hold up those after it."""
+        query = self._pending.get(request)
+        if query is not None:
+            self._forget(query)
+            self._completion.finish_query(query, Finished(None, None, failed=False))
+
+    def fail(self, query: PendingQuery, error: CopycatError) -> None:
+        """Its caller hears this at once, whatever waits before it."""
+        query.overtakes = True
+        self.finish(query, error, failed=True)
+
+    def _forget(self, query: PendingQuery) -> None:
+        self._pending.pop(query.request, None)
+        self._unsent.pop(query.request, None)
+
+    def overdue(self, now_ms: int) -> list[PendingQuery]:
+        """Queries whose callers give up now; sets when to look again."""
+        found: list[PendingQuery] = []
+        self.deadline_ms = FOREVER_MS
+        for query in self._pending.values():
+            if query.deadline_ms > now_ms:
+                if query.deadline_ms == FOREVER_MS:
+                    continue
+                self.deadline_ms = query.deadline_ms
+                break
+            found.append(query)
+        return found
+
+    # --- sending ---------------------------------------------------------------------------
+
+    def resend_all(self) -> None:
+        """A connection is up: whatever was asked before may be lost."""
+        self._unsent = dict(self._pending)
+
+    def overtake(self) -> None:
+        """Commands are stuck: sequential reads wait for them no longer, and leave again."""
+        for query in self._pending.values():
+            if query.level is ConsistencyLevel.SEQUENTIAL and not query.overtakes:
+                query.overtakes = True
+                self._unsent[query.request] = query
+
+    def renumbered(self, attempted: int) -> None:
+        """Commands above `attempted` have other sequences now: who names them asks again."""
+        for query in self._pending.values():
+            if query.after >= attempted:
+                self._unsent[query.request] = query
+
+    def postpone(self, query: PendingQuery, now_ms: int) -> None:
+        """It was refused for now: ask again after about as long as the answer took."""
+        wait_ms = min(max(RETRY_MS_MIN, 2 * (now_ms - query.sent_ms)), RETRY_MS_MAX)
+        query.due_ms = now_ms + wait_ms
+        self.due_ms = min(self.due_ms, query.due_ms)
+
+    def outgoing(
+        self, now_ms: int, *, session: int, index: int, answered: int
+    ) -> list[QueryRequest]:
+        """The queries that leave now."""
+        is_due = now_ms >= self.due_ms
+        due, self._unsent = self._unsent, {}
+        if is_due:
+            again = {r: query for r, query in self._pending.items() if query.due_ms <= now_ms}
+            due = {**due, **again}
+        for query in due.values():
+            wait_ms = max(RESEND_MS_MIN, 2 * (query.due_ms - query.sent_ms))
+            query.sent_ms = now_ms
+            query.due_ms = now_ms + min(wait_ms, RESEND_MS_MAX)
+        waiting = self._pending if is_due else due
+        earliest = min((query.due_ms for query in waiting.values()), default=FOREVER_MS)
+        self.due_ms = earliest if is_due else min(self.due_ms, earliest)
+        return [query.message(session, index, answered) for query in due.values()]
+
+    def clear(self) -> None:
+        """The session is over; `Completion.end` tells those who wait."""
+        self._pending.clear()
+        self._unsent.clear()
+        self.due_ms = self.deadline_ms = FOREVER_MS

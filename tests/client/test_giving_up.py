@@ -1,0 +1,310 @@
+"""Callers that give up, by tables: what was never sent is dropped, and the error says why."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from copycat.client.completion import Call
+from copycat.client.outbox import Outbox
+from copycat.client.session import STUCK_MS, ClientSession
+from copycat.errors import (
+    CopycatError,
+    DiskFullError,
+    NoLeaderError,
+    OperationTimeout,
+    QuorumLostError,
+)
+from copycat.protocol.client import (
+    Commands,
+    CommandsRefused,
+    Failure,
+    QueryRequest,
+    QueryResult,
+    Refusal,
+)
+from copycat.protocol.codec import split_operations
+from copycat.protocol.operations import encode_operation
+from copycat.protocol.results import encode_result
+from copycat.types import ConsistencyLevel
+from tests.client.sessions import (
+    SESSION,
+    Add,
+    Total,
+    ask,
+    opened,
+    refused,
+    results,
+    runs,
+    sinks,
+)
+
+WAIT_MS = 3000
+
+
+def put(session: ClientSession, amount: int, deadline_ms: int = WAIT_MS) -> Call:
+    return session.submit(f"s{amount}", Add(amount), encode_operation(Add(amount)), deadline_ms)
+
+
+def read(session: ClientSession, sink: str, level: ConsistencyLevel, deadline_ms: int) -> int:
+    return session.query(sink, Total(), encode_operation(Total()), level, deadline_ms)
+
+
+def failed(session: ClientSession) -> dict[str, CopycatError]:
+    return {done.sink: done.value for done in session.take_finished() if done.failed}
+
+
+def amounts(frames: list[object]) -> list[bytes]:
+    return [
+        operation
+        for frame in frames
+        if isinstance(frame, Commands)
+        for operation in split_operations(frame.count, frame.body)
+    ]
+
+
+# ---- what was never sent ---------------------------------------------------------------------
+
+
+def test_a_command_that_was_never_sent_leaves_no_trace() -> None:
+    session = opened(Outbox(window_commands=1))
+    put(session, 1, 10_000)
+    gone = put(session, 2, 10_000)
+    put(session, 3, 10_000)
+    assert runs(session.outgoing(0)) == [(1, 1)]
+    session.abandon_call(gone)
+    session.outgoing(0)
+    session.received(results(1, 1), 0)
+    frames = session.outgoing(0)
+    assert runs(frames) == [(2, 1)], "what is behind it moves up: no hole"
+    assert amounts(list(frames)) == [encode_operation(Add(3))]
+    session.received(results(2, 3), 0)
+    assert sinks(session) == [("s1", 1), ("s3", 3)]
+    assert session.is_idle
+
+
+def test_a_command_that_was_sent_keeps_its_place_and_its_answer_is_nobodys() -> None:
+    session = opened()
+    gone = put(session, 1)
+    put(session, 2)
+    session.outgoing(0)
+    session.abandon_call(gone)
+    session.disconnected()
+    session.connected(1)
+    assert (1, 2) in runs(session.outgoing(1)), "it may have been logged: it is sent again"
+    session.received(results(1, 1, 2), 2)
+    assert [sink for sink, _ in sinks(session) if sink] == ["s2"]
+    assert session.is_idle
+
+
+def test_of_many_commands_only_those_that_were_sent_stay() -> None:
+    session = opened(Outbox(window_commands=2))
+    operations = [Add(n) for n in range(5)]
+    many = session.submit_many("many", operations, [encode_operation(o) for o in operations])
+    put(session, 9)
+    session.outgoing(0)
+    session.abandon_call(many)
+    session.received(results(1, 0, 1), 0)
+    frames = session.outgoing(0)
+    assert amounts(list(frames)) == [encode_operation(Add(9))]
+    assert runs(frames) == [(3, 1)]
+    session.received(results(3, 9), 0)
+    assert [done for done in sinks(session) if done[0]] == [("s9", 9)]
+
+
+def test_a_query_behind_a_dropped_command_asks_for_the_sequence_that_is_left() -> None:
+    session = opened(Outbox(window_commands=1))
+    put(session, 1)
+    gone = put(session, 2)
+    request = ask(session, "q")
+    first = [m for m in session.outgoing(0) if isinstance(m, QueryRequest)]
+    assert first[0].sequence == 2
+    session.abandon_call(gone)
+    again = [m for m in session.outgoing(0) if isinstance(m, QueryRequest)]
+    assert [(m.request, m.sequence) for m in again] == [(request, 1)]
+    session.received(results(1, 1), 0)
+    session.received(QueryResult(request, 50, encode_result(7)), 0)
+    assert sinks(session) == [("s1", 1), ("q", 7)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_dropping_at_random_leaves_the_others_in_order_without_a_hole(seed: int) -> None:
+    dice = random.Random(seed)
+    session = opened(Outbox(window_commands=dice.randint(1, 4)))
+    calls: dict[int, Call] = {}
+    applied: list[int] = []
+    given_up: set[int] = set()
+    sent: set[int] = set()
+    heard: list[int] = []
+    for step in range(200):
+        if dice.random() < 0.6:
+            calls[step] = put(session, step, 1 << 40)
+        if calls and dice.random() < 0.3:
+            number = dice.choice(list(calls))
+            given_up.add(number)
+            session.abandon_call(calls.pop(number))
+        for frame in session.outgoing(step):
+            if isinstance(frame, Commands):
+                sent |= {_amount(o) for o in split_operations(frame.count, frame.body)}
+                first = frame.first_sequence
+                assert first <= len(applied) + 1, "a hole"
+                fresh = split_operations(frame.count, frame.body)[len(applied) + 1 - first :]
+                applied += [_amount(operation) for operation in fresh]
+        if len(applied) > len(heard) and dice.random() < 0.7:
+            upto = dice.randint(len(heard) + 1, len(applied))
+            session.received(results(len(heard) + 1, *applied[len(heard) : upto]), step)
+            heard = applied[:upto]
+        for sink, value in sinks(session):
+            assert sink is None or (sink == f"s{value}" and calls.pop(value, None) is not None)
+    assert applied == sorted(applied)
+    assert set(applied) == sent
+    assert given_up - sent, "some were dropped in time"
+
+
+def _amount(encoded: bytes) -> int:
+    return next(n for n in range(300) if encode_operation(Add(n)) == encoded)
+
+
+# ---- the error -------------------------------------------------------------------------------
+
+
+def why(code: Refusal, missing: tuple[str, ...] = (), since_ms: int = 0) -> CommandsRefused:
+    return CommandsRefused(SESSION, 1, code, "", f"because {code.name}", missing, since_ms)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (Refusal.NO_LEADER, NoLeaderError),
+        (Refusal.NO_QUORUM, QuorumLostError),
+        (Refusal.DISK_FULL, DiskFullError),
+        (Refusal.OVERLOADED, OperationTimeout),
+    ],
+)
+def test_the_error_of_a_command_is_of_the_causes_type(
+    code: Refusal, kind: type[CopycatError]
+) -> None:
+    session = opened()
+    put(session, 1)
+    session.outgoing(0)
+    session.received(why(code, ("b:1", "c:1"), 500), 1000)
+    put(session, 2)
+    session.outgoing(2000)
+    assert session.give_up_ms == WAIT_MS
+    session.give_up_overdue(WAIT_MS, WAIT_MS, "a:1: connected")
+    errors = failed(session)
+    assert set(errors) == {"s1", "s2"}
+    for error in errors.values():
+        assert type(error) is kind
+        assert f"because {code.name}" in error.message
+        assert error.state == "a:1: connected"
+    assert errors["s1"].outcome_unknown
+    assert "it may still take effect" in str(errors["s1"].hint)
+    assert not errors["s2"].outcome_unknown, "in trouble nothing new is sent"
+    assert errors["s2"].retryable
+    assert "it was never sent" in str(errors["s2"])
+    if isinstance(errors["s1"], QuorumLostError):
+        assert errors["s1"].missing == ("b:1", "c:1")
+        assert errors["s1"].since == 2.5
+
+
+def test_without_a_known_cause_it_is_a_timeout_and_says_whether_it_was_sent() -> None:
+    session = opened(Outbox(window_commands=1))
+    put(session, 1)
+    put(session, 2)
+    session.outgoing(0)
+    session.give_up_overdue(WAIT_MS, WAIT_MS, "")
+    errors = failed(session)
+    assert [type(error) for error in errors.values()] == [OperationTimeout] * 2
+    assert (errors["s1"].outcome_unknown, errors["s2"].outcome_unknown) == (True, False)
+
+
+def test_a_query_never_says_that_it_may_still_take_effect() -> None:
+    session = opened()
+    read(session, "q", ConsistencyLevel.LINEARIZABLE, WAIT_MS)
+    (request,) = session.outgoing(0)
+    assert isinstance(request, QueryRequest)
+    session.received(Failure(request.request, Refusal.NO_QUORUM, "", "alone", ("b:1",), 200), 100)
+    session.give_up_overdue(WAIT_MS, WAIT_MS, "")
+    error = failed(session)["q"]
+    assert isinstance(error, QuorumLostError)
+    assert not error.outcome_unknown
+    assert "effect" not in error.render()
+    session.expire("test")
+
+
+def test_what_an_expiry_and_a_close_say_of_a_query_and_of_what_was_never_sent() -> None:
+    for end in (ClientSession.expire, ClientSession.closed):
+        session = opened(Outbox(window_commands=1))
+        put(session, 1)
+        put(session, 2)
+        read(session, "q", ConsistencyLevel.LINEARIZABLE, WAIT_MS)
+        session.outgoing(0)
+        end(session, "test")
+        unknown = {sink: error.outcome_unknown for sink, error in failed(session).items()}
+        assert unknown == {"s1": True, "s2": False, "q": False}
+
+
+def test_an_expired_session_says_when_it_was_last_confirmed() -> None:
+    session = opened()
+    put(session, 1)
+    session.outgoing(0)
+    session.received(refused(1, Refusal.UNKNOWN_SESSION), 7300)
+    assert "last confirmed 7.3 s ago, its timeout is 6 s" in str(failed(session)["s1"])
+
+
+def test_deadlines_of_what_was_answered_end_nothing() -> None:
+    session = opened()
+    put(session, 1, 1000)
+    put(session, 2, 2000)
+    session.outgoing(0)
+    session.received(results(1, 1), 0)
+    session.give_up_overdue(1500, 1000, "")
+    assert sinks(session) == [("s1", 1)]
+    assert session.give_up_ms == 2000
+    session.give_up_overdue(2000, 1000, "")
+    assert set(failed(session)) == {"s2"}
+
+
+# ---- reads beside stuck commands -------------------------------------------------------------
+
+
+def test_a_sequential_read_waits_for_its_commands_while_they_move() -> None:
+    session = opened()
+    put(session, 1)
+    read(session, "q", ConsistencyLevel.SEQUENTIAL, WAIT_MS)
+    _, query = session.outgoing(0)
+    assert isinstance(query, QueryRequest)
+    assert query.sequence == 1
+    session.received(QueryResult(query.request, 50, encode_result(1)), 1)
+    assert sinks(session) == []
+    session.received(results(1, 1), 2)
+    assert [sink for sink, _ in sinks(session)] == ["s1", "q"]
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_sequential_read_does_not_wait_behind_a_stuck_command(is_told: bool) -> None:
+    session = opened()
+    put(session, 1)
+    read(session, "q", ConsistencyLevel.SEQUENTIAL, WAIT_MS)
+    read(session, "r", ConsistencyLevel.LINEARIZABLE, WAIT_MS)
+    session.outgoing(0)
+    now_ms = 5
+    if is_told:
+        session.received(why(Refusal.NO_QUORUM), now_ms)
+    else:
+        now_ms = session.deadline_ms()
+        assert now_ms <= STUCK_MS
+    again = [m for m in session.outgoing(now_ms) if isinstance(m, QueryRequest)]
+    sequential = [m for m in again if m.consistency is ConsistencyLevel.SEQUENTIAL]
+    assert [m.sequence for m in sequential] == [0]
+    session.received(QueryResult(sequential[0].request, 50, encode_result(5)), now_ms)
+    assert sinks(session) == [("q", 5)]
+    read(session, "later", ConsistencyLevel.SEQUENTIAL, WAIT_MS)
+    (query,) = [m for m in session.outgoing(now_ms) if isinstance(m, QueryRequest)]
+    assert query.sequence == 0
+    session.received(QueryResult(query.request, 50, encode_result(6)), now_ms)
+    assert sinks(session) == [("later", 6)]
+    session.received(results(1, 1), now_ms)
+    assert [sink for sink, _ in sinks(session) if sink] == ["s1"]
