@@ -29,6 +29,7 @@ __all__ = [
     "SegmentStats",
     "ServerState",
     "SessionState",
+    "SkippedEntry",
     "Span",
     "StorageLevel",
     "StorageLevelLike",
@@ -135,6 +136,15 @@ class Run(NamedTuple):
     def valid_from(self) -> int:
         """Of a GAP: from here on a replay over the hole equals the full log (C22); else 0."""
         return self.acked if self.kind == EntryKind.GAP else 0
+
+
+class SkippedEntry(NamedTuple):
+    """An entry at which the user's code is not called, since the operator said so."""
+
+    index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
+    term: int
+    crc: int
+    """Of its frame."""
 
 
 class Compaction(enum.StrEnum):

@@ -17,7 +17,7 @@ from copycat.machine import envelope
 from copycat.machine.decoding import CommandReader
 from copycat.machine.reading import stand_in_of
 from copycat.protocol.results import decode_result, encode_result
-from copycat.types import EntryKind
+from copycat.types import EntryKind, SkippedEntry
 
 __all__ = ["KINDS", "Filter", "RecordReader", "kind_name", "lines_of"]
 
@@ -69,7 +69,9 @@ def session_of(record: StoredEntry) -> int:
 class RecordReader:
     """Decodes payloads: operations by the machine that `app` names, or by their bytes alone."""
 
-    def __init__(self, app: str | None = None) -> None:
+    def __init__(self, app: str | None = None, skips: tuple[SkippedEntry, ...] = ()) -> None:
+        """skips: of the member whose log it is; its records say so."""
+        self._skips = frozenset(skips)
         self._commands: CommandReader | None = None
         if app is not None:
             try:
@@ -93,7 +95,12 @@ class RecordReader:
         }
         if record.is_hole:
             return found | {"end": record.end, "valid_from": record.valid_from}
+        if self._skipped(record):
+            found["skipped"] = True
         return found | self._payload(record)
+
+    def _skipped(self, record: StoredEntry) -> bool:
+        return SkippedEntry(record.index, record.term, record.crc) in self._skips
 
     def _payload(self, record: StoredEntry) -> dict[str, Any]:
         payload = record.payload
@@ -135,7 +142,7 @@ class RecordReader:
         if record.is_hole and record.end - 1 > record.index:
             index = f"{record.index}–{record.end - 1}"
         kind = kind_name(record.kind)
-        told = self._told(record)
+        told = ("skipped by the operator: " if self._skipped(record) else "") + self._told(record)
         row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<11}  {told}"
         row = row.rstrip()
         return paint(fitted(row), "dim") if record.is_hole else fitted(row)

@@ -13,8 +13,10 @@ import msgspec
 from copycat.cli.log_records import KINDS, Filter, RecordReader, lines_of
 from copycat.cli.progress import say
 from copycat.errors import ConfigurationError
+from copycat.log.disk import Env
 from copycat.log.inspect import StoredEntry, last_records, records, segments
 from copycat.log.inspect_follow import Follower
+from copycat.log.skips import skips_of
 
 __all__ = [
     "ShowOptions",
@@ -109,7 +111,7 @@ def run_show(options: ShowOptions) -> int:
         raise ConfigurationError("--json is one document, --jsonl one a line: give one of them")
     check_log(options.directory)
     wanted = filter_of(options.first, options.last, options.kind, options.session)
-    reader = RecordReader(options.app)
+    reader = RecordReader(options.app, skips_of(Env(), options.directory))
     found: Iterator[StoredEntry]
     if options.last_count is not None:
         found = iter(last_records(options.directory, options.last_count, wanted.takes))
@@ -150,7 +152,7 @@ def run_tail(options: TailOptions) -> int:
     """Print the last entries; with `follow` all that come, until Ctrl-C (130) or `count`."""
     check_log(options.directory)
     wanted = filter_of(None, None, options.kind, options.session)
-    reader = RecordReader(options.app)
+    reader = RecordReader(options.app, skips_of(Env(), options.directory))
     found = _followed(options, wanted) if options.follow else _last(options, wanted)
     shown = islice(found, options.count) if options.count is not None else found
     with suppress(BrokenPipeError):

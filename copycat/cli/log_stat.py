@@ -18,6 +18,8 @@ from copycat.log.hard_state import HARD_STATE_FILES, HardStateCopy, best_copy
 from copycat.log.identity import Identity, read_identity
 from copycat.log.inspect import VerifyReport
 from copycat.log.inspect_verify import SegmentCheck
+from copycat.log.skips import skips_of
+from copycat.types import SkippedEntry
 
 __all__ = ["run_stat"]
 
@@ -60,6 +62,11 @@ class _Member:
         try:
             self.hard_state = best_copy(env, directory)
         except CorruptLogError as error:
+            self.problems.append(error.message)
+        self.skips: tuple[SkippedEntry, ...] = ()
+        try:
+            self.skips = skips_of(env, directory)
+        except StorageError as error:
             self.problems.append(error.message)
         self.copies = sum(Path(directory, name).exists() for name in HARD_STATE_FILES)
 
@@ -113,6 +120,8 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
             f"cleaned     {holes:,} let go, {share_of(entries, entries + holes)} kept; a replay"
             f" is exact from {report.valid_from:,} on"
         )
+    for skip in member.skips:
+        yield f"skipped     entry {skip.index:,}, term {skip.term}, by the operator"
     for label, line in zip(("missing", ""), Advice(report).of_missing(), strict=False):
         yield f"{label:<12}{line}"
     ours, other = _named(directory, report)
@@ -183,7 +192,7 @@ def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str
             for one in report.snapshots
         ],
         "ok": report.ok,
-    }
+    } | ({"skipped": [skip._asdict() for skip in member.skips]} if member.skips else {})
 
 
 def _segment(directory: str, check: SegmentCheck) -> dict[str, Any]:

@@ -138,6 +138,13 @@ def serve(**options: Any) -> None:
     is_flag=True,
     help="Vote without the entries that were cut off and that nobody can give back.",
 )
+@click.option(
+    "--skip-entry",
+    "skip",
+    type=click.IntRange(1),
+    metavar="INDEX",
+    help="Leave the state machine's code out at this entry, which stops every member.",
+)
 @click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
 @click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
 def recover(directory: str, **options: Any) -> None:
@@ -146,6 +153,7 @@ def recover(directory: str, **options: Any) -> None:
     INDEX is the first entry that is given up, with all behind it; `copycat log verify` names it.
     The damaged log is kept aside. Where there are other members, start this one instead: it
     fetches from them what it lost. After a cut by hand they do not take it back as a voter.
+    An entry is skipped on every member, while all of them are stopped.
     """
     from copycat.cli.recover import run_recover
 

@@ -1,10 +1,11 @@
-"""`copycat recover`: cut a damaged log, by an operator who accepts the loss (F2, S26)."""
+"""`copycat recover`: an operator cuts a damaged log (F2, S26), or skips an entry (F23)."""
 
 from __future__ import annotations
 
 import secrets
 
 from copycat.cli.log_advice import Advice
+from copycat.cli.log_records import RecordReader, lines_of
 from copycat.errors import ConfigurationError
 from copycat.log.disk import Env
 from copycat.log.inspect import verify
@@ -15,6 +16,8 @@ from copycat.log.recover import (
     accept_unsynced_loss,
     complete,
     plan,
+    skip_entry,
+    skippable,
 )
 
 __all__ = ["run_recover"]
@@ -26,14 +29,16 @@ def run_recover(
     accept_loss_from: int | None,
     unsynced: bool,
     owed: bool,
+    skip: int | None = None,
     cluster_name: str,
     yes: bool,
 ) -> int:
     """Say what would be lost; with `yes` and the cluster's name, do it. 0: done, 1: only said."""
     env = Env()
-    if [accept_loss_from is not None, unsynced, owed].count(True) != 1:
+    if [accept_loss_from is not None, unsynced, owed, skip is not None].count(True) != 1:
         raise ConfigurationError(
-            "give one of --accept-loss-from INDEX, --accept-unsynced-loss and --accept-owed-loss",
+            "give one of --accept-loss-from INDEX, --accept-unsynced-loss, --accept-owed-loss and"
+            " --skip-entry INDEX",
             hint=f"copycat log verify {directory} names what cannot be read",
         )
     if yes and not cluster_name:
@@ -41,6 +46,8 @@ def run_recover(
             "--yes needs --cluster-name NAME too: two signatures for a loss",
             hint="leave --yes out to see what would be lost",
         )
+    if skip is not None:
+        return _skip(env, directory, skip, cluster_name, yes=yes)
     if unsynced or owed:
         return _accept(env, directory, cluster_name, owed=owed, yes=yes)
     if yes and complete(env, directory, cluster_name):
@@ -75,6 +82,24 @@ def _accept(env: Env, directory: str, cluster_name: str, *, owed: bool, yes: boo
             " Rather begin a new cluster from one member's snapshot, or a backup"
         )
     return _would(directory, option)
+
+
+def _skip(env: Env, directory: str, index: int, cluster_name: str, *, yes: bool) -> int:
+    """Have a member leave the state machine's code out at one entry (decision 0022)."""
+    if yes:
+        done = skip_entry(env, directory, index, cluster_name)
+        print(
+            f"{directory}: entry {done.index:,} (term {done.term}) is skipped from the next start"
+            " on. Every member must skip it: they refuse each other until all do"
+        )
+        return 0
+    for line in lines_of(RecordReader(), iter([skippable(env, directory, index)])):
+        print(line)
+    print(
+        "the state machine's code is not called at this entry: a command of it gets an error as"
+        " its result, and no callback fires at it. Whoever was told another result was told wrong"
+    )
+    return _would(directory, f"--skip-entry {index}")
 
 
 def _would(directory: str, option: str) -> int:

@@ -14,17 +14,19 @@ from copycat.errors import ConfigurationError, CorruptLogError
 from copycat.log.debt import DEBT_FILE, GIVEN_UP_FILE, INDEX_MAX, clear_note, read_debt
 from copycat.log.hard_state import best_copy
 from copycat.log.identity import IDENTITY_FILES, Identity, read_identity, write_identity
-from copycat.log.inspect import VerifyReport, verify
-from copycat.log.inspect_member import is_members
+from copycat.log.inspect import VerifyReport, records, verify
+from copycat.log.inspect_member import is_members, snapshots_of
 from copycat.log.repair import Cut, write_log
+from copycat.log.skips import SKIPS_FILE, SKIPS_MAX, read_skips, write_skips
 from copycat.log.survey import survey
 from copycat.log.weak import WEAK_FILE, clear_weak
-from copycat.types import NO_ENTRY
+from copycat.types import NO_ENTRY, SkippedEntry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from copycat.log._native import Env
+    from copycat.log.inspect import StoredEntry
 
 __all__ = [
     "AUDIT_FILE",
@@ -34,6 +36,8 @@ __all__ = [
     "accept_unsynced_loss",
     "complete",
     "plan",
+    "skip_entry",
+    "skippable",
 ]
 
 AUDIT_FILE = "audit.jsonl"
@@ -200,6 +204,65 @@ def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
     nothing = "no entry of this member was cut off for damage; nothing is owed"
     member = _owing(env, directory, cluster_name, DEBT_FILE, nothing)
     _accept(env, directory, member, "accept-owed-loss", _give_up)
+
+
+def skippable(env: Env, directory: str, index: int) -> StoredEntry:
+    """The entry that this member can be made to skip; nothing is changed.
+
+    ConfigurationError when it is not in this log, when it is skipped already, and when a
+    snapshot covers it: then the state has what it did, and members would disagree.
+    """
+    identity = _identity(env, directory)
+    skips = read_skips(env, directory, identity.cluster_name)
+    if index in {skip.index for skip in skips}:
+        raise ConfigurationError(
+            f"entry {index} of {directory} is skipped already",
+            hint="start the member; every member of the cluster must skip it",
+        )
+    if len(skips) >= SKIPS_MAX:
+        raise ConfigurationError(f"{directory} skips {len(skips)} entries, which is the limit")
+    covered = [one for one in snapshots_of(env, directory) if one.damage is None]
+    if covered and covered[-1].last_index >= index:
+        raise ConfigurationError(
+            f"entry {index} is covered by the snapshot of entry {covered[-1].last_index}: this"
+            " member has applied it, and its state is what it was left with",
+            hint="members that skip the entry would disagree with this one: correct the state"
+            " machine instead, or give the others this member's snapshot",
+        )
+    found = next(records(directory, index, env=env), None)
+    if found is None or found.index > index or found.is_hole:
+        raise ConfigurationError(
+            f"{directory} has no entry {index}",
+            hint="give the index that the error named; a member whose log does not reach it"
+            f" gets the file {SKIPS_FILE} of another member",
+        )
+    return found
+
+
+def skip_entry(env: Env, directory: str, index: int, cluster_name: str) -> SkippedEntry:
+    """Record that the user's code is not called at this entry; durable when it returns.
+
+    What `skippable` raises; DirectoryInUseError while a server runs.
+    """
+    identity = _identity(env, directory)
+    _check_name(identity.cluster_name, cluster_name)
+    lock = env.lock(f"{directory}/lock")
+    try:
+        found = skippable(env, directory, index)
+        skip = SkippedEntry(found.index, found.term, found.crc)
+        _write_audit(
+            env,
+            directory,
+            action="skip-entry",
+            cluster=identity.cluster_name,
+            address=identity.address,
+            **skip._asdict(),
+        )
+        skips = read_skips(env, directory, identity.cluster_name)
+        write_skips(env, directory, identity.cluster_name, (*skips, skip))
+    finally:
+        lock.close()
+    return skip
 
 
 def _owing(env: Env, directory: str, cluster_name: str, file: str, nothing: str) -> Identity:

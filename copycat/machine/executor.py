@@ -6,6 +6,8 @@ however the entries were cut into runs and slices. One thread at a time calls th
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from copycat.errors import ApplicationError, InvariantError, SerializationError, require
 from copycat.machine import envelope
 from copycat.machine.answers import Answers
@@ -32,9 +34,10 @@ from copycat.machine.sessions import (
     SessionsView,
     SessionTable,
 )
+from copycat.machine.skipping import cut_at
 from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
 from copycat.machine.timers import Timers, earliest
-from copycat.machine.user_code import Refusals, UserCode, log_raised, no_refusals
+from copycat.machine.user_code import Refusals, UserCode, no_refusals
 from copycat.protocol.operations import Command
 from copycat.types import EntryKind, Run, SessionState
 
@@ -53,6 +56,7 @@ class Executor:
     an entry may be applied then, so the executor refuses to go on and the member must stop.
 
     refusals, in_main_thread: as `UserCode` has them.
+    skips: indexes of entries at which the user's code is not called; the same on every member.
     """
 
     def __init__(
@@ -61,7 +65,9 @@ class Executor:
         *,
         refusals: Refusals = no_refusals,
         in_main_thread: bool = True,
+        skips: Collection[int] = (),
     ) -> None:
+        self._skips = frozenset(skips)
         self.machine = machine
         self._user = UserCode(refusals, in_main_thread=in_main_thread)
         self._sessions = SessionTable()
@@ -150,12 +156,7 @@ class Executor:
 
     def close(self) -> None:
         """The member stops: tell the machine. What it raises does not keep a file open."""
-        try:
-            self.machine.close()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
-            log_raised(self.machine.close, self._last_applied, error)
+        self._user.close(self.machine.close)
 
     # ---- snapshots -----------------------------------------------------------------------
 
@@ -227,7 +228,8 @@ class Executor:
         self._user.begin()
         try:
             for run in runs:
-                self._apply_run(run)
+                for piece in cut_at(run, self._skips) if self._skips else (run,):
+                    self._apply_run(piece)
             self._user.finish()
         except BaseException as error:
             self._broken = error
@@ -259,6 +261,7 @@ class Executor:
         if first != self._last_applied + 1 or end <= first:
             raise self._out_of_order(run)
         moment.index = self._user.index = first
+        self._user.skips = first in self._skips
         if run.time_ms > self._time_ms:  # log time never goes back (I19)
             self._time_ms = run.time_ms
             self._fire_due()

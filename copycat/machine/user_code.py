@@ -16,7 +16,7 @@ from msgspec.msgpack import Ext
 from copycat.errors import ApplicationError, MemoryShortageError
 from copycat.protocol.results import error_value, failure_value, textless_value
 
-__all__ = ["Refusals", "UserCode", "log_raised", "no_refusals", "result_of_query"]
+__all__ = ["Refusals", "UserCode", "no_refusals", "result_of_query"]
 
 _LOG = logging.getLogger("copycat.machine")
 
@@ -69,6 +69,15 @@ class UserCode:
             callback(*arguments)
         except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
             self.raised(callback, error)
+
+    def close(self, callback: Callable[[], None]) -> None:
+        """The same at the end, in any thread; memory does not matter any more."""
+        try:
+            callback()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
+            log_raised(callback, self.index, error)
 
     def raised(self, what: object, error: BaseException) -> None:
         """Log what such code raised. Leaves by MemoryShortageError or a signal."""

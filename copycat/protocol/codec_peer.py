@@ -40,7 +40,7 @@ from copycat.protocol.wire import (
     pack_texts,
     unknown_frame,
 )
-from copycat.types import EntryId, MemberId, Span
+from copycat.types import EntryId, MemberId, SkippedEntry, Span
 
 __all__ = [
     "decode_append",
@@ -73,6 +73,10 @@ _REQUEST_VOTE = Struct("<3QB7x")
 _VOTE_REPLY = Struct("<QB7x")
 _TIMEOUT_NOW = Struct("<Q")
 _HELLO = Struct("<BHH")
+_SKIP = Struct("<QQI")
+_COUNT = Struct("<H")
+_HAS_SKIPS = 4
+"""Flag of a HELLO."""
 _TOKEN = Struct("<Q")
 _MAGIC = b"copycat\x01"
 
@@ -85,12 +89,15 @@ def encode_hello(hello: Hello) -> bytes:
     body = b"".join(
         (
             _MAGIC,
-            _HELLO.pack(hello.fresh | hello.lost << 1, *hello.protocol),
+            _HELLO.pack(
+                hello.fresh | hello.lost << 1 | _HAS_SKIPS * bool(hello.skips), *hello.protocol
+            ),
             hello.member.to_bytes(16, "little"),
             hello.incarnation.to_bytes(16, "little"),
             pack_text(hello.cluster_name),
             pack_text(hello.address),
             pack_texts(hello.members),
+            _pack_skips(hello.skips) if hello.skips else b"",
         )
     )
     if len(body) > HANDSHAKE_LIMIT:
@@ -111,17 +118,39 @@ def decode_hello(frame: Frame) -> Hello:
     if magic != _MAGIC:
         raise ProtocolError(f"HELLO begins with {magic!r}, not {_MAGIC!r}")
     flags, low, high = reader.unpack(_HELLO)
-    is_fresh, is_lost = flags == 1, reader.flag(flags >> 1)
-    if flags == 3:
+    is_fresh, is_lost = bool(flags & 1), reader.flag((flags & ~_HAS_SKIPS) >> 1)
+    if is_fresh and is_lost:
         raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
     if low > high:
         raise ProtocolError(f"HELLO: protocol versions {low} to {high} are no range")
     member, incarnation = MemberId(reader.wide()), reader.wide()
     cluster_name, address, members = reader.text(), reader.text(), reader.texts()
+    skips = _read_skips(reader) if flags & _HAS_SKIPS else ()
     reader.end()
     return Hello(
-        cluster_name, members, member, incarnation, address, is_fresh, (low, high), is_lost
+        cluster_name,
+        members,
+        member,
+        incarnation,
+        address,
+        is_fresh,
+        (low, high),
+        is_lost,
+        skips,
     )
+
+
+def _pack_skips(skips: tuple[SkippedEntry, ...]) -> bytes:
+    """Behind the rest, where there are any: nearly no cluster has them."""
+    return _COUNT.pack(len(skips)) + b"".join(_SKIP.pack(*skip) for skip in skips)
+
+
+def _read_skips(reader: Reader) -> tuple[SkippedEntry, ...]:
+    (count,) = reader.unpack(_COUNT)
+    skips = [SkippedEntry(*reader.unpack(_SKIP)) for _ in range(count)]
+    if not skips or sorted(set(skips)) != skips:
+        raise ProtocolError("HELLO: the skipped entries are not in order")
+    return tuple(skips)
 
 
 def encode_hello_refused(refused: HelloRefused) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.types import EntryId, MemberId, Span
+from copycat.types import EntryId, MemberId, SkippedEntry, Span
 
 __all__ = [
     "AppendEntries",
@@ -43,6 +43,8 @@ class Hello(msgspec.Struct, frozen=True):
     """Lowest and highest protocol version spoken."""
     lost: bool = False
     """The sender's log lost entries that it acknowledged, and no leader has fed it since."""
+    skips: tuple[SkippedEntry, ...] = ()
+    """By index: where its operator had the user's code left out (decision 0022)."""
 
 
 class HelloRefused(msgspec.Struct, frozen=True):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from copycat.errors import require
+from copycat.errors import ConfigurationError, require
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.replica.host import Host
 from copycat.replica.shipping import RecentBatches
-from copycat.types import Run
+from copycat.types import Run, SkippedEntry, Span
 
 __all__ = ["PATIENCE_MS", "SLICE_COMMANDS", "Applier"]
 
@@ -34,7 +34,9 @@ class Applier:
         recent: RecentBatches,
         host: Host,
         done: Callable[[Outcome], None],
+        skips: tuple[SkippedEntry, ...] = (),
     ) -> None:
+        self._skips = skips
         self._executor = executor
         self._recent = recent
         self._host = host
@@ -72,10 +74,22 @@ class Applier:
         runs: list[Run] = []
         for batch in self._recent.walk(first, end):
             runs += batch.runs(batch.span.first, batch.span.end)
+            if self._skips:
+                self._check_skips(batch.span)
             self.nbytes += batch.nbytes
         self._busy = True
         executor = self._executor
         self._host.apply(lambda: executor.apply(runs), self._done)
+
+    def _check_skips(self, span: Span) -> None:
+        """An index and a term name one entry for ever: is it the one that was meant?"""
+        for skip in self._skips:
+            if span.first <= skip.index < span.end and skip.term != span.term:
+                raise ConfigurationError(
+                    f"entry {skip.index} is of term {span.term}; the one that this member is to"
+                    f" skip is of term {skip.term}, and was never committed",
+                    hint="remove the file skipped-entries of this member, and of the others",
+                )
 
     def finished(self, outcome: Outcome) -> None:
         """The outstanding slice came back (called in a turn)."""

@@ -111,7 +111,7 @@ def assemble(
         clock=clock,
         recent=recent,
         shipping=Shipping(recent, host),
-        applier=Applier(executor, recent, host, slice_done),
+        applier=Applier(executor, recent, host, slice_done, options.skips),
         gateway=gateway,
         queries=Queries(executor, gateway.sessions, host, door.answer, enqueue),
         host=host,

@@ -22,7 +22,7 @@ from copycat.log.interface import ReplicaLog
 from copycat.machine.envelope import decode_incarnation
 from copycat.protocol.codec import encode_hello_refused
 from copycat.protocol.peer import Hello, HelloRefused
-from copycat.types import EntryKind, MemberId
+from copycat.types import EntryKind, MemberId, SkippedEntry
 
 __all__ = ["PROTOCOL_VERSIONS", "Handshake", "Peer", "PeerRefused", "logged_pins"]
 
@@ -66,7 +66,9 @@ class Handshake:
         peers: tuple[Peer, ...],
         incarnation: int,
         logged: Mapping[MemberId, int],
+        skips: tuple[SkippedEntry, ...] = (),
     ) -> None:
+        self._skips = skips
         self._cluster_name = cluster_name
         self._me = me
         self._addresses = tuple(sorted([me.address, *(peer.address for peer in peers)]))
@@ -91,6 +93,7 @@ class Handshake:
             fresh,
             PROTOCOL_VERSIONS,
             lost,
+            self._skips,
         )
 
     def judge(self, hello: Hello) -> Peer:
@@ -117,6 +120,13 @@ class Handshake:
             raise self._wrong(
                 f"{hello.address} with member id {hello.member:032x} is no other member of "
                 f'cluster "{self._cluster_name}"'
+            )
+        if hello.skips != self._skips:
+            raise ConfigurationError(
+                f"{hello.address} skips {_listed(hello.skips)}, {self._me.address} skips"
+                f" {_listed(self._skips)}: their states would differ",
+                hint="stop both, and have every member skip the same entries: copycat recover"
+                " --skip-entry INDEX DIRECTORY, or copy the file skipped-entries",
             )
         self._check_incarnation(peer, hello.incarnation)
         self.met[peer.member] = hello.incarnation
@@ -151,6 +161,11 @@ class Handshake:
     @staticmethod
     def _wrong(message: str) -> WrongDirectoryError:
         return WrongDirectoryError(f"{message}; it was not let in")
+
+
+def _listed(skips: tuple[SkippedEntry, ...]) -> str:
+    each = [f"{skip.index} (term {skip.term}, checksum {skip.crc:08x})" for skip in skips]
+    return "entry " + ", entry ".join(each) if each else "no entry"
 
 
 def logged_pins(log: ReplicaLog, members: int) -> dict[MemberId, int]:

@@ -6,7 +6,7 @@ import msgspec
 
 from copycat.config import RaftOptions, member_id
 from copycat.log.plan import Shape
-from copycat.types import Durability, MemberId
+from copycat.types import Durability, MemberId, SkippedEntry
 
 __all__ = ["CleaningOptions", "ReplicaOptions"]
 
@@ -42,6 +42,8 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_threshold: int = 64 << 20
     """A snapshot when so many bytes of entries were applied since the last; 0: on demand only."""
     cleaning: CleaningOptions = CleaningOptions()
+    skips: tuple[SkippedEntry, ...] = ()
+    """Where the operator had the user's code left out; by index (decision 0022)."""
 
     @property
     def members_by_id(self) -> dict[MemberId, str]:

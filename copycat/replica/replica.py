@@ -169,6 +169,7 @@ class Replica:
             peers=tuple(Peer(m, a) for m, a in self._peers.items() if m != self.member),
             incarnation=incarnation,
             logged=logged_pins(self._log, len(options.members)),
+            skips=options.skips,
         )
         self._household = Household(
             parts,
@@ -334,8 +335,7 @@ class Replica:
             require(not self._carrier.proposals, "a leader did not append its proposals")
 
     def _ask_reads(self) -> None:
-        token = self._parts.queries.next_token()
-        if token is None:
+        if (token := self._parts.queries.next_token()) is None:
             return
         if self.raft.state is ServerState.LEADER:
             self._step(ReadRequested(token))

@@ -22,6 +22,7 @@ from copycat.log.disk import Env
 from copycat.log.identity import read_identity
 from copycat.log.plan import Shape
 from copycat.log.reserve import Reserve, reserve_size
+from copycat.log.skips import read_skips
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
@@ -29,7 +30,7 @@ from copycat.paths import real_path
 from copycat.replica.options import CleaningOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
-from copycat.types import Durability, StorageLevel
+from copycat.types import Durability, SkippedEntry, StorageLevel
 
 __all__ = ["Built", "build", "founding_members", "noted"]
 
@@ -87,11 +88,25 @@ def build(
         undo.callback(directory.close, lost=True)
         if directory.lost:
             _say_what_is_lost(str(options.address), storage.level)
+        skips = read_skips(Env(), storage.directory, options.cluster_name)
+        for skip in skips:
+            log.warning(
+                "%s: the state machine's code is not called at entry %d (term %d), which the"
+                " operator has this cluster skip",
+                options.address,
+                skip.index,
+                skip.term,
+            )
         watch_allocations()
-        executor = Executor(machine, refusals=allocation_refusals, in_main_thread=False)
+        executor = Executor(
+            machine,
+            refusals=allocation_refusals,
+            in_main_thread=False,
+            skips=[skip.index for skip in skips],
+        )
         undo.callback(executor.close)
         try:
-            replica = _replica(options, storage, host, founders, directory, executor)
+            replica = _replica(options, storage, host, founders, directory, executor, skips)
         except (CorruptLogError, DiskError) as error:
             raise noted(directory, founders, error) from error
         undo.pop_all()
@@ -105,13 +120,14 @@ def _replica(
     founders: tuple[str, ...],
     directory: MemberDirectory,
     executor: Executor,
+    skips: tuple[SkippedEntry, ...],
 ) -> Replica:
     reserve = None
     if storage.level is not StorageLevel.MEMORY:
         nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
         reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
     return Replica(
-        replica_options(options, storage, founders),
+        msgspec.structs.replace(replica_options(options, storage, founders), skips=skips),
         incarnation=directory.identity.incarnation,
         log=directory.log,
         hard_state=directory.hard_state,

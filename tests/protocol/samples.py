@@ -7,7 +7,7 @@ from typing import Any
 
 from copycat.protocol import client, codec, peer
 from copycat.protocol.framing import Frame
-from copycat.types import ConsistencyLevel, EntryId, MemberId, Span
+from copycat.types import ConsistencyLevel, EntryId, MemberId, SkippedEntry, Span
 
 __all__ = ["CLIENTS", "DECODERS", "PEERS", "SERVERS", "encoded"]
 
@@ -15,6 +15,16 @@ BODY = bytes.fromhex("02000000 03000000".replace(" ", "")) + b"abcde"
 
 HELLO = peer.Hello(
     "orders", ("127.0.0.1:8700", "b:1"), MemberId((1 << 127) + 7), 99, "b:1", True, (1, 3)
+)
+SKIPPING = peer.Hello(
+    "orders",
+    ("127.0.0.1:8700", "b:1"),
+    MemberId((1 << 127) + 7),
+    99,
+    "b:1",
+    False,
+    (1, 3),
+    skips=(SkippedEntry(17, 2, 0xDEADBEEF), SkippedEntry(18, 2, 1)),
 )
 REFUSED = peer.HelloRefused("bad-config", "another list")
 APPEND = peer.AppendEntries(7, 42, EntryId(6, 10), Span(7, 11, 13), 9, 5)
@@ -63,6 +73,7 @@ def encoded() -> dict[str, bytes]:
     """A name and the bytes on the wire of every sample."""
     frames = {
         "hello": codec.encode_hello(HELLO),
+        "hello-skipping": codec.encode_hello(SKIPPING),
         "hello-refused": codec.encode_hello_refused(REFUSED),
         "append": codec.encode_append(APPEND, 5) + b"12345",
         "install": codec.encode_install(INSTALL, 5) + b"12345",

@@ -54,6 +54,8 @@ def test_server_messages_round_trip(message: client.ServerMessage) -> None:
 
 def test_handshake_round_trips() -> None:
     assert codec.decode_hello(frame_of(codec.encode_hello(samples.HELLO))) == samples.HELLO
+    skipping = frame_of(codec.encode_hello(samples.SKIPPING))
+    assert codec.decode_hello(skipping) == samples.SKIPPING
     frame = frame_of(codec.encode_hello_refused(samples.REFUSED))
     assert codec.decode_hello_refused(frame) == samples.REFUSED
 
@@ -193,6 +195,13 @@ def test_a_hello_fits_the_limit_of_strangers() -> None:
     members = tuple(f"{'x' * 200}:{number}" for number in range(30))
     with pytest.raises(ConfigurationError, match="30 members"):
         codec.encode_hello(peer.Hello("c", members, MemberId(1), 1, members[0], False, (1, 1)))
+
+
+def test_the_entries_that_a_hello_skips_are_in_order() -> None:
+    for skips in (reversed(samples.SKIPPING.skips), samples.SKIPPING.skips[:1] * 2):
+        hello = msgspec.structs.replace(samples.SKIPPING, skips=tuple(skips))
+        with pytest.raises(ProtocolError, match="not in order"):
+            codec.decode_hello(frame_of(codec.encode_hello(hello)))
 
 
 def test_unknown_types_are_named() -> None:

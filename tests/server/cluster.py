@@ -88,9 +88,7 @@ class Trio:
         """Start these members, or all. When it fails or is given up, all of them are done."""
         started = []
         for address in addresses or self.addresses:
-            directory = self._path / address.rpartition(":")[2]
-            storage = Storage(directory=str(directory), **self._settings)
-            member = server(directory, address, self._machine, storage=storage)
+            member = self.member(address)
             self.servers[address] = await self._stack.enter_async_context(member)
             started.append(member)
         tasks = [asyncio.create_task(member.bootstrap(*self.addresses)) for member in started]
@@ -100,6 +98,12 @@ class Trio:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    def member(self, address: str) -> CopycatServer[Book]:
+        """One of them that was not started."""
+        directory = self._path / address.rpartition(":")[2]
+        storage = Storage(directory=str(directory), **self._settings)
+        return server(directory, address, self._machine, storage=storage)
 
     @property
     def leader(self) -> CopycatServer[Any]:
