@@ -15,7 +15,8 @@ import msgspec
 from copycat.machine.keys import KeyTable
 from copycat.machine.ledger import Ledger
 from copycat.machine.sessions import Pending, SessionTable
-from copycat.machine.state_codec import StateDecoder, StateEncoder
+from copycat.machine.state_codec import StateEncoder
+from copycat.machine.state_decoder import StateDecoder
 from copycat.types import Release
 
 __all__ = ["LedgerImage", "load_ledger", "save_ledger"]

@@ -7,7 +7,8 @@ randomness and sessions come from `self.context`, never from the world (I20).
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from copycat.errors import ConfigurationError
 from copycat.machine.commit import Commit
@@ -46,6 +47,10 @@ class StateMachine:
     """
 
     version: int = 1
+    """Raise it when what `snapshot` writes changes its form: `install` is told."""
+    snapshot_aliases: ClassVar[Mapping[str, type[Any] | str | None]] = {}
+    """What older snapshots call otherwise: {"OldClass": NewClass, "Class.old_field": "new",
+    "old_attribute": "new"}; None in place of a name leaves out what they have there."""
     _binding: Binding | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:

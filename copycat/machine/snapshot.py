@@ -2,7 +2,10 @@
 
 A byte string: magic, version of the format, then one MessagePack array, decoded strictly. It is
 made between two applies, so it has one index. What belongs to the log and the cluster (terms,
-configuration, checksums) is the store's.
+configuration, checksums) is the store's: bytes that come here are whole, so a class or field
+that does not fit is the code's, a MachineMismatchError.
+
+Format 1 lacked the last two fields of the image, and so the names of fields.
 """
 
 from __future__ import annotations
@@ -13,9 +16,16 @@ from typing import Any
 
 import msgspec
 
-from copycat.errors import CorruptLogError, SerializationError, VersionMismatchError
+from copycat.errors import (
+    CorruptLogError,
+    FormatVersionError,
+    MachineMismatchError,
+    SerializationError,
+)
+from copycat.machine.aliases import Aliases
 from copycat.machine.commit import Commit
 from copycat.machine.context import Moment
+from copycat.machine.fresh import Fresh
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
 from copycat.machine.ledger import Ledger
@@ -23,21 +33,19 @@ from copycat.machine.ledger_image import LedgerImage, load_ledger, save_ledger
 from copycat.machine.machine import StateMachine, is_snapshottable
 from copycat.machine.outcome import RunReply
 from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
-from copycat.machine.snapshot_io import own_install, own_snapshot
-from copycat.machine.state_codec import (
-    Links,
-    StateDecoder,
-    StateEncoder,
-    known_classes,
-    seen_classes,
-)
+from copycat.machine.shapes import Shape
+from copycat.machine.snapshot_io import own_install, own_snapshot, takes_version
+from copycat.machine.state_codec import Links, StateEncoder, known_classes, seen_classes
+from copycat.machine.state_decoder import StateDecoder
 from copycat.machine.timers import Scheduled, Timers
 from copycat.protocol.operations import encode_operation
 from copycat.types import SessionState
 
 __all__ = ["Position", "Snapshots", "pack_pins", "unpack_pins"]
 
-_MAGIC = b"CCST\x01"
+_MAGIC = b"CCST"
+_FORMAT = 2
+_FORMATS = (1, 2)
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _ERRORS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 
@@ -79,6 +87,10 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     keys: list[tuple[Any, int, int, int, int]]
     """(key, index, class, session, due_ms or -1)"""
     ledger: LedgerImage
+    classes: dict[str, Shape] = {}
+    """How the classes that `state` and the others name looked."""
+    born: dict[str, str] = {}
+    """Type of each attribute of a new machine (`Fresh.kinds`)."""
 
 
 class Snapshots:
@@ -101,12 +113,15 @@ class Snapshots:
         self._observed: list[type[Any]] = []
         self._operations: list[type[Any]] = []
         self._decode: Any = None
+        self._fresh: Fresh | None = None
         self._dead: dict[int, ServerSession] = {}
         self._scheduled: dict[int, Scheduled] = {}
 
     def seal(self, handlers: Handlers, decode: Callable[[bytes], Any]) -> None:
         """The machine is new and whole: what it shows now are the classes that it may name."""
-        self._observed = seen_classes(self._machine)
+        aliases = Aliases(type(self._machine))
+        self._observed = [*seen_classes(self._machine), *aliases.classes.values()]
+        self._fresh = None if self._own else Fresh(self._machine, aliases)
         self._operations = [kind for kind in handlers.table if hasattr(kind, "__operation_name__")]
         self._decode = decode
 
@@ -148,9 +163,11 @@ class Snapshots:
             timers,
             keys,
             save_ledger(self._ledger, self._keys, self._sessions, encoder),
+            encoder.classes,
+            {} if self._fresh is None else self._fresh.kinds,
         )
         try:
-            return _MAGIC + msgspec.msgpack.encode(image)
+            return _MAGIC + bytes([_FORMAT]) + msgspec.msgpack.encode(image)
         except _ERRORS as error:
             raise SerializationError(f"a snapshot has no encoding: {error}") from error
 
@@ -194,8 +211,9 @@ class Snapshots:
     def prepare(self, data: bytes) -> tuple[Position, Callable[[], None]]:
         """Read a snapshot; what comes back second puts it in place of everything.
 
-        CorruptLogError for bytes that are no snapshot, VersionMismatchError for one of another
-        machine: then nothing has changed. The second raises what the machine's install() raises.
+        CorruptLogError for bytes that are no snapshot, MachineMismatchError for one that this
+        machine cannot read: then nothing has changed. The second raises MachineMismatchError
+        when the machine's install() raises.
         """
         image = self._checked(data)
         before = list(self._sessions)
@@ -216,7 +234,7 @@ class Snapshots:
         records = [_record(row) for row in image.sessions]
         for record in records:
             self._sessions.open(record)
-        decoder = StateDecoder(self._machine, self.known, self._links())
+        decoder = StateDecoder(self._machine, self.known, self._links(), image.classes)
         state = None if image.state is None else _attributes(decoder, image.state)
         timers = [(*row[:3], decoder.value(row[3])) for row in image.timers]
         keys = [(decoder.value(row[0]), *row[1:]) for row in image.keys]
@@ -224,6 +242,8 @@ class Snapshots:
             for callback in row.listeners:
                 record.visible.on_state_change(decoder.value(callback))
         load = load_ledger(image.ledger, decoder)
+        if state is not None and self._fresh is not None:
+            state = self._fresh.merged(state, image.born)
 
         def finish() -> None:
             self._timers.reset(image.timer_count)
@@ -232,8 +252,8 @@ class Snapshots:
                 self._timers.restore(handle, callback)
             self._keys.restore(keys)
             load(self._ledger, self._keys, self._sessions)
-            if state is None:
-                own_install(self._machine, image.own or b"")
+            if state is None or self._own:
+                own_install(self._machine, image.own or b"", image.version, state)
                 return
             attributes = vars(self._machine)
             binding = attributes["_binding"]
@@ -243,23 +263,44 @@ class Snapshots:
         return finish
 
     def _checked(self, data: bytes) -> _Image:
-        if data[: len(_MAGIC)] != _MAGIC:
+        start = len(_MAGIC) + 1
+        if data[: len(_MAGIC)] != _MAGIC or len(data) < start:
             raise CorruptLogError(
                 f"{len(data)} bytes are no snapshot of a state machine: they begin with "
-                f"{bytes(data[: len(_MAGIC)]).hex()}"
+                f"{bytes(data[:start]).hex()}"
+            )
+        if data[start - 1] not in _FORMATS:
+            raise FormatVersionError(
+                f"a snapshot of a state machine has format {data[start - 1]}; this version of "
+                f"copycat reads formats {_FORMATS[0]} to {_FORMATS[-1]}"
             )
         try:
-            image = msgspec.msgpack.decode(memoryview(data)[len(_MAGIC) :], type=_Image)
+            image = msgspec.msgpack.decode(memoryview(data)[start:], type=_Image)
         except _ERRORS as error:
             raise CorruptLogError(f"a snapshot cannot be read: {error}") from error
-        machine = type(self._machine)
-        if (image.version, image.own is not None) != (self._machine.version, self._own):
-            raise VersionMismatchError(
-                f"a snapshot of {image.machine} version {image.version} cannot be installed in "
-                f"{machine.__qualname__} version {self._machine.version}",
-                hint="start the member with the version of the machine that took the snapshot",
-            )
+        self._check_version(image)
         return image
+
+    def _check_version(self, image: _Image) -> None:
+        machine, now = type(self._machine), self._machine.version
+        hint = ""
+        if image.version > now:
+            hint = "start the member with the version of the machine that took the snapshot"
+        elif image.own is not None and not self._own:
+            hint = (
+                f"keep install() in {machine.__qualname__}: what its snapshot() wrote, nothing "
+                "else can read"
+            )
+        elif image.own is not None and image.version != now and not takes_version(self._machine):
+            hint = "let it be install(self, reader, version), which reads older versions too"
+        if hint:
+            raise MachineMismatchError(
+                f"a snapshot of {image.machine} version {image.version} cannot be installed in "
+                f"{machine.__qualname__} version {now}; nothing was changed",
+                hint=hint,
+                class_name=machine.__qualname__,
+                field="version" if image.version != now else "install",
+            )
 
     # ---- what belongs to the executor --------------------------------------------------------
 

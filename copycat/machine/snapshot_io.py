@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from struct import Struct
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from copycat.errors import CorruptLogError, SerializationError
+from copycat.errors import MachineMismatchError, SerializationError
 
-__all__ = ["SnapshotReader", "SnapshotWriter", "Snapshottable", "own_install", "own_snapshot"]
+__all__ = [
+    "SnapshotReader",
+    "SnapshotWriter",
+    "Snapshottable",
+    "own_install",
+    "own_snapshot",
+    "takes_version",
+]
 
 T = TypeVar("T")
 
@@ -46,11 +55,25 @@ class SnapshotWriter:
 
 
 class SnapshotReader:
-    """Gives them back, in the same order. CorruptLogError where they do not fit."""
+    """Gives them back, in the same order. MachineMismatchError where they do not fit: the store
+    has vouched for the bytes, so it was other code that wrote them."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(
+        self, data: bytes, attributes: Mapping[str, Any] | None = None, *, machine: str = ""
+    ) -> None:
         self._data = memoryview(data)
         self._at = 0
+        self._attributes = attributes
+        self._machine = machine
+        self.was_asked = False
+        """`attributes` was looked at."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any] | None:
+        """The attributes of the machine by name, when it had no snapshot() of its own at the
+        time; then there is nothing else to read. None when its snapshot() wrote this."""
+        self.was_asked = True
+        return self._attributes
 
     @property
     def left(self) -> int:
@@ -61,7 +84,7 @@ class SnapshotReader:
         """The next `n` bytes; all that are left when it is negative."""
         size = self.left if n < 0 else n
         if size > self.left:
-            raise CorruptLogError(
+            raise self._mismatch(
                 f"a snapshot ends early: {size} bytes are wanted at {self._at}, "
                 f"{self.left} are left"
             )
@@ -75,9 +98,17 @@ class SnapshotReader:
         try:
             return msgspec.msgpack.decode(data, type=type)
         except _ERRORS as error:
-            raise CorruptLogError(
+            raise self._mismatch(
                 f"an object of {size} bytes in a snapshot is no {type!r}: {error}"
             ) from error
+
+    def _mismatch(self, problem: str) -> MachineMismatchError:
+        hint = "read in install() what snapshot() wrote; install(self, reader, version) has the "
+        hint += "version of the machine that did"
+        if self._attributes is not None:
+            problem += "; it was taken before the machine had a snapshot() of its own"
+            hint = "read reader.attributes in install() when it is not None"
+        return MachineMismatchError(problem, hint=hint, class_name=self._machine, field="install")
 
 
 class Snapshottable(Protocol):
@@ -87,7 +118,10 @@ class Snapshottable(Protocol):
         """Write all of the state."""
 
     def install(self, reader: SnapshotReader) -> None:
-        """Put what was written in place of all of the state, whatever it is now."""
+        """Put what was written in place of all of the state, whatever it is now.
+
+        With a second parameter `version` it gets the `version` of the machine that wrote it.
+        """
 
 
 def own_snapshot(machine: Any) -> bytes:
@@ -97,12 +131,60 @@ def own_snapshot(machine: Any) -> bytes:
     return writer.finish()
 
 
-def own_install(machine: Any, data: bytes) -> None:
-    """Let it read that. CorruptLogError when it leaves bytes unread."""
-    reader = SnapshotReader(data)
-    machine.install(reader)
+def takes_version(machine: Any) -> bool:
+    """Whether its install() has a second parameter."""
+    return _version_by_name(machine) is not None
+
+
+def _version_by_name(machine: Any) -> bool | None:
+    """Whether install() takes the version by its name; None when it does not take it."""
+    by_place = 0
+    for parameter in inspect.signature(machine.install).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return False
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.name == "version":
+                return True
+        elif parameter.kind is not parameter.VAR_KEYWORD:
+            by_place += 1
+    return False if by_place > 1 else None
+
+
+def own_install(
+    machine: Any, data: bytes, version: int, attributes: Mapping[str, Any] | None
+) -> None:
+    """Let it read what it wrote when it had `version`, or the attributes that it had then.
+
+    MachineMismatchError when it raises, leaves bytes unread, or does not look at attributes.
+    """
+    name = type(machine).__name__
+    reader = SnapshotReader(data, attributes, machine=name)
+    by_name = _version_by_name(machine)
+    try:
+        if by_name is None:
+            machine.install(reader)
+        elif by_name:
+            machine.install(reader, version=version)
+        else:
+            machine.install(reader, version)
+    except (MachineMismatchError, MemoryError):
+        raise
+    except Exception as error:
+        raise MachineMismatchError(
+            f"{name}.install() raised {type(error).__name__}: {error}; it was given a snapshot "
+            f"of version {version}",
+            hint="let install() read what that version wrote",
+            class_name=name,
+            field="install",
+        ) from error
     if reader.left:
-        raise CorruptLogError(
-            f"{type(machine).__name__}.install() left {reader.left} of {len(data)} bytes unread",
-            hint="read in install() all that snapshot() wrote, in the same order",
-        )
+        problem = f"left {reader.left} of {len(data)} bytes unread"
+        hint = "read in install() all that snapshot() wrote, in the same order"
+    elif attributes is not None and not reader.was_asked:
+        problem = "did not read the attributes of a snapshot that the default encoder wrote"
+        hint = "read reader.attributes in install() when it is not None"
+    else:
+        return
+    raise MachineMismatchError(
+        f"{name}.install() {problem}", hint=hint, class_name=name, field="install"
+    )

@@ -1,4 +1,4 @@
-"""A machine's attributes as bytes and back, exactly: the default snapshot.
+"""A machine's attributes as bytes, exactly: the default snapshot. `state_decoder` reads them.
 
 Every value is a leaf of MessagePack or an array `[tag, ...]`. A class is named, never imported:
 names are looked up among the classes that the machine itself shows (its annotations, its
@@ -23,24 +23,18 @@ from uuid import UUID
 
 import msgspec
 
-from copycat.errors import CorruptLogError, SerializationError
+from copycat.errors import SerializationError
 from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession
+from copycat.machine.shapes import Shape, fields_of, hints_of, is_record, shape_of
 from copycat.machine.timers import Scheduled
 
-__all__ = ["Links", "StateDecoder", "StateEncoder", "known_classes", "seen_classes"]
+__all__ = ["Known", "Links", "StateEncoder", "known_classes", "seen_classes"]
 
 _LEAVES = frozenset({type(None), bool, float, str, bytes})
-_FACTORIES: dict[str, Callable[[], Any]] = {
+FACTORIES: dict[str, Callable[[], Any]] = {
     kind.__name__: kind for kind in (bool, bytes, dict, float, int, list, set, str)
 }
-_TEXTS: dict[str, Callable[[str], Any]] = {
-    "Decimal": Decimal,
-    "UUID": UUID,
-    "date": date.fromisoformat,
-}
-_LISTS: dict[str, type[Any]] = {"list": list, "set": set, "frozenset": frozenset, "tuple": tuple}
-_MAPS: dict[str, type[Any]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
 _DEPTH_MAX = 200
 """Containers inside of each other. Deeper states have no default snapshot."""
 
@@ -79,7 +73,7 @@ def known_classes(
     twice: set[str] = set()
     seen: set[Any] = set()
     for kind in machine.__mro__:
-        _collect(_hints_of(kind).values(), found, twice, seen)
+        _collect(hints_of(kind).values(), found, twice, seen)
     for operation in operations:
         fields = [field.type for field in msgspec.structs.fields(operation)]
         _collect([*fields, getattr(operation, "__result_type__", Any)], found, twice, seen)
@@ -87,21 +81,18 @@ def known_classes(
     return {name: kind for name, kind in found.items() if name not in twice}
 
 
-def _hints_of(kind: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(kind)
-    except (NameError, TypeError, AttributeError):
-        return {}  # a name that exists for the type checker only
-
-
 def _collect(hints: Iterable[Any], found: Known, twice: set[str], seen: set[Any]) -> None:
     for hint in hints:
         _collect(typing.get_args(hint), found, twice, seen)
-        if isinstance(hint, type) and _is_record(hint) and hint not in seen:
+        if isinstance(hint, type) and _is_named(hint) and hint not in seen:
             seen.add(hint)
             if found.setdefault(hint.__qualname__, hint) is not hint:
                 twice.add(hint.__qualname__)
-            _collect(_hints_of(hint).values(), found, twice, seen)
+            _collect(hints_of(hint).values(), found, twice, seen)
+
+
+def _is_named(kind: type[Any]) -> bool:
+    return issubclass(kind, enum.Enum) or is_record(kind)
 
 
 def _observe(value: Any, found: Known, twice: set[str], seen: set[Any], depth: int) -> None:
@@ -114,24 +105,10 @@ def _observe(value: Any, found: Known, twice: set[str], seen: set[Any], depth: i
     elif isinstance(value, list | tuple | set | frozenset | deque):
         parts = value
     elif isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(value):
-        parts = [getattr(value, name, None) for name in _fields_of(type(value))]
+        parts = [getattr(value, name, None) for name in fields_of(type(value))]
     for part in parts:
         if type(part) not in _LEAVES and type(part) is not int:
             _observe(part, found, twice, seen, depth + 1)
-
-
-def _is_record(kind: type[Any]) -> bool:
-    return (
-        issubclass(kind, msgspec.Struct | enum.Enum)
-        or dataclasses.is_dataclass(kind)
-        or (issubclass(kind, tuple) and hasattr(kind, "_fields"))
-    )
-
-
-def _fields_of(kind: Any) -> list[str]:
-    if dataclasses.is_dataclass(kind):
-        return [field.name for field in dataclasses.fields(kind)]
-    return list(kind.__struct_fields__)
 
 
 class StateEncoder:
@@ -145,6 +122,8 @@ class StateEncoder:
         self._open: set[int] = set()
         """Structs being encoded: they cannot be made before their fields."""
         self._alive: list[Any] = []
+        self.classes: dict[str, Shape] = {}
+        """The classes that were named so far."""
 
     def tree(self, value: Any, depth: int = 0) -> Any:
         """One value; SerializationError with its type where it has no encoding."""
@@ -228,12 +207,12 @@ class StateEncoder:
 
     def _factory(self, value: defaultdict[Any, Any]) -> str:
         name = getattr(value.default_factory, "__name__", "")
-        if _FACTORIES.get(name) is not value.default_factory:
+        if FACTORIES.get(name) is not value.default_factory:
             raise _refused(value, "has a default factory that is no built-in type")
         return name
 
     def _record(self, value: Any, kind: type[Any], depth: int) -> list[Any]:
-        names = _fields_of(kind)
+        names = fields_of(kind)
         extra = sorted(set(getattr(value, "__dict__", ())) - set(names))
         if extra:
             raise _refused(value, f"has attributes beyond its fields: {', '.join(extra)}")
@@ -251,6 +230,8 @@ class StateEncoder:
                 hint=f"annotate an attribute of the machine's class with it ({name} in "
                 "`things: dict[str, ...]`), or define snapshot() and install()",
             )
+        if name not in self.classes:
+            self.classes[name] = shape_of(kind)
         return name
 
     def callback(self, value: Any, depth: int = 0) -> list[Any]:
@@ -276,138 +257,3 @@ def _refused(value: object, why: str) -> SerializationError:
         hint="keep plain values, and schedule methods of the machine; or define snapshot() and "
         "install()",
     )
-
-
-class StateDecoder:
-    """Makes values of trees again. CorruptLogError for any tree that no encoder makes."""
-
-    def __init__(self, machine: object, known: Known, links: Links) -> None:
-        self._machine = machine
-        self._known = known
-        self._links = links
-        self._numbered: list[Any] = []
-
-    def value(self, tree: Any) -> Any:
-        """One value."""
-        try:
-            return self._value(tree)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise CorruptLogError(
-                f"a snapshot of the machine's state cannot be read: {type(error).__name__}: "
-                f"{error}"
-            ) from error
-
-    def _value(self, tree: Any) -> Any:
-        if type(tree) is not list:
-            return tree
-        tag, *parts = tree
-        if tag in {"tuple", "frozenset"}:
-            return _LISTS[tag](self._value(part) for part in parts)
-        if tag in {"list", "set", "deque", "dict", "OrderedDict", "Counter", "defaultdict"}:
-            return self._container(tag, parts)
-        if tag in _TEXTS:
-            (text,) = parts
-            return _TEXTS[tag](text)
-        make = getattr(self, f"_make_{tag}", None)
-        if make is None:
-            raise ValueError(f"an unknown tag {tag!r}")
-        return make(*parts)
-
-    def _container(self, tag: str, parts: list[Any]) -> Any:
-        value: Any
-        if tag == "deque":
-            value = deque(maxlen=parts.pop(0))
-        elif tag == "defaultdict":
-            value = defaultdict(_FACTORIES[parts.pop(0)])
-        else:
-            value = {**_LISTS, **_MAPS}[tag]()
-        self._numbered.append(value)  # before its parts: they may name it
-        if tag in {"list", "deque"}:
-            value.extend(map(self._value, parts))
-        elif tag == "set":
-            value.update(map(self._value, parts))
-        else:
-            if list in set(map(type, parts)):
-                parts = [self._value(part) for part in parts]
-            value.update(dict(zip(parts[::2], parts[1::2], strict=True)))
-        return value
-
-    def _make_int(self, text: str) -> int:
-        return int(text, 16)
-
-    def _make_again(self, number: int) -> Any:
-        return self._numbered[number] if number >= 0 else self._value(["?"])
-
-    def _make_bytearray(self, data: bytes) -> bytearray:
-        value = bytearray(data)
-        self._numbered.append(value)
-        return value
-
-    def _make_timedelta(self, days: int, seconds: int, microseconds: int) -> timedelta:
-        return timedelta(days, seconds, microseconds)
-
-    def _make_datetime(self, text: str, fold: int, offset: int | None) -> datetime:
-        return datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone(offset))
-
-    def _make_time(self, text: str, fold: int, offset: int | None) -> time:
-        return time.fromisoformat(text).replace(fold=fold, tzinfo=_zone(offset))
-
-    def _make_flag(self, name: str, value: int) -> Any:
-        return self._known[name](value)
-
-    def _make_enum(self, name: str, member: str) -> Any:
-        return self._known[name][member]
-
-    def _make_named(self, name: str, *parts: Any) -> Any:
-        return tuple.__new__(self._known[name], map(self._value, parts))
-
-    def _make_record(self, name: str, *parts: Any) -> Any:
-        kind = self._known[name]
-        names = _fields_of(kind)
-        number = len(self._numbered)
-        self._numbered.append(None)
-        if not issubclass(kind, msgspec.Struct):
-            value: Any = object.__new__(kind)
-            self._numbered[number] = value
-            for field, part in zip(names, parts, strict=True):
-                object.__setattr__(value, field, self._value(part))
-            return value
-        fields = dict(zip(names, map(self._value, parts), strict=True))
-        value = self._numbered[number] = kind(**fields)
-        for field, part in fields.items():  # whatever its __post_init__ made of them
-            msgspec.structs.force_setattr(value, field, part)
-        return value
-
-    def _make_session(self, session: int, client_id: str, state: str) -> ServerSession:
-        return self._links.session(session, client_id, state)
-
-    def _make_scheduled(
-        self, number: int, due_ms: int, interval_ms: int, cancelled: bool
-    ) -> Scheduled:
-        found = self._links.scheduled(number, due_ms, interval_ms)
-        found.cancelled = cancelled
-        return found
-
-    def _make_commit(self, index: int, time_ms: int, *rest: Any) -> Commit[Any]:
-        number = len(self._numbered)
-        self._numbered.append(None)
-        session, operation, references, is_pinned = rest
-        owner = self._links.session(*session)
-        value = self._links.commit(index, time_ms, owner, operation, references, is_pinned)
-        self._numbered[number] = value
-        return value
-
-    def _make_method(self, name: str) -> Any:
-        found = getattr(self._machine, name)
-        if type(found) is not MethodType:
-            raise ValueError(f"{name!r} is no method of the machine")
-        return found
-
-    def _make_partial(self, inner: Any, arguments: list[Any], named: list[Any]) -> Any:
-        values = list(map(self._value, named))
-        pairs = zip(values[::2], values[1::2], strict=True)
-        return partial(self._value(inner), *map(self._value, arguments), **dict(pairs))
-
-
-def _zone(offset: int | None) -> timezone | None:
-    return None if offset is None else timezone(timedelta(microseconds=offset))

@@ -1,0 +1,285 @@
+"""Trees of the default snapshot made values again; see `state_codec`.
+
+The store has vouched for the bytes (F28), so what cannot be read here was written by other code:
+a class that was renamed, a field that is gone. That is a MachineMismatchError which names it.
+Only a tree that no encoder makes is a CorruptLogError.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from functools import partial
+from types import MethodType
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from copycat.errors import CorruptLogError
+from copycat.machine.aliases import Aliases
+from copycat.machine.commit import Commit
+from copycat.machine.sessions import ServerSession
+from copycat.machine.shapes import Plan, Shape, is_record, mismatch
+from copycat.machine.state_codec import FACTORIES, Known, Links
+from copycat.machine.timers import Scheduled
+
+__all__ = ["StateDecoder"]
+
+_TEXTS: dict[str, Callable[[str], Any]] = {
+    "Decimal": Decimal,
+    "UUID": UUID,
+    "date": date.fromisoformat,
+}
+_LISTS: dict[str, type[Any]] = {"list": list, "set": set, "frozenset": frozenset, "tuple": tuple}
+_MAPS: dict[str, type[Any]] = {"dict": dict, "OrderedDict": OrderedDict, "Counter": Counter}
+
+
+class StateDecoder:
+    """Makes values of trees again.
+
+    classes: as they were when the snapshot was written; none for one of the first format.
+    """
+
+    def __init__(
+        self,
+        machine: object,
+        known: Known,
+        links: Links,
+        classes: Mapping[str, Shape] | None = None,
+    ) -> None:
+        self._machine = machine
+        self._label = type(machine).__name__
+        self._known = known
+        self._links = links
+        self._classes = classes or {}
+        self._aliases = Aliases(type(machine))
+        self._plans: dict[tuple[str, int], Plan] = {}
+        self._numbered: list[Any] = []
+
+    def value(self, tree: Any) -> Any:
+        """One value. MachineMismatchError, CorruptLogError."""
+        try:
+            return self._value(tree)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise CorruptLogError(
+                f"a snapshot of the machine's state cannot be read: {type(error).__name__}: "
+                f"{error}"
+            ) from error
+
+    def _value(self, tree: Any) -> Any:
+        if type(tree) is not list:
+            return tree
+        tag, *parts = tree
+        if tag == "tuple":
+            return tuple(map(self._value, parts))
+        if tag == "frozenset":
+            members = list(map(self._value, parts))
+            return _hashed(members, lambda: frozenset(members))
+        if tag in {"list", "set", "deque", "dict", "OrderedDict", "Counter", "defaultdict"}:
+            return self._container(tag, parts)
+        if tag in _TEXTS:
+            (text,) = parts
+            return _TEXTS[tag](text)
+        make = getattr(self, f"_make_{tag}", None)
+        if make is None:
+            raise ValueError(f"an unknown tag {tag!r}")
+        return make(*parts)
+
+    def _container(self, tag: str, parts: list[Any]) -> Any:
+        value: Any
+        if tag == "deque":
+            value = deque(maxlen=parts.pop(0))
+        elif tag == "defaultdict":
+            value = defaultdict(FACTORIES[parts.pop(0)])
+        else:
+            value = {**_LISTS, **_MAPS}[tag]()
+        self._numbered.append(value)  # before its parts: they may name it
+        if tag in {"list", "deque"}:
+            value.extend(map(self._value, parts))
+        elif tag == "set":
+            members = list(map(self._value, parts))
+            _hashed(members, lambda: value.update(members))
+        else:
+            if list in set(map(type, parts)):
+                parts = [self._value(part) for part in parts]
+            keys = parts[::2]
+            value.update(_hashed(keys, lambda: dict(zip(keys, parts[1::2], strict=True))))
+        return value
+
+    def _make_int(self, text: str) -> int:
+        return int(text, 16)
+
+    def _make_again(self, number: int) -> Any:
+        return self._numbered[number] if number >= 0 else self._value(["?"])
+
+    def _make_bytearray(self, data: bytes) -> bytearray:
+        value = bytearray(data)
+        self._numbered.append(value)
+        return value
+
+    def _make_timedelta(self, days: int, seconds: int, microseconds: int) -> timedelta:
+        return timedelta(days, seconds, microseconds)
+
+    def _make_datetime(self, text: str, fold: int, offset: int | None) -> datetime:
+        return datetime.fromisoformat(text).replace(fold=fold, tzinfo=_zone(offset))
+
+    def _make_time(self, text: str, fold: int, offset: int | None) -> time:
+        return time.fromisoformat(text).replace(fold=fold, tzinfo=_zone(offset))
+
+    def _make_flag(self, name: str, value: int) -> Any:
+        kind = self._class(name, enum.Flag)
+        try:
+            return kind(value)
+        except Exception as error:
+            hint = f"keep the flags that were there, also {value:#x}"
+            raise mismatch(kind.__qualname__, "", f"{error}", hint, error) from error
+
+    def _make_enum(self, name: str, member: str) -> Any:
+        kind = self._class(name, enum.Enum)
+        found = self._aliases.field(name, kind.__qualname__, member)
+        if found not in kind.__members__:
+            hint = (
+                f"keep {member}, as another name of a member if it was renamed; or "
+                f'snapshot_aliases = {{"{name}.{member}": "NEW_NAME"}} in the machine\'s class'
+            )
+            raise mismatch(kind.__qualname__, member, "it has no such member", hint)
+        return kind[found]
+
+    def _make_named(self, name: str, *parts: Any) -> Any:
+        plan = self._plan(name, len(parts))
+        return self._record(plan, plan.fields(list(map(self._value, parts))))
+
+    def _make_record(self, name: str, *parts: Any) -> Any:
+        plan = self._plan(name, len(parts))
+        number = len(self._numbered)
+        self._numbered.append(None)
+        kind = plan.kind
+        if issubclass(kind, msgspec.Struct | tuple):  # made with its fields, never before them
+            fields = plan.fields(list(map(self._value, parts)))
+            value = self._numbered[number] = self._record(plan, fields)
+            return value
+        value = self._numbered[number] = object.__new__(kind)  # a ring may name it
+        return _fill(value, plan.fields(list(map(self._value, parts))))
+
+    def _record(self, plan: Plan, fields: dict[str, Any]) -> Any:
+        kind = plan.kind
+        if issubclass(kind, tuple):
+            return tuple.__new__(kind, fields.values())
+        if not issubclass(kind, msgspec.Struct):
+            return _fill(object.__new__(kind), fields)
+        try:
+            value = kind(**fields)
+        except Exception as error:
+            problem = f"it refuses what it has: {type(error).__name__}: {error}"
+            hint = "let it take what it took when the snapshot was written"
+            raise mismatch(kind.__qualname__, "", problem, hint, error) from error
+        for field, part in fields.items():  # whatever its __post_init__ made of them
+            msgspec.structs.force_setattr(value, field, part)
+        return value
+
+    def _plan(self, name: str, count: int) -> Plan:
+        plan = self._plans.get((name, count))
+        if plan is None:
+            kind, shape = self._class(name, object), self._classes.get(name)
+            if not is_record(kind):
+                problem = "it had fields, and is neither a dataclass, a Struct nor a NamedTuple"
+                raise mismatch(kind.__qualname__, "", problem, "keep it what it was")
+            plan = Plan(kind, name, shape, count, self._aliases)
+            self._plans[name, count] = plan
+        return plan
+
+    def _class(self, name: str, base: type[Any]) -> Any:
+        """The class that a snapshot calls so: by an alias, its name, or the name's last part
+        where one class alone has that (it was moved)."""
+        kind = self._aliases.classes.get(name) or self._known.get(name)
+        if kind is None:
+            last = name.rpartition(".")[2]
+            like = [one for one in self._known.values() if one.__name__ == last]
+            if len(like) != 1:
+                raise self._unknown(name)
+            (kind,) = like
+        if not issubclass(kind, base):
+            problem = f"it was a kind of {base.__name__}"
+            raise mismatch(kind.__qualname__, "", problem, "keep it what it was")
+        return kind
+
+    def _unknown(self, name: str) -> Exception:
+        shape = self._classes.get(name)
+        known = "" if shape is None else f" (of {shape.module})"
+        problem = f"{self._label} shows no class of this name{known}"
+        hint = (
+            f'where it was renamed, snapshot_aliases = {{"{name}": NewName}} in the class '
+            f"{self._label}\nwhere it is not shown any more, annotate an attribute with it"
+        )
+        return mismatch(name, "", problem, hint)
+
+    def _make_session(self, session: int, client_id: str, state: str) -> ServerSession:
+        return self._links.session(session, client_id, state)
+
+    def _make_scheduled(
+        self, number: int, due_ms: int, interval_ms: int, cancelled: bool
+    ) -> Scheduled:
+        found = self._links.scheduled(number, due_ms, interval_ms)
+        found.cancelled = cancelled
+        return found
+
+    def _make_commit(self, index: int, time_ms: int, *rest: Any) -> Commit[Any]:
+        number = len(self._numbered)
+        self._numbered.append(None)
+        session, operation, references, is_pinned = rest
+        owner = self._links.session(*session)
+        value = self._links.commit(index, time_ms, owner, operation, references, is_pinned)
+        self._numbered[number] = value
+        return value
+
+    def _make_method(self, name: str) -> Any:
+        found = getattr(self._machine, self._aliases.attribute(name) or "", None)
+        if type(found) is not MethodType:
+            hint = (
+                f"keep a method {name}; or, where it was renamed, "
+                f'snapshot_aliases = {{"{name}": "new_name"}} in the class {self._label}'
+            )
+            raise mismatch(self._label, name, "a callback names it, and it is no method", hint)
+        return found
+
+    def _make_partial(self, inner: Any, arguments: list[Any], named: list[Any]) -> Any:
+        values = list(map(self._value, named))
+        pairs = zip(values[::2], values[1::2], strict=True)
+        return partial(self._value(inner), *map(self._value, arguments), **dict(pairs))
+
+
+def _fill(value: Any, fields: dict[str, Any]) -> Any:
+    for field, part in fields.items():
+        object.__setattr__(value, field, part)
+    return value
+
+
+def _hashed(members: Iterable[Any], make: Callable[[], Any]) -> Any:
+    """What `make` makes of members that are hashed; who is in the way is named."""
+    try:
+        return make()
+    except Exception:
+        _check_hashable(members)
+        raise
+
+
+def _check_hashable(members: Iterable[Any]) -> None:
+    for one in members:
+        try:
+            hash(one)
+        except Exception as error:
+            if type(one) in {tuple, frozenset}:
+                _check_hashable(one)
+            if type(one).__module__ == "builtins":
+                raise
+            kind = type(one).__qualname__
+            hint = "let it be hashed as it was, for instance @dataclass(frozen=True)"
+            raise mismatch(kind, "", f"it cannot be hashed: {error}", hint, error) from error
+
+
+def _zone(offset: int | None) -> timezone | None:
+    return None if offset is None else timezone(timedelta(microseconds=offset))
