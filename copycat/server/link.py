@@ -15,6 +15,7 @@ from functools import partial
 from typing import cast
 
 from copycat.config import Address
+from copycat.dial import DialError, dial
 from copycat.errors import CopycatError, ProtocolError
 from copycat.protocol.codec import FrameType, decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
@@ -33,7 +34,6 @@ log = logging.getLogger("copycat.server")
 
 WAIT_MIN_S = 0.05
 WAIT_MAX_S = 1.0
-CONNECT_S = 2.0
 HELLO_S = 5.0
 SILENCE_S_MAX = 5.0
 """A peer whose kernel acknowledges nothing for so long is gone."""
@@ -93,18 +93,19 @@ class Link:
 
     async def _connect_once(self) -> None:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_S):
+        sock = await dial(self._address)
+        try:
             transport, outbound = await loop.create_connection(
-                partial(Outbound, self._host.look_for_room),
-                self._address.host,
-                self._address.port,
+                partial(Outbound, self._host.look_for_room), sock=sock
             )
+        except BaseException:
+            sock.close()
+            raise
         try:
             watch_socket(transport, SILENCE_S_MAX)
             transport.set_write_buffer_limits(high=REPLY_ROOM)
             transport.write(self._replica.hello())
-            async with asyncio.timeout(HELLO_S):
-                frame = await outbound.answer
+            frame = await _first_answer(outbound)
             if frame.type == FrameType.HELLO_REFUSED:
                 refused = decode_hello_refused(frame)
                 raise ProtocolError(f"it refused us ({refused.code}): {refused.reason}")
@@ -128,6 +129,15 @@ class Link:
         self._host.link_down(self._peer)
         if not self._host.is_stopped:
             self._replica.peer_down(self._peer)
+
+
+async def _first_answer(outbound: Outbound) -> Frame:
+    try:
+        async with asyncio.timeout(HELLO_S):
+            return await outbound.answer
+    except TimeoutError:
+        # A DialError like any other reason why there is no link: nothing was refused.
+        raise DialError(f"connected, but no answer within {HELLO_S:g} s") from None
 
 
 class Outbound(asyncio.BufferedProtocol):
