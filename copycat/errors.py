@@ -268,7 +268,10 @@ class SyncUnsupportedError(StorageError):
 
 class DiskFullError(StorageError, OSError):
     code = "disk-full"
-    default_hint = "free some space; the log is whole and goes on when there is room"
+    default_hint = (
+        "free some space; the log is whole and goes on when there is room\n"
+        "a server's take_snapshot() lets its log be trimmed; `copycat compact` cleans a closed log"
+    )
     retryable = True
 
 

@@ -89,7 +89,9 @@ def disk_full(
         state=f"Log {_mib(log.size)} in {segments} segments, entries {log.first_index:,} to"
         f" {log.last_index:,}\nIt goes on by itself when {_mib(min_free_space + 2 * needed)} are"
         " free for a second",
-        hint="free some space, release entries and compact, or lower storage.min_free_space",
+        hint="free some space, or lower storage.min_free_space\n"
+        "a snapshot was tried, to trim the log; by hand: server.take_snapshot(), and"
+        " server.compact() for entries that were released",
         free=free,
         limit=min_free_space,
     )

@@ -2,6 +2,7 @@
 
 F12: entries are refused before the disk would refuse them. A member without room takes nothing
 new, neither from clients nor from its leader, until room was back for a while; queries go on.
+Before that, and while it is full, it takes a snapshot, which lets its log be trimmed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from copycat.raft.events import Event, StorageFull
 from copycat.replica.carry import Parts
 from copycat.replica.cleaning import Cleaning
 from copycat.replica.handshake import Handshake
+from copycat.replica.options import ReplicaOptions
 from copycat.replica.repayment import Repayment
+from copycat.replica.snapshotting import Snapshotting
 from copycat.types import Span
 
 __all__ = ["Household"]
@@ -40,8 +43,8 @@ class Household:
         handshake: Handshake,
         *,
         step: Callable[[Event], None],
-        address: str,
-        batch_bytes_max: int,
+        options: ReplicaOptions,
+        snapshotting: Snapshotting,
         cleaning: Cleaning,
         now_ms: int,
         reserve: Reserve | None = None,
@@ -50,11 +53,12 @@ class Household:
         self._parts = parts
         self._handshake = handshake
         self._step = step
-        self._address = address
-        self._batch_bytes_max = batch_bytes_max
+        self._address = options.address
+        self._batch_bytes_max = options.batch_bytes_max
+        self._snapshotting = snapshotting
         self._cleaning = cleaning
         self._reserve = reserve
-        self.repayment = Repayment(parts, address, debt)
+        self.repayment = Repayment(parts, options.address, debt)
         self._is_reserving = False
         self._reserve_ms = now_ms
         self.storage_changed: Callable[[bool], None] = lambda _: None
@@ -138,6 +142,8 @@ class Household:
         is_short = self.is_full or not parts.log.has_room(
             4 * self._batch_bytes_max, in_new_segment=True
         )
+        if is_short:
+            self._snapshotting.relieve(now_ms)
         self._cleaning.keep(now_ms, is_short=is_short)
         self._make_reserve(now_ms)
         if not parts.gateway.admitting or self.is_full:

@@ -24,14 +24,14 @@ from copycat.machine.executor import Executor
 from copycat.raft.events import Compacted, Event, SnapshotsKept
 from copycat.raft.terms import TermRuns
 from copycat.replica.carry import Parts
-from copycat.types import NO_ENTRY, EntryId
+from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
 
 __all__ = ["SnapshotSource", "Snapshotting", "restore", "source_of"]
 
 log = logging.getLogger("copycat.replica")
 
 AGAIN_MS = 10_000
-"""After a full disk the next snapshot is tried so much later (F13)."""
+"""After a full disk, or one that was short of room, the next is tried so much later (F13)."""
 
 
 @runtime_checkable
@@ -184,6 +184,20 @@ class Snapshotting:
         if not self._threshold or grown < self._threshold or self._is_busy:
             return
         if self._source is not None and now_ms >= self._again_ms and not self._refusal():
+            self.take()
+
+    def relieve(self, now_ms: int) -> None:
+        """The disk is nearly full, or full: a snapshot lets whole files of the log be trimmed,
+        however little the log has grown since the last one (F12)."""
+        if self._is_busy or self._store is None or now_ms < self._again_ms or self._refusal():
+            return
+        newest, replica_log = self._store.newest, self._parts.log
+        covers = self._parts.applier.last_applied if newest is None else newest.entry.index
+        is_new = newest is None or newest.entry.index < self._parts.applier.last_applied
+        # What is trimmed then reaches to the older of the two that are kept.
+        if is_new and replica_log.segment_stats(NO_LIMITS)[0].last_index <= covers:
+            self._again_ms = now_ms + AGAIN_MS
+            log.warning("the disk is short of room: a snapshot is taken, to trim the log (F12)")
             self.take()
 
     def _refusal(self) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from copycat.errors import DiskFullError
-from copycat.log._native import FaultEnv, open_log
+from copycat.log._native import Env, FaultEnv, open_log
 from copycat.log.interface import ReplicaLog
+from copycat.log.reserve import disk_full
+from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import (
     CommandsRefused,
@@ -22,6 +26,7 @@ from copycat.protocol.client import (
 from copycat.protocol.operations import encode_operation
 from copycat.raft.events import Reachable
 from copycat.types import ConsistencyLevel, ServerState
+from tests.replica.disks import Disk
 from tests.replica.harness import Network, Node, commands, lone_leader, open_session
 
 ITEM = KeyValueStore.append("k", b"a")
@@ -246,3 +251,89 @@ def test_f12_the_disk_itself_says_no_only_after_the_replica_did() -> None:
         send(node, session, first)
     assert node.host.stopped is None
     assert node.replica.status().storage_full
+
+
+# ---- D19: a snapshot before it gives up -----------------------------------------------------
+
+
+def short_of_room(threshold: int = 0) -> tuple[Disk, int]:
+    """A member alone on a disk that is full, with some files of log behind it."""
+    disk = Disk("127.0.0.1:1", ("127.0.0.1:1",), threshold)
+    for _ in range(12):
+        disk.node.turn(100)
+        disk.node.settle()
+    session = open_session(disk.node)
+    for sequence in range(1, 41):
+        send(disk.node, session, sequence)
+    disk.env.set_free_space(0)
+    return disk, session
+
+
+def test_f12_a_full_disk_is_answered_with_a_snapshot_that_lets_the_log_be_trimmed() -> None:
+    disk, session = short_of_room()
+    assert (disk.snapshots, disk.log.first_index) == ([], 1)
+    for _ in range(3):
+        disk.node.turn(100)
+        disk.node.settle()
+    assert len(disk.snapshots) == 1
+    assert disk.log.first_index > 30
+    assert disk.replica.status().storage_full
+    disk.env.set_free_space(1 << 40)
+    for _ in range(15):
+        disk.node.turn(100)
+        disk.node.settle()
+    send(disk.node, session, 41)
+    assert len(disk.executor.machine.lists["k"]) == 41  # type: ignore[attr-defined]
+
+
+def test_f12_a_snapshot_that_would_free_nothing_is_not_taken() -> None:
+    disk, session = short_of_room()
+    for _ in range(200):
+        disk.node.turn(100)
+        disk.node.settle()
+    assert len(disk.snapshots) == 1, "nothing was applied since"
+    disk.env.set_free_space(1 << 40)
+    for _ in range(15):
+        disk.node.turn(100)
+        disk.node.settle()
+    send(disk.node, session, 41)
+    disk.env.set_free_space(0)
+    for _ in range(200):
+        disk.node.turn(100)
+        disk.node.settle()
+    assert len(disk.snapshots) == 1, "the log has one file, and none of it goes"
+
+
+def test_f12_a_snapshot_that_finds_no_room_either_is_tried_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, _ = short_of_room()
+    tries = []
+
+    def full(*_: object, **__: object) -> Snapshot:
+        tries.append(1)
+        raise DiskFullError("no room")
+
+    monkeypatch.setattr(disk.store, "save", full)
+    for _ in range(99):
+        disk.node.turn(100)
+        disk.node.settle()
+    assert len(tries) == 1
+    for _ in range(99):
+        disk.node.turn(100)
+        disk.node.settle()
+    assert len(tries) == 2
+    assert disk.node.host.stopped is None
+
+
+def test_f12_the_error_of_a_full_disk_names_what_makes_room(tmp_path: Path) -> None:
+    hint = DiskFullError("full").hint or ""
+    assert "take_snapshot()" in hint
+    assert "copycat compact" in hint
+    env = Env()
+    env.make_directory(str(tmp_path / "log"))
+    log = open_log(env, str(tmp_path / "log"), max_segment_size=16384, max_entries_per_segment=8)
+    hint = disk_full(env, str(tmp_path), log, 1 << 20, 1 << 20).hint or ""
+    log.close()
+    assert "server.take_snapshot()" in hint
+    assert "storage.min_free_space" in hint
