@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from copycat.client import client as asynchronous
 from copycat.client.client import Session
-from copycat.client.options import ClientState
+from copycat.client.engine import BlockingFuture, Call, Engine
+from copycat.client.options import ClientSettings, ClientState
 from copycat.config import AddressLike, Duration
 from copycat.errors import ClosedSessionError
 from copycat.handles import ForkGuard, Listener
 from copycat.protocol.operations import Operation
-from copycat.types import ConsistencyLevel
+from copycat.types import ConsistencyLike
 
 __all__ = ["CopycatClient", "connect"]
 
@@ -27,33 +26,25 @@ R = TypeVar("R")
 class CopycatClient:
     """Connected when the constructor returns; safe to share between threads.
 
-    Options are those of the asyncio client. Results of one thread's calls come in order.
+    Options are those of the asyncio client. Results of one thread's calls come in order. Ctrl-C
+    may interrupt any call: the client stays usable, and what the call submitted is dropped if it
+    was not sent yet; else its outcome is unknown. Closed once, it stays closed.
     """
 
-    def __init__(self, *members: AddressLike, **options: Any) -> None:
+    def __init__(self, *members: AddressLike, **options: Unpack[ClientSettings]) -> None:
         self._client = asynchronous.CopycatClient(*members, **options)
         self._guard = ForkGuard("a blocking client")
-        self._loop = asyncio.new_event_loop()
-        self._calls: deque[tuple[Callable[[], Awaitable[Any]], Future[Any]]] = deque()
-        self._is_signalled = False
         self._is_closed = False
-        self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._run_loop, name="copycat-client", daemon=True)
-        self._thread.start()
+        self._engine = engine = Engine(self._client, self)
         try:
-            self._run(self._client.connect())
-        except BaseException:
-            self.close()
+            engine.launch()
+            engine.opened.wait()
+            engine.opened.result()
+        except BaseException as error:
+            engine.stop()
+            if isinstance(error, Exception):
+                engine.join()
             raise
-
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        self._loop.close()
-
-    def _run(self, work: Coroutine[Any, Any, R]) -> R:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     @property
     def state(self) -> ClientState:
@@ -66,68 +57,85 @@ class CopycatClient:
         return self._client.session
 
     def on_state_change(self, callback: Callable[[ClientState], None]) -> Listener:
-        """Call back with each new state, in the client's own thread."""
+        """Call back with each new state, in the client's own thread: it must not block."""
         return self._client.on_state_change(callback)
 
     def submit(
         self,
         operation: Operation[R],
         *,
-        consistency: ConsistencyLevel | None = None,
+        consistency: ConsistencyLike | None = None,
         timeout: Duration | None = None,
     ) -> R:
         """Submit and wait for the result; errors as in the asyncio client."""
-        return self._call(
-            lambda: self._client.submit(operation, consistency=consistency, timeout=timeout)
-        ).result()
+        submit = self._client.submit
+        return self._wait(
+            "submit", partial(submit, operation, consistency=consistency, timeout=timeout)
+        )
 
-    def submit_many(self, operations: Iterable[Operation[R]]) -> list[R]:
+    def submit_many(
+        self, operations: Iterable[Operation[R]], *, timeout: Duration | None = None
+    ) -> list[R]:
         """Submit commands and wait for all results, in order."""
-        taken = list(operations)
-        return self._call(lambda: self._client.submit_many(taken)).result()
+        submit, taken = self._client.submit_many, asynchronous.commands_of(operations)
+        return self._wait("submit_many", partial(submit, taken, timeout=timeout))
 
-    def submit_future(self, operation: Operation[R]) -> Future[R]:
+    def submit_future(
+        self,
+        operation: Operation[R],
+        *,
+        consistency: ConsistencyLike | None = None,
+        timeout: Duration | None = None,
+    ) -> Future[R]:
         """Submit without waiting; thousands may be in flight."""
-        return self._call(lambda: self._client.submit(operation))
-
-    def _call(self, start: Callable[[], Awaitable[R]]) -> Future[R]:
-        self._guard.check()
-        future: Future[R] = Future()
-        with self._lock:
-            if self._is_closed:
-                raise ClosedSessionError("the client is closed")
-            self._calls.append((start, future))
-            if not self._is_signalled:
-                self._is_signalled = True
-                self._loop.call_soon_threadsafe(self._start_calls)
+        submit = self._client.submit
+        call = Call(partial(submit, operation, consistency=consistency, timeout=timeout))
+        future = call.future = BlockingFuture(call.reply, self)
+        self._put("submit_future", call)
         return future
 
-    def _start_calls(self) -> None:
-        with self._lock:
-            calls, self._calls = self._calls, deque()
-            self._is_signalled = False
-        for start, future in calls:
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                inner = asyncio.ensure_future(start())
-            except Exception as error:  # noqa: BLE001  (belongs to the caller's thread)
-                future.set_exception(error)
-                continue
-            inner.add_done_callback(partial(_pass_on, future))
+    def recover(self) -> Self:
+        """Leave this session to expire and open a new one; raises what the constructor raises."""
+        self._wait("recover", self._recover)
+        return self
+
+    async def _recover(self) -> None:
+        # An interrupted caller does not leave the client without a session half way.
+        await asyncio.shield(asyncio.ensure_future(self._client.recover()))
+
+    def _put(self, what: str, call: Call[Any]) -> None:
+        self._guard.check()
+        if self._is_closed:
+            raise ClosedSessionError(
+                f"{what}(): the client is closed", hint="make a new blocking client"
+            )
+        try:
+            self._engine.put(call)
+        except BaseException:
+            self._engine.abandon(call)
+            raise
+
+    def _wait(self, what: str, start: Callable[[], Awaitable[R]]) -> R:
+        self._engine.check_thread(f"{what}()")
+        call: Call[R] = Call(start)
+        try:
+            self._put(what, call)
+            call.reply.wait()
+        except BaseException:
+            self._engine.abandon(call)
+            raise
+        return call.reply.result()
 
     def close(self) -> None:
-        """Close the session and the thread. Closing twice is fine."""
+        """Close the session and the thread. Closing twice is fine.
+
+        Interrupted, it goes on by itself; called again, it waits for the end.
+        """
         self._guard.check()
-        with self._lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        try:
-            self._run(self._client.close())
-        finally:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
+        self._engine.check_thread("close()")
+        self._is_closed = True
+        self._engine.stop()
+        self._engine.join()
 
     def __enter__(self) -> Self:
         return self
@@ -136,17 +144,6 @@ class CopycatClient:
         self.close()
 
 
-def _pass_on(future: Future[Any], inner: asyncio.Future[Any]) -> None:
-    if inner.cancelled():
-        future.set_exception(ClosedSessionError("the client was closed"))
-        return
-    error = inner.exception()
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(inner.result())
-
-
-def connect(*members: AddressLike, **options: Any) -> CopycatClient:
+def connect(*members: AddressLike, **options: Unpack[ClientSettings]) -> CopycatClient:
     """A connected client; close it, or use it in a `with` statement."""
     return CopycatClient(*members, **options)

@@ -35,7 +35,7 @@ from copycat.handles import ForkGuard, Listener, Listeners
 from copycat.protocol.operations import Operation, Query, encode_operation
 from copycat.types import ConsistencyLevel, ConsistencyLike, SessionState
 
-__all__ = ["CopycatClient", "Session", "connect"]
+__all__ = ["CopycatClient", "Session", "commands_of", "connect"]
 
 R = TypeVar("R")
 
@@ -293,7 +293,7 @@ class CopycatClient:
         fields `pending` and `unsent` list what has an unknown outcome and what was never sent.
         """
         courier = self._ready()
-        taken = _commands(operations)
+        taken = commands_of(operations)
         limit = self._options.max_entry_size
         encoded = [encode_operation(operation, limit) for operation in taken]
         wait, deadline_ms = self._patience(courier, timeout)
@@ -334,7 +334,8 @@ def _addresses(members: Iterable[AddressLike]) -> tuple[Address, ...]:
     return tuple(dict.fromkeys(Address.parse(member) for member in members))
 
 
-def _commands(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
+def commands_of(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
+    """What `submit_many` was given, as a list. ConfigurationError for what is no command."""
     try:
         taken = list(operations)
     except TypeError:

@@ -1,0 +1,331 @@
+"""The thread of a blocking client: an event loop, and how calls get into it and answers out.
+
+Ctrl-C may come at any instruction of the main thread, also between taking a lock and releasing
+it. So nothing that both threads need is held by Python code: calls and answers go through deques
+and primitive locks that are used once, and the engine looks by itself, a few times a second, for
+calls that nobody announced and for an owner that is gone.
+"""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from copycat.client.client import CopycatClient
+from copycat.errors import ClosedSessionError, ConfigurationError, OperationTimeout
+
+__all__ = ["BlockingFuture", "Call", "Engine", "Reply"]
+
+R = TypeVar("R")
+
+log = logging.getLogger("copycat.client")
+
+TICK_S = 0.25
+"""How often the engine looks for what an interrupted call left behind."""
+END_S = 10.0
+"""For the engine's thread to end; a session is closed in two seconds."""
+NOTIFY_TRIES = 100
+
+
+class Reply(Generic[R]):
+    """One answer, from the engine's thread to whoever waits for it."""
+
+    __slots__ = ("_waiters", "error", "is_done", "value")
+
+    def __init__(self) -> None:
+        self._waiters: deque[_thread.LockType] = deque()
+        self.is_done = False
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def set(self, value: Any, error: BaseException | None = None) -> None:
+        """Decide it, once; in the engine's thread."""
+        self.value, self.error = value, error
+        self.is_done = True
+        with suppress(IndexError):
+            while True:
+                self._waiters.popleft().release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether it was decided within `timeout` seconds (None: for ever)."""
+        lock = _thread.allocate_lock()
+        lock.acquire()
+        self._waiters.append(lock)
+        if self.is_done:  # perhaps before the lock was there
+            return True
+        return lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+
+    def result(self) -> R:
+        """What was decided."""
+        if self.error is None:
+            value: R = self.value
+            return value
+        try:
+            raise self.error
+        finally:
+            del self  # or the traceback holds what holds the traceback
+
+
+class Call(Generic[R]):
+    """One thing to do in the engine's loop."""
+
+    __slots__ = ("future", "inner", "is_abandoned", "reply", "start")
+
+    def __init__(self, start: Callable[[], Awaitable[R]]) -> None:
+        self.start = start
+        self.reply: Reply[R] = Reply()
+        self.future: BlockingFuture[R] | None = None
+        self.inner: asyncio.Future[R] | None = None
+        self.is_abandoned = False
+        """Its caller was interrupted: what did not begin does not begin any more."""
+
+    def cancel(self) -> None:
+        """In the engine's thread: its caller is gone."""
+        if self.inner is not None:
+            self.inner.cancel()
+
+
+class BlockingFuture(Future[R]):
+    """A result that arrives in another thread; `result()` survives a Ctrl-C."""
+
+    def __init__(self, reply: Reply[R], owner: object) -> None:
+        super().__init__()
+        self._reply = reply
+        self._owner = owner
+        """The client lives as long as somebody may wait for this."""
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for it; TimeoutError after `timeout` seconds, and it may still come."""
+        self._await(timeout)
+        return self._reply.result()
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for it; the error, or None."""
+        self._await(timeout)
+        return self._reply.error
+
+    def _await(self, timeout: float | None) -> None:
+        if self.cancelled():
+            super().result(0)  # raises CancelledError
+        if not self._reply.wait(timeout):
+            raise TimeoutError
+        if self.cancelled():
+            super().result(0)
+
+
+class Engine:
+    """Runs `client` in a thread of its own until it is stopped or its owner is gone."""
+
+    def __init__(self, client: CopycatClient, owner: object) -> None:
+        self._client = client
+        self._owner = weakref.ref(owner)
+        self._calls: deque[Call[Any]] = deque()
+        self._running: set[Call[Any]] = set()
+        self._is_signalled = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+        self._ident = 0
+        self.is_stopping = False
+        self.is_over = False
+        """Nothing that is put into the queue from now on begins."""
+        self.opened: Reply[None] = Reply()
+        """Decided by the first `connect`."""
+        self.ended: Reply[None] = Reply()
+
+    # --- from any thread ----------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Start the thread, by another one: no interrupt comes there between two steps."""
+        _thread.start_new_thread(self._launch, ())
+
+    def _launch(self) -> None:
+        thread = threading.Thread(target=self._run, name="copycat-client", daemon=True)
+        self._thread = thread
+        thread.start()
+
+    def put(self, call: Call[Any]) -> None:
+        """Begin this in the loop soon, in the order of the calls."""
+        self._calls.append(call)
+        if self.is_over:
+            self._fail_calls()
+        elif not self._is_signalled:
+            # Interrupted right here, the next tick finds the call.
+            self._is_signalled = True
+            self._signal(self._start_calls)
+
+    def abandon(self, call: Call[Any]) -> None:
+        """The caller was interrupted and waits no longer."""
+        call.is_abandoned = True
+        self._signal(call.cancel)
+
+    def stop(self) -> None:
+        """Close the client and end the thread soon."""
+        self.is_stopping = True
+        self._signal(self._look)
+
+    def join(self) -> None:
+        """Wait for the end of the thread. Raises OperationTimeout."""
+        if not self.ended.wait(END_S):
+            raise OperationTimeout(
+                f"the client's thread did not end within {END_S:g} s",
+                hint="does a callback of on_state_change block? It runs in that thread",
+                outcome_unknown=False,
+            )
+        thread = self._thread
+        while thread is not None and thread.is_alive():
+            time.sleep(0.0005)  # its last steps: nothing that waits for anybody
+
+    def check_thread(self, what: str) -> None:
+        """Raise where waiting would wait for itself."""
+        if _thread.get_ident() == self._ident:
+            raise ConfigurationError(
+                f"{what} was called in the client's own thread, by a callback of"
+                " on_state_change: it would wait for itself",
+                hint="use submit_future(), or call it in a thread of your own",
+            )
+
+    def _signal(self, callback: Callable[[], None]) -> None:
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it is closed: nothing waits there any more
+                loop.call_soon_threadsafe(callback)
+
+    # --- in its own thread --------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._ident = _thread.get_ident()
+        try:
+            loop = asyncio.new_event_loop()
+            try:
+                self._wake = asyncio.Event()
+                self._loop = loop
+                loop.run_until_complete(self._serve())
+            finally:
+                self.is_over = True
+                loop.close()
+        except BaseException:  # never out of a thread; whoever waits hears of it below
+            log.exception("the thread of a blocking client stops")
+        finally:
+            self.is_over = True
+            if not self.opened.is_done:
+                self.opened.set(None, ClosedSessionError("the client was closed"))
+            self._fail_calls()
+            self.ended.set(None)
+
+    async def _serve(self) -> None:
+        connecting = asyncio.ensure_future(self._client.connect())
+        try:
+            while not self._is_done and not connecting.done():
+                await self._pause(connecting)
+            if connecting.done():
+                error = connecting.exception()
+                self.opened.set(None, error)
+                if error is not None:
+                    return
+            while not self._is_done:
+                self._start_calls()
+                await self._pause()
+        finally:
+            connecting.cancel()
+            await asyncio.wait({connecting})
+            self._start_calls()
+            await self._client.close()
+            await asyncio.sleep(0)  # what it decided is passed on
+
+    @property
+    def _is_done(self) -> bool:
+        return self.is_stopping or self._owner() is None
+
+    def _look(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+
+    async def _pause(self, *others: asyncio.Future[Any]) -> None:
+        """Until the next tick, or until somebody calls."""
+        if self._wake is None:
+            return
+        woken = asyncio.ensure_future(self._wake.wait())
+        try:
+            await asyncio.wait(
+                {woken, *others}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            woken.cancel()
+        self._wake.clear()
+
+    def _start_calls(self) -> None:
+        self._is_signalled = False
+        with suppress(IndexError):
+            while True:
+                self._start_call(self._calls.popleft())
+
+    def _start_call(self, call: Call[Any]) -> None:
+        if call.is_abandoned or (call.future is not None and not _begin(call.future)):
+            return
+        try:
+            call.inner = asyncio.ensure_future(call.start())
+        except Exception as error:  # noqa: BLE001  (belongs to the caller's thread)
+            self._answer(call, None, error)
+            return
+        self._running.add(call)
+        call.inner.add_done_callback(partial(self._pass_on, call))
+
+    def _pass_on(self, call: Call[Any], inner: asyncio.Future[Any]) -> None:
+        self._running.discard(call)
+        if inner.cancelled():
+            self._answer(call, None, ClosedSessionError("the call was given up"))
+        elif (error := inner.exception()) is not None:
+            self._answer(call, None, error)
+        else:
+            self._answer(call, inner.result(), None)
+
+    def _answer(self, call: Call[Any], value: Any, error: BaseException | None) -> None:
+        call.reply.set(value, error)
+        if call.future is not None:
+            self._notify(call.future, call.reply, NOTIFY_TRIES)
+
+    def _notify(self, future: BlockingFuture[Any], reply: Reply[Any], tries: int) -> None:
+        """Tell the standard library's side of a future, without ever waiting for its lock."""
+        if _is_free(future):
+            if reply.error is not None:
+                future.set_exception(reply.error)
+            else:
+                future.set_result(reply.value)
+        elif tries and self._loop is not None and not self.is_over:
+            self._loop.call_later(0.01, self._notify, future, reply, tries - 1)
+
+    def _fail_calls(self) -> None:
+        with suppress(KeyError):
+            while True:
+                call = self._running.pop()
+                self._answer(call, None, ClosedSessionError("the client is closed"))
+        with suppress(IndexError):
+            while True:
+                call = self._calls.popleft()
+                if call.future is None or _begin(call.future):
+                    self._answer(call, None, ClosedSessionError("the client is closed"))
+
+
+def _is_free(future: Future[Any]) -> bool:
+    """False while somebody holds its lock, or was interrupted while it did."""
+    condition = future._condition  # noqa: SLF001  (there is no other way not to wait for it)
+    if not condition.acquire(blocking=False):
+        return False
+    condition.release()
+    return True
+
+
+def _begin(future: Future[Any]) -> bool:
+    """False when it was cancelled before."""
+    return not _is_free(future) or future.set_running_or_notify_cancel()
