@@ -14,6 +14,7 @@ import click
 
 from copycat import __version__
 from copycat.cli.log_group import log
+from copycat.cli.output import LEVELS
 from copycat.cli.paths import PathOption
 from copycat.errors import (
     ConfigurationError,
@@ -104,6 +105,13 @@ def demo(**options: Any) -> None:
 @click.option("--insecure", is_flag=True, help="Plaintext on a network that you trust.")
 @click.option("--keep-log", is_flag=True, help="No snapshots and no cleaning.")
 @click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(LEVELS),
+    help="What is logged to stderr, from here on upwards.",
+)
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:
     """Run one member on ADDRESS (HOST:PORT) until SIGTERM or SIGINT; its log is closed cleanly.

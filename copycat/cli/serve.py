@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -19,6 +18,7 @@ import msgspec
 
 from copycat import CopycatServer, StateMachine, Storage
 from copycat.cli.app import machine_class, new_machine
+from copycat.cli.output import Lines, logged_to, unhindered_output
 from copycat.errors import ConfigurationError
 from copycat.types import ServerState
 
@@ -44,22 +44,30 @@ class ServeOptions(NamedTuple):
     parent: int | None
     bind: str | None = None
     insecure: bool = False
+    log_level: str = "info"
 
 
 def run_serve(options: ServeOptions) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop."""
+    """Serve until SIGTERM or SIGINT; 0 after a clean stop, whoever still reads what it says."""
     if options.parent is not None and not _die_with(options.parent):
         return 1
-    machine = machine_class(options.app)
+    with unhindered_output() as (out, errors):
+        machine = machine_class(options.app)
+        words = _Words(out if options.as_json else errors, as_json=options.as_json)
+        with logged_to(errors, options.log_level):
+            _run(options, words, partial(new_machine, options.app, machine))
+    return 0
+
+
+def _run(options: ServeOptions, words: _Words, machine: Callable[[], StateMachine]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            runner.run(_serve(options, partial(new_machine, options.app, machine)))
+            runner.run(_serve(options, words, machine))
         except socket.gaierror as cause:
             raise ConfigurationError(
                 f"address {options.bind or options.address}: {cause.strerror}",
                 hint="give an address of this machine",
             ) from cause
-    return 0
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -82,19 +90,21 @@ def _die_with(parent: int) -> bool:
 class _Words:
     """What serve says: JSON lines for a program, sentences for people."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, lines: Lines, *, as_json: bool) -> None:
+        self._lines = lines
         self.as_json = as_json
 
     def say(self, event: str, **fields: Any) -> None:
         if self.as_json:
-            print(json.dumps({"event": event, "at": time.monotonic(), **fields}), flush=True)
+            self._lines.put(json.dumps({"event": event, "at": time.monotonic(), **fields}))
             return
-        told = "  ".join(f"{name} {value}" for name, value in fields.items())
-        print(f"{event}  {told}", file=sys.stderr, flush=True)
+        values = "  ".join(f"{name} {value}" for name, value in fields.items())
+        self._lines.put(f"{event}  {values}")
 
 
-async def _serve(options: ServeOptions, machine: Callable[[], StateMachine]) -> None:
-    words = _Words(as_json=options.as_json)
+async def _serve(
+    options: ServeOptions, words: _Words, machine: Callable[[], StateMachine]
+) -> None:
     server = CopycatServer(
         options.address,
         machine,

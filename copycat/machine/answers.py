@@ -48,5 +48,6 @@ class Answers:
             body = encode_result(handler(*arguments(operation)))
         except BaseException as error:  # noqa: BLE001  (its result: it changed nothing)
             self._user.leave(error)
+            self._user.log_once(error)
             body = encode_result(result_of_query(error))
         return QueryAnswer(ask.token, index, False, body)

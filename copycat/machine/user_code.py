@@ -24,6 +24,10 @@ Refusals = Callable[[], tuple[int, int]]
 """(possible, impossible): how many allocations this thread was refused so far, of sizes that
 some machine may grant, and of sizes that none can."""
 
+LOGGED_MAX = 256
+"""Kinds of errors whose tracebacks are logged; a machine may raise any number of them."""
+
+
 _SKIPPED = "the operator had every member skip this entry; it changed nothing"
 
 
@@ -40,12 +44,22 @@ class UserCode:
     raises it.
     """
 
-    __slots__ = ("_impossible", "_in_main_thread", "_possible", "_refusals", "index", "skips")
+    __slots__ = (
+        "_impossible",
+        "_in_main_thread",
+        "_logged",
+        "_possible",
+        "_refusals",
+        "index",
+        "skips",
+    )
 
     def __init__(self, refusals: Refusals, *, in_main_thread: bool) -> None:
         self._refusals = refusals
         self._in_main_thread = in_main_thread
         self._possible, self._impossible = refusals()
+        self._logged: set[tuple[str, str, int]] = set()
+        """(kind, file, line) of errors whose traceback is in the log."""
         self.index = 0
         """The entry being applied."""
         self.skips = False
@@ -87,11 +101,22 @@ class UserCode:
     def result(self, error: BaseException) -> Ext:
         """What a command's handler raised, as its result."""
         self._check(error)
+        self.log_once(error)
         try:
             return error_value(error)
         except MemoryError as another:  # its __str__ needed too much
             self._check(another)
             return textless_value(error)
+
+    def log_once(self, error: BaseException) -> None:
+        """The traceback of what a handler raised; of one kind at one place it is logged once."""
+        step, place = error.__traceback__, ("", 0)
+        while step is not None:
+            place, step = (step.tb_frame.f_code.co_filename, step.tb_lineno), step.tb_next
+        kind = (type(error).__qualname__, *place)
+        if kind not in self._logged and len(self._logged) < LOGGED_MAX:
+            self._logged.add(kind)
+            log_raised("a handler", self.index, error, logging.WARNING)
 
     def skipped(self) -> Ext:
         """The result of a command that the operator had skipped."""
@@ -126,10 +151,10 @@ class UserCode:
         )
 
 
-def log_raised(what: object, index: int, error: BaseException) -> None:
+def log_raised(what: object, index: int, error: BaseException, level: int = logging.ERROR) -> None:
     """One line and the traceback, whatever the user's __repr__ and __str__ do."""
     try:
-        _LOG.error("%r raised at entry %d", what, index, exc_info=error)
+        _LOG.log(level, "%s raised at entry %d", what, index, exc_info=error)
     except BaseException:  # noqa: BLE001  (their own code is asked for texts)
         name = type(error).__name__
         _LOG.error("a callback raised %s at entry %d; it has no text", name, index)

@@ -143,6 +143,15 @@ class Cleaning:
             if report.failure is not None:
                 _LOG.warning("the log was not cleaned: %s", report.failure)
                 self._not_before_ms = self._parts.clock.now_ms + BACK_OFF_MS
+            elif report.bytes_reclaimed or report.segments_after != report.segments_before:
+                _LOG.info(
+                    "a %s compaction made %d segments of %d and freed %d bytes in %d ms",
+                    compaction,
+                    report.segments_after,
+                    report.segments_before,
+                    report.bytes_reclaimed,
+                    report.milliseconds,
+                )
             if done is not None:
                 done(report)
 

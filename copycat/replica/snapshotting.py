@@ -153,6 +153,7 @@ class Snapshotting:
         self._is_busy = False
         self.begun = 0
         """What the snapshot covers at least that is on its way to the disk; 0: none is."""
+        self._begun_ms = 0
         self._waiting: list[Done] = []
         self._again_ms = 0
         self._applied_nbytes = parts.applier.nbytes
@@ -227,6 +228,7 @@ class Snapshotting:
             return
         self._is_busy = True
         self.begun = self._parts.applier.last_applied
+        self._begun_ms = self._parts.clock.now_ms
         executor = self._executor
 
         def take() -> _Taken:
@@ -272,6 +274,12 @@ class Snapshotting:
             log.warning("no snapshot was written, the old ones stay: %s (F13)", saved)
             self._end(saved)
             return
+        log.info(
+            "a snapshot of %d entries was written: %d bytes in %.1f s",
+            saved.entry.index,
+            saved.nbytes,
+            (self._parts.clock.now_ms - self._begun_ms) / 1000,
+        )
         self.keep(store.admit(saved))
         self._end(saved)
 

@@ -41,6 +41,10 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def _nothing() -> None:
+    """Nobody looks."""
+
+
 class AsyncHost:
     """Implements `copycat.replica.host.Host` for one replica in the running loop.
 
@@ -72,6 +76,7 @@ class AsyncHost:
         self._timer_ms = 0
         self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._replica: Replica | None = None
+        self._turned = _nothing
         self.is_stopped = False
         self.hangs_in_save = False
         """`close` left a save of term and vote behind: the disk may still take it, any time."""
@@ -86,9 +91,10 @@ class AsyncHost:
         assert self._replica is not None  # noqa: S101  (for the type checker)
         return self._replica
 
-    def start(self, replica: Replica) -> None:
-        """Take the first turn soon, and go on from there."""
+    def start(self, replica: Replica, turned: Callable[[], None] = _nothing) -> None:
+        """Take the first turn soon, and go on from there; `turned` is called after each."""
         self._replica = replica
+        self._turned = turned
         self.wake()
 
     # --- connections ------------------------------------------------------------------------
@@ -197,6 +203,7 @@ class AsyncHost:
         if not self.is_stopped:
             self.flush()
             self._arm(self._replica.deadline_ms())
+            self._turned()
         if self._watchers:
             self._check_watchers()
 

@@ -54,6 +54,11 @@ class Link:
         """Why it is not up."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    @property
+    def address(self) -> str:
+        """Of the peer, as all members call it."""
+        return str(self._address)
+
     def nudge(self) -> None:
         """The peer has just dialled us: do not wait any longer."""
         self._nudge.set()
@@ -77,7 +82,8 @@ class Link:
                 self._replica.outage.link_failed(self._peer, self.reason)
             if self.reason != self._said:
                 self._said = self.reason
-                log.info("no link to %s: %s", self._address, escaped(self.reason))
+                level = logging.WARNING if is_refused else logging.INFO
+                log.log(level, "no link to %s: %s", self._address, escaped(self.reason))
             # Jitter, so that members that fell together do not dial together.
             pause = wait * random.uniform(0.75, 1.25)
             wait = min(2 * wait, WAIT_MAX_S)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import resource
 import secrets
 from collections import Counter
@@ -28,12 +27,11 @@ from copycat.server.host import AsyncHost
 from copycat.server.outlet import Outlet
 from copycat.server.patience import Patience
 from copycat.server.ports import holder_of
+from copycat.server.refusals import Refusals
 from copycat.sockets import untaken, watch_socket
 from copycat.types import MemberId
 
 __all__ = ["HANDSHAKE_S", "Listener", "escaped"]
-
-log = logging.getLogger("copycat.server")
 
 HANDSHAKE_S = 5.0
 """For the first frame of a connection to arrive."""
@@ -87,6 +85,7 @@ class Listener:
         self.peers: dict[MemberId, Inbound] = {}
         self.closed = Counter[str]()
         """Why connections were closed from here: error code -> how often."""
+        self.refusals = Refusals()
         self._server: asyncio.Server | None = None
         self._look: asyncio.TimerHandle | None = None
         self._look_s = 0.0
@@ -182,7 +181,8 @@ class Inbound(asyncio.BufferedProtocol):
             return
         if code:
             self._listener.closed[code] += 1
-            log.warning("closed the connection from %s: %s", self._who, escaped(reason))
+            refusals = self._listener.refusals
+            refusals.say("closed the connection from", self._who, escaped(reason))
         transport.abort()
 
     def _refuse_request(self, frame: Frame, code: Refusal, reason: str, leader: str) -> None:
@@ -204,7 +204,7 @@ class Inbound(asyncio.BufferedProtocol):
         self._is_refused = True
         if code is Refusal.OVERLOADED:
             self._listener.closed[TOO_MANY] += 1
-            log.warning("refused the client at %s: %s", self._who, escaped(reason))
+            self._listener.refusals.say("refused the client at", self._who, escaped(reason))
         transport.write(frame)
         transport.write_eof()
         if self._deadline is not None:
@@ -276,7 +276,8 @@ class Inbound(asyncio.BufferedProtocol):
                 self._transport.write(refusal.frame)
                 self._transport.close()  # after the frame that says why
             self._listener.closed[refusal.code] += 1
-            log.warning("refused the peer at %s: %s", self._who, escaped(str(refusal)))
+            refusals = self._listener.refusals
+            refusals.say("refused the peer at", self._who, escaped(str(refusal)))
         except ProtocolError as error:
             self.close(str(error), code=error.code)
 
@@ -294,7 +295,7 @@ class Inbound(asyncio.BufferedProtocol):
         if isinstance(exc, TimeoutError):  # the kernel was first
             listener.closed[SILENT] += 1
             reason = f"it does not read, or it vanished: nothing was taken in {self._limit_s:g} s"
-            log.warning("lost the connection from %s: %s", self._who, reason)
+            listener.refusals.say("lost the connection from", self._who, reason)
         listener.inbounds.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()

@@ -30,13 +30,14 @@ from copycat.server.host import AsyncHost
 from copycat.server.link import Link
 from copycat.server.listener import Listener
 from copycat.server.opening import Built, build, noted
+from copycat.server.watch import Watch
 from copycat.types import Compaction, MemberId, ServerState, StorageLevel
 
 __all__ = ["Node"]
 
 log = logging.getLogger("copycat.server")
 
-WAITING_S = 5.0
+WAITING_S = 3.0
 """How often a member that waits for others says whom it waits for."""
 CLOSE_S = 5.0
 _LOCKED: list[MemberDirectory] = []
@@ -61,6 +62,7 @@ class Node:
         self._replica: Replica | None = None
         self._failed = failed
         self._built: Built | None = None
+        self._watch: Watch | None = None
         threads = storage.compaction_threads
         self.host = AsyncHost(options.name, self._on_failure, compaction_threads=threads)
         self._awaited: set[asyncio.Future[object]] = set()
@@ -109,7 +111,10 @@ class Node:
         self._stack.push_async_callback(self._close_host)
         replica.on_storage_change(partial(self._say_storage, built.directory))
         self.listener.replica = replica
-        self.host.start(replica)
+        watch = self._watch = Watch(self._options, replica, self.listener.refusals.all)
+        watch.start()
+        self._stack.callback(watch.close)
+        self.host.start(replica, watch.turned)
         address = str(self._options.address)
         for peer in built.founders:
             if peer != address:
@@ -164,36 +169,21 @@ class Node:
         )
 
     async def leader_known(self) -> None:
-        """Wait for a leader, and say every 5 s who is missing."""
-        replica = self._replica
-        if replica is None:
+        """Wait for a leader, and say every few seconds who is missing, and why."""
+        replica, watch = self._replica, self._watch
+        if replica is None or watch is None:
             return
         known = self.host.when(lambda: bool(replica.status().leader))
+        seconds = 0.0
         while not known.done():
             done, _ = await asyncio.wait({known}, timeout=WAITING_S)
             if not done:
-                self._say_whom_we_wait_for(replica.status())
+                seconds += WAITING_S
+                unlinked = {
+                    link.address: link.reason for link in self._links.values() if not link.is_up
+                }
+                watch.say_whom_it_waits_for(unlinked, seconds)
         known.result()
-
-    def _say_whom_we_wait_for(self, status: Status) -> None:
-        needed = len(status.members) // 2 + 1
-        reached = len(status.members) - len(status.unreachable)
-        if reached < needed:
-            why = [f"{link.reason}" for link in self._links.values() if not link.is_up]
-            log.info(
-                "%s: waiting for %d of %s (need %d of %d): %s",
-                status.address,
-                needed - reached,
-                ", ".join(status.unreachable),
-                needed,
-                len(status.members),
-                "; ".join(why),
-            )
-        else:
-            missing = f"; {status.owed} are to be fetched first" if status.owed else ""
-            log.info(
-                "%s: waiting for an election in term %d%s", status.address, status.term, missing
-            )
 
     async def hand_over(self, to: MemberId) -> bool:
         """A leader with followers gives its leadership to `to`, or (0) to the best of them; True

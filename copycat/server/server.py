@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["CopycatServer", "Snapshot"]
 
 log = logging.getLogger("copycat.server")
-log.addHandler(logging.NullHandler())
 
 S = TypeVar("S", bound=StateMachine)
 

@@ -17,6 +17,7 @@ from copycat.protocol.codec import decode_hello_refused, encode_client, encode_h
 from copycat.protocol.framing import encode_frame, split_frame
 from copycat.protocol.peer import Hello
 from copycat.protocol.wire import FrameType
+from copycat.replica.handshake import PROTOCOL_VERSIONS
 from copycat.server import listener
 from copycat.types import MemberId
 from tests.server.cluster import Book, free_address, run, server
@@ -34,7 +35,7 @@ def hello(address: str, **changes: object) -> bytes:
         "incarnation": 1,
         "address": peer,
         "fresh": True,
-        "protocol": (2, 2),
+        "protocol": PROTOCOL_VERSIONS,
     }
     return encode_hello(Hello(**{**fields, **changes}))  # type: ignore[arg-type]
 

@@ -1,0 +1,119 @@
+"""What a member says of its cluster in the log: who leads, a quorum lost and found, whom it
+waits for. Looked at after each turn, and now and then by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from copycat.config import ServerOptions
+from copycat.protocol.client import Refusal
+from copycat.replica.replica import Replica
+from copycat.types import ServerState
+
+__all__ = ["Watch", "waiting_text"]
+
+log = logging.getLogger("copycat.server")
+
+
+class Watch:
+    """From `start` to `close`, for one replica. refused: whom the listener refused, and why."""
+
+    def __init__(
+        self, options: ServerOptions, replica: Replica, refused: Callable[[], list[str]]
+    ) -> None:
+        self._name = options.name
+        self._interval_s = options.election_timeout
+        self._replica = replica
+        self._refused = refused
+        self._leader, self._term = 0, 0
+        self._since_s = time.monotonic()
+        self._missing: tuple[str, ...] = ()
+        self._lost_s: float | None = None
+        """When the quorum was lost; None while it stands, and before the first leader."""
+        self._was_led = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._look_later()
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._interval_s, self._look)
+
+    def turned(self) -> None:
+        """A turn has ended: is there another leader?"""
+        raft = self._replica.raft
+        if raft.leader != self._leader or (raft.leader and raft.current_term != self._term):
+            self._leader_changed()
+
+    def _leader_changed(self) -> None:
+        now = time.monotonic()
+        status = self._replica.status()
+        if not status.leader:
+            log.info(
+                "%s: no leader is known; the one of term %d led for %.1f s",
+                self._name,
+                self._term,
+                now - self._since_s,
+            )
+        else:
+            is_own = status.state is ServerState.LEADER
+            log.info(
+                "%s: %s leads since %s, in term %d%s",
+                self._name,
+                status.leader,
+                time.strftime("%Y-%m-%d %H:%M:%S %z"),
+                status.term,
+                " (this member)" if is_own else "",
+            )
+            self._was_led = True
+            self._found(now)
+        raft = self._replica.raft
+        self._leader, self._term, self._since_s = raft.leader, raft.current_term, now
+
+    def _found(self, now: float) -> None:
+        if self._lost_s is not None:
+            log.warning("%s: the quorum is back after %.1f s", self._name, now - self._lost_s)
+            self._lost_s, self._missing = None, ()
+
+    def _look(self) -> None:
+        self._look_later()
+        if self._leader or not self._was_led:
+            return
+        why = self._replica.outage.explain()
+        if why.code is not Refusal.NO_QUORUM or why.missing == self._missing:
+            return
+        self._missing = why.missing
+        if self._lost_s is None:
+            self._lost_s = self._since_s
+        log.warning("%s: the quorum is lost: %s", self._name, why.reason)
+
+    def say_whom_it_waits_for(self, unlinked: dict[str, str], seconds: float) -> None:
+        """unlinked: peers without a link, each with why. seconds: for how long already."""
+        status = self._replica.status()
+        text = waiting_text(status.address, status.members, unlinked)
+        if not text:
+            missing = f"; {status.owed} are to be fetched first" if status.owed else ""
+            text = f"waiting for an election in term {status.term}{missing}"
+        refused = "".join(f"; {each}" for each in self._refused())
+        log.warning("%s: %s, for %.0f s%s", self._name, text, seconds, refused)
+
+
+def waiting_text(address: str, members: tuple[str, ...], unlinked: dict[str, str]) -> str:
+    """For how many of whom a member waits, and why each is not there; "" when enough are."""
+    needed = len(members) // 2 + 1
+    reached = len(members) - len(unlinked)
+    if reached >= needed:
+        return ""
+    names = ", ".join(sorted(unlinked))
+    why = "; ".join(f"{peer}: {reason}" for peer, reason in sorted(unlinked.items()))
+    return f"waiting for {needed - reached} of {names} (need {needed} of {len(members)}): {why}"

@@ -1,0 +1,130 @@
+"""What a member says in the log: who leads, a quorum lost and found, whom it waits for, why."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from copycat import ApplicationError, Compaction
+from copycat.server import node
+from copycat.server.refusals import KNOWN_MAX, Refusals
+from copycat.server.watch import waiting_text
+from tests.server.cluster import Book, free_address, run, server, trio
+
+
+def lines(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    return [r.getMessage() for r in caplog.records if words in r.getMessage()]
+
+
+async def said(caplog: pytest.LogCaptureFixture, words: str, count: int = 1) -> list[str]:
+    """Wait until so many lines hold these words; every test is bounded by `run`."""
+    while len(found := lines(caplog, words)) < count:  # noqa: ASYNC110  (no event of its own)
+        await asyncio.sleep(0.01)
+    return found
+
+
+@pytest.mark.slow
+def test_c14_who_leads_and_a_quorum_that_is_lost_and_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with trio(tmp_path) as cluster:
+            await cluster.settled()
+            leader = str(cluster.leader.address)
+            for member in cluster.servers:
+                since = rf"{member}: {leader} leads since \d{{4}}-\d\d-\d\d .*, in term \d+"
+                assert any(re.match(since, line) for line in lines(caplog, "leads since")), member
+            first, second = cluster.followers
+            await first.shutdown()
+            await second.shutdown()
+            (line,) = await said(caplog, f"{leader}: the quorum is lost")
+            assert "1 of 3 members reachable, 2 needed" in line
+            assert str(first.address) in line
+            assert str(second.address) in line
+            await cluster.start(str(first.address))
+            await said(caplog, f"{leader}: the quorum is back after")
+            await said(caplog, f"{leader}: no leader is known; the one of term")
+
+    with caplog.at_level(logging.INFO, "copycat"):
+        run(scenario)
+
+
+@pytest.mark.slow
+def test_c14_who_refuses_is_named_and_a_refusal_is_logged_once_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(node, "WAITING_S", 0.5)
+
+    async def scenario() -> None:
+        one, two = free_address(), free_address()
+        async with AsyncExitStack() as stack:
+            first = await stack.enter_async_context(server(tmp_path / "one", one))
+            second = await stack.enter_async_context(
+                server(tmp_path / "two", two, election_timeout=0.31, heartbeat_interval=0.06)
+            )
+            starting = [
+                asyncio.create_task(first.bootstrap(two)),
+                asyncio.create_task(second.bootstrap(one, "127.0.0.1:9")),
+            ]
+            waits = [line for line in await said(caplog, "(4 times)") if one in line]
+            assert f"{one}: waiting for 1 of {two} (need 2 of 2): {two}: it refused us" in waits[0]
+            assert "refused the peer at 127.0.0.1" in waits[0]
+            assert len(lines(caplog, "refused the peer at")) - len(lines(caplog, "waiting")) == 2
+            for task in starting:
+                task.cancel()
+            await asyncio.wait(starting)
+
+    with caplog.at_level(logging.WARNING, "copycat"):
+        run(scenario)
+
+
+def test_refusals_are_counted_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    refusals = Refusals()
+    for number in range(100):
+        refusals.say("refused the peer at", f"10.0.0.1:{40000 + number}", "another cluster")
+    assert [record.getMessage() for record in caplog.records] == [
+        "refused the peer at 10.0.0.1:40000: another cluster",
+        "refused the peer at 10.0.0.1:40009: another cluster (10 times by now)",
+        "refused the peer at 10.0.0.1:40099: another cluster (100 times by now)",
+    ]
+    assert refusals.all() == ["refused the peer at 10.0.0.1: another cluster (100 times)"]
+    for number in range(2 * KNOWN_MAX):
+        refusals.say("refused the peer at", "10.0.0.1:1", f"reason {number}")
+    assert len(refusals.all()) == KNOWN_MAX
+
+
+def test_whom_a_member_waits_for() -> None:
+    members = ("a:1", "b:1", "c:1")
+    unlinked = {"b:1": "Connection refused", "c:1": "not tried yet"}
+    assert waiting_text("a:1", members, unlinked) == (
+        "waiting for 1 of b:1, c:1 (need 2 of 3): b:1: Connection refused; c:1: not tried yet"
+    )
+    assert not waiting_text("a:1", members, {"c:1": "Connection refused"})
+
+
+@pytest.mark.slow
+def test_c14_snapshots_compactions_and_tracebacks_are_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with server(tmp_path / "one", free_address()) as member:
+            await member.bootstrap()
+            async with member.client() as client:
+                for _ in range(3):
+                    with pytest.raises(ApplicationError):
+                        await client.submit(Book.fail("odd"))
+            await member.take_snapshot()
+            await member.compact(Compaction.MINOR)
+        assert re.search(r"a snapshot of \d+ entries was written: \d+ bytes in", caplog.text)
+        raised = [r for r in caplog.records if "a handler raised at entry" in r.getMessage()]
+        assert len(raised) == 1, "one kind at one place is logged once"
+        assert raised[0].exc_info
+        assert "raise ValueError(text)" in caplog.text
+
+    with caplog.at_level(logging.INFO, "copycat"):
+        run(scenario)
