@@ -26,6 +26,8 @@ CopycatError
 │   ├── SyncUnsupportedError
 │   ├── DiskFullError (OSError)
 │   ├── DiskError (OSError)
+│   │   └── ResourceError
+│   │       └── OutOfMemoryError (MemoryError)
 │   └── LogPoisonedError
 ├── AddressInUseError (OSError)
 ├── VersionMismatchError
@@ -65,9 +67,11 @@ __all__ = [
     "NoLeaderError",
     "NotLeaderError",
     "OperationTimeout",
+    "OutOfMemoryError",
     "ProtocolError",
     "QueryError",
     "QuorumLostError",
+    "ResourceError",
     "SerializationError",
     "SessionError",
     "SessionExpiredError",
@@ -274,20 +278,27 @@ class DiskFullError(StorageError, OSError):
     )
     retryable = True
 
+    def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
+        if hint is None and fields.get("errno") == errno.EFBIG:
+            hint = (
+                "a file may not grow that far: raise the limit (ulimit -f, RLIMIT_FSIZE) or lower"
+                " max_segment_size; the log is whole and goes on then"
+            )
+        super().__init__(message, hint=hint, **fields)
+
 
 _NOT_ALLOWED = "this user may not: ls -l says whose the file is; do it as that user"
-_NONE_LEFT = "the disk is not at fault: the system has none left for this process; see ulimit -a"
 _HINTS_OF_ERRNO = {
     errno.EACCES: _NOT_ALLOWED,
     errno.EPERM: _NOT_ALLOWED,
-    errno.EMFILE: _NONE_LEFT,
-    errno.ENFILE: _NONE_LEFT,
-    errno.ENOMEM: _NONE_LEFT,
 }
 
 
 class DiskError(StorageError, OSError):
-    """A write, sync or read failed (F9, F10): the process must stop, not retry."""
+    """A write, sync or read failed (F9, F10): the process must stop, not retry.
+
+    A ResourceError is the exception: there the system, not the disk, had nothing left.
+    """
 
     code = "disk-error"
     default_hint = "check the disk; the next start rewrites what was not proved durable"
@@ -295,6 +306,38 @@ class DiskError(StorageError, OSError):
     def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
         told = hint or _HINTS_OF_ERRNO.get(fields.get("errno", 0))
         super().__init__(message, hint=told, **fields)
+
+
+_HINTS_OF_SHORTAGE = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n, RLIMIT_NOFILE), or close some",
+    errno.ENFILE: "the whole system has too many files open: raise fs.file-max, or close some",
+    errno.ENOMEM: "free some memory, or raise the limit (ulimit -v, a cgroup's memory.max)",
+    errno.ENOLCK: "the whole system has too many locks: free some memory",
+    errno.EAGAIN: "raise the limit of threads (ulimit -u, a cgroup's pids.max), or end some",
+}
+
+
+class ResourceError(DiskError):
+    """The system had no descriptor, thread, map or memory left for this call (F29).
+
+    Nothing was written, nothing is lost or half done: the same call works when there is one.
+    `errno` says what was lacking.
+    """
+
+    code = "no-resources"
+    default_hint = "see ulimit -a for the limits of this process"
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
+        told = hint or _HINTS_OF_SHORTAGE.get(fields.get("errno", 0))
+        super().__init__(message, hint=told, **fields)
+
+
+class OutOfMemoryError(ResourceError, MemoryError):
+    """As ResourceError: the process got no memory for this call."""
+
+    code = "out-of-memory"
+    default_hint = _HINTS_OF_SHORTAGE[errno.ENOMEM]
 
 
 class LogPoisonedError(StorageError):

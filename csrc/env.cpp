@@ -21,12 +21,18 @@ public:
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
     // What matters was synced, and a failed sync was reported: nothing depends on close.
-    ~Descriptor() { ::close(number_); }
+    ~Descriptor() {
+        if (number_ >= 0) ::close(number_);
+    }
     int get() const { return number_; }
+    void set(int number) { number_ = number; }
 
 private:
     int number_;
 };
+
+// How much is allocated at once when signals keep interrupting it.
+constexpr std::uint64_t least_allocation = std::uint64_t{1} << 16;
 
 int open_or_throw(const char* operation, const std::string& path, int flags) {
     for (;;) {
@@ -38,9 +44,12 @@ int open_or_throw(const char* operation, const std::string& path, int flags) {
 
 class PosixFile final : public File {
 public:
-    PosixFile(std::string path, int number) : path_(std::move(path)), descriptor_(number) {}
+    explicit PosixFile(std::string path) : path_(std::move(path)) {}
+    // Once; with its memory taken before, so that nothing is left open when there is none.
+    void hold(int number) { descriptor_.set(number); }
 
     const std::string& path() const override { return path_; }
+    void renamed(std::string&& path) override { path_ = std::move(path); }
 
     std::uint64_t size() const override {
         struct stat status{};
@@ -49,11 +58,20 @@ public:
     }
 
     void allocate(std::uint64_t length) override {
-        int error;
-        do {
-            error = ::posix_fallocate(descriptor_.get(), 0, static_cast<off_t>(length));
-        } while (error == EINTR);
-        if (error != 0) throw_io("allocate", path_, error);
+        // An interrupted allocation may have done nothing: in smaller steps each signal finds some
+        // of it done, however quickly one follows the other.
+        std::uint64_t step = length;
+        for (std::uint64_t done = 0; done < length;) {
+            const std::uint64_t part = std::min(step, length - done);
+            const int error = ::posix_fallocate(descriptor_.get(), static_cast<off_t>(done),
+                                                static_cast<off_t>(part));
+            if (error == EINTR)
+                step = std::max(step / 2, std::min(least_allocation, length));
+            else if (error != 0)
+                throw_io("allocate", path_, error);
+            else
+                done += part;
+        }
     }
 
     void zero_fill(std::uint64_t offset, std::uint64_t length) override {
@@ -73,11 +91,17 @@ public:
                                              static_cast<off_t>(offset));
             if (written < 0 && errno == EINTR) continue;  // nothing was written
             if (written <= 0)
-                throw_io("write", path_, written < 0 ? errno : EIO,
-                         static_cast<std::int64_t>(offset));
+                throw_write_error("write", path_, written < 0 ? errno : EIO,
+                                  static_cast<std::int64_t>(offset));
             bytes = bytes.subspan(static_cast<std::size_t>(written));
             offset += static_cast<std::uint64_t>(written);
         }
+    }
+
+    void shorten(std::uint64_t length) override {
+        if (length >= size()) return;
+        while (::ftruncate(descriptor_.get(), static_cast<off_t>(length)) != 0)
+            if (errno != EINTR) throw_io("shorten", path_, errno);
     }
 
     std::size_t pread(std::uint64_t offset, MutableView into) override {
@@ -98,7 +122,7 @@ public:
     }
 
     void fsync() override {
-        if (::fsync(descriptor_.get()) != 0) throw_io("sync", path_, errno);
+        if (::fsync(descriptor_.get()) != 0) throw_write_error("sync", path_, errno);
     }
 
     void write_out(std::uint64_t from, std::uint64_t to) override {
@@ -131,7 +155,8 @@ private:
         // One try: after a failure the pages may be marked clean, so a second call would
         // report success for lost bytes (F9).
         void run() override {
-            if (::fdatasync(file_->descriptor_.get()) != 0) throw_io("sync", file_->path_, errno);
+            if (::fdatasync(file_->descriptor_.get()) != 0)
+                throw_write_error("sync", file_->path_, errno);
         }
 
     private:
@@ -139,7 +164,7 @@ private:
     };
 
     std::string path_;
-    Descriptor descriptor_;
+    Descriptor descriptor_{-1};
 };
 
 // flock belongs to the open file: a second lock in one process is refused as well, and the
@@ -148,19 +173,36 @@ class PosixLock final : public Lock {
 public:
     explicit PosixLock(const std::string& path)
         : descriptor_(open_or_throw("lock", path, O_RDWR | O_CREAT)) {
-        if (::flock(descriptor_.get(), LOCK_EX | LOCK_NB) != 0) refuse(path, errno);
-        const std::string pid = std::to_string(::getpid()) + "\n";
-        if (::ftruncate(descriptor_.get(), 0) != 0 ||
-            ::pwrite(descriptor_.get(), pid.data(), pid.size(), 0) < 0)
-            throw_io("lock", path, errno);
+        while (::flock(descriptor_.get(), LOCK_EX | LOCK_NB) != 0)
+            if (errno != EINTR) refuse(path, errno);
+        while (::ftruncate(descriptor_.get(), 0) != 0)
+            if (errno != EINTR) throw_io("lock", path, errno);
+        write_pid(path, std::to_string(::getpid()) + "\n");
     }
 
 private:
+    void write_pid(const std::string& path, const std::string& pid) const {
+        for (std::size_t done = 0; done < pid.size();) {
+            const ssize_t written = ::pwrite(descriptor_.get(), pid.data() + done,
+                                             pid.size() - done, static_cast<off_t>(done));
+            if (written > 0)
+                done += static_cast<std::size_t>(written);
+            else if (written == 0 || errno != EINTR)
+                throw_io("lock", path, written < 0 ? errno : EIO);
+        }
+    }
+
     [[noreturn]] void refuse(const std::string& path, int number) const {
         if (number != EWOULDBLOCK) throw_io("lock", path, number);
         char text[32] = {};
-        const ssize_t size = ::pread(descriptor_.get(), text, sizeof text - 1, 0);
-        const long long pid = size > 0 ? std::atoll(text) : 0;
+        std::size_t size = 0;
+        for (ssize_t got = 1; got != 0 && size + 1 < sizeof text;) {
+            got = ::pread(descriptor_.get(), text + size, sizeof text - 1 - size,
+                          static_cast<off_t>(size));
+            if (got < 0 && errno != EINTR) break;
+            size += static_cast<std::size_t>(std::max<ssize_t>(got, 0));
+        }
+        const long long pid = std::atoll(text);
         throw InUseError(
             "directory " + parent_of(path) + " is in use" +
                 (pid > 0 ? " by process " + std::to_string(pid) : std::string(" by a process")),
@@ -170,20 +212,46 @@ private:
     Descriptor descriptor_;
 };
 
+class PosixDirectory final : public Directory {
+public:
+    explicit PosixDirectory(const std::string& path)
+        : path_(path), descriptor_(open_or_throw("sync", path, O_RDONLY | O_DIRECTORY)) {}
+
+    void sync() override {
+        if (::fsync(descriptor_.get()) == 0) return;
+        if (errno == EINVAL || errno == ENOTSUP) throw SyncRefusedError("sync", path_, errno);
+        throw_write_error("sync", path_, errno);
+    }
+
+private:
+    std::string path_;
+    Descriptor descriptor_;
+};
+
+std::unique_ptr<DIR, int (*)(DIR*)> open_stream(const std::string& directory) {
+    for (;;) {
+        std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), ::closedir);
+        if (stream) return stream;
+        if (errno != EINTR) throw_io("list", directory, errno);
+    }
+}
+
 class PosixEnv final : public Env {
 public:
     std::shared_ptr<File> open(const std::string& path, Access access) override {
         const int flags = access == Access::read ? O_RDONLY : O_RDWR;
         // Nobody asks when it was read last, and to keep that costs each read; a stranger's file
         // (EPERM) keeps it.
+        auto file = std::make_shared<PosixFile>(path);
         const int quick = ::open(path.c_str(), flags | O_NOATIME | O_CLOEXEC);
-        return std::make_shared<PosixFile>(
-            path, quick >= 0 ? quick : open_or_throw("open", path, flags));
+        file->hold(quick >= 0 ? quick : open_or_throw("open", path, flags));
+        return file;
     }
 
     std::shared_ptr<File> create(const std::string& path) override {
-        return std::make_shared<PosixFile>(
-            path, open_or_throw("create", path, O_RDWR | O_CREAT | O_EXCL));
+        auto file = std::make_shared<PosixFile>(path);
+        file->hold(open_or_throw("create", path, O_RDWR | O_CREAT | O_EXCL));
+        return file;
     }
 
     bool exists(const std::string& path) override {
@@ -194,8 +262,7 @@ public:
     }
 
     std::vector<std::string> list(const std::string& directory) override {
-        const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), ::closedir);
-        if (!stream) throw_io("list", directory, errno);
+        const auto stream = open_stream(directory);
         std::vector<std::string> names;
         for (;;) {
             errno = 0;
@@ -213,8 +280,9 @@ public:
         if (exists(path)) return;
         const std::string parent = parent_of(path);
         if (parent != path) make_directory(parent);
+        PosixDirectory above(parent);  // before there is anything that needs its sync
         if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) throw_io("mkdir", path, errno);
-        sync_directory(parent);
+        above.sync();
     }
 
     void rename(const std::string& from, const std::string& to) override {
@@ -225,11 +293,17 @@ public:
         if (::unlink(path.c_str()) != 0) throw_io("unlink", path, errno);
     }
 
-    void sync_directory(const std::string& path) override {
-        const Descriptor directory(open_or_throw("sync", path, O_RDONLY | O_DIRECTORY));
-        if (::fsync(directory.get()) == 0) return;
-        if (errno == EINVAL || errno == ENOTSUP) throw SyncRefusedError("sync", path, errno);
-        throw_io("sync", path, errno);
+    void sync_directory(const std::string& path) override { PosixDirectory(path).sync(); }
+
+    std::shared_ptr<Directory> open_directory(const std::string& path) override {
+        return std::make_shared<PosixDirectory>(path);
+    }
+
+    std::uint64_t disk_usage(const std::string& path) override {
+        struct stat status{};
+        if (::stat(path.c_str(), &status) != 0) throw_io("stat", path, errno);
+        constexpr std::uint64_t block = 512;  // the unit of st_blocks, whatever the file system
+        return static_cast<std::uint64_t>(status.st_blocks) * block;
     }
 
     std::uint64_t free_space(const std::string& path) override {
@@ -246,8 +320,11 @@ public:
 
     void random(MutableView into) override {
         require(into.size() <= 256, "getrandom gives up to 256 bytes at once");
-        if (::getrandom(into.data(), into.size(), 0) != static_cast<ssize_t>(into.size()))
-            throw_io("random", "getrandom", errno);
+        for (std::size_t done = 0; done < into.size();) {
+            const ssize_t got = ::getrandom(into.data() + done, into.size() - done, 0);
+            if (got < 0 && errno != EINTR) throw_io("random", "getrandom", errno);
+            done += static_cast<std::size_t>(std::max<ssize_t>(got, 0));
+        }
     }
 };
 
@@ -279,7 +356,7 @@ Block File::read(std::uint64_t offset, std::size_t size) {
 Bytes Env::read_file(const std::string& path, std::uint64_t limit) {
     const auto file = open(path, Access::read);
     const std::uint64_t size = file->size();
-    if (size > limit) throw_io("read", path, EFBIG);
+    if (size > limit) throw IoError("read", path, EFBIG);
     Bytes bytes(static_cast<std::size_t>(size));
     bytes.resize(file->pread(0, bytes));
     return bytes;
@@ -287,6 +364,8 @@ Bytes Env::read_file(const std::string& path, std::uint64_t limit) {
 
 void Env::replace_file(const std::string& path, View bytes, bool sync_parent) {
     const std::string aside = path + ".new";
+    // Opened before anything is changed: the call fails as a whole or not at all.
+    const auto directory = sync_parent ? open_directory(parent_of(path)) : nullptr;
     if (exists(aside)) unlink(aside);  // left by a crash before its rename
     {
         const auto file = create(aside);
@@ -294,12 +373,21 @@ void Env::replace_file(const std::string& path, View bytes, bool sync_parent) {
         file->fsync();
     }
     rename(aside, path);
-    if (sync_parent) sync_directory(parent_of(path));
+    if (directory != nullptr) directory->sync();
+}
+
+void Env::discard(const std::string& path) noexcept {
+    try {
+        if (exists(path)) unlink(path);
+    } catch (const Error&) {           // an orphan: the next open removes it (F4)
+    } catch (const std::bad_alloc&) {  // the same
+    }
 }
 
 void Env::remove(const std::string& path) {
+    const auto directory = open_directory(parent_of(path));
     unlink(path);
-    sync_directory(parent_of(path));
+    directory->sync();
 }
 
 std::string parent_of(const std::string& path) {

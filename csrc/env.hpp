@@ -26,6 +26,8 @@ class File : public std::enable_shared_from_this<File> {
 public:
     virtual ~File() = default;
     virtual const std::string& path() const = 0;
+    // Env::rename gave it this one.
+    virtual void renamed(std::string&& path) = 0;
     virtual std::uint64_t size() const = 0;
     // What it takes on the disk, where that is not its size.
     virtual std::uint64_t stored_size() const { return size(); }
@@ -34,6 +36,8 @@ public:
     // Writes zeros. Its own verb: one later write over them is no overwriting.
     virtual void zero_fill(std::uint64_t offset, std::uint64_t length) = 0;
     virtual void pwrite(std::uint64_t offset, View bytes) = 0;
+    // The file ends at `length` from now on, when it was longer: what lay behind counts no more.
+    virtual void shorten(std::uint64_t length) = 0;
     // How many bytes were read: less than asked only at the end of the file.
     virtual std::size_t pread(std::uint64_t offset, MutableView into) = 0;
     // The same into memory of its own, which is not zeroed first.
@@ -52,6 +56,13 @@ public:
     }
     // The whole file, read-only. The block pins the mapping; the file must not be truncated.
     virtual Block map() = 0;
+};
+
+// An open directory: its sync needs nothing that the system could lack.
+class Directory {
+public:
+    virtual ~Directory() = default;
+    virtual void sync() = 0;
 };
 
 // An exclusive lock on a path, let go by its destructor (or by the process's death).
@@ -78,6 +89,9 @@ public:
     virtual void rename(const std::string& from, const std::string& to) = 0;
     virtual void unlink(const std::string& path) = 0;
     virtual void sync_directory(const std::string& path) = 0;
+    virtual std::shared_ptr<Directory> open_directory(const std::string& path) = 0;
+    // What a file takes on the disk, what is allocated ahead included. NotFoundError.
+    virtual std::uint64_t disk_usage(const std::string& path) = 0;
     virtual std::uint64_t free_space(const std::string& path) = 0;
     // Does nothing for so long: the disk is somebody else's meanwhile.
     virtual void pause(std::chrono::nanoseconds) {}
@@ -90,6 +104,8 @@ public:
     // Whole-file replace: write `path`.new aside, fsync, rename over `path`; the directory is
     // synced unless told otherwise. A reader sees the old file or the new one, never a mix.
     void replace_file(const std::string& path, View bytes, bool sync_parent = true);
+    // Removes a file that nothing needs, if it is there and can be removed now.
+    void discard(const std::string& path) noexcept;
     // unlink, then sync of the directory.
     void remove(const std::string& path);
 };

@@ -2,7 +2,8 @@
 //
 // Error
 // ├── IoError                 a system call failed (F9, F10): path, offset, number (errno)
-// │   ├── DiskFullError       ENOSPC, EDQUOT (F12)
+// │   ├── DiskFullError       ENOSPC, EDQUOT, EFBIG (F12)
+// │   ├── ResourceError       EMFILE, ENFILE, ENOMEM, ENOLCK: this call failed, no more (F29)
 // │   ├── NotFoundError       ENOENT
 // │   └── SyncRefusedError    this file system does not sync directories (F7)
 // ├── CorruptError            acknowledged bytes fail their checksum (F2)
@@ -12,11 +13,13 @@
 // ├── ProtocolError           bytes from elsewhere break the frame format (F20)
 // ├── TooLargeError           an entry above its limit: size, limit
 // └── InvariantError          a law of the house is broken: a bug here
-// std::invalid_argument and std::out_of_range mean the caller's ValueError and IndexError.
+// std::bad_alloc counts as a ResourceError; std::invalid_argument and std::out_of_range mean the
+// caller's ValueError and IndexError.
 #pragma once
 
 #include <cerrno>
 #include <cstdint>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -46,6 +49,9 @@ struct IoError : Error {
 struct DiskFullError : IoError {
     using IoError::IoError;
 };
+struct ResourceError : IoError {
+    using IoError::IoError;
+};
 struct NotFoundError : IoError {
     using IoError::IoError;
 };
@@ -53,10 +59,22 @@ struct SyncRefusedError : IoError {
     using IoError::IoError;
 };
 
+// Of a write or a sync: whatever it lacked, what is on the disk now is not known (F9, F10).
+// DiskFullError, or else a plain IoError.
+[[noreturn]] inline void throw_write_error(const std::string& operation, const std::string& path,
+                                           int number, std::int64_t offset = -1) {
+    if (number == ENOSPC || number == EDQUOT || number == EFBIG)
+        throw DiskFullError(operation, path, number, offset);
+    throw IoError(operation, path, number, offset);
+}
+
 // Throws the subtype of IoError that fits `number`.
 [[noreturn]] inline void throw_io(const std::string& operation, const std::string& path,
                                   int number, std::int64_t offset = -1) {
-    if (number == ENOSPC || number == EDQUOT) throw DiskFullError(operation, path, number, offset);
+    if (number == ENOSPC || number == EDQUOT || number == EFBIG)
+        throw DiskFullError(operation, path, number, offset);
+    if (number == EMFILE || number == ENFILE || number == ENOMEM || number == ENOLCK)
+        throw ResourceError(operation, path, number, offset);
     if (number == ENOENT) throw NotFoundError(operation, path, number, offset);
     throw IoError(operation, path, number, offset);
 }
@@ -90,6 +108,23 @@ struct TooLargeError : Error {
 struct InvariantError : Error {
     using Error::Error;
 };
+
+// `verb`; when the system lacks what it needs, `undo` follows, and the caller goes on as before.
+template <typename Verb, typename Undo>
+auto or_undo(Verb verb, Undo undo) {
+    try {
+        return verb();
+    } catch (const DiskFullError&) {
+        undo();
+        throw;
+    } catch (const ResourceError&) {
+        undo();
+        throw;
+    } catch (const std::bad_alloc&) {
+        undo();
+        throw;
+    }
+}
 
 // Laws are asserted always, in release builds too.
 inline void require(bool law, const char* message) {

@@ -6,6 +6,19 @@
 namespace copycat {
 namespace {
 
+// Its shortening arrived, or the file is as long as it was.
+void settle_cut(Node& node, bool is_kept) {
+    if (node.cut.empty()) return;
+    if (is_kept) {
+        node.durable_size = node.image->size();
+    } else {
+        auto image = std::make_shared<Bytes>(*node.image);
+        image->insert(image->end(), node.cut.begin(), node.cut.end());
+        node.image = std::move(image);
+    }
+    node.cut.clear();
+}
+
 // The file is `image` now, all of it durable.
 void settle(Node& node, std::shared_ptr<Bytes> image) {
     // A write of which nothing arrived never happened: its place may be written by the next
@@ -29,6 +42,7 @@ void settle(Node& node, std::shared_ptr<Bytes> image) {
 // 4 keeps all of it; between them each write is kept, dropped or torn for itself.
 void tear(Node& node, Dice& dice, std::uint64_t bias, bool garbage) {
     if (node.is_durable()) return;
+    if (!node.cut.empty()) settle_cut(node, dice.below(4) < bias);
     auto image = std::make_shared<Bytes>(*node.image);  // old mappings keep the old bytes
     std::vector<std::uint64_t> sizes = {node.durable_size, image->size()};
     const auto wipe = [&](std::uint64_t begin, std::uint64_t end) {
@@ -63,9 +77,11 @@ void tear(Node& node, Dice& dice, std::uint64_t bias, bool garbage) {
     settle(node, std::move(image));
 }
 
-// As tear(), with a decision for the file's size and one for each write, in this order.
+// As tear(), with a decision for a shortening, one for the file's size and one for each write, in
+// this order.
 template <typename Keeps>
 void keep_some(Node& node, Keeps keeps) {
+    if (!node.cut.empty()) settle_cut(node, keeps());
     auto image = std::make_shared<Bytes>(*node.image);
     std::uint64_t size = node.durable_size;
     if (node.has_grown() && keeps()) size = image->size();
@@ -102,6 +118,16 @@ std::uint64_t mixed(std::uint64_t hash, const std::string& text) {
 }
 
 }  // namespace
+
+void Node::shorten(std::uint64_t size) {
+    if (size >= image->size()) return;
+    std::erase_if(unsynced, [size](const Unsynced& write) { return write.offset >= size; });
+    for (Unsynced& write : unsynced) write.length = std::min(write.length, size - write.offset);
+    if (image.use_count() > 1) image = std::make_shared<Bytes>(*image);  // mapped: move on
+    const auto from = image->begin() + static_cast<std::ptrdiff_t>(size);
+    cut.insert(cut.begin(), from, image->end());
+    image->resize(size);
+}
 
 void Names::apply(const DirectoryChange& made) {
     switch (made.change) {
@@ -147,6 +173,9 @@ void Names::drop_orphans() {
 bool Disk::step(const char* operation, const std::string& path, bool mutating) {
     check_power(operation, path);
     const int number = take_fault(operation);
+    const std::string verb = operation;
+    const bool is_write = verb == "write" || verb == "zero_fill" || verb == "sync";
+    if (number > 0 && is_write) throw_write_error(operation, path, number);
     if (number > 0) throw_io(operation, path, number);
     if (mutating) {
         ++operations;
@@ -161,6 +190,13 @@ int Disk::take_fault(const std::string& operation) {
         if (fault.operation == operation && --fault.left == 0) number = fault.number;
     std::erase_if(faults, [](const Fault& fault) { return fault.left == 0; });
     return number;
+}
+
+void Disk::sync_directory(const std::string& path) {
+    step("sync_directory", path);
+    for (const DirectoryChange& made : changes)
+        if (made.directory == path) platter.apply(made);
+    std::erase_if(changes, [&](const DirectoryChange& made) { return made.directory == path; });
 }
 
 // Power loss, as far as faults.md section 2.1 allows: directory changes and writes are kept or
@@ -190,7 +226,7 @@ std::vector<NodePtr> Disk::unsynced_files() const {
 std::uint64_t Disk::unsynced() const {
     std::uint64_t count = changes.size();
     for (const NodePtr& node : unsynced_files())
-        count += node->unsynced.size() + (node->has_grown() ? 1 : 0);
+        count += node->unsynced.size() + (node->has_grown() ? 1 : 0) + (node->cut.empty() ? 0 : 1);
     return count;
 }
 

@@ -79,14 +79,17 @@ struct Node {
     std::uint64_t durable_size = 0;
     std::vector<Unsynced> unsynced;
     Ranges written;
+    // What a shortening took from the end of the image, while no sync has made that durable.
+    Bytes cut;
 
+    void shorten(std::uint64_t size);
     void grow(std::uint64_t size) {
         if (size <= image->size()) return;
         if (image.use_count() > 1) image = std::make_shared<Bytes>(*image);  // mapped: move on
         image->resize(size);
     }
     bool has_grown() const { return image->size() > durable_size; }
-    bool is_durable() const { return unsynced.empty() && !has_grown(); }
+    bool is_durable() const { return unsynced.empty() && !has_grown() && cut.empty(); }
 };
 using NodePtr = std::shared_ptr<Node>;
 
@@ -178,6 +181,7 @@ struct Disk {
     bool step(const char* operation, const std::string& path, bool mutating = true);
     // errno of the fault due now, short_write, or 0.
     int take_fault(const std::string& operation);
+    void sync_directory(const std::string& path);
     void crash(std::uint64_t seed, bool garbage);
     std::uint64_t unsynced() const;
     void crash_keeping(std::uint64_t kept);

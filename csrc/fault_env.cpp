@@ -16,7 +16,8 @@ using Guard = std::lock_guard<std::mutex>;
 int error_number(const std::string& name) {
     static const std::map<std::string, int> numbers = {
         {"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EROFS", EROFS},
-        {"EACCES", EACCES}, {"EMFILE", EMFILE}, {"ENOENT", ENOENT}, {"SHORT", short_write}};
+        {"EACCES", EACCES}, {"EMFILE", EMFILE}, {"ENOENT", ENOENT}, {"ENFILE", ENFILE},
+        {"ENOMEM", ENOMEM}, {"EFBIG", EFBIG},   {"ENOLCK", ENOLCK}, {"SHORT", short_write}};
     const auto found = numbers.find(name);
     if (found == numbers.end()) throw std::invalid_argument("no error is named " + name);
     return found->second;
@@ -32,6 +33,7 @@ public:
           writable_(writable) {}
 
     const std::string& path() const override { return path_; }
+    void renamed(std::string&& path) override { path_ = std::move(path); }
 
     std::uint64_t size() const override {
         const Guard guard(disk_->mutex);
@@ -71,6 +73,14 @@ public:
         if (cut) throw_io("write", path_, EIO, static_cast<std::int64_t>(offset));
     }
 
+    void shorten(std::uint64_t length) override {
+        const Guard guard(disk_->mutex);
+        check_writable("shorten");
+        if (length >= node_->image->size()) return;
+        disk_->step("shorten", path_);
+        node_->shorten(length);
+    }
+
     std::size_t pread(std::uint64_t offset, MutableView into) override {
         const Guard guard(disk_->mutex);
         check("read");
@@ -94,6 +104,7 @@ public:
     Block map() override {
         const Guard guard(disk_->mutex);
         check("map");
+        disk_->step("map", path_, false);
         disk_->step("read", path_, false);
         const View bytes(*node_->image);
         return Block{node_->image, bytes};
@@ -120,6 +131,9 @@ private:
             std::erase_if(node.unsynced, [this](const Unsynced& write) {
                 return write.sequence <= upto_ && !write.lost;
             });
+            if (size_ > node.image->size()) return;  // it was shortened since
+            if (!node.cut.empty()) node.durable_size = size_;
+            node.cut.clear();
             node.durable_size = std::max(node.durable_size, size_);
         }
 
@@ -149,6 +163,23 @@ private:
     std::string path_;
     std::uint64_t epoch_;
     bool writable_;
+};
+
+class FaultDirectory final : public Directory {
+public:
+    FaultDirectory(DiskPtr disk, std::string path)
+        : disk_(std::move(disk)), path_(std::move(path)), epoch_(disk_->epoch) {}
+    void sync() override {
+        const Guard guard(disk_->mutex);
+        if (epoch_ != disk_->epoch)
+            throw_io("handle of before a crash: sync_directory", path_, EBADF);
+        disk_->sync_directory(path_);
+    }
+
+private:
+    DiskPtr disk_;
+    std::string path_;
+    std::uint64_t epoch_;
 };
 
 class FaultLock final : public Lock {
@@ -195,7 +226,7 @@ public:
 
     std::vector<std::string> list(const std::string& directory) override {
         const Guard guard(disk_->mutex);
-        disk_->check_power("list", directory);
+        disk_->step("list", directory, false);
         if (!disk_->now.has_directory(directory)) throw_io("list", directory, ENOENT);
         std::set<std::string> names;
         const auto add = [&](const std::string& path) {
@@ -213,10 +244,11 @@ public:
         make_directory(parent);
         {
             const Guard guard(disk_->mutex);
+            disk_->step("open_directory", parent, false);
             disk_->step("mkdir", path);
             disk_->change({Change::mkdir, parent, path, {}, nullptr});
+            disk_->sync_directory(parent);
         }
-        sync_directory(parent);
     }
 
     void rename(const std::string& from, const std::string& to) override {
@@ -238,11 +270,20 @@ public:
 
     void sync_directory(const std::string& path) override {
         const Guard guard(disk_->mutex);
-        disk_->step("sync_directory", path);
-        for (const DirectoryChange& made : disk_->changes)
-            if (made.directory == path) disk_->platter.apply(made);
-        std::erase_if(disk_->changes,
-                      [&](const DirectoryChange& made) { return made.directory == path; });
+        disk_->step("open_directory", path, false);
+        disk_->sync_directory(path);
+    }
+
+    std::shared_ptr<Directory> open_directory(const std::string& path) override {
+        const Guard guard(disk_->mutex);
+        disk_->step("open_directory", path, false);
+        return std::make_shared<FaultDirectory>(disk_, path);
+    }
+
+    std::uint64_t disk_usage(const std::string& path) override {
+        const Guard guard(disk_->mutex);
+        disk_->check_power("stat", path);
+        return disk_->find("stat", path)->image->size();
     }
 
     std::uint64_t free_space(const std::string& path) override {
@@ -253,7 +294,7 @@ public:
 
     std::unique_ptr<Lock> lock(const std::string& path) override {
         const Guard guard(disk_->mutex);
-        disk_->check_power("lock", path);
+        disk_->step("lock", path, false);
         if (!disk_->now.has_directory(parent_of(path))) throw_io("lock", path, ENOENT);
         if (!disk_->locks.insert(path).second)
             throw InUseError("directory " + parent_of(path) + " is in use", parent_of(path), 0);
@@ -290,8 +331,9 @@ public:
 
     void fail(const std::string& operation, std::uint64_t nth, const std::string& error) override {
         static const std::set<std::string> known = {
-            "open", "create", "read",   "write", "zero_fill",     "allocate",
-            "sync", "rename", "unlink", "mkdir", "sync_directory"};
+            "open",   "create",    "read",           "map",           "list", "lock",
+            "write",  "zero_fill", "allocate",       "shorten",       "sync", "rename",
+            "unlink", "mkdir",     "open_directory", "sync_directory"};
         if (!known.contains(operation))
             throw std::invalid_argument("no operation is named " + operation);
         if (nth == 0) throw std::invalid_argument("the next operation is number 1");

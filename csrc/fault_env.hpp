@@ -23,9 +23,10 @@ public:
     virtual void crash_keeping(std::uint64_t kept) = 0;
     // SIGKILL: the page cache survives; handles, locks and syncs die.
     virtual void crash_process() = 0;
-    // The nth matching operation from now (1 = the next) fails. Operations: open create read
-    // write zero_fill allocate sync rename unlink mkdir sync_directory. Errors: an errno's
-    // name, or SHORT (half of a write arrives, then EIO). All are forgotten at the next crash().
+    // The nth matching operation from now (1 = the next) fails. Operations: open create read map
+    // list lock write zero_fill allocate shorten sync rename unlink mkdir open_directory
+    // sync_directory. Errors: an errno's name, or SHORT (half of a write arrives, then EIO). All
+    // are forgotten at the next crash().
     virtual void fail(const std::string& operation, std::uint64_t nth,
                       const std::string& error) = 0;
     // The nth sync of a file from now on hangs until let_go(): others go on. await_held() returns

@@ -128,6 +128,8 @@ void HardState::Ticket::run() {
         env_->replace_file(path_a(directory_), bytes, false);
         env_->replace_file(path_b(directory_), bytes, false);
         env_->sync_directory(directory_);
+    } catch (const ResourceError&) {
+        throw;
     } catch (const IoError& error) {
         number = error.number;
         failed = true;
@@ -145,7 +147,7 @@ void HardState::end_save(const Ticket& ticket) {
 
 void HardState::rewrite() {
     const auto ticket = begin_save(value_.term, value_.voted_for);
-    ticket->run();
+    or_undo([&] { ticket->run(); }, [&] { saving_ = false; });
     end_save(*ticket);
 }
 

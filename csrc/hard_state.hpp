@@ -30,7 +30,9 @@ public:
 
     class Ticket : public Work {
     public:
-        void run() override;  // any thread
+        // Any thread. After a ResourceError it may run again: the vote is in both copies, or was
+        // promised to nobody.
+        void run() override;
         HardValue value;
         std::atomic<bool> done = false;
         std::atomic<bool> failed = false;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "lost_found.hpp"
+
 namespace copycat {
 namespace {
 
@@ -29,6 +31,7 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
     if (!options_.read_only) {
         env_->make_directory(directory_);
         lock_ = env_->lock(join(directory_, "lock"));
+        handle_ = env_->open_directory(directory_);
     }
     spares_ = std::make_shared<Spares>(env_, directory_, options_.max_segment_size,
                                        options_.min_free_space);
@@ -80,6 +83,22 @@ std::uint64_t SegmentedLog::rebuilt_indexes() const {
 std::uint64_t SegmentedLog::size() const {
     std::uint64_t bytes = tail_->end_offset();
     for (const auto& segment : segments_) bytes += segment->stored_bytes();
+    return bytes;
+}
+
+std::uint64_t SegmentedLog::disk_usage() const {
+    check_open();
+    const auto of = [this](const std::string& path) {
+        try {
+            return env_->disk_usage(path);
+        } catch (const NotFoundError&) {  // removed meanwhile
+            return std::uint64_t{0};
+        }
+    };
+    std::uint64_t bytes = 0;
+    for (const std::string& name : env_->list(directory_))
+        if (parse_name(name).role != FileRole::other) bytes += of(join(directory_, name));
+    for (const std::string& path : torn_files(*env_, directory_)) bytes += of(path);
     return bytes;
 }
 

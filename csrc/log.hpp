@@ -31,7 +31,9 @@ struct SegmentInfo {
 };
 
 // One thread calls it, but for prepare_spare(), has_orphans(), remove_orphans() and
-// SyncTicket::run(). After a failed write or sync every verb but close() is a PoisonedError.
+// SyncTicket::run(). After a failed write or sync every verb but close() is a PoisonedError. A
+// ResourceError or std::bad_alloc is of the call alone, which changed nothing: it may follow
+// again.
 class SegmentedLog {
 public:
     SegmentedLog(std::shared_ptr<Env> env, const std::string& directory,
@@ -50,11 +52,15 @@ public:
     std::uint64_t rebuilt_indexes() const;
     // Bytes of the log's records and headers, without what is allocated ahead.
     std::uint64_t size() const;
+    // What all files of the log take on the disk: index files, manifests, spares, what waits to be
+    // removed and what is allocated ahead, too. IoError.
+    std::uint64_t disk_usage() const;
     std::vector<SegmentInfo> segments() const;
     // One IndexSlot a record of that segment; the tail's is a copy. std::out_of_range.
     Block slots(std::uint64_t segment_id);
 
     // std::invalid_argument unless it continues the log with a term not below the last one.
+    // Where a batch of more than a segment runs out of memory, pieces of it may be in the log.
     void append(const Frames& batch);
     std::shared_ptr<SyncTicket> begin_sync();
     // The ticket that was begun and not ended, if any: whoever was interrupted goes on with it.
@@ -112,26 +118,43 @@ private:
     void write(const Frames& batch);
     void append_rolling(const Frames& batch);
     std::vector<Frames> cut_to_segments(const Frames& batch) const;
-    void adopt(std::unique_ptr<Tail> fresh);
-    void roll(const Spare& spare);
-    void drop(const Segment& segment);
-    void doom(const Row& row);
+    std::vector<std::unique_ptr<Tail>> begin_tails(const std::vector<Frames>& pieces);
+    void append_pieces(const std::vector<Frames>& pieces,
+                       std::vector<std::unique_ptr<Tail>> tails);
+    void discard(const std::vector<std::unique_ptr<Tail>>& tails) noexcept;
+    void adopt(std::unique_ptr<Tail>&& fresh);
+    void begin_tail(const Row& row, const Spare& spare);
+    void drop(const Segment& segment) noexcept;
+    void doom(const Row& row) noexcept;
+    void doom(std::string&& path) noexcept;
+    void cut_last(std::uint64_t after, std::uint64_t end_offset);
     Limits capped(Limits limits) const;
     bool is_settled(const Segment& segment) const;
     Rewrite::Group group_of(std::span<const std::uint64_t> ids, const Limits& limits, bool major);
     bool is_current(const Rewrite::Group& group) const;
     std::shared_ptr<Segment> successor(const Rewrite::Group& group);
     void swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh);
-    void note_shape();
+    // The next pending manifest; without its file where the disk has no room for it.
+    struct Note {
+        std::uint64_t generation = 0;
+        std::string path;
+        std::shared_ptr<File> file;
+    };
+    void ready_aside();
+    Note begin_note();
+    void end_note(const Note& note);
     void sync_now();
+    void cancel(SyncTicket& ticket) noexcept;
     bool is_sync_overdue() const { return is_shape_new_ && in_flight_ == nullptr; }
-    Bytes next_manifest();
+    Bytes encoded_manifest(std::uint64_t generation) const;
     void finish();
 
     std::shared_ptr<Env> env_;
     std::string directory_;
     LogOptions options_;
-    std::shared_ptr<Lock> lock_;  // a sync that runs has a share in it
+    std::shared_ptr<Lock> lock_;         // a sync that runs has a share in it
+    std::shared_ptr<Directory> handle_;  // of the directory, for its syncs
+    Aside aside_;                        // for the next sync of a new shape
     std::shared_ptr<Spares> spares_;
     std::shared_ptr<Health> health_ = std::make_shared<Health>();
     std::shared_ptr<Orphans> orphans_;
@@ -148,9 +171,11 @@ private:
     std::atomic<bool> fills_spares_{true};
     bool is_tail_dirty_ = false;
     bool is_shape_new_ = false;                       // the manifest is behind
+    bool wants_note_ = false;                         // the pending one is behind, too
     std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
-    std::vector<std::string> doomed_;                 // orphans once the manifest is durable
+    std::vector<std::shared_ptr<Segment>> loose_;     // sealed, with much allocated behind them
+    std::vector<Orphans::Excess> excess_;             // orphans once the manifest is durable
     std::vector<std::string> lost_;                   // in lost+found, until the next seal (F1)
     std::shared_ptr<SyncTicket> in_flight_;
     std::vector<std::weak_ptr<Rewrite>> rewrites_;

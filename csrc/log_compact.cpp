@@ -149,8 +149,7 @@ void SegmentedLog::swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh
     segments_.insert(segments_.erase(at, end), std::move(fresh));
     group.is_installed = true;
     is_shape_new_ = true;
-    // Only now: a file that is still the log's must never be on its way out. Without memory for
-    // their names the old ones stay, and the next open removes them (F4).
+    // Only now: a file that is still the log's must never be on its way out.
     for (const auto& old : group.segments) drop(*old);
     group.segments.clear();
 }
@@ -177,6 +176,7 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
             break;
         }
     }
+    if (!made.empty()) ready_aside();
     for (auto& [group, fresh] : made) {
         result.segments_before += group->segments.size();
         result.segments_after += 1;

@@ -1,4 +1,4 @@
-// How a SegmentedLog changes: append, roll, sync, truncate, trim, close.
+// How a SegmentedLog changes: append, roll, truncate, trim, close.
 #include <algorithm>
 
 #include "log.hpp"
@@ -12,15 +12,26 @@ constexpr std::uint64_t spare_fraction = 4;
 constexpr std::uint64_t bulk_append_bytes = std::uint64_t{64} << 10;
 // So many, and other work of that thread has its turn.
 constexpr std::size_t orphans_at_once = 8;
+// Less than this is not worth a file's visit while the log is open; the next open is stricter.
+constexpr std::uint64_t least_excess = std::uint64_t{64} << 10;
+
+// Memory for one more, so that push_back() throws nothing.
+template <typename T>
+void make_room(std::vector<T>& values) {
+    if (values.size() == values.capacity()) values.reserve(2 * values.size() + 4);
+}
 
 }  // namespace
 
-// A full disk is refused before the point of no return; anything else ends the log (F10, F12).
+// A full disk is refused before the point of no return, and so is a system that has no descriptor
+// or memory left; anything else ends the log (F10, F12, F29).
 template <typename Verb>
 void SegmentedLog::poisoning(Verb verb) {
     try {
         verb();
     } catch (const DiskFullError&) {
+        throw;
+    } catch (const ResourceError&) {
         throw;
     } catch (const IoError& error) {
         health_->poison(error);
@@ -41,6 +52,7 @@ void SegmentedLog::append(const Frames& batch) {
                                     " cannot follow term " + std::to_string(tail_->last_term()));
     if (span.first == span.end) return;
     poisoning([&] {
+        if (wants_note_) end_note(begin_note());
         if (tail_->fits(batch))
             write(batch);
         else
@@ -51,7 +63,9 @@ void SegmentedLog::append(const Frames& batch) {
 void SegmentedLog::write(const Frames& batch) {
     if (has_tail_index_) {
         // It proves that nothing follows the close mark: it goes first, durably.
-        env_->remove(index_path(directory_, tail_->row().id, tail_->row().version));
+        const std::string path = index_path(directory_, tail_->row().id, tail_->row().version);
+        if (env_->exists(path)) env_->unlink(path);  // not, when its sync failed before
+        handle_->sync();
         has_tail_index_ = false;
     }
     tail_->append(batch, durable_index_);
@@ -96,132 +110,116 @@ void SegmentedLog::append_rolling(const Frames& batch) {
         sync_now();
     }
     const std::vector<Frames> pieces = cut_to_segments(batch);
-    std::vector<Spare> spares;
-    try {
-        for (const Frames& piece : pieces)
-            spares.push_back(spares_->take(size_for(piece.nbytes())));
-    } catch (const DiskFullError&) {
-        for (Spare& spare : spares) spares_->give_back(std::move(spare));
-        throw;
-    }
-    for (std::size_t i = 0; i < pieces.size(); ++i) {
-        try {
-            roll(spares[i]);
-            write(pieces[i]);
-        } catch (const DiskFullError& error) {
-            // Space was reserved, so this is rare; with a piece written there is no way back.
-            if (i > 0) health_->poison(error);
-            for (++i; i < pieces.size(); ++i) spares_->give_back(std::move(spares[i]));
-            throw;
-        }
-    }
-    note_shape();
+    const Note note = begin_note();
+    or_undo([&] { append_pieces(pieces, begin_tails(pieces)); },
+            [&] { env_->discard(note.path); });
+    end_note(note);
 }
 
-void SegmentedLog::roll(const Spare& spare) {
-    Row row;
-    row.id = next_id_++;
-    row.first_index = last_index() + 1;
-    row.prev_term = tail_->last_term();
-    adopt(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+// A segment for each piece, before any of them counts; all or none.
+std::vector<std::unique_ptr<Tail>> SegmentedLog::begin_tails(const std::vector<Frames>& pieces) {
+    std::vector<Spare> spares;
+    std::vector<std::unique_ptr<Tail>> tails;
+    spares.reserve(pieces.size());
+    tails.reserve(pieces.size());
+    const auto undo = [&] {
+        for (const auto& tail : tails) env_->discard(tail->path());
+        for (Spare& spare : spares) spares_->give_back(std::move(spare));
+    };
+    or_undo(
+        [&] {
+            for (const Frames& piece : pieces)
+                spares.push_back(spares_->take(size_for(piece.nbytes())));
+            for (const Frames& piece : pieces) {
+                Row row;
+                row.id = next_id_++;
+                row.first_index = piece.span.first;
+                row.prev_term = tails.empty() ? tail_->last_term() : piece.span.term;
+                const Spare spare = std::move(spares.front());
+                spares.erase(spares.begin());
+                tails.push_back(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+            }
+        },
+        undo);
+    return tails;
+}
+
+void SegmentedLog::append_pieces(const std::vector<Frames>& pieces,
+                                 std::vector<std::unique_ptr<Tail>> tails) {
+    std::size_t i = 0;
+    try {
+        for (; i < pieces.size(); ++i) {
+            adopt(std::move(tails[i]));
+            write(pieces[i]);
+        }
+    } catch (const DiskFullError& error) {
+        // Space was reserved, so this is rare; with a piece written there is no way back.
+        if (i > 0) health_->poison(error);
+        discard(tails);
+        throw;
+    } catch (const std::bad_alloc&) {
+        discard(tails);
+        throw;
+    }
+}
+
+// The files of those that were not adopted.
+void SegmentedLog::discard(const std::vector<std::unique_ptr<Tail>>& tails) noexcept {
+    for (const auto& tail : tails)
+        if (tail != nullptr) env_->discard(tail->path());
+}
+
+// Where the system lacks what that takes, the spare is gone and all else as it was.
+void SegmentedLog::begin_tail(const Row& row, const Spare& spare) {
+    auto fresh = Tail::begin(env_, directory_, spare, row, options_.max_entries);
+    or_undo([&] { adopt(std::move(fresh)); }, [&] { env_->discard(spare.file->path()); });
 }
 
 // `fresh` becomes the tail; the old one becomes a segment, synced by the next ticket (C8).
-void SegmentedLog::adopt(std::unique_ptr<Tail> fresh) {
+void SegmentedLog::adopt(std::unique_ptr<Tail>&& fresh) {
     if (tail_->is_empty()) {
         doom(tail_->row());
     } else {
-        segments_.push_back(tail_->seal());
-        segments_.back()->set_readers(readers_, options_.mapped);
-        unsynced_.push_back(segments_.back());
-        doomed_.insert(doomed_.end(), lost_.begin(), lost_.end());
+        make_room(segments_);
+        make_room(unsynced_);
+        make_room(loose_);
+        const auto sealed = tail_->seal();
+        sealed->set_readers(readers_, options_.mapped);
+        segments_.push_back(sealed);
+        unsynced_.push_back(sealed);
+        if (whole_blocks(sealed->row().end_offset) + least_excess <= tail_->max_size())
+            loose_.push_back(sealed);
+        for (std::string& path : lost_) doom(std::move(path));
         lost_.clear();
     }
     tail_ = std::move(fresh);
     has_tail_index_ = false;
     is_tail_dirty_ = true;
     is_shape_new_ = true;
+    wants_note_ = true;
 }
 
-void SegmentedLog::doom(const Row& row) {
-    doomed_.push_back(segment_path(directory_, row.id, row.version));
-    doomed_.push_back(index_path(directory_, row.id, row.version));
+void SegmentedLog::doom(const Row& row) noexcept {
+    try {
+        doom(segment_path(directory_, row.id, row.version));
+        doom(index_path(directory_, row.id, row.version));
+    } catch (const std::bad_alloc&) {  // the next open removes it (F4)
+    }
 }
 
-void SegmentedLog::drop(const Segment& segment) {
+void SegmentedLog::doom(std::string&& path) noexcept {
+    try {
+        excess_.push_back({std::move(path), 0});
+    } catch (const std::bad_alloc&) {
+    }
+}
+
+void SegmentedLog::drop(const Segment& segment) noexcept {
+    const auto is_it = [&](const auto& each) { return each.get() == &segment; };
     readers_->forget(segment.row());
     doom(segment.row());
-    std::erase_if(unsynced_, [&](const auto& each) { return each.get() == &segment; });
-}
-
-// --- sync --------------------------------------------------------------------------------------
-
-Bytes SegmentedLog::next_manifest() {
-    Manifest manifest;
-    manifest.generation = ++generation_;
-    manifest.next_id = next_id_;
-    for (const auto& segment : segments_) manifest.rows.push_back(segment->row());
-    manifest.rows.push_back(tail_->row());
-    return encode_manifest(manifest);
-}
-
-std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
-    check_writable();
-    require(in_flight_ == nullptr, "at most one sync is in flight");
-    auto ticket = std::make_shared<SyncTicket>(env_, directory_, lock_, health_, orphans_);
-    for (const auto& segment : unsynced_) {
-        if (segment->file() != nullptr) ticket->older_.push_back(segment->file()->begin_sync());
-        ticket->seals_.push_back(
-            {segment, segment->index_file(), segment->row(), segment->index()});
-    }
-    unsynced_.clear();
-    if (is_tail_dirty_) ticket->tail_ = tail_->file()->begin_sync();
-    is_tail_dirty_ = false;
-    if (is_shape_new_) {
-        ticket->manifest_ = next_manifest();
-        ticket->doomed_ = std::move(doomed_);
-        doomed_.clear();
-    }
-    is_shape_new_ = false;
-    ticket->end_index_ = last_index();
-    in_flight_ = ticket;
-    return ticket;
-}
-
-std::uint64_t SegmentedLog::end_sync(const SyncTicket& ticket) {
-    check_writable();
-    require(in_flight_.get() == &ticket, "a ticket is ended once, by the log that began it");
-    require(ticket.is_done(), "a ticket is run before it is ended");
-    durable_index_ = std::max(durable_index_, ticket.end_index_);
-    for (const auto& seal : ticket.seals_) seal.segment->settle();
-    in_flight_.reset();
-    if (pending_ != 0 && !is_shape_new_) {
-        poisoning([&] { env_->unlink(pending_path(directory_, pending_)); });
-        pending_ = 0;
-    }
-    return durable_index_;
-}
-
-void SegmentedLog::sync_now() {
-    const auto ticket = begin_sync();
-    ticket->run();
-    end_sync(*ticket);
-}
-
-// The manifest as it will be, written without a sync: after the death of this process alone the
-// page cache holds it and all it names, and recovery goes on from there. After a power loss it
-// counts only if all that it names is whole. A full disk merely leaves it out.
-void SegmentedLog::note_shape() {
-    const std::uint64_t before = pending_;
-    const Bytes bytes = next_manifest();
-    const std::string path = pending_path(directory_, generation_);
-    try {
-        env_->create(path)->pwrite(0, View(bytes));
-        pending_ = generation_;
-        if (before != 0) env_->unlink(pending_path(directory_, before));
-    } catch (const DiskFullError&) {
-        if (env_->exists(path)) env_->unlink(path);
-    }
+    std::erase_if(unsynced_, is_it);
+    std::erase_if(loose_, is_it);
 }
 
 // --- shrinking ---------------------------------------------------------------------------------
@@ -241,18 +239,31 @@ void SegmentedLog::truncate(std::uint64_t after) {
         row.id = next_id_++;
         row.first_index = after + 1;
         row.prev_term = term_at(after);
-        const Spare spare = spares_->take(options_.max_segment_size);
-        adopt(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+        const Note note = begin_note();
+        or_undo(
+            [&] {
+                loose_.reserve(loose_.size() + 2);
+                begin_tail(row, spares_->take(options_.max_segment_size));
+            },
+            [&] { env_->discard(note.path); });
         while (!segments_.empty() && segments_.back()->first_index() > after) {
             drop(*segments_.back());
             segments_.pop_back();
         }
-        if (!segments_.empty()) segments_.back()->cut(after, end_offset);
+        if (!segments_.empty()) cut_last(after, end_offset);
         durable_index_ = std::min(durable_index_, after);
         if (in_flight_ != nullptr)
             in_flight_->end_index_ = std::min(in_flight_->end_index_, after);
-        note_shape();
+        end_note(note);
     });
+}
+
+// Its file keeps what was cut off until no manifest calls that the log's.
+void SegmentedLog::cut_last(std::uint64_t after, std::uint64_t end_offset) {
+    Segment& last = *segments_.back();
+    if (whole_blocks(end_offset) + least_excess <= last.row().end_offset)
+        loose_.push_back(segments_.back());
+    last.cut(after, end_offset);
 }
 
 void SegmentedLog::trim(std::uint64_t before) {
@@ -262,10 +273,11 @@ void SegmentedLog::trim(std::uint64_t before) {
     });
     if (kept == segments_.begin()) return;
     poisoning([&] {
+        const Note note = begin_note();
         std::for_each(segments_.begin(), kept, [&](const auto& segment) { drop(*segment); });
         segments_.erase(segments_.begin(), kept);
         is_shape_new_ = true;
-        note_shape();
+        end_note(note);
     });
 }
 
@@ -280,14 +292,15 @@ void SegmentedLog::reset(const EntryId& entry) {
         row.id = next_id_++;
         row.first_index = entry.index + 1;
         row.prev_term = entry.term;
-        const Spare spare = spares_->take(options_.max_segment_size);
-        adopt(Tail::begin(env_, directory_, spare, row, options_.max_entries));
+        const Note note = begin_note();
+        or_undo([&] { begin_tail(row, spares_->take(options_.max_segment_size)); },
+                [&] { env_->discard(note.path); });
         for (const auto& segment : segments_) drop(*segment);
         segments_.clear();
         durable_index_ = std::min(durable_index_, entry.index);
         if (in_flight_ != nullptr)
             in_flight_->end_index_ = std::min(in_flight_->end_index_, entry.index);
-        note_shape();
+        end_note(note);
     });
 }
 
@@ -340,12 +353,23 @@ void SegmentedLog::close() {
         if (const auto rewrite = each.lock()) rewrite->end();
     struct Release {
         SegmentedLog& log;
+        bool is_over = true;
         ~Release() {
+            if (!is_over) return;
             log.is_closed_ = true;
             log.lock_.reset();
         }
-    } const release{*this};
-    if (!options_.read_only && !health_->is_poisoned()) poisoning([&] { finish(); });
+    } release{*this};
+    if (options_.read_only || health_->is_poisoned()) return;
+    try {
+        poisoning([&] { finish(); });
+    } catch (const ResourceError&) {
+        release.is_over = false;
+        throw;
+    } catch (const std::bad_alloc&) {
+        release.is_over = false;
+        throw;
+    }
 }
 
 // Everything synced, then the mark that proves it (C7).
@@ -356,6 +380,7 @@ void SegmentedLog::finish() {
     }
     sync_now();
     spares_->close();
+    if (aside_.file != nullptr) env_->discard(std::exchange(aside_, Aside{}).path);
     while (orphans_->any()) {
         try {
             orphans_->remove(orphans_at_once);

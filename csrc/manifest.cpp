@@ -156,6 +156,31 @@ Manifest decode_manifest(View bytes, const std::string& path) {
     return manifest;
 }
 
+Aside make_aside(Env& env, const std::string& directory) {
+    Uuid uuid{};
+    env.random(MutableView(uuid));
+    Aside aside{spare_path(directory, uuid), nullptr};
+    aside.file = env.create(aside.path);
+    return aside;
+}
+
+void replace_manifest(Env& env, const std::string& path, Directory& directory, Aside& aside,
+                      View bytes) {
+    if (aside.file == nullptr) aside = make_aside(env, parent_of(path));
+    or_undo(
+        [&] {
+            aside.file->pwrite(0, bytes);
+            aside.file->fsync();
+            env.rename(aside.path, path);
+        },
+        [&] {  // it is written once: the next try makes another
+            env.discard(aside.path);
+            aside.file.reset();
+        });
+    aside.file.reset();
+    directory.sync();
+}
+
 std::string manifest_path(const std::string& directory) { return join(directory, "manifest"); }
 
 std::string segment_path(const std::string& directory, std::uint64_t id, std::uint32_t version) {

@@ -41,10 +41,23 @@ Bytes encode_manifest(const Manifest& manifest);
 // the last may be unsealed.
 Manifest decode_manifest(View bytes, const std::string& path);
 
+// The file that becomes the next manifest: made before the log changes, so that the sync which
+// brings the change to the disk finds all that it needs of the system.
+struct Aside {
+    std::string path;
+    std::shared_ptr<File> file;
+};
+// Named like a spare: nothing needs it after a crash. ResourceError, DiskFullError.
+Aside make_aside(Env& env, const std::string& directory);
+// Writes and syncs it, and makes it the manifest; `directory` is synced as well. Made here when
+// it is not yet. After a ResourceError the old manifest counts, and a second call may follow.
+void replace_manifest(Env& env, const std::string& path, Directory& directory, Aside& aside,
+                      View bytes);
+
 std::string manifest_path(const std::string& directory);
 std::string segment_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
 std::string index_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
-// A manifest that is not durable yet (see SegmentedLog::note_shape): never replaced, one file a
+// A manifest that is not durable yet (see SegmentedLog::begin_note): never replaced, one file a
 // generation.
 std::string pending_path(const std::string& directory, std::uint64_t generation);
 std::string spare_path(const std::string& directory, const Uuid& uuid);

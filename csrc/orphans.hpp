@@ -1,5 +1,6 @@
-// Files that no manifest names any more. To unlink one of a segment's size takes milliseconds,
-// which no sync should wait for: a sync hands them over here, and whoever has the time goes on.
+// Files that no manifest names any more, and sealed ones that are longer than what they hold. To
+// give back a segment's space takes milliseconds, which no sync should wait for: a sync hands them
+// over here, and whoever has the time goes on.
 #pragma once
 
 #include <atomic>
@@ -16,17 +17,32 @@
 
 namespace copycat {
 
+// What a file may be cut to that holds `end` bytes: no block that holds some is touched.
+constexpr std::uint64_t whole_blocks(std::uint64_t end) { return (end + 4095) / 4096 * 4096; }
+
 // Any thread. What is never removed here, the next recovery removes (F4).
 class Orphans {
 public:
     Orphans(std::shared_ptr<Env> env, std::shared_ptr<const Health> health)
         : env_(std::move(env)), health_(std::move(health)) {}
 
-    // The manifest that names them no more is durable.
-    void add(const std::vector<std::string>& paths) {
+    // A file, and how many of its bytes the log needs: none, and the file is removed.
+    struct Excess {
+        std::string path;
+        std::uint64_t length = 0;
+    };
+
+    // The manifest that names them no more, or as no longer than that, is durable. Without memory
+    // for their names they are the next recovery's.
+    void add(std::vector<Excess>&& excess) noexcept {
         const std::lock_guard lock(mutex_);
-        paths_.insert(paths_.end(), paths.begin(), paths.end());
-        left_.fetch_add(paths.size(), std::memory_order_release);
+        try {
+            for (Excess& each : excess) {
+                excess_.push_back(std::move(each));
+                left_.fetch_add(1, std::memory_order_release);
+            }
+        } catch (const std::bad_alloc&) {
+        }
     }
     // Those that are being removed count.
     bool any() const { return left_.load(std::memory_order_acquire) != 0; }
@@ -35,10 +51,10 @@ public:
         const std::lock_guard removing(removing_);
         Pace pace(*env_, *health_);
         for (std::size_t i = 0; i < most; ++i) {
-            const std::string path = next();
-            if (path.empty()) return;
+            const Excess excess = next();
+            if (excess.path.empty()) return;
             const Removed removed{*this};
-            if (env_->exists(path)) env_->unlink(path);
+            if (env_->exists(excess.path)) give_back(excess);
             pace.moved();
         }
     }
@@ -49,19 +65,25 @@ private:
         ~Removed() { orphans.left_.fetch_sub(1, std::memory_order_release); }
     };
 
-    std::string next() {
+    Excess next() {
         const std::lock_guard lock(mutex_);
-        if (paths_.empty()) return {};
-        std::string path = std::move(paths_.front());
-        paths_.pop_front();
-        return path;
+        if (excess_.empty()) return {};
+        Excess excess = std::move(excess_.front());
+        excess_.pop_front();
+        return excess;
+    }
+    void give_back(const Excess& excess) {
+        if (excess.length == 0)
+            env_->unlink(excess.path);
+        else
+            env_->open(excess.path, Access::write)->shorten(excess.length);
     }
 
     std::shared_ptr<Env> env_;
     std::shared_ptr<const Health> health_;
     std::mutex removing_;  // held while one is unlinked; mutex_ never is
     std::mutex mutex_;
-    std::deque<std::string> paths_;
+    std::deque<Excess> excess_;
     std::atomic<std::size_t> left_{0};
 };
 

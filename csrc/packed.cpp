@@ -45,6 +45,7 @@ public:
     }
 
     const std::string& path() const override { return file_->path(); }
+    void renamed(std::string&&) override { refuse(); }
     std::uint64_t size() const override { return header_.plain_size; }
     std::uint64_t stored_size() const override { return file_->size(); }
     void drop_cache() override { file_->drop_cache(); }
@@ -69,6 +70,7 @@ public:
     void allocate(std::uint64_t) override { refuse(); }
     void zero_fill(std::uint64_t, std::uint64_t) override { refuse(); }
     void pwrite(std::uint64_t, View) override { refuse(); }
+    void shorten(std::uint64_t) override { refuse(); }
     std::unique_ptr<Work> begin_sync() override { refuse(); }
     void fsync() override { refuse(); }
     Block map() override { refuse(); }

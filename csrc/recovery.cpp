@@ -8,6 +8,8 @@
 #include <set>
 #include <tuple>
 
+#include "lost_found.hpp"
+#include "orphans.hpp"
 #include "packed.hpp"
 #include "scan.hpp"
 
@@ -18,7 +20,6 @@ namespace {
 constexpr std::uint64_t copy_bytes = std::uint64_t{1} << 20;
 // A manifest of a million segments is smaller: nothing larger is read at all.
 constexpr std::uint64_t max_manifest_bytes = std::uint64_t{1} << 28;
-constexpr char lost_folder[] = "lost+found";
 // How often a reader looks again at a log that changes under it.
 constexpr int max_looks = 16;
 // Of the segment that an open begins: zero-filled in some milliseconds.
@@ -48,17 +49,18 @@ public:
         if (options_.read_only) {
             if (out_.tail == nullptr) stand_in_tail();
         } else {
-            // What a crash left may be all that fills the disk: it goes first, unless a pending
-            // manifest was there, when the durable one may still name it.
-            if (!has_pending_) remove_orphans();
+            // What a crash left may be all that fills the disk, so it is removed first: a process
+            // that dies again and again while it recovers must not fill the disk either.
+            remove_orphans(true);
             for (const auto& segment : rebuilt_) {
                 write_index(*env_, segment->index_file(), segment->row(), *segment->index());
                 segment->settle();
             }
             settle_tail();
+            shorten_sealed();
+            out_.lost = newest_torn_files(*env_, directory_);
         }
-        remove_orphans();
-        list_lost();
+        remove_orphans(false);
         out_.report.segments = out_.segments.size() + (out_.tail == nullptr ? 0 : 1);
         return std::move(out_);
     }
@@ -79,6 +81,7 @@ private:
     void read_manifest() {
         const std::string path = manifest_path(directory_);
         out_.manifest = decode_manifest(View(env_->read_file(path, max_manifest_bytes)), path);
+        durable_rows_ = out_.manifest.rows;
         for (const Row& row : out_.manifest.rows)
             if (row.sealed) proven_.emplace(row.id, row.version);
         std::set<std::uint64_t, std::greater<>> pending;
@@ -141,6 +144,7 @@ private:
                                    path, 0, row.first_index);
             }
             const std::uint64_t max_size = check_header(*file, row, path);
+            if (!row.packed) sizes_[row.id] = file->size();
             if (row.sealed)
                 open_sealed(row, path, *file);
             else
@@ -242,7 +246,8 @@ private:
             const std::uint64_t kept = std::clamp(durable_upto_, lowest.first_index - 1, last);
             row.first_index = kept + 1;
             row.prev_term = kept < lowest.first_index ? lowest.prev_term : term_at(*old, kept);
-            keep_torn_bytes(*old);
+            keep_torn_bytes(*env_, directory_, old->row(), *old->file(), old->end_offset(),
+                            torn_bytes_);
             retire(*old, row);
         }
         if (out_.tail == nullptr) begin_tail(row, 0, 0);
@@ -263,6 +268,7 @@ private:
         const std::uint64_t size = is_short ? std::min(whole, first_segment_bytes) : whole;
         out_.tail = Tail::begin(env_, directory_, spares_.take_first(size, is_short), row,
                                 options_.max_entries);
+        sizes_[row.id] = size;
     }
 
     // About how many bytes of `old` and the unproven segments lie above `kept`; not less.
@@ -341,30 +347,14 @@ private:
         return out_.tail->seal();
     }
 
-    // F1, for whoever wants to look: a full disk, or the lost+found of a mount point, which is
-    // the file system's own, must not keep the log from opening.
-    void keep_torn_bytes(const Tail& old) {
-        if (torn_bytes_ == 0) return;
-        Bytes bytes(static_cast<std::size_t>(torn_bytes_));
-        bytes.resize(old.file()->pread(old.end_offset(), MutableView(bytes)));
-        const std::string folder = join(directory_, lost_folder);
-        const std::string name = std::to_string(old.row().id) + "-" +
-                                 std::to_string(old.row().version) + "-" +
-                                 std::to_string(old.end_offset()) + ".torn";
-        try {
-            env_->make_directory(folder);
-            env_->replace_file(join(folder, name), View(bytes), false);
-        } catch (const IoError&) {
-        }
-    }
-
-    void list_lost() {
-        const std::string folder = join(directory_, lost_folder);
-        if (options_.read_only || !env_->exists(folder)) return;
-        try {
-            for (const std::string& name : env_->list(folder))
-                if (name.ends_with(".torn")) out_.lost.push_back(join(folder, name));
-        } catch (const IoError&) {  // not ours to read
+    // What is allocated behind a sealed segment's last byte, which the manifest names by now, is
+    // given back. The next open goes on where this one ends.
+    void shorten_sealed() {
+        for (const auto& segment : out_.segments) {
+            const std::uint64_t length = whole_blocks(segment->row().end_offset);
+            const auto size = sizes_.find(segment->row().id);
+            if (size != sizes_.end() && size->second > length)
+                env_->open(segment->path(), Access::write)->shorten(length);
         }
     }
 
@@ -377,21 +367,28 @@ private:
         env_->replace_file(manifest_path(directory_), View(encode_manifest(manifest)));
     }
 
-    bool is_wanted(const FileName& file) const {
-        if (file.role == FileRole::other || file.role == FileRole::manifest) return true;
-        if (file.role == FileRole::leftover) return false;
-        const auto& rows = out_.manifest.rows;
+    static const Row* named(const std::vector<Row>& rows, const FileName& file) {
         const auto row = std::find_if(rows.begin(), rows.end(), [&](const Row& each) {
             return each.id == file.id && each.version == file.version;
         });
-        if (row == rows.end()) return false;
+        return row == rows.end() ? nullptr : &*row;
+    }
+
+    // is_early: the manifest on the disk may be another than the one that counts.
+    bool is_wanted(const FileName& file, bool is_early) const {
+        if (file.role == FileRole::other || file.role == FileRole::manifest) return true;
+        if (file.role == FileRole::leftover) return false;
+        if (file.role == FileRole::pending) return is_early && has_pending_;
+        if (is_early && has_pending_ && named(durable_rows_, file) != nullptr) return true;
+        const Row* row = named(out_.manifest.rows, file);
+        if (row == nullptr) return false;
         return file.role == FileRole::segment || row->sealed || out_.has_tail_index;
     }
 
     // F4: leftovers from before a commit point. Names that are not ours stay.
-    void remove_orphans() {
+    void remove_orphans(bool is_early) {
         std::erase_if(names_, [&](const std::string& name) {
-            if (is_wanted(parse_name(name))) return false;
+            if (is_wanted(parse_name(name), is_early)) return false;
             out_.report.orphans.push_back(name);
             const std::string path = join(directory_, name);
             if (!options_.read_only && env_->exists(path)) env_->unlink(path);
@@ -408,9 +405,11 @@ private:
     std::vector<std::shared_ptr<Segment>> rebuilt_;
     // Ids and versions that the durable manifest calls sealed.
     std::set<std::pair<std::uint64_t, std::uint32_t>> proven_;
-    std::map<std::uint64_t, Scan> scans_;  // of segments that only a pending one does
-    bool has_pending_ = false;             // a pending manifest newer than the durable one
-    std::size_t unproven_ = 0;             // so many of the last segments are such
+    std::map<std::uint64_t, Scan> scans_;           // of segments that only a pending one does
+    std::vector<Row> durable_rows_;                 // of the manifest that was found
+    std::map<std::uint64_t, std::uint64_t> sizes_;  // of plain segment files
+    bool has_pending_ = false;  // a pending manifest newer than the durable one
+    std::size_t unproven_ = 0;  // so many of the last segments are such
     std::uint64_t durable_upto_ = 0;
     std::uint64_t torn_bytes_ = 0;
     Recovered out_;

@@ -20,11 +20,13 @@ std::uint64_t term_in(const std::vector<TermRun>& runs, std::uint64_t index) {
 }
 
 void write_index(Env& env, const std::string& path, const Row& row, const SlotIndex& index) {
+    if (env.exists(path)) env.unlink(path);
+    const auto write = [&] { env.create(path)->pwrite(0, View(index.encode(row))); };
     try {
-        if (env.exists(path)) env.unlink(path);
-        env.create(path)->pwrite(0, View(index.encode(row)));
+        or_undo(write, [&] { env.discard(path); });
     } catch (const DiskFullError&) {
-        if (env.exists(path)) env.unlink(path);
+    } catch (const ResourceError&) {
+    } catch (const std::bad_alloc&) {
     }
 }
 
@@ -62,10 +64,14 @@ void Segment::cut(std::uint64_t after, std::uint64_t end_offset) {
     data_ = Block{};
 }
 
-void Segment::settle() {
+void Segment::settle() noexcept {
     file_.reset();
     if (index_->is_mapped()) return;
-    if (auto mapped = SlotIndex::open(*env_, index_file(), row_, true)) index_ = std::move(mapped);
+    try {
+        auto mapped = SlotIndex::open(*env_, index_file(), row_, true);
+        if (mapped != nullptr) index_ = std::move(mapped);
+    } catch (const std::bad_alloc&) {
+    }
 }
 
 SlotIndex& Segment::checked_index() {

@@ -41,7 +41,8 @@ public:
     // is end_of(after), asked before: here nothing fails any more.
     void cut(std::uint64_t after, std::uint64_t end_offset);
     // Its data is synced and its index file written: reads go through the maps from now on.
-    void settle();
+    // Without the memory for that the index stays where it is.
+    void settle() noexcept;
 
     // Read with pread from now on; a plain one through a map when `mapped` (L1).
     void set_readers(std::shared_ptr<Readers> readers, bool mapped) {
@@ -97,7 +98,7 @@ private:
 std::uint64_t entries_in(const SlotView& view);
 
 // Writes the index file of a segment anew. What is missing or torn is rebuilt, so it is not
-// synced; a full disk only costs that rebuild.
+// synced; a full disk, or none of what the system gives, only costs that rebuild.
 void write_index(Env& env, const std::string& path, const Row& row, const SlotIndex& index);
 
 // Runs up to `last` only.

@@ -46,6 +46,8 @@ public:
     Block block() const;
 
     Bytes encode(const Row& row) const;
+    // Those that it was made of; it is of no use then.
+    Slots take_slots() { return std::move(memory_); }
 
 private:
     explicit SlotIndex(std::uint64_t first_index) : memory_(first_index) {}

@@ -48,25 +48,20 @@ Spare Spares::create(std::uint64_t size, std::uint64_t left_free, bool zero_fill
     spare.path = spare_path(directory_, spare.uuid);
     spare.size = size;
     spare.file = env_->create(spare.path);
-    try {
-        spare.file->allocate(size);
-        if (zero_filled) spare.file->zero_fill(0, size);
-        if (synced) spare.file->fsync();
-    } catch (const DiskFullError&) {
-        env_->unlink(spare.path);
-        throw;
-    }
+    or_undo(
+        [&] {
+            spare.file->allocate(size);
+            if (zero_filled) spare.file->zero_fill(0, size);
+            if (synced) spare.file->fsync();
+        },
+        [&] { discard(spare); });
     return spare;
 }
 
 void Spares::prepare(bool zero_filled) {
     if (is_closed()) return;
     Spare spare = create(size_, min_free_space_, zero_filled, true);
-    const std::lock_guard lock(mutex_);
-    if (is_closed_)
-        discard(spare);
-    else
-        ready_.push_back(std::move(spare));
+    give_back(std::move(spare));
 }
 
 bool Spares::is_closed() const {
@@ -75,12 +70,7 @@ bool Spares::is_closed() const {
 }
 
 // The directory may have its next owner by now, who removed the file as an orphan (F4).
-void Spares::discard(const Spare& spare) {
-    try {
-        env_->unlink(spare.path);
-    } catch (const NotFoundError&) {
-    }
-}
+void Spares::discard(const Spare& spare) noexcept { env_->discard(spare.path); }
 
 Spare Spares::take(std::uint64_t size) {
     {
@@ -98,9 +88,14 @@ Spare Spares::take_first(std::uint64_t size, bool zero_filled) {
     return create(size, slack_bytes, zero_filled, false);
 }
 
-void Spares::give_back(Spare&& spare) {
+void Spares::give_back(Spare&& spare) noexcept {
     const std::lock_guard lock(mutex_);
-    ready_.push_back(std::move(spare));
+    if (is_closed_) return discard(spare);
+    try {
+        ready_.push_back(std::move(spare));
+    } catch (const std::bad_alloc&) {
+        discard(spare);
+    }
 }
 
 void Spares::close() {

@@ -38,14 +38,15 @@ public:
     // The file that opening a log goes on in. It may use min_free_space, which is kept for this:
     // a log on a full disk still opens. Zero-filled when asked, and not larger than `size` then.
     Spare take_first(std::uint64_t size, bool zero_filled);
-    void give_back(Spare&& spare);
+    // For the next who takes one; discarded when nobody does any more.
+    void give_back(Spare&& spare) noexcept;
     // Unlinks all that are ready; from now on prepare() does nothing.
     void close();
 
 private:
     Spare create(std::uint64_t size, std::uint64_t left_free, bool zero_filled, bool synced);
     bool is_closed() const;
-    void discard(const Spare& spare);
+    void discard(const Spare& spare) noexcept;
 
     std::shared_ptr<Env> env_;
     std::string directory_;

@@ -10,6 +10,8 @@ void SyncTicket::run() {
     if (held == nullptr) throw std::invalid_argument("the log " + directory_ + " is closed");
     try {
         work();
+    } catch (const ResourceError&) {
+        throw;
     } catch (const IoError& error) {
         health_->poison(error);
         throw;
@@ -26,10 +28,10 @@ void SyncTicket::work() {
     // what a manifest names can be held to its header (F3). Its first data comes with it.
     if (tail_ != nullptr) tail_->run();
     if (!manifest_) return;
-    env_->sync_directory(directory_);
+    handle_->sync();
     health_->check();
-    env_->replace_file(manifest_path(directory_), View(*manifest_));
-    orphans_->add(doomed_);
+    replace_manifest(*env_, manifest_path(directory_), *handle_, aside_, View(*manifest_));
+    orphans_->add(std::move(excess_));
 }
 
 }  // namespace copycat

@@ -17,7 +17,8 @@ namespace copycat {
 
 // Begun and ended by the loop thread, run by any: data of older segments, then their index
 // files, then the tail's data, then the manifest if the shape changed. The files that it names no
-// more are orphans from then on.
+// more are orphans from then on. A ResourceError changes nothing: the run may follow
+// again.
 //
 // close() does not wait for a run that hangs in a disk when the log was poisoned meanwhile, or
 // nobody could close anything any more. So a run has a share in the lock of the directory until it
@@ -33,15 +34,18 @@ public:
         std::shared_ptr<SlotIndex> index;
     };
 
-    SyncTicket(std::shared_ptr<Env> env, std::string directory, std::weak_ptr<Lock> lock,
-               std::shared_ptr<Health> health, std::shared_ptr<Orphans> orphans)
+    SyncTicket(std::shared_ptr<Env> env, std::string directory, std::shared_ptr<Directory> handle,
+               std::weak_ptr<Lock> lock, std::shared_ptr<Health> health,
+               std::shared_ptr<Orphans> orphans)
         : env_(std::move(env)),
           directory_(std::move(directory)),
+          handle_(std::move(handle)),
           lock_(std::move(lock)),
           health_(std::move(health)),
           orphans_(std::move(orphans)) {}
 
-    // IoError, which poisons the log; PoisonedError; std::invalid_argument when it is closed.
+    // IoError, which poisons the log unless it is a ResourceError; PoisonedError;
+    // std::invalid_argument when it is closed.
     void run() override;
     bool is_done() const {
         const std::lock_guard lock(mutex_);
@@ -54,6 +58,7 @@ private:
 
     std::shared_ptr<Env> env_;
     std::string directory_;
+    std::shared_ptr<Directory> handle_;
     std::weak_ptr<Lock> lock_;
     std::shared_ptr<Health> health_;
     std::shared_ptr<Orphans> orphans_;
@@ -64,7 +69,9 @@ private:
     std::vector<Seal> seals_;
     std::unique_ptr<Work> tail_;
     std::optional<Bytes> manifest_;
-    std::vector<std::string> doomed_;
+    Aside aside_;
+    std::vector<Orphans::Excess> excess_;
+    std::vector<std::shared_ptr<Segment>> unsynced_;
     std::uint64_t end_index_ = 0;  // lowered by a truncation meanwhile (C6)
 };
 

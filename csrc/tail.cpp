@@ -32,18 +32,22 @@ std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::st
                                   const Spare& spare, Row row, std::uint64_t max_entries) {
     require(spare.size <= max_file_size, "an offset in a segment has 32 bits");
     row.uuid = spare.uuid;
-    const std::string path = segment_path(directory, row.id, row.version);
-    env->rename(spare.path, path);
-    auto tail = std::make_unique<Tail>(env, directory, row, spare.size, max_entries,
-                                       env->open(path, Access::write),
+    std::string path = segment_path(directory, row.id, row.version);
+    return or_undo(
+        [&] {
+            auto tail =
+                std::make_unique<Tail>(env, directory, row, spare.size, max_entries, spare.file,
                                        Content{.slots = Slots(row.first_index), .runs = {}});
-    try {
-        tail->file_->pwrite(0, View(encode_header(row, max_entries, spare.size)));
-    } catch (const DiskFullError&) {
-        env->unlink(path);
-        throw;
-    }
-    return tail;
+            const Bytes header = encode_header(row, max_entries, spare.size);
+            env->rename(spare.path, path);
+            spare.file->renamed(std::string(path));
+            tail->file_->pwrite(0, View(header));
+            return tail;
+        },
+        [&] {
+            env->discard(spare.path);
+            env->discard(path);
+        });
 }
 
 bool Tail::fits(std::uint64_t bytes, std::uint64_t count, std::uint64_t end) const {
@@ -118,10 +122,15 @@ std::shared_ptr<Segment> Tail::seal() {
     row.sealed = true;
     row.last_index = last_index();
     row.end_offset = slots_.back().end();
-    auto index = std::make_shared<SlotIndex>(std::move(slots_), runs_, row.valid_from);
-    auto segment = std::make_shared<Segment>(env_, directory_, row, std::move(index), file_);
-    segment->set_liveness(std::move(liveness_));
-    return segment;
+    std::vector<TermRun> runs = runs_;
+    auto index = std::make_shared<SlotIndex>(std::move(slots_), std::move(runs), row.valid_from);
+    return or_undo(
+        [&] {
+            auto segment = std::make_shared<Segment>(env_, directory_, row, index, file_);
+            segment->set_liveness(std::move(liveness_));
+            return segment;
+        },
+        [&] { slots_ = index->take_slots(); });
 }
 
 std::shared_ptr<SlotIndex> Tail::index_copy() const {

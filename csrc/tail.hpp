@@ -39,7 +39,7 @@ public:
          std::uint64_t max_entries, std::shared_ptr<File> file, Content content);
 
     // Makes `spare` the new segment `row`: renamed, its header written. It is part of the log
-    // when a durable manifest says so. DiskFullError leaves nothing behind.
+    // when a durable manifest says so. DiskFullError and ResourceError leave nothing behind.
     static std::unique_ptr<Tail> begin(const std::shared_ptr<Env>& env,
                                        const std::string& directory, const Spare& spare, Row row,
                                        std::uint64_t max_entries);
@@ -74,7 +74,7 @@ public:
     void append(const Frames& frames, std::uint64_t durable_upto);
     void mark(std::uint8_t flags, std::uint64_t durable_upto);
 
-    // Ends this tail: its slots move into the segment.
+    // Ends this tail: its slots move into the segment. Without the memory for that it goes on.
     std::shared_ptr<Segment> seal();
     std::shared_ptr<SlotIndex> index_copy() const;
 

@@ -74,6 +74,7 @@ cdef extern from "log.hpp" namespace "copycat":
         const CReport& report()
         uint64_t rebuilt_indexes()
         uint64_t size()
+        uint64_t disk_usage() except +raise_error nogil
         vector[CSegmentInfo] segments() except +raise_error
         Block slots(uint64_t) except +raise_error
         void append(const Frames&) except +raise_error nogil
@@ -215,6 +216,14 @@ cdef class NativeLog:
     def size(self):
         """Bytes of headers and records, without what is allocated ahead."""
         return dereference(self.log).size()
+
+    @property
+    def disk_usage(self):
+        """Bytes that all files of the log take on the disk, allocated ones included. DiskError."""
+        cdef uint64_t nbytes
+        with nogil:
+            nbytes = dereference(self.log).disk_usage()
+        return nbytes
 
     def term_runs(self):
         """Runs of terms of the whole log, oldest first."""

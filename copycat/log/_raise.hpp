@@ -19,6 +19,7 @@ struct Field {
     PyObject* value;  // stolen
 };
 
+// Null, with a Python exception set, when there is no memory for it.
 inline PyObject* as_text(const std::string& text) {
     return PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
 }
@@ -34,17 +35,23 @@ inline Field index_field(const Error& error) {
 inline void set_error(const char* type, const char* message, std::initializer_list<Field> fields) {
     PyObject* module = PyImport_ImportModule("copycat.errors");
     PyObject* callable = module ? PyObject_GetAttrString(module, type) : nullptr;
-    PyObject* arguments = PyTuple_Pack(1, as_text(message));
+    PyObject* text = as_text(message);
+    PyObject* arguments = text ? PyTuple_Pack(1, text) : nullptr;
     PyObject* keywords = PyDict_New();
     for (const Field& field : fields) {
         if (keywords && field.value) PyDict_SetItemString(keywords, field.name, field.value);
         Py_XDECREF(field.value);
     }
-    PyObject* error = callable ? PyObject_Call(callable, arguments, keywords) : nullptr;
-    if (error) PyErr_SetObject(callable, error);
+    PyObject* error =
+        callable && arguments ? PyObject_Call(callable, arguments, keywords) : nullptr;
+    if (error)
+        PyErr_SetObject(callable, error);
+    else if (!PyErr_Occurred())
+        PyErr_NoMemory();
     Py_XDECREF(error);
     Py_XDECREF(keywords);
     Py_XDECREF(arguments);
+    Py_XDECREF(text);
     Py_XDECREF(callable);
     Py_XDECREF(module);
 }
@@ -68,6 +75,8 @@ inline void raise_error() {
         Py_XDECREF(values);
     } catch (const DiskFullError& error) {
         set_io_error("DiskFullError", error);
+    } catch (const ResourceError& error) {
+        set_io_error("ResourceError", error);
     } catch (const SyncRefusedError& error) {
         set_io_error("SyncUnsupportedError", error);
     } catch (const IoError& error) {
@@ -96,7 +105,7 @@ inline void raise_error() {
     } catch (const std::out_of_range& error) {
         PyErr_SetString(PyExc_IndexError, error.what());
     } catch (const std::bad_alloc&) {
-        PyErr_NoMemory();
+        set_error("OutOfMemoryError", "the process got no memory for this call", {});
     } catch (const std::exception& error) {
         set_error("InternalError", error.what(), {});
     } catch (...) {

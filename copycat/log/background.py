@@ -1,14 +1,17 @@
 """The two lazy threads of a bare log: one looks after files, one syncs by interval.
 
 `threading` is imported by the first of them: a log that needs neither does not pay for it.
+A thread that cannot be started is a ResourceError (F29).
 """
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from copycat.errors import StorageError
+from copycat.errors import ResourceError, StorageError
 
 if TYPE_CHECKING:
     import threading
@@ -17,7 +20,30 @@ if TYPE_CHECKING:
     from copycat.log.interface import ReplicaLog
     from copycat.log.volatile import VolatileLog
 
-__all__ = ["SyncTimer", "Upkeep", "remove_orphans"]
+__all__ = ["SHORTAGE_S", "SyncTimer", "Upkeep", "remove_orphans", "start_thread"]
+
+SHORTAGE_S = 1.0
+"""How long what can wait does wait after the system had nothing left for it."""
+
+
+def start_thread(name: str, work: Callable[..., None], *args: Any) -> threading.Thread:
+    """A daemon thread that runs `work(*args)`. ResourceError when none can be started."""
+    import threading  # noqa: PLC0415 - see the module's first lines
+
+    thread = threading.Thread(target=work, args=args, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise ResourceError(
+            f"thread {name} cannot be started: {error}", operation="thread", errno=errno.EAGAIN
+        ) from error
+    return thread
+
+
+def _warn(text: str, error: StorageError) -> None:
+    import logging  # noqa: PLC0415 - who meets no error does not pay for it
+
+    logging.getLogger("copycat.log").warning(text, error)
 
 
 def remove_orphans(log: ReplicaLog) -> None:
@@ -26,9 +52,7 @@ def remove_orphans(log: ReplicaLog) -> None:
     try:
         log.remove_orphans()
     except StorageError as error:
-        import logging  # noqa: PLC0415 - who meets no error does not pay for it
-
-        logging.getLogger("copycat.log").warning("a file that nothing needs stays: %s", error)
+        _warn("a file that nothing needs stays: %s", error)
 
 
 class Upkeep:
@@ -39,25 +63,35 @@ class Upkeep:
         self._thread: threading.Thread | None = None
         self.failure: StorageError | None = None
         """Why no more spares are made; the next roll meets the same disk and raises itself."""
+        self._waits_until = 0.0
 
     def look(self) -> None:
-        """Begin what the log wants, unless that is being done. Under the log's lock."""
+        """Begin what the log wants, unless that is being done. Under the log's lock.
+
+        Nobody waits for it: without a thread or a descriptor it is tried again later.
+        """
+        if self._waits_until and time.monotonic() < self._waits_until:
+            return
         wants_spare = self.failure is None and self._native.wants_spare()
         if not wants_spare and not self._native.has_orphans():
             return
         if self._thread is not None and self._thread.is_alive():
             return
-        import threading  # noqa: PLC0415 - see the module's first lines
+        try:
+            self._thread = start_thread("copycat-files", self._work, wants_spare)
+        except ResourceError as error:
+            self._wait(error)
 
-        self._thread = threading.Thread(
-            target=self._work, args=(wants_spare,), name="copycat-files", daemon=True
-        )
-        self._thread.start()
+    def _wait(self, error: StorageError) -> None:
+        self._waits_until = time.monotonic() + SHORTAGE_S
+        _warn("the next segment is prepared later: %s", error)
 
     def _work(self, wants_spare: bool) -> None:
         try:
             if wants_spare:
                 self._native.prepare_spare()
+        except ResourceError as error:
+            self._wait(error)
         except StorageError as error:
             self.failure = error
         while self._native.has_orphans():
@@ -83,21 +117,20 @@ class SyncTimer:
         self._stopped: threading.Event | None = None
         self.failure: StorageError | None = None
 
-    def start(self) -> None:
-        """Something was appended. Under the log's lock: it begins the one thread."""
-        if self._dirty is None:
+    def begin(self) -> None:
+        """Before the first append, under the log's lock: the one thread. ResourceError."""
+        if self._thread is None:
             import threading  # noqa: PLC0415 - see the module's first lines
 
-            self._stopped = threading.Event()
-            self._dirty = threading.Event()
-            self._thread = threading.Thread(
-                target=self._work,
-                args=(self._dirty, self._stopped),
-                name="copycat-sync",
-                daemon=True,
-            )
-            self._thread.start()
-        self._dirty.set()
+            dirty, stopped = threading.Event(), threading.Event()
+            self._thread = start_thread("copycat-sync", self._work, dirty, stopped)
+            self._dirty, self._stopped = dirty, stopped
+
+    def start(self) -> None:
+        """Something was appended, after `begin`."""
+        self.begin()
+        if self._dirty is not None:
+            self._dirty.set()
 
     def _work(self, dirty: threading.Event, stopped: threading.Event) -> None:
         while True:
@@ -109,6 +142,9 @@ class SyncTimer:
                 return  # `stop` came in between: what was cleared may have been its wake-up
             try:
                 self._sync()
+            except ResourceError as error:
+                _warn("what was appended is synced later: %s", error)
+                dirty.set()
             except StorageError as error:
                 self.failure = error
                 return
@@ -119,3 +155,4 @@ class SyncTimer:
             self._stopped.set()
             self._dirty.set()
             self._thread.join()
+            self._thread = None

@@ -7,11 +7,11 @@ from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from copycat.errors import SerializationError, require
+from copycat.errors import EntryTooLargeError, SerializationError, require
 from copycat.log._native import body_of_bytes
 from copycat.types import EntryKind
 
-__all__ = ["Item", "bodies", "body_of"]
+__all__ = ["Item", "bodies", "body_of", "check_sizes"]
 
 _KIND = int(EntryKind.DATA)
 _ENTRIES_MAX = 4096
@@ -49,6 +49,20 @@ def body_of(data: bytes | memoryview) -> Item:
     if type(data) is bytes:
         return (_KIND, 0, 0, 0, 1, len(data).to_bytes(4, "little") + data)
     return next(bodies((data,)))
+
+
+def check_sizes(item: Item, limit: int) -> None:
+    """EntryTooLargeError when an entry of it has more than `limit` bytes."""
+    count, body = item[4], item[5]
+    if len(body) <= limit:
+        return
+    longest = max(memoryview(body)[: 4 * count].cast("I"))
+    if longest > limit:
+        raise EntryTooLargeError(
+            f"an entry of {longest} bytes is above max_entry_size ({limit})",
+            size=longest,
+            limit=limit,
+        )
 
 
 def _body(lengths: array[int], part: list[bytes | memoryview]) -> Item:

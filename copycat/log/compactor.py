@@ -13,8 +13,8 @@ from _thread import RLock
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from copycat.errors import DiskFullError, StorageError
-from copycat.log.background import remove_orphans
+from copycat.errors import DiskFullError, ResourceError, StorageError
+from copycat.log.background import SHORTAGE_S, remove_orphans, start_thread
 from copycat.log.plan import Enough, Shape, plan_major, plan_minor
 from copycat.types import NO_LIMITS, Compaction, CompactionLike, CompactionLimits
 
@@ -30,7 +30,7 @@ __all__ = ["CompactionReport", "Compactor"]
 _LOG = logging.getLogger("copycat.log")
 
 BACK_OFF_S = 10.0
-"""After a run that the disk had no room for."""
+"""After a run that the disk had no room for, or the system nothing left."""
 
 
 class CompactionReport(NamedTuple):
@@ -78,6 +78,8 @@ class Compactor:
         self._taken = 0
         """Those that the run under way is to take."""
         self._is_stopped = False
+        self._starts_at = 0.0
+        """When the next try to start the thread may be, by the monotonic clock."""
         self.last_report: CompactionReport | None = None
         """Of the last run that changed something, by hand or by the thread."""
         self.failure: StorageError | None = None
@@ -186,11 +188,16 @@ class Compactor:
     def _start(self) -> None:
         import threading  # noqa: PLC0415 - who releases nothing does not pay for it
 
-        self._awake = threading.Condition()
-        self._thread = threading.Thread(
-            target=self._work, args=(self._awake,), name="copycat-compact", daemon=True
-        )
-        self._thread.start()
+        if time.monotonic() < self._starts_at:
+            return
+        awake = threading.Condition()
+        try:
+            self._thread = start_thread("copycat-compact", self._work, awake)
+        except ResourceError as error:  # what was released is released; the next call tries again
+            self._starts_at = time.monotonic() + SHORTAGE_S
+            _LOG.warning("compactions begin later: %s", error)
+        else:
+            self._awake = awake
 
     def _work(self, awake: threading.Condition) -> None:
         storage = self._storage
@@ -220,11 +227,14 @@ class Compactor:
                 major_at = now + storage.major_compaction_interval
 
     def _try(self, compaction: Compaction) -> bool:
-        """One run of the thread; False when the disk had no room for it."""
+        """One run of the thread; False when the disk or the system had no room for it."""
         try:
             self.compact(compaction)
         except DiskFullError as error:
             _LOG.warning("a %s compaction had no room: %s", compaction, error)
+            return False
+        except ResourceError as error:
+            _LOG.warning("a %s compaction is tried again later: %s", compaction, error)
             return False
         except StorageError as error:
             _LOG.warning("compactions stop: %s", error)

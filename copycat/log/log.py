@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Seque
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
-from copycat.errors import ConfigurationError, EntryTooLargeError
+from copycat.errors import ConfigurationError, ResourceError
 from copycat.log._native import Env, NativeLog, encode_batch, open_log
 from copycat.log.background import SyncTimer, Upkeep
 from copycat.log.beside import Beside
-from copycat.log.bodies import Item, bodies, body_of
+from copycat.log.bodies import Item, bodies, body_of, check_sizes
 from copycat.log.cleaning import LogCleaning
 from copycat.log.entry import Entry, Segment, entries_of
 from copycat.log.forks import ForkGuard
@@ -140,7 +140,13 @@ class Log(LogCleaning):
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """Bytes that all files of the log take on the disk, allocated ahead or written."""
+        with self._lock:
+            return self._usable().disk_usage
+
+    @property
+    def content_size(self) -> int:
+        """Bytes of the segments' headers and records: `size` without all the rest."""
         with self._lock:
             return self._usable().size
 
@@ -198,10 +204,11 @@ class Log(LogCleaning):
 
     def _append(self, items: list[Item], term: int | None) -> range:
         for item in items:
-            if len(item[5]) > self._max_entry_size:
-                self._check_sizes(item)
+            check_sizes(item, self._max_entry_size)
         with self._lock:
             native = self._writable()
+            if self._durability is Durability.INTERVAL:  # first what may fail without a trace
+                self._timer.begin()
             last = native.last_entry
             first = last.next
             chosen = max(last.term, 1) if term is None else term
@@ -214,16 +221,6 @@ class Log(LogCleaning):
             self._upkeep.look()
         self._after_append(indexes)
         return indexes
-
-    def _check_sizes(self, item: Item) -> None:
-        count, body = item[4], item[5]
-        longest = max(memoryview(body)[: 4 * count].cast("I"))
-        if longest > self._max_entry_size:
-            raise EntryTooLargeError(
-                f"an entry of {longest} bytes is above max_entry_size ({self._max_entry_size})",
-                size=longest,
-                limit=self._max_entry_size,
-            )
 
     def _after_append(self, indexes: range) -> None:
         if not indexes:
@@ -408,7 +405,11 @@ class Log(LogCleaning):
             self._compactor.stop()
         with self._sync_lock, self._lock:
             self._closed = True
-            self._native.close()
+            try:
+                self._native.close()
+            except ResourceError:  # the log is open still: a second close may follow
+                self._closed = False
+                raise
         self._wake_tails()
 
     def __enter__(self) -> Self:

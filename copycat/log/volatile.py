@@ -29,6 +29,11 @@ class VolatileLog(MemoryLog):
         """Bytes of frames."""
         return sum(batch.nbytes for batch in self._batches())
 
+    @property
+    def disk_usage(self) -> int:
+        """Nothing of it is on a disk: as `size`, which it takes in memory."""
+        return self.size
+
     def segments(self) -> list[tuple[int, int, int, int, int, bool]]:
         """(id, version, first_index, last_index, bytes, sealed), oldest first.
 

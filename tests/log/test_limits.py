@@ -58,14 +58,14 @@ def test_f29_no_descriptor_for_an_index_file_ends_no_sync() -> None:
     assert contents(log) == expected(1, 8)
 
 
-@pytest.mark.parametrize(("after", "operation"), [(7, "open"), (2, "read")])
-def test_f29_a_truncation_reads_nothing_after_its_first_change(after: int, operation: str) -> None:
+@pytest.mark.parametrize(("after", "fault"), [(7, ("open", 1)), (2, ("read", 2))])
+def test_f29_a_truncation_reads_nothing_at_its_end(after: int, fault: tuple[str, int]) -> None:
     """The entry that it ends with was read a second time, behind the new tail: what failed there
     ended the log for want of a descriptor, or left segments that do not meet."""
     env, log = fresh()
     grow(log, 8)
     durable(log)
-    env.fail(operation, 2, "EIO")  # one open is the new tail's, one read the first that checks
+    env.fail(*fault, "EIO")  # no file is opened; one read is the first that checks
     log.truncate(after)
     with pytest.raises(DiskError):  # the fault was not met
         env.open(f"{DIRECTORY}/manifest").read(0, 1)
@@ -221,7 +221,7 @@ def test_c7_what_no_mark_proves_may_fill_several_segments() -> None:
     assert log.report.copied_entries == 27
     assert log.durable_index == 27
     sizes = {env.size(f"{DIRECTORY}/{name}") for name in names(env, ".log")}
-    assert sizes == {16384}, "no segment grows with what is copied"
+    assert max(sizes) == 16384, "no segment grows with what is copied"
     env.crash(3)
     assert contents(opened(env)) == expected(1, 28)
 

@@ -1,0 +1,67 @@
+#include "lost_found.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <string_view>
+
+namespace copycat {
+namespace {
+
+constexpr char lost_folder[] = "lost+found";
+constexpr std::string_view suffix = ".torn";
+constexpr std::size_t torn_files_max = 4;
+
+// The number of the segment that a file is of: they grow.
+std::uint64_t segment_of(const std::string& path) {
+    const std::string name = path.substr(path.rfind('/') + 1);
+    std::uint64_t id = 0;
+    std::from_chars(name.data(), name.data() + name.size(), id);
+    return id;
+}
+
+}  // namespace
+
+void keep_torn_bytes(Env& env, const std::string& directory, const Row& row, File& file,
+                     std::uint64_t offset, std::uint64_t size) {
+    if (size == 0) return;
+    Bytes bytes(static_cast<std::size_t>(size));
+    bytes.resize(file.pread(offset, MutableView(bytes)));
+    const std::string folder = join(directory, lost_folder);
+    const std::string name = std::to_string(row.id) + "-" + std::to_string(row.version) + "-" +
+                             std::to_string(offset) + std::string(suffix);
+    try {
+        env.make_directory(folder);
+        env.replace_file(join(folder, name), View(bytes), false);
+    } catch (const ResourceError&) {
+        throw;
+    } catch (const IoError&) {
+    }
+}
+
+std::vector<std::string> torn_files(Env& env, const std::string& directory) {
+    const std::string folder = join(directory, lost_folder);
+    std::vector<std::string> found;
+    if (!env.exists(folder)) return found;
+    try {
+        for (const std::string& name : env.list(folder))
+            if (name.ends_with(suffix)) found.push_back(join(folder, name));
+    } catch (const ResourceError&) {
+        throw;
+    } catch (const IoError&) {  // not ours to read
+    }
+    std::stable_sort(found.begin(), found.end(), [](const auto& one, const auto& other) {
+        return segment_of(one) < segment_of(other);
+    });
+    return found;
+}
+
+std::vector<std::string> newest_torn_files(Env& env, const std::string& directory) {
+    std::vector<std::string> found = torn_files(env, directory);
+    while (found.size() > torn_files_max) {
+        env.discard(found.front());
+        found.erase(found.begin());
+    }
+    return found;
+}
+
+}  // namespace copycat
