@@ -45,7 +45,7 @@ class Answers:
             operation = self._queries.read(ask.operation)
             self._moment.session, self._moment.operation = record.visible, operation
             handler, arguments, _ = self._handlers.table[type(operation)]
-            body = encode_result(handler(*arguments(operation)))
+            body = encode_result(handler(*arguments(operation)), operation)
         except BaseException as error:  # noqa: BLE001  (its result: it changed nothing)
             self._user.leave(error)
             self._user.log_once(error)

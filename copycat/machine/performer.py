@@ -60,13 +60,13 @@ class Performer:
                 else:
                     result = perform(index, session_id, operation, row)
                 if type(result) not in plain:
-                    result = freeze(result)
+                    result = freeze(result, operation)
             except BaseException as error:  # noqa: BLE001  (a result like any other, F23)
                 user.index = index
                 result = user.result(error)
             index += 1
             results.append(result)
-        return encode_results(results)
+        return encode_results(results, operations)
 
     def _read(self, payload: bytes, index: int) -> Any:
         try:

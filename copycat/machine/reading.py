@@ -14,7 +14,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from copycat.errors import MachineMismatchError, SerializationError
-from copycat.protocol.operations import Operation
+from copycat.protocol.operations import Operation, misfit_of
 from copycat.protocol.results import ERROR_EXT, failure_value
 
 __all__ = ["OperationReader", "StandIn", "stand_in_of"]
@@ -126,7 +126,7 @@ class OperationReader:
         known = self._names.get(name)
         if known is not None and issubclass(known, self._base):
             operation = known.__operation_name__
-            problem = f"{operation}: its parameters do not fit: {_text_of(error)}"
+            problem = f"{operation}: its parameters do not fit: {_misfit(known, payload, error)}"
             hint = (
                 f"append new parameters of {operation} with defaults; never remove or reorder "
                 "any, and never change their types: a new method is the way"
@@ -140,6 +140,11 @@ class OperationReader:
             operation = self._machine
             problem = f"{len(payload)} bytes are no {self._word} of {self._machine}"
             hint = f"start the member with the {self._machine} that wrote them"
+            if index:
+                hint += (
+                    "\nif none did, stop all members and have each skip it: "
+                    f"copycat recover --skip-entry {index} DIRECTORY"
+                )
         message = f"entry {index}: {problem}; nothing of it was applied" if index else problem
         return MachineMismatchError(message, hint=hint, operation=operation, index=index)
 
@@ -150,6 +155,25 @@ class OperationReader:
             return hint
         base = f"{self._base.__name__}[...], tag={quoted}, frozen=True"
         return f"{hint}\nor a tag to the class that did: `class New({base})`"
+
+
+def _misfit(kind: type[Operation[Any]], payload: bytes, error: BaseException) -> str:
+    """Which parameter it is, where that can be said."""
+    values = _decode_any(payload)[1:]
+    fields = msgspec.structs.fields(kind)
+    if len(values) > len(fields):
+        return f"there are {len(values)}, and it takes {len(fields)}"
+    for field, value in zip(fields, values, strict=False):
+        try:
+            found = misfit_of(field.type, value, field.name)
+        except BaseException:  # noqa: BLE001  (the code of a field's type may raise anything)
+            break
+        if found is not None:
+            return found.text
+    missing = [field.name for field in fields[len(values) :] if field.required]
+    if missing:
+        return f"{missing[0]} is missing and has no default"
+    return _text_of(error)
 
 
 def _text_of(error: BaseException) -> str:

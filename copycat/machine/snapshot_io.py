@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from copycat.errors import MachineMismatchError, SerializationError
+from copycat.protocol.obstacles import INTEGERS, obstacles_in
 
 __all__ = [
     "SnapshotReader",
@@ -43,9 +44,12 @@ class SnapshotWriter:
             data = _encode(obj)
             self._data += _LENGTH.pack(len(data))
         except Exception as error:
+            found = obstacles_in(obj)
+            problem = f"{found[0].problem} at object{found[0].path}" if found else str(error)
+            is_integer = bool(found) and found[0].is_integer
             raise SerializationError(
-                f"a snapshot cannot hold this {type(obj).__name__}: {error}",
-                hint="write plain values, structs or dataclasses",
+                f"a snapshot cannot hold this {type(obj).__name__}: {problem}",
+                hint=INTEGERS if is_integer else "write plain values, structs or dataclasses",
             ) from error
         self._data += data
 

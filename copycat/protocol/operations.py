@@ -8,11 +8,12 @@ wire: append new ones with defaults, never reorder or remove.
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar, get_args, get_origin
 
 import msgspec
 
 from copycat.errors import EntryTooLargeError, SerializationError
+from copycat.protocol.obstacles import INTEGERS, obstacles_in
 from copycat.types import ConsistencyLevel
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Query",
     "describe_type",
     "encode_operation",
+    "misfit_of",
     "result_type_of",
 ]
 
@@ -155,10 +157,26 @@ def _checker_of(operation: Operation[Any]) -> Any:
 
 
 def _stranger(value: object) -> SerializationError:
+    if isinstance(value, type) and issubclass(value, Operation):
+        name = value.__operation_name__
+        fields = ", ".join(value.__struct_fields__)
+        return SerializationError(
+            f"{name} was not called, so it is not an operation; nothing was sent",
+            hint=f"call it: submit({name}({fields}))",
+            operation=name,
+        )
+    if callable(value):
+        name = getattr(value, "__qualname__", type(value).__name__)
+        return SerializationError(
+            f"{name} is not an operation; nothing was sent",
+            hint="submit what a @command or @query of the machine's class returns, called on the "
+            "class and not on an instance: submit(Machine.method(...))",
+        )
     return SerializationError(
         f"{type(value).__name__} is not an operation; nothing was sent",
         hint="submit what a @command or @query of the machine's class returns, or an instance "
-        "of a class derived from Command or Query",
+        "of a class derived from Command or Query; on an instance of the machine a method is "
+        "only called, and gives its result",
     )
 
 
@@ -168,19 +186,50 @@ def _explain(operation: Operation[Any], error: Exception) -> SerializationError:
         return error
     name = operation.__operation_name__
     for field in msgspec.structs.fields(type(operation)):
-        value = getattr(operation, field.name)
-        expected, got = describe_type(field.type), type(value).__name__
-        try:
-            msgspec.msgpack.Decoder(field.type).decode(_encode(value))
-        except _ERRORS:
+        misfit = misfit_of(field.type, getattr(operation, field.name), field.name)
+        if misfit is not None:
             return SerializationError(
-                f"{name}: expected `{expected}`, got `{got}` at {field.name}; nothing was sent",
+                f"{name}: {misfit.text}; nothing was sent",
+                hint=misfit.hint,
                 operation=name,
                 field=field.name,
-                expected=expected,
-                got=got,
+                expected=misfit.expected,
+                got=misfit.got,
             )
     return SerializationError(f"{name}: {error}; nothing was sent", operation=name, field="")
+
+
+class Misfit(NamedTuple):
+    """Why a value cannot be what is annotated."""
+
+    text: str
+    expected: str
+    got: str
+    hint: str | None
+
+
+def misfit_of(annotation: Any, value: Any, name: str) -> Misfit | None:
+    """What is wrong with a value of the parameter `name`; None when nothing is."""
+    expected, got = describe_type(annotation), type(value).__name__
+    try:
+        data = _encode(value)
+    except _ERRORS:
+        found = obstacles_in(value)
+        shown, path, is_integer = found[0] if found else ("", "", False)
+        if path or isinstance(value, int | str):
+            got = shown or got
+        else:
+            shown = f"`{got}`"
+        text = f"expected `{expected}`, got {shown or got} at {name}{path}"
+        return Misfit(text, expected, got, INTEGERS if is_integer else None)
+    try:
+        msgspec.msgpack.Decoder(annotation).decode(data)
+    except _ERRORS as error:
+        inside = f" ({error})" if got in expected else ""
+        text = f"expected `{expected}`, got `{got}` at {name}{inside}"
+        hint = f"give {name} the type that its annotation says: {expected}"
+        return Misfit(text, expected, got, hint)
+    return None
 
 
 def describe_type(annotation: Any) -> str:

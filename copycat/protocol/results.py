@@ -32,6 +32,7 @@ from copycat.errors import (
 )
 from copycat.protocol.client import Refusal
 from copycat.protocol.framing import Buffer
+from copycat.protocol.obstacles import INTEGERS, obstacles_in
 
 __all__ = [
     "ERROR_EXT",
@@ -77,11 +78,12 @@ _BY_CODE: dict[str, type[CopycatError]] = {
 # ---- at the executor ---------------------------------------------------------------------------
 
 
-def freeze(result: Any) -> Any:
+def freeze(result: Any, operation: object = None) -> Any:
     """A result that a later command cannot change any more.
 
-    Plain immutable values pass; everything else is encoded at once, since replicas cut their
-    runs differently and must still agree on every byte (RULINGS section 2, trap).
+    operation: whose result it is; an error that takes its place names it. Plain
+    immutable values pass; everything else is encoded at once, since replicas cut their runs
+    differently and must still agree on every byte (RULINGS section 2, trap).
     """
     if type(result) in PLAIN:
         return result
@@ -90,23 +92,25 @@ def freeze(result: Any) -> Any:
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  (a tzinfo of the user's may raise anything)
-        return failure_value(
-            SerializationError.code,
-            type(result).__name__,
-            f"the command's result has a {type(result).__name__} that cannot be encoded",
-        )
-    return msgspec.Raw(encoded) if len(encoded) <= RESULT_MAX else _too_large(result, encoded)
+        return _without_encoding(result, operation)
+    if len(encoded) > RESULT_MAX:
+        return _too_large(result, encoded, operation)
+    return msgspec.Raw(encoded)
 
 
-def encode_results(results: list[Any]) -> bytes:
-    """One array of frozen results. A value that has no encoding becomes an error in its place."""
+def encode_results(results: list[Any], operations: Sequence[object] = ()) -> bytes:
+    """One array of frozen results. A value that has no encoding becomes an error in its place.
+
+    operations: whose results they are, in the same order, when that is known.
+    """
     try:
         body = _encode(results)
     except _ERRORS:  # an integer beyond 64 bits, a lone surrogate
         body = b""
     if body and len(body) <= RESULT_MAX:
         return body
-    return _encode([_encodable(result) for result in results])
+    of = operations or [None] * len(results)
+    return _encode([_encodable(*each) for each in zip(results, of, strict=True)])
 
 
 def cut_results(body: bytes, nbytes_max: int) -> list[tuple[int, bytes]]:
@@ -124,27 +128,41 @@ def cut_results(body: bytes, nbytes_max: int) -> list[tuple[int, bytes]]:
     return [(len(part), _encode(part)) for part in parts]
 
 
-def encode_result(result: Any) -> bytes:
+def encode_result(result: Any, operation: object = None) -> bytes:
     """One result, of a query."""
-    return _encode(_encodable(freeze(result)))
+    return _encode(_encodable(freeze(result, operation), operation))
 
 
-def _encodable(result: Any) -> Any:
+def _encodable(result: Any, operation: object) -> Any:
     try:
         encoded = _encode(result)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001  (a tzinfo of the user's may raise anything)
-        kind = type(result).__name__
-        text = f"the result is a {kind} that has no encoding"
-        return failure_value(SerializationError.code, kind, text)
-    return result if len(encoded) <= RESULT_MAX else _too_large(result, encoded)
+        return _without_encoding(result, operation)
+    return result if len(encoded) <= RESULT_MAX else _too_large(result, encoded, operation)
 
 
-def _too_large(result: Any, encoded: bytes) -> Ext:
+def _without_encoding(result: Any, operation: object) -> Ext:
     kind = type(result).__name__
-    text = f"the result is {len(encoded)} bytes encoded; the limit is {RESULT_MAX}"
-    return failure_value(SerializationError.code, kind, text)
+    found = obstacles_in(result)
+    if found:  # without its place: members may have their dicts in another order
+        hint = f"; {INTEGERS}" if found[0].is_integer else ""
+        text = f"has no encoding: it is or contains {found[0].problem}{hint}"
+    else:
+        text = f"is a {kind} that has no encoding"
+    return failure_value(SerializationError.code, kind, f"{_result_of(operation)} {text}")
+
+
+def _too_large(result: Any, encoded: bytes, operation: object) -> Ext:
+    text = f"is {len(encoded)} bytes encoded; the limit is {RESULT_MAX}"
+    text = f"{_result_of(operation)} {text}"
+    return failure_value(SerializationError.code, type(result).__name__, text)
+
+
+def _result_of(operation: object) -> str:
+    name = getattr(operation, "__operation_name__", "")
+    return f"the result of {name}" if name else "the result"
 
 
 def error_value(error: BaseException) -> Ext:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from copycat import CopycatServer, MachineMismatchError, StateMachine, Storage, command, query
+from copycat.machine import SnapshotReader, SnapshotWriter
 from tests.server.cluster import TIMERS, run
 
 pytestmark = pytest.mark.slow
@@ -51,6 +53,84 @@ class Mended(StateMachine):
     @query
     def now(self) -> int:
         return self.total
+
+
+@dataclass
+class Item:
+    name: str
+    count: int
+
+
+class Shop(StateMachine):
+    """Its first version."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, Item] = {}
+        self.calls = 0
+
+    item: Item
+
+    @command
+    def put(self, name: str, count: int) -> int:
+        self.items[name] = Item(name, count)
+        self.calls += 1
+        return self.calls
+
+
+@dataclass
+class Article:
+    """What Item became."""
+
+    name: str
+    count: int
+    tags: list[str] = field(default_factory=lambda: ["none"])
+
+
+class Shop2(StateMachine):
+    """Item has another name and a field more, the machine an attribute and a version more."""
+
+    version = 2
+
+    def __init__(self) -> None:
+        self.items: dict[str, Article] = {}
+        self.calls = 0
+        self.log: list[str] = []
+
+    item: Article
+
+    @command
+    def put(self, name: str, count: int) -> int:
+        self.items[name] = Article(name, count)
+        self.calls += 1
+        return self.calls
+
+    @query
+    def all(self) -> list[Article]:
+        return list(self.items.values())
+
+
+class Shop3(Shop2):
+    """The same, and it says so."""
+
+    snapshot_aliases: ClassVar[dict[str, Any]] = {"Item": Article}
+
+
+class Shop4(Shop3):
+    """Writes its snapshots itself."""
+
+    version = 3
+
+    def snapshot(self, writer: SnapshotWriter) -> None:
+        writer.write_object((self.calls, list(self.items.values())))
+
+    def install(self, reader: SnapshotReader, version: int) -> None:
+        if reader.attributes is not None:
+            self.calls, self.items = reader.attributes["calls"], reader.attributes["items"]
+            self.log = [f"from {version}"]
+        else:
+            self.calls, items = reader.read_object(tuple[int, list[Article]])
+            self.items = {item.name: item for item in items}
+            self.log = [f"own {version}"]
 
 
 def server(path: Path, machine: type[StateMachine], address: object = None) -> CopycatServer[Any]:
@@ -110,6 +190,48 @@ def test_no_client_can_stop_a_member_with_a_command(tmp_path: Path) -> None:
                     await client.submit(Other.nothing())
                 assert await client.submit(Counter.now()) == 2
             assert member.failure is None
+
+    run(scenario)
+
+
+def test_a_class_in_a_snapshot_that_changed_is_read_or_named(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with server(tmp_path, Shop) as member:
+            await member.bootstrap()
+            address = member.address
+            async with member.client() as client:
+                for number in range(COUNT):
+                    await client.submit(Shop.put(f"item {number % 5}", number))
+            await member.take_snapshot()
+            async with member.client() as client:
+                await client.submit(Shop.put("after", 7))
+        before = snapshots_of(tmp_path)
+        async with server(tmp_path, Shop2, address) as member:
+            with pytest.raises(MachineMismatchError) as caught:
+                await member.bootstrap()
+        assert caught.value.class_name == "Item"
+        assert 'snapshot_aliases = {"Item": NewName}' in str(caught.value.hint)
+        assert snapshots_of(tmp_path) == before
+        async with server(tmp_path, Shop3, address) as member:
+            await member.bootstrap()
+            async with member.client() as client:
+                found = await client.submit(Shop3.all())
+            assert len(found) == 6
+            assert found[0] == Article("item 0", 15, ["none"])
+            assert member.state_machine.calls == COUNT + 1
+            assert member.state_machine.log == []
+            await member.take_snapshot()
+        for said in ("from 2", "own 3"):
+            async with server(tmp_path, Shop4, address) as member:
+                await member.bootstrap()
+                assert member.state_machine.calls == COUNT + 1
+                assert member.state_machine.log == [said]
+                async with member.client() as client:  # or there is nothing new to take
+                    await client.submit(Shop4.all())
+                await member.take_snapshot()
+        async with server(tmp_path, Shop3, address) as member:
+            with pytest.raises(MachineMismatchError, match="version 3 cannot be installed in"):
+                await member.bootstrap()
 
     run(scenario)
 
