@@ -43,7 +43,8 @@ class Debt:
 
     owed: the last entry that this log may have held, or a greater name.  term: the hard state
     must have reached it before this member says anything, so that a leader that still counts
-    what is gone steps down.  is_given_up: an operator accepted the loss.
+    what is gone steps down.  is_given_up: an operator accepted the loss.  is_regressed: not
+    damage took them, the directory is an older copy of what it was (F8).
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Debt:
         first_index: int,
         term: int,
         is_given_up: bool = False,
+        is_regressed: bool = False,
     ) -> None:
         self._env = env
         self._directory = directory
@@ -63,6 +65,7 @@ class Debt:
         self.first_index = first_index
         self.term = term
         self.is_given_up = is_given_up
+        self.is_regressed = is_regressed
 
     def __str__(self) -> str:
         if self.owed.index == INDEX_MAX:
@@ -77,6 +80,8 @@ class Debt:
             "owed_term": self.owed.term,
             "term": self.term,
         }
+        if self.is_regressed:
+            said["regressed"] = 1
         self._env.replace_file(self._path, _line(said))
 
     def give_up(self) -> None:
@@ -88,6 +93,7 @@ class Debt:
             first_index=self.first_index,
             term=self.term,
             is_given_up=True,
+            is_regressed=self.is_regressed,
         ).write()
         self.settle()
 
@@ -109,11 +115,20 @@ def read_debt(env: Env, directory: str, current_term: int) -> Debt | None:
         return None
     said = _said(env, path)
     owed = EntryId(current_term, INDEX_MAX)
-    first_index, term = 1, current_term + 1
+    first_index, term, is_regressed = 1, current_term + 1, False
     if said is not None:
         owed = EntryId(said["owed_term"], said["index"])
         first_index, term = said["first_index"], said["term"]
-    debt = Debt(env, directory, owed, first_index=first_index, term=term, is_given_up=is_given_up)
+        is_regressed = "regressed" in said
+    debt = Debt(
+        env,
+        directory,
+        owed,
+        first_index=first_index,
+        term=term,
+        is_given_up=is_given_up,
+        is_regressed=is_regressed,
+    )
     if said is None:
         debt.write()
     return debt

@@ -39,7 +39,7 @@ from copycat.log.weak import (
     read_weak,
     write_weak,
 )
-from copycat.types import Durability, MemberId, StorageLevel
+from copycat.types import Durability, EntryId, MemberId, StorageLevel
 
 if TYPE_CHECKING:
     from copycat.log._native import Env
@@ -165,6 +165,13 @@ class MemberDirectory:
         write_identity(env, path, identity)
         store, kept = _maybe(snapshots), held.pop_all()
         return cls(path, identity, first, log, env, kept, made_now=True, snapshots=store)
+
+    def regressed(self, owed: EntryId, first_index: int, term: int) -> Debt:
+        """The record, not yet written, that this directory is an older copy of itself (F8): it
+        once held entries up to `owed`, and lacks those from `first_index` on."""
+        return Debt(
+            self._env, self.path, owed, first_index=first_index, term=term, is_regressed=True
+        )
 
     @property
     def native(self) -> NativeLog:

@@ -22,6 +22,8 @@ from copycat.protocol.peer import (
     HelloRefused,
     InstallReply,
     InstallSnapshot,
+    LogPosition,
+    LogRegressed,
     PeerMessage,
     PreVote,
     PreVoteReply,
@@ -72,6 +74,8 @@ _PRE_VOTE_REPLY = Struct("<QQB7x")
 _REQUEST_VOTE = Struct("<3QB7x")
 _VOTE_REPLY = Struct("<QB7x")
 _TIMEOUT_NOW = Struct("<Q")
+_LOG_POSITION = Struct("<3Q")
+"""term, and an entry (term, index); of both messages about a log."""
 _HELLO = Struct("<BHH")
 _SKIP = Struct("<QQI")
 _COUNT = Struct("<H")
@@ -274,6 +278,12 @@ def encode_peer(message: PeerMessage) -> bytes:
         case TimeoutNow(term):
             kind = FrameType.TIMEOUT_NOW
             body = _TIMEOUT_NOW.pack(term)
+        case LogPosition(term, entry):
+            kind = FrameType.LOG_POSITION
+            body = _LOG_POSITION.pack(term, entry.term, entry.index)
+        case LogRegressed(term, entry):
+            kind = FrameType.LOG_REGRESSED
+            body = _LOG_POSITION.pack(term, entry.term, entry.index)
         case _:
             assert_never(message)
     return encode_frame(kind, body)
@@ -322,6 +332,12 @@ def decode_peer(frame: Frame) -> PeerMessage:
         case FrameType.TIMEOUT_NOW:
             (term,) = exact(_TIMEOUT_NOW, frame, "TIMEOUT_NOW")
             return TimeoutNow(term)
+        case FrameType.LOG_POSITION:
+            term, last_term, last_index = exact(_LOG_POSITION, frame, "LOG_POSITION")
+            return LogPosition(term, EntryId(last_term, last_index))
+        case FrameType.LOG_REGRESSED:
+            term, held_term, index = exact(_LOG_POSITION, frame, "LOG_REGRESSED")
+            return LogRegressed(term, EntryId(held_term, index))
         case _:
             raise unknown_frame(frame, "a message of a peer")
 

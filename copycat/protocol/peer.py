@@ -18,6 +18,8 @@ __all__ = [
     "HelloRefused",
     "InstallReply",
     "InstallSnapshot",
+    "LogPosition",
+    "LogRegressed",
     "PeerMessage",
     "PreVote",
     "PreVoteReply",
@@ -154,6 +156,26 @@ class InstallReply(msgspec.Struct, frozen=True):
     done: bool
 
 
+class LogPosition(msgspec.Struct, frozen=True):
+    """The first message on a new link: the sender's term, and the last entry of its log.
+
+    Whoever led knows from it whether the sender still holds what it acknowledged.
+    """
+
+    term: int
+    last: EntryId
+
+
+class LogRegressed(msgspec.Struct, frozen=True):
+    """`held` was acknowledged to the sender, and the receiver's log does not reach it any more.
+
+    Its directory is an older copy of what it was (F8).
+    """
+
+    term: int
+    held: EntryId
+
+
 PeerMessage = (
     AppendEntries
     | AppendReply
@@ -164,5 +186,7 @@ PeerMessage = (
     | TimeoutNow
     | InstallSnapshot
     | InstallReply
+    | LogPosition
+    | LogRegressed
 )
 """What `Raft.step(Received(...))` takes."""

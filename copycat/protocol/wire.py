@@ -49,6 +49,8 @@ class FrameType(enum.IntEnum):
     RETURN = 11
     INSTALL_SNAPSHOT = 12
     INSTALL_REPLY = 13
+    LOG_POSITION = 14
+    LOG_REGRESSED = 15
     REGISTER = 32
     KEEP_ALIVE = 33
     CLOSE_SESSION = 34

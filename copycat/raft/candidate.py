@@ -7,6 +7,7 @@ be won, so that a member that cannot win one never disturbs a healthy cluster.
 from __future__ import annotations
 
 from copycat.protocol.peer import (
+    LogPosition,
     PeerMessage,
     PreVote,
     PreVoteReply,
@@ -204,9 +205,9 @@ def on_peer_reachable(raft: State, peer: MemberId) -> None:
 def is_plausible(raft: State, message: PeerMessage) -> bool:
     """Terms are positive, fit 63 bits and do not leap (faults.md S17).
 
-    Only who answers a question may never have seen a term at all.
+    Only who answers a question, or says where its log ends, may never have seen a term at all.
     """
     term = message.term
-    if term < 1 and not isinstance(message, PreVoteReply | VoteReply):
+    if term < 1 and not isinstance(message, PreVoteReply | VoteReply | LogPosition):
         return False
     return term <= TERM_MAX and term - raft.current_term <= TERM_JUMP_MAX

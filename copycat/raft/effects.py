@@ -19,8 +19,10 @@ __all__ = [
     "Content",
     "Effect",
     "EndShipping",
+    "PeerRegressed",
     "ReadReady",
     "ReceiveChunk",
+    "RecordLoss",
     "Replicate",
     "Reset",
     "RoleChanged",
@@ -160,6 +162,26 @@ class RoleChanged(msgspec.Struct, frozen=True):
     """Zero when unknown."""
 
 
+class PeerRegressed(msgspec.Struct, frozen=True):
+    """`peer` lost what it had acknowledged to this member: say so where an operator looks (F8).
+
+    acknowledged: the last entry of that.  last: where its log ends now, or does at most; its
+    term is 0 when only the index is known.
+    """
+
+    peer: MemberId
+    acknowledged: EntryId
+    last: EntryId
+
+
+class RecordLoss(msgspec.Struct, frozen=True):
+    """Write into the directory that this log once held up to `held`, and that the hard state
+    must reach `term` before this member says anything; answered by `LossRecorded(term)`."""
+
+    held: EntryId
+    term: int
+
+
 class TransferFinished(msgspec.Struct, frozen=True):
     """Answers TransferRequested: `ok` when another leader was heard."""
 
@@ -179,6 +201,8 @@ Effect = (
     | ShipChunks
     | EndShipping
     | ReceiveChunk
+    | PeerRegressed
+    | RecordLoss
     | ReadReady
     | RoleChanged
     | TransferFinished

@@ -12,6 +12,7 @@ __all__ = [
     "Event",
     "GapsKnown",
     "LossAccepted",
+    "LossRecorded",
     "Pinned",
     "Proposed",
     "Reachable",
@@ -148,6 +149,12 @@ class LossAccepted(msgspec.Struct, frozen=True):
     held: EntryId
 
 
+class LossRecorded(msgspec.Struct, frozen=True):
+    """What `RecordLoss` asked for is durable in the directory; the term is to reach `term`."""
+
+    term: int
+
+
 class SnapshotsKept(msgspec.Struct, frozen=True):
     """The oldest snapshot kept here covers entries up to this; 0 for none (C23)."""
 
@@ -202,6 +209,7 @@ Event = (
     | Compacted
     | GapsKnown
     | LossAccepted
+    | LossRecorded
     | SnapshotsKept
     | SnapshotShipping
     | SnapshotHeld

@@ -112,7 +112,8 @@ def _append(raft: State, span: Span) -> None:
         after = span.first - 1
         require(
             after >= raft.commit_index and after >= raft.commit_ceiling,
-            "a leader asked to replace committed entries",
+            "a leader asked to replace committed entries (did several members come back with "
+            "older copies of their directories?)",
             member=raft.member,
             leader=raft.leader,
             span=span,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copycat.errors import require
 from copycat.protocol.peer import AppendReply, InstallReply, TimeoutNow
-from copycat.raft import quorum, snapshots
+from copycat.raft import quorum, regression, snapshots
 from copycat.raft.effects import (
     Append,
     Commit,
@@ -104,7 +104,11 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         raft.ignored += 1
         return
     progress.heard_at_ms = raft.now_ms
-    progress.acked_request = max(progress.acked_request, request)
+    is_proof = request > progress.match_request or progress.has_regressed
+    if is_proof and not regression.on_reply(raft, sender, progress, message):
+        return
+    if not progress.has_regressed:
+        progress.acked_request = max(progress.acked_request, request)
     if message.accepted:
         _accepted(raft, lead, sender, progress, message)
         if lead.transfer_to == sender:
@@ -131,8 +135,6 @@ def _accepted(
             raft.ignored += 1
         elif match_index > raft.commit_index:
             _advance_commit(raft, lead)
-    elif match_index < progress.match_index and request > progress.match_request:
-        raft.ignored += 1  # durable entries are missing again: a restored disk (F8)
     settled = min(message.settled, progress.match_index)
     if settled > progress.settled:
         progress.settled = settled
@@ -182,7 +184,7 @@ def on_compacted(raft: State, first_index: int) -> None:
 
 def _advance_commit(raft: State, lead: Leadership) -> None:
     """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
-    matches = [progress.match_index for progress in lead.progress.values()]
+    matches = [progress.counted_index for progress in lead.progress.values()]
     matches.append(raft.durable_index)
     index = quorum.agreed_index(matches)
     if index <= raft.commit_index or index < lead.noop_index:

@@ -31,6 +31,7 @@ class Progress:
         "acked_request",
         "asked_request",
         "commit_sent",
+        "has_regressed",
         "heard_at_ms",
         "last_request",
         "match_index",
@@ -50,6 +51,10 @@ class Progress:
         self.pace = Pace.PROBE
         self.match_index = 0
         self.match_request = 0
+        """Newest request to this peer when match_index was credited: answers to later ones come
+        from a log that holds it."""
+        self.has_regressed = False
+        """Its log does not reach match_index any more: it counts for nothing (F8)."""
         self.next_index = next_index
         self.last_request = 0
         """Newest request to this peer; a reply to a later one is nonsense."""
@@ -73,6 +78,11 @@ class Progress:
         """What that transfer is of; NO_ENTRY until the replica has said so."""
         self.snapshot_is_heard = False
         """The peer has answered something of it since the last heartbeat."""
+
+    @property
+    def counted_index(self) -> int:
+        """What it counts for in a commit."""
+        return 0 if self.has_regressed else self.match_index
 
     def note_sent(self, request: int, end: int) -> None:
         """Remember that `request` reached up to `end`; only a new high adds to the bound."""
@@ -105,7 +115,7 @@ class Progress:
         if match_index > bound:
             return False
         self.match_index = match_index
-        self.match_request = request
+        self.match_request = self.last_request
         while sent and sent[0][1] - 1 <= match_index:
             sent.popleft()
         if self.next_index <= match_index:
@@ -116,8 +126,8 @@ class Progress:
         """A rejection of `request`: step back to `newest`, the own entry at or below its hint.
 
         False when it tells nothing new: stale, or not below what is known. A rejection below
-        match_index is a follower whose durable log went back (a restored disk, F8): its match
-        is never lowered, and no probe answers it, or the two would exchange probes for ever.
+        match_index moves nothing: if it is no late one, the log of the peer has regressed (F8,
+        `copycat/raft/regression.py`), and probes would be exchanged for ever.
         """
         next_index = max(newest.next, self.match_index + 1)
         if request <= self.rewind_request or next_index >= self.next_index:
@@ -140,7 +150,9 @@ class Progress:
 
     def end_snapshot(self, match_index: int) -> None:
         """It has everything up to `match_index`, durably: go on with entries."""
+        self.has_regressed = self.has_regressed and match_index < self.match_index
         self.match_index = max(self.match_index, match_index)
+        self.match_request = self.last_request
         self.next_index = self.match_index + 1
         self._start_anew(Pace.REPLICATE)
 

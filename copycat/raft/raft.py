@@ -14,6 +14,8 @@ from copycat.protocol.peer import (
     AppendReply,
     InstallReply,
     InstallSnapshot,
+    LogPosition,
+    LogRegressed,
     PeerMessage,
     PreVote,
     PreVoteReply,
@@ -21,13 +23,14 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
-from copycat.raft import candidate, follower, leader, snapshots
+from copycat.raft import candidate, follower, leader, regression, snapshots
 from copycat.raft.effects import Effect
 from copycat.raft.events import (
     Compacted,
     Event,
     GapsKnown,
     LossAccepted,
+    LossRecorded,
     Pinned,
     Proposed,
     Reachable,
@@ -76,12 +79,20 @@ class Raft(State):
         deadline_ms = self.own_deadline_ms if lead is None else leader.deadline_ms(lead)
         return max(0, deadline_ms - self.now_ms)
 
+    @property
+    def position(self) -> LogPosition | None:
+        """What is said first on a new link: a peer may know that this log once held more (F8).
+
+        None while the term is being saved: a member that has just been started never is.
+        """
+        return None if self.is_saving else LogPosition(self.current_term, self.last)
+
     def match_index(self, peer: MemberId) -> int:
-        """What `peer` is known to hold durably; 0 when unknown or when not leading."""
+        """What `peer` is known to hold durably; 0 when unknown, or when not leading."""
         if peer == self.member:
             return self.durable_index
         progress = self.lead.progress.get(peer) if self.lead is not None else None
-        return progress.match_index if progress is not None else 0
+        return progress.counted_index if progress is not None else 0
 
     def step(self, event: Event) -> list[Effect]:
         """Take one event; the effects are to be carried out in list order."""
@@ -119,6 +130,8 @@ class Raft(State):
                 snapshots.on_gaps_known(self, event.valid_from)
             case LossAccepted():
                 self.give_up(event.held)
+            case LossRecorded():
+                regression.on_loss_recorded(self, event)
             case SnapshotsKept():
                 snapshots.on_kept(self, event.oldest_index)
             case SnapshotShipping():
@@ -184,6 +197,15 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
                 raft.become_follower(term, NOBODY)
             elif term == raft.current_term:
                 leader.on_install_reply(raft, sender, message)
+        case LogPosition():
+            regression.on_log_position(raft, sender, message)
+        case LogRegressed():
+            if not regression.is_well_formed(message):
+                raft.ignored += 1
+                return
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            regression.on_log_regressed(raft, sender, message)
         case _:
             assert_never(message)
 

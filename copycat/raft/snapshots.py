@@ -123,7 +123,8 @@ def on_install_reply(
         raft.ignored += 1
         return False
     progress.heard_at_ms = raft.now_ms
-    progress.acked_request = max(progress.acked_request, message.request)
+    if not progress.has_regressed:
+        progress.acked_request = max(progress.acked_request, message.request)
     if message.request != progress.snapshot_request or message.entry != progress.snapshot:
         return False  # of a transfer that is over
     progress.snapshot_is_heard = True
@@ -141,6 +142,8 @@ def advance_floor(raft: State, lead: Leadership) -> None:
     """C23: the least settled of all voters; one that is unknown stops it. It never falls."""
     least = min(raft.commit_index, raft.settled(raft.durable_index))
     for progress in lead.progress.values():
+        if progress.has_regressed:
+            return
         least = min(least, progress.settled)
     raft.floor_known = max(raft.floor_known, least)
 

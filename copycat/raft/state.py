@@ -12,6 +12,7 @@ from copycat.protocol.peer import PeerMessage
 from copycat.raft.dice import Dice
 from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync, TransferFinished
 from copycat.raft.membership import Configuration
+from copycat.raft.regression import Acknowledgements, note_acknowledged
 from copycat.raft.terms import TermRuns
 from copycat.raft.timers import NEVER_MS
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
@@ -30,6 +31,7 @@ class State:
 
     __slots__ = (
         "accepted_request",
+        "acknowledgements",
         "commit_ceiling",
         "commit_index",
         "configuration",
@@ -118,6 +120,7 @@ class State:
         self.term_seen = 0
         self.granted: frozenset[MemberId] = frozenset()
         self.lead: Leadership | None = None
+        self.acknowledgements = Acknowledgements()
         self._begin_hard_state(current_term, voted_for)
         self._begin_timers()
         self._begin_proof(fresh=fresh, lost=lost)
@@ -431,6 +434,7 @@ class State:
         lead = self.lead
         if lead is not None:
             self.lead = None  # with it go reads, windows and proposals that nobody answers
+            note_acknowledged(self, lead)
             self.draw_election_timeout()
             if lead.transfer_to != NOBODY:
                 self.effects.append(TransferFinished(ok=term > lead.term))

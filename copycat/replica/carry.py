@@ -6,6 +6,7 @@ after the effects of the event before them, so nothing is re-entrant.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
@@ -21,8 +22,10 @@ from copycat.raft.effects import (
     Content,
     Effect,
     EndShipping,
+    PeerRegressed,
     ReadReady,
     ReceiveChunk,
+    RecordLoss,
     Replicate,
     Reset,
     RoleChanged,
@@ -45,8 +48,11 @@ from copycat.replica.queries import Queries
 from copycat.replica.shipping import RecentBatches, Shipping
 from copycat.types import EntryKind, MemberId
 
-__all__ = ["Carrier", "Parts", "SnapshotEffect"]
+__all__ = ["Carrier", "Parts", "RegressionEffect", "SnapshotEffect"]
 
+log = logging.getLogger("copycat.replica")
+
+RegressionEffect = PeerRegressed | RecordLoss
 SnapshotEffect = ShipSnapshot | ShipChunks | EndShipping | ReceiveChunk
 
 
@@ -75,11 +81,13 @@ class Carrier:
         role_changed: Callable[[RoleChanged], None],
         transfer_finished: Callable[[bool], None],
         snapshot_effect: Callable[[SnapshotEffect], None],
+        regression_effect: Callable[[RegressionEffect], None],
     ) -> None:
         self._parts = parts
         self._role_changed = role_changed
         self._transfer_finished = transfer_finished
         self._snapshot_effect = snapshot_effect
+        self._regression_effect = regression_effect
         self._events: deque[Event] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
@@ -114,6 +122,12 @@ class Carrier:
             case Commit():
                 self._parts.applier.commit(effect.index)
             case Truncate():
+                log.warning(
+                    "entries %d to %d are dropped: the leader of term %d has others there",
+                    effect.after + 1,
+                    self._parts.log.last_index,
+                    self._parts.raft.current_term,
+                )
                 self._parts.log.truncate(effect.after)
                 self._parts.recent.truncate(effect.after)
             case Reset():
@@ -121,6 +135,8 @@ class Carrier:
                 self._parts.recent.truncate(0)
             case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
                 self._snapshot_effect(effect)
+            case PeerRegressed() | RecordLoss():
+                self._regression_effect(effect)
             case SaveHardState():
                 self._parts.durable.want_save(effect)
             case ReadReady():
@@ -176,6 +192,12 @@ class Carrier:
             self._replies[peer] = message
         else:
             self._write(peer, message)
+
+    def greet(self, peer: MemberId) -> None:
+        """A link is open: say first where this log ends (F8)."""
+        position = self._parts.raft.position
+        if position is not None:
+            self._write(peer, position)
 
     def flush_replies(self) -> None:
         """End of a turn: send the answers that were kept for a durable one to replace, and the

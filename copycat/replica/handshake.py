@@ -20,8 +20,10 @@ from copycat.errors import (
 )
 from copycat.log.interface import ReplicaLog
 from copycat.machine.envelope import decode_incarnation
-from copycat.protocol.codec import encode_hello_refused
+from copycat.protocol.codec import decode_hello, encode_hello_refused
+from copycat.protocol.framing import Frame
 from copycat.protocol.peer import Hello, HelloRefused
+from copycat.raft.events import Reachable
 from copycat.types import EntryKind, MemberId, SkippedEntry
 
 __all__ = ["PROTOCOL_VERSIONS", "Handshake", "Peer", "PeerRefused", "logged_pins"]
@@ -131,6 +133,21 @@ class Handshake:
         self._check_incarnation(peer, hello.incarnation)
         self.met[peer.member] = hello.incarnation
         return peer
+
+    def accept(self, frame: Frame) -> MemberId:
+        """A dialler's Hello: who it is. PeerRefused: the frame of it says why."""
+        try:
+            return self.judge(decode_hello(frame)).member
+        except CopycatError as cause:
+            raise PeerRefused.of(cause) from cause
+
+    def answered(self, peer: MemberId, frame: Frame) -> Reachable:
+        """The answer to our Hello on a link to `peer`, as `Replica.peer_up` wants it."""
+        hello = decode_hello(frame)
+        if self.judge(hello).member != peer:
+            address = self._by_member[peer].address if peer in self._by_member else peer
+            raise ProtocolError(f"{hello.address} answered on the link to {address}")
+        return Reachable(peer, hello.fresh, hello.lost)
 
     def _check_incarnation(self, peer: Peer, incarnation: int) -> None:
         pinned = self.pins.get(peer.member, self._logged.get(peer.member))

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from copycat.errors import DiskFullError
 from copycat.log.background import remove_orphans
-from copycat.log.debt import Debt
 from copycat.log.reserve import Reserve
 from copycat.raft.events import Event, StorageFull
 from copycat.replica.carry import Parts
@@ -47,8 +46,8 @@ class Household:
         snapshotting: Snapshotting,
         cleaning: Cleaning,
         now_ms: int,
+        repayment: Repayment,
         reserve: Reserve | None = None,
-        debt: Debt | None = None,
     ) -> None:
         self._parts = parts
         self._handshake = handshake
@@ -58,7 +57,7 @@ class Household:
         self._snapshotting = snapshotting
         self._cleaning = cleaning
         self._reserve = reserve
-        self.repayment = Repayment(parts, options.address, debt)
+        self.repayment = repayment
         self._is_reserving = False
         self._reserve_ms = now_ms
         self.storage_changed: Callable[[bool], None] = lambda _: None
@@ -104,6 +103,13 @@ class Household:
             entries=min(span.length, nbytes // FRAME_NBYTES),
             in_new_segment=replaces,
         )
+
+    def takes(self, span: Span, nbytes: int) -> bool:
+        """`admits_span`, and a span that is not admitted finds the disk full."""
+        if self.admits_span(span, nbytes):
+            return True
+        self.ran_full()
+        return False
 
     def ran_full(self) -> None:
         """Something was not admitted: take nothing more. Steps the core, once."""

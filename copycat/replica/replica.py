@@ -11,11 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-import msgspec
-
 from copycat.config import member_id
-from copycat.errors import CopycatError, ProtocolError, require
-from copycat.log.batch import Batch
+from copycat.errors import CopycatError, require
 from copycat.log.debt import Debt
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.reserve import Reserve
@@ -24,7 +21,6 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame
-from copycat.protocol.peer import AppendEntries, PeerMessage
 from copycat.raft.effects import RoleChanged
 from copycat.raft.events import (
     Event,
@@ -32,7 +28,6 @@ from copycat.raft.events import (
     Proposed,
     Reachable,
     ReadRequested,
-    Received,
     Tick,
     Unreachable,
 )
@@ -42,17 +37,18 @@ from copycat.replica.cleaning import Cleaning, CleaningReport
 from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
 from copycat.replica.handover import Handover
-from copycat.replica.handshake import Handshake, Peer, PeerRefused, logged_pins
+from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
+from copycat.replica.inbound import PeerInbound
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import Outage
+from copycat.replica.repayment import NewRecord, Repayment
 from copycat.replica.sessions import Route
-from copycat.replica.shipping import received_batch
 from copycat.replica.snapshots import Snapshots
 from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
-from copycat.types import NO_ENTRY, Compaction, MemberId, ServerState, Span
+from copycat.types import NO_ENTRY, Compaction, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -77,9 +73,10 @@ class Replica:
         snapshots: SnapshotStore | None = None,
         lost: bool = False,
         debt: Debt | None = None,
+        regressed: NewRecord | None = None,
         reserve: Reserve | None = None,
     ) -> None:
-        self._reserve, self._debt = reserve, debt
+        self._reserve = reserve
         require(options.address in options.members, "a member outside its own list")
         self._options, self._host, self._log = options, host, log
         self._executor, self._peers = executor, options.members_by_id
@@ -104,6 +101,14 @@ class Replica:
         self._state = self.raft.state
         clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
         self._open_door(hard_state, executor, clock)
+        self._repayment = Repayment(
+            self._parts,
+            options.address,
+            debt,
+            new_record=regressed,
+            addresses=self._peers,
+            queue=lambda event: self._enqueue(lambda: self._step(event)),
+        )
         self._furnish(incarnation, now_ms, snapshots)
         for member, number in executor.incarnations.items():
             self._pin(member, number)
@@ -144,6 +149,7 @@ class Replica:
             role_changed=self._on_role_changed,
             transfer_finished=lambda ok: self._handover.finished(ok),
             snapshot_effect=lambda effect: self._snapshots.carry(effect),
+            regression_effect=self._repayment.carry,
         )
         self._handover = Handover(self.raft, self._step)
         self._snapshots = Snapshots(
@@ -163,6 +169,14 @@ class Replica:
             enqueue=self._enqueue,
             snapshot_floor=self._snapshots.floor,
         )
+        self._inbound = PeerInbound(
+            parts,
+            self._carrier,
+            self._snapshots,
+            self._door,
+            admits_span=lambda span, nbytes: self._household.takes(span, nbytes),
+            enqueue=self._enqueue,
+        )
         self._handshake = Handshake(
             cluster_name=options.cluster_name,
             me=Peer(self.member, options.address),
@@ -180,7 +194,7 @@ class Replica:
             cleaning=self._cleaning,
             now_ms=now_ms,
             reserve=self._reserve,
-            debt=self._debt,
+            repayment=self._repayment,
         )
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
@@ -192,20 +206,11 @@ class Replica:
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""
-        try:
-            peer = self._handshake.judge(codec.decode_hello(frame))
-        except CopycatError as cause:
-            raise PeerRefused.of(cause) from cause
-        return peer.member, self.hello()
+        return self._handshake.accept(frame), self.hello()
 
     def check_hello(self, peer: MemberId, frame: Frame) -> Reachable:
         """The answer to our Hello on a link to `peer`, as `peer_up` wants it."""
-        hello = codec.decode_hello(frame)
-        if self._handshake.judge(hello).member != peer:
-            raise ProtocolError(
-                f"{hello.address} answered on the link to {self._peers.get(peer, peer)}"
-            )
-        return Reachable(peer, hello.fresh, hello.lost)
+        return self._handshake.answered(peer, frame)
 
     def peer_up(self, event: Reachable) -> None:
         """The link that this member writes to `peer` on is open and its Hello was good."""
@@ -218,28 +223,7 @@ class Replica:
     def receive_peer(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
         self.outage.heard(peer)
-        match frame.type:
-            case codec.FrameType.APPEND_ENTRIES:
-                message, body = codec.decode_append(frame)
-                batch = None
-                if message.span.first < message.span.end:
-                    batch = received_batch(body, message)
-                elif body.nbytes:
-                    raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
-                self._enqueue(lambda: self._on_append_entries(peer, message, batch))
-            case codec.FrameType.INSTALL_SNAPSHOT:
-                chunk, data = codec.decode_install(frame)
-                taken = bytes(data)
-                self._enqueue(lambda: self._snapshots.receive(peer, chunk, taken))
-            case codec.FrameType.FORWARD:
-                token, inner = codec.decode_forward(frame)
-                self._door.receive(Route(peer, token), inner)
-            case codec.FrameType.RETURN:
-                token, answer = codec.decode_return(frame)
-                self._door.receive_return(token, answer)
-            case _:
-                other: PeerMessage = codec.decode_peer(frame)
-                self._enqueue(lambda: self._step(Received(peer, other)))
+        self._inbound.receive(peer, frame)
 
     def receive_client(self, connection: int, frame: Frame) -> None:
         """One frame from a client. ProtocolError: the listener closes the connection."""
@@ -367,6 +351,7 @@ class Replica:
 
     def _on_peer_up(self, event: Reachable) -> None:
         self.outage.link_up(event.peer)
+        self._carrier.greet(event.peer)
         self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
@@ -374,20 +359,6 @@ class Replica:
         if peer == self.raft.leader:
             self._door.relay.leader_gone("")
         self._step(Unreachable(peer))
-
-    def _on_append_entries(
-        self, peer: MemberId, message: AppendEntries, batch: Batch | None
-    ) -> None:
-        if batch is not None and not self._household.admits_span(message.span, batch.nbytes):
-            # F12: as if it were a heartbeat at the same place. What it says of the log before
-            # these entries is true; of the entries it says nothing, neither yes nor no.
-            self._household.ran_full()
-            first = message.span.first
-            empty = Span(message.span.term, first, first)
-            message, batch = msgspec.structs.replace(message, span=empty), None
-        self._carrier.received = batch
-        self._step(Received(peer, message, batch is not None and batch.has_gaps))
-        self._carrier.received = None
 
     # ---- the machine ---------------------------------------------------------------------
 
@@ -434,7 +405,7 @@ class Replica:
             self._door.relay.leader_gone(leader)
         self._parts.gateway.leader = self._parts.queries.leader = leader
         if change.state is ServerState.LEADER:
-            self._carrier.queue(self._household.repayment.gaps_known())
+            self._carrier.queue(self._repayment.gaps_known())
         if change.state is not self._state:
             self._state = change.state
             for listener in list(self._listeners):
@@ -442,7 +413,12 @@ class Replica:
 
     def status(self) -> Status:
         """This member now."""
-        unreachable = self.outage.unlinked()
-        full, owed = self._household.is_full, self._household.repayment.owed
-        leader, covered = self._door.leader, self._snapshots.taking.index
-        return status_of(self._options, self._parts, leader, unreachable, full, covered, owed)
+        return status_of(
+            self._options,
+            self._parts,
+            self._door.leader,
+            self.outage.unlinked(),
+            self._household.is_full,
+            self._snapshots.taking.index,
+            self._repayment,
+        )

@@ -6,6 +6,7 @@ import msgspec
 
 from copycat.replica.carry import Parts
 from copycat.replica.options import ReplicaOptions
+from copycat.replica.repayment import Repayment
 from copycat.types import Durability, ServerState
 
 __all__ = ["Status", "status_of"]
@@ -41,6 +42,9 @@ class Status(msgspec.Struct, frozen=True):
     owed: str = ""
     """Entries that damage took and no leader has given back so far; until then this member does
     not campaign, and votes only for one that has them (C12). Empty: nothing is missing."""
+    regressed: tuple[str, ...] = ()
+    """Members that came back with an older copy of their directory and do not have again what they
+    had acknowledged, as far as this one knows; it may be one of them (F8)."""
 
 
 def status_of(
@@ -50,7 +54,7 @@ def status_of(
     unreachable: list[str],
     full: bool,
     snapshot_index: int,
-    owed: str,
+    repayment: Repayment,
 ) -> Status:
     """The status of the member that is made of `parts`."""
     return Status(
@@ -70,5 +74,6 @@ def status_of(
         durability=options.durability,
         snapshot_index=snapshot_index,
         floor=parts.raft.floor,
-        owed=owed,
+        owed=repayment.owed,
+        regressed=repayment.regressed,
     )

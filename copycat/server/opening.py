@@ -137,6 +137,7 @@ def _replica(
         fresh=directory.fresh,
         lost=directory.lost,
         debt=directory.debt,
+        regressed=directory.regressed,
         reserve=reserve,
         now_ms=now_ms(),
         wall_ms=wall_ms(),

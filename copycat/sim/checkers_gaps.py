@@ -9,16 +9,37 @@ the member: from what its executor said, from the disks, and from the reference.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from copycat.log.interface import Batch
 from copycat.sim.checkers_log import Gap, violated
-from copycat.types import CompactionLimits, Release
+from copycat.types import CompactionLimits, Release, TermRun
 
 if TYPE_CHECKING:
     from copycat.sim.checkers_shadow import Shadow
 
-__all__ = ["NOTHING_GOES", "CleaningLaws", "Frozen", "Holes", "Reference", "Write"]
+__all__ = [
+    "NOTHING_GOES",
+    "Cleanable",
+    "CleaningLaws",
+    "Frozen",
+    "Holes",
+    "Reference",
+    "Write",
+    "walk",
+]
+
+
+class Cleanable(Protocol):
+    """What is asked of a log that was cleaned (`ReplicaLog`)."""
+
+    @property
+    def first_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    def read(self, first: int, end: int, max_bytes: int) -> Batch: ...
+    def term_runs(self) -> list[TermRun]: ...
 
 
 class Reference(Protocol):
@@ -266,3 +287,11 @@ class CleaningLaws:
 
 NOTHING_GOES = CleaningLaws((), _Nobody())
 """Where nobody says what may go."""
+
+
+def walk(log: Cleanable, first: int, end: int) -> Iterator[Batch]:
+    """Batches of all that the log holds from `first` to `end`."""
+    while first < end:
+        batch = log.read(first, end, 1 << 20)
+        yield batch
+        first = batch.span.end

@@ -319,8 +319,8 @@ class RaftChecker:
         """I9: what a leader believes of a follower is on that follower's platter."""
         for member, match in view.matches().items():
             shadow = self.shadows[member]
-            if shadow.held and shadow.hard_state[0] > view.term:
-                continue  # damage took what this leader counts, and it is about to hear of it
+            if shadow.held and (shadow.is_unaware or shadow.hard_state[0] > view.term):
+                continue  # what this leader counts is gone, and it is about to hear of it
             if shadow.term_at(shadow.last_index) > view.term:
                 continue  # so did a later leader, of which this one has not heard yet
             if match and (

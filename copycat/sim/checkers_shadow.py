@@ -6,11 +6,11 @@ let go is what was committed. Which entries are gaps is kept beside it (`Holes`)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from copycat.log.interface import Batch
-from copycat.sim.checkers_gaps import NOTHING_GOES, CleaningLaws, Frozen, Holes
+from copycat.sim.checkers_gaps import NOTHING_GOES, Cleanable, CleaningLaws, Frozen, Holes, walk
 from copycat.sim.checkers_log import Frame, Gap, LogHistory, contents, violated
 from copycat.types import NO_ENTRY, CompactionLimits, EntryId, Release, TermRun
 
@@ -25,17 +25,6 @@ class _Older(NamedTuple):
     least: int
     most: int
     since: dict[int, int]
-
-
-class Cleanable(Protocol):
-    """What is asked of a log that was cleaned (`ReplicaLog`)."""
-
-    @property
-    def first_index(self) -> int: ...
-    @property
-    def last_index(self) -> int: ...
-    def read(self, first: int, end: int, max_bytes: int) -> Batch: ...
-    def term_runs(self) -> list[TermRun]: ...
 
 
 class Shadow:
@@ -64,6 +53,8 @@ class Shadow:
         """Bytes of the log were damaged, and no start has seen it yet."""
         self.held: list[tuple[int, int]] = []
         """While the member owes (C12): what was durable before, and what it is held to."""
+        self.is_unaware = False
+        """Its disk is an older copy, and the member does not know it so far (F8)."""
         self.kept: set[int] = set()
         """Indexes of all snapshots that may still be there."""
         self.truncations = self.resets = 0
@@ -257,6 +248,22 @@ class Shadow:
         self.promised = min(self.promised, last)
         self.least = self.most = before.index
 
+    def regress(self) -> None:
+        """The disk is an older copy of itself from now on: what was durable must come back."""
+        self.held, self.is_unaware = self.entries[: self.durable], True
+
+    def is_done(self, *, owes: bool, is_recorded: bool = True) -> bool:
+        """After a step: whether the member says that it has what it lost again.
+
+        is_recorded: what it owes is durable, and so is the term that was raised for it.
+        """
+        if self.is_unaware:
+            has_all = (
+                self.platter >= len(self.held) and self.entries[: len(self.held)] == self.held
+            )
+            self.is_unaware = not (has_all or (owes and is_recorded))
+        return bool(self.held) and not self.is_unaware and not owes
+
     def repaid(self) -> None:
         """The member says that it owes nothing any more: then it has what was committed (C12)."""
         end = min(len(self.held), len(self.history.committed))
@@ -397,7 +404,7 @@ class Shadow:
         """Read what is there now; how many entries went. The others must be as they were."""
         first = max(frozen.first, log.first_index)
         end = min(frozen.last, log.last_index) + 1
-        frames, gaps = self._filled(_walk(log, first, end))
+        frames, gaps = self._filled(walk(log, first, end))
         for index, (at, term, crc) in enumerate(frames, first):
             if at != index or self.entries[index - 1] != (term, crc):
                 raise violated(
@@ -441,10 +448,3 @@ class SyncInFlight(Protocol):
     """A sync that was begun; `upto` is what it makes durable."""
 
     upto: int
-
-
-def _walk(log: Cleanable, first: int, end: int) -> Iterator[Batch]:
-    while first < end:
-        batch = log.read(first, end, 1 << 20)
-        yield batch
-        first = batch.span.end

@@ -26,7 +26,7 @@ from copycat.sim.trace import Trace
 from copycat.sim.twin import Twin
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, Dice, World
-from copycat.types import MemberId, ServerState
+from copycat.types import NO_ENTRY, MemberId, ServerState
 
 __all__ = ["Cluster"]
 
@@ -163,9 +163,14 @@ class Cluster:
     def touched(self, host: SimHost) -> None:
         if host.is_up and host.replica is not None:
             self.raft.after_step(host)
-            if host.shadow.held and not host.replica.raft.owes:
+            raft = host.replica.raft
+            was_unaware = host.shadow.is_unaware
+            is_recorded = raft.acknowledgements.recording == NO_ENTRY and not raft.is_saving
+            if host.shadow.is_done(owes=raft.owes, is_recorded=is_recorded):
                 self.trace.mark("debt repaid")
                 host.shadow.repaid()
+            if was_unaware and raft.owes and not host.shadow.is_unaware:
+                self.trace.mark("older copy noticed")
             if host.disk.power_is_off:
                 self._power_went(host)
 

@@ -106,7 +106,7 @@ class SimDisk:
         )
         if gaps and self.shadow.most == log.before.index:  # else it begins anew at once (C24)
             self.shadow.check_terms(log)
-        if directory.debt is None and self.shadow.held:
+        if self.shadow.is_done(owes=directory.debt is not None):
             self.shadow.repaid()
         if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
             self.cut_power_after(self._dice.below(12))
@@ -124,6 +124,8 @@ class SimDisk:
             owed, term = (NO_ENTRY, 0) if debt is None else (debt.owed, debt.term)
             self._trace.mark("log cut behind a snapshot" if debt is None else "log cut and owed")
             shadow.cut(log.before, log.last_index, owed, term)
+        elif debt is not None:
+            shadow.saving.append((debt.term, 0))  # a start raises it before anything is said
 
     def rot(self) -> None:
         """Bytes that were durable are damaged, or a file is lost, while the member is down.

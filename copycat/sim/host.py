@@ -192,6 +192,7 @@ class SimHost:
                 wall_ms=self.clock.wall_ms(),
                 snapshots=snapshots,
                 debt=directory.debt,
+                regressed=directory.regressed,
             )
         except CopycatError as cause:
             self._forget()

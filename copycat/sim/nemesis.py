@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from copycat.sim.host import SimHost
 from copycat.sim.network import Network
+from copycat.sim.older_copy import OlderCopies
 from copycat.sim.options import SeedOptions
 from copycat.sim.trace import Trace
 from copycat.sim.workload import SimClient
@@ -38,6 +39,9 @@ class Nemesis:
         self._clients = clients
         self._is_over = not options.faults
         self._round = 0
+        self._copies = OlderCopies(
+            hosts, dice, trace, lambda host: self.restart(host, self._down_us())
+        )
 
     def begin(self) -> None:
         """Schedule the first fault."""
@@ -115,6 +119,10 @@ class Nemesis:
             host.lose_power()
             host.disk.rot()
             self.restart(host, self._down_us())
+
+    def _disk_rollback(self) -> None:
+        """A copy of a disk is taken, or put back."""
+        self._copies.strike()
 
     def _power_all(self) -> None:
         for host in self._hosts:

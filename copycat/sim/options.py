@@ -41,7 +41,7 @@ FAULTS = (
 )
 """Kinds of faults that a nemesis can draw. Message faults are rates of the network. On top of
 these "away" comes with snapshots and cleaning, "clean" (a cleaning on demand) with cleaning, and
-"rot" by itself.
+"rot" and "disk_rollback" by themselves.
 """
 
 
@@ -187,6 +187,9 @@ def draw_options(seed: int) -> SeedOptions:
     if options.faults and options.members >= 3 and dice.chance(200_000):
         faults = tuple(sorted({*options.faults, "rot"}))
         options = msgspec.structs.replace(options, faults=faults)
+    dice = Dice(seed ^ 0x01DC)
+    if options.members >= 3 and "clean" not in options.faults and dice.chance(150_000):
+        options = _with_older_copies(dice, options)
     dice = Dice(seed ^ 0xA51D)
     if dice.chance(250_000):
         slow = {dice.pick(("aside_us", "compact_us")): dice.pick((30, 300, 3_000)) * MS}
@@ -226,6 +229,20 @@ def _with_cleaning(dice: Dice, options: SeedOptions) -> SeedOptions:
             keys=dice.between(1, 4),
             is_keyed=True,
         ),
+    )
+
+
+def _with_older_copies(dice: Dice, options: SeedOptions) -> SeedOptions:
+    """Disks that are put back (F8): often, and mostly while one leader leads on, for a copy of
+    another term is not put back. Nothing is cleaned: a gap tells nobody what it stood for."""
+    replace = msgspec.structs.replace
+    rest = dice.shuffled(options.faults)[: dice.between(0, 2)]
+    return replace(
+        options,
+        faults=tuple(sorted({*rest, "disk_rollback"})),
+        fault_us=dice.pick((300, 800)) * MS,
+        duration_us=max(options.duration_us, 10 * SECOND),
+        workload=replace(options.workload, command=max(options.workload.command, 400_000)),
     )
 
 

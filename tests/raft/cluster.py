@@ -25,8 +25,10 @@ from copycat.raft.effects import (
     Content,
     Effect,
     EndShipping,
+    PeerRegressed,
     ReadReady,
     ReceiveChunk,
+    RecordLoss,
     Replicate,
     Reset,
     RoleChanged,
@@ -42,6 +44,7 @@ from copycat.raft.events import (
     Event,
     GapsKnown,
     LossAccepted,
+    LossRecorded,
     Proposed,
     Reachable,
     ReadRequested,
@@ -56,6 +59,7 @@ from copycat.raft.invariants import check, observe
 from copycat.raft.membership import Configuration
 from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
+from tests.raft.disk_faults import DiskFaults
 from tests.raft.laws import Entry, History
 from tests.raft.node import CHUNKS, Envelope, Node, name_of, runs_of
 from tests.raft.snapshotting import Snapshotting
@@ -63,7 +67,7 @@ from tests.raft.snapshotting import Snapshotting
 __all__ = ["Cluster", "Envelope", "Node", "runs_of"]
 
 
-class Cluster(Snapshotting):
+class Cluster(DiskFaults, Snapshotting):
     """`count` voters, numbered from 1. `entries_max`: how many entries one message takes."""
 
     def __init__(
@@ -88,6 +92,8 @@ class Cluster(Snapshotting):
         self.effects: list[tuple[int, Effect]] = []
         """Everything any core asked for, in order; tests and transcripts read and clear it."""
         self.watch: Callable[[int, Effect], None] | None = None
+        self.says_position = False
+        """On a new link a member says where its log ends, as the replica does."""
         self.nodes = {number: Node(number) for number in range(1, count + 1)}
         for number in self.nodes:
             self.start(number, fresh=fresh)
@@ -104,6 +110,8 @@ class Cluster(Snapshotting):
         node.log = list(node.platter)
         node.first = node.platter_first
         node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
+        if node.owed != NO_ENTRY and node.hard_state[0] < node.owed_term:
+            node.hard_state = (node.owed_term, 0)
         term, vote = node.hard_state
         node.raft = Raft(
             MemberId(number),
@@ -139,41 +147,6 @@ class Cluster(Snapshotting):
             del self.history.read_floors[key]
         return len(node.log) - survivors
 
-    def forget(self, number: int, *, lost: bool = True) -> None:
-        """A member with its log in memory is restarted: only its term is left, raised by one.
-
-        With `lost` False it does not know: the bug that decision 0016 is about.
-        """
-        node = self.nodes[number]
-        self.crash(number)
-        node.platter = []
-        node.has_lost = True
-        node.hard_state = (node.hard_state[0] + 1, 0)
-        self.start(number, lost=lost)
-
-    def rot(self, number: int, index: int, *, owes: bool = True) -> None:
-        """Entry `index` and what follows cannot be read any more: cut, and restarted (0017).
-
-        With `owes` False the member takes what is left for all that it ever had: the bug.
-        """
-        node = self.nodes[number]
-        self.crash(number)
-        before = list(node.durable)
-        del node.platter[index - 1 :]
-        node.platter_first = min(node.platter_first, len(node.platter) + 1)
-        node.has_lost = True
-        if owes:
-            node.owed, node.pledged = name_of(before), before
-            node.hard_state = (max(node.hard_state[0], node.owed.term) + 1, 0)
-        self.start(number)
-
-    def accept_loss(self, number: int) -> None:
-        """An operator accepts that what this member owes is lost; it is restarted (0017)."""
-        node = self.nodes[number]
-        self.crash(number)
-        node.given_up, node.owed = node.owed, NO_ENTRY
-        self.start(number)
-
     # ---- steps -----------------------------------------------------------------------
 
     def step(self, number: int, event: Event) -> None:
@@ -185,6 +158,8 @@ class Cluster(Snapshotting):
         node.facts = facts
         if not node.raft.owes:
             node.owed = NO_ENTRY
+        if node.has_regressed and node.durable[: len(node.pledged)] == node.pledged:
+            node.has_regressed = False
         if not node.raft.has_given_up:
             node.given_up = NO_ENTRY
         for other in self.nodes.values():
@@ -204,7 +179,7 @@ class Cluster(Snapshotting):
         raft = node.raft
         if raft.state is ServerState.LEADER:
             for other in self.nodes.values():
-                if other.raft.current_term > raft.current_term:
+                if other.raft.current_term > raft.current_term or other.has_regressed:
                     continue  # a newer leader may have replaced what this one counted
                 match_index = raft.match_index(MemberId(other.number))
                 self.history.matched(match_index, node.log, other.durable)
@@ -262,7 +237,9 @@ class Cluster(Snapshotting):
                 node.first = entry.next
                 node.is_reset, node.gaps = True, (0, 0)
                 node.syncs = [(ticket, 0) for ticket, _ in node.syncs]
-            case TransferFinished():
+            case RecordLoss(held=held, term=term):
+                node.losses.append((held, term))
+            case TransferFinished() | PeerRegressed():
                 pass
 
     def _forget_reads(self, node: Node) -> None:
@@ -370,6 +347,16 @@ class Cluster(Snapshotting):
         self.step(number, Saved(ticket))
         return True
 
+    def record(self, number: int) -> bool:
+        """Its directory says what it lost; False when it was told nothing."""
+        node = self.nodes[number]
+        if not node.is_up or not node.losses:
+            return False
+        node.owed, node.owed_term = node.losses.pop(0)
+        node.has_regressed = False
+        self.step(number, LossRecorded(node.owed_term))
+        return True
+
     def propose(self, number: int, *payloads: str) -> bool:
         """True when the core took them."""
         node = self.nodes[number]
@@ -392,6 +379,14 @@ class Cluster(Snapshotting):
         raft = self.nodes[peer].raft
         fresh = raft.last == NO_ENTRY and not raft.refuses_gaps
         self.step(number, Reachable(MemberId(peer), fresh))
+        if self.says_position:
+            self.say_position(number, peer)
+
+    def say_position(self, number: int, peer: int) -> None:
+        """The first message on a new link."""
+        position = self.nodes[number].raft.position
+        if position is not None:
+            self.post(Envelope(number, peer, position, ()))
 
     # ---- conveniences ----------------------------------------------------------------
 
@@ -400,7 +395,7 @@ class Cluster(Snapshotting):
         for _ in range(rounds):
             moved = False
             for number in self.nodes:
-                while self.save(number):
+                while self.save(number) or self.record(number):
                     moved = True
                 while number not in slow and self.sync(number):
                     moved = True

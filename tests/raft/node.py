@@ -28,6 +28,15 @@ class Envelope(NamedTuple):
     """As `Node.gaps` of the sender, if some of the entries are in them."""
 
 
+class Image(NamedTuple):
+    """A copy of what one member had on its disk."""
+
+    platter: list[Entry]
+    platter_first: int
+    snapshots: list[list[Entry]]
+    hard_state: tuple[int, int]
+
+
 def runs_of(log: Iterable[Entry]) -> list[TermRun]:
     """Term runs of a list log."""
     runs: list[TermRun] = []
@@ -61,6 +70,12 @@ class Node:
         """The same, once an operator accepted that it is lost."""
         self.pledged: list[Entry] = []
         """Its log as it was before that: it votes as if it held this still."""
+        self.owed_term = 0
+        """What its directory says that the hard state must have reached for it."""
+        self.image: Image | None = None
+        """A copy of its disk, taken earlier."""
+        self.has_regressed = False
+        """It runs on such a copy, and was not told so far (F8)."""
         self.gaps = (0, 0)
         """(last, valid_from): entries up to `last` were let go, and holes stand for them (C22).
 
@@ -79,6 +94,8 @@ class Node:
         self.shipping: dict[int, list[Entry]] = {}
         self.part: tuple[EntryId, int] = (NO_ENTRY, 0)
         self.saves: list[tuple[int, int, int]] = []
+        self.losses: list[tuple[EntryId, int]] = []
+        """What it was told that it lost, and its directory does not say so far."""
         self.proposals: list[str] = []
         self.incoming: tuple[int, tuple[Entry, ...]] = (0, ())
         self.incoming_gaps = (0, 0)
@@ -86,8 +103,25 @@ class Node:
 
     def keeps(self, entries: list[Entry]) -> list[Entry]:
         """Its disk; or what it is held to instead while it owes, if that begins with these."""
-        is_pledged = self.owed != NO_ENTRY and self.pledged[: len(entries)] == entries
+        is_bound = self.has_regressed or self.owed != NO_ENTRY
+        is_pledged = is_bound and self.pledged[: len(entries)] == entries
         return self.pledged if is_pledged else self.durable
+
+    def take_image(self) -> None:
+        """A backup of the disk as it is now."""
+        snapshots = [list(snapshot) for snapshot in self.snapshots]
+        first = self.platter_first
+        self.image = Image(list(self.platter), first, snapshots, self.hard_state)
+
+    def restore_image(self) -> None:
+        """The disk is what it was when the image was taken."""
+        assert self.image is not None, "no image was taken"
+        self.pledged = list(self.durable)
+        self.platter = list(self.image.platter)
+        self.platter_first = self.image.platter_first
+        self.snapshots = [list(snapshot) for snapshot in self.image.snapshots]
+        self.hard_state = self.image.hard_state
+        self.owed, self.has_regressed, self.has_lost = NO_ENTRY, True, True
 
     @property
     def durable(self) -> list[Entry]:

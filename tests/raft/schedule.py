@@ -17,6 +17,9 @@ __all__ = ["Chaos", "run_schedule"]
 
 
 class Chaos:
+    says_position = False
+    """A new link begins with where the log of its member ends."""
+
     def __init__(self, seed: int, steps: int, kind: type[Cluster] = Cluster) -> None:
         self.dice = random.Random(seed)
         self.steps = steps
@@ -31,6 +34,7 @@ class Chaos:
             entries_max=self.dice.choice((1, 2, 5, 100)),
             fresh=self.dice.random() < 0.3,
         )
+        self.cluster.says_position = self.says_position
         self.tokens = 0
         self.payloads = 0
         self.calm_links()
@@ -246,9 +250,15 @@ class Chaos:
         assert not cluster.history.read_floors, "I16: a read hangs"
 
 
+class Speaking(Chaos):
+    """The same, and members say where their logs end, as a replica does."""
+
+    says_position = True
+
+
 def run_schedule(seed: int, steps: int = 400) -> Cluster:
     """Run one schedule; raises when a law does not hold."""
-    chaos = Chaos(seed, steps)
+    chaos = (Chaos, Speaking)[seed % 2](seed, steps)
     chaos.storm()
     chaos.calm()
     return chaos.cluster

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.protocol.peer import AppendReply
+from copycat.protocol.peer import AppendReply, LogRegressed
 from copycat.raft.effects import (
     Append,
     Commit,
     Content,
+    PeerRegressed,
     Replicate,
     RoleChanged,
+    Send,
     ShipSnapshot,
     Sync,
 )
@@ -126,13 +128,16 @@ def test_x2_a_match_beyond_what_was_sent_is_not_believed() -> None:
     assert (raft.ignored, raft.match_index(MemberId(2))) == (1, 0)
 
 
-def test_f8_a_durable_log_that_went_back_is_counted_and_not_believed() -> None:
+def test_f8_a_log_that_regressed_is_told_and_its_match_is_not_lowered() -> None:
+    """`tests/raft/test_f8_older_copy.py` has the rest."""
     raft, _ = leader()
     receive(raft, 2, accept(raft, 2, 1))
     raft.step(Tick(20))
     reply = AppendReply(raft.current_term, progress_of(raft, 2).last_request, False, 0, NO_ENTRY)
-    assert receive(raft, 2, reply) == []
-    assert (raft.ignored, raft.match_index(MemberId(2))) == (1, 1)
+    (named, told) = receive(raft, 2, reply)
+    assert named == PeerRegressed(MemberId(2), EntryId(1, 1), NO_ENTRY)
+    assert told == Send(MemberId(2), LogRegressed(1, EntryId(1, 1)))
+    assert (progress_of(raft, 2).match_index, raft.match_index(MemberId(2))) == (1, 0)
 
 
 def test_replies_of_an_older_term_and_to_a_follower_do_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from copycat.log._native import FaultEnv, NativeLog, open_log
@@ -10,7 +11,7 @@ from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.replica.replica import Replica
-from copycat.types import MemberId
+from copycat.types import EntryId, MemberId
 from tests.replica.harness import Network, Node
 
 __all__ = ["Disk", "Disks", "StubbornExecutor"]
@@ -60,6 +61,7 @@ class Disk:
             fresh=fresh,
             hard_state=hard_state,
             debt=debt,
+            regressed=self._record,
         )
         return self.node
 
@@ -69,6 +71,21 @@ class Disk:
         self.env.crash(seed)
         debt = read_debt(self.env, "/member", hard_state.current_term)
         return self.start(hard_state=hard_state, debt=debt)
+
+    def _record(self, owed: EntryId, first_index: int, term: int) -> Debt:
+        return Debt(
+            self.env, "/member", owed, first_index=first_index, term=term, is_regressed=True
+        )
+
+    def take_image(self) -> None:
+        """A copy of the disk as a power loss now would leave it."""
+        self._image = (self.env.clone(), copy.copy(self.node.hard_state))
+        self._image[0].crash(3)
+
+    def restore_image(self) -> Node:
+        """A new process on that copy (F8)."""
+        self.env, hard_state = self._image
+        return self.start(hard_state=hard_state)
 
     def accept_loss(self) -> Node:
         """An operator gives up what it owes (`copycat recover --accept-owed-loss`)."""
@@ -124,6 +141,12 @@ class Disks(Network):
         """One member's disk loses an entry and all behind it; a new process, and its links."""
         self.cut(member)
         self.nodes[member] = self.disks[member].cut(index)
+        self.mend(member)
+
+    def regress(self, member: MemberId) -> None:
+        """One member comes back with the copy that was taken of its disk; and its links."""
+        self.cut(member)
+        self.nodes[member] = self.disks[member].restore_image()
         self.mend(member)
 
     def restart(self, member: MemberId) -> None:

@@ -20,6 +20,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM, Body
+from copycat.replica.repayment import NewRecord
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.types import Durability, MemberId, ServerState
 
@@ -141,6 +142,7 @@ class Node:
         hard_state: MemoryHardState | None = None,
         reserve: Reserve | None = None,
         debt: Debt | None = None,
+        regressed: NewRecord | None = None,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -172,6 +174,7 @@ class Node:
             snapshots=snapshots,
             reserve=reserve,
             debt=debt,
+            regressed=regressed,
         )
         self.host.replica = self.replica
         self.member = self.replica.member

@@ -18,11 +18,15 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     slow 2 / sync 2 [n] `settle` leaves its disk alone / its oldest n syncs end (all)
     save 2 [n]          its oldest n saves of the hard state end (all)
     unreachable 1->2    member 1 learns that its link to 2 broke (reachable 1->2: is up)
+    position 1->2       the first message on a new link: where the log of member 1 ends
     tick 1 20           20 ms pass at member 1 (`tick all 20`)
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
     forget 2            a member with its log in memory is restarted
     rot 2 5 [silently]  entry 5 and what follows cannot be read: cut, owed, and restarted
+    image 2             a copy of its disk is taken
+    regress 2           it comes back with that copy (F8)
+    record 2            its directory says what it was told that it lost
     accept 2            an operator accepts the loss of what it owes
     snapshot 2          it saves what is committed; the newest two are kept
     trim 2 7            its log begins at 7, as far as its oldest snapshot allows
@@ -45,6 +49,8 @@ from copycat.protocol.peer import (
     AppendReply,
     InstallReply,
     InstallSnapshot,
+    LogPosition,
+    LogRegressed,
     PreVote,
     PreVoteReply,
     RequestVote,
@@ -55,7 +61,9 @@ from copycat.raft.effects import (
     Commit,
     Effect,
     EndShipping,
+    PeerRegressed,
     ReadReady,
+    RecordLoss,
     Replicate,
     Reset,
     RoleChanged,
@@ -131,6 +139,13 @@ class _Runner:
                 self.lines.append(f"{number} truncate after={after}")
             case ReadReady(token=token, index=index):
                 self.lines.append(f"{number} read {token} index={index}")
+            case PeerRegressed(peer=peer, acknowledged=acknowledged, last=last):
+                self.lines.append(
+                    f"{number} says that {peer} acknowledged {_name(acknowledged)} and has "
+                    f"{_name(last)}"
+                )
+            case RecordLoss(held=held):
+                self.lines.append(f"{number} records that it held {_name(held)}")
             case Reset(entry=entry):
                 self.lines.append(f"{number} reset after={_name(entry)}")
             case ShipSnapshot(peer=peer, floor=floor):
@@ -237,6 +252,9 @@ class _Runner:
     def do_reachable(self, link: str) -> None:
         self.cluster.reachable(*_link(link))
 
+    def do_position(self, link: str) -> None:
+        self.cluster.say_position(*_link(link))
+
     def do_tick(self, number: str, elapsed_ms: str) -> None:
         numbers = self.cluster.nodes if number == "all" else (int(number),)
         for member in numbers:
@@ -260,6 +278,21 @@ class _Runner:
 
     def do_rot(self, number: str, index: str, how: str = "") -> None:
         self.cluster.rot(int(number), int(index), owes=how != "silently")
+
+    def do_image(self, number: str) -> None:
+        self.cluster.nodes[int(number)].take_image()
+
+    def do_regress(self, number: str) -> None:
+        self.cluster.regress(int(number))
+        raft = self.cluster.nodes[int(number)].raft
+        self.lines.append(
+            f"{number} is back with last={_name(raft.last)} term={raft.current_term} "
+            f"voted_for={raft.voted_for or '-'}"
+        )
+
+    def do_record(self, number: str) -> None:
+        if not self.cluster.record(int(number)):
+            self.lines.append(f"{number} was told nothing")
 
     def do_accept(self, number: str) -> None:
         self.cluster.accept_loss(int(number))
@@ -350,6 +383,10 @@ def _describe(message: object) -> str:
         case InstallReply():
             held = "done" if message.done else f"offset={message.offset}"
             return f"InstallReply request={message.request} {_name(message.entry)} {held}"
+        case LogPosition():
+            return f"LogPosition term={message.term} last={_name(message.last)}"
+        case LogRegressed():
+            return f"LogRegressed term={message.term} held={_name(message.held)}"
         case TimeoutNow():
             return f"TimeoutNow term={message.term}"
         case _:

@@ -60,6 +60,37 @@ def test_c12_a_debt_ends_when_all_that_is_committed_is_back(shadow: Shadow) -> N
     assert not shadow.held
 
 
+def test_f8_an_older_copy_is_bound_to_what_was_durable(shadow: Shadow) -> None:
+    shadow.regress()
+    del shadow.entries[2:]
+    shadow.durable = 2
+    assert not shadow.is_done(owes=False), "it does not know so far"
+    assert not shadow.is_done(owes=True, is_recorded=False)
+    assert not shadow.is_done(owes=True)
+    assert not shadow.is_unaware
+    assert shadow.is_done(owes=False)
+    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
+        shadow.repaid()
+
+
+def test_f8_an_older_copy_that_was_filled_before_anybody_told_it_is_done(shadow: Shadow) -> None:
+    shadow.regress()
+    shadow.durable = 5
+    assert not shadow.is_done(owes=False)
+    shadow.durable = 6
+    assert shadow.is_done(owes=False)
+    shadow.repaid()
+
+
+@pytest.mark.slow
+def test_older_copies_are_noticed_and_filled() -> None:
+    noticed = 0
+    for seed in range(1, 120):
+        if "disk_rollback" in draw_options(seed).faults:
+            noticed += run_seed(seed).marks.get("older copy noticed", 0)
+    assert noticed >= 3
+
+
 @pytest.mark.slow
 def test_disks_rot_and_are_repaired() -> None:
     repaired = 0

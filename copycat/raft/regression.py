@@ -1,0 +1,172 @@
+"""A member that came back with an older copy of its own directory (F8): noticed, told, bound.
+
+Whoever led knows what each voter had acknowledged. A voter whose log does not reach that any
+more was restored from a backup or a snapshot of its machine. It is told, records durably how far
+it once was, and from there on is a member that lost entries to damage (C12): it votes as if it
+held them, does not campaign, and takes no holes. Its raised term makes the leader that counted
+it step down; the next one counts from nothing (decision 0024).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from copycat.protocol.peer import AppendReply, LogPosition, LogRegressed
+from copycat.raft.effects import PeerRegressed, RecordLoss
+from copycat.raft.timers import TERM_MAX
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
+
+if TYPE_CHECKING:
+    from copycat.raft.events import LossRecorded
+    from copycat.raft.leader_state import Leadership
+    from copycat.raft.progress import Progress
+    from copycat.raft.state import State
+
+__all__ = [
+    "Acknowledgements",
+    "is_well_formed",
+    "note_acknowledged",
+    "on_log_position",
+    "on_log_regressed",
+    "on_loss_recorded",
+    "on_reply",
+    "shows_regression",
+]
+
+
+class Acknowledged(NamedTuple):
+    """What a peer acknowledged to a leader of `term`: entries up to `held`."""
+
+    term: int
+    held: EntryId
+    """Its own name, or a greater one where the leader's log does not reach back to it."""
+    is_exact: bool
+
+    def lacks(self, last: EntryId) -> bool:
+        """Whether a log that still holds it cannot have `last` at the end, or as a hint."""
+        return last.index < self.held.index or (self.is_exact and last.term < self.held.term)
+
+
+class Acknowledgements:
+    """What this process knows of who acknowledged what to it; a restart forgets it."""
+
+    __slots__ = ("by_peer", "recording")
+
+    def __init__(self) -> None:
+        self.by_peer: dict[MemberId, Acknowledged] = {}
+        self.recording = NO_ENTRY
+        """Of this member: what it was told, and is not durable in its directory yet."""
+
+
+# ---- the one that was told of acknowledgements -------------------------------------------------
+
+
+def shows_regression(raft: State, progress: Progress, message: AppendReply) -> bool:
+    """Whether this answer proves that the log of the peer lacks what it acknowledged.
+
+    Only an answer to a request that was sent after the acknowledgement had arrived: answers and
+    requests that overtook each other on the way prove nothing. From there on each request
+    follows an entry at or above match_index. A log that holds that one either accepts it and is
+    durable so far, or names in its hint an entry at or above it, in term and in index: terms in
+    a log never fall.
+    """
+    if message.request <= progress.match_request or not progress.match_index:
+        return False
+    if message.accepted:
+        return message.match_index < progress.match_index
+    return _acknowledged(raft, progress).lacks(message.hint)
+
+
+def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendReply) -> bool:
+    """Look at an answer of this term before anything of it is used; whether it may be.
+
+    What the peer promised before is gone, perhaps with a newer term that it had seen: until it
+    holds its acknowledged entries again it counts neither for commits nor for reads.
+    """
+    if not shows_regression(raft, progress, message):
+        if message.accepted and message.request > progress.match_request:
+            progress.has_regressed = False
+        return True
+    held = _acknowledged(raft, progress).held
+    if not progress.has_regressed:
+        progress.has_regressed = True
+        last = EntryId(0, message.match_index) if message.accepted else message.hint
+        raft.effects.append(PeerRegressed(peer, held, last))
+    raft.send(peer, LogRegressed(raft.current_term, held))
+    return False
+
+
+def _acknowledged(raft: State, progress: Progress) -> Acknowledged:
+    terms, index = raft.terms, progress.match_index
+    if index < terms.before.index:
+        return Acknowledged(raft.current_term, EntryId(terms.before.term, index), is_exact=False)
+    return Acknowledged(raft.current_term, terms.entry_at(index), is_exact=True)
+
+
+def note_acknowledged(raft: State, lead: Leadership) -> None:
+    """This member stops to lead: remember what each peer acknowledged to it."""
+    for peer, progress in lead.progress.items():
+        if progress.match_index:
+            known = _acknowledged(raft, progress)._replace(term=lead.term)
+            raft.acknowledgements.by_peer[peer] = known
+
+
+def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None:
+    """A peer says, on a new link, where its log ends: compare it with what it acknowledged.
+
+    A log may lose acknowledged entries to a leader of a later term, and the hard state knows
+    that term before; so only a member that is still in the old term has lost them by itself.
+    """
+    known = raft.acknowledgements.by_peer.get(sender)
+    progress = raft.lead.progress[sender] if raft.lead is not None else None
+    if progress is not None and progress.match_index:
+        known = _acknowledged(raft, progress)
+    if known is None or message.term > known.term or not known.lacks(message.last):
+        return
+    if progress is not None and progress.match_index:
+        progress.has_regressed = True  # an answer to a later request may end it
+    raft.effects.append(PeerRegressed(sender, known.held, message.last))
+    raft.send(sender, LogRegressed(raft.current_term, known.held))
+
+
+# ---- the one that regressed --------------------------------------------------------------------
+
+
+def is_well_formed(message: LogRegressed) -> bool:
+    """Whether somebody who led could have said it."""
+    return 1 <= message.held.term <= message.term and 1 <= message.held.index < TERM_MAX
+
+
+def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> None:
+    """Somebody to whom this member acknowledged `held` says that it should have it.
+
+    Nothing is believed that this log contradicts: if it holds the entry, the message is late, or
+    what was lost has come back. If its last entry is less, it does not vote for less from here
+    on; its term is raised when that is durable, so that a crash cannot leave the one without the
+    other. If it is not (entries of a term that lost are here again), then whoever it votes for
+    has all that it acknowledged, and only the leader has to count anew.
+    """
+    held = message.held
+    if raft.lead is not None:
+        return
+    if raft.pledged < held:
+        raft.owed = held
+        raft.acknowledgements.recording = held
+        raft.poll = None
+        if raft.state is not ServerState.FOLLOWER:
+            raft.become_follower(raft.current_term, MemberId(0))
+        raft.effects.append(RecordLoss(held, raft.current_term + 1))
+    elif (
+        raft.leader == sender
+        and raft.acknowledgements.recording == NO_ENTRY
+        and raft.terms.term_at(held.index) != held.term
+        and held.index > raft.terms.before.index
+    ):
+        raft.become_follower(raft.current_term + 1, MemberId(0))
+
+
+def on_loss_recorded(raft: State, event: LossRecorded) -> None:
+    """It is durable: raise the term, so that a leader that counts what is gone steps down."""
+    raft.acknowledgements.recording = NO_ENTRY
+    if event.term > raft.current_term:
+        raft.become_follower(event.term, MemberId(0))

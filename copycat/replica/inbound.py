@@ -1,0 +1,82 @@
+"""What peers say: checked and decoded at once, taken in the next turn in the order it came."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from copycat.errors import ProtocolError
+from copycat.log.batch import Batch
+from copycat.protocol import codec
+from copycat.protocol.framing import Frame
+from copycat.protocol.peer import AppendEntries, PeerMessage
+from copycat.raft.events import Received
+from copycat.replica.carry import Carrier, Parts
+from copycat.replica.door import Door
+from copycat.replica.sessions import Route
+from copycat.replica.shipping import received_batch
+from copycat.replica.snapshots import Snapshots
+from copycat.types import MemberId, Span
+
+__all__ = ["PeerInbound"]
+
+
+class PeerInbound:
+    """admits_span: whether a span of so many bytes may be appended now; if not, the disk counts
+    as full.  enqueue: runs in the next turn."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        carrier: Carrier,
+        snapshots: Snapshots,
+        door: Door,
+        *,
+        admits_span: Callable[[Span, int], bool],
+        enqueue: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._parts = parts
+        self._carrier = carrier
+        self._snapshots = snapshots
+        self._door = door
+        self._admits_span = admits_span
+        self._enqueue = enqueue
+
+    def receive(self, peer: MemberId, frame: Frame) -> None:
+        """One frame from a peer. ProtocolError: the listener closes the connection."""
+        match frame.type:
+            case codec.FrameType.APPEND_ENTRIES:
+                message, body = codec.decode_append(frame)
+                batch = None
+                if message.span.first < message.span.end:
+                    batch = received_batch(body, message)
+                elif body.nbytes:
+                    raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
+                self._enqueue(lambda: self._on_append_entries(peer, message, batch))
+            case codec.FrameType.INSTALL_SNAPSHOT:
+                chunk, data = codec.decode_install(frame)
+                taken = bytes(data)
+                self._enqueue(lambda: self._snapshots.receive(peer, chunk, taken))
+            case codec.FrameType.FORWARD:
+                token, inner = codec.decode_forward(frame)
+                self._door.receive(Route(peer, token), inner)
+            case codec.FrameType.RETURN:
+                token, answer = codec.decode_return(frame)
+                self._door.receive_return(token, answer)
+            case _:
+                other: PeerMessage = codec.decode_peer(frame)
+                self._enqueue(lambda: self._carrier.step(Received(peer, other)))
+
+    def _on_append_entries(
+        self, peer: MemberId, message: AppendEntries, batch: Batch | None
+    ) -> None:
+        if batch is not None and not self._admits_span(message.span, batch.nbytes):
+            # F12: as if it were a heartbeat at the same place. What it says of the log before
+            # these entries is true; of the entries it says nothing, neither yes nor no.
+            first = message.span.first
+            empty = Span(message.span.term, first, first)
+            message, batch = msgspec.structs.replace(message, span=empty), None
+        self._carrier.received = batch
+        self._carrier.step(Received(peer, message, batch is not None and batch.has_gaps))
+        self._carrier.received = None

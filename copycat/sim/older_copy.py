@@ -1,0 +1,124 @@
+"""A fault: a member comes back with an older copy of its disk, a backup or a snapshot (F8).
+
+The copy is what a power cut at that moment would have left. It is put back only where this can
+cost nothing before the member is told of it: whatever it forgets is on a majority of the others,
+and its term and vote are still those of the copy. What nobody alive can notice is no fault that
+a cluster could survive, so it is not drawn.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from copycat.log.disk import FaultEnv
+from copycat.sim.checkers_gaps import Holes
+from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.host import SimHost
+from copycat.sim.trace import Trace
+from copycat.sim.world import Dice
+from copycat.types import EntryId
+
+__all__ = ["OlderCopies", "OlderCopy"]
+
+
+class OlderCopy(NamedTuple):
+    """One disk at one moment, and what the observer knew of it."""
+
+    env: FaultEnv
+    entries: list[tuple[int, int]]
+    durable: int
+    hard_state: tuple[int, int]
+    snapshot: EntryId
+    kept: set[int]
+    least: int
+    most: int
+    holes: Holes
+
+    @classmethod
+    def of(cls, host: SimHost, seed: int) -> OlderCopy:
+        """Take one of a member that runs, or not."""
+        shadow, env = host.shadow, host.disk.env.clone()
+        env.crash(seed)
+        return cls(
+            env,
+            list(shadow.entries),
+            shadow.durable,
+            shadow.hard_state,
+            shadow.snapshot,
+            set(shadow.kept),
+            shadow.least,
+            shadow.most,
+            copy.deepcopy(shadow.holes),
+        )
+
+    def put_back(self, host: SimHost) -> None:
+        """The member is down; its next process runs on this."""
+        shadow = host.shadow
+        shadow.regress()
+        host.disk.env = self.env.clone()
+        shadow.entries, shadow.durable = list(self.entries), self.durable
+        shadow.promised = min(shadow.promised, self.durable)
+        shadow.snapshot, shadow.kept = self.snapshot, set(self.kept)
+        shadow.least, shadow.most = self.least, self.most
+        shadow.holes = copy.deepcopy(self.holes)
+
+
+class OlderCopies:
+    """At most one for each member."""
+
+    def __init__(
+        self,
+        hosts: Sequence[SimHost],
+        dice: Dice,
+        trace: Trace,
+        restart: Callable[[SimHost], None],
+    ) -> None:
+        self._hosts = hosts
+        self._dice = dice
+        self._trace = trace
+        self._restart = restart
+        self._copies: dict[int, OlderCopy] = {}
+
+    def strike(self) -> None:
+        """Put a copy back where that is allowed; else take one."""
+        for host in self._dice.shuffled(self._hosts):
+            older = self._copies.get(host.number)
+            if older is not None and self._may_put_back(host, older):
+                self._trace.mark("older copy put back")
+                host.lose_power()
+                older.put_back(host)
+                del self._copies[host.number]
+                self._restart(host)
+                return
+        host = self._dice.pick(self._hosts)
+        if host.is_up and self._is_quiet(host):
+            self._trace.mark("older copy taken")
+            self._copies[host.number] = OlderCopy.of(host, self._dice.word())
+
+    @staticmethod
+    def _is_quiet(host: SimHost) -> bool:
+        """Nothing is under way on its disk that would leave two possible copies."""
+        disk, shadow = host.disk, host.shadow
+        is_sound = not (shadow.older or shadow.saving or shadow.is_rotten or shadow.held)
+        return is_sound and shadow.holes.unread is None and not (disk.is_cut or disk.has_fault)
+
+    def _may_put_back(self, host: SimHost, older: OlderCopy) -> bool:
+        shadow, hosts = host.shadow, self._hosts
+        return (
+            host.is_up
+            and self._is_quiet(host)
+            and older.hard_state == shadow.hard_state
+            and older.durable < shadow.durable
+            and all(one.may_vote and not one.shadow.held for one in hosts)
+            and not any(one.shadow.is_rotten for one in hosts)
+            and sum(_holds(one.shadow, shadow) for one in hosts if one is not host)
+            >= len(hosts) // 2 + 1
+        )
+
+
+def _holds(one: Shadow, other: Shadow) -> bool:
+    """Whether `one` has durably all that `other` has."""
+    end = other.durable
+    return one.platter >= end and one.entries[:end] == other.entries[:end]

@@ -1,0 +1,65 @@
+"""What disks lose while a member is down: all, from a damaged entry on, or what came later."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from copycat.types import NO_ENTRY
+from tests.raft.node import Node, name_of
+
+__all__ = ["DiskFaults"]
+
+
+class DiskFaults(ABC):
+    """The part of `Cluster` that restarts members with less than they had."""
+
+    nodes: dict[int, Node]
+
+    @abstractmethod
+    def start(self, number: int, *, fresh: bool = False, lost: bool = False) -> None: ...
+
+    @abstractmethod
+    def crash(self, number: int, *, keep: int = 0) -> int: ...
+
+    def forget(self, number: int, *, lost: bool = True) -> None:
+        """A member with its log in memory is restarted: only its term is left, raised by one.
+
+        With `lost` False it does not know: the bug that decision 0016 is about.
+        """
+        node = self.nodes[number]
+        self.crash(number)
+        node.platter = []
+        node.has_lost = True
+        node.hard_state = (node.hard_state[0] + 1, 0)
+        self.start(number, lost=lost)
+
+    def rot(self, number: int, index: int, *, owes: bool = True) -> None:
+        """Entry `index` and what follows cannot be read any more: cut, and restarted (0017).
+
+        With `owes` False the member takes what is left for all that it ever had: the bug.
+        """
+        node = self.nodes[number]
+        self.crash(number)
+        before = list(node.durable)
+        del node.platter[index - 1 :]
+        node.platter_first = min(node.platter_first, len(node.platter) + 1)
+        node.has_lost = True
+        if owes:
+            node.owed, node.pledged = name_of(before), before
+            node.hard_state = (max(node.hard_state[0], node.owed.term) + 1, 0)
+        self.start(number)
+
+    def regress(self, number: int) -> None:
+        """Member `number` comes back with an older copy of its own disk (F8)."""
+        node = self.nodes[number]
+        if node.is_up:
+            self.crash(number)
+        node.restore_image()
+        self.start(number)
+
+    def accept_loss(self, number: int) -> None:
+        """An operator accepts that what this member owes is lost; it is restarted (0017)."""
+        node = self.nodes[number]
+        self.crash(number)
+        node.given_up, node.owed = node.owed, NO_ENTRY
+        self.start(number)

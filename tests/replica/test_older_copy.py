@@ -1,0 +1,137 @@
+"""A member that came back with an older copy of its disk: named on both sides, bound, fed (F8)."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from copycat.log.debt import DEBT_FILE, read_debt
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol.client import Register, Registered
+from copycat.types import MemberId, ServerState
+from tests.replica.disks import Disk, Disks
+from tests.replica.harness import CLIENT, Node, commands
+from tests.replica.test_snapshotting import same
+
+
+def session_of(net: Disks, leader: Node) -> int:
+    leader.client(Register(1, "client", 60_000))
+    net.settle(50)
+    reply = leader.last_reply()
+    assert isinstance(reply, Registered)
+    return reply.session
+
+
+def puts(net: Disks, leader: Node, session: int, first: int, end: int) -> None:
+    for sequence in range(first, end):
+        frame = commands(session, sequence, KeyValueStore.put("x", b"%d" % sequence), acked=0)
+        leader.replica.receive_client(CLIENT, frame)
+        net.settle(50)
+
+
+def with_an_image(net: Disks) -> tuple[Node, Disk, int]:
+    """A leader, a follower of whose disk a copy was taken, and how much that one acknowledged."""
+    leader = net.elect()
+    session = session_of(net, leader)
+    puts(net, leader, session, 1, 4)
+    net.settle(100)
+    victim = next(disk for member, disk in net.disks.items() if member != leader.member)
+    victim.take_image()
+    puts(net, leader, session, 4, 8)
+    net.settle(100)
+    return leader, victim, victim.node.replica.status().last_index
+
+
+def back_and_told(net: Disks, leader: Node, victim: Disk) -> Node:
+    """The third member is cut off: whatever follows is between the two."""
+    member = victim.node.member
+    net.regress(member)
+    net.cut(next(third for third in net.nodes if third not in (leader.member, member)))
+    for _ in range(3):
+        net.settle(50)
+        if victim.node.replica.status().owed:
+            break
+    return net.nodes[member]
+
+
+def test_it_is_named_in_status_and_log_on_both_sides(caplog: pytest.LogCaptureFixture) -> None:
+    net = Disks()
+    leader, victim, last = with_an_image(net)
+    with caplog.at_level(logging.ERROR, "copycat.replica"):
+        node = back_and_told(net, leader, victim)
+    status = node.replica.status()
+    assert status.owed.endswith(f"to {last}")
+    assert status.regressed == (node.address,)
+    assert node.address in leader.replica.status().regressed
+    said = [record.getMessage() for record in caplog.records]
+    assert any(f"{node.address} came back with an older copy" in one for one in said)
+    assert any(one.startswith(f"{node.address}: this directory is an older copy") for one in said)
+
+
+def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:
+    net = Disks()
+    leader, victim, last = with_an_image(net)
+    third = next(node for node in net.nodes.values() if node not in (leader, victim.node))
+    node = back_and_told(net, leader, victim)
+    assert victim.env.exists(f"/member/{DEBT_FILE}")
+    for _ in range(40):
+        net.settle(100)
+    assert leader.replica.raft.state is ServerState.LEADER, "nobody else has all of it"
+    status = node.replica.status()
+    assert (status.owed, status.regressed) == ("", ())
+    assert status.last_applied == leader.replica.status().last_applied > last
+    assert not victim.env.exists(f"/member/{DEBT_FILE}")
+    assert leader.replica.status().regressed == ()
+    net.mend(third.member)
+    for _ in range(4):
+        net.settle(100)
+    same(net)
+
+
+def test_a_new_process_knows_what_the_last_one_was_told() -> None:
+    net = Disks()
+    leader, victim, last = with_an_image(net)
+    member = victim.node.member
+    back_and_told(net, leader, victim)
+    net.restart(member)
+    status = net.nodes[member].replica.status()
+    assert status.owed.endswith(f"to {last}")
+    assert status.regressed == (victim.address,)
+    debt = read_debt(victim.env, "/member", 1)
+    assert debt is not None
+    assert debt.is_regressed
+    assert status.term >= debt.term
+
+
+def test_what_it_lacks_was_trimmed_and_comes_as_a_snapshot() -> None:
+    net = Disks()
+    _leader, victim, last = with_an_image(net)
+    for disk in net.disks.values():
+        if disk is not victim:
+            disk.take()
+    member = victim.node.member
+    net.regress(member)
+    for _ in range(40):
+        net.settle(100)
+    status = net.nodes[member].replica.status()
+    assert status.owed == ""
+    assert status.last_applied > last
+    same(net)
+
+
+def test_an_older_copy_of_the_leader_follows() -> None:
+    net = Disks()
+    leader = net.elect()
+    session = session_of(net, leader)
+    net.disks[leader.member].take_image()
+    puts(net, leader, session, 1, 5)
+    net.settle(100)
+    last = leader.replica.status().last_applied
+    net.regress(leader.member)
+    for _ in range(40):
+        net.settle(100)
+    states = {node.replica.raft.state for node in net.nodes.values()}
+    assert states == {ServerState.LEADER, ServerState.FOLLOWER}
+    assert net.nodes[MemberId(leader.member)].replica.status().last_applied > last
+    same(net)
