@@ -247,6 +247,7 @@ class Executor:
             self._rejected,
             earliest(self._timers.next_ms, self._keys.next_ms),
             ledger.take(),
+            self._sessions.owed(),
         )
 
     def _whole(self) -> None:

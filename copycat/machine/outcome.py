@@ -77,6 +77,8 @@ class Outcome(msgspec.Struct, frozen=True):
     releases: list[tuple[Release, array[int]]] = []
     """Indexes (array "Q") of entries that the machine needs no more. They may be told to the log
     once `Executor.reply_floor` has reached `last_applied` (C21)."""
+    owed: dict[int, int] = {}
+    """Session -> bytes of replies that its client has not acknowledged, where they are many."""
 
 
 class QueryAsk(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,8 @@ __all__ = [
     "SessionsView",
 ]
 
+HEAVY_NBYTES = 1 << 20
+"""A session that holds so many bytes of replies counts as one that holds much."""
 _LOG = logging.getLogger("copycat.machine")
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
@@ -126,8 +128,10 @@ class SessionRecord:
         "claim_index",
         "claimed",
         "client_id",
+        "heavy",
         "held",
         "newest_index",
+        "owed_nbytes",
         "replies",
         "sequence",
         "session",
@@ -157,6 +161,10 @@ class SessionRecord:
         self.held: list[Pending] = []
         """Released entries that stay because this record is made of them (C19)."""
         self.replies: deque[RunReply] = deque()
+        self.owed_nbytes = 0
+        """Of `replies`."""
+        self.heavy: dict[int, int] = {}
+        """The table's: session -> `owed_nbytes`, of those that hold much."""
         self.visible = ServerSession(session, client_id)
 
     def touch(self, index: int, time_ms: int) -> None:
@@ -169,7 +177,21 @@ class SessionRecord:
         self.sequence = reply.first_sequence + reply.count - 1
         self.newest_index = self.active_index = reply.last_index
         self.time_ms = reply.time_ms
-        self.replies.append(reply)
+        self.keep([reply])
+
+    def keep(self, replies: Iterable[RunReply]) -> None:
+        """Hold these replies until they are acknowledged."""
+        for reply in replies:
+            self.replies.append(reply)
+            self.owed_nbytes += len(reply.body)
+        self.weigh()
+
+    def weigh(self) -> None:
+        """Let the table know how much it holds."""
+        if self.owed_nbytes >= HEAVY_NBYTES:
+            self.heavy[self.session] = self.owed_nbytes
+        elif self.heavy:
+            self.heavy.pop(self.session, None)
 
     def holds(self, index: int) -> bool:
         """Whether sequence, acknowledgement or activity would be lost with this entry (C19)."""
@@ -192,7 +214,8 @@ class SessionRecord:
         acked = self.acked_sequence = min(self.claimed, self.sequence)
         replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
-            replies.popleft()
+            self.owed_nbytes -= len(replies.popleft().body)
+        self.weigh()
 
     def cached(self, first: int, last: int, time_ms: int, nbytes_max: int = 0) -> RunReply:
         """The replies to sequences first .. last again, byte for byte (I17); with `nbytes_max`
@@ -263,7 +286,7 @@ class SessionRecord:
             self.active_index,
             self.sequence,
             self.acked_sequence,
-            sum(len(reply.body) for reply in self.replies),
+            self.owed_nbytes,
         )
 
 
@@ -273,6 +296,11 @@ class SessionTable:
     def __init__(self) -> None:
         self._records: dict[int, SessionRecord] = {}
         self._by_client: dict[str, SessionRecord] = {}
+        self._heavy: dict[int, int] = {}
+
+    def owed(self) -> dict[int, int]:
+        """Session -> bytes of replies that are not acknowledged, of those that hold much."""
+        return self._heavy.copy()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -292,16 +320,20 @@ class SessionTable:
         """Add a new one; its client has no other any more."""
         self._records[record.session] = record
         self._by_client[record.client_id] = record
+        record.heavy = self._heavy
+        record.weigh()
 
     def clear(self) -> None:
         """Forget all, and tell nobody: a snapshot takes their place."""
         self._records.clear()
         self._by_client.clear()
+        self._heavy.clear()
 
     def remove(self, record: SessionRecord, state: SessionState) -> None:
         """End one; its replies go with it."""
         del self._records[record.session]
         del self._by_client[record.client_id]
+        self._heavy.pop(record.session, None)
         record.visible.end(state)
 
 

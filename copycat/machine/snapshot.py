@@ -384,5 +384,5 @@ def _record(row: _Session) -> SessionRecord:
     for reply in row.replies:
         if len(_split(reply.body)) != reply.count:
             raise CorruptLogError(f"replies of session {row.session} in a snapshot are cut")
-    record.replies.extend(row.replies)
+    record.keep(row.replies)
     return record

@@ -2,7 +2,8 @@
 
 One slice is outstanding at a time: the user's code may block without stalling heartbeats, and
 the executor belongs to one thread (RULINGS, "the user's code"). A slice holds up to
-`SLICE_COMMANDS` commands, so that replies flow while a long backlog is applied.
+`SLICE_COMMANDS` commands or `SLICE_NBYTES`, so that replies flow while a long backlog is applied
+and memory is bounded.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from copycat.replica.host import Host
 from copycat.replica.shipping import RecentBatches
 from copycat.types import Run, SkippedEntry, Span
 
-__all__ = ["PATIENCE_MS", "SLICE_COMMANDS", "Applier"]
+__all__ = ["PATIENCE_MS", "SLICE_COMMANDS", "SLICE_NBYTES", "Applier"]
 
 SLICE_COMMANDS = 256
+SLICE_NBYTES = 4 << 20
+"""Entries of so many bytes are a slice, too; one batch of the log at least."""
 PATIENCE_MS = 5
 """Nobody waits for a follower's state but readers: a trickle of commands is applied this often,
 since each slice costs two hops between threads, as much as a sync (docs/decisions/0008)."""
@@ -72,11 +75,15 @@ class Applier:
         first = self.last_applied + 1
         end = min(self.commit_index + 1, first + SLICE_COMMANDS)
         runs: list[Run] = []
+        nbytes = 0
         for batch in self._recent.walk(first, end):
             runs += batch.runs(batch.span.first, batch.span.end)
             if self._skips:
                 self._check_skips(batch.span)
-            self.nbytes += batch.nbytes
+            nbytes += batch.nbytes
+            if nbytes >= SLICE_NBYTES:
+                break
+        self.nbytes += nbytes
         self._busy = True
         executor = self._executor
         self._host.apply(lambda: executor.apply(runs), self._done)

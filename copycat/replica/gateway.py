@@ -36,7 +36,7 @@ from copycat.protocol.client import (
 from copycat.replica.commands import Admission
 from copycat.replica.delivery import Delivery
 from copycat.replica.outage import Why
-from copycat.replica.sessions import Route, SessionMirror
+from copycat.replica.sessions import Route, SessionMirror, SessionView
 from copycat.types import EntryKind, MemberId
 
 __all__ = ["Gateway", "Limits", "Proposal"]
@@ -48,6 +48,12 @@ LogRequest = Register | KeepAlive | CloseSession | Commands
 TIMEOUT_MS_MIN = 100
 TIMEOUT_MS_MAX = 86_400_000
 """A session's timeout is clamped to these, whatever its client asks for (S15)."""
+
+REPLIES_NBYTES_MAX = 64 << 20
+"""No more commands of a session are logged while it holds so many bytes of replies."""
+
+REPLIES_TOTAL_NBYTES_MAX = 8 * REPLIES_NBYTES_MAX
+"""The same of all sessions together that hold much."""
 
 FRAME_OVERHEAD = 64
 """Bytes that an entry may add to its operation in the log: header, envelope, padding."""
@@ -65,6 +71,10 @@ class Limits:
         ready for a while, and every client sends all that it has."""
         self.total_bytes_max = 4 * inflight_bytes_max
         """Commands that are logged and not applied, of all sessions together (S16)."""
+        self.replies_bytes_max = REPLIES_NBYTES_MAX
+        """Replies of one session that its client has not acknowledged (F24)."""
+        self.replies_total_bytes_max = REPLIES_TOTAL_NBYTES_MAX
+        """The same of all sessions that hold much."""
 
 
 class Proposal:
@@ -163,6 +173,8 @@ class Gateway:
                 self._admit_commands(route, message)
             case _ if self.closed_for:
                 self.refuse(route, message, Refusal.DISK_FULL, self.closed_for)
+            case _ if len(self._waiters) + len(self.proposals) >= self._limits.waiting_max:
+                self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
             case Register():
                 timeout_ms = message.timeout_ms or self._session_timeout_ms
                 timeout_ms = max(TIMEOUT_MS_MIN, min(timeout_ms, TIMEOUT_MS_MAX))
@@ -177,6 +189,8 @@ class Gateway:
                     return
                 waiter = (route, message.request)
                 if isinstance(message, KeepAlive):
+                    if view is not None:
+                        view.acked_sequence = max(view.acked_sequence, message.acked_sequence)
                     body = encode_keep_alive(message.session, message.acked_sequence)
                     self._propose(EntryKind.KEEP_ALIVE, body, waiter)
                 else:
@@ -220,17 +234,37 @@ class Gateway:
             last - view.sequence > self._limits.inflight_commands_max
             or view.inflight_nbytes + nbytes > self._limits.inflight_bytes_max
             or self._total_nbytes + nbytes > self._limits.total_bytes_max
+            or not self._may_answer(view, last)
         ):
+            self._acknowledge(view, message.acked_sequence)
             refusal = CommandsRefused(view.session, expected, Refusal.OVERLOADED, self.leader)
             self._answer(route, refusal)
             return
         count, body = self._admission.take(message, expected)
         nbytes = max(nbytes, len(body))
         view.admitted(last, nbytes)
+        view.acked_sequence = max(view.acked_sequence, message.acked_sequence)
         self._total_nbytes += nbytes
         kind = int(EntryKind.COMMAND)
         item = (kind, view.session, expected, message.acked_sequence, count, body)
         self.proposals.append(Proposal(item, nbytes))
+
+    def _may_answer(self, view: SessionView, last: int) -> bool:
+        """Whether there is room for the replies to commands up to `last` (F24).
+
+        A reply of a live session is never dropped, so one that acknowledges nothing gets no
+        further command into the log.
+        """
+        expected, limits = self.sessions.expected_nbytes(view, last), self._limits
+        if expected > limits.replies_bytes_max:
+            return False
+        return not expected or self.sessions.owed_nbytes <= limits.replies_total_bytes_max
+
+    def _acknowledge(self, view: SessionView, acked_sequence: int) -> None:
+        """What refused commands said beside: it must reach the log, or nothing gets free."""
+        if acked_sequence > view.acked_sequence:
+            view.acked_sequence = acked_sequence
+            self._propose(EntryKind.KEEP_ALIVE, encode_keep_alive(view.session, acked_sequence))
 
     def _propose(
         self, kind: EntryKind, body: bytes, waiter: tuple[Route, int] | None = None
@@ -269,6 +303,7 @@ class Gateway:
     def applied(self, outcome: Outcome) -> None:
         """A slice was applied: bring the mirror up, answer those who wait."""
         self._last_applied = outcome.last_applied
+        self.sessions.owes(outcome.owed)
         opened: dict[int, SessionOpened] = {}
         touched: dict[int, SessionTouched] = {}
         ended: dict[int, SessionEnded] = {}

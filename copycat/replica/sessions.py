@@ -7,7 +7,7 @@ leader: to refuse early, to number requests, to know whom to answer, and to see 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from copycat.machine.outcome import RunReply, SessionEnded, SessionOpened, SessionTouched
@@ -15,6 +15,10 @@ from copycat.machine.sessions import SessionRow
 from copycat.types import MemberId
 
 __all__ = ["Route", "SessionMirror", "SessionView"]
+
+
+REPLY_NBYTES_MIN = 256
+"""A result counts as so many bytes at least."""
 
 
 class Route(NamedTuple):
@@ -32,6 +36,7 @@ class SessionView:
     """One open session as the loop sees it."""
 
     __slots__ = (
+        "acked_sequence",
         "active_index",
         "active_ms",
         "delivered",
@@ -40,6 +45,7 @@ class SessionView:
         "inflight_nbytes",
         "is_fetching",
         "is_slow",
+        "reply_nbytes",
         "request_sequence",
         "route",
         "sequence",
@@ -53,6 +59,10 @@ class SessionView:
         self.timeout_ms = opened.timeout_ms
         self.active_ms = opened.time_ms
         self.active_index = opened.session
+        self.acked_sequence = 0
+        """What the leader's log says, or will say, that the client has replies up to."""
+        self.reply_nbytes = REPLY_NBYTES_MIN
+        """About the size of a result: the largest average of the latest runs."""
         self.sequence = 0
         """Highest sequence applied."""
         self.request_sequence = 0
@@ -84,6 +94,8 @@ class SessionView:
         self.sequence = max(self.sequence, reply.first_sequence + reply.count - 1)
         self.request_sequence = max(self.request_sequence, self.sequence)
         self.touched(reply.last_index, reply.time_ms)
+        average = len(reply.body) // reply.count
+        self.reply_nbytes = max(average, self.reply_nbytes * 3 // 4, REPLY_NBYTES_MIN)
         nbytes = 0
         while self.inflight and self.inflight[0][0] <= self.sequence:
             nbytes += self.inflight.popleft()[1]
@@ -129,6 +141,9 @@ class SessionMirror:
 
     def __init__(self) -> None:
         self._views: dict[int, SessionView] = {}
+        self._owed: Mapping[int, int] = {}
+        self.owed_nbytes = 0
+        """Bytes of replies that clients have not acknowledged, where they are many."""
 
     def __len__(self) -> int:
         return len(self._views)
@@ -148,6 +163,19 @@ class SessionMirror:
             view = self._views[row.session] = SessionView(opened)
             view.active_index = row.active_index
             view.sequence = view.request_sequence = row.sequence
+
+    def owes(self, owed: Mapping[int, int]) -> None:
+        """A slice was applied: what is not acknowledged after it, by session."""
+        self._owed = owed
+        self.owed_nbytes = sum(owed.values())
+
+    def expected_nbytes(self, view: SessionView, last_sequence: int) -> int:
+        """About how many bytes of replies the session holds once `last_sequence` is applied; 0
+        when nothing of it waits and nothing is under way: then anything may be asked for."""
+        owed = self._owed.get(view.session, 0)
+        if not owed and not view.inflight:
+            return 0
+        return owed + (last_sequence - view.sequence) * view.reply_nbytes
 
     def opened(self, change: SessionOpened) -> None:
         """A REGISTER was applied."""

@@ -7,9 +7,11 @@ import pytest
 from copycat.errors import SerializationError
 from copycat.machine import StateMachine, command, query
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.outcome import Outcome
 from copycat.protocol.client import (
     CommandsRefused,
     Failure,
+    KeepAlive,
     QueryRequest,
     QueryResult,
     Refusal,
@@ -17,10 +19,12 @@ from copycat.protocol.client import (
     Registered,
     Results,
 )
+from copycat.protocol.framing import Frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import decode_result, decode_results
-from copycat.replica import queries
-from copycat.types import ConsistencyLevel, ServerState
+from copycat.replica import applier, queries
+from copycat.types import ConsistencyLevel, Run, ServerState
+from tests.machine.runs import Script
 from tests.replica.harness import Node, commands, lone_leader, open_session
 
 ITEM = KeyValueStore.append("k", b"x" * 100)
@@ -168,3 +172,130 @@ def test_a_result_that_fits_no_frame_is_an_error_in_its_place() -> None:
     answer = node.last_reply()
     assert isinstance(answer, QueryResult)
     assert isinstance(decode_result(answer.body, bytes), SerializationError)
+
+
+# ---- F24: replies that nobody acknowledges ----------------------------------------------------
+
+
+def blobs(session: int, first: int, count: int, size: int, acked: int = 0) -> Frame:
+    return commands(session, first, *[Wide.blob(size)] * count, acked=acked)
+
+
+def cached(node: Node) -> int:
+    return sum(row.cached for row in node.executor.session_rows())
+
+
+def flood(node: Node, session: int, size: int, rounds: int) -> int:
+    """Ten commands at a time without an acknowledgement, whatever is refused; the next one."""
+    sequence = 1
+    for _ in range(rounds):
+        node.replica.receive_client(7, blobs(session, sequence, 10, size))
+        node.settle(20)
+        sequence = node.executor.session_rows()[0].sequence + 1
+    return sequence
+
+
+@pytest.mark.parametrize("size", [1 << 20, 100 << 10])
+def test_f24_replies_that_are_not_acknowledged_are_bounded_in_bytes(size: int) -> None:
+    node = lone_leader(machine=Wide())
+    session = open_session(node)
+    limit = node.replica._parts.gateway._limits.replies_bytes_max = 20 << 20
+    sequence = flood(node, session, size, rounds=60)
+    assert limit // 2 < cached(node) <= limit
+    last = node.last_reply()
+    assert isinstance(last, CommandsRefused)
+    assert (last.next_sequence, last.code) == (sequence, Refusal.OVERLOADED)
+    assert node.replica.status().sessions == 1
+    # Nothing was dropped: the first result again, byte for byte.
+    node.replica.receive_client(7, blobs(session, 1, 1, size))
+    node.settle(20)
+    reply = [m for _, m in node.host.replies if isinstance(m, Results)][-1]
+    assert (reply.first_sequence, reply.count) == (1, 1)
+    # What a refused run acknowledges makes room, and the session goes on where it was.
+    for _ in range(3):
+        node.replica.receive_client(7, blobs(session, sequence, 10, size, acked=sequence - 1))
+        node.settle(20)
+    assert node.executor.session_rows()[0].sequence == sequence + 9
+    assert cached(node) < limit
+
+
+def test_f24_a_keep_alive_makes_room_too_and_a_new_leader_knows_the_bound() -> None:
+    node = lone_leader(machine=Wide())
+    session = open_session(node)
+    limits = node.replica._parts.gateway._limits
+    limits.replies_bytes_max = 20 << 20
+    sequence = flood(node, session, 1 << 20, rounds=5)
+    restored = Script(Wide())
+    restored.executor.install(node.executor.snapshot())
+    assert restored.noop().owed == {session: cached(node)}
+    node.client(KeepAlive(9, session, sequence - 1))
+    node.settle(20)
+    assert cached(node) == 0
+    node.replica.receive_client(7, blobs(session, sequence, 10, 1 << 20))
+    node.settle(20)
+    assert node.executor.session_rows()[0].sequence == sequence + 9
+
+
+def test_f24_all_sessions_together_are_bounded_and_who_owes_nothing_goes_on() -> None:
+    node = lone_leader(machine=Wide())
+    greedy, modest = open_session(node, 7), open_session(node, 8)
+    limits = node.replica._parts.gateway._limits
+    limits.replies_total_bytes_max = 15 << 20
+    flood(node, greedy, 1 << 20, rounds=10)
+    assert cached(node) < 21 << 20
+    node.replica.receive_client(8, blobs(modest, 1, 1, 10))
+    node.settle(20)
+    assert isinstance(node.last_reply(), Results)
+
+
+def test_f24_one_reply_alone_always_fits() -> None:
+    node = lone_leader(machine=Wide())
+    session = open_session(node)
+    node.replica._parts.gateway._limits.replies_bytes_max = 1000
+    for sequence in range(1, 4):
+        node.replica.receive_client(7, blobs(session, sequence, 1, 5 << 20, acked=sequence - 1))
+        node.settle(20)
+        node.replica.receive_client(7, blobs(session, sequence, 1, 5 << 20, acked=sequence - 1))
+        node.settle(20)
+    assert node.executor.session_rows()[0].sequence >= 2
+
+
+# ---- what waits for its turn -------------------------------------------------------------------
+
+
+def test_s15_requests_for_sessions_that_are_logged_and_not_applied_are_bounded() -> None:
+    node = lone_leader()
+    node.replica._parts.gateway._limits.waiting_max = 3
+    for number in range(1, 6):
+        node.client(Register(number, f"client {number}", 0))
+    node.turn()
+    refused = [m for _, m in node.host.replies if isinstance(m, Failure)]
+    assert [(m.request, m.code) for m in refused] == [
+        (4, Refusal.OVERLOADED),
+        (5, Refusal.OVERLOADED),
+    ]
+    node.settle(20)
+    node.client(Register(6, "client 6", 0))
+    node.settle(20)
+    assert isinstance(node.last_reply(), Registered)
+
+
+def test_a_slice_of_large_entries_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applier, "SLICE_NBYTES", 1000)
+    node = lone_leader()
+    session = open_session(node)
+    applied: list[int] = []
+    apply = node.executor.apply
+
+    def watched(runs: list[Run]) -> Outcome:
+        applied.append(sum(len(payload) for run in runs for payload in run.payloads))
+        return apply(runs)
+
+    monkeypatch.setattr(node.executor, "apply", watched)
+    for sequence in range(1, 41):  # batches of their own
+        node.replica.receive_client(7, commands(session, sequence, ITEM))
+        node.turn()
+    node.settle(40)
+    assert node.executor.session_rows()[0].sequence == 40
+    assert max(applied) < 1200
+    assert sum(applied) > 40 * 100
