@@ -90,6 +90,13 @@ class Address(msgspec.Struct, frozen=True):
         """Read `"host:port"`, `"[::1]:8700"`, `(host, port)` or an Address."""
         if isinstance(text, Address):
             text = (text.host, text.port)
+        if isinstance(text, list | set | frozenset) or (
+            isinstance(text, tuple) and any(isinstance(x, str) and ":" in x for x in text[1:])
+        ):
+            raise ConfigurationError(
+                f"{text!r} is several addresses in one",
+                hint="give each address as an argument of its own: (*addresses)",
+            )
         try:
             host, port = msgspec.convert(
                 _split(text) if isinstance(text, str) else text, tuple[str, int]
@@ -120,13 +127,27 @@ AddressLike: TypeAlias = str | tuple[str, int] | Address
 
 
 def _split(text: str) -> tuple[str, int]:
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        raise ConfigurationError(
+            f"address {text!r} is a URL: write {rest.rstrip('/')!r}, without {scheme}://"
+        )
+    if "," in text or ";" in text:
+        raise ConfigurationError(
+            f"address {text!r} is several addresses in one",
+            hint="give each address as an argument of its own",
+        )
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise ConfigurationError(f"address {text!r}: write an IPv6 host in brackets: [::1]:8700")
-    if not colon or not port.isascii() or not port.isdigit():
+    if not colon or not port:
         raise ConfigurationError(f"address {text!r} has no port: write it as host:port")
+    if not port.isascii() or not port.isdigit():
+        raise ConfigurationError(
+            f"address {text!r}: its port {port!r} is no number: write it as host:port"
+        )
     if len(port) > _PORT_DIGITS:
         raise ConfigurationError(f"address {text!r}: port {port} is not in 0 to 65535")
     return host, int(port)

@@ -24,6 +24,7 @@ __all__ = [
     "MemberId",
     "MemberStatus",
     "MemberType",
+    "MemberTypeLike",
     "Release",
     "Run",
     "SegmentStats",
@@ -227,6 +228,10 @@ class MemberType(enum.StrEnum):
     RESERVE = "reserve"
     PASSIVE = "passive"
     ACTIVE = "active"
+
+
+MemberTypeLike: TypeAlias = MemberType | Literal["inactive", "reserve", "passive", "active"]
+"""A type of member, or its name."""
 
 
 class MemberStatus(enum.StrEnum):

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 from copycat.client import client as asynchronous
 from copycat.client.client import Session
 from copycat.client.engine import BlockingFuture, Call, Engine
 from copycat.client.options import ClientSettings, ClientState
 from copycat.config import AddressLike, Duration
-from copycat.errors import ClosedSessionError
+from copycat.errors import ClosedSessionError, ConfigurationError
 from copycat.handles import ForkGuard, Listener
 from copycat.protocol.operations import Operation
 from copycat.types import ConsistencyLike
@@ -142,6 +142,15 @@ class CopycatClient:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> NoReturn:
+        raise ConfigurationError(
+            "a blocking client holds up the event loop that it is used in",
+            hint="use copycat.CopycatClient with `async with`",
+        )
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Never reached: see `__aenter__`."""
 
 
 def connect(*members: AddressLike, **options: Unpack[ClientSettings]) -> CopycatClient:

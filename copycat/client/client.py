@@ -9,7 +9,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 import msgspec
 
@@ -29,6 +29,7 @@ from copycat.client.options import (
 )
 from copycat.client.router import Router
 from copycat.client.session import ClientSession, SessionPhase
+from copycat.client.trouble import shown
 from copycat.config import Address, AddressLike, Duration, choice, seconds
 from copycat.errors import ClosedSessionError, ConfigurationError
 from copycat.handles import ForkGuard, Listener, Listeners
@@ -243,6 +244,15 @@ class CopycatClient:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
+    def __enter__(self) -> NoReturn:
+        raise ConfigurationError(
+            "this client is for asyncio: `with` cannot wait",
+            hint="use `async with`, or copycat.blocking.CopycatClient without a loop",
+        )
+
+    def __exit__(self, *exc: object) -> None:
+        """Never reached: see `__enter__`."""
+
     # --- submitting --------------------------------------------------------------------------
 
     def submit(
@@ -273,7 +283,7 @@ class CopycatClient:
             future.ticket = session.query(future, operation, encoded, level, deadline_ms)
         elif consistency is not None:
             raise ConfigurationError(
-                f"consistency= is for queries; {operation!r} is a command",
+                f"consistency= is for queries; {shown([operation])} is a command",
                 hint="leave it out: every command is linearizable",
             )
         else:
@@ -340,13 +350,13 @@ def commands_of(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
         taken = list(operations)
     except TypeError:
         raise ConfigurationError(
-            f"submit_many takes many commands, not {operations!r}",
+            f"submit_many takes many commands, not {shown([operations])}",
             hint="give a list of commands, or use submit() for one",
         ) from None
     for operation in taken:
         if isinstance(operation, Query):
             raise ConfigurationError(
-                f"submit_many takes commands; {operation!r} is a query",
+                f"submit_many takes commands; {shown([operation])} is a query",
                 hint="submit() each query: they are not logged, and need not be sent together",
             )
     return taken

@@ -53,6 +53,8 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
             self._steps = self.__await__()
             self._runner = asyncio.current_task(self.get_loop())
         elif asyncio.current_task(self.get_loop()) is not self._runner:
+            if self.done():
+                raise StopIteration(self.result())
             raise ConfigurationError(
                 "the result of one submission was given to two tasks",
                 hint="await the first task, or the result itself, as often as you like",

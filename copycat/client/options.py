@@ -129,6 +129,9 @@ class ClientSettings(TypedDict, total=False):
     insecure: bool
 
 
+_PORT_0 = ": give the port that the server prints, server.address has it"
+
+
 class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a client was told, checked as a whole. Times in seconds, sizes in bytes."""
 
@@ -155,12 +158,18 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not self.timeout > 0:
             problems.append(f"timeout ({self.timeout:g} s) must be above 0 s")
         if not isinstance(self.backoff, Backoff):
-            problems.append(f"connection_strategy ({self.backoff!r}) must be a Backoff")
+            call = ": call it" if callable(self.backoff) else ""
+            problems.append(f"connection_strategy ({self.backoff!r}) must be a Backoff{call}")
         if not isinstance(self.insecure, bool):
             problems.append(f"insecure ({self.insecure!r}) must be True or False")
         size = self.max_entry_size
         if not isinstance(size, int) or not 1 <= size <= 16 << 20:
             problems.append(f"max_entry_size ({size!r}) must be 1 to 16777216 bytes")
+        problems += [
+            f"address {member} has port 0, where nobody listens" + _PORT_0
+            for member in self.members
+            if member.port == 0
+        ]
         problems += [
             f"sending to {member} in plaintext lets anybody on the network read and write: TLS"
             " is not built yet, so pass insecure=True on a network that you trust"

@@ -28,10 +28,11 @@ from typing import (
 import msgspec
 import msgspec.inspect
 
+from copycat.config import choice
 from copycat.errors import ConfigurationError, SerializationError
 from copycat.machine.keyed import check_keyed
 from copycat.protocol.operations import Command, CompactionMode, Operation, Query, describe_type
-from copycat.types import ConsistencyLevel
+from copycat.types import ConsistencyLevel, ConsistencyLike
 
 __all__ = [
     "OperationMethod",
@@ -234,18 +235,19 @@ def command(
 def query(fn: Callable[Concatenate[Any, P], R], /) -> OperationMethod[P, R]: ...
 @overload
 def query(
-    *, consistency: ConsistencyLevel = ..., name: str = ..., since: int = ...
+    *, consistency: ConsistencyLike = ..., name: str = ..., since: int = ...
 ) -> _OperationDecorator: ...
 def query(
     fn: Callable[Concatenate[Any, P], R] | None = None,
     /,
     *,
-    consistency: ConsistencyLevel = ConsistencyLevel.LINEARIZABLE,
+    consistency: ConsistencyLike = ConsistencyLevel.LINEARIZABLE,
     name: str = "",
     since: int = 1,
 ) -> Any:
     """A method that reads state and changes nothing; never logged."""
-    metadata = {"__consistency__": ConsistencyLevel(consistency), "__since__": since}
+    level = choice(ConsistencyLevel, consistency, "consistency")
+    metadata = {"__consistency__": level, "__since__": since}
     return _decorate(fn, Query, name, metadata)
 
 

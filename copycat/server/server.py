@@ -7,11 +7,11 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, Unpack, cast
 
 import msgspec
 
-from copycat.config import Address, AddressLike, Duration, ServerOptions, Storage, seconds
+from copycat.config import Address, AddressLike, Duration, ServerOptions, Storage, choice, seconds
 from copycat.errors import (
     ConfigurationError,
     CopycatError,
@@ -24,10 +24,11 @@ from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.node import Node
-from copycat.types import Compaction, MemberId, MemberType, ServerState
+from copycat.types import Compaction, MemberId, MemberType, MemberTypeLike, ServerState
 
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient
+    from copycat.client.options import ClientSettings
 
 __all__ = ["CopycatServer", "Snapshot"]
 
@@ -59,7 +60,7 @@ class CopycatServer(Generic[S]):
         *,
         cluster_name: str = "copycat",
         name: str | None = None,
-        type: MemberType = MemberType.ACTIVE,
+        type: MemberTypeLike = MemberType.ACTIVE,
         storage: Storage | str | os.PathLike[str] | None = None,
         client_address: AddressLike | None = None,
         bind: AddressLike | None = None,
@@ -86,9 +87,9 @@ class CopycatServer(Generic[S]):
             bind=where if bind is None else Address.parse(bind),
             cluster_name=cluster_name,
             name=str(where) if name is None else name,
-            election_timeout=seconds(election_timeout),
-            heartbeat_interval=seconds(heartbeat_interval),
-            session_timeout=seconds(session_timeout),
+            election_timeout=seconds(election_timeout, "election_timeout"),
+            heartbeat_interval=seconds(heartbeat_interval, "heartbeat_interval"),
+            session_timeout=seconds(session_timeout, "session_timeout"),
             insecure=insecure,
         )
         self._factory: Callable[[], StateMachine] = state_machine
@@ -155,7 +156,7 @@ class CopycatServer(Generic[S]):
         """Call back with each new state, in the server's loop."""
         return self._listeners.add(callback)
 
-    def client(self, **options: Any) -> CopycatClient:
+    def client(self, **options: Unpack[ClientSettings]) -> CopycatClient:
         """A client of this cluster that begins with this member; connect or `async with` it."""
         import copycat  # noqa: PLC0415  (the client is beside this room; go by the front door)
 
@@ -347,15 +348,15 @@ def _storage_of(storage: Storage | str | os.PathLike[str] | None) -> Storage:
 
 def _refuse_what_is_not_built(
     *,
-    type: MemberType,
+    type: MemberTypeLike,
     client_address: object,
     tls: object,
     config: object,
     storage: Storage,
 ) -> None:
     problems = []
-    if MemberType(type) is not MemberType.ACTIVE:
-        problems.append(f"type={MemberType(type).value!r}: only active members are built yet")
+    if choice(MemberType, type, "type") is not MemberType.ACTIVE:
+        problems.append(f"type={str(type)!r}: only active members are built yet")
     if client_address is not None:
         problems.append("client_address=: clients and members share one port until it is built")
     if tls is not None:
