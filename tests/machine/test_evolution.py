@@ -313,6 +313,7 @@ def test_attributes_that_the_snapshot_lacks_keep_what_init_gave() -> None:
     executor = Executor(Fuller())
     machine: Any = executor.machine
     lock, data = machine.lock, written().executor.snapshot()
+    machine.index["a"].append(9)
     for _ in range(2):  # the second time over a state that it had
         executor.install(data)
         assert machine.index == {"a": []}
