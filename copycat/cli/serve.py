@@ -7,7 +7,6 @@ import ctypes
 import json
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -19,7 +18,6 @@ import msgspec
 from copycat import CopycatServer, StateMachine, Storage
 from copycat.cli.app import machine_class, new_machine
 from copycat.cli.output import Lines, logged_to, unhindered_output
-from copycat.errors import ConfigurationError
 from copycat.types import ServerState
 
 __all__ = ["ServeOptions", "run_serve", "storage_of"]
@@ -61,13 +59,7 @@ def run_serve(options: ServeOptions) -> int:
 
 def _run(options: ServeOptions, words: _Words, machine: Callable[[], StateMachine]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            runner.run(_serve(options, words, machine))
-        except socket.gaierror as cause:
-            raise ConfigurationError(
-                f"address {options.bind or options.address}: {cause.strerror}",
-                hint="give an address of this machine",
-            ) from cause
+        runner.run(_serve(options, words, machine))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

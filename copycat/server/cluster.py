@@ -107,7 +107,7 @@ class Cluster:
             leader = status.leader or None
             said = f"the leader of term {status.term} is {leader}" if leader else "none is known"
             raise NotLeaderError(f"{status.address} is {status.state}; {said}", leader=leader)
-        name = to.name if isinstance(to, Member) else to
+        name = to.name if isinstance(to, Member) else None if to is None else str(to)
         if name == status.address:
             return
         if name is not None and name not in status.members:

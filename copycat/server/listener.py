@@ -7,15 +7,23 @@ reason; nobody else notices (F20, F21).
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
+import os
 import resource
 import secrets
+import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
 from copycat.config import Address
-from copycat.errors import AddressInUseError, CopycatError, ProtocolError
+from copycat.errors import (
+    AddressInUseError,
+    ConfigurationError,
+    CopycatError,
+    ProtocolError,
+)
 from copycat.protocol.client import Commands, CommandsRefused, Failure, Refusal
 from copycat.protocol.codec import CLIENT_TYPES, FrameType, decode_client, encode_server
 from copycat.protocol.framing import CLIENT_LIMIT, PEER_LIMIT, Frame, FrameBuffer
@@ -92,7 +100,8 @@ class Listener:
         self.is_closing = False
 
     async def start(self, bind: Address) -> Address:
-        """Listen; the address with the port that was given. Raises AddressInUseError."""
+        """Listen; the address with the port that was given. Raises AddressInUseError, or
+        ConfigurationError for an address that is not this machine's."""
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(
@@ -141,13 +150,33 @@ class Listener:
             self._server = None
 
 
-def _cannot_listen(bind: Address, error: OSError) -> CopycatError | OSError:
-    import errno  # noqa: PLC0415  (only when it fails)
-
+def _cannot_listen(bind: Address, error: OSError) -> CopycatError:
+    if isinstance(error, socket.gaierror):
+        return ConfigurationError(
+            f"address {bind}: {error.strerror}",
+            hint="give a name or an address of this machine (bind=, copycat serve: --bind)",
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ConfigurationError(
+            f"cannot listen on {bind}: no interface of this machine has {bind.host}",
+            hint=f"when others reach this machine by {bind.host} (NAT, a container), keep it as"
+            f' address= and add bind="0.0.0.0:{bind.port}" (copycat serve: --bind)',
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return ConfigurationError(
+            f"cannot listen on {bind}: this process may not use port {bind.port}",
+            hint="ports below 1024 need a privilege: take a higher one",
+        )
     if error.errno != errno.EADDRINUSE:
-        return error
+        return ConfigurationError(
+            f"cannot listen on {bind}: {os.strerror(error.errno) if error.errno else error}",
+            hint="give an address of this machine (bind=)",
+        )
     holder = holder_of(bind.port)
-    who = f"pid {holder[0]} ({escaped(holder[1])!r}) has it" if holder else "something has it"
+    who = "something has it"
+    if holder is not None:
+        who = f"pid {holder[0]} ({escaped(holder[1])!r}) has it"
+        who += ", this process" if holder[0] == os.getpid() else ""
     return AddressInUseError(
         f"cannot listen on {bind}: {who}",
         address=str(bind),

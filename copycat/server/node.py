@@ -80,9 +80,13 @@ class Node:
         """Open the port; the options with the address that it really has."""
         self._stack.push_async_callback(self.listener.close)
         bound = await self.listener.start(self._options.bind)
-        if self._options.address.port == 0:
-            address = Address(self._options.address.host, bound.port)
-            self._options = msgspec.structs.replace(self._options, address=address)
+        options = self._options
+        address, name = options.address, options.name
+        if address.port == 0:
+            address = Address(address.host, bound.port)
+            name = str(address) if name == str(options.address) else name
+        # From now on it has this port, also when it is started again.
+        self._options = msgspec.structs.replace(options, bind=bound, address=address, name=name)
         return self._options
 
     @property
@@ -105,7 +109,7 @@ class Node:
         self._stack.push_async_callback(self._close_built, building)
         built = await asyncio.shield(building)
         if self._is_closed:
-            raise IllegalMemberStateError(f"{self._options.name} was shut down while it started")
+            raise self._shut_down()
         self._built = built
         replica = self._replica = built.replica
         self._stack.push_async_callback(self._close_host)
@@ -183,7 +187,15 @@ class Node:
                     link.address: link.reason for link in self._links.values() if not link.is_up
                 }
                 watch.say_whom_it_waits_for(unlinked, seconds)
+        if known.cancelled():  # the host has stopped; not the caller
+            raise self._shut_down()
         known.result()
+
+    def _shut_down(self) -> IllegalMemberStateError:
+        return IllegalMemberStateError(
+            f"{self._options.name} was shut down while it started",
+            hint="bootstrap() starts it again",
+        )
 
     async def hand_over(self, to: MemberId) -> bool:
         """A leader with followers gives its leadership to `to`, or (0) to the best of them; True

@@ -7,11 +7,11 @@ import logging
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
 
 import msgspec
 
-from copycat.config import Address, AddressLike, Duration, ServerOptions, Storage, choice, seconds
+from copycat.config import Address, AddressLike, Duration, Storage, choice
 from copycat.errors import (
     ConfigurationError,
     CopycatError,
@@ -23,6 +23,7 @@ from copycat.log.compactor import CompactionReport
 from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
+from copycat.server.given import Settings, founders_given, machine_from
 from copycat.server.node import Node
 from copycat.types import Compaction, MemberId, MemberType, MemberTypeLike, ServerState
 
@@ -72,28 +73,25 @@ class CopycatServer(Generic[S]):
         insecure: bool = False,
         config: object = None,
     ) -> None:
-        where = Address.parse(address)
-        self._storage = _storage_of(storage)
-        _refuse_what_is_not_built(
-            type=type, client_address=client_address, tls=tls, config=config, storage=self._storage
-        )
-        if state_machine is None or not callable(state_machine):
-            raise ConfigurationError(
-                f"state_machine ({state_machine!r}) must make a StateMachine",
-                hint="pass the class of your machine, or a function that returns a new one",
-            )
-        self._options = ServerOptions(
+        given = Settings()
+        where = given.address("address", address)
+        given.not_built(type=type, client_address=client_address, tls=tls, config=config)
+        given.machine(state_machine)
+        self._storage = given.storage(storage)
+        self._options = given.options(
             address=where,
-            bind=where if bind is None else Address.parse(bind),
+            bind=where if bind is None else given.address("bind", bind),
             cluster_name=cluster_name,
             name=str(where) if name is None else name,
-            election_timeout=seconds(election_timeout, "election_timeout"),
-            heartbeat_interval=seconds(heartbeat_interval, "heartbeat_interval"),
-            session_timeout=seconds(session_timeout, "session_timeout"),
+            election_timeout=given.seconds("election_timeout", election_timeout, 0.75),
+            heartbeat_interval=given.seconds("heartbeat_interval", heartbeat_interval, 0.25),
+            session_timeout=given.seconds("session_timeout", session_timeout, 5.0),
             insecure=insecure,
         )
-        self._factory: Callable[[], StateMachine] = state_machine
-        self._guard = ForkGuard(f"server {self._options.name}")
+        self._factory = cast("Callable[[], Any]", state_machine)
+        self._guard: ForkGuard | None = None
+        """Of the process that opened it; one that was not opened may be used after a fork."""
+        self._opening = asyncio.Lock()
         self._listeners: Listeners[ServerState] = Listeners(log)
         self._node: Node | None = None
         self._machine: StateMachine | None = None
@@ -143,7 +141,10 @@ class CopycatServer(Generic[S]):
     def state_machine(self) -> S:
         """This member's copy. Change it by commands only: a direct call changes one copy."""
         if self._machine is None:
-            raise ConfigurationError(f"{self.name} was not started: it has no state machine yet")
+            raise ConfigurationError(
+                f"{self.name} was not started: it has no state machine yet",
+                hint="await bootstrap() first",
+            )
         return cast("S", self._machine)
 
     def status(self) -> Status:
@@ -153,7 +154,11 @@ class CopycatServer(Generic[S]):
         return Node.inactive_status(self._options, self._storage)
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Listener:
-        """Call back with each new state, in the server's loop."""
+        """Call back with each new state, in the server's loop; starting again keeps it."""
+        if not callable(callback):
+            raise ConfigurationError(
+                f"on_state_change({callback!r}) needs a function that takes a ServerState"
+            )
         return self._listeners.add(callback)
 
     def client(self, **options: Unpack[ClientSettings]) -> CopycatClient:
@@ -172,19 +177,27 @@ class CopycatServer(Generic[S]):
 
     # --- life ---------------------------------------------------------------------------------
 
+    def _check_process(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
     async def _open(self) -> Node:
-        self._guard.check()
-        if self._node is None:
-            node = Node(self._options, self._storage, self._on_failure)
-            try:
-                self._options = await node.listen()
-            except BaseException:
-                await node.close()
-                raise
-            self._node = node
-            self._stopped = asyncio.Event()
-            self._failure = None
-        return self._node
+        self._check_process()
+        async with self._opening:
+            if self._ending is not None:  # it was shut down a moment ago, and is started again
+                await asyncio.shield(self._ending)
+            if self._node is None:
+                node = Node(self._options, self._storage, self._on_failure)
+                try:
+                    self._options = await node.listen()
+                except BaseException:
+                    await node.close()
+                    raise
+                self._guard = ForkGuard(f"server {self._options.name}")
+                self._node = node
+                self._stopped = asyncio.Event()
+                self._failure = None
+            return self._node
 
     async def bootstrap(self, *members: AddressLike) -> Self:
         """Start; returns when a leader is known.
@@ -195,10 +208,13 @@ class CopycatServer(Generic[S]):
         one. Errors: AddressInUseError, DirectoryInUseError, WrongDirectoryError,
         CorruptLogError and the other StorageErrors; whatever fails leaves nothing open.
         """
-        given = tuple(str(Address.parse(member)) for member in members)
+        founders_given(members, self._options.address)  # before a port is opened
         node = await self._open()
         if node.is_started:
-            raise ConfigurationError(f"{self.name} is running already")
+            raise ConfigurationError(
+                f"{self.name} is running already", hint="shutdown() it before it starts again"
+            )
+        given = founders_given(members, self._options.address)
         try:
             await self._start(node, given)
             await self._leader_known(node)
@@ -208,12 +224,7 @@ class CopycatServer(Generic[S]):
         return self
 
     async def _start(self, node: Node, given: tuple[str, ...]) -> None:
-        machine = self._factory()
-        if not isinstance(machine, StateMachine):
-            raise ConfigurationError(
-                f"state_machine made a {machine.__class__.__name__}, which is no StateMachine",
-                hint="derive your class from copycat.StateMachine",
-            )
+        machine = machine_from(self._factory)
         replica = await node.start(given, machine)
         self._machine = machine
         replica.on_state_change(self._set_state)
@@ -222,7 +233,7 @@ class CopycatServer(Generic[S]):
     async def _leader_known(self, node: Node) -> None:
         try:
             await node.leader_known()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, IllegalMemberStateError):
             if self._failure is not None:
                 raise self._failure from None
             raise
@@ -246,9 +257,9 @@ class CopycatServer(Generic[S]):
         it covers, `.time` the log time there. IllegalMemberStateError says why there can be
         none now, DiskFullError that there is no room; the older ones stay.
         """
-        self._guard.check()
+        self._check_process()
         if self._node is None:
-            raise IllegalMemberStateError(f"{self.name} does not run")
+            raise self._not_running()
         taken = await self._node.take_snapshot()
         time = datetime.fromtimestamp(taken.time_ms / 1000, tz=UTC)
         return Snapshot(taken.entry.index, time)
@@ -259,10 +270,10 @@ class CopycatServer(Generic[S]):
         Returns when the files were swapped. DiskFullError when there was no room for it, and
         everything is as it was (F13); IllegalMemberStateError when the member does not run.
         """
-        self._guard.check()
+        self._check_process()
         if self._node is None:
-            raise IllegalMemberStateError(f"{self.name} does not run")
-        report = await self._node.compact(Compaction(compaction))
+            raise self._not_running()
+        report = await self._node.compact(choice(Compaction, compaction, "compaction"))
         if report.failure is not None:
             raise report.failure
         return CompactionReport(
@@ -270,6 +281,12 @@ class CopycatServer(Generic[S]):
             report.segments_after,
             report.bytes_reclaimed,
             report.milliseconds / 1000,
+        )
+
+    def _not_running(self) -> IllegalMemberStateError:
+        return IllegalMemberStateError(
+            f"{self.name} does not run",
+            hint="bootstrap() starts it; `failure` says why it stopped",
         )
 
     async def backup(self, path: str | os.PathLike[str]) -> None:
@@ -280,7 +297,7 @@ class CopycatServer(Generic[S]):
 
     async def shutdown(self) -> None:
         """Stop: leadership is handed over first, the log is closed cleanly. Idempotent."""
-        self._guard.check()
+        self._check_process()
         node = self._node
         if node is not None and self._failure is None:
             await node.hand_over(MemberId(0))
@@ -338,30 +355,3 @@ class CopycatServer(Generic[S]):
         if self._ending is None and self._node is not None:
             node, self._node = self._node, None
             self._ending = asyncio.get_running_loop().create_task(self._close_node(node))
-
-
-def _storage_of(storage: Storage | str | os.PathLike[str] | None) -> Storage:
-    if storage is None:
-        return Storage()
-    return storage if isinstance(storage, Storage) else Storage(directory=os.fspath(storage))
-
-
-def _refuse_what_is_not_built(
-    *,
-    type: MemberTypeLike,
-    client_address: object,
-    tls: object,
-    config: object,
-    storage: Storage,
-) -> None:
-    problems = []
-    if choice(MemberType, type, "type") is not MemberType.ACTIVE:
-        problems.append(f"type={str(type)!r}: only active members are built yet")
-    if client_address is not None:
-        problems.append("client_address=: clients and members share one port until it is built")
-    if tls is not None:
-        problems.append("tls=: TLS is not built yet; use loopback, or insecure=True")
-    if config is not None:
-        problems.append("config=: configuration files are not built yet")
-    if problems:
-        raise ConfigurationError("; ".join(problems))

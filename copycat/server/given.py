@@ -1,0 +1,177 @@
+"""What a user gives to a server, checked: every message is about what they wrote."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from copycat.config import (
+    Address,
+    AddressLike,
+    Duration,
+    ServerOptions,
+    Storage,
+    choice,
+    seconds,
+)
+from copycat.errors import ConfigurationError
+from copycat.machine.machine import StateMachine
+from copycat.types import MemberType
+
+__all__ = ["Settings", "founders_given", "machine_from"]
+
+T = TypeVar("T")
+
+
+class Settings:
+    """Takes settings one by one; `finish` raises all problems with them at once."""
+
+    def __init__(self) -> None:
+        self._problems: list[str] = []
+        self._hints: list[str] = []
+
+    def problem(self, text: str, hint: str = "") -> None:
+        """One more thing that is wrong."""
+        self._problems.append(text)
+        if hint and hint not in self._hints:
+            self._hints.append(hint)
+
+    def finish(self) -> None:
+        """Raise a ConfigurationError with all problems, if there are any."""
+        if self._problems:
+            hint = "\n".join(self._hints) or None
+            raise ConfigurationError("; ".join(self._problems), hint=hint)
+
+    def _tried(self, name: str, make: Callable[[], T], instead: T) -> T:
+        try:
+            return make()
+        except ConfigurationError as error:
+            named = error.message if name in error.message else f"{name}: {error.message}"
+            self.problem(named, error.hint or "")
+            return instead
+
+    def address(self, name: str, value: AddressLike) -> Address:
+        """host:port in one of its forms."""
+        return self._tried(name, lambda: Address.parse(value), Address("127.0.0.1", 0))
+
+    def seconds(self, name: str, value: Duration, default: float) -> float:
+        """A duration."""
+        return self._tried(name, lambda: seconds(value, name), default)
+
+    def storage(self, value: Storage | str | os.PathLike[str] | None) -> Storage:
+        """A directory becomes a `Storage`."""
+        if value is None:
+            return Storage()
+        if isinstance(value, Storage):
+            return value
+        if isinstance(value, str | os.PathLike):
+            path = os.fspath(value)
+            if isinstance(path, str):
+                return self._tried("storage", lambda: Storage(directory=path), Storage())
+        hint = 'give storage= a directory, as "./data", or a Storage(directory=...)'
+        self.problem(f"storage ({value!r}) must be a directory or a Storage", hint)
+        return Storage()
+
+    def machine(self, value: Any) -> None:
+        """What makes a state machine: a class of one, or a function."""
+        if isinstance(value, StateMachine):
+            name = type(value).__name__
+            self.problem(
+                f"state_machine ({name} object) must make a StateMachine, and is one",
+                f"pass the class: {name}, not {name}(); each start makes a new one",
+            )
+        elif not callable(value):
+            self.problem(
+                f"state_machine ({value!r}) must make a StateMachine",
+                "pass the class of your machine, or a function that returns a new one",
+            )
+        elif isinstance(value, type) and not issubclass(value, StateMachine):
+            self.problem(
+                f"state_machine ({value.__name__}) is no StateMachine",
+                "derive your class from copycat.StateMachine",
+            )
+
+    def not_built(self, *, type: Any, client_address: object, tls: object, config: object) -> None:
+        """Refuse what comes in later issues."""
+        kind = self._tried("type", lambda: choice(MemberType, type, "type"), MemberType.ACTIVE)
+        if kind is not MemberType.ACTIVE:
+            self.problem(f"type={kind.value!r}: only active members are built yet")
+        if client_address is not None:
+            self.problem("client_address=: clients and members share one port until it is built")
+        if tls is not None:
+            self.problem("tls=: TLS is not built yet; use loopback, or insecure=True")
+        if config is not None:
+            self.problem("config=: configuration files are not built yet")
+
+    def options(self, **values: Any) -> ServerOptions:
+        """All of them together; raises what is wrong with any."""
+        try:
+            options = ServerOptions(**values)
+        except ConfigurationError as error:
+            self.problem(error.message, error.hint or "")
+            options = None
+        self.finish()
+        if options is None:  # `finish` has raised
+            raise ConfigurationError("the settings do not fit together")
+        return options
+
+
+def machine_from(factory: Callable[[], Any]) -> StateMachine:
+    """Make a machine. ConfigurationError when that fails, or makes something else."""
+    name = getattr(factory, "__name__", repr(factory))
+    try:
+        machine = factory()
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        hint = f"state_machine= is called without arguments: pass lambda: {name}(...)"
+        raise ConfigurationError(
+            f"state_machine {name} made no machine: {type(error).__name__}: {error}",
+            hint=hint if isinstance(error, TypeError) else "see the error that it raised",
+        ) from error
+    if not isinstance(machine, StateMachine):
+        raise ConfigurationError(
+            f"state_machine made a {machine.__class__.__name__}, which is no StateMachine",
+            hint="derive your class from copycat.StateMachine",
+        )
+    return machine
+
+
+def founders_given(members: tuple[Any, ...], own: Address) -> tuple[str, ...]:
+    """The members that `bootstrap` was given, as text. ConfigurationError names what is wrong."""
+    problems, hint = [], None
+    found: list[str] = []
+    for member in members:
+        if isinstance(member, list | set | frozenset) or (
+            isinstance(member, tuple) and not _is_pair(member)
+        ):
+            raise ConfigurationError(
+                f"{member!r} is no address", hint="give members one by one: bootstrap(*members)"
+            )
+        address = Address.parse(member)
+        if str(address) in found:
+            problems.append(f"member {address} is given twice")
+            hint = "each member has an address of its own; leave out the second"
+        elif address.port == 0 or address.is_wildcard:
+            problems.append(f"member {address} cannot be dialled")
+            hint = "give the address and port that the other members use"
+        elif _is_same_place(address, own):
+            problems.append(f"member {address} is this member, which calls itself {own}")
+            hint = "write its address as in address=: the text is its name in the cluster"
+        found.append(str(address))
+    if problems:
+        raise ConfigurationError("; ".join(problems), hint=hint)
+    return tuple(found)
+
+
+def _is_pair(member: tuple[Any, ...]) -> bool:
+    return len(member) == 2 and isinstance(member[1], int)
+
+
+def _is_same_place(address: Address, own: Address) -> bool:
+    """Two names of one port of this machine: `localhost` is one of the others."""
+    hosts = {address.host, own.host}
+    return address.port == own.port and (
+        hosts in ({"localhost", "127.0.0.1"}, {"localhost", "::1"})
+    )

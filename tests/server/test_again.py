@@ -1,0 +1,337 @@
+"""A server that was shut down and started again is what it was, whatever happened in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from copycat import (
+    AddressInUseError,
+    ConfigurationError,
+    CopycatServer,
+    ForkedProcessError,
+    IllegalMemberStateError,
+    ServerState,
+)
+from copycat.server.node import Node
+from tests.server.cluster import Book, free_address, run, server
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["async with", "bootstrap and shutdown"])
+def test_c15_port_zero_listeners_and_settings_survive(tmp_path: Path, way: str) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", "127.0.0.1:0")
+        seen: list[ServerState] = []
+        member.on_state_change(seen.append)
+        known = []
+        for number in range(1, 4):
+            if way == "async with":
+                async with member:
+                    await member.bootstrap()
+                    known.append(await used(member, number))
+            else:
+                await member.bootstrap()
+                known.append(await used(member, number))
+                await member.shutdown()
+            assert member.state is ServerState.INACTIVE
+            assert seen[-1] is ServerState.INACTIVE
+        assert len(set(known)) == 1, "address, name, storage and members stayed"
+        assert known[0][0].port != 0
+        assert known[0][1] == str(known[0][0])
+        assert seen.count(ServerState.LEADER) == 3
+
+    async def used(member: CopycatServer[Any], number: int) -> Any:
+        async with member.client() as client:
+            assert await client.submit(Book.add(number)) == number
+        return member.address, member.name, member.storage, tuple(member.cluster.members)
+
+    run(scenario)
+
+
+def test_c15_a_server_is_started_again_in_another_event_loop(tmp_path: Path) -> None:
+    member = server(tmp_path / "one", "127.0.0.1:0")
+
+    async def once() -> None:
+        async with member:
+            await member.bootstrap()
+            assert member.is_running
+
+    for _ in range(2):
+        run(once)
+
+
+def test_c15_a_failed_start_can_be_tried_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        address = free_address()
+        member = server(tmp_path / "one", address)
+        with socket.create_server(("127.0.0.1", member.address.port)):
+            with pytest.raises(AddressInUseError, match="this process"):
+                await member.bootstrap()
+            assert not member.is_running
+        (tmp_path / "two").mkdir()
+        await member.bootstrap()
+        assert member.is_running
+        await member.shutdown()
+        await asyncio.gather(member.shutdown(), member.shutdown())
+        await member.bootstrap()
+        await member.shutdown()
+        await member.wait_stopped()
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_c15_a_shutdown_while_it_waits_for_others_ends_the_start_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", free_address())
+        other = free_address()
+        for _ in range(2):
+            starting = asyncio.create_task(member.bootstrap(other))
+            while not member.is_running:  # noqa: ASYNC110  (it has no event of its own)
+                await asyncio.sleep(0.01)
+            await member.shutdown()
+            with pytest.raises(IllegalMemberStateError, match="was shut down while it started"):
+                await starting
+            assert not member.is_running
+
+    run(scenario)
+
+
+def test_c15_two_starts_at_once_are_one_and_a_refusal(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", "127.0.0.1:0")
+        both: list[Any] = await asyncio.gather(
+            member.bootstrap(), member.bootstrap(), return_exceptions=True
+        )
+        first, second = both
+        assert first is member
+        assert isinstance(second, ConfigurationError)
+        assert "is running already" in str(second)
+        assert member.is_running
+        await member.shutdown()
+
+    run(scenario)
+
+
+def test_c15_a_start_right_after_a_shutdown_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close, go_on = Node.close, asyncio.Event()
+
+    async def slow_close(self: Node) -> None:
+        await go_on.wait()
+        await close(self)
+
+    async def scenario() -> None:
+        member = server(tmp_path / "one", "127.0.0.1:0")
+        await member.bootstrap()
+        monkeypatch.setattr(Node, "close", slow_close)
+        ending = asyncio.create_task(member.shutdown())
+        await asyncio.sleep(0)
+        while member._ending is None:  # noqa: ASYNC110  (it has no event of its own)
+            await asyncio.sleep(0)
+        starting = asyncio.create_task(member.bootstrap())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(ending, starting)
+        assert member.is_running
+        await member.shutdown()
+
+    run(scenario)
+
+
+def in_child(work: Any) -> str:
+    """What `work()` answers in a forked child."""
+    read_end, write_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(write_end, work().encode())
+        finally:
+            os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as answer:
+        text = answer.read().decode()
+    os.waitpid(pid, 0)
+    return text
+
+
+def test_e23_a_server_made_before_a_fork_may_be_used_after_it_unless_it_was_open(
+    tmp_path: Path,
+) -> None:
+    member = server(tmp_path / "one", free_address())
+
+    def started() -> str:
+        async def scenario() -> None:
+            async with member:
+                await member.bootstrap()
+
+        run(scenario)
+        return "started"
+
+    assert in_child(started) == "started"
+
+    def refused() -> str:
+        try:
+            member._check_process()
+        except ForkedProcessError as error:
+            return str(error)
+        return "used"
+
+    async def open_here() -> None:
+        async with member:
+            await member.bootstrap()
+            assert "opened before a fork" in in_child(refused)
+
+    run(open_here)
+
+
+# ---- what a user can write wrongly ---------------------------------------------------------
+
+
+class Sized(Book):
+    """Needs an argument."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "hint"),
+    [
+        ({"storage": 5}, "storage (5) must be a directory", 'storage= a directory, as "./data"'),
+        ({"storage": b"data"}, "storage (b'data') must be", "a directory"),
+        ({"storage": ""}, "a path", ""),
+        ({"state_machine": Book()}, "and is one", "Book, not Book()"),
+        ({"state_machine": int}, "int) is no StateMachine", "derive your class"),
+        ({"state_machine": "Book"}, "('Book') must make", "pass the class"),
+        ({"type": "leader"}, "type ('leader') must be one of", ""),
+        ({"election_timeout": "fast"}, "election_timeout ('fast') is no duration", "seconds"),
+        ({"cluster_name": 5}, "cluster_name (5)", ""),
+        ({"name": ""}, "name ('')", ""),
+        ({"address": 8700}, "address 8700", "host:port"),
+        ({"bind": "everywhere"}, "bind: address 'everywhere' has no port", "host:port"),
+        ({"insecure": "yes"}, "insecure ('yes')", ""),
+    ],
+)
+def test_e23_settings_of_the_wrong_kind_are_named(
+    options: dict[str, Any], said: str, hint: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        CopycatServer(**{"address": "127.0.0.1:0", "state_machine": Book, **options})
+    assert said in str(caught.value)
+    assert hint in caught.value.render()
+
+
+def test_e23_all_problems_are_said_at_once() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        CopycatServer(
+            "127.0.0.1:0",
+            Book(),  # type: ignore[arg-type]
+            storage=5,  # type: ignore[arg-type]
+            election_timeout="x",  # type: ignore[arg-type]
+            cluster_name="",
+        )
+    for word in ("state_machine", "storage", "election_timeout", "cluster_name"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("members", "said", "hint"),
+    [
+        (["127.0.0.1:1", "127.0.0.1:1"], "127.0.0.1:1 is given twice", "address of its own"),
+        ([["127.0.0.1:1", "127.0.0.1:2"]], "is no address", "bootstrap(*members)"),
+        (["0.0.0.0:1"], "0.0.0.0:1 cannot be dialled", ""),
+        (["127.0.0.1:0"], "127.0.0.1:0 cannot be dialled", ""),
+        (["localhost:{port}"], "is this member, which calls itself 127.0.0.1:", "its name"),
+        ([5], "address 5", "host:port"),
+    ],
+)
+def test_e23_lists_of_members_that_cannot_be_meant(
+    tmp_path: Path, members: list[Any], said: str, hint: str
+) -> None:
+    async def scenario() -> None:
+        address = free_address()
+        port = address.rpartition(":")[2]
+        member = server(tmp_path / "one", address)
+        given = [m.format(port=port) if isinstance(m, str) else m for m in members]
+        with pytest.raises(ConfigurationError) as caught:
+            await member.bootstrap(*given)
+        assert said in str(caught.value)
+        assert hint in caught.value.render()
+        assert not (tmp_path / "one").exists()
+        await member.bootstrap()
+        await member.shutdown()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "said", "hint"),
+    [
+        ("192.0.2.1:8700", {}, "no interface of this machine has 192.0.2.1", "0.0.0.0:8700"),
+        ("no.invalid:8700", {}, "no.invalid:8700", "of this machine"),
+    ],
+)
+def test_e23_addresses_that_are_not_this_machines(
+    tmp_path: Path, address: str, options: dict[str, Any], said: str, hint: str
+) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", address, insecure=True, **options)
+        with pytest.raises(ConfigurationError) as caught:
+            await member.bootstrap()
+        assert said in str(caught.value)
+        assert hint in caught.value.render()
+
+    run(scenario)
+
+
+def test_e23_a_machine_that_cannot_be_made(tmp_path: Path) -> None:
+    made = Book()
+    machines: list[Any] = [Sized, lambda: None, lambda: made]
+    texts = ["Sized made no machine: TypeError", "made a NoneType", ""]
+
+    async def scenario() -> None:
+        for machine, text in zip(machines, texts, strict=True):
+            member = server(tmp_path / "one", "127.0.0.1:0", machine)
+            if text:
+                with pytest.raises(ConfigurationError) as caught:
+                    await member.bootstrap()
+                assert text in str(caught.value)
+                continue
+            await member.bootstrap()
+            await member.shutdown()
+            with pytest.raises(ConfigurationError, match="runs in another server already"):
+                await member.bootstrap()
+
+    run(scenario)
+
+
+@pytest.mark.slow
+def test_e23_calls_of_a_running_server(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with server(tmp_path / "one", "127.0.0.1:0") as member:
+            with pytest.raises(IllegalMemberStateError):
+                await member.take_snapshot()
+            await member.bootstrap()
+            wrong: Any = 5
+            with pytest.raises(ConfigurationError, match='one of "minor", "major"'):
+                await member.compact(wrong)
+            with pytest.raises(ConfigurationError, match="needs a function"):
+                member.on_state_change(wrong)
+            with pytest.raises(ConfigurationError, match='no member "5"'):
+                await member.cluster.transfer_leadership(wrong)
+        with pytest.raises(IllegalMemberStateError, match="does not run") as caught:
+            await member.compact()
+        assert "bootstrap() starts it" in caught.value.render()
+
+    run(scenario)
