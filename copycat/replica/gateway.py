@@ -230,12 +230,7 @@ class Gateway:
             why = Why(Refusal.DISK_FULL, self.closed_for, (), 0)
             self._refuse_commands(route, view.session, expected, why)
             return
-        if (
-            last - view.sequence > self._limits.inflight_commands_max
-            or view.inflight_nbytes + nbytes > self._limits.inflight_bytes_max
-            or self._total_nbytes + nbytes > self._limits.total_bytes_max
-            or not self._may_answer(view, last)
-        ):
+        if self._is_full(view, last, nbytes) or not self._may_answer(view, last):
             self._acknowledge(view, message.acked_sequence)
             refusal = CommandsRefused(view.session, expected, Refusal.OVERLOADED, self.leader)
             self._answer(route, refusal)
@@ -265,6 +260,20 @@ class Gateway:
         if acked_sequence > view.acked_sequence:
             view.acked_sequence = acked_sequence
             self._propose(EntryKind.KEEP_ALIVE, encode_keep_alive(view.session, acked_sequence))
+
+    def _is_full(self, view: SessionView, last: int, nbytes: int) -> bool:
+        """Whether a run up to sequence `last` has to wait for those in flight.
+
+        Where nothing is in flight there is room: a client that sends its backlog as one run,
+        longer than a limit, would be refused for ever.
+        """
+        limits = self._limits
+        if view.inflight and (
+            last - view.sequence > limits.inflight_commands_max
+            or view.inflight_nbytes + nbytes > limits.inflight_bytes_max
+        ):
+            return True
+        return self._total_nbytes > 0 and self._total_nbytes + nbytes > limits.total_bytes_max
 
     def _propose(
         self, kind: EntryKind, body: bytes, waiter: tuple[Route, int] | None = None

@@ -14,6 +14,7 @@ from copycat.sim.checkers_log import LogHistory, violated
 from copycat.sim.checkers_raft import MemberView, RaftChecker
 from copycat.sim.checkers_session import SessionChecker
 from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.client_calls import ClientWorld
 from copycat.sim.clocks import SimClock
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.history import Operation
@@ -22,6 +23,7 @@ from copycat.sim.links import Links
 from copycat.sim.nemesis import Nemesis
 from copycat.sim.network import Network
 from copycat.sim.options import SeedOptions
+from copycat.sim.session_client import SessionClient
 from copycat.sim.trace import Trace
 from copycat.sim.twin import Twin
 from copycat.sim.workload import SimClient
@@ -123,13 +125,30 @@ class Cluster:
             threshold=clean.threshold,
         )
 
-    def _build_client(self, number: int, dice: Dice) -> SimClient:
+    def _build_client(self, number: int, dice: Dice) -> SimClient | SessionClient:
+        place = self.options.members + number
+        if number < self.options.workload.shipped:
+            return SessionClient(number, place, self._client_world(), dice.fork())
         return SimClient(
             number,
-            self.options.members + number,
+            place,
             world=self.world,
             network=self.network,
             dice=dice.fork(),
+            trace=self.trace,
+            hosts=self.hosts,
+            addresses=self.addresses,
+            options=self.options.workload,
+            checker=self.sessions,
+            asked=self.asked,
+            history=self.history,
+            impatience_us=3 * self.options.raft.election_timeout_ms * MS,
+        )
+
+    def _client_world(self) -> ClientWorld:
+        return ClientWorld(
+            world=self.world,
+            network=self.network,
             trace=self.trace,
             hosts=self.hosts,
             addresses=self.addresses,

@@ -22,7 +22,7 @@ from copycat.sim.checkers_gaps import Write
 from copycat.sim.options import WorkloadOptions
 from copycat.sim.world import Dice
 
-__all__ = ["FAILED", "PROBE_KEY", "ReferenceModel", "SimMachine", "draw_command", "encode"]
+__all__ = ["FAILED", "PROBE_KEY", "ReferenceModel", "SimMachine", "draw_command", "encode", "make"]
 
 PROBE_KEY = 99
 """The list that only probes of the calm phase append to."""
@@ -156,11 +156,16 @@ _MAKERS: dict[str, Callable[..., Operation[Any]]] = {
 }
 
 
-def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
-    """The operation as a client sends it. An append with a second argument is that large."""
+def make(kind: str, key: int, arguments: tuple[int, ...]) -> Operation[Any]:
+    """The operation that a client submits. An append with a second argument is that large."""
     if kind == "append" and len(arguments) == 2:
-        return encode_operation(SimMachine.pad(key, arguments[0], bytes(arguments[1])))
-    return encode_operation(_MAKERS[kind](key, *arguments))
+        return SimMachine.pad(key, arguments[0], bytes(arguments[1]))
+    return _MAKERS[kind](key, *arguments)
+
+
+def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
+    """The same as bytes."""
+    return encode_operation(make(kind, key, arguments))
 
 
 def draw_command(

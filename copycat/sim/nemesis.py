@@ -8,6 +8,7 @@ from copycat.sim.host import SimHost
 from copycat.sim.network import Network
 from copycat.sim.older_copy import OlderCopies
 from copycat.sim.options import SeedOptions
+from copycat.sim.session_client import SessionClient
 from copycat.sim.trace import Trace
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, SECOND, Dice, World
@@ -28,7 +29,7 @@ class Nemesis:
         dice: Dice,
         trace: Trace,
         hosts: Sequence[SimHost],
-        clients: Sequence[SimClient],
+        clients: Sequence[SimClient | SessionClient],
     ) -> None:
         self._options = options
         self._world = world

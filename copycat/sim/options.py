@@ -67,6 +67,9 @@ class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What the clients do. Delays in microseconds, chances per million and tick."""
 
     clients: int = 2
+    shipped: int = 0
+    """So many of them are made of the shipped session, outbox and router; the others speak the
+    protocol in a way of their own, and not always the best one."""
     tick_us: int = 50 * MS
     command: int = 400_000
     query: int = 200_000
@@ -196,7 +199,12 @@ def draw_options(seed: int) -> SeedOptions:
         options = msgspec.structs.replace(
             options, disk=msgspec.structs.replace(options.disk, **slow)
         )
-    return options
+    dice = Dice(seed ^ 0xC11E)
+    clients = options.workload.clients
+    shipped = clients if dice.chance(500_000) else dice.below(clients + 1)
+    return msgspec.structs.replace(
+        options, workload=msgspec.structs.replace(options.workload, shipped=shipped)
+    )
 
 
 def _with_cleaning(dice: Dice, options: SeedOptions) -> SeedOptions:

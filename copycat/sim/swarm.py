@@ -19,6 +19,8 @@ __all__ = ["EXPECTED_MARKS", "Summary", "run_seeds"]
 SEEDS_FOR_MARKS = 200
 
 EXPECTED_MARKS = (
+    "answer to a query that nobody waits for",
+    "client changes the server",
     "command of a closed session ignored",
     "command resent",
     "deletion cleaned",
@@ -51,12 +53,16 @@ EXPECTED_MARKS = (
     "power cut in mid-turn",
     "power cut in recovery",
     "query answered",
+    "query given up by its caller",
+    "query sent again",
     "replay over gaps",
+    "reply heard early",
     "reply heard twice",
     "rewrite failed",
     "sequential answered",
     "session closed",
     "session expired",
+    "session goes on over another connection",
     "session kept alive",
     "session lost",
     "session opened",

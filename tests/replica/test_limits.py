@@ -84,6 +84,30 @@ def test_s16_requests_that_wait_for_a_leader_to_be_ready_are_bounded_in_bytes() 
     assert codes == [Refusal.OVERLOADED, Refusal.NO_LEADER, Refusal.NO_LEADER]
 
 
+def test_a_backlog_in_one_run_is_admitted_when_nothing_is_in_flight() -> None:
+    """A client that connects again sends all it has: refused for its size, it would be for ever.
+
+    Found by the shipped session in the simulator (seed 12): all clients stood in a calm.
+    """
+    node = lone_leader()
+    session = open_session(node, 11)
+    limits = node.replica._parts.gateway._limits
+    limits.inflight_commands_max, limits.inflight_bytes_max = 2, 1
+    limits.total_bytes_max = 1
+    node.replica.receive_client(11, commands(session, 1, ITEM, ITEM, ITEM))
+    node.replica.receive_client(11, commands(session, 4, ITEM))
+    node.turn()
+    refused = CommandsRefused(session, 4, Refusal.OVERLOADED, node.address)
+    assert node.host.replies[-1] == (11, refused)
+    node.settle()
+    reply = node.last_reply()
+    assert isinstance(reply, Results)
+    assert (reply.first_sequence, reply.count) == (1, 3)
+    node.replica.receive_client(11, commands(session, 4, ITEM))
+    node.settle()
+    assert node.last_reply() != refused
+
+
 def test_s16_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:
     node = lone_leader()
     sessions = [open_session(node, connection) for connection in (11, 12, 13)]
