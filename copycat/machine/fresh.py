@@ -26,7 +26,8 @@ _CONSTANT = (
     *(type(None), bool, int, float, complex, str, bytes, enum.Enum),
     *(date, datetime, time, timedelta, Decimal, UUID),
 )
-_NUMBERS = frozenset({"bool", "int", "float"})
+_WIDER: dict[str, tuple[type[Any], ...]] = {"int": (bool,), "float": (bool, int)}
+"""Numbers that a wider type holds: as a machine that replays has them."""
 
 
 class Fresh:
@@ -61,7 +62,7 @@ class Fresh:
             if new is None:
                 continue
             if new in fresh:
-                self._check_kind(label, new, kinds.get(old, ""), found[new], hints)
+                found[new] = self._fitted(label, new, kinds.get(old, ""), found[new], hints)
             elif old in kinds and new not in hints and new not in self._mentioned:
                 check_gone(label, old, old, found[new], added)
                 _LOG.warning(
@@ -71,19 +72,19 @@ class Fresh:
         ordered = {name: found.get(name, value) for name, value in fresh.items()}
         return ordered | found
 
-    def _check_kind(
+    def _fitted(
         self, label: str, name: str, written: str, value: Any, hints: dict[str, Any]
-    ) -> None:
-        """Its type in a new machine is another one now, so the code expects another one."""
+    ) -> Any:
+        """Where its type in a new machine is another one now, the code expects another one."""
         now = self.kinds[name]
-        if not written or written == now or _kind_of(value) == now:
-            return
-        if "NoneType" in {written, now} or {written, now} <= _NUMBERS:
-            return
+        if not written or now in {written, "NoneType", _kind_of(value)}:
+            return value
+        if type(value) in _WIDER.get(now, ()):
+            return type(self._values[name])(value)
         if self._aliases.classes.get(written) is type(self._values[name]):
-            return
+            return value
         if name in hints and fits(value, hints[name]) and "(" not in written + now:
-            return
+            return value
         problem = f"it has a {written}, and a new machine has a {now}"
         hint = (
             "keep the type, use another name, or define snapshot() and install(), where "
@@ -125,10 +126,16 @@ def _attributes(machine: Any) -> dict[str, Any]:
 def _copies(values: dict[str, Any]) -> dict[str, Any]:
     """Copies that share among them what the values share."""
     memo: dict[int, Any] = {}
-    return {
-        name: copy.deepcopy(value, memo) if _is_plain(value, set()) else value
-        for name, value in values.items()
-    }
+    return {name: _copy(value, memo) for name, value in values.items()}
+
+
+def _copy(value: Any, memo: dict[int, Any]) -> Any:
+    if not _is_plain(value, set()):
+        return value
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # noqa: BLE001  (a subclass of a container may have ideas of its own)
+        return value
 
 
 def _is_plain(value: Any, seen: set[int]) -> bool:

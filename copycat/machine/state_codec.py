@@ -84,6 +84,7 @@ def known_classes(
 def _collect(hints: Iterable[Any], found: Known, twice: set[str], seen: set[Any]) -> None:
     for hint in hints:
         _collect(typing.get_args(hint), found, twice, seen)
+        hint = typing.get_origin(hint) or hint  # noqa: PLW2901  (Box of Box[int])
         if isinstance(hint, type) and _is_named(hint) and hint not in seen:
             seen.add(hint)
             if found.setdefault(hint.__qualname__, hint) is not hint:

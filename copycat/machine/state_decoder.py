@@ -8,6 +8,7 @@ Only a tree that no encoder makes is a CorruptLogError.
 from __future__ import annotations
 
 import enum
+import inspect
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta, timezone
@@ -248,8 +249,15 @@ class StateDecoder:
 
     def _make_partial(self, inner: Any, arguments: list[Any], named: list[Any]) -> Any:
         values = list(map(self._value, named))
-        pairs = zip(values[::2], values[1::2], strict=True)
-        return partial(self._value(inner), *map(self._value, arguments), **dict(pairs))
+        keywords = dict(zip(values[::2], values[1::2], strict=True))
+        function, places = self._value(inner), list(map(self._value, arguments))
+        try:
+            inspect.signature(function).bind_partial(*places, **keywords)
+        except TypeError as error:
+            name = getattr(function, "__name__", "")
+            hint = f"let {name} take what a callback was scheduled with"
+            raise mismatch(self._label, name, f"a callback: {error}", hint, error) from error
+        return partial(function, *places, **keywords)
 
 
 def _fill(value: Any, fields: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from copycat.errors import (
     FormatVersionError,
     MachineMismatchError,
 )
-from copycat.machine import SnapshotReader, SnapshotWriter
+from copycat.machine import SnapshotReader, SnapshotWriter, command
 from copycat.machine.executor import Executor
 from tests.machine import old_ledger
 from tests.machine.old_ledger import Ledger, script_of
@@ -201,6 +202,24 @@ def test_a_callback_that_is_gone_is_named() -> None:
     script.commands(1, [Shop.later(1.0)])
     error = refused(Silent, script)
     assert (error.class_name, error.field) == ("Silent", "ring")
+
+
+def test_a_callback_that_takes_something_else_is_named() -> None:
+    class Before(Shop):
+        @command
+        def call(self, name: str) -> None:
+            self.executor.schedule(1, partial(self.ring_for, name, loud=True))
+
+        def ring_for(self, name: str, *, loud: bool) -> None: ...
+
+    class After(Before):
+        def ring_for(self, name: str) -> None: ...  # type: ignore[override]
+
+    script = written(Before)
+    script.commands(1, [Before.call("x")])
+    restored(Before, script)
+    error = refused(After, script)
+    assert (error.class_name, error.field) == ("After", "ring_for")
 
 
 def test_a_kept_command_that_is_gone_is_named() -> None:

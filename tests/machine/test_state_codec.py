@@ -7,7 +7,7 @@ import enum
 from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -58,9 +58,18 @@ class Node:
     next: Node | None = None
 
 
+T = TypeVar("T")
+
+
+@dataclasses.dataclass
+class Box(Generic[T]):
+    held: T
+
+
 class Holder(StateMachine):
     """Shows its classes in every way there is."""
 
+    boxes: dict[str, Box[int]]
     points: dict[str, Point]
     node: Node
 
@@ -146,6 +155,7 @@ def test_values_come_back_with_their_types(value: Any) -> None:
         bytearray(b"x"),
         Item(name="n", flags=Flags.B),
         {"p": Point(1, (Color.BLUE,))},
+        Box(1),
         {None: 1, True: 2, 1.5: 3, Pair(1, "a"): 4, Color.RED: 5},
         2**100,
         -(2**64),
