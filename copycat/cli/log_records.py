@@ -119,7 +119,7 @@ class RecordReader:
     def _operation(self, data: bytes) -> dict[str, Any]:
         stand_in = stand_in_of(data)
         if stand_in is not None:
-            return {"refused": str(decode_result(encode_result(stand_in.result), Any))}
+            return {"refused": decode_result(encode_result(stand_in.result), Any).text}
         problem: dict[str, Any] = {}
         if self._commands is not None:
             try:

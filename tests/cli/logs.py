@@ -15,7 +15,7 @@ from tests.log.cleaned import clean_by_hand
 from tests.log.contract import durable
 from tests.log.test_native import open_small
 
-__all__ = ["APP", "NOON_MS", "bare_log", "command_log", "put", "run_of"]
+__all__ = ["APP", "NOON_MS", "append", "bare_log", "command_log", "one", "put", "run_of"]
 
 APP = "copycat.machine.kv:KeyValueStore"
 NOON_MS = 1_795_608_000_000
@@ -28,9 +28,9 @@ def put(key: str, value: bytes) -> Command[None]:
     return operation
 
 
-def run_of(session: int, first_sequence: int, *operations: Command[None]) -> EncodeItem:
+def run_of(session: int, first_sequence: int, *operations: Command[None] | bytes) -> EncodeItem:
     """The commands of one session as one item of a batch."""
-    parts = [encode_operation(operation) for operation in operations]
+    parts = [one if isinstance(one, bytes) else encode_operation(one) for one in operations]
     lengths = b"".join(len(part).to_bytes(4, "little") for part in parts)
     body = lengths + b"".join(parts)
     acked = first_sequence - 1

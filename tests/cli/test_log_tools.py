@@ -17,7 +17,10 @@ from copycat.cli.main import exit_code_of, tree
 from copycat.errors import ConfigurationError, CopycatError
 from copycat.log._native import Env, FaultEnv
 from copycat.log.inspect import entries, segments
-from tests.cli.logs import APP, bare_log, command_log
+from copycat.machine.executor import Executor
+from copycat.machine.kv import KeyValueStore
+from copycat.types import EntryKind
+from tests.cli.logs import APP, append, bare_log, command_log, one, put, run_of
 from tests.golden import compare_or_rewrite
 from tests.log.contract import durable, grow
 from tests.log.test_native import open_small
@@ -108,6 +111,29 @@ def test_twenty_lines_and_where_to_go_on(tmp_path: Path) -> None:
     assert result.stderr == "more follows: --from 21\n"
     assert not run("show", "d", "-q").stderr
     assert len(run("show", "d", "--jsonl").stdout.splitlines()) == 31
+
+
+@pytest.mark.parametrize("app", [[], ["--app", APP]])
+def test_a_command_that_was_refused_is_shown_with_the_reason(
+    tmp_path: Path, app: list[str]
+) -> None:
+    unknown = b"\x91\xa4poke"
+    stand_in = Executor(KeyValueStore()).commands.refusals([unknown])[0]
+    log = open_small(Env(), str(tmp_path / "d"))
+    append(log, 1, 0, one(EntryKind.NOOP))
+    append(log, 1, 5, run_of(2, 1, put("k", b"v"), stand_in, b""))
+    durable(log)
+    log.close()
+    words = ["show", "d", *app]
+    lines = run(*words).stdout.splitlines()
+    assert lines[-2].endswith(
+        "2#2 refused: KeyValueStore.poke: 'poke' is no command of KeyValueStore"
+    )
+    assert "2#3 refused: " in lines[-1]
+    found = json.loads(run(*words, "--jsonl", "--from", "3", "--to", "3").stdout)
+    assert found["refused"].startswith("KeyValueStore.poke: ")
+    assert "payload" not in found
+    assert "operation" not in found
 
 
 def test_an_operation_that_the_machine_does_not_know_is_shown_by_its_bytes(

@@ -331,26 +331,6 @@ def test_an_attribute_that_a_command_made_comes_back() -> None:
     assert machine.kept.operation == Shop.keep()
 
 
-def test_none_that_became_something_is_named_and_the_other_way_is_fine() -> None:
-    class Empty(Shop):
-        def __init__(self) -> None:
-            super().__init__()
-            self.owner: str | None = None
-
-    class Filled(Shop):
-        def __init__(self) -> None:
-            super().__init__()
-            self.owner = "nobody"
-
-    assert refused(Filled, written(Empty)).field == "owner"
-    assert restored(Empty, written(Filled))[1].owner == "nobody"
-
-    class Annotated(Filled):
-        owner: str | None  # type: ignore[assignment]
-
-    assert restored(Annotated, written(Empty))[1].owner is None
-
-
 def test_an_attribute_or_field_of_another_type_is_named() -> None:
     class Retyped(Shop):
         def __init__(self) -> None:

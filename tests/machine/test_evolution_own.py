@@ -234,6 +234,26 @@ def test_a_kept_command_that_is_gone_is_named() -> None:
     assert caught.value.operation == "Gone.keep"
 
 
+def test_none_that_became_something_is_named_and_the_other_way_is_fine() -> None:
+    class Empty(Shop):
+        def __init__(self) -> None:
+            super().__init__()
+            self.owner: str | None = None
+
+    class Filled(Shop):
+        def __init__(self) -> None:
+            super().__init__()
+            self.owner = "nobody"
+
+    assert refused(Filled, written(Empty)).field == "owner"
+    assert restored(Empty, written(Filled))[1].owner == "nobody"
+
+    class Annotated(Filled):
+        owner: str | None  # type: ignore[assignment]
+
+    assert restored(Annotated, written(Empty))[1].owner is None
+
+
 # ---- the format --------------------------------------------------------------------------------
 
 
