@@ -92,6 +92,11 @@ class Settings:
                 "derive your class from copycat.StateMachine",
             )
 
+    def loop(self, value: object) -> None:
+        """Where the member lives."""
+        if value not in ("application", "thread"):
+            self.problem(f'loop ({value!r}) must be "application" or "thread"')
+
     def not_built(self, *, type: Any, client_address: object, tls: object, config: object) -> None:
         """Refuse what comes in later issues."""
         kind = self._tried("type", lambda: choice(MemberType, type, "type"), MemberType.ACTIVE)

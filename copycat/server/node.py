@@ -27,6 +27,7 @@ from copycat.replica.cleaning import CleaningReport
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost
+from copycat.server.lateness import Lateness
 from copycat.server.link import Link
 from copycat.server.listener import Listener
 from copycat.server.opening import Built, build, noted
@@ -39,6 +40,8 @@ log = logging.getLogger("copycat.server")
 
 WAITING_S = 3.0
 """How often a member that waits for others says whom it waits for."""
+LATE = 'this member answered nobody meanwhile (CopycatServer(loop="thread") has its own loop)'
+"""What follows when the loop was blocked that it lives in."""
 CLOSE_S = 5.0
 _LOCKED: list[MemberDirectory] = []
 """What no other member of this process may open any more; a lock that nobody holds is let go."""
@@ -118,6 +121,9 @@ class Node:
         watch = self._watch = Watch(self._options, replica, self.listener.refusals.all)
         watch.start()
         self._stack.callback(watch.close)
+        lateness = Lateness(self._options.name, self._options.election_timeout, LATE)
+        lateness.start()
+        self._stack.callback(lateness.close)
         self.host.start(replica, watch.turned)
         address = str(self._options.address)
         for peer in built.founders:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+)
 
 import msgspec
 
@@ -24,6 +34,7 @@ from copycat.machine.machine import StateMachine
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.given import Settings, founders_given, machine_from
+from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
 from copycat.types import Compaction, MemberId, MemberType, MemberTypeLike, ServerState
 
@@ -36,6 +47,20 @@ __all__ = ["CopycatServer", "Snapshot"]
 log = logging.getLogger("copycat.server")
 
 S = TypeVar("S", bound=StateMachine)
+F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+
+def _at_home(method: F) -> F:
+    """Run it in the loop that the member lives in."""
+
+    @functools.wraps(method)
+    async def run(self: CopycatServer[Any], *args: Any, **options: Any) -> Any:
+        home = self._home
+        if home is None or home.is_here:
+            return await method(self, *args, **options)
+        return await home.run(functools.partial(method, self, *args, **options))
+
+    return cast("F", run)
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -51,6 +76,9 @@ class CopycatServer(Generic[S]):
     address: what others dial; port 0 takes a free one. state_machine: makes one machine (pass
     the class). storage: a directory, or a `Storage`. Times in seconds. Plaintext is free on
     loopback; anywhere else it needs insecure=True, until TLS is built.
+    loop: "thread" runs the member in an event loop and a thread of its own, so that code which
+    blocks the application's loop does not cost it the leadership; all methods are called from
+    the application's loop all the same, and callbacks run there.
     Every problem with the settings is raised at once as one ConfigurationError.
     """
 
@@ -72,11 +100,13 @@ class CopycatServer(Generic[S]):
         tls: object = None,
         insecure: bool = False,
         config: object = None,
+        loop: Literal["application", "thread"] = "application",
     ) -> None:
         given = Settings()
         where = given.address("address", address)
         given.not_built(type=type, client_address=client_address, tls=tls, config=config)
         given.machine(state_machine)
+        given.loop(loop)
         self._storage = given.storage(storage)
         self._options = given.options(
             address=where,
@@ -92,6 +122,10 @@ class CopycatServer(Generic[S]):
         self._guard: ForkGuard | None = None
         """Of the process that opened it; one that was not opened may be used after a fork."""
         self._opening = asyncio.Lock()
+        self._home: LoopThread | None = None
+        if loop == "thread":
+            limit_s = self._options.election_timeout
+            self._home = LoopThread(self._options.name, limit_s, self._is_idle)
         self._listeners: Listeners[ServerState] = Listeners(log)
         self._node: Node | None = None
         self._machine: StateMachine | None = None
@@ -149,6 +183,9 @@ class CopycatServer(Generic[S]):
 
     def status(self) -> Status:
         """Indexes, term and leader of this member at this moment."""
+        return self._status() if self._home is None else self._home.call(self._status)
+
+    def _status(self) -> Status:
         if self._node is not None:
             return self._node.status()
         return Node.inactive_status(self._options, self._storage)
@@ -183,6 +220,8 @@ class CopycatServer(Generic[S]):
 
     async def _open(self) -> Node:
         self._check_process()
+        if self._node is None and self._ending is None and not self._opening.locked():
+            self._opening = asyncio.Lock()  # the old one may belong to a loop that has ended
         async with self._opening:
             if self._ending is not None:  # it was shut down a moment ago, and is started again
                 await asyncio.shield(self._ending)
@@ -199,6 +238,7 @@ class CopycatServer(Generic[S]):
                 self._failure = None
             return self._node
 
+    @_at_home
     async def bootstrap(self, *members: AddressLike) -> Self:
         """Start; returns when a leader is known.
 
@@ -250,6 +290,7 @@ class CopycatServer(Generic[S]):
             "leave() is not built yet", hint="shutdown() stops this member; it stays a member"
         )
 
+    @_at_home
     async def take_snapshot(self) -> Snapshot:
         """Take a snapshot of this member now, whatever the log has grown by.
 
@@ -264,6 +305,7 @@ class CopycatServer(Generic[S]):
         time = datetime.fromtimestamp(taken.time_ms / 1000, tz=UTC)
         return Snapshot(taken.entry.index, time)
 
+    @_at_home
     async def compact(self, compaction: Compaction = Compaction.MINOR) -> CompactionReport:
         """Clean this member's log now, aside: see docs/guide/cleaning.md.
 
@@ -295,6 +337,7 @@ class CopycatServer(Generic[S]):
             "backup() is not built yet", hint="copy the directory of a stopped member"
         )
 
+    @_at_home
     async def shutdown(self) -> None:
         """Stop: leadership is handed over first, the log is closed cleanly. Idempotent."""
         self._check_process()
@@ -303,15 +346,20 @@ class CopycatServer(Generic[S]):
             await node.hand_over(MemberId(0))
         await self._close()
 
+    @_at_home
     async def _hand_over(self, to: MemberId) -> bool:
         return self._node is not None and await self._node.hand_over(to)
 
+    @_at_home
     async def wait_stopped(self) -> None:
         """Return when the member was shut down; raise what it failed with."""
         if self._stopped is not None:
             await self._stopped.wait()
         if self._failure is not None:
             raise self._failure
+
+    def _is_idle(self) -> bool:
+        return self._node is None and self._ending is None
 
     async def _close(self) -> None:
         if self._ending is None:
@@ -332,10 +380,12 @@ class CopycatServer(Generic[S]):
             if self._stopped is not None:
                 self._stopped.set()
 
+    @_at_home
     async def __aenter__(self) -> Self:
         await self._open()
         return self
 
+    @_at_home
     async def __aexit__(self, *exc: object) -> None:
         await self.shutdown()
 
@@ -345,7 +395,10 @@ class CopycatServer(Generic[S]):
         if state is not self._state:
             log.info("%s: %s, was %s", self.name, state, self._state)
             self._state = state
-            self._listeners.fire(state)
+            if self._home is None:
+                self._listeners.fire(state)
+            else:
+                self._home.tell(self._listeners.fire, state)
 
     def _on_failure(self, cause: BaseException) -> None:
         """The member stopped itself (faults.md, class STOP): say why, and let go of all."""

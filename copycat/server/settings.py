@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from copycat.config import AddressLike, Duration, Storage
 from copycat.types import MemberTypeLike
@@ -27,3 +27,4 @@ class ServerSettings(TypedDict, total=False):
     tls: object
     insecure: bool
     config: object
+    loop: Literal["application", "thread"]

@@ -108,7 +108,7 @@ def test_c15_a_shutdown_while_it_waits_for_others_ends_the_start_with_the_reason
 def test_c15_two_starts_at_once_are_one_and_a_refusal(tmp_path: Path) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", "127.0.0.1:0")
-        both: list[Any] = await asyncio.gather(
+        both: Any = await asyncio.gather(
             member.bootstrap(), member.bootstrap(), return_exceptions=True
         )
         first, second = both

@@ -1,0 +1,164 @@
+"""An event loop in a thread of its own, and calls into it from the application's loop.
+
+A member there goes on while the application's loop is blocked. Everything of the member runs in
+its thread; its callbacks run in the application's loop, where its methods were called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from copycat.server.lateness import Lateness
+
+__all__ = ["LoopThread"]
+
+T = TypeVar("T")
+
+END_S = 10.0
+"""For the thread to end after its last work."""
+
+
+class _Life:
+    """One run of the thread."""
+
+    def __init__(self, name: str) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        await self._stop.wait()
+
+    def stop(self) -> None:
+        """The thread ends soon."""
+        self.loop.call_soon_threadsafe(self._stop.set)
+
+
+class LoopThread:
+    """Starts with the first call, and ends when `is_idle()` after the last one.
+
+    name: of the member. limit_s: an application's loop that is blocked for longer is logged.
+    """
+
+    def __init__(self, name: str, limit_s: float, is_idle: Callable[[], bool]) -> None:
+        self._name = name
+        self._limit_s = limit_s
+        self._is_idle = is_idle
+        self._life: _Life | None = None
+        self._calls = 0
+        self._application: asyncio.AbstractEventLoop | None = None
+        self._lateness: Lateness | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is in that thread."""
+        return self._life is not None and self._life.thread is threading.current_thread()
+
+    async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run `work()` there; from the application's loop. A cancelled call waits for its end."""
+        life = self._started()
+        self._calls += 1
+        try:
+            return await _run_in(life.loop, work)
+        finally:
+            self._calls -= 1
+            if not self._calls and self._is_idle() and self._life is life:
+                await self._end(life)
+
+    def _started(self) -> _Life:
+        application = asyncio.get_running_loop()
+        if self._life is None:
+            self._life = _Life(f"copycat-loop-{self._name}")
+        if self._application is not application:
+            self._application = application
+            self._stop_watching()
+            text = "the member goes on in its own thread"
+            self._lateness = Lateness(self._name, self._limit_s, text)
+            self._lateness.start()
+        return self._life
+
+    def _stop_watching(self) -> None:
+        if self._lateness is not None:
+            self._lateness.close()
+            self._lateness = None
+
+    async def _end(self, life: _Life) -> None:
+        self._life, self._application = None, None
+        self._stop_watching()
+        life.stop()
+        await asyncio.shield(asyncio.to_thread(life.thread.join, END_S))
+
+    def call(self, work: Callable[[], T]) -> T:
+        """`work()` between two steps of the member; from any thread. It must be quick."""
+        life = self._life
+        if life is None or self.is_here:
+            return work()
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def begin() -> None:
+            try:
+                answer.set_result(work())
+            except BaseException as error:  # noqa: BLE001  (raised where it was asked)
+                answer.set_exception(error)
+
+        with suppress(RuntimeError):  # the loop ended a moment ago
+            life.loop.call_soon_threadsafe(begin)
+        while life.thread.is_alive():
+            if concurrent.futures.wait([answer], 0.05).done:
+                return answer.result()
+        return work()  # nothing runs there any more
+
+    def tell(self, callback: Callable[[T], None], value: T) -> None:
+        """Call back in the application's loop; dropped when that has ended."""
+        application = self._application
+        if application is not None:
+            with suppress(RuntimeError):
+                application.call_soon_threadsafe(callback, value)
+
+
+async def _run_in(
+    loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]
+) -> T:
+    here = asyncio.get_running_loop()
+    done: asyncio.Future[asyncio.Task[T]] = here.create_future()
+    tasks: list[asyncio.Task[T]] = []
+
+    def settle(task: asyncio.Task[T]) -> None:
+        if not done.done():
+            done.set_result(task)
+
+    def ended(task: asyncio.Task[T]) -> None:
+        with suppress(RuntimeError):  # the application's loop ended under its call
+            here.call_soon_threadsafe(settle, task)
+
+    def begin() -> None:
+        task = loop.create_task(work())
+        tasks.append(task)
+        task.add_done_callback(ended)
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+
+    loop.call_soon_threadsafe(begin)
+    try:
+        await asyncio.wait({done})
+    except asyncio.CancelledError:
+        loop.call_soon_threadsafe(cancel)
+        while not done.done():  # what was begun there lets go of everything first
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({done})
+        if not done.result().cancelled():
+            done.result().exception()  # retrieved: the caller has gone
+        raise
+    return done.result().result()
