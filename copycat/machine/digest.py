@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import deque
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = ["digest_of", "encode_state"]
 
 _encode = msgspec.msgpack.Encoder().encode
 _ORDERED = frozenset({int, str, bytes})
+_ERRORS = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 _LEAVES = frozenset({type(None), bool, int, float, str, bytes})
 
 
@@ -30,8 +32,32 @@ def encode_state(state: dict[str, Any]) -> bytes | None:
     """Canonical bytes of a machine's attributes; None when one of them has no encoding."""
     try:
         return _encode(_canonical(state))
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
+    except OverflowError:
+        pass  # an integer above 64 bits: rare, and looked for only then
+    except _ERRORS:
         return None
+    try:
+        return _encode(_canonical(_narrowed(state)))
+    except (OverflowError, *_ERRORS):
+        return None
+
+
+def _narrowed(value: Any) -> Any:
+    """The same with texts in place of the integers that MessagePack cannot hold."""
+    if type(value) is int:
+        return value if -(1 << 63) <= value < 1 << 64 else f"int {value:x}"
+    if isinstance(value, dict):
+        return {_narrowed(key): _narrowed(item) for key, item in value.items()}
+    if type(value) is tuple:
+        return tuple(map(_narrowed, value))
+    if isinstance(value, list | deque):
+        return [_narrowed(item) for item in value]
+    if isinstance(value, AbstractSet):
+        return frozenset(map(_narrowed, value))
+    parts = _fields_of(value)
+    if parts is None:
+        return value
+    return [type(value).__qualname__, *map(_narrowed, parts)]
 
 
 def _canonical(value: Any) -> Any:
@@ -47,10 +73,8 @@ def _canonical(value: Any) -> Any:
         return [_canonical(item) for item in value]
     if isinstance(value, AbstractSet):
         return [msgspec.Raw(item) for item in sorted(_encode(_canonical(item)) for item in value)]
-    if isinstance(value, msgspec.Struct):
-        return [type(value).__qualname__, *map(_canonical, msgspec.structs.astuple(value))]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = (getattr(value, field.name) for field in dataclasses.fields(value))
+    parts = _fields_of(value)
+    if parts is not None:
         return [type(value).__qualname__, *map(_canonical, parts)]
     if isinstance(value, Commit):
         return value.index
@@ -59,6 +83,15 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, Scheduled):
         return [value.due_ms, value.interval_ms, value.cancelled]
     return value  # datetime, Enum, UUID, Decimal ...: the encoder knows, or refuses
+
+
+def _fields_of(value: Any) -> Iterable[Any] | None:
+    """What a record holds; None for what is no record."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.astuple(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, field.name) for field in dataclasses.fields(value)]
+    return None
 
 
 def _by_key(value: dict[Any, Any]) -> Any:

@@ -22,6 +22,8 @@ __all__ = ["OperationReader", "StandIn", "stand_in_of"]
 _TEXT_MAX = 400
 """Bytes of what a stand-in says."""
 _NAME_MAX = 100
+_EXPLAINED_MAX = 64
+"""So many of a run are explained: whoever sends thousands must not hold up the leader."""
 _REFUSED = "the command was refused before it was logged, and had no effect"
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -57,6 +59,12 @@ class _Nothing(msgspec.Struct, array_like=True, tag="\0"):
     """What a machine without commands (or queries) can decode."""
 
 
+def _stand_in(text: str) -> bytes:
+    cut = text.encode("utf-8", "replace")[:_TEXT_MAX].decode("utf-8", "ignore")
+    kind = MachineMismatchError
+    return _encode(failure_value(kind.code, kind.__name__, cut))
+
+
 class OperationReader:
     """Reads the commands, or the queries, of one machine.
 
@@ -70,6 +78,7 @@ class OperationReader:
         base: type[Operation[Any]],
     ) -> None:
         self._machine = machine.__name__
+        self._unexplained = _stand_in(f"{self._machine} cannot read it, nor others of its run")
         self._names = names
         self._base = base
         self._word = base.__name__.lower()
@@ -99,23 +108,25 @@ class OperationReader:
             for payload in payloads:
                 self.decode(payload)
         except BaseException as error:  # the code of a field's type may raise anything
-            each = [(at, self._refusal(payload)) for at, payload in enumerate(payloads)]
-            refused = {at: instead for at, instead in each if instead is not None}
+            refused: dict[int, bytes] = {}
+            for at, payload in enumerate(payloads):
+                instead = self._refusal(payload, explains=len(refused) < _EXPLAINED_MAX)
+                if instead is not None:
+                    refused[at] = instead
             if isinstance(error, KeyboardInterrupt) and not refused:
                 raise  # it was a signal: all of them can be read
             return refused
         return {}
 
-    def _refusal(self, payload: bytes) -> bytes | None:
+    def _refusal(self, payload: bytes, *, explains: bool) -> bytes | None:
         if not payload:
             return None  # the client's own stand-in
         try:
             self.decode(payload)
         except BaseException as error:  # noqa: BLE001
-            text = self.mismatch(payload, error, 0).message
-            cut = text.encode("utf-8", "replace")[:_TEXT_MAX].decode("utf-8", "ignore")
-            kind = MachineMismatchError
-            return _encode(failure_value(kind.code, kind.__name__, cut))
+            if not explains:
+                return self._unexplained
+            return _stand_in(self.mismatch(payload, error, 0).message)
         return None
 
     # ---- what is wrong -----------------------------------------------------------------------

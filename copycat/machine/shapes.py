@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import logging
 import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ import msgspec
 from copycat.errors import MachineMismatchError
 from copycat.machine.aliases import Aliases
 from copycat.protocol.operations import describe_type
+
+_LOG = logging.getLogger("copycat.machine")
 
 __all__ = ["Plan", "Shape", "fields_of", "fits", "hints_of", "is_record", "mismatch", "shape_of"]
 
@@ -116,6 +119,7 @@ class Plan:
             for at, (old, new) in enumerate(zip(old_names, self._targets, strict=True))
             if new is not None and new not in known
         ]
+        self._said: set[str] = set()
         self._retyped = [] if shape is None else self._find_retyped(shape, known)
         self._takes = [
             (at, new) for at, new in enumerate(self._targets) if new is not None and new in known
@@ -148,6 +152,11 @@ class Plan:
         fresh = {name: self._default(name, make) for name, make in self._defaults.items()}
         for at, old in self._gone:
             self._check_gone(old, values[at], fresh)
+            if old not in self._said:
+                self._said.add(old)
+                _LOG.warning(
+                    "%s has no field %s any more: a snapshot's is left out", self._label, old
+                )
         found.update(fresh)
         return {name: found[name] for name in self.names}
 

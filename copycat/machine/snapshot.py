@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from copycat.errors import (
+    ConfigurationError,
     CorruptLogError,
     FormatVersionError,
     MachineMismatchError,
@@ -119,6 +120,12 @@ class Snapshots:
 
     def seal(self, handlers: Handlers, decode: Callable[[bytes], Any]) -> None:
         """The machine is new and whole: what it shows now are the classes that it may name."""
+        version: object = self._machine.version
+        if type(version) is not int or not 0 <= version < 1 << 63:
+            raise ConfigurationError(
+                f"{type(self._machine).__name__}.version is {version!r}, and no number",
+                hint="give it 1, and a larger number with each change of the form",
+            )
         aliases = Aliases(type(self._machine))
         self._observed = [*seen_classes(self._machine), *aliases.classes.values()]
         self._fresh = None if self._own else Fresh(self._machine, aliases)

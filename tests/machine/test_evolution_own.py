@@ -267,6 +267,15 @@ def test_a_later_format_is_said_to_be_one() -> None:
             Executor(Shop()).install(short)
 
 
+@pytest.mark.parametrize("number", ["2", None, 1.0, True, -1])
+def test_a_version_is_a_number(number: Any) -> None:
+    class Wrong(Shop):
+        version = number
+
+    with pytest.raises(ConfigurationError, match=r"Wrong\.version is"):
+        Executor(Wrong())
+
+
 @pytest.mark.parametrize("table", [5, {1: "x"}, {"Item": 7}])
 def test_aliases_are_checked_when_the_machine_is_made(table: Any) -> None:
     class Wrong(Shop):

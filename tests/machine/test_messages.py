@@ -211,6 +211,18 @@ def test_a_snapshot_keeps_integers_of_every_size(value: Any) -> None:
     assert machines[1].total == ABOVE**3
 
 
+@pytest.mark.parametrize(
+    "value", [ABOVE, [BELOW, 1], {"a": ABOVE}, {ABOVE: 1}, {ABOVE, 1}, (1, ABOVE), [Part(ABOVE)]]
+)
+def test_states_with_larger_integers_are_compared_too(value: Any) -> None:
+    one, two, other = Executor(Machine()), Executor(Machine()), Executor(Machine())
+    for executor, found in ((one, value), (two, value), (other, [value])):
+        machine: Any = executor.machine
+        machine.values["v"] = found
+    assert one.encode_state() is not None
+    assert one.digest() == two.digest() != other.digest()
+
+
 def test_an_own_snapshot_says_what_it_cannot_hold() -> None:
     writer = SnapshotWriter()
     writer.write_object([1, Level.LOW])

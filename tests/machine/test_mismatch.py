@@ -183,6 +183,19 @@ def test_a_leader_logs_a_stand_in_whose_result_is_the_error(bad: bytes) -> None:
     assert again.message == error.message
 
 
+def test_a_run_of_thousands_is_not_explained_one_by_one() -> None:
+    commands = Executor(Counter()).commands
+    good, bad = encode_operation(Counter.add(1)), encode(["sub", 1])
+    refused = commands.refusals([good, *[bad] * 1000, good])
+    assert list(refused) == list(range(1, 1001))
+    assert refused[1] != refused[1000]
+    script = Script(Counter())
+    for stand_in in (refused[1], refused[1000]):
+        (error,) = script.results(script.register(), stand_in)
+        assert isinstance(error, MachineMismatchError)
+        assert "Counter" in error.message
+
+
 def test_what_a_client_withdrew_is_no_refusal_of_the_leader() -> None:
     assert Executor(Counter()).commands.refusals([b"", encode_operation(Counter.add(1))]) == {}
     script = Script(Counter())
