@@ -9,6 +9,7 @@ namespace {
 
 // Below this a segment could not hold its header and a small batch.
 constexpr std::uint64_t min_segment_size = 2 * segment_data_offset;
+constexpr char lock_name[] = "lock";
 
 LogOptions checked(LogOptions options) {
     if (options.max_segment_size < min_segment_size || options.max_segment_size > max_file_size)
@@ -30,7 +31,7 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
     : env_(std::move(env)), directory_(directory), options_(checked(options)) {
     if (!options_.read_only) {
         env_->make_directory(directory_);
-        lock_ = env_->lock(join(directory_, "lock"));
+        lock_ = env_->lock(join(directory_, lock_name));
         handle_ = env_->open_directory(directory_);
     }
     spares_ = std::make_shared<Spares>(env_, directory_, options_.max_segment_size,
@@ -97,7 +98,8 @@ std::uint64_t SegmentedLog::disk_usage() const {
     };
     std::uint64_t bytes = 0;
     for (const std::string& name : env_->list(directory_))
-        if (parse_name(name).role != FileRole::other) bytes += of(join(directory_, name));
+        if (name == lock_name || parse_name(name).role != FileRole::other)
+            bytes += of(join(directory_, name));
     for (const std::string& path : torn_files(*env_, directory_)) bytes += of(path);
     return bytes;
 }
