@@ -351,12 +351,10 @@ void Rewrite::verify(Group& group, const SlotView& written, Pace& pace) {
 }
 
 void Rewrite::discard(const Group& group) noexcept {
-    for (const std::string& path : {segment_path(directory_, group.row.id, group.row.version),
-                                    index_path(directory_, group.row.id, group.row.version)}) {
-        try {
-            if (env_->exists(path)) env_->unlink(path);
-        } catch (const Error&) {  // an orphan: the next open removes it (F4, F16)
-        }
+    try {
+        env_->discard(segment_path(directory_, group.row.id, group.row.version));
+        env_->discard(index_path(directory_, group.row.id, group.row.version));
+    } catch (const std::bad_alloc&) {  // orphans: the next open removes them (F4, F16)
     }
 }
 

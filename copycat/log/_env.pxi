@@ -110,60 +110,60 @@ cdef class Env:
     def open(self, path, *, write=False):
         """An existing file. FileNotFoundError, DiskError."""
         cdef Access access = Access.write if write else Access.read
-        return File.wrap(dereference(self.env).open(path, access))
+        return File.wrap(dereference(self.env).open(text_of(path), access))
 
     def create(self, path):
         """A new file; its name is durable after sync_directory. DiskError when it exists."""
-        return File.wrap(dereference(self.env).create(path))
+        return File.wrap(dereference(self.env).create(text_of(path)))
 
     def exists(self, path):
         """True for a file or a directory."""
-        return dereference(self.env).exists(path)
+        return dereference(self.env).exists(text_of(path))
 
     def list(self, path):
         """Names in a directory, sorted."""
-        return dereference(self.env).list(path)
+        return dereference(self.env).list(text_of(path))
 
     def make_directory(self, path):
         """With its missing parents, each synced into its parent."""
-        cdef string where = path
+        cdef shared_ptr[const string] where = shared_text(path)
         with nogil:
-            dereference(self.env).make_directory(where)
+            dereference(self.env).make_directory(dereference(where))
 
     def sync_directory(self, path):
         """Make creations, renames and removals in it durable. SyncUnsupportedError."""
-        cdef string where = path
+        cdef shared_ptr[const string] where = shared_text(path)
         with nogil:
-            dereference(self.env).sync_directory(where)
+            dereference(self.env).sync_directory(dereference(where))
 
     def rename(self, source, target):
         """Within one directory; durable after sync_directory."""
-        dereference(self.env).rename(source, target)
+        dereference(self.env).rename(text_of(source), text_of(target))
 
     def read_file(self, path):
         """The whole file. FileNotFoundError, DiskError."""
-        cdef Bytes data = dereference(self.env).read_file(path)
+        cdef Bytes data = dereference(self.env).read_file(text_of(path))
         return as_bytes(View(data.data(), data.size()))
 
     def replace_file(self, path, data):
         """Write aside, sync, rename, sync the directory: the old file or the new one."""
-        cdef string where = path
+        cdef shared_ptr[const string] where = shared_text(path)
         cdef Block block = hold_buffer(data)
         with nogil:
-            dereference(self.env).replace_file(where, block.bytes)
+            dereference(self.env).replace_file(dereference(where), block.bytes)
 
     def remove(self, path):
         """Remove a file and sync the directory. FileNotFoundError, DiskError."""
-        dereference(self.env).remove(path)
+        dereference(self.env).remove(text_of(path))
 
     def free_space(self, path):
         """Bytes that a process of this user may still write on the disk of `path`. DiskError."""
-        return dereference(self.env).free_space(path)
+        return dereference(self.env).free_space(text_of(path))
 
     def lock(self, path):
         """Lock the file `path`, made when missing. DirectoryInUseError names the holder."""
         cdef Lock held = Lock.__new__(Lock)
-        held.lock = move(dereference(self.env).lock(path))
+        held.lock = move(dereference(self.env).lock(text_of(path)))
         return held
 
 
@@ -178,7 +178,7 @@ cdef class Seen_(Env):
 
     def size(self, path):
         """Bytes of a file."""
-        return dereference(self.fault).size(path)
+        return dereference(self.fault).size(text_of(path))
 
     @property
     def operations(self):

@@ -70,5 +70,5 @@ def open_hard_state(env, directory, *, create):
     Both files missing: made with term 0 when `create`, else FileNotFoundError.
     """
     cdef HardState opened = HardState.__new__(HardState)
-    opened.state.reset(new CHardState((<Env?> env).env, directory, create))
+    opened.state.reset(new CHardState((<Env?> env).env, text_of(directory), create))
     return opened

@@ -63,7 +63,7 @@ cdef extern from "log.hpp" namespace "copycat":
     cdef cppclass CSyncTicket "copycat::SyncTicket":
         void run() except +raise_error nogil
     cdef cppclass CLog "copycat::SegmentedLog":
-        CLog(shared_ptr[CEnv], string, const CLogOptions&) except +raise_error nogil
+        CLog(shared_ptr[CEnv], const string&, const CLogOptions&) except +raise_error nogil
         uint64_t first_index()
         uint64_t last_index()
         CEntryId last_entry()
@@ -71,7 +71,7 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t durable_index()
         uint64_t valid_from()
         vector[CTermRun] term_runs() except +raise_error
-        const CReport& report()
+        CReport report() except +raise_error
         uint64_t rebuilt_indexes()
         uint64_t size()
         uint64_t disk_usage() except +raise_error nogil
@@ -103,6 +103,7 @@ cdef extern from "log.hpp" namespace "copycat":
 
 cdef extern from "_objects.hpp" namespace "copycat":
     Indexes index_span(const Block&) nogil
+    vector[vector[uint64_t]] number_lists(object) except +raise_error
 
 
 cdef uint64_t SCAN_BYTES = 256 << 10  # stays in the processor's cache between read and check
@@ -357,7 +358,7 @@ cdef class NativeLog:
     def rewrite(self, groups, limits, *, major):
         """Freeze what goes of each group of neighbouring segments (Z13). ValueError."""
         cdef Rewrite rewrite = Rewrite.__new__(Rewrite)
-        cdef vector[vector[uint64_t]] ids = groups
+        cdef vector[vector[uint64_t]] ids = number_lists(groups)
         cdef CLimits upto = limits_of(limits)
         cdef cbool is_major = major
         with nogil:
@@ -418,7 +419,7 @@ def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_
     cdef CLogOptions options
     cdef NativeLog opened = NativeLog.__new__(NativeLog)
     cdef shared_ptr[CEnv] on = (<Env?> env).env
-    cdef string where = directory
+    cdef shared_ptr[const string] where = shared_text(directory)
     options.max_segment_size = max_segment_size
     options.max_entries = max_entries_per_segment
     options.min_free_space = min_free_space
@@ -426,5 +427,5 @@ def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_
     options.mapped = mapped
     options.compress = compress
     with nogil:
-        opened.log.reset(new CLog(on, where, options))
+        opened.log.reset(new CLog(on, dereference(where), options))
     return opened

@@ -109,6 +109,8 @@ cdef extern from "_objects.hpp" namespace "copycat":
         const vector[EncodeItem]& items() nogil
         size_t nbytes()
     Block hold_buffer(object) except +raise_error
+    string text_of(object) except +raise_error
+    shared_ptr[const string] shared_text(object) except +raise_error
     object run_list(const Frames&, uint64_t, uint64_t, Cursor*, object) except +raise_error
     object as_bytes(View) except +raise_error
     object entry_object(object, uint64_t, View, PyTypeObject*) except +raise_error
@@ -136,12 +138,12 @@ cdef extern from "env.hpp" namespace "copycat":
         shared_ptr[File_] create(string) except +raise_error
         cbool exists(string) except +raise_error
         vector[string] list(string) except +raise_error
-        void make_directory(string) except +raise_error nogil
+        void make_directory(const string&) except +raise_error nogil
         void rename(string, string) except +raise_error nogil
-        void sync_directory(string) except +raise_error nogil
+        void sync_directory(const string&) except +raise_error nogil
         unique_ptr[CLock] lock(string) except +raise_error
         Bytes read_file(string) except +raise_error nogil
-        void replace_file(string, View) except +raise_error nogil
+        void replace_file(const string&, View) except +raise_error nogil
         void remove(string) except +raise_error nogil
         uint64_t free_space(string) except +raise_error
     shared_ptr[CEnv] make_posix_env() except +raise_error

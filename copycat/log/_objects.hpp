@@ -40,6 +40,43 @@ inline std::span<const std::uint64_t> index_span(const Block& block) {
             block.bytes.size() / sizeof(std::uint64_t)};
 }
 
+// A path; shared where it must outlive the GIL, for Cython's own conversions copy it where nobody
+// catches what a copy may throw.
+inline std::string text_of(PyObject* object) {
+    Py_ssize_t size = 0;
+    if (!PyUnicode_Check(object)) {
+        char* bytes = nullptr;
+        if (PyBytes_AsStringAndSize(object, &bytes, &size) != 0) throw PythonError();
+        return {bytes, static_cast<std::size_t>(size)};
+    }
+    const char* const text = PyUnicode_AsUTF8AndSize(object, &size);
+    if (text == nullptr) throw PythonError();
+    return {text, static_cast<std::size_t>(size)};
+}
+inline std::shared_ptr<const std::string> shared_text(PyObject* object) {
+    return std::make_shared<const std::string>(text_of(object));
+}
+
+// A sequence of sequences of numbers.
+inline std::vector<std::vector<std::uint64_t>> number_lists(PyObject* sequence) {
+    using Items = std::unique_ptr<PyObject, void (*)(PyObject*)>;
+    constexpr const char* what = "groups are sequences of segment ids";
+    const Items groups(checked(PySequence_Fast(sequence, what)), Py_DecRef);
+    std::vector<std::vector<std::uint64_t>> out;
+    for (Py_ssize_t nth = 0; nth < PySequence_Fast_GET_SIZE(groups.get()); ++nth) {
+        const Items ids(
+            checked(PySequence_Fast(PySequence_Fast_GET_ITEM(groups.get(), nth), what)),
+            Py_DecRef);
+        std::vector<std::uint64_t>& group = out.emplace_back();
+        for (Py_ssize_t at = 0; at < PySequence_Fast_GET_SIZE(ids.get()); ++at) {
+            const auto value = PyLong_AsUnsignedLongLong(PySequence_Fast_GET_ITEM(ids.get(), at));
+            if (value == ~0ULL && PyErr_Occurred()) throw PythonError();
+            group.push_back(value);
+        }
+    }
+    return out;
+}
+
 // The buffers of the items of one batch, let go of at the end of the call.
 class HeldItems {
 public:

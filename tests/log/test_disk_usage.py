@@ -53,6 +53,7 @@ def killed(path: Path, *, entries: int) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entries", [0, 1])
 def test_d16_starts_that_were_killed_leave_a_constant(tmp_path: Path, entries: int) -> None:
     for crashes in range(1, CRASHES + 1):
@@ -84,6 +85,7 @@ def test_d16_crashed_starts_leave_a_constant(size: int, power: bool) -> None:
     assert contents(opened(env, size=size)) == expected(1, CRASHES + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clean", [False, True])
 def test_d16_a_recovery_that_dies_again_and_again_leaves_a_constant(clean: bool) -> None:
     """Each had made a new file before it died; what a pending manifest might name was kept."""

@@ -62,7 +62,7 @@ def rewritten(log: NativeLog) -> None:
 
 
 def roll(log: NativeLog) -> None:
-    grow(log, 20, each=20)
+    grow(log, 40 - log.last_index, each=20)
 
 
 def synced(log: NativeLog) -> None:

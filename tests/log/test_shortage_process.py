@@ -74,6 +74,7 @@ def appended(path: Path, durability: Durability) -> None:
         without_descriptors(log.close)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("durability", list(Durability))
 def test_f29_a_process_without_descriptors_loses_nothing(
     tmp_path: Path, durability: Durability
@@ -127,6 +128,7 @@ def test_f29_an_append_whose_timer_cannot_start_appends_nothing(
         assert data(log) == [b"a"]
 
 
+@pytest.mark.slow
 def test_f29_spares_and_compactions_wait_for_a_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
