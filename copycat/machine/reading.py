@@ -162,10 +162,10 @@ class OperationReader:
     def _renamed(self, name: str) -> str:
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
         hint = f"add `@{self._word}(name={quoted})` to the method that took its place"
-        if not any(_is_class(kind) for kind in self._names.values()):
-            return hint
-        base = f"{self._base.__name__}[...], tag={quoted}, frozen=True"
-        return f"{hint}\nor a tag to the class that did: `class New({base})`"
+        if any(_is_class(kind) for kind in self._names.values()):
+            base = f"{self._base.__name__}[...], tag={quoted}, frozen=True"
+            hint += f"\nor a tag to the class that did: `class New({base})`"
+        return f"{hint}\nif newer code wrote it, start the member with that code"
 
 
 def _misfit(kind: type[Operation[Any]], payload: bytes, error: BaseException) -> str:
