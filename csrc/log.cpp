@@ -75,6 +75,14 @@ std::uint64_t SegmentedLog::valid_from() const {
     return largest;
 }
 
+std::uint64_t SegmentedLog::entries() {
+    check_open();
+    if (valid_from() == 0) return last_index() + 1 - first_index();
+    std::uint64_t count = tail_->entries();
+    for (const auto& segment : segments_) count += segment->entries();
+    return count;
+}
+
 std::uint64_t SegmentedLog::rebuilt_indexes() const {
     std::uint64_t count = report_.rebuilt_indexes;
     for (const auto& segment : segments_) count += segment->rebuilt();

@@ -48,6 +48,10 @@ public:
     // The largest valid_from of any gap (C22); 0 in a log without gaps.
     std::uint64_t valid_from() const;
     std::vector<TermRun> term_runs() const;
+    // How often entries were taken off the end since it was opened.
+    std::uint64_t truncations() const { return truncations_; }
+    // How many, gaps left out.
+    std::uint64_t entries();
     const RecoveryReport& report() const { return report_; }
     std::uint64_t rebuilt_indexes() const;
     // Bytes of the log's records and headers, without what is allocated ahead.
@@ -166,6 +170,7 @@ private:
     std::uint64_t next_id_ = 1;
     std::uint64_t generation_ = 0;
     std::uint64_t durable_index_ = 0;
+    std::uint64_t truncations_ = 0;
     bool has_tail_index_ = false;
 
     std::atomic<bool> fills_spares_{true};

@@ -246,6 +246,7 @@ void SegmentedLog::truncate(std::uint64_t after) {
                 begin_tail(row, spares_->take(options_.max_segment_size));
             },
             [&] { env_->discard(note.path); });
+        ++truncations_;
         while (!segments_.empty() && segments_.back()->first_index() > after) {
             drop(*segments_.back());
             segments_.pop_back();
@@ -295,6 +296,7 @@ void SegmentedLog::reset(const EntryId& entry) {
         const Note note = begin_note();
         or_undo([&] { begin_tail(row, spares_->take(options_.max_segment_size)); },
                 [&] { env_->discard(note.path); });
+        ++truncations_;
         for (const auto& segment : segments_) drop(*segment);
         segments_.clear();
         durable_index_ = std::min(durable_index_, entry.index);

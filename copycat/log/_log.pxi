@@ -70,6 +70,8 @@ cdef extern from "log.hpp" namespace "copycat":
         CEntryId before()
         uint64_t durable_index()
         uint64_t valid_from()
+        uint64_t truncations()
+        uint64_t entries() except +raise_error
         vector[CTermRun] term_runs() except +raise_error
         CReport report() except +raise_error
         uint64_t rebuilt_indexes()
@@ -109,14 +111,9 @@ cdef extern from "_objects.hpp" namespace "copycat":
 cdef uint64_t SCAN_BYTES = 256 << 10  # stays in the processor's cache between read and check
 
 RecoveryReport = NamedTuple("RecoveryReport", [
-    ("clean", bool),
-    ("dropped_bytes", int),
-    ("dropped_from_index", int),
-    ("rebuilt_indexes", int),
-    ("copied_entries", int),
-    ("orphans", list[str]),
-    ("segments", int),
-    ("seconds", float),
+    ("clean", bool), ("dropped_bytes", int), ("dropped_from_index", int),
+    ("rebuilt_indexes", int), ("copied_entries", int), ("orphans", list[str]),
+    ("segments", int), ("seconds", float),
 ])
 
 
@@ -202,6 +199,16 @@ cdef class NativeLog:
     def durable_index(self):
         """What this process saw synced (C1, C7)."""
         return dereference(self.log).durable_index()
+
+    @property
+    def truncations(self):
+        """How often entries were taken off the end."""
+        return dereference(self.log).truncations()
+
+    @property
+    def entries(self):
+        """How many there are, gaps left out."""
+        return dereference(self.log).entries()
 
     @property
     def report(self):
@@ -309,6 +316,14 @@ cdef class NativeLog:
         if frame.is_gap():
             return None
         return entry_object(index, frame.term, frame.payload, <PyTypeObject*> as_type)
+
+    def entry_locked(self, lock, index, type as_type not None):
+        """The same while `lock` is held, as by `run_locked`."""
+        lock.acquire()
+        try:
+            return self.entry(index, as_type)
+        finally:
+            lock.release()
 
     def scan(self, first, end):
         """Batches of about 256 KiB over [first, end), which lies in the log."""

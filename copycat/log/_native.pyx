@@ -34,6 +34,7 @@ __all__ = [
     "check_commands", "crc32c",
     "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_gap",
     "encode_mark", "lz4_compress", "lz4_decompress", "open_hard_state", "open_log",
+    "run_locked",
     "watch_allocations",
 ]
 
@@ -95,6 +96,21 @@ def lz4_decompress(data, size):
     cdef cbool is_good = c_lz4_decompress(
         block.bytes, MutableView(<uint8_t*> PyBytes_AS_STRING(into), most))
     return into if is_good else None
+
+
+# --- locks ------------------------------------------------------------------------------------
+
+def run_locked(lock, function, *arguments):
+    """Call `function` while `lock` is held; what it returns.
+
+    The lock is taken and let go here, between no two instructions of Python: wherever a signal
+    handler raises, nobody is left with the lock (`with` has such places).
+    """
+    lock.acquire()
+    try:
+        return function(*arguments)
+    finally:
+        lock.release()
 
 
 # --- batches ----------------------------------------------------------------------------------

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import errno
 import time
+from _thread import allocate_lock
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
 
 from copycat.errors import ResourceError, StorageError
+from copycat.log._native import run_locked
 
 if TYPE_CHECKING:
     import threading
@@ -20,24 +24,10 @@ if TYPE_CHECKING:
     from copycat.log.interface import ReplicaLog
     from copycat.log.volatile import VolatileLog
 
-__all__ = ["SHORTAGE_S", "SyncTimer", "Upkeep", "remove_orphans", "start_thread"]
+__all__ = ["SHORTAGE_S", "Flag", "LazyThread", "SyncTimer", "Upkeep", "remove_orphans"]
 
 SHORTAGE_S = 1.0
 """How long what can wait does wait after the system had nothing left for it."""
-
-
-def start_thread(name: str, work: Callable[..., None], *args: Any) -> threading.Thread:
-    """A daemon thread that runs `work(*args)`. ResourceError when none can be started."""
-    import threading  # noqa: PLC0415 - see the module's first lines
-
-    thread = threading.Thread(target=work, args=args, name=name, daemon=True)
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise ResourceError(
-            f"thread {name} cannot be started: {error}", operation="thread", errno=errno.EAGAIN
-        ) from error
-    return thread
 
 
 def _warn(text: str, error: StorageError) -> None:
@@ -55,15 +45,98 @@ def remove_orphans(log: ReplicaLog) -> None:
         _warn("a file that nothing needs stays: %s", error)
 
 
+class Flag:
+    """`threading.Event` for one thread that waits.
+
+    A call is one step: an exception from a signal handler inside of Event.set leaves the Event's
+    own lock taken, and whoever waits for it would wait for ever.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Whether `wait` would return at once."""
+        return not self._lock.locked()
+
+    def set(self) -> None:
+        """Let `wait` return, now and until `clear`. Any thread."""
+        with suppress(RuntimeError):  # it is set already
+            self._lock.release()
+
+    def clear(self) -> None:
+        """Let `wait` wait again."""
+        self._lock.acquire(blocking=False)
+
+    def wait(self, timeout: float = -1) -> bool:
+        """Whether it was set within `timeout` seconds; below 0: however long it takes."""
+        is_set = self._lock.acquire(timeout=timeout)
+        if is_set:
+            self.set()
+        return is_set
+
+
+class LazyThread:
+    """A thread that begins when it is needed; there is one at a time.
+
+    Whether it runs is said by a lock that the thread itself holds. So whoever begins it may be
+    interrupted anywhere: the next one begins it, or finds it running.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._runs = allocate_lock()
+        self.thread: threading.Thread | None = None
+
+    def begin(self, work: Callable[[], None]) -> None:
+        """Unless it runs: `work`, once. ResourceError when no thread can be started."""
+        if self._runs.locked() or (self.thread is not None and self.thread.is_alive()):
+            return
+        import threading  # noqa: PLC0415 - see the module's first lines
+
+        thread = threading.Thread(target=self._run, args=(work,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ResourceError(
+                f"thread {self._name} cannot be started: {error}",
+                operation="thread",
+                errno=errno.EAGAIN,
+            ) from error
+        self.thread = thread
+
+    def _run(self, work: Callable[[], None]) -> None:
+        if not self._runs.acquire(blocking=False):
+            return  # another one is there: two callers began it at once
+        try:
+            work()
+        finally:
+            self._runs.release()
+
+    def join(self) -> None:
+        """Wait until it has ended."""
+        if self.thread is not None and self.thread.is_alive():
+            self.thread.join()
+        run_locked(self._runs, int)
+
+
 class Upkeep:
     """Zero-fills the next segment, and removes files that nothing needs any more (F4)."""
 
     def __init__(self, native: NativeLog | VolatileLog) -> None:
         self._native = native
-        self._thread: threading.Thread | None = None
+        self._lazy = LazyThread("copycat-files")
+        self._wants_spare = False
         self.failure: StorageError | None = None
         """Why no more spares are made; the next roll meets the same disk and raises itself."""
         self._waits_until = 0.0
+
+    @property
+    def _thread(self) -> threading.Thread | None:
+        return self._lazy.thread
 
     def look(self) -> None:
         """Begin what the log wants, unless that is being done. Under the log's lock.
@@ -75,10 +148,9 @@ class Upkeep:
         wants_spare = self.failure is None and self._native.wants_spare()
         if not wants_spare and not self._native.has_orphans():
             return
-        if self._thread is not None and self._thread.is_alive():
-            return
+        self._wants_spare = wants_spare
         try:
-            self._thread = start_thread("copycat-files", self._work, wants_spare)
+            self._lazy.begin(self._work)
         except ResourceError as error:
             self._wait(error)
 
@@ -86,9 +158,9 @@ class Upkeep:
         self._waits_until = time.monotonic() + SHORTAGE_S
         _warn("the next segment is prepared later: %s", error)
 
-    def _work(self, wants_spare: bool) -> None:
+    def _work(self) -> None:
         try:
-            if wants_spare:
+            if self._wants_spare:
                 self._native.prepare_spare()
         except ResourceError as error:
             self._wait(error)
@@ -99,8 +171,7 @@ class Upkeep:
 
     def stop(self) -> None:
         """Wait for what is being done."""
-        if self._thread is not None:
-            self._thread.join()
+        self._lazy.join()
 
 
 class SyncTimer:
@@ -112,27 +183,28 @@ class SyncTimer:
     def __init__(self, sync: Callable[[], int], interval: float) -> None:
         self._sync = sync
         self._interval = interval
-        self._thread: threading.Thread | None = None
-        self._dirty: threading.Event | None = None
-        self._stopped: threading.Event | None = None
+        self._dirty = Flag()
+        self._stopped = Flag()
+        self._lazy = LazyThread("copycat-sync")
         self.failure: StorageError | None = None
 
-    def begin(self) -> None:
-        """Before the first append, under the log's lock: the one thread. ResourceError."""
-        if self._thread is None:
-            import threading  # noqa: PLC0415 - see the module's first lines
+    @property
+    def _thread(self) -> threading.Thread | None:
+        return self._lazy.thread
 
-            dirty, stopped = threading.Event(), threading.Event()
-            self._thread = start_thread("copycat-sync", self._work, dirty, stopped)
-            self._dirty, self._stopped = dirty, stopped
+    def start(self, owner: object = None) -> None:
+        """Something is about to be appended. Under the log's lock: it begins the one thread.
 
-    def start(self) -> None:
-        """Something was appended, after `begin`."""
-        self.begin()
-        if self._dirty is not None:
-            self._dirty.set()
+        `owner` lives as long as that one. ResourceError: nothing was appended.
+        """
+        if self.failure is None:
+            self._lazy.begin(partial(self._run, owner))
+        self._dirty.set()
 
-    def _work(self, dirty: threading.Event, stopped: threading.Event) -> None:
+    def _run(self, owner: object) -> None:
+        self._work(self._dirty, self._stopped)
+
+    def _work(self, dirty: Flag | threading.Event, stopped: Flag | threading.Event) -> None:
         while True:
             dirty.wait()
             if stopped.wait(self._interval):
@@ -151,8 +223,7 @@ class SyncTimer:
 
     def stop(self) -> None:
         """End the thread; what it did not sync, `close` does."""
-        if self._thread is not None and self._stopped is not None and self._dirty is not None:
-            self._stopped.set()
-            self._dirty.set()
-            self._thread.join()
-            self._thread = None
+        self._stopped.set()
+        self._dirty.set()
+        self._lazy.join()
+        self._stopped.clear()  # a close that found no resources leaves the log open

@@ -6,12 +6,13 @@ import sys
 from array import array
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TypeAlias
 
 from copycat.errors import EntryTooLargeError, SerializationError, require
 from copycat.log._native import body_of_bytes
 from copycat.types import EntryKind
 
-__all__ = ["Item", "bodies", "body_of", "check_sizes"]
+__all__ = ["Data", "Item", "bodies", "body_of", "check_sizes"]
 
 _KIND = int(EntryKind.DATA)
 _ENTRIES_MAX = 4096
@@ -19,11 +20,14 @@ _BYTES_MAX = 4 << 20
 
 require(sys.byteorder == "little", "copycat's formats are little-endian")
 
+Data: TypeAlias = bytes | bytearray | memoryview
+"""What an entry is made of; its bytes are copied before the call returns."""
+
 Item = tuple[int, int, int, int, int, bytes]
 """What `encode_batch` takes: kind, three session fields, count, body."""
 
 
-def bodies(items: Iterable[bytes | memoryview]) -> Iterator[Item]:
+def bodies(items: Iterable[Data]) -> Iterator[Item]:
     """Cut `items` to bodies of at most 4,096 entries and about 4 MiB, for one batch each."""
     iterator = iter(items)
     while part := list(islice(iterator, _ENTRIES_MAX)):
@@ -44,7 +48,7 @@ def bodies(items: Iterable[bytes | memoryview]) -> Iterator[Item]:
         yield _body(lengths[begin:], part[begin:])
 
 
-def body_of(data: bytes | memoryview) -> Item:
+def body_of(data: Data) -> Item:
     """One entry as a body."""
     if type(data) is bytes:
         return (_KIND, 0, 0, 0, 1, len(data).to_bytes(4, "little") + data)
@@ -65,14 +69,14 @@ def check_sizes(item: Item, limit: int) -> None:
         )
 
 
-def _body(lengths: array[int], part: list[bytes | memoryview]) -> Item:
+def _body(lengths: array[int], part: list[Data]) -> Item:
     try:
         return (_KIND, 0, 0, 0, len(part), b"".join((lengths, *part)))
     except TypeError as error:
         raise _refusal(part) from error
 
 
-def _lengths(part: list[bytes | memoryview]) -> array[int]:
+def _lengths(part: list[Data]) -> array[int]:
     try:
         lengths = array("I", map(len, part))
     except TypeError as error:
@@ -82,7 +86,7 @@ def _lengths(part: list[bytes | memoryview]) -> array[int]:
     return lengths
 
 
-def _refusal(part: list[bytes | memoryview]) -> SerializationError:
+def _refusal(part: list[Data]) -> SerializationError:
     for item in part:
         if not isinstance(item, bytes | bytearray | memoryview):
             return SerializationError(

@@ -10,20 +10,21 @@ from __future__ import annotations
 import logging
 import time
 from _thread import RLock
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from copycat.errors import DiskFullError, ResourceError, StorageError
-from copycat.log.background import SHORTAGE_S, remove_orphans, start_thread
+from copycat.errors import ConfigurationError, DiskFullError, ResourceError, StorageError
+from copycat.log._native import run_locked
+from copycat.log.background import SHORTAGE_S, Flag, LazyThread, remove_orphans
 from copycat.log.plan import Enough, Shape, plan_major, plan_minor
-from copycat.types import NO_LIMITS, Compaction, CompactionLike, CompactionLimits
+from copycat.types import NO_LIMITS, Compaction, CompactionLimits
 
 if TYPE_CHECKING:
     import threading
-    from contextlib import AbstractContextManager
 
     from copycat.config import Storage
-    from copycat.log.interface import ReplicaLog
+    from copycat.log.interface import ReplicaLog, Rewrite
+    from copycat.types import CompactionLike, CompactionResult, SegmentStats
 
 __all__ = ["CompactionReport", "Compactor"]
 
@@ -42,6 +43,27 @@ class CompactionReport(NamedTuple):
     seconds: float
 
 
+class _Frozen(NamedTuple):
+    """What a run is to do; `rewrite` is None when there is nothing."""
+
+    rewrite: Rewrite | None
+    stats: Sequence[SegmentStats]
+    limits: CompactionLimits
+    released: int
+    """How many releases it knows of."""
+
+
+def kind_of(compaction: CompactionLike) -> Compaction:
+    """The member of the enum. ConfigurationError for what is none."""
+    try:
+        return Compaction(compaction)
+    except ValueError:
+        kinds = " or ".join(f'"{kind}"' for kind in Compaction)
+        raise ConfigurationError(
+            f"compaction ({compaction!r}) must be {kinds}", hint="nothing was cleaned"
+        ) from None
+
+
 class Compactor:
     """`log.compactor`: lets go of what was released (`Log.release`).
 
@@ -56,29 +78,31 @@ class Compactor:
         log: ReplicaLog,
         storage: Storage,
         *,
-        lock: AbstractContextManager[object],
+        lock: RLock,
         sync: Callable[[], int],
         free_space: Callable[[], int],
-        swapped: Callable[[], None],
+        swaps: Callable[[], None],
     ) -> None:
         self._log = log
         self._storage = storage
         self._lock = lock
         self._sync = sync
         self._free_space = free_space
-        self._swapped = swapped
+        self._swaps = swaps
         self._shape = Shape(storage.max_segment_size, storage.max_entries_per_segment)
         self._worth_it = Enough(storage.compaction_threshold, storage.max_entries_per_segment)
         self._commit_index: int | None = None
-        self._thread: threading.Thread | None = None
-        self._awake: threading.Condition | None = None
+        self._lazy = LazyThread("copycat-compact")
+        self._awake = Flag()
+        self._stopped = Flag()
         self._running = RLock()
+        self._rewrite: Rewrite | None = None
+        """The one that was begun last: whoever ran it may have been interrupted."""
         self._released = 0
-        """Entries that were released since the last run that took all it found."""
+        """Entries that were released, since the log was opened."""
         self._taken = 0
-        """Those that the run under way is to take."""
-        self._is_stopped = False
-        self._starts_at = 0.0
+        """How many of them the last run knew of that took all it found."""
+        self._begins_at = 0.0
         """When the next try to start the thread may be, by the monotonic clock."""
         self.last_report: CompactionReport | None = None
         """Of the last run that changed something, by hand or by the thread."""
@@ -90,8 +114,7 @@ class Compactor:
     @property
     def compact_index(self) -> int:
         """Nothing above this entry goes: durable, and committed where `Log.commit` was used."""
-        with self._lock:
-            return self._limits().horizon
+        return run_locked(self._lock, self._limits).horizon
 
     @property
     def minor_index(self) -> int:
@@ -122,109 +145,123 @@ class Compactor:
 
     def compact(self, compaction: CompactionLike = Compaction.MINOR) -> CompactionReport:
         """Run now, in the calling thread. Errors: DiskFullError and DiskError leave the log as
-        it was (F13); ValueError when it is closed."""
-        with self._running:
-            try:
-                return self._run(Compaction(compaction))
-            finally:  # what it did not take waits for the next run, as if just released
-                self._released += self._taken
-                self._taken = 0
+        it was (F13); ValueError when it is closed; ConfigurationError: there is no such kind."""
+        kind = kind_of(compaction)
+        return run_locked(self._running, lambda: self._run(kind))
 
     def _run(self, compaction: Compaction) -> CompactionReport:
+        """What is begun here and not done, for an exception, the next run gives up or takes."""
         began = time.perf_counter()
         self._sync()
-        with self._lock:
-            limits = self._limits()
-            stats = self._log.segment_stats(limits)
-            self._worth_it.saw(stats)
-            self._taken, self._released = self._released, 0
-            is_major = compaction is Compaction.MAJOR
-            if is_major:
-                groups = plan_major(stats, limits, self._shape)
-            else:
-                threshold = self._storage.compaction_threshold
-                groups = plan_minor(stats, limits, self._shape, threshold)
-            if not groups:
-                self._taken = 0
-                return CompactionReport(len(stats), len(stats), 0, time.perf_counter() - began)
-            rewrite = self._log.rewrite(groups, limits, major=is_major)
+        found = run_locked(self._lock, self._frozen, compaction)
+        before = len(found.stats)
+        if found.rewrite is None:
+            self._taken = found.released
+            return CompactionReport(before, before, 0, time.perf_counter() - began)
         try:
-            rewrite.run()
+            found.rewrite.run()
         except BaseException:
-            rewrite.abandon()
+            found.rewrite.abandon()
             raise
-        with self._lock:
-            result = self._log.install(rewrite)
-            self._swapped()
-            if not result.is_cut_short:
-                self._taken = 0
-            left = len(self._log.segment_stats(limits))
+        result, after = run_locked(self._lock, self._installed, found)
         self._sync()  # the manifest that names the new files alone
         while self._log.has_orphans():
             remove_orphans(self._log)
         self.last_report = CompactionReport(
-            segments_before=len(stats),
-            segments_after=left,
+            segments_before=before,
+            segments_after=after,
             bytes_reclaimed=result.bytes_before - result.bytes_after,
             seconds=time.perf_counter() - began,
         )
         return self.last_report
+
+    def _frozen(self, compaction: Compaction) -> _Frozen:
+        """What is to be rewritten, as it is now (under the log's lock)."""
+        if self._rewrite is not None:
+            self._rewrite.abandon()  # nothing happens when it was installed
+        limits = self._limits()
+        stats = self._log.segment_stats(limits)
+        self._worth_it.saw(stats)
+        is_major = compaction is Compaction.MAJOR
+        if is_major:
+            groups = plan_major(stats, limits, self._shape)
+        else:
+            groups = plan_minor(stats, limits, self._shape, self._storage.compaction_threshold)
+        rewrite = self._log.rewrite(groups, limits, major=is_major) if groups else None
+        self._rewrite = rewrite
+        return _Frozen(rewrite, stats, limits, self._released)
+
+    def _installed(self, found: _Frozen) -> tuple[CompactionResult, int]:
+        """(what installing it changed, how many segments there are), under the log's lock."""
+        self._swaps()  # before: memory must not hold what is gone from the log
+        result = self._log.install(cast("Rewrite", found.rewrite))
+        if not result.is_cut_short:
+            self._taken = found.released
+        return result, len(self._log.segment_stats(found.limits))
 
     # --- by itself ---------------------------------------------------------------------------
 
     def released(self, count: int) -> None:
         """So many more entries were released: begin the thread, or wake it when it is time."""
         self._released += count
-        self._worth_it.look(self._released, lambda: self._log.segment_stats(NO_LIMITS))
-        if self._thread is None and not self._is_stopped:
-            self._start()
-        if self._awake is not None and self._released >= self._enough():
-            with self._awake:
-                self._awake.notify()
+        waiting = self._released - self._taken
+        self._worth_it.look(waiting, lambda: self._log.segment_stats(NO_LIMITS))
+        if not self._stopped.is_set() and self.failure is None:
+            self._begin()
+        if waiting >= self._enough():
+            self._awake.set()
 
     def _enough(self) -> float:
         return self._worth_it.of(self._log.last_index - self._log.first_index + 1)
 
-    def _start(self) -> None:
-        import threading  # noqa: PLC0415 - who releases nothing does not pay for it
+    @property
+    def _thread(self) -> threading.Thread | None:
+        return self._lazy.thread
 
-        if time.monotonic() < self._starts_at:
+    def _begin(self) -> None:
+        """The thread, unless it runs; without one, what was released waits for the next call."""
+        if time.monotonic() < self._begins_at:
             return
-        awake = threading.Condition()
         try:
-            self._thread = start_thread("copycat-compact", self._work, awake)
-        except ResourceError as error:  # what was released is released; the next call tries again
-            self._starts_at = time.monotonic() + SHORTAGE_S
+            self._lazy.begin(self._work)
+        except ResourceError as error:
+            self._begins_at = time.monotonic() + SHORTAGE_S
             _LOG.warning("compactions begin later: %s", error)
-        else:
-            self._awake = awake
 
-    def _work(self, awake: threading.Condition) -> None:
+    def _work(self) -> None:
         storage = self._storage
         now = time.monotonic()
         minor_at = now + storage.minor_compaction_interval
         major_at = now + storage.major_compaction_interval
         while True:
-            with awake:
-                wait = min(minor_at, major_at) - time.monotonic()
-                if wait > 0 and not self._is_stopped and self._released < self._enough():
-                    awake.wait(wait)
-                if self._is_stopped:
-                    return
+            wait = min(minor_at, major_at) - time.monotonic()
+            if wait > 0 and self._released - self._taken < self._enough():
+                self._awake.wait(wait)
+                self._awake.clear()
+            if self._stopped.is_set():
+                return
             now = time.monotonic()
-            is_short = self._free_space() < 2 * storage.min_free_space
-            is_major = now >= major_at or (is_short and self._released > 0)
+            waiting = self._released - self._taken
+            if now < min(minor_at, major_at) and waiting < self._enough():
+                continue
+            is_major = now >= major_at or (waiting > 0 and self._is_short())
             had_room = self._try(Compaction.MAJOR if is_major else Compaction.MINOR)
             if self.failure is not None:
                 return
             if not had_room:  # what made it begin is still there: it is tried again
-                with awake:
-                    awake.wait_for(lambda: self._is_stopped, BACK_OFF_S)
+                self._stopped.wait(BACK_OFF_S)
                 continue
             now = time.monotonic()
             minor_at = now + storage.minor_compaction_interval
             if is_major:
                 major_at = now + storage.major_compaction_interval
+
+    def _is_short(self) -> bool:
+        """Whether little is free; where the disk does not say, a run finds out."""
+        try:
+            return self._free_space() < 2 * self._storage.min_free_space
+        except (StorageError, OSError):
+            return False
 
     def _try(self, compaction: Compaction) -> bool:
         """One run of the thread; False when the disk or the system had no room for it."""
@@ -239,12 +276,14 @@ class Compactor:
         except StorageError as error:
             _LOG.warning("compactions stop: %s", error)
             self.failure = error
+        except Exception:  # noqa: BLE001 - the thread must not end with one run
+            _LOG.exception("a %s compaction failed, and is tried again", compaction)
+            return False
         return True
 
     def stop(self) -> None:
         """End the thread, after the run that is under way."""
-        self._is_stopped = True
-        if self._awake is not None and self._thread is not None:
-            with self._awake:
-                self._awake.notify()
-            self._thread.join()
+        self._stopped.set()
+        self._awake.set()
+        self._lazy.join()
+        self._stopped.clear()  # a close that found no resources leaves the log open

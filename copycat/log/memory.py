@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, cast
 from copycat.errors import DiskError, DiskFullError, LogPoisonedError, require
 from copycat.log._native import Batch
 from copycat.log.memory_cleaning import MemoryCleaning
-from copycat.log.memory_rewrite import MemorySegment
-from copycat.types import NO_ENTRY, EntryId, EntryKind, Span, TermRun
+from copycat.log.memory_rewrite import MemorySegment, MemorySegments
+from copycat.types import EntryId, EntryKind, Span, TermRun
 
 if TYPE_CHECKING:
     from copycat.log import interface
@@ -47,7 +47,7 @@ class MemoryLog(MemoryCleaning):
     ) -> None:
         self._max_segment_size = max_segment_size
         self._max_entries_per_segment = max_entries_per_segment
-        self._segments = [MemorySegment(1)]
+        self._segments = MemorySegments([MemorySegment(1)])
         self._configurations = []
         self._durable_index = 0
         self._in_flight: MemoryTicket | None = None
@@ -55,7 +55,6 @@ class MemoryLog(MemoryCleaning):
         self._room: int | None = None
         self._poison = None
         self._closed = False
-        self._before = NO_ENTRY
         self._numbers = 1
         self._released = {}
 
@@ -71,15 +70,16 @@ class MemoryLog(MemoryCleaning):
 
     @property
     def last_entry(self) -> EntryId:
-        for segment in reversed(self._segments):
-            if segment.batches:
-                span = segment.batches[-1].span
-                return EntryId(span.term, span.last)
-        return self._before
+        return self._segments[-1].last_entry
 
     @property
     def before(self) -> EntryId:
-        return self._before
+        return self._segments[0].before
+
+    @property
+    def truncations(self) -> int:
+        """How often entries were taken off the end."""
+        return self._segments.truncations
 
     @property
     def valid_from(self) -> int:
@@ -126,14 +126,14 @@ class MemoryLog(MemoryCleaning):
         tail = self._segments[-1]
         full = tail.nbytes + batch.nbytes > self._max_segment_size
         many = tail.count + len(kinds) > self._max_entries_per_segment
-        if tail.batches and (full or many):
-            tail = self._new_segment(tail.end)
+        if not tail.is_empty and (full or many):
+            tail = self._new_segment(tail.end, tail.last_entry)
             self._segments.append(tail)
         tail.add(frames, len(kinds))
 
-    def _new_segment(self, first: int) -> MemorySegment:
+    def _new_segment(self, first: int, before: EntryId) -> MemorySegment:
         self._numbers += 1
-        return MemorySegment(first, self._numbers)
+        return MemorySegment(first, self._numbers, before=before)
 
     def begin_sync(self) -> MemoryTicket:
         """A barrier behind everything appended so far."""
@@ -171,7 +171,7 @@ class MemoryLog(MemoryCleaning):
         segment = self._segments[bisect_right([s.first for s in self._segments], first) - 1]
         end = min(end, segment.end, self._configuration_border(first))
         parts: list[Batch] = []
-        for batch in segment.batches[bisect_right(segment.firsts, first) - 1 :]:
+        for batch in segment.batches_from(first):
             span = batch.span
             room = max_bytes - sum(part.nbytes for part in parts)
             if span.first >= end or (parts and (span.term != parts[0].span.term or room <= 0)):
@@ -206,24 +206,29 @@ class MemoryLog(MemoryCleaning):
             return
         if self._room == 0:
             raise DiskFullError(f"truncate after {after}: no room left", errno=errno.ENOSPC)
-        self._segments = [s for s in self._segments if s.first <= after] or [
-            self._new_segment(self.first_index)
-        ]
-        self._segments[-1].keep(after + 1)
-        if self._segments[-1].batches:
-            self._segments.append(self._new_segment(after + 1))
-        self._configurations = [i for i in self._configurations if i <= after]
-        self._keep_releases(self.first_index, after)
+        kept = [segment for segment in self._segments if segment.first <= after]
+        if kept:
+            kept[-1] = kept[-1].kept(after + 1)
+        if not kept or not kept[-1].is_empty:
+            before = kept[-1].last_entry if kept else self.before
+            kept.append(self._new_segment(after + 1, before))
+        self._forget(after)
+        self._segments = MemorySegments(kept, self._segments.truncations + 1)
+
+    def _forget(self, after: int) -> None:
+        """What is said of entries above `after`. Before they are dropped: if an exception comes in
+        between, less is known of entries that are there, and nothing of others."""
         self._durable_index = min(self._durable_index, after)
         if self._in_flight is not None:
             self._in_flight.last_index = min(self._in_flight.last_index, after)
+        self._configurations = [i for i in self._configurations if i <= after]
+        self._keep_releases(self.first_index, after)
 
     def trim(self, before: int) -> None:
         """Let whole segments below `before` go; see `ReplicaLog.trim`."""
         self._check()
         while len(self._segments) > 1 and self._segments[0].end <= before:
-            gone = self._segments.pop(0).batches[-1].span
-            self._before = EntryId(gone.term, gone.last)
+            del self._segments[0]
         self._configurations = [i for i in self._configurations if i >= self.first_index]
         self._keep_releases(self.first_index, self.last_index)
 
@@ -234,13 +239,11 @@ class MemoryLog(MemoryCleaning):
             raise ValueError(f"a log cannot begin after entry {entry.index} of term {entry.term}")
         if self._room == 0:
             raise DiskFullError(f"reset to {entry.index}: no room left", errno=errno.ENOSPC)
-        self._segments = [self._new_segment(entry.index + 1)]
+        self._forget(entry.index)
         self._configurations = []
         self._released = {}
-        self._before = entry
-        self._durable_index = min(self._durable_index, entry.index)
-        if self._in_flight is not None:
-            self._in_flight.last_index = min(self._in_flight.last_index, entry.index)
+        fresh = self._new_segment(entry.index + 1, entry)
+        self._segments = MemorySegments([fresh], self._segments.truncations + 1)
 
     # --- spares, the end, and the faults of a disk -------------------------------------------
 

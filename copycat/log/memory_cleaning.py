@@ -7,7 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
 
 from copycat.errors import require
-from copycat.log.memory_rewrite import MemoryRewrite, MemorySegment, RewriteGroup, reach
+from copycat.log.memory_rewrite import (
+    MemoryRewrite,
+    MemorySegment,
+    MemorySegments,
+    RewriteGroup,
+    reach,
+)
 from copycat.types import CompactionLimits, CompactionResult, Release, SegmentStats
 
 if TYPE_CHECKING:
@@ -20,7 +26,7 @@ __all__ = ["MemoryCleaning"]
 class MemoryCleaning(ABC):
     """The cleaning half of `MemoryLog`: what was released, over the segments of the other."""
 
-    _segments: list[MemorySegment]
+    _segments: MemorySegments
     _configurations: list[int]
     _released: dict[int, Release]
     _durable_index: int
@@ -133,7 +139,8 @@ class MemoryCleaning(ABC):
                     is_cut_short = True
                     break
                 continue
-            fresh = MemorySegment(old[0].first, old[0].number, max(s.version for s in old) + 1)
+            version = max(s.version for s in old) + 1
+            fresh = MemorySegment(old[0].first, old[0].number, version, before=old[0].before)
             for batch in batches:
                 fresh.add(batch, len(batch.entries()))
             begin = self._segments.index(old[0])

@@ -2,46 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from copycat.log._native import Batch, encode_gap
-from copycat.types import CompactionLimits, Release
+from copycat.types import NO_ENTRY, CompactionLimits, EntryId, Release
 
-__all__ = ["MemoryRewrite", "MemorySegment", "RewriteGroup", "reach"]
+__all__ = ["MemoryRewrite", "MemorySegment", "MemorySegments", "RewriteGroup", "reach"]
+
+
+class _Row(NamedTuple):
+    """A batch, and how much all batches of its segment up to it come to."""
+
+    first: int
+    batch: Batch
+    nbytes: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count on purpose
 
 
 class MemorySegment:
-    """Some batches in a row; sealed when the next segment begins."""
+    """Some batches in a row; sealed when the next segment begins.
 
-    def __init__(self, first: int, number: int = 1, version: int = 1) -> None:
+    It grows by one step on one list, so that an exception between two steps leaves it whole.
+    """
+
+    def __init__(
+        self, first: int, number: int = 1, version: int = 1, *, before: EntryId = NO_ENTRY
+    ) -> None:
         self.first = first
         self.number = number
         self.version = version
-        self.batches: list[Batch] = []
-        self.firsts: list[int] = []
-        self.nbytes = 0
-        self.count = 0
-        """Entries in it, gaps left out."""
+        self.before = before
+        """The entry below the first one."""
+        self._rows: list[_Row] = []
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._rows
 
     @property
     def end(self) -> int:
-        return self.batches[-1].span.end if self.batches else self.first
+        return self._rows[-1].batch.span.end if self._rows else self.first
+
+    @property
+    def last_entry(self) -> EntryId:
+        """What precedes the next segment."""
+        if not self._rows:
+            return self.before
+        span = self._rows[-1].batch.span
+        return EntryId(span.term, span.last)
+
+    @property
+    def nbytes(self) -> int:
+        return self._rows[-1].nbytes if self._rows else 0
+
+    @property
+    def count(self) -> int:
+        """Entries in it, gaps left out."""
+        return self._rows[-1].count if self._rows else 0
+
+    @property
+    def batches(self) -> list[Batch]:
+        return [row.batch for row in self._rows]
+
+    def batches_from(self, index: int) -> Iterator[Batch]:
+        """From the one that holds `index` on."""
+        at = bisect_left(self._rows, (index + 1,)) - 1
+        return (row.batch for row in islice(self._rows, at, None))
 
     def add(self, batch: Batch, count: int) -> None:
-        self.count += count
-        self.firsts.append(batch.span.first)
-        self.batches.append(batch)
-        self.nbytes += batch.nbytes
+        row = _Row(batch.span.first, batch, self.nbytes + batch.nbytes, self.count + count)
+        self._rows.append(row)
 
-    def keep(self, end: int) -> None:
-        """Drop the entries at `end` and above."""
-        kept = [batch for batch in self.batches if batch.span.first < end]
-        if kept and kept[-1].span.end > end:
-            kept[-1] = kept[-1].slice(kept[-1].span.first, end)
-        self.batches, self.firsts, self.nbytes, self.count = [], [], 0, 0
-        for batch in kept:
-            self.add(batch, len(batch.entries()))
+    def kept(self, end: int) -> MemorySegment:
+        """A copy without the entries at `end` and above."""
+        copy = MemorySegment(self.first, self.number, self.version, before=self.before)
+        for batch in self.batches:
+            span = batch.span
+            if span.first < end:
+                part = batch if span.end <= end else batch.slice(span.first, end)
+                copy.add(part, len(part.entries()))
+        return copy
+
+
+class MemorySegments(list[MemorySegment]):
+    """All segments of a log, and how often entries were taken off their end."""
+
+    def __init__(self, segments: Iterable[MemorySegment], truncations: int = 0) -> None:
+        super().__init__(segments)
+        self.truncations = truncations
 
 
 def reach(limits: CompactionLimits, how: Release, *, major: bool) -> int:

@@ -5,12 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from copycat.log.log import Entry, Log
+    from copycat.log.entry import Entry
 
-__all__ = ["Tail"]
+__all__ = ["Source", "Tail"]
+
+_LOOK_S = 1.0
+"""How long a wake-up that was lost is waited for: whoever appended may have been interrupted
+before it woke anybody."""
+
+
+class Source(Protocol):
+    """What a tail needs of its log."""
+
+    @property
+    def closed(self) -> bool: ...
+    def feed(self, follower: Tail) -> None: ...
 
 
 class Tail:
@@ -21,26 +34,38 @@ class Tail:
     let go before it was read is skipped.
     """
 
-    def __init__(self, log: Log, start: int) -> None:
+    def __init__(self, log: Source, start: int) -> None:
         self._log = log
-        self.position = start
-        """The next entry that the log is asked for."""
-        self._ahead: deque[Entry] = deque()
+        self._state: tuple[deque[Entry], int] = (deque(), start)
+        """What was read and not shown, and the next entry that the log is asked for: they change
+        in one step, so that an exception loses none and doubles none."""
+        self._doubt: tuple[int, int] | None = None
+        """(truncations before, after) of one that was begun; whether it was done, the log says."""
         self._loop = asyncio.get_running_loop()
         self._grown = asyncio.Event()
+
+    @property
+    def position(self) -> int:
+        """The next entry that the log is asked for."""
+        return self._state[1]
+
+    @property
+    def _ahead(self) -> deque[Entry]:
+        return self._state[0]
 
     def __aiter__(self) -> Tail:
         return self
 
     async def __anext__(self) -> Entry:
-        while not self._ahead:
+        while not self._ahead or self._doubt is not None:
             self._grown.clear()
             if self._log.closed:
                 raise StopAsyncIteration
             if self._fill():
                 await asyncio.sleep(0)  # a long tail must not starve the loop
                 continue
-            await self._grown.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._grown.wait(), _LOOK_S)
         return self._ahead.popleft()
 
     def _fill(self) -> bool:
@@ -51,17 +76,27 @@ class Tail:
 
     def take(self, entries: Iterable[Entry], position: int) -> None:
         """What comes next, and where it ends (under the log's lock)."""
-        self._ahead.extend(entries)
-        self.position = position
+        self._state = (deque(entries), position)
 
     def wake(self) -> None:
         """Something was appended, synced or closed. Any thread."""
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._grown.set)
 
-    def rewind(self, after: int) -> None:
-        """The log was truncated: forget entries above `after` that nobody saw yet (under its
-        lock)."""
-        while self._ahead and self._ahead[-1].index > after:
-            self._ahead.pop()
-        self.position = min(self.position, after + 1)
+    def expect(self, truncations: int, after: int) -> None:
+        """A truncation begins (under the log's lock, all along)."""
+        self.settle(truncations)
+        self._doubt = (truncations, after)
+
+    def settle(self, truncations: int) -> bool:
+        """So many were done: if the one that was begun is, forget entries above it that nobody
+        saw yet (under the log's lock). Whether others are there to be shown."""
+        if self._doubt is not None:
+            before, after = self._doubt
+            if truncations > before:
+                ahead, position = self._state
+                while ahead and ahead[-1].index > after:
+                    ahead.pop()
+                self._state = (ahead, min(position, after + 1))
+            self._doubt = None
+        return bool(self._ahead)

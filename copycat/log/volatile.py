@@ -6,11 +6,12 @@ Nothing of it outlives the process.
 
 from __future__ import annotations
 
+from _thread import RLock
 from collections.abc import Iterator
 from typing import Never, TypeVar
 
 from copycat.errors import ConfigurationError
-from copycat.log._native import Batch
+from copycat.log._native import Batch, run_locked
 from copycat.log.memory import MemoryLog, MemoryTicket
 
 __all__ = ["VolatileLog"]
@@ -33,6 +34,12 @@ class VolatileLog(MemoryLog):
     def disk_usage(self) -> int:
         """Nothing of it is on a disk: as `size`, which it takes in memory."""
         return self.size
+
+    @property
+    def entries(self) -> int:
+        """How many there are, gaps left out."""
+        self._check()
+        return sum(segment.count for segment in self._segments)
 
     def segments(self) -> list[tuple[int, int, int, int, int, bool]]:
         """(id, version, first_index, last_index, bytes, sealed), oldest first.
@@ -59,6 +66,10 @@ class VolatileLog(MemoryLog):
         if batch.has_gaps:
             return None
         return tuple.__new__(as_type, (index, batch.span.term, batch.payloads()[0]))
+
+    def entry_locked(self, lock: RLock, index: int, as_type: type[_Entry]) -> _Entry | None:
+        """The same while `lock` is held."""
+        return run_locked(lock, self.entry, index, as_type)
 
     def scan(self, first: int, end: int) -> Iterator[Batch]:
         """Batches of about 1 MiB over [first, end), which lies in the log."""
