@@ -61,18 +61,18 @@ __all__ = [
     "encode_return",
 ]
 
-_APPEND = Struct("<9Q")
-"""term, request, prev (term, index), span (term, first, end), leader_commit, floor."""
-_APPEND_REPLY = Struct("<QQB7xQQQQ")
+_APPEND = Struct("<10Q")
+"""term, request, prev (term, index), span (term, first, end), leader_commit, floor, log time."""
+_APPEND_REPLY = Struct("<QQB7xQQQQQ")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
 _INSTALL = Struct("<5Q32sQ")
 """term, request, entry (term, index), size of the file, digest, offset."""
 _INSTALL_REPLY = Struct("<5QB7x")
 _PRE_VOTE = Struct("<4Q")
-_PRE_VOTE_REPLY = Struct("<QQB7x")
+_PRE_VOTE_REPLY = Struct("<QQB7xQ")
 _REQUEST_VOTE = Struct("<3QB7x")
-_VOTE_REPLY = Struct("<QB7x")
+_VOTE_REPLY = Struct("<QB7xQ")
 _TIMEOUT_NOW = Struct("<Q")
 _LOG_POSITION = Struct("<3Q")
 """term, and an entry (term, index); of both messages about a log."""
@@ -189,6 +189,7 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
         span.end,
         message.leader_commit,
         message.floor,
+        message.log_time_ms,
     )
 
 
@@ -198,15 +199,15 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         raise unknown_frame(frame, "APPEND_ENTRIES")
     if len(frame.body) < _APPEND.size:
         raise ProtocolError(f"APPEND_ENTRIES has {len(frame.body)} bytes, under {_APPEND.size}")
-    term, request, prev_term, prev_index, span_term, first, end, commit, floor = (
-        _APPEND.unpack_from(frame.body)
+    term, request, prev_term, prev_index, span_term, first, end, *rest = _APPEND.unpack_from(
+        frame.body
     )
     if first > end or (first == end) != (len(frame.body) == _APPEND.size):
         raise ProtocolError(
             f"APPEND_ENTRIES of [{first}, {end}) carries {len(frame.body) - _APPEND.size} bytes"
         )
     message = AppendEntries(
-        term, request, EntryId(prev_term, prev_index), Span(span_term, first, end), commit, floor
+        term, request, EntryId(prev_term, prev_index), Span(span_term, first, end), *rest
     )
     return message, frame.body[_APPEND.size :]
 
@@ -254,11 +255,11 @@ def encode_peer(message: PeerMessage) -> bytes:
             return encode_append(message, 0)
         case InstallSnapshot():
             return encode_install(message, 0)
-        case AppendReply(term, request, accepted, match_index, hint, settled, wanted):
+        case AppendReply(term, request, accepted, match_index, hint, settled, wanted, wall_ms):
             kind = FrameType.APPEND_REPLY
             answer = _WANTS_SNAPSHOT if wanted else int(accepted)
             body = _APPEND_REPLY.pack(
-                term, request, answer, match_index, hint.term, hint.index, settled
+                term, request, answer, match_index, hint.term, hint.index, settled, wall_ms
             )
         case InstallReply(term, request, entry, offset, done):
             kind = FrameType.INSTALL_REPLY
@@ -266,15 +267,15 @@ def encode_peer(message: PeerMessage) -> bytes:
         case PreVote(term, number, last):
             kind = FrameType.PRE_VOTE
             body = _PRE_VOTE.pack(term, number, last.term, last.index)
-        case PreVoteReply(term, number, granted):
+        case PreVoteReply(term, number, granted, wall_ms):
             kind = FrameType.PRE_VOTE_REPLY
-            body = _PRE_VOTE_REPLY.pack(term, number, granted)
+            body = _PRE_VOTE_REPLY.pack(term, number, granted, wall_ms)
         case RequestVote(term, last, transfer):
             kind = FrameType.REQUEST_VOTE
             body = _REQUEST_VOTE.pack(term, last.term, last.index, transfer)
-        case VoteReply(term, granted):
+        case VoteReply(term, granted, wall_ms):
             kind = FrameType.VOTE_REPLY
-            body = _VOTE_REPLY.pack(term, granted)
+            body = _VOTE_REPLY.pack(term, granted, wall_ms)
         case TimeoutNow(term):
             kind = FrameType.TIMEOUT_NOW
             body = _TIMEOUT_NOW.pack(term)
@@ -299,13 +300,15 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 raise ProtocolError(f"APPEND_ENTRIES with {len(frames)} bytes of entries here")
             return message
         case FrameType.APPEND_REPLY:
-            term, request, flag, match_index, hint_term, hint_index, settled = exact(
+            term, request, flag, match_index, hint_term, hint_index, settled, wall_ms = exact(
                 _APPEND_REPLY, frame, "APPEND_REPLY"
             )
             hint = EntryId(hint_term, hint_index)
             wanted = flag == _WANTS_SNAPSHOT
             accepted = _flag(frame, 0 if wanted else flag, 16)
-            return AppendReply(term, request, accepted, match_index, hint, settled, wanted)
+            return AppendReply(
+                term, request, accepted, match_index, hint, settled, wanted, wall_ms
+            )
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)
             if data:
@@ -321,14 +324,14 @@ def decode_peer(frame: Frame) -> PeerMessage:
             term, number, last_term, last_index = exact(_PRE_VOTE, frame, "PRE_VOTE")
             return PreVote(term, number, EntryId(last_term, last_index))
         case FrameType.PRE_VOTE_REPLY:
-            term, number, flag = exact(_PRE_VOTE_REPLY, frame, "PRE_VOTE_REPLY")
-            return PreVoteReply(term, number, _flag(frame, flag, 16))
+            term, number, flag, wall_ms = exact(_PRE_VOTE_REPLY, frame, "PRE_VOTE_REPLY")
+            return PreVoteReply(term, number, _flag(frame, flag, 16), wall_ms)
         case FrameType.REQUEST_VOTE:
             term, last_term, last_index, flag = exact(_REQUEST_VOTE, frame, "REQUEST_VOTE")
             return RequestVote(term, EntryId(last_term, last_index), _flag(frame, flag, 24))
         case FrameType.VOTE_REPLY:
-            term, flag = exact(_VOTE_REPLY, frame, "VOTE_REPLY")
-            return VoteReply(term, _flag(frame, flag, 8))
+            term, flag, wall_ms = exact(_VOTE_REPLY, frame, "VOTE_REPLY")
+            return VoteReply(term, _flag(frame, flag, 8), wall_ms)
         case FrameType.TIMEOUT_NOW:
             (term,) = exact(_TIMEOUT_NOW, frame, "TIMEOUT_NOW")
             return TimeoutNow(term)

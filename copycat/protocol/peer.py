@@ -66,6 +66,8 @@ class AppendEntries(msgspec.Struct, frozen=True):
     leader_commit: int
     floor: int = 0
     """No stateful member needs a deletion at or below this any more (C23); 0 while unknown."""
+    log_time_ms: int = 0
+    """Log time at the leader when it left (C25); 0 in an empty log."""
 
 
 class AppendReply(msgspec.Struct, frozen=True):
@@ -79,6 +81,7 @@ class AppendReply(msgspec.Struct, frozen=True):
         above the oldest snapshot that it keeps; 0 when rejected.
     wants_snapshot: when rejected, the sender lost entries and takes no holes in their place: only
         a snapshot at or above the leader's commit index is as good (decision 0017).
+    wall_ms: the wall clock of the sender when it left (C25); 0 is unknown, here and below.
     """
 
     term: int
@@ -88,6 +91,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     hint: EntryId
     settled: int = 0
     wants_snapshot: bool = False
+    wall_ms: int = 0
 
 
 class PreVote(msgspec.Struct, frozen=True):
@@ -104,6 +108,7 @@ class PreVoteReply(msgspec.Struct, frozen=True):
     term: int
     round: int
     granted: bool
+    wall_ms: int = 0
 
 
 class RequestVote(msgspec.Struct, frozen=True):
@@ -117,6 +122,7 @@ class RequestVote(msgspec.Struct, frozen=True):
 class VoteReply(msgspec.Struct, frozen=True):
     term: int
     granted: bool
+    wall_ms: int = 0
 
 
 class TimeoutNow(msgspec.Struct, frozen=True):

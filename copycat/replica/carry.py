@@ -11,11 +11,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple, assert_never
 
+import msgspec
+
 from copycat.errors import require
 from copycat.log.batch import Batch, encode_batch
 from copycat.log.interface import ReplicaLog
 from copycat.protocol import codec
-from copycat.protocol.peer import AppendReply, PeerMessage
+from copycat.protocol.peer import AppendReply, PeerMessage, PreVoteReply, VoteReply
 from copycat.raft.effects import (
     Append,
     Commit,
@@ -175,7 +177,8 @@ class Carrier:
         parts.gateway.appended(span.first, taken)
 
     def _replicate(self, effect: Replicate) -> None:
-        sent = self._parts.shipping.ship(self._parts.raft.current_term, effect)
+        parts = self._parts
+        sent = parts.shipping.ship(parts.raft.current_term, effect, parts.clock.peek_ms())
         if sent is None:
             self._events.append(Unreachable(effect.peer))
         elif sent.first < sent.end:
@@ -209,6 +212,9 @@ class Carrier:
 
     def _write(self, peer: MemberId, message: PeerMessage) -> None:
         # A lost reply is asked for again by the next heartbeat: no event for it.
+        if isinstance(message, AppendReply | PreVoteReply | VoteReply):
+            wall_ms = max(0, self._parts.clock.wall_ms)
+            message = msgspec.structs.replace(message, wall_ms=wall_ms)
         self._parts.host.send(peer, codec.encode_peer(message), None)
 
 

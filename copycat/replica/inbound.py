@@ -10,7 +10,13 @@ from copycat.errors import ProtocolError
 from copycat.log.batch import Batch
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame
-from copycat.protocol.peer import AppendEntries, PeerMessage
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    PeerMessage,
+    PreVoteReply,
+    VoteReply,
+)
 from copycat.raft.events import Received
 from copycat.replica.carry import Carrier, Parts
 from copycat.replica.door import Door
@@ -66,7 +72,12 @@ class PeerInbound:
                 self._door.receive_return(token, answer)
             case _:
                 other: PeerMessage = codec.decode_peer(frame)
-                self._enqueue(lambda: self._carrier.step(Received(peer, other)))
+                self._enqueue(lambda: self._on_message(peer, other))
+
+    def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
+        if isinstance(message, AppendReply | PreVoteReply | VoteReply) and message.wall_ms:
+            self._parts.clock.reported(peer, message.wall_ms)
+        self._carrier.step(Received(peer, message))
 
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None
@@ -80,3 +91,5 @@ class PeerInbound:
         self._carrier.received = batch
         self._carrier.step(Received(peer, message, batch is not None and batch.has_gaps))
         self._carrier.received = None
+        if self._parts.raft.leader == peer and self._parts.raft.current_term == message.term:
+            self._parts.clock.heard(message.log_time_ms)

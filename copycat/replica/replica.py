@@ -99,7 +99,8 @@ class Replica:
             owed=NO_ENTRY if debt is None else debt.owed,
         )
         self._state = self.raft.state
-        clock = LogClock(now_ms, wall_ms, max(executor.time_ms, last_time_ms(log)))
+        time_ms = max(executor.time_ms, last_time_ms(log))
+        clock = LogClock(now_ms, wall_ms, time_ms, voters=len(options.members))
         self._open_door(hard_state, executor, clock)
         self._repayment = Repayment(
             self._parts,

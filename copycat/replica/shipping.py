@@ -122,8 +122,10 @@ class Shipping:
         self._recent = recent
         self._host = host
 
-    def ship(self, term: int, effect: Replicate) -> Span | None:
+    def ship(self, term: int, effect: Replicate, log_time_ms: int = 0) -> Span | None:
         """Send what one message takes; the span that went out, None when no link took it.
+
+        log_time_ms: as this leader knows it (C25).
 
         What is in a gap was committed (C3), even if this leader started anew and does not know
         yet how far: it says so, or a peer that lags would refuse the gap, and without that
@@ -135,6 +137,14 @@ class Shipping:
             span = Span(span.term, span.first, batch.span.end)
             if committed < span.last and batch.has_gaps:
                 committed = max(committed, batch.gaps()[-1][1] - 1)
-        message = AppendEntries(term, effect.request, effect.prev, span, committed, effect.floor)
+        message = AppendEntries(
+            term,
+            effect.request,
+            effect.prev,
+            span,
+            committed,
+            effect.floor,
+            log_time_ms,
+        )
         header = encode_append(message, 0 if batch is None else batch.nbytes)
         return span if self._host.send(effect.peer, header, batch) else None

@@ -6,7 +6,7 @@ logs holds for cleaned ones; what may be a gap is the business of `checkers_gaps
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from copycat.errors import InvariantError
@@ -48,8 +48,11 @@ def contents(batches: Iterable[Batch]) -> tuple[list[Frame], list[Gap]]:
 class LogHistory:
     """Every entry that was ever appended anywhere: (index, term) names one content (I5)."""
 
-    def __init__(self) -> None:
+    def __init__(self, now_us: Callable[[], int] = int) -> None:
+        self._now_us = now_us
         self._seen: dict[tuple[int, int], tuple[int, int]] = {}
+        self.stamped_us: dict[tuple[int, int], int] = {}
+        """When a leader made the entry (index, term)."""
         self.committed: list[tuple[int, int]] = []
         """(term, crc) of everything that was ever committed, from index 1 on."""
         self.gone: dict[int, Release] = {}
@@ -85,9 +88,10 @@ class LogHistory:
 
     def appended(self, who: int, prev_term: int, frames: Sequence[Frame]) -> None:
         """`frames` (index, term, crc) were appended by `who` after an entry of prev_term."""
-        seen = self._seen
+        seen, now_us = self._seen, self._now_us()
         for index, term, crc in frames:
             content = (crc, prev_term)
+            self.stamped_us.setdefault((index, term), now_us)
             if seen.setdefault((index, term), content) != content:
                 raise violated(
                     "I5",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
 from copycat.log.plan import Shape
@@ -9,6 +11,7 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
 from copycat.replica.options import CleaningOptions
+from copycat.sim.checkers_clock import ClockChecker
 from copycat.sim.checkers_gaps import CleaningLaws
 from copycat.sim.checkers_log import LogHistory, violated
 from copycat.sim.checkers_raft import MemberView, RaftChecker
@@ -28,7 +31,7 @@ from copycat.sim.trace import Trace
 from copycat.sim.twin import Twin
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, Dice, World
-from copycat.types import NO_ENTRY, MemberId, ServerState
+from copycat.types import NO_ENTRY, MemberId, Run, ServerState
 
 __all__ = ["Cluster"]
 
@@ -48,7 +51,10 @@ class Cluster:
         self.network = Network(self.world, dice.fork(), options.network, self.trace)
         self.addresses = tuple(f"m{number}:7000" for number in range(options.members))
         self.ids = [member_id(CLUSTER, address) for address in self.addresses]
-        self.log_history = LogHistory()
+        self.log_history = LogHistory(lambda: self.world.now_us)
+        # Where any number of wall clocks may jump, any of them may be a majority.
+        is_any_clock_wrong = "clock_jump" in options.faults
+        self.clock = None if is_any_clock_wrong else ClockChecker(options.drift_ppm)
         self.shadows = [Shadow(n, self.log_history) for n in range(options.members)]
         self.asked: dict[tuple[int, int], Operation] = {}
         self.history: list[Operation] = []
@@ -269,10 +275,18 @@ class Cluster:
                 if not host.disk.is_cut:
                     raise
                 return None  # the power went in this turn: the next member that commits shows it
-            self.sessions.committed(batch.runs(first, batch.span.end))
+            runs = batch.runs(first, batch.span.end)
+            self.sessions.committed(runs)
+            self._check_clock(batch.span.term, runs)
             self.twin.committed(batch)
             first = batch.span.end
         return None
+
+    def _check_clock(self, term: int, runs: Sequence[Run]) -> None:
+        if self.clock is not None:
+            for run in runs:
+                stamped_us = self.log_history.stamped_us[run.first_index, term]
+                self.clock.committed(run.first_index, run.time_ms, stamped_us)
 
     def _holder(self, first: int) -> SimHost:
         """Somebody whose log still has what is committed from `first` on."""

@@ -40,6 +40,7 @@ class Nemesis:
         self._clients = clients
         self._is_over = not options.faults
         self._round = 0
+        self._wrong_number = options.wrong_clock
         self._copies = OlderCopies(
             hosts, dice, trace, lambda host: self.restart(host, self._down_us())
         )
@@ -186,6 +187,12 @@ class Nemesis:
     def _clock_jump(self) -> None:
         host = self._victim()
         host.clock.jump(self._dice.between(-3_600_000, 3_600_000))
+
+    def _wrong_clock(self) -> None:
+        """One wall clock is wrong, by hours or days, and always the same member's (C25)."""
+        clock = self._hosts[self._wrong_number].clock
+        clock.steady()
+        clock.jump(self._dice.pick((2, -2, 72, -72)) * 3_600_000)
 
     # --- the network ------------------------------------------------------------------------
 

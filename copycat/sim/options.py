@@ -41,7 +41,7 @@ FAULTS = (
 )
 """Kinds of faults that a nemesis can draw. Message faults are rates of the network. On top of
 these "away" comes with snapshots and cleaning, "clean" (a cleaning on demand) with cleaning, and
-"rot" and "disk_rollback" by themselves.
+"rot", "disk_rollback" and "wrong_clock" by themselves.
 """
 
 
@@ -125,6 +125,8 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     clean: CleanOptions = CleanOptions()
     drift_ppm: int = 0
     """Clocks of members run up to this much fast or slow."""
+    wrong_clock: int = 0
+    """The member whose wall clock is wrong, with the fault of that name."""
 
 
 READERS = ("echo", "isolate", "pause", "process", "slow_disk", "slow_link", "transfer")
@@ -193,6 +195,9 @@ def draw_options(seed: int) -> SeedOptions:
     dice = Dice(seed ^ 0x01DC)
     if options.members >= 3 and "clean" not in options.faults and dice.chance(150_000):
         options = _with_older_copies(dice, options)
+    dice = Dice(seed ^ 0xC25C)
+    if options.members >= 3 and dice.chance(150_000):
+        options = _with_a_wrong_clock(dice, options)
     dice = Dice(seed ^ 0xA51D)
     if dice.chance(250_000):
         slow = {dice.pick(("aside_us", "compact_us")): dice.pick((30, 300, 3_000)) * MS}
@@ -251,6 +256,22 @@ def _with_older_copies(dice: Dice, options: SeedOptions) -> SeedOptions:
         fault_us=dice.pick((300, 800)) * MS,
         duration_us=max(options.duration_us, 10 * SECOND),
         workload=replace(options.workload, command=max(options.workload.command, 400_000)),
+    )
+
+
+def _with_a_wrong_clock(dice: Dice, options: SeedOptions) -> SeedOptions:
+    """One wall clock that is wrong, and elections of members that knew no leader (C25)."""
+    faults = {
+        *options.faults,
+        "wrong_clock",
+        "process",
+        "transfer",
+        dice.pick(("power", "power_all")),
+    }
+    return msgspec.structs.replace(
+        options,
+        faults=tuple(sorted(faults - {"clock_jump"})),
+        wrong_clock=dice.below(options.members),
     )
 
 

@@ -30,6 +30,7 @@ EXPECTED_MARKS = (
     "fault: away",
     "fault: clean",
     "fault: disk_rollback",
+    "fault: wrong_clock",
     "frame of a broken link arrives",
     "full disk in a rewrite",
     "gap fed",

@@ -27,23 +27,26 @@ SKIPPING = peer.Hello(
     skips=(SkippedEntry(17, 2, 0xDEADBEEF), SkippedEntry(18, 2, 1)),
 )
 REFUSED = peer.HelloRefused("bad-config", "another list")
-APPEND = peer.AppendEntries(7, 42, EntryId(6, 10), Span(7, 11, 13), 9, 5)
+APPEND = peer.AppendEntries(7, 42, EntryId(6, 10), Span(7, 11, 13), 9, 5, 1_767_225_600_000)
 INSTALL = peer.InstallSnapshot(7, 44, EntryId(6, 10), 4096, bytes(range(32)), 1024)
 
 PEERS: list[peer.PeerMessage] = [
     peer.AppendEntries(7, 43, EntryId(7, 12), Span(7, 13, 13), 12),
-    peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11),
+    peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, wall_ms=1_767_225_600_000),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8)),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8), wants_snapshot=True),
     peer.PreVote(8, 3, EntryId(7, 12)),
-    peer.PreVoteReply(7, 3, True),
+    peer.PreVoteReply(7, 3, True, 1_767_225_600_000),
     peer.RequestVote(8, EntryId(7, 12), False),
     peer.RequestVote(8, EntryId(7, 12), True),
-    peer.VoteReply(8, False),
+    peer.VoteReply(8, False, 1_767_225_600_000),
     peer.TimeoutNow(8),
     peer.InstallSnapshot(7, 44, EntryId(6, 10), 4096, bytes(range(32)), 0),
     peer.InstallReply(7, 44, EntryId(6, 10), 1024, False),
     peer.InstallReply(7, 44, EntryId(6, 10), 4096, True),
+    peer.LogPosition(0, EntryId(0, 0)),
+    peer.LogPosition(7, EntryId(6, 10)),
+    peer.LogRegressed(7, EntryId(6, 12)),
 ]
 CLIENTS: list[client.ClientMessage] = [
     client.Register(1, "client-ü", 5000),

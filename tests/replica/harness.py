@@ -152,6 +152,8 @@ class Node:
         self.machine = KeyValueStore()
         self.executor = executor or Executor(self.machine if machine is None else machine)
         self.now_ms = 1000
+        self.wall_ms = 1_700_000_000_000
+        """Its wall clock shows this and `now_ms` on top."""
         options = ReplicaOptions(
             cluster_name=CLUSTER,
             address=address,
@@ -170,7 +172,7 @@ class Node:
             seed=11,
             fresh=len(members) > 1 if fresh is None else fresh,
             now_ms=self.now_ms,
-            wall_ms=1_700_000_000_000,
+            wall_ms=self.wall_ms,
             snapshots=snapshots,
             reserve=reserve,
             debt=debt,
@@ -181,7 +183,7 @@ class Node:
 
     def turn(self, elapsed_ms: int = 0) -> None:
         self.now_ms += elapsed_ms
-        self.replica.turn(self.now_ms, 1_700_000_000_000 + self.now_ms)
+        self.replica.turn(self.now_ms, self.wall_ms + self.now_ms)
         if self.host.stopped is not None:
             raise self.host.stopped
 
