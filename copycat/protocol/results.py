@@ -8,7 +8,7 @@ becomes that type again at the client, most often ApplicationError (F23).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -113,19 +113,21 @@ def encode_results(results: list[Any], operations: Sequence[object] = ()) -> byt
     return _encode([_encodable(*each) for each in zip(results, of, strict=True)])
 
 
-def cut_results(body: bytes, nbytes_max: int) -> list[tuple[int, bytes]]:
-    """The array cut into arrays of about `nbytes_max`: (count, body), at least one each."""
+def cut_results(body: bytes, nbytes_max: int) -> Iterator[tuple[int, bytes]]:
+    """The array cut into arrays of about `nbytes_max`: (count, body), at least one each. Each is
+    made when it is asked for, since there may be no room for the next one. Nothing for an array
+    that is small enough."""
     if len(body) <= nbytes_max:
-        return []
-    parts: list[list[msgspec.Raw]] = [[]]
+        return
+    part: list[msgspec.Raw] = []
     nbytes = 0
     for raw in _decode_list(body):
         nbytes += memoryview(raw).nbytes
-        if nbytes > nbytes_max and parts[-1]:
-            parts.append([])
-            nbytes = memoryview(raw).nbytes
-        parts[-1].append(raw)
-    return [(len(part), _encode(part)) for part in parts]
+        if nbytes > nbytes_max and part:
+            yield len(part), _encode(part)
+            part, nbytes = [], memoryview(raw).nbytes
+        part.append(raw)
+    yield len(part), _encode(part)
 
 
 def encode_result(result: Any, operation: object = None) -> bytes:

@@ -8,7 +8,7 @@ is anyway, and one reply alone always fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from copycat.machine.executor import Executor
@@ -106,7 +106,7 @@ class Delivery:
             view.unsent = (end, last) if end <= last else None
         for reply in replies:
             if not self._send(view, reply):
-                self._postpone(view, reply.first_sequence, end - 1)
+                self._postpone(view, end - 1, end - 1)  # and all up to there
                 break
 
     def _send(self, view: SessionView, reply: RunReply) -> bool:
@@ -125,17 +125,18 @@ class Delivery:
         return True
 
 
-def results_of(reply: RunReply) -> list[Results]:
+def results_of(reply: RunReply) -> Iterator[Results]:
     """The reply frames for a run of results: one, or several when it is large."""
     first_index, last_index = reply.first_index, reply.last_index
-    parts = cut_results(reply.body, RESULTS_NBYTES_MAX) or [(reply.count, reply.body)]
+    if len(reply.body) <= RESULTS_NBYTES_MAX:
+        first, count = reply.first_sequence, reply.count
+        yield Results(reply.session, first, count, first_index, last_index, reply.body)
+        return
     is_exact = last_index - first_index + 1 == reply.count
-    frames: list[Results] = []
     sequence = reply.first_sequence
-    for count, body in parts:
+    for count, body in cut_results(reply.body, RESULTS_NBYTES_MAX):
         if is_exact:
             first_index = reply.first_index + sequence - reply.first_sequence
             last_index = first_index + count - 1
-        frames.append(Results(reply.session, sequence, count, first_index, last_index, body))
+        yield Results(reply.session, sequence, count, first_index, last_index, body)
         sequence += count
-    return frames

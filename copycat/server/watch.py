@@ -105,7 +105,7 @@ class Watch:
             missing = f"; {status.owed} are to be fetched first" if status.owed else ""
             text = f"waiting for an election in term {status.term}{missing}"
         refused = "".join(f"; {each}" for each in self._refused())
-        log.warning("%s: %s, for %.0f s%s", self._name, text, seconds, refused)
+        log.warning("%s: %s (for %.0f s by now)%s", self._name, text, seconds, refused)
 
 
 def waiting_text(address: str, members: tuple[str, ...], unlinked: dict[str, str]) -> str:
