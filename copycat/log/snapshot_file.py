@@ -2,7 +2,7 @@
 
     header      64 bytes, its own CRC32C, then the configuration
     chunks      each: stored u32, raw u32, crc u32, then `stored` bytes (LZ4 block, or raw
-                when both sizes are equal)
+                when both sizes are equal); one of no bytes ends them
     footer      offset u64 of every chunk, SHA-256 of the raw bytes, CRC32C, end magic
 
 All integers are little-endian. Every byte lies under a checksum, and no size is believed
@@ -25,7 +25,7 @@ from copycat.types import EntryId
 if TYPE_CHECKING:
     from copycat.log._native import Env, File
 
-__all__ = ["CHUNK_BYTES", "CHUNK_BYTES_MAX", "Snapshot", "load", "verify", "write"]
+__all__ = ["CHUNK_BYTES", "CHUNK_BYTES_MAX", "Snapshot", "Writer", "load", "verify", "write"]
 
 CHUNK_BYTES = 1 << 20
 """Raw bytes of a chunk that is written."""
@@ -36,12 +36,16 @@ SYNC_BYTES = 8 << 20
 
 _MAGIC = b"COPYSNP\0"
 _END_MAGIC = b"COPYSNE\0"
-_VERSION = 1
+_VERSION_1 = 1
+_VERSION = 2
 _HEADER = Struct("<8sIIQQQQIIII")
 """magic, crc of what follows and of the configuration, version, index, term, time_ms, raw
-size, chunk size, chunk count, configuration size, zero."""
+size, chunk size, chunk count, configuration size, zero. Since version 2 raw size and chunk count
+are zero: they are not known when the header is written."""
 _CRC_END = 12
 _CHUNK = Struct("<III")
+_END_CHUNK = _CHUNK.pack(0, 0, crc32c(bytes(8)))
+"""Behind the last chunk, since version 2."""
 _OFFSET = Struct("<Q")
 _FOOTER_END = Struct("<32sI8s")
 
@@ -82,6 +86,87 @@ class _Writer:
         self._unsynced = 0
 
 
+class Writer:
+    """A new file at `path`, written as its bytes come. raw_nbytes: how many; None when that is
+    known at the end only.
+
+    Any one thread at a time. DiskFullError, DiskError: the file may be there, unfinished.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        path: str,
+        entry: EntryId,
+        *,
+        time_ms: int,
+        raw_nbytes: int | None = None,
+        configuration: bytes = b"",
+        compress: bool = True,
+    ) -> None:
+        self.path = path
+        self._is_known = raw_nbytes is not None
+        self._entry = entry
+        self._time_ms = time_ms
+        self._configuration = configuration
+        self._compress = compress
+        self._out = _Writer(env.create(path))
+        self._digest = hashlib.sha256()
+        self._offsets: list[int] = []
+        self._chunk = bytearray()
+        self._raw_nbytes = 0
+        nbytes = raw_nbytes or 0
+        rest = _HEADER.pack(
+            _MAGIC,
+            0,
+            _VERSION if raw_nbytes is None else _VERSION_1,
+            entry.index,
+            entry.term,
+            time_ms,
+            nbytes,
+            CHUNK_BYTES,
+            -(-nbytes // CHUNK_BYTES),
+            len(configuration),
+            0,
+        )[_CRC_END:]
+        crc = crc32c(configuration, crc32c(rest))
+        self._out.put(b"".join((_MAGIC, crc.to_bytes(4, "little"), rest, configuration)))
+
+    def put(self, data: bytes | memoryview) -> None:
+        """The next raw bytes."""
+        with memoryview(data) as view:
+            at = 0
+            while at < len(view):
+                part = view[at : at + CHUNK_BYTES - len(self._chunk)]
+                self._chunk += part
+                at += len(part)
+                if len(self._chunk) >= CHUNK_BYTES:
+                    self._write_chunk()
+
+    def _write_chunk(self) -> None:
+        raw = bytes(self._chunk)
+        self._chunk.clear()
+        self._digest.update(raw)
+        self._raw_nbytes += len(raw)
+        self._offsets.append(self._out.offset)
+        self._out.put(_encode_chunk(memoryview(raw), compress=self._compress))
+
+    def finish(self) -> Snapshot:
+        """That was all: write the rest and sync; the file's name is not durable yet."""
+        if self._chunk:
+            self._write_chunk()
+        out, digest = self._out, self._digest.digest()
+        if not self._is_known:
+            out.put(_END_CHUNK)
+        table = b"".join(map(_OFFSET.pack, self._offsets)) + digest
+        crc = crc32c(table)
+        out.put(b"".join((table, crc.to_bytes(4, "little"), _END_MAGIC)))
+        out.sync()
+        return Snapshot(
+            self._entry, self._time_ms, self._raw_nbytes, out.offset, digest, self._configuration
+        )
+
+
 def write(
     env: Env,
     path: str,
@@ -92,38 +177,18 @@ def write(
     configuration: bytes = b"",
     compress: bool = True,
 ) -> Snapshot:
-    """Write and sync a new file at `path`; its name is not durable yet. Any thread.
-
-    DiskFullError, DiskError: the file may be there, unfinished.
-    """
-    out = _Writer(env.create(path))
-    count = -(-len(data) // CHUNK_BYTES)
-    rest = _HEADER.pack(
-        _MAGIC,
-        0,
-        _VERSION,
-        entry.index,
-        entry.term,
-        time_ms,
-        len(data),
-        CHUNK_BYTES,
-        count,
-        len(configuration),
-        0,
-    )[_CRC_END:]
-    crc = crc32c(configuration, crc32c(rest))
-    out.put(b"".join((_MAGIC, crc.to_bytes(4, "little"), rest, configuration)))
-    digest = hashlib.sha256(data)
-    view = memoryview(data)
-    offsets = []
-    for first in range(0, len(data), CHUNK_BYTES):
-        offsets.append(out.offset)
-        out.put(_encode_chunk(view[first : first + CHUNK_BYTES], compress=compress))
-    table = b"".join(map(_OFFSET.pack, offsets)) + digest.digest()
-    crc = crc32c(table)
-    out.put(b"".join((table, crc.to_bytes(4, "little"), _END_MAGIC)))
-    out.sync()
-    return Snapshot(entry, time_ms, len(data), out.offset, digest.digest(), configuration)
+    """Write and sync a new file at `path` that holds `data`. Errors as `Writer` has them."""
+    writer = Writer(
+        env,
+        path,
+        entry,
+        time_ms=time_ms,
+        raw_nbytes=len(data),
+        configuration=configuration,
+        compress=compress,
+    )
+    writer.put(data)
+    return writer.finish()
 
 
 def _encode_chunk(raw: memoryview, *, compress: bool) -> bytes:
@@ -151,12 +216,18 @@ def _read(env: Env, path: str, take: Callable[[bytes], object] | None) -> Snapsh
     reader = _Reader(env, path)
     snapshot, count, chunk_bytes = reader.header()
     digest = hashlib.sha256()
-    for raw in reader.chunks(snapshot.raw_nbytes, count, chunk_bytes):
+    if count is None:
+        chunks = reader.chunks_to_end(chunk_bytes)
+    else:
+        chunks = reader.chunks(snapshot.raw_nbytes, count, chunk_bytes)
+    raw_nbytes = 0
+    for raw in chunks:
         digest.update(raw)
+        raw_nbytes += len(raw)
         if take is not None:
             take(raw)
     reader.footer(digest.digest())
-    return snapshot._replace(nbytes=reader.size, digest=digest.digest())
+    return snapshot._replace(raw_nbytes=raw_nbytes, nbytes=reader.size, digest=digest.digest())
 
 
 class _Reader:
@@ -188,8 +259,9 @@ class _Reader:
         self._at += size
         return data
 
-    def header(self) -> tuple[Snapshot, int, int]:
-        """(the snapshot without size and digest, number of chunks, raw bytes of each)."""
+    def header(self) -> tuple[Snapshot, int | None, int]:
+        """(the snapshot without size and digest, number of chunks if it is known, raw bytes of
+        each but the last)."""
         head = self._take(_HEADER.size)
         magic, crc, version, index, term, time_ms, raw, chunk, count, nbytes, zero = (
             _HEADER.unpack(head)
@@ -199,16 +271,19 @@ class _Reader:
         configuration = self._take(nbytes) if nbytes <= self.size - self._at else b""
         if crc != crc32c(configuration, crc32c(head[_CRC_END:])) or zero:
             self.bad("the header's checksum does not fit", 0)
-        if version != _VERSION:
+        if version not in {_VERSION_1, _VERSION}:
             raise FormatVersionError(
-                f"{self._path} has format {version} of a snapshot; this copycat reads {_VERSION}",
+                f"{self._path} has format {version} of a snapshot; this copycat reads"
+                f" {_VERSION_1} and {_VERSION}",
                 path=self._path,
             )
         self._index = index
-        if not 1 <= chunk <= CHUNK_BYTES_MAX or count != -(-raw // chunk):
+        is_known = version == _VERSION_1
+        if not 1 <= chunk <= CHUNK_BYTES_MAX or count != (-(-raw // chunk) if is_known else 0):
             self.bad(f"{raw} bytes in {count} chunks of {chunk}", 0)
         entry = EntryId(term, index)
-        return Snapshot(entry, time_ms, raw, self.size, b"", configuration), count, chunk
+        snapshot = Snapshot(entry, time_ms, raw, self.size, b"", configuration)
+        return snapshot, count if is_known else None, chunk
 
     def chunks(self, raw_nbytes: int, count: int, chunk_bytes: int) -> Iterator[bytes]:
         """Every chunk, decoded."""
@@ -219,12 +294,31 @@ class _Reader:
             yield self._chunk(expected)
             left -= expected
 
-    def _chunk(self, expected: int) -> bytes:
+    def chunks_to_end(self, chunk_bytes: int) -> Iterator[bytes]:
+        """The same until a chunk says that it is the end; all but the last are full."""
+        is_last = False
+        while True:
+            at = self._at
+            head = self._take(_CHUNK.size)
+            if head == _END_CHUNK:
+                return
+            if is_last:
+                self.bad("a chunk follows one that is not full", at)
+            self._at = at
+            self._offsets.append(at)
+            raw = self._chunk(None, chunk_bytes)
+            is_last = len(raw) < chunk_bytes
+            yield raw
+
+    def _chunk(self, expected: int | None, most: int = CHUNK_BYTES_MAX) -> bytes:
+        """expected: its raw bytes; None: at least one, and `most` at most."""
         at = self._at
         head = self._take(_CHUNK.size)
         nbytes, raw_nbytes, crc = _CHUNK.unpack(head)
-        if nbytes > raw_nbytes or raw_nbytes != expected:
-            self.bad(f"a chunk of {raw_nbytes} bytes in {nbytes}, not of {expected}", at)
+        is_good = 1 <= raw_nbytes <= most if expected is None else raw_nbytes == expected
+        if nbytes > raw_nbytes or not is_good:
+            wanted = f"at most {most}" if expected is None else expected
+            self.bad(f"a chunk of {raw_nbytes} bytes in {nbytes}, not of {wanted}", at)
         stored = self._take(nbytes)
         if crc != crc32c(stored, crc32c(head[:8])):
             self.bad("a chunk's checksum does not fit", at)

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from copycat.errors import CorruptLogError, ProtocolError, StorageError, require
 from copycat.log import snapshot_file
-from copycat.log.snapshot_file import Snapshot
+from copycat.log.snapshot_file import Snapshot, Writer
 from copycat.log.unreadable import unreadable_is_corrupt
 from copycat.types import EntryId
 
 if TYPE_CHECKING:
     from copycat.log._native import Env, File
 
-__all__ = ["KEPT", "Reception", "Snapshot", "SnapshotStore"]
+__all__ = ["KEPT", "Reception", "Snapshot", "SnapshotStore", "Writer"]
 
 log = logging.getLogger("copycat.log")
 
@@ -160,6 +160,42 @@ class SnapshotStore:
             )
             return self._publish(aside, written.entry, written.nbytes, written.digest)
 
+    def begin(
+        self,
+        entry: EntryId,
+        *,
+        time_ms: int,
+        write: Callable[[Callable[[bytes | memoryview], None]], None],
+        configuration: bytes = b"",
+    ) -> Writer:
+        """Write what `write` puts, piece by piece, to a file that `finish` publishes (the thread
+        that has the state). Errors as `save`, and what `write` raises: nothing is left behind.
+        """
+        aside = self._path(entry, "new")
+        self._env.make_directory(self._directory)
+        with self._whole_or_gone(aside):
+            writer = Writer(
+                self._env,
+                aside,
+                entry,
+                time_ms=time_ms,
+                configuration=configuration,
+                compress=self._compress,
+            )
+            write(writer.put)
+            return writer
+
+    def finish(self, writer: Writer) -> Snapshot:
+        """The rest of `save` (aside)."""
+        with self._gone_unless_whole(writer.path):
+            written = writer.finish()
+            return self._publish(writer.path, written.entry, written.nbytes, written.digest)
+
+    def drop(self, writer: Writer) -> None:
+        """It is not wanted any more (aside)."""
+        with suppress(FileNotFoundError):
+            self._env.remove(writer.path)
+
     def _publish(self, aside: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
         """Read back whole, then give it its name, then make the name durable."""
         snapshot = snapshot_file.verify(self._env, aside)
@@ -180,6 +216,11 @@ class SnapshotStore:
     def _whole_or_gone(self, aside: str) -> Iterator[None]:
         if self._env.exists(aside):  # an earlier removal failed
             self._env.remove(aside)
+        with self._gone_unless_whole(aside):
+            yield
+
+    @contextmanager
+    def _gone_unless_whole(self, aside: str) -> Iterator[None]:
         try:
             yield
         except BaseException:

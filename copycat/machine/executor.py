@@ -7,8 +7,13 @@ however the entries were cut into runs and slices. One thread at a time calls th
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
-from copycat.errors import ApplicationError, InvariantError, SerializationError, require
+from copycat.errors import (
+    ApplicationError,
+    InvariantError,
+    require,
+)
 from copycat.machine import envelope
 from copycat.machine.answers import Answers
 from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
@@ -36,6 +41,7 @@ from copycat.machine.sessions import (
 )
 from copycat.machine.skipping import cut_at
 from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
+from copycat.machine.state_stream import Sink
 from copycat.machine.timers import Timers, earliest
 from copycat.machine.user_code import Refusals, UserCode, no_refusals
 from copycat.protocol.operations import Command
@@ -165,7 +171,13 @@ class Executor:
         return self._snapshots.obstacle()
 
     def snapshot(self) -> bytes:
-        """Everything that followed from the log up to last_applied (I12).
+        """What `write_snapshot` writes, in memory."""
+        pieces: list[bytes] = []
+        self.write_snapshot(lambda piece: pieces.append(bytes(piece)))
+        return b"".join(pieces)
+
+    def write_snapshot(self, sink: Sink) -> None:
+        """Everything that followed from the log up to last_applied (I12), piece by piece.
 
         SerializationError with the name of what has no encoding. InvariantError while replaying:
         such a state is not that of the full log (C22).
@@ -178,18 +190,9 @@ class Executor:
             valid_from=self._valid_from,
         )
         pins = pack_pins(self._incarnations)
-        try:
-            data = self._snapshots.encode(Position(self._last_applied, self._time_ms, pins))
-        except SerializationError:
-            raise
-        except BaseException as error:
-            self._user.leave(error)
-            raise SerializationError(
-                f"{type(self.machine).__name__} raised {type(error).__name__} while a snapshot of"
-                f" it was taken at entry {self._last_applied}; it goes on without"
-            ) from error
+        position = Position(self._last_applied, self._time_ms, pins)
+        self._user.save(self.machine, partial(self._snapshots.write, position, sink))
         self._keys.forget_joined()
-        return data
 
     def install(self, data: bytes) -> None:
         """Put a snapshot in place of everything. Errors as `Snapshots.prepare` has them.

@@ -1,16 +1,16 @@
 """All that followed from the log, as bytes, and back (I12): the machine, its sessions, its keys.
 
 A byte string: magic, version of the format, then one MessagePack array, decoded strictly. It is
-made between two applies, so it has one index. What belongs to the log and the cluster (terms,
-configuration, checksums) is the store's: bytes that come here are whole, so a class or field
-that does not fit is the code's, a MachineMismatchError.
+made between two applies, piece by piece, so it has one index. What belongs to the log and the
+cluster (terms, configuration, checksums) is the store's: bytes that come here are whole, so a
+class or field that does not fit is the code's, a MachineMismatchError.
 
 Format 1 lacked the last two fields of the image, and so the names of fields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -36,8 +36,15 @@ from copycat.machine.outcome import RunReply
 from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
 from copycat.machine.shapes import Shape
 from copycat.machine.snapshot_io import own_install, own_snapshot, takes_version
-from copycat.machine.state_codec import Links, StateEncoder, known_classes, seen_classes
+from copycat.machine.state_codec import (
+    LEAVES,
+    Links,
+    StateEncoder,
+    known_classes,
+    seen_classes,
+)
 from copycat.machine.state_decoder import StateDecoder
+from copycat.machine.state_stream import Sink, StateStream
 from copycat.machine.timers import Scheduled, Timers
 from copycat.protocol.operations import encode_operation
 from copycat.types import SessionState
@@ -142,51 +149,73 @@ class Snapshots:
     def obstacle(self) -> str:
         """Why no snapshot can be made of this state; "" when one can."""
         try:
-            self.encode(Position(0, 0, []))
+            self.write(Position(0, 0, []), _ignore)
         except SerializationError as error:
             return error.message
         return ""
 
-    def encode(self, position: Position) -> bytes:
-        """SerializationError with the name of the attribute, session or timer in the way."""
+    def write(self, position: Position, sink: Sink) -> None:
+        """Give the sink the snapshot piece by piece.
+
+        SerializationError with the name of the attribute, session or timer in the way.
+        """
+        own = own_snapshot(self._machine) if self._own else []
+        sink(_MAGIC + bytes([_FORMAT]))
         encoder = StateEncoder(self._machine, self.known, self._links())
-        own = own_snapshot(self._machine) if self._own else None
-        state = None if self._own else self._attributes(encoder)
-        dues = self._keys.dues
+        stream = StateStream(encoder, sink)
+        stream.head(len(_Image.__struct_fields__))
+        stream.plain(type(self._machine).__qualname__)
+        stream.plain(self._machine.version)
+        stream.plain(position)
+        if self._own:
+            stream.blob(own)
+            stream.plain(None)
+        else:
+            stream.plain(None)
+            self._attributes(stream)
         # In the order in which `_read` decodes them: what is shared is named by its place.
         timers = [self._timer(encoder, scheduled) for scheduled in self._timers.live()]
-        keys = [
-            (self._key(encoder, key), index, how, session, dues.get(key, (-1, 0))[0])
-            for key, (index, how, session, _) in self._keys.latest.items()
-        ]
-        image = _Image(
-            type(self._machine).__qualname__,
-            self._machine.version,
-            position,
-            own,
-            state,
-            [self._session(encoder, record) for record in self._sessions],
-            self._timers.count,
-            timers,
-            keys,
-            save_ledger(self._ledger, self._keys, self._sessions, encoder),
-            encoder.classes,
-            {} if self._fresh is None else self._fresh.kinds,
-        )
+        keys = self._key_rows(encoder)
         try:
-            return _MAGIC + bytes([_FORMAT]) + msgspec.msgpack.encode(image)
+            self._sessions_of(stream, encoder)
+            stream.plain(self._timers.count)
+            stream.head(len(timers))
+            for timer in timers:
+                stream.plain(timer)
+            stream.head(len(self._keys.latest))
+            for key in keys:
+                stream.plain(key, 64)
+            stream.plain(save_ledger(self._ledger, self._keys, self._sessions, encoder))
+            stream.plain(encoder.classes)
+            stream.plain({} if self._fresh is None else self._fresh.kinds)
+            stream.flush()
         except _ERRORS as error:
             raise SerializationError(f"a snapshot has no encoding: {error}") from error
 
-    def _attributes(self, encoder: StateEncoder) -> list[Any]:
-        flat: list[Any] = []
-        for name, value in vars(self._machine).items():
-            if name != "_binding":
-                what = f"{type(self._machine).__name__}.{name}"
-                flat += (name, _named(what, encoder, value))
-        return flat
+    def _attributes(self, stream: StateStream) -> None:
+        state = {name: value for name, value in vars(self._machine).items() if name != "_binding"}
+        stream.head(2 * len(state))
+        for name, value in state.items():
+            stream.plain(name)
+            stream.named(f"{type(self._machine).__name__}.{name}", value)
+
+    def _key_rows(self, encoder: StateEncoder) -> Iterable[tuple[Any, int, int, int, int]]:
+        latest, dues = self._keys.latest, self._keys.dues
+        rows = (
+            (self._key(encoder, key), index, how, session, dues.get(key, (-1, 0))[0])
+            for key, (index, how, session, _) in latest.items()
+        )
+        # Keys that are leaves are not numbered, so theirs need not be made before they leave.
+        return rows if LEAVES.issuperset(map(type, latest)) else list(rows)
+
+    def _sessions_of(self, stream: StateStream, encoder: StateEncoder) -> None:
+        stream.head(len(self._sessions))
+        for record in self._sessions:
+            stream.plain(self._session(encoder, record), 64 + record.owed_nbytes)
 
     def _key(self, encoder: StateEncoder, key: Any) -> Any:
+        if type(key) in LEAVES:
+            return key
         return _named(f"the key {key!r}", encoder, key)
 
     def _timer(
@@ -354,6 +383,10 @@ class Snapshots:
         commit: Commit[Any] = Commit(index, time_ms, session, command, self._ledger)
         commit.restore(references, is_pinned=is_pinned)
         return commit
+
+
+def _ignore(piece: bytes | memoryview) -> None:
+    """Only whether it can be written is wanted."""
 
 
 def pack_pins(incarnations: dict[int, int]) -> list[tuple[bytes, bytes]]:

@@ -24,19 +24,24 @@ __all__ = [
 T = TypeVar("T")
 
 _LENGTH = Struct("<I")
+_PIECE_NBYTES = 256 << 10
 _ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class SnapshotWriter:
-    """Collects bytes, in order."""
+    """Collects bytes, in order and in pieces: one that grows would be copied again and again."""
 
     def __init__(self) -> None:
+        self._pieces: list[bytes] = []
         self._data = bytearray()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Bytes as they are; the reader must know how many."""
         self._data += data
+        if len(self._data) >= _PIECE_NBYTES:
+            self._pieces.append(bytes(self._data))
+            self._data.clear()
 
     def write_object(self, obj: object) -> None:
         """Any value that MessagePack can hold. SerializationError for others."""
@@ -51,11 +56,15 @@ class SnapshotWriter:
                 f"a snapshot cannot hold this {type(obj).__name__}: {problem}",
                 hint=INTEGERS if is_integer else "write plain values, structs or dataclasses",
             ) from error
-        self._data += data
+        self.write(data)
+
+    def pieces(self) -> list[bytes]:
+        """All that was written."""
+        return [*self._pieces, bytes(self._data)]
 
     def finish(self) -> bytes:
-        """All that was written."""
-        return bytes(self._data)
+        """The same as one string."""
+        return b"".join(self.pieces())
 
 
 class SnapshotReader:
@@ -128,11 +137,11 @@ class Snapshottable(Protocol):
         """
 
 
-def own_snapshot(machine: Any) -> bytes:
-    """What the machine writes of itself."""
+def own_snapshot(machine: Any) -> list[bytes]:
+    """What the machine writes of itself, in pieces."""
     writer = SnapshotWriter()
     machine.snapshot(writer)
-    return writer.finish()
+    return writer.pieces()
 
 
 def takes_version(machine: Any) -> bool:

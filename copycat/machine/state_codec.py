@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import inspect
 import typing
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from itertools import chain
-from types import MethodType
-from typing import Any
+from types import MemberDescriptorType, MethodType
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -29,13 +30,28 @@ from copycat.machine.sessions import ServerSession
 from copycat.machine.shapes import Shape, fields_of, hints_of, is_record, shape_of
 from copycat.machine.timers import Scheduled
 
-__all__ = ["Known", "Links", "StateEncoder", "known_classes", "seen_classes"]
+__all__ = [
+    "DEPTH_MAX",
+    "FACTORIES",
+    "LEAVES",
+    "SMALL_NBYTES",
+    "Known",
+    "Links",
+    "Opened",
+    "StateEncoder",
+    "is_small",
+    "known_classes",
+    "seen_classes",
+]
 
-_LEAVES = frozenset({type(None), bool, float, str, bytes})
+LEAVES = frozenset({type(None), bool, float, str, bytes})
+SMALL_NBYTES = 4096
+"""A container of leaves up to so many bytes is encoded as a whole."""
+_NUMBERED = frozenset({list, set, dict})
 FACTORIES: dict[str, Callable[[], Any]] = {
     kind.__name__: kind for kind in (bool, bytes, dict, float, int, list, set, str)
 }
-_DEPTH_MAX = 200
+DEPTH_MAX = 200
 """Containers inside of each other. Deeper states have no default snapshot."""
 
 Known = dict[str, type[Any]]
@@ -97,7 +113,7 @@ def _is_named(kind: type[Any]) -> bool:
 
 
 def _observe(value: Any, found: Known, twice: set[str], seen: set[Any], depth: int) -> None:
-    if depth > _DEPTH_MAX:
+    if depth > DEPTH_MAX:
         return
     _collect([type(value)], found, twice, seen)
     parts: Iterable[Any] = ()
@@ -108,8 +124,35 @@ def _observe(value: Any, found: Known, twice: set[str], seen: set[Any], depth: i
     elif isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(value):
         parts = [getattr(value, name, None) for name in fields_of(type(value))]
     for part in parts:
-        if type(part) not in _LEAVES and type(part) is not int:
+        if type(part) not in LEAVES and type(part) is not int:
             _observe(part, found, twice, seen, depth + 1)
+
+
+class Opened(NamedTuple):
+    """The array of one value: whole (`row`), or a head that `count` more parts follow."""
+
+    row: list[Any] | None
+    head: Sequence[Any] = ()
+    parts: Iterable[Any] = ()
+    count: int = 0  # type: ignore[assignment]  # shadows tuple.count on purpose
+    blob: bytearray | None = None
+    """The one part, when it is a long string."""
+
+
+def is_small(value: int) -> bool:
+    """Whether MessagePack has this integer."""
+    return -(1 << 63) <= value < 1 << 64
+
+
+def _pairs(value: dict[Any, Any]) -> Iterable[Any]:
+    """Key, value, key, value: they are numbered in the order in which they are read."""
+    return chain.from_iterable(value.items())
+
+
+def _is_made(kind: type[Any], name: str) -> bool:
+    """Whether a field is what some code returns, rather than what the object holds."""
+    found = inspect.getattr_static(kind, name, None)
+    return hasattr(type(found), "__get__") and type(found) is not MemberDescriptorType
 
 
 class StateEncoder:
@@ -119,32 +162,58 @@ class StateEncoder:
         self._machine = machine
         self._known = known
         self._links = links
-        self._numbers: dict[int, int] = {}
+        self._numbers: dict[int, int | None] = {}
+        """Of what was met, by id and in order. Most states share nothing: the numbers themselves
+        stand here from the first value on that is met again."""
         self._open: set[int] = set()
         """Structs being encoded: they cannot be made before their fields."""
+        self._has_numbers = False
         self._alive: list[Any] = []
+        """What a record's code made for us: or another object could get its id."""
+        self._makes: dict[type[Any], bool] = {}
         self.classes: dict[str, Shape] = {}
         """The classes that were named so far."""
 
     def tree(self, value: Any, depth: int = 0) -> Any:
         """One value; SerializationError with its type where it has no encoding."""
         kind = type(value)
-        if kind in _LEAVES:
+        if kind in LEAVES:
             return value
         if kind is int:
-            return value if -(1 << 63) <= value < 1 << 64 else ["int", hex(value)]
-        if depth > _DEPTH_MAX:
-            raise _refused(value, f"is nested more than {_DEPTH_MAX} deep")
-        return self._immutable(value, kind, depth + 1) or self._numbered(value, kind, depth + 1)
+            return value if is_small(value) else ["int", hex(value)]
+        found = self.opened(value, kind, depth)
+        if found.row is not None:
+            return found.row
+        tree = list(found.head)
+        if found.blob is not None:
+            tree.append(bytes(found.blob))
+        else:
+            tree += [self.tree(part, depth + 1) for part in found.parts]
+        self.close(value)
+        return tree
 
-    def _many(self, values: Collection[Any], depth: int) -> Iterable[Any]:
-        if _LEAVES.issuperset(map(type, values)):
-            return values
-        return [self.tree(value, depth) for value in values]
+    def opened(self, value: Any, kind: type[Any], depth: int) -> Opened:
+        """A value that is no leaf: its array as it is, or its head and what follows in it.
 
-    def _immutable(self, value: Any, kind: type[Any], depth: int) -> list[Any] | None:
+        What follows is encoded next, in order, and then `close` is called.
+        """
+        if depth > DEPTH_MAX:
+            raise _refused(value, f"is nested more than {DEPTH_MAX} deep")
+        return self._immutable(value, kind, depth + 1) or self._numbered(value, kind)
+
+    def close(self, value: Any) -> None:
+        """All of it was encoded."""
+        self._open.discard(id(value))
+
+    def _immutable(self, value: Any, kind: type[Any], depth: int) -> Opened | None:
         if kind in {tuple, frozenset}:
-            return [kind.__name__, *self._many(value, depth)]
+            return Opened(None, [kind.__name__], value, len(value))
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            return Opened(None, ["named", self._name(kind)], value, len(value))
+        row = self._row(value, kind, depth)
+        return None if row is None else Opened(row)
+
+    def _row(self, value: Any, kind: type[Any], depth: int) -> list[Any] | None:
         if kind in {Decimal, UUID, date}:
             return [kind.__name__, str(value)]
         if kind is timedelta:
@@ -155,8 +224,6 @@ class StateEncoder:
             return ["flag", self._name(kind), value.value]
         if isinstance(value, enum.Enum):
             return ["enum", self._name(kind), value.name]
-        if isinstance(value, tuple) and hasattr(kind, "_fields"):
-            return ["named", self._name(kind), *self._many(value, depth)]
         if kind is ServerSession:
             return ["session", value.id, value.client_id, value.state.value]
         if kind is Scheduled:
@@ -176,35 +243,55 @@ class StateEncoder:
         text = value.replace(tzinfo=None).isoformat()
         return [kind.__name__, text, value.fold, offset // timedelta(microseconds=1)]
 
-    def _numbered(self, value: Any, kind: type[Any], depth: int) -> list[Any]:
-        number = self._numbers.get(id(value))
-        if number is not None:
-            if id(value) in self._open:
-                raise _refused(value, "contains itself")
-            return ["again", number]
-        self._numbers[id(value)] = len(self._numbers)
-        self._alive.append(value)  # or another object could get its id
-        if kind is list:
-            return ["list", *self._many(value, depth)]
-        if kind is set:
-            return ["set", *self._many(value, depth)]
+    def _numbered(self, value: Any, kind: type[Any]) -> Opened:
+        again = self._again(value)
+        if again is not None:
+            return Opened(again)
+        if kind is list or kind is set:
+            return Opened(None, [kind.__name__], value, len(value))
         if kind is bytearray:
-            return ["bytearray", bytes(value)]
+            return Opened(None, ["bytearray"], (), 1, value)
         if kind is deque:
-            return ["deque", value.maxlen, *self._many(value, depth)]
+            return Opened(None, ["deque", value.maxlen], value, len(value))
         if kind in {dict, OrderedDict, Counter}:
-            return [kind.__name__, *self._items(value, depth)]
+            return Opened(None, [kind.__name__], _pairs(value), 2 * len(value))
         if kind is defaultdict:
-            return ["defaultdict", self._factory(value), *self._items(value, depth)]
+            head = ["defaultdict", self._factory(value)]
+            return Opened(None, head, _pairs(value), 2 * len(value))
         if kind is Commit:
-            return ["commit", *self._links.commit_row(value)]
+            return Opened(["commit", *self._links.commit_row(value)])
         if isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(kind):
-            return self._record(value, kind, depth)
+            return self._record(value, kind)
         raise _refused(value, "has no encoding")
 
-    def _items(self, value: dict[Any, Any], depth: int) -> Iterable[Any]:
-        keys, items = self._many(value, depth), self._many(value.values(), depth)
-        return chain.from_iterable(zip(keys, items, strict=True))
+    def _again(self, value: Any) -> list[Any] | None:
+        """What stands for a value that was met before; else it gets the next number."""
+        numbers = self._numbers
+        if id(value) not in numbers:
+            numbers[id(value)] = len(numbers) if self._has_numbers else None
+            return None
+        if id(value) in self._open:
+            raise _refused(value, "contains itself")
+        if not self._has_numbers:
+            self._has_numbers = True
+            numbers.update({one: number for number, one in enumerate(numbers)})
+        return ["again", numbers[id(value)]]
+
+    def small(self, value: Any, kind: type[Any]) -> tuple[list[Any], int] | None:
+        """(the array of a container that holds nothing but leaves, about how many bytes it is);
+        None when it may be large."""
+        parts = list(_pairs(value)) if kind is dict else list(value)
+        nbytes = 16 + 9 * len(parts)
+        for part in parts:
+            of = type(part)
+            if of is str or of is bytes:
+                nbytes += len(part)
+            elif not (is_small(part) if of is int else of in LEAVES):
+                return None
+        if nbytes > SMALL_NBYTES:
+            return None
+        again = self._again(value) if kind in _NUMBERED else None
+        return again or [kind.__name__, *parts], nbytes
 
     def _factory(self, value: defaultdict[Any, Any]) -> str:
         name = getattr(value.default_factory, "__name__", "")
@@ -212,16 +299,20 @@ class StateEncoder:
             raise _refused(value, "has a default factory that is no built-in type")
         return name
 
-    def _record(self, value: Any, kind: type[Any], depth: int) -> list[Any]:
+    def _record(self, value: Any, kind: type[Any]) -> Opened:
         names = fields_of(kind)
         extra = sorted(set(getattr(value, "__dict__", ())) - set(names))
         if extra:
             raise _refused(value, f"has attributes beyond its fields: {', '.join(extra)}")
         if isinstance(value, msgspec.Struct):
             self._open.add(id(value))
-        parts = [self.tree(getattr(value, name), depth) for name in names]
-        self._open.discard(id(value))
-        return ["record", self._name(kind), *parts]
+        head, parts = ["record", self._name(kind)], [getattr(value, name) for name in names]
+        makes = self._makes.get(kind)
+        if makes is None:
+            makes = self._makes[kind] = any(_is_made(kind, name) for name in names)
+        if makes:
+            self._alive += parts
+        return Opened(None, head, parts, len(names))
 
     def _name(self, kind: type[Any]) -> str:
         name = kind.__qualname__
@@ -242,7 +333,7 @@ class StateEncoder:
             named = [
                 self.tree(part, depth + 1) for pair in value.keywords.items() for part in pair
             ]
-            return ["partial", inner, list(self._many(value.args, depth + 1)), named]
+            return ["partial", inner, [self.tree(part, depth + 1) for part in value.args], named]
         name = getattr(value, "__name__", "")
         if type(value) is MethodType and value.__self__ is self._machine:
             found = getattr(self._machine, name, None)

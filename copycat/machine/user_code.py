@@ -13,7 +13,12 @@ from typing import Any
 
 from msgspec.msgpack import Ext
 
-from copycat.errors import ApplicationError, MemoryShortageError
+from copycat.errors import (
+    ApplicationError,
+    MemoryShortageError,
+    SerializationError,
+    StorageError,
+)
 from copycat.protocol.results import error_value, failure_value, textless_value
 
 __all__ = ["Refusals", "UserCode", "no_refusals", "result_of_query"]
@@ -92,6 +97,19 @@ class UserCode:
             raise
         except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
             log_raised(callback, self.index, error)
+
+    def save(self, machine: object, write: Callable[[], None]) -> None:
+        """Have a snapshot of the machine written. SerializationError when its code raises."""
+        try:
+            write()
+        except (SerializationError, StorageError):
+            raise
+        except BaseException as error:
+            self.leave(error)
+            raise SerializationError(
+                f"{type(machine).__name__} raised {type(error).__name__} while a snapshot of it"
+                " was taken; it goes on without"
+            ) from error
 
     def raised(self, what: object, error: BaseException) -> None:
         """Log what such code raised. Leaves by MemoryShortageError or a signal."""

@@ -45,7 +45,8 @@ class Applier:
         self._host = host
         self._done = done
         self._busy = False
-        self.last_applied = executor.last_applied
+        self.last_applied = self.handed = executor.last_applied
+        """`handed`: what is applied when the slice that is outstanding comes back."""
         self.commit_index = executor.last_applied
         self.nbytes = 0
         """Bytes of log that were handed to the executor: how much a restart would replay."""
@@ -85,6 +86,7 @@ class Applier:
                 break
         self.nbytes += nbytes
         self._busy = True
+        self.handed = runs[-1].end - 1
         executor = self._executor
         self._host.apply(lambda: executor.apply(runs), self._done)
 
@@ -123,6 +125,6 @@ class Applier:
             last_applied=self.last_applied,
         )
         self.is_held = False
-        self.last_applied = self._recent.applied = index
+        self.last_applied = self.handed = self._recent.applied = index
         self.commit_index = max(self.commit_index, index)
         self.due_ms = NEVER_MS

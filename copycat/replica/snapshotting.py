@@ -1,14 +1,14 @@
 """Snapshots of this member: taken between two slices, saved aside, and what may go for them.
 
-The loop never waits: the machine's state becomes bytes in the apply thread, the bytes become a
-file in the aside thread, and only then does the log lose its front (DESIGN.md 5.6, C24).
+The loop never waits: the machine's state becomes a file in the apply thread, piece by piece; the
+aside thread reads it back and names it, and only then does the log lose its front (C24).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from copycat.errors import (
     ConfigurationError,
@@ -17,9 +17,11 @@ from copycat.errors import (
     DiskFullError,
     IllegalMemberStateError,
     SerializationError,
+    StorageError,
+    require,
 )
 from copycat.log.interface import ReplicaLog
-from copycat.log.snapshots import Snapshot, SnapshotStore
+from copycat.log.snapshots import Snapshot, SnapshotStore, Writer
 from copycat.machine.executor import Executor
 from copycat.raft.events import Compacted, Event, SnapshotsKept
 from copycat.raft.terms import TermRuns
@@ -30,6 +32,8 @@ __all__ = ["SnapshotSource", "Snapshotting", "restore", "source_of"]
 
 log = logging.getLogger("copycat.replica")
 
+SPREAD = 8
+"""Members begin an eighth of the threshold after each other."""
 AGAIN_MS = 10_000
 """After a full disk, or one that was short of room, the next is tried so much later (F13)."""
 
@@ -38,16 +42,13 @@ AGAIN_MS = 10_000
 class SnapshotSource(Protocol):
     """What an executor must offer: its whole state as bytes, and back (I12)."""
 
-    def snapshot(self) -> bytes:
-        """Sessions, replies, timers and the user's state, between two applies."""
+    def write_snapshot(self, sink: Callable[[bytes | memoryview], None]) -> None:
+        """Sessions, replies, timers and the user's state, between two applies, piece by piece.
+        SerializationError says why it cannot be a snapshot now."""
         ...
 
     def install(self, data: bytes) -> None:
-        """Replace all of it by what `snapshot` gave, here or on another member."""
-        ...
-
-    def snapshot_obstacle(self) -> str:
-        """Why the state cannot be a snapshot now; empty when it can."""
+        """Replace all of it by what `write_snapshot` gave, here or on another member."""
         ...
 
 
@@ -112,14 +113,8 @@ def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Exec
     return entry
 
 
-class _Taken(NamedTuple):
-    """What the apply thread brought back."""
-
-    last_applied: int
-    time_ms: int
-    data: bytes
-    obstacle: str
-
+_Taken = Writer | SerializationError | StorageError
+"""What the apply thread brought back: a file that is not published yet, or why there is none."""
 
 Done = Callable[[Snapshot | CopycatError], None]
 
@@ -184,6 +179,8 @@ class Snapshotting:
         grown = self._parts.applier.nbytes - self._applied_nbytes
         if not self._threshold or grown < self._threshold or self._is_busy:
             return
+        if grown < self._threshold + self._delay():
+            return
         if self._source is not None and now_ms >= self._again_ms and not self._refusal():
             self.take()
 
@@ -222,50 +219,76 @@ class Snapshotting:
         if refusal or store is None or source is None:
             self._answer(_refused(refusal))
             return
-        newest = store.newest
-        if newest is not None and newest.entry.index >= self._parts.applier.last_applied:
+        newest, handed = store.newest, self._parts.applier.handed
+        if newest is not None and newest.entry.index >= handed:
             self._answer(newest)
             return
         self._is_busy = True
         self.begun = self._parts.applier.last_applied
         self._begun_ms = self._parts.clock.now_ms
+        # No slice starts between the outstanding one and this work.
+        entry = self._parts.raft.terms.entry_at(handed)
         executor = self._executor
 
         def take() -> _Taken:
-            obstacle, data = source.snapshot_obstacle(), b""
-            if not obstacle:
-                try:
-                    data = source.snapshot()
-                except SerializationError as error:
-                    obstacle = str(error)
-            return _Taken(executor.last_applied, executor.time_ms, data, obstacle)
+            require(
+                executor.last_applied == entry.index,
+                "a snapshot of another entry",
+                last_applied=executor.last_applied,
+                entry=entry,
+            )
+            try:
+                return store.begin(entry, time_ms=executor.time_ms, write=source.write_snapshot)
+            except (SerializationError, StorageError) as error:
+                return error
 
         self._parts.host.apply(
-            take, lambda taken: self._enqueue(lambda: self._taken(store, taken))
+            take, lambda taken: self._enqueue(lambda: self._taken(store, entry, taken))
         )
 
-    def _taken(self, store: SnapshotStore, taken: _Taken) -> None:
-        self._applied_nbytes = self._parts.applier.nbytes
-        if taken.obstacle:
-            if taken.obstacle != self._said:
-                self._said = taken.obstacle
-                log.warning("no snapshot can be taken: %s", taken.obstacle)
-            self._end(_refused(taken.obstacle))
+    def _taken(self, store: SnapshotStore, entry: EntryId, taken: _Taken) -> None:
+        self._last_was_at()
+        if isinstance(taken, SerializationError):
+            obstacle = str(taken)
+            if obstacle != self._said:
+                self._said = obstacle
+                log.warning("no snapshot can be taken: %s", obstacle)
+            self._end(_refused(obstacle))
             return
-        entry = self._parts.raft.terms.entry_at(taken.last_applied)
+        if isinstance(taken, DiskFullError):
+            self._saved(store, taken)
+            return
+        if isinstance(taken, StorageError):
+            raise taken
+        writer = taken
         if entry.index <= self.index:  # one of the leader's was installed meanwhile
+            self._parts.host.aside(lambda: store.drop(writer), _ignore)
             self._end(_refused("a newer one was installed meanwhile"))
             return
 
         def save() -> Snapshot | DiskFullError:
             try:
-                return store.save(entry, time_ms=taken.time_ms, data=taken.data)
+                return store.finish(writer)
             except DiskFullError as error:
                 return error
 
         self._parts.host.aside(
             save, lambda saved: self._enqueue(lambda: self._saved(store, saved))
         )
+
+    def _last_was_at(self) -> None:
+        """Count anew from where this one was due, so that members stay spread out."""
+        nbytes = self._parts.applier.nbytes
+        self._applied_nbytes = max(self._applied_nbytes + self._threshold, nbytes - self._delay())
+        self._applied_nbytes = min(self._applied_nbytes, nbytes)
+
+    def _delay(self) -> int:
+        """How much later than at the threshold this member begins: a snapshot holds up what the
+        machine is asked, so no two do it at once, and the leader is the last."""
+        raft = self._parts.raft
+        others = sorted(each for each in raft.configuration.voters if each != raft.leader)
+        rank = others.index(raft.member) if raft.member in others else len(others)
+        return rank * self._threshold // SPREAD
 
     def _saved(self, store: SnapshotStore, saved: Snapshot | DiskFullError) -> None:
         if isinstance(saved, DiskFullError):
@@ -336,6 +359,10 @@ def _refused(why: str) -> IllegalMemberStateError:
     return IllegalMemberStateError(
         f"no snapshot can be taken: {why}", hint="try again later, or on another member"
     )
+
+
+def _ignore(_: None) -> None:
+    """Nobody waits for it."""
 
 
 def _forget(answer: Snapshot | CopycatError) -> None:

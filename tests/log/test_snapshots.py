@@ -342,3 +342,85 @@ def test_an_installed_snapshot_supersedes_what_was_there() -> None:
     take_from_another(store)
     assert store.entries == [NEW]
     assert store.oldest_index == 20
+
+
+# ---- written piece by piece, since version 2 ---------------------------------------------------
+
+
+def stream(store: SnapshotStore, entry: EntryId, pieces: list[bytes]) -> Snapshot:
+    def write(put: Callable[[bytes | memoryview], None]) -> None:
+        for piece in pieces:
+            put(piece)
+
+    return store.finish(store.begin(entry, time_ms=9, write=write, configuration=b"cfg"))
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 5 << 20])
+@pytest.mark.parametrize("piece", [1000, 1 << 20, 3 << 20])
+def test_a_snapshot_of_unknown_size_comes_back(size: int, piece: int) -> None:
+    env = FaultEnv(1)
+    store = store_on(env)
+    data = bytes(range(251)) * (size // 251 + 1)
+    pieces = [data[at : min(at + piece, size)] for at in range(0, size, piece)]
+    written = stream(store, NEW, pieces)
+    assert (written.raw_nbytes, written.time_ms, written.configuration) == (size, 9, b"cfg")
+    assert written.nbytes == env.size(f"{DIRECTORY}/20-2.snap")
+    assert store_on(env).newest_good() == (written, data[:size])
+    store.check(written)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compress", [True, False])
+def test_f17_each_byte_of_such_a_file_is_flipped_once(
+    compress: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_file, "CHUNK_BYTES", 100)
+    env = FaultEnv(1)
+    written = stream(store_on(env, compress=compress), NEW, [b"ab" * 130])
+    path = f"{DIRECTORY}/20-2.snap"
+    whole = env.read_file(path)
+    for offset in range(written.nbytes):
+        image = env.clone()
+        image.corrupt(path, offset, 0x41)
+        with pytest.raises((CorruptLogError, FormatVersionError)):
+            snapshot_file.load(image, path)
+    for size in range(written.nbytes):
+        image = env.clone()
+        image.replace_file(path, whole[:size])
+        with pytest.raises(CorruptLogError):
+            snapshot_file.load(image, path)
+
+
+def test_f28_a_short_chunk_in_the_middle_is_none_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot_file, "CHUNK_BYTES", 100)
+    env = FaultEnv(1)
+    path = f"{DIRECTORY}/20-2.snap"
+    env.make_directory(DIRECTORY)
+    writer = snapshot_file.Writer(env, path, NEW, time_ms=1)
+    writer.put(b"short")
+    writer._write_chunk()
+    writer.put(b"and more")
+    writer.finish()
+    with pytest.raises(CorruptLogError, match="follows one that is not full"):
+        snapshot_file.load(env, path)
+
+
+def test_one_that_was_begun_and_failed_or_is_not_wanted_leaves_nothing() -> None:
+    env = FaultEnv(1)
+    store = store_on(env)
+
+    def fail(put: Callable[[bytes | memoryview], None]) -> None:
+        put(bytes(3 << 20))
+        raise ValueError("no encoding")
+
+    with pytest.raises(ValueError, match="no encoding"):
+        store.begin(NEW, time_ms=1, write=fail)
+    assert env.list(DIRECTORY) == []
+    store.drop(store.begin(NEW, time_ms=1, write=lambda put: put(b"x")))
+    assert env.list(DIRECTORY) == []
+    env.fail("write", 2, "ENOSPC")
+    with pytest.raises(DiskFullError):
+        stream(store, NEW, [bytes(100), bytes(100)])
+    assert env.list(DIRECTORY) == []

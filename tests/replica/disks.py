@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from copycat.errors import SerializationError
 from copycat.log._native import FaultEnv, NativeLog, open_log
 from copycat.log.debt import Debt, read_debt
 from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.state_stream import Sink
 from copycat.replica.replica import Replica
 from copycat.types import EntryId, MemberId
 from tests.replica.harness import Network, Node
@@ -26,8 +28,10 @@ class StubbornExecutor(Executor):
         super().__init__(KeyValueStore())
         self.obstacle = ""
 
-    def snapshot_obstacle(self) -> str:
-        return self.obstacle or super().snapshot_obstacle()
+    def write_snapshot(self, sink: Sink) -> None:
+        if self.obstacle:
+            raise SerializationError(self.obstacle)
+        super().write_snapshot(sink)
 
 
 class Disk:

@@ -314,7 +314,7 @@ def test_f12_a_snapshot_that_finds_no_room_either_is_tried_again_later(
         tries.append(1)
         raise DiskFullError("no room")
 
-    monkeypatch.setattr(disk.store, "save", full)
+    monkeypatch.setattr(disk.store, "begin", full)
     for _ in range(99):
         disk.node.turn(100)
         disk.node.settle()

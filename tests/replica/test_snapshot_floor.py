@@ -127,7 +127,7 @@ def test_f13_a_snapshot_that_found_no_room_holds_nothing_back() -> None:
     disk.node.settle()
     deletion = story.submit(KeyValueStore.delete("x"))
     story.fill(20)
-    disk.env.fail("create", 1, "ENOSPC")
+    disk.env.fail("write", 1, "ENOSPC")
     slow.go()
     disk.node.turn()
     assert isinstance(answers[0], DiskFullError)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from copycat.errors import (
     CorruptLogError,
+    DiskError,
     DiskFullError,
     IllegalMemberStateError,
     ProtocolError,
@@ -15,12 +17,13 @@ from copycat.errors import (
 from copycat.log._native import encode_gap
 from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.snapshot import Snapshots
 from copycat.protocol import codec
 from copycat.protocol.client import Register, Registered
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.replica.transfers import CHUNK_NBYTES
-from copycat.types import EntryId, ServerState
+from copycat.types import EntryId, MemberId, ServerState
 from tests.replica.disks import SNAPSHOTS, Disk, Disks
 from tests.replica.harness import Node, commands, open_session
 
@@ -129,20 +132,20 @@ def test_f13_a_full_disk_keeps_the_old_state_and_is_tried_again(
 ) -> None:
     disk = lone(threshold=2000)
     session = open_session(disk.node)
-    save = disk.store.save
+    begin = disk.store.begin
 
     def full(*args: object, **rest: object) -> Snapshot:
         raise DiskFullError("no room")
 
-    monkeypatch.setattr(disk.store, "save", full)
+    monkeypatch.setattr(disk.store, "begin", full)
     append(disk.node, session, 1, 30)
     assert disk.snapshots == []
     assert disk.node.host.stopped is None
-    monkeypatch.setattr(disk.store, "save", save)
+    monkeypatch.setattr(disk.store, "begin", begin)
     disk.node.turn(10_000)
     disk.node.settle()
     assert len(disk.snapshots) == 1
-    monkeypatch.setattr(disk.store, "save", full)
+    monkeypatch.setattr(disk.store, "begin", full)
     append(disk.node, session, 31, 1)
     assert isinstance(disk.take(), DiskFullError)
 
@@ -320,3 +323,50 @@ def test_a_gap_of_millions_is_one_frame_for_a_full_disk() -> None:
     follower.turn()
     assert not follower.replica.status().storage_full
     assert follower.replica.status().last_index == far - 1
+
+
+# ---- D18: what a snapshot costs -----------------------------------------------------------------
+
+
+def test_members_take_their_snapshots_one_after_the_other_and_the_leader_last() -> None:
+    net = Disks(3, threshold=4000)
+    leader = net.elect()
+    leader.client(Register(1, "client", 60_000))
+    net.settle()
+    session = next(m.session for _, m in leader.host.replies if isinstance(m, Registered))
+    order: list[MemberId] = []
+    for sequence in range(1, 200):
+        operation = KeyValueStore.append("k", b"x" * 100)
+        leader.replica.receive_client(7, commands(session, sequence, operation))
+        net.settle(elapsed_ms=10)
+        order += [m for m, disk in net.disks.items() if disk.snapshots and m not in order]
+        if len(order) == 3:
+            break
+    taken = [disk.store.entries[0].index for disk in net.disks.values()]
+    assert len(set(taken)) == 3, "none at the entry of another"
+    assert order[-1] == leader.member
+
+
+def test_a_state_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = lone()
+    append(disk.node, open_session(disk.node), 1, 10)
+    count: list[int] = []
+    write = Snapshots.write
+
+    def counted(*arguments: Any) -> None:
+        count.append(1)
+        write(*arguments)
+
+    monkeypatch.setattr(Snapshots, "write", counted)
+    assert isinstance(disk.take(), Snapshot)
+    assert len(count) == 1
+
+
+def test_f13_a_disk_that_fails_while_the_state_is_written_stops_the_member() -> None:
+    disk = lone()
+    append(disk.node, open_session(disk.node), 1, 10)
+    disk.env.fail("create", 1, "EIO")
+    disk.replica.take_snapshot(lambda _: None)
+    with pytest.raises(DiskError):
+        disk.node.settle()
+    assert isinstance(disk.node.host.stopped, DiskError)
