@@ -14,6 +14,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from copycat.errors import MachineMismatchError, SerializationError
+from copycat.machine.nested import check_whole, has_records
 from copycat.protocol.operations import Operation, misfit_of
 from copycat.protocol.results import ERROR_EXT, failure_value
 
@@ -59,6 +60,15 @@ class _Nothing(msgspec.Struct, array_like=True, tag="\0"):
     """What a machine without commands (or queries) can decode."""
 
 
+def _again(operation: Any) -> bytes | None:
+    try:
+        return _encode(operation)
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (its own code made something of a field)
+        return None
+
+
 def _stand_in(text: str) -> bytes:
     cut = text.encode("utf-8", "replace")[:_TEXT_MAX].decode("utf-8", "ignore")
     kind = MachineMismatchError
@@ -84,8 +94,17 @@ class OperationReader:
         self._word = base.__name__.lower()
         kinds = tuple(kind for kind in names.values() if issubclass(kind, base))
         union: Any = Union[kinds or (_Nothing,)]  # noqa: UP007  (built at run time)
-        self.decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(union).decode
-        """Raises whatever msgspec raises, or the user's own code in a field's type."""
+        self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(union).decode
+        self._nested = frozenset(filter(has_records, kinds))
+        self.decode = self._decode_whole if self._nested else self._decode
+        """Raises whatever msgspec raises, or the user's own code in a field's type; and
+        UnknownFieldError."""
+
+    def _decode_whole(self, payload: bytes) -> Any:
+        operation = self._decode(payload)
+        if type(operation) in self._nested and _again(operation) != payload:
+            check_whole(operation, payload)
+        return operation
 
     def read(self, payload: bytes, index: int = 0) -> Any:
         """One operation, or a StandIn. MachineMismatchError for what the machine cannot read.

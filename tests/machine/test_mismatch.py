@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from typing import Any, TypedDict
 
 import msgspec
 import pytest
@@ -228,3 +229,93 @@ def test_whatever_a_field_of_it_raises_refuses_it(how: str) -> None:
     stand_in = stand_in_of(refused[1])
     assert stand_in is not None
     assert b"Listening.hear" in encode_result(stand_in.result)
+
+
+@dataclasses.dataclass
+class Item:
+    name: str
+    count: int = 0
+
+
+class Line(msgspec.Struct, rename="camel", tag="line"):
+    the_item: Item
+    marks: dict[str, Item] = {}
+
+
+@dataclasses.dataclass
+class Odd:
+    """Makes of its field what has no encoding."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        self.name = object()  # type: ignore[assignment]
+
+
+class Row(TypedDict, total=False):
+    left: int
+    right: int
+
+
+class Store(StateMachine):
+    def __init__(self) -> None:
+        self.calls = 0
+
+    @command
+    def put(
+        self,
+        item: Item | None = None,
+        lines: list[Line] | None = None,
+        row: Row | None = None,
+        free: Any = None,
+        names: set[str] | None = None,
+        odd: Odd | None = None,
+    ) -> int:
+        self.calls += 1
+        return self.calls
+
+
+ITEM = {"name": "a"}
+LINE = {"type": "line", "theItem": ITEM}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ([{"name": "a", "amount": 2}], "a field 'amount' at item, which Item"),
+        ([None, [LINE, {**LINE, "theItem": {**ITEM, "more": 1}}]], "'more' at lines[1].the_item"),
+        ([None, [{**LINE, "marks": {"m": {**ITEM, "x": 1}}}]], "'x' at lines[0].marks['m']"),
+        ([None, [{**LINE, "the_item": ITEM}]], "'the_item' at lines[0], which Line"),
+        ([None, None, {"left": 1, "middle": 2}], "'middle' at row"),
+    ],
+)
+def test_a_field_inside_a_parameter_that_is_gone_stops_too(parameters: Any, said: str) -> None:
+    payload = encode(["put", *parameters])
+    script = Script(Store())
+    session = script.register()
+    (stand_in,) = script.executor.commands.refusals([payload]).values()
+    assert isinstance(script.results(session, stand_in)[0], MachineMismatchError)
+    with pytest.raises(MachineMismatchError) as caught:
+        script.commands(session, [payload])
+    assert "Store.put: its parameters do not fit: there is a field " in caught.value.message
+    assert said in caught.value.message
+    assert script.machine.calls == 0
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        [],
+        [ITEM],
+        [{"count": 3, "name": "a"}],
+        [None, [LINE, {"theItem": ITEM, "type": "line"}]],
+        [None, [{**LINE, "marks": {"m": ITEM}}]],
+        [None, None, {"right": 1}],
+        [None, None, None, {"anything": {"goes": [1, {"here": 2}]}}],
+        [None, None, None, None, ["b", "a", "c"]],
+        [None, None, None, None, None, {"name": "odd"}],
+    ],
+)
+def test_what_fits_is_applied_whatever_its_bytes(parameters: Any) -> None:
+    script = Script(Store())
+    assert script.results(script.register(), encode(["put", *parameters])) == [1]
