@@ -359,6 +359,7 @@ void SegmentedLog::close() {
         ~Release() {
             if (!is_over) return;
             log.is_closed_ = true;
+            log.readers_->forget_all();
             log.lock_.reset();
         }
     } release{*this};

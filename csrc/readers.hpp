@@ -25,6 +25,8 @@ public:
         Open& open = of(row, path);
         return open.near.at(*open.file, offset, size, row.end_offset);
     }
+    // The log is closed: nobody reads any more.
+    void forget_all() noexcept { files_ = {}; }
     // Before it is unlinked: an open file keeps its blocks.
     void forget(const Row& row) {
         for (Open& open : files_)

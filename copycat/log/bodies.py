@@ -16,7 +16,7 @@ __all__ = ["Data", "Item", "bodies", "body_of", "check_sizes"]
 
 _KIND = int(EntryKind.DATA)
 _ENTRIES_MAX = 4096
-_BYTES_MAX = 4 << 20
+BYTES_MAX = 4 << 20
 
 require(sys.byteorder == "little", "copycat's formats are little-endian")
 
@@ -31,18 +31,18 @@ def bodies(items: Iterable[Data]) -> Iterator[Item]:
     """Cut `items` to bodies of at most 4,096 entries and about 4 MiB, for one batch each."""
     iterator = iter(items)
     while part := list(islice(iterator, _ENTRIES_MAX)):
-        whole = body_of_bytes(part, _BYTES_MAX)
+        whole = body_of_bytes(part, BYTES_MAX)
         if whole is not None:
             yield (_KIND, 0, 0, 0, len(part), whole)
             continue
         lengths = _lengths(part)
-        if sum(lengths) <= _BYTES_MAX:
+        if sum(lengths) <= BYTES_MAX:
             yield _body(lengths, part)
             continue
         begin, total = 0, 0
         for position, length in enumerate(lengths):
             total += length
-            if total > _BYTES_MAX and position > begin:
+            if total > BYTES_MAX and position > begin:
                 yield _body(lengths[begin:position], part[begin:position])
                 begin, total = position, length
         yield _body(lengths[begin:], part[begin:])

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LogReading"]
 
-_READ_BYTES = 256 << 10
-_TAIL_BYTES = 64 << 10
+READ_BYTES = 256 << 10
+TAIL_BYTES = 64 << 10
 """What a tail has ahead: it is made in the event loop."""
 _BACKWARDS = 64
 """Entries that are read at a time from the end on."""
@@ -246,7 +246,7 @@ class LogReading:
             first = batch.span.end
 
     def _batch(self, first: int, end: int) -> Batch:
-        return self._usable().read(first, end, _READ_BYTES)
+        return self._usable().read(first, end, READ_BYTES)
 
     def index_array(self, segment: Segment | IndexLike) -> np.ndarray[Any, np.dtype[np.void]]:
         """Where each entry of a segment lies: fields `offset` and `size`, both u4, in bytes.
@@ -302,5 +302,5 @@ class LogReading:
         if first > last:
             follower.take([], first)
             return
-        batch = native.read(first, last + 1, _TAIL_BYTES)
+        batch = native.read(first, last + 1, TAIL_BYTES)
         follower.take(entries_of(batch), min(batch.span.end, last + 1))
