@@ -7,9 +7,10 @@ given back to the disk before they could need it. It is made again when there is
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from copycat.errors import DiskFullError
+from copycat.errors import DiskFullError, ResourceError
 
 if TYPE_CHECKING:
     from copycat.log._native import Env, NativeLog
@@ -42,17 +43,21 @@ class Reserve:
             self.give_up()  # of another size, or a crash came while it was made
 
     def make(self) -> bool:
-        """Allocate the file if what is left then is enough; False when it is not. DiskError."""
+        """Allocate the file if what is left then is enough; False when it is not, or when the
+        system lacks something else that it takes. DiskError."""
         env = self._env
         if env.free_space(self._directory) < self.nbytes + self._min_free_space:
             return False
-        file = env.create(self._path)
         try:
+            if env.exists(self._path):  # an earlier removal failed
+                env.remove(self._path)
+            file = env.create(self._path)
             file.allocate(self.nbytes)
             file.sync()
             env.sync_directory(self._directory)
-        except DiskFullError:
-            env.remove(self._path)
+        except (DiskFullError, ResourceError):
+            with suppress(FileNotFoundError, ResourceError):  # the next try removes it
+                env.remove(self._path)
             return False
         return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from copycat.errors import DiskFullError
+from copycat.errors import DiskFullError, ResourceError
 from copycat.log.background import remove_orphans
 from copycat.log.reserve import Reserve
 from copycat.raft.events import Event, StorageFull
@@ -195,7 +195,7 @@ class Household:
     def _prepare(self) -> bool:
         try:
             self._parts.log.prepare_spare()
-        except DiskFullError:
+        except (DiskFullError, ResourceError):
             return False
         return True
 

@@ -16,6 +16,7 @@ from copycat.errors import (
     CorruptLogError,
     DiskFullError,
     IllegalMemberStateError,
+    ResourceError,
     SerializationError,
     StorageError,
     require,
@@ -255,7 +256,7 @@ class Snapshotting:
                 log.warning("no snapshot can be taken: %s", obstacle)
             self._end(_refused(obstacle))
             return
-        if isinstance(taken, DiskFullError):
+        if isinstance(taken, DiskFullError | ResourceError):
             self._saved(store, taken)
             return
         if isinstance(taken, StorageError):
@@ -266,10 +267,10 @@ class Snapshotting:
             self._end(_refused("a newer one was installed meanwhile"))
             return
 
-        def save() -> Snapshot | DiskFullError:
+        def save() -> Snapshot | DiskFullError | ResourceError:
             try:
                 return store.finish(writer)
-            except DiskFullError as error:
+            except (DiskFullError, ResourceError) as error:
                 return error
 
         self._parts.host.aside(
@@ -290,8 +291,10 @@ class Snapshotting:
         rank = others.index(raft.member) if raft.member in others else len(others)
         return rank * self._threshold // SPREAD
 
-    def _saved(self, store: SnapshotStore, saved: Snapshot | DiskFullError) -> None:
-        if isinstance(saved, DiskFullError):
+    def _saved(
+        self, store: SnapshotStore, saved: Snapshot | DiskFullError | ResourceError
+    ) -> None:
+        if isinstance(saved, DiskFullError | ResourceError):
             self.full_count += 1
             self._again_ms = self._parts.clock.now_ms + AGAIN_MS
             log.warning("no snapshot was written, the old ones stay: %s (F13)", saved)

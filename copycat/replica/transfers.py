@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from copycat.errors import CorruptLogError, DiskFullError, ProtocolError
+from copycat.errors import CorruptLogError, DiskFullError, ProtocolError, ResourceError
 from copycat.log.snapshots import Reception, Snapshot, SnapshotStore
 from copycat.protocol.codec import encode_install
 from copycat.protocol.peer import InstallSnapshot
@@ -36,6 +36,7 @@ WINDOW = 3
 """Chunks in flight to one peer: two hide the round trip, one more the disk's."""
 SENDING_MAX = 2
 """Transfers under way at a time: they share disk and link with the entries."""
+_NoRoom = DiskFullError | ResourceError
 AGAIN_MS = 1000
 """A full disk takes no chunk for so long."""
 STALLED_MS = 60_000
@@ -345,13 +346,11 @@ class Receiving:
             self._parts.host.aside(older.drop, lambda _: None)
         return self._reception
 
-    def _written(
-        self, reception: Reception, effect: ReceiveChunk, held: int | DiskFullError
-    ) -> None:
+    def _written(self, reception: Reception, effect: ReceiveChunk, held: int | _NoRoom) -> None:
         self._writing -= 1
         if reception is not self._reception or self._is_finishing:
             return
-        if isinstance(held, DiskFullError):
+        if isinstance(held, DiskFullError | ResourceError):
             log.warning("a snapshot of the leader has no room: %s (F13)", held)
             self._again_ms = self._parts.clock.now_ms + AGAIN_MS
             self._reception = None
@@ -376,9 +375,7 @@ class Receiving:
             SnapshotHeld(effect.sender, message.term, message.request, message.entry, offset)
         )
 
-    def _finished(
-        self, effect: ReceiveChunk, whole: _Whole | CorruptLogError | DiskFullError
-    ) -> None:
+    def _finished(self, effect: ReceiveChunk, whole: _Whole | CorruptLogError | _NoRoom) -> None:
         self._reception = None
         self._is_finishing = False
         if not isinstance(whole, _Whole):
@@ -414,20 +411,20 @@ class Receiving:
         self._step(SnapshotInstalled(effect.sender, message.request, message.entry))
 
 
-def _write(reception: Reception, offset: int, body: bytes) -> int | DiskFullError:
+def _write(reception: Reception, offset: int, body: bytes) -> int | _NoRoom:
     try:
         return reception.write(offset, body)
-    except DiskFullError as error:
+    except (DiskFullError, ResourceError) as error:
         return error
 
 
 def _finish(
     store: SnapshotStore | None, reception: Reception
-) -> _Whole | CorruptLogError | DiskFullError:
+) -> _Whole | CorruptLogError | _NoRoom:
     """Verify, publish and load (aside)."""
     assert store is not None  # noqa: S101  # for the type checker
     try:
         snapshot = reception.finish()
         return _Whole(snapshot, store.load(snapshot))
-    except (CorruptLogError, DiskFullError) as error:
+    except (CorruptLogError, DiskFullError, ResourceError) as error:
         return error

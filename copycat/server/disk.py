@@ -7,6 +7,7 @@ loop once (a hop between threads costs as much as a sync here, numbers.md 6).
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 import time
@@ -16,10 +17,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-__all__ = ["INLINE_MEDIAN_S", "Mailbox", "SyncPace", "Worker"]
+from copycat.errors import ResourceError
+
+__all__ = ["INLINE_MEDIAN_S", "SHORTAGE_S", "Mailbox", "SyncPace", "Worker"]
 
 INLINE_MEDIAN_S = 250e-6
 """A sync that answers faster costs less than the hop to a thread and back."""
+SHORTAGE_S = 0.1
+"""How long a thread waits before it tries again what the system had nothing left for (F29)."""
+
+log = logging.getLogger("copycat.server")
 
 Done = Callable[[Any], None]
 
@@ -52,6 +59,10 @@ class Mailbox:
         if self._is_open:
             self._after()
 
+    def later(self, call: Callable[[], None]) -> None:
+        """Call it in the loop after SHORTAGE_S, unless that was closed. In the loop."""
+        self._loop.call_later(SHORTAGE_S, lambda: call() if self._is_open else None)
+
     def close(self) -> None:
         """Nothing more is delivered."""
         self._is_open = False
@@ -61,26 +72,49 @@ class Mailbox:
 class Worker:
     """Daemon threads over one queue, each started when it is first needed.
 
-    threads: how many; with one, jobs are done first in first out.
+    threads: how many; with one, jobs are done first in first out. A thread that cannot be started
+    is tried again: the jobs wait.
+    retries: a job that meets a shortage (ResourceError) did nothing and is done again, until there
+    is what it needs or the worker is closed.
     """
 
-    def __init__(self, name: str, mailbox: Mailbox, failed: Done, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        name: str,
+        mailbox: Mailbox,
+        failed: Done,
+        *,
+        threads: int = 1,
+        retries: bool = False,
+    ) -> None:
         self._name = name
         self._mailbox = mailbox
         self._failed = failed
         self._limit = threads
+        self._retries = retries
+        self._is_closing = threading.Event()
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Done] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._under_way = 0
 
     def run(self, work: Callable[[], Any], done: Done) -> None:
         """`work()` in a thread, then `done(result)` in the loop; errors go to `failed`."""
-        if self._under_way >= len(self._threads) < self._limit:
-            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
         self._under_way += 1
         self._jobs.put((work, done))
+        self._grow()
+
+    def _grow(self) -> None:
+        """One thread more when there is a job for it."""
+        if not self._under_way > len(self._threads) < self._limit:
+            return
+        thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # none is left: those that are there do the job, or wait
+            log.warning("thread %s is started later: %s", self._name, error)
+            self._mailbox.later(self._grow)
+        else:
+            self._threads.append(thread)
 
     def _serve(self) -> None:
         while True:
@@ -89,11 +123,25 @@ class Worker:
                 return
             work, done = job
             try:
-                result = work()
+                result = self._result(work)
             except BaseException as cause:  # noqa: BLE001  (never out of a thread)
                 self._mailbox.post(self._failed, cause)
                 return
             self._mailbox.post(partial(self._finished, done), result)
+
+    def _result(self, work: Callable[[], Any]) -> Any:
+        is_said = False
+        while True:
+            try:
+                return work()
+            except ResourceError as shortage:
+                if not self._retries:
+                    raise
+                if not is_said:
+                    log.warning("%s waits until it can go on: %s", self._name, shortage)
+                    is_said = True
+                if self._is_closing.wait(SHORTAGE_S):
+                    raise
 
     def _finished(self, done: Done, result: Any) -> None:
         self._under_way -= 1
@@ -101,6 +149,7 @@ class Worker:
 
     async def close(self, patience: float) -> bool:
         """End after the jobs that are queued; False when that took longer than `patience`."""
+        self._is_closing.set()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from copycat.errors import require
+from copycat.errors import ResourceError, require
 from copycat.log.interface import SaveTicket, SyncTicket
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica
@@ -57,10 +57,10 @@ class AsyncHost:
         self._loop = asyncio.get_running_loop()
         self._on_stop = on_stop
         self._mailbox = Mailbox(self._loop, self._after_mail)
-        self._sync_worker = self._worker(f"copycat-sync-{name}")
-        self._save_worker = self._worker(f"copycat-save-{name}")
+        self._sync_worker = self._worker(f"copycat-sync-{name}", retries=True)
+        self._save_worker = self._worker(f"copycat-save-{name}", retries=True)
         self._apply_worker = self._worker(f"copycat-apply-{name}")
-        self._aside_worker = self._worker(f"copycat-aside-{name}")
+        self._aside_worker = self._worker(f"copycat-aside-{name}", retries=True)
         self._compact_worker = self._worker(f"copycat-compact-{name}", compaction_threads)
         self._pace = SyncPace()
         self._may_sync_inline = True
@@ -81,8 +81,8 @@ class AsyncHost:
         self.hangs_in_save = False
         """`close` left a save of term and vote behind: the disk may still take it, any time."""
 
-    def _worker(self, name: str, threads: int = 1) -> Worker:
-        return Worker(name, self._mailbox, self._worker_failed, threads=threads)
+    def _worker(self, name: str, threads: int = 1, *, retries: bool = False) -> Worker:
+        return Worker(name, self._mailbox, self._worker_failed, threads=threads, retries=retries)
 
     @property
     def replica(self) -> Replica:
@@ -235,13 +235,14 @@ class AsyncHost:
     def sync(self, ticket: SyncTicket) -> None:
         """See `Host.sync`. At most one inline sync a turn; a second one waits for the next."""
         if self._saves or not self._pace.is_fast:
-            self._sync_worker.run(
-                lambda: self._pace.timed(ticket.run), partial(self._synced, ticket)
-            )
+            self._sync_later(ticket)
         elif self._may_sync_inline:
             self._may_sync_inline = False
             try:
                 seconds = self._pace.timed(ticket.run)
+            except ResourceError:  # the thread tries again, and the loop goes on meanwhile
+                self._sync_later(ticket)
+                return
             except Exception as cause:  # noqa: BLE001  (whatever it was, it is not durable)
                 self._mailbox.post(self._worker_failed, cause)
                 return
@@ -249,6 +250,9 @@ class AsyncHost:
         else:
             self._deferred = ticket
             self.wake()
+
+    def _sync_later(self, ticket: SyncTicket) -> None:
+        self._sync_worker.run(lambda: self._pace.timed(ticket.run), partial(self._synced, ticket))
 
     def _synced(self, ticket: SyncTicket, seconds: float) -> None:
         self._pace.saw(seconds)

@@ -31,10 +31,11 @@ def payload_for(left: int) -> int:
 
 
 @cache
-def filled(left: int) -> FaultEnv:
+def filled(left: int, *, idle: bool = False) -> FaultEnv:
     """Three entries; the third ends that near to the end of its file. Closed cleanly.
 
-    One that does not fit begins a segment of its own.
+    One that does not fit begins a segment of its own. idle: with a mark before the close mark,
+    so that this one ends with the file.
     """
     env = FaultEnv(4)
     env.make_directory(DIRECTORY)
@@ -44,6 +45,8 @@ def filled(left: int) -> FaultEnv:
         durable(log)
     log.append(batch(3, b"\xa5" * payload_for(left)))
     durable(log)
+    if idle:
+        log.mark_idle()
     log.close()
     return env
 
@@ -101,14 +104,18 @@ def is_convicted(env: FaultEnv) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("idle", [True, False])
 @pytest.mark.parametrize("has_index", [True, False])
 @pytest.mark.parametrize("left", STEPS)
-def test_c6_each_flip_of_its_last_entry_is_convicted(left: int, has_index: bool) -> None:
-    clean = filled(left)
+def test_c6_each_flip_of_its_last_entry_is_convicted(
+    left: int, has_index: bool, idle: bool
+) -> None:
+    clean = filled(left, idle=idle)
     path = tail_path(clean)
     if not has_index:
         clean = clean.clone()
         clean.remove(path.replace(".log", ".idx"))
+        assert open_small(clean.clone()).report.clean
     nbytes = frame_nbytes(payload_for(left))
     end = SEGMENT - RESERVE - left if left >= 0 else DATA + MARK + nbytes
     begin = end - nbytes

@@ -14,6 +14,8 @@ import pytest
 from copycat.errors import ResourceError
 from copycat.log._native import FaultEnv, NativeLog, open_hard_state, open_log
 from copycat.log.interface import Rewrite
+from copycat.log.reserve import Reserve
+from copycat.log.snapshots import SnapshotStore
 from copycat.types import CompactionLimits, EntryId, MemberId, Release
 from tests.log.contract import batch, contents, durable, grow
 from tests.log.test_native import DIRECTORY, open_small
@@ -297,3 +299,37 @@ def test_f29_a_directory_is_made_again_after_a_shortage() -> None:
         env.make_directory("/disk/a/b")
         env.crash(nth)
         assert env.exists("/disk/a/b")
+
+
+def test_f29_a_snapshot_that_meets_a_shortage_is_saved_by_the_next_try() -> None:
+    met = set()
+    for operation, error in SHORTAGES:
+        for nth in range(1, 8):
+            env = FaultEnv()
+            store = SnapshotStore(env, "/disk/snapshots")
+            store.admit(store.save(EntryId(1, 5), time_ms=1, data=b"before"))
+            env.fail(operation, nth, error)
+
+            def save(store: SnapshotStore = store) -> object:
+                return store.admit(store.save(EntryId(1, 9), time_ms=2, data=b"state" * 1000))
+
+            if is_short(save):
+                met.add(operation)
+                save()
+            env.crash(nth)
+            good = SnapshotStore(env, "/disk/snapshots").newest_good()
+            assert good is not None
+            assert (good[0].entry, good[1]) == (EntryId(1, 9), b"state" * 1000)
+            assert not [name for name in env.list("/disk/snapshots") if name.endswith(".new")]
+    assert met >= {"create", "open", "rename", "open_directory"}
+
+
+def test_f29_a_reserve_that_meets_a_shortage_is_made_later() -> None:
+    for operation in ("create", "allocate", "open_directory"):
+        env = FaultEnv()
+        env.make_directory(DIRECTORY)
+        reserve = Reserve(env, DIRECTORY, 1 << 20, 0)
+        env.fail(operation, 1, "ENOMEM")
+        assert not reserve.make()
+        assert reserve.make()
+        assert env.size(f"{DIRECTORY}/reserve") == 1 << 20
