@@ -308,3 +308,14 @@ def test_a_sequential_read_does_not_wait_behind_a_stuck_command(is_told: bool) -
     assert sinks(session) == [("later", 6)]
     session.received(results(1, 1), now_ms)
     assert [sink for sink, _ in sinks(session) if sink] == ["s1"]
+
+
+def test_what_was_sent_on_a_connection_that_is_gone_was_sent() -> None:
+    session = opened()
+    put(session, 1)
+    session.outgoing(0)
+    session.disconnected()
+    put(session, 2)
+    session.give_up_overdue(WAIT_MS, WAIT_MS, "")
+    unknown = {sink: error.outcome_unknown for sink, error in failed(session).items()}
+    assert unknown == {"s1": True, "s2": False}
