@@ -78,6 +78,7 @@ class CopycatClient:
     command of one session; when it expires, `SessionExpiredError.pending` lists what has an
     unknown outcome, and a new session is opened (recovery_strategy "close" does not).
 
+    cluster_name: refuse servers of any other cluster; without it that of the first server counts.
     timeout: seconds that a submission waits when it gives none itself; float("inf") waits for as
     long as the session lives. connection_strategy: by default `connect` tries for 10 s.
     A client that was closed may be connected again: listeners, options and the members that it
@@ -88,6 +89,7 @@ class CopycatClient:
         self,
         *members: AddressLike,
         client_id: str | None = None,
+        cluster_name: str | None = None,
         session_timeout: Duration = 5.0,
         timeout: Duration = TIMEOUT_S,
         connection_strategy: Backoff | None = None,
@@ -104,6 +106,7 @@ class CopycatClient:
         self._options = ClientOptions(
             members=_addresses(members),
             client_id=uuid.uuid4().hex if client_id is None else client_id,
+            cluster_name="" if cluster_name is None else cluster_name,
             session_timeout=seconds(session_timeout, "session_timeout"),
             timeout=seconds(timeout, "timeout"),
             backoff=Backoff() if connection_strategy is None else connection_strategy,

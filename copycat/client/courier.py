@@ -73,6 +73,7 @@ class Courier:
         self._closing: tuple[int, asyncio.Future[None]] | None = None
         self._pump_is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
+        self._cluster_name = options.cluster_name
         self._default_ms = FOREVER_MS
         if math.isfinite(options.timeout):
             self._default_ms = max(1, round(options.timeout * 1000))
@@ -300,7 +301,8 @@ class Courier:
     async def _register(self, connection: Connection) -> None:
         registering = self._registering = self._loop.create_future()
         options = self._options
-        register = Register(1, options.client_id, round(options.session_timeout * 1000))
+        timeout_ms = round(options.session_timeout * 1000)
+        register = Register(1, options.client_id, timeout_ms, self._cluster_name)
         connection.write([encode_client(register)])
         share_s = options.backoff.give_up_after / max(1, len(options.members))
         wait_s = min(max(share_s, REGISTER_S_MIN), REGISTER_S_MAX)
@@ -364,6 +366,7 @@ class Courier:
         self.session.opened(message, now_ms)
         self.session.connected(now_ms, fresh=True)
         self._router.succeeded()
+        self._cluster_name = message.cluster
         self._on_state(ClientState.CONNECTED)
         if not self.opened.done():
             self.opened.set_result(None)

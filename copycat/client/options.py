@@ -119,6 +119,7 @@ class ClientSettings(TypedDict, total=False):
     """The keyword options of a client, asyncio or blocking: see `CopycatClient`."""
 
     client_id: str | None
+    cluster_name: str | None
     session_timeout: Duration
     timeout: Duration
     connection_strategy: Backoff | None
@@ -137,6 +138,8 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     members: tuple[Address, ...]
     client_id: str
+    cluster_name: str = ""
+    """Of the cluster that is meant; empty for any."""
     session_timeout: float
     timeout: float = TIMEOUT_S
     """For a submission that gives none; infinity for as long as the session lives."""
@@ -153,6 +156,9 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
             and 0 < len(self.client_id.encode(errors="replace")) <= 255
         ):
             problems.append(f"client_id ({self.client_id!r}) must be 1 to 255 bytes")
+        name = self.cluster_name
+        if not (isinstance(name, str) and len(name.encode(errors="replace")) <= 255):
+            problems.append(f"cluster_name ({name!r}) must be at most 255 bytes")
         if not 0.1 <= self.session_timeout <= 86400:
             problems.append(f"session_timeout ({self.session_timeout:g} s) must be 0.1 to 86400 s")
         if not self.timeout > 0:

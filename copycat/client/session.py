@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from copycat.client.outbox import Outbox
 from copycat.client.submissions import SessionPhase, Submissions
-from copycat.client.trouble import BACK_PRESSURE, CUT_OFF, RETRIED, trouble_of
+from copycat.client.trouble import BACK_PRESSURE, CUT_OFF, LEFT_AT_ONCE, RETRIED, trouble_of
 from copycat.errors import (
     ClosedSessionError,
     CopycatError,
@@ -74,6 +74,8 @@ class ClientSession(Submissions):
         self.timeout_ms = 0
         self.index = 0
         """The highest log index seen in a reply: no later read goes below it (Q4)."""
+        self.cluster = ""
+        """Name of the cluster that opened the session."""
         self.leader = ""
         self.members: tuple[str, ...] = ()
         self.is_expired = False
@@ -90,6 +92,7 @@ class ClientSession(Submissions):
         self.session = registered.session
         self.timeout_ms = registered.timeout_ms
         self.index = registered.session
+        self.cluster = registered.cluster
         self._served(now_ms)
         self._follow(registered.leader, registered.members)
         self._keep_alive_due_ms = now_ms + self.timeout_ms // 3
@@ -180,7 +183,7 @@ class ClientSession(Submissions):
         self._late_ms = max(self._late_ms, now_ms - self._keep_alive_due_ms)
         self._keep_alive_due_ms = now_ms + max(1, self.timeout_ms // 3)
         self._request += 1
-        return KeepAlive(self._request, self.session, self._outbox.answered)
+        return KeepAlive(self._request, self.session, self._outbox.answered, self.cluster)
 
     def _rewind_if_stalled(self, now_ms: int) -> None:
         outbox = self._outbox
@@ -302,7 +305,7 @@ class ClientSession(Submissions):
         """What is the trouble, and is it time to try another server?"""
         self.trouble = trouble_of(message, now_ms) or self.trouble
         code = message.code
-        if code in (Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL):
+        if code in LEFT_AT_ONCE:
             self.wants_switch = True
         elif code in (Refusal.NO_LEADER, Refusal.NO_QUORUM):
             if self._leaderless_since_ms is None:

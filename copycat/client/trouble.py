@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from copycat.errors import (
+    ConfigurationError,
     CopycatError,
     DiskFullError,
     IllegalMemberStateError,
@@ -20,6 +21,7 @@ from copycat.protocol.operations import Query
 __all__ = [
     "BACK_PRESSURE",
     "CUT_OFF",
+    "LEFT_AT_ONCE",
     "RETRIED",
     "Trouble",
     "gave_up",
@@ -31,15 +33,13 @@ __all__ = [
 BACK_PRESSURE = frozenset({Refusal.OVERLOADED, Refusal.DISK_FULL})
 """Not now: ask the same server again a little later."""
 
+LEFT_AT_ONCE = frozenset(
+    {Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL, Refusal.WRONG_CLUSTER}
+)
+"""This server will not serve the client: ask another one."""
+
 RETRIED = frozenset(
-    {
-        Refusal.NO_LEADER,
-        Refusal.NO_QUORUM,
-        Refusal.ILLEGAL_MEMBER_STATE,
-        Refusal.SERVER_FULL,
-        Refusal.QUERY,
-        *BACK_PRESSURE,
-    }
+    {Refusal.NO_LEADER, Refusal.NO_QUORUM, Refusal.QUERY, *LEFT_AT_ONCE, *BACK_PRESSURE}
 )
 """Refusals of a query after which it is asked again: it changes nothing."""
 
@@ -51,6 +51,7 @@ _KINDS: dict[int, type[CopycatError]] = {
     Refusal.DISK_FULL: DiskFullError,
     Refusal.ILLEGAL_MEMBER_STATE: IllegalMemberStateError,
     Refusal.SERVER_FULL: NoLeaderError,
+    Refusal.WRONG_CLUSTER: ConfigurationError,
     Refusal.OVERLOADED: OperationTimeout,
 }
 _WORDS = {
@@ -58,6 +59,7 @@ _WORDS = {
     Refusal.NO_QUORUM: "too few members are reachable",
     Refusal.DISK_FULL: "the leader's disk is full",
     Refusal.ILLEGAL_MEMBER_STATE: "the server is of the wrong type",
+    Refusal.WRONG_CLUSTER: "the server is of another cluster",
     Refusal.SERVER_FULL: "the server has no room for another client",
     Refusal.OVERLOADED: "the leader has too much to do",
 }
@@ -158,6 +160,8 @@ def not_opened(
     """The error of `connect`: no server opened a session. The most telling answer wins."""
     kinds: list[type[CopycatError]] = [QuorumLostError, DiskFullError]
     known = list(troubles)
+    if len(known) == tried and all(t.kind is ConfigurationError for t in known):
+        kinds = [ConfigurationError]  # no server is of the right cluster: waiting helps nobody
     chosen = next((t for kind in kinds for t in known if t.kind is kind), None)
     text = f"no server opened a session in {elapsed_s:.1f} s ({tried} tried)"
     if chosen is None:
@@ -179,4 +183,6 @@ _NOT_OPENED = "see what each server answered; an election may be under way: try 
 def _hint_of(kind: type[CopycatError]) -> str:
     if kind is OperationTimeout:
         return ""
+    if kind is ConfigurationError:
+        return "give addresses of that cluster, or its name as cluster_name="
     return _NO_QUORUM if kind is QuorumLostError else kind.default_hint or ""

@@ -55,6 +55,9 @@ class Refusal(enum.IntEnum):
     """The leader's disk has no room for entries; queries are still answered (F12)."""
     SERVER_FULL = 14
     """This server has no room for another client: ask another server."""
+    WRONG_CLUSTER = 15
+    """This server is of another cluster than the client named; nothing more is taken from the
+    connection, for a session of the same number may be another client's here."""
 
 
 class Register(msgspec.Struct, frozen=True):
@@ -62,6 +65,8 @@ class Register(msgspec.Struct, frozen=True):
     client_id: str
     timeout_ms: int
     """0 asks for the server's default."""
+    cluster: str = ""
+    """Name of the cluster that the client means; empty for any."""
 
 
 class KeepAlive(msgspec.Struct, frozen=True):
@@ -69,6 +74,8 @@ class KeepAlive(msgspec.Struct, frozen=True):
     session: int
     acked_sequence: int
     """Every reply up to this sequence has reached the client; its cache may go (S12)."""
+    cluster: str = ""
+    """Name of the cluster that the session is of; empty when that is not known."""
 
 
 class CloseSession(msgspec.Struct, frozen=True):
@@ -108,6 +115,8 @@ class Registered(msgspec.Struct, frozen=True):
     leader: str
     """Address, or empty when unknown."""
     members: tuple[str, ...]
+    cluster: str = ""
+    """Name of the cluster."""
 
 
 class KeptAlive(msgspec.Struct, frozen=True):

@@ -149,11 +149,11 @@ def encode_client(message: ClientMessage) -> bytes:
             head = frame_header(FrameType.COMMANDS, _COMMANDS.size + len(body))
             fixed = _COMMANDS.pack(session, first_sequence, acked_sequence, count)
             return b"".join((head, fixed, body))
-        case Register(request, client_id, timeout_ms):
-            body = _REGISTER.pack(request, timeout_ms) + pack_text(client_id)
-            return encode_frame(FrameType.REGISTER, body)
-        case KeepAlive(request, session, acked_sequence):
-            body = _KEEP_ALIVE.pack(request, session, acked_sequence)
+        case Register(request, client_id, timeout_ms, cluster):
+            texts = pack_text(client_id) + pack_text(cluster)
+            return encode_frame(FrameType.REGISTER, _REGISTER.pack(request, timeout_ms) + texts)
+        case KeepAlive(request, session, acked_sequence, cluster):
+            body = _KEEP_ALIVE.pack(request, session, acked_sequence) + pack_text(cluster)
             return encode_frame(FrameType.KEEP_ALIVE, body)
         case CloseSession(request, session):
             return encode_frame(FrameType.CLOSE_SESSION, _CLOSE_SESSION.pack(request, session))
@@ -174,11 +174,15 @@ def decode_client(frame: Frame) -> ClientMessage:
         case FrameType.REGISTER:
             reader = Reader(frame.body, "REGISTER")
             request, timeout_ms = reader.unpack(_REGISTER)
-            client_id = reader.text()
+            client_id, cluster = reader.text(), reader.text()
             reader.end()
-            return Register(request, client_id, timeout_ms)
+            return Register(request, client_id, timeout_ms, cluster)
         case FrameType.KEEP_ALIVE:
-            return KeepAlive(*exact(_KEEP_ALIVE, frame, "KEEP_ALIVE"))
+            reader = Reader(frame.body, "KEEP_ALIVE")
+            request, session, acked_sequence = reader.unpack(_KEEP_ALIVE)
+            cluster = reader.text()
+            reader.end()
+            return KeepAlive(request, session, acked_sequence, cluster)
         case FrameType.CLOSE_SESSION:
             return CloseSession(*exact(_CLOSE_SESSION, frame, "CLOSE_SESSION"))
         case FrameType.QUERY:
@@ -204,11 +208,10 @@ def encode_server(message: ServerMessage) -> bytes:
         case QueryResult(request, index, body):
             head = frame_header(FrameType.QUERY_RESULT, _QUERY_RESULT.size + len(body))
             return b"".join((head, _QUERY_RESULT.pack(request, index), body))
-        case Registered(request, session, timeout_ms, leader, members):
+        case Registered(request, session, timeout_ms, leader, members, cluster):
             fixed = _REGISTERED.pack(request, session, timeout_ms)
-            return encode_frame(
-                FrameType.REGISTERED, fixed + pack_text(leader) + pack_texts(members)
-            )
+            texts = pack_text(leader) + pack_texts(members) + pack_text(cluster)
+            return encode_frame(FrameType.REGISTERED, fixed + texts)
         case KeptAlive(request, leader, members):
             fixed = _REQUEST.pack(request)
             return encode_frame(
@@ -252,7 +255,8 @@ def _decode_cold_server(frame: Frame) -> ServerMessage:
         case FrameType.REGISTERED:
             reader = Reader(frame.body, "REGISTERED")
             request, session, timeout_ms = reader.unpack(_REGISTERED)
-            message = Registered(request, session, timeout_ms, reader.text(), reader.texts())
+            named = reader.text(), reader.texts(), reader.text()
+            message = Registered(request, session, timeout_ms, *named)
         case FrameType.KEPT_ALIVE:
             reader = Reader(frame.body, "KEPT_ALIVE")
             (request,) = reader.unpack(_REQUEST)

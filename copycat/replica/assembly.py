@@ -88,6 +88,7 @@ def assemble(
     gateway = Gateway(
         limits,
         session_timeout_ms=options.session_timeout_ms,
+        cluster_name=options.cluster_name,
         members=members,
         admission=Admission(executor.commands.refusals, options.max_entry_size),
         answer=door.answer,

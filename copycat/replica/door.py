@@ -15,6 +15,7 @@ from copycat.protocol.client import (
     Commands,
     CommandsRefused,
     Failure,
+    KeepAlive,
     QueryRequest,
     Refusal,
     Register,
@@ -25,7 +26,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.raft.raft import Raft
 from copycat.replica.gateway import Gateway
 from copycat.replica.host import Host
-from copycat.replica.outage import Outage
+from copycat.replica.outage import Outage, Why
 from copycat.replica.queries import Queries, must_lead
 from copycat.replica.relay import Relay
 from copycat.replica.sessions import Route
@@ -53,9 +54,13 @@ class Door:
         enqueue: Callable[[Callable[[], None]], None],
         max_entry_size: int,
         outage: Outage,
+        cluster_name: str,
     ) -> None:
         self._raft = raft
         self._outage = outage
+        self._cluster_name = cluster_name
+        self._strangers: dict[int, str] = {}
+        """connection of this member -> the other cluster that its client means."""
         self._addresses = addresses
         self._host = host
         self._enqueue = enqueue
@@ -110,6 +115,8 @@ class Door:
 
     def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:
         if not route.peer:
+            if self._is_strange(route, message):
+                return
             if isinstance(message, Register):
                 self._asked_ms[route.token] = message.timeout_ms
             else:
@@ -126,7 +133,19 @@ class Door:
         if may_pass and self._host.send(leader, codec.encode_forward(route.token, frame), None):
             self.relay.passed(route.token, message)
             return
-        self._refuse_for_outage(route, message)
+        self._refuse_for(route, message, self._outage.explain())
+
+    def _is_strange(self, route: Route, message: ClientMessage) -> bool:
+        """Refuse a client of another cluster, and all that comes by its connection."""
+        named = message.cluster if isinstance(message, Register | KeepAlive) else ""
+        if named and named != self._cluster_name:
+            self._strangers[route.token] = named
+        meant = self._strangers.get(route.token)
+        if meant is None:
+            return False
+        reason = f'this is a member of cluster "{self._cluster_name}", not of "{meant}"'
+        self._refuse_for(route, message, Why(Refusal.WRONG_CLUSTER, reason, (), 0))
+        return True
 
     def _serves(self, query: QueryRequest) -> bool:
         if must_lead(query) or self.gateway.sessions.get(query.session) is None:
@@ -134,8 +153,7 @@ class Door:
             return self._raft.state is ServerState.LEADER
         return True
 
-    def _refuse_for_outage(self, route: Route, message: ClientMessage) -> None:
-        why = self._outage.explain()
+    def _refuse_for(self, route: Route, message: ClientMessage, why: Why) -> None:
         if isinstance(message, QueryRequest):
             failure = Failure(
                 message.request, why.code, self.leader, why.reason, why.missing, why.since_ms
@@ -183,6 +201,7 @@ class Door:
         self.gateway.route_gone(route)
         self.queries.route_gone(route)
         self.relay.connection_gone(route.token)
+        self._strangers.pop(route.token, None)
 
     # ---- out -----------------------------------------------------------------------------
 

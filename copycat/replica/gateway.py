@@ -101,6 +101,7 @@ class Gateway:
         limits: Limits,
         *,
         session_timeout_ms: int,
+        cluster_name: str,
         members: tuple[str, ...],
         admission: Admission,
         answer: Callable[[Route, ServerMessage], None],
@@ -108,6 +109,7 @@ class Gateway:
     ) -> None:
         self._limits = limits
         self._session_timeout_ms = session_timeout_ms
+        self._cluster_name = cluster_name
         self._members = members
         self._admission = admission
         self._answer = answer
@@ -337,8 +339,8 @@ class Gateway:
             index, route, request = self._waiters.popleft()
             if index in opened:
                 timeout_ms = opened[index].timeout_ms
-                registered = Registered(request, index, timeout_ms, self.leader, self._members)
-                self._answer(route, registered)
+                named = self.leader, self._members, self._cluster_name
+                self._answer(route, Registered(request, index, timeout_ms, *named))
             elif index in touched:
                 self._answer(route, KeptAlive(request, self.leader, self._members))
             elif index in ended:

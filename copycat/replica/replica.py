@@ -124,6 +124,7 @@ class Replica:
             enqueue=self._enqueue,
             max_entry_size=options.max_entry_size,
             outage=self.outage,
+            cluster_name=options.cluster_name,
         )
         self._parts = assemble(
             options,

@@ -231,7 +231,7 @@ class Inbound(asyncio.BufferedProtocol):
         if transport is None or transport.is_closing():
             return
         self._is_refused = True
-        if code is Refusal.OVERLOADED:
+        if code is Refusal.SERVER_FULL:
             self._listener.closed[TOO_MANY] += 1
             self._listener.refusals.say("refused the client at", self._who, escaped(reason))
         transport.write(frame)
@@ -283,7 +283,7 @@ class Inbound(asyncio.BufferedProtocol):
         watch_socket(transport, self._limit_s)
         if len(self._listener.inbounds) > self._listener.connections_max:
             limit = self._listener.connections_max
-            self._refuse(0, Refusal.OVERLOADED, f"no room: {limit} connections are open")
+            self._refuse(0, Refusal.SERVER_FULL, f"no room: {limit} connections are open")
             return
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(
@@ -387,7 +387,7 @@ class Inbound(asyncio.BufferedProtocol):
         if self._listener.clients >= self._listener.clients_max:
             limit = self._listener.clients_max
             reason = f"no room: {limit} clients are connected, as many as this member takes"
-            self._refuse_request(frame, Refusal.OVERLOADED, reason, replica.status().leader)
+            self._refuse_request(frame, Refusal.SERVER_FULL, reason, replica.status().leader)
             return
         self._listener.clients += 1
         self._greeted()

@@ -207,6 +207,7 @@ class CopycatServer(Generic[S]):
             *(m for m in self.status().members if m != str(self.address)),
         ]
         options.setdefault("insecure", self._options.insecure)
+        options.setdefault("cluster_name", self._options.cluster_name)
         return copycat.CopycatClient(*members, **options)
 
     def __repr__(self) -> str:

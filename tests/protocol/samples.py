@@ -56,6 +56,8 @@ CLIENTS: list[client.ClientMessage] = [
     client.QueryRequest(4, 17, 402, 900, ConsistencyLevel.LINEARIZABLE, b"op"),
     client.QueryRequest(5, 17, 402, 900, ConsistencyLevel.SEQUENTIAL, b""),
     client.QueryRequest(5, 17, 0, 0, ConsistencyLevel.LINEARIZABLE_LEASE, b"x"),
+    client.Register(6, "me", 5000, "orders"),
+    client.KeepAlive(7, 17, 400, "orders"),
 ]
 SERVERS: list[client.ServerMessage] = [
     client.Registered(1, 17, 5000, "a:1", ("a:1", "b:1")),
@@ -68,6 +70,7 @@ SERVERS: list[client.ServerMessage] = [
     client.CommandsRefused(
         17, 401, client.Refusal.NO_QUORUM, "", "1 of 3 members reachable", ("b:1", "c:1"), 12_400
     ),
+    client.Registered(6, 17, 5000, "a:1", ("a:1",), "orders"),
     client.Failure(6, client.Refusal.NO_QUORUM, "", "alone", ("b:1",), 1_000),
 ]
 

@@ -282,7 +282,7 @@ def test_f29_a_full_member_says_so_and_peers_are_heard(tmp_path: Path) -> None:
             register = encode_client(Register(7, "third", 0))
             refused = decode_server(split_frame(await say(address, register)))
             assert isinstance(refused, Failure)
-            assert (refused.request, refused.code) == (7, Refusal.OVERLOADED)
+            assert (refused.request, refused.code) == (7, Refusal.SERVER_FULL)
             assert "no room: 2 clients are connected" in refused.reason
             assert refused.leader == address
             assert (door.closed["too-many"], door.clients) == (1, 2)
