@@ -74,6 +74,8 @@ class SessionChecker:
         self.digests: dict[int, tuple[int, object]] = {}
         self.expired = 0
         self.ignored = 0
+        self.cut_short = 0
+        """Sessions that expired while a command of theirs waited."""
         self._runs: deque[Run] = deque()
         self.committed_index = 0
         self._sessions: dict[int, _Session] = {}
@@ -152,6 +154,7 @@ class SessionChecker:
         if not is_timed:
             return  # closed by its client, or replaced by its client's next one
         self.expired += 1
+        self.cut_short += (change.session, session.sequence + 1) in self.asked
         silent_ms = time_ms - max(session.active_ms, self._last_noop_ms)
         if silent_ms < session.timeout_ms:
             raise violated(

@@ -23,6 +23,7 @@ from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.history import Operation
 from copycat.sim.host import SimHost, replica_options
 from copycat.sim.links import Links
+from copycat.sim.marks import Marks
 from copycat.sim.nemesis import Nemesis
 from copycat.sim.network import Network
 from copycat.sim.options import SeedOptions
@@ -47,6 +48,7 @@ class Cluster:
         self.options = options
         self.world = World()
         self.trace = Trace()
+        self.marks = Marks(self.trace)
         dice = Dice(seed)
         self.network = Network(self.world, dice.fork(), options.network, self.trace)
         self.addresses = tuple(f"m{number}:7000" for number in range(options.members))
@@ -73,6 +75,7 @@ class Cluster:
             network=self.network,
             dice=dice.fork(),
             trace=self.trace,
+            marks=self.marks,
             hosts=self.hosts,
             clients=self.clients,
         )
@@ -182,6 +185,7 @@ class Cluster:
     # --- the observer (host.Observer) -------------------------------------------------------
 
     def started(self, host: SimHost) -> None:
+        self.marks.forget(host.number)
         self.raft.started(host.number)
         self.raft.after_step(host)
 
@@ -189,6 +193,7 @@ class Cluster:
         if host.is_up and host.replica is not None:
             self.raft.after_step(host)
             raft = host.replica.raft
+            self.marks.touched(host.number, raft)
             was_unaware = host.shadow.is_unaware
             is_recorded = raft.acknowledgements.recording == NO_ENTRY and not raft.is_saving
             if host.shadow.is_done(owes=raft.owes, is_recorded=is_recorded):
@@ -198,6 +203,8 @@ class Cluster:
                 self.trace.mark("older copy noticed")
             if host.disk.power_is_off:
                 self._power_went(host)
+            elif self.nemesis.ambush is not None:
+                self.nemesis.touched(host)
 
     def _power_went(self, host: SimHost) -> None:
         self.trace.mark("power cut in mid-turn")
@@ -209,6 +216,7 @@ class Cluster:
 
     def received(self, host: SimHost, message: PeerMessage) -> None:
         self.raft.received(host.number, message)
+        self.marks.received(host, message)
 
     def applied(self, host: SimHost, outcome: Outcome) -> None:
         self.raft.after_step(host)
@@ -304,6 +312,7 @@ class Cluster:
     def _elected(self, member: int, term: int) -> None:
         self.trace.mark("election")
         self.trace.record(self.world.now_us, member, "leads", term)
+        self.marks.elected(term, self.hosts)
         self.raft.check_matches(self.hosts[member])
 
     # --- what is true of all ----------------------------------------------------------------

@@ -23,7 +23,7 @@ from copycat.sim.checkers_log import contents, violated
 from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.options import DiskOptions
 from copycat.sim.trace import Trace
-from copycat.sim.watched import WatchedHardState, WatchedSnapshots
+from copycat.sim.watched import Seen, WatchedHardState, WatchedSnapshots
 from copycat.sim.watched_log import WatchedLog
 from copycat.sim.world import Dice
 from copycat.types import NO_ENTRY
@@ -74,6 +74,7 @@ class SimDisk:
         self._options = options
         self._dice = dice
         self._trace = trace
+        self.seen = Seen()
         self.env = FaultEnv(dice.word())
         self.directory: MemberDirectory | None = None
 
@@ -111,7 +112,7 @@ class SimDisk:
         if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
             self.cut_power_after(self._dice.below(12))
         return (
-            WatchedLog(log, self.shadow, self._cleaned, self._rewrites.append),
+            WatchedLog(log, self.shadow, self._cleaned, self._rewrites.append, self.seen.did),
             WatchedHardState(directory.hard_state, self.shadow),
             directory,
             snapshots,
@@ -206,7 +207,7 @@ class SimDisk:
         )
 
     def _snapshots(self) -> WatchedSnapshots:
-        return WatchedSnapshots(self.env, SNAPSHOTS, self.shadow)
+        return WatchedSnapshots(self.env, SNAPSHOTS, self.shadow, self.seen.did)
 
     def _incarnation(self) -> int:
         return (self._dice.word() << 64) | self._dice.word()
@@ -316,6 +317,18 @@ class SimDisk:
         """Without its tail in a calm: a disk that hangs is a fault, and may end a leader (F15)."""
         latency_us = self._dice.around(mean_us)
         return min(latency_us, mean_us + mean_us // 2) if self._calm else latency_us
+
+    def hold_us(self, kind: str) -> int:
+        """How long the answer of a piece of work that is done is held back; mostly 0."""
+        options = self._options
+        if self._calm or kind not in options.held_kinds or not self._dice.chance(options.held):
+            return 0
+        return self._dice.around(options.held_us)
+
+    @property
+    def holds_until_moved(self) -> bool:
+        """What is held back is heard as soon as its member has moved on (`workers.MOVES`)."""
+        return self._options.held_until_moved
 
     def apply_delay_us(self) -> int:
         return self._dice.around(self._options.apply_us)

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError, StorageError
-from copycat.log.interface import SaveTicket, SyncTicket
+from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame, split_frame
-from copycat.protocol.peer import PeerMessage
+from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.replica.host import Body
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.sim.checkers_log import violated
@@ -29,12 +28,11 @@ from copycat.sim.links import Links
 from copycat.sim.network import Network
 from copycat.sim.trace import Trace
 from copycat.sim.watched import WatchedExecutor
+from copycat.sim.workers import Workers
 from copycat.sim.world import Dice, World
 from copycat.types import MemberId, ServerState
 
 __all__ = ["Connection", "Observer", "SimHost"]
-
-T = TypeVar("T")
 
 
 class Connection:
@@ -93,6 +91,8 @@ class SimHost:
         """Counts processes; events of an older life are void."""
         self.is_up = False
         self.is_paused = False
+        self.offered_index = 0
+        """What the newest snapshot covers that another member ever began to send."""
         self.replica: Replica | None = None
         self.executor: Executor | None = None
         self.links: Links
@@ -102,6 +102,7 @@ class SimHost:
         self._trace = trace
         self._observer = observer
         self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.workers = Workers(self, world, trace)
         self._forget()
 
     def _forget(self) -> None:
@@ -116,7 +117,7 @@ class SimHost:
         self._connections: dict[int, Connection] = {}
         self._to_peers: list[tuple[int, bytes, PeerMessage | None]] = []
         self._to_clients: list[tuple[Connection, bytes]] = []
-        self._work: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self.workers.forget()
 
     # --- the view of the checkers (checkers_raft.MemberView) ----------------------------------
 
@@ -126,15 +127,15 @@ class SimHost:
 
     @property
     def state(self) -> ServerState:
-        return self._alive.raft.state
+        return self.alive.raft.state
 
     @property
     def term(self) -> int:
-        return self._alive.raft.current_term
+        return self.alive.raft.current_term
 
     @property
     def commit_index(self) -> int:
-        return self._alive.raft.commit_index
+        return self.alive.raft.commit_index
 
     @property
     def last_applied(self) -> int:
@@ -153,14 +154,15 @@ class SimHost:
 
     @property
     def leader(self) -> MemberId:
-        return self._alive.raft.leader
+        return self.alive.raft.leader
 
     def matches(self) -> Mapping[int, int]:
-        raft = self._alive.raft
+        raft = self.alive.raft
         return {number: raft.match_index(peer) for peer, number in self.links.numbers.items()}
 
     @property
-    def _alive(self) -> Replica:
+    def alive(self) -> Replica:
+        """The replica of a member that is up."""
         if self.replica is None:
             raise violated("host", "a member that is down was asked", member=self.number)
         return self.replica
@@ -176,7 +178,8 @@ class SimHost:
             return
         self.is_up = True
         self.executor = WatchedExecutor(
-            lambda executor, is_taken: self._observer.snapshot(self, executor, is_taken=is_taken)
+            lambda executor, is_taken: self._observer.snapshot(self, executor, is_taken=is_taken),
+            self.disk.seen.did,
         )
         try:
             self.replica = Replica(
@@ -198,6 +201,7 @@ class SimHost:
             self._forget()
             self._observer.stopped(self, cause)
             return
+        self.disk.seen.take()  # a start did it, and no thread
         raft = self.replica.raft
         self.shadow.role = lambda: (raft.state is ServerState.LEADER, raft.commit_index)
         self.shadow.last_applied = lambda: self.last_applied
@@ -258,6 +262,8 @@ class SimHost:
             return
         callback(*args)
         if self.life == life:
+            if self.workers.is_holding:
+                self.workers.look()
             self._observer.touched(self)
 
     # --- turns --------------------------------------------------------------------------------
@@ -269,7 +275,7 @@ class SimHost:
 
     def _turn(self) -> None:
         self._turn_due = False
-        life, replica = self.life, self._alive
+        life, replica = self.life, self.alive
         replica.turn(self.clock.boot_ms(), self.clock.wall_ms())
         if self.life != life:
             return
@@ -314,7 +320,9 @@ class SimHost:
         """One frame of a peer arrives (guarded by the link)."""
         if message is not None:
             self._observer.received(self, message)
-        self._alive.receive_peer(self.links.ids[source], split_frame(data))
+            if isinstance(message, InstallSnapshot):
+                self.offered_index = max(self.offered_index, message.entry.index)
+        self.alive.receive_peer(self.links.ids[source], split_frame(data))
 
     # --- clients ------------------------------------------------------------------------------
 
@@ -330,7 +338,7 @@ class SimHost:
             self._connections[connection.number] = connection
         if connection.opened_by != self.life or connection.number not in self._connections:
             return self._refuse(connection)
-        self._alive.receive_client(connection.number, split_frame(data))
+        self.alive.receive_client(connection.number, split_frame(data))
         return None
 
     def _refuse(self, connection: Connection) -> None:
@@ -341,7 +349,7 @@ class SimHost:
         if self.is_paused:
             self._held.append((self.client_gone, (connection,)))
         elif self._connections.pop(connection.number, None) is not None:
-            self._alive.client_gone(connection.number)
+            self.alive.client_gone(connection.number)
 
     def reply(self, connection: int, frame: bytes) -> None:
         to = self._connections.get(connection)
@@ -351,70 +359,9 @@ class SimHost:
     def disconnect(self, connection: int, reason: str) -> None:
         raise violated("F21", "an honest client was shown the door", reason=reason)
 
-    # --- work ---------------------------------------------------------------------------------
-
-    def sync(self, ticket: SyncTicket) -> None:
-        delay_us = self.disk.sync_delay_us()
-        if delay_us is None:
-            self._synced(ticket)
-        else:
-            self.soon(delay_us, self._synced, ticket)
-
-    def _synced(self, ticket: SyncTicket) -> None:
-        try:
-            ticket.run()
-        except StorageError as cause:
-            self._alive.failed(cause)
-            return
-        self._alive.synced(ticket)
-
-    def save(self, ticket: SaveTicket) -> None:
-        self.soon(self.disk.save_delay_us(), self._saved, ticket)
-
-    def _saved(self, ticket: SaveTicket) -> None:
-        try:
-            ticket.run()
-        except StorageError as cause:
-            self._alive.failed(cause)
-            return
-        self._alive.saved(ticket)
-
-    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        self._work.append((work, done))
-        if len(self._work) == 1:
-            self.soon(self.disk.apply_delay_us(), self._apply_next)
-
-    def _apply_next(self) -> None:
-        work, done = self._work[0]
-        result = work()
-        self._work.popleft()
-        if self._work:
-            self.soon(self.disk.apply_delay_us(), self._apply_next)
-        if isinstance(result, Outcome):
-            self._observer.applied(self, result)
-        done(result)
-        self.wake()
-
-    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        self.soon(self.disk.aside_delay_us(), self._aside, work, done)
-
-    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        self.soon(self.disk.compact_delay_us(), self._compact, work, done)
-
-    def _compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """The work answers with what went wrong; that stops nobody (F13)."""
-        self.disk.before_rewrite()
-        result = work()
-        self.disk.after_rewrite(failed=result is not None)
-        done(result)
-
-    def _aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        try:
-            result = work()
-        except StorageError as cause:
-            self._alive.failed(cause)
-            return
-        done(result)
+    def applied(self, outcome: Outcome) -> None:
+        """A slice was applied in the apply thread."""
+        self._observer.applied(self, outcome)
 
     def stop(self, reason: BaseException) -> None:
         self._observer.stopped(self, reason)

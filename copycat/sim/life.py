@@ -56,23 +56,23 @@ class Life:
 
     def sync(self, ticket: SyncTicket) -> None:
         if self._lives:
-            self._host.sync(ticket)
+            self._host.workers.sync(ticket)
 
     def save(self, ticket: SaveTicket) -> None:
         if self._lives:
-            self._host.save(ticket)
+            self._host.workers.save(ticket)
 
     def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         if self._lives:
-            self._host.apply(work, done)
+            self._host.workers.apply(work, done)
 
     def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         if self._lives:
-            self._host.aside(work, done)
+            self._host.workers.aside(work, done)
 
     def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         if self._lives:
-            self._host.compact(work, done)
+            self._host.workers.compact(work, done)
 
     def stop(self, reason: BaseException) -> None:
         if self._lives:

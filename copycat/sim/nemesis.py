@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from copycat.sim.ambush import Ambush
 from copycat.sim.host import SimHost
+from copycat.sim.marks import OF_NOBODY, Marks
 from copycat.sim.network import Network
 from copycat.sim.older_copy import OlderCopies
 from copycat.sim.options import SeedOptions
@@ -15,6 +18,9 @@ from copycat.sim.world import MS, SECOND, Dice, World
 from copycat.types import Compaction, MemberId, ServerState
 
 __all__ = ["Nemesis"]
+
+STALE_STEPS = 6
+"""So often the answers to a leader get slower, by less than an election timeout each time."""
 
 
 class Nemesis:
@@ -28,6 +34,7 @@ class Nemesis:
         network: Network,
         dice: Dice,
         trace: Trace,
+        marks: Marks,
         hosts: Sequence[SimHost],
         clients: Sequence[SimClient | SessionClient],
     ) -> None:
@@ -36,6 +43,7 @@ class Nemesis:
         self._network = network
         self._dice = dice
         self._trace = trace
+        self._marks = marks
         self._hosts = hosts
         self._clients = clients
         self._is_over = not options.faults
@@ -44,6 +52,12 @@ class Nemesis:
         self._copies = OlderCopies(
             hosts, dice, trace, lambda host: self.restart(host, self._down_us())
         )
+        self._kind = ""
+        """The fault that is being carried out."""
+        self.ambush: Ambush | None = None
+        """A fault that waits for a state."""
+        self._met: SimHost | None = None
+        """The member that came into that state."""
 
     def begin(self) -> None:
         """Schedule the first fault."""
@@ -71,16 +85,41 @@ class Nemesis:
             return
         self._world.after(self._dice.around(self._options.fault_us), self._strike)
         kind = self._dice.pick(self._options.faults)
+        if self.ambush is not None and not self.ambush.goes_on():
+            self.ambush = None
+        is_free = self.ambush is None and kind not in OF_NOBODY
+        if is_free and self._dice.chance(self._options.ambush):
+            self.ambush = Ambush(kind, self._options, self._dice)
+        else:
+            self._carry_out(kind)
+
+    def touched(self, host: SimHost) -> None:
+        """Something happened at a member: perhaps a fault has waited for just that."""
+        if self.ambush is not None and not self._is_over and self.ambush.meets(host):
+            kind, self.ambush, self._met = self.ambush.kind, None, host
+            self._trace.mark("fault that lay in wait")
+            self._carry_out(kind)
+            self._met = None
+
+    def _carry_out(self, kind: str) -> None:
+        self._kind = kind
         self._trace.mark(f"fault: {kind}")
         self._trace.record(self._world.now_us, "--", kind)
         getattr(self, f"_{kind}")()
 
     def _victim(self) -> SimHost:
-        """Anybody, but every second time the leader, where there is one."""
-        leaders = [one for one in self._hosts if one.is_up and one.state is ServerState.LEADER]
-        if leaders and self._dice.chance(500_000):
-            return self._dice.pick(leaders)
-        return self._dice.pick(self._hosts)
+        """Who was waited for; else anybody, but every second time a leader, if there is one."""
+        if self._met is not None:
+            self._marks.struck(self._kind, self._met)
+            return self._met
+        leaders = self._leaders()
+        is_leader = leaders and self._dice.chance(500_000)
+        host = self._dice.pick(leaders if is_leader else self._hosts)
+        self._marks.struck(self._kind, host)
+        return host
+
+    def _leaders(self) -> list[SimHost]:
+        return [one for one in self._hosts if one.is_up and one.state is ServerState.LEADER]
 
     # --- machines ---------------------------------------------------------------------------
 
@@ -128,6 +167,7 @@ class Nemesis:
 
     def _power_all(self) -> None:
         for host in self._hosts:
+            self._marks.struck(self._kind, host)
             if host.is_up:
                 host.lose_power()
                 self.restart(host, self._down_us())
@@ -140,7 +180,9 @@ class Nemesis:
 
     def _away(self) -> None:
         """A member is down or cut off for so long that the others' logs go on without it."""
-        host, length_us = self._dice.pick(self._hosts), self._dice.between(3, 8) * SECOND
+        host = self._met or self._dice.pick(self._hosts)
+        length_us = self._dice.between(3, 8) * SECOND
+        self._marks.struck(self._kind, host)
         if not host.is_up:
             return
         if self._dice.chance(500_000):
@@ -262,6 +304,40 @@ class Nemesis:
             lambda: self._network.block([leader], others),
         )
         self._later(self._network.heal)
+
+    def _stale_leader(self) -> None:
+        """As `_echo`, step by step, so that the leader never misses a majority.
+
+        Answers to it take longer and longer, until they tell of a time before the last two
+        elections; then nobody hears it any more. For some election timeouts it goes on hearing
+        answers, and confirms the reads that it was asked about before, while the others have
+        elected somebody who commits and serves. Clients reach everybody all the time.
+        """
+        leaders = self._leaders()
+        if not leaders:
+            return
+        host = leaders[0]
+        self._marks.struck(self._kind, host)
+        leader = host.number
+        others = [one.number for one in self._hosts if one is not host]
+        timeout_us = self._options.raft.election_timeout_ms * MS
+        for step in range(STALE_STEPS):
+            delay_us = (step + 1) * timeout_us * 6 // 10
+            self._world.after(
+                step * timeout_us,
+                self._heal,
+                self._round,
+                partial(self._slow_answers, leader, others, delay_us),
+            )
+        block_us = STALE_STEPS * timeout_us + self._dice.below(4 * timeout_us)
+        block = partial(self._network.block, [leader], others)
+        self._world.after(block_us, self._heal, self._round, block)
+        heal_us = block_us + 5 * timeout_us
+        self._world.after(heal_us, self._heal, self._round, self._network.heal)
+
+    def _slow_answers(self, leader: int, others: Sequence[int], delay_us: int) -> None:
+        for other in others:
+            self._network.slow(other, leader, delay_us)
 
     # --- requests ---------------------------------------------------------------------------
 

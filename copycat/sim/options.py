@@ -6,6 +6,7 @@ import msgspec
 
 from copycat.config import RaftOptions
 from copycat.sim.network import NetworkOptions
+from copycat.sim.workers import KINDS
 from copycat.sim.world import MS, SECOND, Dice
 
 __all__ = [
@@ -59,6 +60,13 @@ class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How often the power goes again while a member recovers."""
     rewrite_fault: int = 0
     """How often something goes wrong while a segment is rewritten, or before that is durable."""
+    held_kinds: tuple[str, ...] = ()
+    """Kinds of work (`workers.KINDS`) whose answers may be held back, `held` of a million for
+    about `held_us`."""
+    held: int = 0
+    held_us: int = 0
+    held_until_moved: bool = False
+    """And no longer than until the member has moved on: then it is heard at once."""
     max_segment_size: int = 64 << 10
     max_entries_per_segment: int = 1 << 10
 
@@ -123,6 +131,8 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     workload: WorkloadOptions = WorkloadOptions()
     limits: LimitOptions = LimitOptions()
     clean: CleanOptions = CleanOptions()
+    ambush: int = 0
+    """How many of a million faults wait until a member is in a certain state."""
     drift_ppm: int = 0
     """Clocks of members run up to this much fast or slow."""
     wrong_clock: int = 0
@@ -180,7 +190,8 @@ def _draw_workload(dice: Dice) -> WorkloadOptions:
 def draw_options(seed: int) -> SeedOptions:
     """The options of a seed: what all may draw, and on top of that for three in ten snapshots
     and, whether with those or not, for three in ten logs that are cleaned, for a few disks
-    that rot, and for a few one slow thread: files, or rewrites, take long."""
+    that rot, for a few one slow thread (files, or rewrites, take long), and for three in ten
+    answers of threads that are heard late. In half of them some faults, or all, lie in wait."""
     options = _draw_common(seed)
     dice = Dice(seed ^ 0x54A9)
     if dice.chance(300_000):
@@ -207,9 +218,76 @@ def draw_options(seed: int) -> SeedOptions:
     dice = Dice(seed ^ 0xC11E)
     clients = options.workload.clients
     shipped = clients if dice.chance(500_000) else dice.below(clients + 1)
-    return msgspec.structs.replace(
+    options = msgspec.structs.replace(
         options, workload=msgspec.structs.replace(options.workload, shipped=shipped)
     )
+    dice = Dice(seed ^ 0x57A1)
+    is_plain = not (options.workload.is_keyed or options.limits.snapshot_threshold)
+    if is_plain and dice.chance(140_000):
+        options = _with_stale_leaders(dice, options)
+    dice = Dice(seed ^ 0xA3B5)
+    if dice.chance(500_000) and "stale_leader" not in options.faults:
+        ambush = dice.pick((300_000, 1_000_000))
+        options = msgspec.structs.replace(options, ambush=ambush)
+    dice = Dice(seed ^ 0x1A7E)
+    if dice.chance(300_000):
+        options = _with_late_answers(dice, options)
+    return options
+
+
+def _with_stale_leaders(dice: Dice, options: SeedOptions) -> SeedOptions:
+    """Reads at leaders that are none any more: few faults beside that, little else that waits,
+    and so many reads under way that some arrive at any moment of a round (C10, X3)."""
+    replace = msgspec.structs.replace
+    heartbeat_ms = dice.pick((50, 100))
+    timeout_ms = heartbeat_ms * dice.pick((4, 6))
+    return replace(
+        options,
+        members=dice.pick((3, 3, 5)),
+        duration_us=90 * timeout_ms * MS,
+        fault_us=12 * timeout_ms * MS,
+        faults=dice.pick((("stale_leader",), ("process", "stale_leader"))),
+        raft=replace(
+            options.raft, election_timeout_ms=timeout_ms, heartbeat_interval_ms=heartbeat_ms
+        ),
+        network=NetworkOptions(delay_us=dice.pick((200, 1_000, 5_000))),
+        disk=replace(
+            options.disk,
+            sync_us=dice.pick((300, 2_000)),
+            save_us=500,
+            apply_us=50,
+            rewrite_fault=0,
+        ),
+        workload=replace(
+            options.workload,
+            clients=5,
+            shipped=dice.pick((0, 2)),
+            tick_us=20 * MS,
+            command=100_000,
+            query=200_000,
+            queries_max=40,
+            burst_max=4,
+            commands_max=2_000,
+            keys=1,
+            session_timeout_ms=10_000,
+            close=0,
+        ),
+        drift_ppm=0,
+    )
+
+
+def _with_late_answers(dice: Dice, options: SeedOptions) -> SeedOptions:
+    """Work is done in time, and the member hears of it late: of a few kinds of work, or all."""
+    until_moved = dice.chance(600_000)
+    kinds = dice.shuffled(KINDS)[: dice.pick((1, 2, 3) if until_moved else (1, 3, len(KINDS)))]
+    disk = msgspec.structs.replace(
+        options.disk,
+        held_kinds=tuple(sorted(kinds)),
+        held=dice.pick((20_000, 200_000)),
+        held_us=dice.pick((1_000, 4_000, 10_000) if until_moved else (20, 200, 1_000)) * MS,
+        held_until_moved=until_moved,
+    )
+    return msgspec.structs.replace(options, disk=disk)
 
 
 def _with_cleaning(dice: Dice, options: SeedOptions) -> SeedOptions:

@@ -16,6 +16,7 @@ from copycat.replica.cleaning import CleaningReport
 from copycat.sim.checkers_log import contents, violated
 from copycat.sim.cluster import Cluster
 from copycat.sim.history import check_linearizable, check_witness
+from copycat.sim.marks import election_marks
 from copycat.sim.options import SeedOptions, draw_options
 from copycat.sim.twin import check_twins, what_must_go
 from copycat.sim.world import MS, SECOND
@@ -83,6 +84,8 @@ def _marks(cluster: Cluster) -> Counter[str]:
     marks["key expired"] += cluster.sessions.model.expired
     marks["session expired"] += cluster.sessions.expired
     marks["command of a closed session ignored"] += cluster.sessions.ignored
+    marks["session expired while its command waits"] += cluster.sessions.cut_short
+    marks += election_marks(cluster.raft.votes, cluster.raft.leaders, cluster.raft.majority)
     return marks
 
 

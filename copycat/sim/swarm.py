@@ -6,77 +6,16 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from copycat.sim.options import FAULTS
+from copycat.sim.baseline import Baseline
+from copycat.sim.marks import DECLARED, GROUPS
 from copycat.sim.runner import SeedFailed, SeedResult, run_seed
 from copycat.sim.world import SECOND
 
-__all__ = ["EXPECTED_MARKS", "Summary", "run_seeds"]
-
-SEEDS_FOR_MARKS = 200
-
-EXPECTED_MARKS = (
-    "answer to a query that nobody waits for",
-    "client changes the server",
-    "command of a closed session ignored",
-    "command resent",
-    "deletion cleaned",
-    "election",
-    "entry cleaned",
-    "error in a rewrite",
-    "fault: away",
-    "fault: clean",
-    "fault: disk_rollback",
-    "fault: wrong_clock",
-    "frame of a broken link arrives",
-    "full disk in a rewrite",
-    "gap fed",
-    "key expired",
-    "last compaction",
-    "log reset",
-    "log rewritten",
-    "log trimmed",
-    "major compaction done",
-    "message duplicated",
-    "message held back",
-    "message lost",
-    "message lost to a partition",
-    "message reordered",
-    "minor compaction done",
-    "older copy noticed",
-    "older copy put back",
-    "older copy taken",
-    "power cut at an install",
-    "power cut in a rewrite",
-    "power cut in mid-turn",
-    "power cut in recovery",
-    "query answered",
-    "query given up by its caller",
-    "query sent again",
-    "replay over gaps",
-    "reply heard early",
-    "reply heard twice",
-    "rewrite failed",
-    "sequential answered",
-    "session closed",
-    "session expired",
-    "session goes on over another connection",
-    "session kept alive",
-    "session lost",
-    "session opened",
-    "snapshot installed",
-    "snapshot taken",
-    "transfer done",
-    "transfer refused",
-    "truncation",
-    "twin from a snapshot",
-    "twin from the first entry",
-    *(f"fault: {kind}" for kind in FAULTS),
-)
-"""What must have happened somewhere in a run of a few hundred seeds ("sometimes")."""
+__all__ = ["Summary", "run_seeds"]
 
 
 class Summary(msgspec.Struct):
@@ -91,6 +30,9 @@ class Summary(msgspec.Struct):
     commands: int = 0
     slowest: tuple[float, int] = (0.0, 0)
     marks: Counter[str] = Counter()
+    """How often each mark was reached."""
+    reached: Counter[str] = Counter()
+    """In how many seeds."""
 
     def add(self, result: SeedResult | tuple[int, str]) -> None:
         """One seed's end."""
@@ -104,18 +46,16 @@ class Summary(msgspec.Struct):
         self.commands += result.commands
         self.slowest = max(self.slowest, (result.cpu_seconds, result.seed))
         self.marks.update(result.marks)
+        self.reached.update(mark for mark, count in result.marks.items() if count)
 
-    def never(self) -> list[str]:
-        """Expected marks that no seed set."""
-        return [mark for mark in EXPECTED_MARKS if not self.marks[mark]]
+    def missing(self, baseline: Baseline) -> list[str]:
+        """Marks that so many seeds must reach, and these did not. None when a seed failed: the
+        search was cut short then, and has told enough."""
+        return [] if self.failures else baseline.missing(self.reached, self.seeds)
 
-    def lines(self) -> Iterator[str]:
-        """The report."""
-        for mark, count in sorted(self.marks.items()):
-            yield f"  {count:>10,}  {mark}"
-        never = self.never()
-        if never and self.seeds >= SEEDS_FOR_MARKS:
-            yield f"never happened in these seeds: {', '.join(never)}"
+    def lines(self, baseline: Baseline) -> Iterator[str]:
+        """The report: each mark with its count, what was never reached, what had to be."""
+        yield from _report(self.marks, {*DECLARED, *baseline.needed})
         cpu = max(self.cpu_seconds, 1e-9)
         yield (
             f"{self.seeds} seeds, {len(self.failures)} failed; "
@@ -128,6 +68,32 @@ class Summary(msgspec.Struct):
             f"(slowest {self.slowest[0]:.2f} s, seed {self.slowest[1]}), "
             f"{self.wall_seconds:.0f} s in all"
         )
+        missing = self.missing(baseline)
+        if missing:
+            yield (
+                f"FAILED: {self.seeds} seeds have always reached these marks, and no seed did:"
+                f" {', '.join(missing)}"
+            )
+
+
+def _report(marks: Mapping[str, int], known: Iterable[str]) -> Iterator[str]:
+    """One line a mark with its count, and one for all of a group; then what is missing."""
+    never: list[str] = []
+    grouped: set[str] = set()
+    for head, tails in GROUPS.items():
+        grouped |= {f"{head} {tail}" for tail in tails}
+        met = [f"{tail} {marks[f'{head} {tail}']:,}" for tail in tails if marks[f"{head} {tail}"]]
+        missed = [tail for tail in tails if not marks[f"{head} {tail}"]]
+        if met:
+            yield f"  {head}: {', '.join(met)}"
+        if missed:
+            never.append(f"{head}: {', '.join(missed)}")
+    for mark, count in sorted(marks.items()):
+        if count and mark not in grouped:
+            yield f"  {count:>10,}  {mark}"
+    never += sorted(mark for mark in known if not marks[mark] and mark not in grouped)
+    yield "never reached in these seeds:"
+    yield from (f"  {line}" for line in never)
 
 
 def _attempt(seed: int) -> SeedResult | tuple[int, str]:
@@ -144,7 +110,7 @@ def run_seeds(
 
     `say` is called with each failure's report as it comes.
     """
-    summary = Summary(failures=[], marks=Counter())
+    summary = Summary(failures=[], marks=Counter(), reached=Counter())
     begun = time.monotonic()
     jobs = jobs or os.cpu_count() or 1
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:

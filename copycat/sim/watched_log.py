@@ -73,13 +73,16 @@ class WatchedLog:
         shadow: Shadow,
         told: Callable[[int], None] = lambda _: None,
         kept: Callable[[Rewrite], None] = lambda _: None,
+        did: Callable[[str], None] = lambda _: None,
     ) -> None:
         """told: called with how many entries each install let go.  kept: takes every rewrite,
-        which must not end before the simulated disk does."""
+        which must not end before the simulated disk does.  did: called with the kind of work
+        that a thread does here (`workers.KINDS`)."""
         self.inner = inner
         self._shadow = shadow
         self._told = told
         self._kept = kept
+        self._did = did
 
     @property
     def first_index(self) -> int:
@@ -121,12 +124,14 @@ class WatchedLog:
         return self.inner.wants_spare()
 
     def prepare_spare(self) -> None:
+        self._did("segment prepared")
         self.inner.prepare_spare()
 
     def has_orphans(self) -> bool:
         return self.inner.has_orphans()
 
     def remove_orphans(self) -> None:
+        self._did("files removed")
         self.inner.remove_orphans()
 
     def trim(self, before: int) -> None:

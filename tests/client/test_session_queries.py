@@ -37,6 +37,20 @@ def test_q1_q4_a_query_names_the_last_command_and_the_highest_index() -> None:
     assert (query.session, query.sequence, query.index) == (SESSION, 2, 40)
 
 
+def test_q4_a_client_never_asks_for_less_than_an_answer_showed_it() -> None:
+    """Of a read as of a command; and an answer that names less takes nothing back."""
+    session = opened()
+    for request_index, (shown, least) in enumerate([(50, 50), (70, 70), (60, 70)]):
+        request = ask(session, f"q{request_index}")
+        session.outgoing(0)
+        session.received(answer(request, 1, index=shown), 0)
+        ask(session, f"r{request_index}")
+        (query,) = session.outgoing(0)
+        assert isinstance(query, QueryRequest)
+        assert query.index == least
+        session.received(answer(query.request, 1, index=least), 0)
+
+
 def test_q11_a_query_completes_between_its_neighbours() -> None:
     session = opened()
     submit(session, 1)

@@ -98,6 +98,48 @@ def test_superseded_commands_go_and_a_replay_comes_to_the_same_i23() -> None:
     assert files(env) == {f"{row.id}-{row.version}.log" for row in rows(log)}, "and the old files"
 
 
+def test_c22_a_member_that_replays_over_gaps_cleans_nothing() -> None:
+    """What it applied is no state of the whole log yet, so what that releases means nothing."""
+    env = FaultEnv(3)
+    log = opened(env)
+    first = lone_leader(log=log)
+    session = open_session(first)
+    for sequence in range(1, 400, 10):  # a third of these is superseded: a minor run lets it be
+        keys = [f"u{n}" if n % 3 else "k" for n in range(sequence, sequence + 10)]
+        batch = [KeyValueStore.put(key, bytes(40)) for key in keys]
+        frame = commands(session, sequence, *batch, acked=sequence - 1)
+        first.replica.receive_client(CLIENT, frame)
+        first.settle(3)
+    put_many(first, session, 401, 600)
+    assert compact(first, Compaction.MINOR).bytes_reclaimed > 0
+    first.settle(20)
+    log.close()
+
+    log = opened(env)
+    node = Node("127.0.0.1:1", ("127.0.0.1:1",), log=log)
+    for _ in range(40):  # it leads, and has been handed the first slice
+        node.turn(100)
+        node.finish_saves()
+        node.finish_syncs()
+    for _ in range(2):  # the second slice acknowledges the replies of the first
+        node.finish_work()
+        node.turn()
+    assert 0 < node.executor.last_applied < log.valid_from
+    before, reports = entries_of(log), list[CleaningReport]()
+    node.replica.compact(Compaction.MAJOR, reports.append)
+    while not reports:
+        node.turn(100)
+        for work, done in node.host.work[1:]:  # the reply floor is read; the next slice waits
+            done(work())
+        del node.host.work[1:]
+        node.turn()
+    assert node.executor.last_applied < log.valid_from
+    assert reports[0].failure is None
+    assert entries_of(log) == before
+    node.settle(20)
+    assert node.executor.last_applied >= log.valid_from
+
+
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 def test_f4_a_file_that_cannot_be_removed_stops_no_member(error: str) -> None:
     env = FaultEnv(1)

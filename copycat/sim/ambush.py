@@ -1,0 +1,53 @@
+"""A fault that waits until a member is in a certain state, for most states are brief.
+
+A fault that comes at any moment meets a member while a segment is rewritten or a read round is
+open about once in a thousand seeds. One that lies in wait meets it there whenever it is there.
+"""
+
+from __future__ import annotations
+
+from copycat.sim.host import SimHost
+from copycat.sim.marks import states_of
+from copycat.sim.options import SeedOptions
+from copycat.sim.world import Dice
+
+__all__ = ["Ambush"]
+
+PATIENCE = 4
+"""So many times the mean time between two faults."""
+
+
+def _possible(options: SeedOptions) -> list[str]:
+    """Brief states that members of such a seed come into. One that lasts is met at random."""
+    faults = options.faults
+    states = ["it campaigns", "a sync runs", "a save runs", "a slice is applied"]
+    states += ["a file is written", "entries wait for a majority", "a read round is open"]
+    if "transfer" in faults or "slow_disk" in faults:
+        states.append("leadership is handed over")
+    if options.limits.snapshot_threshold:
+        states += 2 * ["a snapshot goes out", "a snapshot comes in"]
+    if options.workload.is_keyed:
+        states += ["a segment is rewritten", "gaps are replayed"]
+    if "no_space" in faults:
+        states.append("its disk is full")
+    if "rot" in faults:
+        states += ["entries are owed", "it may not vote"]
+    return states
+
+
+class Ambush:
+    """Waits for any member to come into one state."""
+
+    def __init__(self, kind: str, options: SeedOptions, dice: Dice) -> None:
+        self.kind = kind
+        self._state = dice.pick(_possible(options))
+        self._patience = PATIENCE
+
+    def meets(self, host: SimHost) -> bool:
+        """Whether this member is in that state now."""
+        return self._state in states_of(host)
+
+    def goes_on(self) -> bool:
+        """Another fault is due: False when the wait has been long enough."""
+        self._patience -= 1
+        return self._patience > 0

@@ -1,0 +1,256 @@
+"""What a simulated member hands to its threads, and when it hears that the work is done.
+
+Each piece of work is an event of the world with a drawn latency. The member hears of it at the
+same moment, or, where a seed holds such answers back, a while later: in between it may have met
+a new term, lost its leadership, cut its log or installed a snapshot. How often an answer came
+that late is counted by kind (`trace.marks`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import msgspec
+
+from copycat.errors import StorageError
+from copycat.log.interface import SaveTicket, SyncTicket
+from copycat.machine.outcome import Outcome
+from copycat.sim.trace import Trace
+from copycat.sim.world import World
+from copycat.types import ServerState
+
+if TYPE_CHECKING:
+    from copycat.sim.host import SimHost
+
+__all__ = ["KINDS", "MOVES", "QUICKER", "Workers"]
+
+T = TypeVar("T")
+
+KINDS = (
+    "sync",
+    "save",
+    "slice applied",
+    "queries answered",
+    "reply floor read",
+    "snapshot taken",
+    "snapshot saved",
+    "snapshot published",
+    "snapshot installed",
+    "snapshots discarded",
+    "chunk read",
+    "chunk written",
+    "chunks dropped",
+    "snapshot checked",
+    "segment prepared",
+    "files removed",
+    "rewrite",
+)
+"""Kinds of work, each with an answer that may come late."""
+
+MOVES = ("a new term", "a lost leadership", "a truncation", "a reset", "an install")
+"""What may have happened to a member between the beginning of a piece of work and its answer."""
+
+QUICKER = ("snapshot published, entries were quicker", "snapshot installed, entries were quicker")
+"""What a snapshot that arrived covers was committed here meanwhile."""
+
+
+class _Begun(NamedTuple):
+    """A piece of work that was handed over, and where the member stood then."""
+
+    thread: str
+    term: int
+    leads: bool
+    truncations: int
+    resets: int
+    installs: int
+    commit_index: int
+
+
+class _Held(msgspec.Struct, eq=False):
+    """An answer that is held back. is_first: for itself; else behind one of its thread."""
+
+    begun: _Begun
+    since: _Begun
+    is_first: bool
+    kind: str
+    heard: Callable[..., None]
+    args: tuple[object, ...]
+
+
+class Workers:
+    """The threads of one member, all its processes one after the other."""
+
+    def __init__(self, host: SimHost, world: World, trace: Trace) -> None:
+        self._host = host
+        self._world = world
+        self._trace = trace
+        self._installs = 0
+        self._queue: deque[tuple[Callable[[], Any], Callable[[Any], None], _Begun]] = deque()
+        self._held: list[_Held] = []
+        """Answers that the member has not heard, in the order in which the work was done."""
+        self.running: Counter[str] = Counter()
+        """Pieces of work by thread that the member has not heard of."""
+
+    def forget(self) -> None:
+        """The process is gone, and its threads with it."""
+        self._queue.clear()
+        self.running.clear()
+        self._held.clear()
+
+    # --- what the replica asks for (copycat.replica.host.Host) ------------------------------
+
+    def sync(self, ticket: SyncTicket) -> None:
+        delay_us = self._host.disk.sync_delay_us()
+        begun = self._begin("sync")
+        if delay_us is None:
+            self._run_ticket(begun, ticket, self._host.alive.synced)
+        else:
+            self._host.soon(delay_us, self._run_ticket, begun, ticket, self._host.alive.synced)
+
+    def save(self, ticket: SaveTicket) -> None:
+        delay_us, begun = self._host.disk.save_delay_us(), self._begin("save")
+        self._host.soon(delay_us, self._run_ticket, begun, ticket, self._host.alive.saved)
+
+    def _run_ticket(
+        self, begun: _Begun, ticket: SyncTicket | SaveTicket, heard: Callable[[Any], None]
+    ) -> None:
+        try:
+            ticket.run()
+        except StorageError as cause:
+            self._host.alive.failed(cause)
+            return
+        self._answer(begun, begun.thread, heard, ticket)
+
+    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        self._queue.append((work, done, self._begin("apply")))
+        if len(self._queue) == 1:
+            self._host.soon(self._host.disk.apply_delay_us(), self._apply_next)
+
+    def _apply_next(self) -> None:
+        work, done, begun = self._queue[0]
+        result = work()
+        kind = self._host.disk.seen.take()
+        self._queue.popleft()
+        if self._queue:
+            self._host.soon(self._host.disk.apply_delay_us(), self._apply_next)
+        if isinstance(result, Outcome):
+            kind = "slice applied"
+            self._host.applied(result)
+        self._answer(begun, kind, self._applied, done, result)
+
+    def _applied(self, done: Callable[[T], None], result: T) -> None:
+        done(result)
+        self._host.wake()
+
+    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        begun = self._begin("aside")
+        self._host.soon(self._host.disk.aside_delay_us(), self._aside, begun, work, done)
+
+    def _aside(self, begun: _Begun, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        try:
+            result = work()
+        except StorageError as cause:
+            self._host.alive.failed(cause)
+            return
+        self._answer(begun, self._host.disk.seen.take(), done, result)
+
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        begun = self._begin("compact")
+        self._host.soon(self._host.disk.compact_delay_us(), self._compact, begun, work, done)
+
+    def _compact(self, begun: _Begun, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """The work answers with what went wrong; that stops nobody (F13)."""
+        disk = self._host.disk
+        disk.before_rewrite()
+        result = work()
+        disk.after_rewrite(failed=result is not None)
+        self._answer(begun, "rewrite", done, result)
+
+    # --- the answer -----------------------------------------------------------------------
+
+    def _begin(self, thread: str) -> _Begun:
+        self.running[thread] += 1
+        return self._moment(thread)
+
+    def _moment(self, thread: str) -> _Begun:
+        raft, shadow = self._host.alive.raft, self._host.shadow
+        leads = raft.state is ServerState.LEADER
+        return _Begun(
+            thread,
+            raft.current_term,
+            leads,
+            shadow.truncations,
+            shadow.resets,
+            self._installs,
+            raft.commit_index,
+        )
+
+    def _answer(self, begun: _Begun, kind: str, heard: Callable[..., None], *args: object) -> None:
+        """The work is done: let the member hear of it, now or later."""
+        hold_us = self._host.disk.hold_us(kind)
+        is_behind = begun.thread == "apply" and any(
+            one.begun.thread == "apply" for one in self._held
+        )
+        if hold_us <= 0 and not is_behind:
+            self._hear(begun, kind, heard, *args)
+            return
+        held = _Held(begun, self._moment(begun.thread), hold_us > 0, kind, heard, args)
+        self._held.append(held)
+        if hold_us > 0:
+            self._trace.mark(f"held back: {kind}")
+            self._host.soon(hold_us, self._let_go, held)
+
+    @property
+    def is_holding(self) -> bool:
+        """Some answers are held back."""
+        return bool(self._held)
+
+    def look(self) -> None:
+        """Something happened at this member: what waits for it to move on is heard now."""
+        if not self._host.disk.holds_until_moved:
+            return
+        for held in [one for one in self._held if one.is_first]:
+            if _moves(held.since, self._moment(held.begun.thread)):
+                self._let_go(held)
+
+    def _let_go(self, held: _Held) -> None:
+        """Let the member hear of it, and of what waits behind it in its thread."""
+        if held not in self._held:
+            return
+        if held.begun.thread == "apply":
+            thread = [one for one in self._held if one.begun.thread == "apply"]
+            going = thread[: thread.index(held) + 1]  # first in, first out
+            rest = thread[len(going) :]
+            while rest and not rest[0].is_first:
+                going.append(rest.pop(0))
+        else:
+            going = [held]
+        for one in going:
+            self._held.remove(one)
+            self._hear(one.begun, one.kind, one.heard, *one.args)
+
+    def _hear(self, begun: _Begun, kind: str, heard: Callable[..., None], *args: object) -> None:
+        now = self._moment(begun.thread)
+        self.running[begun.thread] -= 1
+        if now != begun:
+            for move in _moves(begun, now):
+                self._trace.mark(f"late: {kind} after {move}")
+        if kind in ("snapshot published", "snapshot installed"):
+            if begun.commit_index < self._host.shadow.snapshot.index <= now.commit_index:
+                self._trace.mark(f"{kind}, entries were quicker")
+            self._installs += kind == "snapshot installed"
+        heard(*args)
+
+
+def _moves(begun: _Begun, now: _Begun) -> list[str]:
+    """What happened to the member between the two moments (see `MOVES`)."""
+    happened = (
+        now.term != begun.term,
+        begun.leads and not now.leads,
+        now.truncations != begun.truncations,
+        now.resets != begun.resets,
+        now.installs != begun.installs,
+    )
+    return [move for move, did in zip(MOVES, happened, strict=True) if did]

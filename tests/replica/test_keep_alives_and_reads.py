@@ -1,0 +1,178 @@
+"""Keep-alives keep a session alive, and a sequential read never goes back."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.machine.kv import KeyValueStore
+from copycat.protocol.client import (
+    KeepAlive,
+    KeptAlive,
+    QueryRequest,
+    QueryResult,
+    Register,
+    Registered,
+    Results,
+)
+from copycat.protocol.operations import encode_operation
+from copycat.protocol.results import decode_result
+from copycat.types import ConsistencyLevel
+from tests.replica.harness import CLIENT, Network, Node, commands, lone_leader, open_session
+
+TIMEOUT_MS = 5000
+"""What `open_session` asks for."""
+
+
+def pass_time(node: Node, milliseconds: int) -> None:
+    for _ in range(milliseconds // 100):
+        node.turn(100)
+        node.settle(rounds=3)
+
+
+def keep_alive(node: Node, session: int, request: int) -> None:
+    node.client(KeepAlive(request, session, 0))
+    node.turn()
+    node.settle()
+    reply = node.last_reply()
+    assert isinstance(reply, KeptAlive), reply
+    assert reply.request == request
+
+
+def is_open(node: Node, session: int) -> bool:
+    mirrored = node.replica._parts.gateway.sessions.get(session) is not None
+    applied = session in {row.session for row in node.executor.session_rows()}
+    assert mirrored == applied
+    return applied
+
+
+def test_a_session_that_only_keeps_alive_lives_as_long_as_it_does() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    for request in range(2, 8):
+        pass_time(node, TIMEOUT_MS - 500)
+        assert is_open(node, session)
+        keep_alive(node, session, request)
+    pass_time(node, TIMEOUT_MS - 500)
+    assert is_open(node, session)
+    pass_time(node, 1000)
+    assert not is_open(node, session)
+
+
+def test_nobody_even_proposes_the_end_of_a_session_that_keeps_alive() -> None:
+    """An EXPIRE that the machine refuses would keep it open, too, and hide a leader that looks
+    at the wrong time."""
+    node = lone_leader()
+    session = open_session(node)
+    for request in range(2, 6):
+        pass_time(node, TIMEOUT_MS - 500)
+        before = node.log.last_index
+        keep_alive(node, session, request)
+        assert node.log.last_index == before + 1
+    view = node.replica._parts.gateway.sessions.get(session)
+    assert view is not None
+    assert view.expiring_index == 0
+
+
+def test_the_keep_alive_of_one_session_keeps_no_other() -> None:
+    node = lone_leader()
+    kept, silent = open_session(node, CLIENT), open_session(node, CLIENT + 1)
+    for request in range(2, 4):
+        pass_time(node, TIMEOUT_MS - 500)
+        keep_alive(node, kept, request)
+    assert is_open(node, kept)
+    assert not is_open(node, silent)
+
+
+def test_followers_see_keep_alives_too() -> None:
+    """The next leader begins with what it has seen: an activity, not the time of the opening."""
+    net = Network()
+    leader = net.elect()
+    leader.client(Register(1, "client", TIMEOUT_MS))
+    net.settle()
+    opened = leader.last_reply()
+    assert isinstance(opened, Registered)
+    net.settle(1000)
+    leader.client(KeepAlive(2, opened.session, 0))
+    for _ in range(4):
+        net.settle(100)
+    views = [n.replica._parts.gateway.sessions.get(opened.session) for n in net.nodes.values()]
+    found = [(view.active_index, view.active_ms) for view in views if view is not None]
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert found[0][0] > opened.session
+
+
+# --- sequential reads -------------------------------------------------------------------------
+
+
+def read(node: Node, session: int, seen: int, level: ConsistencyLevel, connection: int) -> None:
+    query = encode_operation(KeyValueStore.items("k"))
+    node.client(QueryRequest(9, session, 0, seen, level, query), connection)
+    node.turn()
+    node.finish_work()
+    node.turn()
+
+
+def answers(node: Node, connection: int) -> list[tuple[int, list[bytes]]]:
+    found = [m for to, m in node.host.replies if to == connection and isinstance(m, QueryResult)]
+    return [(m.index, decode_result(m.body, list[bytes])) for m in found]
+
+
+@pytest.mark.parametrize("by", ["a command", "a read"])
+def test_a_follower_that_lags_keeps_a_sequential_read_until_it_is_not_behind(by: str) -> None:
+    net = Network()
+    leader = net.elect()
+    lagging = next(node for node in net.nodes.values() if node is not leader)
+    leader.client(Register(1, "client", TIMEOUT_MS))
+    net.settle()
+    net.settle(100)
+    opened = leader.last_reply()
+    assert isinstance(opened, Registered)
+    net.cut(lagging.member)
+    leader.replica.receive_client(
+        CLIENT, commands(opened.session, 1, KeyValueStore.append("k", b"a"))
+    )
+    net.settle(100)
+    written = next(m for _, m in leader.host.replies if isinstance(m, Results))
+    seen = written.last_index
+    if by == "a read":
+        read(leader, opened.session, 0, ConsistencyLevel.SEQUENTIAL, CLIENT)
+        ((seen, items),) = answers(leader, CLIENT)
+        assert items == [b"a"]
+    assert lagging.executor.last_applied < seen
+    read(lagging, opened.session, seen, ConsistencyLevel.SEQUENTIAL, 8)
+    assert answers(lagging, 8) == []
+    # Who has seen nothing may read what is there: it is a state of the past, and says so.
+    read(lagging, opened.session, 0, ConsistencyLevel.SEQUENTIAL, 9)
+    assert answers(lagging, 9) == [(lagging.executor.last_applied, [])]
+    net.mend(lagging.member)
+    for _ in range(6):
+        net.settle(100)
+    ((index, items),) = answers(lagging, 8)
+    assert index >= seen
+    assert items == [b"a"]
+
+
+def test_a_sequential_read_waits_exactly_for_what_its_client_saw() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    read(node, session, node.executor.last_applied, ConsistencyLevel.SEQUENTIAL, 8)
+    assert [index for index, _ in answers(node, 8)] == [node.executor.last_applied]
+    read(node, session, node.executor.last_applied + 1, ConsistencyLevel.SEQUENTIAL, 9)
+    assert answers(node, 9) == []
+    node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
+    node.turn()
+    node.settle()
+    assert answers(node, 9) == [(node.executor.last_applied, [b"a"])]
+
+
+def test_a_linearizable_read_does_not_go_below_what_its_client_saw_either() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    read(node, session, node.executor.last_applied + 1, ConsistencyLevel.LINEARIZABLE, 9)
+    node.settle()
+    assert answers(node, 9) == []
+    node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
+    node.turn()
+    node.settle()
+    assert answers(node, 9) == [(node.executor.last_applied, [b"a"])]
