@@ -109,7 +109,7 @@ class Link:
             raise
         try:
             watch_socket(transport, SILENCE_S_MAX)
-            transport.set_write_buffer_limits(high=REPLY_ROOM)
+            transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
             transport.write(self._replica.hello())
             frame = await _first_answer(outbound)
             if frame.type == FrameType.HELLO_REFUSED:

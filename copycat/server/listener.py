@@ -392,7 +392,7 @@ class Inbound(asyncio.BufferedProtocol):
         self._listener.clients += 1
         self._greeted()
         # No more requests are read from a client that has no room for their replies.
-        transport.set_write_buffer_limits(high=REPLY_ROOM)
+        transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
         self._connection = next(self._listener.tokens)
         self._outlet = Outlet(transport)
         self._listener.host.client_up(self._connection, self._outlet, self.close)

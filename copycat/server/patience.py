@@ -12,15 +12,15 @@ __all__ = ["Patience"]
 class Patience:
     """Judges one connection by its counters. Times in seconds of one monotonic clock."""
 
-    __slots__ = ("_heard_s", "_received", "_taken", "_taken_s")
+    __slots__ = ("_alive_s", "_received", "_taken", "_taken_s")
 
     def __init__(self, now_s: float) -> None:
         self._received = self._taken = 0
-        self._heard_s = self._taken_s = now_s
+        self._alive_s = self._taken_s = now_s
 
     def excuse(self, late_s: float) -> None:
         """For so long nobody could be heard, since this process was held up: it does not count."""
-        self._heard_s += late_s
+        self._alive_s += late_s
         self._taken_s += late_s
 
     def judge(
@@ -31,15 +31,16 @@ class Patience:
         received: bytes that came from the peer so far. taken: bytes of ours that it
         acknowledged so far, `unsent` those that it did not yet.
         """
-        if received != self._received:
-            self._received, self._heard_s = received, now_s
+        if (received, taken) != (self._received, self._taken):
+            self._alive_s = now_s
         if taken != self._taken or not unsent:
-            self._taken, self._taken_s = taken, now_s
+            self._taken_s = now_s
+        self._received, self._taken = received, taken
         if unsent and now_s - self._taken_s >= limit_s:
             return (
                 f"it does not read: {unsent} bytes of replies wait, and it took none of them in"
                 f" {now_s - self._taken_s:.1f} s"
             )
-        if not unsent and now_s - self._heard_s >= limit_s:
-            return f"nothing was heard of it for {now_s - self._heard_s:.1f} s"
+        if not unsent and now_s - self._alive_s >= limit_s:
+            return f"nothing was heard of it for {now_s - self._alive_s:.1f} s"
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from copycat import (
     AddressInUseError,
     ConfigurationError,
     CopycatServer,
+    DiskError,
     ForkedProcessError,
     IllegalMemberStateError,
     ServerState,
@@ -82,6 +84,30 @@ def test_c15_a_failed_start_can_be_tried_again(tmp_path: Path) -> None:
         await member.bootstrap()
         await member.shutdown()
         await member.wait_stopped()
+
+    run(scenario)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["application", "thread"])
+def test_c15_a_member_that_stopped_itself_is_started_again(tmp_path: Path, loop: Any) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", "127.0.0.1:0", loop=loop)
+        for number in range(1, 3):
+            await member.bootstrap()
+            assert member.failure is None
+            async with member.client() as client:
+                assert await client.submit(Book.add(number)) == number
+            host: Any = member._node.host if member._node is not None else None
+            fail = partial(host._worker_failed, DiskError("EIO"))
+            if member._home is None:
+                fail()
+            else:
+                member._home.call(fail)
+            with pytest.raises(DiskError):
+                await member.wait_stopped()
+            assert not member.is_running
+        await member.shutdown()
 
     run(scenario)
 

@@ -21,12 +21,14 @@ from copycat.protocol.client import (
     Refusal,
     Register,
     Registered,
+    Results,
     ServerMessage,
 )
 from copycat.protocol.codec import (
     decode_hello_refused,
     decode_server,
     encode_client,
+    encode_commands,
 )
 from copycat.protocol.framing import PEER_LIMIT, FrameBuffer, split_frame
 from copycat.protocol.operations import encode_operation
@@ -63,7 +65,7 @@ class Raw:
         self.session = 0
 
     @classmethod
-    async def open(cls, address: str, timeout_ms: int = 0) -> Raw:
+    async def open(cls, address: str, timeout_ms: int = 0, client_id: str = "raw") -> Raw:
         """Connect with a small buffer, and register a session."""
         name, _, port = address.rpartition(":")
         sock = socket.socket()
@@ -71,7 +73,7 @@ class Raw:
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, (name, int(port)))
         raw = cls(*await asyncio.open_connection(sock=sock, limit=65536))
-        raw.send(Register(1, "raw", timeout_ms))
+        raw.send(Register(1, client_id, timeout_ms))
         (registered,) = await raw.read(1)
         assert isinstance(registered, Registered), registered
         raw.session = registered.session
@@ -175,6 +177,30 @@ def test_b8_a_client_that_reads_slowly_but_steadily_is_served(tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_b8_results_that_a_lost_connection_left_arrive_on_the_next(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with wide(tmp_path) as address:
+            first = await Raw.open(address)
+            burst = encode_commands(first.session, 1, 0, [encode_operation(Wide.make(MIB))] * 40)
+            first.writer.write(burst)
+            assert isinstance((await first.read(1))[0], Results)
+            first.writer.transport.abort()
+            second = await Raw.open(address, client_id="another")
+            second.send(KeepAlive(2, first.session, 0))
+            second.writer.write(burst)
+            found: list[int] = []
+            while len(found) < 40:
+                for message in await second.read(1):
+                    if isinstance(message, Results):
+                        start = message.first_sequence
+                        found += range(start, start + message.count)
+            assert found == list(range(1, 41))
+            second.writer.close()
+
+    run(scenario)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("asks", ["large queries", "for ever"])
 def test_p16_a_client_that_does_not_read_is_dropped_after_a_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, asks: str
@@ -229,6 +255,9 @@ def test_patience_counts_progress_and_not_amounts() -> None:
     assert said == (
         "it does not read: 1073741824 bytes of replies wait, and it took none of them in 5.0 s"
     )
+    reader = Patience(0.0)
+    for second in range(1, 20):
+        assert not reader.judge(second, 5.0, received=0, taken=second, unsent=second % 2)
     patience.excuse(1.0)
     assert not patience.judge(104.9, 5.0, received=0, taken=99, unsent=1)
     assert patience.judge(105.0, 5.0, received=0, taken=99, unsent=1)
