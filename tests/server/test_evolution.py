@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from copycat import CopycatServer, MachineMismatchError, StateMachine, Storage, command, query
+from copycat import (
+    CopycatServer,
+    MachineMismatchError,
+    StateMachine,
+    Storage,
+    command,
+    query,
+)
 from copycat.machine import SnapshotReader, SnapshotWriter
-from tests.server.cluster import TIMERS, run
+from tests.server.cluster import TIMERS, free_address, run
 
 pytestmark = pytest.mark.slow
 
@@ -133,8 +142,10 @@ class Shop4(Shop3):
             self.log = [f"own {version}"]
 
 
-def server(path: Path, machine: type[StateMachine], address: object = None) -> CopycatServer[Any]:
-    settings: dict[str, Any] = {**TIMERS, "storage": Storage(directory=str(path))}
+def server(
+    path: Path, machine: type[StateMachine], address: object = None, **options: Any
+) -> CopycatServer[Any]:
+    settings: dict[str, Any] = {**TIMERS, "storage": Storage(directory=str(path)), **options}
     return CopycatServer(str(address or "127.0.0.1:0"), machine, cluster_name="test", **settings)
 
 
@@ -190,6 +201,44 @@ def test_no_client_can_stop_a_member_with_a_command(tmp_path: Path) -> None:
                     await client.submit(Other.nothing())
                 assert await client.submit(Counter.now()) == 2
             assert member.failure is None
+
+    run(scenario)
+
+
+class Newer(Mended):
+    @command
+    def double(self) -> int:
+        self.total *= 2
+        return self.total
+
+
+def test_in_a_rolling_upgrade_who_has_the_old_code_stops_by_name(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        addresses = [free_address() for _ in range(3)]
+
+        async def start(number: int, machine: type[StateMachine]) -> CopycatServer[Any]:
+            member = server(
+                tmp_path / str(number), machine, addresses[number], election_timeout=2.0
+            )
+            await stack.enter_async_context(member)
+            await member.bootstrap(*addresses)
+            return member
+
+        async with AsyncExitStack() as stack:
+            newer = await asyncio.gather(start(0, Newer), start(1, Newer))
+            older = await start(2, Mended)  # one of the others leads
+            async with newer[0].client() as client:
+                assert await client.submit(Newer.increase(3)) == 3
+                assert await client.submit(Newer.double()) == 6
+                with pytest.raises(MachineMismatchError):
+                    await older.wait_stopped()
+                assert isinstance(older.failure, MachineMismatchError)
+                assert older.failure.operation == "Mended.double"
+                assert await client.submit(Newer.double()) == 12
+            again = await start(2, Newer)
+            async with again.client() as client:
+                assert await client.submit(Newer.now()) == 12
+            assert again.failure is None
 
     run(scenario)
 
