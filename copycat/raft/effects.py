@@ -31,6 +31,7 @@ __all__ = [
     "ShipChunks",
     "ShipSnapshot",
     "Sync",
+    "TransferFailure",
     "TransferFinished",
     "Truncate",
 ]
@@ -182,10 +183,35 @@ class RecordLoss(msgspec.Struct, frozen=True):
     term: int
 
 
+class TransferFailure(enum.Enum):
+    """Why leadership is not where it was asked to be."""
+
+    NO_TARGET = "no-target"
+    """There is no such follower, or this member does not lead."""
+    LAGS = "lags"
+    """The target did not have every entry in time; this member leads on."""
+    UNREACHABLE = "unreachable"
+    """No link to the target; this member leads on."""
+    SILENT = "silent"
+    """The target has everything and did not campaign in time; this member leads on."""
+    ANOTHER_LEADS = "another-leads"
+    """A member leads that was not asked for, perhaps this one, in a later term."""
+    NOBODY_LEADS = "nobody-leads"
+    """This member gave up its role, and nobody was heard to lead in time."""
+    QUORUM_LOST = "quorum-lost"
+    """This member stopped to lead meanwhile, since it heard no majority."""
+
+
 class TransferFinished(msgspec.Struct, frozen=True):
-    """Answers TransferRequested: `ok` when another leader was heard."""
+    """Answers TransferRequested: `ok` when the other member was heard to lead.
+
+    failure: why not, None for a transfer that nobody asked for.  lacks: so many entries were
+    missing at the target.
+    """
 
     ok: bool
+    failure: TransferFailure | None = None
+    lacks: int = 0
 
 
 Effect = (

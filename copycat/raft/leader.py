@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from copycat.errors import require
 from copycat.protocol.peer import AppendReply, InstallReply, TimeoutNow
-from copycat.raft import quorum, regression, snapshots
+from copycat.raft import quorum, regression, snapshots, transfer
 from copycat.raft.effects import (
     Append,
     Commit,
     Content,
     EndShipping,
     ReadReady,
+    TransferFailure,
     TransferFinished,
 )
 from copycat.raft.leader_state import Leadership
@@ -244,8 +245,8 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
         raft.become_follower(raft.current_term, NOBODY)
         return
     if now_ms >= lead.transfer_at_ms:
+        raft.effects.append(transfer.why_late(raft, lead))
         _stop_transfer(lead)
-        raft.effects.append(TransferFinished(ok=False))
         if now_ms < raft.slow_until_ms:
             raft.become_follower(raft.current_term, NOBODY)
             return
@@ -341,11 +342,13 @@ def on_transfer_requested(raft: State, to: MemberId) -> None:
     """Stop taking proposals, let the target catch up, then tell it to campaign."""
     lead = raft.lead
     if lead is not None and lead.transfer_to != NOBODY:
-        return  # one answer ends both
+        lead.is_transfer_asked = True  # one answer ends both
+        return
     target = to if to != NOBODY or lead is None else best_follower(lead)
     if lead is None or target not in lead.progress:
-        raft.effects.append(TransferFinished(ok=False))
+        raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NO_TARGET))
         return
+    lead.is_transfer_asked, lead.is_transfer_to_any = True, to == NOBODY
     _begin_transfer(raft, lead, target)
 
 
@@ -374,7 +377,7 @@ def best_follower(lead: Leadership, after: MemberId = NOBODY) -> MemberId:
     best = NOBODY
     rank = (False, False, -1)
     for peer, progress in lead.progress.items():
-        mine = (progress.pace is not Pace.LOST, peer != after, progress.match_index)
+        mine = (progress.pace is not Pace.LOST, peer != after, progress.counted_index)
         if mine > rank:
             best, rank = peer, mine
     return best
@@ -384,10 +387,11 @@ def _hand_over(raft: State, lead: Leadership) -> None:
     """Send TimeoutNow once the target has everything; again with each heartbeat."""
     if lead.transfer_to == NOBODY:
         return
-    if lead.progress[lead.transfer_to].match_index == raft.terms.last_index:
+    if lead.progress[lead.transfer_to].counted_index == raft.terms.last_index:
         raft.send(lead.transfer_to, TimeoutNow(raft.current_term))
 
 
 def _stop_transfer(lead: Leadership) -> None:
     lead.transfer_to = NOBODY
     lead.transfer_at_ms = NEVER_MS
+    lead.is_transfer_asked = lead.is_transfer_to_any = False

@@ -18,6 +18,8 @@ class Leadership:
         "given_to",
         "heartbeat_at_ms",
         "is_second_look",
+        "is_transfer_asked",
+        "is_transfer_to_any",
         "news_at_ms",
         "noop_index",
         "progress",
@@ -42,6 +44,10 @@ class Leadership:
         self.is_second_look = False
         self.news_at_ms = NEVER_MS
         self.transfer_to = MemberId(0)
+        self.is_transfer_asked = False
+        """Somebody waits for the end of the transfer under way."""
+        self.is_transfer_to_any = False
+        """And does not mind to whom."""
         self.transfer_at_ms = NEVER_MS
         """When a transfer is given up."""
         self.given_to = MemberId(0)

@@ -23,7 +23,7 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
-from copycat.raft import candidate, follower, leader, regression, snapshots
+from copycat.raft import candidate, follower, leader, regression, snapshots, transfer
 from copycat.raft.effects import Effect
 from copycat.raft.events import (
     Compacted,
@@ -77,6 +77,8 @@ class Raft(State):
         """Milliseconds until the core would act by itself: how long the host may sleep."""
         lead = self.lead
         deadline_ms = self.own_deadline_ms if lead is None else leader.deadline_ms(lead)
+        if self.transfer is not None:
+            deadline_ms = min(deadline_ms, self.transfer.until_ms)
         return max(0, deadline_ms - self.now_ms)
 
     @property
@@ -223,6 +225,7 @@ def _on_synced(raft: Raft, event: Synced) -> None:
 def _on_tick(raft: Raft, elapsed_ms: int) -> None:
     if elapsed_ms > 0:
         raft.now_ms += elapsed_ms
+    transfer.on_tick(raft)
     if raft.lead is not None:
         leader.on_tick(raft, raft.lead, elapsed_ms)
     elif raft.now_ms >= raft.own_deadline_ms:

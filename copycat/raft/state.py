@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from copycat.config import RaftOptions
 from copycat.errors import require
 from copycat.protocol.peer import PeerMessage
+from copycat.raft import transfer
 from copycat.raft.dice import Dice
-from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync, TransferFinished
+from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
 from copycat.raft.membership import Configuration
 from copycat.raft.regression import Acknowledgements, note_acknowledged
 from copycat.raft.terms import TermRuns
@@ -74,6 +75,7 @@ class State:
         "syncs",
         "term_seen",
         "terms",
+        "transfer",
         "verified_index",
         "voted_for",
     )
@@ -121,6 +123,7 @@ class State:
         self.granted: frozenset[MemberId] = frozenset()
         self.lead: Leadership | None = None
         self.acknowledgements = Acknowledgements()
+        self.transfer: transfer.Transfer | None = None
         self._begin_hard_state(current_term, voted_for)
         self._begin_timers()
         self._begin_proof(fresh=fresh, lost=lost)
@@ -239,10 +242,7 @@ class State:
         return self.lost_below > 0
 
     def saw_entry(self, term: int) -> None:
-        """An entry of `term` was appended here, right behind what its leader has before it.
-
-        Or a snapshot ends with it: that holds what its leader had before it, all committed.
-        """
+        """An entry of `term` is here with all that its leader has before it: a snapshot's, too."""
         if self.lost_below and term >= self.lost_below:
             self.take_part()
 
@@ -436,8 +436,7 @@ class State:
             self.lead = None  # with it go reads, windows and proposals that nobody answers
             note_acknowledged(self, lead)
             self.draw_election_timeout()
-            if lead.transfer_to != NOBODY:
-                self.effects.append(TransferFinished(ok=term > lead.term))
+            transfer.on_step_down(self, lead, term)
         self.poll = None
         self.granted = frozenset()
         self.change_role(ServerState.FOLLOWER, leader)
@@ -447,3 +446,4 @@ class State:
         self.state = state
         self.leader = leader
         self.effects.append(RoleChanged(state, self.current_term, leader))
+        transfer.on_leader_known(self)

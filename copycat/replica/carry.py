@@ -81,7 +81,7 @@ class Carrier:
         parts: Parts,
         *,
         role_changed: Callable[[RoleChanged], None],
-        transfer_finished: Callable[[bool], None],
+        transfer_finished: Callable[[TransferFinished], None],
         snapshot_effect: Callable[[SnapshotEffect], None],
         regression_effect: Callable[[RegressionEffect], None],
     ) -> None:
@@ -146,7 +146,7 @@ class Carrier:
             case RoleChanged():
                 self._role_changed(effect)
             case TransferFinished():
-                self._transfer_finished(effect.ok)
+                self._transfer_finished(effect)
             case _:
                 assert_never(effect)
 

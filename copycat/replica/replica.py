@@ -36,7 +36,7 @@ from copycat.replica.carry import Carrier
 from copycat.replica.cleaning import Cleaning, CleaningReport
 from copycat.replica.clock import LogClock, last_time_ms
 from copycat.replica.door import Door
-from copycat.replica.handover import Handover
+from copycat.replica.handover import Handover, TransferOutcome
 from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.household import Household
@@ -149,11 +149,11 @@ class Replica:
         self._carrier = Carrier(
             parts,
             role_changed=self._on_role_changed,
-            transfer_finished=lambda ok: self._handover.finished(ok),
+            transfer_finished=lambda effect: self._handover.finished(effect),
             snapshot_effect=lambda effect: self._snapshots.carry(effect),
             regression_effect=self._repayment.carry,
         )
-        self._handover = Handover(self.raft, self._step)
+        self._handover = Handover(self.raft, self._step, self._peers)
         self._snapshots = Snapshots(
             parts,
             store,
@@ -251,8 +251,8 @@ class Replica:
             self.stopped = cause
             self._host.stop(cause)
 
-    def transfer_leadership(self, to: MemberId, done: Callable[[bool], None]) -> None:
-        """Hand leadership to `to`, or to the best follower when 0; `done(ok)` in a turn."""
+    def transfer_leadership(self, to: MemberId, done: Callable[[TransferOutcome], None]) -> None:
+        """Hand leadership to `to`, or to the best follower when 0; `done(outcome)` in a turn."""
         self._enqueue(lambda: self._handover.ask(to, done))
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from copycat.config import Address, member_id
-from copycat.errors import NotLeaderError, OperationTimeout, UnknownMemberError
+from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
+from copycat.raft.effects import TransferFailure
+from copycat.replica.handover import TransferOutcome
 from copycat.replica.status import Status
 from copycat.types import MemberId, MemberStatus, MemberType, ServerState
 
@@ -54,6 +56,25 @@ class Member:
         return f"<Member {self.name} {self.type} {self.status}>"
 
 
+def _check_outcome(outcome: TransferOutcome | None, name: str, address: str) -> None:
+    """Raise why leadership is not with the member `name` that `address` was to hand it to."""
+    if outcome is None:
+        raise OperationTimeout(
+            f"{address} did not hear in time whether {name} took over",
+            hint="look who leads: cluster.leader",
+        )
+    if outcome.ok:
+        return
+    match outcome.failure:
+        case TransferFailure.ANOTHER_LEADS:
+            raise NotLeaderError(outcome.why, leader=outcome.leader or None)
+        case TransferFailure.NOBODY_LEADS | TransferFailure.QUORUM_LOST:
+            raise NoLeaderError(outcome.why, hint="wait for the next election")
+        case _:
+            hint = "try again when the follower is reachable and has caught up"
+            raise OperationTimeout(outcome.why, hint=hint)
+
+
 class Cluster:
     """Leader, term and members; every property is as of the moment it is read."""
 
@@ -61,7 +82,7 @@ class Cluster:
         self,
         cluster_name: str,
         status: Callable[[], Status],
-        hand_over: Callable[[MemberId], Awaitable[bool]],
+        hand_over: Callable[[MemberId], Awaitable[TransferOutcome | None]],
     ) -> None:
         self._cluster_name = cluster_name
         self._status = status
@@ -99,8 +120,9 @@ class Cluster:
         """Hand leadership to `to` (a member or its address), or to the best follower.
 
         Only the leader can: NotLeaderError elsewhere, naming it. UnknownMemberError for a
-        stranger. OperationTimeout when `to` did not take over within an election timeout;
-        this member then goes on leading.
+        stranger. Returns when the other was heard to lead. OperationTimeout says why `to` did
+        not take over in time; this member then goes on leading. NoLeaderError when it gave up
+        leadership and `to` did not win: NotLeaderError names who leads.
         """
         status = self._status()
         if status.state is not ServerState.LEADER:
@@ -118,12 +140,7 @@ class Cluster:
                 f'no member "{name}" in cluster "{self._cluster_name}" ({everyone})', hint=hint
             )
         target = MemberId(0) if name is None else member_id(self._cluster_name, name)
-        if not await self._hand_over(target):
-            raise OperationTimeout(
-                f"{name or 'a follower'} did not take over within an election timeout; "
-                f"{status.address} goes on leading",
-                hint="try again when the follower is reachable and has caught up",
-            )
+        _check_outcome(await self._hand_over(target), name or "a follower", status.address)
 
     def __repr__(self) -> str:
         status = self._status()

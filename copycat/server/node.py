@@ -24,6 +24,7 @@ from copycat.log.reserve import disk_full
 from copycat.log.snapshots import Snapshot
 from copycat.machine.machine import StateMachine
 from copycat.replica.cleaning import CleaningReport
+from copycat.replica.handover import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost
@@ -203,18 +204,18 @@ class Node:
             hint="bootstrap() starts it again",
         )
 
-    async def hand_over(self, to: MemberId) -> bool:
-        """A leader with followers gives its leadership to `to`, or (0) to the best of them; True
-        when another leads."""
+    async def hand_over(self, to: MemberId, timeouts: int = 1) -> TransferOutcome | None:
+        """A leader with followers gives its leadership to `to`, or (0) to the best of them; how
+        that went, None when it does not lead, or not known within so many election timeouts."""
         replica = self._replica
         if replica is None or self.host.is_stopped or len(self._links) == 0:
-            return False
+            return None
         if replica.status().state is not ServerState.LEADER:
-            return False
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        replica.transfer_leadership(to, lambda ok: None if done.done() else done.set_result(ok))
-        await asyncio.wait({done}, timeout=self._options.election_timeout)
-        return done.done() and done.result()
+            return None
+        done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        replica.transfer_leadership(to, partial(_settle, done))
+        await asyncio.wait({done}, timeout=timeouts * self._options.election_timeout)
+        return cast("TransferOutcome", done.result()) if done.done() else None
 
     async def take_snapshot(self) -> Snapshot:
         """Take one now; the CopycatError that says why there is none."""

@@ -31,6 +31,7 @@ from copycat.errors import (
 from copycat.handles import ForkGuard, Listener, Listeners
 from copycat.log.compactor import CompactionReport
 from copycat.machine.machine import StateMachine
+from copycat.replica.handover import TransferOutcome
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.given import Settings, founders_given, machine_from
@@ -348,8 +349,9 @@ class CopycatServer(Generic[S]):
         await self._close()
 
     @_at_home
-    async def _hand_over(self, to: MemberId) -> bool:
-        return self._node is not None and await self._node.hand_over(to)
+    async def _hand_over(self, to: MemberId) -> TransferOutcome | None:
+        # One for the target to catch up, one until it was heard to lead, one for the loop.
+        return None if self._node is None else await self._node.hand_over(to, timeouts=3)
 
     @_at_home
     async def wait_stopped(self) -> None:

@@ -349,7 +349,7 @@ class Nemesis:
         if to != host.links.ids[host.number]:
             mark = self._trace.mark
             host.replica.transfer_leadership(
-                MemberId(to), lambda ok: mark(f"transfer {'done' if ok else 'refused'}")
+                MemberId(to), lambda how: mark(f"transfer {'done' if how.ok else 'refused'}")
             )
 
     def _clean(self) -> None:

@@ -152,8 +152,11 @@ class _Runner:
                 self.lines.append(f"{number} ships a snapshot to {peer} floor={floor}")
             case EndShipping(peer=peer, done=done):
                 self.lines.append(f"{number} {'has shipped' if done else 'stops'} to {peer}")
-            case TransferFinished(ok=ok):
-                self.lines.append(f"{number} transfer {'done' if ok else 'given up'}")
+            case TransferFinished(ok=True):
+                self.lines.append(f"{number} transfer done")
+            case TransferFinished(failure=failure, lacks=lacks):
+                why = f": {failure.value}" if failure else ""
+                self.lines.append(f"{number} transfer given up{why}{f' {lacks}' * (lacks > 0)}")
             case Send(peer=peer, message=message) if self.is_speaking:
                 self.lines.append(f"{number} -> {peer} {_describe(message)}")
             case Replicate() if self.is_speaking:
