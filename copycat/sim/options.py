@@ -381,7 +381,7 @@ def _with_snapshots(dice: Dice, options: SeedOptions) -> SeedOptions:
 def _draw_common(seed: int) -> SeedOptions:
     """The options of a seed. Swarm: each draws its own subset of faults, most of them some."""
     dice = Dice(seed ^ 0x5EED)
-    members = dice.pick((1, 2, 3, 3, 3, 3, 3, 5, 5, 5))
+    members = dice.pick((1, 2, 3, 3, 3, 3, 4, 5, 5, 5))
     count = dice.pick((0, 1, 2, 3, 4, 6, len(FAULTS)))
     faults = tuple(sorted(dice.shuffled(FAULTS)[:count]))
     heartbeat_ms = dice.pick((50, 100, 250))

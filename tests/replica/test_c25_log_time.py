@@ -86,3 +86,21 @@ def test_an_hour_in_which_all_were_down_has_passed(wrong_by: int) -> None:
     net.restart_all(HOUR)
     again = net.elect()
     assert abs(log_time(again) - before_ms - HOUR) < 120_000
+
+
+@pytest.mark.parametrize("jump_ms", [2 * HOUR, -2 * HOUR, 48 * HOUR])
+def test_sessions_end_by_log_time_and_not_by_a_wall_clock_that_jumps(jump_ms: int) -> None:
+    """While it leads, all clocks are set: nobody was silent for longer because of that."""
+    net = Clocks(0, 0, 0)
+    leader = net.elect()
+    leader.client(Register(1, "client", 10_000))
+    net.settle(50)
+    assert isinstance(leader.last_reply(), Registered)
+    for node in net.nodes.values():
+        node.wall_ms += jump_ms
+    for _ in range(8):
+        net.settle(1000)
+    assert leader.replica.status().sessions == 1
+    for _ in range(8):
+        net.settle(1000)
+    assert leader.replica.status().sessions == 0, "16 s of silence are more than 10 s"
