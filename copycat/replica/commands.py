@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from struct import pack, unpack_from
@@ -9,7 +10,7 @@ from struct import pack, unpack_from
 from copycat.errors import require
 from copycat.protocol.client import Commands
 
-__all__ = ["Admission", "take_new"]
+__all__ = ["Admission", "take_first", "take_new"]
 
 
 class Admission:
@@ -27,9 +28,11 @@ class Admission:
         self._refusals = refusals
         self._max_entry_size = max_entry_size
 
-    def take(self, message: Commands, expected: int) -> tuple[int, bytes | memoryview]:
+    def take(
+        self, message: Commands, expected: int, count_max: int = sys.maxsize
+    ) -> tuple[int, bytes | memoryview]:
         """(count, body) to log of the commands from sequence `expected` on."""
-        count, body = take_new(message, expected)
+        count, body = take_first(*take_new(message, expected), count_max)
         operations = split(count, body)
         refused = self._refusals(operations)
         if not refused:
@@ -46,6 +49,17 @@ def split(count: int, body: bytes | memoryview) -> list[bytes]:
     lengths = unpack_from(f"<{count}I", body)
     data = bytes(body)
     return [data[start:end] for start, end in pairwise(accumulate(lengths, initial=4 * count))]
+
+
+def take_first(
+    count: int, body: bytes | memoryview, count_max: int
+) -> tuple[int, bytes | memoryview]:
+    """The same of the first `count_max` commands at most."""
+    if count <= count_max:
+        return count, body
+    taken = sum(unpack_from(f"<{count_max}I", body))
+    view = memoryview(body)
+    return count_max, b"".join([view[: 4 * count_max], view[4 * count :][:taken]])
 
 
 def take_new(message: Commands, expected: int) -> tuple[int, bytes | memoryview]:

@@ -227,35 +227,44 @@ class Gateway:
             self.delivery.resend(view, first, min(last, view.sequence))
         if last < expected:
             return  # what is in flight is answered when it is applied
-        nbytes = len(message.body)
+        nbytes, room = len(message.body), self._room(view)
         if self.closed_for:
             why = Why(Refusal.DISK_FULL, self.closed_for, (), 0)
             self._refuse_commands(route, view.session, expected, why)
             return
-        if self._is_full(view, last, nbytes) or not self._may_answer(view, last):
+        room = self._room(view)
+        if room < 1 or self._is_full(view, last, nbytes):
             self._acknowledge(view, message.acked_sequence)
-            refusal = CommandsRefused(view.session, expected, Refusal.OVERLOADED, self.leader)
-            self._answer(route, refusal)
+            self._refuse_more(view, route, expected)
             return
-        count, body = self._admission.take(message, expected)
+        count, body = self._admission.take(message, expected, room)
         nbytes = max(nbytes, len(body))
-        view.admitted(last, nbytes)
+        view.admitted(expected + count - 1, nbytes)
         view.acked_sequence = max(view.acked_sequence, message.acked_sequence)
         self._total_nbytes += nbytes
         kind = int(EntryKind.COMMAND)
         item = (kind, view.session, expected, message.acked_sequence, count, body)
         self.proposals.append(Proposal(item, nbytes))
+        if view.request_sequence < last:
+            self._refuse_more(view, route, view.request_sequence + 1)
 
-    def _may_answer(self, view: SessionView, last: int) -> bool:
-        """Whether there is room for the replies to commands up to `last` (F24).
+    def _refuse_more(self, view: SessionView, route: Route, next_sequence: int) -> None:
+        """Too much is under way: the client sends again from `next_sequence`, a little later."""
+        code = Refusal.OVERLOADED
+        self._answer(route, CommandsRefused(view.session, next_sequence, code, self.leader))
+
+    def _room(self, view: SessionView) -> int:
+        """How many commands of a session may be logged now, by the size of its replies (F24).
 
         A reply of a live session is never dropped, so one that acknowledges nothing gets no
         further command into the log.
         """
-        expected, limits = self.sessions.expected_nbytes(view, last), self._limits
-        if expected > limits.replies_bytes_max:
-            return False
-        return not expected or self.sessions.owed_nbytes <= limits.replies_total_bytes_max
+        owed, limits = self.sessions.owed_by(view), self._limits
+        waiting = view.request_sequence - view.sequence
+        room = (limits.replies_bytes_max - owed) // view.reply_nbytes - waiting
+        if not owed and not waiting:
+            return max(1, room)  # one reply alone always fits
+        return room if self.sessions.owed_nbytes <= limits.replies_total_bytes_max else 0
 
     def _acknowledge(self, view: SessionView, acked_sequence: int) -> None:
         """What refused commands said beside: it must reach the log, or nothing gets free."""

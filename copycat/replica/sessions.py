@@ -169,13 +169,9 @@ class SessionMirror:
         self._owed = owed
         self.owed_nbytes = sum(owed.values())
 
-    def expected_nbytes(self, view: SessionView, last_sequence: int) -> int:
-        """About how many bytes of replies the session holds once `last_sequence` is applied; 0
-        when nothing of it waits and nothing is under way: then anything may be asked for."""
-        owed = self._owed.get(view.session, 0)
-        if not owed and not view.inflight:
-            return 0
-        return owed + (last_sequence - view.sequence) * view.reply_nbytes
+    def owed_by(self, view: SessionView) -> int:
+        """Bytes of replies of a session that are not acknowledged; 0 when they are not many."""
+        return self._owed.get(view.session, 0)
 
     def opened(self, change: SessionOpened) -> None:
         """A REGISTER was applied."""

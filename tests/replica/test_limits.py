@@ -323,3 +323,19 @@ def test_a_slice_of_large_entries_is_bounded_in_bytes(monkeypatch: pytest.Monkey
     assert node.executor.session_rows()[0].sequence == 40
     assert max(applied) < 1200
     assert sum(applied) > 40 * 100
+
+
+def test_f24_a_run_is_cut_where_its_replies_would_not_fit() -> None:
+    node = lone_leader(machine=Wide())
+    session = open_session(node)
+    node.replica._parts.gateway._limits.replies_bytes_max = 20 << 20
+    node.replica.receive_client(7, blobs(session, 1, 2, 1 << 20))
+    node.settle(20)
+    node.replica.receive_client(7, blobs(session, 3, 100, 1 << 20))
+    node.settle(20)
+    assert 15 <= node.executor.session_rows()[0].sequence <= 20
+    assert cached(node) <= 20 << 20
+    refused = [m for _, m in node.host.replies if isinstance(m, CommandsRefused)]
+    assert refused[-1].next_sequence == node.executor.session_rows()[0].sequence + 1
+    results = [m for _, m in node.host.replies if isinstance(m, Results)]
+    assert results[-1].first_sequence + results[-1].count == refused[-1].next_sequence

@@ -60,10 +60,16 @@ def store_on(env: FaultEnv) -> SnapshotStore:
 
 
 def saved(store: SnapshotStore, published: Published, number: int, size: int) -> None:
-    """As a member does it: written aside, admitted, then the older ones go."""
+    """As a member does it: written in pieces, published, admitted, then the older ones go."""
     entry, data = state_of(number, size)
     published.begin(entry, data)
-    snapshot = store.save(entry, time_ms=number, data=data, configuration=b"members")
+
+    def write(put: Callable[[bytes | memoryview], None]) -> None:
+        for piece in cut(data):
+            put(piece)
+
+    writer = store.begin(entry, time_ms=number, write=write, configuration=b"members")
+    snapshot = store.finish(writer)
     published.end()
     store.forget(store.discard(store.admit(snapshot)))
 
