@@ -134,6 +134,10 @@ class Completion:
             found.append(call)
         return found
 
+    def first_waiting(self) -> int:
+        """The first sequence of a command whose caller waits; FOREVER_MS when none does."""
+        return next((call.first for call in self._calls if call.sink is not None), FOREVER_MS)
+
     def fail(self, call: Call, error: CopycatError) -> None:
         """Its caller waits no longer, and hears why; what was sent keeps its place."""
         self._finished.append(Finished(call.sink, error, failed=True))

@@ -124,9 +124,15 @@ class Queries:
         self._unsent = dict(self._pending)
 
     def overtake(self) -> None:
-        """Commands are stuck: sequential reads wait for them no longer, and leave again."""
+        """Commands are stuck: sequential reads wait for them no longer, and leave again.
+
+        Nor do other queries wait for commands whose callers gave up: those were told that the
+        outcome is unknown, and a full disk must not hold up reads (F12).
+        """
+        waiting = self._completion.first_waiting()
         for query in self._pending.values():
-            if query.level is ConsistencyLevel.SEQUENTIAL and not query.overtakes:
+            is_free = query.level is ConsistencyLevel.SEQUENTIAL or query.after < waiting
+            if is_free and not query.overtakes:
                 query.overtakes = True
                 self._unsent[query.request] = query
 

@@ -310,6 +310,27 @@ def test_a_sequential_read_does_not_wait_behind_a_stuck_command(is_told: bool) -
     assert [sink for sink, _ in sinks(session) if sink] == ["s1"]
 
 
+def test_a_linearizable_read_does_not_wait_for_a_command_that_its_caller_gave_up() -> None:
+    session = opened()
+    put(session, 1)
+    session.outgoing(0)
+    session.received(why(Refusal.DISK_FULL), 5)
+    read(session, "q", ConsistencyLevel.LINEARIZABLE, 1 << 40)
+    (query,) = [m for m in session.outgoing(5) if isinstance(m, QueryRequest)]
+    assert query.sequence == 1, "its caller waits: the read must see it"
+    session.give_up_overdue(WAIT_MS, WAIT_MS, "")
+    assert set(failed(session)) == {"s1"}
+    (query,) = [m for m in session.outgoing(WAIT_MS) if isinstance(m, QueryRequest)]
+    assert query.sequence == 0
+    session.received(QueryResult(query.request, 50, encode_result(5)), WAIT_MS)
+    assert sinks(session) == [("q", 5)]
+    put(session, 2, 1 << 40)
+    read(session, "r", ConsistencyLevel.LINEARIZABLE, 1 << 40)
+    session.received(why(Refusal.DISK_FULL), WAIT_MS)
+    (query,) = [m for m in session.outgoing(WAIT_MS) if isinstance(m, QueryRequest)]
+    assert query.sequence == 2
+
+
 def test_what_was_sent_on_a_connection_that_is_gone_was_sent() -> None:
     session = opened()
     put(session, 1)
