@@ -266,10 +266,17 @@ def _type_problems(settings: Storage | RaftOptions, prefix: str = "") -> list[st
         try:
             fit = msgspec.convert(value, type_)
         except msgspec.ValidationError as error:
-            problems.append(f"{prefix}{name} ({value!r}): {error}")
+            problems.append(f"{prefix}{name} ({value!r}){_what_fits(type_, error)}")
             fit = default
         msgspec.structs.force_setattr(settings, name, fit)
     return problems
+
+
+def _what_fits(type_: Any, error: Exception) -> str:
+    if isinstance(type_, type) and issubclass(type_, enum.StrEnum):
+        *most, last = (f'"{member}"' for member in type_)
+        return f" must be {', '.join(most)} or {last}"
+    return f": {error}"
 
 
 @functools.cache

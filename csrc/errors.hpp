@@ -43,6 +43,9 @@ struct IoError : Error {
                 path_, offset_),
           operation(operation_),
           number(number_) {}
+    // Refused by the log itself, which says why.
+    IoError(const Error& told, const std::string& operation_, int number_)
+        : Error(told), operation(operation_), number(number_) {}
     std::string operation;
     int number;
 };

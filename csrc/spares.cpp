@@ -39,6 +39,13 @@ bool Spares::has_slack() const { return env_->free_space(directory_) >= slack_by
 
 Spare Spares::create(std::uint64_t size, std::uint64_t left_free, bool zero_filled, bool synced) {
     const std::uint64_t free = env_->free_space(directory_);
+    if (left_free == min_free_space_ && free >= size && free < size + left_free)
+        throw DiskFullError(
+            Error(directory_ + ": " + std::to_string(free) + " bytes are free, and another " +
+                      std::to_string(size) + " would leave less than min_free_space (" +
+                      std::to_string(left_free) + "): free some, or lower that setting",
+                  directory_),
+            "allocate", ENOSPC);
     if (free < left_free || free - left_free < size)
         throw DiskFullError(
             "allocate " + std::to_string(size) + " bytes (" + std::to_string(free) + " free) in",

@@ -29,6 +29,11 @@ Item = tuple[int, int, int, int, int, bytes]
 
 def bodies(items: Iterable[Data]) -> Iterator[Item]:
     """Cut `items` to bodies of at most 4,096 entries and about 4 MiB, for one batch each."""
+    if isinstance(items, bytes | bytearray | memoryview | str):
+        raise SerializationError(
+            f"append_many takes many entries, and was given one {type(items).__name__}",
+            hint="append(data), or append_many([data])",
+        )
     iterator = iter(items)
     while part := list(islice(iterator, _ENTRIES_MAX)):
         whole = body_of_bytes(part, BYTES_MAX)
@@ -94,4 +99,7 @@ def _refusal(part: list[Data]) -> SerializationError:
                 hint="encode it first: a bare log keeps bytes",
                 value=item,
             )
-    return SerializationError("an entry is not a contiguous buffer")
+    return SerializationError(
+        "an entry is a memoryview whose bytes do not lie side by side",
+        hint="copy it first: bytes(view)",
+    )

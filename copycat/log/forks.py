@@ -13,9 +13,10 @@ __all__ = ["ForkGuard"]
 class ForkGuard:
     """Remembers that a handle was opened in another process."""
 
-    __slots__ = ("__weakref__", "is_child")
+    __slots__ = ("__weakref__", "_pid", "is_child")
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self.is_child = False
         """True when this process was forked since the handle was opened."""
         _guards.add(ref(self, _guards.discard))
@@ -24,7 +25,8 @@ class ForkGuard:
         """ForkedProcessError in a child; `what` names the handle."""
         if self.is_child:
             raise ForkedProcessError(
-                f"{what} was opened before this process was forked; the parent still writes it",
+                f"{what} was opened by process {self._pid}, from which this one ({os.getpid()})"
+                " was forked since; only that one may use it",
                 pid=os.getpid(),
             )
 

@@ -10,7 +10,7 @@ from functools import partial
 from os import PathLike
 from typing import TYPE_CHECKING, Self, Unpack
 
-from copycat.errors import ConfigurationError, ResourceError
+from copycat.errors import ConfigurationError, DirectoryInUseError, ResourceError
 from copycat.log._native import Env, NativeLog, encode_batch, open_log, run_locked
 from copycat.log.background import SyncTimer, Upkeep
 from copycat.log.bodies import Data, Item, bodies, body_of, check_sizes
@@ -107,22 +107,31 @@ class Log(LogReading, LogCleaning):
 
     @staticmethod
     def _native_log(directory: str, settings: Storage, *, read_only: bool) -> NativeLog:
-        from copycat.log.options import refuse_member_directory  # noqa: PLC0415
+        from copycat.log.options import (  # noqa: PLC0415
+            refuse_file,
+            refuse_member_directory,
+        )
 
         env = Env()
+        refuse_file(env, directory)
         if not read_only:
             refuse_member_directory(env, directory)
             env.make_directory(directory)
-        return open_log(
-            env,
-            directory,
-            max_segment_size=settings.max_segment_size,
-            max_entries_per_segment=settings.max_entries_per_segment,
-            min_free_space=settings.min_free_space,
-            read_only=read_only,
-            mapped=settings.level is StorageLevel.MAPPED,
-            compress=settings.compression == "lz4",
-        )
+        try:
+            return open_log(
+                env,
+                directory,
+                max_segment_size=settings.max_segment_size,
+                max_entries_per_segment=settings.max_entries_per_segment,
+                min_free_space=settings.min_free_space,
+                read_only=read_only,
+                mapped=settings.level is StorageLevel.MAPPED,
+                compress=settings.compression == "lz4",
+            )
+        except DirectoryInUseError as error:
+            from copycat.log.holders import with_holder  # noqa: PLC0415
+
+            raise with_holder(f"{directory}/lock", error) from error
 
     @property
     def closed(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Mapping
 from os import PathLike
+from os.path import isdir
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,7 +18,7 @@ from copycat.paths import real_path
 if TYPE_CHECKING:
     from copycat.log.volatile import VolatileLog
 
-__all__ = ["log_in_memory", "refuse_member_directory", "storage_of"]
+__all__ = ["log_in_memory", "refuse_file", "refuse_member_directory", "storage_of"]
 
 
 def storage_of(
@@ -61,6 +62,18 @@ def refuse_member_directory(env: Env, directory: str) -> None:
                 hint="use another directory, or read_only=True with its log/ directory",
                 path=directory,
             )
+
+
+def refuse_file(env: Env, directory: str) -> None:
+    """ConfigurationError when `directory`, or what it is to be made in, is a file."""
+    place = directory
+    while not env.exists(place) and posixpath.dirname(place) != place:
+        place = posixpath.dirname(place)
+    if not isdir(place):  # noqa: PTH112 - a log that is opened does not import pathlib
+        raise ConfigurationError(
+            f"{place} is a file, not a directory",
+            hint="name a directory; one that is missing is made",
+        )
 
 
 def log_in_memory(settings: Storage, read_only: bool) -> VolatileLog:

@@ -15,11 +15,13 @@ from typing import NamedTuple
 import msgspec
 
 from copycat.config import ServerOptions, Storage, member_id
-from copycat.errors import ConfigurationError, CorruptLogError, DiskError
+from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseError, DiskError
 from copycat.log.allocations import allocation_refusals, watch_allocations
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
+from copycat.log.holders import with_holder
 from copycat.log.identity import read_identity
+from copycat.log.options import refuse_file
 from copycat.log.plan import Shape
 from copycat.log.reserve import Reserve, reserve_size
 from copycat.log.skips import read_skips
@@ -81,6 +83,7 @@ def build(
     What `founding_members` and `MemberDirectory.open` raise. The host is not called yet.
     """
     storage = msgspec.structs.replace(storage, directory=real_path(storage.directory))
+    refuse_file(Env(), storage.directory)
     founders = founding_members(storage.directory, str(options.address), given)
     _say_what_begins(options, storage, founders)
     directory = _opened(options, storage, founders)
@@ -172,6 +175,8 @@ def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) 
                 retain_stale=storage.retain_stale_snapshots,
             ),
         )
+    except DirectoryInUseError as error:
+        raise with_holder(f"{storage.directory}/lock", error) from error
     except CorruptLogError as error:
         raise explained(error, storage.directory, members) from error
 
