@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, assert_never
 
 import msgspec
 
-from copycat.errors import require
+from copycat.errors import ResourceError, require
 from copycat.log.batch import Batch, encode_batch
 from copycat.log.interface import ReplicaLog
 from copycat.protocol import codec
@@ -130,10 +131,10 @@ class Carrier:
                     self._parts.log.last_index,
                     self._parts.raft.current_term,
                 )
-                self._parts.log.truncate(effect.after)
+                _twice(partial(self._parts.log.truncate, effect.after))
                 self._parts.recent.truncate(effect.after)
             case Reset():
-                self._parts.log.reset(effect.entry)
+                _twice(partial(self._parts.log.reset, effect.entry))
                 self._parts.recent.truncate(0)
             case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
                 self._snapshot_effect(effect)
@@ -172,7 +173,7 @@ class Carrier:
             case _:
                 assert_never(effect.content)
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
-        parts.log.append(batch)
+        _twice(partial(parts.log.append, batch))
         parts.recent.add(batch)
         parts.gateway.appended(span.first, taken)
 
@@ -216,6 +217,16 @@ class Carrier:
             wall_ms = max(0, self._parts.clock.wall_ms)
             message = msgspec.structs.replace(message, wall_ms=wall_ms)
         self._parts.host.send(peer, codec.encode_peer(message), None)
+
+
+def _twice(change: Callable[[], None]) -> None:
+    """What the system lacked for a moment stops no member (F29): the log is as it was, and the
+    same call may follow. What it lacks still does, by name."""
+    try:
+        change()
+    except ResourceError as shortage:
+        log.warning("the log's change is tried once more: %s", shortage)
+        change()
 
 
 def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | None:
