@@ -6,6 +6,7 @@ and the one command that replays it (G15).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 
@@ -49,6 +50,10 @@ class SeedFailed(InternalError):
 
     def __reduce__(self) -> tuple[type[SeedFailed], tuple[str]]:
         return type(self), (self.message,)
+
+
+# Machines of seeds raise on purpose: their tracebacks are no news on anybody's terminal.
+logging.getLogger("copycat.machine").addHandler(logging.NullHandler())
 
 
 def run_seed(seed: int, options: SeedOptions | None = None) -> SeedResult:
