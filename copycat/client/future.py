@@ -31,12 +31,18 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
     cancelled later, its outcome is unknown.
     """
 
+    # Many are under way at a time, and few are run as coroutines: no dictionary for each.
+    __slots__ = ("_owner", "_runner", "_steps", "ticket")
+    _owner: Abandoned
+    _runner: asyncio.Task[Any] | None
+    _steps: Generator[Any, None, R_co]
+    ticket: Any
+    """What the session gave for the submission; None before that."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Abandoned) -> None:
         super().__init__(loop=loop)
         self._owner = owner
-        self.ticket: Any = None
-        self._steps: Generator[Any, None, R_co] | None = None
-        self._runner: asyncio.Task[Any] | None = None
+        self.ticket = None
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give up: see the class. False when it was done."""
@@ -49,7 +55,7 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
 
     def send(self, value: None, /) -> Any:
         """One step of the task that runs this."""
-        if self._steps is None:
+        if not hasattr(self, "_steps"):
             self._steps = self.__await__()
             self._runner = asyncio.current_task(self.get_loop())
         elif asyncio.current_task(self.get_loop()) is not self._runner:
