@@ -14,7 +14,7 @@ from copycat import (
     Compaction,
     CopycatClient,
     CopycatServer,
-    DiskError,
+    DiskFullError,
     Durability,
     StateMachine,
     Storage,
@@ -181,7 +181,7 @@ def test_f9_a_member_that_its_disk_stops_remembers_its_weak_promises(tmp_path: P
                 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
                 unanswered = asyncio.ensure_future(client.submit(Book.add(2)))
                 try:
-                    with pytest.raises(DiskError, match="File too large"):
+                    with pytest.raises(DiskFullError, match="File too large"):
                         await member.wait_stopped()
                 finally:
                     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
