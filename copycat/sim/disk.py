@@ -323,7 +323,7 @@ class SimDisk:
         options = self._options
         if self._calm or kind not in options.held_kinds or not self._dice.chance(options.held):
             return 0
-        return self._dice.around(options.held_us)
+        return min(self._dice.around(options.held_us), 2 * options.held_us)
 
     @property
     def holds_until_moved(self) -> bool:

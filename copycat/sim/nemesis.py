@@ -75,6 +75,7 @@ class Nemesis:
             host.disk.calm()
             host.clock.steady()
             host.resume()
+            host.workers.calm()
             if not host.is_up:
                 host.start()
         for client in self._clients:

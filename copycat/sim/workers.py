@@ -215,6 +215,11 @@ class Workers:
             if _moves(held.since, self._moment(held.begun.thread)):
                 self._let_go(held)
 
+    def calm(self) -> None:
+        """Nothing is held back any more."""
+        while self._held:
+            self._let_go(self._held[-1])
+
     def _let_go(self, held: _Held) -> None:
         """Let the member hear of it, and of what waits behind it in its thread."""
         if held not in self._held:
