@@ -12,7 +12,7 @@ from copycat.log.snapshots import Reception, Snapshot, SnapshotStore
 from copycat.protocol.client import Register, Registered
 from copycat.replica import transfers
 from copycat.replica.transfers import STALLED_MS
-from copycat.types import EntryId
+from copycat.types import EntryId, ServerState
 from tests.replica.disks import SNAPSHOTS, Disk, Disks
 from tests.replica.test_snapshotting import append, left_behind, same
 
@@ -273,3 +273,52 @@ def test_a_transfer_that_gains_nothing_leaves_its_place_to_another(
     assert net.disks[waits].executor.last_applied < last, "there is no place"
     wait(net, STALLED_MS)
     assert net.disks[waits].executor.last_applied >= last
+
+
+def test_i12_entries_that_are_quicker_than_their_snapshot_are_not_undone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A snapshot is whole and verified, and before its member hears of that, another leader has
+    fed it with the entries themselves, and more: the state stays what it is."""
+    net = Disks()
+    leader = net.disks[net.elect().member]
+    away, other = (disk for disk in net.disks.values() if disk is not leader)
+    leader.node.client(Register(1, "client", 600_000))
+    wait(net, 100)
+    opened = leader.node.last_reply()
+    assert isinstance(opened, Registered)
+    append(leader.node, opened.session, 1, 2)
+    wait(net, 100)
+    net.cut(away.node.member)
+    append(leader.node, opened.session, 3, 30)
+    wait(net, 100)
+    shipped = leader.take()
+    assert leader.log.first_index > away.log.last_index + 1
+    assert other.log.first_index == 1
+
+    late: list[tuple[Any, Any]] = []
+
+    def aside(work: Any, done: Any) -> None:
+        result = work()
+        if isinstance(result, transfers._Whole):
+            late.append((done, result))
+        else:
+            done(result)
+
+    monkeypatch.setattr(away.node.host, "aside", aside)
+    net.mend(away.node.member)
+    wait(net, 1000)
+    assert len(late) == 1
+    assert away.executor.last_applied < shipped.entry.index
+    net.cut(leader.node.member)
+    wait(net, 4000)
+    assert other.node.replica.raft.state is ServerState.LEADER
+    assert away.executor.last_applied > shipped.entry.index
+    applied, digest = away.executor.last_applied, away.executor.digest()
+    ((done, whole),) = late
+    done(whole)
+    away.node.settle()
+    assert (away.executor.last_applied, away.executor.digest()) == (applied, digest)
+    assert away.store.entries == [shipped.entry]
+    net.mend(leader.node.member)
+    same(net)
