@@ -28,6 +28,7 @@ public:
         try {
             kept_ = file.read(offset, ahead);
         } catch (const Error&) {  // damage ahead is not what was asked for
+            ahead_ = 0;
             return file.read(offset, size);
         }
         return kept_.part(0, std::min(size, kept_.bytes.size()));

@@ -47,6 +47,7 @@ private:
             held_ = file_.read(offset, std::max(size, ahead_));
         } catch (const Error&) {  // damage ahead is not what was asked for
             if (size >= ahead_) throw;
+            ahead_ = first_bytes / 2;  // else each step to the damage reads up to it
             held_ = file_.read(offset, size);
         }
         if (pace_ != nullptr) pace_->moved();
