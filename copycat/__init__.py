@@ -48,9 +48,12 @@ if TYPE_CHECKING:
         NoLeaderError,
         NotLeaderError,
         OperationTimeout,
+        OutOfMemoryError,
+        OverloadedError,
         ProtocolError,
         QueryError,
         QuorumLostError,
+        ResourceError,
         SerializationError,
         SessionError,
         SessionExpiredError,
@@ -158,11 +161,14 @@ __all__ = [
     "NotLeaderError",
     "Operation",
     "OperationTimeout",
+    "OutOfMemoryError",
+    "OverloadedError",
     "ProtocolError",
     "Query",
     "QueryError",
     "QuorumLostError",
     "RecoveryStrategy",
+    "ResourceError",
     "Scheduled",
     "Segment",
     "SerializationError",
@@ -202,7 +208,8 @@ _HOMES = {
         "DiskFullError EntryTooLargeError ForkedProcessError FormatVersionError "
         "IllegalMemberStateError InternalError InvariantError LogPoisonedError "
         "MachineMismatchError MemoryShortageError NoLeaderError NotLeaderError "
-        "OperationTimeout ProtocolError QueryError "
+        "OperationTimeout OutOfMemoryError "
+        "OverloadedError ProtocolError QueryError ResourceError "
         "QuorumLostError SerializationError SessionError SessionExpiredError "
         "StateDivergedError StorageError SyncUnsupportedError UnknownMemberError "
         "UnknownSessionError VersionMismatchError WrongDirectoryError"

@@ -35,6 +35,7 @@ CopycatError
 ├── ProtocolError
 ├── ForkedProcessError (RuntimeError)
 ├── OperationTimeout (TimeoutError)
+├── OverloadedError
 └── InternalError
     └── InvariantError
 """
@@ -68,6 +69,7 @@ __all__ = [
     "NotLeaderError",
     "OperationTimeout",
     "OutOfMemoryError",
+    "OverloadedError",
     "ProtocolError",
     "QueryError",
     "QuorumLostError",
@@ -390,6 +392,14 @@ class OperationTimeout(CopycatError, TimeoutError):
     code = "timeout"
     default_hint = "the outcome is unknown: it may still take effect"
     outcome_unknown = True
+
+
+class OverloadedError(CopycatError):
+    """A client holds as many commands and queries without an answer as it may."""
+
+    code = "overloaded"
+    default_hint = "await earlier results before you submit more"
+    retryable = True
 
 
 class InternalError(CopycatError):

@@ -267,8 +267,9 @@ class CopycatClient:
     ) -> OperationFuture[R]:
         """Submit a command or query; its place in the order is fixed at the call.
 
-        Raises SerializationError and EntryTooLargeError at once, before anything is sent. The
-        result, when awaited, raises what the machine raised as ApplicationError.
+        Raises SerializationError and EntryTooLargeError at once, before anything is sent, and
+        OverloadedError where too much waits for an answer already. The result, when awaited,
+        raises what the machine raised as ApplicationError.
 
         timeout: seconds, else the client's. Who waits longer gets the cause: QuorumLostError,
         NoLeaderError, DiskFullError, or OperationTimeout where none is known. `outcome_unknown`
@@ -278,6 +279,7 @@ class CopycatClient:
         courier = self._ready()
         session = courier.session
         encoded = encode_operation(operation, self._options.max_entry_size)
+        session.check_room(1, len(encoded))
         wait, deadline_ms = self._patience(courier, timeout)
         future: OperationFuture[R] = OperationFuture(courier.loop, courier)
         if isinstance(operation, Query):
@@ -309,6 +311,7 @@ class CopycatClient:
         taken = commands_of(operations)
         limit = self._options.max_entry_size
         encoded = [encode_operation(operation, limit) for operation in taken]
+        courier.session.check_room(len(encoded), sum(map(len, encoded)))
         wait, deadline_ms = self._patience(courier, timeout)
         future: OperationFuture[list[R]] = OperationFuture(courier.loop, courier)
         if not taken:

@@ -44,6 +44,8 @@ class Outbox:
         self._base = 1
         """The sequence of `_encoded[0]`; answered ones linger until compaction."""
         self._inflight_nbytes = 0
+        self.nbytes = 0
+        """Of the commands that wait for an answer, sent or not."""
         self.answered = 0
         """Highest sequence whose reply has arrived, with all before it."""
         self.sent = 0
@@ -61,6 +63,7 @@ class Outbox:
         """Take one command; its sequence, fixed from here on."""
         self._encoded.append(encoded)
         self._types.append(result_type)
+        self.nbytes += len(encoded)
         self.submitted += 1
         return self.submitted
 
@@ -69,6 +72,7 @@ class Outbox:
         first = self.submitted
         self._encoded += encoded
         self._types += result_types
+        self.nbytes += sum(map(len, encoded))
         self.submitted += len(encoded)
         return first + 1
 
@@ -124,7 +128,9 @@ class Outbox:
         )
         first, end = self.answered + 1 - self._base, last_sequence + 1 - self._base
         answered_in_flight = min(last_sequence, self.sent) + 1 - self._base
-        self._inflight_nbytes -= sum(map(len, self._encoded[first:answered_in_flight]))
+        nbytes = sum(map(len, self._encoded[first:answered_in_flight]))
+        self._inflight_nbytes -= nbytes
+        self.nbytes -= nbytes + sum(map(len, self._encoded[answered_in_flight:end]))
         self.answered = last_sequence
         self.sent = max(self.sent, last_sequence)
         if end * _COMPACT_RATIO >= len(self._encoded) - end:
@@ -161,6 +167,7 @@ class Outbox:
             attempted=self.attempted,
         )
         self.rewind(self.answered + 1)
+        self.nbytes -= len(self._encoded[sequence - self._base])
         self._encoded[sequence - self._base] = b""
 
     def drop(self, sequences: list[int]) -> None:
@@ -172,6 +179,8 @@ class Outbox:
         gone = set(sequences)
         start = first - self._base
         kept = [at for at in range(start, len(self._encoded)) if at + self._base not in gone]
+        before = sum(map(len, self._encoded[start:]))
         self._encoded[start:] = [self._encoded[at] for at in kept]
+        self.nbytes -= before - sum(map(len, self._encoded[start:]))
         self._types[start:] = [self._types[at] for at in kept]
         self.submitted -= len(sequences)

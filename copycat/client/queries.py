@@ -60,13 +60,15 @@ class Queries:
         self._completion = completion
         self._pending: dict[int, PendingQuery] = {}
         self._unsent: dict[int, PendingQuery] = {}
+        self.nbytes = 0
+        """Of the queries that wait for an answer."""
         self.due_ms = FOREVER_MS
         """No query that was sent is to be sent again earlier."""
         self.deadline_ms = FOREVER_MS
         """No caller gives up earlier."""
 
-    def __bool__(self) -> bool:
-        return bool(self._pending)
+    def __len__(self) -> int:
+        return len(self._pending)
 
     @property
     def must_leave(self) -> bool:
@@ -77,6 +79,7 @@ class Queries:
         """A query was submitted. Deadlines other than FOREVER_MS never go back."""
         self._completion.expect_query(query)
         self._pending[query.request] = self._unsent[query.request] = query
+        self.nbytes += len(query.encoded)
         self.deadline_ms = min(self.deadline_ms, query.deadline_ms)
 
     def get(self, request: int) -> PendingQuery | None:
@@ -101,7 +104,8 @@ class Queries:
         self.finish(query, error, failed=True)
 
     def _forget(self, query: PendingQuery) -> None:
-        self._pending.pop(query.request, None)
+        if self._pending.pop(query.request, None) is not None:
+            self.nbytes -= len(query.encoded)
         self._unsent.pop(query.request, None)
 
     def overdue(self, now_ms: int) -> list[PendingQuery]:
@@ -170,4 +174,5 @@ class Queries:
         """The session is over; `Completion.end` tells those who wait."""
         self._pending.clear()
         self._unsent.clear()
+        self.nbytes = 0
         self.due_ms = self.deadline_ms = FOREVER_MS

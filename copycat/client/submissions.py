@@ -15,13 +15,16 @@ from copycat.client.completion import FOREVER_MS, Call, Completion, Finished, un
 from copycat.client.outbox import Outbox
 from copycat.client.queries import PendingQuery, Queries
 from copycat.client.trouble import Trouble, gave_up
-from copycat.errors import ClosedSessionError, CopycatError
+from copycat.errors import ClosedSessionError, CopycatError, OverloadedError
 from copycat.protocol.client import Results
 from copycat.protocol.operations import Operation, result_type_of
 from copycat.protocol.results import decode_results
 from copycat.types import ConsistencyLevel
 
 __all__ = ["SessionPhase", "Submissions"]
+
+WAITING_MAX = 1 << 20
+WAITING_NBYTES_MAX = 256 << 20
 
 
 class SessionPhase(enum.Enum):
@@ -55,6 +58,21 @@ class Submissions:
     def is_idle(self) -> bool:
         """True when nothing waits for an answer."""
         return self._outbox.is_idle and not self._queries
+
+    def check_room(self, count: int, nbytes: int) -> None:
+        """OverloadedError where so much more would be above what may wait for an answer.
+
+        Whatever comes alone has room.
+        """
+        outbox, queries = self._outbox, self._queries
+        waiting = outbox.submitted - outbox.answered + len(queries)
+        held = outbox.nbytes + queries.nbytes
+        if waiting and (waiting + count > WAITING_MAX or held + nbytes > WAITING_NBYTES_MAX):
+            raise OverloadedError(
+                f"{waiting:,} commands and queries of {held:,} bytes wait for an answer, and at "
+                f"most {WAITING_MAX:,} of {WAITING_NBYTES_MAX:,} bytes may: {count:,} of "
+                f"{nbytes:,} bytes were not submitted"
+            )
 
     def submit(
         self,
