@@ -44,6 +44,14 @@ class _Waiting:
         self.turn = turn
         """In which turn it came."""
 
+    def asked_again(self, request: QueryRequest) -> None:
+        """The client asks again. It may name an earlier command than before: those behind it
+        were never sent, their callers gave up, and no sequence that high may ever come."""
+        if request.sequence < self.request.sequence:
+            self.request = request
+            if self.index >= 0:
+                self.index = max(self.index, request.index)
+
 
 Answers = tuple[list[_Waiting], list[QueryAnswer | None]]
 """Queries and their answers, in the same order, None for those that found no room: opaque to
@@ -84,8 +92,10 @@ class Queries:
         """Take a query that this member may serve (see `must_lead`)."""
         key = route, request.session, request.request
         known = self._known.get(key)
-        if known is not None and known.turn != self._turn:
-            return  # the client asks again for what still waits here
+        if known is not None:
+            known.asked_again(request)
+            if known.turn != self._turn:
+                return  # it still waits here, and is answered once
         nbytes = self._nbytes + len(request.operation)
         if len(self._known) >= WAITING_MAX or nbytes > WAITING_NBYTES_MAX:
             reason = f"{len(self._known)} queries wait already"

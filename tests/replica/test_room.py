@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from copycat.machine import StateMachine, command, query
 from copycat.protocol import codec
 from copycat.protocol.client import (
@@ -128,6 +130,21 @@ def test_a_query_that_is_asked_again_while_it_waits_runs_once() -> None:
     ask(node, session, 1, 10)
     node.settle()
     assert answered(node) == [1, 1], "once it is answered, asking again is a new request"
+
+
+@pytest.mark.parametrize("level", [ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.SEQUENTIAL])
+def test_a_query_that_is_asked_again_for_less_waits_for_less(level: ConsistencyLevel) -> None:
+    """Callers gave up what the session had numbered before the query: it was never sent.
+
+    Found by the shipped session in the simulator (seed 690429220330): such a query waited for a
+    sequence that nobody would ever send.
+    """
+    node, machine, session = leader_with_a_slow_client()
+    query = encode_operation(Wide.look(1, 10))
+    for sequence in (3, 3, 0):
+        node.client(QueryRequest(1, session, sequence, 0, level, query), CLIENT)
+        node.settle()
+    assert (answered(node), machine.asked) == ([1], [1])
 
 
 def test_what_a_connection_left_behind_is_not_run() -> None:
