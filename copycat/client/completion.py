@@ -138,6 +138,23 @@ class Completion:
         """The first sequence of a command whose caller waits; FOREVER_MS when none does."""
         return next((call.first for call in self._calls if call.sink is not None), FOREVER_MS)
 
+    def release(self, call: Call) -> bool:
+        """Its caller's time is over, and all its results are here: they are delivered although
+        a query before it waits. False when a result is missing."""
+        begin = call.first - self._completed - 1
+        if begin + call.count > len(self._ready):
+            return False
+        results = self._ready[max(0, begin) : begin + call.count]
+        self._replace_refused(results, self._completed + 1 + max(0, begin))
+        if call.results is None:
+            value = results[0]
+            finished = Finished(call.sink, value, isinstance(value, CopycatError))
+        else:
+            finished = _finish_many(call.sink, [*call.results, *results])
+        self._finished.append(finished)
+        call.sink, call.deadline_ms = None, FOREVER_MS
+        return True
+
     def fail(self, call: Call, error: CopycatError) -> None:
         """Its caller waits no longer, and hears why; what was sent keeps its place."""
         self._finished.append(Finished(call.sink, error, failed=True))
@@ -206,8 +223,9 @@ class Completion:
             if count == 0:
                 return
             results, self._ready = self._ready[:count], self._ready[count:]
-            if self._refused:
-                self._mark_refused(results)
+            self._replace_refused(results, self._completed + 1)
+            for sequence in [s for s in self._refused if s <= self._completed + count]:
+                del self._refused[sequence]
             self._complete(results)
             self._completed += count
 
@@ -228,13 +246,13 @@ class Completion:
                 calls.popleft()
                 finished.append(_finish_many(call.sink, call.results))
 
-    def _mark_refused(self, results: list[Any]) -> None:
-        first = self._completed + 1
-        for sequence in [s for s in self._refused if first <= s < first + len(results)]:
-            error = self._refused.pop(sequence)
+    def _replace_refused(self, results: list[Any], first: int) -> None:
+        """Of results from sequence `first` on: those that stand for commands that were emptied."""
+        for sequence, error in self._refused.items():
+            at = sequence - first
             # An answer that is no error comes from a member that took it all the same.
-            if isinstance(results[sequence - first], CopycatError):
-                results[sequence - first] = error
+            if 0 <= at < len(results) and isinstance(results[at], CopycatError):
+                results[at] = error
 
     # --- the end ---------------------------------------------------------------------------
 

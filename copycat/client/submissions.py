@@ -148,8 +148,11 @@ class Submissions:
             self.give_up_query(query.request, now_ms, wait_ms, servers)
 
     def give_up(self, call: Call, now_ms: int, wait_ms: int, servers: str) -> None:
-        """Fail the caller of this one; nothing when nobody waits for it any more."""
+        """Fail the caller of this one, unless its results are here and only wait for their turn;
+        nothing when nobody waits for it any more."""
         if call.sink is None or self.phase is SessionPhase.CLOSED:
+            return
+        if self._completion.release(call):
             return
         outbox = self._outbox
         unknown, unsent = self._completion.outcomes(call, outbox.answered, outbox.attempted)

@@ -119,11 +119,12 @@ def gave_up(
     effect. unsent: those that never were. servers: what each server answered last.
     """
     is_query = isinstance(operations[0], Query)
+    done = 0 if is_query else len(operations) - len(unknown) - len(unsent)
     hints = []
     text = f"{shown(operations)} had no answer within {wait_s:g} s"
     if trouble is not None:
         text += f": {trouble.text}"
-    if unknown:
+    if unknown or done:
         hints.append(_UNKNOWN)
     elif not is_query:
         hints.append(_SUBMIT_AGAIN)
@@ -131,7 +132,8 @@ def gave_up(
     else:
         hints.append(_ASK_AGAIN)
     state = servers
-    if len(operations) > 1 and unknown and unsent:
+    if len(operations) > 1 and (done or (unknown and unsent)):
+        text += f"; {done} took effect" if done else ""
         text += f"; {len(unknown)} have an unknown outcome, {len(unsent)} were never sent"
     kind: type[CopycatError] = OperationTimeout
     missing: tuple[str, ...] = ()
@@ -147,8 +149,8 @@ def gave_up(
         operation=operations[0],
         pending=tuple(unknown),
         unsent=tuple(unsent),
-        outcome_unknown=bool(unknown),
-        retryable=not unknown,
+        outcome_unknown=bool(unknown or done),
+        retryable=not (unknown or done),
         missing=missing,
         since=since,
     )

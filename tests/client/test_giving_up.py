@@ -267,6 +267,54 @@ def test_deadlines_of_what_was_answered_end_nothing() -> None:
     assert set(failed(session)) == {"s2"}
 
 
+def many(session: ClientSession, sink: str, *numbers: int) -> Call:
+    made = [Add(n) for n in numbers]
+    encoded = [encode_operation(one) for one in made]
+    return session.submit_many(sink, made, encoded, WAIT_MS)
+
+
+def test_results_that_wait_for_their_turn_are_no_failure_when_the_time_is_over() -> None:
+    """A query before them has no answer; found by the simulator (seed 189504714000): the error
+    said of commands that had taken effect that nothing was sent."""
+    session = opened()
+    request = ask(session, "q")
+    put(session, 1)
+    many(session, "m", 2, 3)
+    session.outgoing(0)
+    session.received(results(1, 1, 3, 6), 1)
+    assert sinks(session) == []
+    session.give_up_overdue(WAIT_MS, WAIT_MS, "")
+    assert sinks(session) == [("s1", 1), ("m", [3, 6])]
+    session.received(QueryResult(request, 50, encode_result(7)), WAIT_MS)
+    assert sinks(session) == [("q", 7), (None, 1), (None, [3, 6])]
+    assert session.is_idle
+
+
+def test_results_of_one_call_that_came_before_and_behind_a_query_are_one_list() -> None:
+    session = opened()
+    many(session, "m", 1, 2)
+    ask(session, "q")
+    session.outgoing(0)
+    session.received(results(1, 1), 1)
+    session.give_up_overdue(WAIT_MS - 1, WAIT_MS, "")
+    session.received(results(2, 3), 2)
+    assert sinks(session) == [("m", [1, 3])]
+
+
+def test_an_error_counts_what_took_effect() -> None:
+    session = opened(Outbox(window_commands=2))
+    many(session, "m", 1, 2, 3)
+    session.outgoing(0)
+    session.received(results(1, 1), 1)
+    session.disconnected()
+    session.give_up_overdue(WAIT_MS, WAIT_MS, "")
+    error = failed(session)["m"]
+    assert error.outcome_unknown
+    assert not error.retryable
+    assert "1 took effect; 1 have an unknown outcome, 1 were never sent" in str(error)
+    assert "nothing of it was sent" not in str(error)
+
+
 # ---- reads beside stuck commands -------------------------------------------------------------
 
 
