@@ -37,11 +37,24 @@ def test_what_was_lost_while_nobody_ran_may_come_back() -> None:
 
 
 def test_more_may_not() -> None:
-    """The first entries were stamped by a clock an hour behind: leases since then end early."""
+    checker = ClockChecker(0)
+    checker.committed(1, EPOCH_MS, 0)
+    checker.committed(2, EPOCH_MS - 3_600_000, SECOND)
+    with pytest.raises(InvariantError, match=r"^C25: log time got back"):
+        checker.committed(3, EPOCH_MS + 9_000, 9 * SECOND)
+
+
+def test_what_was_lost_at_the_first_election_may_come_back_and_no_more() -> None:
+    """A bare majority elected the first leader, and one of its clocks was an hour behind."""
     checker = ClockChecker(0)
     checker.committed(1, EPOCH_MS - 3_600_000, 0)
+    checker.committed(2, EPOCH_MS + 9_000, 9 * SECOND)
+    checker = ClockChecker(0)
+    checker.committed(1, EPOCH_MS - 3_600_000, 0)
+    checker.committed(2, EPOCH_MS - 7_200_000, SECOND)
+    checker.committed(3, EPOCH_MS - 3_600_000, 2 * SECOND)
     with pytest.raises(InvariantError, match=r"^C25: log time got back"):
-        checker.committed(2, EPOCH_MS + 9_000, 9 * SECOND)
+        checker.committed(4, EPOCH_MS + 9_000, 9 * SECOND)
 
 
 @pytest.mark.slow
