@@ -54,6 +54,7 @@ def killed(path: Path, *, entries: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.forks
 @pytest.mark.parametrize("entries", [0, 1])
 def test_d16_starts_that_were_killed_leave_a_constant(tmp_path: Path, entries: int) -> None:
     for crashes in range(1, CRASHES + 1):

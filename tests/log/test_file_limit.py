@@ -16,6 +16,8 @@ from copycat.log.log import Log
 from copycat.types import Durability
 from tests.log.forked import in_child
 
+pytestmark = pytest.mark.forks
+
 KIB = 1 << 10
 
 

@@ -49,6 +49,7 @@ def test_who_holds_a_directory_is_named(tmp_path: Path) -> None:
         Log.open(tmp_path)
 
 
+@pytest.mark.forks
 def test_a_child_that_holds_its_parents_lock_is_named(tmp_path: Path) -> None:
     """The parent closed its log; whoever was forked meanwhile has the lock as long as it lives."""
     log = Log.open(tmp_path)
@@ -74,6 +75,7 @@ def test_a_child_that_holds_its_parents_lock_is_named(tmp_path: Path) -> None:
     Log.open(tmp_path).close()
 
 
+@pytest.mark.forks
 def test_an_object_from_before_a_fork_says_whose_it_is(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     log = Log.open(tmp_path)

@@ -20,6 +20,8 @@ from copycat.log.log import Log
 from tests.log.forked import in_child
 from tests.log.test_packed import BLOCK, payloads
 
+pytestmark = pytest.mark.forks
+
 CPU_S = 15
 _HEADER = 32
 _GAP = 16

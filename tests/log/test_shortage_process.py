@@ -16,6 +16,8 @@ from copycat.log.log import Log
 from copycat.types import Durability
 from tests.log.forked import in_child
 
+pytestmark = pytest.mark.forks
+
 
 def without_descriptors(act: Callable[[], object]) -> bool:
     """Call it while the process may open no file; whether that was refused, by name."""
