@@ -52,6 +52,18 @@ def one_server(path: Path) -> Iterator[str]:
         loop.close()
 
 
+def is_run_by_collector(frame: FrameType | None) -> bool:
+    """Whether it is a finalizer or called by one: Python only prints what is raised there."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code.co_filename.endswith(
+            ("weakref.py", "_weakrefset.py")
+        ):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class Interrupt:
     """Raises KeyboardInterrupt at bytecode number `at` of what is called inside."""
 
@@ -60,11 +72,8 @@ class Interrupt:
         self.has_fired = False
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        code = frame.f_code
-        if code.co_name == "__del__" or code.co_filename.endswith(
-            ("weakref.py", "_weakrefset.py")
-        ):
-            return None  # the collector runs it, and only prints what it raises
+        if event == "call" and is_run_by_collector(frame):
+            return None
         frame.f_trace_opcodes = True
         if event == "opcode":
             self.left -= 1
@@ -106,6 +115,33 @@ def settled(holds: Callable[[], bool]) -> None:
         assert time.monotonic() < end, [thread.name for thread in threading.enumerate()]
         gc.collect()
         time.sleep(0.005)
+
+
+def test_finalizers_and_what_they_call_are_not_interrupted() -> None:
+    """Like that of an event loop, whose `__del__` calls `is_closed()`."""
+    begun: list[int] = []
+    finished: list[int] = []
+
+    class Garbage:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            begun.append(id(self))
+            self.finish()
+
+        def finish(self) -> None:
+            finished.append(id(self))
+
+    def verb() -> None:
+        Garbage()
+        gc.collect()
+
+    fired = list(interrupted(verb, 1))
+    gc.collect()
+    assert len(fired) > 10, "what is no finalizer is interrupted at each bytecode"
+    assert begun, "the finalizer was called"
+    assert finished == begun
 
 
 @pytest.mark.parametrize("name", ["submit", "submit_many", "submit_future", "query", "recover"])
