@@ -301,7 +301,7 @@ class RaftChecker:
             one.member
             for one in self.shadows
             if (one.platter >= commit and one.entries[commit - 1 : commit] == [newest])
-            or one.held[commit - 1 : commit] == [newest]  # it votes as if it had it (C12)
+            or one.loss.held[commit - 1 : commit] == [newest]  # it votes as if it had it (C12)
         ]
         if len(holders) < self.majority:
             raise violated(
@@ -315,11 +315,17 @@ class RaftChecker:
         committed.extend(shadow.entries[end:commit])
         self._on_committed(view, end + 1, commit + 1)
 
+    def note_matches(self, view: MemberView) -> None:
+        """Remember what this leader counts of others: an older copy must have it again (F8)."""
+        for member, match in view.matches().items():
+            if match:
+                self.shadows[member].loss.counted(match, view.shadow.entries)
+
     def check_matches(self, view: MemberView) -> None:
         """I9: what a leader believes of a follower is on that follower's platter."""
         for member, match in view.matches().items():
             shadow = self.shadows[member]
-            if shadow.held and (shadow.is_unaware or shadow.hard_state[0] > view.term):
+            if shadow.loss.held and (shadow.loss.is_unaware or shadow.hard_state[0] > view.term):
                 continue  # what this leader counts is gone, and it is about to hear of it
             if shadow.term_at(shadow.last_index) > view.term:
                 continue  # so did a later leader, of which this one has not heard yet

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from copycat.log.interface import Batch
 from copycat.sim.checkers_gaps import NOTHING_GOES, Cleanable, CleaningLaws, Frozen, Holes, walk
 from copycat.sim.checkers_log import Frame, Gap, LogHistory, contents, violated
+from copycat.sim.checkers_loss import Loss
 from copycat.types import NO_ENTRY, CompactionLimits, EntryId, Release, TermRun
 
 __all__ = ["Shadow"]
@@ -51,10 +52,8 @@ class Shadow:
         """What the newest snapshot that is durable here covers."""
         self.is_rotten = False
         """Bytes of the log were damaged, and no start has seen it yet."""
-        self.held: list[tuple[int, int]] = []
-        """While the member owes (C12): what was durable before, and what it is held to."""
-        self.is_unaware = False
-        """Its disk is an older copy, and the member does not know it so far (F8)."""
+        self.loss = Loss(self)
+        """What was durable and has to come back (C12, F8)."""
         self.kept: set[int] = set()
         """Indexes of all snapshots that may still be there."""
         self.truncations = self.resets = 0
@@ -82,7 +81,7 @@ class Shadow:
     @property
     def had(self) -> int:
         """Up to here the member once had all on its platter: nobody has to wait for it (C23)."""
-        return max(self.platter, len(self.held))
+        return max(self.platter, len(self.loss.held))
 
     @property
     def term_floor(self) -> int:
@@ -132,6 +131,7 @@ class Shadow:
         self.truncations += 1
         self.durable = min(self.durable, after)
         self.promised = min(self.promised, after)
+        self.loss.truncated(after)
         for ticket in self.tickets:
             ticket.upto = min(ticket.upto, after)
 
@@ -217,6 +217,7 @@ class Shadow:
         self.holes.since = {}
         self.durable = self.least = self.most = entry.index
         self.promised = min(self.promised, entry.index)
+        self.loss.truncated(entry.index)
         for ticket in self.tickets:
             ticket.upto = 0
 
@@ -241,43 +242,13 @@ class Shadow:
         if before.index > max(self.most, self.snapshot.index):
             raise violated("I24", "a cut log begins nowhere", member=self.member, before=before)
         if owed != NO_ENTRY:
-            self.held = self.entries[: self.durable]
+            self.loss.cut()
             self.saving.append((term, 0))
         del self.entries[last:]
         self.durable = min(self.durable, last)
         self.promised = min(self.promised, last)
+        self.loss.truncated(last)
         self.least = self.most = before.index
-
-    def regress(self) -> None:
-        """The disk is an older copy of itself from now on: what was durable must come back."""
-        self.held, self.is_unaware = self.entries[: self.durable], True
-
-    def is_done(self, *, owes: bool, is_recorded: bool = True) -> bool:
-        """After a step: whether the member says that it has what it lost again.
-
-        is_recorded: what it owes is durable, and so is the term that was raised for it.
-        """
-        if self.is_unaware:
-            has_all = (
-                self.platter >= len(self.held) and self.entries[: len(self.held)] == self.held
-            )
-            self.is_unaware = not (has_all or (owes and is_recorded))
-        return bool(self.held) and not self.is_unaware and not owes
-
-    def repaid(self) -> None:
-        """The member says that it owes nothing any more: then it has what was committed (C12)."""
-        end = min(len(self.held), len(self.history.committed))
-        for at in range(end):
-            entry = self.history.committed[at]
-            if self.held[at] == entry and (at >= self.platter or self.entries[at] != entry):
-                raise violated(
-                    "C12",
-                    "a debt is forgotten before a committed entry is back",
-                    member=self.member,
-                    index=at + 1,
-                    platter=self.platter,
-                )
-        self.held = []
 
     def crashed(self) -> None:
         """The process is gone: nothing in flight will be reported any more."""

@@ -193,13 +193,15 @@ class Cluster:
         if host.is_up and host.replica is not None:
             self.raft.after_step(host)
             raft = host.replica.raft
+            if host.state is ServerState.LEADER:
+                self.raft.note_matches(host)
             self.marks.touched(host.number, raft)
-            was_unaware = host.shadow.is_unaware
+            was_unaware = host.shadow.loss.is_unaware
             is_recorded = raft.acknowledgements.recording == NO_ENTRY and not raft.is_saving
-            if host.shadow.is_done(owes=raft.owes, is_recorded=is_recorded):
+            if host.shadow.loss.is_done(owes=raft.owes, is_recorded=is_recorded):
                 self.trace.mark("debt repaid")
-                host.shadow.repaid()
-            if was_unaware and raft.owes and not host.shadow.is_unaware:
+                host.shadow.loss.repaid()
+            if was_unaware and raft.owes and not host.shadow.loss.is_unaware:
                 self.trace.mark("older copy noticed")
             if host.disk.power_is_off:
                 self._power_went(host)

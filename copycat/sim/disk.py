@@ -107,8 +107,8 @@ class SimDisk:
         )
         if gaps and self.shadow.most == log.before.index:  # else it begins anew at once (C24)
             self.shadow.check_terms(log)
-        if self.shadow.is_done(owes=directory.debt is not None):
-            self.shadow.repaid()
+        if self.shadow.loss.is_done(owes=directory.debt is not None):
+            self.shadow.loss.repaid()
         if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
             self.cut_power_after(self._dice.below(12))
         return (

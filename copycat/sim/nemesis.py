@@ -156,7 +156,7 @@ class Nemesis:
         have been the only one that had the end of its log (C12, C16).
         """
         host = self._victim()
-        is_next = not any(one.shadow.is_rotten or one.shadow.held for one in self._hosts)
+        is_next = not any(one.shadow.is_rotten or one.shadow.loss.held for one in self._hosts)
         if host.is_up and is_next and all(one.may_vote for one in self._hosts):
             host.lose_power()
             host.disk.rot()

@@ -56,7 +56,7 @@ class OlderCopy(NamedTuple):
     def put_back(self, host: SimHost) -> None:
         """The member is down; its next process runs on this."""
         shadow = host.shadow
-        shadow.regress()
+        shadow.loss.regress()
         host.disk.env = self.env.clone()
         shadow.entries, shadow.durable = list(self.entries), self.durable
         shadow.promised = min(shadow.promised, self.durable)
@@ -101,7 +101,7 @@ class OlderCopies:
     def _is_quiet(host: SimHost) -> bool:
         """Nothing is under way on its disk that would leave two possible copies."""
         disk, shadow = host.disk, host.shadow
-        is_sound = not (shadow.older or shadow.saving or shadow.is_rotten or shadow.held)
+        is_sound = not (shadow.older or shadow.saving or shadow.is_rotten or shadow.loss.held)
         return is_sound and shadow.holes.unread is None and not (disk.is_cut or disk.has_fault)
 
     def _may_put_back(self, host: SimHost, older: OlderCopy) -> bool:
@@ -111,7 +111,7 @@ class OlderCopies:
             and self._is_quiet(host)
             and older.hard_state == shadow.hard_state
             and older.durable < shadow.durable
-            and all(one.may_vote and not one.shadow.held for one in hosts)
+            and all(one.may_vote and not one.shadow.loss.held for one in hosts)
             and not any(one.shadow.is_rotten for one in hosts)
             and sum(_holds(one.shadow, shadow) for one in hosts if one is not host)
             >= len(hosts) // 2 + 1
