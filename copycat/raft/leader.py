@@ -105,6 +105,8 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         raft.ignored += 1
         return
     progress.heard_at_ms = raft.now_ms
+    if request <= progress.void_request:
+        return
     is_proof = request > progress.match_request or progress.has_regressed
     if is_proof and not regression.on_reply(raft, sender, progress, message):
         return

@@ -45,6 +45,7 @@ class Progress:
         "snapshot_floor",
         "snapshot_is_heard",
         "snapshot_request",
+        "void_request",
     )
 
     def __init__(self, next_index: int, now_ms: int) -> None:
@@ -55,6 +56,9 @@ class Progress:
         from a log that holds it."""
         self.has_regressed = False
         """Its log does not reach match_index any more: it counts for nothing (F8)."""
+        self.void_request = 0
+        """Newest request when that was noticed: an answer to it or to an older one may be of the
+        log before, so it counts as lost."""
         self.next_index = next_index
         self.last_request = 0
         """Newest request to this peer; a reply to a later one is nonsense."""
@@ -83,6 +87,11 @@ class Progress:
     def counted_index(self) -> int:
         """What it counts for in a commit."""
         return 0 if self.has_regressed else self.match_index
+
+    def regress(self) -> None:
+        """Its log is an older one than that of match_index, perhaps of another process (F8)."""
+        self.has_regressed = True
+        self.void_request = self.last_request
 
     def note_sent(self, request: int, end: int) -> None:
         """Remember that `request` reached up to `end`; only a new high adds to the bound."""

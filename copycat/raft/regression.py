@@ -88,8 +88,9 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
             progress.has_regressed = False
         return True
     held = _acknowledged(raft, progress).held
-    if not progress.has_regressed:
-        progress.has_regressed = True
+    is_news = not progress.has_regressed
+    progress.regress()
+    if is_news:
         last = EntryId(0, message.match_index) if message.accepted else message.hint
         raft.effects.append(PeerRegressed(peer, held, last))
     raft.send(peer, LogRegressed(raft.current_term, held))
@@ -124,7 +125,7 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
     if known is None or message.term > known.term or not known.lacks(message.last):
         return
     if progress is not None and progress.match_index:
-        progress.has_regressed = True  # an answer to a later request may end it
+        progress.regress()  # an answer to a later request may end it
     raft.effects.append(PeerRegressed(sender, known.held, message.last))
     raft.send(sender, LogRegressed(raft.current_term, known.held))
 

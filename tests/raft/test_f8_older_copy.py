@@ -130,6 +130,28 @@ def test_it_counts_for_no_commit_until_it_has_everything_again() -> None:
     assert of(receive(raft, D, reply(raft, D, 4)), Commit) == [Commit(4)]
 
 
+@pytest.mark.parametrize("is_told_by_position", [True, False])
+def test_late_answers_of_the_process_before_count_for_nothing(is_told_by_position: bool) -> None:
+    """They acknowledge what the older copy lacks; those to later requests are its own."""
+    raft = leader_of_five()
+    ship(raft, raft.step(Proposed(1)))
+    assert raft.lead is not None
+    progress = raft.lead.progress[B]
+    late = reply(raft, B, 5)
+    if is_told_by_position:
+        receive(raft, B, LogPosition(raft.current_term, EntryId(1, 3)))
+    else:
+        receive(raft, B, rejection(raft, B, hint=EntryId(1, 3)))
+    receive(raft, B, late)
+    assert (raft.match_index(B), progress.match_index) == (0, 4)
+    raft.step(Tick(20))
+    receive(raft, B, reply(raft, B, 4))
+    receive(raft, B, late)
+    assert raft.match_index(B) == 4
+    receive(raft, B, reply(raft, B, 5))
+    assert raft.match_index(B) == 5
+
+
 def test_nor_for_a_read_since_it_may_have_forgotten_a_newer_term() -> None:
     raft, _ = leader(1)
     for peer in (B, C):
