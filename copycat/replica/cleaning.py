@@ -75,10 +75,9 @@ class Cleaning:
         self._taken = 0
         """Those that the run under way is to take."""
         self._worth_it = Enough(options.threshold, options.shape.max_entries_per_segment)
-        self._floor = 0
-        self._next_floor = (0, 0)
-        """(last_applied, floor) of a run whose state was not durable yet."""
         self._busy = False
+        self._waits_for: tuple[int, Callable[[], None]] | None = None
+        """(index, what to do then) of a run that waits for this entry to be durable here."""
         self._asked: list[tuple[Compaction, Done | None]] = []
         now_ms = parts.clock.now_ms
         self._look_ms = now_ms + LOOK_MS
@@ -105,6 +104,7 @@ class Cleaning:
 
     def keep(self, now_ms: int, *, is_short: bool) -> None:
         """Begin a run if one is due. is_short: the disk is nearly full."""
+        self._go_on_if_durable()
         if self._busy:
             return
         if not self._asked:
@@ -159,21 +159,26 @@ class Cleaning:
             return self._executor.last_applied, self._executor.reply_floor()
 
         def on_floor(found: tuple[int, int]) -> None:
-            self._enqueue(
-                lambda: self._rewrite(compaction, self._durable_floor(*found), began_ms, finish)
+            self._enqueue(partial(when_applied, *found))
+
+        def when_applied(last_applied: int, floor: int) -> None:
+            self._waits_for = (
+                last_applied,
+                partial(self._rewrite, compaction, floor, began_ms, finish),
             )
+            self._parts.durable.want_all()
+            self._go_on_if_durable()
 
         self._parts.host.apply(ask, on_floor)
 
-    def _durable_floor(self, last_applied: int, floor: int) -> int:
-        """The newest floor that was true of a state which is durable here: an acknowledgement
-        that a crash takes back is none for who replays from this disk (C22)."""
-        durable_index = self._parts.log.durable_index
-        if self._next_floor[0] <= durable_index:
-            self._floor, self._next_floor = self._next_floor[1], (last_applied, floor)
-        if last_applied <= durable_index:
-            self._floor = floor
-        return self._floor
+    def _go_on_if_durable(self) -> None:
+        """An acknowledgement that a crash takes back is none for who replays from this disk: the
+        run begins once this disk has all that the executor had applied when it was asked (C22)."""
+        if self._waits_for is None or self._waits_for[0] > self._parts.log.durable_index:
+            return
+        _, rewrite = self._waits_for
+        self._waits_for = None
+        rewrite()
 
     def _limits(self) -> CompactionLimits:
         parts = self._parts

@@ -50,6 +50,7 @@ class Durable:
         self._sync_wanted = 0
         self._syncing: tuple[int, SyncTicket] | None = None
         self._is_shape_wanted = False
+        self._is_all_wanted = False
         self._written = 0
         """Weaker modes: ticket of the newest Sync effect, until it is answered."""
         self._now_ms = 0
@@ -76,6 +77,10 @@ class Durable:
         """The log's files were swapped: what they replace goes once a sync made that durable."""
         self._is_shape_wanted = True
 
+    def want_all(self) -> None:
+        """In every mode: what was appended so far is to be durable soon."""
+        self._is_all_wanted = self._log.durable_index < self._log.last_index
+
     def want_save(self, effect: SaveHardState) -> None:
         """A SaveHardState effect; a newer one replaces one that has not begun."""
         self._save_wanted = effect
@@ -85,7 +90,7 @@ class Durable:
         """A sync is wanted and none runs."""
         if self._syncing is not None:
             return False
-        if self._is_shape_wanted and self._log.wants_sync():
+        if self._is_all_wanted or (self._is_shape_wanted and self._log.wants_sync()):
             return True
         match self._durability:
             case Durability.FSYNC:
@@ -103,7 +108,7 @@ class Durable:
         ticket = self._log.begin_sync()
         self._syncing = (self._sync_wanted, ticket)
         self._sync_wanted = 0
-        self._is_shape_wanted = False
+        self._is_shape_wanted = self._is_all_wanted = False
         self.due_ms = _NEVER_MS
         self._host.sync(ticket)
 

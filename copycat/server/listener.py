@@ -156,7 +156,9 @@ def _cannot_listen(bind: Address, error: OSError) -> CopycatError:
             f"address {bind}: {error.strerror}",
             hint="give a name or an address of this machine (bind=, copycat serve: --bind)",
         )
-    if error.errno == errno.EADDRNOTAVAIL:
+    # asyncio of Python 3.13 passes over the addresses that no interface has, and says of none
+    # left with an error that has no number.
+    if error.errno in (errno.EADDRNOTAVAIL, None):
         return ConfigurationError(
             f"cannot listen on {bind}: no interface of this machine has {bind.host}",
             hint=f"when others reach this machine by {bind.host} (NAT, a container), keep it as"
@@ -169,7 +171,7 @@ def _cannot_listen(bind: Address, error: OSError) -> CopycatError:
         )
     if error.errno != errno.EADDRINUSE:
         return ConfigurationError(
-            f"cannot listen on {bind}: {os.strerror(error.errno) if error.errno else error}",
+            f"cannot listen on {bind}: {os.strerror(error.errno)}",
             hint="give an address of this machine (bind=)",
         )
     holder = holder_of(bind.port)

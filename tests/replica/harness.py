@@ -225,6 +225,7 @@ def lone_leader(
     log: ReplicaLog | None = None,
     machine: StateMachine | None = None,
     reserve: Reserve | None = None,
+    durability: Durability = Durability.FSYNC,
 ) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
     node = Node(
@@ -234,6 +235,7 @@ def lone_leader(
         log=log,
         machine=machine,
         reserve=reserve,
+        durability=durability,
     )
     for _ in range(40):
         node.turn(100)
