@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -12,28 +13,30 @@ from typing import NamedTuple, cast
 import pytest
 
 from tests.bugs.native import build_extension
-from tests.bugs.tree import PATCHES, apply, copy_tree, read_bug, run
+from tests.bugs.tree import BUGS, Change, DriftError, apply, copy_tree, read_bug, run
+from tests.tidy.tree import ROOT
 
 
 def test_there_are_enough_bugs() -> None:
-    assert len(PATCHES) >= 40
+    assert len(BUGS) >= 40
 
 
 class Outcome(NamedTuple):
     """What became of a tree with one bug put back."""
 
     drift: str
-    """Why the patch does not apply; empty when it does."""
+    """Why the bug cannot be put back; empty when it can."""
     returncode: int
     words: str
 
 
-def tried(patch: Path, tree: Path) -> Outcome:
-    bug = read_bug(patch)
+def tried(path: Path, tree: Path) -> Outcome:
+    bug = read_bug(path)
     copy_tree(tree)
-    applied = apply(patch, tree)
-    if applied.returncode != 0:
-        return Outcome(applied.stderr or "it does not apply", 0, "")
+    try:
+        apply(bug, tree)
+    except DriftError as error:
+        return Outcome(str(error), 0, "")
     if bug.is_native:
         build_extension(tree)
     found = run(bug.run, tree)
@@ -46,22 +49,32 @@ def outcomes(
 ) -> Iterator[dict[Path, Future[Outcome]]]:
     """Of every bug that this run asks for: each is a process of its own, one on each core."""
     chosen = [
-        cast("Path", item.callspec.params["patch"])
+        cast("Path", item.callspec.params["path"])
         for item in request.session.items
         if isinstance(item, pytest.Function) and item.originalname == "test_the_bug_is_caught"
     ]
     pool = ThreadPoolExecutor(os.cpu_count())
-    trees = {patch: tmp_path_factory.mktemp(patch.stem) for patch in chosen}
-    yield {patch: pool.submit(tried, patch, tree) for patch, tree in trees.items()}
+    trees = {path: tmp_path_factory.mktemp(path.stem) for path in chosen}
+    yield {path: pool.submit(tried, path, tree) for path, tree in trees.items()}
     pool.shutdown(cancel_futures=True)
 
 
+@pytest.mark.parametrize("path", BUGS, ids=lambda path: path.stem)
+def test_the_bug_can_be_put_back(path: Path, tmp_path: Path) -> None:
+    """Quick: what a change moved away is noticed before the slow tests run."""
+    bug = read_bug(path)
+    for file in {change.file for change in bug.changes}:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    apply(bug, tmp_path)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
-def test_the_bug_is_caught(patch: Path, outcomes: dict[Path, Future[Outcome]]) -> None:
-    bug = read_bug(patch)
-    found = outcomes[patch].result()
-    assert not found.drift, f"{patch.name} has drifted: {found.drift}"
+@pytest.mark.parametrize("path", BUGS, ids=lambda path: path.stem)
+def test_the_bug_is_caught(path: Path, outcomes: dict[Path, Future[Outcome]]) -> None:
+    bug = read_bug(path)
+    found = outcomes[path].result()
+    assert not found.drift, f"{path.name} has drifted: {found.drift}"
     assert found.returncode != 0, f"not caught: {bug.bug}\n{found.words[-2000:]}"
     assert re.search(bug.says, found.words), f"caught for another reason:\n{found.words[-4000:]}"
 
@@ -70,16 +83,26 @@ def test_the_bug_is_caught(patch: Path, outcomes: dict[Path, Future[Outcome]]) -
 def test_without_a_bug_nothing_is_caught(tmp_path: Path) -> None:
     """The control: what catches the bugs by seeds is quiet on the same tree without them."""
     copy_tree(tmp_path)
-    for words in sorted({read_bug(patch).run for patch in PATCHES if "sim" in patch.read_text()}):
+    for words in sorted({bug.run for bug in map(read_bug, BUGS) if bug.run[0] == "sim"}):
         found = run(words, tmp_path)
         assert found.returncode == 0, found.stdout + found.stderr
 
 
-@pytest.mark.slow
-def test_a_patch_that_drifted_is_noticed(tmp_path: Path) -> None:
-    copy_tree(tmp_path)
-    (tmp_path / "drifted.patch").write_text(
-        "--- a/copycat/types.py\n+++ b/copycat/types.py\n@@ -1 +1 @@\n-not there\n+x\n",
-        encoding="utf-8",
-    )
-    assert apply(tmp_path / "drifted.patch", tmp_path).returncode != 0
+SOURCE = "class A:\n    def f(self):\n        x = 1\n\n    def g(self):\n        x = 1\n"
+
+
+def test_a_bug_is_put_where_its_function_is(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(SOURCE, encoding="utf-8")
+    Change("a.py", "A.g", "x = 1", "x = 2").apply(tmp_path)
+    assert (tmp_path / "a.py").read_text(encoding="utf-8") == SOURCE[:-2] + "2\n"
+
+
+@pytest.mark.parametrize(
+    ("function", "old"), [("A.f", "x = 3"), ("A.h", "x = 1"), ("", "x = 1"), ("A.g", "def f")]
+)
+def test_a_bug_that_drifted_is_noticed(tmp_path: Path, function: str, old: str) -> None:
+    (tmp_path / "a.py").write_text(SOURCE, encoding="utf-8")
+    with pytest.raises(DriftError):
+        Change("a.py", function, old, "").apply(tmp_path)
+    with pytest.raises(DriftError):
+        Change("b.py", function, old, "").apply(tmp_path)

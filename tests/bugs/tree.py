@@ -3,48 +3,90 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.tidy.functions import functions
 from tests.tidy.tree import ROOT
 
-__all__ = ["PATCHES", "Bug", "apply", "copy_tree", "read_bug", "run"]
+__all__ = ["BUGS", "Bug", "Change", "DriftError", "apply", "copy_tree", "read_bug", "run"]
 
-PATCHES = sorted((ROOT / "tests" / "bugs").glob("*.patch"))
-_FIELD = re.compile(r"^(Bug|Rule|Run|Says): (.+)$", re.MULTILINE)
+BUGS = sorted((ROOT / "tests" / "bugs").glob("*.toml"))
 _LIMIT_S = 600
 """What takes so long hangs; a busy machine does not."""
 
 
+class DriftError(Exception):
+    """The text that a bug replaces is not there, or is there more than once: look at it."""
+
+
+class Change(NamedTuple):
+    """One text inside one function. Where the function stands, or what is around it, is free to
+    move; function "" is the whole file."""
+
+    file: str
+    function: str
+    old: str
+    new: str
+
+    def apply(self, tree: Path) -> None:
+        """Replace the text in a copied tree. Raises DriftError."""
+        path = tree / self.file
+        if not path.is_file():
+            raise DriftError(f"{self.file} is not there")
+        text = path.read_text(encoding="utf-8")
+        lines = text.splitlines(keepends=True)
+        places = [
+            (first - 1, last)
+            for name, first, last in functions(self.file, text)
+            if name == self.function
+        ]
+        found: set[int] = set()
+        for begin, end in places if self.function else [(0, len(lines))]:
+            offset = len("".join(lines[:begin]))
+            body = "".join(lines[begin:end])
+            at = body.find(self.old)
+            while at >= 0:
+                found.add(offset + at)
+                at = body.find(self.old, at + 1)
+        if len(found) != 1:
+            where = f"{self.file}, function {self.function!r}"
+            raise DriftError(f"{where}: the old text is there {len(found)} times\n{self.old}")
+        at = found.pop()
+        text = text[:at] + self.new + text[at + len(self.old) :]
+        path.write_text(text, encoding="utf-8")
+
+
 class Bug(NamedTuple):
-    """What stands above the diff of a patch file.
+    """A file of this folder.
 
     bug: what is wrong, in a sentence. rule: which rules and invariants it breaks. run: what
     catches it, as `pytest ARGUMENTS` or `sim ARGUMENTS`. says: a pattern in what that prints,
     so that a test which fails for another reason does not count.
     """
 
-    patch: Path
     bug: str
     rule: str
     run: tuple[str, ...]
     says: str
+    changes: tuple[Change, ...]
 
     @property
     def is_native(self) -> bool:
         """True when the extension must be built anew."""
-        return "+++ b/csrc/" in self.patch.read_text(encoding="utf-8")
+        return any(change.file.startswith("csrc/") for change in self.changes)
 
 
-def read_bug(patch: Path) -> Bug:
-    """The four fields of a patch file; KeyError when one is missing."""
-    head = patch.read_text(encoding="utf-8").split("\n--- ", 1)[0]
-    fields = dict(_FIELD.findall(head))
-    return Bug(patch, fields["Bug"], fields["Rule"], tuple(fields["Run"].split()), fields["Says"])
+def read_bug(path: Path) -> Bug:
+    """A bug from its file; KeyError when a field is missing."""
+    fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    changes = tuple(Change(**change) for change in fields["change"])
+    run = tuple(fields["run"].split())
+    return Bug(fields["bug"], fields["rule"], run, fields["says"], changes)
 
 
 def copy_tree(to: Path) -> None:
@@ -56,16 +98,10 @@ def copy_tree(to: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", to)
 
 
-def apply(patch: Path, to: Path) -> subprocess.CompletedProcess[str]:
-    """Apply a patch to a copied tree; no fuzz: a patch that drifted must be looked at."""
-    return subprocess.run(
-        ["git", "apply", "--unsafe-paths", f"--directory={to}", str(patch)],  # noqa: S607
-        cwd=to,
-        env={**os.environ, "GIT_CEILING_DIRECTORIES": str(to.parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def apply(bug: Bug, to: Path) -> None:
+    """Put the bug into a copied tree. Raises DriftError."""
+    for change in bug.changes:
+        change.apply(to)
 
 
 def run(words: tuple[str, ...], at: Path) -> subprocess.CompletedProcess[str]:

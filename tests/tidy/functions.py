@@ -1,0 +1,90 @@
+"""Where the functions of a source file stand: by Python's own parser, and roughly for the rest."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+__all__ = ["Function", "functions"]
+
+_CYTHON_FUNCTION = re.compile(r"^(\s*)(?:def|cpdef|cdef)\b[^=\n]*\(")
+_CPP_NOISE = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])'", re.DOTALL)
+_CPP_NOT_A_FUNCTION = re.compile(r"\b(?:namespace|class|struct|enum|union|extern)\b[^()]*$")
+
+
+class Function(NamedTuple):
+    """name: with its classes ("Log.append", "Log::append").  first, last: its lines, from 1."""
+
+    name: str
+    first: int
+    last: int
+
+
+def functions(name: str, text: str) -> list[Function]:
+    """Every function of the file `name`, in the order in which they begin."""
+    suffix = name[name.rindex(".") :]
+    if suffix in {".py", ".pyi"}:
+        found = list(_python(ast.parse(text), ""))
+    elif suffix in {".pyx", ".pxd", ".pxi"}:
+        found = _cython(text)
+    else:
+        found = _cpp(text)
+    return sorted(found, key=lambda one: (one.first, -one.last))
+
+
+def _python(node: ast.AST, outer: str) -> Iterator[Function]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            name = f"{outer}{child.name}"
+            if not isinstance(child, ast.ClassDef):
+                yield Function(name, child.lineno, child.end_lineno or child.lineno)
+            yield from _python(child, f"{name}.")
+        else:
+            yield from _python(child, outer)
+
+
+def _cython(text: str) -> list[Function]:
+    """A function ends where indentation returns to its own; blank lines do not count."""
+    lines = text.splitlines()
+    found: list[Function] = []
+    for start, line in enumerate(lines):
+        match = _CYTHON_FUNCTION.match(line)
+        if match is None:
+            continue
+        depth, last, open_parentheses = len(match[1]), start, line.count("(") - line.count(")")
+        for number in range(start + 1, len(lines)):
+            text_here = lines[number].strip()
+            indent = len(lines[number]) - len(lines[number].lstrip())
+            if text_here and indent <= depth and not open_parentheses:
+                break
+            if open_parentheses:
+                open_parentheses += text_here.count("(") - text_here.count(")")
+            last = number if text_here else last
+        found.append(Function(line.strip(), start + 1, last + 1))
+    return found
+
+
+def _cpp(text: str) -> list[Function]:
+    """Outermost brace blocks that follow a parameter list: roughly every function body."""
+    text = _CPP_NOISE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
+    text = re.sub(r"^[ \t]*#[^\n]*", "", text, flags=re.MULTILINE)
+    found: list[Function] = []
+    stack: list[tuple[bool, int, str]] = []  # (is a function, first line, head)
+    begin = 0
+    for position, character in enumerate(text):
+        if character == "{":
+            head = text[begin:position].strip()
+            inside = any(is_function for is_function, _, _ in stack)
+            is_function = not inside and ")" in head and not _CPP_NOT_A_FUNCTION.search(head)
+            first = text.count("\n", 0, position) - head.count("\n") + 1
+            stack.append((is_function, first, head))
+        elif character == "}" and stack:
+            is_function, first, head = stack.pop()
+            if is_function:
+                last = text.count("\n", 0, position) + 1
+                found.append(Function(head.split("(")[0].split()[-1], first, last))
+        if character in "{};":
+            begin = position + 1
+    return found
