@@ -68,6 +68,10 @@ class SnapshotStore:
                 self._env.remove(f"{self._directory}/{name}")
             else:
                 log.warning("%s/%s is no snapshot: left alone (F4)", self._directory, name)
+        if entries:
+            # A process that was killed may have named one and not synced that: the log must not
+            # be trimmed for a name that a loss of power takes back.
+            self._env.sync_directory(self._directory)
         return sorted(entries, key=_by_index)
 
     def _path(self, entry: EntryId, suffix: str = "snap") -> str:

@@ -56,6 +56,21 @@ def test_a_snapshot_comes_back() -> None:
     assert again == (written, data)
 
 
+def test_one_that_a_start_found_after_a_kill_survives_a_loss_of_power() -> None:
+    """Its rename was in the page cache alone, and the log may be trimmed for it from now on."""
+    env = FaultEnv(1)
+    save(store_on(env), OLD)
+    written = store_on(env).save(NEW, time_ms=20_000, data=DATA[NEW])
+    path = f"{DIRECTORY}/20-2.snap"
+    env.rename(path, f"{DIRECTORY}/20-2.new")
+    env.sync_directory(DIRECTORY)
+    env.rename(f"{DIRECTORY}/20-2.new", path)
+    env.crash_process()
+    assert loaded(env) == (written.entry, DATA[NEW])
+    env.crash_keeping(0)
+    assert loaded(env) == (written.entry, DATA[NEW])
+
+
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
 @pytest.mark.parametrize("compress", [True, False])
 def test_every_size_of_state(size: int, compress: bool) -> None:
