@@ -163,9 +163,10 @@ class InstallReply(msgspec.Struct, frozen=True):
 
 
 class LogPosition(msgspec.Struct, frozen=True):
-    """The first message on a new link: the sender's term, and the last entry of its log.
+    """The first message on a new link: the last entry of the sender's log.
 
-    Whoever led knows from it whether the sender still holds what it acknowledged.
+    Whoever led knows from it whether the sender still holds what it acknowledged. term: the newest
+    one in which a leader may have had the sender drop entries.
     """
 
     term: int

@@ -121,6 +121,7 @@ def _append(raft: State, span: Span) -> None:
             commit_ceiling=raft.commit_ceiling,
         )
         terms.truncate(after)
+        raft.acknowledgements.log_term = raft.current_term
         raft.durable_index = min(raft.durable_index, after)
         raft.flushed_index = min(raft.flushed_index, after)
         # C6: a sync in flight proves nothing about what is appended after this truncation.

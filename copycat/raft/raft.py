@@ -62,7 +62,8 @@ class Raft(State):
     snapshot_index: of the snapshot that was loaded, so committed.  kept_index: of the oldest on
     the disk.  fresh: the directory was empty (C16).  lost: entries that were acknowledged may
     be gone from it, and the term was raised since (decision 0016).  owed: what damage took of the
-    log, NO_ENTRY for nothing (C12).  seed: of the election dice.
+    log, NO_ENTRY for nothing (C12).  regressed: not damage, the directory is an older copy of what
+    it was (F8).  seed: of the election dice.
     """
 
     __slots__ = ()
@@ -82,12 +83,9 @@ class Raft(State):
         return max(0, deadline_ms - self.now_ms)
 
     @property
-    def position(self) -> LogPosition | None:
-        """What is said first on a new link: a peer may know that this log once held more (F8).
-
-        None while the term is being saved: a member that has just been started never is.
-        """
-        return None if self.is_saving else LogPosition(self.current_term, self.last)
+    def position(self) -> LogPosition:
+        """What is said first on a new link: a peer may know that this log once held more (F8)."""
+        return LogPosition(self.acknowledgements.log_term, self.last)
 
     def match_index(self, peer: MemberId) -> int:
         """What `peer` is known to hold durably; 0 when unknown, or when not leading."""

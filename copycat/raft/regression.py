@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.protocol.peer import AppendReply, LogPosition, LogRegressed
-from copycat.raft.effects import PeerRegressed, RecordLoss
+from copycat.raft.effects import EndShipping, PeerRegressed, RecordLoss
+from copycat.raft.progress import Pace
 from copycat.raft.timers import TERM_MAX
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 
@@ -50,9 +51,15 @@ class Acknowledged(NamedTuple):
 class Acknowledgements:
     """What this process knows of who acknowledged what to it; a restart forgets it."""
 
-    __slots__ = ("by_peer", "recording")
+    __slots__ = ("by_peer", "log_term", "recording")
 
-    def __init__(self) -> None:
+    def __init__(self, log_term: int) -> None:
+        self.log_term = log_term
+        """Newest term in which a leader may have had this log drop entries.
+
+        At the start that of the hard state; of an older copy that knows what it is, that of what
+        it owes, for it raised its term by itself since.
+        """
         self.by_peer: dict[MemberId, Acknowledged] = {}
         self.recording = NO_ENTRY
         """Of this member: what it was told, and is not durable in its directory yet."""
@@ -89,12 +96,21 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
         return True
     held = _acknowledged(raft, progress).held
     is_news = not progress.has_regressed
-    progress.regress()
+    _discount(raft, peer, progress)
     if is_news:
         last = EntryId(0, message.match_index) if message.accepted else message.hint
         raft.effects.append(PeerRegressed(peer, held, last))
     raft.send(peer, LogRegressed(raft.current_term, held))
     return False
+
+
+def _discount(raft: State, peer: MemberId, progress: Progress) -> None:
+    """It counts for nothing. A snapshot that is on its way was meant for the log before: what is
+    said of it may be of the process before, so it ends, and a later answer begins another."""
+    if progress.pace is Pace.SNAPSHOT:
+        raft.effects.append(EndShipping(peer, done=False))
+        progress.lose()
+    progress.regress()
 
 
 def _acknowledged(raft: State, progress: Progress) -> Acknowledged:
@@ -116,7 +132,7 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
     """A peer says, on a new link, where its log ends: compare it with what it acknowledged.
 
     A log may lose acknowledged entries to a leader of a later term, and the hard state knows
-    that term before; so only a member that is still in the old term has lost them by itself.
+    that term before; so only a log that followed no leader since has lost them by itself.
     """
     known = raft.acknowledgements.by_peer.get(sender)
     progress = raft.lead.progress[sender] if raft.lead is not None else None
@@ -125,7 +141,7 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
     if known is None or message.term > known.term or not known.lacks(message.last):
         return
     if progress is not None and progress.match_index:
-        progress.regress()  # an answer to a later request may end it
+        _discount(raft, sender, progress)  # an answer to a later request may end it
     raft.effects.append(PeerRegressed(sender, known.held, message.last))
     raft.send(sender, LogRegressed(raft.current_term, known.held))
 

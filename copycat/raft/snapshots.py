@@ -202,6 +202,7 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
                 last=raft.last,
             )
             terms.reset(entry)
+            raft.acknowledgements.log_term = raft.current_term
             raft.durable_index = entry.index
             raft.verified_index = 0
             raft.reported_index = 0

@@ -98,6 +98,7 @@ class State:
         kept_index: int = 0,
         lost: bool = False,
         owed: EntryId = NO_ENTRY,
+        regressed: bool = False,
     ) -> None:
         voters = configuration.voters
         require(member in voters, "no voter of this configuration", member=member, voters=voters)
@@ -109,7 +110,6 @@ class State:
         self.effects: list[Effect] = []
         self.ignored = 0
         """How many messages of peers were nonsense, forged or hopelessly late."""
-
         self.terms = TermRuns(term_runs, first_index, last_index, before)
         self._begin_log(snapshot_index, kept_index)
         self.accepted_request = 0
@@ -122,9 +122,9 @@ class State:
         self.term_seen = 0
         self.granted: frozenset[MemberId] = frozenset()
         self.lead: Leadership | None = None
-        self.acknowledgements = Acknowledgements()
         self.transfer: transfer.Transfer | None = None
         self._begin_hard_state(current_term, voted_for)
+        self.acknowledgements = Acknowledgements(owed.term if regressed else self.current_term)
         self._begin_timers()
         self._begin_proof(fresh=fresh, lost=lost)
         self.owed = owed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from copycat.log.debt import Debt
 from copycat.log.interface import HardStateStore, ReplicaLog
 from copycat.log.reserve import Reserve
 from copycat.log.snapshots import SnapshotStore
@@ -23,7 +24,7 @@ from copycat.replica.host import Host
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.queries import Queries
 from copycat.replica.shipping import RecentBatches, Shipping
-from copycat.types import EntryId, MemberId
+from copycat.types import NO_ENTRY, MemberId
 
 __all__ = ["assemble", "core_of"]
 
@@ -39,7 +40,7 @@ def core_of(
     snapshots: SnapshotStore | None,
     fresh: bool,
     lost: bool,
-    owed: EntryId,
+    debt: Debt | None,
     seed: int,
 ) -> Raft:
     """The core over the log and the hard state as they were opened.
@@ -60,7 +61,8 @@ def core_of(
         kept_index=0 if snapshots is None else snapshots.oldest_index,
         fresh=fresh,
         lost=lost,
-        owed=owed,
+        owed=NO_ENTRY if debt is None else debt.owed,
+        regressed=debt is not None and debt.is_regressed,
         seed=seed,
     )
 

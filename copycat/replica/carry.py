@@ -199,9 +199,7 @@ class Carrier:
 
     def greet(self, peer: MemberId) -> None:
         """A link is open: say first where this log ends (F8)."""
-        position = self._parts.raft.position
-        if position is not None:
-            self._write(peer, position)
+        self._write(peer, self._parts.raft.position)
 
     def flush_replies(self) -> None:
         """End of a turn: send the answers that were kept for a durable one to replace, and the

@@ -48,7 +48,7 @@ from copycat.replica.sessions import Route
 from copycat.replica.snapshots import Snapshots
 from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
-from copycat.types import NO_ENTRY, Compaction, MemberId, ServerState
+from copycat.types import Compaction, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -96,7 +96,7 @@ class Replica:
             fresh=fresh,
             seed=seed,
             lost=lost,
-            owed=NO_ENTRY if debt is None else debt.owed,
+            debt=debt,
         )
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))

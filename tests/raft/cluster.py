@@ -129,6 +129,7 @@ class Cluster(DiskFaults, Snapshotting):
             seed=self.seed,
             lost=lost,
             owed=node.owed,
+            regressed=node.owed != NO_ENTRY and node.is_older_copy,
         )
         node.is_up = True
         node.facts = observe(node.raft)
@@ -353,7 +354,7 @@ class Cluster(DiskFaults, Snapshotting):
         if not node.is_up or not node.losses:
             return False
         node.owed, node.owed_term = node.losses.pop(0)
-        node.has_regressed = False
+        node.has_regressed, node.is_older_copy = False, True
         self.step(number, LossRecorded(node.owed_term))
         return True
 
@@ -384,9 +385,7 @@ class Cluster(DiskFaults, Snapshotting):
 
     def say_position(self, number: int, peer: int) -> None:
         """The first message on a new link."""
-        position = self.nodes[number].raft.position
-        if position is not None:
-            self.post(Envelope(number, peer, position, ()))
+        self.post(Envelope(number, peer, self.nodes[number].raft.position, ()))
 
     # ---- conveniences ----------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class DiskFaults(ABC):
         node.platter_first = min(node.platter_first, len(node.platter) + 1)
         node.has_lost = True
         if owes:
-            node.owed, node.pledged = name_of(before), before
+            node.owed, node.pledged, node.is_older_copy = name_of(before), before, False
             node.hard_state = (max(node.hard_state[0], node.owed.term) + 1, 0)
         self.start(number)
 

@@ -74,6 +74,8 @@ class Node:
         """What its directory says that the hard state must have reached for it."""
         self.image: Image | None = None
         """A copy of its disk, taken earlier."""
+        self.is_older_copy = False
+        """What it owes it was told of: no damage took it (F8)."""
         self.has_regressed = False
         """It runs on such a copy, and was not told so far (F8)."""
         self.gaps = (0, 0)

@@ -101,7 +101,9 @@ def test_a_new_process_knows_what_the_last_one_was_told() -> None:
     debt = read_debt(victim.env, "/member", 1)
     assert debt is not None
     assert debt.is_regressed
-    assert status.term >= debt.term
+    assert status.term >= debt.term > debt.owed.term
+    said = net.nodes[member].replica.raft.position
+    assert said.term == debt.owed.term, "who knows of more has to hear of it"
 
 
 def test_what_it_lacks_was_trimmed_and_comes_as_a_snapshot() -> None:

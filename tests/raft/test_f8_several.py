@@ -1,0 +1,98 @@
+"""F8 when more happens: a snapshot is on its way, or several members know what is missing."""
+
+from __future__ import annotations
+
+import pytest
+
+from copycat.protocol.peer import (
+    InstallReply,
+    LogPosition,
+    LogRegressed,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+)
+from copycat.raft.effects import Effect, EndShipping, ShipSnapshot, Truncate
+from copycat.raft.events import Compacted, Proposed, SnapshotShipping, Synced, Tick
+from copycat.raft.raft import Raft
+from copycat.types import EntryId, MemberId
+from tests.raft.helpers import append, core, of, receive, sends, settle, ship
+from tests.raft.test_f8_older_copy import leader_of_five, regressed, rejection, reply
+
+B, C, D = (MemberId(number) for number in (2, 3, 4))
+
+
+def add_two_and_trim(raft: Raft) -> EntryId:
+    """The entries 5 and 6 are committed without 2, and the log begins behind them."""
+    receive(raft, C, reply(raft, C, 4))
+    receive(raft, D, reply(raft, D, 4))
+    ship(raft, raft.step(Proposed(2)))
+    receive(raft, C, reply(raft, C, 6))
+    receive(raft, D, reply(raft, D, 6))
+    raft.step(Synced(raft.sync_ticket))
+    raft.step(Compacted(7))
+    return EntryId(2, 6)
+
+
+def snapshot_done(raft: Raft, effects: list[Effect], entry: EntryId) -> InstallReply:
+    """What 2 says when it has installed the snapshot that it is sent."""
+    (asked,) = of(effects, ShipSnapshot)
+    raft.step(SnapshotShipping(B, asked.request, entry))
+    return InstallReply(raft.current_term, asked.request, entry, 0, True)
+
+
+@pytest.mark.parametrize("is_told_by_position", [True, False])
+def test_late_answers_about_a_snapshot_count_for_nothing(is_told_by_position: bool) -> None:
+    """The process before installed it, and its answer comes when the older copy is known. The
+    copy is sent another one."""
+    raft = leader_of_five()
+    newest = add_two_and_trim(raft)
+    raft.step(Tick(20))
+    late = snapshot_done(raft, receive(raft, B, rejection(raft, B, hint=EntryId(2, 4))), newest)
+    raft.step(Tick(20))
+    if is_told_by_position:
+        effects = receive(raft, B, LogPosition(2, EntryId(1, 3)))
+    else:
+        effects = receive(raft, B, rejection(raft, B, hint=EntryId(1, 3)))
+    assert of(effects, EndShipping) == [EndShipping(B, done=False)]
+    assert receive(raft, B, late) == []
+    assert raft.lead is not None
+    assert (raft.match_index(B), raft.lead.progress[B].match_index) == (0, 4)
+    raft.step(Tick(20))
+    effects = receive(raft, B, rejection(raft, B, hint=EntryId(2, 4)))
+    done = snapshot_done(raft, effects, newest)
+    assert receive(raft, B, late) == []
+    receive(raft, B, done)
+    assert raft.match_index(B) == 6
+
+
+def test_a_term_that_no_leader_is_heard_of_hides_nothing() -> None:
+    """A candidate that gets no vote raises the term, and so does a loss that is recorded: neither
+    had this log drop anything."""
+    raft = core(1, member=1, current_term=2)
+    receive(raft, C, RequestVote(5, EntryId(0, 0), False))
+    assert raft.current_term == 5
+    assert raft.position == LogPosition(2, EntryId(1, 1))
+    settle(raft)
+    assert raft.position == LogPosition(2, EntryId(1, 1))
+
+
+def test_a_leader_that_had_entries_dropped_is_named() -> None:
+    raft = core(1, 1, current_term=2)
+    receive(raft, B, append(4, 1, (1, 2), []))
+    settle(raft)
+    assert raft.position == LogPosition(2, EntryId(1, 2)), "it dropped nothing"
+    effects = receive(raft, B, append(4, 2, (1, 1), [4]))
+    assert of(effects, Truncate) == [Truncate(1)]
+    assert raft.position == LogPosition(4, EntryId(4, 2))
+
+
+def test_who_knows_more_is_believed_after_who_knows_less() -> None:
+    """Both in any order: it votes only for the most that it is told."""
+    for held in ((EntryId(2, 5), EntryId(2, 8)), (EntryId(2, 8), EntryId(2, 5))):
+        raft = regressed()
+        for sender, entry in zip((B, C), held, strict=True):
+            receive(raft, sender, LogRegressed(3, entry))
+        for last, granted in ((EntryId(2, 7), False), (EntryId(2, 8), True)):
+            poll = sends(receive(raft, C, PreVote(9, 3, last)))
+            assert poll == [(C, PreVoteReply(3, 3, granted))]
