@@ -57,7 +57,7 @@ _KINDS: dict[int, type[CopycatError]] = {
 _WORDS = {
     Refusal.NO_LEADER: "no leader is known",
     Refusal.NO_QUORUM: "too few members are reachable",
-    Refusal.DISK_FULL: "the leader's disk is full",
+    Refusal.DISK_FULL: "the leader's disk is full, or those of too many members",
     Refusal.ILLEGAL_MEMBER_STATE: "the server is of the wrong type",
     Refusal.WRONG_CLUSTER: "the server is of another cluster",
     Refusal.SERVER_FULL: "the server has no room for another client",

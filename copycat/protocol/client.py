@@ -52,7 +52,8 @@ class Refusal(enum.IntEnum):
     NO_QUORUM = 12
     """No leader is known, and too few members are reachable to elect one: see `missing`."""
     DISK_FULL = 13
-    """The leader's disk has no room for entries; queries are still answered (F12)."""
+    """The leader's disk, or those of too many members, have no room for entries; queries are still
+    answered (F12)."""
     SERVER_FULL = 14
     """This server has no room for another client: ask another server."""
     WRONG_CLUSTER = 15

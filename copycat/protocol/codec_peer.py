@@ -66,6 +66,8 @@ _APPEND = Struct("<10Q")
 _APPEND_REPLY = Struct("<QQB7xQQQQQ")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
+_STORAGE_FULL = 4
+"""Added to these: the sender's disk is full."""
 _INSTALL = Struct("<5Q32sQ")
 """term, request, entry (term, index), size of the file, digest, offset."""
 _INSTALL_REPLY = Struct("<5QB7x")
@@ -255,9 +257,12 @@ def encode_peer(message: PeerMessage) -> bytes:
             return encode_append(message, 0)
         case InstallSnapshot():
             return encode_install(message, 0)
-        case AppendReply(term, request, accepted, match_index, hint, settled, wanted, wall_ms):
+        case AppendReply(
+            term, request, accepted, match_index, hint, settled, wanted, wall_ms, is_full
+        ):
             kind = FrameType.APPEND_REPLY
             answer = _WANTS_SNAPSHOT if wanted else int(accepted)
+            answer += _STORAGE_FULL * is_full
             body = _APPEND_REPLY.pack(
                 term, request, answer, match_index, hint.term, hint.index, settled, wall_ms
             )
@@ -304,10 +309,12 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 _APPEND_REPLY, frame, "APPEND_REPLY"
             )
             hint = EntryId(hint_term, hint_index)
+            is_full = bool(flag & _STORAGE_FULL)
+            flag &= ~_STORAGE_FULL
             wanted = flag == _WANTS_SNAPSHOT
             accepted = _flag(frame, 0 if wanted else flag, 16)
             return AppendReply(
-                term, request, accepted, match_index, hint, settled, wanted, wall_ms
+                term, request, accepted, match_index, hint, settled, wanted, wall_ms, is_full
             )
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)

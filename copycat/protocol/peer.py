@@ -82,6 +82,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     wants_snapshot: when rejected, the sender lost entries and takes no holes in their place: only
         a snapshot at or above the leader's commit index is as good (decision 0017).
     wall_ms: the wall clock of the sender when it left (C25); 0 is unknown, here and below.
+    storage_full: the sender takes no entries now, because its disk is full (F12).
     """
 
     term: int
@@ -92,6 +93,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     settled: int = 0
     wants_snapshot: bool = False
     wall_ms: int = 0
+    storage_full: bool = False
 
 
 class PreVote(msgspec.Struct, frozen=True):

@@ -214,6 +214,8 @@ class Carrier:
         if isinstance(message, AppendReply | PreVoteReply | VoteReply):
             wall_ms = max(0, self._parts.clock.wall_ms)
             message = msgspec.structs.replace(message, wall_ms=wall_ms)
+        if isinstance(message, AppendReply) and self._parts.raft.storage_full:
+            message = msgspec.structs.replace(message, storage_full=True)
         self._parts.host.send(peer, codec.encode_peer(message), None)
 
 

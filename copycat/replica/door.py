@@ -123,7 +123,12 @@ class Door:
                 self._sessions[route.token] = message.session
         if isinstance(message, QueryRequest):
             if self._serves(message):
-                self.queries.ask(route, message)
+                closed_for = self.gateway.closed_for
+                if closed_for and must_lead(message) and not self.gateway.admitting:
+                    # Its first entry is not committed: a read index may never come (C10).
+                    self._refuse_for(route, message, closed_for)
+                else:
+                    self.queries.ask(route, message)
                 return
         elif self._raft.state is ServerState.LEADER:
             self.gateway.request(route, message)

@@ -35,7 +35,7 @@ from copycat.protocol.client import (
 )
 from copycat.replica.commands import Admission
 from copycat.replica.delivery import Delivery
-from copycat.replica.outage import Why
+from copycat.replica.outage import NoRoom, Why
 from copycat.replica.sessions import Route, SessionMirror, SessionView
 from copycat.types import EntryKind, MemberId
 
@@ -118,8 +118,8 @@ class Gateway:
         self.proposals: deque[Proposal] = deque()
         self.leader = ""
         """Address of the leader as far as known: every refusal carries it."""
-        self.closed_for = ""
-        """Why nothing new is taken now: a full disk (F12). Queries go on."""
+        self.closed_for: Why | None = None
+        """Why nothing new is taken now: full disks (F12). Queries go on."""
         self._admitting = False
         self._total_nbytes = 0
         self._waiting: deque[tuple[Route, LogRequest]] = deque()
@@ -134,6 +134,9 @@ class Gateway:
         """The leader received a request that becomes an entry."""
         if self._admitting:
             self._admit(route, message)
+            return
+        if self.closed_for:
+            self.refuse_for(route, message, self.closed_for)
             return
         nbytes = len(message.body) if isinstance(message, Commands) else 0
         limits = self._limits
@@ -174,7 +177,7 @@ class Gateway:
             case Commands():
                 self._admit_commands(route, message)
             case _ if self.closed_for:
-                self.refuse(route, message, Refusal.DISK_FULL, self.closed_for)
+                self.refuse_for(route, message, self.closed_for)
             case _ if len(self._waiters) + len(self.proposals) >= self._limits.waiting_max:
                 self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
             case Register():
@@ -225,14 +228,12 @@ class Gateway:
             return
         if first <= view.sequence:  # applied before: the first result again, never a second
             self.delivery.resend(view, first, min(last, view.sequence))
+        if self.closed_for and last > view.sequence:
+            self._refuse_commands(route, view.session, expected, self.closed_for)
+            return
         if last < expected:
             return  # what is in flight is answered when it is applied
         nbytes, room = len(message.body), self._room(view)
-        if self.closed_for:
-            why = Why(Refusal.DISK_FULL, self.closed_for, (), 0)
-            self._refuse_commands(route, view.session, expected, why)
-            return
-        room = self._room(view)
         if room < 1 or self._is_full(view, last, nbytes):
             self._acknowledge(view, message.acked_sequence)
             self._refuse_more(view, route, expected)
@@ -383,6 +384,17 @@ class Gateway:
         while self._waiting:
             self._admit(*self._waiting.popleft())
 
+    def close_for(self, no_room: NoRoom) -> None:
+        """Take nothing new while disks are full, and say so to those whose requests wait.
+
+        Commands in the log stay there: the refusal is of those after them.
+        """
+        why = self.closed_for = Why(Refusal.DISK_FULL, no_room.reason, (), 0)
+        for view in self.sessions:
+            if view.route is not None and view.inflight:
+                self._refuse_commands(view.route, view.session, view.request_sequence + 1, why)
+        self._fail_waiters(why, logged=no_room.stops_commits)
+
     def step_down(self, leader: str) -> None:
         """Leadership is gone: fail everything that is held here, at once (X26)."""
         self.leader = leader
@@ -392,19 +404,24 @@ class Gateway:
             if view.route is not None and view.inflight:
                 code = Refusal.NO_LEADER
                 self._answer(view.route, CommandsRefused(view.session, 1, code, leader))
-        for _, route, request in self._waiters:
-            self._answer(route, Failure(request, Refusal.NO_LEADER, leader, reason))
-        for proposal in self.proposals:
-            if proposal.waiter is not None:
-                route, request = proposal.waiter
-                self._answer(route, Failure(request, Refusal.NO_LEADER, leader, reason))
-        for route, message in self._waiting:
-            self.refuse(route, message, Refusal.NO_LEADER, reason)
-        self._waiters.clear()
-        self._waiting.clear()
-        self._waiting_nbytes = self._total_nbytes = 0
+        self._fail_waiters(Why(Refusal.NO_LEADER, reason, (), 0), logged=True)
+        self._total_nbytes = 0
         self.proposals.clear()
         self.sessions.forget_requests()
+
+    def _fail_waiters(self, why: Why, *, logged: bool) -> None:
+        """Answer the requests that wait to be appended and, if `logged`, those that were."""
+        waiters = [each.waiter for each in self.proposals if each.waiter is not None]
+        if logged:
+            waiters = [(route, request) for _, route, request in self._waiters] + waiters
+            self._waiters.clear()
+        for route, request in waiters:
+            self._answer(route, Failure(request, why.code, self.leader, why.reason))
+        for route, message in self._waiting:
+            self.refuse_for(route, message, why)
+        self.proposals = deque(each for each in self.proposals if each.waiter is None)
+        self._waiting.clear()
+        self._waiting_nbytes = 0
 
     def route_gone(self, route: Route) -> None:
         """A connection closed: its sessions are answered on their next one."""

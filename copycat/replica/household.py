@@ -2,6 +2,8 @@
 
 F12: entries are refused before the disk would refuse them. A member without room takes nothing
 new, neither from clients nor from its leader, until room was back for a while; queries go on.
+A leader takes nothing new either while the disks of so many followers are full that nothing can
+be committed.
 Before that, and while it is full, it takes a snapshot, which lets its log be trimmed.
 """
 
@@ -12,11 +14,13 @@ from collections.abc import Callable
 from copycat.errors import DiskFullError, ResourceError
 from copycat.log.background import remove_orphans
 from copycat.log.reserve import Reserve
+from copycat.protocol.client import Refusal
 from copycat.raft.events import Event, StorageFull
 from copycat.replica.carry import Parts
 from copycat.replica.cleaning import Cleaning
 from copycat.replica.handshake import Handshake
 from copycat.replica.options import ReplicaOptions
+from copycat.replica.outage import NoRoom, Outage
 from copycat.replica.repayment import Repayment
 from copycat.replica.snapshotting import Snapshotting
 from copycat.types import Span
@@ -45,6 +49,7 @@ class Household:
         options: ReplicaOptions,
         snapshotting: Snapshotting,
         cleaning: Cleaning,
+        outage: Outage,
         now_ms: int,
         repayment: Repayment,
         reserve: Reserve | None = None,
@@ -52,10 +57,10 @@ class Household:
         self._parts = parts
         self._handshake = handshake
         self._step = step
-        self._address = options.address
         self._batch_bytes_max = options.batch_bytes_max
         self._snapshotting = snapshotting
         self._cleaning = cleaning
+        self._outage = outage
         self._reserve = reserve
         self.repayment = repayment
         self._is_reserving = False
@@ -73,6 +78,8 @@ class Household:
         """Log time of the machine's next scheduled callback; 0 when there is none."""
         self.is_full = False
         """The log has no room for another batch (F12)."""
+        self.no_room = NoRoom()
+        """What full disks stop, of this member and of its followers."""
 
     # ---- every turn ------------------------------------------------------------------------
 
@@ -125,17 +132,30 @@ class Household:
             self._set_full(full=False)
 
     def _set_full(self, *, full: bool) -> None:
-        parts = self._parts
         self.is_full = full
         self._room_since_ms = -1
-        parts.gateway.closed_for = f"the disk of {self._address} is full" if full else ""
-        if not full and parts.gateway.admitting:
-            # Keep-alives were refused meanwhile: nobody was silent of their own will.
-            parts.gateway.sessions.excuse_all(parts.clock.peek_ms())
+        self.look_at_disks()
         if full and self._reserve is not None:
             self._reserve.give_up()
         self._step(StorageFull(full))
         self.storage_changed(full)
+
+    def look_at_disks(self) -> None:
+        """Refuse requests while disks are full, here or at too many followers, and say why."""
+        no_room = self._outage.no_room(is_full=self.is_full)
+        if no_room == self.no_room:
+            return
+        self.no_room = no_room
+        gateway = self._parts.gateway
+        if no_room.reason:
+            gateway.close_for(no_room)
+            if no_room.stops_commits and not gateway.admitting:
+                self._parts.queries.refuse_unconfirmed(Refusal.DISK_FULL, no_room.reason)
+            return
+        gateway.closed_for = None
+        if gateway.admitting:
+            # Keep-alives were refused meanwhile: nobody was silent of their own will.
+            gateway.sessions.excuse_all(self._parts.clock.peek_ms())
 
     # ---- by the clock ----------------------------------------------------------------------
 
@@ -152,7 +172,7 @@ class Household:
             self._snapshotting.relieve(now_ms)
         self._cleaning.keep(now_ms, is_short=is_short)
         self._make_reserve(now_ms)
-        if not parts.gateway.admitting or self.is_full:
+        if not parts.gateway.admitting or self.no_room.reason:
             return
         log_time_ms = parts.clock.peek_ms()
         parts.gateway.expire_overdue(log_time_ms)

@@ -20,6 +20,7 @@ from copycat.protocol.peer import (
 from copycat.raft.events import Received
 from copycat.replica.carry import Carrier, Parts
 from copycat.replica.door import Door
+from copycat.replica.outage import Outage
 from copycat.replica.sessions import Route
 from copycat.replica.shipping import received_batch
 from copycat.replica.snapshots import Snapshots
@@ -38,6 +39,7 @@ class PeerInbound:
         carrier: Carrier,
         snapshots: Snapshots,
         door: Door,
+        outage: Outage,
         *,
         admits_span: Callable[[Span, int], bool],
         enqueue: Callable[[Callable[[], None]], None],
@@ -46,6 +48,7 @@ class PeerInbound:
         self._carrier = carrier
         self._snapshots = snapshots
         self._door = door
+        self._outage = outage
         self._admits_span = admits_span
         self._enqueue = enqueue
 
@@ -77,6 +80,8 @@ class PeerInbound:
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
         if isinstance(message, AppendReply | PreVoteReply | VoteReply) and message.wall_ms:
             self._parts.clock.reported(peer, message.wall_ms)
+        if isinstance(message, AppendReply):
+            self._outage.disk_reported(peer, is_full=message.storage_full)
         self._carrier.step(Received(peer, message))
 
     def _on_append_entries(

@@ -10,7 +10,7 @@ from copycat.protocol.client import Refusal
 from copycat.replica.clock import LogClock
 from copycat.types import MemberId
 
-__all__ = ["Outage", "Why"]
+__all__ = ["NoRoom", "Outage", "Why"]
 
 SILENT_ELECTIONS = 4
 """A member without a leader asks the others for votes once an election timeout or so. One that
@@ -27,8 +27,16 @@ class Why(NamedTuple):
     since_ms: int
 
 
+class NoRoom(NamedTuple):
+    """What full disks stop (F12): requests are refused for `reason`, unless that is empty."""
+
+    reason: str = ""
+    stops_commits: bool = False
+    """Too few members take entries: what the leader has in its log cannot be committed either."""
+
+
 class Outage:
-    """Which peers are reachable, and for how long no leader was known."""
+    """Which peers are reachable and have room, and for how long no leader was known."""
 
     def __init__(
         self,
@@ -37,6 +45,7 @@ class Outage:
         clock: LogClock,
         options: RaftOptions,
     ) -> None:
+        self._address = addresses[member]
         self._peers = {peer: where for peer, where in addresses.items() if peer != member}
         self._quorum = len(addresses) // 2 + 1
         self._clock = clock
@@ -47,6 +56,8 @@ class Outage:
         self._leader = MemberId(0)
         self.links: set[MemberId] = set()
         """Peers that this member can write to."""
+        self._full: set[MemberId] = set()
+        """Peers that answered the leader, this member, that their disks are full."""
 
     def heard(self, peer: MemberId) -> None:
         """A frame of this peer arrived."""
@@ -76,7 +87,41 @@ class Outage:
         if is_other and not leader:
             self._leaderless_ms = self._clock.now_ms
         self._leader = leader
+        if is_other:
+            self._full.clear()
         return is_other
+
+    def disk_reported(self, peer: MemberId, *, is_full: bool) -> None:
+        """A follower said with its answer whether its disk is full."""
+        if is_full:
+            self._full.add(peer)
+        else:
+            self._full.discard(peer)
+
+    def full_disks(self, *, is_full: bool) -> tuple[str, ...]:
+        """Addresses of the members in reach whose disks are full, as far as this one knows: a
+        leader hears it of all. is_full: whether this member's disk is."""
+        full = [self._peers[peer] for peer in self._full & self.links]
+        return tuple(sorted([self._address, *full] if is_full else full))
+
+    def no_room(self, *, is_full: bool) -> NoRoom:
+        """Whether full disks stop the cluster that this member leads, and whose they are."""
+        if not is_full and not self._full:
+            return NoRoom()
+        full = self.full_disks(is_full=is_full)
+        able = 1 + len(self.links - self._full)  # what is in its log, this member has room for
+        stops_commits = able < self._quorum and bool(self._full & self.links)
+        if not is_full and not stops_commits:
+            return NoRoom()
+        verb = "disk of {} is" if len(full) == 1 else "disks of {} are"
+        reason = f"the {verb.format(' and '.join(full))} full"
+        if stops_commits:
+            able -= is_full
+            reason += f": {able} of {1 + len(self._peers)} members take entries,"
+            reason += f" {self._quorum} needed"
+            if away := sorted(self.unlinked()):
+                reason += f"; unreachable: {', '.join(away)}"
+        return NoRoom(reason, stops_commits)
 
     def explain(self) -> Why:
         """Why a request for the leader cannot be served here now."""

@@ -138,10 +138,14 @@ class Queries:
     def fail_unconfirmed(self, leader: str) -> None:
         """This member does not lead any more: nobody will confirm these (X26)."""
         self.leader = leader
+        reason = "leadership was lost before the read was confirmed"
+        self.refuse_unconfirmed(Refusal.NO_LEADER, reason)
+
+    def refuse_unconfirmed(self, code: Refusal, reason: str) -> None:
+        """Answer all queries that wait for a read index with why they do not get one."""
         failed = [waiting for group in self._unconfirmed.values() for waiting in group]
         for waiting in (*failed, *self._arrived):
-            reason = "leadership was lost before the read was confirmed"
-            failure = Failure(waiting.request.request, Refusal.NO_LEADER, leader, reason)
+            failure = Failure(waiting.request.request, code, self.leader, reason)
             self._forget(waiting)
             self._answer(waiting.route, failure)
         self._unconfirmed.clear()

@@ -42,7 +42,7 @@ from copycat.replica.host import Host
 from copycat.replica.household import Household
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import Outage
+from copycat.replica.outage import NoRoom, Outage
 from copycat.replica.repayment import NewRecord, Repayment
 from copycat.replica.sessions import Route
 from copycat.replica.snapshots import Snapshots
@@ -176,6 +176,7 @@ class Replica:
             self._carrier,
             self._snapshots,
             self._door,
+            self.outage,
             admits_span=lambda span, nbytes: self._household.takes(span, nbytes),
             enqueue=self._enqueue,
         )
@@ -194,6 +195,7 @@ class Replica:
             options=options,
             snapshotting=self._snapshots.taking,
             cleaning=self._cleaning,
+            outage=self.outage,
             now_ms=now_ms,
             reserve=self._reserve,
             repayment=self._repayment,
@@ -282,6 +284,7 @@ class Replica:
             self._take_completed()
             for _ in range(len(self._inbox)):
                 self._inbox.popleft()()
+            self._household.look_at_disks()
             self._propose()
             self._ask_reads()
             if now_ms >= self._household.deadline_ms:
@@ -413,13 +416,18 @@ class Replica:
             for listener in list(self._listeners):
                 listener(change.state)
 
+    @property
+    def no_room(self) -> NoRoom:
+        """What full disks stop now, in the cluster that this member leads or at itself."""
+        return self._household.no_room
+
     def status(self) -> Status:
         """This member now."""
         return status_of(
             self._options,
             self._parts,
             self._door.leader,
-            self.outage.unlinked(),
+            self.outage,
             self._household.is_full,
             self._snapshots.taking.index,
             self._repayment,

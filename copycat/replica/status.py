@@ -6,6 +6,7 @@ import msgspec
 
 from copycat.replica.carry import Parts
 from copycat.replica.options import ReplicaOptions
+from copycat.replica.outage import Outage
 from copycat.replica.repayment import Repayment
 from copycat.types import Durability, ServerState
 
@@ -45,13 +46,16 @@ class Status(msgspec.Struct, frozen=True):
     regressed: tuple[str, ...] = ()
     """Members that came back with an older copy of their directory and do not have again what they
     had acknowledged, as far as this one knows; it may be one of them (F8)."""
+    full_disks: tuple[str, ...] = ()
+    """Members whose disks are full, as far as this one knows: a leader hears it of all that it
+    reaches. With too many of them nothing can be committed, and only queries are served (F12)."""
 
 
 def status_of(
     options: ReplicaOptions,
     parts: Parts,
     leader: str,
-    unreachable: list[str],
+    outage: Outage,
     full: bool,
     snapshot_index: int,
     repayment: Repayment,
@@ -69,11 +73,12 @@ def status_of(
         last_applied=parts.applier.last_applied,
         sessions=len(parts.gateway.sessions),
         members=options.members,
-        unreachable=tuple(unreachable),
+        unreachable=tuple(outage.unlinked()),
         storage_full=full,
         durability=options.durability,
         snapshot_index=snapshot_index,
         floor=parts.raft.floor,
         owed=repayment.owed,
         regressed=repayment.regressed,
+        full_disks=outage.full_disks(is_full=full),
     )

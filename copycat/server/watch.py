@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from copycat.config import ServerOptions
 from copycat.protocol.client import Refusal
+from copycat.replica.outage import NoRoom
 from copycat.replica.replica import Replica
 from copycat.types import ServerState
 
@@ -34,6 +35,7 @@ class Watch:
         self._lost_s: float | None = None
         """When the quorum was lost; None while it stands, and before the first leader."""
         self._was_led = False
+        self._no_room = replica.no_room
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -54,6 +56,17 @@ class Watch:
         raft = self._replica.raft
         if raft.leader != self._leader or (raft.leader and raft.current_term != self._term):
             self._leader_changed()
+        no_room = self._replica.no_room
+        if no_room != self._no_room:
+            self._room_changed(no_room)
+
+    def _room_changed(self, no_room: NoRoom) -> None:
+        """This member's own full disk is said where its numbers are known (`node.py`)."""
+        if no_room.stops_commits:
+            log.error("%s: nothing can be committed: %s", self._name, no_room.reason)
+        elif self._no_room.stops_commits and self._leader == self._replica.member:
+            log.warning("%s: enough members have room again; commits go on", self._name)
+        self._no_room = no_room
 
     def _leader_changed(self) -> None:
         now = time.monotonic()

@@ -35,6 +35,8 @@ PEERS: list[peer.PeerMessage] = [
     peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, wall_ms=1_767_225_600_000),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8)),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8), wants_snapshot=True),
+    peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11, storage_full=True),
+    peer.AppendReply(7, 42, False, 0, EntryId(5, 8), wants_snapshot=True, storage_full=True),
     peer.PreVote(8, 3, EntryId(7, 12)),
     peer.PreVoteReply(7, 3, True, 1_767_225_600_000),
     peer.RequestVote(8, EntryId(7, 12), False),

@@ -79,7 +79,7 @@ class Trio:
     ) -> None:
         self._path = path
         self._machine = machine
-        self._settings = settings
+        self.settings = settings
         self._stack = stack
         self.addresses = [free_address() for _ in range(3)]
         self.servers: dict[str, CopycatServer[Any]] = {}
@@ -102,7 +102,7 @@ class Trio:
     def member(self, address: str) -> CopycatServer[Book]:
         """One of them that was not started."""
         directory = self._path / address.rpartition(":")[2]
-        storage = Storage(directory=str(directory), **self._settings)
+        storage = Storage(directory=str(directory), **self.settings)
         return server(directory, address, self._machine, storage=storage)
 
     @property
