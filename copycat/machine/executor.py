@@ -16,6 +16,7 @@ from copycat.errors import (
 )
 from copycat.machine import envelope
 from copycat.machine.answers import Answers
+from copycat.machine.attributes import attributes_of
 from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
 from copycat.machine.digest import digest_of, encode_state
 from copycat.machine.handlers import Handlers
@@ -156,9 +157,7 @@ class Executor:
     def encode_state(self) -> bytes | None:
         """The machine's attributes as canonical bytes; None when one has no encoding, and then
         `digest` covers all but the machine's state."""
-        state = dict(vars(self.machine))
-        state.pop("_binding", None)
-        return encode_state(state)
+        return encode_state(attributes_of(self.machine))
 
     def close(self) -> None:
         """The member stops: tell the machine. What it raises does not keep a file open."""

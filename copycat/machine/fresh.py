@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from copycat.machine.aliases import Aliases
+from copycat.machine.attributes import attributes_of
 from copycat.machine.shapes import check_gone, fields_of, fits, hints_of, is_record, mismatch
 
 __all__ = ["Fresh"]
@@ -39,7 +40,7 @@ class Fresh:
     def __init__(self, machine: Any, aliases: Aliases) -> None:
         self._machine = machine
         self._aliases = aliases
-        self._values = _copies(_attributes(machine))
+        self._values = _copies(attributes_of(machine))
         self.kinds = {name: _kind_of(value) for name, value in self._values.items()}
         """What each attribute was: recorded in snapshots."""
 
@@ -63,7 +64,7 @@ class Fresh:
                 continue
             if new in fresh:
                 found[new] = self._fitted(label, new, kinds.get(old, ""), found[new], hints)
-            elif old in kinds and new not in hints and new not in self._mentioned:
+            elif old in kinds and not self._may_have(new, hints):
                 check_gone(label, old, old, found[new], added)
                 _LOG.warning(
                     "%s has no attribute %s any more: a snapshot's is left out", label, new
@@ -71,6 +72,15 @@ class Fresh:
                 del found[new]
         ordered = {name: found.get(name, value) for name, value in fresh.items()}
         return ordered | found
+
+    def _may_have(self, name: str, hints: dict[str, Any]) -> bool:
+        """Whether the code may set or read this attribute, which a new machine does not have.
+
+        What a property answers now is not in the place where the old value would be put.
+        """
+        if isinstance(inspect.getattr_static(type(self._machine), name, None), property):
+            return False
+        return name in hints or name in self._mentioned
 
     def _fitted(
         self, label: str, name: str, written: str, value: Any, hints: dict[str, Any]
@@ -117,10 +127,6 @@ def _collect_names(code: CodeType, names: set[str]) -> None:
             _collect_names(constant, names)
         elif isinstance(constant, str):
             names.add(constant)  # getattr(self, "name")
-
-
-def _attributes(machine: Any) -> dict[str, Any]:
-    return {name: value for name, value in vars(machine).items() if name != "_binding"}
 
 
 def _copies(values: dict[str, Any]) -> dict[str, Any]:

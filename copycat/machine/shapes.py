@@ -35,7 +35,7 @@ class Shape(msgspec.Struct, array_like=True):
     fields: list[str]
     """Names of its fields in order; of an enum its members."""
     types: list[str]
-    """What the fields are annotated with."""
+    """What the fields are annotated with; of a flag the values of its members."""
 
 
 def hints_of(kind: Any) -> dict[str, Any]:
@@ -65,7 +65,10 @@ def fields_of(kind: Any) -> list[str]:
 def shape_of(kind: type[Any]) -> Shape:
     """The class as it is now."""
     if issubclass(kind, enum.Enum):
-        return Shape(kind.__module__, list(kind.__members__), [])
+        members = kind.__members__
+        is_flag = issubclass(kind, enum.Flag)
+        values = [str(one.value) for one in members.values()] if is_flag else []
+        return Shape(kind.__module__, list(members), values)
     names, hints = fields_of(kind), hints_of(kind)
     return Shape(kind.__module__, names, [describe_type(hints.get(name, "")) for name in names])
 

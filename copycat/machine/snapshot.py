@@ -24,6 +24,7 @@ from copycat.errors import (
     SerializationError,
 )
 from copycat.machine.aliases import Aliases
+from copycat.machine.attributes import attributes_of, replace_attributes
 from copycat.machine.commit import Commit
 from copycat.machine.context import Moment
 from copycat.machine.fresh import Fresh
@@ -193,7 +194,7 @@ class Snapshots:
             raise SerializationError(f"a snapshot has no encoding: {error}") from error
 
     def _attributes(self, stream: StateStream) -> None:
-        state = {name: value for name, value in vars(self._machine).items() if name != "_binding"}
+        state = attributes_of(self._machine)
         stream.head(2 * len(state))
         for name, value in state.items():
             stream.plain(name)
@@ -291,10 +292,7 @@ class Snapshots:
             if state is None or self._own:
                 own_install(self._machine, image.own or b"", image.version, state)
                 return
-            attributes = vars(self._machine)
-            binding = attributes["_binding"]
-            attributes.clear()
-            attributes.update(state, _binding=binding)
+            replace_attributes(self._machine, state)
 
         return finish
 

@@ -25,6 +25,7 @@ from uuid import UUID
 import msgspec
 
 from copycat.errors import SerializationError
+from copycat.machine.attributes import attributes_of, slots_of
 from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession
 from copycat.machine.shapes import Shape, fields_of, hints_of, is_record, shape_of
@@ -76,7 +77,7 @@ class Links:
 def seen_classes(machine: object) -> list[type[Any]]:
     """Classes of what the attributes of a new machine hold."""
     found: Known = {}
-    for value in vars(machine).values():
+    for value in attributes_of(machine).values():
         _observe(value, found, set(), set(), 0)
     return list(found.values())
 
@@ -171,6 +172,8 @@ class StateEncoder:
         self._alive: list[Any] = []
         """What a record's code made for us: or another object could get its id."""
         self._makes: dict[type[Any], bool] = {}
+        self._slots: dict[type[Any], list[str]] = {}
+        """Of each class of records, the slots that are no fields."""
         self.classes: dict[str, Shape] = {}
         """The classes that were named so far."""
 
@@ -209,6 +212,7 @@ class StateEncoder:
         if kind in {tuple, frozenset}:
             return Opened(None, [kind.__name__], value, len(value))
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            self._check_extra(value, fields_of(kind))
             return Opened(None, ["named", self._name(kind)], value, len(value))
         row = self._row(value, kind, depth)
         return None if row is None else Opened(row)
@@ -301,9 +305,7 @@ class StateEncoder:
 
     def _record(self, value: Any, kind: type[Any]) -> Opened:
         names = fields_of(kind)
-        extra = sorted(set(getattr(value, "__dict__", ())) - set(names))
-        if extra:
-            raise _refused(value, f"has attributes beyond its fields: {', '.join(extra)}")
+        self._check_extra(value, names)
         if isinstance(value, msgspec.Struct):
             self._open.add(id(value))
         head, parts = ["record", self._name(kind)], [getattr(value, name) for name in names]
@@ -313,6 +315,17 @@ class StateEncoder:
         if makes:
             self._alive += parts
         return Opened(None, head, parts, len(names))
+
+    def _check_extra(self, value: Any, names: list[str]) -> None:
+        kind = type(value)
+        slots = self._slots.get(kind)
+        if slots is None:
+            beyond = {} if issubclass(kind, msgspec.Struct) else slots_of(kind)
+            slots = self._slots[kind] = sorted(beyond.keys() - set(names))
+        extra = sorted(set(getattr(value, "__dict__", ())) - set(names))
+        extra += [name for name in slots if hasattr(value, name)]
+        if extra:
+            raise _refused(value, f"has attributes beyond its fields: {', '.join(extra)}")
 
     def _name(self, kind: type[Any]) -> str:
         name = kind.__qualname__

@@ -133,14 +133,31 @@ class StateDecoder:
 
     def _make_flag(self, name: str, value: int) -> Any:
         kind = self._class(name, enum.Flag)
+        shape = self._classes.get(name)
+        if shape is not None and shape.types:  # else it was written before values were recorded
+            for member, text in zip(shape.fields, shape.types, strict=True):
+                if int(text) & value == int(text):
+                    self._check_flag(kind, name, member, int(text))
         try:
             return kind(value)
         except Exception as error:
             hint = f"keep the flags that were there, also {value:#x}"
             raise mismatch(kind.__qualname__, "", f"{error}", hint, error) from error
 
+    def _check_flag(self, kind: Any, name: str, member: str, bits: int) -> None:
+        """A flag is its bits: one that has other bits now would be taken for another one."""
+        if bits.bit_count() != 1:
+            return  # none, or made of others, which are looked at themselves
+        now = self._member(kind, name, member).value
+        if now != bits:
+            problem = f"it was {bits:#x} and is {now:#x} now"
+            hint = "keep the values of flags, and give new ones values of their own"
+            raise mismatch(kind.__qualname__, member, problem, hint)
+
     def _make_enum(self, name: str, member: str) -> Any:
-        kind = self._class(name, enum.Enum)
+        return self._member(self._class(name, enum.Enum), name, member)
+
+    def _member(self, kind: Any, name: str, member: str) -> Any:
         found = self._aliases.field(name, kind.__qualname__, member)
         if found not in kind.__members__:
             hint = (
