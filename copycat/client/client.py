@@ -280,8 +280,10 @@ class CopycatClient:
         session = courier.session
         encoded = encode_operation(operation, self._options.max_entry_size)
         session.check_room(1, len(encoded))
-        wait, deadline_ms = self._patience(courier, timeout)
-        future: OperationFuture[R] = OperationFuture(courier.loop, courier)
+        wait = None if timeout is None else _patience(timeout)
+        deadline_ms = courier.deadline_ms() if timeout is None else FOREVER_MS
+        future: OperationFuture[R] = OperationFuture(loop=courier.loop)
+        future.owner = courier
         if isinstance(operation, Query):
             level = operation.consistency() if consistency is None else consistency
             level = choice(ConsistencyLevel, level, "consistency")
@@ -312,34 +314,26 @@ class CopycatClient:
         limit = self._options.max_entry_size
         encoded = [encode_operation(operation, limit) for operation in taken]
         courier.session.check_room(len(encoded), sum(map(len, encoded)))
-        wait, deadline_ms = self._patience(courier, timeout)
-        future: OperationFuture[list[R]] = OperationFuture(courier.loop, courier)
+        wait = None if timeout is None else _patience(timeout)
+        deadline_ms = courier.deadline_ms() if timeout is None else FOREVER_MS
+        future: OperationFuture[list[R]] = OperationFuture(loop=courier.loop)
         if not taken:
             future.set_result([])
             return future
+        future.owner = courier
         future.ticket = courier.session.submit_many(future, taken, encoded, deadline_ms)
         if wait is not None:
             _arm(courier, future, wait)
         courier.schedule()
         return future
 
-    def _patience(self, courier: Courier, timeout: Duration | None) -> tuple[float | None, int]:
-        """(seconds of a timer of its own, or None; deadline in the session)."""
-        if timeout is None:
-            return None, courier.deadline_ms()
-        wait = seconds(timeout, "timeout")
-        if math.isnan(wait):
-            raise ConfigurationError("timeout (nan) must be seconds")
-        return (wait if math.isfinite(wait) else None), FOREVER_MS
-
     def _ready(self) -> Courier:
         self._guard.check()
         courier = self._courier
-        who = f"client {self._options.client_id}"
         if courier is None or courier.is_over or courier.session.phase is SessionPhase.CLOSED:
             known = self._over if courier is None else (courier.over, courier.over_hint)
             raise ClosedSessionError(
-                f"{who} has no session: {known[0]}",
+                f"client {self._options.client_id} has no session: {known[0]}",
                 hint=known[1] or "await client.connect() first, or use `async with`",
             )
         _check_loop(courier)
@@ -383,6 +377,14 @@ def _check_loop(courier: Courier) -> None:
             f"{where}: it is used in the loop that connected it",
             hint="use copycat.blocking.CopycatClient in threads and in code without a loop",
         )
+
+
+def _patience(timeout: Duration) -> float | None:
+    """Seconds of a timer for this submission alone; None for no end."""
+    wait = seconds(timeout, "timeout")
+    if math.isnan(wait):
+        raise ConfigurationError("timeout (nan) must be seconds")
+    return wait if math.isfinite(wait) else None
 
 
 def _arm(courier: Courier, future: OperationFuture[Any], wait: float) -> None:

@@ -99,7 +99,8 @@ class Completion:
         """A command was submitted. Deadlines other than FOREVER_MS never go back."""
         call = Call(sink, sequence, operation, None, deadline_ms)
         self._calls.append(call)
-        self.deadline_ms = min(self.deadline_ms, deadline_ms)
+        if self.deadline_ms == FOREVER_MS:  # else this one is no earlier
+            self.deadline_ms = deadline_ms
         return call
 
     def expect_many(

@@ -67,7 +67,8 @@ class Courier:
         self._options = options
         self._router = router
         self._on_state = on_state
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
+        """The event loop that all of this belongs to."""
         self._connection: Connection | None = None
         self._registering: asyncio.Future[None] | None = None
         self._closing: tuple[int, asyncio.Future[None]] | None = None
@@ -78,7 +79,7 @@ class Courier:
         if math.isfinite(options.timeout):
             self._default_ms = max(1, round(options.timeout * 1000))
         self.session = self._new_session()
-        self.opened: asyncio.Future[None] = self._loop.create_future()
+        self.opened: asyncio.Future[None] = self.loop.create_future()
         self.is_over = False
         self.over = "it was closed"
         """Why it is over, and what to do then."""
@@ -87,11 +88,6 @@ class Courier:
     def _new_session(self) -> ClientSession:
         hint = f"{_EXPIRED_HINTS[self._options.recovery]}\n{_EXPIRED}"
         return ClientSession(expired_hint=hint)
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop that all of this belongs to."""
-        return self._loop
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -112,7 +108,9 @@ class Courier:
 
     def deadline_ms(self) -> int:
         """When a submission of now ends that has no timeout of its own."""
-        return FOREVER_MS if self._default_ms == FOREVER_MS else _now_ms() + self._default_ms
+        if self._default_ms == FOREVER_MS:
+            return FOREVER_MS
+        return time.monotonic_ns() // 1_000_000 + self._default_ms
 
     def abandon(self, ticket: Call | int) -> None:
         """The caller of this call or query waits no longer."""
@@ -135,7 +133,7 @@ class Courier:
         """Something was submitted: it leaves at the end of this loop turn."""
         if not self._pump_is_scheduled:
             self._pump_is_scheduled = True
-            self._loop.call_soon(self._pump)
+            self.loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         """Send what may be sent, end what is overdue; arm the timer for the next time."""
@@ -170,12 +168,12 @@ class Courier:
 
     def _arm(self, deadline_ms: int) -> None:
         delay = max(0, deadline_ms - _now_ms()) / 1000
-        when = self._loop.time() + delay
+        when = self.loop.time() + delay
         if self._timer is not None:
             if self._timer.when() <= when:
                 return  # it fires earlier, finds nothing to do, and is armed again
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._on_timer)
+        self._timer = self.loop.call_at(when, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -198,7 +196,7 @@ class Courier:
             return
         self._pump()
         message = self.session.close()
-        done: asyncio.Future[None] = self._loop.create_future()
+        done: asyncio.Future[None] = self.loop.create_future()
         self._closing = message.request, done
         connection.write([encode_client(message)])
         await asyncio.wait({done, connection.lost}, timeout=CLOSE_S, return_when="FIRST_COMPLETED")
@@ -299,7 +297,7 @@ class Courier:
             self._router.failed(address, connection.reason, self.session.trouble)
 
     async def _register(self, connection: Connection) -> None:
-        registering = self._registering = self._loop.create_future()
+        registering = self._registering = self.loop.create_future()
         options = self._options
         timeout_ms = round(options.session_timeout * 1000)
         register = Register(1, options.client_id, timeout_ms, self._cluster_name)

@@ -32,23 +32,19 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
     """
 
     # Many are under way at a time, and few are run as coroutines: no dictionary for each.
-    __slots__ = ("_owner", "_runner", "_steps", "ticket")
-    _owner: Abandoned
+    # None has an `__init__` of its own, either: `submit` gives it owner and ticket.
+    __slots__ = ("_runner", "_steps", "owner", "ticket")
     _runner: asyncio.Task[Any] | None
     _steps: Generator[Any, None, R_co]
+    owner: Abandoned
     ticket: Any
-    """What the session gave for the submission; None before that."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Abandoned) -> None:
-        super().__init__(loop=loop)
-        self._owner = owner
-        self.ticket = None
+    """What the session gave for the submission."""
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Give up: see the class. False when it was done."""
         is_cancelled = super().cancel(msg=msg)
-        if is_cancelled and self.ticket is not None:
-            self._owner.abandon(self.ticket)
+        if is_cancelled:
+            self.owner.abandon(self.ticket)
         return is_cancelled
 
     # --- as a coroutine: what a task calls ----------------------------------------------------

@@ -65,8 +65,10 @@ class Submissions:
         Whatever comes alone has room.
         """
         outbox, queries = self._outbox, self._queries
-        waiting = outbox.submitted - outbox.answered + len(queries)
+        waiting = outbox.submitted - outbox.answered
         held = outbox.nbytes + queries.nbytes
+        if queries.nbytes:
+            waiting += len(queries)
         if waiting and (waiting + count > WAITING_MAX or held + nbytes > WAITING_NBYTES_MAX):
             raise OverloadedError(
                 f"{waiting:,} commands and queries of {held:,} bytes wait for an answer, and at "
@@ -83,8 +85,9 @@ class Submissions:
     ) -> Call:
         """Take one command. deadline_ms: when its caller gives up; never goes back from one
         submission to the next, but for FOREVER_MS, of a caller with a timer of its own."""
-        self._check_not_closed()
-        sequence = self._outbox.add(encoded, result_type_of(operation))
+        if self.phase is SessionPhase.CLOSED:
+            raise self._closed_error()
+        sequence = self._outbox.add(encoded, operation.__result_type__)
         return self._completion.expect(sink, sequence, operation, deadline_ms)
 
     def submit_many(
@@ -95,7 +98,8 @@ class Submissions:
         deadline_ms: int = FOREVER_MS,
     ) -> Call:
         """Take at least one with one sink for all results."""
-        self._check_not_closed()
+        if self.phase is SessionPhase.CLOSED:
+            raise self._closed_error()
         first = self._outbox.add_many(encoded, [result_type_of(o) for o in operations])
         return self._completion.expect_many(sink, first, operations, deadline_ms)
 
@@ -108,7 +112,8 @@ class Submissions:
         deadline_ms: int = FOREVER_MS,
     ) -> int:
         """Take one query; returns its request number."""
-        self._check_not_closed()
+        if self.phase is SessionPhase.CLOSED:
+            raise self._closed_error()
         self._request += 1
         after = self._outbox.submitted
         self._queries.add(
@@ -116,9 +121,8 @@ class Submissions:
         )
         return self._request
 
-    def _check_not_closed(self) -> None:
-        if self.phase is SessionPhase.CLOSED:
-            raise ClosedSessionError(f"session {self.session} is closed")
+    def _closed_error(self) -> ClosedSessionError:
+        return ClosedSessionError(f"session {self.session} is closed")
 
     # --- callers that give up --------------------------------------------------------------
 
