@@ -141,18 +141,22 @@ def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None
     """Grant at most one vote a term, to a log at least as new (paper 5.2 and 5.4.1, C12).
 
     While a leader is heard the request moves nothing, not even the term (X19); an election
-    that the leader itself asked for is the exception, for it has stopped serving.
+    that the leader itself asked for is the exception, for it has stopped serving. Not for a
+    member that has just been started: that one may be an older copy, and not know it (C11, F8).
     """
     term = message.term
+    is_new = raft.now_ms < raft.grace_until_ms
     if term > raft.current_term:
-        if not message.transfer and (raft.hears_leader or raft.state is ServerState.LEADER):
+        is_led = raft.hears_leader or raft.state is ServerState.LEADER
+        if is_new or (is_led and not message.transfer):
             raft.send(sender, VoteReply(raft.current_term, False))
             return
         granted = message.last >= raft.pledged and not raft.is_fresh
         raft.become_follower(term, NOBODY, sender if granted else NOBODY)
     elif term == raft.current_term and raft.state is ServerState.FOLLOWER:
         may_vote = raft.voted_for in (NOBODY, sender) and not raft.is_fresh
-        willing = message.transfer or not raft.hears_leader or raft.voted_for == sender
+        is_free = not is_new if message.transfer else not raft.hears_leader
+        willing = is_free or raft.voted_for == sender
         granted = may_vote and willing and message.last >= raft.pledged
         if granted and raft.voted_for == NOBODY:
             raft.save_hard_state(term, sender)
@@ -181,11 +185,16 @@ def _count(raft: State, voter: MemberId) -> None:
 
 
 def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
-    """The leader hands over: campaign at once, without a poll (Ongaro section 3.10)."""
+    """The leader hands over: campaign at once, without a poll (Ongaro section 3.10).
+
+    A member that has just been started waits as ever (C11): the leader may mean the process
+    before, and this directory be an older copy (F8). It is asked again with each heartbeat.
+    """
     if (
         raft.state is ServerState.FOLLOWER
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
+        and raft.now_ms >= raft.grace_until_ms
         and not raft.is_fresh
         and not raft.owes
         and raft.may_campaign

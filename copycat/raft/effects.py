@@ -198,6 +198,8 @@ class TransferFailure(enum.Enum):
     """A member leads that was not asked for, perhaps this one, in a later term."""
     NOBODY_LEADS = "nobody-leads"
     """This member gave up its role, and nobody was heard to lead in time."""
+    BUSY = "busy"
+    """A transfer to another member was under way, and failed; this member leads on."""
     QUORUM_LOST = "quorum-lost"
     """This member stopped to lead meanwhile, since it heard no majority."""
 
@@ -206,12 +208,13 @@ class TransferFinished(msgspec.Struct, frozen=True):
     """Answers TransferRequested: `ok` when the other member was heard to lead.
 
     failure: why not, None for a transfer that nobody asked for.  lacks: so many entries were
-    missing at the target.
+    missing at the target.  to: whom this member tried to hand its role to.
     """
 
     ok: bool
     failure: TransferFailure | None = None
     lacks: int = 0
+    to: MemberId = MemberId(0)
 
 
 Effect = (

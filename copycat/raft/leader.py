@@ -348,7 +348,7 @@ def on_transfer_requested(raft: State, to: MemberId) -> None:
         return
     target = to if to != NOBODY or lead is None else best_follower(lead)
     if lead is None or target not in lead.progress:
-        raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NO_TARGET))
+        raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NO_TARGET, to=to))
         return
     lead.is_transfer_asked, lead.is_transfer_to_any = True, to == NOBODY
     _begin_transfer(raft, lead, target)
@@ -386,10 +386,14 @@ def best_follower(lead: Leadership, after: MemberId = NOBODY) -> MemberId:
 
 
 def _hand_over(raft: State, lead: Leadership) -> None:
-    """Send TimeoutNow once the target has everything; again with each heartbeat."""
+    """Send TimeoutNow once the target has everything; again with each heartbeat.
+
+    Not to one whose link broke: what it has is known again when it has answered.
+    """
     if lead.transfer_to == NOBODY:
         return
-    if lead.progress[lead.transfer_to].counted_index == raft.terms.last_index:
+    progress = lead.progress[lead.transfer_to]
+    if progress.counted_index == raft.terms.last_index and progress.pace is not Pace.LOST:
         raft.send(lead.transfer_to, TimeoutNow(raft.current_term))
 
 

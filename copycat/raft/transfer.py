@@ -37,14 +37,14 @@ class Transfer:
 def why_late(raft: State, lead: Leadership) -> TransferFinished:
     """The time of a transfer is over, and this member leads still."""
     progress = lead.progress[lead.transfer_to]
-    lacks = raft.terms.last_index - progress.counted_index
+    to, lacks = lead.transfer_to, raft.terms.last_index - progress.counted_index
     if not lead.is_transfer_asked:
         return TransferFinished(ok=False)
-    if progress.pace is Pace.LOST:
-        return TransferFinished(ok=False, failure=TransferFailure.UNREACHABLE)
+    if progress.pace is Pace.LOST and not progress.has_regressed:
+        return TransferFinished(ok=False, failure=TransferFailure.UNREACHABLE, to=to)
     if lacks:
-        return TransferFinished(ok=False, failure=TransferFailure.LAGS, lacks=lacks)
-    return TransferFinished(ok=False, failure=TransferFailure.SILENT)
+        return TransferFinished(ok=False, failure=TransferFailure.LAGS, lacks=lacks, to=to)
+    return TransferFinished(ok=False, failure=TransferFailure.SILENT, to=to)
 
 
 def on_step_down(raft: State, lead: Leadership, term: int) -> None:
@@ -58,7 +58,7 @@ def on_step_down(raft: State, lead: Leadership, term: int) -> None:
         raft.transfer = Transfer(lead.transfer_to, until_ms, is_any=lead.is_transfer_to_any)
     else:
         failure = TransferFailure.QUORUM_LOST
-        raft.effects.append(TransferFinished(ok=False, failure=failure))
+        raft.effects.append(TransferFinished(ok=False, failure=failure, to=lead.transfer_to))
 
 
 def on_leader_known(raft: State) -> None:
@@ -70,7 +70,7 @@ def on_leader_known(raft: State) -> None:
     is_mine = raft.state is ServerState.LEADER
     ok = not is_mine and (transfer.is_any or raft.leader == transfer.to)
     failure = None if ok else TransferFailure.ANOTHER_LEADS
-    raft.effects.append(TransferFinished(ok=ok, failure=failure))
+    raft.effects.append(TransferFinished(ok=ok, failure=failure, to=transfer.to))
 
 
 def on_tick(raft: State) -> None:
@@ -78,4 +78,5 @@ def on_tick(raft: State) -> None:
     transfer = raft.transfer
     if transfer is not None and raft.now_ms >= transfer.until_ms:
         raft.transfer = None
-        raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NOBODY_LEADS))
+        failure = TransferFailure.NOBODY_LEADS
+        raft.effects.append(TransferFinished(ok=False, failure=failure, to=transfer.to))

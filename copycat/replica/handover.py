@@ -13,6 +13,9 @@ from copycat.types import MemberId, ServerState
 
 __all__ = ["Handover", "TransferOutcome"]
 
+LEADS_ON = frozenset({TransferFailure.LAGS, TransferFailure.UNREACHABLE, TransferFailure.SILENT})
+"""These say what is wrong with the member that was tried."""
+
 
 class TransferOutcome(msgspec.Struct, frozen=True):
     """How a transfer of leadership went.
@@ -64,11 +67,17 @@ class Handover:
             # A transfer that this member had begun by itself, to another member.
             is_led = raft.leader not in (0, raft.member)
             failure = TransferFailure.ANOTHER_LEADS if is_led else TransferFailure.SILENT
-        why = self._why(self._addresses.get(to, "the follower"), leader, failure, effect.lacks)
+        tried = self._addresses.get(effect.to or to, "the follower")
+        name = self._addresses.get(to, tried)
+        if failure in LEADS_ON and name != tried:
+            failure = TransferFailure.BUSY
+        why = self._why(name, tried, failure, effect.lacks)
         return TransferOutcome(ok=False, failure=failure, why=why, leader=leader)
 
-    def _why(self, name: str, leader: str, failure: TransferFailure, lacks: int) -> str:
-        me = self._addresses[self._raft.member]
+    def _why(self, name: str, tried: str, failure: TransferFailure, lacks: int) -> str:
+        """name: whom it was asked for.  tried: to whom it was, of several that were asked for."""
+        raft = self._raft
+        me, leader = self._addresses[raft.member], self._addresses.get(raft.leader, "")
         match failure:
             case TransferFailure.LAGS:
                 return (
@@ -78,12 +87,19 @@ class Handover:
                 return f"{me} has no link to {name}, and goes on leading"
             case TransferFailure.SILENT:
                 return f"{name} did not take over within an election timeout; {me} goes on leading"
+            case TransferFailure.BUSY:
+                return (
+                    f"{me} was handing leadership to {tried} when {name} was asked for; that"
+                    f" failed, and {me} goes on leading"
+                )
             case TransferFailure.ANOTHER_LEADS:
-                term = self._raft.current_term
+                term = raft.current_term
                 return f"{name} did not win the election: {leader} leads term {term}"
             case TransferFailure.NOBODY_LEADS:
-                return f"{me} gave up leadership for {name}, and no leader was heard in time"
+                return f"{me} gave up leadership for {tried}, and no leader was heard in time"
             case TransferFailure.QUORUM_LOST:
                 return f"{me} heard no majority meanwhile and stopped leading"
+            case _ if raft.state is not ServerState.LEADER:
+                return f"{me} does not lead"
             case _:
                 return f"{me} has no follower to hand leadership to"

@@ -70,6 +70,11 @@ def _check_outcome(outcome: TransferOutcome | None, name: str, address: str) -> 
             raise NotLeaderError(outcome.why, leader=outcome.leader or None)
         case TransferFailure.NOBODY_LEADS | TransferFailure.QUORUM_LOST:
             raise NoLeaderError(outcome.why, hint="wait for the next election")
+        case TransferFailure.SILENT:
+            hint = "its log says why: a full or slow disk, or entries that it lost"
+            raise OperationTimeout(outcome.why, hint=hint)
+        case TransferFailure.BUSY:
+            raise OperationTimeout(outcome.why, hint="try again: it is free now")
         case _:
             hint = "try again when the follower is reachable and has caught up"
             raise OperationTimeout(outcome.why, hint=hint)

@@ -144,6 +144,17 @@ def test_c11_a_member_that_starts_grants_nothing_for_one_election_timeout() -> N
     assert granted(raft, 2, vote(1))
 
 
+@pytest.mark.parametrize("term", [1, 2])
+def test_c11_who_was_just_started_votes_for_no_heir_either(term: int) -> None:
+    """It may be an older copy of its directory, and the request late (F8)."""
+    raft = core(1, young=True)
+    heir = RequestVote(term, EntryId(1, 1), True)
+    assert sends(receive(raft, 3, heir)) == [(3, VoteReply(1, False))]
+    raft.step(Tick(100))
+    effects = [*receive(raft, 3, heir), *raft.step(Saved(raft.save_ticket))]
+    assert sends(effects)[-1] == (3, VoteReply(term, True))
+
+
 def test_c11_an_unreachable_leader_does_not_shorten_the_grace() -> None:
     raft = core(young=True)
     receive(raft, 2, append(1, 1, (0, 0), []))

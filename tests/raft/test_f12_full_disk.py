@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from copycat.protocol.peer import AppendReply, PreVote, PreVoteReply, TimeoutNow, VoteReply
-from copycat.raft.effects import Append, RoleChanged, TransferFinished
-from copycat.raft.events import Saved, StorageFull, Tick
+from copycat.raft.effects import Append, RoleChanged, TransferFailure, TransferFinished
+from copycat.raft.events import Saved, StorageFull, Tick, TransferRequested
 from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
+from tests.raft.cluster import Cluster
 from tests.raft.helpers import OPTIONS, append, core, leader, of, receive, sends, settle
 
 
@@ -83,6 +84,24 @@ def test_f12_each_election_timeout_another_follower_is_asked() -> None:
         asked |= {*handed_to(raft, 10)}
     assert asked == {2, 3}
     assert raft.state is ServerState.LEADER
+
+
+def test_f12_a_full_target_is_silent_and_the_leader_proposes_again() -> None:
+    cluster = Cluster(3)
+    cluster.age()
+    cluster.elect(1)
+    cluster.step(2, StorageFull(True))
+    cluster.step(1, TransferRequested(MemberId(2)))
+    cluster.settle()
+    assert not cluster.propose(1, "x")
+    for _ in range(5):
+        cluster.tick(1, 20)
+        cluster.settle()
+    finished = of([effect for _, effect in cluster.effects], TransferFinished)
+    silent = TransferFailure.SILENT
+    assert finished == [TransferFinished(ok=False, failure=silent, to=MemberId(2))]
+    assert cluster.nodes[1].raft.state is ServerState.LEADER
+    assert cluster.propose(1, "x")
 
 
 def test_f12_a_leader_whose_disk_has_room_again_proposes_again() -> None:

@@ -76,7 +76,29 @@ def test_two_that_ask_for_different_members_are_not_both_told_that_it_was_done()
     )
 
 
+def test_the_second_of_two_is_not_told_what_is_wrong_with_the_first() -> None:
+    net, leader, (first, second) = three()
+    net.cut(first.member)
+    outcomes = asked(leader, first.member)
+    leader.replica.transfer_leadership(second.member, outcomes.append)
+    leader.replica.transfer_leadership(MemberId(0), outcomes.append)
+    for _ in range(20):
+        net.settle(100)
+    failures = [outcome.failure for outcome in outcomes]
+    away = TransferFailure.UNREACHABLE
+    assert failures == [away, TransferFailure.BUSY, away]
+    assert outcomes[1].why == (
+        f"{leader.address} was handing leadership to {first.address} when {second.address} was"
+        f" asked for; that failed, and {leader.address} goes on leading"
+    )
+    assert outcomes[2].why == outcomes[0].why
+    done = asked(leader, second.member)
+    net.settle(50)
+    assert [outcome.ok for outcome in done] == [True]
+
+
 def test_who_does_not_lead_says_so_at_once() -> None:
     _, _, (follower, other) = three()
     (outcome,) = asked(follower, other.member)
     assert outcome.failure is TransferFailure.NO_TARGET
+    assert outcome.why == f"{follower.address} does not lead"
