@@ -21,6 +21,7 @@ from copycat.settings_file import read_table
 from copycat.types import Durability, DurabilityLike, MemberId, StorageLevel, StorageLevelLike
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Unpack
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound=enum.StrEnum)
+SettingsT = TypeVar("SettingsT", "Storage", "RaftOptions")
 
 Duration: TypeAlias = float | timedelta
 """Seconds, or a timedelta."""
@@ -244,29 +246,36 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if isinstance(self.directory, os.PathLike):
             msgspec.structs.force_setattr(self, "directory", os.fspath(self.directory))
-        problems = _type_problems(self, "storage.")
-        problems += [
-            f"storage.{name} ({getattr(self, name)!r}) must be {law}"
-            for name, law, good in _storage_laws(self)
-            if not good
-        ]
-        if problems:
-            raise ConfigurationError("; ".join(problems))
+        _check_laws(self, _storage_laws, "storage.")
         msgspec.structs.force_setattr(self, "directory", absolute_path(self.directory))
 
 
-def _type_problems(settings: Storage | RaftOptions, prefix: str = "") -> list[str]:
+def _check_laws(
+    settings: SettingsT, laws: Callable[[SettingsT], list[tuple[str, str, bool]]], prefix: str = ""
+) -> None:
+    """ConfigurationError for all settings that are wrong, each with its value and its law."""
+    problems = _type_problems(settings, prefix)
+    for name, law, good in laws(settings):
+        if name in problems:
+            problems[name] += f"; it must be {law}"
+        elif not good:
+            problems[name] = f"{prefix}{name} ({getattr(settings, name)!r}) must be {law}"
+    if problems:
+        raise ConfigurationError("; ".join(problems.values()))
+
+
+def _type_problems(settings: Storage | RaftOptions, prefix: str) -> dict[str, str]:
     """Take each setting as its type (text becomes an enum's member); say which do not fit.
 
     One that does not is its default from then on, for the sake of the laws alone.
     """
-    problems = []
+    problems = {}
     for name, type_, default in _fields(type(settings)):
         value = getattr(settings, name)
         try:
             fit = msgspec.convert(value, type_)
         except msgspec.ValidationError as error:
-            problems.append(f"{prefix}{name} ({value!r}){_what_fits(type_, error)}")
+            problems[name] = f"{prefix}{name} ({value!r}){_what_fits(type_, error)}"
             fit = default
         msgspec.structs.force_setattr(settings, name, fit)
     return problems
@@ -341,14 +350,7 @@ class RaftOptions(msgspec.Struct, frozen=True, kw_only=True):
     """AppendEntries with entries in flight to one peer; two already hide the round trip."""
 
     def __post_init__(self) -> None:
-        problems = _type_problems(self)
-        problems += [
-            f"{name} ({getattr(self, name)!r}) must be {law}"
-            for name, law, good in _raft_laws(self)
-            if not good
-        ]
-        if problems:
-            raise ConfigurationError("; ".join(problems))
+        _check_laws(self, _raft_laws)
 
 
 def _raft_laws(options: RaftOptions) -> list[tuple[str, str, bool]]:

@@ -169,7 +169,7 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
         if not isinstance(self.insecure, bool):
             problems.append(f"insecure ({self.insecure!r}) must be True or False")
         size = self.max_entry_size
-        if not isinstance(size, int) or not 1 <= size <= 16 << 20:
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 16 << 20:
             problems.append(f"max_entry_size ({size!r}) must be 1 to 16777216 bytes")
         problems += [
             f"address {member} has port 0, where nobody listens" + _PORT_0

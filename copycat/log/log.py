@@ -90,6 +90,8 @@ class Log(LogReading, LogCleaning):
         """
         from copycat.log.options import log_in_memory, storage_of  # noqa: PLC0415
 
+        if not isinstance(read_only, bool):
+            raise ConfigurationError(f"read_only ({read_only!r}) must be True or False")
         settings = storage_of(path, storage, options)
         directory = settings.directory
         if settings.level is StorageLevel.MEMORY:

@@ -88,8 +88,7 @@ class Executor:
         context = StateMachineContext(self._moment, SessionsView(self._sessions))
         facade = StateMachineExecutor(self._moment, self._timers, self._handlers.register)
         machine.bind(Binding(self._moment, context, facade))
-        machine.configure(facade)
-        self._handlers.seal()
+        self._handlers.configure(facade)
         self._snapshots = Snapshots(
             machine, self._sessions, self._keys, self._timers, self._moment
         )

@@ -9,14 +9,15 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from copycat.errors import ConfigurationError, SerializationError
+from copycat.errors import ConfigurationError, CopycatError, SerializationError
 from copycat.machine.commit import Commit
-from copycat.machine.context import Moment
+from copycat.machine.context import Moment, StateMachineExecutor
 from copycat.machine.keyed import Keyed, keyed_of
 from copycat.machine.machine import StateMachine
 from copycat.machine.operation_methods import OperationMethod, where_defined
 from copycat.machine.reading import OperationReader, StandIn
 from copycat.protocol.operations import Command, Operation, Query
+from copycat.protocol.results import text_of
 
 __all__ = [
     "Handlers",
@@ -25,6 +26,13 @@ __all__ = [
 Handler = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]], Keyed | None]
 """(function, operation -> its arguments, how it is keyed): called as
 `function(*arguments(operation))`, so that no dictionary of keywords is built on the hot path."""
+
+
+_CALLED = (
+    *("close", "configure", "install", "snapshot"),
+    *("on_close", "on_expire", "on_key_expired", "on_register", "on_unregister"),
+)
+"""Methods that a machine may define beside its handlers."""
 
 
 def _result_of(stand_in: StandIn) -> tuple[Any, ...]:
@@ -44,6 +52,8 @@ class Handlers:
         self._sealed = False
         self._names: dict[str, type[Operation[Any]]] = {}
         self.table: dict[type[Any], Handler] = {StandIn: (_same, _result_of, None)}
+        for name in _CALLED:
+            _check_plain(type(machine).__name__, name, getattr(machine, name, None))
         for name in _attributes(type(machine)):
             attribute = inspect.getattr_static(type(machine), name)
             if isinstance(attribute, OperationMethod):
@@ -60,6 +70,8 @@ class Handlers:
     ) -> None:
         """Let `handler` answer `operation`, with a Commit."""
         moment = self._moment
+        name = getattr(handler, "__name__", repr(handler))
+        _check_plain(type(self._machine).__name__, name, handler)
         self._add(operation, handler, lambda _: (moment.commit(),))
 
     def _add(
@@ -87,13 +99,40 @@ class Handlers:
             keyed = keyed_of(operation, snapshottable=self._moment.ledger.snapshottable)
         self.table[operation] = (function, arguments, keyed)
 
-    def seal(self) -> None:
-        """No more registering: from here on entries are applied."""
+    def configure(self, executor: StateMachineExecutor) -> None:
+        """Let the machine register more; after that no more: entries are applied.
+
+        ConfigurationError with what its configure() raises.
+        """
+        try:
+            self._machine.configure(executor)
+        except (CopycatError, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise ConfigurationError(
+                f"{type(self._machine).__name__}.configure() raised {text_of(error)}",
+                hint="see the error that it raised; it is called as configure(executor)",
+            ) from error
         self._sealed = True
 
     def reader(self, base: type[Operation[Any]]) -> OperationReader:
         """Reads any operation of this machine that derives from `base`."""
         return OperationReader(type(self._machine), self._names, base)
+
+
+def _check_plain(machine: str, name: str, function: Any) -> None:
+    """ConfigurationError for `async def` and for a generator: nothing of it would ever run."""
+    kinds = {
+        "async def": inspect.iscoroutinefunction(function),
+        "a generator": inspect.isgeneratorfunction(function),
+        "an async generator": inspect.isasyncgenfunction(function),
+    }
+    for kind, found in kinds.items():
+        if found:
+            raise ConfigurationError(
+                f"{machine}.{name} is {kind}; a state machine is called, and nothing awaits it",
+                hint=f"make {name} a plain function: do what waits outside, and submit commands",
+            )
 
 
 def _attributes(machine: type[Any]) -> list[str]:

@@ -45,8 +45,13 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_RESERVED = frozenset({"compaction", "consistency"})
+_RESERVED = frozenset({"compaction", "consistency", "type"})
 _UNHASHABLE = (list, dict, set, bytearray)
+_NOT_PLAIN = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -57,11 +62,20 @@ class OperationMethod(Generic[P, R]):
         self,
         function: Callable[Concatenate[Any, P], R],
         base: type[Operation[Any]],
-        name: str | None,
+        name: str,
         metadata: dict[str, Any],
     ) -> None:
         if not isinstance(function, FunctionType):
-            raise ConfigurationError(f"@command and @query go on methods, not on {function!r}")
+            kind = type(function).__name__
+            raise ConfigurationError(
+                f"@command and @query go on methods, not on a {kind}",
+                hint="write @command, or @command(name=...), directly above `def name(self, ...)`",
+            )
+        if not isinstance(name, str) or not name.isprintable():
+            raise ConfigurationError(
+                f"name ({name!r}) of {function.__qualname__} must be printable text",
+                hint='as in @command(name="add")',
+            )
         self.function = function
         self.name = name or function.__name__
         self.operation: type[Operation[R]] | None = None
@@ -89,18 +103,23 @@ class OperationMethod(Generic[P, R]):
         """Make the operation's class from the signature. SerializationError with file:line."""
         label = f"{owner.__name__}.{self.__name__}"
         function = self.function
-        if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-            raise self._error(label, "must be a plain function that returns its result")
+        if any(is_other(function) for is_other in _NOT_PLAIN):
+            problem = "must be a plain function that returns its result"
+            hint = "write `def` without `async` and without `yield`: nothing awaits an operation"
+            raise self._error(label, problem, hint)
         try:
             hints = typing.get_type_hints(function, include_extras=True)
         except Exception as error:
             raise self._error(label, f"an annotation cannot be resolved: {error}") from error
+        if not inspect.signature(function).parameters:
+            raise self._error(label, "takes no self", "write `def name(self, ...)`")
         fields = [
             self._field(label, parameter, hints)
             for parameter in list(inspect.signature(function).parameters.values())[1:]
         ]
         if "return" not in hints:
-            raise self._error(label, "its result has no annotation (write `-> None` for none)")
+            hint = "write `-> None` when it returns nothing; Any is whatever has an encoding"
+            raise self._error(label, "its result has no annotation", hint)
         self._check_type(label, "its result", hints["return"])
         try:
             derived = msgspec.defstruct(
@@ -133,17 +152,33 @@ class OperationMethod(Generic[P, R]):
     ) -> tuple[str, Any] | tuple[str, Any, Any]:
         name = parameter.name
         if parameter.kind not in _POSITIONAL:
-            raise self._error(
-                label, f"parameter {name!r} is {parameter.kind.description}, not positional"
-            )
+            problem = f"parameter {name!r} is {parameter.kind.description}, not positional"
+            hint = "parameters are told apart by their places in the log: write (self, a, b=1), "
+            hint += "without *, *args and **kwargs; a list or a dict holds any number of values"
+            raise self._error(label, problem, hint)
         if name in _RESERVED or name.startswith("__"):
-            raise self._error(label, f"parameter {name!r} has a reserved name")
+            hint = "give the parameter another name"
+            raise self._error(label, f"parameter {name!r} has a reserved name", hint)
         if name not in hints:
-            raise self._error(label, f"parameter {name!r} has no annotation")
+            hint = f"annotate it, as in `{name}: int`; Any takes whatever has an encoding"
+            raise self._error(label, f"parameter {name!r} has no annotation", hint)
         self._check_type(label, f"parameter {name!r}", hints[name])
         if parameter.default is inspect.Parameter.empty:
             return name, hints[name]
+        self._check_default(label, parameter, hints[name])
         return name, hints[name], parameter.default
+
+    def _check_default(self, label: str, parameter: inspect.Parameter, hint: Any) -> None:
+        """Whoever leaves the parameter out sends the default, so it must be read back."""
+        try:
+            msgspec.msgpack.decode(msgspec.msgpack.encode(parameter.default), type=hint)
+        except Exception as error:
+            word = describe_type(hint)
+            problem = f"parameter {parameter.name!r} has the default {parameter.default!r}"
+            how = "give it a default of its type"
+            if parameter.default is None:
+                how = f"write `{parameter.name}: {word} | None = None`"
+            raise self._error(label, f"{problem}, which is no `{word}`", how) from error
 
     def _check_type(self, label: str, what: str, annotation: Any) -> None:
         try:
@@ -153,9 +188,11 @@ class OperationMethod(Generic[P, R]):
         if custom:
             raise self._error(label, f"{what} has type {custom}, which copycat cannot encode")
 
-    def _error(self, label: str, problem: str) -> SerializationError:
+    def _error(self, label: str, problem: str, hint: str | None = None) -> SerializationError:
         place = where_defined(self.function)
-        return SerializationError(f"{label}: {problem} ({place})", operation=label, place=place)
+        return SerializationError(
+            f"{label}: {problem} ({place})", hint=hint, operation=label, place=place
+        )
 
 
 def first_custom(info: Any, seen: set[int]) -> str:
@@ -221,7 +258,7 @@ def command(
     operation: after so many seconds of log time the key is gone (`on_key_expired`).
     """
     metadata = {
-        "__compaction__": CompactionMode(compaction),
+        "__compaction__": choice(CompactionMode, compaction, "compaction"),
         "__since__": since,
         "__key__": key,
         "__tombstone__": tombstone,

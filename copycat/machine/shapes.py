@@ -20,6 +20,7 @@ import msgspec
 from copycat.errors import MachineMismatchError
 from copycat.machine.aliases import Aliases
 from copycat.protocol.operations import describe_type
+from copycat.protocol.results import text_of
 
 _LOG = logging.getLogger("copycat.machine")
 
@@ -167,7 +168,7 @@ class Plan:
         try:
             return make()
         except Exception as error:
-            problem = f"its default raised {type(error).__name__}: {error}"
+            problem = f"its default raised {text_of(error)}"
             raise mismatch(self._label, name, problem, "mend the default", error) from error
 
     def _check_gone(self, old: str, value: Any, fresh: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 
 from copycat.errors import MachineMismatchError, SerializationError
 from copycat.protocol.obstacles import INTEGERS, obstacles_in
+from copycat.protocol.results import text_of
 
 __all__ = [
     "SnapshotReader",
@@ -184,7 +185,7 @@ def own_install(
         raise
     except Exception as error:
         raise MachineMismatchError(
-            f"{name}.install() raised {type(error).__name__}: {error}; it was given a snapshot "
+            f"{name}.install() raised {text_of(error)}; it was given a snapshot "
             f"of version {version}",
             hint="let install() read what that version wrote",
             class_name=name,

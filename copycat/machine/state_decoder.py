@@ -27,6 +27,7 @@ from copycat.machine.sessions import ServerSession
 from copycat.machine.shapes import Plan, Shape, is_record, mismatch
 from copycat.machine.state_codec import FACTORIES, Known, Links
 from copycat.machine.timers import Scheduled
+from copycat.protocol.results import text_of
 
 __all__ = ["StateDecoder"]
 
@@ -142,7 +143,7 @@ class StateDecoder:
             return kind(value)
         except Exception as error:
             hint = f"keep the flags that were there, also {value:#x}"
-            raise mismatch(kind.__qualname__, "", f"{error}", hint, error) from error
+            raise mismatch(kind.__qualname__, "", text_of(error), hint, error) from error
 
     def _check_flag(self, kind: Any, name: str, member: str, bits: int) -> None:
         """A flag is its bits: one that has other bits now would be taken for another one."""
@@ -192,7 +193,7 @@ class StateDecoder:
         try:
             value = kind(**fields)
         except Exception as error:
-            problem = f"it refuses what it has: {type(error).__name__}: {error}"
+            problem = f"it refuses what it has: {text_of(error)}"
             hint = "let it take what it took when the snapshot was written"
             raise mismatch(kind.__qualname__, "", problem, hint, error) from error
         for field, part in fields.items():  # whatever its __post_init__ made of them
@@ -303,7 +304,9 @@ def _check_hashable(members: Iterable[Any]) -> None:
                 raise
             kind = type(one).__qualname__
             hint = "let it be hashed as it was, for instance @dataclass(frozen=True)"
-            raise mismatch(kind, "", f"it cannot be hashed: {error}", hint, error) from error
+            raise mismatch(
+                kind, "", f"it cannot be hashed: {text_of(error)}", hint, error
+            ) from error
 
 
 def _zone(offset: int | None) -> timezone | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from msgspec.msgpack import Ext
@@ -19,7 +20,7 @@ from copycat.errors import (
     SerializationError,
     StorageError,
 )
-from copycat.protocol.results import error_value, failure_value, textless_value
+from copycat.protocol.results import error_value, failure_value, name_of, textless_value
 
 __all__ = ["Refusals", "UserCode", "no_refusals", "result_of_query"]
 
@@ -107,7 +108,7 @@ class UserCode:
         except BaseException as error:
             self.leave(error)
             raise SerializationError(
-                f"{type(machine).__name__} raised {type(error).__name__} while a snapshot of it"
+                f"{type(machine).__name__} raised {name_of(error)} while a snapshot of it"
                 " was taken; it goes on without"
             ) from error
 
@@ -128,10 +129,10 @@ class UserCode:
 
     def log_once(self, error: BaseException) -> None:
         """The traceback of what a handler raised; of one kind at one place it is logged once."""
-        step, place = error.__traceback__, ("", 0)
+        step, place = _traceback_of(error), ("", 0)
         while step is not None:
             place, step = (step.tb_frame.f_code.co_filename, step.tb_lineno), step.tb_next
-        kind = (type(error).__qualname__, *place)
+        kind = (name_of(error), *place)
         if kind not in self._logged and len(self._logged) < LOGGED_MAX:
             self._logged.add(kind)
             log_raised("a handler", self.index, error, logging.WARNING)
@@ -174,8 +175,14 @@ def log_raised(what: object, index: int, error: BaseException, level: int = logg
     try:
         _LOG.log(level, "%s raised at entry %d", what, index, exc_info=error)
     except BaseException:  # noqa: BLE001  (their own code is asked for texts)
-        name = type(error).__name__
+        name = name_of(error)
         _LOG.error("a callback raised %s at entry %d; it has no text", name, index)
+
+
+def _traceback_of(error: BaseException) -> TracebackType | None:
+    """Where it was raised, whatever its __getattribute__ does."""
+    found: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return found
 
 
 def result_of_query(error: BaseException) -> Any:

@@ -47,7 +47,9 @@ __all__ = [
     "error_value",
     "failure_value",
     "freeze",
+    "name_of",
     "refusal_error",
+    "text_of",
     "textless_value",
 ]
 
@@ -190,8 +192,26 @@ def error_value(error: BaseException) -> Ext:
 
 def textless_value(error: BaseException, text: str = "(its text could not be made)") -> Ext:
     """The same, without asking the exception for its text."""
-    name = type.__dict__["__qualname__"].__get__(type(error))  # whatever its class overrides
-    return failure_value(ApplicationError.code, name, text)
+    return failure_value(ApplicationError.code, name_of(error), text)
+
+
+def name_of(error: BaseException) -> str:
+    """The name of its class, whatever its metaclass has in place of that."""
+    name: str = type.__dict__["__qualname__"].__get__(type(error))
+    return name
+
+
+def text_of(error: BaseException) -> str:
+    """Name and text, for a message about what the user's code raised, whatever its __str__ does.
+
+    A MemoryError of the text leaves.
+    """
+    try:
+        return f"{name_of(error)}: {error}"
+    except MemoryError:
+        raise
+    except BaseException:  # noqa: BLE001  (the user's __str__ may do anything)
+        return f"{name_of(error)} (its text could not be made)"
 
 
 def failure_value(code: str, name: str, text: str) -> Ext:

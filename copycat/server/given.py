@@ -17,6 +17,7 @@ from copycat.config import (
 )
 from copycat.errors import ConfigurationError
 from copycat.machine.machine import StateMachine
+from copycat.protocol.results import text_of
 from copycat.types import MemberType
 
 __all__ = ["Settings", "founders_given", "machine_from"]
@@ -127,12 +128,12 @@ def machine_from(factory: Callable[[], Any]) -> StateMachine:
     name = getattr(factory, "__name__", repr(factory))
     try:
         machine = factory()
-    except ConfigurationError:
+    except (ConfigurationError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         hint = f"state_machine= is called without arguments: pass lambda: {name}(...)"
         raise ConfigurationError(
-            f"state_machine {name} made no machine: {type(error).__name__}: {error}",
+            f"state_machine {name} made no machine: {text_of(error)}",
             hint=hint if isinstance(error, TypeError) else "see the error that it raised",
         ) from error
     if not isinstance(machine, StateMachine):

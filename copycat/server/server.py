@@ -108,6 +108,7 @@ class CopycatServer(Generic[S]):
         given.not_built(type=type, client_address=client_address, tls=tls, config=config)
         given.machine(state_machine)
         given.loop(loop)
+        given.seconds("global_suspend_timeout", global_suspend_timeout, 3600.0)
         self._storage = given.storage(storage)
         self._options = given.options(
             address=where,

@@ -169,3 +169,22 @@ def test_a_log_works_with_the_largest_that_passes(tmp_path: Path, name: str) -> 
         log.append_many([b"x"] * 2000)
         log.release_many(range(1, 1500))
     assert log.closed
+
+
+@pytest.mark.parametrize("value", [1, 0, "no", "yes", None, [], 1.5])
+def test_read_only_is_true_or_false(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^read_only \(.*must be True or False"):
+        Log.open(tmp_path / "log", read_only=value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["32MiB", True, None, 1.5, b"x"])
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [("max_segment_size", "8192 to 2147483648 bytes"), ("compaction_threads", "1 to 64")],
+)
+def test_a_value_of_a_wrong_type_is_told_the_bounds(name: str, value: Any, bounds: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Storage(**{name: value})
+    assert caught.value.message.startswith(f"storage.{name} ({value!r}): Expected `int`")
+    assert caught.value.message.endswith(f"; it must be {bounds}")

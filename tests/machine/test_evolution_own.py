@@ -283,3 +283,21 @@ def test_aliases_are_checked_when_the_machine_is_made(table: Any) -> None:
 
     with pytest.raises(ConfigurationError, match=r"Wrong\.snapshot_aliases"):
         Executor(Wrong())
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def test_an_install_whose_error_has_no_text_is_named() -> None:
+    class Broken(Shop):
+        def snapshot(self, writer: SnapshotWriter) -> None: ...
+
+        def install(self, reader: SnapshotReader) -> None:
+            raise Mute
+
+    executor = Executor(Broken())
+    with pytest.raises(MachineMismatchError, match=r"Broken\.install\(\) raised Mute") as caught:
+        executor.install(written().executor.snapshot())
+    assert caught.value.field == "install"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -277,3 +278,87 @@ def test_an_unresolved_commit_annotation_is_named() -> None:
 
     with pytest.raises(SerializationError, match=r"Lost.put: .*Missing"):
         Executor(Lost())
+
+
+def keyword(self: Any, *, sku: str) -> int:
+    return 1
+
+
+async def later(self: Any) -> int:
+    return 1
+
+
+async def lazily(self: Any) -> Any:
+    yield 1
+
+
+def generator(self: Any, *_: Any) -> Any:
+    yield 1
+
+
+def selfless() -> int:
+    return 1
+
+
+def unfit(self: Any, sku: int = None) -> int:  # type: ignore[assignment]  # noqa: RUF013
+    return 1
+
+
+def typed(self: Any, type: str) -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("function", "hint"),
+    [
+        (keyword, "told apart by their places"),
+        (later, "without `async`"),
+        (lazily, "without `async` and without `yield`"),
+        (selfless, r"def name\(self"),
+        (unfit, r"sku: int \| None = None"),
+        (typed, "another name"),
+    ],
+)
+def test_the_hint_is_about_what_is_wrong_with_the_signature(function: Any, hint: str) -> None:
+    with pytest.raises(SerializationError) as caught:
+        define({"receive": command(function)})
+    assert re.search(hint, caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", [5, None, b"x", "\ud800", "a\nb"])
+def test_a_name_is_printable_text(name: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"^name \(.*must be printable text"):
+        command(name=name)(typed)
+
+
+@pytest.mark.parametrize("thing", ["add", 5, staticmethod(selfless), property(generator)])
+def test_what_is_no_method_is_named_with_the_form_that_is(thing: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        command(thing)
+    assert type(thing).__name__ in caught.value.message
+    assert "@command(name=...)" in (caught.value.hint or "")
+
+
+def test_a_mode_of_compaction_that_is_none_is_a_configuration_error() -> None:
+    bad: Any = "bogus"
+    with pytest.raises(ConfigurationError, match=r"compaction \('bogus'\) must be one of"):
+        command(compaction=bad)(typed)
+
+
+@pytest.mark.parametrize("function", [later, lazily, generator])
+@pytest.mark.parametrize("name", ["snapshot", "install", "configure", "on_register", "close"])
+def test_what_a_machine_defines_is_plain_or_nothing_of_it_would_run(
+    name: str, function: Any
+) -> None:
+    kind: Any = type("Waiting", (StateMachine,), {name: function})
+    with pytest.raises(ConfigurationError, match=rf"^Waiting\.{name} is "):
+        Executor(kind())
+
+
+def test_what_configure_raises_is_named() -> None:
+    class Broken(StateMachine):
+        def configure(self, executor: StateMachineExecutor) -> None:
+            raise SystemExit(3)
+
+    with pytest.raises(ConfigurationError, match=r"^Broken\.configure\(\) raised SystemExit"):
+        Executor(Broken())
