@@ -9,11 +9,10 @@ could not read (F11); the next start looks there. Each is one line: a checksum, 
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from copycat.errors import CorruptLogError
-from copycat.log._native import crc32c
+from copycat.log.checked_line import encode_line, read_line
 from copycat.types import EntryId
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ class Debt:
         }
         if self.is_regressed:
             said["regressed"] = 1
-        self._env.replace_file(self._path, _line(said))
+        self._env.replace_file(self._path, encode_line(said))
 
     def give_up(self) -> None:
         """An operator accepts the loss. A crash leaves both files: then it is owed as before."""
@@ -113,7 +112,7 @@ def read_debt(env: Env, directory: str, current_term: int) -> Debt | None:
     path = f"{directory}/{GIVEN_UP_FILE if is_given_up else DEBT_FILE}"
     if not env.exists(path):
         return None
-    said = _said(env, path)
+    said = read_line(env, path)
     owed = EntryId(current_term, INDEX_MAX)
     first_index, term, is_regressed = 1, current_term + 1, False
     if said is not None:
@@ -136,7 +135,7 @@ def read_debt(env: Env, directory: str, current_term: int) -> Debt | None:
 
 def write_note(env: Env, directory: str, error: CorruptLogError) -> None:
     """Damage was met at `error.index` (0: unknown): the next start is to look there (F11)."""
-    env.replace_file(f"{directory}/{NOTE_FILE}", _line({"index": error.index}))
+    env.replace_file(f"{directory}/{NOTE_FILE}", encode_line({"index": error.index}))
 
 
 def read_note(env: Env, directory: str) -> CorruptLogError | None:
@@ -144,7 +143,7 @@ def read_note(env: Env, directory: str) -> CorruptLogError | None:
     path = f"{directory}/{NOTE_FILE}"
     if not env.exists(path):
         return None
-    index = (_said(env, path) or {}).get("index", 0)
+    index = (read_line(env, path) or {}).get("index", 0)
     where = f"entry {index}" if index else "its log"
     return CorruptLogError(
         f"{where} could not be read when this member ran last", path=path, index=index
@@ -155,17 +154,3 @@ def clear_note(env: Env, directory: str) -> None:
     """It was looked at."""
     if env.exists(f"{directory}/{NOTE_FILE}"):
         env.remove(f"{directory}/{NOTE_FILE}")
-
-
-def _line(said: dict[str, int]) -> bytes:
-    text = json.dumps(said, sort_keys=True).encode()
-    return b"%08x %b\n" % (crc32c(text), text)
-
-
-def _said(env: Env, path: str) -> dict[str, int] | None:
-    """What a file says, if it is whole."""
-    checksum, _, text = env.read_file(path).rstrip(b"\n").partition(b" ")
-    if checksum != b"%08x" % crc32c(text):
-        return None
-    said: dict[str, int] = json.loads(text)
-    return said

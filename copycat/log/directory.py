@@ -29,6 +29,7 @@ from copycat.log.identity import Identity, check_identity, read_identity, write_
 from copycat.log.interface import HardStateStore
 from copycat.log.repair import AnyLog, Repairs, complete_repair
 from copycat.log.reserve import free_reserve
+from copycat.log.time_note import TimeFile
 from copycat.log.unreadable import is_unreadable
 from copycat.log.volatile import VolatileLog
 from copycat.log.weak import (
@@ -81,6 +82,8 @@ class MemberDirectory:
         self.debt = debt
         """What damage took and no leader has given back so far (C12, decision 0017)."""
         self.snapshots = snapshots
+        self.time_file = TimeFile(env, path)
+        """Where log time is written down beside the wall clock (C25)."""
         self._env = env
         self._held = held
         self._floor = log.last_entry.term

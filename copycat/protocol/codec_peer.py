@@ -63,7 +63,7 @@ __all__ = [
 
 _APPEND = Struct("<10Q")
 """term, request, prev (term, index), span (term, first, end), leader_commit, floor, log time."""
-_APPEND_REPLY = Struct("<QQB7xQQQQQ")
+_APPEND_REPLY = Struct("<QQB7xQQQQ")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
 _STORAGE_FULL = 4
@@ -72,9 +72,9 @@ _INSTALL = Struct("<5Q32sQ")
 """term, request, entry (term, index), size of the file, digest, offset."""
 _INSTALL_REPLY = Struct("<5QB7x")
 _PRE_VOTE = Struct("<4Q")
-_PRE_VOTE_REPLY = Struct("<QQB7xQ")
+_PRE_VOTE_REPLY = Struct("<QQB7xQQQ")
 _REQUEST_VOTE = Struct("<3QB7x")
-_VOTE_REPLY = Struct("<QB7xQ")
+_VOTE_REPLY = Struct("<QB7xQQQ")
 _TIMEOUT_NOW = Struct("<Q")
 _LOG_POSITION = Struct("<3Q")
 """term, and an entry (term, index); of both messages about a log."""
@@ -257,14 +257,12 @@ def encode_peer(message: PeerMessage) -> bytes:
             return encode_append(message, 0)
         case InstallSnapshot():
             return encode_install(message, 0)
-        case AppendReply(
-            term, request, accepted, match_index, hint, settled, wanted, wall_ms, is_full
-        ):
+        case AppendReply(term, request, accepted, match_index, hint, settled, wanted, is_full):
             kind = FrameType.APPEND_REPLY
             answer = _WANTS_SNAPSHOT if wanted else int(accepted)
             answer += _STORAGE_FULL * is_full
             body = _APPEND_REPLY.pack(
-                term, request, answer, match_index, hint.term, hint.index, settled, wall_ms
+                term, request, answer, match_index, hint.term, hint.index, settled
             )
         case InstallReply(term, request, entry, offset, done):
             kind = FrameType.INSTALL_REPLY
@@ -272,15 +270,15 @@ def encode_peer(message: PeerMessage) -> bytes:
         case PreVote(term, number, last):
             kind = FrameType.PRE_VOTE
             body = _PRE_VOTE.pack(term, number, last.term, last.index)
-        case PreVoteReply(term, number, granted, wall_ms):
+        case PreVoteReply(term, number, granted, wall_ms, time_ms, time_term):
             kind = FrameType.PRE_VOTE_REPLY
-            body = _PRE_VOTE_REPLY.pack(term, number, granted, wall_ms)
+            body = _PRE_VOTE_REPLY.pack(term, number, granted, wall_ms, time_ms, time_term)
         case RequestVote(term, last, transfer):
             kind = FrameType.REQUEST_VOTE
             body = _REQUEST_VOTE.pack(term, last.term, last.index, transfer)
-        case VoteReply(term, granted, wall_ms):
+        case VoteReply(term, granted, wall_ms, time_ms, time_term):
             kind = FrameType.VOTE_REPLY
-            body = _VOTE_REPLY.pack(term, granted, wall_ms)
+            body = _VOTE_REPLY.pack(term, granted, wall_ms, time_ms, time_term)
         case TimeoutNow(term):
             kind = FrameType.TIMEOUT_NOW
             body = _TIMEOUT_NOW.pack(term)
@@ -305,7 +303,7 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 raise ProtocolError(f"APPEND_ENTRIES with {len(frames)} bytes of entries here")
             return message
         case FrameType.APPEND_REPLY:
-            term, request, flag, match_index, hint_term, hint_index, settled, wall_ms = exact(
+            term, request, flag, match_index, hint_term, hint_index, settled = exact(
                 _APPEND_REPLY, frame, "APPEND_REPLY"
             )
             hint = EntryId(hint_term, hint_index)
@@ -314,7 +312,7 @@ def decode_peer(frame: Frame) -> PeerMessage:
             wanted = flag == _WANTS_SNAPSHOT
             accepted = _flag(frame, 0 if wanted else flag, 16)
             return AppendReply(
-                term, request, accepted, match_index, hint, settled, wanted, wall_ms, is_full
+                term, request, accepted, match_index, hint, settled, wanted, is_full
             )
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)
@@ -331,14 +329,14 @@ def decode_peer(frame: Frame) -> PeerMessage:
             term, number, last_term, last_index = exact(_PRE_VOTE, frame, "PRE_VOTE")
             return PreVote(term, number, EntryId(last_term, last_index))
         case FrameType.PRE_VOTE_REPLY:
-            term, number, flag, wall_ms = exact(_PRE_VOTE_REPLY, frame, "PRE_VOTE_REPLY")
-            return PreVoteReply(term, number, _flag(frame, flag, 16), wall_ms)
+            term, number, flag, *times = exact(_PRE_VOTE_REPLY, frame, "PRE_VOTE_REPLY")
+            return PreVoteReply(term, number, _flag(frame, flag, 16), *times)
         case FrameType.REQUEST_VOTE:
             term, last_term, last_index, flag = exact(_REQUEST_VOTE, frame, "REQUEST_VOTE")
             return RequestVote(term, EntryId(last_term, last_index), _flag(frame, flag, 24))
         case FrameType.VOTE_REPLY:
-            term, flag, wall_ms = exact(_VOTE_REPLY, frame, "VOTE_REPLY")
-            return VoteReply(term, _flag(frame, flag, 8), wall_ms)
+            term, flag, *times = exact(_VOTE_REPLY, frame, "VOTE_REPLY")
+            return VoteReply(term, _flag(frame, flag, 8), *times)
         case FrameType.TIMEOUT_NOW:
             (term,) = exact(_TIMEOUT_NOW, frame, "TIMEOUT_NOW")
             return TimeoutNow(term)

@@ -81,7 +81,6 @@ class AppendReply(msgspec.Struct, frozen=True):
         above the oldest snapshot that it keeps; 0 when rejected.
     wants_snapshot: when rejected, the sender lost entries and takes no holes in their place: only
         a snapshot at or above the leader's commit index is as good (decision 0017).
-    wall_ms: the wall clock of the sender when it left (C25); 0 is unknown, here and below.
     storage_full: the sender takes no entries now, because its disk is full (F12).
     """
 
@@ -92,7 +91,6 @@ class AppendReply(msgspec.Struct, frozen=True):
     hint: EntryId
     settled: int = 0
     wants_snapshot: bool = False
-    wall_ms: int = 0
     storage_full: bool = False
 
 
@@ -105,12 +103,19 @@ class PreVote(msgspec.Struct, frozen=True):
 
 
 class PreVoteReply(msgspec.Struct, frozen=True):
-    """`term` is the answerer's own current term; `round` echoes the question."""
+    """`term` is the answerer's own current term; `round` echoes the question.
+
+    wall_ms: the wall clock of the sender when it left (C25); 0 is unknown, here and below.
+    log_time_ms: what log time is by now, as far as the sender knows.
+    log_time_term: of the leader from whom it knows that.
+    """
 
     term: int
     round: int
     granted: bool
     wall_ms: int = 0
+    log_time_ms: int = 0
+    log_time_term: int = 0
 
 
 class RequestVote(msgspec.Struct, frozen=True):
@@ -122,9 +127,13 @@ class RequestVote(msgspec.Struct, frozen=True):
 
 
 class VoteReply(msgspec.Struct, frozen=True):
+    """`term` is the answerer's own; the last three are as in a PreVoteReply."""
+
     term: int
     granted: bool
     wall_ms: int = 0
+    log_time_ms: int = 0
+    log_time_term: int = 0
 
 
 class TimeoutNow(msgspec.Struct, frozen=True):

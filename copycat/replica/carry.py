@@ -160,7 +160,7 @@ class Carrier:
                 items = [proposal.item for proposal in taken]
                 batch = encode_batch(span.term, span.first, parts.clock.stamp_ms(), items)
             case Content.NOOP:
-                parts.clock.lead()
+                parts.clock.lead(span.term, parts.log.last_entry.term)
                 self.noop = (span.first, parts.clock.stamp_ms())
                 noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
                 batch = encode_batch(span.term, span.first, self.noop[1], [noop])
@@ -211,11 +211,16 @@ class Carrier:
 
     def _write(self, peer: MemberId, message: PeerMessage) -> None:
         # A lost reply is asked for again by the next heartbeat: no event for it.
-        if isinstance(message, AppendReply | PreVoteReply | VoteReply):
-            wall_ms = max(0, self._parts.clock.wall_ms)
-            message = msgspec.structs.replace(message, wall_ms=wall_ms)
         if isinstance(message, AppendReply) and self._parts.raft.storage_full:
             message = msgspec.structs.replace(message, storage_full=True)
+        if isinstance(message, PreVoteReply | VoteReply):
+            report = self._parts.clock.report
+            message = msgspec.structs.replace(
+                message,
+                wall_ms=report.wall_ms,
+                log_time_ms=report.log_time_ms,
+                log_time_term=report.term,
+            )
         self._parts.host.send(peer, codec.encode_peer(message), None)
 
 

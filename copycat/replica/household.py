@@ -10,10 +10,12 @@ Before that, and while it is full, it takes a snapshot, which lets its log be tr
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from copycat.errors import DiskFullError, ResourceError
 from copycat.log.background import remove_orphans
 from copycat.log.reserve import Reserve
+from copycat.log.time_note import TimeFile, TimeNote
 from copycat.protocol.client import Refusal
 from copycat.raft.events import Event, StorageFull
 from copycat.replica.carry import Parts
@@ -53,6 +55,7 @@ class Household:
         now_ms: int,
         repayment: Repayment,
         reserve: Reserve | None = None,
+        time_file: TimeFile | None = None,
     ) -> None:
         self._parts = parts
         self._handshake = handshake
@@ -62,6 +65,9 @@ class Household:
         self._cleaning = cleaning
         self._outage = outage
         self._reserve = reserve
+        self._time_file = time_file
+        self._is_noting = False
+        self._note_ms = now_ms
         self.repayment = repayment
         self._is_reserving = False
         self._reserve_ms = now_ms
@@ -172,6 +178,7 @@ class Household:
             self._snapshotting.relieve(now_ms)
         self._cleaning.keep(now_ms, is_short=is_short)
         self._make_reserve(now_ms)
+        self._note_time(now_ms)
         if not parts.gateway.admitting or self.no_room.reason:
             return
         log_time_ms = parts.clock.peek_ms()
@@ -198,6 +205,21 @@ class Household:
             self._reserve.is_held = True
             if self.is_full:
                 self._reserve.give_up()
+
+    def _note_time(self, now_ms: int) -> None:
+        """Have log time written down beside the wall clock (C25); on a full disk, later."""
+        file, note = self._time_file, self._parts.clock.to_note
+        if file is None or note is None or self._is_noting or now_ms < self._note_ms:
+            return
+        self._is_noting = True
+        self._parts.host.aside(partial(file.write, note), partial(self._noted, note))
+
+    def _noted(self, note: TimeNote, ok: bool) -> None:
+        self._is_noting = False
+        if ok:
+            self._parts.clock.noted = note
+        else:
+            self._note_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
 
     def keep_files(self, now_ms: int) -> None:
         """Have the next segment made ready, and files removed that nothing needs (F4).

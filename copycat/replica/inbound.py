@@ -19,6 +19,7 @@ from copycat.protocol.peer import (
 )
 from copycat.raft.events import Received
 from copycat.replica.carry import Carrier, Parts
+from copycat.replica.clock import TimeReport
 from copycat.replica.door import Door
 from copycat.replica.outage import Outage
 from copycat.replica.sessions import Route
@@ -78,10 +79,11 @@ class PeerInbound:
                 self._enqueue(lambda: self._on_message(peer, other))
 
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
-        if isinstance(message, AppendReply | PreVoteReply | VoteReply) and message.wall_ms:
-            self._parts.clock.reported(peer, message.wall_ms)
         if isinstance(message, AppendReply):
             self._outage.disk_reported(peer, is_full=message.storage_full)
+        if isinstance(message, PreVoteReply | VoteReply):
+            report = TimeReport(message.wall_ms, message.log_time_ms, message.log_time_term)
+            self._parts.clock.reported(peer, report)
         self._carrier.step(Received(peer, message))
 
     def _on_append_entries(
@@ -96,5 +98,8 @@ class PeerInbound:
         self._carrier.received = batch
         self._carrier.step(Received(peer, message, batch is not None and batch.has_gaps))
         self._carrier.received = None
-        if self._parts.raft.leader == peer and self._parts.raft.current_term == message.term:
-            self._parts.clock.heard(message.log_time_ms)
+        raft = self._parts.raft
+        # Until this log ends as the leader's does, its entries may be of other leaders, whose
+        # log time was behind this one's: it must not lead on with this one's.
+        if raft.leader == peer and raft.current_term == message.term == raft.terms.last_term:
+            self._parts.clock.heard(message.log_time_ms, message.term)

@@ -17,6 +17,7 @@ from copycat.log.debt import Debt
 from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.reserve import Reserve
 from copycat.log.snapshots import Snapshot, SnapshotStore
+from copycat.log.time_note import TimeFile
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.protocol import codec
@@ -75,8 +76,9 @@ class Replica:
         debt: Debt | None = None,
         regressed: NewRecord | None = None,
         reserve: Reserve | None = None,
+        time_file: TimeFile | None = None,
     ) -> None:
-        self._reserve = reserve
+        self._reserve, self._time_file = reserve, time_file
         require(options.address in options.members, "a member outside its own list")
         self._options, self._host, self._log = options, host, log
         self._executor, self._peers = executor, options.members_by_id
@@ -100,7 +102,8 @@ class Replica:
         )
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))
-        clock = LogClock(now_ms, wall_ms, time_ms, voters=len(options.members))
+        noted = None if time_file is None else time_file.read()
+        clock = LogClock(now_ms, wall_ms, time_ms, voters=len(options.members), noted=noted)
         self._open_door(hard_state, executor, clock)
         self._repayment = Repayment(
             self._parts,
@@ -198,6 +201,7 @@ class Replica:
             outage=self.outage,
             now_ms=now_ms,
             reserve=self._reserve,
+            time_file=self._time_file,
             repayment=self._repayment,
         )
 

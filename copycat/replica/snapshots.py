@@ -136,7 +136,7 @@ class Snapshots:
 
         def installed(rows: list[SessionRow]) -> None:
             applier.installed(snapshot.entry.index)
-            self._parts.clock.saw(snapshot.time_ms)
+            self._parts.clock.installed(snapshot.time_ms)
             self._parts.gateway.sessions.load(rows)
             stale = store.supersede(snapshot)
             done()

@@ -142,6 +142,7 @@ def _replica(
         debt=directory.debt,
         regressed=directory.regressed,
         reserve=reserve,
+        time_file=directory.time_file,
         now_ms=now_ms(),
         wall_ms=wall_ms(),
         snapshots=directory.snapshots,

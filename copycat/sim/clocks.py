@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from copycat.sim.world import MS, World
 
-__all__ = ["SimClock"]
+__all__ = ["EPOCH_MS", "HOUR_MS", "SimClock"]
 
 EPOCH_MS = 1_767_225_600_000
 """2026-01-01: what the wall clocks of the world begin at."""
+HOUR_MS = 3_600_000
 
 
 class SimClock:

@@ -124,6 +124,7 @@ class Cluster:
             host.links = Links(
                 host, self.hosts, self.ids, self.world, self.network, dice.fork(), self.trace
             )
+        self.hosts[options.wrong_clock].clock.jump(options.wrong_at_start_ms)
 
     def _cleaning(self) -> CleaningOptions:
         disk, clean = self.options.disk, self.options.clean
@@ -296,7 +297,7 @@ class Cluster:
         if self.clock is not None:
             for run in runs:
                 stamped_us = self.log_history.stamped_us[run.first_index, term]
-                self.clock.committed(run.first_index, run.time_ms, stamped_us)
+                self.clock.committed(run.first_index, run.time_ms, stamped_us, term)
 
     def _holder(self, first: int) -> SimHost:
         """Somebody whose log still has what is committed from `first` on."""

@@ -196,6 +196,7 @@ class SimHost:
                 snapshots=snapshots,
                 debt=directory.debt,
                 regressed=directory.regressed,
+                time_file=directory.time_file,
             )
         except CopycatError as cause:
             self._forget()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from copycat.sim.ambush import Ambush
+from copycat.sim.clocks import HOUR_MS
 from copycat.sim.host import SimHost
 from copycat.sim.marks import OF_NOBODY, Marks
 from copycat.sim.network import Network
@@ -229,13 +230,14 @@ class Nemesis:
 
     def _clock_jump(self) -> None:
         host = self._victim()
-        host.clock.jump(self._dice.between(-3_600_000, 3_600_000))
+        host.clock.jump(self._dice.between(-HOUR_MS, HOUR_MS))
 
     def _wrong_clock(self) -> None:
-        """One wall clock is wrong, by hours or days, and always the same member's (C25)."""
+        """One wall clock is wrong, by hours, days or years, and always the same member's (C25).
+        Sometimes it is set right. It is set while its member runs, or is down."""
         clock = self._hosts[self._wrong_number].clock
         clock.steady()
-        clock.jump(self._dice.pick((2, -2, 72, -72)) * 3_600_000)
+        clock.jump(self._dice.pick((0, 2, -2, 72, -72, -490_000)) * HOUR_MS)
 
     # --- the network ------------------------------------------------------------------------
 

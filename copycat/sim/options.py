@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from copycat.config import RaftOptions
+from copycat.sim.clocks import EPOCH_MS, HOUR_MS
 from copycat.sim.network import NetworkOptions
 from copycat.sim.workers import KINDS
 from copycat.sim.world import MS, SECOND, Dice
@@ -137,6 +138,8 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Clocks of members run up to this much fast or slow."""
     wrong_clock: int = 0
     """The member whose wall clock is wrong, with the fault of that name."""
+    wrong_at_start_ms: int = 0
+    """By how much that clock is wrong when the members start for the first time."""
 
 
 READERS = ("echo", "isolate", "pause", "process", "slow_disk", "slow_link", "transfer")
@@ -338,18 +341,20 @@ def _with_older_copies(dice: Dice, options: SeedOptions) -> SeedOptions:
 
 
 def _with_a_wrong_clock(dice: Dice, options: SeedOptions) -> SeedOptions:
-    """One wall clock that is wrong, and elections of members that knew no leader (C25)."""
+    """One wall clock that is wrong, in half of these seeds from the beginning, perhaps by all the
+    years since 1970; and elections of members that knew no leader (C25)."""
     faults = {
         *options.faults,
         "wrong_clock",
         "process",
         "transfer",
-        dice.pick(("power", "power_all")),
+        dice.pick(("power", "power_all", "power_all")),
     }
     return msgspec.structs.replace(
         options,
         faults=tuple(sorted(faults - {"clock_jump"})),
         wrong_clock=dice.below(options.members),
+        wrong_at_start_ms=dice.pick((0, 0, -HOUR_MS, -EPOCH_MS, 72 * HOUR_MS, -72 * HOUR_MS)),
     )
 
 

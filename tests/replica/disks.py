@@ -9,6 +9,7 @@ from copycat.errors import SerializationError
 from copycat.log._native import FaultEnv, NativeLog, open_log
 from copycat.log.debt import Debt, read_debt
 from copycat.log.snapshots import SnapshotStore
+from copycat.log.time_note import TimeFile
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.state_stream import Sink
@@ -66,6 +67,7 @@ class Disk:
             hard_state=hard_state,
             debt=debt,
             regressed=self._record,
+            time_file=TimeFile(self.env, "/member"),
         )
         return self.node
 

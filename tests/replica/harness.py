@@ -11,6 +11,7 @@ from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.log.memory import MemoryLog
 from copycat.log.reserve import Reserve
 from copycat.log.snapshots import SnapshotStore
+from copycat.log.time_note import TimeFile
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
@@ -143,6 +144,9 @@ class Node:
         reserve: Reserve | None = None,
         debt: Debt | None = None,
         regressed: NewRecord | None = None,
+        time_file: TimeFile | None = None,
+        now_ms: int = 1000,
+        wall_ms: int = 1_700_000_000_000,
     ) -> None:
         self.address = address
         self.host = FakeHost()
@@ -151,8 +155,8 @@ class Node:
         self.hard_state = hard_state or MemoryHardState()
         self.machine = KeyValueStore()
         self.executor = executor or Executor(self.machine if machine is None else machine)
-        self.now_ms = 1000
-        self.wall_ms = 1_700_000_000_000
+        self.now_ms = now_ms
+        self.wall_ms = wall_ms
         """Its wall clock shows this and `now_ms` on top."""
         options = ReplicaOptions(
             cluster_name=CLUSTER,
@@ -177,6 +181,7 @@ class Node:
             reserve=reserve,
             debt=debt,
             regressed=regressed,
+            time_file=time_file,
         )
         self.host.replica = self.replica
         self.member = self.replica.member
