@@ -34,9 +34,21 @@ private:
 // How much is allocated at once when signals keep interrupting it.
 constexpr std::uint64_t least_allocation = std::uint64_t{1} << 16;
 
+// A process whose standard streams are closed has their numbers to give away, and whatever prints
+// would write into the file that got one: a file takes a number above them. -1 and errno as open.
+int open_above_streams(const std::string& path, int flags) {
+    const int number = ::open(path.c_str(), flags | O_CLOEXEC, 0600);
+    if (number < 0 || number > STDERR_FILENO) return number;
+    const int above = ::fcntl(number, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    const int error = errno;
+    ::close(number);
+    errno = error;
+    return above;
+}
+
 int open_or_throw(const char* operation, const std::string& path, int flags) {
     for (;;) {
-        const int number = ::open(path.c_str(), flags | O_CLOEXEC, 0600);
+        const int number = open_above_streams(path, flags);
         if (number >= 0) return number;
         if (errno != EINTR) throw_io(operation, path, errno);
     }
@@ -243,7 +255,7 @@ public:
         // Nobody asks when it was read last, and to keep that costs each read; a stranger's file
         // (EPERM) keeps it.
         auto file = std::make_shared<PosixFile>(path);
-        const int quick = ::open(path.c_str(), flags | O_NOATIME | O_CLOEXEC);
+        const int quick = open_above_streams(path, flags | O_NOATIME);
         file->hold(quick >= 0 ? quick : open_or_throw("open", path, flags));
         return file;
     }
