@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from copycat.errors import ConfigurationError
@@ -18,7 +19,8 @@ def machine_class(app: str) -> type[StateMachine]:
 
     ConfigurationError, whatever the module does while it is imported: `SystemExit` too.
     """
-    sys.path.insert(0, str(Path.cwd()))
+    with suppress(FileNotFoundError):  # the working directory was deleted
+        sys.path.insert(0, str(Path.cwd()))
     try:
         found = pkgutil.resolve_name(app)
     except (Exception, SystemExit) as cause:
@@ -42,5 +44,6 @@ def _refused(app: str, cause: BaseException) -> ConfigurationError:
     return ConfigurationError(
         f"--app {app}: {type(cause).__name__}: {' '.join(str(cause).split())}",
         state=f"raised in {where.filename}, line {where.lineno}" if is_theirs else None,
-        hint="write module:Class; the module is looked for in this directory first",
+        hint=getattr(cause, "hint", None)
+        or "write module:Class; the module is looked for in this directory first",
     )

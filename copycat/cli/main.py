@@ -26,6 +26,7 @@ from copycat.errors import (
 
 __all__ = ["main", "tree"]
 
+_STDERR = 2
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 
 
@@ -81,7 +82,7 @@ def demo(**options: Any) -> None:
     raise click.exceptions.Exit(run_demo(DemoOptions(window=window, **options)))
 
 
-@tree.command(short_help="Run one member until SIGTERM or SIGINT.")
+@tree.command(short_help="Run one member until a signal stops it.")
 @click.argument("address")
 @click.option("--app", required=True, metavar="MODULE:CLASS", help="The state machine's class.")
 @click.option(
@@ -114,8 +115,9 @@ def demo(**options: Any) -> None:
 )
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:
-    """Run one member on ADDRESS (HOST:PORT) until SIGTERM or SIGINT; its log is closed cleanly.
+    """Run one member on ADDRESS (HOST:PORT) until SIGTERM, SIGINT or SIGHUP.
 
+    Its log is closed cleanly then.
     The first start needs the same --member list on all founders; it may contain ADDRESS itself.
     """
     from copycat.cli.serve import ServeOptions, run_serve, storage_of
@@ -318,12 +320,14 @@ def _drop(stream: TextIO) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """A stream that the caller closed (`>&-`) takes words and keeps none; and no file of a log
-    gets its number, to be written to by what prints."""
-    for name in ("stdout", "stderr"):
+    """A stream that the caller closed (`>&-`) takes words and keeps none; and no file or socket
+    gets its number, to be written to by what prints (uvloop aborts when it closes one)."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for number, name in enumerate(("stdout", "stderr"), start=1):
         if getattr(sys, name) is None:
-            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the end)
-            setattr(sys, name, stream)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
 
 
 def _escape_what_stdout_lacks() -> None:

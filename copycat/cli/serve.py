@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -46,20 +47,25 @@ class ServeOptions(NamedTuple):
 
 
 def run_serve(options: ServeOptions) -> int:
-    """Serve until SIGTERM or SIGINT; 0 after a clean stop, whoever still reads what it says."""
+    """Serve until SIGTERM, SIGINT or SIGHUP; 0 after a clean stop, whoever still reads what it
+    says, and however often it was told to stop."""
     if options.parent is not None and not _die_with(options.parent):
         return 1
     with unhindered_output() as (out, errors):
         machine = machine_class(options.app)
         words = _Words(out if options.as_json else errors, as_json=options.as_json)
+        stop = _Stop()  # not before: an import that hangs is interrupted as any program's
         with logged_to(errors, options.log_level):
-            _run(options, words, partial(new_machine, options.app, machine))
+            _run(options, words, partial(new_machine, options.app, machine), stop)
+        stop.ignore()
     return 0
 
 
-def _run(options: ServeOptions, words: _Words, machine: Callable[[], StateMachine]) -> None:
+def _run(
+    options: ServeOptions, words: _Words, machine: Callable[[], StateMachine], stop: _Stop
+) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(options, words, machine))
+        runner.run(_serve(options, words, machine, stop))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -79,6 +85,39 @@ def _die_with(parent: int) -> bool:
     return os.getppid() == parent
 
 
+class _Stop:
+    """The signals that end this process, from here until its end: one that comes again while it
+    stops changes nothing. (A loop's own handlers end with the loop.)"""
+
+    def __init__(self) -> None:
+        self._came = False
+        self._event = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` leaves it
+            self._numbers.append(signal.SIGHUP)
+        for number in self._numbers:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._came = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._event.set)
+
+    async def wait(self) -> None:
+        """Until a signal came, also one from before."""
+        self._loop = asyncio.get_running_loop()
+        if not self._came:
+            await self._event.wait()
+
+    def ignore(self) -> None:
+        """Nothing is left to stop; an interpreter that ends would give the signals back their
+        defaults, and end by one of them."""
+        for number in self._numbers:
+            signal.signal(number, signal.SIG_IGN)
+
+
 class _Words:
     """What serve says: JSON lines for a program, sentences for people."""
 
@@ -95,7 +134,7 @@ class _Words:
 
 
 async def _serve(
-    options: ServeOptions, words: _Words, machine: Callable[[], StateMachine]
+    options: ServeOptions, words: _Words, machine: Callable[[], StateMachine], stop: _Stop
 ) -> None:
     server = CopycatServer(
         options.address,
@@ -105,10 +144,6 @@ async def _serve(
         bind=options.bind,
         insecure=options.insecure,
     )
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
 
     def on_state(state: ServerState) -> None:
         words.say("state", state=str(state), term=server.status().term)
@@ -149,7 +184,7 @@ async def _tell_applied(server: CopycatServer[Any], words: _Words, *, every: flo
         await asyncio.sleep(every)
 
 
-async def _first(work: Coroutine[Any, Any, object], stop: asyncio.Event) -> bool:
+async def _first(work: Coroutine[Any, Any, object], stop: _Stop) -> bool:
     """Wait for `work` or the signal; True, or what `work` raised, when `work` was first."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)

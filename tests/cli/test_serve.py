@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,11 @@ def test_b10_readers_that_go_away_change_nothing(tmp_path: Path, as_json: bool) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", ["a full disk", "nothing"])
+@pytest.mark.parametrize("to", ["a full disk", "nothing", "nothing, and nothing to read"])
 def test_b10_a_full_disk_or_closed_streams_change_nothing(tmp_path: Path, to: str) -> None:
     streams: dict[str, Any] = {}
-    if to == "nothing":
-        streams["preexec_fn"] = close_both
+    if to != "a full disk":
+        streams["preexec_fn"] = close_both if to == "nothing" else close_all
     with Path("/dev/full").open("wb") as full:
         if to == "a full disk":
             streams = {"stdout": full, "stderr": full}
@@ -101,6 +102,62 @@ def close_both() -> None:
     """In the child, before it begins: `>&- 2>&-`."""
     os.close(1)
     os.close(2)
+
+
+def close_all() -> None:
+    """The same with `<&-`, as a daemon begins: the lowest numbers are free."""
+    os.close(0)
+    close_both()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_b10_each_signal_stops_cleanly_however_often_it_comes(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with Member(tmp_path, "--json", stdout=subprocess.PIPE) as member:
+        assert member.process.stdout is not None
+        for line in member.process.stdout:
+            event = json.loads(line)["event"]
+            if event in ("listening", "state", "stopped"):
+                member.process.send_signal(number)
+        while member.process.poll() is None:  # also while the interpreter ends
+            member.process.send_signal(number)
+        assert event == "stopped"
+        assert member.process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_hangup_that_nohup_ignores_stops_nothing(tmp_path: Path) -> None:
+    streams: dict[str, Any] = {"preexec_fn": ignore_hangups, "stdout": subprocess.PIPE}
+    with Member(tmp_path, "--json", **streams) as member:
+        assert member.process.stdout is not None
+        for line in member.process.stdout:
+            if json.loads(line)["event"] == "listening":
+                break
+        member.process.send_signal(signal.SIGHUP)
+        asyncio.run(used(member.address, KeyValueStore.append("k", b"x")))
+        assert member.stop() == 0
+
+
+def ignore_hangups() -> None:
+    """In the child, before it begins: `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@pytest.mark.slow
+def test_a_working_directory_that_was_deleted_is_not_needed(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    streams: dict[str, Any] = {"preexec_fn": partial(stay_in_deleted, tmp_path / "gone")}
+    with Member(tmp_path, **streams) as member:
+        asyncio.run(used(member.address, KeyValueStore.append("k", b"x")))
+        assert member.stop() == 0
+
+
+def stay_in_deleted(directory: Path) -> None:
+    """In the child, before it begins."""
+    os.chdir(directory)
+    directory.rmdir()
 
 
 @pytest.mark.slow
