@@ -20,7 +20,15 @@ from copycat.client.router import Router
 from copycat.client.session import ClientSession, SessionPhase
 from copycat.client.trouble import CUT_OFF, Trouble, not_opened, trouble_of
 from copycat.errors import ClosedSessionError, CopycatError, SessionExpiredError
-from copycat.protocol.client import Failure, Register, Registered, SessionClosed
+from copycat.protocol.client import (
+    CommandsRefused,
+    Failure,
+    Refusal,
+    Register,
+    Registered,
+    ServerMessage,
+    SessionClosed,
+)
 from copycat.protocol.codec import decode_server, encode_client
 from copycat.protocol.framing import Frame
 
@@ -334,11 +342,8 @@ class Courier:
             if session.phase is SessionPhase.WAITING and isinstance(message, Registered | Failure):
                 self._on_registered(message, now_ms)
                 continue
-            if self._closing is not None and isinstance(message, SessionClosed | Failure):
-                request, done = self._closing
-                if message.request == request and not done.done():
-                    done.set_result(None)
-                    continue
+            if self._closing is not None and self._is_closed_by(message, *self._closing):
+                continue
             session.received(message, now_ms)
         self.settle()
         if session.phase is SessionPhase.CLOSED:
@@ -349,6 +354,18 @@ class Courier:
                 self._on_state(ClientState.CONNECTED)
             self._router.follow(session.leader, session.members)
             self._pump()
+
+    def _is_closed_by(
+        self, message: ServerMessage, request: int, done: asyncio.Future[None]
+    ) -> bool:
+        """It answers the close; what was sent before and met no session any more is no expiry."""
+        if isinstance(message, SessionClosed | Failure) and message.request == request:
+            if not done.done():
+                done.set_result(None)
+            return True
+        if isinstance(message, CommandsRefused | Failure):
+            return message.code == Refusal.UNKNOWN_SESSION
+        return False
 
     def _on_registered(self, message: Registered | Failure, now_ms: int) -> None:
         registering = self._registering

@@ -20,8 +20,12 @@ from copycat import (
     OperationTimeout,
     QuorumLostError,
     RecoveryStrategy,
+    SessionExpiredError,
+    SessionState,
 )
+from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import (
+    CloseSession,
     Commands,
     CommandsRefused,
     Failure,
@@ -30,6 +34,7 @@ from copycat.protocol.client import (
     QueryRequest,
     Refusal,
     ServerMessage,
+    SessionClosed,
 )
 from tests.client.servers import hang_up, http, opening, refusing, serving, silence
 from tests.server.cluster import Book, Trio, free_address, run, server
@@ -308,6 +313,35 @@ def test_recover_keeps_what_is_submitted_meanwhile(tmp_path: Path) -> None:
                 assert client.session.id != old
 
     run(scenario)
+
+
+def test_what_meets_a_session_that_was_just_closed_is_no_expiry(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A keep-alive, a query or a command may reach the cluster after the close."""
+
+    def answers(message: object) -> list[ServerMessage]:
+        if not isinstance(message, CloseSession):
+            return []
+        return [
+            CommandsRefused(5, 1, Refusal.UNKNOWN_SESSION, ""),
+            Failure(message.request + 1, Refusal.UNKNOWN_SESSION, "", "no such session"),
+            SessionClosed(message.request),
+        ]
+
+    async def scenario() -> None:
+        async with serving(opening(answers)) as address:
+            client = await CopycatClient(address).connect()
+            waiting = client.submit(KeyValueStore.append("k", b"x"))
+            await client.close()
+            with pytest.raises(ClosedSessionError) as raised:
+                await waiting
+            assert not isinstance(raised.value, SessionExpiredError)
+            assert client.session.state is SessionState.CLOSED
+
+    with caplog.at_level("WARNING", "copycat"):
+        asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert not caplog.records
 
 
 def test_a_client_that_was_closed_and_connected_again_is_what_it_was(tmp_path: Path) -> None:
