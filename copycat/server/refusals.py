@@ -10,6 +10,10 @@ log = logging.getLogger("copycat.server")
 
 KNOWN_MAX = 256
 """Different refusals that are remembered; the oldest is forgotten, and logged when it is back."""
+REASONS_MAX = 8
+"""Different reasons for one host that are told apart. A reason may hold what the stranger sent,
+and that can be something else each time: all others are counted as one."""
+OTHERS = "other reasons"
 
 
 class Refusals:
@@ -23,7 +27,7 @@ class Refusals:
 
         who: host and port; the port is another one each time, so it does not count.
         """
-        key = what, who.rpartition(":")[0], reason
+        key = self._key(what, who.rpartition(":")[0], reason)
         count = self._counts.pop(key, 0) + 1
         self._counts[key] = count
         if len(self._counts) > KNOWN_MAX:
@@ -32,6 +36,13 @@ class Refusals:
             log.warning("%s %s: %s", what, who, reason)
         elif count == 10 ** (len(str(count)) - 1):
             log.warning("%s %s: %s (%d times by now)", what, who, reason, count)
+
+    def _key(self, what: str, host: str, reason: str) -> tuple[str, str, str]:
+        key = what, host, reason
+        if key in self._counts:
+            return key
+        known = sum(each[:2] == (what, host) for each in self._counts)
+        return key if known < REASONS_MAX else (what, host, OTHERS)
 
     def all(self) -> list[str]:
         """Each refusal that is remembered, with its count; the newest last."""

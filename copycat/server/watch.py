@@ -18,6 +18,9 @@ __all__ = ["Watch", "waiting_text"]
 
 log = logging.getLogger("copycat.server")
 
+REFUSED_SHOWN = 8
+"""Refusals in one line, the newest ones; each was logged when it came."""
+
 
 class Watch:
     """From `start` to `close`, for one replica. refused: whom the listener refused, and why."""
@@ -117,7 +120,7 @@ class Watch:
         if not text:
             missing = f"; {status.owed} are to be fetched first" if status.owed else ""
             text = f"waiting for an election in term {status.term}{missing}"
-        refused = "".join(f"; {each}" for each in self._refused())
+        refused = "".join(f"; {each}" for each in self._refused()[-REFUSED_SHOWN:])
         log.warning("%s: %s (for %.0f s by now)%s", self._name, text, seconds, refused)
 
 

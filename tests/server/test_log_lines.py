@@ -12,7 +12,7 @@ import pytest
 
 from copycat import ApplicationError, Compaction
 from copycat.server import node
-from copycat.server.refusals import KNOWN_MAX, Refusals
+from copycat.server.refusals import KNOWN_MAX, REASONS_MAX, Refusals
 from copycat.server.watch import waiting_text
 from tests.server.cluster import Book, free_address, run, server, trio
 
@@ -98,8 +98,27 @@ def test_refusals_are_counted_and_bounded(caplog: pytest.LogCaptureFixture) -> N
     ]
     assert refusals.all() == ["refused the peer at 10.0.0.1: another cluster (100 times)"]
     for number in range(2 * KNOWN_MAX):
-        refusals.say("refused the peer at", "10.0.0.1:1", f"reason {number}")
+        refusals.say("refused the peer at", f"10.1.{number // 256}.{number % 256}:1", "unknown")
     assert len(refusals.all()) == KNOWN_MAX
+
+
+def test_a_stranger_that_sends_something_else_each_time_does_not_fill_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusals = Refusals()
+    for number in range(1000):
+        refusals.say("closed the connection from", f"10.0.0.1:{number}", f"frame type {number}")
+    refusals.say("refused the peer at", "10.0.0.1:1", "another cluster")
+    refusals.say("closed the connection from", "10.0.0.2:1", "frame type 7")
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == REASONS_MAX + 3 + 2  # the others: the first, the 10th, the 100th
+    assert lines[REASONS_MAX + 1 :] == [
+        "closed the connection from 10.0.0.1:17: frame type 17 (10 times by now)",
+        "closed the connection from 10.0.0.1:107: frame type 107 (100 times by now)",
+        "refused the peer at 10.0.0.1:1: another cluster",
+        "closed the connection from 10.0.0.2:1: frame type 7",
+    ]
+    assert "closed the connection from 10.0.0.1: other reasons (992 times)" in refusals.all()
 
 
 def test_whom_a_member_waits_for() -> None:
