@@ -344,6 +344,9 @@ class CopycatServer(Generic[S]):
     async def shutdown(self) -> None:
         """Stop: leadership is handed over first, the log is closed cleanly. Idempotent."""
         self._check_process()
+        if self._opening.locked():
+            async with self._opening:  # a start that has no node yet is stopped, not passed by
+                pass
         node = self._node
         if node is not None and self._failure is None:
             await node.hand_over(MemberId(0))

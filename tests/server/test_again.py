@@ -131,6 +131,23 @@ def test_c15_a_shutdown_while_it_waits_for_others_ends_the_start_with_the_reason
     run(scenario)
 
 
+@pytest.mark.slow
+def test_c15_a_shutdown_at_any_step_of_a_start_stops_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", "127.0.0.1:0")
+        for steps in range(1, 40):
+            starting = asyncio.create_task(member.bootstrap())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await member.shutdown()
+            assert member.state is ServerState.INACTIVE, f"after {steps} steps"
+            ended: object = (await asyncio.gather(starting, return_exceptions=True))[0]
+            assert ended is member or isinstance(ended, IllegalMemberStateError), steps
+            assert not member.is_running, f"after {steps} steps"
+
+    run(scenario)
+
+
 def test_c15_two_starts_at_once_are_one_and_a_refusal(tmp_path: Path) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", "127.0.0.1:0")
