@@ -1,4 +1,5 @@
-"""Where the functions of a source file stand: by Python's own parser, and roughly for the rest."""
+"""Where the functions of a source file stand, and how much code it has: by Python's own parser,
+and roughly for the rest."""
 
 from __future__ import annotations
 
@@ -7,11 +8,16 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Function", "functions"]
+__all__ = ["Function", "code_lines", "functions"]
 
 _CYTHON_FUNCTION = re.compile(r"^(\s*)(?:def|cpdef|cdef)\b[^=\n]*\(")
 _CPP_NOISE = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])'", re.DOTALL)
 _CPP_NOT_A_FUNCTION = re.compile(r"\b(?:namespace|class|struct|enum|union|extern)\b[^()]*$")
+_IMPORTS = (ast.Import, ast.ImportFrom)
+_NO_CODE = (
+    re.compile(r"/\*.*?\*/|\"\"\".*?\"\"\"", re.DOTALL),
+    re.compile(r"^\s*(?:from|import|cimport|#include)\b[^\n]*", re.MULTILINE),
+)
 
 
 class Function(NamedTuple):
@@ -32,6 +38,24 @@ def functions(name: str, text: str) -> list[Function]:
     else:
         found = _cpp(text)
     return sorted(found, key=lambda one: (one.first, -one.last))
+
+
+def code_lines(name: str, text: str) -> int:
+    """How many lines of the file `name` are neither blank, comment, docstring nor import."""
+    prose: set[int] = set()
+    comment = "//" if name.endswith((".cpp", ".hpp")) else "#"
+    if name.endswith((".py", ".pyi")):
+        for node in ast.walk(ast.parse(text)):
+            is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if isinstance(node, ast.stmt) and (is_text or isinstance(node, _IMPORTS)):
+                prose |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    else:
+        for pattern in _NO_CODE:
+            text = pattern.sub("", text)
+    return sum(
+        number not in prose and bool(line.strip()) and not line.lstrip().startswith(comment)
+        for number, line in enumerate(text.splitlines(), 1)
+    )
 
 
 def _python(node: ast.AST, outer: str) -> Iterator[Function]:
