@@ -183,7 +183,13 @@ def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> No
 
 
 def on_loss_recorded(raft: State, event: LossRecorded) -> None:
-    """It is durable: raise the term, so that a leader that counts what is gone steps down."""
+    """It is durable: raise the term, so that a leader that counts what is gone steps down.
+
+    A copy from before the first election takes itself for new (C16). It is not, and is bound by
+    what it was told: with its vote somebody can lead who gives it that.
+    """
     raft.acknowledgements.recording = NO_ENTRY
+    if not raft.lost_below:
+        raft.take_part()
     if event.term > raft.current_term:
         raft.become_follower(event.term, MemberId(0))

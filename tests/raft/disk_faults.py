@@ -55,7 +55,7 @@ class DiskFaults(ABC):
         if node.is_up:
             self.crash(number)
         node.restore_image()
-        self.start(number)
+        self.start(number, fresh=not node.durable and node.hard_state == (0, 0))
 
     def accept_loss(self, number: int) -> None:
         """An operator accepts that what this member owes is lost; it is restarted (0017)."""

@@ -12,8 +12,8 @@ from copycat.protocol.peer import (
     PreVoteReply,
     RequestVote,
 )
-from copycat.raft.effects import Effect, EndShipping, ShipSnapshot, Truncate
-from copycat.raft.events import Compacted, Proposed, SnapshotShipping, Synced, Tick
+from copycat.raft.effects import Effect, EndShipping, RecordLoss, ShipSnapshot, Truncate
+from copycat.raft.events import Compacted, LossRecorded, Proposed, SnapshotShipping, Synced, Tick
 from copycat.raft.raft import Raft
 from copycat.types import EntryId, MemberId
 from tests.raft.helpers import append, core, of, receive, sends, settle, ship
@@ -96,3 +96,18 @@ def test_who_knows_more_is_believed_after_who_knows_less() -> None:
         for last, granted in ((EntryId(2, 7), False), (EntryId(2, 8), True)):
             poll = sends(receive(raft, C, PreVote(9, 3, last)))
             assert poll == [(C, PreVoteReply(3, 3, granted))]
+
+
+def test_a_copy_from_before_the_first_election_votes_when_it_knows_what_it_lacks() -> None:
+    """It takes itself for new (C16), and somebody may need its vote to lead and to feed it."""
+    raft = core(fresh=True)
+    effects = receive(raft, B, LogRegressed(2, EntryId(2, 5)))
+    (recorded,) = of(effects, RecordLoss)
+    assert raft.is_fresh, "not before that is durable"
+    raft.step(LossRecorded(recorded.term))
+    settle(raft)
+    for last, granted in ((EntryId(2, 4), False), (EntryId(2, 5), True)):
+        poll = sends(receive(raft, C, PreVote(9, 3, last)))
+        assert poll == [(C, PreVoteReply(3, 3, granted))]
+    raft.step(Tick(100_000))
+    assert raft.poll is None
