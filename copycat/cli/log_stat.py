@@ -19,6 +19,7 @@ from copycat.log.identity import Identity, read_identity
 from copycat.log.inspect import VerifyReport
 from copycat.log.inspect_verify import SegmentCheck
 from copycat.log.skips import skips_of
+from copycat.log.time_note import TimeFile, TimeNote
 from copycat.types import SkippedEntry
 
 __all__ = ["run_stat"]
@@ -68,6 +69,11 @@ class _Member:
             self.skips = skips_of(env, directory)
         except StorageError as error:
             self.problems.append(error.message)
+        self.time_note: TimeNote | None = None
+        try:
+            self.time_note = TimeFile(env, directory).read()
+        except StorageError as error:
+            self.problems.append(error.message)
         self.copies = sum(Path(directory, name).exists() for name in HARD_STATE_FILES)
 
 
@@ -108,6 +114,8 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
         vote = member.hard_state.voted_for
         told = f"voted for {vote:032x}" if vote else "no vote"
         yield f"hard state  term {member.hard_state.current_term}, {told}"
+    if member.time_note is not None:
+        yield f"log time    {_difference(member.time_note)}, noted in term {member.time_note.term}"
     for problem in member.problems:
         yield f"unreadable  {problem}"
     entries, holes = _counts(report)
@@ -162,6 +170,12 @@ def _segments(directory: str, report: VerifyReport) -> list[str]:
     return table(head, rows)
 
 
+def _difference(note: TimeNote) -> str:
+    behind_ms = note.wall_ms - note.log_time_ms
+    where = "behind" if behind_ms >= 0 else "ahead of"
+    return f"{abs(behind_ms) / 1000:,.3f} s {where} the wall clock"
+
+
 def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str, Any]:
     entries, holes = _counts(report)
     ours, other = _named(directory, report)
@@ -170,6 +184,7 @@ def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str
         "path": directory,
         "identity": _identity(member.identity),
         "hard_state": _hard_state(member),
+        "log_time": None if member.time_note is None else member.time_note._asdict(),
         "first_index": report.first_index,
         "last_index": report.last_index,
         "last_term": report.last_term,

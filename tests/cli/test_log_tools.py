@@ -216,6 +216,30 @@ def test_stat_counts_what_is_there(tmp_path: Path) -> None:
     assert text.splitlines()[-2].split()[:6] == ["1-2.log", "1", "to", "8", "5", "62"]
 
 
+@pytest.mark.parametrize(
+    ("log_time_ms", "told"),
+    [
+        (5_000, "8,645.000 s behind the wall clock"),
+        (9_000_001, "350.001 s ahead of the wall clock"),
+    ],
+)
+def test_stat_says_what_a_member_noted_of_log_time(
+    tmp_path: Path, log_time_ms: int, told: str
+) -> None:
+    from copycat.log.time_note import TIME_FILE, TimeNote
+    from tests.log.test_directory import open_member
+
+    directory = open_member(Env(), path=str(tmp_path / "n1"))
+    note = TimeNote(log_time_ms, 8_650_000, 3)
+    assert directory.time_file.write(note)
+    directory.close()
+    assert json_of("stat", "n1", "--json")["log_time"] == note._asdict()
+    assert f"log time    {told}, noted in term 3" in run("stat", "n1").stdout
+    (tmp_path / "n1" / TIME_FILE).write_bytes(b"rot")
+    assert json_of("stat", "n1", "--json")["log_time"] is None
+    assert run("stat", "n1").exit_code == run("verify", "n1").exit_code == 0
+
+
 def test_a_member_has_an_identity_a_vote_and_snapshots(tmp_path: Path) -> None:
     from copycat.log.snapshots import SnapshotStore
     from copycat.types import EntryId
@@ -235,6 +259,8 @@ def test_a_member_has_an_identity_a_vote_and_snapshots(tmp_path: Path) -> None:
     assert [s["last_index"] for s in found["snapshots"]] == [4]
     text = run("stat", "n1").stdout
     assert "hard state  term 3, voted for" in text
+    assert found["log_time"] is None
+    assert "log time" not in text
     assert "snapshot    of entry 4, term 3" in text
     assert "snapshot of entry 4, term 3: ok" in run("verify", "n1").stdout
     (tmp_path / "n1/snapshots/4-3.snap").write_bytes(b"rot")
