@@ -24,7 +24,8 @@ R = TypeVar("R")
 
 
 class CopycatClient:
-    """Connected when the constructor returns; safe to share between threads.
+    """Connected when the constructor returns; safe to share between threads. ResourceError when
+    the system has no thread or descriptor for it.
 
     Options are those of the asyncio client. Results of one thread's calls come in order. Ctrl-C
     may interrupt any call: the client stays usable, and what the call submitted is dropped if it
@@ -90,7 +91,7 @@ class CopycatClient:
         """Submit without waiting; thousands may be in flight."""
         submit = self._client.submit
         call = Call(partial(submit, operation, consistency=consistency, timeout=timeout))
-        future = call.future = BlockingFuture(call.reply, self)
+        future = call.future = BlockingFuture(call.reply, self, self._engine)
         self._put("submit_future", call)
         return future
 

@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from copycat.client.client import CopycatClient
 from copycat.errors import ClosedSessionError, ConfigurationError, OperationTimeout
+from copycat.shortages import SHORTAGES, shortage
 
 __all__ = ["BlockingFuture", "Call", "Engine", "Reply"]
 
@@ -34,6 +35,7 @@ TICK_S = 0.25
 """How often the engine looks for what an interrupted call left behind."""
 END_S = 10.0
 """For the engine's thread to end; a session is closed in two seconds."""
+_THREAD = "the thread of a blocking client"
 NOTIFY_TRIES = 100
 
 
@@ -98,9 +100,10 @@ class Call(Generic[R]):
 class BlockingFuture(Future[R]):
     """A result that arrives in another thread; `result()` survives a Ctrl-C."""
 
-    def __init__(self, reply: Reply[R], owner: object) -> None:
+    def __init__(self, reply: Reply[R], owner: object, engine: Engine) -> None:
         super().__init__()
         self._reply = reply
+        self._engine = engine
         self._owner = owner
         """The client lives as long as somebody may wait for this."""
 
@@ -117,6 +120,8 @@ class BlockingFuture(Future[R]):
     def _await(self, timeout: float | None) -> None:
         if self.cancelled():
             super().result(0)  # raises CancelledError
+        if not self._reply.is_done:
+            self._engine.check_thread("result()")
         if not self._reply.wait(timeout):
             raise TimeoutError
         if self.cancelled():
@@ -146,13 +151,31 @@ class Engine:
     # --- from any thread ----------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Start the thread, by another one: no interrupt comes there between two steps."""
-        _thread.start_new_thread(self._launch, ())
+        """Start the thread, by another one: no interrupt comes there between two steps.
+
+        `opened` gets a ResourceError when there is no thread or no loop.
+        """
+        try:
+            _thread.start_new_thread(self._launch, ())
+        except SHORTAGES as error:
+            self._end(shortage(_THREAD, error))
 
     def _launch(self) -> None:
-        thread = threading.Thread(target=self._run, name="copycat-client", daemon=True)
-        self._thread = thread
-        thread.start()
+        try:
+            thread = threading.Thread(target=self._run, name="copycat-client", daemon=True)
+            thread.start()
+        except SHORTAGES as error:
+            self._end(shortage(_THREAD, error))
+        else:
+            self._thread = thread
+
+    def _end(self, why: Exception) -> None:
+        """Nothing runs, or nothing runs any more: whoever waits hears of it."""
+        self.is_over = True
+        if not self.opened.is_done:
+            self.opened.set(None, why)
+        self._fail_calls()
+        self.ended.set(None)
 
     def put(self, call: Call[Any]) -> None:
         """Begin this in the loop soon, in the order of the calls."""
@@ -190,9 +213,9 @@ class Engine:
         """Raise where waiting would wait for itself."""
         if _thread.get_ident() == self._ident:
             raise ConfigurationError(
-                f"{what} was called in the client's own thread, by a callback of"
-                " on_state_change: it would wait for itself",
-                hint="use submit_future(), or call it in a thread of your own",
+                f"{what} was called in the client's own thread, by a callback: it would wait for"
+                " itself",
+                hint="use submit_future() and its add_done_callback(), or a thread of your own",
             )
 
     def _signal(self, callback: Callable[[], None]) -> None:
@@ -207,6 +230,10 @@ class Engine:
         self._ident = _thread.get_ident()
         try:
             loop = asyncio.new_event_loop()
+        except SHORTAGES as error:
+            self._end(shortage("the event loop of a blocking client", error))
+            return
+        try:
             try:
                 self._wake = asyncio.Event()
                 self._loop = loop
@@ -217,11 +244,7 @@ class Engine:
         except BaseException:  # never out of a thread; whoever waits hears of it below
             log.exception("the thread of a blocking client stops")
         finally:
-            self.is_over = True
-            if not self.opened.is_done:
-                self.opened.set(None, ClosedSessionError("the client was closed"))
-            self._fail_calls()
-            self.ended.set(None)
+            self._end(ClosedSessionError("the client was closed"))
 
     async def _serve(self) -> None:
         connecting = asyncio.ensure_future(self._client.connect())
@@ -298,10 +321,13 @@ class Engine:
     def _notify(self, future: BlockingFuture[Any], reply: Reply[Any], tries: int) -> None:
         """Tell the standard library's side of a future, without ever waiting for its lock."""
         if _is_free(future):
-            if reply.error is not None:
-                future.set_exception(reply.error)
-            else:
-                future.set_result(reply.value)
+            try:
+                if reply.error is not None:
+                    future.set_exception(reply.error)
+                else:
+                    future.set_result(reply.value)
+            except BaseException:  # of a callback; the standard library keeps an Exception back
+                log.exception("a callback of a future raised")
         elif tries and self._loop is not None and not self.is_over:
             self._loop.call_later(0.01, self._notify, future, reply, tries - 1)
 

@@ -66,9 +66,8 @@ _WORDS = {
 _ASK_AGAIN = "a query changes nothing: ask again"
 _SUBMIT_AGAIN = "it was never sent and never will be: submit it again"
 _UNKNOWN = "the outcome is unknown, it may still take effect: read the state before you repeat it"
-_NO_QUORUM = (
-    'bring the missing members back; nothing is lost\nreads with consistency="sequential" go on'
-)
+_BACK = "bring the missing members back; nothing is lost"
+_NO_QUORUM = f'{_BACK}\nreads with consistency="sequential" go on'
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -173,7 +172,7 @@ def not_opened(
     return chosen.kind(
         f"{text}: {chosen.text}",
         state=servers,
-        hint=_hint_of(chosen.kind),
+        hint=_BACK if chosen.kind is QuorumLostError else _hint_of(chosen.kind),
         missing=tuple(missing),
         since=(now_ms - since_ms) / 1000,
     )

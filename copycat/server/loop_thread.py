@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from copycat.server.lateness import Lateness
+from copycat.shortages import SHORTAGES, shortage
 
 __all__ = ["LoopThread"]
 
@@ -24,13 +25,20 @@ END_S = 10.0
 
 
 class _Life:
-    """One run of the thread."""
+    """One run of the thread. ResourceError when it cannot be started."""
 
     def __init__(self, name: str) -> None:
-        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        try:
+            self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        except SHORTAGES as error:
+            raise shortage(f"the event loop of {name}", error) from error
         self._stop = asyncio.Event()
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except SHORTAGES as error:
+            self.loop.close()
+            raise shortage(f"thread {name}", error) from error
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
