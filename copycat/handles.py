@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -50,11 +51,17 @@ class Listeners(Generic[T]):
         self._callbacks.pop(key, None)
 
     def fire(self, value: T) -> None:
-        """Call all; one that raises is logged and does not stop the others."""
+        """Call all; one that raises is logged and does not stop the others.
+
+        In the main thread SystemExit and KeyboardInterrupt are the process's own, and leave.
+        """
         for callback in list(self._callbacks.values()):
             try:
                 callback(value)
-            except Exception:  # noqa: BLE001  (user code: whatever it raises is logged)
+            except BaseException as error:  # (user code; a CancelledError would end our task)
+                is_exit = isinstance(error, SystemExit | KeyboardInterrupt)
+                if is_exit and threading.current_thread() is threading.main_thread():
+                    raise
                 self._log.exception("a listener raised for %r", value)
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -257,6 +258,46 @@ def test_a_call_from_the_clients_own_thread_is_refused_instead_of_waiting(tmp_pa
         client.recover()
         assert len(heard) >= 2
         assert "own thread" in heard[0].args[0]
+
+
+def test_a_result_that_its_own_thread_would_wait_for_is_refused(tmp_path: Path) -> None:
+    heard: list[object] = []
+    ended = threading.Event()
+
+    def callback(first: Future[int]) -> None:
+        heard.append(first.result())
+        second = client.submit_future(Book.add(1))
+        for wait in (second.result, second.exception):
+            try:
+                heard.append(wait())
+            except ConfigurationError as error:
+                heard.append(error.code)
+        ended.set()
+
+    with one_server(tmp_path) as address, blocking.connect(address) as client:
+        client.submit_future(Book.add(1)).add_done_callback(callback)
+        assert ended.wait(PATIENCE_S)
+        assert heard == [1, "bad-config", "bad-config"]
+        assert client.submit(Book.add(1)) == 3
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_whatever_a_callback_raises_the_client_goes_on(
+    tmp_path: Path, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    def callback(_: object) -> None:
+        raise kind
+
+    with one_server(tmp_path) as address, blocking.connect(address) as client:
+        client.on_state_change(callback)
+        future = client.submit_future(Book.add(1))
+        future.add_done_callback(callback)
+        assert future.result(PATIENCE_S) == 1
+        client.recover()
+        assert client.submit(Book.add(1)) == 2
+    said = [record.getMessage() for record in caplog.records]
+    assert "a callback of a future raised" in said
+    assert any(text.startswith("a listener raised for") for text in said)
 
 
 def test_a_call_behind_a_stuck_server_ends_and_so_does_close(tmp_path: Path) -> None:
