@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 
+MEMORIES_MAX = 8
+"""So many earlier acknowledgements of one peer are remembered beside its last one."""
+
+
 class Acknowledged(NamedTuple):
     """What a peer acknowledged to a leader of `term`: entries up to `held`."""
 
@@ -60,7 +64,9 @@ class Acknowledgements:
         At the start that of the hard state; of an older copy that knows what it is, that of what
         it owes, for it raised its term by itself since.
         """
-        self.by_peer: dict[MemberId, Acknowledged] = {}
+        self.by_peer: dict[MemberId, tuple[Acknowledged, ...]] = {}
+        """Of each peer in the order of the terms: a later one counts beside an earlier one that is
+        greater, for an older copy may be put back again before it has everything."""
         self.recording = NO_ENTRY
         """Of this member: what it was told, and is not durable in its directory yet."""
 
@@ -124,8 +130,10 @@ def note_acknowledged(raft: State, lead: Leadership) -> None:
     """This member stops to lead: remember what each peer acknowledged to it."""
     for peer, progress in lead.progress.items():
         if progress.match_index:
-            known = _acknowledged(raft, progress)._replace(term=lead.term)
-            raft.acknowledgements.by_peer[peer] = known
+            last = _acknowledged(raft, progress)._replace(term=lead.term)
+            known = raft.acknowledgements.by_peer.get(peer, ())
+            greater = [one for one in known if one.held > last.held]
+            raft.acknowledgements.by_peer[peer] = (*greater[-MEMORIES_MAX:], last)
 
 
 def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None:
@@ -134,16 +142,18 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
     A log may lose acknowledged entries to a leader of a later term, and the hard state knows
     that term before; so only a log that followed no leader since has lost them by itself.
     """
-    known = raft.acknowledgements.by_peer.get(sender)
+    known = list(raft.acknowledgements.by_peer.get(sender, ()))
     progress = raft.lead.progress[sender] if raft.lead is not None else None
     if progress is not None and progress.match_index:
-        known = _acknowledged(raft, progress)
-    if known is None or message.term > known.term or not known.lacks(message.last):
+        known.append(_acknowledged(raft, progress))
+    missing = [one for one in known if message.term <= one.term and one.lacks(message.last)]
+    if not missing:
         return
-    if progress is not None and progress.match_index:
+    if progress is not None and progress.match_index and known[-1] in missing:
         _discount(raft, sender, progress)  # an answer to a later request may end it
-    raft.effects.append(PeerRegressed(sender, known.held, message.last))
-    raft.send(sender, LogRegressed(raft.current_term, known.held))
+    held = max(one.held for one in missing)
+    raft.effects.append(PeerRegressed(sender, held, message.last))
+    raft.send(sender, LogRegressed(raft.current_term, held))
 
 
 # ---- the one that regressed --------------------------------------------------------------------
