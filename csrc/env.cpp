@@ -2,7 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -12,47 +11,14 @@
 #include <algorithm>
 #include <thread>
 
+#include "place.hpp"
+#include "posix_lock.hpp"
+
 namespace copycat {
 namespace {
 
-class Descriptor {
-public:
-    explicit Descriptor(int number) : number_(number) {}
-    Descriptor(const Descriptor&) = delete;
-    Descriptor& operator=(const Descriptor&) = delete;
-    // What matters was synced, and a failed sync was reported: nothing depends on close.
-    ~Descriptor() {
-        if (number_ >= 0) ::close(number_);
-    }
-    int get() const { return number_; }
-    void set(int number) { number_ = number; }
-
-private:
-    int number_;
-};
-
 // How much is allocated at once when signals keep interrupting it.
 constexpr std::uint64_t least_allocation = std::uint64_t{1} << 16;
-
-// A process whose standard streams are closed has their numbers to give away, and whatever prints
-// would write into the file that got one: a file takes a number above them. -1 and errno as open.
-int open_above_streams(const std::string& path, int flags) {
-    const int number = ::open(path.c_str(), flags | O_CLOEXEC, 0600);
-    if (number < 0 || number > STDERR_FILENO) return number;
-    const int above = ::fcntl(number, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    const int error = errno;
-    ::close(number);
-    errno = error;
-    return above;
-}
-
-int open_or_throw(const char* operation, const std::string& path, int flags) {
-    for (;;) {
-        const int number = open_above_streams(path, flags);
-        if (number >= 0) return number;
-        if (errno != EINTR) throw_io(operation, path, errno);
-    }
-}
 
 class PosixFile final : public File {
 public:
@@ -179,102 +145,71 @@ private:
     Descriptor descriptor_{-1};
 };
 
-// flock belongs to the open file: a second lock in one process is refused as well, and the
-// kernel lets go of it when the process dies.
-class PosixLock final : public Lock {
-public:
-    explicit PosixLock(const std::string& path)
-        : descriptor_(open_or_throw("lock", path, O_RDWR | O_CREAT)) {
-        while (::flock(descriptor_.get(), LOCK_EX | LOCK_NB) != 0)
-            if (errno != EINTR) refuse(path, errno);
-        while (::ftruncate(descriptor_.get(), 0) != 0)
-            if (errno != EINTR) throw_io("lock", path, errno);
-        write_pid(path, std::to_string(::getpid()) + "\n");
-    }
-
-private:
-    void write_pid(const std::string& path, const std::string& pid) const {
-        for (std::size_t done = 0; done < pid.size();) {
-            const ssize_t written = ::pwrite(descriptor_.get(), pid.data() + done,
-                                             pid.size() - done, static_cast<off_t>(done));
-            if (written > 0)
-                done += static_cast<std::size_t>(written);
-            else if (written == 0 || errno != EINTR)
-                throw_io("lock", path, written < 0 ? errno : EIO);
-        }
-    }
-
-    [[noreturn]] void refuse(const std::string& path, int number) const {
-        if (number != EWOULDBLOCK) throw_io("lock", path, number);
-        char text[32] = {};
-        std::size_t size = 0;
-        for (ssize_t got = 1; got != 0 && size + 1 < sizeof text;) {
-            got = ::pread(descriptor_.get(), text + size, sizeof text - 1 - size,
-                          static_cast<off_t>(size));
-            if (got < 0 && errno != EINTR) break;
-            size += static_cast<std::size_t>(std::max<ssize_t>(got, 0));
-        }
-        const long long pid = std::atoll(text);
-        throw InUseError(
-            "directory " + parent_of(path) + " is in use" +
-                (pid > 0 ? " by process " + std::to_string(pid) : std::string(" by a process")),
-            parent_of(path), pid);
-    }
-
-    Descriptor descriptor_;
-};
-
 class PosixDirectory final : public Directory {
 public:
-    explicit PosixDirectory(const std::string& path)
-        : path_(path), descriptor_(open_or_throw("sync", path, O_RDONLY | O_DIRECTORY)) {}
+    PosixDirectory(const std::string& path, std::shared_ptr<const Descriptor> descriptor)
+        : path_(path), descriptor_(std::move(descriptor)) {}
 
     void sync() override {
-        if (::fsync(descriptor_.get()) == 0) return;
+        if (::fsync(descriptor_->get()) == 0) return;
         if (errno == EINVAL || errno == ENOTSUP) throw SyncRefusedError("sync", path_, errno);
         throw_write_error("sync", path_, errno);
     }
 
 private:
     std::string path_;
-    Descriptor descriptor_;
+    std::shared_ptr<const Descriptor> descriptor_;
 };
 
-std::unique_ptr<DIR, int (*)(DIR*)> open_stream(const std::string& directory) {
-    for (;;) {
-        std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(directory.c_str()), ::closedir);
-        if (stream) return stream;
-        if (errno != EINTR) throw_io("list", directory, errno);
-    }
+std::unique_ptr<DIR, int (*)(DIR*)> open_stream(const Place& place) {
+    const int number = open_or_throw("list", place, O_RDONLY | O_DIRECTORY);
+    std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(number), ::closedir);
+    if (stream) return stream;
+    const int error = errno;
+    ::close(number);
+    throw_io("list", place.path, error);
 }
 
 class PosixEnv final : public Env {
 public:
+    PosixEnv() = default;
+    PosixEnv(std::string held, std::shared_ptr<const Descriptor> descriptor)
+        : held_(std::move(held)), descriptor_(std::move(descriptor)) {}
+
+    std::shared_ptr<Env> inside(const std::string& directory) override {
+        const std::size_t end = directory.find_last_not_of('/');
+        return std::make_shared<PosixEnv>(
+            end == std::string::npos ? "" : directory.substr(0, end + 1),
+            opened_directory(directory));
+    }
+
     std::shared_ptr<File> open(const std::string& path, Access access) override {
         const int flags = access == Access::read ? O_RDONLY : O_RDWR;
         // Nobody asks when it was read last, and to keep that costs each read; a stranger's file
         // (EPERM) keeps it.
         auto file = std::make_shared<PosixFile>(path);
-        const int quick = open_above_streams(path, flags | O_NOATIME);
-        file->hold(quick >= 0 ? quick : open_or_throw("open", path, flags));
+        const Place place = at(path);
+        const int quick = open_above_streams(place, flags | O_NOATIME);
+        file->hold(quick >= 0 ? quick : open_or_throw("open", place, flags));
         return file;
     }
 
     std::shared_ptr<File> create(const std::string& path) override {
         auto file = std::make_shared<PosixFile>(path);
-        file->hold(open_or_throw("create", path, O_RDWR | O_CREAT | O_EXCL));
+        file->hold(open_or_throw("create", at(path), O_RDWR | O_CREAT | O_EXCL));
         return file;
     }
 
     bool exists(const std::string& path) override {
         struct stat status{};
-        if (::stat(path.c_str(), &status) == 0) return true;
+        const Place place = at(path);
+        if (::fstatat(place.directory, place.name, &status, 0) == 0) return true;
         if (errno != ENOENT && errno != ENOTDIR) throw_io("stat", path, errno);
         return false;
     }
 
     std::vector<std::string> list(const std::string& directory) override {
-        const auto stream = open_stream(directory);
+        const auto stream = open_stream(at(directory));
         std::vector<std::string> names;
         for (;;) {
             errno = 0;
@@ -292,42 +227,56 @@ public:
         if (exists(path)) return;
         const std::string parent = parent_of(path);
         if (parent != path) make_directory(parent);
-        PosixDirectory above(parent);  // before there is anything that needs its sync
-        if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) throw_io("mkdir", path, errno);
-        above.sync();
+        const auto above = open_directory(parent);  // before there is anything to sync
+        const Place place = at(path);
+        if (::mkdirat(place.directory, place.name, 0700) != 0 && errno != EEXIST)
+            throw_io("mkdir", path, errno);
+        above->sync();
     }
 
     void rename(const std::string& from, const std::string& to) override {
-        if (::rename(from.c_str(), to.c_str()) != 0) throw_io("rename", from, errno);
+        const Place source = at(from), target = at(to);
+        if (::renameat(source.directory, source.name, target.directory, target.name) != 0)
+            throw_io("rename", from, errno);
     }
 
     void unlink(const std::string& path) override {
-        if (::unlink(path.c_str()) != 0) throw_io("unlink", path, errno);
+        const Place place = at(path);
+        if (::unlinkat(place.directory, place.name, 0) != 0) throw_io("unlink", path, errno);
     }
 
-    void sync_directory(const std::string& path) override { PosixDirectory(path).sync(); }
+    void sync_directory(const std::string& path) override { open_directory(path)->sync(); }
 
     std::shared_ptr<Directory> open_directory(const std::string& path) override {
-        return std::make_shared<PosixDirectory>(path);
+        const bool is_held = descriptor_ != nullptr && at(path).name == here;
+        return std::make_shared<PosixDirectory>(path,
+                                                is_held ? descriptor_ : opened_directory(path));
     }
 
     std::uint64_t disk_usage(const std::string& path) override {
         struct stat status{};
-        if (::stat(path.c_str(), &status) != 0) throw_io("stat", path, errno);
+        const Place place = at(path);
+        if (::fstatat(place.directory, place.name, &status, 0) != 0)
+            throw_io("stat", path, errno);
         constexpr std::uint64_t block = 512;  // the unit of st_blocks, whatever the file system
         return static_cast<std::uint64_t>(status.st_blocks) * block;
     }
 
     std::uint64_t free_space(const std::string& path) override {
         struct statvfs status{};
-        if (::statvfs(path.c_str(), &status) != 0) throw_io("stat", path, errno);
+        const Place place = at(path);
+        if (place.directory == AT_FDCWD) {
+            if (::statvfs(path.c_str(), &status) != 0) throw_io("stat", path, errno);
+        } else {  // what is held lies on one disk
+            if (::fstatvfs(place.directory, &status) != 0) throw_io("stat", path, errno);
+        }
         return std::uint64_t{status.f_bavail} * status.f_frsize;
     }
 
     void pause(std::chrono::nanoseconds time) override { std::this_thread::sleep_for(time); }
 
     std::unique_ptr<Lock> lock(const std::string& path) override {
-        return std::make_unique<PosixLock>(path);
+        return std::make_unique<PosixLock>(at(path));
     }
 
     void random(MutableView into) override {
@@ -338,6 +287,28 @@ public:
             done += static_cast<std::size_t>(std::max<ssize_t>(got, 0));
         }
     }
+
+private:
+    static constexpr const char* here = ".";
+
+    Place at(const std::string& path) const {
+        const std::size_t size = held_.size();
+        const bool is_in = descriptor_ != nullptr && path.starts_with(held_) &&
+                           (path.size() == size || path[size] == '/');
+        if (!is_in) return {path, AT_FDCWD, path.c_str()};
+        const std::size_t begin = path.find_first_not_of('/', size);
+        const char* name = begin == std::string::npos ? here : path.c_str() + begin;
+        return {path, descriptor_->get(), name};
+    }
+
+    std::shared_ptr<const Descriptor> opened_directory(const std::string& path) const {
+        auto made = std::make_shared<Descriptor>(-1);
+        made->set(open_or_throw("sync", at(path), O_RDONLY | O_DIRECTORY));
+        return made;
+    }
+
+    std::string held_;  // without slashes at its end
+    std::shared_ptr<const Descriptor> descriptor_;
 };
 
 }  // namespace

@@ -76,6 +76,13 @@ enum class Access { read, write };
 class Env {
 public:
     virtual ~Env() = default;
+    // The same, with `directory` held open: a path that leads into it is one of that very
+    // directory, also when it is renamed or another one takes its name. Null where no directory
+    // can be renamed. NotFoundError.
+    virtual std::shared_ptr<Env> inside(const std::string& directory) {
+        static_cast<void>(directory);
+        return nullptr;
+    }
     // An existing file. NotFoundError.
     virtual std::shared_ptr<File> open(const std::string& path, Access access) = 0;
     // A new file, mode 0600; IoError(EEXIST). Its name is durable after sync_directory.

@@ -29,8 +29,10 @@ LogOptions checked(LogOptions options) {
 SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& directory,
                            const LogOptions& options)
     : env_(std::move(env)), directory_(directory), options_(checked(options)) {
+    if (!options_.read_only) env_->make_directory(directory_);
+    // From here on this very directory, and not whatever has its name later.
+    if (auto held = env_->inside(directory_)) env_ = std::move(held);
     if (!options_.read_only) {
-        env_->make_directory(directory_);
         lock_ = env_->lock(join(directory_, lock_name));
         handle_ = env_->open_directory(directory_);
     }

@@ -59,6 +59,8 @@ public:
     // What all files of the log take on the disk: index files, manifests, spares, what waits to be
     // removed and what is allocated ahead, too. IoError.
     std::uint64_t disk_usage() const;
+    // Bytes that this process may still write on the disk that the log is on. IoError.
+    std::uint64_t free_space() const { return env_->free_space(directory_); }
     std::vector<SegmentInfo> segments() const;
     // One IndexSlot a record of that segment; the tail's is a copy. std::out_of_range.
     Block slots(std::uint64_t segment_id);

@@ -107,6 +107,16 @@ cdef class Env:
     def __cinit__(self):
         self.env = make_posix_env()
 
+    def inside(self, directory):
+        """The same, with `directory` held open: a path that leads into it is one of that very
+        directory, also when it is renamed or another one takes its name. FileNotFoundError."""
+        cdef shared_ptr[CEnv] held = dereference(self.env).inside(text_of(directory))
+        if held.get() == NULL:
+            return self
+        cdef Env out = Env.__new__(Env)
+        out.env = held
+        return out
+
     def open(self, path, *, write=False):
         """An existing file. FileNotFoundError, DiskError."""
         cdef Access access = Access.write if write else Access.read

@@ -77,6 +77,7 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t rebuilt_indexes()
         uint64_t size()
         uint64_t disk_usage() except +raise_error nogil
+        uint64_t free_space() except +raise_error
         vector[CSegmentInfo] segments() except +raise_error
         Block slots(uint64_t) except +raise_error
         void append(const Frames&) except +raise_error nogil
@@ -233,6 +234,11 @@ cdef class NativeLog:
             nbytes = dereference(self.log).disk_usage()
         return nbytes
 
+    @property
+    def free_space(self):
+        """Bytes that may still be written on the disk of the log. DiskError."""
+        return dereference(self.log).free_space()
+
     def term_runs(self):
         """Runs of terms of the whole log, oldest first."""
         cdef CTermRun run
@@ -297,9 +303,7 @@ cdef class NativeLog:
         return Batch.wrap(frames)
 
     def get(self, index):
-        """(term, kind, time_ms, payload) of one entry; None in a gap. IndexError,
-        CorruptLogError.
-        """
+        """(term, kind, time_ms, payload); None in a gap. IndexError, CorruptLogError."""
         cdef Block keep
         cdef Frame frame = dereference(self.log).frame(index, keep)
         if frame.is_gap():

@@ -134,6 +134,7 @@ cdef extern from "env.hpp" namespace "copycat":
         read
         write
     cdef cppclass CEnv "copycat::Env":
+        shared_ptr[CEnv] inside(const string&) except +raise_error
         shared_ptr[File_] open(string, Access) except +raise_error
         shared_ptr[File_] create(string) except +raise_error
         cbool exists(string) except +raise_error

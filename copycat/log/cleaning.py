@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from _thread import RLock
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, cast
 
-from copycat.log._native import Env, NativeLog, encode_gap, run_locked
+from copycat.log._native import NativeLog, encode_gap, run_locked
 from copycat.log.indexes import INDEX_MAX, IndexLike, index_of, position_of
 from copycat.types import Release
 
@@ -24,7 +25,7 @@ __all__ = ["LogCleaning"]
 class LogCleaning:
     """What `Log` gives to it: the lock of the log's shape, the settings, how to sync."""
 
-    _path: str
+    _native: NativeLog | VolatileLog
     _lock: RLock
     _storage: Storage
     _compactor: Compactor | None
@@ -57,7 +58,8 @@ class LogCleaning:
         return self._compactor
 
     def _free_space(self) -> int:
-        return Env().free_space(self._path)
+        native = self._native
+        return native.free_space if isinstance(native, NativeLog) else sys.maxsize
 
     def release(self, index: IndexLike) -> None:
         """Entry `index` is needed no more: a compaction may let it go. IndexError above the log.

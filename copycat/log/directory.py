@@ -84,7 +84,8 @@ class MemberDirectory:
         self.snapshots = snapshots
         self.time_file = TimeFile(env, path)
         """Where log time is written down beside the wall clock (C25)."""
-        self._env = env
+        self.env = env
+        """What its files are reached by."""
         self._held = held
         self._floor = log.last_entry.term
 
@@ -173,7 +174,7 @@ class MemberDirectory:
         """The record, not yet written, that this directory is an older copy of itself (F8): it
         once held entries up to `owed`, and lacks those from `first_index` on."""
         return Debt(
-            self._env, self.path, owed, first_index=first_index, term=term, is_regressed=True
+            self.env, self.path, owed, first_index=first_index, term=term, is_regressed=True
         )
 
     @property
@@ -212,7 +213,7 @@ class MemberDirectory:
             offset=getattr(error, "offset", -1),
             index=index,
         )
-        write_note(self._env, self.path, told)
+        write_note(self.env, self.path, told)
         return told
 
     def close(self, *, lost: bool = False) -> None:
@@ -226,18 +227,18 @@ class MemberDirectory:
         with self._held:
             is_kept = lost or isinstance(self.log, VolatileLog)
             is_frozen = isinstance(self.hard_state, FrozenHardState)
-            if is_kept or is_frozen or read_weak(self._env, self.path) is None:
+            if is_kept or is_frozen or read_weak(self.env, self.path) is None:
                 self.log.close()
                 return
             try:
                 _sync(self.native)
             except StorageError as error:
-                doubt_weak(self._env, self.path)
+                doubt_weak(self.env, self.path)
                 if not isinstance(error, LogPoisonedError):
                     raise
             else:
                 self.log.close()
-                clear_weak(self._env, self.path)
+                clear_weak(self.env, self.path)
 
 
 def read_whole(env: Env, path: str) -> None:

@@ -78,7 +78,8 @@ class Log(LogReading, LogCleaning):
         """Open the log in directory `path`, which is made when it is missing.
 
         Options are the fields of `Storage`; those that govern members do nothing here. A relative
-        path is meant as of now: what the working directory or a link is later changes nothing.
+        path is meant as of now: what the working directory or a link is later changes nothing, and
+        a directory that is renamed while it is open stays this log's, wherever it is then.
         With level "memory" nothing is on the disk, and `close` lets go of all.
         After a crash a torn tail that was never durable is dropped; bytes that were durable
         and cannot be read are a CorruptLogError, and nothing is changed on disk.

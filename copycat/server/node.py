@@ -19,7 +19,6 @@ from copycat.errors import (
     require,
 )
 from copycat.log.directory import MemberDirectory
-from copycat.log.disk import Env
 from copycat.log.reserve import disk_full
 from copycat.log.snapshots import Snapshot
 from copycat.machine.machine import StateMachine
@@ -145,7 +144,7 @@ class Node:
             log.info("%s: the disk has room again; writes go on", self._options.address)
         elif storage.level is not StorageLevel.MEMORY:
             error = disk_full(
-                Env(),
+                directory.env,
                 directory.path,
                 directory.native,
                 storage.min_free_space,

@@ -91,7 +91,7 @@ def build(
         undo.callback(directory.close, lost=True)
         if directory.lost:
             _say_what_is_lost(str(options.address), storage.level)
-        skips = read_skips(Env(), storage.directory, options.cluster_name)
+        skips = read_skips(directory.env, storage.directory, options.cluster_name)
         for skip in skips:
             log.warning(
                 "%s: the state machine's code is not called at entry %d (term %d), which the"
@@ -128,7 +128,7 @@ def _replica(
     reserve = None
     if storage.level is not StorageLevel.MEMORY:
         nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
-        reserve = Reserve(Env(), storage.directory, nbytes, storage.min_free_space)
+        reserve = Reserve(directory.env, storage.directory, nbytes, storage.min_free_space)
     return Replica(
         msgspec.structs.replace(replica_options(options, storage, founders), skips=skips),
         incarnation=directory.identity.incarnation,
@@ -153,6 +153,8 @@ def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) 
     address = str(options.address)
     env = Env()
     try:
+        env.make_directory(storage.directory)
+        env = env.inside(storage.directory)
         return MemberDirectory.open(
             env,
             storage.directory,

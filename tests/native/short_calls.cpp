@@ -1,7 +1,6 @@
 // Preloaded under a whole process (LD_PRELOAD): system calls that do less than they were asked
 // for, are interrupted, or fail by count. What the log makes of them is what runs in production;
 // FaultEnv has loops of its own. Driven by tests/log/short_calls.py through ctypes.
-#include <dirent.h>
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -97,8 +96,8 @@ ssize_t pwrite(int file, const void* bytes, std::size_t size, off_t offset) {
     return real(file, bytes, shorter(size), offset);
 }
 
-int open(const char* path, int flags, ...) {
-    static auto* const real = next(&open, "open");
+int openat(int directory, const char* path, int flags, ...) {
+    static auto* const real = next(&openat, "openat");
     va_list rest;
     va_start(rest, flags);
     const auto mode = static_cast<mode_t>((flags & O_CREAT) != 0 ? va_arg(rest, int) : 0);
@@ -108,17 +107,7 @@ int open(const char* path, int flags, ...) {
         errno = number;
         return -1;
     }
-    return real(path, flags, mode);
-}
-
-DIR* opendir(const char* path) {
-    static auto* const real = next(&opendir, "opendir");
-    if (is_interrupted(4)) return nullptr;
-    if (const int number = due(opening)) {
-        errno = number;
-        return nullptr;
-    }
-    return real(path);
+    return real(directory, path, flags, mode);
 }
 
 int posix_fallocate(int file, off_t offset, off_t length) {
@@ -167,9 +156,9 @@ void* mmap(void* address, std::size_t size, int protection, int flags, int file,
     return real(address, size, protection, flags, file, offset);
 }
 
-int statvfs(const char* path, struct statvfs* found) noexcept {
-    static auto* const real = next(&statvfs, "statvfs");
-    const int result = real(path, found);
+int fstatvfs(int file, struct statvfs* found) noexcept {
+    static auto* const real = next(&fstatvfs, "fstatvfs");
+    const int result = real(file, found);
     if (is_full) found->f_bavail = 0;
     return result;
 }

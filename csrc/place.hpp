@@ -1,0 +1,57 @@
+// A file or directory as a system call is to find it.
+#pragma once
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+
+#include "errors.hpp"
+
+namespace copycat {
+
+class Descriptor {
+public:
+    explicit Descriptor(int number) : number_(number) {}
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    // What matters was synced, and a failed sync was reported: nothing depends on close.
+    ~Descriptor() {
+        if (number_ >= 0) ::close(number_);
+    }
+    int get() const { return number_; }
+    void set(int number) { number_ = number; }
+
+private:
+    int number_;
+};
+
+// What a system call is given: a name, and the directory that it is relative to.
+struct Place {
+    const std::string& path;  // for messages
+    int directory;
+    const char* name;
+};
+
+// A process whose standard streams are closed has their numbers to give away, and whatever prints
+// would write into the file that got one: a file takes a number above them. -1 and errno as open.
+inline int open_above_streams(const Place& place, int flags) {
+    const int number = ::openat(place.directory, place.name, flags | O_CLOEXEC, 0600);
+    if (number < 0 || number > STDERR_FILENO) return number;
+    const int above = ::fcntl(number, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    const int error = errno;
+    ::close(number);
+    errno = error;
+    return above;
+}
+
+inline int open_or_throw(const char* operation, const Place& place, int flags) {
+    for (;;) {
+        const int number = open_above_streams(place, flags);
+        if (number >= 0) return number;
+        if (errno != EINTR) throw_io(operation, place.path, errno);
+    }
+}
+
+}  // namespace copycat
