@@ -26,7 +26,10 @@ def machine_class(app: str) -> type[StateMachine]:
     except (Exception, SystemExit) as cause:
         raise _refused(app, cause) from cause
     if not (isinstance(found, type) and issubclass(found, StateMachine)):
-        raise ConfigurationError(f"--app {app} is not a StateMachine class: {found!r}")
+        raise ConfigurationError(
+            f"--app {app} is not a StateMachine class: {found!r}",
+            hint="write module:Class, where Class derives from copycat.StateMachine",
+        )
     return found
 
 
@@ -34,7 +37,7 @@ def new_machine(app: str, machine: type[StateMachine]) -> StateMachine:
     """One of the class. ConfigurationError when it cannot be made without arguments."""
     try:
         return machine()
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise _refused(app, cause) from cause
 
 

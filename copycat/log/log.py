@@ -8,7 +8,7 @@ from _weakref import ref
 from collections.abc import Iterable, Iterator
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Self, Unpack
+from typing import TYPE_CHECKING, NoReturn, Self, Unpack
 
 from copycat.errors import ConfigurationError, DirectoryInUseError, ResourceError
 from copycat.log._native import Env, NativeLog, encode_batch, open_log, run_locked
@@ -140,6 +140,10 @@ class Log(LogReading, LogCleaning):
     def closed(self) -> bool:
         """True after `close`."""
         return self._closed
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        """TypeError: two objects cannot share a log, and no other process has its files open."""
+        raise TypeError("a Log cannot be copied or pickled: give its path, and open it there")
 
     def __repr__(self) -> str:
         return f"<Log {self._path!r}{' closed' if self._closed else ''}>"

@@ -150,7 +150,8 @@ class LogReading:
     def _term(self, index: int) -> int:
         first, end = self._bounds()
         if not first <= index < end:
-            raise IndexError(f"entry {index}: the log holds {first} to {end - 1}")
+            held = f"holds {first} to {end - 1}" if first < end else f"is empty, {end} comes next"
+            raise IndexError(f"entry {index}: the log {held}")
         runs = self._native.term_runs()
         return runs[bisect_right([run.first for run in runs], index) - 1].term
 
@@ -186,11 +187,12 @@ class LogReading:
                 found = self._native.entry_locked(self._lock, min(index, INDEX_MAX), Entry)
             except FileNotFoundError:
                 found = self.get(index)  # it says why
+            except IndexError:
+                found = None
         else:
             found = self._read_locked(self._get, index)
-            if found is None:
-                self.term(index)  # an IndexError outside the log
         if found is None:
+            self.term(index)  # an IndexError outside the log
             raise IndexError(f"entry {index} is in a gap: it was let go")
         return found
 
@@ -231,7 +233,8 @@ class LogReading:
 
         `stop` may lie beyond the end, `start` may be `next_index`; a `start` outside
         [first_index, next_index] is an IndexError: what was trimmed is not passed over.
-        TypeError for what is no int.
+        TypeError for what is no int. What is truncated while an iteration goes on may still come
+        out of it, or end it with an IndexError; appends never do.
         """
         first, end = run_locked(self._lock, self._bounds)
         begin = first if start is None else index_of(start)

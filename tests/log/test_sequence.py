@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -177,3 +178,27 @@ def test_a_tail_of_a_log_that_is_only_read_follows_who_writes_it(tmp_path: Path)
         found = asyncio.run(follow(writer, Log.open(tmp_path, read_only=True)))
         assert found[:40] == [b"%d" % n for n in range(40)]
         assert found[40:] == [b"more %d" % n for n in range(20)] + [b"instead"]
+
+
+@pytest.mark.parametrize("level", ["disk", "memory"])
+def test_an_index_outside_is_told_what_the_log_holds(tmp_path: Path, level: Any) -> None:
+    with Log.open(tmp_path, level=level) as log:
+        with pytest.raises(IndexError, match=r"^entry 1: the log is empty, 1 comes next$"):
+            log[1]
+        log.append_many([b"x"] * 10)
+        for index in (0, 11, 2**70):
+            with pytest.raises(IndexError, match=rf"^entry {index}: the log holds 1 to 10$"):
+                log[index]
+
+
+@pytest.mark.parametrize("level", ["disk", "memory"])
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+def test_a_log_is_neither_copied_nor_pickled(
+    tmp_path: Path, level: Any, how: Callable[[Log], object]
+) -> None:
+    with Log.open(tmp_path, level=level) as log:
+        log.append(b"x")
+        with pytest.raises(TypeError, match="a Log cannot be copied or pickled"):
+            how(log)
+        assert [entry.data for entry in log] == [b"x"]
+        assert copy.deepcopy(log[1]) == log[1]
