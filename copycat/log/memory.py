@@ -178,8 +178,9 @@ class MemoryLog(MemoryCleaning):
                 break
             part = batch.slice(max(span.first, first), min(span.end, end))
             fitting = _fitting(part, room)
-            if fitting.span.length and (fitting.nbytes <= room or not parts):
-                parts.append(fitting)
+            if parts and fitting.nbytes > room:
+                break
+            parts.append(fitting)
             if fitting.span.end < part.span.end:
                 break
         return parts[0] if len(parts) == 1 else _joined(parts)

@@ -224,6 +224,16 @@ class LogContract:
         assert log.read(1, 3, 1).span == Span(1, 1, 2)
         assert log.read(2, 3, 0).span == Span(1, 2, 3)
 
+    def test_read_passes_over_no_entry_that_does_not_fit(self, log: ReplicaLog) -> None:
+        """The entry behind it would have fitted."""
+        for index, size in enumerate((8, 400, 8, 400, 400, 8), start=1):
+            log.append(batch(index, bytes(size)))
+        for first in range(1, 7):
+            for limit in range(0, 1400, 40):
+                span = log.read(first, 7, limit).span
+                assert (span.first, span.term) == (first, 1)
+        assert [index for index, _, _ in contents(log)] == [1, 2, 3, 4, 5, 6]
+
     def test_read_stops_at_its_end_and_about_max_bytes(self, log: ReplicaLog) -> None:
         grow(log, 8)
         assert log.read(2, 5, BIG).span == Span(1, 2, 5)

@@ -1,0 +1,184 @@
+"""F7: the newest batches against a plain list, at every boundary, whatever was done to the log."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from copycat.errors import CorruptLogError
+from copycat.log.batch import Batch, encode_batch
+from copycat.log.interface import Batch as AnyBatch
+from copycat.log.memory import MemoryLog
+from copycat.replica.shipping import RecentBatches
+from copycat.types import EntryId, EntryKind
+
+Row = tuple[int, int, bytes]
+READ_BYTES = 600
+
+
+class CountedLog(MemoryLog):
+    """Counts how often it is asked."""
+
+    reads = 0
+
+    def read(self, first: int, end: int, max_bytes: int) -> Batch:
+        self.reads += 1
+        return super().read(first, end, max_bytes)
+
+
+def rows_of(batch: AnyBatch) -> list[Row]:
+    span = batch.span
+    return [
+        (run.first_index + step, span.term, bytes(payload))
+        for run in batch.runs(span.first, span.end)
+        for step, payload in enumerate(run.payloads)
+    ]
+
+
+class Model:
+    """The log as a list of rows, beside the batches that are to tell the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.bytes_max, self.entries_max = self.dice.choice(
+            [(1 << 20, 1024), (2000, 1024), (1 << 20, 12), (900, 6), (0, 0)]
+        )
+        self.log = CountedLog(max_segment_size=8192, max_entries_per_segment=8)
+        self.recent = RecentBatches(self.log, self.bytes_max, READ_BYTES, self.entries_max)
+        self.rows: list[Row] = []
+        self.term = 1
+        self.edges = {1}
+        """Where batches began or the log was cut."""
+
+    @property
+    def end(self) -> int:
+        return self.log.last_index + 1
+
+    def append(self) -> Batch:
+        self.term += self.dice.random() < 0.1
+        payloads = [
+            self.dice.randbytes(self.dice.choice([0, 1, 40, 300]))
+            for _ in range(self.dice.choice([1, 1, 1, 2, 5, 9]))
+        ]
+        items = [(int(EntryKind.NOOP), 0, 0, 0, 1, payload) for payload in payloads]
+        batch = encode_batch(self.term, self.end, 0, items)
+        self.rows += [(self.end + at, self.term, payload) for at, payload in enumerate(payloads)]
+        self.edges.add(self.end)
+        self.log.append(batch)
+        self.recent.add(batch)
+        return batch
+
+    def apply(self) -> None:
+        self.recent.applied = self.dice.randrange(self.recent.applied, self.end)
+
+    def truncate(self) -> None:
+        lowest = max(self.log.first_index - 1, self.recent.applied, self.end - 14)
+        after = self.dice.randrange(lowest, self.end)
+        self.recent.truncate(after)
+        self.log.truncate(after)
+        self.rows = [row for row in self.rows if row[0] <= after]
+        self.edges.add(after + 1)
+
+    def trim(self) -> None:
+        self.sync()
+        self.log.trim(self.dice.randrange(self.log.first_index, self.end + 1))
+        self.rows = [row for row in self.rows if row[0] >= self.log.first_index]
+        self.edges.add(self.log.first_index)
+
+    def reset(self) -> None:
+        """A snapshot was installed (C24)."""
+        self.sync()
+        entry = EntryId(self.term, self.end + self.dice.randrange(20))
+        self.recent.truncate(0)
+        self.log.reset(entry)
+        self.recent.applied = entry.index
+        self.rows = []
+        self.edges = {entry.index + 1}
+
+    def sync(self) -> None:
+        ticket = self.log.begin_sync()
+        ticket.run()
+        self.log.end_sync(ticket)
+
+    def check(self) -> None:
+        """Each read that begins or ends beside an edge."""
+        lowest = max(self.log.first_index, self.end - 40)
+        near = {edge + step for edge in self.edges for step in (-1, 0, 1)}
+        places = sorted(one for one in near if lowest <= one <= self.end)
+        for first in places:
+            for end in (one for one in places if one > first):
+                for read in (self.recent.read, self.recent.gather):
+                    batch = read(first, end)
+                    assert batch.span.first == first < batch.span.end <= end
+                    assert rows_of(batch) == self.between(first, batch.span.end)
+        if places and places[0] < self.end:
+            batches = list(self.recent.walk(places[0], self.end))
+            assert all(one.span.end == next_.span.first for one, next_ in pairwise(batches))
+            told = [row for batch in batches for row in rows_of(batch)]
+            assert told == self.between(places[0], self.end)
+
+    def between(self, first: int, end: int) -> list[Row]:
+        return [row for row in self.rows if first <= row[0] < end]
+
+    def check_bounds(self) -> None:
+        held = self.recent._batches
+        assert self.recent._nbytes == sum(one.nbytes for one in held)
+        assert self.recent._entries == sum(one.span.length for one in held)
+        assert self.recent._firsts == [one.span.first for one in held]
+        assert len(held) <= 1 or self.recent._nbytes <= self.bytes_max
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(16))
+def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
+    model = Model(seed)
+    for _ in range(150):
+        step = model.dice.random()
+        if step < 0.6:
+            newest = model.append()
+            before = model.log.reads
+            assert model.recent.read(newest.span.first, newest.span.end) is newest
+            assert model.log.reads == before, "the newest is there"
+        elif step < 0.75:
+            model.apply()
+        elif step < 0.87:
+            model.truncate()
+        elif step < 0.97:
+            model.trim()
+        else:
+            model.reset()
+        model.check_bounds()
+        model.check()
+
+
+def test_one_that_was_read_and_then_cut_off_is_read_anew() -> None:
+    """Not from the newest batches, but from what the last read of the log left."""
+    log = MemoryLog()
+    recent = RecentBatches(log, 1 << 20, 1 << 16)
+    item = (int(EntryKind.NOOP), 0, 0, 0, 1, b"old")
+    log.append(encode_batch(1, 1, 0, [item] * 6))
+    assert recent.read(2, 7).span == (1, 2, 7)
+    recent.truncate(3)
+    log.truncate(3)
+    log.append(encode_batch(2, 4, 0, [(*item[:5], b"new")] * 3))
+    assert [row[2] for row in rows_of(recent.read(4, 7))] == [b"new"] * 3
+
+
+def test_what_cannot_be_read_is_not_remembered() -> None:
+    class Rotten(MemoryLog):
+        is_bad = True
+
+        def read(self, first: int, end: int, max_bytes: int) -> Batch:
+            if self.is_bad:
+                raise CorruptLogError("bad", path="/log", offset=0, index=first)
+            return super().read(first, end, max_bytes)
+
+    log = Rotten()
+    recent = RecentBatches(log, 1 << 20, 1 << 16)
+    log.append(encode_batch(1, 1, 0, [(int(EntryKind.NOOP), 0, 0, 0, 1, b"x")]))
+    with pytest.raises(CorruptLogError):
+        recent.read(1, 2)
+    log.is_bad = False
+    assert rows_of(recent.read(1, 2)) == [(1, 1, b"x")]
