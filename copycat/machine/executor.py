@@ -329,15 +329,15 @@ class Executor:
             # In a cleaned log they are only known while that entry is there.
             self._pin_holder(record, record.newest_index)
             last = first + min(known, len(payloads)) - 1
-            self._replies.append(record.cached(first, last, time_ms))
+            self._replies += record.cached_pieces(first, last, time_ms)
             first, payloads, index = last + 1, payloads[known:], index + known
-        count = len(payloads)
-        if count:
-            body = self._performer.perform(record.visible, index, payloads)
-            last_index = index + count - 1
-            reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
-            record.performed(reply)
-            self._replies.append(reply)
+        if payloads:
+            for count, body in self._performer.perform(record.visible, index, payloads):
+                last_index = index + count - 1
+                reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
+                record.performed(reply)
+                self._replies.append(reply)
+                first, index = first + count, index + count
         if run.acked > record.claimed:
             record.claim(run.acked, run.end - 1)
         elif record.claimed > record.acked_sequence:

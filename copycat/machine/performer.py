@@ -1,7 +1,8 @@
-"""Calls the machine for each command of a run, and makes the results one array."""
+"""Calls the machine for each command of a run, and encodes the results."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from copycat.machine.context import Moment
@@ -10,7 +11,7 @@ from copycat.machine.keys import KeyTable
 from copycat.machine.reading import OperationReader
 from copycat.machine.sessions import ServerSession
 from copycat.machine.user_code import UserCode
-from copycat.protocol.results import PLAIN, encode_results, freeze
+from copycat.protocol.results import PLAIN, encode_pieces, freeze
 
 __all__ = ["Performer"]
 
@@ -32,14 +33,17 @@ class Performer:
         self._user = user
         self._commands = commands
 
-    def perform(self, session: ServerSession, index: int, payloads: list[bytes]) -> bytes:
-        """Call the machine for each command; their results as one array. The hot loop.
+    def perform(
+        self, session: ServerSession, index: int, payloads: list[bytes]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Call the machine for each command; their results as (count, array), in one piece
+        unless they are large. The hot loop.
 
         MachineMismatchError when it cannot read one of them: then it is called for none.
         """
         user = self._user
         if user.skips:
-            return encode_results([user.skipped() for _ in payloads])
+            return encode_pieces([user.skipped() for _ in payloads])
         decode = self._commands.decode
         try:
             # Not map(): a StopIteration of the field's own code would end the list.
@@ -66,7 +70,7 @@ class Performer:
                 result = user.result(error)
             index += 1
             results.append(result)
-        return encode_results(results, operations)
+        return encode_pieces(results, operations)
 
     def _read(self, payload: bytes, index: int) -> Any:
         try:

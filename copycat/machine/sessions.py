@@ -18,7 +18,7 @@ import msgspec
 from copycat.errors import CommandError, SessionError, UnknownSessionError
 from copycat.handles import Listener, Listeners
 from copycat.machine.outcome import RunReply
-from copycat.protocol.results import encode_results, failure_value
+from copycat.protocol.results import PIECE_NBYTES, encode_results, failure_value
 from copycat.types import Release, SessionState
 
 __all__ = [
@@ -226,15 +226,19 @@ class SessionRecord:
         """
         raws: list[object] = []
         indexes: list[int] = []
-        at = first
+        at, nbytes = first, 0
         for reply in self.replies:
             end = reply.first_sequence + reply.count
             if end <= at or reply.first_sequence > last:
                 continue
+            if nbytes_max and nbytes >= nbytes_max:
+                last = at - 1
+                break
             results = _split(reply.body)
             start = max(at, reply.first_sequence, self.acked_sequence + 1)
             stop = min(end, last + 1)
             if start < stop:
+                nbytes += len(reply.body)
                 raws += [self._gone(missing) for missing in range(at, start)]
                 raws += results[start - reply.first_sequence : stop - reply.first_sequence]
                 indexes += (reply.first_index, reply.last_index)
@@ -252,6 +256,13 @@ class SessionRecord:
             time_ms,
             encode_results(raws),
         )
+
+    def cached_pieces(self, first: int, last: int, time_ms: int) -> Iterator[RunReply]:
+        """All of them, in pieces of about PIECE_NBYTES."""
+        while first <= last:
+            reply = self.cached(first, last, time_ms, PIECE_NBYTES)
+            yield reply
+            first += reply.count
 
     def _gone(self, sequence: int) -> object:
         return failure_value(

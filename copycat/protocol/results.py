@@ -36,12 +36,14 @@ from copycat.protocol.obstacles import INTEGERS, obstacles_in
 
 __all__ = [
     "ERROR_EXT",
+    "PIECE_NBYTES",
     "PLAIN",
     "RAISED",
     "RESULT_MAX",
     "cut_results",
     "decode_result",
     "decode_results",
+    "encode_pieces",
     "encode_result",
     "encode_results",
     "error_value",
@@ -57,6 +59,9 @@ ERROR_EXT: Final = 1
 """Extension type of an exception. No other extension is ever written."""
 RESULT_MAX = 16 << 20
 """Bytes of one encoded result; a frame that no client takes would be asked for again for ever."""
+PIECE_NBYTES = 4 << 20
+"""Above this the results of a run are several arrays: one call of the encoder, one copy, one
+frame never takes long."""
 TEXT_MAX = 1024
 """Bytes of an exception's text."""
 RAISED: Final = "the state machine raised it; it is this operation's result"
@@ -64,6 +69,10 @@ RAISED: Final = "the state machine raised it; it is this operation's result"
 
 PLAIN: Final = frozenset({type(None), bool, int, float, str, bytes})
 """Types whose values never change: they need no `freeze`."""
+_SIZED = frozenset({str, bytes, msgspec.Raw})
+"""Those that may be large, and say how large they are."""
+_HEAD = 5
+"""Bytes before the content of an array, a text or a byte string, at most."""
 _ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
 _ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 
@@ -113,6 +122,21 @@ def encode_results(results: list[Any], operations: Sequence[object] = ()) -> byt
         return body
     of = operations or [None] * len(results)
     return _encode([_encodable(*each) for each in zip(results, of, strict=True)])
+
+
+def encode_pieces(
+    results: list[Any], operations: Sequence[object] = ()
+) -> Iterator[tuple[int, bytes]]:
+    """The same in pieces of about PIECE_NBYTES at most, or of one result: (count, array)."""
+    sizes = [len(each) + _HEAD if type(each) in _SIZED else _HEAD for each in results]
+    start, nbytes = 0, _HEAD
+    if sum(sizes) + _HEAD > PIECE_NBYTES:
+        for at, size in enumerate(sizes):
+            nbytes += size
+            if nbytes > PIECE_NBYTES and at > start:
+                yield at - start, encode_results(results[start:at], operations[start:at])
+                start, nbytes = at, _HEAD + size
+    yield len(results) - start, encode_results(results[start:], operations[start:])
 
 
 def cut_results(body: bytes, nbytes_max: int) -> Iterator[tuple[int, bytes]]:

@@ -14,14 +14,19 @@ from functools import partial
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import RunReply
 from copycat.protocol.client import Results, ServerMessage
-from copycat.protocol.results import cut_results
+from copycat.protocol.results import PIECE_NBYTES, cut_results
 from copycat.replica.host import REPLY_ROOM, Host
 from copycat.replica.sessions import Route, SessionView
 
 __all__ = ["Delivery"]
 
-RESULTS_NBYTES_MAX = 4 << 20
+RESULTS_NBYTES_MAX = PIECE_NBYTES
 """Above this the results of a run leave in several frames."""
+TURN_NBYTES_MAX = 8 << 20
+"""With so many bytes of results a turn has done enough: the others leave in later ones, or
+everything else would wait for their copies."""
+FETCHES_MAX = 8
+"""Sessions whose replies are looked up at the same time, about REPLY_ROOM of each."""
 FETCH_MAX = 8192
 """Commands whose replies are looked up in the cache at a time."""
 
@@ -42,7 +47,12 @@ class Delivery:
         self._answer = answer
         self._enqueue = enqueue
         self._pending: dict[int, SessionView] = {}
-        """Sessions with results that found no room, in the order in which that happened."""
+        """Sessions with results that wait for room or for a later turn; who was served last is
+        the last."""
+        self._fetches = 0
+        """Under way in the apply thread."""
+        self._turn_nbytes = 0
+        """Of the results that were written in this turn."""
 
     def send(self, view: SessionView, reply: RunReply) -> None:
         """Commands of this session were applied: answer them now, or when there is room."""
@@ -74,6 +84,7 @@ class Delivery:
 
     def deliver(self) -> None:
         """End of a turn: fetch what now has room."""
+        self._turn_nbytes = 0
         if not self._pending:
             return
         for session, view in list(self._pending.items()):
@@ -81,8 +92,12 @@ class Delivery:
             if route is None or view.unsent is None:
                 view.unsent = None
                 del self._pending[session]
+            elif self._fetches >= FETCHES_MAX:
+                break
             elif not view.is_fetching and self._host.has_room(route.peer, route.token):
                 view.is_fetching = True
+                self._fetches += 1
+                self._pending[session] = self._pending.pop(session)
                 first, last = view.unsent
                 last = min(last, first + FETCH_MAX - 1)
                 work = partial(self._executor.cached, session, first, last, REPLY_ROOM)
@@ -95,6 +110,7 @@ class Delivery:
 
     def _taken(self, view: SessionView, route: Route, first: int, replies: list[RunReply]) -> None:
         view.is_fetching = False
+        self._fetches -= 1
         if view.route != route or view.unsent is None:
             return  # the client is somewhere else now, and asks there
         asked, last = view.unsent
@@ -116,10 +132,12 @@ class Delivery:
             return True
         for results in results_of(reply):
             first = results.first_sequence
-            if not self._host.has_room(route.peer, route.token):
-                view.is_slow = True
+            has_room = self._host.has_room(route.peer, route.token)
+            if not has_room or self._turn_nbytes >= TURN_NBYTES_MAX:
+                view.is_slow = view.is_slow or not has_room
                 self._postpone(view, first, reply.first_sequence + reply.count - 1)
                 return False
+            self._turn_nbytes += len(results.body)
             self._answer(route, results)
             view.delivered_up_to(first, first + results.count - 1)
         return True

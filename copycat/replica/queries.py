@@ -28,6 +28,8 @@ WAITING_MAX = 65536
 """Queries that wait for an index or a sequence which may never come (S14)."""
 WAITING_NBYTES_MAX = 64 << 20
 """Bytes of their operations."""
+TURN_NBYTES_MAX = 8 << 20
+"""Answers of so many bytes, of all connections, are enough for one turn."""
 PIECE_MAX = 256
 """Queries that the machine is asked at once, while their answers are small."""
 
@@ -211,11 +213,12 @@ class Queries:
 
 def answer_what_fits(executor: Executor, due: list[_Waiting]) -> list[QueryAnswer | None]:
     """Ask the machine, in order; None for each query whose connection is filled by answers
-    before it. At least one of each connection is answered. Runs beside the loop."""
+    before it, or when there are enough for one turn of the loop. At least one is answered. Runs
+    beside the loop."""
     answers: list[QueryAnswer | None] = [None] * len(due)
     filled: dict[Route, int] = {}
-    start, count = 0, 1
-    while start < len(due):
+    start, count, total = 0, 1, 0
+    while start < len(due) and total < TURN_NBYTES_MAX:
         asks = [
             QueryAsk(number, waiting.request.session, bytes(waiting.request.operation))
             for number, waiting in enumerate(due[start : start + count], start)
@@ -228,6 +231,7 @@ def answer_what_fits(executor: Executor, due: list[_Waiting]) -> list[QueryAnswe
             route = due[answer.token].route
             filled[route] = filled.get(route, 0) + len(answer.body)
             nbytes += len(answer.body)
+        total += nbytes
         # How large answers are is known when they are there: begin with one, and double.
         count = min(2 * count, PIECE_MAX) if 4 * nbytes < REPLY_ROOM else 1
     return answers

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from copycat.machine import StateMachine, command, query
+from copycat.machine.outcome import RunReply
+from copycat.machine.sessions import SessionRecord
 from copycat.protocol import codec
 from copycat.protocol.client import (
     CommandsRefused,
@@ -19,7 +21,8 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.framing import split_frame
 from copycat.protocol.operations import encode_operation
-from copycat.protocol.results import decode_results
+from copycat.protocol.results import PIECE_NBYTES, decode_results, encode_results
+from copycat.replica.delivery import TURN_NBYTES_MAX
 from copycat.replica.door import RELAYED_NBYTES_MAX, SMALL_NBYTES
 from copycat.replica.host import REPLY_ROOM
 from copycat.types import ConsistencyLevel
@@ -271,3 +274,84 @@ def test_a_refusal_is_small() -> None:
     failure = Failure(1, Refusal.OVERLOADED, "127.0.0.1:65535", "x" * 100)
     assert len(codec.encode_server(failure)) < SMALL_NBYTES
     assert split_frame(codec.encode_server(failure)).type
+
+
+# ---- the work of one turn -----------------------------------------------------------------------
+
+
+def written_in_a_turn(node: Node) -> int:
+    """Bytes of answers that one turn wrote."""
+    before = len(node.host.replies)
+    node.turn()
+    return sum(
+        len(message.body)
+        for _, message in node.host.replies[before:]
+        if isinstance(message, Results | QueryResult)
+    )
+
+
+def test_the_large_results_of_one_run_are_encoded_and_written_in_pieces() -> None:
+    node, machine, session = leader_with_a_slow_client()
+    operations = [Wide.blob(number, MIB) for number in range(1, 201)]
+    node.replica.receive_client(CLIENT, commands(session, 1, *operations))
+    most = 0
+    while len(numbers(node)) < 200:
+        node.finish_syncs()
+        node.finish_work()
+        most = max(most, written_in_a_turn(node))
+        node.host.unsent[CLIENT] = 0
+    assert machine.applied == results(node) == list(range(1, 201))
+    assert most <= REPLY_ROOM + PIECE_NBYTES + 64
+
+
+def test_large_results_of_many_sessions_are_written_in_several_turns() -> None:
+    node = lone_leader(machine=Wide())
+    sessions = {connection: open_session(node, connection) for connection in range(100, 140)}
+    node.host.replies.clear()
+    for connection, session in sessions.items():
+        frame = commands(session, 1, Wide.blob(1, MIB), Wide.blob(2, MIB))
+        node.replica.receive_client(connection, frame)
+    most, turns = 0, 0
+    while len(numbers(node)) < 80:
+        node.finish_syncs()
+        node.finish_work()
+        most = max(most, written_in_a_turn(node))
+        turns += 1
+        assert turns < 200, "every turn makes some progress"
+    assert most <= TURN_NBYTES_MAX + PIECE_NBYTES
+    got = dict.fromkeys(sessions, 0)
+    for connection, message in node.host.replies:
+        if isinstance(message, Results):
+            assert message.first_sequence == got[connection] + 1
+            got[connection] += message.count
+    assert set(got.values()) == {2}
+
+
+def test_large_answers_to_queries_of_many_connections_are_written_in_several_turns() -> None:
+    node = lone_leader(machine=Wide())
+    session = open_session(node)
+    node.host.replies.clear()
+    for number in range(1, 41):
+        ask(node, session, number, MIB, connection=100 + number)
+    most = 0
+    while len(answered(node)) < 40:
+        node.finish_work()
+        most = max(most, written_in_a_turn(node))
+    assert sorted(answered(node)) == list(range(1, 41))
+    assert most <= TURN_NBYTES_MAX + MIB + 64
+
+
+def test_a_piece_from_the_cache_ends_where_the_next_begins() -> None:
+    """A part of what a session holds is asked for, and the first answer of it is old."""
+    record = SessionRecord(1, "client", 5000, 0)
+    for first in range(1, 20, 4):
+        values = [b"%d" % n + bytes(1000) for n in range(first, first + 4)]
+        record.performed(RunReply(1, first, 4, first, first + 3, 0, encode_results(values)))
+    found: list[bytes] = []
+    at = 3
+    while at <= 20:
+        reply = record.cached(at, 20, 0, 1500)
+        assert reply.first_sequence == at
+        found += decode_results(reply.body, reply.count, [bytes] * reply.count)
+        at += reply.count
+    assert [int(value.rstrip(b"\0")) for value in found] == list(range(3, 21))
