@@ -45,6 +45,10 @@ RESEND_MS_MAX = 8000
 SWITCH_AFTER_MS = 2000
 """A server without a leader for longer than elections take may be cut off: try another."""
 CUT_OFF_MS = 5000
+_TOO_LARGE = (
+    "store the blob elsewhere and log a reference; the limit is a setting of the servers,"
+    " storage.max_entry_size: whoever runs them can raise it, on every member"
+)
 STUCK_MS = 1000
 """No command was answered for so long, though some wait: sequential reads overtake them."""
 
@@ -275,7 +279,7 @@ class ClientSession(Submissions):
             return
         self._follow(message.leader, ())
         if message.code == Refusal.TOO_LARGE:
-            self._take_back_largest()
+            self._take_back_largest(message.reason)
             return
         self._judge_server(message, now_ms)
         if self._outbox.rewind(message.next_sequence) or message.code in BACK_PRESSURE:
@@ -288,7 +292,7 @@ class ClientSession(Submissions):
             self._hold_until_ms = now_ms + delay_ms
             self._progress_ms = now_ms
 
-    def _take_back_largest(self) -> None:
+    def _take_back_largest(self, reason: str) -> None:
         """One of the commands is refused for good: its caller must know, the rest goes on."""
         outbox = self._outbox
         sequence, nbytes = outbox.largest()
@@ -296,10 +300,11 @@ class ClientSession(Submissions):
             raise ProtocolError(f"an empty command ({sequence}) was refused as too large")
         outbox.empty(sequence)
         text = (
-            f"command {sequence} of the session is {nbytes} bytes encoded, above the servers'"
-            " storage.max_entry_size; it was not applied"
+            f"command {sequence} of the session is {nbytes} bytes encoded;"
+            f" {reason or 'the limit of the servers is lower'}; it was not applied"
         )
-        self._completion.expect_refused(sequence, EntryTooLargeError(text))
+        error = EntryTooLargeError(text, hint=_TOO_LARGE, size=nbytes)
+        self._completion.expect_refused(sequence, error)
 
     def _judge_server(self, message: CommandsRefused | Failure, now_ms: int) -> None:
         """What is the trouble, and is it time to try another server?"""

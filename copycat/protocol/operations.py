@@ -32,6 +32,11 @@ R_co = TypeVar("R_co", covariant=True)
 _ERRORS = (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
 """What msgspec raises for values that it cannot encode or decode."""
 
+_TOO_LARGE = (
+    "store the blob elsewhere and log a reference, or let operations be larger: raise "
+    "storage.max_entry_size of every member first, then CopycatClient(max_entry_size=...)"
+)
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -141,7 +146,8 @@ def encode_operation(operation: Operation[Any], max_size: int = 0) -> bytes:
     if max_size and len(data) > max_size:
         raise EntryTooLargeError(
             f"{operation.__operation_name__} is {len(data)} bytes encoded, the limit is "
-            f"{max_size} (storage.max_entry_size); nothing was sent",
+            f"{max_size} (max_entry_size of this client); nothing was sent",
+            hint=_TOO_LARGE,
             size=len(data),
             limit=max_size,
         )

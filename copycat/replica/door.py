@@ -105,13 +105,17 @@ class Door:
             try:
                 check_commands(message.body, message.count, self._max_entry_size)
             except EntryTooLargeError:
-                commands = message
-                code = Refusal.TOO_LARGE
-                self._enqueue(lambda: self.gateway.refuse(route, commands, code, "too large"))
+                commands, why = message, self._too_large()
+                self._enqueue(lambda: self.gateway.refuse_for(route, commands, why))
                 return
             except ValueError as cause:
                 raise ProtocolError(f"a run of commands that does not add up: {cause}") from cause
         self._enqueue(lambda: self._request(route, message, frame))
+
+    def _too_large(self) -> Why:
+        where = self._addresses[self._raft.member]
+        reason = f"storage.max_entry_size of the server {where} is {self._max_entry_size}"
+        return Why(Refusal.TOO_LARGE, reason, (), 0)
 
     def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:
         if not route.peer:

@@ -20,6 +20,7 @@ from copycat.errors import (
 )
 from copycat.protocol.client import (
     Commands,
+    CommandsRefused,
     Failure,
     KeepAlive,
     Refusal,
@@ -261,7 +262,8 @@ def test_a_command_that_every_server_finds_too_large_fails_and_the_rest_goes_on(
     session.submit("big", Add(1), bytes(5000))
     submit(session, 2)
     session.outgoing(0)
-    session.received(refused(1, Refusal.TOO_LARGE), 0)
+    limit = "storage.max_entry_size of the server 10.0.0.1:8700 is 4096"
+    session.received(CommandsRefused(SESSION, 1, Refusal.TOO_LARGE, "", limit), 0)
     (frame,) = session.outgoing(0)
     assert isinstance(frame, Commands)
     assert split_operations(2, frame.body) == [b"", encode_operation(Add(2))]
@@ -269,6 +271,8 @@ def test_a_command_that_every_server_finds_too_large_fails_and_the_rest_goes_on(
     big, other = session.take_finished()
     assert isinstance(big.value, EntryTooLargeError)
     assert "5000 bytes" in str(big.value)
+    assert limit in big.value.render(), "whose setting it is, and what it is now"
+    assert "servers" in (big.value.hint or "")
     assert other == Finished("s2", 2, False)
 
 

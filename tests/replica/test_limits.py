@@ -339,3 +339,14 @@ def test_f24_a_run_is_cut_where_its_replies_would_not_fit() -> None:
     assert refused[-1].next_sequence == node.executor.session_rows()[0].sequence + 1
     results = [m for _, m in node.host.replies if isinstance(m, Results)]
     assert results[-1].first_sequence + results[-1].count == refused[-1].next_sequence
+
+
+def test_a_command_above_the_limit_is_refused_with_whose_limit_it_is() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    big = KeyValueStore.append("k", bytes(1 << 20))
+    node.replica.receive_client(7, commands(session, 1, big))
+    node.settle()
+    reason = f"storage.max_entry_size of the server {node.address} is {1 << 20}"
+    code = Refusal.TOO_LARGE
+    assert node.last_reply() == CommandsRefused(session, 1, code, node.address, reason)
