@@ -33,16 +33,27 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 class _Tree(click.Group):
     """The command's root: a reader of its output that has read enough is no failure."""
 
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """As `Group.make_context`, which prints what `--help` and `--version` ask for."""
+        try:
+            return super().make_context(*arguments, **extra)
+        except BrokenPipeError:
+            self._end_where_nobody_reads()
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """As `Group.invoke`. Click itself would end with 1 when `head` closes the pipe."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            gone = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
-            if not gone:
-                raise
-            for stream in gone:
-                _drop(stream)
+            self._end_where_nobody_reads()
+            raise
+
+    def _end_where_nobody_reads(self) -> None:
+        gone = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+        for stream in gone:
+            _drop(stream)
+        if gone:
             raise click.exceptions.Exit(0) from None
 
 

@@ -254,3 +254,33 @@ def test_a_reader_that_has_read_enough_is_no_failure(here: Path, streams: list[s
         done = command("log", "show", "many", "--count", "9999", **dict.fromkeys(streams, pipe))
     assert done.returncode == 0
     assert not done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["log", "--help"], ["log"]])
+def test_help_that_nobody_reads_to_its_end_is_no_failure(here: Path, words: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "wb") as pipe:
+        done = command(*words, stdout=pipe, stderr=subprocess.PIPE)
+    assert done.returncode == (2 if words == ["log"] else 0)  # a usage error is on stderr
+    assert b"Traceback" not in done.stderr
+
+
+_INTERRUPTS = """
+import runpy, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "copycat.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+runpy.run_module("copycat", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
+    told = [sys.executable, "-c", _INTERRUPTS]
+    done = subprocess.run(told, check=False, capture_output=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == b"interrupted\n"
