@@ -169,7 +169,9 @@ class RaftChecker:
         shadow.promised = max(shadow.promised, entry.index)
 
     def _voted(self, shadow: Shadow, term: int, candidate: int) -> None:
-        if self.votes.setdefault((shadow.member, term), candidate) != candidate:
+        # A late request may find a vote forgotten; it elects nobody, or I1 finds two leaders.
+        is_first = self.votes.setdefault((shadow.member, term), candidate) == candidate
+        if not is_first and term > shadow.forgotten_term:
             raise violated(
                 "I2",
                 "two votes in one term",
@@ -316,9 +318,12 @@ class RaftChecker:
         self._on_committed(view, end + 1, commit + 1)
 
     def note_matches(self, view: MemberView) -> None:
-        """Remember what this leader counts of others: an older copy must have it again (F8)."""
+        """Remember what this leader counts of others: an older copy must have it again (F8).
+
+        What it counts of itself nobody else knows (decision 0024).
+        """
         for member, match in view.matches().items():
-            if match:
+            if match and member != view.number:
                 self.shadows[member].loss.counted(match, view.shadow.entries)
 
     def check_matches(self, view: MemberView) -> None:

@@ -43,6 +43,8 @@ class Shadow:
         self.promised = 0
         """The highest match_index that left this member and was not truncated since."""
         self.hard_state = (0, 0)
+        self.forgotten_term = 0
+        """An older copy of the disk forgot votes of terms up to this one (F8)."""
         """Durable (term, vote)."""
         self.saving: list[tuple[int, int]] = []
         """Saves that were begun and whose end is not known: a crash keeps any of them."""

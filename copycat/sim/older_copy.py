@@ -1,9 +1,9 @@
 """A fault: a member comes back with an older copy of its disk, a backup or a snapshot (F8).
 
 The copy is what a power cut at that moment would have left. It is put back only where this can
-cost nothing before the member is told of it: whatever it forgets is on a majority of the others,
-and its term and vote are still those of the copy. What nobody alive can notice is no fault that
-a cluster could survive, so it is not drawn.
+cost nothing before the member is told of it: whatever it forgets is on so many of the others that
+every majority has one of them, and no candidate is left that could ask again for a vote that it
+forgets. What nobody alive can notice is no fault that a cluster could survive, so it is not drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from copycat.sim.checkers_shadow import Shadow
 from copycat.sim.host import SimHost
 from copycat.sim.trace import Trace
 from copycat.sim.world import Dice
-from copycat.types import EntryId
+from copycat.types import EntryId, ServerState
 
 __all__ = ["OlderCopies", "OlderCopy"]
 
@@ -60,6 +60,9 @@ class OlderCopy(NamedTuple):
         host.disk.env = self.env.clone()
         shadow.entries, shadow.durable = list(self.entries), self.durable
         shadow.promised = min(shadow.promised, self.durable)
+        if self.hard_state != shadow.hard_state:
+            shadow.forgotten_term = shadow.hard_state[0]
+            shadow.hard_state = self.hard_state
         shadow.snapshot, shadow.kept = self.snapshot, set(self.kept)
         shadow.least, shadow.most = self.least, self.most
         shadow.holes = copy.deepcopy(self.holes)
@@ -109,13 +112,28 @@ class OlderCopies:
         return (
             host.is_up
             and self._is_quiet(host)
-            and older.hard_state == shadow.hard_state
+            and (older.hard_state == shadow.hard_state or self._is_vote_past(host, older))
             and older.durable < shadow.durable
             and all(one.may_vote and not one.shadow.loss.held for one in hosts)
             and not any(one.shadow.is_rotten for one in hosts)
             and sum(_holds(one.shadow, shadow) for one in hosts if one is not host)
-            >= len(hosts) // 2 + 1
+            >= len(hosts) - len(hosts) // 2
         )
+
+    def _is_vote_past(self, host: SimHost, older: OlderCopy) -> bool:
+        """Whether nobody is, or can become, a candidate of a term whose vote would be forgotten.
+
+        A copy without a term is none: it counts as a new directory until it is told (C16).
+        """
+        term = host.shadow.hard_state[0]
+        if older.hard_state[0] == 0:
+            return False
+        for one in self._hosts:
+            if one.shadow.hard_state[0] < term:
+                return False
+            if one.is_up and one.state is ServerState.CANDIDATE:
+                return False
+        return True
 
 
 def _holds(one: Shadow, other: Shadow) -> bool:

@@ -207,7 +207,7 @@ def draw_options(seed: int) -> SeedOptions:
         faults = tuple(sorted({*options.faults, "rot"}))
         options = msgspec.structs.replace(options, faults=faults)
     dice = Dice(seed ^ 0x01DC)
-    if options.members >= 3 and "clean" not in options.faults and dice.chance(150_000):
+    if options.members >= 2 and "clean" not in options.faults and dice.chance(150_000):
         options = _with_older_copies(dice, options)
     dice = Dice(seed ^ 0xC25C)
     if options.members >= 3 and dice.chance(150_000):
