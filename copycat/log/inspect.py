@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from os import PathLike, fspath
+from os import PathLike
 from typing import NamedTuple
 
 from copycat.errors import CorruptLogError
 from copycat.log._native import Env
-from copycat.log.inspect_rows import follow_rows, log_directory, rows_of, settle
+from copycat.log.inspect_rows import follow_rows, log_directory, named_place, rows_of, settle
 from copycat.log.inspect_verify import VerifyReport, verify
 from copycat.log.inspect_walk import Damage, StoredEntry, Walk
 from copycat.log.records import Row
-from copycat.paths import real_path
+from copycat.paths import path_text
 
 __all__ = [
     "Damage",
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
 def segments(path: str | PathLike[str], *, env: Env | None = None) -> list[Row]:
     """The manifest's rows, oldest first; the last one is the tail."""
     disk = env or Env()
-    return rows_of(disk, log_directory(disk, fspath(path)))
+    return rows_of(disk, log_directory(disk, path_text(path)))
 
 
 def records(
@@ -67,7 +67,7 @@ def records(
 
     A hole may begin below `first`. CorruptLogError at the first damage.
     """
-    named = real_path(path) if env is None else fspath(path)  # now, not at the first entry
+    named = named_place(path, env)  # now, not at the first entry
     return _records(env or Env(), named, first)
 
 
@@ -102,7 +102,7 @@ def last_records(
     CorruptLogError at the first damage in those.
     """
     disk = env or Env()
-    directory = log_directory(disk, fspath(path))
+    directory = log_directory(disk, path_text(path))
     found: list[StoredEntry] = []
     rows = rows_of(disk, directory)
     while rows and len(found) < count:
@@ -125,7 +125,7 @@ def compare(
     An entry that one log lacks, trimmed or not yet there, is a difference; one that cleaning
     let go in any log (a hole) is not compared.
     """
-    names = [fspath(path) for path in paths]
+    names = [path_text(path) for path in paths]
     cursors = [_Cursor(records(path, first, env=env)) for path in names]
     for index in range(first, upto + 1):
         found = [cursor.at(index) for cursor in cursors]

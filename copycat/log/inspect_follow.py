@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from os import PathLike, fspath
+from os import PathLike
 from typing import NamedTuple
 
 from copycat.errors import CorruptLogError
 from copycat.log._native import Env
-from copycat.log.inspect_rows import log_directory, rows_of, settle
+from copycat.log.inspect_rows import log_directory, named_place, rows_of, settle
 from copycat.log.inspect_walk import StoredEntry, Walk, is_there
 from copycat.log.records import Row
-from copycat.paths import real_path
 
 __all__ = ["Follower", "News"]
 
@@ -28,7 +27,7 @@ class Follower:
 
     def __init__(self, path: str | PathLike[str], first: int, *, env: Env | None = None) -> None:
         self._env = env or Env()
-        named = real_path(path) if env is None else fspath(path)
+        named = named_place(path, env)
         self._directory = log_directory(self._env, named)
         self._next = first
         self._seen = {row.uuid for row in rows_of(self._env, self._directory)}

@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator
+from os import PathLike, fspath
 
 from copycat.errors import StorageError
 from copycat.log._native import Env
 from copycat.log.inspect_walk import StoredEntry, Walk
 from copycat.log.records import Row, manifest_generation, read_manifest
+from copycat.paths import real_path
 
-__all__ = ["follow_rows", "log_directory", "rows_of", "settle"]
+__all__ = ["follow_rows", "log_directory", "named_place", "rows_of", "settle"]
 
 _PENDING = re.compile(r"manifest-(\d+)\.pending")
+
+
+def named_place(path: str | PathLike[str], env: Env | None) -> str:
+    """What a caller means by `path` now; on an Env of its own, as it is. ConfigurationError."""
+    return real_path(path) if env is None else fspath(path)
 
 
 def log_directory(env: Env, path: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from os import PathLike, fspath
+from os import PathLike
 from typing import NamedTuple
 
 from copycat.errors import StorageError
@@ -20,6 +20,7 @@ from copycat.log.inspect_member import (
 from copycat.log.inspect_rows import follow_rows, log_directory, rows_of, settle
 from copycat.log.inspect_walk import Damage, Walk, damage_of
 from copycat.log.records import FRAME, Row
+from copycat.paths import path_text
 
 __all__ = ["SegmentCheck", "SnapshotCheck", "VerifyReport", "verify"]
 
@@ -88,7 +89,7 @@ def verify(
     FileNotFoundError when there is no log. DiskError when a file cannot be read for a reason
     that says nothing of its bytes: it may not be read, or no descriptor is left.
     """
-    disk, named = env or Env(), fspath(path)
+    disk, named = env or Env(), path_text(path)
     directory = log_directory(disk, named)
     checks: list[SegmentCheck] = []
     lost = log_damage(disk, named, directory)

@@ -54,7 +54,7 @@ def command(*words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
             "error[os]: m1/manifest/x: Not a directory",
         ),
         (["log", "export", "m1", "-o", "/dev/full/x"], 2, "error[os]: /dev/full/x: Not a dir"),
-        (["log", "show", "\udcff"], 2, "error[os]: '\\udcff/log': surrogates"),
+        (["log", "show", "\udcff"], 2, "error[bad-config]: the path ('\\udcff') must be"),
         (["demo", "--directory", "m1"], 2, "error[os]: m1: File exists"),
         (["log", "show", "nowhere"], 2, "Error: Invalid value for 'DIRECTORY'"),
         (["serve", "127.0.0.1:0", "--app", "a:B", "--directory", "m1/manifest"], 2, "is a file"),

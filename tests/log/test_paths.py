@@ -15,8 +15,9 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import ConfigurationError
-from copycat.log.inspect import compare, entries, records
+from copycat.log.inspect import compare, entries, last_records, records, segments
 from copycat.log.inspect_follow import Follower
+from copycat.log.inspect_verify import verify
 from copycat.log.log import Log
 from copycat.paths import absolute_path, real_path
 from tests.server.cluster import Book, free_address, run, server
@@ -227,3 +228,23 @@ def test_a_server_that_is_given_a_name_remembers_where(places: tuple[Path, Path]
         return member.storage.directory
 
     assert asyncio.run(made()) == f"{here}/relative"
+
+
+@pytest.mark.parametrize("path", [b"data", "", "da\0ta", os.fsdecode(b"\xff\xfe")])
+@pytest.mark.parametrize(
+    "look",
+    [
+        Log.open,
+        records,
+        segments,
+        verify,
+        lambda path: Follower(path, 1),
+        lambda path: last_records(path, 1),
+        lambda path: Storage(directory=path),
+    ],
+)
+def test_what_is_no_path_of_a_log_is_refused_at_the_call(
+    places: tuple[Path, Path], look: Callable[[Any], object], path: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="UTF-8: not empty, without NUL"):
+        look(path)
