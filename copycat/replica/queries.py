@@ -7,6 +7,9 @@ submitted before it, and never shows less than its client has seen (Q1, Q4).
 What a query answers may be large. So those of one connection run in pieces: a piece ends when its
 answers fill the connection, and the next one begins when there is room again. Until then they
 wait here as what they are, requests.
+
+A query that takes longer than its client's patience is asked again by another connection. It does
+not run a second time: the answer of the first run leaves by the connection that asked last.
 """
 
 from __future__ import annotations
@@ -37,22 +40,32 @@ PIECE_MAX = 256
 class _Waiting:
     """One query and what it waits for; `index` is -1 until the core gave a read index."""
 
-    __slots__ = ("index", "request", "route", "turn")
+    __slots__ = ("index", "ran_for", "request", "route", "seen", "turn")
 
     def __init__(self, route: Route, request: QueryRequest, index: int, turn: int) -> None:
         self.route = route
+        """Who asked last."""
+        self.ran_for = route
+        """Whose piece it was when it ran."""
         self.request = request
+        self.seen = request.index
+        """What its client has seen; the answer is no older."""
         self.index = index
         self.turn = turn
         """In which turn it came."""
 
-    def asked_again(self, request: QueryRequest) -> None:
-        """The client asks again. It may name an earlier command than before: those behind it
-        were never sent, their callers gave up, and no sequence that high may ever come."""
+    def asked_again(self, route: Route, request: QueryRequest) -> None:
+        """The client asks again, perhaps by another connection.
+
+        It may name an earlier command than before: those behind it were never sent, their
+        callers gave up, and no sequence that high may ever come.
+        """
+        self.route = route
+        self.seen = max(self.seen, request.index)
         if request.sequence < self.request.sequence:
             self.request = request
-            if self.index >= 0:
-                self.index = max(self.index, request.index)
+        if self.index >= 0:
+            self.index = max(self.index, self.seen)
 
 
 Answers = tuple[list[_Waiting], list[QueryAnswer | None]]
@@ -85,17 +98,17 @@ class Queries:
         self._running: set[Route] = set()
         """Connections with a piece under way."""
         self._turn = 0
-        self._known: dict[tuple[Route, int, int], _Waiting] = {}
-        """(route, session, request) of all that are not answered."""
+        self._known: dict[tuple[int, int], _Waiting] = {}
+        """(session, request) of all that are not answered."""
         self._nbytes = 0
         self.leader = ""
 
     def ask(self, route: Route, request: QueryRequest) -> None:
         """Take a query that this member may serve (see `must_lead`)."""
-        key = route, request.session, request.request
+        key = request.session, request.request
         known = self._known.get(key)
-        if known is not None:
-            known.asked_again(request)
+        if known is not None and bytes(known.request.operation) == bytes(request.operation):
+            known.asked_again(route, request)
             if known.turn != self._turn:
                 return  # it still waits here, and is answered once
         nbytes = self._nbytes + len(request.operation)
@@ -114,7 +127,9 @@ class Queries:
     def _forget(self, waiting: _Waiting) -> None:
         """It is answered, or nobody waits for the answer."""
         self._nbytes -= len(waiting.request.operation)
-        self._known.pop((waiting.route, waiting.request.session, waiting.request.request), None)
+        key = waiting.request.session, waiting.request.request
+        if self._known.get(key) is waiting:
+            del self._known[key]
 
     @property
     def is_waiting(self) -> bool:
@@ -134,7 +149,7 @@ class Queries:
         """The core gave a read index to this token and all before it."""
         for known in [known for known in self._unconfirmed if known <= token]:
             for waiting in self._unconfirmed.pop(known):
-                waiting.index = max(index, waiting.request.index)
+                waiting.index = max(index, waiting.seen)
                 self._ready.append(waiting)
 
     def fail_unconfirmed(self, leader: str) -> None:
@@ -177,7 +192,9 @@ class Queries:
         if not due:
             return
         self._ready = later
-        self._running.update(waiting.route for waiting in due)
+        for waiting in due:
+            waiting.ran_for = waiting.route
+            self._running.add(waiting.route)
         executor = self._executor
         self._host.apply(lambda: (due, answer_what_fits(executor, due)), self._came_back)
 
@@ -195,8 +212,9 @@ class Queries:
         """The executor's answers came back (called in a turn)."""
         left: list[_Waiting] = []
         for waiting, answer in zip(*result, strict=True):
-            self._running.discard(waiting.route)
-            if answer is None:
+            self._running.discard(waiting.ran_for)
+            is_older = answer is not None and answer.index < waiting.seen
+            if answer is None or (is_older and not answer.unknown_session):
                 left.append(waiting)
                 continue
             self._forget(waiting)
@@ -222,13 +240,13 @@ def answer_what_fits(executor: Executor, due: list[_Waiting]) -> list[QueryAnswe
         asks = [
             QueryAsk(number, waiting.request.session, bytes(waiting.request.operation))
             for number, waiting in enumerate(due[start : start + count], start)
-            if filled.get(waiting.route, 0) < REPLY_ROOM
+            if filled.get(waiting.ran_for, 0) < REPLY_ROOM
         ]
         start += count
         nbytes = 0
         for answer in executor.query(asks):
             answers[answer.token] = answer
-            route = due[answer.token].route
+            route = due[answer.token].ran_for
             filled[route] = filled.get(route, 0) + len(answer.body)
             nbytes += len(answer.body)
         total += nbytes

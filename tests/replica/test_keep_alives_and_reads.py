@@ -105,10 +105,22 @@ def test_followers_see_keep_alives_too() -> None:
 # --- sequential reads -------------------------------------------------------------------------
 
 
-def read(node: Node, session: int, seen: int, level: ConsistencyLevel, connection: int) -> None:
+def ask(
+    node: Node,
+    session: int,
+    seen: int,
+    level: ConsistencyLevel,
+    connection: int,
+    *,
+    request: int,
+) -> None:
     query = encode_operation(KeyValueStore.items("k"))
-    node.client(QueryRequest(9, session, 0, seen, level, query), connection)
+    node.client(QueryRequest(request, session, 0, seen, level, query), connection)
     node.turn()
+
+
+def read(node: Node, session: int, seen: int, level: ConsistencyLevel, connection: int) -> None:
+    ask(node, session, seen, level, connection, request=connection)  # each read is another one
     node.finish_work()
     node.turn()
 
@@ -176,3 +188,49 @@ def test_a_linearizable_read_does_not_go_below_what_its_client_saw_either() -> N
     node.turn()
     node.settle()
     assert answers(node, 9) == [(node.executor.last_applied, [b"a"])]
+
+
+# --- a read that takes longer than its client's patience --------------------------------------
+
+
+@pytest.mark.parametrize("level", [ConsistencyLevel.LINEARIZABLE, ConsistencyLevel.SEQUENTIAL])
+def test_a_read_that_is_asked_again_by_other_connections_runs_once(
+    level: ConsistencyLevel,
+) -> None:
+    node = lone_leader()
+    session = open_session(node)
+    for connection in (8, 9, 10):
+        ask(node, session, 0, level, connection, request=5)
+        node.turn()
+        assert len(node.host.work) == 1, "it is under way already"
+        if connection == 9:
+            node.replica.client_gone(8)
+    node.settle()
+    assert [len(answers(node, connection)) for connection in (8, 9, 10)] == [0, 0, 1]
+
+
+def test_the_first_runs_answer_is_not_older_than_what_the_client_saw_meanwhile() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    ask(node, session, 0, ConsistencyLevel.SEQUENTIAL, 8, request=5)
+    assert len(node.host.work) == 1
+    seen = node.executor.last_applied + 1
+    ask(node, session, seen, ConsistencyLevel.SEQUENTIAL, 9, request=5)
+    node.settle()
+    assert answers(node, 9) == []
+    node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
+    node.turn()
+    node.settle()
+    assert answers(node, 9) == [(seen, [b"a"])]
+    assert answers(node, 8) == []
+
+
+def test_another_operation_under_the_same_number_is_a_read_of_its_own() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    ask(node, session, 0, ConsistencyLevel.SEQUENTIAL, 8, request=5)
+    query = encode_operation(KeyValueStore.items("other"))
+    node.client(QueryRequest(5, session, 0, 0, ConsistencyLevel.SEQUENTIAL, query), 9)
+    node.turn()
+    node.settle()
+    assert len(answers(node, 8)) == len(answers(node, 9)) == 1
