@@ -20,7 +20,13 @@ from copycat.errors import (
     SerializationError,
     StorageError,
 )
-from copycat.protocol.results import error_value, failure_value, name_of, textless_value
+from copycat.protocol.results import (
+    error_value,
+    failure_value,
+    name_of,
+    text_of,
+    textless_value,
+)
 
 __all__ = ["Refusals", "UserCode", "no_refusals", "result_of_query"]
 
@@ -108,7 +114,7 @@ class UserCode:
         except BaseException as error:
             self.leave(error)
             raise SerializationError(
-                f"{type(machine).__name__} raised {name_of(error)} while a snapshot of it"
+                f"{type(machine).__name__} raised {text_of(error)} while a snapshot of it"
                 " was taken; it goes on without"
             ) from error
 

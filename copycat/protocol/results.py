@@ -226,14 +226,10 @@ def name_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Name and text, for a message about what the user's code raised, whatever its __str__ does.
-
-    A MemoryError of the text leaves.
-    """
+    """Name and text for a message about what the user's code raised, whatever __str__ does."""
     try:
-        return f"{name_of(error)}: {error}"
-    except MemoryError:
-        raise
+        text = str(error)
+        return f"{name_of(error)}: {text}" if text else name_of(error)
     except BaseException:  # noqa: BLE001  (the user's __str__ may do anything)
         return f"{name_of(error)} (its text could not be made)"
 

@@ -14,6 +14,7 @@ from copycat.errors import (
     CorruptLogError,
     FormatVersionError,
     MachineMismatchError,
+    SerializationError,
 )
 from copycat.machine import SnapshotReader, SnapshotWriter, command
 from copycat.machine.executor import Executor
@@ -301,3 +302,16 @@ def test_an_install_whose_error_has_no_text_is_named() -> None:
     with pytest.raises(MachineMismatchError, match=r"Broken\.install\(\) raised Mute") as caught:
         executor.install(written().executor.snapshot())
     assert caught.value.field == "install"
+
+
+@pytest.mark.parametrize(("error", "said"), [(ValueError("no room"), ": no room"), (Mute(), "")])
+def test_what_a_snapshot_raised_is_named_with_its_text(error: Exception, said: str) -> None:
+    class Broken(Shop):
+        def snapshot(self, writer: SnapshotWriter) -> None:
+            raise error
+
+        def install(self, reader: SnapshotReader) -> None: ...
+
+    kind = type(error).__name__
+    with pytest.raises(SerializationError, match=rf"^Broken raised {kind}{said}.* while a snap"):
+        written(Broken).executor.snapshot()
