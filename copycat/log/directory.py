@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
 from copycat.errors import (
     CorruptLogError,
@@ -50,6 +50,10 @@ __all__ = ["MemberDirectory", "read_whole"]
 
 _Opener: TypeAlias = Callable[..., NativeLog | VolatileLog]
 _Snapshots: TypeAlias = "Callable[[], SnapshotStore] | None"
+_Look: TypeAlias = "Callable[[AnyLog | None], bool]"
+"""Called before anything is changed with the log as it is, read-only, or None when it cannot be
+opened; what it raises ends the start. Unless it answers True it is called again, with the log
+after its repair."""
 _NOBODY = MemberId(0)
 
 
@@ -110,23 +114,24 @@ class MemberDirectory:
         boot: str = "",
         whole: bool = False,
         snapshots: _Snapshots = None,
+        look: _Look | None = None,
     ) -> Self:
         """Open `path`, or make it on a first start.
 
         `members`: the founding addresses, in any order. `incarnation_source`: 128 random bits,
         asked on a first start only. `boot`: of the machine, or empty. `compress`: see `open_log`.
         `read_only`: nothing is made, locked or repaired. `whole`: read every entry before any
-        is believed. `snapshots`: opens the member's; a repair may build on them.
+        is believed. `snapshots`: opens the member's; a repair may build on them. `look`: `_Look`.
         DirectoryInUseError, CorruptLogError (F6, F27; without others F2, F3), FormatVersionError,
         WrongDirectoryError (F7), DiskError, DiskFullError; ConfigurationError: another `level`.
         """
         expected = Identity.of(cluster_name, address, members, member)
         promise = partial(write_weak, env, path, level, durability, boot)
         with ExitStack() as held:
-            if not read_only:
-                _take(env, path, held)
             sizes = (max_segment_size, max_entries_per_segment)
             opened = _opener(env, path, *sizes, min_free_space, level, compress)
+            if not read_only:
+                look = _taken(env, path, held, expected, opened, look)
             found, missing = read_identity(env, path)
             if found is None:
                 _check_unused(env, path, opened, read_only=read_only)
@@ -137,19 +142,18 @@ class MemberDirectory:
             copy = _readable_hard_state(env, path)
             checked = partial(_checked, env, path, opened, weak, level, whole, read_only)
             if read_only:
-                log = _kept(held, checked())
-                return cls(path, found, FrozenHardState(copy), log, env, held.pop_all())
+                frozen, log = FrozenHardState(copy), _kept(held, checked())
+                return cls(path, found, frozen, log, env, held.pop_all())
             store, alone = _maybe(snapshots), len(members) == 1
             repairs = Repairs(env, path, store, copy.current_term, sizes, is_alone=alone)
-            log = _kept(held, repairs.open(checked))
+            log = _kept(held, repairs.open(checked), look)
             again = _rewritten(env, path)
             write_identity(env, path, found, missing)
-            debt = repairs.settle(log, again)
-            lost = _may_have_lost(weak, again, log, boot)
+            debt, lost = repairs.settle(log, again), _may_have_lost(weak, again, log, boot)
             if not lost:
                 promise()
-            told: dict[str, Any] = {"lost": lost, "debt": debt, "snapshots": store}
-            return cls(path, found, again, log, env, held.pop_all(), **told)
+            kept = held.pop_all()
+            return cls(path, found, again, log, env, kept, lost=lost, debt=debt, snapshots=store)
 
     @classmethod
     def _made(
@@ -262,12 +266,37 @@ def _sync(log: NativeLog) -> None:
     log.end_sync(ticket)
 
 
-def _take(env: Env, path: str, held: ExitStack) -> None:
-    """This process has the directory now, and what an earlier one left is put in order."""
+def _taken(
+    env: Env,
+    path: str,
+    held: ExitStack,
+    expected: Identity,
+    opened: _Opener,
+    look: _Look | None,
+) -> _Look | None:
+    """This process has the directory now, has looked at it, and puts in order what an earlier
+    one left. What comes back looks again when the log is open."""
     env.make_directory(path)
     held.callback(env.lock(f"{path}/lock").close)
+    if look is not None and _looked(env, path, expected, opened, look):
+        look = None
     free_reserve(env, path)
     complete_repair(env, path)
+    return look
+
+
+def _looked(env: Env, path: str, expected: Identity, opened: _Opener, look: _Look) -> bool:
+    """What `look` says of a directory that is this member's; True for a new one."""
+    found, _ = read_identity(env, path)
+    if found is None:
+        return True
+    check_identity(found, expected, path)
+    try:
+        log = opened(read_only=True)
+    except (StorageError, FileNotFoundError):  # opening it to write says what is wrong
+        return look(None)
+    with closing(log):
+        return look(log)
 
 
 def _maybe(snapshots: _Snapshots) -> SnapshotStore | None:
@@ -298,8 +327,10 @@ def _rewritten(env: Env, path: str) -> HardState:
     return hard_state
 
 
-def _kept(held: ExitStack, log: AnyLog) -> AnyLog:
+def _kept(held: ExitStack, log: AnyLog, look: _Look | None = None) -> AnyLog:
     held.callback(log.close)
+    if look is not None:
+        look(log)
     return log
 
 

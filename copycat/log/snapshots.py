@@ -39,11 +39,17 @@ class SnapshotStore:
     is made when the first one is written.
 
     compress: LZ4 for what is written here; what was written otherwise is read all the same.
-    retain_stale: nothing is ever discarded.
+    retain_stale: nothing is ever discarded. tidies: False leaves leftovers until `tidy`.
     """
 
     def __init__(
-        self, env: Env, directory: str, *, compress: bool = True, retain_stale: bool = False
+        self,
+        env: Env,
+        directory: str,
+        *,
+        compress: bool = True,
+        retain_stale: bool = False,
+        tidies: bool = True,
     ) -> None:
         self._env = env
         self._directory = directory
@@ -54,7 +60,10 @@ class SnapshotStore:
         self._seen: tuple[Snapshot, bytes] | None = None
         self.bad: list[EntryId] = []
         """Files that failed their checksums at a load; the next discard takes them (F17)."""
+        self._leftovers: list[str] = []
         self._entries = self._open() if env.exists(directory) else []
+        if tidies:
+            self.tidy()
 
     def _open(self) -> list[EntryId]:
         entries = []
@@ -62,17 +71,20 @@ class SnapshotStore:
             match = _NAME.fullmatch(name)
             if match is not None:
                 entries.append(EntryId(int(match[2]), int(match[1])))
-            elif _ASIDE.fullmatch(name) is not None:
-                continue
             elif _LEFTOVER.fullmatch(name) is not None:
-                self._env.remove(f"{self._directory}/{name}")
-            else:
+                self._leftovers.append(f"{self._directory}/{name}")
+            elif _ASIDE.fullmatch(name) is None:
                 log.warning("%s/%s is no snapshot: left alone (F4)", self._directory, name)
-        if entries:
+        return sorted(entries, key=_by_index)
+
+    def tidy(self) -> None:
+        """Remove what was being written or received; before the member starts. DiskError."""
+        while self._leftovers:
+            self._env.remove(self._leftovers.pop())
+        if self._entries:
             # A process that was killed may have named one and not synced that: the log must not
             # be trimmed for a name that a loss of power takes back.
             self._env.sync_directory(self._directory)
-        return sorted(entries, key=_by_index)
 
     def _path(self, entry: EntryId, suffix: str = "snap") -> str:
         return f"{self._directory}/{entry.index}-{entry.term}.{suffix}"
@@ -173,8 +185,7 @@ class SnapshotStore:
         configuration: bytes = b"",
     ) -> Writer:
         """Write what `write` puts, piece by piece, to a file that `finish` publishes (the thread
-        that has the state). Errors as `save`, and what `write` raises: nothing is left behind.
-        """
+        that has the state). Errors as `save`, and what `write` raises: nothing is left behind."""
         aside = self._path(entry, "new")
         self._env.make_directory(self._directory)
         with self._whole_or_gone(aside):
@@ -352,14 +363,8 @@ class SnapshotStore:
         """Begin to take a snapshot of another member (loop; the file is made aside)."""
         if entry.index < 1 or entry.term < 1 or nbytes < 1:
             raise ProtocolError(f"a snapshot of {entry} in {nbytes} bytes is none")
-        return Reception(
-            self._env,
-            self._path(entry, "part"),
-            entry,
-            nbytes,
-            digest,
-            self._publish,
-        )
+        path = self._path(entry, "part")
+        return Reception(self._env, path, entry, nbytes, digest, self._publish)
 
 
 Publish = Callable[[str, EntryId, int, bytes], Snapshot]

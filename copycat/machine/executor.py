@@ -9,11 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import partial
 
-from copycat.errors import (
-    ApplicationError,
-    InvariantError,
-    require,
-)
+from copycat.errors import ApplicationError, InvariantError, require
 from copycat.machine import envelope
 from copycat.machine.answers import Answers
 from copycat.machine.attributes import attributes_of
@@ -34,12 +30,7 @@ from copycat.machine.outcome import (
     SessionTouched,
 )
 from copycat.machine.performer import Performer
-from copycat.machine.sessions import (
-    SessionRecord,
-    SessionRow,
-    SessionsView,
-    SessionTable,
-)
+from copycat.machine.sessions import SessionRecord, SessionRow, SessionsView, SessionTable
 from copycat.machine.skipping import cut_at
 from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
 from copycat.machine.state_stream import Sink
@@ -216,6 +207,15 @@ class Executor:
             ) from error
 
     # ---- entries -------------------------------------------------------------------------
+
+    def check(self, runs: list[Run]) -> None:
+        """Read the commands of these entries as `apply` would, and do nothing with them.
+        MachineMismatchError for the first one that the machine cannot read."""
+        self._user.begin()
+        for run in runs:
+            if run.kind == _COMMAND:
+                self._performer.check(run.first_index, run.payloads, self._skips)
+        self._user.finish()
 
     def apply(self, runs: list[Run]) -> Outcome:
         """Apply entries last_applied + 1 .. in order; `runs` are neighbours, holes are GAPs.

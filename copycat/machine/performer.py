@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from copycat.machine.context import Moment
@@ -71,6 +71,17 @@ class Performer:
             index += 1
             results.append(result)
         return encode_pieces(results, operations)
+
+    def check(self, index: int, payloads: list[bytes], skips: Collection[int]) -> None:
+        """What `perform` raises before it calls the machine; not for entries of `skips`."""
+        decode = self._commands.decode
+        try:
+            for payload in payloads:
+                decode(payload)
+        except BaseException:  # noqa: BLE001  (a field's own code may raise anything)
+            for at, payload in enumerate(payloads, index):
+                if at not in skips:
+                    self._read(payload, at)
 
     def _read(self, payload: bytes, index: int) -> Any:
         try:

@@ -29,7 +29,7 @@ from copycat.raft.terms import TermRuns
 from copycat.replica.carry import Parts
 from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
 
-__all__ = ["SnapshotSource", "Snapshotting", "restore", "source_of"]
+__all__ = ["SnapshotSource", "Snapshotting", "goes_on_from", "restore", "source_of"]
 
 log = logging.getLogger("copycat.replica")
 
@@ -102,16 +102,25 @@ def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Exec
             " cannot take it",
             hint="start the member with the state machine that it had",
         )
-    source.install(data)
-    terms = TermRuns(
-        replica_log.term_runs(), replica_log.first_index, replica_log.last_index, front
-    )
-    if terms.term_at(entry.index) != entry.term:
+    if executor.last_applied != entry.index:  # else the start has installed it to look at it
+        source.install(data)
+    if not goes_on_from(replica_log, entry):
         replica_log.reset(entry)
         ticket = replica_log.begin_sync()
         ticket.run()
         replica_log.end_sync(ticket)
     return entry
+
+
+def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
+    """Whether the log holds this entry, or begins right after it: what follows is its history."""
+    terms = TermRuns(
+        replica_log.term_runs(),
+        replica_log.first_index,
+        replica_log.last_index,
+        replica_log.before,
+    )
+    return terms.term_at(entry.index) == entry.term
 
 
 _Taken = Writer | SerializationError | StorageError

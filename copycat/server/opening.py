@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,6 @@ import msgspec
 
 from copycat.config import ServerOptions, Storage, member_id
 from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseError, DiskError
-from copycat.log.allocations import allocation_refusals, watch_allocations
 from copycat.log.directory import MemberDirectory
 from copycat.log.disk import Env
 from copycat.log.holders import with_holder
@@ -24,15 +24,14 @@ from copycat.log.identity import read_identity
 from copycat.log.options import refuse_file
 from copycat.log.plan import Shape
 from copycat.log.reserve import Reserve, reserve_size
-from copycat.log.skips import read_skips
-from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
 from copycat.paths import real_path
 from copycat.replica.options import CleaningOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
-from copycat.types import Durability, SkippedEntry, StorageLevel
+from copycat.server.loaded_machine import LoadedMachine
+from copycat.types import Durability, StorageLevel
 
 __all__ = ["Built", "build", "founding_members", "noted"]
 
@@ -86,30 +85,16 @@ def build(
     refuse_file(Env(), storage.directory)
     founders = founding_members(storage.directory, str(options.address), given)
     _say_what_begins(options, storage, founders)
-    directory = _opened(options, storage, founders)
     with ExitStack() as undo:
+        loaded = LoadedMachine(machine, options, storage)
+        undo.callback(loaded.close)
+        directory = _opened(options, storage, founders, loaded)
         undo.callback(directory.close, lost=True)
         if directory.lost:
             _say_what_is_lost(str(options.address), storage.level)
-        skips = read_skips(directory.env, storage.directory, options.cluster_name)
-        for skip in skips:
-            log.warning(
-                "%s: the state machine's code is not called at entry %d (term %d), which the"
-                " operator has this cluster skip",
-                options.address,
-                skip.index,
-                skip.term,
-            )
-        watch_allocations()
-        executor = Executor(
-            machine,
-            refusals=allocation_refusals,
-            in_main_thread=False,
-            skips=[skip.index for skip in skips],
-        )
-        undo.callback(executor.close)
+        executor = loaded.executor(directory.env)
         try:
-            replica = _replica(options, storage, host, founders, directory, executor, skips)
+            replica = _replica(options, storage, host, founders, directory, loaded, executor)
         except (CorruptLogError, DiskError) as error:
             raise noted(directory, founders, error) from error
         undo.pop_all()
@@ -122,15 +107,15 @@ def _replica(
     host: AsyncHost,
     founders: tuple[str, ...],
     directory: MemberDirectory,
+    loaded: LoadedMachine,
     executor: Executor,
-    skips: tuple[SkippedEntry, ...],
 ) -> Replica:
     reserve = None
     if storage.level is not StorageLevel.MEMORY:
         nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
         reserve = Reserve(directory.env, storage.directory, nbytes, storage.min_free_space)
     return Replica(
-        msgspec.structs.replace(replica_options(options, storage, founders), skips=skips),
+        msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),
         incarnation=directory.identity.incarnation,
         log=directory.log,
         hard_state=directory.hard_state,
@@ -149,7 +134,9 @@ def _replica(
     )
 
 
-def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) -> MemberDirectory:
+def _opened(
+    options: ServerOptions, storage: Storage, members: tuple[str, ...], loaded: LoadedMachine
+) -> MemberDirectory:
     address = str(options.address)
     env = Env()
     try:
@@ -171,12 +158,8 @@ def _opened(options: ServerOptions, storage: Storage, members: tuple[str, ...]) 
             durability=storage.durability,
             boot=_boot_id(),
             whole=len(members) == 1 and storage.level is not StorageLevel.MEMORY,
-            snapshots=lambda: SnapshotStore(
-                env,
-                f"{storage.directory}/snapshots",
-                compress=storage.compression == "lz4",
-                retain_stale=storage.retain_stale_snapshots,
-            ),
+            snapshots=partial(loaded.tidy_snapshots, env),
+            look=partial(loaded.look, env),
         )
     except DirectoryInUseError as error:
         raise with_holder(f"{storage.directory}/lock", error) from error

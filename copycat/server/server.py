@@ -26,6 +26,7 @@ from copycat.errors import (
     ConfigurationError,
     CopycatError,
     IllegalMemberStateError,
+    MachineMismatchError,
     require,
 )
 from copycat.handles import ForkGuard, Listener, Listeners
@@ -261,7 +262,9 @@ class CopycatServer(Generic[S]):
         try:
             await self._start(node, given)
             await self._leader_known(node)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, MachineMismatchError):  # the same if it is found before a start
+                self._failure = error
             await self._close()
             raise
         return self

@@ -1,0 +1,54 @@
+"""Before a member starts: can its machine read what its directory holds?
+
+Nothing is applied, and nothing on the disk is changed. So a member whose code does not fit its
+log has not voted, not appended and not led when it stops: the code that fits finds everything as
+it was.
+"""
+
+from __future__ import annotations
+
+from copycat.errors import StorageError
+from copycat.log.interface import ReplicaLog
+from copycat.log.snapshots import SnapshotStore
+from copycat.machine.executor import Executor
+from copycat.replica.snapshotting import goes_on_from
+from copycat.types import NO_ENTRY, EntryId
+
+__all__ = ["check_log", "install_newest"]
+
+_READ_NBYTES = 1 << 20
+
+
+def install_newest(store: SnapshotStore, executor: Executor) -> EntryId:
+    """Install the newest good snapshot, once; the entry that it covers, NO_ENTRY without one.
+
+    What `Executor.install` raises. `restore` finds it installed, and does not do it again.
+    """
+    found = store.look()
+    if found is None:
+        return NO_ENTRY
+    snapshot, data = found
+    if executor.last_applied != snapshot.entry.index:
+        executor.install(data)
+    return snapshot.entry
+
+
+def check_log(log: ReplicaLog, base: EntryId, executor: Executor) -> bool:
+    """Have the machine read all commands that a start would replay, committed or not.
+
+    base: what the snapshot covers that was installed. MachineMismatchError for the first command
+    that cannot be read. False when the log itself could not be read to its end.
+    """
+    if base.index < log.before.index:
+        return False  # nothing replays a log that lacks its front: it is repaired, or refused
+    try:
+        if base != NO_ENTRY and not goes_on_from(log, base):
+            return True  # such a log begins anew behind the snapshot
+        at, end = max(log.first_index, base.index + 1), log.last_index + 1
+        while at < end:
+            batch = log.read(at, end, _READ_NBYTES)
+            first, at = at, batch.span.end
+            executor.check(batch.runs(first, at))
+    except StorageError:  # whoever opens it to write says so, or repairs it
+        return False
+    return True
