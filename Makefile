@@ -14,9 +14,9 @@ CXX ?= g++
 CPP_SOURCES := $(wildcard csrc/*.cpp)
 CPP_TESTS := $(wildcard tests/native/*.cpp)
 CPP_HEADERS := $(wildcard csrc/*.hpp tests/native/*.hpp)
-NATIVE_CPP := $(wildcard csrc/*.cpp csrc/*.hpp copycat/log/*.hpp)
+NATIVE_CPP := $(wildcard csrc/*.cpp csrc/*.hpp copycat/storage/*.hpp)
 CPP_FILES := $(NATIVE_CPP) $(CPP_TESTS) $(wildcard tests/native/*.hpp)
-CYTHON_FILES := $(wildcard copycat/log/*.pyx copycat/log/*.pxd copycat/log/*.pxi)
+CYTHON_FILES := $(wildcard copycat/storage/*.pyx copycat/storage/*.pxd copycat/storage/*.pxi)
 NATIVE_FILES := setup.py $(NATIVE_CPP) $(CYTHON_FILES)
 
 # Arguments of single commands: make demo FILE=x, make test K=word, make sim SEEDS=5000

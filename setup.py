@@ -1,4 +1,4 @@
-"""Builds the one extension, copycat.log._native, from csrc/ and its Cython shim.
+"""Builds the one extension, copycat.storage._native, from csrc/ and its Cython shim.
 
 Switches by environment: DEBUG=1 (-O0 -g), SANITIZE=address,undefined, COVERAGE=1, and
 NO_EXTENSION=1 for an editable install whose extension `make build` compiles in place, once.
@@ -14,7 +14,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
-SHIM = "copycat/log"
+SHIM = "copycat/storage"
 
 
 class ParallelBuild(build_ext):
@@ -57,7 +57,7 @@ def flags() -> tuple[list[str], list[str]]:
 
 compile_flags, link_flags = flags()
 extension = Extension(
-    "copycat.log._native",
+    "copycat.storage._native",
     sources=[f"{SHIM}/_native.pyx", *found("csrc/*.cpp")],
     include_dirs=["csrc", SHIM],
     depends=[

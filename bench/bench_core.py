@@ -6,10 +6,10 @@ from typing import Any
 
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, AppendReply
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.effects import Append, Replicate, SaveHardState, Send, Sync
 from copycat.raft.events import Proposed, Reachable, Received, Saved, Sent, Synced, Tick
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
 from copycat.types import MemberId, ServerState
 
 VOTERS = tuple(MemberId(n) for n in (1, 2, 3))

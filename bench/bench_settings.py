@@ -25,8 +25,8 @@ from bench.scale import scaled
 from bench.sweep import churn_point, segment_point
 from copycat import CopycatServer, Log, Storage
 from copycat.errors import DiskFullError, EntryTooLargeError
-from copycat.log._native import Env
-from copycat.log.snapshots import SnapshotStore
+from copycat.storage._native import Env
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import Compaction, EntryId
 
 ENTRIES = scaled(200_000, 3000)

@@ -65,11 +65,10 @@ if TYPE_CHECKING:
         VersionMismatchError,
         WrongDirectoryError,
     )
-    from copycat.handles import (
+    from copycat.listeners import (
         Listener,
     )
     from copycat.log.compactor import (
-        CompactionReport,
         Compactor,
     )
     from copycat.log.log import (
@@ -105,6 +104,7 @@ if TYPE_CHECKING:
     )
     from copycat.types import (
         Compaction,
+        CompactionReport,
         ConsistencyLevel,
         Durability,
         MemberStatus,
@@ -214,8 +214,8 @@ _HOMES = {
         "StateDivergedError StorageError SyncUnsupportedError UnknownMemberError "
         "UnknownSessionError VersionMismatchError WrongDirectoryError"
     ),
-    "copycat.handles": "Listener",
-    "copycat.log.compactor": "CompactionReport Compactor",
+    "copycat.listeners": "Listener",
+    "copycat.log.compactor": "Compactor",
     "copycat.log.log": "Entry Log Segment",
     "copycat.machine": (
         "Clock Commit Scheduled ServerSession Sessions StateMachine StateMachineContext "
@@ -225,8 +225,8 @@ _HOMES = {
     "copycat.server.cluster": "Cluster Member",
     "copycat.server.server": "CopycatServer Snapshot",
     "copycat.types": (
-        "Compaction ConsistencyLevel Durability MemberStatus MemberType ServerState SessionState "
-        "StorageLevel"
+        "Compaction CompactionReport ConsistencyLevel Durability MemberStatus MemberType "
+        "ServerState SessionState StorageLevel"
     ),
 }
 """Which module has which public names."""

@@ -14,6 +14,7 @@ __all__ = [
     "NO_LIMITS",
     "CompactionLike",
     "CompactionLimits",
+    "CompactionReport",
     "CompactionResult",
     "ConsistencyLevel",
     "ConsistencyLike",
@@ -293,6 +294,15 @@ class StorageLevel(enum.StrEnum):
 
 
 StorageLevelLike: TypeAlias = StorageLevel | Literal["memory", "mapped", "disk"]
+
+
+class CompactionReport(NamedTuple):
+    """What one run did. `bytes_reclaimed` are of files; they are free once the run returns."""
+
+    segments_before: int
+    segments_after: int
+    bytes_reclaimed: int
+    seconds: float
 
 
 class Durability(enum.StrEnum):

@@ -5,7 +5,7 @@
 
 #include "crc32c.hpp"
 #include "frame.hpp"
-#include "pace.hpp"
+#include "throttle.hpp"
 #include "packed.hpp"
 #include "scan.hpp"
 #include "window.hpp"

@@ -89,7 +89,7 @@ private:
     std::atomic<bool> is_abandoned_{false};
 };
 
-// copycat.log.interface.CompactionResult
+// copycat.storage.interface.CompactionResult
 struct CompactionResult {
     std::uint64_t segments_before = 0;
     std::uint64_t segments_after = 0;

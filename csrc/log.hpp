@@ -12,10 +12,10 @@
 #include "env.hpp"
 #include "frame.hpp"
 #include "manifest.hpp"
-#include "orphans.hpp"
+#include "obsolete_files.hpp"
 #include "recovery.hpp"
 #include "segment.hpp"
-#include "spares.hpp"
+#include "preallocated_files.hpp"
 #include "sync_ticket.hpp"
 #include "tail.hpp"
 

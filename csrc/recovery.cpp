@@ -9,7 +9,7 @@
 #include <tuple>
 
 #include "lost_found.hpp"
-#include "orphans.hpp"
+#include "obsolete_files.hpp"
 #include "packed.hpp"
 #include "scan.hpp"
 

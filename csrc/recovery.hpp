@@ -9,7 +9,7 @@
 #include "env.hpp"
 #include "manifest.hpp"
 #include "segment.hpp"
-#include "spares.hpp"
+#include "preallocated_files.hpp"
 #include "tail.hpp"
 
 namespace copycat {

@@ -11,7 +11,7 @@
 #include "gather.hpp"
 #include "liveness.hpp"
 #include "manifest.hpp"
-#include "readers.hpp"
+#include "file_cache.hpp"
 #include "slot_index.hpp"
 
 namespace copycat {

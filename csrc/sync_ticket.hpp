@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "env.hpp"
-#include "health.hpp"
-#include "orphans.hpp"
+#include "log_status.hpp"
+#include "obsolete_files.hpp"
 #include "segment.hpp"
 
 namespace copycat {

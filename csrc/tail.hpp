@@ -12,7 +12,7 @@
 #include "manifest.hpp"
 #include "near.hpp"
 #include "segment.hpp"
-#include "spares.hpp"
+#include "preallocated_files.hpp"
 
 namespace copycat {
 

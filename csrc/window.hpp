@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "env.hpp"
-#include "pace.hpp"
+#include "throttle.hpp"
 
 namespace copycat {
 

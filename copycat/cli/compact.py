@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 
 from copycat import Log
-from copycat.cli.log_show import check_log
-from copycat.cli.words import size_of
+from copycat.cli.formatting import size_of
+from copycat.cli.log.show import check_log
 from copycat.config import CompressionName, Storage
 from copycat.errors import WrongDirectoryError
-from copycat.log.disk import Env
-from copycat.log.inspect import segments
-from copycat.log.options import refuse_member_directory
-from copycat.log.records import DATA_OFFSET, Row, read_segment_header, segment_size
+from copycat.member.refusals import refuse_member_directory
 from copycat.sizes import parse_size
+from copycat.storage import Env
+from copycat.storage.disk_format import DATA_OFFSET, Row, read_segment_header, segment_size
+from copycat.storage.reader import segments
 from copycat.types import Compaction
 
 __all__ = ["run_compact"]

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 import click
 
 from copycat import __version__
-from copycat.cli.log_group import log
+from copycat.cli.log.group import log
 from copycat.cli.output import LEVELS
 from copycat.cli.paths import PathOption
 from copycat.errors import (
@@ -87,7 +87,7 @@ def demo(**options: Any) -> None:
 
     By default every line of every .py file of this Python's standard library.
     """
-    from copycat.cli.demo import DemoOptions, run_demo
+    from copycat.cli.demo.app import DemoOptions, run_demo
 
     window = options.pop("in_flight")
     raise click.exceptions.Exit(run_demo(DemoOptions(window=window, **options)))
@@ -242,7 +242,7 @@ def tune(**options: Any) -> None:
     Works in a folder of its own there, which is gone afterwards. Writes settings.toml,
     tune.json and tune.html to --output, over those of an earlier run.
     """
-    from copycat.cli.tune import TuneOptions, run_tune
+    from copycat.cli.tune.app import TuneOptions, run_tune
     from copycat.sizes import parse_size
 
     options |= {name: parse_size(options[name]) for name in ("space", "entry_size")}
@@ -266,7 +266,7 @@ def _run() -> int:
         cause.show()
         return cause.exit_code
     except ImportError as cause:
-        if cause.name != "copycat.log._native":
+        if cause.name != "copycat.storage._native":
             raise
         print(f"error[not-built]: {cause}", file=sys.stderr)
         return 1

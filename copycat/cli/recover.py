@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import secrets
 
-from copycat.cli.log_advice import Advice
-from copycat.cli.log_records import RecordReader, lines_of
+from copycat.cli.log.advice import Advice
+from copycat.cli.log.records import RecordReader, lines_of
 from copycat.errors import ConfigurationError
-from copycat.log.disk import Env
-from copycat.log.inspect import verify
-from copycat.log.recover import (
+from copycat.member.recover import (
     RecoveryPlan,
     accept_debt,
     accept_loss,
@@ -19,6 +17,8 @@ from copycat.log.recover import (
     skip_entry,
     skippable,
 )
+from copycat.member.verify import verify
+from copycat.storage import Env
 
 __all__ = ["run_recover"]
 

@@ -14,7 +14,7 @@ from copycat.client.engine import BlockingFuture, Call, Engine
 from copycat.client.options import ClientSettings, ClientState
 from copycat.config import AddressLike, Duration
 from copycat.errors import ClosedSessionError, ConfigurationError
-from copycat.handles import ForkGuard, Listener
+from copycat.listeners import ForkGuard, Listener
 from copycat.protocol.operations import Operation
 from copycat.types import ConsistencyLike
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self, TypeVar, Unpack
 import msgspec
 
 from copycat.client.completion import FOREVER_MS
-from copycat.client.courier import Courier
+from copycat.client.driver import Courier
 from copycat.client.future import OperationFuture
 from copycat.client.options import (
     TIMEOUT_S,
@@ -27,12 +27,12 @@ from copycat.client.options import (
     SelectionLike,
     ServerSelection,
 )
-from copycat.client.router import Router
+from copycat.client.server_selector import Router
 from copycat.client.session import ClientSession, SessionPhase
 from copycat.client.trouble import shown
 from copycat.config import Address, AddressLike, Duration, choice, seconds
 from copycat.errors import ClosedSessionError, ConfigurationError
-from copycat.handles import ForkGuard, Listener, Listeners
+from copycat.listeners import ForkGuard, Listener, Listeners
 from copycat.protocol.operations import Operation, Query, encode_operation
 from copycat.types import ConsistencyLevel, ConsistencyLike, SessionState
 

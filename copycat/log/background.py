@@ -15,16 +15,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from copycat.errors import ResourceError, StorageError
-from copycat.log._native import run_locked
+from copycat.storage._native import run_locked
+from copycat.storage.obsolete_files import remove_orphans
 
 if TYPE_CHECKING:
     import threading
 
-    from copycat.log._native import NativeLog
-    from copycat.log.interface import ReplicaLog
-    from copycat.log.volatile import VolatileLog
+    from copycat.storage._native import NativeLog
+    from copycat.storage.in_memory import VolatileLog
 
-__all__ = ["SHORTAGE_S", "Flag", "LazyThread", "SyncTimer", "Upkeep", "remove_orphans"]
+__all__ = ["SHORTAGE_S", "Flag", "LazyThread", "SyncTimer", "Upkeep"]
 
 SHORTAGE_S = 1.0
 """How long what can wait does wait after the system had nothing left for it."""
@@ -34,15 +34,6 @@ def _warn(text: str, error: StorageError) -> None:
     import logging  # noqa: PLC0415 - who meets no error does not pay for it
 
     logging.getLogger("copycat.log").warning(text, error)
-
-
-def remove_orphans(log: ReplicaLog) -> None:
-    """Remove a few files that nothing needs any more; any thread. One that cannot be removed is
-    named in the log of this process, and the next start tries again (F4)."""
-    try:
-        log.remove_orphans()
-    except StorageError as error:
-        _warn("a file that nothing needs stays: %s", error)
 
 
 class Flag:

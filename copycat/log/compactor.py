@@ -14,33 +14,25 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from copycat.errors import ConfigurationError, DiskFullError, ResourceError, StorageError
-from copycat.log._native import run_locked
-from copycat.log.background import SHORTAGE_S, Flag, LazyThread, remove_orphans
-from copycat.log.plan import Enough, Shape, plan_major, plan_minor
-from copycat.types import NO_LIMITS, Compaction, CompactionLimits
+from copycat.log.background import SHORTAGE_S, Flag, LazyThread
+from copycat.storage._native import run_locked
+from copycat.storage.compaction import Enough, Shape, plan_major, plan_minor
+from copycat.storage.obsolete_files import remove_orphans
+from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionReport
 
 if TYPE_CHECKING:
     import threading
 
     from copycat.config import Storage
-    from copycat.log.interface import ReplicaLog, Rewrite
+    from copycat.storage.interface import ReplicaLog, Rewrite
     from copycat.types import CompactionLike, CompactionResult, SegmentStats
 
-__all__ = ["CompactionReport", "Compactor"]
+__all__ = ["Compactor"]
 
 _LOG = logging.getLogger("copycat.log")
 
 BACK_OFF_S = 10.0
 """After a run that the disk had no room for, or the system nothing left."""
-
-
-class CompactionReport(NamedTuple):
-    """What one run did. `bytes_reclaimed` are of files; they are free once the run returns."""
-
-    segments_before: int
-    segments_after: int
-    bytes_reclaimed: int
-    seconds: float
 
 
 class _Frozen(NamedTuple):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping
 from os import PathLike
-from os.path import isdir
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from copycat.config import Storage
-from copycat.errors import ConfigurationError, WrongDirectoryError
-from copycat.log._native import Env
+from copycat.errors import ConfigurationError
 from copycat.paths import real_path
 
 if TYPE_CHECKING:
-    from copycat.log.volatile import VolatileLog
+    from copycat.storage.in_memory import VolatileLog
 
-__all__ = ["log_in_memory", "refuse_file", "refuse_member_directory", "storage_of"]
+__all__ = ["log_in_memory", "storage_of"]
 
 
 def storage_of(
@@ -51,38 +48,13 @@ def storage_of(
     return msgspec.structs.replace(found, directory=real_path(found.directory))
 
 
-def refuse_member_directory(env: Env, directory: str) -> None:
-    """WrongDirectoryError when `directory` is a cluster member's: its log has one writer."""
-    parent = posixpath.dirname(posixpath.abspath(directory))
-    inside = posixpath.basename(posixpath.abspath(directory)) == "log"
-    for place in (directory, parent) if inside else (directory,):
-        if env.exists(f"{place}/identity-a") or env.exists(f"{place}/identity-b"):
-            raise WrongDirectoryError(
-                f"{directory} holds a cluster member's log; a bare Log must not write to it",
-                hint="use another directory, or read_only=True with its log/ directory",
-                path=directory,
-            )
-
-
-def refuse_file(env: Env, directory: str) -> None:
-    """ConfigurationError when `directory`, or what it is to be made in, is a file."""
-    place = directory
-    while not env.exists(place) and posixpath.dirname(place) != place:
-        place = posixpath.dirname(place)
-    if not isdir(place):  # noqa: PTH112 - a log that is opened does not import pathlib
-        raise ConfigurationError(
-            f"{place} is a file, not a directory",
-            hint="name a directory; one that is missing is made",
-        )
-
-
 def log_in_memory(settings: Storage, read_only: bool) -> VolatileLog:
     if read_only:
         raise ConfigurationError(
             "a log in memory is new and empty: read_only=True would leave nothing to do",
             hint='leave level at "disk" to read what is there',
         )
-    from copycat.log.volatile import VolatileLog  # noqa: PLC0415 - only who asks pays
+    from copycat.storage.in_memory import VolatileLog  # noqa: PLC0415 - only who asks pays
 
     return VolatileLog(
         max_segment_size=settings.max_segment_size,

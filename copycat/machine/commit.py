@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from copycat.errors import ApplicationError
-from copycat.machine.ledger import Ledger, release_of
+from copycat.machine.release_tracker import Ledger, release_of
 from copycat.machine.sessions import ServerSession
 
 __all__ = ["Commit", "log_datetime"]

@@ -12,7 +12,7 @@ from typing import Any, Self
 from copycat.errors import ApplicationError, ConfigurationError
 from copycat.machine.commit import Commit, log_datetime
 from copycat.machine.dice import Dice
-from copycat.machine.ledger import Ledger
+from copycat.machine.release_tracker import Ledger
 from copycat.machine.sessions import ServerSession, Sessions
 from copycat.machine.timers import Delay, Scheduled, Timers, duration_ms
 from copycat.protocol.operations import Operation

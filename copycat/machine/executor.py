@@ -17,7 +17,6 @@ from copycat.machine.context import Moment, StateMachineContext, StateMachineExe
 from copycat.machine.digest import digest_of, encode_state
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
-from copycat.machine.ledger import Ledger
 from copycat.machine.machine import Binding, StateMachine, is_snapshottable
 from copycat.machine.outcome import (
     IncarnationPinned,
@@ -30,6 +29,7 @@ from copycat.machine.outcome import (
     SessionTouched,
 )
 from copycat.machine.performer import Performer
+from copycat.machine.release_tracker import Ledger
 from copycat.machine.sessions import SessionRecord, SessionRow, SessionsView, SessionTable
 from copycat.machine.skipping import cut_at
 from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins

@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 from copycat.errors import ConfigurationError
-from copycat.machine.ledger import release_of
+from copycat.machine.release_tracker import release_of
 from copycat.protocol.operations import Command, CompactionMode, Operation
 
 __all__ = ["Keyed", "Special", "check_keyed", "keyed_of"]

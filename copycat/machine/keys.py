@@ -13,7 +13,7 @@ from typing import Any
 
 from copycat.errors import ApplicationError
 from copycat.machine.keyed import Keyed, Special
-from copycat.machine.ledger import Ledger
+from copycat.machine.release_tracker import Ledger
 from copycat.machine.sessions import Pending
 from copycat.machine.timers import duration_ms
 from copycat.protocol.operations import Operation

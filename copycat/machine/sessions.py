@@ -16,7 +16,7 @@ from typing import Protocol
 import msgspec
 
 from copycat.errors import CommandError, SessionError, UnknownSessionError
-from copycat.handles import Listener, Listeners
+from copycat.listeners import Listener, Listeners
 from copycat.machine.outcome import RunReply
 from copycat.protocol.results import PIECE_NBYTES, encode_results, failure_value
 from copycat.types import Release, SessionState

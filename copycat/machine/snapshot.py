@@ -30,10 +30,10 @@ from copycat.machine.context import Moment
 from copycat.machine.fresh import Fresh
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
-from copycat.machine.ledger import Ledger
-from copycat.machine.ledger_image import LedgerImage, load_ledger, save_ledger
 from copycat.machine.machine import StateMachine, is_snapshottable
 from copycat.machine.outcome import RunReply
+from copycat.machine.release_state import LedgerImage, load_ledger, save_ledger
+from copycat.machine.release_tracker import Ledger
 from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
 from copycat.machine.shapes import Shape
 from copycat.machine.snapshot_io import own_install, own_snapshot, takes_version

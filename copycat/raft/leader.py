@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copycat.errors import require
 from copycat.protocol.peer import AppendReply, InstallReply, TimeoutNow
-from copycat.raft import quorum, regression, snapshots, transfer
+from copycat.raft import configuration, install_snapshot, regression, transfer
 from copycat.raft.effects import (
     Append,
     Commit,
@@ -141,7 +141,7 @@ def _accepted(
     settled = min(message.settled, progress.match_index)
     if settled > progress.settled:
         progress.settled = settled
-        snapshots.advance_floor(raft, lead)
+        install_snapshot.advance_floor(raft, lead)
 
 
 def _rejected(
@@ -157,8 +157,8 @@ def _rejected(
     newest = raft.terms.newest_not_above(message.hint)
     next_index = max(newest.next, progress.match_index + 1)
     is_news = message.request > progress.rewind_request
-    if is_news and (message.wants_snapshot or snapshots.is_needed(raft, next_index)):
-        snapshots.begin(raft, lead, sender, progress, whole=message.wants_snapshot)
+    if is_news and (message.wants_snapshot or install_snapshot.is_needed(raft, next_index)):
+        install_snapshot.begin(raft, lead, sender, progress, whole=message.wants_snapshot)
     elif not progress.rewind(message.request, newest):
         raft.ignored += 1
 
@@ -169,7 +169,7 @@ def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> No
     if lead is None:
         raft.ignored += 1
         return
-    if snapshots.on_install_reply(raft, lead, sender, message):
+    if install_snapshot.on_install_reply(raft, lead, sender, message):
         _advance_commit(raft, lead)
     if lead.reads.round_request:
         _count_round(raft, lead)
@@ -179,7 +179,7 @@ def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> No
 
 def on_compacted(raft: State, first_index: int) -> None:
     """The front of the log went; who still lacked it is asked how far it is."""
-    snapshots.on_compacted(raft, first_index)
+    install_snapshot.on_compacted(raft, first_index)
     if raft.lead is not None:
         for peer, progress in raft.lead.progress.items():
             pump(raft, raft.lead, peer, progress)
@@ -189,13 +189,13 @@ def _advance_commit(raft: State, lead: Leadership) -> None:
     """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
     matches = [progress.counted_index for progress in lead.progress.values()]
     matches.append(raft.durable_index)
-    index = quorum.agreed_index(matches)
+    index = configuration.agreed_index(matches)
     if index <= raft.commit_index or index < lead.noop_index:
         return
     raft.commit_index = index
     raft.effects.append(Commit(index))
     if not raft.peers:  # no heartbeat and nobody's reply does it (C23)
-        snapshots.advance_floor(raft, lead)
+        install_snapshot.advance_floor(raft, lead)
     elif lead.news_at_ms == NEVER_MS:
         lead.news_at_ms = raft.now_ms + COMMIT_NEWS_MS
     if lead.reads.wants_round:
@@ -266,8 +266,8 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
         lead.news_at_ms = NEVER_MS
         for peer, progress in lead.progress.items():
             beat(raft, lead, peer, progress)
-            snapshots.remind(raft, peer, progress)
-        snapshots.advance_floor(raft, lead)
+            install_snapshot.remind(raft, peer, progress)
+        install_snapshot.advance_floor(raft, lead)
         _hand_over(raft, lead)
     elif now_ms >= lead.news_at_ms:
         lead.news_at_ms = NEVER_MS

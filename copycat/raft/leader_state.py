@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copycat.raft.progress import Progress
-from copycat.raft.reads import ReadRounds
+from copycat.raft.read_index import ReadRounds
 from copycat.raft.timers import NEVER_MS
 from copycat.types import MemberId
 

@@ -10,16 +10,16 @@ from copycat.config import RaftOptions
 from copycat.errors import require
 from copycat.protocol.peer import PeerMessage
 from copycat.raft import transfer
+from copycat.raft.configuration import Configuration
 from copycat.raft.dice import Dice
 from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
-from copycat.raft.membership import Configuration
 from copycat.raft.regression import Acknowledgements, note_acknowledged
-from copycat.raft.terms import TermRuns
+from copycat.raft.term_index import TermRuns
 from copycat.raft.timers import NEVER_MS
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
 if TYPE_CHECKING:
-    from copycat.raft.candidate import Poll
+    from copycat.raft.election import Poll
     from copycat.raft.leader_state import Leadership
 
 __all__ = ["NOBODY", "State"]

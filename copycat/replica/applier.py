@@ -14,7 +14,7 @@ from copycat.errors import ConfigurationError, require
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.replica.host import Host
-from copycat.replica.shipping import RecentBatches
+from copycat.replica.replication import RecentBatches
 from copycat.types import Run, SkippedEntry, Span
 
 __all__ = ["PATIENCE_MS", "SLICE_COMMANDS", "SLICE_NBYTES", "Applier"]

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from copycat.log.debt import Debt
-from copycat.log.interface import HardStateStore, ReplicaLog
-from copycat.log.reserve import Reserve
-from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
+from copycat.member.disk_reserve import Reserve
+from copycat.member.markers import Debt
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.replica.applier import Applier
-from copycat.replica.carry import Parts
-from copycat.replica.clock import LogClock
-from copycat.replica.commands import Admission
 from copycat.replica.delivery import Delivery
-from copycat.replica.door import Door
-from copycat.replica.durable import Durable
-from copycat.replica.gateway import Gateway, Limits
+from copycat.replica.driver import Parts
 from copycat.replica.host import Host
+from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
+from copycat.replica.proposals import Admission, Gateway, Limits
 from copycat.replica.queries import Queries
-from copycat.replica.shipping import RecentBatches, Shipping
+from copycat.replica.replication import RecentBatches, Shipping
+from copycat.replica.requests import Door
+from copycat.replica.sync_scheduler import Durable
+from copycat.storage.interface import HardStateStore, ReplicaLog
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY, MemberId
 
 __all__ = ["assemble", "core_of"]

@@ -16,7 +16,7 @@ from copycat.machine.outcome import RunReply
 from copycat.protocol.client import Results, ServerMessage
 from copycat.protocol.results import PIECE_NBYTES, cut_results
 from copycat.replica.host import REPLY_ROOM, Host
-from copycat.replica.sessions import Route, SessionView
+from copycat.replica.session_index import Route, SessionView
 
 __all__ = ["Delivery"]
 

@@ -8,10 +8,10 @@ it was.
 from __future__ import annotations
 
 from copycat.errors import StorageError
-from copycat.log.interface import ReplicaLog
-from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
-from copycat.replica.snapshotting import goes_on_from
+from copycat.replica.snapshot_taker import goes_on_from
+from copycat.storage.interface import ReplicaLog
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY, EntryId
 
 __all__ = ["check_log", "install_newest"]

@@ -18,12 +18,12 @@ from copycat.errors import (
     VersionMismatchError,
     WrongDirectoryError,
 )
-from copycat.log.interface import ReplicaLog
 from copycat.machine.envelope import decode_incarnation
 from copycat.protocol.codec import decode_hello, encode_hello_refused
 from copycat.protocol.framing import Frame
 from copycat.protocol.peer import Hello, HelloRefused
 from copycat.raft.events import Reachable
+from copycat.storage.interface import ReplicaLog
 from copycat.types import EntryKind, MemberId, SkippedEntry
 
 __all__ = ["PROTOCOL_VERSIONS", "Handshake", "Peer", "PeerRefused", "logged_pins"]

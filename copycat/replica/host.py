@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from copycat.log.interface import Batch, SaveTicket, SyncTicket
+from copycat.storage.interface import Batch, SaveTicket, SyncTicket
 from copycat.types import MemberId
 
 __all__ = ["REPLY_ROOM", "Body", "Host"]

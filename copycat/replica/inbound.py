@@ -7,7 +7,6 @@ from collections.abc import Callable
 import msgspec
 
 from copycat.errors import ProtocolError
-from copycat.log.batch import Batch
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame
 from copycat.protocol.peer import (
@@ -18,13 +17,14 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft.events import Received
-from copycat.replica.carry import Carrier, Parts
-from copycat.replica.clock import TimeReport
-from copycat.replica.door import Door
+from copycat.replica.driver import Carrier, Parts
+from copycat.replica.log_clock import TimeReport
 from copycat.replica.outage import Outage
-from copycat.replica.sessions import Route
-from copycat.replica.shipping import received_batch
+from copycat.replica.replication import received_batch
+from copycat.replica.requests import Door
+from copycat.replica.session_index import Route
 from copycat.replica.snapshots import Snapshots
+from copycat.storage import Batch
 from copycat.types import MemberId, Span
 
 __all__ = ["PeerInbound"]

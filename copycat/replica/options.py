@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from copycat.config import RaftOptions, member_id
-from copycat.log.plan import Shape
+from copycat.storage.compaction import Shape
 from copycat.types import Durability, MemberId, SkippedEntry
 
 __all__ = ["CleaningOptions", "ReplicaOptions"]

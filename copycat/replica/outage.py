@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from copycat.config import RaftOptions
 from copycat.protocol.client import Refusal
-from copycat.replica.clock import LogClock
+from copycat.replica.log_clock import LogClock
 from copycat.types import MemberId
 
 __all__ = ["NoRoom", "Outage", "Why"]

@@ -21,7 +21,7 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal, ServerMessage
 from copycat.replica.host import REPLY_ROOM, Host
-from copycat.replica.sessions import Route, SessionMirror
+from copycat.replica.session_index import Route, SessionMirror
 from copycat.types import ConsistencyLevel
 
 __all__ = ["Queries"]

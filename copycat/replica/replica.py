@@ -13,13 +13,11 @@ from collections.abc import Callable
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, require
-from copycat.log.debt import Debt
-from copycat.log.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
-from copycat.log.reserve import Reserve
-from copycat.log.snapshots import Snapshot, SnapshotStore
-from copycat.log.time_note import TimeFile
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
+from copycat.member.disk_reserve import Reserve
+from copycat.member.markers import Debt
+from copycat.member.time_note import TimeFile
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame
 from copycat.raft.effects import RoleChanged
@@ -33,22 +31,24 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.replica.assembly import assemble, core_of
-from copycat.replica.carry import Carrier
-from copycat.replica.cleaning import Cleaning, CleaningReport
-from copycat.replica.clock import LogClock, last_time_ms
-from copycat.replica.door import Door
-from copycat.replica.handover import Handover, TransferOutcome
+from copycat.replica.compaction import Cleaning, CleaningReport
+from copycat.replica.driver import Carrier
 from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
-from copycat.replica.household import Household
 from copycat.replica.inbound import PeerInbound
+from copycat.replica.leadership_transfer import Handover, TransferOutcome
+from copycat.replica.log_clock import LogClock, last_time_ms
+from copycat.replica.maintenance import Household
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import NoRoom, Outage
-from copycat.replica.repayment import NewRecord, Repayment
-from copycat.replica.sessions import Route
+from copycat.replica.recovery_status import NewRecord, Repayment
+from copycat.replica.requests import Door
+from copycat.replica.session_index import Route
+from copycat.replica.snapshot_taker import restore
 from copycat.replica.snapshots import Snapshots
-from copycat.replica.snapshotting import restore
 from copycat.replica.status import Status, status_of
+from copycat.storage.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import Compaction, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Callable
 
 from copycat.errors import require
-from copycat.log.snapshots import Snapshot, SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.sessions import SessionRow
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
 from copycat.raft.events import Event, Received
-from copycat.replica.carry import Parts, SnapshotEffect
-from copycat.replica.snapshotting import Snapshotting, source_of
-from copycat.replica.transfers import Receiving, Sending
+from copycat.replica.driver import Parts, SnapshotEffect
+from copycat.replica.snapshot_taker import Snapshotting, source_of
+from copycat.replica.snapshot_transfer import Receiving, Sending
+from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import EntryId, MemberId
 
 __all__ = ["Snapshots"]

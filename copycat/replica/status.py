@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.replica.carry import Parts
+from copycat.replica.driver import Parts
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import Outage
-from copycat.replica.repayment import Repayment
+from copycat.replica.recovery_status import Repayment
 from copycat.types import Durability, ServerState
 
 __all__ = ["Status", "status_of"]

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from copycat.config import Address, member_id
 from copycat.errors import NoLeaderError, NotLeaderError, OperationTimeout, UnknownMemberError
 from copycat.raft.effects import TransferFailure
-from copycat.replica.handover import TransferOutcome
+from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
 from copycat.types import MemberId, MemberStatus, MemberType, ServerState
 

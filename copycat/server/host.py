@@ -14,11 +14,11 @@ from functools import partial
 from typing import TypeVar
 
 from copycat.errors import ResourceError, require
-from copycat.log.interface import SaveTicket, SyncTicket
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica
-from copycat.server.disk import Mailbox, SyncPace, Worker
-from copycat.server.outlet import Outlet
+from copycat.server.workers import Mailbox, SyncPace, Worker
+from copycat.server.write_buffer import Outlet
+from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId
 
 __all__ = ["LINK_NBYTES_MAX", "AsyncHost", "now_ms"]

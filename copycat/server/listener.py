@@ -32,10 +32,10 @@ from copycat.replica.handshake import PeerRefused
 from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
-from copycat.server.outlet import Outlet
 from copycat.server.patience import Patience
-from copycat.server.ports import holder_of
+from copycat.server.port_owner import holder_of
 from copycat.server.refusals import Refusals
+from copycat.server.write_buffer import Outlet
 from copycat.sockets import untaken, watch_socket
 from copycat.types import MemberId
 

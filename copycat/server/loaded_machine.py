@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 
 from copycat.config import ServerOptions, Storage
-from copycat.log.allocations import allocation_refusals, watch_allocations
-from copycat.log.disk import Env
-from copycat.log.interface import ReplicaLog
-from copycat.log.skips import read_skips
-from copycat.log.snapshots import SnapshotStore
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.member.skips import read_skips
 from copycat.replica.first_look import check_log, install_newest
+from copycat.storage import Env, allocation_refusals, watch_allocations
+from copycat.storage.interface import ReplicaLog
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import SkippedEntry
 
 __all__ = ["LoadedMachine"]

@@ -18,20 +18,20 @@ from copycat.errors import (
     StorageError,
     require,
 )
-from copycat.log.directory import MemberDirectory
-from copycat.log.reserve import disk_full
-from copycat.log.snapshots import Snapshot
 from copycat.machine.machine import StateMachine
-from copycat.replica.cleaning import CleaningReport
-from copycat.replica.handover import TransferOutcome
+from copycat.member.directory import MemberDirectory
+from copycat.member.disk_reserve import disk_full
+from copycat.replica.compaction import CleaningReport
+from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost
 from copycat.server.lateness import Lateness
-from copycat.server.link import Link
 from copycat.server.listener import Listener
-from copycat.server.opening import Built, build, noted
+from copycat.server.peer_link import Link
+from copycat.server.startup import Built, build, noted
 from copycat.server.watch import Watch
+from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, MemberId, ServerState, StorageLevel
 
 __all__ = ["Node"]

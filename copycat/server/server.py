@@ -29,16 +29,22 @@ from copycat.errors import (
     MachineMismatchError,
     require,
 )
-from copycat.handles import ForkGuard, Listener, Listeners
-from copycat.log.compactor import CompactionReport
+from copycat.listeners import ForkGuard, Listener, Listeners
 from copycat.machine.machine import StateMachine
-from copycat.replica.handover import TransferOutcome
+from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
 from copycat.server.cluster import Cluster
 from copycat.server.given import Settings, founders_given, machine_from
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
-from copycat.types import Compaction, MemberId, MemberType, MemberTypeLike, ServerState
+from copycat.types import (
+    Compaction,
+    CompactionReport,
+    MemberId,
+    MemberType,
+    MemberTypeLike,
+    ServerState,
+)
 
 if TYPE_CHECKING:
     from copycat.client.client import CopycatClient

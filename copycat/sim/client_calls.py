@@ -10,15 +10,14 @@ from copycat.client.outbox import Outbox
 from copycat.client.session import ClientSession
 from copycat.errors import ApplicationError, ClosedSessionError, CopycatError, SessionExpiredError
 from copycat.protocol.client import QueryRequest, QueryResult, Results
-from copycat.sim.checkers_log import violated
-from copycat.sim.checkers_session import SessionChecker
-from copycat.sim.history import Operation
+from copycat.sim.checkers.linearizability import Operation
+from copycat.sim.checkers.log_history import violated
+from copycat.sim.checkers.sessions import SessionChecker
 from copycat.sim.host import SimHost
 from copycat.sim.model import FAILED, encode, make
 from copycat.sim.network import Network
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.trace import Trace
-from copycat.sim.world import MS, Dice, World
+from copycat.sim.world import MS, Dice, Trace, World
 from copycat.types import ConsistencyLevel
 
 __all__ = ["ClientCalls", "ClientWorld"]

@@ -6,21 +6,20 @@ from collections.abc import Sequence
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
-from copycat.log.plan import Shape
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
 from copycat.replica.options import CleaningOptions
-from copycat.sim.checkers_clock import ClockChecker
-from copycat.sim.checkers_gaps import CleaningLaws
-from copycat.sim.checkers_log import LogHistory, violated
-from copycat.sim.checkers_raft import MemberView, RaftChecker
-from copycat.sim.checkers_session import SessionChecker
-from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.checkers.compaction import CleaningLaws
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.linearizability import Operation
+from copycat.sim.checkers.log_history import LogHistory, violated
+from copycat.sim.checkers.log_time import ClockChecker
+from copycat.sim.checkers.raft import MemberView, RaftChecker
+from copycat.sim.checkers.replay import Twin
+from copycat.sim.checkers.sessions import SessionChecker
 from copycat.sim.client_calls import ClientWorld
-from copycat.sim.clocks import SimClock
 from copycat.sim.disk import CLUSTER, SimDisk
-from copycat.sim.history import Operation
 from copycat.sim.host import SimHost, replica_options
 from copycat.sim.links import Links
 from copycat.sim.marks import Marks
@@ -28,10 +27,9 @@ from copycat.sim.nemesis import Nemesis
 from copycat.sim.network import Network
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
-from copycat.sim.trace import Trace
-from copycat.sim.twin import Twin
 from copycat.sim.workload import SimClient
-from copycat.sim.world import MS, Dice, World
+from copycat.sim.world import MS, Dice, SimClock, Trace, World
+from copycat.storage.compaction import Shape
 from copycat.types import NO_ENTRY, MemberId, Run, ServerState
 
 __all__ = ["Cluster"]

@@ -11,21 +11,18 @@ from typing import cast
 
 from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
-from copycat.log import snapshot_file
-from copycat.log.directory import MemberDirectory
-from copycat.log.disk import FaultEnv
-from copycat.log.inspect_walk import Walk
-from copycat.log.interface import ReplicaLog, Rewrite
-from copycat.log.records import DATA_OFFSET, read_manifest
-from copycat.log.snapshots import SnapshotStore
-from copycat.log.survey import marks
-from copycat.sim.checkers_log import contents, violated
-from copycat.sim.checkers_shadow import Shadow
+from copycat.member.damage_scan import marks
+from copycat.member.directory import MemberDirectory
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import contents, violated
+from copycat.sim.instrumented import Seen, WatchedHardState, WatchedLog, WatchedSnapshots
 from copycat.sim.options import DiskOptions
-from copycat.sim.trace import Trace
-from copycat.sim.watched import Seen, WatchedHardState, WatchedSnapshots
-from copycat.sim.watched_log import WatchedLog
-from copycat.sim.world import Dice
+from copycat.sim.world import Dice, Trace
+from copycat.storage import FaultEnv, snapshot_file
+from copycat.storage.disk_format import DATA_OFFSET, read_manifest
+from copycat.storage.interface import ReplicaLog, Rewrite
+from copycat.storage.reader import Walk
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY
 
 __all__ = ["SimDisk"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError
 from copycat.machine.executor import Executor
@@ -17,22 +17,20 @@ from copycat.machine.outcome import Outcome
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
-from copycat.replica.host import Body
+from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica, ReplicaOptions
-from copycat.sim.checkers_log import violated
-from copycat.sim.checkers_shadow import Shadow
-from copycat.sim.clocks import SimClock
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import violated
 from copycat.sim.disk import CLUSTER, SimDisk
-from copycat.sim.life import Life
+from copycat.sim.instrumented import WatchedExecutor
 from copycat.sim.links import Links
 from copycat.sim.network import Network
-from copycat.sim.trace import Trace
-from copycat.sim.watched import WatchedExecutor
 from copycat.sim.workers import Workers
-from copycat.sim.world import Dice, World
+from copycat.sim.world import Dice, SimClock, Trace, World
+from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId, ServerState
 
-__all__ = ["Connection", "Observer", "SimHost"]
+__all__ = ["Connection", "Life", "Observer", "SimHost"]
 
 
 class Connection:
@@ -384,3 +382,64 @@ def replica_options(address: str, addresses: tuple[str, ...], **rest: Any) -> Re
     if address not in addresses:
         raise ConfigurationError(f"{address} is not in {addresses}")
     return ReplicaOptions(cluster_name=CLUSTER, address=address, members=addresses, **rest)
+
+
+T = TypeVar("T")
+
+
+class Life:
+    """`copycat.replica.host.Host` for one life of `host`."""
+
+    def __init__(self, host: SimHost) -> None:
+        self._host = host
+        self._life = host.life
+
+    @property
+    def _lives(self) -> bool:
+        return self._host.life == self._life
+
+    def wake(self) -> None:
+        if self._lives:
+            self._host.wake()
+
+    def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
+        return self._lives and self._host.send(peer, header, body)
+
+    def reply(self, connection: int, frame: bytes) -> None:
+        if self._lives:
+            self._host.reply(connection, frame)
+
+    def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
+        return True  # what is sent is on its way at once, however much it is
+
+    def disconnect(self, connection: int, reason: str) -> None:
+        if self._lives:
+            self._host.disconnect(connection, reason)
+
+    def flush(self) -> None:
+        if self._lives:
+            self._host.flush()
+
+    def sync(self, ticket: SyncTicket) -> None:
+        if self._lives:
+            self._host.workers.sync(ticket)
+
+    def save(self, ticket: SaveTicket) -> None:
+        if self._lives:
+            self._host.workers.save(ticket)
+
+    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        if self._lives:
+            self._host.workers.apply(work, done)
+
+    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        if self._lives:
+            self._host.workers.aside(work, done)
+
+    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        if self._lives:
+            self._host.workers.compact(work, done)
+
+    def stop(self, reason: BaseException) -> None:
+        if self._lives:
+            self._host.stop(reason)

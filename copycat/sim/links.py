@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from copycat.errors import CopycatError
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import PeerMessage
-from copycat.sim.checkers_log import violated
+from copycat.sim.checkers.log_history import violated
 from copycat.sim.network import Network
-from copycat.sim.trace import Trace
-from copycat.sim.world import MS, Dice, World
+from copycat.sim.world import MS, Dice, Trace, World
 from copycat.types import MemberId
 
 if TYPE_CHECKING:

@@ -23,12 +23,12 @@ from copycat.protocol.peer import (
 )
 from copycat.raft.progress import Pace
 from copycat.sim.options import FAULTS
-from copycat.sim.trace import Trace
 from copycat.sim.workers import KINDS, MOVES, QUICKER
+from copycat.sim.world import Trace
 from copycat.types import ServerState
 
 if TYPE_CHECKING:
-    from copycat.raft.raft import Raft
+    from copycat.raft.core import Raft
     from copycat.sim.host import SimHost
 
 __all__ = ["DECLARED", "GROUPS", "OF_NOBODY", "STATES", "Marks", "election_marks", "states_of"]

@@ -18,7 +18,7 @@ from typing import Any
 
 from copycat.machine import Commit, Scheduled, StateMachine, command, query
 from copycat.protocol.operations import CompactionMode, Operation, encode_operation
-from copycat.sim.checkers_gaps import Write
+from copycat.sim.checkers.compaction import Write
 from copycat.sim.options import WorkloadOptions
 from copycat.sim.world import Dice
 

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from functools import partial
 
 from copycat.sim.ambush import Ambush
-from copycat.sim.clocks import HOUR_MS
 from copycat.sim.host import SimHost
 from copycat.sim.marks import OF_NOBODY, Marks
 from copycat.sim.network import Network
 from copycat.sim.older_copy import OlderCopies
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
-from copycat.sim.trace import Trace
 from copycat.sim.workload import SimClient
-from copycat.sim.world import MS, SECOND, Dice, World
+from copycat.sim.world import HOUR_MS, MS, SECOND, Dice, Trace, World
 from copycat.types import Compaction, MemberId, ServerState
 
 __all__ = ["Nemesis"]

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from copycat.sim.trace import Trace
-from copycat.sim.world import Dice, World
+from copycat.sim.world import Dice, Trace, World
 
 __all__ = ["Network", "NetworkOptions"]
 

@@ -12,12 +12,11 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from copycat.log.disk import FaultEnv
-from copycat.sim.checkers_gaps import Holes
-from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.checkers.compaction import Holes
+from copycat.sim.checkers.disk_model import Shadow
 from copycat.sim.host import SimHost
-from copycat.sim.trace import Trace
-from copycat.sim.world import Dice
+from copycat.sim.world import Dice, Trace
+from copycat.storage import FaultEnv
 from copycat.types import EntryId, ServerState
 
 __all__ = ["OlderCopies", "OlderCopy"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from copycat.config import RaftOptions
-from copycat.sim.clocks import EPOCH_MS, HOUR_MS
 from copycat.sim.network import NetworkOptions
 from copycat.sim.workers import KINDS
-from copycat.sim.world import MS, SECOND, Dice
+from copycat.sim.world import EPOCH_MS, HOUR_MS, MS, SECOND, Dice
 
 __all__ = [
     "FAULTS",

@@ -13,13 +13,13 @@ from collections import Counter
 import msgspec
 
 from copycat.errors import CopycatError, InternalError
-from copycat.replica.cleaning import CleaningReport
-from copycat.sim.checkers_log import contents, violated
+from copycat.replica.compaction import CleaningReport
+from copycat.sim.checkers.linearizability import check_linearizable, check_witness
+from copycat.sim.checkers.log_history import contents, violated
+from copycat.sim.checkers.replay import check_twins, what_must_go
 from copycat.sim.cluster import Cluster
-from copycat.sim.history import check_linearizable, check_witness
 from copycat.sim.marks import election_marks
 from copycat.sim.options import SeedOptions, draw_options
-from copycat.sim.twin import check_twins, what_must_go
 from copycat.sim.world import MS, SECOND
 from copycat.types import Compaction, Release
 

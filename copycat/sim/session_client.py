@@ -12,7 +12,7 @@ from __future__ import annotations
 from copycat.client.completion import FOREVER_MS
 from copycat.client.options import Backoff, ServerSelection
 from copycat.client.outbox import Outbox
-from copycat.client.router import Router
+from copycat.client.server_selector import Router
 from copycat.client.session import ClientSession, SessionPhase
 from copycat.protocol import codec
 from copycat.protocol.client import (
@@ -27,8 +27,8 @@ from copycat.protocol.client import (
     ServerMessage,
 )
 from copycat.protocol.framing import split_frame
+from copycat.sim.checkers.linearizability import NEVER, Operation
 from copycat.sim.client_calls import ClientCalls, ClientWorld
-from copycat.sim.history import NEVER, Operation
 from copycat.sim.host import Connection
 from copycat.sim.model import PROBE_KEY, draw_command
 from copycat.sim.world import MS, SECOND, Dice

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import msgspec
 
 from copycat.errors import StorageError
-from copycat.log.interface import SaveTicket, SyncTicket
 from copycat.machine.outcome import Outcome
-from copycat.sim.trace import Trace
-from copycat.sim.world import World
+from copycat.sim.world import Trace, World
+from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import ServerState
 
 if TYPE_CHECKING:

@@ -27,15 +27,14 @@ from copycat.protocol.client import (
     SessionClosed,
 )
 from copycat.protocol.framing import split_frame
-from copycat.sim.checkers_log import violated
-from copycat.sim.checkers_session import SessionChecker
-from copycat.sim.history import NEVER, Operation
+from copycat.sim.checkers.linearizability import NEVER, Operation
+from copycat.sim.checkers.log_history import violated
+from copycat.sim.checkers.sessions import SessionChecker
 from copycat.sim.host import Connection, SimHost
 from copycat.sim.model import PROBE_KEY, draw_command, encode
 from copycat.sim.network import Network
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.trace import Trace
-from copycat.sim.world import MS, Dice, World
+from copycat.sim.world import MS, Dice, Trace, World
 from copycat.types import ConsistencyLevel
 
 RESEND_MAX = 100

@@ -7,12 +7,14 @@ history, whatever the hash seed of the process (faults.md, I20 and G11).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from copycat.errors import require
 
-__all__ = ["MS", "SECOND", "Dice", "World"]
+__all__ = ["EPOCH_MS", "HOUR_MS", "MS", "SECOND", "Dice", "SimClock", "Trace", "World"]
 
 T = TypeVar("T")
 
@@ -119,3 +121,77 @@ class World:
             require(self.steps < stop_at, "the world spins", steps=self.steps, now=self.now_us)
             self.step()
         self.now_us = max(self.now_us, time_us)
+
+
+EPOCH_MS = 1_767_225_600_000
+"""2026-01-01: what the wall clocks of the world begin at."""
+HOUR_MS = 3_600_000
+
+
+class SimClock:
+    """Boot time never goes back and never stops; the wall clock does what it likes."""
+
+    def __init__(self, world: World, *, boot_ms: int, drift_ppm: int) -> None:
+        self._world = world
+        self._boot_ms = boot_ms
+        self._rate_ppm = 1_000_000 + drift_ppm
+        self._wall_offset_ms = 0
+
+    def boot_ms(self) -> int:
+        """Milliseconds of CLOCK_BOOTTIME."""
+        return self._boot_ms + self._world.now_us * self._rate_ppm // (1_000_000 * MS)
+
+    def wall_ms(self) -> int:
+        """Milliseconds since the epoch, as this machine believes."""
+        return EPOCH_MS + self.boot_ms() - self._boot_ms + self._wall_offset_ms
+
+    def jump(self, by_ms: int) -> None:
+        """The wall clock is set."""
+        self._wall_offset_ms += by_ms
+
+    def steady(self) -> None:
+        """The wall clock is right again."""
+        self._wall_offset_ms = 0
+
+    def world_us(self, boot_ms: int) -> int:
+        """The first moment of the world, from now on, at which `boot_ms` is reached."""
+        ahead_ms = boot_ms - self._boot_ms
+        at = -(-ahead_ms * 1_000_000 * MS // self._rate_ppm)
+        return max(at, self._world.now_us + 1)
+
+
+class Trace:
+    """Records of (time in µs, who, what, values). Values must have a `repr` without addresses.
+
+    `digest` covers every record since the start, so two runs of one seed can be compared
+    (G11) although only the last `keep` records are held. `marks` counts what happened by
+    name: the "sometimes" assertions of a run of many seeds.
+    """
+
+    def __init__(self, keep: int = 400) -> None:
+        self.digest = 0
+        self.count = 0
+        self.marks: Counter[str] = Counter()
+        self._last: deque[tuple[object, ...]] = deque(maxlen=keep)
+
+    def record(self, time_us: int, who: object, what: str, *values: object) -> None:
+        """Add one record."""
+        record = (time_us, who, what, *values)
+        self._last.append(record)
+        self.digest = zlib.crc32(repr(record).encode(), self.digest)
+        self.count += 1
+
+    def mark(self, name: str, times: int = 1) -> None:
+        """Say that `name` happened."""
+        self.marks[name] += times
+
+    def lines(self, last: int = 60) -> Iterator[str]:
+        """The newest records, oldest first, one line each."""
+        records = list(self._last)[-last:]
+        for time_us, who, what, *values in records:
+            detail = " ".join(str(value) for value in values)
+            yield f"{_seconds(time_us)} {who!s:>4} {what:<12} {detail}"
+
+
+def _seconds(time_us: object) -> str:
+    return f"{time_us / 1_000_000:>12.6f}" if isinstance(time_us, int) else str(time_us)

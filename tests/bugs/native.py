@@ -26,14 +26,14 @@ _INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 
 
 def build_extension(tree: Path) -> None:
-    """Compile and link copycat.log._native of `tree`, in place of the one that was copied."""
+    """Compile and link copycat.storage._native of `tree`, in place of the one that was copied."""
     compiler = os.environ.get("CXX", "g++")
     shim = _shim(tree)
     sources = [*sorted((tree / "csrc").glob("*.cpp")), shim]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(lambda source: _object(compiler, tree, source), sources))
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    target = tree / "copycat" / "log" / f"_native{suffix}"
+    target = tree / "copycat" / "storage" / f"_native{suffix}"
     target.unlink(missing_ok=True)
     _call([compiler, "-shared", "-o", str(target), *map(str, objects)])
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from copycat.log._native import Env, NativeLog, encode_batch
-from copycat.log.bodies import body_of
-from copycat.log.interface import EncodeItem
+from copycat.log.entries import body_of
 from copycat.machine import envelope
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.operations import Command, encode_operation
+from copycat.storage._native import Env, NativeLog, encode_batch
+from copycat.storage.interface import EncodeItem
 from copycat.types import EntryKind
 from tests.log.cleaned import clean_by_hand
 from tests.log.contract import durable

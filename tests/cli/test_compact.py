@@ -11,8 +11,8 @@ import pytest
 from copycat import Log
 from copycat.cli.compact import run_compact
 from copycat.errors import ConfigurationError, DirectoryInUseError, WrongDirectoryError
-from copycat.log._native import Env
-from copycat.log.inspect import segments
+from copycat.storage._native import Env
+from copycat.storage.reader import segments
 from tests.cli.logs import bare_log
 from tests.log.test_directory import open_member
 

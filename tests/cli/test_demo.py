@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from copycat.cli.demo import DemoOptions, run_demo
-from copycat.cli.demo_lines import check_lines
+from copycat.cli.demo.app import DemoOptions, run_demo
+from copycat.cli.demo.lines import check_lines
 from copycat.errors import EntryTooLargeError
-from copycat.log.inspect import entries, verify
+from copycat.member.verify import verify
+from copycat.storage.reader import entries
 from tests.tidy.tree import ROOT
 
 _PID = re.compile(r"^  n\d .* pid (\d+) ", re.MULTILINE)
@@ -243,7 +244,7 @@ def verdict(root: Path, commit_index: int, file: Path) -> tuple[int, dict[str, o
     words = ["--file", str(file)]
     for name in ("n1", "n2", "n3"):
         words += ["--member", name, str(root / "members" / name), str(commit_index)]
-    done = ask("copycat.cli.demo_verify", *words)
+    done = ask("copycat.cli.demo.verify", *words)
     return done.returncode, json.loads(done.stdout)
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from copycat.cli.demo_lines import chain_of
-from copycat.cli.demo_proof import (
+from copycat.cli.demo.lines import chain_of
+from copycat.cli.demo.proof import (
     AppliedLine,
     ProofError,
     StoredLog,

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import DiskError
-from copycat.log._native import Env, NativeLog, crc32c
-from copycat.log.debt import Debt
-from copycat.log.hard_state import HARD_STATE_FILES
-from copycat.log.identity import IDENTITY_FILES
-from copycat.log.inspect import entries, segments
-from copycat.log.snapshots import SnapshotStore
+from copycat.member.hard_state import HARD_STATE_FILES
+from copycat.member.identity import IDENTITY_FILES
+from copycat.member.markers import Debt
+from copycat.storage._native import Env, NativeLog, crc32c
+from copycat.storage.reader import entries, segments
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import CompactionLimits, EntryId, Release
 from tests.cli.test_log_tools import run
 from tests.log.contract import durable, grow

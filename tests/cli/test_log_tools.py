@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from copycat.cli.main import exit_code_of, tree
 from copycat.errors import ConfigurationError, CopycatError
-from copycat.log._native import Env, FaultEnv
-from copycat.log.inspect import entries, segments
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.storage._native import Env, FaultEnv
+from copycat.storage.reader import entries, segments
 from copycat.types import EntryKind
 from tests.cli.logs import APP, append, bare_log, command_log, one, put, run_of
 from tests.golden import compare_or_rewrite
@@ -140,7 +140,7 @@ def test_an_operation_that_the_machine_does_not_know_is_shown_by_its_bytes(
     tmp_path: Path,
 ) -> None:
     command_log(tmp_path / "d")
-    words = ["show", "d", "--app", "copycat.cli.demo_lines:LineLog", "--from", "10", "--to", "10"]
+    words = ["show", "d", "--app", "copycat.cli.demo.lines:LineLog", "--from", "10", "--to", "10"]
     found = json.loads(run(*words, "--jsonl").stdout)
     assert found["operation"] == "put"
     assert "no command of LineLog" in found["problem"]
@@ -226,7 +226,7 @@ def test_stat_counts_what_is_there(tmp_path: Path) -> None:
 def test_stat_says_what_a_member_noted_of_log_time(
     tmp_path: Path, log_time_ms: int, told: str
 ) -> None:
-    from copycat.log.time_note import TIME_FILE, TimeNote
+    from copycat.member.time_note import TIME_FILE, TimeNote
     from tests.log.test_directory import open_member
 
     directory = open_member(Env(), path=str(tmp_path / "n1"))
@@ -241,7 +241,7 @@ def test_stat_says_what_a_member_noted_of_log_time(
 
 
 def test_a_member_has_an_identity_a_vote_and_snapshots(tmp_path: Path) -> None:
-    from copycat.log.snapshots import SnapshotStore
+    from copycat.storage.snapshot_store import SnapshotStore
     from copycat.types import EntryId
     from tests.log.test_directory import open_member, save
 
@@ -288,7 +288,7 @@ def test_an_export_that_fails_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_tail_follows_a_log_that_grows_is_cut_and_grows_again(tmp_path: Path) -> None:
-    from copycat.log.inspect_follow import Follower
+    from copycat.storage.follow import Follower
 
     log = open_small(Env(), str(tmp_path))
     grow(log, 3)
@@ -308,7 +308,7 @@ def test_tail_follows_a_log_that_grows_is_cut_and_grows_again(tmp_path: Path) ->
 
 
 def test_a_compaction_is_no_news_to_a_follower() -> None:
-    from copycat.log.inspect_follow import Follower
+    from copycat.storage.follow import Follower
     from tests.log.cleaned import clean_by_hand
     from tests.log.test_inspect import written
     from tests.log.test_native import DIRECTORY

@@ -174,7 +174,7 @@ def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None
         sys.stdout.write(json.dumps([text], ensure_ascii=False))
         return 0
 
-    monkeypatch.setattr("copycat.cli.log_stat.run_stat", stat)
+    monkeypatch.setattr("copycat.cli.log.stat.run_stat", stat)
     stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stdout)
     assert run(monkeypatch, "log", "stat", "m1", "--json") == 0

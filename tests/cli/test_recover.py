@@ -10,11 +10,12 @@ from click.testing import CliRunner, Result
 
 from copycat.cli.main import exit_code_of, tree
 from copycat.errors import CopycatError, CorruptLogError
-from copycat.log._native import Env, encode_gap
-from copycat.log.debt import Debt
-from copycat.log.identity import IDENTITY_FILES
-from copycat.log.inspect import entries, verify
-from copycat.log.snapshots import SnapshotStore
+from copycat.member.identity import IDENTITY_FILES
+from copycat.member.markers import Debt
+from copycat.member.verify import verify
+from copycat.storage._native import Env, encode_gap
+from copycat.storage.reader import entries
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import EntryId
 from tests.cli.test_log_advice import ALONE, cut_tail, flip, member, rot, without
 from tests.log.contract import contents, durable, expected

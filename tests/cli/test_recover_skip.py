@@ -16,9 +16,9 @@ from copycat.errors import (
     DirectoryInUseError,
     WrongDirectoryError,
 )
-from copycat.log._native import Env
-from copycat.log.inspect import records
-from copycat.log.skips import SKIPS_FILE, SKIPS_MAX, read_skips, write_skips
+from copycat.member.skips import SKIPS_FILE, SKIPS_MAX, read_skips, write_skips
+from copycat.storage._native import Env
+from copycat.storage.reader import records
 from copycat.types import SkippedEntry
 from tests.cli.test_log_advice import ALONE, flip, member
 from tests.log.test_directory import open_member

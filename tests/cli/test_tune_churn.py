@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copycat.cli.tune_churn import Amplification
+from copycat.cli.tune.churn import Amplification
 from copycat.log.log import Segment
 
 

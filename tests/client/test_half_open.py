@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from copycat.client.client import CopycatClient
-from copycat.client.courier import Courier
+from copycat.client.driver import Courier
 from copycat.protocol.client import KeepAlive, Registered
 from copycat.protocol.codec import encode_server
 from copycat.protocol.operations import Command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.client.options import Backoff, ClientOptions, RecoveryStrategy, ServerSelection
-from copycat.client.router import Router
+from copycat.client.server_selector import Router
 from copycat.config import Address
 from copycat.errors import ConfigurationError
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from copycat.log.disk import Env, FaultEnv
-from copycat.log.reserve import RESERVE_FILE, Reserve, disk_full, free_reserve, reserve_size
+from copycat.member.disk_reserve import (
+    RESERVE_FILE,
+    Reserve,
+    disk_full,
+    free_reserve,
+    reserve_size,
+)
 from copycat.protocol import codec
 from copycat.protocol.client import Register
 from copycat.protocol.framing import Frame, split_frame
-from copycat.replica.household import INTERVAL_MS, ROOM_AGAIN_MS
+from copycat.replica.maintenance import INTERVAL_MS, ROOM_AGAIN_MS
+from copycat.storage import Env, FaultEnv
 from tests.log.contract import grow
 from tests.log.test_directory import PATH, open_member, used
 from tests.replica.harness import Node, lone_leader

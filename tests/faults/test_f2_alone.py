@@ -12,11 +12,11 @@ from click.testing import CliRunner, Result
 from copycat import ConfigurationError, CorruptLogError, Storage
 from copycat.cli.main import tree
 from copycat.errors import DirectoryInUseError
-from copycat.log.debt import DEBT_FILE, Debt
-from copycat.log.disk import Env
-from copycat.log.inspect import entries, verify
-from copycat.log.recover import AUDIT_FILE, accept_loss, complete, plan
-from copycat.log.weak import WEAK_FILE
+from copycat.member.markers import DEBT_FILE, WEAK_FILE, Debt
+from copycat.member.recover import AUDIT_FILE, accept_loss, complete, plan
+from copycat.member.verify import verify
+from copycat.storage import Env
+from copycat.storage.reader import entries
 from copycat.types import EntryId
 from tests.server.cluster import Book, free_address, run, server
 

@@ -13,9 +13,10 @@ from typing import Any, NoReturn
 import pytest
 
 from copycat import CopycatClient, CopycatServer, CorruptLogError, DiskError
-from copycat.log.debt import DEBT_FILE, NOTE_FILE
-from copycat.log.inspect import compare, entries, segments, verify
-from copycat.server import opening
+from copycat.member.markers import DEBT_FILE, NOTE_FILE
+from copycat.member.verify import verify
+from copycat.server import startup
+from copycat.storage.reader import compare, entries, segments
 from tests.server.cluster import Book, Trio, run
 
 SMALL = {"max_segment_size": 8192, "max_entries_per_segment": 20}
@@ -168,7 +169,7 @@ def test_f11_a_sector_that_a_start_cannot_read_is_repaired_by_the_next(
                 raise DiskError(f"read {file}", path=file, operation="read", errno=errno.EIO)
 
             with monkeypatch.context() as patched:
-                patched.setattr(opening, "_replica", replay)
+                patched.setattr(startup, "_replica", replay)
                 with pytest.raises(CorruptLogError) as caught:
                     await trio.start(str(away.address))
             assert "start it again: it will fetch entries 1 to" in caught.value.render()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import CorruptLogError, ProtocolError
-from copycat.log._native import Batch, FaultEnv, open_log
 from copycat.log.log import Log
 from copycat.protocol.codec import FrameType, decode_client
 from copycat.protocol.framing import FrameBuffer, split_frame
+from copycat.storage._native import Batch, FaultEnv, open_log
 from copycat.types import ServerState, Span
 from tests.log.contract import batch, durable, grow
 from tests.log.test_recovery_rows import frame_of

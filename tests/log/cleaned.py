@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection
 
-from copycat.log import records
-from copycat.log._native import Env, crc32c
-from copycat.log.inspect import StoredEntry, entries, segments
-from copycat.log.records import FRAME, Row
+from copycat.storage import disk_format
+from copycat.storage._native import Env, crc32c
+from copycat.storage.disk_format import FRAME, Row
+from copycat.storage.reader import StoredEntry, entries, segments
 
 __all__ = ["clean_by_hand", "gap_frame"]
 
-_ROW = records._ROW
+_ROW = disk_format._ROW
 
 
 def gap_frame(first: int, end: int, term: int, *, valid_from: int, time_ms: int = 7) -> bytes:

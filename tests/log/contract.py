@@ -11,8 +11,8 @@ from abc import ABC, abstractmethod
 import pytest
 
 from copycat.errors import DiskError, DiskFullError, InvariantError, LogPoisonedError
-from copycat.log._native import Batch, encode_batch
-from copycat.log.interface import ReplicaLog
+from copycat.storage._native import Batch, encode_batch
+from copycat.storage.interface import ReplicaLog
 from copycat.types import NO_ENTRY, EntryId, EntryKind, Span, TermRun
 
 __all__ = ["Harness", "LogContract", "batch", "contents", "durable"]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log._native import encode_gap
-from copycat.log.interface import ReplicaLog
+from copycat.storage._native import encode_gap
+from copycat.storage.interface import ReplicaLog
 from copycat.types import NO_ENTRY, EntryId, EntryKind, Run, Span, TermRun
 from tests.log.contract import BIG, Harness, batch, contents, durable, expected, grow
 

@@ -12,8 +12,8 @@ from array import array
 import pytest
 
 from copycat.errors import DiskError, DiskFullError, InvariantError
-from copycat.log._native import encode_gap
-from copycat.log.interface import ReplicaLog, Rewrite
+from copycat.storage._native import encode_gap
+from copycat.storage.interface import ReplicaLog, Rewrite
 from copycat.types import (
     CompactionLimits,
     CompactionResult,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log.interface import ReplicaLog
+from copycat.storage.interface import ReplicaLog
 from copycat.types import CompactionResult, Release
 from tests.log.contract import Harness, contents, durable, expected
 from tests.log.contract_compaction import compact, filled, left, limits, sealed

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from copycat.log._native import NativeLog, Rewrite, SyncTicket, encode_batch
+from copycat.storage._native import NativeLog, Rewrite, SyncTicket, encode_batch
 from copycat.types import NO_ENTRY, CompactionLimits, EntryId, EntryKind, MemberId, Release
 from tests.log.contract import contents
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.log._native import Env, NativeLog
+from copycat.storage._native import Env, NativeLog
 from tests.log.contract import Harness, LogContract, contents, durable, expected, grow
 from tests.log.contract_cleaning import CleaningContract
 from tests.log.contract_compaction import CompactionContract

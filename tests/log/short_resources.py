@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import ResourceError
-from copycat.log._native import Env, NativeLog, open_hard_state
 from copycat.log.log import Log
+from copycat.storage._native import Env, NativeLog, open_hard_state
 from copycat.types import EntryId, MemberId, Release
 from tests.log.contract import contents, durable, grow
 from tests.log.short_calls import ShortCalls

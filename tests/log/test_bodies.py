@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from copycat.errors import SerializationError
-from copycat.log._native import Batch, Env, body_of_bytes, encode_batch, encode_gap, open_log
-from copycat.log.bodies import bodies
+from copycat.log.entries import bodies
+from copycat.storage._native import Batch, Env, body_of_bytes, encode_batch, encode_gap, open_log
 
 LISTS: list[list[bytes]] = [
     [b"one"],

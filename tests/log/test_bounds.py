@@ -9,11 +9,11 @@ from typing import Any, cast
 
 import pytest
 
-from copycat.log import reading
-from copycat.log._native import Batch, encode_batch
+import copycat.log.log as log_module
 from copycat.log.log import Log
-from copycat.log.recent import BYTES_MAX, RecentEntries
 from copycat.log.tail import Tail
+from copycat.storage._native import Batch, encode_batch
+from copycat.storage.recent_batches import BYTES_MAX, RecentEntries
 from copycat.types import EntryKind
 from tests.log.contract import batch
 
@@ -105,7 +105,7 @@ def test_a_tail_and_an_iterator_have_a_part_of_the_log_only(
     async def follow(log: Log) -> None:
         tail = cast("Tail", log.tail(1))
         async for entry in tail:
-            assert sum(len(one.data) for one in tail._ahead) <= reading.TAIL_BYTES
+            assert sum(len(one.data) for one in tail._ahead) <= log_module.TAIL_BYTES
             if entry.index == log.last_index:
                 return
 
@@ -113,7 +113,7 @@ def test_a_tail_and_an_iterator_have_a_part_of_the_log_only(
         log.append_many([bytes(1000)] * 3000)
         monkeypatch.setattr(log, "_native", Counted(log._native))
         asyncio.run(follow(log))
-        assert max(read) <= reading.TAIL_BYTES
+        assert max(read) <= log_module.TAIL_BYTES
         assert sum(1 for _ in log) == 3000
-        assert max(read) <= reading.READ_BYTES
+        assert max(read) <= log_module.READ_BYTES
         monkeypatch.undo()

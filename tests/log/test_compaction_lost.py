@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError
-from copycat.log._native import Env, FaultEnv
+from copycat.storage._native import Env, FaultEnv
 from copycat.types import Release
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits, sealed

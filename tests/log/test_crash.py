@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log._native import FaultEnv, NativeLog
+from copycat.storage._native import FaultEnv, NativeLog
 from copycat.types import CompactionLimits, EntryId, Release
 from tests.log.crash.images import Images, run_until, subsets
 from tests.log.crash.members import first_start, member_recovered, member_restarts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import CorruptLogError, FormatVersionError
-from copycat.log._native import FaultEnv, encode_gap
+from copycat.storage._native import FaultEnv, encode_gap
 from copycat.types import Release
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import limits, sealed

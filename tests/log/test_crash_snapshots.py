@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log import snapshot_file
-from copycat.log._native import FaultEnv
+from copycat.storage import snapshot_file
+from copycat.storage._native import FaultEnv
 from tests.log.crash.images import Images
 from tests.log.crash.snapshots import (
     SNAPSHOT_WORKLOADS,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copycat.log._native import crc32c, crc32c_force_table, crc32c_is_hardware
+from copycat.storage._native import crc32c, crc32c_force_table, crc32c_is_hardware
 
 __all__: list[str] = []
 

@@ -15,9 +15,9 @@ from copycat.errors import (
     StorageError,
     WrongDirectoryError,
 )
-from copycat.log._native import Env, FaultEnv, crc32c, open_log
-from copycat.log.directory import MemberDirectory
-from copycat.log.identity import IDENTITY_FILES, Identity, read_identity
+from copycat.member.directory import MemberDirectory
+from copycat.member.identity import IDENTITY_FILES, Identity, read_identity
+from copycat.storage._native import Env, FaultEnv, crc32c, open_log
 from copycat.types import EntryId, MemberId
 from tests.log.contract import batch, contents, durable, expected, grow
 

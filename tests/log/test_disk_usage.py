@@ -11,8 +11,8 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import DiskError
-from copycat.log._native import Env, FaultEnv, NativeLog, open_log
 from copycat.log.log import Log
+from copycat.storage._native import Env, FaultEnv, NativeLog, open_log
 from copycat.types import EntryId
 from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.test_native import DIRECTORY

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import DirectoryInUseError, DiskError, DiskFullError
-from copycat.log._native import Env, File
+from copycat.storage._native import Env, File
 
 __all__: list[str] = []
 

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError
-from copycat.log._native import FaultEnv
+from copycat.storage._native import FaultEnv
 from tests.log.contract import batch, contents, durable
 from tests.log.test_native import DIRECTORY, open_small
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from copycat.errors import DirectoryInUseError, DiskError, DiskFullError, InvariantError
-from copycat.log._native import FaultEnv, File
+from copycat.storage._native import FaultEnv, File
 
 __all__: list[str] = []
 

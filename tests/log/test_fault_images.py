@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import DiskError
-from copycat.log._native import FaultEnv
+from copycat.storage._native import FaultEnv
 
 __all__: list[str] = []
 

@@ -11,7 +11,7 @@ import itertools
 import pytest
 
 from copycat.errors import DiskError, DiskFullError, LogPoisonedError
-from copycat.log._native import FaultEnv
+from copycat.storage._native import FaultEnv
 from tests.log.crash.workloads import WORKLOADS, Workload, recovered
 from tests.log.oracle import Oracle
 from tests.log.test_native import DIRECTORY

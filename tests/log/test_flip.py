@@ -13,8 +13,8 @@ from typing import NamedTuple
 import pytest
 
 from copycat.errors import CorruptLogError, FormatVersionError, StorageError
-from copycat.log._native import FaultEnv
-from copycat.log.identity import IDENTITY_FILES, Identity
+from copycat.member.identity import IDENTITY_FILES, Identity
+from copycat.storage._native import FaultEnv
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.oracle import Row
 from tests.log.test_directory import MEMBER, PATH, open_member, save

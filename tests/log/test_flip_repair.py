@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from copycat.errors import CorruptLogError, FormatVersionError
-from copycat.log._native import FaultEnv
-from copycat.log.directory import MemberDirectory
-from copycat.log.inspect import verify
+from copycat.member.directory import MemberDirectory
+from copycat.member.verify import verify
+from copycat.storage._native import FaultEnv
 from copycat.types import EntryId
 from tests.log.contract import contents
 from tests.log.test_directory import MEMBERS, PATH, open_member

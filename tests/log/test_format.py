@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from copycat.log._native import (
+from copycat.storage._native import (
     Batch,
     FaultEnv,
     crc32c,

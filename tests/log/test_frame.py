@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from copycat.errors import EntryTooLargeError, ProtocolError
-from copycat.log._native import Batch, check_commands, crc32c, encode_batch
-from copycat.log.interface import EncodeItem
+from copycat.storage._native import Batch, check_commands, crc32c, encode_batch
+from copycat.storage.interface import EncodeItem
 from copycat.types import EntryKind, Run, Span
 
 __all__: list[str] = []

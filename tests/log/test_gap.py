@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import ProtocolError
-from copycat.log._native import (
+from copycat.storage._native import (
     Batch,
     FaultEnv,
     NativeLog,

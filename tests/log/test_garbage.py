@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copycat.errors import CorruptLogError, FormatVersionError
-from copycat.log._native import FaultEnv
+from copycat.storage._native import FaultEnv
 from tests.log.contract import contents, durable, grow
 from tests.log.test_limits import opened
 from tests.log.test_native import DIRECTORY

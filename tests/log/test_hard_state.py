@@ -14,7 +14,7 @@ from copycat.errors import (
     InvariantError,
     LogPoisonedError,
 )
-from copycat.log._native import Env, FaultEnv, HardState, open_hard_state
+from copycat.storage._native import Env, FaultEnv, HardState, open_hard_state
 from copycat.types import MemberId
 
 __all__: list[str] = []

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from copycat.errors import CopycatError, DirectoryInUseError, DiskError, LogPoisonedError
-from copycat.log._native import FaultEnv, NativeLog, SyncTicket
+from copycat.storage._native import FaultEnv, NativeLog, SyncTicket
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.test_limits import fresh, opened
 from tests.log.test_native import DIRECTORY

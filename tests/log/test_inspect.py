@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import CorruptLogError
-from copycat.log._native import Env, FaultEnv
-from copycat.log.inspect import compare, entries, segments, verify
+from copycat.member.verify import verify
+from copycat.storage._native import Env, FaultEnv
+from copycat.storage.reader import compare, entries, segments
 from tests.log.contract import durable, expected, grow
 from tests.log.test_directory import PATH, image, open_member, save
 from tests.log.test_native import DIRECTORY, open_small

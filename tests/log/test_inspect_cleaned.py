@@ -9,18 +9,10 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import CorruptLogError
-from copycat.log import inspect_index
-from copycat.log._native import Env, FaultEnv, crc32c
-from copycat.log.inspect import (
-    StoredEntry,
-    compare,
-    entries,
-    last_records,
-    records,
-    segments,
-    verify,
-)
-from copycat.log.records import Row
+from copycat.member.verify import index_damage, verify
+from copycat.storage._native import Env, FaultEnv, crc32c
+from copycat.storage.disk_format import Row
+from copycat.storage.reader import StoredEntry, compare, entries, last_records, records, segments
 from tests.log.cleaned import clean_by_hand, gap_frame
 from tests.log.contract import grow
 from tests.log.test_directory import PATH, open_member, save
@@ -201,7 +193,7 @@ def test_rows_of_a_member_are_told_apart() -> None:
 
 
 def test_snapshots_are_verified() -> None:
-    from copycat.log.snapshots import SnapshotStore
+    from copycat.storage.snapshot_store import SnapshotStore
     from copycat.types import EntryId
 
     env = FaultEnv()
@@ -257,10 +249,10 @@ def test_the_index_of_a_cleaned_segment_has_a_slot_a_record() -> None:
     slots = [(r.index, r.offset, len(r.frame) - 32, r.is_hole) for r in found]
     path = f"{DIRECTORY}/{row.id}-{row.version}.idx"
     env.replace_file(path, sparse_index(row, slots))
-    assert inspect_index.index_damage(env, DIRECTORY, row, slots) is None
+    assert index_damage(env, DIRECTORY, row, slots) is None
     other = [*slots[:1], (6, slots[1][1] + 8, *slots[1][2:]), *slots[2:]]
     env.replace_file(path, sparse_index(row, other))
-    damage = inspect_index.index_damage(env, DIRECTORY, row, slots)
+    damage = index_damage(env, DIRECTORY, row, slots)
     assert damage is not None
     assert "its slot of entry 6" in damage.what
     assert damage.offset == 88 + 16 + 8

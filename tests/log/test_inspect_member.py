@@ -7,13 +7,14 @@ import errno
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError
-from copycat.log._native import FaultEnv
-from copycat.log.directory import MemberDirectory
-from copycat.log.hard_state import HARD_STATE_FILES
-from copycat.log.identity import IDENTITY_FILES
-from copycat.log.inspect import Damage, entries, segments, verify
-from copycat.log.snapshots import SnapshotStore
-from copycat.log.survey import survey
+from copycat.member.damage_scan import survey
+from copycat.member.directory import MemberDirectory
+from copycat.member.hard_state import HARD_STATE_FILES
+from copycat.member.identity import IDENTITY_FILES
+from copycat.member.verify import verify
+from copycat.storage._native import FaultEnv
+from copycat.storage.reader import Damage, entries, segments
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import EntryId, StorageLevel
 from tests.log.contract import durable, grow
 from tests.log.test_directory import PATH, open_member, refused, save

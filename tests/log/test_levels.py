@@ -12,9 +12,9 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import CorruptLogError, DiskError
-from copycat.log._native import FaultEnv, NativeLog
-from copycat.log.entry import Entry
+from copycat.log.entries import Entry
 from copycat.log.log import Log
+from copycat.storage._native import FaultEnv, NativeLog
 from copycat.types import StorageLevel
 from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.test_native import DIRECTORY, open_small

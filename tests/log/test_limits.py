@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError, DiskFullError
-from copycat.log._native import Env, FaultEnv, NativeLog, crc32c, open_log
+from copycat.storage._native import Env, FaultEnv, NativeLog, crc32c, open_log
 from copycat.types import Release
 from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits, sealed

@@ -22,8 +22,8 @@ from copycat.errors import (
     SerializationError,
     WrongDirectoryError,
 )
-from copycat.log._native import Env, NativeLog
 from copycat.log.log import Entry, Log
+from copycat.storage._native import Env, NativeLog
 from copycat.types import Durability, DurabilityLike
 from tests.log.test_directory import open_member
 

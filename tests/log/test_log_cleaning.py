@@ -11,9 +11,8 @@ import pytest
 
 from copycat.errors import ConfigurationError, DiskFullError
 from copycat.log import compactor
-from copycat.log.compactor import CompactionReport
 from copycat.log.log import Log
-from copycat.types import Compaction
+from copycat.types import Compaction, CompactionReport
 
 
 def filled(path: Path, count: int = 400, **options: Any) -> Log:

@@ -8,8 +8,8 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import DiskError, DiskFullError, LogPoisonedError
-from copycat.log._native import FaultEnv, open_log
 from copycat.log.log import Log
+from copycat.storage._native import FaultEnv, open_log
 from copycat.types import Durability
 from tests.log.contract import batch
 from tests.log.test_native import DIRECTORY, open_small

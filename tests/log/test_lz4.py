@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import lz4.block
 import pytest
 
-from copycat.log._native import lz4_compress, lz4_decompress
+from copycat.storage._native import lz4_compress, lz4_decompress
 
 MOST = 1 << 16
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log.memory import MemoryLog
+from copycat.storage.memory import MemoryLog
 from tests.log.contract import Harness, LogContract
 from tests.log.contract_cleaning import CleaningContract
 from tests.log.contract_compaction import CompactionContract

@@ -25,8 +25,8 @@ from hypothesis.stateful import (
 )
 
 from copycat.errors import DiskError, LogPoisonedError
-from copycat.log import inspect
-from copycat.log._native import Batch, FaultEnv, NativeLog, SyncTicket
+from copycat.storage import reader
+from copycat.storage._native import Batch, FaultEnv, NativeLog, SyncTicket
 from copycat.types import CompactionLimits, EntryId, EntryKind, Release
 from tests.log.contract import contents
 from tests.log.contract_cleaning import shape
@@ -331,7 +331,7 @@ class LogMachine(RuleBasedStateMachine):
     def _adopt(self) -> None:
         self.oracle.adopt(self.log)
         self.met["restarts with gaps"] += bool(self.oracle.gone)
-        rows = inspect.segments(DIRECTORY, env=self.env)
+        rows = reader.segments(DIRECTORY, env=self.env)
         self.met["restarts with packed ones"] += any(row.packed for row in rows)
         self.ticket = None
         self.floor = self.log.last_index

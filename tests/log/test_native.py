@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.log._native import Env, FaultEnv, NativeLog, open_log
+from copycat.storage._native import Env, FaultEnv, NativeLog, open_log
 from tests.log.contract import Harness, LogContract, contents, durable, expected, grow
 from tests.log.contract_cleaning import CleaningContract
 from tests.log.contract_compaction import CompactionContract

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import DiskError, LogPoisonedError
-from copycat.log._native import FaultEnv, NativeLog
-from copycat.log.background import remove_orphans
 from copycat.log.log import Log
+from copycat.storage._native import FaultEnv, NativeLog
+from copycat.storage.obsolete_files import remove_orphans
 from copycat.types import EntryId, Release
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits

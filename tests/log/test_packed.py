@@ -15,14 +15,15 @@ import lz4.block
 import pytest
 
 from copycat import Compaction
-from copycat.cli.log_verify import segment_state
+from copycat.cli.log.verify import segment_state
 from copycat.errors import CorruptLogError, FormatVersionError
-from copycat.log._native import Env, FaultEnv, NativeLog, crc32c, open_log
-from copycat.log.entry import Entry
-from copycat.log.inspect import entries, records, segments, verify
+from copycat.log.entries import Entry
 from copycat.log.log import Log
-from copycat.log.records import Row
-from copycat.log.survey import survey
+from copycat.member.damage_scan import survey
+from copycat.member.verify import verify
+from copycat.storage._native import Env, FaultEnv, NativeLog, crc32c, open_log
+from copycat.storage.disk_format import Row
+from copycat.storage.reader import entries, records, segments
 from copycat.types import EntryKind, Release
 from tests.log.contract import batch, contents, durable
 from tests.log.contract_compaction import compact, limits, sealed

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import CorruptLogError
-from copycat.log.inspect import segments
 from copycat.log.log import Log
+from copycat.storage.reader import segments
 from tests.log.forked import in_child
 from tests.log.test_packed import BLOCK, payloads
 

@@ -15,11 +15,11 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import ConfigurationError
-from copycat.log.inspect import compare, entries, last_records, records, segments
-from copycat.log.inspect_follow import Follower
-from copycat.log.inspect_verify import verify
 from copycat.log.log import Log
+from copycat.member.verify import verify
 from copycat.paths import absolute_path, real_path
+from copycat.storage.follow import Follower
+from copycat.storage.reader import compare, entries, last_records, records, segments
 from tests.server.cluster import Book, free_address, run, server
 
 SMALL: dict[str, Any] = {

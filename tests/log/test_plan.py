@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from copycat.log.plan import (
+from copycat.storage.compaction import (
     GENERATIONS,
     MERGE_FANIN,
     NBYTES_MAX,

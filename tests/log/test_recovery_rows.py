@@ -17,7 +17,7 @@ from copycat.errors import (
     DiskFullError,
     LogPoisonedError,
 )
-from copycat.log._native import FaultEnv, NativeLog, open_log
+from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.types import TermRun
 from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.test_native import DIRECTORY, open_small

@@ -14,9 +14,9 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import DirectoryInUseError
-from copycat.log._native import Env
 from copycat.log.log import Log
-from copycat.log.snapshots import SnapshotStore
+from copycat.storage._native import Env
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import EntryId
 from tests.log.test_paths import (
     ITEMS,

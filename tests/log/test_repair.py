@@ -17,11 +17,12 @@ from copycat.errors import (
     DiskFullError,
     FormatVersionError,
 )
-from copycat.log._native import FaultEnv
-from copycat.log.debt import DEBT_FILE, INDEX_MAX, NOTE_FILE
-from copycat.log.directory import MemberDirectory
-from copycat.log.inspect import segments, verify
-from copycat.log.snapshots import SnapshotStore
+from copycat.member.directory import MemberDirectory
+from copycat.member.markers import DEBT_FILE, INDEX_MAX, NOTE_FILE
+from copycat.member.verify import verify
+from copycat.storage._native import FaultEnv
+from copycat.storage.reader import segments
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY, EntryId, StorageLevel
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.test_directory import PATH, image, open_member, save

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError
-from copycat.log._native import FaultEnv
-from copycat.log.debt import DEBT_FILE
-from copycat.log.directory import MemberDirectory
-from copycat.log.inspect import segments, verify
-from copycat.log.snapshots import SnapshotStore
+from copycat.member.directory import MemberDirectory
+from copycat.member.markers import DEBT_FILE
+from copycat.member.verify import verify
+from copycat.storage._native import FaultEnv
+from copycat.storage.reader import segments
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import CompactionLimits, EntryId, Release
 from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.test_directory import PATH, open_member

@@ -9,9 +9,9 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import ConfigurationError, DiskFullError, EntryTooLargeError
-from copycat.log._native import FaultEnv, open_log
 from copycat.log.log import Log
 from copycat.log.options import storage_of
+from copycat.storage._native import FaultEnv, open_log
 from copycat.types import Durability, StorageLevel
 
 MEMBERS_ONLY = {

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import pytest
 
 from copycat.errors import ResourceError
-from copycat.log._native import FaultEnv, NativeLog, open_hard_state, open_log
-from copycat.log.interface import Rewrite
-from copycat.log.reserve import Reserve
-from copycat.log.snapshots import SnapshotStore
+from copycat.member.disk_reserve import Reserve
+from copycat.storage._native import FaultEnv, NativeLog, open_hard_state, open_log
+from copycat.storage.interface import Rewrite
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import CompactionLimits, EntryId, MemberId, Release
 from tests.log.contract import batch, contents, durable, grow
 from tests.log.test_native import DIRECTORY, open_small

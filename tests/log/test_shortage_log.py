@@ -8,8 +8,8 @@ import pytest
 
 from copycat.config import Storage
 from copycat.errors import ResourceError
-from copycat.log._native import FaultEnv
 from copycat.log.log import Log
+from copycat.storage._native import FaultEnv
 from copycat.types import Compaction
 from tests.log.test_native import DIRECTORY, open_small
 

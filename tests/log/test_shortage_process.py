@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import ResourceError
-from copycat.log._native import NativeLog
 from copycat.log.log import Log
+from copycat.storage._native import NativeLog
 from copycat.types import Durability
 from tests.log.forked import in_child
 

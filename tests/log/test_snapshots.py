@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError, DiskFullError, FormatVersionError
-from copycat.log import snapshot_file
-from copycat.log._native import FaultEnv, crc32c
-from copycat.log.snapshots import Snapshot, SnapshotStore
+from copycat.storage import snapshot_file
+from copycat.storage._native import FaultEnv, crc32c
+from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import EntryId
 
 DIRECTORY = "/member/snapshots"

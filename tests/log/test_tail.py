@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from copycat.log.entry import Entry
+from copycat.log.entries import Entry
 from copycat.log.log import Log
 from copycat.log.tail import Tail
 from copycat.types import Compaction, StorageLevelLike

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import DiskError
-from copycat.log.checked_line import encode_line
-from copycat.log.disk import FaultEnv
-from copycat.log.time_note import TIME_FILE, TimeFile, TimeNote
+from copycat.member.checked_line import encode_line
+from copycat.member.time_note import TIME_FILE, TimeFile, TimeNote
+from copycat.storage import FaultEnv
 from tests.log.test_directory import PATH, open_member, used
 
 FILE = f"{PATH}/{TIME_FILE}"

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError
-from copycat.log._native import FaultEnv, open_hard_state
-from copycat.log.identity import IDENTITY_FILES, read_identity
-from copycat.log.inspect import segments, verify
-from copycat.log.snapshots import SnapshotStore
-from copycat.log.unreadable import is_unreadable
-from copycat.log.weak import WEAK_FILE
+from copycat.member.identity import IDENTITY_FILES, read_identity
+from copycat.member.markers import WEAK_FILE
+from copycat.member.verify import verify
+from copycat.storage._native import FaultEnv, open_hard_state
+from copycat.storage.reader import segments
+from copycat.storage.snapshot_store import SnapshotStore
+from copycat.storage.unreadable import is_unreadable
 from copycat.types import EntryId
 from tests.log.contract import contents, expected
 from tests.log.test_directory import PATH, image, open_member

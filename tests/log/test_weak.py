@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from copycat.errors import ConfigurationError, CorruptLogError, DiskError
-from copycat.log._native import FaultEnv
-from copycat.log.weak import WEAK_FILE, WeakPromises, read_weak
+from copycat.member.markers import WEAK_FILE, WeakPromises, read_weak
+from copycat.storage._native import FaultEnv
 from copycat.types import Durability, EntryId, MemberId, StorageLevel
 from tests.log.contract import durable, grow
 from tests.log.test_directory import PATH, image, open_member, save, used

@@ -9,8 +9,8 @@ import pytest
 from copycat.errors import ApplicationError
 from copycat.machine import Commit, StateMachine, command, query
 from copycat.machine.digest import encode_state
-from copycat.machine.ledger import release_of
 from copycat.machine.outcome import Outcome
+from copycat.machine.release_tracker import release_of
 from copycat.protocol.operations import CompactionMode
 from copycat.types import Release
 from tests.machine.runs import Script, released, values

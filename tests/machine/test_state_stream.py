@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copycat.errors import SerializationError
-from copycat.log._native import Env
-from copycat.log.snapshots import SnapshotStore
 from copycat.machine import StateMachine
 from copycat.machine import state_stream as streams
 from copycat.machine.executor import Executor
 from copycat.machine.snapshot import Snapshots
 from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_stream import StateStream
+from copycat.storage._native import Env
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import EntryId, EntryKind, Run
 
 

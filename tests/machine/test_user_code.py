@@ -20,10 +20,10 @@ from copycat import (
     command,
     query,
 )
-from copycat.log.allocations import allocation_refusals, watch_allocations
 from copycat.machine.sessions import ServerSession
 from copycat.machine.snapshot_io import SnapshotReader, SnapshotWriter
 from copycat.protocol.results import RAISED
+from copycat.storage import allocation_refusals, watch_allocations
 from copycat.types import SessionState
 from tests.machine.runs import Script
 

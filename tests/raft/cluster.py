@@ -19,6 +19,8 @@ from copycat.protocol.peer import (
     RequestVote,
     VoteReply,
 )
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.effects import (
     Append,
     Commit,
@@ -56,8 +58,6 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.raft.invariants import check, observe
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 from tests.raft.disk_faults import DiskFaults
 from tests.raft.laws import Entry, History

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, PeerMessage, PreVoteReply, VoteReply
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, Replicate, Send
 from copycat.raft.events import Received, Saved, Sent, Synced, Tick
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
 from copycat.types import EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import runs_of
 from tests.raft.laws import Entry

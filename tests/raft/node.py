@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from copycat.protocol.peer import PeerMessage
+from copycat.raft.core import Raft
 from copycat.raft.invariants import Facts
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, TermRun
 from tests.raft.laws import Entry
 

@@ -15,6 +15,8 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.effects import Commit, Effect, ShipSnapshot
 from copycat.raft.events import (
     GapsKnown,
@@ -25,9 +27,7 @@ from copycat.raft.events import (
     Synced,
     Tick,
 )
-from copycat.raft.membership import Configuration
 from copycat.raft.progress import Pace
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import Cluster, runs_of
 from tests.raft.helpers import OPTIONS, append, leader, of, receive, sends, settle

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, AppendReply
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.effects import Commit, Send
 from copycat.raft.events import Received
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
 from copycat.types import EntryId, MemberId, Span, TermRun
 
 A, B, C = MemberId(1), MemberId(2), MemberId(3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from copycat.protocol.peer import PreVote, PreVoteReply, RequestVote, TimeoutNow, VoteReply
+from copycat.raft.core import Raft
 from copycat.raft.effects import RoleChanged, SaveHardState
 from copycat.raft.events import Pinned, Reachable, Saved, Tick, Unreachable
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 from tests.raft.helpers import append, core, leader, of, receive, sends, settle
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.raft import candidate
+from copycat.raft import election
 from copycat.raft.effects import Effect, RoleChanged
 from copycat.raft.state import State
 from copycat.types import ServerState
@@ -19,7 +19,7 @@ def at_once(raft: State) -> None:
         timeout_ms = raft.options.election_timeout_ms
         raft.campaign_within(timeout_ms, 2 * timeout_ms)
     else:
-        candidate.elect(raft, transfer=False)
+        election.elect(raft, transfer=False)
 
 
 class Contested(Chaos):
@@ -44,7 +44,7 @@ class Contested(Chaos):
 def test_laws_hold_when_elections_are_contested(
     block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidate, "on_election_timeout", at_once)
+    monkeypatch.setattr(election, "on_election_timeout", at_once)
     contested = split = 0
     for seed in range(1000 + 30 * block, 1030 + 30 * block):
         storm = Contested(seed)
@@ -55,7 +55,7 @@ def test_laws_hold_when_elections_are_contested(
         except Exception as error:
             error.add_note(f"seed {seed}")
             raise
-        monkeypatch.setattr(candidate, "on_election_timeout", at_once)
+        monkeypatch.setattr(election, "on_election_timeout", at_once)
         contested += sum(len(who) > 1 for who in storm.campaigns.values())
         split += len(storm.campaigns.keys() - storm.elected)
     assert contested > 20

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from copycat.protocol.peer import AppendReply, PreVote, PreVoteReply, TimeoutNow, VoteReply
+from copycat.raft.core import Raft
 from copycat.raft.effects import Append, RoleChanged, TransferFailure, TransferFinished
 from copycat.raft.events import Saved, StorageFull, Tick, TransferRequested
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 from tests.raft.cluster import Cluster
 from tests.raft.helpers import OPTIONS, append, core, leader, of, receive, sends, settle

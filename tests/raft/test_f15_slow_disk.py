@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from copycat.protocol.peer import AppendReply, PreVote, RequestVote, TimeoutNow
+from copycat.raft.core import Raft
 from copycat.raft.events import Proposed, Received, Saved, Synced, Tick, Unreachable
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, MemberId, ServerState
 from tests.raft.helpers import OPTIONS, core, leader, receive, sends, ship
 

@@ -18,6 +18,7 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
+from copycat.raft.core import Raft
 from copycat.raft.effects import Commit, PeerRegressed, ReadReady, RecordLoss, SaveHardState
 from copycat.raft.events import (
     Compacted,
@@ -29,7 +30,6 @@ from copycat.raft.events import (
     Synced,
     Tick,
 )
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 from tests.raft.helpers import append, core, leader, of, receive, sends, settle, ship
 

@@ -12,9 +12,9 @@ from copycat.protocol.peer import (
     PreVoteReply,
     RequestVote,
 )
+from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, EndShipping, RecordLoss, ShipSnapshot, Truncate
 from copycat.raft.events import Compacted, LossRecorded, Proposed, SnapshotShipping, Synced, Tick
-from copycat.raft.raft import Raft
 from copycat.types import EntryId, MemberId
 from tests.raft.helpers import append, core, of, receive, sends, settle, ship
 from tests.raft.test_f8_older_copy import leader_of_five, regressed, rejection, reply

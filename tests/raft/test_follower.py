@@ -6,6 +6,7 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendReply
+from copycat.raft.core import Raft
 from copycat.raft.effects import (
     Append,
     Commit,
@@ -17,7 +18,6 @@ from copycat.raft.effects import (
     Truncate,
 )
 from copycat.raft.events import Saved, Synced, Tick, Unreachable
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.helpers import append, core, of, receive, sends, settle
 

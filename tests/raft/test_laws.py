@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from copycat.raft import leader, progress, quorum
+from copycat.raft import configuration, leader, progress
 from tests.raft.laws import BrokenLaw, Entry, History
 from tests.raft.schedule import run_schedule
 
@@ -114,7 +114,7 @@ def any_of_them(matches: list[int]) -> int:
     ("owner", "name", "bug"),
     [
         (progress.Progress, "acknowledge", believes_anything),
-        (quorum, "agreed_index", any_of_them),
+        (configuration, "agreed_index", any_of_them),
         (leader, "_hears_quorum", nobody_is_heard),
     ],
     ids=["match beyond the promise", "commit by one", "no leader is content"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.protocol.peer import AppendReply, LogRegressed
+from copycat.raft.core import Raft
 from copycat.raft.effects import (
     Append,
     Commit,
@@ -27,7 +28,6 @@ from copycat.raft.events import (
 )
 from copycat.raft.invariants import observe
 from copycat.raft.progress import Progress
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.helpers import core, leader, of, receive, settle, ship
 

@@ -6,6 +6,8 @@ import pytest
 
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, PreVote, PreVoteReply, RequestVote, VoteReply
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, Send
 from copycat.raft.events import (
     Pinned,
@@ -17,8 +19,6 @@ from copycat.raft.events import (
     Tick,
     Unreachable,
 )
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span, TermRun
 from tests.raft.cluster import Cluster
 from tests.raft.laws import BrokenLaw

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.raft.membership import Configuration
+from copycat.raft.configuration import Configuration
 from copycat.types import MemberId
 
 

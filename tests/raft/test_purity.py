@@ -10,9 +10,9 @@ import copy
 
 import pytest
 
+from copycat.raft.core import Raft
 from copycat.raft.effects import Effect
 from copycat.raft.events import Event
-from copycat.raft.raft import Raft
 from tests.raft.cluster import Cluster
 from tests.raft.schedule import Chaos
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.raft.quorum import agreed_index, majority
+from copycat.raft.configuration import agreed_index, majority
 
 
 @pytest.mark.parametrize(

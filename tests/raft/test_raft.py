@@ -17,10 +17,10 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.events import Reachable, Saved, Sent, Synced, Tick, Unreachable
 from copycat.raft.invariants import check, observe
-from copycat.raft.membership import Configuration
-from copycat.raft.raft import Raft
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.helpers import OPTIONS, append, core, leader, receive
 

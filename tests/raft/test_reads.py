@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copycat.raft.effects import ReadReady, Replicate
 from copycat.raft.events import ReadRequested, Tick
-from copycat.raft.reads import ReadRounds
+from copycat.raft.read_index import ReadRounds
 from tests.raft.helpers import leader, of, receive
 from tests.raft.test_leader import accept
 

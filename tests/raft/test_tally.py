@@ -12,8 +12,8 @@ import random
 import pytest
 
 from copycat.protocol.peer import PreVoteReply, RequestVote, VoteReply
+from copycat.raft.core import Raft
 from copycat.raft.events import Saved, Tick
-from copycat.raft.raft import Raft
 from copycat.types import MemberId, ServerState
 from tests.raft.helpers import core, receive, sends
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from copycat.errors import InvariantError
-from copycat.raft.terms import UNKNOWN_TERM, TermRuns
+from copycat.raft.term_index import UNKNOWN_TERM, TermRuns
 from copycat.types import NO_ENTRY, EntryId, Span, TermRun
 from tests.raft.cluster import runs_of
 from tests.raft.laws import Entry

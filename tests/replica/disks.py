@@ -6,14 +6,14 @@ import copy
 from typing import Any
 
 from copycat.errors import SerializationError
-from copycat.log._native import FaultEnv, NativeLog, open_log
-from copycat.log.debt import Debt, read_debt
-from copycat.log.snapshots import SnapshotStore
-from copycat.log.time_note import TimeFile
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.state_stream import Sink
+from copycat.member.markers import Debt, read_debt
+from copycat.member.time_note import TimeFile
 from copycat.replica.replica import Replica
+from copycat.storage._native import FaultEnv, NativeLog, open_log
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import EntryId, MemberId
 from tests.replica.harness import Network, Node
 

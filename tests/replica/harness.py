@@ -6,23 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.log.debt import Debt
-from copycat.log.interface import ReplicaLog, SaveTicket, SyncTicket
-from copycat.log.memory import MemoryLog
-from copycat.log.reserve import Reserve
-from copycat.log.snapshots import SnapshotStore
-from copycat.log.time_note import TimeFile
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
+from copycat.member.disk_reserve import Reserve
+from copycat.member.markers import Debt
+from copycat.member.time_note import TimeFile
 from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM, Body
-from copycat.replica.repayment import NewRecord
+from copycat.replica.recovery_status import NewRecord
 from copycat.replica.replica import Replica, ReplicaOptions
+from copycat.storage.interface import ReplicaLog, SaveTicket, SyncTicket
+from copycat.storage.memory import MemoryLog
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import Durability, MemberId, ServerState
 
 CLUSTER = "test"

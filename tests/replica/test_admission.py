@@ -15,7 +15,7 @@ from copycat.protocol.client import Commands, Results
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import decode_results
-from copycat.replica.commands import Admission, split, take_new
+from copycat.replica.proposals import Admission, split, take_new
 from copycat.types import ServerState
 from tests.replica.harness import CLIENT, Network, Node, lone_leader, open_session
 

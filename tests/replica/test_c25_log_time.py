@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log.time_note import TIME_FILE, TimeFile
+from copycat.member.time_note import TIME_FILE, TimeFile
 from copycat.protocol.client import Register, Registered
 from copycat.types import MemberId, ServerState
 from tests.replica.disks import Disks

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from copycat.errors import DiskFullError
-from copycat.log._native import FaultEnv, NativeLog, open_log
-from copycat.log.plan import Shape
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.outcome import Outcome
 from copycat.protocol.client import KeepAlive
-from copycat.replica.cleaning import Cleaning, CleaningReport
+from copycat.replica.compaction import Cleaning, CleaningReport
 from copycat.replica.options import CleaningOptions
+from copycat.storage._native import FaultEnv, NativeLog, open_log
+from copycat.storage.compaction import Shape
 from copycat.types import Compaction, CompactionLimits, Durability, Release, SegmentStats
 from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session
 

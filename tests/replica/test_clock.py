@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log.time_note import TimeNote
-from copycat.replica.clock import NOTE_MS, REPORT_MS_MAX, LogClock, TimeReport
+from copycat.member.time_note import TimeNote
+from copycat.replica.log_clock import NOTE_MS, REPORT_MS_MAX, LogClock, TimeReport
 from copycat.types import MemberId
 
 A, B, C, D = (MemberId(number) for number in (2, 3, 4, 5))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from copycat.log._native import FaultEnv, NativeLog, open_log
 from copycat.machine import StateMachine
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive
 from copycat.protocol.operations import Operation
+from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.types import Compaction, CompactionLimits
 from tests.machine.test_release_by_hand import Strict
 from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session

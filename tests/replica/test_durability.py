@@ -10,8 +10,6 @@ from collections.abc import Callable
 
 import pytest
 
-from copycat.log._native import FaultEnv, NativeLog, open_log
-from copycat.log.memory import MemoryLog
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol import codec
 from copycat.protocol.client import Results
@@ -19,7 +17,9 @@ from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
-from copycat.replica.durable import Durable
+from copycat.replica.sync_scheduler import Durable
+from copycat.storage._native import FaultEnv, NativeLog, open_log
+from copycat.storage.memory import MemoryLog
 from copycat.types import NO_ENTRY, Durability, EntryId, MemberId, ServerState, Span
 from tests.log.contract import batch
 from tests.replica.harness import FakeHost, MemoryHardState, Node, commands, open_session

@@ -7,11 +7,8 @@ from pathlib import Path
 import pytest
 
 from copycat.errors import DiskFullError
-from copycat.log._native import Env, FaultEnv, open_log
-from copycat.log.interface import ReplicaLog
-from copycat.log.reserve import disk_full
-from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
+from copycat.member.disk_reserve import disk_full
 from copycat.protocol.client import (
     CommandsRefused,
     Failure,
@@ -25,6 +22,9 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.operations import encode_operation
 from copycat.raft.events import Reachable
+from copycat.storage._native import Env, FaultEnv, open_log
+from copycat.storage.interface import ReplicaLog
+from copycat.storage.snapshot_store import Snapshot
 from copycat.types import ConsistencyLevel, ServerState
 from tests.replica.disks import Disk
 from tests.replica.harness import Network, Node, commands, lone_leader, open_session

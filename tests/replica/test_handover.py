@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copycat.raft.effects import TransferFailure
-from copycat.replica.handover import TransferOutcome
+from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.types import MemberId, ServerState
 from tests.replica.disks import Disks
 from tests.replica.harness import Node

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from copycat.log.debt import DEBT_FILE, read_debt
 from copycat.machine.kv import KeyValueStore
+from copycat.member.markers import DEBT_FILE, read_debt
 from copycat.protocol.client import Register, Registered
 from copycat.types import MemberId, ServerState
 from tests.replica.disks import Disk, Disks

@@ -6,7 +6,7 @@ from copycat.config import RaftOptions
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import CommandsRefused, Failure, KeepAlive, QueryRequest, Refusal
 from copycat.protocol.operations import encode_operation
-from copycat.replica.clock import LogClock
+from copycat.replica.log_clock import LogClock
 from copycat.replica.outage import Outage
 from copycat.types import ConsistencyLevel, MemberId
 from tests.replica.harness import Network, commands

@@ -8,10 +8,10 @@ from itertools import pairwise
 import pytest
 
 from copycat.errors import CorruptLogError
-from copycat.log.batch import Batch, encode_batch
-from copycat.log.interface import Batch as AnyBatch
-from copycat.log.memory import MemoryLog
-from copycat.replica.shipping import RecentBatches
+from copycat.replica.replication import RecentBatches
+from copycat.storage import Batch, encode_batch
+from copycat.storage.interface import Batch as AnyBatch
+from copycat.storage.memory import MemoryLog
 from copycat.types import EntryId, EntryKind
 
 Row = tuple[int, int, bytes]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from copycat.log.debt import DEBT_FILE, GIVEN_UP_FILE, read_debt
-from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
+from copycat.member.markers import DEBT_FILE, GIVEN_UP_FILE, read_debt
 from copycat.protocol.client import KeepAlive, Register, Registered
 from copycat.raft.events import Reachable
 from copycat.raft.state import State
+from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, MemberId
 from tests.replica.disks import Disk, Disks
 from tests.replica.harness import CLIENT, Node, commands

@@ -23,8 +23,8 @@ from copycat.protocol.framing import split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import PIECE_NBYTES, decode_results, encode_results
 from copycat.replica.delivery import TURN_NBYTES_MAX
-from copycat.replica.door import RELAYED_NBYTES_MAX, SMALL_NBYTES
 from copycat.replica.host import REPLY_ROOM
+from copycat.replica.requests import RELAYED_NBYTES_MAX, SMALL_NBYTES
 from copycat.types import ConsistencyLevel
 from tests.replica.harness import CLIENT, Network, Node, commands, lone_leader, open_session
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import CorruptLogError
-from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
+from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, MemberId
 from tests.replica.disks import SNAPSHOTS, Disk, Disks
 from tests.replica.harness import Node, open_session

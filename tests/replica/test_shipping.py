@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from copycat.log.batch import Batch, encode_batch, encode_gap
-from copycat.log.memory import MemoryLog
 from copycat.protocol.codec import decode_append
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import Replicate
-from copycat.replica.shipping import RecentBatches, Shipping, received_batch
+from copycat.replica.replication import RecentBatches, Shipping, received_batch
+from copycat.storage import Batch, encode_batch, encode_gap
+from copycat.storage.memory import MemoryLog
 from copycat.types import EntryId, EntryKind, MemberId, Span
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import ResourceError
-from copycat.log._native import FaultEnv, open_log
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import Results
+from copycat.storage._native import FaultEnv, open_log
 from tests.log.contract import contents
 from tests.replica.harness import commands, lone_leader, open_session
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from copycat.errors import DiskFullError
-from copycat.log._native import FaultEnv
-from copycat.log.snapshots import SnapshotStore
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import ReceiveChunk
+from copycat.replica.snapshot_transfer import Receiving
 from copycat.replica.snapshots import Snapshots
-from copycat.replica.transfers import Receiving
+from copycat.storage._native import FaultEnv
+from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import Compaction, EntryId, MemberId
 from tests.log.test_snapshots import DIRECTORY, NEW, shipped
 from tests.replica.disks import Disk, Disks

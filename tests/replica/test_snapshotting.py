@@ -14,15 +14,15 @@ from copycat.errors import (
     IllegalMemberStateError,
     ProtocolError,
 )
-from copycat.log._native import encode_gap
-from copycat.log.snapshots import Snapshot
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.snapshot import Snapshots
 from copycat.protocol import codec
 from copycat.protocol.client import Register, Registered
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import AppendEntries
-from copycat.replica.transfers import CHUNK_NBYTES
+from copycat.replica.snapshot_transfer import CHUNK_NBYTES
+from copycat.storage._native import encode_gap
+from copycat.storage.snapshot_store import Snapshot
 from copycat.types import EntryId, MemberId, ServerState
 from tests.replica.disks import SNAPSHOTS, Disk, Disks
 from tests.replica.harness import Node, commands, open_session

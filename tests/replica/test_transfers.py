@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from copycat.errors import CorruptLogError, DiskFullError
-from copycat.log._native import FaultEnv
-from copycat.log.snapshots import Reception, Snapshot, SnapshotStore
 from copycat.protocol.client import Register, Registered
-from copycat.replica import transfers
-from copycat.replica.transfers import STALLED_MS
+from copycat.replica import snapshot_transfer
+from copycat.replica.snapshot_transfer import STALLED_MS
+from copycat.storage._native import FaultEnv
+from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
 from copycat.types import EntryId, ServerState
 from tests.replica.disks import SNAPSHOTS, Disk, Disks
 from tests.replica.test_snapshotting import append, left_behind, same
@@ -203,7 +203,7 @@ class SlowDisk:
         self.ms = ms
         self.taken = 0
         self.write = Reception.write
-        monkeypatch.setattr(transfers, "CHUNK_NBYTES", 512)
+        monkeypatch.setattr(snapshot_transfer, "CHUNK_NBYTES", 512)
         monkeypatch.setattr(Reception, "write", self)
 
     def __get__(self, reception: Reception, _: type) -> Any:
@@ -254,7 +254,7 @@ def test_who_lost_what_it_held_is_sent_the_newest(monkeypatch: pytest.MonkeyPatc
 def test_a_transfer_that_gains_nothing_leaves_its_place_to_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transfers, "SENDING_MAX", 1)
+    monkeypatch.setattr(snapshot_transfer, "SENDING_MAX", 1)
     net = Disks(5)
     leader = net.elect()
     waits = [member for member in net.nodes if member != leader.member][-1]
@@ -300,7 +300,7 @@ def test_i12_entries_that_are_quicker_than_their_snapshot_are_not_undone(
 
     def aside(work: Any, done: Any) -> None:
         result = work()
-        if isinstance(result, transfers._Whole):
+        if isinstance(result, snapshot_transfer._Whole):
             late.append((done, result))
         else:
             done(result)

@@ -18,9 +18,9 @@ from copycat import (
     command,
     query,
 )
-from copycat.log.disk import Env
-from copycat.log.skips import write_skips
 from copycat.machine import SnapshotReader, SnapshotWriter
+from copycat.member.skips import write_skips
+from copycat.storage import Env
 from copycat.types import SkippedEntry
 from tests.server.cluster import TIMERS, free_address, run
 

@@ -12,9 +12,9 @@ import pytest
 
 from copycat import DiskError, ServerState
 from copycat.replica.replica import Replica
-from copycat.server.disk import Mailbox, SyncPace, Worker
 from copycat.server.host import AsyncHost
-from copycat.server.outlet import JOIN_NBYTES_MAX, Outlet
+from copycat.server.workers import Mailbox, SyncPace, Worker
+from copycat.server.write_buffer import JOIN_NBYTES_MAX, Outlet
 from tests.server.cluster import Book, free_address, run, server
 
 

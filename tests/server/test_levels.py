@@ -23,7 +23,7 @@ from copycat import (
     query,
 )
 from copycat.config import CompressionName
-from copycat.log.weak import WEAK_FILE
+from copycat.member.markers import WEAK_FILE
 from tests.log.test_levels import mapped_files
 from tests.server.cluster import TIMERS, Book, Trio, free_address, run, server
 

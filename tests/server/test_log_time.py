@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from copycat import CopycatClient, ServerState, StateMachine, command, query
-from copycat.log.disk import Env
-from copycat.log.time_note import TimeFile, TimeNote
-from copycat.server import host, opening
+from copycat.member.time_note import TimeFile, TimeNote
+from copycat.server import host, startup
+from copycat.storage import Env
 from tests.server.cluster import Trio, run
 
 HOUR = 3600
@@ -40,7 +40,7 @@ class Wall:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, wrong_by_s: int) -> None:
         self.wrong_by_s = wrong_by_s
-        for module in (host, opening):
+        for module in (host, startup):
             monkeypatch.setattr(module, "wall_ms", self.show_ms)
 
     def show_ms(self) -> int:

@@ -17,8 +17,8 @@ from copycat import (
     command,
     query,
 )
-from copycat.log.disk import Env
-from copycat.log.recover import skip_entry
+from copycat.member.recover import skip_entry
+from copycat.storage import Env
 from tests.server.cluster import Book, run, trio
 
 pytestmark = pytest.mark.slow

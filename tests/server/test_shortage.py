@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from copycat.errors import DiskError, ResourceError
-from copycat.server import disk
-from copycat.server.disk import Mailbox, Worker
+from copycat.server import workers
+from copycat.server.workers import Mailbox, Worker
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "SHORTAGE_S", 0.0)
+    monkeypatch.setattr(workers, "SHORTAGE_S", 0.0)
 
 
 class Job:

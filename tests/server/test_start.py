@@ -20,8 +20,8 @@ from copycat import (
     IllegalMemberStateError,
     WrongDirectoryError,
 )
-from copycat.log.directory import MemberDirectory
-from copycat.server import node, opening
+from copycat.member.directory import MemberDirectory
+from copycat.server import node, startup
 from tests.server.cluster import LIMIT_S, Book, free_address, run, server
 
 
@@ -238,7 +238,7 @@ def test_a_start_that_fails_after_the_directory_was_opened_lets_go_of_it(
     async def scenario() -> None:
         async with server(tmp_path / "one", free_address()) as member:
             with monkeypatch.context() as patched:
-                patched.setattr(opening, "Replica", fail)
+                patched.setattr(startup, "Replica", fail)
                 with pytest.raises(ConfigurationError, match="no replica today"):
                     await member.bootstrap()
             await member.bootstrap()

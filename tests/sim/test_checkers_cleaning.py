@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.sim.checkers_gaps import CleaningLaws, Frozen, Write
-from copycat.sim.checkers_log import Frame, Gap, LogHistory
-from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.checkers.compaction import CleaningLaws, Frozen, Write
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import Frame, Gap, LogHistory
 from copycat.types import CompactionLimits, EntryId, Release, Span, TermRun
 
 LAST = 20

@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.replica import clock
-from copycat.replica.clock import LogClock
-from copycat.sim.checkers_clock import ClockChecker
-from copycat.sim.clocks import EPOCH_MS
+from copycat.replica import log_clock
+from copycat.replica.log_clock import LogClock
+from copycat.sim.checkers.log_time import ClockChecker
 from copycat.sim.options import draw_options
 from copycat.sim.runner import SeedFailed, run_seed
-from copycat.sim.world import SECOND
+from copycat.sim.world import EPOCH_MS, SECOND
 
 WRONG = [seed for seed in range(1, 200) if "wrong_clock" in draw_options(seed).faults]
 
@@ -63,7 +62,7 @@ def test_voters_that_say_what_their_wall_clocks_show_are_caught(
     options = draw_options(9)
     assert options.wrong_at_start_ms < 0
     run_seed(9)
-    monkeypatch.setattr(clock, "_time_of", lambda report, _: report.wall_ms)
+    monkeypatch.setattr(log_clock, "_time_of", lambda report, _: report.wall_ms)
     with pytest.raises(SeedFailed, match=r"C25: log time got back"):
         run_seed(9)
 

@@ -9,11 +9,10 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendEntries, AppendReply, RequestVote, VoteReply
-from copycat.sim.checkers_log import LogHistory
-from copycat.sim.checkers_raft import RaftChecker
-from copycat.sim.checkers_shadow import Shadow
-from copycat.sim.watched import WatchedHardState
-from copycat.sim.watched_log import WatchedLog
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import LogHistory
+from copycat.sim.checkers.raft import RaftChecker
+from copycat.sim.instrumented import WatchedHardState, WatchedLog
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 
 Frames = list[tuple[int, int, int]]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.sim.checkers_log import LogHistory
-from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.options import draw_options
 from copycat.sim.runner import run_seed
 from copycat.types import NO_ENTRY, EntryId

@@ -16,8 +16,8 @@ from copycat.machine.outcome import (
     SessionOpened,
     SessionTouched,
 )
-from copycat.sim.checkers_session import SessionChecker
-from copycat.sim.history import Operation
+from copycat.sim.checkers.linearizability import Operation
+from copycat.sim.checkers.sessions import SessionChecker
 from copycat.types import EntryKind, Run
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendReply, InstallReply
-from copycat.sim.checkers_log import LogHistory
-from copycat.sim.checkers_raft import RaftChecker
-from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import LogHistory
+from copycat.sim.checkers.raft import RaftChecker
 from copycat.sim.options import draw_options
 from copycat.sim.runner import run_seed
 from copycat.types import NO_ENTRY, EntryId

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.sim.history import NEVER, UNKNOWN, Operation, check_linearizable, check_witness
+from copycat.sim.checkers.linearizability import (
+    NEVER,
+    UNKNOWN,
+    Operation,
+    check_linearizable,
+    check_witness,
+)
 from copycat.sim.model import ReferenceModel
 from copycat.sim.world import Dice
 

@@ -6,13 +6,12 @@ import pytest
 
 from copycat import Storage
 from copycat.errors import ConfigurationError
-from copycat.log.disk import FaultEnv
-from copycat.sim.checkers_log import LogHistory
-from copycat.sim.checkers_shadow import Shadow
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.disk import SimDisk
 from copycat.sim.options import DiskOptions
-from copycat.sim.trace import Trace
-from copycat.sim.world import Dice
+from copycat.sim.world import Dice, Trace
+from copycat.storage import FaultEnv
 
 
 def test_the_smallest_segment_that_settings_allow_opens() -> None:

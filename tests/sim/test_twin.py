@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.replica.cleaning import Cleaning
+from copycat.replica.compaction import Cleaning
 from copycat.sim import runner
+from copycat.sim.checkers.replay import Twin
 from copycat.sim.cluster import Cluster
 from copycat.sim.model import encode
 from copycat.sim.options import draw_options
 from copycat.sim.runner import SeedFailed, run_seed
-from copycat.sim.twin import Twin
 from copycat.types import Compaction, EntryKind, Run
 
 SEED = 11

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.sim.clocks import SimClock
 from copycat.sim.network import Network, NetworkOptions
-from copycat.sim.trace import Trace
-from copycat.sim.world import MS, SECOND, Dice, World
+from copycat.sim.world import MS, SECOND, Dice, SimClock, Trace, World
 
 
 def test_dice_are_splitmix64() -> None:

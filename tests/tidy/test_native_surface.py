@@ -26,10 +26,10 @@ def stubtest(module: str, *, at: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_the_stub_matches_the_extension() -> None:
-    done = stubtest("copycat.log._native", at=ROOT)
+    done = stubtest("copycat.storage._native", at=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     # A module that is not there at all is no error to stubtest; it must be here.
-    assert importlib.import_module("copycat.log._native").__file__
+    assert importlib.import_module("copycat.storage._native").__file__
 
 
 @pytest.mark.slow

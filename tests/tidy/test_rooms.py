@@ -47,8 +47,8 @@ def imports_of(text: str) -> set[str]:
 
 
 def knows_the_extension(name: str, text: str) -> bool:
-    """True when a file outside log/ imports `copycat.log._native`."""
-    return not name.startswith("copycat/log/") and "copycat.log._native" in imports_of(text)
+    """True when a file outside log/ imports `copycat.storage._native`."""
+    return not name.startswith("copycat/log/") and "copycat.storage._native" in imports_of(text)
 
 
 def goes_by_the_front_door(name: str, text: str) -> bool:
@@ -73,7 +73,7 @@ def test_imports_go_down() -> None:
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("raft/events.py", "import copycat.log.interface"),
+        ("raft/events.py", "import copycat.storage.interface"),
         ("raft/events.py", "import time"),
         ("protocol/peer.py", "import copycat.raft.events"),
         ("client/__init__.py", "import copycat.machine.outcome"),
@@ -135,9 +135,9 @@ def names_bytes(text: str) -> bool:
 
 
 def test_the_reading_checks_fire() -> None:
-    assert knows_the_extension("copycat/sim/a.py", "def f():\n    import copycat.log._native")
+    assert knows_the_extension("copycat/sim/a.py", "def f():\n    import copycat.storage._native")
     assert knows_the_extension("copycat/sim/a.py", "from copycat.log import _native")
-    assert knows_the_extension("copycat/sim/a.py", "from copycat.log._native import Batch")
+    assert knows_the_extension("copycat/sim/a.py", "from copycat.storage._native import Batch")
     assert not knows_the_extension("copycat/log/a.py", "from copycat.log import _native")
     assert goes_by_the_front_door("copycat/sim/a.py", "from copycat import Log")
     assert goes_by_the_front_door("copycat/raft/a.py", "import copycat")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
-from copycat.log._native import FaultEnv, NativeLog
+from copycat.storage._native import FaultEnv, NativeLog
 from copycat.types import EntryKind, Release
 from tests.log.contract import batch, contents, durable, grow
 from tests.log.contract_cleaning import shape

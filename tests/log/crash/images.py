@@ -12,7 +12,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from copycat.errors import DiskError
-from copycat.log._native import FaultEnv
+from copycat.storage._native import FaultEnv
 from tests.log.test_native import DIRECTORY
 
 __all__ = ["Images", "run_until", "subsets"]

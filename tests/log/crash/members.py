@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from copycat.log._native import FaultEnv
-from copycat.log.directory import MemberDirectory
+from copycat.member.directory import MemberDirectory
+from copycat.storage._native import FaultEnv
 from copycat.types import MemberId
 from tests.log.crash.workloads import Workload
 from tests.log.oracle import Oracle, Row

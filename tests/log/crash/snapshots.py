@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from copycat.errors import CorruptLogError, DiskFullError
-from copycat.log._native import FaultEnv
-from copycat.log.snapshots import Snapshot, SnapshotStore
+from copycat.storage._native import FaultEnv
+from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import EntryId
 
 __all__ = ["SNAPSHOT_WORKLOADS", "Found", "Published", "SnapshotWorkload", "snapshots_recovered"]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from copycat.errors import DiskFullError
-from copycat.log._native import FaultEnv, NativeLog, open_hard_state
+from copycat.storage._native import FaultEnv, NativeLog, open_hard_state
 from copycat.types import MemberId
 from tests.log.oracle import Oracle, Row
 from tests.log.test_native import DIRECTORY, open_small

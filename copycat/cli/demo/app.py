@@ -1,0 +1,334 @@
+"""`copycat demo`: three processes, real lines, a SIGKILL half-way, and proof from disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from copycat import ConsistencyLevel, CopycatClient
+from copycat.cli.demo.drive import Drive
+from copycat.cli.demo.lines import LineLog, chain_of, check_lines, read_lines
+from copycat.cli.demo.member import MemberFailed, MemberProcess
+from copycat.cli.demo.proof import ProofError, prove_same_states
+from copycat.cli.progress import progress, say
+from copycat.errors import CopycatError
+
+__all__ = ["DemoOptions", "run_demo"]
+
+_NAMES = ("n1", "n2", "n3")
+_RESTART_AFTER_S = 1.0
+_LEADER_WITHIN_S = 30.0
+_CAUGHT_UP_WITHIN_S = 60.0
+_CLOSE_WITHIN_S = 2.0
+_SESSION_TIMEOUT_S = 30.0  # a loaded machine may hold a process up; the cluster's own is shorter
+
+
+class DemoOptions(NamedTuple):
+    """file: the input (None: the standard library). directory: kept when the user names it."""
+
+    file: Path | None
+    directory: Path | None
+    window: int
+    keep: bool
+
+
+class _Killed(NamedTuple):
+    member: MemberProcess
+    at: float
+    successor: str
+    without_leader_s: float | None
+
+
+def run_demo(options: DemoOptions) -> int:
+    """Run it all; 0 when everything is proved, 4 when something is not, 1 when it failed."""
+    lines = read_lines(options.file)
+    if not lines:
+        say(f"error[no-input]: {options.file} has no lines; nothing was started")
+        return 2
+    check_lines(lines)
+    root = _root(options)
+    try:
+        asyncio.run(_Demo(options, lines, root).run())
+    except ProofError as cause:
+        say(f"{cause}\n  everything is kept in {root}")
+        return 4
+    except MemberFailed as cause:
+        say(f"error[member-failed]: {cause}\n  everything is kept in {root}")
+        return 1
+    except KeyboardInterrupt:
+        say(f"interrupted; every process was ended; {root} is kept")
+        return 130
+    if options.directory is None and not options.keep:
+        shutil.rmtree(root)
+    else:
+        say(f"the members' directories are kept in {root}")
+    return 0
+
+
+def _root(options: DemoOptions) -> Path:
+    """A fresh directory: a new cluster must not meet an old one's disks.
+
+    Below the working directory, since /tmp is often memory, and a sync of memory proves nothing.
+    """
+    if options.directory is not None:
+        options.directory.mkdir(parents=True, exist_ok=False)
+        return options.directory.resolve()
+    base = Path(".copycat").resolve()
+    base.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="demo-", dir=base))
+
+
+def _free_addresses(count: int) -> list[str]:
+    """Loopback ports that were free a moment ago, all held at once so that they differ."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return addresses
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that `path` is on, from the kernel's own list."""
+    best = ("", "unknown")
+    for row in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        _, mount, kind = row.split()[:3]
+        if path.is_relative_to(mount) and len(mount) >= len(best[0]):
+            best = (mount, kind)
+    return best[1]
+
+
+class _Demo:
+    def __init__(self, options: DemoOptions, lines: list[bytes], root: Path) -> None:
+        self.options = options
+        self.lines = lines
+        self.root = root
+        addresses = _free_addresses(len(_NAMES))
+        self.members = [
+            MemberProcess(name, address, addresses, root)
+            for name, address in zip(_NAMES, addresses, strict=True)
+        ]
+
+    async def run(self) -> None:
+        """The whole demo; a member that ends by itself ends it too, whatever it is doing."""
+        failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for member in self.members:
+            member.on_failure = partial(_fail, failure)
+        work = asyncio.create_task(self._run())
+        try:
+            await asyncio.wait({work, failure}, return_when=asyncio.FIRST_COMPLETED)
+            if failure.done():
+                failure.result()
+            await work
+        finally:
+            work.cancel()
+            failure.cancel()
+            for member in self.members:
+                member.abandon()
+            await asyncio.wait({work})
+
+    async def _run(self) -> None:
+        size = sum(map(len, self.lines))
+        source = self.options.file or "the standard library of this Python"
+        say(f"{len(self.lines):,} lines ({size / 1e6:,.1f} MB) of {source}")
+        await asyncio.gather(*(member.start() for member in self.members))
+        leader = await self._leader()
+        for member in self.members:
+            say(f"  {member.name}  {member.address}  pid {member.pid}  {member.directory}")
+        say(f"{leader.name} leads term {leader.term}; durability {self._durability()}")
+        drive, killed, seconds = await self._load()
+        await self._caught_up()
+        states = await self._states()
+        await self._stop()
+        say("stopped cleanly; a separate process now reads the three logs from disk")
+        verdict = await self._verify()
+        prove_same_states(states, len(self.lines), chain_of(self.lines))
+        self._report(drive, killed, seconds, verdict)
+
+    def _durability(self) -> str:
+        modes = {member.durability for member in self.members}
+        return f"{', '.join(sorted(modes))} on {_file_system(self.root)}"
+
+    async def _leader(self, above_term: int = 0) -> MemberProcess:
+        """The member that says it leads the highest term, above `above_term`."""
+        deadline = time.monotonic() + _LEADER_WITHIN_S
+        while time.monotonic() < deadline:
+            leaders = [
+                member
+                for member in self.members
+                if member.state == "leader" and member.term > above_term
+            ]
+            if leaders:
+                return max(leaders, key=lambda member: member.term)
+            await asyncio.sleep(0.005)
+        raise MemberFailed(f"no member led a term above {above_term} in {_LEADER_WITHIN_S:.0f} s")
+
+    async def _load(self) -> tuple[Drive, _Killed, float]:
+        total = len(self.lines)
+        addresses = [member.address for member in self.members]
+        half = asyncio.Event()
+        with progress("lines", total) as (advance, tell):
+
+            def on_count(done: int) -> None:
+                advance(done)
+                if 2 * done >= total:
+                    half.set()
+
+            async with _client(*addresses) as client:
+                drive = Drive(client, self.lines, self.options.window, on_count=on_count)
+                killer = asyncio.create_task(self._kill_leader(half, drive, tell))
+                killer.add_done_callback(_tell_failure(drive))
+                started = time.monotonic()
+                try:
+                    await drive.run()
+                    seconds = time.monotonic() - started
+                    killed = await killer
+                finally:
+                    killer.cancel()
+        return drive, killed, seconds
+
+    async def _kill_leader(
+        self, half: asyncio.Event, drive: Drive, tell: Callable[[str], None]
+    ) -> _Killed:
+        """SIGKILL the leader half-way; restart it when its successor has led for a while."""
+        await half.wait()
+        victim = await self._leader()
+        term = victim.term
+        at = await victim.kill()
+        drive.release()
+        tell(f"SIGKILL to {victim.name}, leader of term {term}, at {drive.acknowledged:,} lines")
+        successor = await self._leader(above_term=term)
+        since = successor.leader_since or at
+        answered = drive.first_acknowledged_after(since)
+        while answered is None and drive.acknowledged < len(self.lines):
+            await asyncio.sleep(0.005)
+            answered = drive.first_acknowledged_after(since)
+        without = None if answered is None else answered - at
+        tell(f"{successor.name} leads term {successor.term}")
+        await asyncio.sleep(_RESTART_AFTER_S)
+        await victim.start()
+        tell(f"{victim.name} runs again on its old directory (pid {victim.pid})")
+        return _Killed(victim, at, successor.name, without)
+
+    async def _caught_up(self) -> None:
+        """Wait until each member has applied what the leader had when the load was over."""
+        loaded_at = time.monotonic()
+        deadline = loaded_at + _CAUGHT_UP_WITHIN_S
+        while time.monotonic() < deadline:
+            said_at, wanted = (await self._leader()).applied
+            if said_at > loaded_at and all(m.applied[1] >= wanted for m in self.members):
+                return
+            await asyncio.sleep(0.02)
+        where = ", ".join(f"{m.name} at {m.applied[1]}" for m in self.members)
+        raise MemberFailed(f"not caught up in {_CAUGHT_UP_WITHIN_S:.0f} s: {where}")
+
+    async def _states(self) -> dict[str, tuple[int, bytes]]:
+        """Each member's own copy of the state, asked of that member alone.
+
+        A sequential answer comes from the member that is asked once it knows the session; one
+        that lags would pass the question on, so all have caught up before this is asked.
+        """
+        states: dict[str, tuple[int, bytes]] = {}
+        for member in self.members:
+            async with CopycatClient(member.address, session_timeout=_SESSION_TIMEOUT_S) as client:
+                states[member.name] = await client.submit(
+                    LineLog.summary(), consistency=ConsistencyLevel.SEQUENTIAL
+                )
+        return states
+
+    async def _stop(self) -> None:
+        """Followers first: a leader that stops first would hand over to one that stops next."""
+        leader = await self._leader()
+        for member in self.members:
+            if member is not leader:
+                await member.stop()
+        await leader.stop()
+
+    async def _verify(self) -> dict[str, Any]:
+        arguments = ["-m", "copycat.cli.demo.verify"]
+        for member in self.members:
+            commit_index = member.report["commit_index"]
+            arguments += ["--member", member.name, str(member.directory), str(commit_index)]
+        if self.options.file is not None:
+            arguments += ["--file", str(self.options.file)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, words = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        verdict = json.loads(output) if output.strip() else {}
+        if process.returncode != 0:
+            raise ProofError(
+                verdict.get("what", words.decode(errors="replace")),
+                member=verdict.get("member", "verifier"),
+                index=verdict.get("index", 0),
+                expected=verdict.get("expected", "exit code 0"),
+                found=verdict.get("found", f"exit code {process.returncode}"),
+            )
+        return dict(verdict)
+
+    def _report(
+        self, drive: Drive, killed: _Killed, seconds: float, verdict: dict[str, Any]
+    ) -> None:
+        total, latencies = len(self.lines), drive.latencies()
+        gap = "no line was left to send: use a longer input"
+        if killed.without_leader_s is not None:
+            gap = (
+                f"{killed.without_leader_s * 1e3:,.0f} ms from SIGKILL of {killed.member.name}"
+                " to the next acknowledged command"
+            )
+        p50, p99 = (latencies[int(share * (total - 1))] * 1e3 for share in (0.5, 0.99))
+        print(
+            f"commands a second   {total / seconds:,.0f}  ({total:,} in {seconds:.1f} s, one"
+            f" client, at most {self.options.window:,} in flight)\n"
+            f"latency             p50 {p50:.1f} ms, p99 {p99:.1f} ms\n"
+            f"without a leader    {gap}\n"
+            f"durability          {self._durability()}\n"
+            f"proved              each of {total:,} lines applied exactly once and in order;\n"
+            f"                    the states of {', '.join(_NAMES)} equal"
+            f" (chain {verdict['chain'][:16]}…);\n"
+            f"                    their logs byte-identical, entry by entry, up to commit"
+            f" index {verdict['commit_index']:,}"
+        )
+
+
+@asynccontextmanager
+async def _client(*addresses: str) -> AsyncIterator[CopycatClient]:
+    """A connected client; when the work with it fails, its own end does not hide why."""
+    client = CopycatClient(*addresses, session_timeout=_SESSION_TIMEOUT_S)
+    await client.connect()
+    try:
+        yield client
+    except BaseException:
+        with suppress(CopycatError, TimeoutError):
+            await asyncio.wait_for(client.close(), _CLOSE_WITHIN_S)
+        raise
+    await client.close()
+
+
+def _fail(failure: asyncio.Future[None], cause: BaseException) -> None:
+    if not failure.done():
+        failure.set_exception(cause)
+
+
+def _tell_failure(drive: Drive) -> Callable[[asyncio.Task[_Killed]], None]:
+    def done(task: asyncio.Task[_Killed]) -> None:
+        if not task.cancelled() and (cause := task.exception()) is not None:
+            drive.fail(cause)
+
+    return done

@@ -1,0 +1,141 @@
+"""One member process as the demo sees it: start, watch, SIGKILL, SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MemberFailed", "MemberProcess"]
+
+_APP = "copycat.cli.demo.lines:LineLog"
+_WORDS_KEPT = 12
+
+
+class MemberFailed(Exception):
+    """A member process ended, or did not do in time what it was asked for."""
+
+
+class MemberProcess:
+    """A `copycat serve` child in a process group of its own, so that Ctrl-C is ours alone.
+
+    The child asks the kernel to be killed when we die (`--parent`), so none outlives us.
+    """
+
+    def __init__(self, name: str, address: str, members: list[str], root: Path) -> None:
+        self.name = name
+        self.address = address
+        self.directory = root / name
+        self.words = root / f"{name}.log"
+        self.durability = ""
+        self.state = "inactive"
+        self.term = 0
+        self.leader_since: float | None = None
+        self.applied = (0.0, 0)
+        """(when it said so, on the clock of this machine; the last index that it applied)."""
+        self.report: dict[str, Any] = {}
+        self.on_failure: Callable[[BaseException], None] = lambda _: None
+        self._members = members
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._expected_end = False
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running child; 0 when there is none."""
+        return self._process.pid if self._process is not None else 0
+
+    async def start(self) -> None:
+        """Start the child on its directory; returns when it listens."""
+        self._expected_end = False
+        self.applied = (0.0, 0)
+        self.report = {}
+        listening = asyncio.Event()
+        arguments = ["-m", "copycat", "serve", self.address, "--app", _APP, "--json"]
+        for member in self._members:
+            arguments += ["--member", member]
+        arguments += ["--directory", str(self.directory), "--keep-log"]  # the proof reads it whole
+        arguments += ["--parent", str(os.getpid())]
+        with self.words.open("ab") as words:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=words,
+                process_group=0,
+            )
+        self._reader = asyncio.create_task(self._read(self._process, listening))
+        await self._until(listening.wait(), "listen", 30.0)
+
+    async def _read(self, process: asyncio.subprocess.Process, listening: asyncio.Event) -> None:
+        assert_stream = process.stdout
+        if assert_stream is None:
+            raise MemberFailed(f"{self.name} has no output")
+        async for line in assert_stream:
+            event = json.loads(line)
+            match event["event"]:
+                case "listening":
+                    self.durability = event["durability"]
+                    listening.set()
+                case "state":
+                    self.state, self.term = event["state"], event["term"]
+                    self.leader_since = event["at"] if self.state == "leader" else None
+                case "applied":
+                    self.applied = event["at"], event["index"]
+                case "stopped":
+                    self.report = event
+        code = await process.wait()
+        self.state = "inactive"
+        if not self._expected_end:
+            self.on_failure(self._failed(f"ended by itself with code {code}"))
+
+    def _failed(self, what: str) -> MemberFailed:
+        words = self.words.read_text(errors="replace").splitlines()[-_WORDS_KEPT:]
+        return MemberFailed("\n".join([f"{self.name} ({self.address}) {what}; it said:", *words]))
+
+    async def _until(self, waiting: Any, what: str, timeout: float) -> None:
+        """Await what the child must do; its end or the time limit is a failure with its words."""
+        wanted = asyncio.ensure_future(waiting)
+        reader = self._reader
+        others = {wanted} if reader is None else {wanted, reader}
+        done, _ = await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if wanted not in done:
+            wanted.cancel()
+            raise self._failed(f"did not {what} within {timeout:.0f} s")
+
+    async def kill(self) -> float:
+        """SIGKILL, and wait until the kernel says that it is gone; returns when it was sent."""
+        if self._process is None or self._process.returncode is not None:
+            raise MemberFailed(f"{self.name} is not running")
+        self._expected_end = True
+        sent_at = time.monotonic()
+        self._process.send_signal(signal.SIGKILL)
+        await self._process.wait()
+        return sent_at
+
+    async def stop(self, timeout: float = 60.0) -> None:
+        """SIGTERM; the child transfers, closes its log cleanly, reports and exits with 0."""
+        if self._process is None or self._reader is None:
+            raise MemberFailed(f"{self.name} is not running")
+        self._expected_end = True
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(asyncio.shield(self._reader), timeout)
+        except TimeoutError:
+            raise self._failed(f"did not stop within {timeout:.0f} s") from None
+        code = await self._process.wait()
+        if code != 0 or not self.report:
+            raise self._failed(f"did not stop cleanly (exit code {code})")
+
+    def abandon(self) -> None:
+        """Last resort, for every way out: no child is left behind."""
+        self._expected_end = True
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()

@@ -1,0 +1,123 @@
+"""`copycat log ...`: what each command takes. Nothing is imported before one runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+__all__ = ["log"]
+
+_DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False))
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="No words on stderr but errors.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+_JSONL = click.option("--jsonl", "as_jsonl", is_flag=True, help="One JSON document a line.")
+_APP = click.option(
+    "--app", metavar="MODULE:CLASS", help="The state machine whose operations are shown by name."
+)
+_KIND = click.option("--kind", metavar="KIND", help="Only these: command, noop, data, hole, …")
+_SESSION = click.option(
+    "--session", metavar="N", type=click.IntRange(1), help="Only entries of this session."
+)
+_FROM = click.option(
+    "--from", "first", metavar="N", type=click.IntRange(1), help="The first index."
+)
+_TO = click.option("--to", "last", metavar="N", type=click.IntRange(1), help="The last index.")
+
+
+def _all_of(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
+
+
+@click.group()
+def log() -> None:
+    """Look into a log; nothing is locked, made or repaired.
+
+    DIRECTORY is a log's or a member's, and a server may be running on it.
+    """
+
+
+@log.command()
+@_all_of(_DIRECTORY, _FROM, _TO)
+@click.option(
+    "--last", "last_count", metavar="N", type=click.IntRange(1), help="Only the last so many."
+)
+@click.option(
+    "--count", metavar="N", type=click.IntRange(1), help="At most so many.  [default: 20 lines]"
+)
+@_all_of(_KIND, _SESSION, _APP, _JSON, _JSONL, _QUIET)
+def show(**options: Any) -> None:
+    """Print entries and holes.
+
+    Commands are decoded: by their bytes alone, or with field names when --app is given. A hole
+    stands for entries that cleaning let go.
+    """
+    from copycat.cli.log.show import ShowOptions, run_show
+
+    raise click.exceptions.Exit(run_show(ShowOptions(**options)))
+
+
+@log.command()
+@_DIRECTORY
+@click.option(
+    "--last",
+    "last_count",
+    metavar="N",
+    default=10,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Begin with the last so many.",
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on as the log grows, until Ctrl-C.")
+@click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many entries.")
+@_all_of(_KIND, _SESSION, _APP, _JSONL, _QUIET)
+def tail(**options: Any) -> None:
+    """Print the end of a log, and follow it.
+
+    An entry is shown when it is appended; it may not be durable or committed yet.
+    """
+    from copycat.cli.log.show import TailOptions, run_tail
+
+    raise click.exceptions.Exit(run_tail(TailOptions(**options)))
+
+
+@log.command()
+@_all_of(_DIRECTORY, _JSON, _QUIET)
+def stat(directory: str, *, as_json: bool, quiet: bool) -> None:
+    """What is in a log: segments, holes, sizes; and a member's vote, identity and snapshots."""
+    from copycat.cli.log.stat import run_stat
+
+    raise click.exceptions.Exit(run_stat(directory, as_json=as_json, quiet=quiet))
+
+
+@log.command()
+@_all_of(_DIRECTORY, _JSON, _QUIET)
+def verify(directory: str, *, as_json: bool, quiet: bool) -> None:
+    """Read every byte that counts; exit code 4 when something durable cannot be read."""
+    from copycat.cli.log.verify import run_verify
+
+    raise click.exceptions.Exit(run_verify(directory, as_json=as_json, quiet=quiet))
+
+
+@log.command()
+@_DIRECTORY
+@click.option(
+    "--format", "form", type=click.Choice(["jsonl", "raw"]), default="jsonl", show_default=True
+)
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="A new file, not stdout.")
+@_all_of(_FROM, _TO, _KIND, _SESSION, _APP, _QUIET)
+def export(**options: Any) -> None:
+    """Write entries out, for other programs.
+
+    jsonl: as `log show --jsonl`. raw: frames byte for byte, as docs/reference/disk-format.md
+    describes them, one behind the other.
+    """
+    from copycat.cli.log.export import ExportOptions, run_export
+
+    raise click.exceptions.Exit(run_export(ExportOptions(**options)))

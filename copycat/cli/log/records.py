@@ -1,0 +1,231 @@
+"""What an entry of a log says: as a line for eyes, and as a dictionary for programs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from typing import Any, NamedTuple
+
+import msgspec
+
+from copycat.cli.app import machine_class
+from copycat.cli.formatting import clock_of, date_of, fitted, paint
+from copycat.errors import ConfigurationError, CopycatError
+from copycat.machine import envelope
+from copycat.machine.decoding import CommandReader
+from copycat.machine.reading import stand_in_of
+from copycat.protocol.results import decode_result, encode_result
+from copycat.storage.reader import StoredEntry
+from copycat.types import EntryKind, SkippedEntry
+
+__all__ = ["KINDS", "Filter", "RecordReader", "kind_name", "lines_of"]
+
+KINDS = tuple(kind.name.lower() for kind in EntryKind if kind is not EntryKind.MARK)
+_NAMES = {kind.value: kind.name.lower() for kind in EntryKind} | {15: "hole"}
+_ENVELOPE = struct.Struct("<QQI")
+_SHOWN = 96
+"""Bytes of a payload, or letters of an operation, that a line shows."""
+
+
+def kind_name(kind: int) -> str:
+    """`command`, `noop`, …; `hole` for a gap; `kind 42` for one that is not known."""
+    return _NAMES.get(kind, f"kind {kind}")
+
+
+class Filter(NamedTuple):
+    """Which records are wanted: [first, last] by index, a kind, a session."""
+
+    first: int = 1
+    last: int | None = None
+    kind: str | None = None
+    session: int | None = None
+
+    def takes(self, record: StoredEntry) -> bool:
+        """Whether a record is wanted; a hole that reaches into the range is."""
+        is_past = self.last is not None and record.index > self.last
+        if record.end <= self.first or is_past:
+            return False
+        if self.kind is not None and kind_name(record.kind) != self.kind:
+            return False
+        return self.session is None or session_of(record) == self.session
+
+    def is_last(self, record: StoredEntry) -> bool:
+        """Whether nothing that follows can be wanted."""
+        return self.last is not None and record.end > self.last
+
+
+def session_of(record: StoredEntry) -> int:
+    """The session that an entry is of; 0 for none. A session's id is its register's index."""
+    if record.kind == EntryKind.COMMAND:
+        return int.from_bytes(record.payload[:8], "little")
+    if record.kind == EntryKind.REGISTER:
+        return record.index
+    if record.kind in {EntryKind.KEEP_ALIVE, EntryKind.CLOSE, EntryKind.EXPIRE}:
+        return int.from_bytes(record.payload[:8], "little")
+    return 0
+
+
+class RecordReader:
+    """Decodes payloads: operations by the machine that `app` names, or by their bytes alone."""
+
+    def __init__(self, app: str | None = None, skips: tuple[SkippedEntry, ...] = ()) -> None:
+        """skips: of the member whose log it is; its records say so."""
+        self._skips = frozenset(skips)
+        self._commands: CommandReader | None = None
+        if app is not None:
+            try:
+                # The other paths of the command line are meant in the directory of now.
+                with chdir("."):
+                    self._commands = CommandReader(machine_class(app)())
+            except TypeError as cause:
+                raise ConfigurationError(
+                    f"--app {app}: the class cannot be made without arguments: {cause}"
+                ) from cause
+
+    def fields(self, record: StoredEntry) -> dict[str, Any]:
+        """What a program gets; the values are JSON, bytes among them in base64."""
+        found: dict[str, Any] = {
+            "index": record.index,
+            "term": record.term,
+            "kind": kind_name(record.kind),
+            "time_ms": record.time_ms,
+            "size": len(record.frame) - 32,
+            "crc": record.crc,
+        }
+        if record.is_hole:
+            return found | {"end": record.end, "valid_from": record.valid_from}
+        if self._skipped(record):
+            found["skipped"] = True
+        return found | self._payload(record)
+
+    def _skipped(self, record: StoredEntry) -> bool:
+        return SkippedEntry(record.index, record.term, record.crc) in self._skips
+
+    def _payload(self, record: StoredEntry) -> dict[str, Any]:
+        payload = record.payload
+        if record.kind == EntryKind.COMMAND and len(payload) >= _ENVELOPE.size:
+            session, sequence, distance = _ENVELOPE.unpack_from(payload)
+            head = {"session": session, "sequence": sequence, "acked": max(sequence - distance, 0)}
+            return head | self._operation(payload[_ENVELOPE.size :])
+        decode = _DECODERS.get(record.kind)
+        try:
+            if decode is not None:
+                return decode(payload)
+        except CopycatError as error:
+            return {"payload": payload.hex(), "problem": error.message}
+        return _bytes(payload) if payload else {}
+
+    def _operation(self, data: bytes) -> dict[str, Any]:
+        stand_in = stand_in_of(data)
+        if stand_in is not None:
+            return {"refused": decode_result(encode_result(stand_in.result), Any).text}
+        problem: dict[str, Any] = {}
+        if self._commands is not None:
+            try:
+                command = self._commands.decode(data)
+                name = type(command).__operation_name__
+                return {"operation": name, "arguments": msgspec.structs.asdict(command)}
+            except CopycatError as error:
+                problem = {"problem": error.message}
+        try:
+            values = msgspec.msgpack.decode(data, type=list[Any])
+        except msgspec.MsgspecError:
+            return problem | {"payload": data.hex()}
+        if not values or not isinstance(values[0], str):
+            return problem | {"payload": data.hex()}
+        return problem | {"operation": values[0], "arguments": values[1:]}
+
+    def line(self, record: StoredEntry) -> str:
+        """One line: index, term, time, kind, and what it says."""
+        index = str(record.index)
+        if record.is_hole and record.end - 1 > record.index:
+            index = f"{record.index}–{record.end - 1}"
+        kind = kind_name(record.kind)
+        told = ("skipped by the operator: " if self._skipped(record) else "") + self._told(record)
+        row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<11}  {told}"
+        row = row.rstrip()
+        return paint(fitted(row), "dim") if record.is_hole else fitted(row)
+
+    def _told(self, record: StoredEntry) -> str:
+        if record.is_hole:
+            count = record.end - record.index
+            words = "entry" if count == 1 else "entries"
+            return f"{count:,} {words} let go; exact from {record.valid_from:,} on"
+        found = self._payload(record)
+        problem = f"  ({found['problem']})" if "problem" in found else ""
+        if "operation" in found:
+            told = _call(found["operation"], found["arguments"])
+            return f"{found['session']}#{found['sequence']} {told}{problem}"
+        if "refused" in found:
+            return f"{found['session']}#{found['sequence']} refused: {found['refused']}"
+        if "payload" in found:
+            shown = _shown(bytes.fromhex(found["payload"]))
+            session = f"{found['session']}#{found['sequence']} " if "session" in found else ""
+            return f"{session}{shown}{problem}"
+        return ", ".join(f"{name} {value}" for name, value in found.items())
+
+
+def lines_of(reader: RecordReader, records: Iterator[StoredEntry]) -> Iterator[str]:
+    """A head, then a line a record; a line with the day where the day of log time changes."""
+    yield f"{'INDEX':>11}  {'TERM':>4}  {'TIME (UTC)':<12}  {'KIND':<11}  ENTRY"
+    day = ""
+    for record in records:
+        if date_of(record.time_ms) != day:
+            day = date_of(record.time_ms)
+            yield paint(f"{'':>11}  {'':>4}  {day}", "dim")
+        yield reader.line(record)
+
+
+def _call(name: str, arguments: Any) -> str:
+    if isinstance(arguments, dict):
+        inside = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    else:
+        inside = ", ".join(map(repr, arguments))
+    return f"{name}({inside if len(inside) <= _SHOWN else inside[: _SHOWN - 1] + '…'})"
+
+
+def _shown(payload: bytes) -> str:
+    """The beginning of the bytes: as text where they are, else in hexadecimal."""
+    part = payload[:_SHOWN]
+    text = part.decode("utf-8", "replace").rstrip("�")
+    shown = repr(text) if text and text.isprintable() else part.hex(" ", 4)
+    more = "…" if len(payload) > len(part) else ""
+    return f"{len(payload):,} B  {shown}{more}" if payload else "0 B"
+
+
+def _bytes(payload: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = {"payload": payload.hex()}
+    try:
+        return found | {"text": payload.decode("utf-8")}
+    except UnicodeDecodeError:
+        return found
+
+
+def _register(payload: bytes) -> dict[str, Any]:
+    client, timeout_ms = envelope.decode_register(payload)
+    return {"client": client, "timeout_ms": timeout_ms}
+
+
+def _keep_alive(payload: bytes) -> dict[str, Any]:
+    session, acked = envelope.decode_keep_alive(payload)
+    return {"session": session, "acked": acked}
+
+
+def _expire(payload: bytes) -> dict[str, Any]:
+    session, active_index = envelope.decode_expire(payload)
+    return {"session": session, "active_index": active_index}
+
+
+def _incarnation(payload: bytes) -> dict[str, Any]:
+    member, incarnation = envelope.decode_incarnation(payload)
+    return {"member": f"{member:032x}", "incarnation": f"{incarnation:032x}"}
+
+
+_DECODERS: dict[int, Callable[[bytes], dict[str, Any]]] = {
+    EntryKind.REGISTER: _register,
+    EntryKind.KEEP_ALIVE: _keep_alive,
+    EntryKind.CLOSE: lambda payload: {"session": envelope.decode_close(payload)},
+    EntryKind.EXPIRE: _expire,
+    EntryKind.INCARNATION: _incarnation,
+}

@@ -1,0 +1,249 @@
+"""`copycat log stat`: what is in a log's or a member's directory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from copycat.cli.formatting import share_of, size_of, table
+from copycat.cli.log.advice import Advice
+from copycat.cli.log.verify import report_of, segment_state
+from copycat.errors import CorruptLogError, StorageError
+from copycat.member.hard_state import HARD_STATE_FILES, HardStateCopy, best_copy
+from copycat.member.identity import Identity, read_identity
+from copycat.member.skips import skips_of
+from copycat.member.time_note import TimeFile, TimeNote
+from copycat.member.verify import SegmentCheck, VerifyReport
+from copycat.storage import Env
+from copycat.types import SkippedEntry
+
+__all__ = ["run_stat"]
+
+
+class _Sizes(NamedTuple):
+    """Bytes of the files of one kind, and what the file system gave them."""
+
+    nbytes: int
+    allocated: int
+    files: int
+
+
+def run_stat(directory: str, *, as_json: bool, quiet: bool) -> int:
+    """Print it; 4 when something on the way could not be read."""
+    report = report_of("stat", directory, quiet=quiet or as_json)
+    member = _Member(directory)
+    if as_json:
+        print(msgspec.json.encode(_document(directory, report, member)).decode())
+    else:
+        print("\n".join(_lines(directory, report, member)))
+    if report.ok:
+        return 0
+    if not quiet:
+        print(f"{len(report.damage)} damaged: copycat log verify {directory}", file=sys.stderr)
+    return 4
+
+
+class _Member:
+    """What a member keeps beside its log; all None for a bare log."""
+
+    def __init__(self, directory: str) -> None:
+        env = Env()
+        self.identity: Identity | None = None
+        self.hard_state: HardStateCopy | None = None
+        self.problems: list[str] = []
+        try:
+            self.identity, _ = read_identity(env, directory)
+        except StorageError as error:
+            self.problems.append(error.message)
+        try:
+            self.hard_state = best_copy(env, directory)
+        except CorruptLogError as error:
+            self.problems.append(error.message)
+        self.skips: tuple[SkippedEntry, ...] = ()
+        try:
+            self.skips = skips_of(env, directory)
+        except StorageError as error:
+            self.problems.append(error.message)
+        self.time_note: TimeNote | None = None
+        try:
+            self.time_note = TimeFile(env, directory).read()
+        except StorageError as error:
+            self.problems.append(error.message)
+        self.copies = sum(Path(directory, name).exists() for name in HARD_STATE_FILES)
+
+
+def _sizes(paths: Iterator[Path]) -> _Sizes:
+    nbytes = allocated = files = 0
+    for path in paths:
+        try:
+            found = path.stat()
+        except FileNotFoundError:
+            continue  # a compaction or a trim was quicker
+        nbytes += found.st_size
+        allocated += found.st_blocks * 512
+        files += 1
+    return _Sizes(nbytes, allocated, files)
+
+
+def _log_path(directory: str) -> Path:
+    inside = Path(directory, "log")
+    return inside if inside.is_dir() else Path(directory)
+
+
+def _named(directory: str, report: VerifyReport) -> tuple[_Sizes, _Sizes]:
+    """(files of the segments, what else lies in the log's directory: spares and the like)."""
+    log = _log_path(directory)
+    names = {check.row.name for check in report.checks}
+    names |= {name.replace(".log", ".idx") for name in names} | {"manifest"}
+    files = [path for path in log.iterdir() if path.is_file()]
+    ours = _sizes(path for path in files if path.name in names)
+    return ours, _sizes(path for path in files if path.name not in names)
+
+
+def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[str]:
+    if member.identity is not None:
+        of = member.identity
+        yield f"member      {of.member:032x} at {of.address}"
+        yield f"cluster     {of.cluster_name}, founded by {', '.join(of.members)}"
+    if member.hard_state is not None:
+        vote = member.hard_state.voted_for
+        told = f"voted for {vote:032x}" if vote else "no vote"
+        yield f"hard state  term {member.hard_state.current_term}, {told}"
+    if member.time_note is not None:
+        yield f"log time    {_difference(member.time_note)}, noted in term {member.time_note.term}"
+    for problem in member.problems:
+        yield f"unreadable  {problem}"
+    entries, holes = _counts(report)
+    yield (
+        f"log         entries {report.first_index:,} to {report.last_index:,}, last term"
+        f" {report.last_term}"
+    )
+    if holes:
+        yield (
+            f"cleaned     {holes:,} let go, {share_of(entries, entries + holes)} kept; a replay"
+            f" is exact from {report.valid_from:,} on"
+        )
+    for skip in member.skips:
+        yield f"skipped     entry {skip.index:,}, term {skip.term}, by the operator"
+    for label, line in zip(("missing", ""), Advice(report).of_missing(), strict=False):
+        yield f"{label:<12}{line}"
+    ours, other = _named(directory, report)
+    yield (
+        f"disk        {size_of(report.nbytes)} of frames in files of {size_of(ours.nbytes)},"
+        f" {size_of(ours.allocated)} allocated"
+    )
+    if other.files:
+        others = "1 other file" if other.files == 1 else f"{other.files:,} other files"
+        yield f"            {others} (lock, spares, leftovers) of {size_of(other.nbytes)}"
+    for one in report.snapshots:
+        yield (
+            f"snapshot    of entry {one.last_index:,}, term {one.term}: {size_of(one.nbytes)},"
+            f" {size_of(one.raw_nbytes)} unpacked"
+        )
+    yield ""
+    yield from _segments(directory, report)
+
+
+def _counts(report: VerifyReport) -> tuple[int, int]:
+    return sum(c.entries for c in report.checks), sum(c.holes for c in report.checks)
+
+
+def _segments(directory: str, report: VerifyReport) -> list[str]:
+    rows = [
+        (
+            check.row.name,
+            f"{check.row.first_index:,} to {check.last_index:,}",
+            f"{check.entries:,}",
+            share_of(check.entries, check.entries + check.holes),
+            size_of(check.nbytes),
+            size_of(_sizes(iter([_log_path(directory) / check.row.name])).allocated),
+            segment_state(check),
+        )
+        for check in report.checks
+    ]
+    head = ("<SEGMENT", "<INDEXES", "ENTRIES", "KEPT", "SIZE", "ON DISK", "<STATE")
+    return table(head, rows)
+
+
+def _difference(note: TimeNote) -> str:
+    behind_ms = note.wall_ms - note.log_time_ms
+    where = "behind" if behind_ms >= 0 else "ahead of"
+    return f"{abs(behind_ms) / 1000:,.3f} s {where} the wall clock"
+
+
+def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str, Any]:
+    entries, holes = _counts(report)
+    ours, other = _named(directory, report)
+    return {
+        "schema": 1,
+        "path": directory,
+        "identity": _identity(member.identity),
+        "hard_state": _hard_state(member),
+        "log_time": None if member.time_note is None else member.time_note._asdict(),
+        "first_index": report.first_index,
+        "last_index": report.last_index,
+        "last_term": report.last_term,
+        "entries": entries,
+        "holes": holes,
+        "valid_from": report.valid_from,
+        "missing_upto": report.missing_upto,
+        "frames_nbytes": report.nbytes,
+        "files": ours._asdict(),
+        "other_files": other._asdict(),
+        "segments": [_segment(directory, check) for check in report.checks],
+        "snapshots": [
+            {
+                "last_index": one.last_index,
+                "term": one.term,
+                "time_ms": one.time_ms,
+                "nbytes": one.nbytes,
+                "raw_nbytes": one.raw_nbytes,
+            }
+            for one in report.snapshots
+        ],
+        "ok": report.ok,
+    } | ({"skipped": [skip._asdict() for skip in member.skips]} if member.skips else {})
+
+
+def _segment(directory: str, check: SegmentCheck) -> dict[str, Any]:
+    return {
+        "name": check.row.name,
+        "id": check.row.id,
+        "version": check.row.version,
+        "first_index": check.row.first_index,
+        "last_index": check.last_index,
+        "entries": check.entries,
+        "holes": check.holes,
+        "valid_from": check.valid_from,
+        "nbytes": check.nbytes,
+        "allocated": _sizes(iter([_log_path(directory) / check.row.name])).allocated,
+        "state": segment_state(check),
+    }
+
+
+def _identity(of: Identity | None) -> dict[str, Any] | None:
+    if of is None:
+        return None
+    return {
+        "cluster_name": of.cluster_name,
+        "member": f"{of.member:032x}",
+        "address": of.address,
+        "members": list(of.members),
+        "incarnation": f"{of.incarnation:032x}",
+    }
+
+
+def _hard_state(member: _Member) -> dict[str, Any] | None:
+    if member.hard_state is None:
+        return None
+    return {
+        "current_term": member.hard_state.current_term,
+        "voted_for": f"{member.hard_state.voted_for:032x}"
+        if member.hard_state.voted_for
+        else None,
+        "copies": member.copies,
+    }

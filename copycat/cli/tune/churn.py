@@ -1,0 +1,101 @@
+"""One run of a keyed churn: every entry supersedes one before it, and the log is log."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, Protocol
+
+from copycat import Log
+from copycat.cli.tune.choose import Sample
+from copycat.cli.tune.measure import Limits, sample_of
+from copycat.types import Compaction
+
+__all__ = ["DURABILITY", "Amplification", "measure_churn"]
+
+KEYS = 20_000
+_BATCH = 64
+DURABILITY: Literal["os"] = "os"
+"""What is written and kept does not depend on it, and a run gets through more segments."""
+
+
+class _Segment(Protocol):
+    @property
+    def id(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+
+class Amplification:
+    """Bytes written for each byte appended, and kept for each live one, from looks at a log."""
+
+    def __init__(self) -> None:
+        self._rewritten: dict[tuple[int, int], int] = {}
+        self._kept: list[float] = []
+
+    def look(self, segments: Iterable[_Segment], live_nbytes: int) -> None:
+        """Take in the log's segments; those of a later version were written by cleaning."""
+        total = 0
+        for segment in segments:
+            total += segment.size
+            if segment.version > 1:
+                self._rewritten[segment.id, segment.version] = segment.size
+        self._kept.append(total / live_nbytes)
+
+    def written(self, appended_nbytes: int) -> float:
+        """1 when nothing was rewritten."""
+        return 1 + sum(self._rewritten.values()) / appended_nbytes
+
+    @property
+    def kept(self) -> float:
+        """The mean over all looks; 0 without any."""
+        return sum(self._kept) / len(self._kept) if self._kept else 0.0
+
+
+def measure_churn(
+    directory: Path, limits: Limits, *, threshold: float, segment_size: int
+) -> Sample:
+    """Append to random keys, release what they supersede, and clean after every segment.
+
+    One append at the least; `space_amplification` is 0 when there was no time for a segment.
+    """
+    entry_nbytes = (32 + limits.entry_size + 7) & ~7
+    dice = random.Random(threshold)
+    payload = dice.randbytes(limits.entry_size)
+    newest: dict[int, int] = {}
+    found = Amplification()
+    times: list[float] = []
+    appended = since = 0
+    try:
+        with Log.open(
+            directory,
+            durability=DURABILITY,
+            max_segment_size=segment_size,
+            compaction_threshold=threshold,
+        ) as log:
+            deadline = time.perf_counter() + limits.seconds
+            while not times or (time.perf_counter() < deadline and appended < limits.space):
+                before = time.perf_counter()
+                indexes = log.append_many([payload] * _BATCH)
+                for index in indexes:
+                    key = dice.randrange(KEYS)
+                    if key in newest:
+                        log.release(newest[key])
+                    newest[key] = index
+                times.append(time.perf_counter() - before)
+                appended += _BATCH * entry_nbytes
+                since += _BATCH * entry_nbytes
+                if since >= segment_size:
+                    log.compactor.compact(Compaction.MINOR)
+                    found.look(log.segments, len(newest) * entry_nbytes)
+                    since = 0
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return sample_of(times, _BATCH, entry_nbytes)._replace(
+        write_amplification=found.written(appended), space_amplification=found.kept
+    )

@@ -1,0 +1,400 @@
+"""Carries one client's session over whichever server serves it: the loop, clock and sockets.
+
+The protocol is in `session.py` and `router.py`. One frame of commands leaves a loop turn,
+whatever was submitted in it; futures are completed in one pass for what one read delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from copycat.client.completion import FOREVER_MS, Call
+from copycat.client.connection import CLOSED, Connection
+from copycat.client.options import ClientOptions, ClientState, RecoveryStrategy
+from copycat.client.server_selector import Router
+from copycat.client.session import ClientSession, SessionPhase
+from copycat.client.trouble import CUT_OFF, Trouble, not_opened, trouble_of
+from copycat.errors import ClosedSessionError, CopycatError, SessionExpiredError
+from copycat.protocol.client import (
+    CommandsRefused,
+    Failure,
+    Refusal,
+    Register,
+    Registered,
+    ServerMessage,
+    SessionClosed,
+)
+from copycat.protocol.codec import decode_server, encode_client
+from copycat.protocol.framing import Frame
+
+__all__ = ["Courier"]
+
+log = logging.getLogger("copycat.client")
+log.addHandler(logging.NullHandler())
+
+REGISTER_S_MIN = 1.0
+REGISTER_S_MAX = 5.0
+"""For one server to open a session."""
+CLOSE_S = 2.0
+
+_RECOVER = "await client.recover() opens a new session"
+_EXPIRED = SessionExpiredError.default_hint
+_EXPIRED_HINTS = {
+    RecoveryStrategy.CLOSE: f'{_RECOVER}; recovery_strategy="recover" does so by itself',
+    RecoveryStrategy.RECOVER: "a new session opens by itself; read the state before you repeat"
+    " what is pending",
+}
+
+
+class _Unserved(Exception):
+    """This server does not open a session; it may have said why."""
+
+    def __init__(self, reason: str, trouble: Trouble | None = None) -> None:
+        super().__init__(reason)
+        self.trouble = trouble
+
+
+def _now_ms() -> int:
+    return time.monotonic_ns() // 1_000_000
+
+
+class Courier:
+    """From `run` on it keeps the session served until it is cancelled or the session is gone.
+
+    opened: done when the first session is open, or failed when there will be none.
+    """
+
+    def __init__(
+        self, options: ClientOptions, router: Router, on_state: Callable[[ClientState], None]
+    ) -> None:
+        self._options = options
+        self._router = router
+        self._on_state = on_state
+        self.loop = asyncio.get_running_loop()
+        """The event loop that all of this belongs to."""
+        self._connection: Connection | None = None
+        self._registering: asyncio.Future[None] | None = None
+        self._closing: tuple[int, asyncio.Future[None]] | None = None
+        self._pump_is_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._cluster_name = options.cluster_name
+        self._default_ms = FOREVER_MS
+        if math.isfinite(options.timeout):
+            self._default_ms = max(1, round(options.timeout * 1000))
+        self.session = self._new_session()
+        self.opened: asyncio.Future[None] = self.loop.create_future()
+        self.is_over = False
+        self.over = "it was closed"
+        """Why it is over, and what to do then."""
+        self.over_hint: str | None = None
+
+    def _new_session(self) -> ClientSession:
+        hint = f"{_EXPIRED_HINTS[self._options.recovery]}\n{_EXPIRED}"
+        return ClientSession(expired_hint=hint)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members that the cluster named."""
+        return self._router.members
+
+    def _report(self) -> str:
+        """What each server answered last, one line an address."""
+        connection, lines = self._connection, self._router.report()
+        if connection is None:
+            return lines
+        trouble = self.session.trouble
+        said = "connected, but no answer" if trouble is None else f"connected: {trouble.text}"
+        others = [line for line in lines.splitlines() if not line.startswith(connection.address)]
+        return "\n".join([f"{connection.address}: {said}", *others])
+
+    # --- callers -----------------------------------------------------------------------------
+
+    def deadline_ms(self) -> int:
+        """When a submission of now ends that has no timeout of its own."""
+        if self._default_ms == FOREVER_MS:
+            return FOREVER_MS
+        return time.monotonic_ns() // 1_000_000 + self._default_ms
+
+    def abandon(self, ticket: Call | int) -> None:
+        """The caller of this call or query waits no longer."""
+        if isinstance(ticket, Call):
+            self.session.abandon_call(ticket)
+        else:
+            self.session.abandon(ticket)
+        self.schedule()
+
+    def time_out(self, ticket: Call | int, wait: float) -> None:
+        """The caller's own timer of `wait` seconds ran out."""
+        session, servers = self.session, self._report()
+        if isinstance(ticket, Call):
+            session.give_up(ticket, _now_ms(), round(wait * 1000), servers)
+        else:
+            session.give_up_query(ticket, _now_ms(), round(wait * 1000), servers)
+        self._pump()
+
+    def schedule(self) -> None:
+        """Something was submitted: it leaves at the end of this loop turn."""
+        if not self._pump_is_scheduled:
+            self._pump_is_scheduled = True
+            self.loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Send what may be sent, end what is overdue; arm the timer for the next time."""
+        self._pump_is_scheduled = False
+        connection, session = self._connection, self.session
+        if session.phase is SessionPhase.CLOSED:
+            return
+        now_ms = _now_ms()
+        if now_ms >= session.give_up_ms:
+            session.give_up_overdue(now_ms, self._default_ms, self._report())
+        is_full = connection is not None and connection.is_paused
+        messages = session.outgoing(now_ms, is_full=is_full)
+        self.settle()
+        deadline_ms = session.give_up_ms
+        if connection is not None and session.phase is SessionPhase.OPEN:
+            if messages:
+                connection.write([encode_client(message) for message in messages])
+            if session.wants_switch:
+                self._leave(connection)
+            elif not session.is_stable:
+                self._on_state(ClientState.SUSPENDED)
+            deadline_ms = min(deadline_ms, session.deadline_ms(is_full=is_full))
+        if deadline_ms < FOREVER_MS:
+            self._arm(deadline_ms)
+
+    def _leave(self, connection: Connection) -> None:
+        """This server cannot serve the session now: go on with another one."""
+        self._router.avoid(connection.address)
+        trouble = self.session.trouble
+        text = CUT_OFF.text if trouble is None else trouble.text
+        connection.close(f"it cannot serve this session now: {text}")
+
+    def _arm(self, deadline_ms: int) -> None:
+        delay = max(0, deadline_ms - _now_ms()) / 1000
+        when = self.loop.time() + delay
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return  # it fires earlier, finds nothing to do, and is armed again
+            self._timer.cancel()
+        self._timer = self.loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def settle(self) -> None:
+        """Complete the futures of everything that was decided."""
+        for sink, value, failed in self.session.take_finished():
+            if sink is None or sink.done():
+                continue
+            if failed:
+                sink.set_exception(value)
+            else:
+                sink.set_result(value)
+
+    async def close_session(self) -> None:
+        """Ask the cluster to close the session, and wait a little for the answer."""
+        connection = self._connection
+        if connection is None or self.session.phase is not SessionPhase.OPEN:
+            return
+        self._pump()
+        message = self.session.close()
+        done: asyncio.Future[None] = self.loop.create_future()
+        self._closing = message.request, done
+        connection.write([encode_client(message)])
+        await asyncio.wait({done, connection.lost}, timeout=CLOSE_S, return_when="FIRST_COMPLETED")
+
+    def end(self, reason: str = "", hint: str | None = None) -> None:
+        """Whatever still waits fails, for that reason; nothing is left behind."""
+        if not self.is_over:
+            self.is_over = True
+            self.over, self.over_hint = reason or self.over, hint
+        if self.session.phase is not SessionPhase.CLOSED:
+            self.session.closed(reason)
+        self.settle()
+        if not self.opened.done():
+            text = f"the client was closed while it connected: {self.over}"
+            self.opened.set_exception(ClosedSessionError(text))
+            self.opened.exception()  # retrieved here, in case nobody waits for it
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._on_state(ClientState.CLOSED)
+
+    # --- the connection ----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled, until the session is gone, or until it cannot be opened."""
+        try:
+            await self._stay_connected()
+        except asyncio.CancelledError:
+            self.end("the client's task was cancelled")
+            raise
+        except Exception as error:  # the caller of connect(), or the log, must hear of it
+            if not self.opened.done():
+                self.opened.set_exception(error)
+                self.opened.exception()
+            else:
+                log.exception("session %d: the client stops", self.session.session)
+            self.end(str(error), getattr(error, "hint", None))
+        finally:
+            self._drop_connection("the client was closed")
+
+    async def _stay_connected(self) -> None:
+        started = time.monotonic()
+        while True:
+            self._give_up_if_due(time.monotonic() - started)
+            address, delay = self._router.next()
+            if delay:
+                await asyncio.sleep(delay)
+            try:
+                await self._serve(address)
+            except _Unserved as refused:
+                self._router.failed(address, str(refused), refused.trouble)
+            except (OSError, CopycatError) as error:
+                self._router.failed(address, str(error) or type(error).__name__)
+            finally:
+                self._drop_connection("")
+            if self.session.phase is SessionPhase.CLOSED:
+                if self._options.recovery is RecoveryStrategy.CLOSE:
+                    self._end_expired()
+                    return
+                self.session = self._new_session()
+            if self._router.is_round_over:
+                self.session.cut_off(_now_ms())
+            self.schedule()  # whoever waits has a deadline, also without a connection
+            if self.opened.done():
+                self._on_state(ClientState.SUSPENDED)
+
+    def _end_expired(self) -> None:
+        at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        reason = f"its session {self.session.session} was found expired at {at}"
+        self.end(reason, _EXPIRED_HINTS[RecoveryStrategy.CLOSE])
+
+    def _give_up_if_due(self, elapsed: float) -> None:
+        router, limit = self._router, self._options.backoff.give_up_after
+        is_due = elapsed >= limit and (router.is_round_over or elapsed >= 2 * limit > 0)
+        if self.opened.done() or not router.rounds or not is_due:
+            return
+        raise not_opened(
+            elapsed,
+            router.troubles.values(),
+            servers=router.report(),
+            tried=len(router.failures),
+            now_ms=_now_ms(),
+        )
+
+    async def _serve(self, address: str) -> None:
+        """Use one server for as long as it serves; returns or raises when it does not."""
+        connection = await Connection.open(address, self._on_frames)
+        self._connection = connection
+        connection.on_writable = self._pump
+        if self.session.phase is SessionPhase.WAITING:
+            await self._register(connection)
+        else:
+            self.session.connected(_now_ms())
+            self._pump()
+        await connection.lost
+        if connection.reason:
+            log.debug("connection to %s: %s", address, connection.reason)
+            self._router.failed(address, connection.reason, self.session.trouble)
+
+    async def _register(self, connection: Connection) -> None:
+        registering = self._registering = self.loop.create_future()
+        options = self._options
+        timeout_ms = round(options.session_timeout * 1000)
+        register = Register(1, options.client_id, timeout_ms, self._cluster_name)
+        connection.write([encode_client(register)])
+        share_s = options.backoff.give_up_after / max(1, len(options.members))
+        wait_s = min(max(share_s, REGISTER_S_MIN), REGISTER_S_MAX)
+        try:
+            await asyncio.wait(
+                {registering, connection.lost}, timeout=wait_s, return_when="FIRST_COMPLETED"
+            )
+            if registering.done():
+                registering.result()
+            elif connection.is_stranger:
+                raise _Unserved(f"not a copycat server, or another version: {connection.reason}")
+            elif connection.lost.done():
+                raise _Unserved(f"it closed the connection before it answered{_why(connection)}")
+            else:
+                raise _Unserved(f"connected, but no answer within {wait_s:.1f} s")
+        finally:
+            registering.cancel()
+            self._registering = None
+
+    def _drop_connection(self, reason: str) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self.session.disconnected()
+            connection.on_writable = lambda: None
+            connection.close(reason)
+
+    def _on_frames(self, frames: list[Frame]) -> None:
+        now_ms, session = _now_ms(), self.session
+        for frame in frames:
+            message = decode_server(frame)
+            if session.phase is SessionPhase.WAITING and isinstance(message, Registered | Failure):
+                self._on_registered(message, now_ms)
+                continue
+            if self._closing is not None and self._is_closed_by(message, *self._closing):
+                continue
+            session.received(message, now_ms)
+        self.settle()
+        if session.phase is SessionPhase.CLOSED:
+            self._on_expired()
+            return
+        if session.phase is SessionPhase.OPEN:
+            if session.is_stable and self._closing is None:
+                self._on_state(ClientState.CONNECTED)
+            self._router.follow(session.leader, session.members)
+            self._pump()
+
+    def _is_closed_by(
+        self, message: ServerMessage, request: int, done: asyncio.Future[None]
+    ) -> bool:
+        """It answers the close; what was sent before and met no session any more is no expiry."""
+        if isinstance(message, SessionClosed | Failure) and message.request == request:
+            if not done.done():
+                done.set_result(None)
+            return True
+        if isinstance(message, CommandsRefused | Failure):
+            return message.code == Refusal.UNKNOWN_SESSION
+        return False
+
+    def _on_registered(self, message: Registered | Failure, now_ms: int) -> None:
+        registering = self._registering
+        if registering is None or registering.done():
+            return
+        if isinstance(message, Failure):
+            self._router.follow(message.leader, ())
+            trouble = trouble_of(message, now_ms)
+            reason = f"refused with code {message.code}"
+            registering.set_exception(_Unserved(message.reason or reason, trouble))
+            return
+        registering.set_result(None)
+        self.session.opened(message, now_ms)
+        self.session.connected(now_ms, fresh=True)
+        self._router.succeeded()
+        self._cluster_name = message.cluster
+        self._on_state(ClientState.CONNECTED)
+        if not self.opened.done():
+            self.opened.set_result(None)
+
+    def _on_expired(self) -> None:
+        """The cluster forgot the session; its callers were told by `settle`."""
+        log.warning("session %d expired", self.session.session)
+        if self._options.recovery is RecoveryStrategy.RECOVER:
+            self.session = self._new_session()
+            self._on_state(ClientState.SUSPENDED)
+        if self._connection is not None:
+            self._connection.close("the session expired")
+
+
+def _why(connection: Connection) -> str:
+    return "" if connection.reason == CLOSED else f" ({connection.reason})"

@@ -1,0 +1,207 @@
+"""What of a damaged log can be read, and what it is known to have held: offline, bytes untouched.
+
+Reads every byte by way of the inspector. Behind a damage it goes on at the next mark: a mark has
+the file's uuid and its own offset in its checksum, so nothing that a client stored looks like
+one (C5). What cannot be known is taken for the worst: a log that held more (F2, F3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from copycat.errors import CorruptLogError
+from copycat.member.markers import INDEX_MAX
+from copycat.storage.disk_format import (
+    DATA_OFFSET,
+    KIND_MARK,
+    Mark,
+    Row,
+    read_mark,
+)
+from copycat.storage.reader import Damage, StoredEntry, Walk, damage_of, rows_of
+from copycat.types import NO_ENTRY, EntryId
+
+if TYPE_CHECKING:
+    from copycat.storage._native import Env
+
+__all__ = ["Loss", "Run", "Survey", "marks", "survey"]
+
+
+class Run(NamedTuple):
+    """Records of one file that follow each other and can be read: [first, end)."""
+
+    row: Row
+    offset: int
+    first: int
+    end: int
+
+
+class Loss(NamedTuple):
+    """Indexes [first, end) that cannot be read, and why."""
+
+    first: int
+    end: int
+    damage: Damage
+
+
+class Survey(NamedTuple):
+    """A log directory as it can be read. Indexes as in `copycat.types`."""
+
+    directory: str
+    before: EntryId
+    """Of the first entry that the manifest knows."""
+    runs: tuple[Run, ...]
+    losses: tuple[Loss, ...]
+    """In order of their first index."""
+    last_index: int
+    """The last entry that the log is known to have held; INDEX_MAX when that is not known."""
+    last_term: int
+    """Of that entry; 0 when it is not known."""
+
+    def term_at(self, env: Env, index: int) -> int:
+        """Of an entry that can be read, or of `before`; 0 for any other."""
+        if index == self.before.index:
+            return self.before.term
+        return next((record.term for record in self.records(env, index, index + 1)), 0)
+
+    def records(self, env: Env, first: int, end: int) -> Iterator[StoredEntry]:
+        """The readable records that reach into [first, end), in order."""
+        for run in self.runs:
+            if run.end <= first or run.first >= end:
+                continue
+            for record in Walk(env, self.directory, run.row, (run.offset, run.first)):
+                if record.index >= min(end, run.end):
+                    break
+                if record.end > first:
+                    yield record
+
+
+def survey(env: Env, directory: str, told: CorruptLogError | None = None) -> Survey:
+    """Read the whole log in `directory`; nothing is changed.
+
+    told: damage that somebody else met. It counts even where the bytes look good now.
+    FormatVersionError, and DiskError where the directory itself cannot be read.
+    """
+    try:
+        rows = rows_of(env, directory)
+    except (CorruptLogError, FileNotFoundError) as error:
+        damage = damage_of(error, f"{directory}/manifest", row="F3")
+        loss = Loss(1, INDEX_MAX, damage)
+        return Survey(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
+    reader = _Reader(env, directory)
+    for row in rows:
+        reader.read(row)
+    if told is not None:
+        reader.believe(rows, told)
+    before = EntryId(rows[0].prev_term, rows[0].first_index - 1) if rows else NO_ENTRY
+    losses = tuple(sorted(reader.losses))
+    return Survey(directory, before, tuple(reader.runs), losses, *reader.known_end(before))
+
+
+class _Reader:
+    """Collects what is good and what is not, file by file."""
+
+    def __init__(self, env: Env, directory: str) -> None:
+        self._env = env
+        self._directory = directory
+        self.runs: list[Run] = []
+        self.losses: list[Loss] = []
+        self._last_index = 0
+        self._terms: dict[int, int] = {}
+        """Of entries that were read or named where a file ends: what `known_end` asks for."""
+
+    def known_end(self, before: EntryId) -> tuple[int, int]:
+        """(index, term) of the last entry that was ever there; term 0 for unknown."""
+        if self._last_index <= before.index:
+            return before.index, before.term
+        return self._last_index, self._terms.get(self._last_index, 0)
+
+    def _knows(self, index: int, term: int = 0) -> None:
+        self._last_index = max(self._last_index, index)
+        if term:
+            self._terms[index] = term
+
+    def read(self, row: Row) -> None:
+        """One segment: good runs, and what is between and behind them."""
+        if row.first_index > 1:
+            self._knows(row.first_index - 1, row.prev_term)
+        if row.sealed:
+            self._knows(row.last_index)
+        offset, index = DATA_OFFSET, row.first_index
+        while True:
+            walk = Walk(self._env, self._directory, row, (offset, index))
+            term = 0
+            for record in walk:
+                term = record.term
+            damage = walk.damage
+            end = walk.position[1] if damage is None else damage.index
+            if row.sealed:
+                end = min(end, row.last_index + 1)  # it may have been cut inside its last hole
+            if end > index:
+                last = term if damage is None else self._term_before(row, offset, index, end)
+                self.runs.append(Run(row, offset, index, end))
+                self._knows(end - 1, last)
+            if damage is None:
+                return None
+            goes_on = damage.offset >= DATA_OFFSET and not row.packed
+            mark = self._next_mark(row, damage) if goes_on else None
+            if mark is None:
+                return self._lose_rest(row, damage)
+            self.losses.append(Loss(damage.index, mark[1].first_index, damage))
+            offset, index = mark[0], mark[1].first_index
+
+    def _term_before(self, row: Row, offset: int, first: int, end: int) -> int:
+        """Of the last good record below `end`: a bad group may have given more than is good."""
+        term = 0
+        for record in Walk(self._env, self._directory, row, (offset, first)):
+            if record.index >= end:
+                break
+            term = record.term
+        return term
+
+    def _next_mark(self, row: Row, damage: Damage) -> tuple[int, Mark] | None:
+        """The first mark behind the damage that tells which entry follows it."""
+        data = self._env.read_file(f"{self._directory}/{row.name}")
+        limit = row.end_offset if row.sealed else len(data)
+        for offset, mark in marks(data[:limit], damage.offset, row.uuid):
+            self._knows(max(mark.durable_upto, mark.first_index - 1))
+            is_inside = not row.sealed or mark.first_index <= row.last_index
+            if mark.first_index > damage.index and is_inside:
+                return offset, mark
+        return None
+
+    def _lose_rest(self, row: Row, damage: Damage) -> None:
+        """Nothing more can be read in this file.
+
+        Of a tail a later mark says that it was durable (C6), and would be where to go on: so
+        its header is bad, or it was cut or is gone, and what it held can be anything.
+        """
+        last_index = row.last_index if row.sealed else INDEX_MAX
+        self._knows(last_index)
+        self.losses.append(Loss(damage.index, min(last_index, INDEX_MAX - 1) + 1, damage))
+
+    def believe(self, rows: list[Row], told: CorruptLogError) -> None:
+        """What was met elsewhere counts, unless it is in what was found bad here."""
+        if any(loss.first <= told.index < loss.end for loss in self.losses):
+            return
+        if told.index >= 1:
+            if rows and rows[0].first_index <= told.index <= self._last_index:
+                damage = damage_of(told, self._directory, told.index)
+                self.losses.append(Loss(told.index, told.index + 1, damage))
+        elif not self.losses:
+            self._knows(INDEX_MAX)
+            damage = damage_of(told, self._directory, 1, "F3")
+            self.losses.append(Loss(1, INDEX_MAX, damage))
+
+
+def marks(data: bytes, offset: int, uuid: bytes) -> Iterator[tuple[int, Mark]]:
+    """Every mark of the file `uuid` from `offset` on, wherever it stands."""
+    position = data.find(KIND_MARK, offset + 30)
+    while position >= 0:
+        begin = position - 30
+        if begin % 8 == 0:
+            mark = read_mark(data, begin, uuid)
+            if mark is not None:
+                yield begin, mark
+        position = data.find(KIND_MARK, position + 1)

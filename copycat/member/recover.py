@@ -1,0 +1,345 @@
+"""Cutting a damaged log where the operator accepts it: offline, asked for, written down (F2, S26).
+
+Nothing in copycat does this by itself. What is kept goes into a new log beside the damaged one,
+which stays for whoever wants to look; then the two change names. The directory gets a new
+incarnation: in a cluster with other members it is a lost disk from then on, and has no vote.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from copycat.errors import ConfigurationError, CorruptLogError
+from copycat.member.damage_scan import survey
+from copycat.member.hard_state import best_copy
+from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
+from copycat.member.markers import (
+    DEBT_FILE,
+    GIVEN_UP_FILE,
+    INDEX_MAX,
+    WEAK_FILE,
+    clear_note,
+    clear_weak,
+    read_debt,
+)
+from copycat.member.repair import Cut, write_log
+from copycat.member.skips import SKIPS_FILE, SKIPS_MAX, read_skips, write_skips
+from copycat.member.verify import VerifyReport, is_members, snapshots_of, verify
+from copycat.storage.reader import records
+from copycat.types import NO_ENTRY, SkippedEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from copycat.storage._native import Env
+    from copycat.storage.reader import StoredEntry
+
+__all__ = [
+    "AUDIT_FILE",
+    "RecoveryPlan",
+    "accept_debt",
+    "accept_loss",
+    "accept_unsynced_loss",
+    "complete",
+    "plan",
+    "skip_entry",
+    "skippable",
+]
+
+AUDIT_FILE = "audit.jsonl"
+_RECOVERED = "log-recovered-"
+_SIZES = (32 << 20, 1 << 20)
+
+
+class RecoveryPlan(NamedTuple):
+    """What `accept_loss` would do. Indexes are inclusive."""
+
+    directory: str
+    cluster_name: str
+    address: str
+    members: tuple[str, ...]
+    first_index: int
+    kept_upto: int
+    """The last entry that stays; `first_index - 1` when none does."""
+    first_lost: int
+    """The first entry that cannot be read; 0 when all can."""
+    known_upto: int
+    """The last entry that the files are known to have held; there may have been more."""
+    report: VerifyReport
+
+
+def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
+    """Read the whole log and say what would be kept; nothing is changed.
+
+    ConfigurationError when there is no member here, or the cut lies outside of its log.
+    CorruptLogError when entries below the cut cannot be read either, or none can, or it is not
+    known whose directory this is (F7).
+    """
+    identity = _identity(env, directory)
+    report = verify(directory, env=env)
+    _check_use(env, directory, report)
+    lost = [one for one in report.damage if one.index and one.row in {"F2", "F3"}]
+    damage = min(lost, key=lambda one: one.index, default=None)
+    if damage is not None and damage.index < accept_loss_from:
+        raise CorruptLogError(
+            f"entry {damage.index} of {directory} cannot be read either: {damage.what}",
+            hint=f"the first damage decides: --accept-loss-from {damage.index}",
+            path=damage.path,
+            offset=damage.offset,
+            index=damage.index,
+        )
+    first, last = report.first_index, damage.index if damage is not None else report.last_index
+    if not first <= accept_loss_from <= last:
+        raise ConfigurationError(
+            f"--accept-loss-from {accept_loss_from}: the log holds entries {first} to {last}",
+            hint="give the index that the error named",
+        )
+    return RecoveryPlan(
+        directory,
+        identity.cluster_name,
+        identity.address,
+        identity.members,
+        first,
+        accept_loss_from - 1,
+        damage.index if damage is not None else 0,
+        max(last, _known_upto(env, directory, report)),
+        report,
+    )
+
+
+def _known_upto(env: Env, directory: str, report: VerifyReport) -> int:
+    """What marks, holes and snapshots say of entries that cannot be read now."""
+    found = survey(env, f"{directory}/log").last_index
+    told = [one.last_index for one in report.snapshots if one.damage is None]
+    told += [report.valid_from, found if found != INDEX_MAX else 0]
+    return max(told)
+
+
+def _check_use(env: Env, directory: str, report: VerifyReport) -> None:
+    """CorruptLogError where no cut of the log makes a member of the directory again."""
+    hint = "restore this directory from a backup; if it has other members, start it instead"
+    useless = [one for one in report.damage if one.row == "F17" and not one.index]
+    if not report.checks:
+        useless = list(report.damage)
+        if not env.exists(f"{directory}/log") and _recovered(env, directory):
+            hint = "an earlier recovery was cut off: --cluster-name NAME --yes completes it"
+    if useless:
+        raise CorruptLogError(
+            f"{directory}: a cut does not help: {useless[0].what}", hint=hint, path=useless[0].path
+        )
+
+
+def accept_loss(env: Env, told: RecoveryPlan, cluster_name: str, incarnation: int) -> str:
+    """Keep the entries up to `told.kept_upto`; where the damaged log stays.
+
+    ConfigurationError unless `cluster_name` is the directory's; DirectoryInUseError while a
+    server runs. A crash leaves the old log, or the new one, or a directory without a log, which
+    no server starts over, and which the same call completes.
+    """
+    directory = told.directory
+    _check_name(told.cluster_name, cluster_name)
+    mark = f"{incarnation:032x}"[:16]
+    recovered, damaged = f"{directory}/{_RECOVERED}{mark}", f"{directory}/log-damaged-{mark}"
+    lock = env.lock(f"{directory}/lock")
+    try:
+        identity = _identity(env, directory)
+        found = survey(env, f"{directory}/log")
+        cut = Cut(found.before, told.kept_upto + 1, NO_ENTRY)
+        write_log(env, recovered, cut, found, _SIZES)
+        _write_audit(
+            env,
+            directory,
+            action="accept-loss-from",
+            index=told.kept_upto + 1,
+            known_upto=told.known_upto,
+            cluster=identity.cluster_name,
+            address=identity.address,
+            incarnation=f"{identity.incarnation:032x}",
+            new_incarnation=f"{incarnation:032x}",
+            damaged_log=damaged,
+        )
+        write_identity(env, directory, identity.with_incarnation(incarnation))
+        env.rename(f"{directory}/log", damaged)
+        env.rename(recovered, f"{directory}/log")
+        env.sync_directory(directory)
+        _forget_damage(env, directory)
+    finally:
+        lock.close()
+    return damaged
+
+
+def complete(env: Env, directory: str, cluster_name: str) -> bool:
+    """Finish what a crash between the two renames left; False when there is nothing to finish."""
+    if env.exists(f"{directory}/log"):
+        return False
+    found = _recovered(env, directory)
+    if len(found) != 1:
+        return False
+    _check_name(_identity(env, directory).cluster_name, cluster_name)
+    lock = env.lock(f"{directory}/lock")
+    try:
+        env.rename(f"{directory}/{found[0]}", f"{directory}/log")
+        env.sync_directory(directory)
+        _forget_damage(env, directory)
+    finally:
+        lock.close()
+    return True
+
+
+def _recovered(env: Env, directory: str) -> list[str]:
+    return [name for name in env.list(directory) if name.startswith(_RECOVERED)]
+
+
+def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
+    """Let a member vote although entries that it acknowledged may be missing (decision 0016).
+
+    ConfigurationError when nothing says that they are.
+    """
+    nothing = "every promise of this member waited for its disk; nothing is missing"
+    member = _owing(env, directory, cluster_name, WEAK_FILE, nothing)
+    _accept(env, directory, member, "accept-unsynced-loss", clear_weak)
+
+
+def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
+    """Let a member vote without the entries that damage took, and that nobody gave back (0017).
+
+    For a cluster in which all that held them are damaged or gone. What it lost stays written
+    down: others may have let deletions go because it had them, so no hole may stand for these.
+    ConfigurationError when nothing is owed.
+    """
+    nothing = "no entry of this member was cut off for damage; nothing is owed"
+    member = _owing(env, directory, cluster_name, DEBT_FILE, nothing)
+    _accept(env, directory, member, "accept-owed-loss", _give_up)
+
+
+def skippable(env: Env, directory: str, index: int) -> StoredEntry:
+    """The entry that this member can be made to skip; nothing is changed.
+
+    ConfigurationError when it is not in this log, when it is skipped already, and when a
+    snapshot covers it: then the state has what it did, and members would disagree.
+    """
+    identity = _identity(env, directory)
+    skips = read_skips(env, directory, identity.cluster_name)
+    if index in {skip.index for skip in skips}:
+        raise ConfigurationError(
+            f"entry {index} of {directory} is skipped already",
+            hint="start the member; every member of the cluster must skip it",
+        )
+    if len(skips) >= SKIPS_MAX:
+        raise ConfigurationError(f"{directory} skips {len(skips)} entries, which is the limit")
+    covered = [one for one in snapshots_of(env, directory) if one.damage is None]
+    if covered and covered[-1].last_index >= index:
+        raise ConfigurationError(
+            f"entry {index} is covered by the snapshot of entry {covered[-1].last_index}: this"
+            " member has applied it, and its state is what it was left with",
+            hint="members that skip the entry would disagree with this one: correct the state"
+            " machine instead, or give the others this member's snapshot",
+        )
+    found = next(records(directory, index, env=env), None)
+    if found is None or found.index > index or found.is_hole:
+        raise ConfigurationError(
+            f"{directory} has no entry {index}",
+            hint="give the index that the error named; a member whose log does not reach it"
+            f" gets the file {SKIPS_FILE} of another member",
+        )
+    return found
+
+
+def skip_entry(env: Env, directory: str, index: int, cluster_name: str) -> SkippedEntry:
+    """Record that the user's code is not called at this entry; durable when it returns.
+
+    What `skippable` raises; DirectoryInUseError while a server runs.
+    """
+    identity = _identity(env, directory)
+    _check_name(identity.cluster_name, cluster_name)
+    lock = env.lock(f"{directory}/lock")
+    try:
+        found = skippable(env, directory, index)
+        skip = SkippedEntry(found.index, found.term, found.crc)
+        _write_audit(
+            env,
+            directory,
+            action="skip-entry",
+            cluster=identity.cluster_name,
+            address=identity.address,
+            **skip._asdict(),
+        )
+        skips = read_skips(env, directory, identity.cluster_name)
+        write_skips(env, directory, identity.cluster_name, (*skips, skip))
+    finally:
+        lock.close()
+    return skip
+
+
+def _owing(env: Env, directory: str, cluster_name: str, file: str, nothing: str) -> Identity:
+    """The member, if it is the one that was meant and `file` says that it lacks something."""
+    identity = _identity(env, directory)
+    _check_name(identity.cluster_name, cluster_name)
+    if not env.exists(f"{directory}/{file}"):
+        raise ConfigurationError(f"{directory}: {nothing}", hint="start it as it is")
+    return identity
+
+
+def _accept(
+    env: Env, directory: str, member: Identity, action: str, forget: Callable[[Env, str], None]
+) -> None:
+    """Under the lock: write down that the loss is taken, then forget it."""
+    lock = env.lock(f"{directory}/lock")
+    try:
+        _write_audit(
+            env, directory, action=action, cluster=member.cluster_name, address=member.address
+        )
+        forget(env, directory)
+    finally:
+        lock.close()
+
+
+def _give_up(env: Env, directory: str) -> None:
+    copy = best_copy(env, directory)
+    debt = read_debt(env, directory, copy.current_term if copy is not None else 0)
+    if debt is not None:
+        debt.give_up()
+    clear_note(env, directory)
+
+
+def _forget_damage(env: Env, directory: str) -> None:
+    """The log was cut anew, for a member that is another one from here on."""
+    for name in (DEBT_FILE, GIVEN_UP_FILE):
+        if env.exists(f"{directory}/{name}"):
+            env.remove(f"{directory}/{name}")
+    clear_note(env, directory)
+
+
+def _identity(env: Env, directory: str) -> Identity:
+    identity, _ = read_identity(env, directory) if env.exists(directory) else (None, ())
+    if identity is None and is_members(env, directory):
+        raise CorruptLogError(
+            f"{directory} has no identity: it is not known whose it is (F7)",
+            hint="recover cannot help: restore this directory from a backup, or join a new one",
+            path=f"{directory}/{IDENTITY_FILES[0]}",
+        )
+    if identity is None:
+        raise ConfigurationError(
+            f"{directory} is no member's directory",
+            hint="give the directory that the server was started with",
+        )
+    return identity
+
+
+def _check_name(found: str, told: str) -> None:
+    if found != told:
+        raise ConfigurationError(
+            f'the member is of cluster "{found}", not "{told}"; nothing was changed',
+            hint=f"if you mean this one, say --cluster-name {found}",
+        )
+
+
+def _write_audit(env: Env, directory: str, **said: object) -> None:
+    """One line more; the file is replaced whole."""
+    import time  # noqa: PLC0415 - a tool of the operator, not of the log
+
+    path = f"{directory}/{AUDIT_FILE}"
+    before = env.read_file(path) if env.exists(path) else b""
+    line = json.dumps({"time_ms": time.time_ns() // 1_000_000, **said}, sort_keys=True)
+    env.replace_file(path, before + line.encode() + b"\n")

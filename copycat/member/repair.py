@@ -1,0 +1,304 @@
+"""A member cuts what it cannot read out of its log, and owes it (F2, F3, F11, F17, C12).
+
+The order makes every crash harmless: first the debt is durable, then the kept entries are in a
+log of their own, whole and synced, and only then the two change names. The damaged log stays
+beside it. Who has no other members may cut only what a snapshot covers (docs/decisions/0017).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from copycat.errors import CorruptLogError, DiskError, DiskFullError
+from copycat.member.damage_scan import Loss, Survey, survey
+from copycat.member.markers import INDEX_MAX, Debt, clear_note, read_debt, read_note
+from copycat.storage._native import Batch, NativeLog, open_log
+from copycat.storage.in_memory import VolatileLog
+from copycat.storage.reader import StoredEntry, damage_of
+from copycat.storage.unreadable import is_unreadable, unreadable_is_corrupt
+from copycat.types import NO_ENTRY, EntryId, MemberId, Span
+
+if TYPE_CHECKING:
+    from copycat.storage._native import Env
+    from copycat.storage.interface import HardStateStore
+    from copycat.storage.snapshot_store import SnapshotStore
+
+__all__ = ["AnyLog", "Cut", "Repairs", "batches", "complete_repair", "plan_cut", "write_log"]
+
+_log = logging.getLogger("copycat.log")
+
+AnyLog: TypeAlias = NativeLog | VolatileLog
+_Read = TypeVar("_Read")
+
+_NEW = "log-new"
+_REPAIRED = "log-repaired"
+_BATCH_BYTES = 1 << 20
+
+
+class Cut(NamedTuple):
+    """What stays of a log, and what it owes for the rest."""
+
+    start: EntryId
+    """The new log begins right after this entry: NO_ENTRY, the old one's, or a snapshot's."""
+    end: int
+    """One past the last entry that stays; `start.next` when none does."""
+    owed: EntryId
+    """What the log is known to have held, if that is more than stays; else NO_ENTRY."""
+
+
+def plan_cut(env: Env, found: Survey, base: EntryId, current_term: int) -> Cut:
+    """How to cut a log of which `found` is readable, so that the least is owed.
+
+    base: what the newest snapshot that was read back whole covers; NO_ENTRY for none.
+    current_term: the hard state's; no entry of a later term was ever acknowledged.
+    """
+    start, first_bad = found.before, found.last_index + 1
+    if base.index < start.index:
+        start, first_bad = base, base.next  # no snapshot reaches to where the log begins (F17)
+    else:
+        if any(loss.first <= base.index for loss in found.losses):
+            start = base
+            if found.term_at(env, base.index) != base.term:
+                first_bad = base.next  # whether the rest continues this snapshot, nobody knows
+        for loss in found.losses:
+            if loss.end > start.next:
+                first_bad = min(first_bad, max(loss.first, start.next))
+    kept = start
+    if first_bad > start.next:
+        kept = EntryId(found.term_at(env, first_bad - 1), first_bad - 1)
+    held = EntryId(found.last_term or current_term, found.last_index)
+    return Cut(start, first_bad, NO_ENTRY if kept >= held else held)
+
+
+class Repairs:
+    """Opens the log of the member's directory `path`, and mends it first where it must.
+
+    store: its snapshots, None when nobody asks for them.  current_term: the hard state's.
+    sizes: of the log's segments, in bytes and in entries.  is_alone: there are no other members,
+    so nothing may be owed.  The caller holds the lock.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        path: str,
+        store: SnapshotStore | None,
+        current_term: int,
+        sizes: tuple[int, int],
+        *,
+        is_alone: bool,
+    ) -> None:
+        self._env = env
+        self._path = path
+        self._store = store
+        self._current_term = current_term
+        self._is_alone = is_alone
+        self._sizes = sizes
+        self.debt = read_debt(env, path, current_term)
+        """What the member owes; None for nothing."""
+
+    def open(self, opened: Callable[[], AnyLog]) -> AnyLog:
+        """What `opened` opens, after a repair if it raises CorruptLogError, or a DiskError of
+        bytes that cannot be read (F11), or if a note is there.
+
+        CorruptLogError where entries would be lost to a member that is alone (F2), or nothing
+        was found that could be cut; then nothing was changed. DiskFullError where what stays has
+        no room. FormatVersionError, DiskError.
+        """
+        note = read_note(self._env, self._path)
+        try:
+            log = _twice(opened)
+        except CorruptLogError as cause:
+            if not self._mend(cause):
+                raise
+            log = opened()
+        else:
+            if note is not None:
+                log.close()
+                self._mend(note)
+                log = opened()
+        clear_note(self._env, self._path)
+        if self._is_alone or self._store is None:
+            return log
+        base = self._base()
+        is_torn = base == NO_ENTRY and bool(self._store.bad) and log.valid_from > 0
+        if log.before.index > base.index or is_torn:
+            log.close()
+            self._mend(_out_of_reach(log, base))
+            self._store.set_aside()
+            log = opened()
+        return log
+
+    def _base(self) -> EntryId:
+        found = self._store.look() if self._store is not None else None
+        return found[0].entry if found is not None else NO_ENTRY
+
+    def _mend(self, cause: CorruptLogError) -> bool:
+        """Cut what is damaged; False when nothing is. The cause counts where bytes look good."""
+        env, path, base = self._env, self._path, self._base()
+        found = self._survey(cause)
+        if not found.losses and base.index >= found.before.index:
+            return False
+        cut = plan_cut(env, found, base, self._current_term)
+        if cut.owed != NO_ENTRY:
+            if self._is_alone:
+                if not cause.index and found.losses:  # which entries a sector holds, it tells
+                    cause.index = found.losses[0].damage.index
+                raise cause
+            self.debt = self._owe(cut)
+            self.debt.write()
+        try:
+            write_log(env, f"{path}/{_NEW}", cut, found, self._sizes)
+        except DiskFullError as error:
+            raise DiskFullError(
+                f"{path}: no room to repair the log, of which what stays is written anew: {error}",
+                state="The damaged log is as it was.",
+                hint="free some space, then start this member again",
+                path=path,
+            ) from error
+        env.rename(f"{path}/{_NEW}", f"{path}/{_REPAIRED}")
+        env.sync_directory(path)
+        damaged = complete_repair(env, path)
+        for loss in found.losses:
+            _log.warning("%s: entry %d: %s", loss.damage.path, loss.first, loss.damage.what)
+        _log.warning(
+            "%s: the log was damaged: it begins after entry %d and ends with %d, %s; it is kept"
+            " as it was in %s",
+            path,
+            cut.start.index,
+            cut.end - 1,
+            "nothing is missing" if cut.owed == NO_ENTRY else f"the others must give {self.debt}",
+            damaged or "no place, for it was gone",
+        )
+        return True
+
+    def _survey(self, cause: CorruptLogError) -> Survey:
+        directory = f"{self._path}/log"
+        try:
+            return _twice(lambda: survey(self._env, directory, cause))
+        except CorruptLogError as error:
+            # The directory or its manifest cannot be read: as if that were bad or gone (F3).
+            loss = Loss(1, INDEX_MAX, damage_of(error, directory, row="F3"))
+            return Survey(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
+
+    def _owe(self, cut: Cut) -> Debt:
+        owed, first, earlier = cut.owed, cut.end, self.debt
+        if earlier is not None:
+            owed, first = max(owed, earlier.owed), min(first, earlier.first_index)
+        term = max(self._current_term, owed.term) + 1
+        return Debt(self._env, self._path, owed, first_index=first, term=term)
+
+    def settle(self, log: AnyLog, hard_state: HardStateStore) -> Debt | None:
+        """Before anything is said: what the open log still owes, with the term that it needs."""
+        debt = self.debt
+        if debt is None:
+            return None
+        if log.last_entry >= debt.owed and not debt.is_given_up:
+            debt.settle()
+            return None
+        if hard_state.current_term < debt.term:
+            ticket = hard_state.begin_save(debt.term, MemberId(0))
+            ticket.run()
+            hard_state.end_save(ticket)
+        return debt
+
+
+def _twice(read: Callable[[], _Read]) -> _Read:
+    """What cannot be read is read once more, for a disk may stumble, and is damage when it cannot
+    be read twice. CorruptLogError then."""
+    try:
+        return read()
+    except DiskError as error:
+        if not is_unreadable(error):
+            raise
+        _log.warning("%s: it is read once more", error)
+    with unreadable_is_corrupt():
+        return read()
+
+
+def _out_of_reach(log: AnyLog, base: EntryId) -> CorruptLogError:
+    return CorruptLogError(
+        f"the log begins at {log.first_index}, with holes up to {log.valid_from}, and the newest"
+        f" snapshot that can be read covers {base.index} entries (F17)",
+        index=log.before.index or log.first_index,
+    )
+
+
+def complete_repair(env: Env, path: str) -> str:
+    """Give the repaired log its name, if there is one; where the damaged one is. Idempotent."""
+    repaired, current, damaged = f"{path}/{_REPAIRED}", f"{path}/log", ""
+    if not env.exists(repaired):
+        return damaged
+    if env.exists(current):
+        number = 1
+        while env.exists(f"{path}/log-damaged-{number}"):
+            number += 1
+        damaged = f"{path}/log-damaged-{number}"
+        env.sync_directory(current)  # so that a crash moves it as a whole
+        env.rename(current, damaged)
+        env.sync_directory(path)
+    env.rename(repaired, current)
+    env.sync_directory(path)
+    return damaged
+
+
+def write_log(env: Env, directory: str, cut: Cut, found: Survey, sizes: tuple[int, int]) -> None:
+    """A log of what stays, in a directory of its own; all of it durable.
+
+    DiskFullError; DiskError when an entry that could be read before cannot be read again.
+    """
+    env.make_directory(directory)
+    for name in env.list(directory):  # of an earlier try
+        env.remove(f"{directory}/{name}")
+    kept = open_log(
+        env,
+        directory,
+        max_segment_size=sizes[0],
+        max_entries_per_segment=sizes[1],
+    )
+    with closing(kept):
+        if cut.start != NO_ENTRY:
+            kept.reset(cut.start)
+            ticket = kept.begin_sync()
+            ticket.run()
+            kept.end_sync(ticket)
+        for batch in batches(_kept(env, cut, found), cut.start.next, cut.end):
+            kept.append(batch)
+    env.sync_directory(directory)
+
+
+def _kept(env: Env, cut: Cut, found: Survey) -> Iterator[StoredEntry]:
+    """The records that stay. One that is missing now is a DiskError: nobody would owe it."""
+    index = cut.start.next
+    for record in found.records(env, index, cut.end):
+        if record.index > index:
+            break
+        yield record
+        index = record.end
+    if index < cut.end:
+        what = f"{found.directory}: entry {index} could be read, and cannot be read again"
+        raise DiskError(what, path=found.directory, operation="read", index=index)
+
+
+def batches(records: Iterator[StoredEntry], first: int, end: int) -> Iterator[Batch]:
+    """The frames of [first, end), byte for byte, by terms; a hole that sticks out is cut."""
+    group: list[StoredEntry] = []
+    nbytes = 0
+    for record in records:
+        if group and (record.term != group[0].term or nbytes > _BATCH_BYTES):
+            yield _batch(group, first, end)
+            group, nbytes = [], 0
+        group.append(record)
+        nbytes += len(record.frame)
+    if group:
+        yield _batch(group, first, end)
+
+
+def _batch(group: list[StoredEntry], first: int, end: int) -> Batch:
+    frames = b"".join(record.frame + bytes(-len(record.frame) % 8) for record in group)
+    span = Span(group[0].term, group[0].index, group[-1].end)
+    batch = Batch.from_wire(frames, span)
+    return batch.slice(max(span.first, first), min(span.end, end))

@@ -1,0 +1,268 @@
+"""`Raft.step(event) -> [effects]`: the term rule, and each event to the role that answers it.
+
+A pure function of its state and the event: integers in, integers out. No bytes, no clock but
+`Tick`, no dice but its seed. It never raises on what a peer says: nonsense is counted in
+`ignored`; a broken law inside raises InvariantError, and the member stops.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    InstallReply,
+    InstallSnapshot,
+    LogPosition,
+    LogRegressed,
+    PeerMessage,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+)
+from copycat.raft import election, follower, install_snapshot, leader, regression, transfer
+from copycat.raft.effects import Effect
+from copycat.raft.events import (
+    Compacted,
+    Event,
+    GapsKnown,
+    LossAccepted,
+    LossRecorded,
+    Pinned,
+    Proposed,
+    Reachable,
+    ReadRequested,
+    Received,
+    Saved,
+    Sent,
+    SnapshotHeld,
+    SnapshotInstalled,
+    SnapshotShipping,
+    SnapshotsKept,
+    StorageFull,
+    Synced,
+    Tick,
+    TransferRequested,
+    Unreachable,
+)
+from copycat.raft.state import NOBODY, State
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Raft"]
+
+
+class Raft(State):
+    """One member's consensus. Plain data: `pickle.dumps(raft)` is a checkpoint.
+
+    current_term, voted_for: the hard state, perhaps still being saved.  term_runs,
+    before, first_index, last_index: the log as it was opened, all of it durable.
+    snapshot_index: of the snapshot that was loaded, so committed.  kept_index: of the oldest on
+    the disk.  fresh: the directory was empty (C16).  lost: entries that were acknowledged may
+    be gone from it, and the term was raised since (decision 0016).  owed: what damage took of the
+    log, NO_ENTRY for nothing (C12).  regressed: not damage, the directory is an older copy of what
+    it was (F8).  seed: of the election dice.
+    """
+
+    __slots__ = ()
+
+    @property
+    def can_propose(self) -> bool:
+        """Whether `Proposed` would be answered by an `Append`."""
+        return self.lead is not None and self.lead.transfer_to == NOBODY
+
+    @property
+    def timeout_ms(self) -> int:
+        """Milliseconds until the core would act by itself: how long the host may sleep."""
+        lead = self.lead
+        deadline_ms = self.own_deadline_ms if lead is None else leader.deadline_ms(lead)
+        if self.transfer is not None:
+            deadline_ms = min(deadline_ms, self.transfer.until_ms)
+        return max(0, deadline_ms - self.now_ms)
+
+    @property
+    def position(self) -> LogPosition:
+        """What is said first on a new link: a peer may know that this log once held more (F8)."""
+        return LogPosition(self.acknowledgements.log_term, self.last)
+
+    def match_index(self, peer: MemberId) -> int:
+        """What `peer` is known to hold durably; 0 when unknown, or when not leading."""
+        if peer == self.member:
+            return self.durable_index
+        progress = self.lead.progress.get(peer) if self.lead is not None else None
+        return progress.counted_index if progress is not None else 0
+
+    def step(self, event: Event) -> list[Effect]:
+        """Take one event; the effects are to be carried out in list order."""
+        effects: list[Effect] = []
+        self.effects = effects
+        match event:
+            case Received():
+                _on_received(self, event.sender, event.message, event.has_gaps)
+            case Sent():
+                leader.on_sent(self, event.peer, event.span)
+            case Synced():
+                _on_synced(self, event)
+            case Tick():
+                _on_tick(self, event.elapsed_ms)
+            case Proposed():
+                leader.on_proposed(self, event.count)
+            case ReadRequested():
+                leader.on_read_requested(self, event.token)
+            case Saved():
+                self.release(event.ticket)
+                if not self.is_saving:
+                    election.on_self_vote_saved(self)
+            case Reachable():
+                _on_reachable(self, event)
+            case Pinned():
+                if not self.lost_below:
+                    self.take_part()
+            case Unreachable():
+                _on_unreachable(self, event.peer)
+            case StorageFull():
+                _on_storage_full(self, event.full)
+            case Compacted():
+                leader.on_compacted(self, event.first_index)
+            case GapsKnown():
+                install_snapshot.on_gaps_known(self, event.valid_from)
+            case LossAccepted():
+                self.give_up(event.held)
+            case LossRecorded():
+                regression.on_loss_recorded(self, event)
+            case SnapshotsKept():
+                install_snapshot.on_kept(self, event.oldest_index)
+            case SnapshotShipping():
+                install_snapshot.on_snapshot_shipping(self, event)
+            case SnapshotHeld():
+                install_snapshot.on_snapshot_held(self, event)
+            case SnapshotInstalled():
+                install_snapshot.on_snapshot_installed(self, event)
+                self.settle_debt()
+                self.saw_entry(event.entry.term)
+            case TransferRequested():
+                leader.on_transfer_requested(self, event.to)
+            case _:
+                assert_never(event)
+        self.effects = []
+        return effects
+
+
+def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: bool) -> None:
+    """The term rule (paper section 5.1), then the handler; the term comes first (X4)."""
+    term = message.term
+    is_current = term == raft.current_term and term > 0  # nearly always
+    if sender not in raft.peers or not (is_current or election.is_plausible(raft, message)):
+        raft.ignored += 1
+        return
+    match message:
+        case AppendEntries():
+            if not follower.is_well_formed(message):
+                raft.ignored += 1
+                return
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            follower.on_append_entries(raft, sender, message, has_gaps=has_gaps)
+        case AppendReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            elif term == raft.current_term:
+                leader.on_append_reply(raft, sender, message)
+        case PreVote():
+            election.on_pre_vote(raft, sender, message)
+        case PreVoteReply():
+            election.on_pre_vote_reply(raft, sender, message)
+        case RequestVote():
+            election.on_request_vote(raft, sender, message)
+        case VoteReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            else:
+                election.on_vote_reply(raft, sender, message)
+        case TimeoutNow():
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            election.on_timeout_now(raft, sender, message)
+        case InstallSnapshot():
+            if not install_snapshot.is_well_formed(message):
+                raft.ignored += 1
+                return
+            if term > raft.current_term:
+                raft.become_follower(term, sender)
+            install_snapshot.on_install_snapshot(raft, sender, message)
+        case InstallReply():
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            elif term == raft.current_term:
+                leader.on_install_reply(raft, sender, message)
+        case LogPosition():
+            regression.on_log_position(raft, sender, message)
+        case LogRegressed():
+            if not regression.is_well_formed(message):
+                raft.ignored += 1
+                return
+            if term > raft.current_term:
+                raft.become_follower(term, NOBODY)
+            regression.on_log_regressed(raft, sender, message)
+        case _:
+            assert_never(message)
+
+
+def _on_synced(raft: Raft, event: Synced) -> None:
+    if not raft.settle_syncs(event.ticket, event.flushed_index):
+        return
+    raft.settle_debt()
+    if raft.lead is not None:
+        leader.on_synced(raft, raft.lead)
+    else:
+        follower.on_synced(raft)
+
+
+def _on_tick(raft: Raft, elapsed_ms: int) -> None:
+    if elapsed_ms > 0:
+        raft.now_ms += elapsed_ms
+    transfer.on_tick(raft)
+    if raft.lead is not None:
+        leader.on_tick(raft, raft.lead, elapsed_ms)
+    elif raft.now_ms >= raft.own_deadline_ms:
+        election.on_election_timeout(raft)
+
+
+def _on_reachable(raft: Raft, event: Reachable) -> None:
+    peer = event.peer
+    # A fresh directory believes empty logs only; a lost log believes all that hold no more than
+    # it does itself, and of those it wants every voter (decision 0016).
+    counts = event.fresh or (event.lost and raft.lost_below > 0)
+    if raft.contacts and counts and peer in raft.peers:
+        raft.contacts |= {peer}
+        voters = raft.configuration.voters
+        needed = len(voters) if raft.lost_below else raft.configuration.quorum
+        if len(raft.contacts) >= needed:
+            raft.take_part()
+    if raft.lead is not None:
+        leader.on_peer_reachable(raft, raft.lead, peer)
+    elif peer in raft.peers:
+        election.on_peer_reachable(raft, peer)
+
+
+def _on_unreachable(raft: Raft, peer: MemberId) -> None:
+    if raft.lost_below and raft.contacts:
+        raft.contacts -= {peer}  # it may come back with entries
+    if raft.lead is not None:
+        leader.on_peer_unreachable(raft, raft.lead, peer)
+    elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
+        follower.on_leader_unreachable(raft)
+
+
+def _on_storage_full(raft: Raft, full: bool) -> None:
+    """F12: who cannot append must not become leader; who leads hands over in its next tick."""
+    raft.storage_full = full
+    if not full:
+        return
+    if raft.state is ServerState.CANDIDATE:
+        raft.become_follower(raft.current_term, NOBODY)
+    raft.poll = None
+    if raft.lead is not None:
+        leader.on_tick(raft, raft.lead, 0)

@@ -1,0 +1,258 @@
+"""Snapshots in place of entries: when a peer is sent one, and what the receiver's log becomes.
+
+The core sees names and counts only. The replica ships the file's bytes, writes them, verifies
+them and installs the state; each of its steps comes back as an event.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from copycat.errors import require
+from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.effects import (
+    Commit,
+    EndShipping,
+    ReceiveChunk,
+    Reset,
+    ShipChunks,
+    ShipSnapshot,
+)
+from copycat.raft.events import SnapshotHeld, SnapshotInstalled, SnapshotShipping
+from copycat.raft.follower import hear_leader
+from copycat.raft.leader_state import Leadership
+from copycat.raft.progress import Pace, Progress
+from copycat.raft.state import NOBODY, State
+from copycat.raft.term_index import UNKNOWN_TERM
+from copycat.raft.timers import TERM_MAX
+from copycat.types import EntryId, MemberId
+
+__all__ = [
+    "advance_floor",
+    "begin",
+    "is_needed",
+    "is_well_formed",
+    "on_compacted",
+    "on_gaps_known",
+    "on_install_reply",
+    "on_install_snapshot",
+    "on_kept",
+    "on_snapshot_held",
+    "on_snapshot_installed",
+    "on_snapshot_shipping",
+    "remind",
+]
+
+
+# ---- the leader: whom, and how far it is ------------------------------------------------------
+
+
+def is_needed(raft: State, next_index: int) -> bool:
+    """Whether entries from `next_index` on would not do.
+
+    The log may not reach back so far. And below the floor deletions may be cleaned away: who
+    lacks entries there has lost what it once had, and must not be fed around them (C23).
+    """
+    return next_index < raft.terms.first_index or next_index <= raft.floor_known
+
+
+def begin(
+    raft: State, lead: Leadership, peer: MemberId, progress: Progress, *, whole: bool = False
+) -> None:
+    """Ask the replica to ship a snapshot to `peer`. One transfer a peer.
+
+    whole: for a peer that takes no holes, of all that is committed now, and every hole in this
+    log lies below that. The floor would not do: a leader that restarted has forgotten it.
+    """
+    lead.request += 1
+    progress.last_request = lead.request
+    terms = raft.terms
+    floor = raft.floor_known
+    if whole:
+        _commit_below_gaps(raft, lead)
+        floor = max(floor, raft.commit_index, lead.valid_from)
+    next_index = min(max(terms.first_index, floor + 1), terms.end)
+    progress.begin_snapshot(lead.request, next_index, floor)
+    raft.effects.append(ShipSnapshot(peer, lead.request, floor))
+
+
+def _commit_below_gaps(raft: State, lead: Leadership) -> None:
+    """What the holes of this log say was committed is committed: no count is needed for a fact.
+
+    A leader that restarted knows of no commit, and cannot count one without the very peer that
+    waits for the snapshot (decision 0017). Its own no-op and what follows are never taken so:
+    if it was elected without all that was committed, then an operator had accepted a loss.
+    """
+    if raft.commit_index < lead.valid_from < lead.noop_index:
+        raft.commit_index = lead.valid_from
+        raft.effects.append(Commit(raft.commit_index))
+
+
+def remind(raft: State, peer: MemberId, progress: Progress) -> None:
+    """With a heartbeat: nothing was heard of the transfer since the last one, so ask again."""
+    if progress.pace is Pace.SNAPSHOT and not progress.snapshot_is_heard:
+        floor = max(raft.floor_known, progress.snapshot_floor)
+        raft.effects.append(ShipSnapshot(peer, progress.snapshot_request, floor))
+    progress.snapshot_is_heard = False
+
+
+def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
+    """The replica chose this one: only now a reply can name it (I9)."""
+    lead = raft.lead
+    progress = lead.progress.get(event.peer) if lead is not None else None
+    if progress is None or progress.snapshot_request != event.request:
+        raft.effects.append(EndShipping(event.peer, done=False))
+        return
+    require(
+        event.entry.index <= raft.terms.last_index
+        and raft.terms.term_at(event.entry.index) in {event.entry.term, UNKNOWN_TERM},
+        "a leader ships a snapshot of entries that it does not have",
+        entry=event.entry,
+        last=raft.last,
+    )
+    progress.snapshot = event.entry
+
+
+def on_install_reply(
+    raft: State, lead: Leadership, sender: MemberId, message: InstallReply
+) -> bool:
+    """Credit an answer of this term: a sign of life, and perhaps the end. True when it moved
+    the peer's match_index."""
+    progress = lead.progress.get(sender)
+    if progress is None or not 1 <= message.request <= progress.last_request:
+        raft.ignored += 1
+        return False
+    progress.heard_at_ms = raft.now_ms
+    if not progress.has_regressed:
+        progress.acked_request = max(progress.acked_request, message.request)
+    if message.request != progress.snapshot_request or message.entry != progress.snapshot:
+        return False  # of a transfer that is over
+    progress.snapshot_is_heard = True
+    if not message.done:
+        raft.effects.append(ShipChunks(sender, message.request, message.offset))
+        return False
+    progress.end_snapshot(message.entry.index)
+    raft.effects.append(EndShipping(sender, done=True))
+    if is_needed(raft, progress.next_index):
+        begin(raft, lead, sender, progress)
+    return True
+
+
+def advance_floor(raft: State, lead: Leadership) -> None:
+    """C23: the least settled of all voters; one that is unknown stops it. It never falls."""
+    least = min(raft.commit_index, raft.settled(raft.durable_index))
+    for progress in lead.progress.values():
+        if progress.has_regressed:
+            return
+        least = min(least, progress.settled)
+    raft.floor_known = max(raft.floor_known, least)
+
+
+# ---- the follower: bytes arrive, then the log is made to fit ----------------------------------
+
+
+def is_well_formed(message: InstallSnapshot) -> bool:
+    """Whether a leader could have said it."""
+    entry = message.entry
+    return (
+        message.request >= 1
+        and 1 <= entry.term <= message.term
+        and 1 <= entry.index <= TERM_MAX
+        and 0 <= message.offset <= message.nbytes
+        and message.nbytes >= 1
+        and len(message.digest) == 32
+    )
+
+
+def on_install_snapshot(raft: State, sender: MemberId, message: InstallSnapshot) -> None:
+    """1. An old term: say ours. 2. Already there: say so. 3. Else take the bytes."""
+    if message.term < raft.current_term:
+        _answer(raft, sender, message.request, message.entry, 0, done=False)
+        return
+    if not hear_leader(raft, sender):
+        return
+    index = message.entry.index
+    if raft.commit_index < index:
+        raft.effects.append(ReceiveChunk(sender, message))
+    elif raft.durable_index >= index:
+        _answer(raft, sender, message.request, message.entry, message.nbytes, done=True)
+    # Else it is committed here and not yet durable: silence, and the leader asks again.
+
+
+def on_snapshot_held(raft: State, event: SnapshotHeld) -> None:
+    """Some bytes were written: tell who ships them, if that is still the leader."""
+    if event.term == raft.current_term and event.sender == raft.leader:
+        _answer(raft, event.sender, event.request, event.entry, event.offset, done=False)
+
+
+def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
+    """I12: commit never goes back, a suffix that continues the entry stays, any other goes.
+
+    The snapshot is on the disk, so what it covers is durable; should the log be shorter after
+    a crash, it begins anew right after the snapshot (C24).
+    """
+    entry = event.entry
+    if entry.index > raft.commit_index:
+        terms = raft.terms
+        if terms.term_at(entry.index) != entry.term:
+            require(
+                raft.lead is None,
+                "a leader lacks what a snapshot says is committed",
+                entry=entry,
+                last=raft.last,
+            )
+            terms.reset(entry)
+            raft.acknowledgements.log_term = raft.current_term
+            raft.durable_index = entry.index
+            raft.verified_index = 0
+            raft.reported_index = 0
+            raft.syncs = deque((ticket, 0, ms) for ticket, _, ms in raft.syncs)
+            raft.effects.append(Reset(entry))
+            raft.sync()
+        raft.installed_index = entry.index
+        raft.durable_index = max(raft.durable_index, entry.index)
+        raft.commit_ceiling = max(raft.commit_ceiling, entry.index)
+        raft.commit_index = entry.index
+        raft.effects.append(Commit(entry.index))
+    if raft.leader == event.sender != NOBODY:
+        # The leader has what is committed, so this log equals its log up to there.
+        raft.verified_index = max(raft.verified_index, entry.index)
+        raft.reported_index = max(raft.reported_index, entry.index)
+        if raft.durable_index >= entry.index:
+            _answer(raft, event.sender, event.request, entry, 0, done=True)
+
+
+def _answer(
+    raft: State, to: MemberId, request: int, entry: EntryId, offset: int, *, done: bool
+) -> None:
+    raft.send(to, InstallReply(raft.current_term, request, entry, offset, done))
+
+
+# ---- both: the front of the log ---------------------------------------------------------------
+
+
+def on_compacted(raft: State, first_index: int) -> None:
+    """The front of the log went: a snapshot of this member covers it."""
+    require(
+        first_index <= raft.commit_index + 1,
+        "a log was trimmed above what is committed",
+        first_index=first_index,
+        commit_index=raft.commit_index,
+    )
+    raft.terms.trim(first_index)
+    if raft.lead is not None:
+        for progress in raft.lead.progress.values():
+            progress.trimmed(first_index)
+
+
+def on_gaps_known(raft: State, valid_from: int) -> None:
+    """This member leads; what it lets go from now on it has committed itself."""
+    if raft.lead is not None:
+        raft.lead.valid_from = valid_from
+
+
+def on_kept(raft: State, oldest_index: int) -> None:
+    """The oldest snapshot on this disk is another one now."""
+    raft.kept_index = oldest_index
+    if raft.lead is not None:
+        advance_floor(raft, raft.lead)

@@ -1,0 +1,252 @@
+"""Steps the core and carries out its effects, in list order, each in one place.
+
+Effects may cause events (what was shipped, a link that would not take it); those are stepped
+after the effects of the event before them, so nothing is re-entrant.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple, assert_never
+
+import msgspec
+
+from copycat.errors import ResourceError, require
+from copycat.protocol import codec
+from copycat.protocol.peer import AppendReply, PeerMessage, PreVoteReply, VoteReply
+from copycat.raft.core import Raft
+from copycat.raft.effects import (
+    Append,
+    Commit,
+    Content,
+    Effect,
+    EndShipping,
+    PeerRegressed,
+    ReadReady,
+    ReceiveChunk,
+    RecordLoss,
+    Replicate,
+    Reset,
+    RoleChanged,
+    SaveHardState,
+    Send,
+    ShipChunks,
+    ShipSnapshot,
+    Sync,
+    TransferFinished,
+    Truncate,
+)
+from copycat.raft.events import Event, Sent, Unreachable
+from copycat.replica.applier import Applier
+from copycat.replica.host import Host
+from copycat.replica.log_clock import LogClock
+from copycat.replica.proposals import Gateway, Proposal
+from copycat.replica.queries import Queries
+from copycat.replica.replication import RecentBatches, Shipping
+from copycat.replica.sync_scheduler import Durable
+from copycat.storage import Batch, encode_batch
+from copycat.storage.interface import ReplicaLog
+from copycat.types import EntryKind, MemberId
+
+__all__ = ["Carrier", "Parts", "RegressionEffect", "SnapshotEffect"]
+
+log = logging.getLogger("copycat.replica")
+
+RegressionEffect = PeerRegressed | RecordLoss
+SnapshotEffect = ShipSnapshot | ShipChunks | EndShipping | ReceiveChunk
+
+
+class Parts(NamedTuple):
+    """What a member is made of; built by `Replica`, used by it and by the carrier."""
+
+    raft: Raft
+    log: ReplicaLog
+    durable: Durable
+    clock: LogClock
+    recent: RecentBatches
+    shipping: Shipping
+    applier: Applier
+    gateway: Gateway
+    queries: Queries
+    host: Host
+
+
+class Carrier:
+    """The only place that knows what each effect means."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        role_changed: Callable[[RoleChanged], None],
+        transfer_finished: Callable[[TransferFinished], None],
+        snapshot_effect: Callable[[SnapshotEffect], None],
+        regression_effect: Callable[[RegressionEffect], None],
+    ) -> None:
+        self._parts = parts
+        self._role_changed = role_changed
+        self._transfer_finished = transfer_finished
+        self._snapshot_effect = snapshot_effect
+        self._regression_effect = regression_effect
+        self._events: deque[Event] = deque()
+        self._replies: dict[MemberId, AppendReply] = {}
+        """Answers of this turn; a later one that says more replaces an earlier one."""
+        self.received: Batch | None = None
+        """Frames of the AppendEntries that is being stepped."""
+        self.proposals: list[Proposal] = []
+        """What `Proposed` announced; empty again once they are appended."""
+        self.noop = (0, 0)
+        """(index, log time) of this leader's no-op until it is applied; zeros after that."""
+
+    def queue(self, event: Event) -> None:
+        """An event that follows from an effect; stepped after the effects beside it."""
+        self._events.append(event)
+
+    def step(self, event: Event) -> None:
+        """Step the core with `event` and with all that follows from its effects."""
+        self._events.append(event)
+        while self._events:
+            for effect in self._parts.raft.step(self._events.popleft()):
+                self._carry(effect)
+
+    def _carry(self, effect: Effect) -> None:
+        match effect:
+            case Append():
+                self._append(effect)
+            case Replicate():
+                self._replicate(effect)
+            case Sync():
+                self._parts.durable.want_sync(effect.ticket)
+            case Send():
+                self._send(effect.peer, effect.message)
+            case Commit():
+                self._parts.applier.commit(effect.index)
+            case Truncate():
+                log.warning(
+                    "entries %d to %d are dropped: the leader of term %d has others there",
+                    effect.after + 1,
+                    self._parts.log.last_index,
+                    self._parts.raft.current_term,
+                )
+                _twice(partial(self._parts.log.truncate, effect.after))
+                self._parts.recent.truncate(effect.after)
+            case Reset():
+                _twice(partial(self._parts.log.reset, effect.entry))
+                self._parts.recent.truncate(0)
+            case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
+                self._snapshot_effect(effect)
+            case PeerRegressed() | RecordLoss():
+                self._regression_effect(effect)
+            case SaveHardState():
+                self._parts.durable.want_save(effect)
+            case ReadReady():
+                self._parts.queries.confirmed(effect.token, effect.index)
+            case RoleChanged():
+                self._role_changed(effect)
+            case TransferFinished():
+                self._transfer_finished(effect)
+            case _:
+                assert_never(effect)
+
+    def _append(self, effect: Append) -> None:
+        span, parts = effect.span, self._parts
+        taken: list[Proposal] = []
+        match effect.content:
+            case Content.PROPOSED:
+                taken, self.proposals = self.proposals, []
+                items = [proposal.item for proposal in taken]
+                batch = encode_batch(span.term, span.first, parts.clock.stamp_ms(), items)
+            case Content.NOOP:
+                parts.clock.lead(span.term, parts.log.last_entry.term)
+                self.noop = (span.first, parts.clock.stamp_ms())
+                noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
+                batch = encode_batch(span.term, span.first, self.noop[1], [noop])
+            case Content.RECEIVED:
+                require(self.received is not None, "an append of frames that never came")
+                assert self.received is not None  # noqa: S101  # for the type checker
+                whole = self.received.span == span
+                batch = self.received if whole else self.received.slice(span.first, span.end)
+                parts.clock.saw(batch.last_time_ms)
+            case _:
+                assert_never(effect.content)
+        require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
+        _twice(partial(parts.log.append, batch))
+        parts.recent.add(batch)
+        parts.gateway.appended(span.first, taken)
+
+    def _replicate(self, effect: Replicate) -> None:
+        parts = self._parts
+        sent = parts.shipping.ship(parts.raft.current_term, effect, parts.clock.peek_ms())
+        if sent is None:
+            self._events.append(Unreachable(effect.peer))
+        elif sent.first < sent.end:
+            self._events.append(Sent(effect.peer, sent))
+
+    def _send(self, peer: MemberId, message: PeerMessage) -> None:
+        if isinstance(message, AppendReply):
+            earlier = self._replies.get(peer)
+            if earlier is not None:
+                merged = merge_replies(earlier, message)
+                if merged is None:
+                    self._write(peer, earlier)
+                message = merged or message
+            self._replies[peer] = message
+        else:
+            self._write(peer, message)
+
+    def greet(self, peer: MemberId) -> None:
+        """A link is open: say first where this log ends (F8)."""
+        self._write(peer, self._parts.raft.position)
+
+    def flush_replies(self) -> None:
+        """End of a turn: send the answers that were kept for a durable one to replace, and the
+        results that there is room for now."""
+        self._parts.gateway.delivery.deliver()
+        replies, self._replies = self._replies, {}
+        for peer, reply in replies.items():
+            self._write(peer, reply)
+
+    def _write(self, peer: MemberId, message: PeerMessage) -> None:
+        # A lost reply is asked for again by the next heartbeat: no event for it.
+        if isinstance(message, AppendReply) and self._parts.raft.storage_full:
+            message = msgspec.structs.replace(message, storage_full=True)
+        if isinstance(message, PreVoteReply | VoteReply):
+            report = self._parts.clock.report
+            message = msgspec.structs.replace(
+                message,
+                wall_ms=report.wall_ms,
+                log_time_ms=report.log_time_ms,
+                log_time_term=report.term,
+            )
+        self._parts.host.send(peer, codec.encode_peer(message), None)
+
+
+def _twice(change: Callable[[], None]) -> None:
+    """What the system lacked for a moment stops no member (F29): the log is as it was, and the
+    same call may follow. What it lacks still does, by name."""
+    try:
+        change()
+    except ResourceError as shortage:
+        log.warning("the log's change is tried once more: %s", shortage)
+        change()
+
+
+def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | None:
+    """One reply that says what both say, or None when they do not agree.
+
+    Of one term and both accepted: the newer request vouches for the round, the greater
+    match_index for the disk; both stay facts (C1).
+    """
+    if not (earlier.accepted and later.accepted and earlier.term == later.term):
+        return None
+    return AppendReply(
+        later.term,
+        max(earlier.request, later.request),
+        accepted=True,
+        match_index=max(earlier.match_index, later.match_index),
+        hint=later.hint,
+        settled=max(earlier.settled, later.settled),
+    )

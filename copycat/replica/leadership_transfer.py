@@ -1,0 +1,105 @@
+"""Leadership that somebody asked to be handed over: whom to tell how that went, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from copycat.raft.core import Raft
+from copycat.raft.effects import TransferFailure, TransferFinished
+from copycat.raft.events import Event, TransferRequested
+from copycat.types import MemberId, ServerState
+
+__all__ = ["Handover", "TransferOutcome"]
+
+LEADS_ON = frozenset({TransferFailure.LAGS, TransferFailure.UNREACHABLE, TransferFailure.SILENT})
+"""These say what is wrong with the member that was tried."""
+
+
+class TransferOutcome(msgspec.Struct, frozen=True):
+    """How a transfer of leadership went.
+
+    ok: the member that was asked for was heard to lead.  why: why not, a whole sentence without
+    its end.  leader: address of who leads now, as far as known.
+    """
+
+    ok: bool
+    failure: TransferFailure | None = None
+    why: str = ""
+    leader: str = ""
+
+
+class Handover:
+    """One answer of the core ends all that were asked meanwhile, each by its own target.
+
+    addresses: of all voters.
+    """
+
+    def __init__(
+        self, raft: Raft, step: Callable[[Event], None], addresses: Mapping[MemberId, str]
+    ) -> None:
+        self._raft = raft
+        self._step = step
+        self._addresses = addresses
+        self._asked: list[tuple[MemberId, Callable[[TransferOutcome], None]]] = []
+
+    def ask(self, to: MemberId, done: Callable[[TransferOutcome], None]) -> None:
+        """In a turn: to `to`, or to the best follower when 0."""
+        if self._raft.state is not ServerState.LEADER:
+            done(self._outcome(to, TransferFinished(ok=False, failure=TransferFailure.NO_TARGET)))
+            return
+        self._asked.append((to, done))
+        self._step(TransferRequested(to))
+
+    def finished(self, effect: TransferFinished) -> None:
+        """The core said how it went."""
+        asked, self._asked = self._asked, []
+        for to, done in asked:
+            done(self._outcome(to, effect))
+
+    def _outcome(self, to: MemberId, effect: TransferFinished) -> TransferOutcome:
+        raft, failure = self._raft, effect.failure
+        leader = self._addresses.get(raft.leader, "")
+        if effect.ok and to in (0, raft.leader):
+            return TransferOutcome(ok=True, leader=leader)
+        if effect.ok or failure is None:
+            # A transfer that this member had begun by itself, to another member.
+            is_led = raft.leader not in (0, raft.member)
+            failure = TransferFailure.ANOTHER_LEADS if is_led else TransferFailure.SILENT
+        tried = self._addresses.get(effect.to or to, "the follower")
+        name = self._addresses.get(to, tried)
+        if failure in LEADS_ON and name != tried:
+            failure = TransferFailure.BUSY
+        why = self._why(name, tried, failure, effect.lacks)
+        return TransferOutcome(ok=False, failure=failure, why=why, leader=leader)
+
+    def _why(self, name: str, tried: str, failure: TransferFailure, lacks: int) -> str:
+        """name: whom it was asked for.  tried: to whom it was, of several that were asked for."""
+        raft = self._raft
+        me, leader = self._addresses[raft.member], self._addresses.get(raft.leader, "")
+        match failure:
+            case TransferFailure.LAGS:
+                return (
+                    f"{name} lacked {lacks} entries for an election timeout; {me} goes on leading"
+                )
+            case TransferFailure.UNREACHABLE:
+                return f"{me} has no link to {name}, and goes on leading"
+            case TransferFailure.SILENT:
+                return f"{name} did not take over within an election timeout; {me} goes on leading"
+            case TransferFailure.BUSY:
+                return (
+                    f"{me} was handing leadership to {tried} when {name} was asked for; that"
+                    f" failed, and {me} goes on leading"
+                )
+            case TransferFailure.ANOTHER_LEADS:
+                term = raft.current_term
+                return f"{name} did not win the election: {leader} leads term {term}"
+            case TransferFailure.NOBODY_LEADS:
+                return f"{me} gave up leadership for {tried}, and no leader was heard in time"
+            case TransferFailure.QUORUM_LOST:
+                return f"{me} heard no majority meanwhile and stopped leading"
+            case _ if raft.state is not ServerState.LEADER:
+                return f"{me} does not lead"
+            case _:
+                return f"{me} has no follower to hand leadership to"

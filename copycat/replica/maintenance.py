@@ -1,0 +1,250 @@
+"""What a member does by the clock: timers, silent sessions, pins, files, debts, a full disk.
+
+F12: entries are refused before the disk would refuse them. A member without room takes nothing
+new, neither from clients nor from its leader, until room was back for a while; queries go on.
+A leader takes nothing new either while the disks of so many followers are full that nothing can
+be committed.
+Before that, and while it is full, it takes a snapshot, which lets its log be trimmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from copycat.errors import DiskFullError, ResourceError
+from copycat.member.disk_reserve import Reserve
+from copycat.member.time_note import TimeFile, TimeNote
+from copycat.protocol.client import Refusal
+from copycat.raft.events import Event, StorageFull
+from copycat.replica.compaction import Cleaning
+from copycat.replica.driver import Parts
+from copycat.replica.handshake import Handshake
+from copycat.replica.options import ReplicaOptions
+from copycat.replica.outage import NoRoom, Outage
+from copycat.replica.recovery_status import Repayment
+from copycat.replica.snapshot_taker import Snapshotting
+from copycat.storage.obsolete_files import remove_orphans
+from copycat.types import Span
+
+__all__ = ["Household"]
+
+INTERVAL_MS = 100
+"""How often silent sessions, due timers, pins, the idle mark and a full disk are looked at."""
+PAUSE_MS = 500
+"""A turn that comes so late found a process that was held up: it heard nobody meanwhile."""
+FRAME_NBYTES = 32
+"""A frame of the log without its payload."""
+ROOM_AGAIN_MS = 1000
+"""For so long there must be room before a full disk counts as one that has room."""
+
+
+class Household:
+    """Done at the beginning of a turn (`begin`) and ten times a second (`keep`)."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        handshake: Handshake,
+        *,
+        step: Callable[[Event], None],
+        options: ReplicaOptions,
+        snapshotting: Snapshotting,
+        cleaning: Cleaning,
+        outage: Outage,
+        now_ms: int,
+        repayment: Repayment,
+        reserve: Reserve | None = None,
+        time_file: TimeFile | None = None,
+    ) -> None:
+        self._parts = parts
+        self._handshake = handshake
+        self._step = step
+        self._batch_bytes_max = options.batch_bytes_max
+        self._snapshotting = snapshotting
+        self._cleaning = cleaning
+        self._outage = outage
+        self._reserve = reserve
+        self._time_file = time_file
+        self._is_noting = False
+        self._note_ms = now_ms
+        self.repayment = repayment
+        self._is_reserving = False
+        self._reserve_ms = now_ms
+        self.storage_changed: Callable[[bool], None] = lambda _: None
+        """Called when the disk is found full, and when it has room again."""
+        self._room_since_ms = -1
+        self._look_ms = now_ms
+        self._is_preparing = False
+        self._is_removing = False
+        self._spare_ms = now_ms
+        self.deadline_ms = now_ms
+        """When `keep` is due: the host wakes the member for it."""
+        self.timer_ms = 0
+        """Log time of the machine's next scheduled callback; 0 when there is none."""
+        self.is_full = False
+        """The log has no room for another batch (F12)."""
+        self.no_room = NoRoom()
+        """What full disks stop, of this member and of its followers."""
+
+    # ---- every turn ------------------------------------------------------------------------
+
+    def begin(self, now_ms: int, elapsed_ms: int) -> None:
+        """Look whether there is room, and whether this process was held up (F18)."""
+        if elapsed_ms >= PAUSE_MS and self._parts.gateway.admitting:
+            self._parts.gateway.sessions.excuse(self._parts.clock.peek_ms(), elapsed_ms)
+        if not self.is_full:
+            if not self.admits(self._batch_bytes_max):
+                self.ran_full()
+        elif now_ms >= self._look_ms:
+            self._look_ms = now_ms + INTERVAL_MS
+            self._look_for_room(now_ms)
+
+    def admits(self, nbytes: int, entries: int = 1) -> bool:
+        """Whether a batch of `nbytes` of frames may be appended now."""
+        return not self.is_full and self._parts.log.has_room(nbytes, entries=entries)
+
+    def admits_span(self, span: Span, nbytes: int) -> bool:
+        """The same for entries of a leader, which may replace some of ours: a new segment."""
+        terms = self._parts.raft.terms
+        replaces = span.first <= terms.last_index and (
+            terms.first_conflict(span) <= min(span.last, terms.last_index)
+        )
+        return not self.is_full and self._parts.log.has_room(
+            nbytes,
+            # A gap is one frame, however many indexes it spans; no frame is smaller than this.
+            entries=min(span.length, nbytes // FRAME_NBYTES),
+            in_new_segment=replaces,
+        )
+
+    def takes(self, span: Span, nbytes: int) -> bool:
+        """`admits_span`, and a span that is not admitted finds the disk full."""
+        if self.admits_span(span, nbytes):
+            return True
+        self.ran_full()
+        return False
+
+    def ran_full(self) -> None:
+        """Something was not admitted: take nothing more. Steps the core, once."""
+        if not self.is_full:
+            self._set_full(full=True)
+
+    def _look_for_room(self, now_ms: int) -> None:
+        if not self._parts.log.has_room(2 * self._batch_bytes_max, in_new_segment=True):
+            self._room_since_ms = -1
+        elif self._room_since_ms < 0:
+            self._room_since_ms = now_ms
+        elif now_ms - self._room_since_ms >= ROOM_AGAIN_MS:
+            self._set_full(full=False)
+
+    def _set_full(self, *, full: bool) -> None:
+        self.is_full = full
+        self._room_since_ms = -1
+        self.look_at_disks()
+        if full and self._reserve is not None:
+            self._reserve.give_up()
+        self._step(StorageFull(full))
+        self.storage_changed(full)
+
+    def look_at_disks(self) -> None:
+        """Refuse requests while disks are full, here or at too many followers, and say why."""
+        no_room = self._outage.no_room(is_full=self.is_full)
+        if no_room == self.no_room:
+            return
+        self.no_room = no_room
+        gateway = self._parts.gateway
+        if no_room.reason:
+            gateway.close_for(no_room)
+            if no_room.stops_commits and not gateway.admitting:
+                self._parts.queries.refuse_unconfirmed(Refusal.DISK_FULL, no_room.reason)
+            return
+        gateway.closed_for = None
+        if gateway.admitting:
+            # Keep-alives were refused meanwhile: nobody was silent of their own will.
+            gateway.sessions.excuse_all(self._parts.clock.peek_ms())
+
+    # ---- by the clock ----------------------------------------------------------------------
+
+    def keep(self, now_ms: int) -> None:
+        """Write what the leader writes of itself, and the idle mark."""
+        self.deadline_ms = now_ms + INTERVAL_MS
+        parts = self._parts
+        parts.log.mark_idle()
+        self.repayment.keep(now_ms)
+        is_short = self.is_full or not parts.log.has_room(
+            4 * self._batch_bytes_max, in_new_segment=True
+        )
+        if is_short:
+            self._snapshotting.relieve(now_ms)
+        self._cleaning.keep(now_ms, is_short=is_short)
+        self._make_reserve(now_ms)
+        self._note_time(now_ms)
+        if not parts.gateway.admitting or self.no_room.reason:
+            return
+        log_time_ms = parts.clock.peek_ms()
+        parts.gateway.expire_overdue(log_time_ms)
+        due = self.timer_ms and self.timer_ms <= log_time_ms
+        if due and not parts.gateway.proposals:
+            parts.gateway.tick()
+        for member, incarnation in self._handshake.unpinned():
+            parts.gateway.pin(member, incarnation)
+
+    def _make_reserve(self, now_ms: int) -> None:
+        """Take the reserve again once there was room for a while; a disk is asked now and then."""
+        reserve = self._reserve
+        if reserve is None or reserve.is_held or self.is_full or self._is_reserving:
+            return
+        if now_ms >= self._reserve_ms:
+            self._is_reserving = True
+            self._parts.host.aside(reserve.make, self._reserved)
+
+    def _reserved(self, ok: bool) -> None:
+        self._is_reserving = False
+        self._reserve_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
+        if ok and self._reserve is not None:
+            self._reserve.is_held = True
+            if self.is_full:
+                self._reserve.give_up()
+
+    def _note_time(self, now_ms: int) -> None:
+        """Have log time written down beside the wall clock (C25); on a full disk, later."""
+        file, note = self._time_file, self._parts.clock.to_note
+        if file is None or note is None or self._is_noting or now_ms < self._note_ms:
+            return
+        self._is_noting = True
+        self._parts.host.aside(partial(file.write, note), partial(self._noted, note))
+
+    def _noted(self, note: TimeNote, ok: bool) -> None:
+        self._is_noting = False
+        if ok:
+            self._parts.clock.noted = note
+        else:
+            self._note_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
+
+    def keep_files(self, now_ms: int) -> None:
+        """Have the next segment made ready, and files removed that nothing needs (F4).
+
+        A full disk is asked again a while later.
+        """
+        log, host = self._parts.log, self._parts.host
+        if not self._is_preparing and now_ms >= self._spare_ms and log.wants_spare():
+            self._is_preparing = True
+            host.aside(self._prepare, self._prepared)
+        if not self._is_removing and log.has_orphans():
+            self._is_removing = True
+            host.aside(lambda: remove_orphans(log), self._removed)
+
+    def _prepare(self) -> bool:
+        try:
+            self._parts.log.prepare_spare()
+        except (DiskFullError, ResourceError):
+            return False
+        return True
+
+    def _prepared(self, ok: bool) -> None:
+        self._is_preparing = False
+        if not ok:
+            self._spare_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
+
+    def _removed(self, _: None) -> None:
+        self._is_removing = False

@@ -1,0 +1,518 @@
+"""Client requests: who may enter the log, who is answered where, who is sent elsewhere.
+
+The leader admits session requests only after its own no-op is applied (C18): from then on it
+knows every (session, sequence) in its log, so none is logged twice and none with a gap. Until
+then requests wait here. Other members relay them to the leader untouched.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
+from struct import pack, unpack_from
+
+from copycat.errors import require
+from copycat.machine.envelope import (
+    encode_close,
+    encode_expire,
+    encode_incarnation,
+    encode_keep_alive,
+    encode_register,
+)
+from copycat.machine.outcome import Outcome, RunReply, SessionEnded, SessionOpened, SessionTouched
+from copycat.protocol.client import (
+    CloseSession,
+    Commands,
+    CommandsRefused,
+    Failure,
+    KeepAlive,
+    KeptAlive,
+    Refusal,
+    Register,
+    Registered,
+    ServerMessage,
+    SessionClosed,
+)
+from copycat.replica.delivery import Delivery
+from copycat.replica.outage import NoRoom, Why
+from copycat.replica.session_index import Route, SessionMirror, SessionView
+from copycat.storage.interface import EncodeItem
+from copycat.types import EntryKind, MemberId
+
+__all__ = ["Admission", "Gateway", "Limits", "Proposal", "take_first", "take_new"]
+
+
+class Admission:
+    """Keeps out of the log what the leader's machine cannot read, and nothing else.
+
+    Of a run with a bad command the good ones keep their sequences and effects: the bad one's
+    place is taken by a stand-in, which has no effect on any member and whose result says why.
+
+    refusals: for commands in order, the bytes to log in place of some (`OperationReader`).
+    """
+
+    def __init__(
+        self, refusals: Callable[[Sequence[bytes]], dict[int, bytes]], max_entry_size: int
+    ) -> None:
+        self._refusals = refusals
+        self._max_entry_size = max_entry_size
+
+    def take(
+        self, message: Commands, expected: int, count_max: int = sys.maxsize
+    ) -> tuple[int, bytes | memoryview]:
+        """(count, body) to log of the commands from sequence `expected` on."""
+        count, body = take_first(*take_new(message, expected), count_max)
+        operations = split(count, body)
+        refused = self._refusals(operations)
+        if not refused:
+            return count, body
+        for at, stand_in in refused.items():
+            # Empty is a stand-in too, and fits below any limit.
+            operations[at] = stand_in if len(stand_in) <= self._max_entry_size else b""
+        lengths = pack(f"<{count}I", *map(len, operations))
+        return count, b"".join([lengths, *operations])
+
+
+def split(count: int, body: bytes | memoryview) -> list[bytes]:
+    """The operations of a run whose lengths add up."""
+    lengths = unpack_from(f"<{count}I", body)
+    data = bytes(body)
+    return [data[start:end] for start, end in pairwise(accumulate(lengths, initial=4 * count))]
+
+
+def take_first(
+    count: int, body: bytes | memoryview, count_max: int
+) -> tuple[int, bytes | memoryview]:
+    """The same of the first `count_max` commands at most."""
+    if count <= count_max:
+        return count, body
+    taken = sum(unpack_from(f"<{count_max}I", body))
+    view = memoryview(body)
+    return count_max, b"".join([view[: 4 * count_max], view[4 * count :][:taken]])
+
+
+def take_new(message: Commands, expected: int) -> tuple[int, bytes | memoryview]:
+    """(count, body) of the commands from sequence `expected` on.
+
+    A client that resends cuts its runs where it likes, so a run may begin with commands that
+    are logged and end with new ones. `body` is `lengths u32[count]`, then the operations.
+    """
+    skip = expected - message.first_sequence
+    require(0 <= skip < message.count, "no new command", skip=skip, count=message.count)
+    if skip == 0:
+        return message.count, message.body
+    body = memoryview(message.body)
+    lengths_end = 4 * message.count
+    skipped = sum(unpack_from(f"<{skip}I", body))
+    new = body[4 * skip : lengths_end].tobytes() + body[lengths_end + skipped :].tobytes()
+    return message.count - skip, new
+
+
+LogRequest = Register | KeepAlive | CloseSession | Commands
+"""Requests that become entries."""
+
+
+TIMEOUT_MS_MIN = 100
+TIMEOUT_MS_MAX = 86_400_000
+"""A session's timeout is clamped to these, whatever its client asks for (S15)."""
+
+REPLIES_NBYTES_MAX = 64 << 20
+"""No more commands of a session are logged while it holds so many bytes of replies."""
+
+REPLIES_TOTAL_NBYTES_MAX = 8 * REPLIES_NBYTES_MAX
+"""The same of all sessions together that hold much."""
+
+FRAME_OVERHEAD = 64
+"""Bytes that an entry may add to its operation in the log: header, envelope, padding."""
+
+
+class Limits:
+    """Back-pressure, per session and for those that wait for a leader to be ready (S15)."""
+
+    def __init__(self, *, inflight_commands_max: int, inflight_bytes_max: int) -> None:
+        self.inflight_commands_max = inflight_commands_max
+        self.inflight_bytes_max = inflight_bytes_max
+        self.waiting_max = 65536
+        self.waiting_bytes_max = 4 * inflight_bytes_max
+        """Requests that wait for this leader's no-op: one that replays a long log is not
+        ready for a while, and every client sends all that it has."""
+        self.total_bytes_max = 4 * inflight_bytes_max
+        """Commands that are logged and not applied, of all sessions together (S16)."""
+        self.replies_bytes_max = REPLIES_NBYTES_MAX
+        """Replies of one session that its client has not acknowledged (F24)."""
+        self.replies_total_bytes_max = REPLIES_TOTAL_NBYTES_MAX
+        """The same of all sessions that hold much."""
+
+
+class Proposal:
+    """Entries that wait to be appended, in order, with those who want to hear of each."""
+
+    __slots__ = ("count", "frames_nbytes_max", "item", "nbytes", "waiter")
+
+    def __init__(
+        self, item: EncodeItem, nbytes: int, waiter: tuple[Route, int] | None = None
+    ) -> None:
+        self.item = item
+        self.count = item[4]
+        self.nbytes = nbytes
+        self.frames_nbytes_max = nbytes + FRAME_OVERHEAD * self.count
+        """What it can become in the log."""
+        self.waiter = waiter
+
+
+class Gateway:
+    """The leader's door, and the answers to those who came through it."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        session_timeout_ms: int,
+        cluster_name: str,
+        members: tuple[str, ...],
+        admission: Admission,
+        answer: Callable[[Route, ServerMessage], None],
+        delivery: Delivery,
+    ) -> None:
+        self._limits = limits
+        self._session_timeout_ms = session_timeout_ms
+        self._cluster_name = cluster_name
+        self._members = members
+        self._admission = admission
+        self._answer = answer
+        self.delivery = delivery
+        self.sessions = SessionMirror()
+        self.proposals: deque[Proposal] = deque()
+        self.leader = ""
+        """Address of the leader as far as known: every refusal carries it."""
+        self.closed_for: Why | None = None
+        """Why nothing new is taken now: full disks (F12). Queries go on."""
+        self._admitting = False
+        self._total_nbytes = 0
+        self._waiting: deque[tuple[Route, LogRequest]] = deque()
+        self._waiting_nbytes = 0
+        self._last_applied = 0
+        self._waiters: deque[tuple[int, Route, int]] = deque()
+        """(index, route, request) of appended registers, keep-alives and closes."""
+
+    # ---- requests ---------------------------------------------------------------------
+
+    def request(self, route: Route, message: LogRequest) -> None:
+        """The leader received a request that becomes an entry."""
+        if self._admitting:
+            self._admit(route, message)
+            return
+        if self.closed_for:
+            self.refuse_for(route, message, self.closed_for)
+            return
+        nbytes = len(message.body) if isinstance(message, Commands) else 0
+        limits = self._limits
+        if (
+            len(self._waiting) >= limits.waiting_max
+            or self._waiting_nbytes + nbytes > limits.waiting_bytes_max
+        ):
+            self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
+            return
+        self._waiting_nbytes += nbytes
+        self._waiting.append((route, message))
+
+    def refuse(self, route: Route, message: LogRequest, code: Refusal, reason: str) -> None:
+        """Answer that nothing of this request was logged here."""
+        # Of commands the code says it all, and there may be thousands of such answers.
+        self.refuse_for(
+            route, message, Why(code, "" if isinstance(message, Commands) else reason, (), 0)
+        )
+
+    def refuse_for(self, route: Route, message: LogRequest, why: Why) -> None:
+        """The same, with the reason, who is missing and since when."""
+        if isinstance(message, Commands):
+            self._refuse_commands(route, message.session, message.first_sequence, why)
+        else:
+            code, reason, missing, since_ms = why
+            failure = Failure(message.request, code, self.leader, reason, missing, since_ms)
+            self._answer(route, failure)
+
+    def _refuse_commands(self, route: Route, session: int, next_sequence: int, why: Why) -> None:
+        code, reason, missing, since_ms = why
+        refusal = CommandsRefused(
+            session, next_sequence, code, self.leader, reason, missing, since_ms
+        )
+        self._answer(route, refusal)
+
+    def _admit(self, route: Route, message: LogRequest) -> None:
+        match message:
+            case Commands():
+                self._admit_commands(route, message)
+            case _ if self.closed_for:
+                self.refuse_for(route, message, self.closed_for)
+            case _ if len(self._waiters) + len(self.proposals) >= self._limits.waiting_max:
+                self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
+            case Register():
+                timeout_ms = message.timeout_ms or self._session_timeout_ms
+                timeout_ms = max(TIMEOUT_MS_MIN, min(timeout_ms, TIMEOUT_MS_MAX))
+                body = encode_register(message.client_id, timeout_ms)
+                self._propose(EntryKind.REGISTER, body, (route, message.request))
+            case KeepAlive() | CloseSession():
+                view = self.sessions.get(message.session)
+                if view is not None:
+                    view.answer_by(route)
+                elif self._is_past(message.session):
+                    self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+                    return
+                waiter = (route, message.request)
+                if isinstance(message, KeepAlive):
+                    if view is not None:
+                        view.acked_sequence = max(view.acked_sequence, message.acked_sequence)
+                    body = encode_keep_alive(message.session, message.acked_sequence)
+                    self._propose(EntryKind.KEEP_ALIVE, body, waiter)
+                else:
+                    self._propose(EntryKind.CLOSE, encode_close(message.session), waiter)
+
+    def _is_past(self, session: int) -> bool:
+        """Whether a session that is not open here can be called unknown for good.
+
+        Its id is the index of its REGISTER. At or below what is applied here, the log itself
+        has ended it. Above that, another leader may have opened it: one that was cut off and
+        does not know yet must not end a session (I19); its keep-alive goes into the log, where
+        only a majority can let it be judged.
+        """
+        return session <= self._last_applied
+
+    def _admit_commands(self, route: Route, message: Commands) -> None:
+        view = self.sessions.get(message.session)
+        if view is None:
+            if self._is_past(message.session):
+                self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+            else:
+                self.refuse(route, message, Refusal.NO_LEADER, "the session is not known here yet")
+            return
+        view.answer_by(route)  # the newest connection of a session gets the answers
+        first, last = message.first_sequence, message.first_sequence + message.count - 1
+        expected = view.request_sequence + 1
+        if first > expected:
+            refusal = CommandsRefused(view.session, expected, Refusal.COMMAND, self.leader)
+            self._answer(route, refusal)
+            return
+        if first <= view.sequence:  # applied before: the first result again, never a second
+            self.delivery.resend(view, first, min(last, view.sequence))
+        if self.closed_for and last > view.sequence:
+            self._refuse_commands(route, view.session, expected, self.closed_for)
+            return
+        if last < expected:
+            return  # what is in flight is answered when it is applied
+        nbytes, room = len(message.body), self._room(view)
+        if room < 1 or self._is_full(view, last, nbytes):
+            self._acknowledge(view, message.acked_sequence)
+            self._refuse_more(view, route, expected)
+            return
+        count, body = self._admission.take(message, expected, room)
+        nbytes = max(nbytes, len(body))
+        view.admitted(expected + count - 1, nbytes)
+        view.acked_sequence = max(view.acked_sequence, message.acked_sequence)
+        self._total_nbytes += nbytes
+        kind = int(EntryKind.COMMAND)
+        item = (kind, view.session, expected, message.acked_sequence, count, body)
+        self.proposals.append(Proposal(item, nbytes))
+        if view.request_sequence < last:
+            self._refuse_more(view, route, view.request_sequence + 1)
+
+    def _refuse_more(self, view: SessionView, route: Route, next_sequence: int) -> None:
+        """Too much is under way: the client sends again from `next_sequence`, a little later."""
+        code = Refusal.OVERLOADED
+        self._answer(route, CommandsRefused(view.session, next_sequence, code, self.leader))
+
+    def _room(self, view: SessionView) -> int:
+        """How many commands of a session may be logged now, by the size of its replies (F24).
+
+        A reply of a live session is never dropped, so one that acknowledges nothing gets no
+        further command into the log.
+        """
+        owed, limits = self.sessions.owed_by(view), self._limits
+        waiting = view.request_sequence - view.sequence
+        room = (limits.replies_bytes_max - owed) // view.reply_nbytes - waiting
+        if not owed and not waiting:
+            return max(1, room)  # one reply alone always fits
+        return room if self.sessions.owed_nbytes <= limits.replies_total_bytes_max else 0
+
+    def _acknowledge(self, view: SessionView, acked_sequence: int) -> None:
+        """What refused commands said beside: it must reach the log, or nothing gets free."""
+        if acked_sequence > view.acked_sequence:
+            view.acked_sequence = acked_sequence
+            self._propose(EntryKind.KEEP_ALIVE, encode_keep_alive(view.session, acked_sequence))
+
+    def _is_full(self, view: SessionView, last: int, nbytes: int) -> bool:
+        """Whether a run up to sequence `last` has to wait for those in flight.
+
+        Where nothing is in flight there is room: a client that sends its backlog as one run,
+        longer than a limit, would be refused for ever.
+        """
+        limits = self._limits
+        if view.inflight and (
+            last - view.sequence > limits.inflight_commands_max
+            or view.inflight_nbytes + nbytes > limits.inflight_bytes_max
+        ):
+            return True
+        return self._total_nbytes > 0 and self._total_nbytes + nbytes > limits.total_bytes_max
+
+    def _propose(
+        self, kind: EntryKind, body: bytes, waiter: tuple[Route, int] | None = None
+    ) -> None:
+        self.proposals.append(Proposal((int(kind), 0, 0, 0, 1, body), len(body), waiter))
+
+    # ---- what the leader writes of itself ------------------------------------------------
+
+    def expire_overdue(self, now_ms: int) -> None:
+        """Write an EXPIRE for every session that was silent too long (I19, C25)."""
+        if self._admitting:
+            for view in self.sessions.overdue(now_ms):
+                body = encode_expire(view.session, view.active_index)
+                self._propose(EntryKind.EXPIRE, body)
+
+    def tick(self) -> None:
+        """Write a TICK: a timer is due and no traffic carries the time (X20)."""
+        if self._admitting:
+            self._propose(EntryKind.TICK, b"")
+
+    def pin(self, member: MemberId, incarnation: int) -> None:
+        """Write a member's incarnation (C16)."""
+        if self._admitting:
+            self._propose(EntryKind.INCARNATION, encode_incarnation(member, incarnation))
+
+    # ---- what comes back -------------------------------------------------------------------
+
+    def appended(self, first_index: int, proposals: list[Proposal]) -> None:
+        """These proposals became entries, from `first_index` on."""
+        index = first_index
+        for proposal in proposals:
+            if proposal.waiter is not None:
+                self._waiters.append((index, *proposal.waiter))
+            index += proposal.count
+
+    def applied(self, outcome: Outcome) -> None:
+        """A slice was applied: bring the mirror up, answer those who wait."""
+        self._last_applied = outcome.last_applied
+        self.sessions.owes(outcome.owed)
+        opened: dict[int, SessionOpened] = {}
+        touched: dict[int, SessionTouched] = {}
+        ended: dict[int, SessionEnded] = {}
+        for change in outcome.changes:
+            match change:
+                case SessionOpened():
+                    self.sessions.opened(change)
+                    opened[change.session] = change
+                case SessionTouched():
+                    self.sessions.touched(change)
+                    touched[change.index] = change
+                case SessionEnded():
+                    ended[change.index] = change
+                case _:
+                    pass  # incarnations are the handshake's
+        for reply in outcome.replies:
+            self._reply(reply)
+        # Only now: what a session did before its end in this slice has its replies.
+        for end in ended.values():
+            self._session_ended(end)
+        while self._waiters and self._waiters[0][0] <= outcome.last_applied:
+            index, route, request = self._waiters.popleft()
+            if index in opened:
+                timeout_ms = opened[index].timeout_ms
+                named = self.leader, self._members, self._cluster_name
+                self._answer(route, Registered(request, index, timeout_ms, *named))
+            elif index in touched:
+                self._answer(route, KeptAlive(request, self.leader, self._members))
+            elif index in ended:
+                self._answer(route, SessionClosed(request))
+            else:
+                code = Refusal.UNKNOWN_SESSION
+                self._answer(route, Failure(request, code, self.leader, "no such session"))
+
+    def _reply(self, reply: RunReply) -> None:
+        view = self.sessions.get(reply.session)
+        if view is None:
+            return  # it ended in an earlier slice
+        self._total_nbytes -= view.applied(reply)
+        self.delivery.send(view, reply)
+
+    def _session_ended(self, change: SessionEnded) -> None:
+        view = self.sessions.ended(change)
+        if view is not None:
+            self._total_nbytes -= view.inflight_nbytes
+        if view is not None and view.route is not None and view.inflight:
+            code = Refusal.UNKNOWN_SESSION
+            self._answer(view.route, CommandsRefused(view.session, 1, code, self.leader))
+
+    # ---- leadership ----------------------------------------------------------------------
+
+    def lead(self, noop_index: int, time_ms: int) -> None:
+        """This leader's no-op is applied: admit, beginning with those that waited (C18)."""
+        self.sessions.led(noop_index, time_ms)
+        self._admitting = True
+        self._waiting_nbytes = 0
+        while self._waiting:
+            self._admit(*self._waiting.popleft())
+
+    def close_for(self, no_room: NoRoom) -> None:
+        """Take nothing new while disks are full, and say so to those whose requests wait.
+
+        Commands in the log stay there: the refusal is of those after them.
+        """
+        why = self.closed_for = Why(Refusal.DISK_FULL, no_room.reason, (), 0)
+        for view in self.sessions:
+            if view.route is not None and view.inflight:
+                self._refuse_commands(view.route, view.session, view.request_sequence + 1, why)
+        self._fail_waiters(why, logged=no_room.stops_commits)
+
+    def step_down(self, leader: str) -> None:
+        """Leadership is gone: fail everything that is held here, at once (X26)."""
+        self.leader = leader
+        self._admitting = False
+        reason = "this member is not the leader any more"
+        for view in self.sessions:
+            if view.route is not None and view.inflight:
+                code = Refusal.NO_LEADER
+                self._answer(view.route, CommandsRefused(view.session, 1, code, leader))
+        self._fail_waiters(Why(Refusal.NO_LEADER, reason, (), 0), logged=True)
+        self._total_nbytes = 0
+        self.proposals.clear()
+        self.sessions.forget_requests()
+
+    def _fail_waiters(self, why: Why, *, logged: bool) -> None:
+        """Answer the requests that wait to be appended and, if `logged`, those that were."""
+        waiters = [each.waiter for each in self.proposals if each.waiter is not None]
+        if logged:
+            waiters = [(route, request) for _, route, request in self._waiters] + waiters
+            self._waiters.clear()
+        for route, request in waiters:
+            self._answer(route, Failure(request, why.code, self.leader, why.reason))
+        for route, message in self._waiting:
+            self.refuse_for(route, message, why)
+        self.proposals = deque(each for each in self.proposals if each.waiter is None)
+        self._waiting.clear()
+        self._waiting_nbytes = 0
+
+    def route_gone(self, route: Route) -> None:
+        """A connection closed: its sessions are answered on their next one."""
+        for view in self.sessions:
+            if view.route == route:
+                view.answer_by(None)
+
+    @property
+    def admitting(self) -> bool:
+        """True on a leader whose no-op is applied."""
+        return self._admitting
+
+    def put_back(self, taken: list[Proposal]) -> None:
+        """These cannot be appended now; they stay the first."""
+        self.proposals.extendleft(reversed(taken))
+
+    def take(self, nbytes_max: int) -> list[Proposal]:
+        """The next proposals for one batch: about `nbytes_max`, but at least one."""
+        require(self.proposals, "nothing to propose")
+        taken = [self.proposals.popleft()]
+        nbytes = taken[0].nbytes
+        while self.proposals and nbytes + self.proposals[0].nbytes <= nbytes_max:
+            taken.append(self.proposals.popleft())
+            nbytes += taken[-1].nbytes
+        return taken

@@ -1,0 +1,161 @@
+"""A member that owes entries: it says so, and forgets the debt once its log holds them again.
+
+The core decides when that is (C12); what is here only talks, and writes and removes a file. The
+same for a member whose directory is an older copy of itself, and for those that notice it (F8).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from copycat.errors import require
+from copycat.member.markers import Debt
+from copycat.raft.effects import PeerRegressed, RecordLoss
+from copycat.raft.events import Event, GapsKnown, LossAccepted, LossRecorded
+from copycat.replica.driver import Parts
+from copycat.types import EntryId, MemberId
+
+__all__ = ["NewRecord", "Repayment"]
+
+log = logging.getLogger("copycat.replica")
+
+AGAIN_MS = 5_000
+"""So often it is said what is missing."""
+
+
+NewRecord = Callable[[EntryId, int, int], Debt]
+"""`MemberDirectory.regressed`."""
+
+
+class Repayment:
+    """debt: as the directory was opened with; None for nothing.  new_record: makes the record of
+    a loss that a peer noticed.  addresses: of all voters.  queue: steps an event in a turn."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        address: str,
+        debt: Debt | None,
+        *,
+        new_record: NewRecord | None,
+        addresses: Mapping[MemberId, str],
+        queue: Callable[[Event], None],
+    ) -> None:
+        self._parts = parts
+        self._address = address
+        self._debt = debt
+        self._new_record = new_record
+        self._addresses = addresses
+        self._queue = queue
+        self._again_ms = 0
+        self._is_removing = False
+        self._waiting: RecordLoss | None = None
+        """It is written as soon as the file of an older debt is gone."""
+        self._regressed: dict[MemberId, EntryId] = {}
+        if debt is not None and debt.is_given_up:
+            effects = parts.raft.step(LossAccepted(debt.owed))
+            require(not effects, "nothing follows from an accepted loss", effects=effects)
+
+    @property
+    def owed(self) -> str:
+        """The entries that are missing, in words; empty when none is."""
+        return str(self._debt) if self._debt is not None and self._parts.raft.owes else ""
+
+    @property
+    def regressed(self) -> tuple[str, ...]:
+        """Addresses of members that run on an older copy of their directory; perhaps this one."""
+        mine = {self._address} if self.owed and self._debt and self._debt.is_regressed else set()
+        return tuple(sorted({*mine, *(self._addresses[peer] for peer in self._regressed)}))
+
+    def carry(self, effect: PeerRegressed | RecordLoss) -> None:
+        """What the core found out about a directory that is an older copy of itself."""
+        if isinstance(effect, RecordLoss):
+            self._record(effect)
+        else:
+            self._peer_regressed(effect)
+
+    def _peer_regressed(self, effect: PeerRegressed) -> None:
+        """A voter lost what it had acknowledged to this member: name it, once."""
+        if self._regressed.get(effect.peer) == effect.acknowledged:
+            return
+        self._regressed[effect.peer] = effect.acknowledged
+        log.error(
+            "%s: %s came back with an older copy of its directory: it had acknowledged entries up"
+            " to %d, and has them up to %d now; it does not count until it has them again",
+            self._address,
+            self._addresses[effect.peer],
+            effect.acknowledged.index,
+            effect.last.index,
+        )
+
+    def _record(self, effect: RecordLoss) -> None:
+        """This directory is an older copy of itself: make that durable, then tell the core."""
+        if self._is_removing:
+            self._waiting = effect
+            return
+        require(self._new_record is not None, "no directory to record a loss in", effect=effect)
+        assert self._new_record is not None  # noqa: S101  # for the type checker
+        first_index, earlier = self._parts.raft.last.index + 1, self._debt
+        if earlier is not None:
+            first_index = min(first_index, earlier.first_index)
+        debt = self._debt = self._new_record(effect.held, first_index, effect.term)
+        log.error(
+            "%s: this directory is an older copy of what it was (a restored backup, or a snapshot"
+            " of the machine): %s had been acknowledged and are not here; it votes only for a"
+            " member that has them, and waits for a leader to give them back",
+            self._address,
+            debt,
+        )
+        self._parts.host.aside(debt.write, lambda _: self._queue(LossRecorded(effect.term)))
+
+    def gaps_known(self) -> GapsKnown:
+        """How far the holes of this log prove what was committed (C22).
+
+        Not where it was given up: the entries that are there now are others.
+        """
+        valid_from, debt = self._parts.log.valid_from, self._debt
+        if debt is not None and debt.is_given_up and valid_from >= debt.first_index:
+            valid_from = 0
+        return GapsKnown(valid_from)
+
+    def keep(self, now_ms: int) -> None:
+        """Now and then, in a turn: settle, or say what is missing and what it waits for."""
+        self._look_at_peers()
+        debt, raft = self._debt, self._parts.raft
+        if debt is None:
+            return
+        if not (raft.owes or raft.has_given_up):
+            self._debt = None
+            self._is_removing = True
+            self._parts.host.aside(debt.settle, self._removed)
+            how = "were given up" if debt.is_given_up else "are here again"
+            log.warning("%s: %s %s: it votes as ever", self._address, debt, how)
+        elif raft.owes and now_ms >= self._again_ms:
+            self._again_ms = now_ms + AGAIN_MS
+            log.warning(
+                "%s: %s %s (%d are here): it votes only for a member that has them, and waits"
+                " for a leader to give them back",
+                self._address,
+                debt,
+                "are missing in this older copy"
+                if debt.is_regressed
+                else "were damaged on this disk",
+                self._parts.log.last_index,
+            )
+
+    def _removed(self, _: None) -> None:
+        self._is_removing = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._record(waiting)
+
+    def _look_at_peers(self) -> None:
+        """Those that have everything again are not named any more, nor those of another leader."""
+        raft = self._parts.raft
+        for peer, acknowledged in list(self._regressed.items()):
+            if raft.match_index(peer) >= acknowledged.index:
+                log.warning("%s: %s has its entries again", self._address, self._addresses[peer])
+                del self._regressed[peer]
+        if raft.leader not in (0, raft.member):
+            self._regressed.clear()

@@ -1,0 +1,381 @@
+"""Snapshots of this member: taken between two slices, saved aside, and what may go for them.
+
+The loop never waits: the machine's state becomes a file in the apply thread, piece by piece; the
+aside thread reads it back and names it, and only then does the log lose its front (C24).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    CorruptLogError,
+    DiskFullError,
+    IllegalMemberStateError,
+    ResourceError,
+    SerializationError,
+    StorageError,
+    require,
+)
+from copycat.machine.executor import Executor
+from copycat.raft.events import Compacted, Event, SnapshotsKept
+from copycat.raft.term_index import TermRuns
+from copycat.replica.driver import Parts
+from copycat.storage.interface import ReplicaLog
+from copycat.storage.snapshot_store import Snapshot, SnapshotStore, Writer
+from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
+
+__all__ = ["SnapshotSource", "Snapshotting", "goes_on_from", "restore", "source_of"]
+
+log = logging.getLogger("copycat.replica")
+
+SPREAD = 8
+"""Members begin an eighth of the threshold after each other."""
+AGAIN_MS = 10_000
+"""After a full disk, or one that was short of room, the next is tried so much later (F13)."""
+
+
+@runtime_checkable
+class SnapshotSource(Protocol):
+    """What an executor must offer: its whole state as bytes, and back (I12)."""
+
+    def write_snapshot(self, sink: Callable[[bytes | memoryview], None]) -> None:
+        """Sessions, replies, timers and the user's state, between two applies, piece by piece.
+        SerializationError says why it cannot be a snapshot now."""
+        ...
+
+    def install(self, data: bytes) -> None:
+        """Replace all of it by what `write_snapshot` gave, here or on another member."""
+        ...
+
+
+def source_of(executor: object) -> SnapshotSource | None:
+    """The executor as a source of snapshots, if it is one."""
+    return executor if isinstance(executor, SnapshotSource) else None
+
+
+def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Executor) -> EntryId:
+    """Before a member starts: install the newest good snapshot; the entry that it covers.
+
+    A log that does not hold that entry is behind the snapshot, or in conflict with it: it
+    begins anew right after it (C24). CorruptLogError when neither snapshots nor log reach back
+    to what the other lacks (F17): a log with holes is no history without the snapshot that they
+    were made under, for what was released below it was forgotten at a restart, and stayed.
+    """
+    found = store.newest_good() if store is not None else None
+    front = replica_log.before
+    if found is None:
+        if front != NO_ENTRY:
+            raise CorruptLogError(
+                f"the log begins at {replica_log.first_index}, and no snapshot that can be read"
+                " covers what was before",
+                index=front.index,
+            )
+        if store is not None and store.bad:
+            if replica_log.valid_from:
+                raise CorruptLogError(
+                    f"no snapshot can be read ({len(store.bad)} are bad), and the log from"
+                    f" {replica_log.first_index} on has holes up to {replica_log.valid_from}:"
+                    " what is left of it may bring back what was deleted",
+                    index=replica_log.first_index,
+                )
+            # The whole log is the state now. What is let go from here on is nothing that the bad
+            # ones were needed for, so the next start must not find them.
+            store.set_aside()
+        return NO_ENTRY
+    snapshot, data = found
+    entry = snapshot.entry
+    if entry.index < front.index:
+        raise CorruptLogError(
+            f"the newest snapshot that can be read covers {entry.index} entries, and the log"
+            f" begins at {replica_log.first_index}",
+            index=entry.next,
+        )
+    source = source_of(executor)
+    if source is None:
+        raise ConfigurationError(
+            f"the directory holds a snapshot of {entry.index} entries, and this state machine"
+            " cannot take it",
+            hint="start the member with the state machine that it had",
+        )
+    if executor.last_applied != entry.index:  # else the start has installed it to look at it
+        source.install(data)
+    if not goes_on_from(replica_log, entry):
+        replica_log.reset(entry)
+        ticket = replica_log.begin_sync()
+        ticket.run()
+        replica_log.end_sync(ticket)
+    return entry
+
+
+def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
+    """Whether the log holds this entry, or begins right after it: what follows is its history."""
+    terms = TermRuns(
+        replica_log.term_runs(),
+        replica_log.first_index,
+        replica_log.last_index,
+        replica_log.before,
+    )
+    return terms.term_at(entry.index) == entry.term
+
+
+_Taken = Writer | SerializationError | StorageError
+"""What the apply thread brought back: a file that is not published yet, or why there is none."""
+
+Done = Callable[[Snapshot | CopycatError], None]
+
+
+class Snapshotting:
+    """Takes snapshots, keeps the newest two, trims the log behind them. Called in turns.
+
+    threshold: one is taken when so many bytes of entries were applied since the last; 0: only
+    on demand.  shipped: indexes of snapshots under way to a peer, whose logs go on from there.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        store: SnapshotStore | None,
+        executor: Executor,
+        *,
+        threshold: int,
+        step: Callable[[Event], None],
+        enqueue: Callable[[Callable[[], None]], None],
+        shipped: Callable[[], list[int]],
+    ) -> None:
+        self._parts = parts
+        self._store = store
+        self._executor = executor
+        self._source = source_of(executor) if store is not None else None
+        self._threshold = threshold
+        self._step = step
+        self._enqueue = enqueue
+        self._shipped = shipped
+        self._is_busy = False
+        self.begun = 0
+        """What the snapshot covers at least that is on its way to the disk; 0: none is."""
+        self._begun_ms = 0
+        self._waiting: list[Done] = []
+        self._again_ms = 0
+        self._applied_nbytes = parts.applier.nbytes
+        """What the applier had taken when the last snapshot was."""
+        self.full_count = 0
+        """How often a full disk kept one from being written (F13)."""
+        self._said = ""
+
+    @property
+    def index(self) -> int:
+        """Of the newest snapshot that was read back; 0 for none."""
+        newest = self._store.newest if self._store is not None else None
+        return newest.entry.index if newest is not None else 0
+
+    # ---- taking --------------------------------------------------------------------------
+
+    def take(self, done: Done | None = None) -> None:
+        """Take one as soon as may be; `done` gets it, or why there is none (in a turn).
+
+        While another is written, this one follows it. When nothing was applied since the
+        newest one, that one is the answer.
+        """
+        self._waiting.append(done or _forget)
+        self._begin()
+
+    def advance(self, now_ms: int) -> None:
+        """Every turn: whether the log has grown by enough since the last one."""
+        grown = self._parts.applier.nbytes - self._applied_nbytes
+        if not self._threshold or grown < self._threshold or self._is_busy:
+            return
+        if grown < self._threshold + self._delay():
+            return
+        if self._source is not None and now_ms >= self._again_ms and not self._refusal():
+            self.take()
+
+    def relieve(self, now_ms: int) -> None:
+        """The disk is nearly full, or full: a snapshot lets whole files of the log be trimmed,
+        however little the log has grown since the last one (F12)."""
+        if self._is_busy or self._store is None or now_ms < self._again_ms or self._refusal():
+            return
+        newest, replica_log = self._store.newest, self._parts.log
+        covers = self._parts.applier.last_applied if newest is None else newest.entry.index
+        is_new = newest is None or newest.entry.index < self._parts.applier.last_applied
+        # What is trimmed then reaches to the older of the two that are kept.
+        if is_new and replica_log.segment_stats(NO_LIMITS)[0].last_index <= covers:
+            self._again_ms = now_ms + AGAIN_MS
+            log.warning("the disk is short of room: a snapshot is taken, to trim the log (F12)")
+            self.take()
+
+    def _refusal(self) -> str:
+        applier = self._parts.applier
+        if self._source is None:
+            return "this member keeps no snapshots: its state machine cannot be one"
+        if applier.is_held:
+            return "a snapshot of the leader is being installed"
+        if applier.last_applied < self._parts.log.valid_from:
+            return (
+                f"the log is being replayed: {applier.last_applied} of"
+                f" {self._parts.log.valid_from} entries (C22)"
+            )
+        return "" if applier.last_applied else "nothing was applied yet"
+
+    def _begin(self) -> None:
+        if self._is_busy or not self._waiting:
+            return
+        refusal = self._refusal()
+        store, source = self._store, self._source
+        if refusal or store is None or source is None:
+            self._answer(_refused(refusal))
+            return
+        newest, handed = store.newest, self._parts.applier.handed
+        if newest is not None and newest.entry.index >= handed:
+            self._answer(newest)
+            return
+        self._is_busy = True
+        self.begun = self._parts.applier.last_applied
+        self._begun_ms = self._parts.clock.now_ms
+        # No slice starts between the outstanding one and this work.
+        entry = self._parts.raft.terms.entry_at(handed)
+        executor = self._executor
+
+        def take() -> _Taken:
+            require(
+                executor.last_applied == entry.index,
+                "a snapshot of another entry",
+                last_applied=executor.last_applied,
+                entry=entry,
+            )
+            try:
+                return store.begin(entry, time_ms=executor.time_ms, write=source.write_snapshot)
+            except (SerializationError, StorageError) as error:
+                return error
+
+        self._parts.host.apply(
+            take, lambda taken: self._enqueue(lambda: self._taken(store, entry, taken))
+        )
+
+    def _taken(self, store: SnapshotStore, entry: EntryId, taken: _Taken) -> None:
+        self._last_was_at()
+        if isinstance(taken, SerializationError):
+            obstacle = str(taken)
+            if obstacle != self._said:
+                self._said = obstacle
+                log.warning("no snapshot can be taken: %s", obstacle)
+            self._end(_refused(obstacle))
+            return
+        if isinstance(taken, DiskFullError | ResourceError):
+            self._saved(store, taken)
+            return
+        if isinstance(taken, StorageError):
+            raise taken
+        writer = taken
+        if entry.index <= self.index:  # one of the leader's was installed meanwhile
+            self._parts.host.aside(lambda: store.drop(writer), _ignore)
+            self._end(_refused("a newer one was installed meanwhile"))
+            return
+
+        def save() -> Snapshot | DiskFullError | ResourceError:
+            try:
+                return store.finish(writer)
+            except (DiskFullError, ResourceError) as error:
+                return error
+
+        self._parts.host.aside(
+            save, lambda saved: self._enqueue(lambda: self._saved(store, saved))
+        )
+
+    def _last_was_at(self) -> None:
+        """Count anew from where this one was due, so that members stay spread out."""
+        nbytes = self._parts.applier.nbytes
+        self._applied_nbytes = max(self._applied_nbytes + self._threshold, nbytes - self._delay())
+        self._applied_nbytes = min(self._applied_nbytes, nbytes)
+
+    def _delay(self) -> int:
+        """How much later than at the threshold this member begins: a snapshot holds up what the
+        machine is asked, so no two do it at once, and the leader is the last."""
+        raft = self._parts.raft
+        others = sorted(each for each in raft.configuration.voters if each != raft.leader)
+        rank = others.index(raft.member) if raft.member in others else len(others)
+        return rank * self._threshold // SPREAD
+
+    def _saved(
+        self, store: SnapshotStore, saved: Snapshot | DiskFullError | ResourceError
+    ) -> None:
+        if isinstance(saved, DiskFullError | ResourceError):
+            self.full_count += 1
+            self._again_ms = self._parts.clock.now_ms + AGAIN_MS
+            log.warning("no snapshot was written, the old ones stay: %s (F13)", saved)
+            self._end(saved)
+            return
+        log.info(
+            "a snapshot of %d entries was written: %d bytes in %.1f s",
+            saved.entry.index,
+            saved.nbytes,
+            (self._parts.clock.now_ms - self._begun_ms) / 1000,
+        )
+        self.keep(store.admit(saved))
+        self._end(saved)
+
+    def _end(self, answer: Snapshot | CopycatError) -> None:
+        self._is_busy = False
+        self.begun = 0
+        self._answer(answer)
+
+    def _answer(self, answer: Snapshot | CopycatError) -> None:
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done(answer)
+
+    # ---- what may go ---------------------------------------------------------------------
+
+    def keep(self, stale: list[EntryId]) -> None:
+        """A snapshot was admitted: let the core know, let `stale` and the log's front go."""
+        store = self._store
+        if store is None:
+            return
+        if stale:
+            self._parts.host.aside(
+                lambda: store.discard(stale),
+                lambda gone: self._enqueue(lambda: self._discarded(store, gone)),
+            )
+        self._step(SnapshotsKept(store.oldest_index))
+        self.trim()
+
+    def _discarded(self, store: SnapshotStore, gone: list[EntryId]) -> None:
+        store.forget(gone)
+        self._step(SnapshotsKept(store.oldest_index))
+        self.trim()
+
+    def trim(self) -> None:
+        """Drop whole files of the log that the oldest snapshot covers.
+
+        Not the newest: should that rot, the one before it needs the log from there (F17). So a
+        follower that is slow has the time between two snapshots to be fed with entries, and
+        one that is sent a snapshot now finds the log from that snapshot on.
+        """
+        if self._store is None:
+            return
+        last = min([self._store.oldest_index, *self._shipped()])
+        replica_log = self._parts.log
+        if last < replica_log.first_index:
+            return
+        replica_log.trim(last + 1)
+        self._parts.durable.want_shape()
+        if replica_log.first_index > self._parts.raft.terms.first_index:
+            self._step(Compacted(replica_log.first_index))
+
+
+def _refused(why: str) -> IllegalMemberStateError:
+    return IllegalMemberStateError(
+        f"no snapshot can be taken: {why}", hint="try again later, or on another member"
+    )
+
+
+def _ignore(_: None) -> None:
+    """Nobody waits for it."""
+
+
+def _forget(answer: Snapshot | CopycatError) -> None:
+    """Nobody asked for this one."""

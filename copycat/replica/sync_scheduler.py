@@ -1,0 +1,152 @@
+"""Syncs and saves under way: one of each at a time, the newest wish answers all before it.
+
+While a sync runs, the next batch grows: group commit without a timer (DESIGN.md section 4).
+The hard state is not queued behind data (C9), and it is synced in every mode.
+
+Durability "fsync" answers the core when the disk did. The two weaker modes answer as soon as
+the bytes are written: what the core then calls durable is what this process wrote (C1), and the
+log alone knows what was synced (docs/decisions/0016).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from copycat.errors import require
+from copycat.member.disk_reserve import Reserve
+from copycat.raft.effects import SaveHardState
+from copycat.raft.events import Saved, Synced
+from copycat.replica.host import Host
+from copycat.storage.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
+from copycat.types import Durability
+
+__all__ = ["Durable"]
+
+_NEVER_MS = 1 << 62
+
+
+class Durable:
+    """Turns Sync and SaveHardState effects into tickets for the host, and back into events.
+
+    sync_interval_ms: the longest time between two syncs with durability "interval".
+    """
+
+    def __init__(
+        self,
+        log: ReplicaLog,
+        hard_state: HardStateStore,
+        host: Host,
+        *,
+        durability: Durability = Durability.FSYNC,
+        sync_interval_ms: int = 10,
+        reserve: Reserve | None = None,
+    ) -> None:
+        self._log = log
+        self._hard_state = hard_state
+        self._host = host
+        self._durability = durability
+        self._sync_interval_ms = sync_interval_ms
+        self._reserve = reserve
+        self._sync_wanted = 0
+        self._syncing: tuple[int, SyncTicket] | None = None
+        self._is_shape_wanted = False
+        self._is_all_wanted = False
+        self._written = 0
+        """Weaker modes: ticket of the newest Sync effect, until it is answered."""
+        self._now_ms = 0
+        self.due_ms = _NEVER_MS
+        """When what was written is to be synced ("interval")."""
+        self._save_wanted: SaveHardState | None = None
+        self._saving: tuple[SaveHardState, SaveTicket] | None = None
+        self._completed: deque[SyncTicket | SaveTicket] = deque()
+
+    def begin(self, now_ms: int) -> None:
+        """A turn begins at `now_ms` of CLOCK_BOOTTIME."""
+        self._now_ms = now_ms
+
+    def want_sync(self, ticket: int) -> None:
+        """A Sync effect: everything appended so far."""
+        if self._durability is Durability.FSYNC:
+            self._sync_wanted = ticket
+            return
+        self._written = ticket
+        if self._durability is Durability.INTERVAL:
+            self.due_ms = min(self.due_ms, self._now_ms + self._sync_interval_ms)
+
+    def want_shape(self) -> None:
+        """The log's files were swapped: what they replace goes once a sync made that durable."""
+        self._is_shape_wanted = True
+
+    def want_all(self) -> None:
+        """In every mode: what was appended so far is to be durable soon."""
+        self._is_all_wanted = self._log.durable_index < self._log.last_index
+
+    def want_save(self, effect: SaveHardState) -> None:
+        """A SaveHardState effect; a newer one replaces one that has not begun."""
+        self._save_wanted = effect
+
+    @property
+    def sync_is_due(self) -> bool:
+        """A sync is wanted and none runs."""
+        if self._syncing is not None:
+            return False
+        if self._is_all_wanted or (self._is_shape_wanted and self._log.wants_sync()):
+            return True
+        match self._durability:
+            case Durability.FSYNC:
+                return self._sync_wanted > 0
+            case Durability.INTERVAL:
+                return self._now_ms >= self.due_ms
+            case _:  # a roll, a truncation, a trim: the manifest must not fall behind (C8)
+                return self._log.wants_sync()
+
+    def start_sync(self) -> None:
+        """Hand the wanted sync to the host; it may come back before this returns, queued."""
+        require(self.sync_is_due, "no sync is due")
+        if self._reserve is not None and self._log.wants_sync():
+            self._reserve.before_a_manifest()
+        ticket = self._log.begin_sync()
+        self._syncing = (self._sync_wanted, ticket)
+        self._sync_wanted = 0
+        self._is_shape_wanted = self._is_all_wanted = False
+        self.due_ms = _NEVER_MS
+        self._host.sync(ticket)
+
+    def start_save(self) -> None:
+        """Hand the wanted save to the host, unless one is under way."""
+        if self._save_wanted is None or self._saving is not None:
+            return
+        effect, self._save_wanted = self._save_wanted, None
+        ticket = self._hard_state.begin_save(effect.term, effect.voted_for)
+        self._saving = (effect, ticket)
+        self._host.save(ticket)
+
+    def completed(self, ticket: SyncTicket | SaveTicket) -> None:
+        """The host says that a ticket's `run` returned (outside of a turn, or inside)."""
+        self._completed.append(ticket)
+
+    @property
+    def has_completed(self) -> bool:
+        """Some ticket came back, or was answered by the write alone, and waits for a turn."""
+        return bool(self._completed) or self._written > 0
+
+    def take_completed(self) -> list[Synced | Saved]:
+        """Publish what came back to the log and the hard state; the core's events for it."""
+        events: list[Synced | Saved] = []
+        if self._written:
+            events.append(Synced(self._written, self._log.durable_index))
+            self._written = 0
+        while self._completed:
+            ticket = self._completed.popleft()
+            if self._syncing is not None and ticket is self._syncing[1]:
+                self._log.end_sync(self._syncing[1])
+                if self._syncing[0]:
+                    events.append(Synced(self._syncing[0]))
+                self._syncing = None
+            elif self._saving is not None and ticket is self._saving[1]:
+                self._hard_state.end_save(self._saving[1])
+                events.append(Saved(self._saving[0].ticket))
+                self._saving = None
+            else:
+                require(law=False, message="a ticket that is not under way", ticket=ticket)
+        return events

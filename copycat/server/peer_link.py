@@ -1,0 +1,195 @@
+"""The one outgoing connection to a peer: dial, say Hello, write; and dial again.
+
+The first dial is at once; then the wait doubles from 50 ms to 1 s, with jitter. A Hello from
+that peer ends the wait: it is up, so it can be reached (numbers.md 10).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import cast
+
+from copycat.config import Address
+from copycat.dial import DialError, dial
+from copycat.errors import CopycatError, ProtocolError
+from copycat.protocol.codec import FrameType, decode_hello_refused
+from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
+from copycat.raft.events import Reachable
+from copycat.replica.host import REPLY_ROOM
+from copycat.replica.replica import Replica
+from copycat.server.host import AsyncHost
+from copycat.server.listener import escaped
+from copycat.server.write_buffer import Outlet
+from copycat.sockets import watch_socket
+from copycat.types import MemberId
+
+__all__ = ["Link"]
+
+log = logging.getLogger("copycat.server")
+
+WAIT_MIN_S = 0.05
+WAIT_MAX_S = 1.0
+HELLO_S = 5.0
+SILENCE_S_MAX = 5.0
+"""A peer whose kernel acknowledges nothing for so long is gone."""
+
+
+class Link:
+    """Keeps one peer connected until it is closed."""
+
+    def __init__(self, peer: MemberId, address: str, host: AsyncHost, replica: Replica) -> None:
+        self._peer = peer
+        self._address = Address.parse(address)
+        self._host = host
+        self._replica = replica
+        self._nudge = asyncio.Event()
+        self._said = ""
+        self.is_up = False
+        self.reason = "not tried yet"
+        """Why it is not up."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def address(self) -> str:
+        """Of the peer, as all members call it."""
+        return str(self._address)
+
+    def nudge(self) -> None:
+        """The peer has just dialled us: do not wait any longer."""
+        self._nudge.set()
+
+    async def close(self) -> None:
+        """Close the connection and dial no more."""
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        wait = WAIT_MIN_S
+        while True:
+            is_refused = False
+            self._nudge.clear()
+            try:
+                await self._connect_once()
+                wait = WAIT_MIN_S
+            except (OSError, UnicodeError, CopycatError) as error:
+                self.reason = str(error) or type(error).__name__
+                is_refused = isinstance(error, CopycatError)
+                self._replica.outage.link_failed(self._peer, self.reason)
+            if self.reason != self._said:
+                self._said = self.reason
+                level = logging.WARNING if is_refused else logging.INFO
+                log.log(level, "no link to %s: %s", self._address, escaped(self.reason))
+            # Jitter, so that members that fell together do not dial together.
+            pause = wait * random.uniform(0.75, 1.25)
+            wait = min(2 * wait, WAIT_MAX_S)
+            if is_refused:
+                # Two that refuse each other must not answer every dial with another one.
+                await asyncio.sleep(pause)
+                continue
+            # Not wait_for: on 3.11 it loses a cancellation that comes together with the nudge.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._nudge.wait()
+                wait = WAIT_MIN_S
+
+    async def _connect_once(self) -> None:
+        loop = asyncio.get_running_loop()
+        sock = await dial(self._address)
+        try:
+            transport, outbound = await loop.create_connection(
+                partial(Outbound, self._host.look_for_room), sock=sock
+            )
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            watch_socket(transport, SILENCE_S_MAX)
+            transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
+            transport.write(self._replica.hello())
+            frame = await _first_answer(outbound)
+            if frame.type == FrameType.HELLO_REFUSED:
+                refused = decode_hello_refused(frame)
+                raise ProtocolError(f"it refused us ({refused.code}): {refused.reason}")
+            self._up(Outlet(transport), self._replica.check_hello(self._peer, frame))
+            try:
+                self.reason = await outbound.lost
+            finally:
+                self._down()
+        finally:
+            transport.abort()
+
+    def _up(self, outlet: Outlet, event: Reachable) -> None:
+        self.is_up = True
+        self._said = ""
+        log.info("link to %s is up", self._address)
+        self._host.link_up(self._peer, outlet)
+        self._replica.peer_up(event)
+
+    def _down(self) -> None:
+        self.is_up = False
+        self._host.link_down(self._peer)
+        if not self._host.is_stopped:
+            self._replica.peer_down(self._peer)
+
+
+async def _first_answer(outbound: Outbound) -> Frame:
+    try:
+        async with asyncio.timeout(HELLO_S):
+            return await outbound.answer
+    except TimeoutError:
+        # A DialError like any other reason why there is no link: nothing was refused.
+        raise DialError(f"connected, but no answer within {HELLO_S:g} s") from None
+
+
+class Outbound(asyncio.BufferedProtocol):
+    """Our end of the link: one answer to our Hello comes in, nothing else ever."""
+
+    def __init__(self, has_written: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._has_written = has_written
+        self._frames = FrameBuffer(HANDSHAKE_LIMIT)
+        self._transport: asyncio.Transport | None = None
+        self._reason = "the peer closed it"
+        self.answer: asyncio.Future[Frame] = loop.create_future()
+        self.lost: asyncio.Future[str] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are none of asyncio's classes, but have all of its methods.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._frames.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        try:
+            frames = self._frames.buffer_updated(nbytes)
+        except ProtocolError as error:
+            self._abort(str(error))
+            return
+        for frame in frames:
+            if self.answer.done():
+                self._abort(f"it sent a frame of type {frame.type} on our link")
+                return
+            self.answer.set_result(frame)
+
+    def resume_writing(self) -> None:
+        self._has_written()
+
+    def _abort(self, reason: str) -> None:
+        self._reason = reason
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._reason = str(exc) or type(exc).__name__
+        if not self.answer.done():
+            self.answer.set_exception(ConnectionResetError(self._reason))
+            self.answer.exception()  # retrieved here, in case nobody waits any more
+        if not self.lost.done():
+            self.lost.set_result(self._reason)

@@ -1,0 +1,252 @@
+"""What a start makes of the disk: the directory, the machine at its newest state, the replica.
+
+All of it runs in a thread of its own, before the loop knows the member: reading a large log or
+installing a large snapshot takes its time, and an application's loop has other work to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from copycat.config import ServerOptions, Storage, member_id
+from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseError, DiskError
+from copycat.machine.executor import Executor
+from copycat.machine.machine import StateMachine
+from copycat.member.directory import MemberDirectory
+from copycat.member.disk_reserve import Reserve, reserve_size
+from copycat.member.holders import with_holder
+from copycat.member.identity import read_identity
+from copycat.member.refusals import refuse_file
+from copycat.paths import real_path
+from copycat.replica.options import CleaningOptions
+from copycat.replica.replica import Replica, ReplicaOptions
+from copycat.server.host import AsyncHost, now_ms, wall_ms
+from copycat.server.loaded_machine import LoadedMachine
+from copycat.storage import Env
+from copycat.storage.compaction import Shape
+from copycat.types import Durability, StorageLevel
+
+__all__ = ["Built", "build", "founding_members", "noted"]
+
+log = logging.getLogger("copycat.server")
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tuple[str, ...]:
+    """The voters of configuration 0, sorted: the stored list, or the given one with ourselves.
+
+    Raises ConfigurationError with both lists when they differ (C16).
+    """
+    wanted = tuple(sorted({*given, address}))
+    env = Env()
+    identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
+    if identity is None or identity.address != address:
+        return wanted  # a foreign directory is refused when it is opened
+    if given and wanted != identity.members:
+        raise ConfigurationError(
+            f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
+            f" given {', '.join(wanted)}",
+            hint="give the list that the cluster was founded with, or none at all",
+            stored=identity.members,
+            given=wanted,
+        )
+    return identity.members
+
+
+class Built(NamedTuple):
+    """What a start made of the disk."""
+
+    founders: tuple[str, ...]
+    directory: MemberDirectory
+    executor: Executor
+    replica: Replica
+
+
+def build(
+    options: ServerOptions,
+    storage: Storage,
+    host: AsyncHost,
+    given: tuple[str, ...],
+    machine: StateMachine,
+) -> Built:
+    """Open the directory and make the replica; any one thread. Whole or nothing.
+
+    What `founding_members` and `MemberDirectory.open` raise. The host is not called yet.
+    """
+    storage = msgspec.structs.replace(storage, directory=real_path(storage.directory))
+    refuse_file(Env(), storage.directory)
+    founders = founding_members(storage.directory, str(options.address), given)
+    _say_what_begins(options, storage, founders)
+    with ExitStack() as undo:
+        loaded = LoadedMachine(machine, options, storage)
+        undo.callback(loaded.close)
+        directory = _opened(options, storage, founders, loaded)
+        undo.callback(directory.close, lost=True)
+        if directory.lost:
+            _say_what_is_lost(str(options.address), storage.level)
+        executor = loaded.executor(directory.env)
+        try:
+            replica = _replica(options, storage, host, founders, directory, loaded, executor)
+        except (CorruptLogError, DiskError) as error:
+            raise noted(directory, founders, error) from error
+        undo.pop_all()
+    return Built(founders, directory, executor, replica)
+
+
+def _replica(
+    options: ServerOptions,
+    storage: Storage,
+    host: AsyncHost,
+    founders: tuple[str, ...],
+    directory: MemberDirectory,
+    loaded: LoadedMachine,
+    executor: Executor,
+) -> Replica:
+    reserve = None
+    if storage.level is not StorageLevel.MEMORY:
+        nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
+        reserve = Reserve(directory.env, storage.directory, nbytes, storage.min_free_space)
+    return Replica(
+        msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),
+        incarnation=directory.identity.incarnation,
+        log=directory.log,
+        hard_state=directory.hard_state,
+        executor=executor,
+        host=host,
+        seed=secrets.randbits(64),
+        fresh=directory.fresh,
+        lost=directory.lost,
+        debt=directory.debt,
+        regressed=directory.regressed,
+        reserve=reserve,
+        time_file=directory.time_file,
+        now_ms=now_ms(),
+        wall_ms=wall_ms(),
+        snapshots=directory.snapshots,
+    )
+
+
+def _opened(
+    options: ServerOptions, storage: Storage, members: tuple[str, ...], loaded: LoadedMachine
+) -> MemberDirectory:
+    address = str(options.address)
+    env = Env()
+    try:
+        env.make_directory(storage.directory)
+        env = env.inside(storage.directory)
+        return MemberDirectory.open(
+            env,
+            storage.directory,
+            cluster_name=options.cluster_name,
+            address=address,
+            members=members,
+            member=member_id(options.cluster_name, address),
+            incarnation_source=lambda: secrets.randbits(128),
+            max_segment_size=storage.max_segment_size,
+            max_entries_per_segment=storage.max_entries_per_segment,
+            min_free_space=storage.min_free_space,
+            level=storage.level,
+            compress=storage.compression == "lz4",
+            durability=storage.durability,
+            boot=_boot_id(),
+            whole=len(members) == 1 and storage.level is not StorageLevel.MEMORY,
+            snapshots=partial(loaded.tidy_snapshots, env),
+            look=partial(loaded.look, env),
+        )
+    except DirectoryInUseError as error:
+        raise with_holder(f"{storage.directory}/lock", error) from error
+    except CorruptLogError as error:
+        raise explained(error, storage.directory, members) from error
+
+
+def noted(
+    directory: MemberDirectory, founders: tuple[str, ...], error: BaseException
+) -> BaseException:
+    """F11: damage that a member with others met is repaired at its next start; the error that
+    says so. Any other error as it is."""
+    told = directory.note(error) if len(founders) > 1 else None
+    return error if told is None else told
+
+
+def _boot_id() -> str:
+    """Names this run of the machine: what was written in it is in the page cache still."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def explained(error: CorruptLogError, directory: str, members: tuple[str, ...]) -> CorruptLogError:
+    """F2 of a cluster of one: the same error, with what is lost and what can be done."""
+    if len(members) > 1 or error.index < 1:
+        return error
+    return CorruptLogError(
+        error.message,
+        state="This cluster has one member, so no other copy exists. Nothing was changed.",
+        hint=f"restore a backup, or keep everything before it: copycat recover {directory}"
+        f" --accept-loss-from {error.index}",
+        path=error.path,
+        offset=error.offset,
+        index=error.index,
+    )
+
+
+def _say_what_is_lost(address: str, level: StorageLevel) -> None:
+    in_memory = level is StorageLevel.MEMORY
+    log.warning(
+        "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
+        " leader has given them back",
+        address,
+        "its log was in memory"
+        if in_memory
+        else "the machine was restarted before a sync, or the disk failed",
+    )
+
+
+def _say_what_begins(options: ServerOptions, storage: Storage, founders: tuple[str, ...]) -> None:
+    log.info(
+        "%s: member of %s (%s); a majority is %d",
+        options.name,
+        options.cluster_name,
+        ", ".join(founders),
+        len(founders) // 2 + 1,
+    )
+    if storage.durability is not Durability.FSYNC:
+        log.warning(
+            '%s: storage.durability is "%s": a command is acknowledged before it is synced,'
+            " so a power loss can take acknowledged commands",
+            options.name,
+            storage.durability,
+        )
+
+
+def replica_options(
+    options: ServerOptions, storage: Storage, members: tuple[str, ...]
+) -> ReplicaOptions:
+    """What the server was told, in the member's own units."""
+    return ReplicaOptions(
+        cluster_name=options.cluster_name,
+        address=str(options.address),
+        members=members,
+        raft=options.raft(),
+        session_timeout_ms=round(options.session_timeout * 1000),
+        durability=storage.durability,
+        sync_interval_ms=max(1, round(storage.sync_interval * 1000)),
+        max_entry_size=storage.max_entry_size,
+        entry_buffer_size=storage.entry_buffer_size,
+        snapshot_threshold=storage.snapshot_threshold,
+        cleaning=CleaningOptions(
+            shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
+            minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
+            major_ms=max(1, round(storage.major_compaction_interval * 1000)),
+            threshold=storage.compaction_threshold,
+        ),
+    )

@@ -1,0 +1,297 @@
+"""The laws of cleaning: what may be a gap, in whose log, and for how long (I22, I23, F16).
+
+`Holes` knows which entries of one member's log are gaps, and which of them a power cut may bring
+back. `CleaningLaws` judges each entry that goes, by the facts at the moment at which its rewrite
+was frozen: the machine released it, every reply that could depend on it is acknowledged (C21), and
+if it deletes something every member has it on its platter (C23). The facts come from outside of
+the member: from what its executor said, from the disks, and from the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from copycat.sim.checkers.log_history import Gap, violated
+from copycat.storage.interface import Batch
+from copycat.types import CompactionLimits, Release, TermRun
+
+if TYPE_CHECKING:
+    from copycat.sim.checkers.disk_model import Shadow
+
+__all__ = [
+    "NOTHING_GOES",
+    "Cleanable",
+    "CleaningLaws",
+    "Frozen",
+    "Holes",
+    "Reference",
+    "Write",
+    "walk",
+]
+
+
+class Cleanable(Protocol):
+    """What is asked of a log that was cleaned (`ReplicaLog`)."""
+
+    @property
+    def first_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    def read(self, first: int, end: int, max_bytes: int) -> Batch: ...
+    def term_runs(self) -> list[TermRun]: ...
+
+
+class Reference(Protocol):
+    """What only the committed log can say; `SessionChecker` replays it."""
+
+    def reply_floor(self) -> int:
+        """Up to this index every reply of every session is acknowledged (C21)."""
+        ...
+
+    def is_held(self, index: int) -> bool:
+        """Whether the entry is never cleaned singly (C19)."""
+        ...
+
+    def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
+        """By key, in order: each entry that may write it. One that expires comes twice: when
+        it wrote, and when it deleted."""
+        ...
+
+
+class Write(NamedTuple):
+    """An entry that may write a key, or deletes it.
+
+    at: its index.  due_ms: log time after which what it wrote is gone by itself; 0 for never.
+    reads: it changes what is there, if anything, and not when that is gone.
+    """
+
+    at: int
+    deletes: bool
+    time_ms: int = 0
+    due_ms: int = 0
+    reads: bool = False
+
+
+class Frozen(NamedTuple):
+    """The facts when a rewrite of the segments from `first` to `last` was frozen (Z13)."""
+
+    limits: CompactionLimits
+    is_major: bool
+    first: int
+    last: int
+    applied: int
+    durable: int
+    platter: int
+    """Every member has its log, or a snapshot, up to here on its platter, or had it before
+    damage took it (0017)."""
+    reply_floor: int
+
+
+class Holes:
+    """The gaps of one member's log: `since[index]` is the install that made it one.
+
+    0: it is durable as long as the entries around it are, for it was appended or recovered.
+    """
+
+    def __init__(self) -> None:
+        self.since: dict[int, int] = {}
+        self.installs = 0
+        self.durable = 0
+        """Installs that a power cut does not undo any more."""
+        self.unread: Frozen | None = None
+        """Of the newest install, when the power went before its result was looked at."""
+        self.released: dict[int, list[tuple[int, Release]]] = {}
+        """(r, class) as the machine of this process said it: needed no more after entry r."""
+
+    def note_released(self, r: int, releases: Iterable[tuple[Release, Iterable[int]]]) -> None:
+        """A slice that ended with entry `r` released these."""
+        for how, indexes in releases:
+            for index in indexes:
+                self.released.setdefault(index, []).append((r, how))
+
+    def within(self, first: int, end: int) -> bool:
+        """Whether one of the entries from `first` to `end` is a gap."""
+        return bool(self.since) and any(index in self.since for index in range(first, end))
+
+    def appended(self, first: int, end: int, gaps: Sequence[Gap]) -> None:
+        """Entries and gaps from `first` to `end` are at the end of the log now."""
+        if self.since:
+            for index in range(first, end):
+                self.since.pop(index, None)
+        for gap in gaps:
+            self.since.update(dict.fromkeys(range(gap.first, gap.end), 0))
+
+    def recovered(self, found: set[int], front: int, proven: int) -> set[int]:
+        """Which of `found`, the gaps above `front`, no install accounts for; then believe it.
+
+        Up to `proven` it must be what one of the installs left that may be the last one on the
+        disk, all of it or nothing (F16); one more, if the last could not be read.
+        """
+        known = {index: at for index, at in self.since.items() if front < index <= proven}
+        below = {index for index in found if index <= proven}
+        extra = below - known.keys() if self.unread is not None else set()
+        if not extra:
+            stages = range(self.durable, self.installs + 1)
+            if all(below != {i for i, at in known.items() if at <= stage} for stage in stages):
+                raise violated(
+                    "I24",
+                    "neither the old segments nor the new ones after a crash",
+                    missing=sorted(known.keys() - below)[:8],
+                    invented=sorted(below - known.keys())[:8],
+                    installs=(self.durable, self.installs),
+                )
+        elif known.keys() - below:
+            raise violated("I24", "a part of an install after a crash", gaps=len(extra))
+        self.since = dict.fromkeys(found, 0)
+        self.installs = self.durable = 0
+        return extra
+
+
+class _Nobody:
+    """A reference that knows of no acknowledged reply."""
+
+    def reply_floor(self) -> int:
+        return 0
+
+    def is_held(self, index: int) -> bool:
+        return index > 0
+
+    def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
+        return {}
+
+
+class CleaningLaws:
+    """One for a world."""
+
+    def __init__(self, shadows: Sequence[Shadow], reference: Reference) -> None:
+        self._shadows = shadows
+        self._reference = reference
+
+    def freeze(
+        self, shadow: Shadow, limits: CompactionLimits, where: tuple[int, int], *, is_major: bool
+    ) -> Frozen:
+        """The facts now. C22: nothing goes above what is applied and durable, and nothing at
+        all while the log is replayed."""
+        applied = shadow.last_applied()
+        valid_from = shadow.valid_from()
+        if limits.horizon > (min(applied, shadow.durable) if applied >= valid_from else 0):
+            raise violated(
+                "I23",
+                "a cleaning above its horizon",
+                member=shadow.member,
+                limits=limits,
+                applied=applied,
+                durable=shadow.durable,
+                valid_from=valid_from,
+            )
+        return Frozen(
+            limits,
+            is_major,
+            *where,
+            applied,
+            shadow.durable,
+            min((one.had for one in self._shadows), default=0),
+            self._reference.reply_floor(),
+        )
+
+    def dropped(self, shadow: Shadow, frozen: Frozen, gone: Mapping[int, int]) -> None:
+        """`gone` (index: valid_from of its gap) left the log with a rewrite."""
+        for index, valid_from in gone.items():
+            how, r = self._judge(shadow, frozen, index)
+            if valid_from < r:
+                raise violated(
+                    "I23",
+                    "a gap that is said to be right before what made up for it",
+                    member=shadow.member,
+                    index=index,
+                    valid_from=valid_from,
+                    released_at=r,
+                )
+            before = shadow.history.gone.get(index, how)
+            shadow.history.gone[index] = max(how, before)
+        self.check_order(shadow)
+
+    def _judge(self, shadow: Shadow, frozen: Frozen, index: int) -> tuple[Release, int]:
+        """(class, released at) by which entry `index` may go; a violation if it may not."""
+        said = shadow.holes.released.get(index, [])
+        known = [(r, how) for r, how in said if r <= frozen.applied]
+        rule, why = "I23", ""
+        if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
+            why = "an entry went that is above the horizon"
+        elif self._reference.is_held(index):
+            why = "an entry went that a session or the cluster stands on (C19)"
+        elif not known:
+            why = "an entry went that the machine still needs"
+        elif all(r > frozen.reply_floor for r, _ in known):
+            why = "an entry went before the replies were acknowledged (C21)"
+        else:
+            known = [(r, how) for r, how in known if r <= frozen.reply_floor]
+            for r, how in sorted(known, key=lambda one: one[1]):
+                if how is Release.ANY:
+                    return how, r
+                if how in {Release.SETTLED, Release.SEQUENTIAL} and index <= frozen.platter:
+                    if how is Release.SETTLED or frozen.is_major:
+                        return how, r
+                    why = "a deletion went with a minor compaction"
+            if not why and any(how < Release.SNAPSHOT for _, how in known):
+                rule, why = "I22", "a deletion went that some member does not have (C23)"
+            why = why or "an entry went that only a snapshot may take"
+        raise violated(rule, why, member=shadow.member, index=index, released=said, frozen=frozen)
+
+    def appended(self, shadow: Shadow, gaps: Sequence[Gap]) -> None:
+        """A member is fed gaps: of what went somewhere, and never of a deletion (C23)."""
+        gone = shadow.history.gone
+        for gap in gaps:
+            for index in range(gap.first, gap.end):
+                how = gone.get(index)
+                if how is None:
+                    raise violated(
+                        "I23", "a gap that nobody made", member=shadow.member, index=index
+                    )
+                if how is not Release.ANY:
+                    raise violated(
+                        "I22",
+                        "a member is fed around a deletion",
+                        member=shadow.member,
+                        index=index,
+                    )
+
+    def check_order(self, shadow: Shadow) -> None:
+        """Never goes a deletion before what it deleted, or a replay brings that back (X18).
+
+        What an earlier deletion that is there deletes as well is none of a later one's business,
+        nor is what was gone by itself before.
+        """
+        holes, front = shadow.holes.since, shadow.replayed_after
+        if not holes:
+            return
+        for key, writes in self._reference.key_writes().items():
+            there: Write | None = None
+            for write in writes:
+                if write.at > shadow.last_index:
+                    continue
+                if write.at <= front or write.at not in holes:
+                    if not write.reads or there is None:
+                        there = None if write.deletes or write.at <= front else write
+                elif write.deletes and there and not 0 < there.due_ms < write.time_ms:
+                    raise violated(
+                        "I22",
+                        "a deletion went before what it deletes",
+                        member=shadow.member,
+                        key=key,
+                        deletion=write,
+                        there=there,
+                    )
+
+
+NOTHING_GOES = CleaningLaws((), _Nobody())
+"""Where nobody says what may go."""
+
+
+def walk(log: Cleanable, first: int, end: int) -> Iterator[Batch]:
+    """Batches of all that the log holds from `first` to `end`."""
+    while first < end:
+        batch = log.read(first, end, 1 << 20)
+        yield batch
+        first = batch.span.end

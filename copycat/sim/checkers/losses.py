@@ -1,0 +1,101 @@
+"""What one member lost of a log that was durable, by damage or with an older copy: C12 and F8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from copycat.sim.checkers.log_history import LogHistory, violated
+
+__all__ = ["Loss"]
+
+
+class DurableLog(Protocol):
+    """A log as the observer knows it (`Shadow`)."""
+
+    member: int
+    history: LogHistory
+    entries: list[tuple[int, int]]
+    durable: int
+
+    @property
+    def platter(self) -> int: ...
+
+
+class Loss:
+    """What was on the disk of a member and is not, and what of it the member has to get back."""
+
+    def __init__(self, log: DurableLog) -> None:
+        self._log = log
+        self.held: list[tuple[int, int]] = []
+        """What was durable before, until the member has what it owes (C12); else empty."""
+        self.bound = 0
+        """So many entries of `held` have to come back before it may owe nothing."""
+        self.is_unaware = False
+        """Its disk is an older copy, and the member does not know it so far (F8)."""
+        self.credited = 0
+        """The highest index up to which a leader counted this log, unless it was truncated since;
+        while it is an older copy that does not know it: the log that it was."""
+
+    def counted(self, match_index: int, leader: Sequence[tuple[int, int]]) -> None:
+        """A leader whose log is `leader` counts this member up to `match_index`.
+
+        Unless a later leader put others in the place of these entries.
+        """
+        log, at = self.held if self.is_unaware else self._log.entries, match_index - 1
+        if self.credited < match_index <= len(log) and log[at] == leader[at]:
+            self.credited = match_index
+
+    def truncated(self, after: int) -> None:
+        """The log ends at `after` now, in memory and on the disk."""
+        if not self.is_unaware:
+            self.credited = min(self.credited, after)
+
+    def cut(self) -> None:
+        """A start finds damage and is about to cut the log: it knows how far that was durable."""
+        self.bound = self._log.durable
+        self.held = self._log.entries[: self.bound]
+
+    def regress(self) -> None:
+        """The disk is an older copy of itself from now on: what was counted must come back.
+
+        More may have been durable. If its acknowledgements were lost, or no leader believed them
+        (they arrived after the link had broken), then nobody can tell the member of it, and no
+        entry was committed with its help.
+        """
+        self.held, self.is_unaware = self._log.entries[: self._log.durable], True
+
+    def is_done(self, *, owes: bool, is_recorded: bool = True) -> bool:
+        """After a step: whether the member says that it has what it lost again.
+
+        is_recorded: what it owes is durable, and so is the term that was raised for it.
+        """
+        if self.is_unaware:
+            has_all = self._is_back(len(self.held))
+            self.is_unaware = not (has_all or (owes and is_recorded))
+            if not self.is_unaware:
+                self.bound = min(self.credited, len(self.held))
+                self.credited = min(self.credited, self._log.platter)
+        return bool(self.held) and not self.is_unaware and not owes
+
+    def _is_back(self, end: int) -> bool:
+        return self._log.platter >= end and self._log.entries[:end] == self.held[:end]
+
+    def repaid(self) -> None:
+        """The member says that it owes nothing any more: then it has what was committed (C12)."""
+        entries, platter, committed = (
+            self._log.entries,
+            self._log.platter,
+            self._log.history.committed,
+        )
+        for at in range(min(self.bound, len(committed))):
+            entry = committed[at]
+            if self.held[at] == entry and (at >= platter or entries[at] != entry):
+                raise violated(
+                    "C12",
+                    "a debt is forgotten before a committed entry is back",
+                    member=self._log.member,
+                    index=at + 1,
+                    platter=platter,
+                )
+        self.held = []

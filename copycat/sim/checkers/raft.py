@@ -1,0 +1,349 @@
+"""The laws of consensus, held against what members do: I1, I2, I3, I4, I6 to I9, I12.
+
+The checker keeps the history itself (leaders, votes, committed entries) and looks at a member
+through `MemberView`, never into the core. `after_step` runs after every event on the member it
+touched; a step that changed nothing costs one comparison of five numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    InstallReply,
+    InstallSnapshot,
+    PeerMessage,
+    PreVote,
+    PreVoteReply,
+    RequestVote,
+    VoteReply,
+)
+from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.log_history import violated
+from copycat.types import ServerState
+
+__all__ = ["MemberView", "RaftChecker"]
+
+
+class MemberView(Protocol):
+    """What an observer may see of a member that runs."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> ServerState: ...
+    @property
+    def term(self) -> int: ...
+    @property
+    def commit_index(self) -> int: ...
+    @property
+    def last_applied(self) -> int: ...
+    @property
+    def durable_index(self) -> int: ...
+    @property
+    def shadow(self) -> Shadow: ...
+    def matches(self) -> Mapping[int, int]:
+        """match_index by member number; only asked of a leader."""
+        ...
+
+
+_Facts = tuple[ServerState, int, int, int]
+"""State, term, commit_index, last_applied."""
+
+_NEWBORN: _Facts = (ServerState.FOLLOWER, 0, 0, 0)
+
+
+class _Heard:
+    """What one incarnation of a member was told: how far leaders verified its log (I8)."""
+
+    __slots__ = ("last", "term", "verified")
+
+    def __init__(self) -> None:
+        self.term = 0
+        self.verified = 0
+        self.last: dict[int, int] = {}
+        """By term: the highest index that any request of it spoke of (C1)."""
+
+
+class RaftChecker:
+    """One for a world. Members are numbers; `ids` has the MemberId of each."""
+
+    def __init__(
+        self,
+        shadows: Sequence[Shadow],
+        ids: Sequence[int],
+        on_committed: Callable[[MemberView, int, int], None],
+        on_elected: Callable[[int, int], None],
+    ) -> None:
+        self.shadows = shadows
+        self.ids = ids
+        self.majority = len(shadows) // 2 + 1
+        self.leaders: dict[int, int] = {}
+        self.votes: dict[tuple[int, int], int] = {}
+        self.committed = shadows[0].history.committed
+        self._on_committed = on_committed
+        self._on_elected = on_elected
+        self._last: dict[int, _Facts] = {}
+        self._heard: dict[int, _Heard] = {}
+        self._terms = [0] * len(shadows)
+
+    # --- lives --------------------------------------------------------------------------
+
+    def started(self, member: int) -> None:
+        """A new process of `member`, its shadow already recovered (I24)."""
+        self._last[member] = _NEWBORN
+        self._heard[member] = _Heard()
+        self._terms[member] = self.shadows[member].hard_state[0]
+
+    # --- the wire -----------------------------------------------------------------------
+
+    def sent(self, member: int, to: int, message: PeerMessage) -> None:
+        """`message` leaves `member`: every promise in it must already be durable."""
+        shadow = self.shadows[member]
+        if not isinstance(message, (PreVote, PreVoteReply)) and shadow.term_floor < message.term:
+            raise violated(
+                "I2",
+                "a message of a term that is not durable",
+                member=member,
+                said=message,
+                hard_state=shadow.hard_state,
+            )
+        if isinstance(message, AppendReply):
+            self._acknowledged(shadow, message)
+        elif isinstance(message, VoteReply) and message.granted:
+            self._voted(shadow, message.term, to)
+        elif isinstance(message, RequestVote):
+            self._voted(shadow, message.term, member)
+        elif isinstance(message, InstallReply) and message.done:
+            self._has_snapshot(shadow, message)
+        elif isinstance(message, (AppendEntries, InstallSnapshot)):
+            self._led(member, message.term)
+
+    def received(self, member: int, message: PeerMessage) -> None:
+        """`message` is handed to `member`."""
+        if isinstance(message, AppendEntries):
+            heard = self._heard[member]
+            last = message.span.end - 1
+            heard.last[message.term] = max(heard.last.get(message.term, 0), last)
+            heard.term = max(heard.term, message.term)
+            if message.term == heard.term:
+                heard.verified = max(heard.verified, min(message.leader_commit, last))
+
+    def _acknowledged(self, shadow: Shadow, message: AppendReply) -> None:
+        if not message.accepted:
+            return
+        if message.match_index > shadow.platter:
+            raise violated(
+                "I3",
+                "an acknowledgement of what is not on the platter",
+                member=shadow.member,
+                match_index=message.match_index,
+                platter=shadow.platter,
+            )
+        heard = self._heard[shadow.member].last.get(message.term, -1)
+        if message.match_index > max(heard, shadow.snapshot.index):
+            raise violated(
+                "I9",
+                "an acknowledgement of what no request of this term spoke of",
+                member=shadow.member,
+                said=message,
+                heard=heard,
+            )
+        shadow.promised = max(shadow.promised, message.match_index)
+
+    @staticmethod
+    def _has_snapshot(shadow: Shadow, message: InstallReply) -> None:
+        """A member says that it has what a snapshot covers: in its log, or as the snapshot."""
+        entry = message.entry
+        if entry.index > shadow.platter or shadow.term_at(entry.index) != entry.term:
+            raise violated(
+                "I12",
+                "a snapshot is confirmed that is not on the platter",
+                member=shadow.member,
+                entry=entry,
+                platter=shadow.platter,
+            )
+        shadow.promised = max(shadow.promised, entry.index)
+
+    def _voted(self, shadow: Shadow, term: int, candidate: int) -> None:
+        # A late request may find a vote forgotten; it elects nobody, or I1 finds two leaders.
+        is_first = self.votes.setdefault((shadow.member, term), candidate) == candidate
+        if not is_first and term > shadow.forgotten_term:
+            raise violated(
+                "I2",
+                "two votes in one term",
+                member=shadow.member,
+                term=term,
+                candidates=(self.votes[(shadow.member, term)], candidate),
+            )
+        durable_term, durable_vote = shadow.hard_state
+        if (durable_term, durable_vote) == (term, self.ids[candidate]) or durable_term > term:
+            return
+        raise violated(
+            "I2",
+            "a vote that is not durable",
+            member=shadow.member,
+            term=term,
+            candidate=candidate,
+            hard_state=shadow.hard_state,
+        )
+
+    def _led(self, member: int, term: int) -> None:
+        known = self.leaders.get(term)
+        if known is None:
+            self.leaders[term] = member
+            self._on_elected(member, term)
+            self._check_complete(self.shadows[member], term)
+        elif known != member:
+            raise violated("I1", "two leaders of one term", term=term, leaders=(known, member))
+
+    def _check_complete(self, shadow: Shadow, term: int) -> None:
+        """Leader completeness (I6): a leader's log begins with all that was committed."""
+        if term < max(self.leaders):
+            return  # elected late: what a later leader committed is not its business
+        end = len(self.committed)
+        if shadow.entries[:end] != self.committed:
+            raise violated(
+                "I6",
+                "a leader without a committed entry",
+                member=shadow.member,
+                term=term,
+                committed=end,
+                last_index=shadow.last_index,
+            )
+
+    # --- the state ----------------------------------------------------------------------
+
+    def after_step(self, view: MemberView) -> None:
+        """Hold the laws against what changed in this step."""
+        number = view.number
+        before = self._last[number]
+        now = (view.state, view.term, view.commit_index, view.last_applied)
+        if now == before:
+            return
+        self._last[number] = now
+        state, term, commit, applied = now
+        shadow = view.shadow
+        if term < before[1] or term < self._terms[number]:
+            raise violated("I4", "the term goes back", member=number, now=now, before=before)
+        if commit < before[2] or applied < before[3]:
+            raise violated("I4", "commit or applied goes back", member=number, now=now)
+        # Between the install and the turn that hears of it, a snapshot is ahead of the commit.
+        if not (applied <= max(commit, shadow.snapshot.index) and commit <= shadow.last_index):
+            raise violated(
+                "I4",
+                "not applied <= commit <= last",
+                member=number,
+                now=now,
+                last_index=shadow.last_index,
+            )
+        if state is ServerState.LEADER and (before[0] is not state or before[1] != term):
+            self._led(number, term)
+        if commit > before[2]:
+            self._check_commit_rule(view, before, now)
+            self._commit(view, before[2], commit)
+
+    def _check_commit_rule(self, view: MemberView, before: _Facts, now: _Facts) -> None:
+        shadow, commit = view.shadow, now[2]
+        entry_term = shadow.term_at(commit)
+        was_leader = before[0] is ServerState.LEADER
+        if was_leader and entry_term == before[1]:
+            return
+        if now[0] is ServerState.LEADER and entry_term == now[1]:
+            return
+        if was_leader and commit <= min(len(self.committed), shadow.valid_from()):
+            return  # not by counting: holes of its log say that it was committed before (C22)
+        if was_leader and now[:2] == before[:2]:
+            raise violated(
+                "I7",
+                "a leader commits an entry of another term",
+                member=view.number,
+                now=now,
+                entry_term=entry_term,
+            )
+        heard = self._heard[view.number]
+        if commit > shadow.platter:
+            raise violated(
+                "I4",
+                "a follower commits above its platter",
+                member=view.number,
+                now=now,
+                platter=shadow.platter,
+            )
+        if commit > max(heard.verified, shadow.snapshot.index):
+            raise violated(
+                "I8",
+                "commit above what any request verified",
+                member=view.number,
+                now=now,
+                verified=heard.verified,
+                of_term=heard.term,
+            )
+
+    def _commit(self, view: MemberView, first: int, commit: int) -> None:
+        shadow, committed = view.shadow, self.committed
+        known = min(commit, len(committed))
+        if shadow.entries[first:known] != committed[first:known]:
+            at = next(at for at in range(first, known) if shadow.entries[at] != committed[at])
+            raise violated(
+                "I6",
+                "two committed entries at one index",
+                member=view.number,
+                index=at + 1,
+                here=shadow.entries[at],
+                before=committed[at],
+            )
+        if commit <= len(committed):
+            return
+        newest = shadow.entries[commit - 1]
+        holders = [
+            one.member
+            for one in self.shadows
+            if (one.platter >= commit and one.entries[commit - 1 : commit] == [newest])
+            or one.loss.held[commit - 1 : commit] == [newest]  # it votes as if it had it (C12)
+        ]
+        if len(holders) < self.majority:
+            raise violated(
+                "I6",
+                "committed, but not durable on a majority",
+                member=view.number,
+                index=commit,
+                holders=holders,
+            )
+        end = len(committed)
+        committed.extend(shadow.entries[end:commit])
+        self._on_committed(view, end + 1, commit + 1)
+
+    def note_matches(self, view: MemberView) -> None:
+        """Remember what this leader counts of others: an older copy must have it again (F8).
+
+        What it counts of itself nobody else knows (decision 0024).
+        """
+        for member, match in view.matches().items():
+            if match and member != view.number:
+                self.shadows[member].loss.counted(match, view.shadow.entries)
+
+    def check_matches(self, view: MemberView) -> None:
+        """I9: what a leader believes of a follower is on that follower's platter."""
+        for member, match in view.matches().items():
+            shadow = self.shadows[member]
+            if shadow.loss.held and (shadow.loss.is_unaware or shadow.hard_state[0] > view.term):
+                continue  # what this leader counts is gone, and it is about to hear of it
+            if shadow.term_at(shadow.last_index) > view.term:
+                continue  # so did a later leader, of which this one has not heard yet
+            if match and (
+                match > min(shadow.platter, shadow.last_index)
+                or match > view.shadow.last_index
+                or shadow.entries[match - 1] != view.shadow.entries[match - 1]
+            ):
+                raise violated(
+                    "I9",
+                    "the leader believes more than the follower holds",
+                    leader=view.number,
+                    member=member,
+                    match_index=match,
+                    platter=shadow.platter,
+                )

@@ -1,0 +1,133 @@
+"""A cleaned member and its twin, which has the whole history: from `valid_from` on they are equal.
+
+At the end of a seed in which something was cleaned, every member's disk is opened once more, as
+after a power cut, and what it holds is replayed into a fresh executor: from each snapshot that it
+keeps, and from the first entry if the log begins there. The twin applies every entry that was
+ever committed. State, sessions, owed replies, keys and log time must be equal at every place that
+is looked at, once a replay has passed the gaps before it (I20, I23).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from copycat.machine.executor import Executor
+from copycat.sim.checkers.sessions import SessionChecker
+from copycat.sim.model import SimMachine
+from copycat.storage import Batch, interface
+from copycat.types import CompactionLimits, Release, Run, Span
+
+if TYPE_CHECKING:
+    from copycat.sim.cluster import Cluster
+    from copycat.sim.host import SimHost
+
+__all__ = ["Twin", "check_twins", "what_must_go"]
+
+PLACES = 12
+"""So many indexes, about evenly spread, are looked at besides the ends of replays."""
+
+TWIN = -1
+"""The member number of the whole history in what a checker says."""
+
+Reader = Callable[[int, int], Iterator[list[Run]]]
+"""The runs of [first, end) of a log, batch by batch."""
+
+
+def what_must_go(host: SimHost, reply_floor: int) -> set[int]:
+    """What a major compaction of this member, asked for now, has no reason to keep: released for
+    good by this process, acknowledged, durable, and in a sealed segment of the front."""
+    directory, shadow = host.disk.directory, host.shadow
+    if directory is None:
+        return set()
+    upto = host.last_applied
+    if upto > host.durable_index:
+        return set()  # what was acknowledged above what is durable counts for nothing (C22)
+    last = 0
+    for segment in directory.log.segment_stats(CompactionLimits(upto, 0, 0)):
+        if not segment.is_sealed or segment.last_index > upto:
+            break
+        last = segment.last_index
+    return {
+        index
+        for index, said in shadow.holes.released.items()
+        if directory.log.first_index <= index <= last
+        and any(r <= min(reply_floor, upto) and how is Release.ANY for r, how in said)
+    }
+
+
+class Walked(Protocol):
+    """What is read of a member's log."""
+
+    @property
+    def first_index(self) -> int: ...
+    @property
+    def valid_from(self) -> int: ...
+    def read(self, first: int, end: int, max_bytes: int) -> interface.Batch: ...
+
+
+class Twin:
+    """The whole history, as it was committed."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Span, bytes]] = []
+
+    def committed(self, batch: interface.Batch) -> None:
+        """The next batch. Copied: what a log maps may be lost with a power cut."""
+        self._batches.append((batch.span, bytes(batch)))
+
+    def read(self, first: int, end: int) -> Iterator[list[Run]]:
+        """The runs of [first, end)."""
+        for span, data in self._batches:
+            begin, stop = max(first, span.first), min(end, span.end)
+            if begin < stop:
+                yield Batch.from_wire(data, span).runs(begin, stop)
+
+
+def check_twins(cluster: Cluster) -> None:
+    """Compare every member's disk with the whole history; InvariantError (I20)."""
+    end = len(cluster.raft.committed)
+    disks = [(host.number, *host.disk.again(cluster.seed)) for host in cluster.hosts]
+    step = max(1, end // PLACES)
+    places = {end, *range(step, end, step), *(log.valid_from for _, log, _ in disks)}
+    compare = _Compare(cluster.sessions, sorted(places - {0}))
+    compare.replay(TWIN, Executor(SimMachine()), cluster.twin.read)
+    for number, log, snapshots in disks:
+        reader = _reader(log)
+        for data in snapshots:
+            executor = Executor(SimMachine())
+            executor.install(data)
+            compare.replay(number, executor, reader)
+            cluster.trace.mark("twin from a snapshot")
+        # With snapshots, what a restart forgot to release lies below them: a log with holes is
+        # worth nothing from its first entry on (F17).
+        if log.first_index == 1 and not (snapshots and log.valid_from):
+            compare.replay(number, Executor(SimMachine()), reader)
+            cluster.trace.mark("twin from the first entry")
+
+
+def _reader(log: Walked) -> Reader:
+    def read(first: int, end: int) -> Iterator[list[Run]]:
+        while first < end:
+            batch = log.read(first, end, 1 << 20)
+            yield batch.runs(first, batch.span.end)
+            first = batch.span.end
+
+    return read
+
+
+class _Compare:
+    """Replays, and shows each digest that a log with gaps gives rightly."""
+
+    def __init__(self, sessions: SessionChecker, stops: Sequence[int]) -> None:
+        self._sessions = sessions
+        self._stops = stops
+
+    def replay(self, who: int, executor: Executor, read: Reader) -> None:
+        for stop in self._stops:
+            if stop <= executor.last_applied:
+                continue
+            for runs in read(executor.last_applied + 1, stop + 1):
+                executor.apply(runs)
+            if executor.last_applied >= executor.valid_from:
+                self._sessions.digest(who, stop, executor.digest())

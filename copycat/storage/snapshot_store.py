@@ -1,0 +1,450 @@
+"""A member's snapshots: written aside, read back, published by rename; two are kept (D8, F17).
+
+A file is `{index}-{term}.snap`; what is being written ends in `.new`, what is being received
+in `.part`, and neither survives the next start. Verbs say which thread may call them: `aside`
+is any one thread that is not the loop's, one verb at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from copycat.errors import CorruptLogError, ProtocolError, StorageError, require
+from copycat.storage import snapshot_file
+from copycat.storage.snapshot_file import Snapshot, Writer
+from copycat.storage.unreadable import unreadable_is_corrupt
+from copycat.types import EntryId
+
+if TYPE_CHECKING:
+    from copycat.storage._native import Env, File
+
+__all__ = ["KEPT", "Reception", "Snapshot", "SnapshotStore", "Writer"]
+
+log = logging.getLogger("copycat.log")
+
+KEPT = 2
+"""So many of the newest stay: one that rots leaves the one before it (F17)."""
+
+_NAME = re.compile(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})\.snap")
+_ASIDE = re.compile(r"[1-9][0-9]{0,18}-[1-9][0-9]{0,18}\.snap\.bad")
+_LEFTOVER = re.compile(r"[1-9][0-9]{0,18}-[1-9][0-9]{0,18}\.(new|part)")
+
+
+class SnapshotStore:
+    """The snapshots in `directory`, oldest first. Opening it removes leftovers; the directory
+    is made when the first one is written.
+
+    compress: LZ4 for what is written here; what was written otherwise is read all the same.
+    retain_stale: nothing is ever discarded. tidies: False leaves leftovers until `tidy`.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        directory: str,
+        *,
+        compress: bool = True,
+        retain_stale: bool = False,
+        tidies: bool = True,
+    ) -> None:
+        self._env = env
+        self._directory = directory
+        self._compress = compress
+        self._retain_stale = retain_stale
+        self._pins: dict[EntryId, int] = {}
+        self._whole: dict[EntryId, Snapshot] = {}
+        self._seen: tuple[Snapshot, bytes] | None = None
+        self.bad: list[EntryId] = []
+        """Files that failed their checksums at a load; the next discard takes them (F17)."""
+        self._leftovers: list[str] = []
+        self._entries = self._open() if env.exists(directory) else []
+        if tidies:
+            self.tidy()
+
+    def _open(self) -> list[EntryId]:
+        entries = []
+        for name in self._env.list(self._directory):
+            match = _NAME.fullmatch(name)
+            if match is not None:
+                entries.append(EntryId(int(match[2]), int(match[1])))
+            elif _LEFTOVER.fullmatch(name) is not None:
+                self._leftovers.append(f"{self._directory}/{name}")
+            elif _ASIDE.fullmatch(name) is None:
+                log.warning("%s/%s is no snapshot: left alone (F4)", self._directory, name)
+        return sorted(entries, key=_by_index)
+
+    def tidy(self) -> None:
+        """Remove what was being written or received; before the member starts. DiskError."""
+        while self._leftovers:
+            self._env.remove(self._leftovers.pop())
+        if self._entries:
+            # A process that was killed may have named one and not synced that: the log must not
+            # be trimmed for a name that a loss of power takes back.
+            self._env.sync_directory(self._directory)
+
+    def _path(self, entry: EntryId, suffix: str = "snap") -> str:
+        return f"{self._directory}/{entry.index}-{entry.term}.{suffix}"
+
+    # ---- what is there (loop) ------------------------------------------------------------
+
+    @property
+    def entries(self) -> list[EntryId]:
+        """All that are on the disk and not known to be bad, oldest first."""
+        return list(self._entries)
+
+    @property
+    def newest(self) -> Snapshot | None:
+        """The newest one that was read back whole by this process; None for none."""
+        for entry in reversed(self._entries):
+            if entry in self._whole:
+                return self._whole[entry]
+        return None
+
+    @property
+    def oldest_index(self) -> int:
+        """What a restart may fall back to at worst (C23); 0 when no snapshot is kept.
+
+        A bad one counts until its file is gone, for it may be read again; alone it is none.
+        """
+        if not self._entries:
+            return 0
+        return min(entry.index for entry in (self._entries[0], *self.bad))
+
+    def newest_good(self) -> tuple[Snapshot, bytes] | None:
+        """The newest snapshot that is whole, with its raw bytes; before the member starts.
+
+        A bad or unreadable one is passed over with a warning (F17) and counted in `bad`. None
+        when there is no good one; the caller says whether the log reaches back far enough then.
+        """
+        seen, self._seen = self._seen, None
+        return seen or self._newest_good()
+
+    def look(self) -> tuple[Snapshot, bytes] | None:
+        """As `newest_good`, whose next call gives the same without reading it again."""
+        self._seen = self._seen or self._newest_good()
+        return self._seen
+
+    def _newest_good(self) -> tuple[Snapshot, bytes] | None:
+        for entry in reversed(self.entries):
+            try:
+                with unreadable_is_corrupt():
+                    snapshot, data = snapshot_file.load(self._env, self._path(entry))
+                self._check_name(snapshot, entry)
+            except CorruptLogError as error:
+                log.warning("a snapshot is bad, the one before it is tried: %s (F17)", error)
+                self._entries.remove(entry)
+                self.bad.append(entry)
+                continue
+            self._whole[entry] = snapshot
+            return snapshot, data
+        return None
+
+    def _check_name(self, snapshot: Snapshot, entry: EntryId) -> None:
+        if snapshot.entry != entry:
+            raise CorruptLogError(
+                f"{self._path(entry)} holds the snapshot of {snapshot.entry}",
+                path=self._path(entry),
+                offset=0,
+                index=entry.index,
+            )
+
+    # ---- taking one ----------------------------------------------------------------------
+
+    def save(
+        self, entry: EntryId, *, time_ms: int, data: bytes, configuration: bytes = b""
+    ) -> Snapshot:
+        """Write, sync, read back, publish (aside). What is returned is durable.
+
+        DiskFullError, DiskError: nothing is left behind, the old ones stay (F13).
+        CorruptLogError: the disk gave back something else.
+        """
+        aside = self._path(entry, "new")
+        self._env.make_directory(self._directory)
+        with self._whole_or_gone(aside):
+            written = snapshot_file.write(
+                self._env,
+                aside,
+                entry,
+                time_ms=time_ms,
+                data=data,
+                configuration=configuration,
+                compress=self._compress,
+            )
+            return self._publish(aside, written.entry, written.nbytes, written.digest)
+
+    def begin(
+        self,
+        entry: EntryId,
+        *,
+        time_ms: int,
+        write: Callable[[Callable[[bytes | memoryview], None]], None],
+        configuration: bytes = b"",
+    ) -> Writer:
+        """Write what `write` puts, piece by piece, to a file that `finish` publishes (the thread
+        that has the state). Errors as `save`, and what `write` raises: nothing is left behind."""
+        aside = self._path(entry, "new")
+        self._env.make_directory(self._directory)
+        with self._whole_or_gone(aside):
+            writer = Writer(
+                self._env,
+                aside,
+                entry,
+                time_ms=time_ms,
+                configuration=configuration,
+                compress=self._compress,
+            )
+            write(writer.put)
+            return writer
+
+    def finish(self, writer: Writer) -> Snapshot:
+        """The rest of `save` (aside)."""
+        with self._gone_unless_whole(writer.path):
+            written = writer.finish()
+            return self._publish(writer.path, written.entry, written.nbytes, written.digest)
+
+    def drop(self, writer: Writer) -> None:
+        """It is not wanted any more (aside)."""
+        with suppress(FileNotFoundError):
+            self._env.remove(writer.path)
+
+    def _publish(self, aside: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
+        """Read back whole, then give it its name, then make the name durable."""
+        snapshot = snapshot_file.verify(self._env, aside)
+        found = (snapshot.entry, snapshot.nbytes, snapshot.digest)
+        if found != (entry, nbytes, digest):
+            raise CorruptLogError(
+                f"{aside} holds {snapshot.entry} in {snapshot.nbytes} bytes, SHA-256"
+                f" {snapshot.digest.hex()}; it should be {entry} in {nbytes}, {digest.hex()}",
+                path=aside,
+                offset=0,
+                index=entry.index,
+            )
+        self._env.rename(aside, self._path(entry))
+        self._env.sync_directory(self._directory)
+        return snapshot
+
+    @contextmanager
+    def _whole_or_gone(self, aside: str) -> Iterator[None]:
+        if self._env.exists(aside):  # an earlier removal failed
+            self._env.remove(aside)
+        with self._gone_unless_whole(aside):
+            yield
+
+    @contextmanager
+    def _gone_unless_whole(self, aside: str) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(StorageError, FileNotFoundError):  # the next start removes it then
+                self._env.remove(aside)
+            raise
+
+    # ---- keeping and letting go ----------------------------------------------------------
+
+    def admit(self, snapshot: Snapshot) -> list[EntryId]:
+        """A saved or received snapshot counts from now on (loop); what may go for it.
+
+        Pinned ones stay. The caller hands the answer to `discard` aside, then to `forget`.
+        """
+        self._whole[snapshot.entry] = snapshot
+        self.bad = [entry for entry in self.bad if entry != snapshot.entry]  # just replaced
+        if snapshot.entry not in self._entries:
+            self._entries = sorted([*self._entries, snapshot.entry], key=_by_index)
+        return self.stale()
+
+    def stale(self) -> list[EntryId]:
+        """What may go now (loop): all but the newest two, and what was found to be bad."""
+        if self._retain_stale:
+            return []
+        old = [entry for entry in self._entries[:-KEPT] if entry not in self._pins]
+        return [*self.bad, *old]
+
+    def set_aside(self) -> None:
+        """Bad ones get a name that nobody takes for a snapshot, and stay for who wants to look;
+        before the member starts. DiskError."""
+        if not self.bad:
+            return
+        for entry in self.bad:
+            self._env.rename(self._path(entry), self._path(entry, "snap.bad"))
+        self.bad.clear()
+        self._env.sync_directory(self._directory)
+
+    def discard(self, entries: Iterable[EntryId]) -> list[EntryId]:
+        """Remove their files, durably (aside). DiskError."""
+        gone = list(entries)
+        for entry in gone:
+            with suppress(FileNotFoundError):
+                self._env.remove(self._path(entry))
+        return gone
+
+    def forget(self, entries: Iterable[EntryId]) -> None:
+        """They were discarded (loop): `oldest_index` moves."""
+        gone = set(entries)
+        self._entries = [entry for entry in self._entries if entry not in gone]
+        self.bad = [entry for entry in self.bad if entry not in gone]
+        for entry in gone:
+            self._whole.pop(entry, None)
+
+    def supersede(self, snapshot: Snapshot) -> list[EntryId]:
+        """As `admit`, of a snapshot that replaced this member's state (loop).
+
+        What is older belongs to a history that this log may not continue: none of it stays.
+        """
+        self.admit(snapshot)
+        old = [entry for entry in self._entries if entry.index < snapshot.entry.index]
+        if self._retain_stale:
+            return []
+        return [*(entry for entry in old if entry not in self._pins), *self.bad]
+
+    def reject(self, snapshot: Snapshot) -> bool:
+        """`check` found it bad (loop): from now on it is passed over, as at a start (F17).
+
+        Its file stays until another one is admitted: with none at all, the next start would not
+        know that there was one. False when it is not there any more, or was written anew.
+        """
+        entry = snapshot.entry
+        if self._whole.get(entry) is not snapshot:
+            return False
+        del self._whole[entry]
+        self._entries.remove(entry)
+        self.bad.append(entry)
+        return True
+
+    # ---- shipping ------------------------------------------------------------------------
+
+    def pin(self, entry: EntryId) -> None:
+        """It is being read: it stays until as many `unpin`s (loop)."""
+        self._pins[entry] = self._pins.get(entry, 0) + 1
+
+    def unpin(self, entry: EntryId) -> None:
+        """One reader is done (loop)."""
+        left = self._pins.get(entry, 0) - 1
+        require(left >= 0, "a snapshot is unpinned that nobody pinned", entry=entry)
+        if left:
+            self._pins[entry] = left
+        else:
+            del self._pins[entry]
+
+    def read(self, snapshot: Snapshot, offset: int, size: int) -> bytes:
+        """Bytes of its file as they lie (aside); the receiver verifies the whole."""
+        data = self._env.open(self._path(snapshot.entry)).read(offset, size)
+        if len(data) != size:
+            raise CorruptLogError(
+                f"{self._path(snapshot.entry)}: byte {offset}: {len(data)} of {size} bytes",
+                path=self._path(snapshot.entry),
+                offset=offset,
+                index=snapshot.entry.index,
+            )
+        return data
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Read all of its file once more (aside). CorruptLogError when it is not what it was,
+        FileNotFoundError when it is gone; DiskError."""
+        found = snapshot_file.verify(self._env, self._path(snapshot.entry))
+        if found != snapshot:
+            raise CorruptLogError(
+                f"{self._path(snapshot.entry)} holds {found}, it should be {snapshot}",
+                path=self._path(snapshot.entry),
+                offset=0,
+                index=snapshot.entry.index,
+            )
+
+    def load(self, snapshot: Snapshot) -> bytes:
+        """The raw bytes inside, checked once more (aside). CorruptLogError."""
+        found, data = snapshot_file.load(self._env, self._path(snapshot.entry))
+        self._check_name(found, snapshot.entry)
+        return data
+
+    def receive(self, entry: EntryId, nbytes: int, digest: bytes) -> Reception:
+        """Begin to take a snapshot of another member (loop; the file is made aside)."""
+        if entry.index < 1 or entry.term < 1 or nbytes < 1:
+            raise ProtocolError(f"a snapshot of {entry} in {nbytes} bytes is none")
+        path = self._path(entry, "part")
+        return Reception(self._env, path, entry, nbytes, digest, self._publish)
+
+
+Publish = Callable[[str, EntryId, int, bytes], Snapshot]
+
+
+class Reception:
+    """One snapshot on its way in: bytes in order, then the whole of it verified.
+
+    `held` is read on the loop; `write`, `finish` and `drop` run aside.
+    """
+
+    def __init__(
+        self, env: Env, path: str, entry: EntryId, nbytes: int, digest: bytes, publish: Publish
+    ) -> None:
+        self._env = env
+        self._path = path
+        self._publish = publish
+        self._file: File | None = None
+        self._unsynced = 0
+        self.entry = entry
+        self.nbytes = nbytes
+        self.digest = digest
+        self.held = 0
+        """Bytes from the front on that are in the file."""
+
+    def is_of(self, entry: EntryId, nbytes: int, digest: bytes) -> bool:
+        """Whether a chunk of that snapshot belongs here."""
+        return (self.entry, self.nbytes, self.digest) == (entry, nbytes, digest)
+
+    def write(self, offset: int, data: bytes | memoryview) -> int:
+        """Take a chunk that begins where the last one ended; `held` afterwards.
+
+        One from elsewhere, or past the end, changes nothing: the sender goes on at `held`.
+        DiskFullError, DiskError: the file is gone, `held` is 0 again.
+        """
+        if offset != self.held or len(data) > self.nbytes - offset:
+            return self.held
+        try:
+            if self._file is None:
+                self._env.make_directory(self._path.rpartition("/")[0])
+                if self._env.exists(self._path):  # an earlier removal failed
+                    self._env.remove(self._path)
+                self._file = self._env.create(self._path)
+            self._file.write(offset, data)
+            self._unsynced += len(data)
+            if self._unsynced >= snapshot_file.SYNC_BYTES:
+                self._file.sync()
+                self._unsynced = 0
+        except StorageError:
+            self.drop()
+            raise
+        self.held += len(data)
+        return self.held
+
+    def finish(self) -> Snapshot:
+        """All bytes are here: sync, verify, publish. CorruptLogError: dropped, begin again."""
+        require(
+            self._file is not None and self.held == self.nbytes,
+            "a snapshot is not whole yet",
+            held=self.held,
+            nbytes=self.nbytes,
+        )
+        try:
+            assert self._file is not None  # noqa: S101  # for the type checker
+            self._file.sync()
+            snapshot = self._publish(self._path, self.entry, self.nbytes, self.digest)
+        except StorageError:
+            self.drop()
+            raise
+        self._file = None
+        return snapshot
+
+    def drop(self) -> None:
+        """Another one is received, or this one was bad: its file goes."""
+        is_made = self._file is not None
+        self._file, self.held, self._unsynced = None, 0, 0
+        if is_made:
+            with suppress(StorageError, FileNotFoundError):  # the next start removes it then
+                self._env.remove(self._path)
+
+
+def _by_index(entry: EntryId) -> tuple[int, int]:
+    return entry.index, entry.term

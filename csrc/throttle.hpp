@@ -1,0 +1,38 @@
+// How fast a rewrite goes while the log beside it is in use.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+
+#include "env.hpp"
+#include "log_status.hpp"
+
+namespace copycat {
+
+// While the log is synced, its disk is left to it for twice as long as the rewrite had it, so
+// that few syncs meet a read or a write. A rewrite that has the disk for itself loses nothing.
+// One thread.
+class Pace {
+public:
+    Pace(Env& env, const Health& health) : env_(env), health_(health), syncs_(health.syncs()) {}
+
+    // A piece was read or written.
+    void moved() {
+        const std::uint64_t syncs = health_.syncs();
+        if (syncs != syncs_) env_.pause(std::min(2 * (Clock::now() - since_), longest));
+        syncs_ = syncs;
+        since_ = Clock::now();
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    static constexpr Clock::duration longest = std::chrono::milliseconds(20);
+
+    Env& env_;
+    const Health& health_;
+    std::uint64_t syncs_;
+    Clock::time_point since_ = Clock::now();
+};
+
+}  // namespace copycat
