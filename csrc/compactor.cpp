@@ -5,9 +5,9 @@
 
 #include "crc32c.hpp"
 #include "frame.hpp"
-#include "throttle.hpp"
 #include "packed.hpp"
 #include "scan.hpp"
+#include "throttle.hpp"
 #include "window.hpp"
 
 namespace copycat {
@@ -53,7 +53,7 @@ struct NotWorth {};
 // NotWorth from a packed one that saves too little.
 class Output {
 public:
-    Output(Env& env, Pace& pace, const std::string& directory, Row& row)
+    Output(Env& env, RewriteThrottle& pace, const std::string& directory, Row& row)
         : row_(row),
           pace_(pace),
           file_(env.create(segment_path(directory, row.id, row.version))),
@@ -115,7 +115,7 @@ private:
     }
 
     Row& row_;
-    Pace& pace_;
+    RewriteThrottle& pace_;
     std::shared_ptr<File> file_;
     std::optional<Packer> packer_;
     std::uint64_t offset_ = segment_data_offset + mark_size;
@@ -128,7 +128,8 @@ private:
 // Reads one segment after the other; what is let go becomes gaps, one a run of terms.
 class Copier {
 public:
-    Copier(Output& out, Pace& pace, std::uint64_t horizon, const std::atomic<bool>& is_abandoned)
+    Copier(Output& out, RewriteThrottle& pace, std::uint64_t horizon,
+           const std::atomic<bool>& is_abandoned)
         : out_(out), pace_(pace), horizon_(horizon), is_abandoned_(is_abandoned) {}
 
     void segment(File& file, const Row& row, const std::string& path, const Bits& drops) {
@@ -209,7 +210,7 @@ private:
     }
 
     Output& out_;
-    Pace& pace_;
+    RewriteThrottle& pace_;
     std::uint64_t horizon_;
     const std::atomic<bool>& is_abandoned_;
     std::optional<Hole> gap_;
@@ -305,7 +306,7 @@ void Rewrite::each_source(Group& group, Each each) {
 bool Rewrite::write_as(Group& group, bool packed) {
     discard(group);
     group.row.packed = packed;
-    Pace pace(*env_, *health_);
+    RewriteThrottle pace(*env_, *health_);
     Output out(*env_, pace, directory_, group.row);
     Copier copier(out, pace, horizon_, is_abandoned_);
     try {
@@ -327,7 +328,7 @@ bool Rewrite::write_as(Group& group, bool packed) {
 }
 
 // With the ordinary scanner, from the disk and not from the cache.
-void Rewrite::verify(Group& group, const SlotView& written, Pace& pace) {
+void Rewrite::verify(Group& group, const SlotView& written, RewriteThrottle& pace) {
     const std::string path = segment_path(directory_, group.row.id, group.row.version);
     const auto file = open_segment(*env_, group.row, path);
     check_header(*file, group.row, path);

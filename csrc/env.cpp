@@ -256,8 +256,7 @@ public:
     std::uint64_t disk_usage(const std::string& path) override {
         struct stat status{};
         const Place place = at(path);
-        if (::fstatat(place.directory, place.name, &status, 0) != 0)
-            throw_io("stat", path, errno);
+        if (::fstatat(place.directory, place.name, &status, 0) != 0) throw_io("stat", path, errno);
         constexpr std::uint64_t block = 512;  // the unit of st_blocks, whatever the file system
         return static_cast<std::uint64_t>(status.st_blocks) * block;
     }

@@ -16,9 +16,9 @@
 namespace copycat {
 
 // Loop thread.
-class Readers {
+class FileCache {
 public:
-    explicit Readers(std::shared_ptr<Env> env) : env_(std::move(env)) {}
+    explicit FileCache(std::shared_ptr<Env> env) : env_(std::move(env)) {}
 
     // Of the sealed segment `row`, whose file `path` is. Fewer bytes at the end of the file only.
     Block read(const Row& row, const std::string& path, std::uint64_t offset, std::size_t size) {

@@ -36,12 +36,12 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
         lock_ = env_->lock(join(directory_, lock_name));
         handle_ = env_->open_directory(directory_);
     }
-    spares_ = std::make_shared<Spares>(env_, directory_, options_.max_segment_size,
-                                       options_.min_free_space);
-    orphans_ = std::make_shared<Orphans>(env_, health_);
+    spares_ = std::make_shared<PreallocatedFiles>(env_, directory_, options_.max_segment_size,
+                                                  options_.min_free_space);
+    orphans_ = std::make_shared<ObsoleteFiles>(env_, health_);
     Recovered found = recover(env_, directory_, options_, *spares_);
     segments_ = std::move(found.segments);
-    readers_ = std::make_shared<Readers>(env_);
+    readers_ = std::make_shared<FileCache>(env_);
     for (const auto& segment : segments_) segment->set_readers(readers_, options_.mapped);
     tail_ = std::move(found.tail);
     next_id_ = found.manifest.next_id;

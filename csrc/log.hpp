@@ -13,9 +13,9 @@
 #include "frame.hpp"
 #include "manifest.hpp"
 #include "obsolete_files.hpp"
+#include "preallocated_files.hpp"
 #include "recovery.hpp"
 #include "segment.hpp"
-#include "preallocated_files.hpp"
 #include "sync_ticket.hpp"
 #include "tail.hpp"
 
@@ -161,12 +161,12 @@ private:
     std::shared_ptr<Lock> lock_;         // a sync that runs has a share in it
     std::shared_ptr<Directory> handle_;  // of the directory, for its syncs
     Aside aside_;                        // for the next sync of a new shape
-    std::shared_ptr<Spares> spares_;
-    std::shared_ptr<Health> health_ = std::make_shared<Health>();
-    std::shared_ptr<Orphans> orphans_;
+    std::shared_ptr<PreallocatedFiles> spares_;
+    std::shared_ptr<LogStatus> health_ = std::make_shared<LogStatus>();
+    std::shared_ptr<ObsoleteFiles> orphans_;
     RecoveryReport report_;
 
-    std::shared_ptr<Readers> readers_;
+    std::shared_ptr<FileCache> readers_;
     std::vector<std::shared_ptr<Segment>> segments_;  // sealed, oldest first
     std::unique_ptr<Tail> tail_;
     std::uint64_t next_id_ = 1;
@@ -182,7 +182,7 @@ private:
     std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
     std::vector<std::shared_ptr<Segment>> loose_;     // sealed, with much allocated behind them
-    std::vector<Orphans::Excess> excess_;             // orphans once the manifest is durable
+    std::vector<ObsoleteFiles::Excess> excess_;       // orphans once the manifest is durable
     std::vector<std::string> lost_;                   // in lost+found, until the next seal (F1)
     std::shared_ptr<SyncTicket> in_flight_;
     std::vector<std::weak_ptr<Rewrite>> rewrites_;

@@ -12,7 +12,7 @@
 namespace copycat {
 
 // The first failed write or sync ends a log: every later verb says so (F9, F10).
-class Health {
+class LogStatus {
 public:
     void check() const {
         if (!is_poisoned()) return;

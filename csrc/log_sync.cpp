@@ -31,7 +31,7 @@ std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
         for (const auto& segment : loose_)
             ticket->excess_.push_back({segment->path(), whole_blocks(segment->row().end_offset)});
         // Nothing fails from here on.
-        for (Orphans::Excess& each : excess_) ticket->excess_.push_back(std::move(each));
+        for (ObsoleteFiles::Excess& each : excess_) ticket->excess_.push_back(std::move(each));
         excess_.clear();
         loose_.clear();
         ticket->aside_ = std::exchange(aside_, Aside{});

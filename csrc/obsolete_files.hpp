@@ -21,9 +21,9 @@ namespace copycat {
 constexpr std::uint64_t whole_blocks(std::uint64_t end) { return (end + 4095) / 4096 * 4096; }
 
 // Any thread. What is never removed here, the next recovery removes (F4).
-class Orphans {
+class ObsoleteFiles {
 public:
-    Orphans(std::shared_ptr<Env> env, std::shared_ptr<const Health> health)
+    ObsoleteFiles(std::shared_ptr<Env> env, std::shared_ptr<const LogStatus> health)
         : env_(std::move(env)), health_(std::move(health)) {}
 
     // A file, and how many of its bytes the log needs: none, and the file is removed.
@@ -49,7 +49,7 @@ public:
     // Up to so many of them, the oldest first. One that cannot be removed is given up.
     void remove(std::size_t most) {
         const std::lock_guard removing(removing_);
-        Pace pace(*env_, *health_);
+        RewriteThrottle pace(*env_, *health_);
         for (std::size_t i = 0; i < most; ++i) {
             const Excess excess = next();
             if (excess.path.empty()) return;
@@ -61,7 +61,7 @@ public:
 
 private:
     struct Removed {
-        Orphans& orphans;
+        ObsoleteFiles& orphans;
         ~Removed() { orphans.left_.fetch_sub(1, std::memory_order_release); }
     };
 
@@ -80,7 +80,7 @@ private:
     }
 
     std::shared_ptr<Env> env_;
-    std::shared_ptr<const Health> health_;
+    std::shared_ptr<const LogStatus> health_;
     std::mutex removing_;  // held while one is unlinked; mutex_ never is
     std::mutex mutex_;
     std::deque<Excess> excess_;

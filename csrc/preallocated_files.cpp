@@ -12,19 +12,19 @@ constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
 
 }  // namespace
 
-Spares::Spares(std::shared_ptr<Env> env, std::string directory, std::uint64_t size,
-               std::uint64_t min_free_space)
+PreallocatedFiles::PreallocatedFiles(std::shared_ptr<Env> env, std::string directory,
+                                     std::uint64_t size, std::uint64_t min_free_space)
     : env_(std::move(env)),
       directory_(std::move(directory)),
       size_(size),
       min_free_space_(std::max(min_free_space, slack_bytes)) {}
 
-std::size_t Spares::ready() const {
+std::size_t PreallocatedFiles::ready() const {
     const std::lock_guard lock(mutex_);
     return ready_.size();
 }
 
-bool Spares::has_room(std::uint64_t count, std::uint64_t size) const {
+bool PreallocatedFiles::has_room(std::uint64_t count, std::uint64_t size) const {
     {
         const std::lock_guard lock(mutex_);
         for (const Spare& spare : ready_)
@@ -35,9 +35,10 @@ bool Spares::has_room(std::uint64_t count, std::uint64_t size) const {
     return free >= min_free_space_ && (free - min_free_space_) / std::max(size, size_) >= count;
 }
 
-bool Spares::has_slack() const { return env_->free_space(directory_) >= slack_bytes; }
+bool PreallocatedFiles::has_slack() const { return env_->free_space(directory_) >= slack_bytes; }
 
-Spare Spares::create(std::uint64_t size, std::uint64_t left_free, bool zero_filled, bool synced) {
+Spare PreallocatedFiles::create(std::uint64_t size, std::uint64_t left_free, bool zero_filled,
+                                bool synced) {
     const std::uint64_t free = env_->free_space(directory_);
     if (left_free == min_free_space_ && free >= size && free < size + left_free)
         throw DiskFullError(
@@ -65,21 +66,21 @@ Spare Spares::create(std::uint64_t size, std::uint64_t left_free, bool zero_fill
     return spare;
 }
 
-void Spares::prepare(bool zero_filled) {
+void PreallocatedFiles::prepare(bool zero_filled) {
     if (is_closed()) return;
     Spare spare = create(size_, min_free_space_, zero_filled, true);
     give_back(std::move(spare));
 }
 
-bool Spares::is_closed() const {
+bool PreallocatedFiles::is_closed() const {
     const std::lock_guard lock(mutex_);
     return is_closed_;
 }
 
 // The directory may have its next owner by now, who removed the file as an orphan (F4).
-void Spares::discard(const Spare& spare) noexcept { env_->discard(spare.path); }
+void PreallocatedFiles::discard(const Spare& spare) noexcept { env_->discard(spare.path); }
 
-Spare Spares::take(std::uint64_t size) {
+Spare PreallocatedFiles::take(std::uint64_t size) {
     {
         const std::lock_guard lock(mutex_);
         if (!ready_.empty() && ready_.back().size >= size) {
@@ -91,11 +92,11 @@ Spare Spares::take(std::uint64_t size) {
     return create(std::max(size, size_), min_free_space_, false, false);
 }
 
-Spare Spares::take_first(std::uint64_t size, bool zero_filled) {
+Spare PreallocatedFiles::take_first(std::uint64_t size, bool zero_filled) {
     return create(size, slack_bytes, zero_filled, false);
 }
 
-void Spares::give_back(Spare&& spare) noexcept {
+void PreallocatedFiles::give_back(Spare&& spare) noexcept {
     const std::lock_guard lock(mutex_);
     if (is_closed_) return discard(spare);
     try {
@@ -105,7 +106,7 @@ void Spares::give_back(Spare&& spare) noexcept {
     }
 }
 
-void Spares::close() {
+void PreallocatedFiles::close() {
     const std::lock_guard lock(mutex_);
     is_closed_ = true;
     for (const Spare& spare : ready_) discard(spare);

@@ -20,10 +20,10 @@ struct Spare {
     std::uint64_t size = 0;
 };
 
-class Spares {
+class PreallocatedFiles {
 public:
-    Spares(std::shared_ptr<Env> env, std::string directory, std::uint64_t size,
-           std::uint64_t min_free_space);
+    PreallocatedFiles(std::shared_ptr<Env> env, std::string directory, std::uint64_t size,
+                      std::uint64_t min_free_space);
 
     std::size_t ready() const;
     // Whether `count` files of `size` bytes could be taken now: ready ones, or free space (F12).

@@ -30,12 +30,12 @@ constexpr std::uint64_t marks_of_a_run = 3;
 class Recovery {
 public:
     Recovery(const std::shared_ptr<Env>& env, const std::string& directory,
-             const LogOptions& options, Spares& spares)
+             const LogOptions& options, PreallocatedFiles& spares)
         : env_(env),
           directory_(directory),
           options_(options),
           spares_(spares),
-          readers_(std::make_shared<Readers>(env)) {}
+          readers_(std::make_shared<FileCache>(env)) {}
 
     Recovered run() {
         names_ = env_->list(directory_);
@@ -399,8 +399,8 @@ private:
     std::shared_ptr<Env> env_;
     const std::string& directory_;
     const LogOptions& options_;
-    Spares& spares_;
-    std::shared_ptr<Readers> readers_;
+    PreallocatedFiles& spares_;
+    std::shared_ptr<FileCache> readers_;
     std::vector<std::string> names_;
     std::vector<std::shared_ptr<Segment>> rebuilt_;
     // Ids and versions that the durable manifest calls sealed.
@@ -420,7 +420,7 @@ using Damage = std::tuple<std::string, std::int64_t, std::uint64_t>;
 }  // namespace
 
 Recovered recover(const std::shared_ptr<Env>& env, const std::string& directory,
-                  const LogOptions& options, Spares& spares) {
+                  const LogOptions& options, PreallocatedFiles& spares) {
     const auto begun = std::chrono::steady_clock::now();
     Recovered out;
     std::optional<Damage> seen;

@@ -8,8 +8,8 @@
 
 #include "env.hpp"
 #include "manifest.hpp"
-#include "segment.hpp"
 #include "preallocated_files.hpp"
+#include "segment.hpp"
 #include "tail.hpp"
 
 namespace copycat {
@@ -47,6 +47,6 @@ struct Recovered {
 // read_only. Everything kept is durable when it returns. With read_only another process may be
 // writing: what looks damaged is looked at again, and is damage when it looks the same twice.
 Recovered recover(const std::shared_ptr<Env>& env, const std::string& directory,
-                  const LogOptions& options, Spares& spares);
+                  const LogOptions& options, PreallocatedFiles& spares);
 
 }  // namespace copycat

@@ -23,7 +23,8 @@ bool is_zero(View bytes) {
 
 class Scanner {
 public:
-    Scanner(File& file, const Row& row, const std::string& path, std::uint64_t limit, Pace* pace)
+    Scanner(File& file, const Row& row, const std::string& path, std::uint64_t limit,
+            RewriteThrottle* pace)
         : window_(file, pace),
           marks_(file),
           row_(row),
@@ -187,7 +188,7 @@ std::uint64_t check_header(File& file, const Row& row, const std::string& path) 
     return header.max_size;
 }
 
-Scan scan_sealed(File& file, const Row& row, const std::string& path, Pace* pace) {
+Scan scan_sealed(File& file, const Row& row, const std::string& path, RewriteThrottle* pace) {
     Scanner scanner(file, row, path, row.end_offset, pace);
     scanner.walk();
     Scan& scan = scanner.result();

@@ -11,7 +11,7 @@
 
 namespace copycat {
 
-class Pace;
+class RewriteThrottle;
 
 struct Scan {
     Slots slots;
@@ -28,7 +28,8 @@ std::uint64_t check_header(File& file, const Row& row, const std::string& path);
 
 // All of a sealed segment, up to row.end_offset. Any bad byte is a CorruptError (F2). pace: for a
 // log that is in use meanwhile.
-Scan scan_sealed(File& file, const Row& row, const std::string& path, Pace* pace = nullptr);
+Scan scan_sealed(File& file, const Row& row, const std::string& path,
+                 RewriteThrottle* pace = nullptr);
 
 // A tail. What is bad is a torn tail, unless a later mark of this file reaches it: then it is
 // a CorruptError (C6).

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "env.hpp"
+#include "file_cache.hpp"
 #include "gather.hpp"
 #include "liveness.hpp"
 #include "manifest.hpp"
-#include "file_cache.hpp"
 #include "slot_index.hpp"
 
 namespace copycat {
@@ -45,7 +45,7 @@ public:
     void settle() noexcept;
 
     // Read with pread from now on; a plain one through a map when `mapped` (L1).
-    void set_readers(std::shared_ptr<Readers> readers, bool mapped) {
+    void set_readers(std::shared_ptr<FileCache> readers, bool mapped) {
         readers_ = mapped && !row_.packed ? nullptr : std::move(readers);
     }
     // What it takes on the disk, without what is allocated ahead.
@@ -88,7 +88,7 @@ private:
     std::vector<TermRun> runs_;
     Block data_;
     std::uint64_t packed_bytes_ = 0;
-    std::shared_ptr<Readers> readers_;
+    std::shared_ptr<FileCache> readers_;
     std::uint32_t rebuilt_ = 0;
     Liveness liveness_;
     std::optional<std::uint64_t> entries_;

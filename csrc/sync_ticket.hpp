@@ -35,8 +35,8 @@ public:
     };
 
     SyncTicket(std::shared_ptr<Env> env, std::string directory, std::shared_ptr<Directory> handle,
-               std::weak_ptr<Lock> lock, std::shared_ptr<Health> health,
-               std::shared_ptr<Orphans> orphans)
+               std::weak_ptr<Lock> lock, std::shared_ptr<LogStatus> health,
+               std::shared_ptr<ObsoleteFiles> orphans)
         : env_(std::move(env)),
           directory_(std::move(directory)),
           handle_(std::move(handle)),
@@ -60,8 +60,8 @@ private:
     std::string directory_;
     std::shared_ptr<Directory> handle_;
     std::weak_ptr<Lock> lock_;
-    std::shared_ptr<Health> health_;
-    std::shared_ptr<Orphans> orphans_;
+    std::shared_ptr<LogStatus> health_;
+    std::shared_ptr<ObsoleteFiles> orphans_;
     mutable std::mutex mutex_;
     bool is_done_ = false;
 
@@ -70,7 +70,7 @@ private:
     std::unique_ptr<Work> tail_;
     std::optional<Bytes> manifest_;
     Aside aside_;
-    std::vector<Orphans::Excess> excess_;
+    std::vector<ObsoleteFiles::Excess> excess_;
     std::vector<std::shared_ptr<Segment>> unsynced_;
     std::uint64_t end_index_ = 0;  // lowered by a truncation meanwhile (C6)
 };

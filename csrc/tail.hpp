@@ -11,8 +11,8 @@
 #include "liveness.hpp"
 #include "manifest.hpp"
 #include "near.hpp"
-#include "segment.hpp"
 #include "preallocated_files.hpp"
+#include "segment.hpp"
 
 namespace copycat {
 

@@ -13,9 +13,10 @@ namespace copycat {
 // While the log is synced, its disk is left to it for twice as long as the rewrite had it, so
 // that few syncs meet a read or a write. A rewrite that has the disk for itself loses nothing.
 // One thread.
-class Pace {
+class RewriteThrottle {
 public:
-    Pace(Env& env, const Health& health) : env_(env), health_(health), syncs_(health.syncs()) {}
+    RewriteThrottle(Env& env, const LogStatus& health)
+        : env_(env), health_(health), syncs_(health.syncs()) {}
 
     // A piece was read or written.
     void moved() {
@@ -30,7 +31,7 @@ private:
     static constexpr Clock::duration longest = std::chrono::milliseconds(20);
 
     Env& env_;
-    const Health& health_;
+    const LogStatus& health_;
     std::uint64_t syncs_;
     Clock::time_point since_ = Clock::now();
 };

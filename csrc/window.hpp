@@ -15,7 +15,7 @@ inline constexpr std::size_t window_bytes = std::size_t{256} << 10;
 class Window {
 public:
     // pace: told of every read, when the walk has all the time in the world.
-    explicit Window(File& file, Pace* pace = nullptr) : file_(file), pace_(pace) {}
+    explicit Window(File& file, RewriteThrottle* pace = nullptr) : file_(file), pace_(pace) {}
 
     // `size` bytes at `offset`, good until the next call; shorter only at the end of the file.
     View at(std::uint64_t offset, std::size_t size) {
@@ -54,7 +54,7 @@ private:
     }
 
     File& file_;
-    Pace* pace_;
+    RewriteThrottle* pace_;
     Block held_;
     std::uint64_t base_ = 0;
     std::size_t ahead_ = first_bytes / 2;

@@ -14,7 +14,7 @@ from copycat.errors import WrongDirectoryError
 from copycat.member.refusals import refuse_member_directory
 from copycat.sizes import parse_size
 from copycat.storage import Env
-from copycat.storage.disk_format import DATA_OFFSET, Row, read_segment_header, segment_size
+from copycat.storage.disk_format import DATA_OFFSET, SegmentInfo, read_segment_header, segment_size
 from copycat.storage.reader import segments
 from copycat.types import Compaction
 
@@ -88,7 +88,7 @@ def _kept(directory: str, size: int | None, compression: CompressionName | None)
     return Storage(max_segment_size=size, compression=compression)
 
 
-def _size_of(directory: str, row: Row) -> int:
+def _size_of(directory: str, row: SegmentInfo) -> int:
     path = Path(directory, row.name)
     with path.open("rb") as file:
         header = file.read(DATA_OFFSET)

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Self, TypeVar, Unpack
 import msgspec
 
 from copycat.client.completion import FOREVER_MS
-from copycat.client.driver import Courier
+from copycat.client.driver import SessionDriver
 from copycat.client.future import OperationFuture
 from copycat.client.options import (
     TIMEOUT_S,
@@ -27,7 +27,7 @@ from copycat.client.options import (
     SelectionLike,
     ServerSelection,
 )
-from copycat.client.server_selector import Router
+from copycat.client.server_selector import ServerSelector
 from copycat.client.session import ClientSession, SessionPhase
 from copycat.client.trouble import shown
 from copycat.config import Address, AddressLike, Duration, choice, seconds
@@ -118,7 +118,7 @@ class CopycatClient:
         self._guard = ForkGuard(f"client {self._options.client_id}")
         self._state = ClientState.CLOSED
         self._listeners: Listeners[ClientState] = Listeners(log)
-        self._courier: Courier | None = None
+        self._courier: SessionDriver | None = None
         self._driver: asyncio.Task[None] | None = None
         self._last = ClientSession()
         """The session of the last courier, once that is gone."""
@@ -179,7 +179,7 @@ class CopycatClient:
             return False
         return not courier.loop.is_closed()
 
-    def _start(self, addresses: tuple[Address, ...]) -> Courier:
+    def _start(self, addresses: tuple[Address, ...]) -> SessionDriver:
         addresses = addresses or self._options.members
         if not addresses:
             raise ConfigurationError(
@@ -187,11 +187,11 @@ class CopycatClient:
                 hint='give at least one: CopycatClient("10.0.0.1:8700"), or connect("host:port")',
             )
         self._options = options = msgspec.structs.replace(self._options, members=addresses)
-        router = Router(
+        router = ServerSelector(
             map(str, addresses), options.selection, options.backoff, seed=secrets.randbits(64)
         )
         router.follow("", self._learned)
-        courier = self._courier = Courier(options, router, self._set_state)
+        courier = self._courier = SessionDriver(options, router, self._set_state)
         self._driver = courier.loop.create_task(courier.run())
         return courier
 
@@ -327,7 +327,7 @@ class CopycatClient:
         courier.schedule()
         return future
 
-    def _ready(self) -> Courier:
+    def _ready(self) -> SessionDriver:
         self._guard.check()
         courier = self._courier
         if courier is None or courier.is_over or courier.session.phase is SessionPhase.CLOSED:
@@ -362,7 +362,7 @@ def commands_of(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
     return taken
 
 
-def _check_loop(courier: Courier) -> None:
+def _check_loop(courier: SessionDriver) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
@@ -387,7 +387,7 @@ def _patience(timeout: Duration) -> float | None:
     return wait if math.isfinite(wait) else None
 
 
-def _arm(courier: Courier, future: OperationFuture[Any], wait: float) -> None:
+def _arm(courier: SessionDriver, future: OperationFuture[Any], wait: float) -> None:
     """A timer for this submission alone."""
     timer = courier.loop.call_later(max(0.0, wait), courier.time_out, future.ticket, wait)
     future.add_done_callback(partial(_disarm, timer))

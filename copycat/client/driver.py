@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from copycat.client.completion import FOREVER_MS, Call
 from copycat.client.connection import CLOSED, Connection
 from copycat.client.options import ClientOptions, ClientState, RecoveryStrategy
-from copycat.client.server_selector import Router
+from copycat.client.server_selector import ServerSelector
 from copycat.client.session import ClientSession, SessionPhase
 from copycat.client.trouble import CUT_OFF, Trouble, not_opened, trouble_of
 from copycat.errors import ClosedSessionError, CopycatError, SessionExpiredError
@@ -32,7 +32,7 @@ from copycat.protocol.client import (
 from copycat.protocol.codec import decode_server, encode_client
 from copycat.protocol.framing import Frame
 
-__all__ = ["Courier"]
+__all__ = ["SessionDriver"]
 
 log = logging.getLogger("copycat.client")
 log.addHandler(logging.NullHandler())
@@ -63,14 +63,17 @@ def _now_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
-class Courier:
+class SessionDriver:
     """From `run` on it keeps the session served until it is cancelled or the session is gone.
 
     opened: done when the first session is open, or failed when there will be none.
     """
 
     def __init__(
-        self, options: ClientOptions, router: Router, on_state: Callable[[ClientState], None]
+        self,
+        options: ClientOptions,
+        router: ServerSelector,
+        on_state: Callable[[ClientState], None],
     ) -> None:
         self._options = options
         self._router = router

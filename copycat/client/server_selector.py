@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from copycat.client.options import Backoff, ServerSelection
 from copycat.client.trouble import Trouble
 
-__all__ = ["Router"]
+__all__ = ["ServerSelector"]
 
 
-class Router:
+class ServerSelector:
     """Walks the servers in rounds: every candidate once, then a wait that grows.
 
     seeds: addresses that the user gave, kept for ever beside those that the cluster names,

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import threading
 
     from copycat.storage._native import NativeLog
-    from copycat.storage.in_memory import VolatileLog
+    from copycat.storage.in_memory import InMemoryLog
 
-__all__ = ["SHORTAGE_S", "Flag", "LazyThread", "SyncTimer", "Upkeep"]
+__all__ = ["SHORTAGE_S", "FileMaintenance", "Flag", "LazyThread", "SyncTimer"]
 
 SHORTAGE_S = 1.0
 """How long what can wait does wait after the system had nothing left for it."""
@@ -114,10 +114,10 @@ class LazyThread:
         run_locked(self._runs, int)
 
 
-class Upkeep:
+class FileMaintenance:
     """Zero-fills the next segment, and removes files that nothing needs any more (F4)."""
 
-    def __init__(self, native: NativeLog | VolatileLog) -> None:
+    def __init__(self, native: NativeLog | InMemoryLog) -> None:
         self._native = native
         self._lazy = LazyThread("copycat-files")
         self._wants_spare = False

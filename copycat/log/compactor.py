@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from copycat.errors import ConfigurationError, DiskFullError, ResourceError, StorageError
 from copycat.log.background import SHORTAGE_S, Flag, LazyThread
 from copycat.storage._native import run_locked
-from copycat.storage.compaction import Enough, Shape, plan_major, plan_minor
+from copycat.storage.compaction import CompactionTrigger, SegmentLimits, plan_major, plan_minor
 from copycat.storage.obsolete_files import remove_orphans
 from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionReport
 
@@ -81,8 +81,10 @@ class Compactor:
         self._sync = sync
         self._free_space = free_space
         self._swaps = swaps
-        self._shape = Shape(storage.max_segment_size, storage.max_entries_per_segment)
-        self._worth_it = Enough(storage.compaction_threshold, storage.max_entries_per_segment)
+        self._shape = SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment)
+        self._worth_it = CompactionTrigger(
+            storage.compaction_threshold, storage.max_entries_per_segment
+        )
         self._commit_index: int | None = None
         self._lazy = LazyThread("copycat-compact")
         self._awake = Flag()

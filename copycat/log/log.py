@@ -14,7 +14,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, cast, overload
 
 from copycat.errors import ConfigurationError, DirectoryInUseError, ResourceError, StorageError
-from copycat.log.background import SyncTimer, Upkeep
+from copycat.log.background import FileMaintenance, SyncTimer
 from copycat.log.entries import (
     Data,
     Entry,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from copycat.config import Storage
     from copycat.log.compactor import Compactor
     from copycat.log.tail import Tail
-    from copycat.storage.in_memory import VolatileLog
+    from copycat.storage.in_memory import InMemoryLog
     from copycat.storage.recent_batches import RecentEntries
 
     _Arguments = TypeVarTuple("_Arguments")
@@ -77,7 +77,7 @@ def removed_since(path: str, error: FileNotFoundError) -> StorageError:
 class LogCleaning:
     """What `Log` gives to it: the lock of the log's shape, the settings, how to sync."""
 
-    _native: NativeLog | VolatileLog
+    _native: NativeLog | InMemoryLog
     _lock: RLock
     _storage: Storage
     _compactor: Compactor | None
@@ -85,7 +85,7 @@ class LogCleaning:
 
     if TYPE_CHECKING:
 
-        def _writable(self) -> NativeLog | VolatileLog: ...
+        def _writable(self) -> NativeLog | InMemoryLog: ...
         def _before_append(self) -> None: ...
         def _after_append(self, indexes: range) -> None: ...
         def sync(self) -> int: ...
@@ -185,7 +185,7 @@ class LogReading:
     """
 
     _path: str
-    _native: NativeLog | VolatileLog
+    _native: NativeLog | InMemoryLog
     _lock: RLock
     _recent: RecentEntries
     _fork_guard: ForkGuard
@@ -196,7 +196,7 @@ class LogReading:
 
         @property
         def closed(self) -> bool: ...
-        def _usable(self) -> NativeLog | VolatileLog: ...
+        def _usable(self) -> NativeLog | InMemoryLog: ...
         def _follow(self, follower: Tail) -> None: ...
 
     def _read_locked(
@@ -464,7 +464,7 @@ class Log(LogReading, LogCleaning):
     # something, and is told of what was added afterwards. Locks are taken by run_locked alone.
 
     def __init__(
-        self, native: NativeLog | VolatileLog, path: str, storage: Storage, *, read_only: bool
+        self, native: NativeLog | InMemoryLog, path: str, storage: Storage, *, read_only: bool
     ) -> None:
         self._native = native
         self._path = path
@@ -475,7 +475,7 @@ class Log(LogReading, LogCleaning):
         self._sync_lock = RLock()  # one sync in flight; taken before _lock
         self._fork_guard = ForkGuard()
         self._recent = RecentEntries(storage.entry_buffer_size)
-        self._upkeep = Upkeep(native)
+        self._upkeep = FileMaintenance(native)
         # Nothing here refers back to the log: dropped, it lets go of its directory at once.
         self._timer = SyncTimer(partial(_sync_of, ref(self)), storage.sync_interval)
         self._compactor: Compactor | None = None
@@ -713,14 +713,14 @@ class Log(LogReading, LogCleaning):
 
     # --- checks ------------------------------------------------------------------------------
 
-    def _usable(self) -> NativeLog | VolatileLog:
+    def _usable(self) -> NativeLog | InMemoryLog:
         if self._fork_guard.is_child:  # the message is made when it is needed
             self._fork_guard.check(f"the log {self._path}")
         if self._closed:
             raise ValueError(f"the log {self._path} is closed")
         return self._native
 
-    def _writable(self) -> NativeLog | VolatileLog:
+    def _writable(self) -> NativeLog | InMemoryLog:
         if self._read_only:
             raise ConfigurationError(
                 f"the log {self._path} was opened with read_only=True",

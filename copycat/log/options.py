@@ -13,7 +13,7 @@ from copycat.errors import ConfigurationError
 from copycat.paths import real_path
 
 if TYPE_CHECKING:
-    from copycat.storage.in_memory import VolatileLog
+    from copycat.storage.in_memory import InMemoryLog
 
 __all__ = ["log_in_memory", "storage_of"]
 
@@ -48,15 +48,15 @@ def storage_of(
     return msgspec.structs.replace(found, directory=real_path(found.directory))
 
 
-def log_in_memory(settings: Storage, read_only: bool) -> VolatileLog:
+def log_in_memory(settings: Storage, read_only: bool) -> InMemoryLog:
     if read_only:
         raise ConfigurationError(
             "a log in memory is new and empty: read_only=True would leave nothing to do",
             hint='leave level at "disk" to read what is there',
         )
-    from copycat.storage.in_memory import VolatileLog  # noqa: PLC0415 - only who asks pays
+    from copycat.storage.in_memory import InMemoryLog  # noqa: PLC0415 - only who asks pays
 
-    return VolatileLog(
+    return InMemoryLog(
         max_segment_size=settings.max_segment_size,
         max_entries_per_segment=settings.max_entries_per_segment,
     )

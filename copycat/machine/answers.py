@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copycat.machine.context import Moment
+from copycat.machine.context import ApplyContext
 from copycat.machine.handlers import Handlers
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.machine.sessions import SessionTable
@@ -10,16 +10,16 @@ from copycat.machine.user_code import UserCode, result_of_query
 from copycat.protocol.operations import Query
 from copycat.protocol.results import encode_result
 
-__all__ = ["Answers"]
+__all__ = ["QueryExecutor"]
 
 
-class Answers:
+class QueryExecutor:
     """Calls the machine's query handlers; nothing can be scheduled or released in them."""
 
     def __init__(
         self,
         handlers: Handlers,
-        moment: Moment,
+        moment: ApplyContext,
         sessions: SessionTable,
         user: UserCode,
     ) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from copycat.errors import ApplicationError
-from copycat.machine.release_tracker import Ledger, release_of
+from copycat.machine.release_tracker import ReleaseTracker, release_of
 from copycat.machine.sessions import ServerSession
 
 __all__ = ["Commit", "log_datetime"]
@@ -48,7 +48,7 @@ class Commit(Generic[O_co]):
         time_ms: int,
         session: ServerSession,
         operation: O_co,
-        ledger: Ledger | None = None,
+        ledger: ReleaseTracker | None = None,
     ) -> None:
         self._ledger = ledger
         self._references = 0 if ledger is None else 1
@@ -133,7 +133,7 @@ class Commit(Generic[O_co]):
         ledger.release_by_hand(self._index, how, self._session.id, is_pinned=pinned)
         return True
 
-    def _release_keyed(self, ledger: Ledger) -> bool:
+    def _release_keyed(self, ledger: ReleaseTracker) -> bool:
         if self._references == 1:
             raise ApplicationError(
                 f"entry {self._index} belongs to its key: copycat releases it when the next "
@@ -160,7 +160,7 @@ class Commit(Generic[O_co]):
     ) -> None:
         self.close()
 
-    def _writable(self, what: str) -> Ledger:
+    def _writable(self, what: str) -> ReleaseTracker:
         if self._ledger is None or not self._ledger.is_open:
             raise ApplicationError(
                 f"a commit is {what} while no entry is applied (from a query or a thread)",

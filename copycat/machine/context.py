@@ -1,6 +1,6 @@
 """Where the machine stands in the log: index, log time, dice, sessions. Nothing else exists.
 
-The executor moves a `Moment` along; the user's machine sees it through `StateMachineContext`.
+The executor moves an `ApplyContext` along; a machine sees it through `StateMachineContext`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any, Self
 
 from copycat.errors import ApplicationError, ConfigurationError
 from copycat.machine.commit import Commit, log_datetime
-from copycat.machine.dice import Dice
-from copycat.machine.release_tracker import Ledger
+from copycat.machine.dice import SeededRandom
+from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, Sessions
 from copycat.machine.timers import Delay, Scheduled, Timers, duration_ms
 from copycat.protocol.operations import Operation
 
-__all__ = ["Clock", "Moment", "StateMachineContext", "StateMachineExecutor"]
+__all__ = ["ApplyContext", "Clock", "StateMachineContext", "StateMachineExecutor"]
 
 
-class Moment:
+class ApplyContext:
     """The entry being applied; written by the executor before each command."""
 
     __slots__ = (
@@ -34,7 +34,7 @@ class Moment:
         "writable",
     )
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: ReleaseTracker) -> None:
         self.ledger = ledger
         self._commit: Commit[Any] | None = None
         self.index = 0
@@ -83,7 +83,7 @@ class Clock:
 
     __slots__ = ("_moment",)
 
-    def __init__(self, moment: Moment) -> None:
+    def __init__(self, moment: ApplyContext) -> None:
         self._moment = moment
 
     def now(self) -> datetime:
@@ -100,11 +100,11 @@ class StateMachineContext:
 
     __slots__ = ("_clock", "_dice", "_dice_index", "_moment", "_sessions")
 
-    def __init__(self, moment: Moment, sessions: Sessions) -> None:
+    def __init__(self, moment: ApplyContext, sessions: Sessions) -> None:
         self._moment = moment
         self._clock = Clock(moment)
         self._sessions = sessions
-        self._dice = Dice(0)
+        self._dice = SeededRandom(0)
         self._dice_index = 0
 
     @property
@@ -118,16 +118,16 @@ class StateMachineContext:
         return self._clock
 
     @property
-    def random(self) -> Dice:
+    def random(self) -> SeededRandom:
         """Dice that fall alike on every member: seeded anew by each entry's index.
 
         A query gets dice of its own, so that asking changes nothing.
         """
         if not self._moment.writable:
-            return Dice(self._moment.index)
+            return SeededRandom(self._moment.index)
         if self._dice_index != self._moment.index:
             self._dice_index = self._moment.index
-            self._dice = Dice(self._dice_index)
+            self._dice = SeededRandom(self._dice_index)
         return self._dice
 
     @property
@@ -143,7 +143,7 @@ class StateMachineExecutor:
 
     def __init__(
         self,
-        moment: Moment,
+        moment: ApplyContext,
         timers: Timers,
         register: Callable[[type[Operation[Any]], Callable[[Commit[Any]], Any]], None],
     ) -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from copycat.errors import ConfigurationError
 
-__all__ = ["Dice"]
+__all__ = ["SeededRandom"]
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ _MASK = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15
 
 
-class Dice:
+class SeededRandom:
     """A SplitMix64 generator. Deterministic, not secret: never make keys or tokens with it."""
 
     __slots__ = ("_state",)

@@ -11,9 +11,9 @@ from functools import partial
 
 from copycat.errors import ApplicationError, InvariantError, require
 from copycat.machine import envelope
-from copycat.machine.answers import Answers
+from copycat.machine.answers import QueryExecutor
 from copycat.machine.attributes import attributes_of
-from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
+from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
 from copycat.machine.digest import digest_of, encode_state
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
@@ -25,11 +25,11 @@ from copycat.machine.outcome import (
     QueryAsk,
     RunReply,
     SessionEnded,
+    SessionKeptAlive,
     SessionOpened,
-    SessionTouched,
 )
 from copycat.machine.performer import Performer
-from copycat.machine.release_tracker import Ledger
+from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import SessionRecord, SessionRow, SessionsView, SessionTable
 from copycat.machine.skipping import cut_at
 from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
@@ -44,7 +44,7 @@ __all__ = ["Executor"]
 _COMMAND = int(EntryKind.COMMAND)
 _GAP = int(EntryKind.GAP)
 
-Change = SessionOpened | SessionTouched | SessionEnded | IncarnationPinned
+Change = SessionOpened | SessionKeptAlive | SessionEnded | IncarnationPinned
 
 
 class Executor:
@@ -70,9 +70,11 @@ class Executor:
         self._user = UserCode(refusals, in_main_thread=in_main_thread)
         self._sessions = SessionTable()
         can_save = is_snapshottable(machine)
-        self._ledger = Ledger(self._sessions, lambda: self._moment.index, snapshottable=can_save)
+        self._ledger = ReleaseTracker(
+            self._sessions, lambda: self._moment.index, snapshottable=can_save
+        )
         self._keys = KeyTable(self._ledger, lambda: self._time_ms, self._user.raised)
-        self._moment = Moment(self._ledger)
+        self._moment = ApplyContext(self._ledger)
         self._timers = Timers(self._moment.touched)
         self._incarnations: dict[int, int] = {}
         self._handlers = Handlers(machine, self._moment)
@@ -88,7 +90,7 @@ class Executor:
             self._handlers, self.commands, self._keys, self._moment, self._user
         )
         self._snapshots.seal(self._handlers, self.commands.read)
-        self._answers = Answers(self._handlers, self._moment, self._sessions, self._user)
+        self._answers = QueryExecutor(self._handlers, self._moment, self._sessions, self._user)
         self._last_applied = 0
         self._time_ms = 0
         self._gap_index = 0
@@ -429,7 +431,7 @@ class Executor:
         record.claim(acked_sequence, index)
         self._ledger.keep_alive(record, index)
         self._ledger.moved(record)
-        self._changes.append(SessionTouched(session, index, self._time_ms))
+        self._changes.append(SessionKeptAlive(session, index, self._time_ms))
 
     def _end(self, record: SessionRecord, index: int, *, expired: bool) -> None:
         self._moment.session = record.visible

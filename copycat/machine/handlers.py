@@ -11,7 +11,7 @@ from msgspec.structs import astuple
 
 from copycat.errors import ConfigurationError, CopycatError, SerializationError
 from copycat.machine.commit import Commit
-from copycat.machine.context import Moment, StateMachineExecutor
+from copycat.machine.context import ApplyContext, StateMachineExecutor
 from copycat.machine.keyed import Keyed, keyed_of
 from copycat.machine.machine import StateMachine
 from copycat.machine.operation_methods import OperationMethod, where_defined
@@ -46,7 +46,7 @@ def _same(result: Any) -> Any:
 class Handlers:
     """The dispatch table of one machine, by exact class (A2)."""
 
-    def __init__(self, machine: StateMachine, moment: Moment) -> None:
+    def __init__(self, machine: StateMachine, moment: ApplyContext) -> None:
         self._machine = machine
         self._moment = moment
         self._sealed = False

@@ -13,7 +13,7 @@ from typing import Any
 
 from copycat.errors import ApplicationError
 from copycat.machine.keyed import Keyed, Special
-from copycat.machine.release_tracker import Ledger
+from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import Pending
 from copycat.machine.timers import duration_ms
 from copycat.protocol.operations import Operation
@@ -41,7 +41,7 @@ class KeyTable:
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: ReleaseTracker,
         entry_ms: Callable[[], int],
         raised: Callable[[object, BaseException], None],
     ) -> None:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from copycat.errors import ConfigurationError
 from copycat.machine.commit import Commit
-from copycat.machine.context import Moment, StateMachineContext, StateMachineExecutor
+from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
 from copycat.machine.operation_methods import OperationMethod
 from copycat.machine.sessions import ServerSession
 
@@ -25,7 +25,7 @@ class Binding:
     __slots__ = ("context", "executor", "moment")
 
     def __init__(
-        self, moment: Moment, context: StateMachineContext, executor: StateMachineExecutor
+        self, moment: ApplyContext, context: StateMachineContext, executor: StateMachineExecutor
     ) -> None:
         self.moment = moment
         self.context = context

@@ -15,8 +15,8 @@ __all__ = [
     "QueryAsk",
     "RunReply",
     "SessionEnded",
+    "SessionKeptAlive",
     "SessionOpened",
-    "SessionTouched",
 ]
 
 
@@ -39,7 +39,7 @@ class SessionOpened(msgspec.Struct, frozen=True):
     time_ms: int
 
 
-class SessionTouched(msgspec.Struct, frozen=True):
+class SessionKeptAlive(msgspec.Struct, frozen=True):
     """A keep-alive was applied at entry `index`."""
 
     session: int
@@ -70,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True):
     last_applied: int
     time_ms: int
     replies: list[RunReply]
-    changes: list[SessionOpened | SessionTouched | SessionEnded | IncarnationPinned]
+    changes: list[SessionOpened | SessionKeptAlive | SessionEnded | IncarnationPinned]
     rejected: list[tuple[int, int, int]]
     next_due_ms: int = 0
     """Log time of the next scheduled callback or expiring key; 0 for none (X20)."""

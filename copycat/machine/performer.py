@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from copycat.machine.context import Moment
+from copycat.machine.context import ApplyContext
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
 from copycat.machine.reading import OperationReader
@@ -24,7 +24,7 @@ class Performer:
         handlers: Handlers,
         commands: OperationReader,
         keys: KeyTable,
-        moment: Moment,
+        moment: ApplyContext,
         user: UserCode,
     ) -> None:
         self._handlers = handlers

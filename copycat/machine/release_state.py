@@ -13,16 +13,16 @@ from typing import Any
 import msgspec
 
 from copycat.machine.keys import KeyTable
-from copycat.machine.release_tracker import Ledger
+from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import Pending, SessionTable
 from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_decoder import StateDecoder
 from copycat.types import Release
 
-__all__ = ["LedgerImage", "load_ledger", "save_ledger"]
+__all__ = ["ReleaseState", "load_ledger", "save_ledger"]
 
 
-class LedgerImage(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class ReleaseState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Pendings are named by their place in `pendings`."""
 
     pendings: list[tuple[int, int, bool, int, list[int]]]
@@ -63,8 +63,8 @@ class _Numbers:
 
 
 def save_ledger(
-    ledger: Ledger, keys: KeyTable, sessions: SessionTable, encoder: StateEncoder
-) -> LedgerImage:
+    ledger: ReleaseTracker, keys: KeyTable, sessions: SessionTable, encoder: StateEncoder
+) -> ReleaseState:
     """All that is held back."""
     numbers = _Numbers()
     held = [
@@ -81,7 +81,7 @@ def save_ledger(
         for key, chain in keys.chains.items()
     ]
     rows = numbers.rows()
-    return LedgerImage(
+    return ReleaseState(
         rows,
         held,
         kept,
@@ -94,8 +94,8 @@ def save_ledger(
 
 
 def load_ledger(
-    image: LedgerImage, decoder: StateDecoder
-) -> Callable[[Ledger, KeyTable, SessionTable], None]:
+    image: ReleaseState, decoder: StateDecoder
+) -> Callable[[ReleaseTracker, KeyTable, SessionTable], None]:
     """Read it; what comes back puts it in place and cannot fail."""
     pendings = [
         Pending(index, Release(how), by_hand=by_hand)
@@ -113,7 +113,7 @@ def load_ledger(
     strict = {decoder.value(key) for key in image.strict}
     waiting = [(index, Release(how)) for index, how in image.waiting]
 
-    def put(ledger: Ledger, keys: KeyTable, sessions: SessionTable) -> None:
+    def put(ledger: ReleaseTracker, keys: KeyTable, sessions: SessionTable) -> None:
         ledger.reset()
         for record in sessions:
             record.held = held.get(record.session, [])

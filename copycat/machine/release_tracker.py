@@ -19,7 +19,7 @@ from copycat.machine.sessions import Pending, SessionRecord, SessionTable
 from copycat.protocol.operations import CompactionMode
 from copycat.types import Release
 
-__all__ = ["Ledger", "is_deletion", "release_of"]
+__all__ = ["ReleaseTracker", "is_deletion", "release_of"]
 
 _RELEASES = {
     CompactionMode.RELEASE: Release.ANY,
@@ -51,7 +51,7 @@ def is_deletion(how: Release) -> bool:
     return how in {Release.SEQUENTIAL, Release.UNKNOWN}
 
 
-class Ledger:
+class ReleaseTracker:
     """The releases of one machine. What happens inside an entry counts from its end on."""
 
     def __init__(

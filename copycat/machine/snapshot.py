@@ -26,14 +26,14 @@ from copycat.errors import (
 from copycat.machine.aliases import Aliases
 from copycat.machine.attributes import attributes_of, replace_attributes
 from copycat.machine.commit import Commit
-from copycat.machine.context import Moment
+from copycat.machine.context import ApplyContext
 from copycat.machine.fresh import Fresh
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
 from copycat.machine.machine import StateMachine, is_snapshottable
 from copycat.machine.outcome import RunReply
-from copycat.machine.release_state import LedgerImage, load_ledger, save_ledger
-from copycat.machine.release_tracker import Ledger
+from copycat.machine.release_state import ReleaseState, load_ledger, save_ledger
+from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
 from copycat.machine.shapes import Shape
 from copycat.machine.snapshot_io import own_install, own_snapshot, takes_version
@@ -95,7 +95,7 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """(number, due_ms, interval_ms, callback)"""
     keys: list[tuple[Any, int, int, int, int]]
     """(key, index, class, session, due_ms or -1)"""
-    ledger: LedgerImage
+    ledger: ReleaseState
     classes: dict[str, Shape] = {}
     """How the classes that `state` and the others name looked."""
     born: dict[str, str] = {}
@@ -111,13 +111,13 @@ class Snapshots:
         sessions: SessionTable,
         keys: KeyTable,
         timers: Timers,
-        moment: Moment,
+        moment: ApplyContext,
     ) -> None:
         self._machine = machine
         self._sessions = sessions
         self._keys = keys
         self._timers = timers
-        self._ledger: Ledger = moment.ledger
+        self._ledger: ReleaseTracker = moment.ledger
         self._own = is_snapshottable(machine)
         self._observed: list[type[Any]] = []
         self._operations: list[type[Any]] = []

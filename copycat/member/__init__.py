@@ -1,1 +1,1 @@
-"""TODO."""
+"""What one member keeps on its disk: identity, hard state, log, snapshots, markers, repair."""

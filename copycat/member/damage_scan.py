@@ -16,10 +16,10 @@ from copycat.storage.disk_format import (
     DATA_OFFSET,
     KIND_MARK,
     Mark,
-    Row,
+    SegmentInfo,
     read_mark,
 )
-from copycat.storage.reader import Damage, StoredEntry, Walk, damage_of, rows_of
+from copycat.storage.reader import Damage, SegmentReader, StoredEntry, damage_of, rows_of
 from copycat.types import NO_ENTRY, EntryId
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["Loss", "Run", "Survey", "marks", "survey"]
 class Run(NamedTuple):
     """Records of one file that follow each other and can be read: [first, end)."""
 
-    row: Row
+    row: SegmentInfo
     offset: int
     first: int
     end: int
@@ -70,7 +70,7 @@ class Survey(NamedTuple):
         for run in self.runs:
             if run.end <= first or run.first >= end:
                 continue
-            for record in Walk(env, self.directory, run.row, (run.offset, run.first)):
+            for record in SegmentReader(env, self.directory, run.row, (run.offset, run.first)):
                 if record.index >= min(end, run.end):
                     break
                 if record.end > first:
@@ -122,7 +122,7 @@ class _Reader:
         if term:
             self._terms[index] = term
 
-    def read(self, row: Row) -> None:
+    def read(self, row: SegmentInfo) -> None:
         """One segment: good runs, and what is between and behind them."""
         if row.first_index > 1:
             self._knows(row.first_index - 1, row.prev_term)
@@ -130,7 +130,7 @@ class _Reader:
             self._knows(row.last_index)
         offset, index = DATA_OFFSET, row.first_index
         while True:
-            walk = Walk(self._env, self._directory, row, (offset, index))
+            walk = SegmentReader(self._env, self._directory, row, (offset, index))
             term = 0
             for record in walk:
                 term = record.term
@@ -151,16 +151,16 @@ class _Reader:
             self.losses.append(Loss(damage.index, mark[1].first_index, damage))
             offset, index = mark[0], mark[1].first_index
 
-    def _term_before(self, row: Row, offset: int, first: int, end: int) -> int:
+    def _term_before(self, row: SegmentInfo, offset: int, first: int, end: int) -> int:
         """Of the last good record below `end`: a bad group may have given more than is good."""
         term = 0
-        for record in Walk(self._env, self._directory, row, (offset, first)):
+        for record in SegmentReader(self._env, self._directory, row, (offset, first)):
             if record.index >= end:
                 break
             term = record.term
         return term
 
-    def _next_mark(self, row: Row, damage: Damage) -> tuple[int, Mark] | None:
+    def _next_mark(self, row: SegmentInfo, damage: Damage) -> tuple[int, Mark] | None:
         """The first mark behind the damage that tells which entry follows it."""
         data = self._env.read_file(f"{self._directory}/{row.name}")
         limit = row.end_offset if row.sealed else len(data)
@@ -171,7 +171,7 @@ class _Reader:
                 return offset, mark
         return None
 
-    def _lose_rest(self, row: Row, damage: Damage) -> None:
+    def _lose_rest(self, row: SegmentInfo, damage: Damage) -> None:
         """Nothing more can be read in this file.
 
         Of a tail a later mark says that it was durable (C6), and would be where to go on: so
@@ -181,7 +181,7 @@ class _Reader:
         self._knows(last_index)
         self.losses.append(Loss(damage.index, min(last_index, INDEX_MAX - 1) + 1, damage))
 
-    def believe(self, rows: list[Row], told: CorruptLogError) -> None:
+    def believe(self, rows: list[SegmentInfo], told: CorruptLogError) -> None:
         """What was met elsewhere counts, unless it is in what was found bad here."""
         if any(loss.first <= told.index < loss.end for loss in self.losses):
             return

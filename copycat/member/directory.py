@@ -26,8 +26,8 @@ from copycat.member.disk_reserve import free_reserve
 from copycat.member.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.member.identity import Identity, check_identity, read_identity, write_identity
 from copycat.member.markers import (
-    Debt,
-    WeakPromises,
+    LostEntries,
+    UnsyncedAcks,
     check_level,
     clear_weak,
     doubt_weak,
@@ -35,10 +35,10 @@ from copycat.member.markers import (
     write_note,
     write_weak,
 )
-from copycat.member.repair import AnyLog, Repairs, complete_repair
+from copycat.member.repair import AnyLog, LogRepair, complete_repair
 from copycat.member.time_note import TimeFile
 from copycat.storage._native import HardState, NativeLog, open_hard_state, open_log
-from copycat.storage.in_memory import VolatileLog
+from copycat.storage.in_memory import InMemoryLog
 from copycat.storage.interface import HardStateStore
 from copycat.storage.unreadable import is_unreadable
 from copycat.types import Durability, EntryId, MemberId, StorageLevel
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MemberDirectory", "read_whole"]
 
-_Opener: TypeAlias = Callable[..., NativeLog | VolatileLog]
+_Opener: TypeAlias = Callable[..., NativeLog | InMemoryLog]
 _Snapshots: TypeAlias = "Callable[[], SnapshotStore] | None"
 _Look: TypeAlias = "Callable[[AnyLog | None], bool]"
 """Called before anything is changed with the log as it is, read-only, or None when it cannot be
@@ -72,7 +72,7 @@ class MemberDirectory:
         *,
         made_now: bool = False,
         lost: bool = False,
-        debt: Debt | None = None,
+        debt: LostEntries | None = None,
         snapshots: SnapshotStore | None = None,
     ) -> None:
         self.path = path
@@ -146,7 +146,7 @@ class MemberDirectory:
                 frozen, log = FrozenHardState(copy), _kept(held, checked())
                 return cls(path, found, frozen, log, env, held.pop_all())
             store, alone = _maybe(snapshots), len(members) == 1
-            repairs = Repairs(env, path, store, copy.current_term, sizes, is_alone=alone)
+            repairs = LogRepair(env, path, store, copy.current_term, sizes, is_alone=alone)
             log = _kept(held, repairs.open(checked), look)
             again = _rewritten(env, path)
             write_identity(env, path, found, missing)
@@ -175,10 +175,10 @@ class MemberDirectory:
         store, kept = _maybe(snapshots), held.pop_all()
         return cls(path, identity, first, log, env, kept, made_now=True, snapshots=store)
 
-    def regressed(self, owed: EntryId, first_index: int, term: int) -> Debt:
+    def regressed(self, owed: EntryId, first_index: int, term: int) -> LostEntries:
         """The record, not yet written, that this directory is an older copy of itself (F8): it
         once held entries up to `owed`, and lacks those from `first_index` on."""
-        return Debt(
+        return LostEntries(
             self.env, self.path, owed, first_index=first_index, term=term, is_regressed=True
         )
 
@@ -230,7 +230,7 @@ class MemberDirectory:
         DiskError, DiskFullError: it was not closed cleanly.
         """
         with self._held:
-            is_kept = lost or isinstance(self.log, VolatileLog)
+            is_kept = lost or isinstance(self.log, InMemoryLog)
             is_frozen = isinstance(self.hard_state, FrozenHardState)
             if is_kept or is_frozen or read_weak(self.env, self.path) is None:
                 self.log.close()
@@ -308,7 +308,7 @@ def _checked(
     env: Env,
     path: str,
     opened: _Opener,
-    weak: WeakPromises | None,
+    weak: UnsyncedAcks | None,
     level: StorageLevel,
     whole: bool,
     read_only: bool,
@@ -347,8 +347,8 @@ def _opener(
     """What opens the log of the directory `path`; at level "memory" one that is in memory, and
     new, unless there is one on the disk."""
 
-    def in_memory(*, read_only: bool = False) -> VolatileLog:
-        return VolatileLog(max_segment_size=segment_size, max_entries_per_segment=entries)
+    def in_memory(*, read_only: bool = False) -> InMemoryLog:
+        return InMemoryLog(max_segment_size=segment_size, max_entries_per_segment=entries)
 
     def on_disk(*, read_only: bool = False) -> NativeLog:
         return open_log(
@@ -366,7 +366,7 @@ def _opener(
 
 
 def _may_have_lost(
-    weak: WeakPromises | None, hard_state: HardStateStore, log: AnyLog, boot: str
+    weak: UnsyncedAcks | None, hard_state: HardStateStore, log: AnyLog, boot: str
 ) -> bool:
     """Whether acknowledged entries may be missing after weak promises.
 

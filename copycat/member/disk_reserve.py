@@ -15,7 +15,7 @@ from copycat.errors import DiskFullError, ResourceError
 if TYPE_CHECKING:
     from copycat.storage._native import Env, NativeLog
 
-__all__ = ["RESERVE_FILE", "Reserve", "disk_full", "free_reserve", "reserve_size"]
+__all__ = ["RESERVE_FILE", "BallastFile", "disk_full", "free_reserve", "reserve_size"]
 
 RESERVE_FILE = "reserve"
 _MANIFEST_BYTES = 1 << 20
@@ -29,7 +29,7 @@ def reserve_size(max_segment_size: int, max_entries_per_segment: int) -> int:
     return _MANIFEST_BYTES + _SLOT_BYTES * entries
 
 
-class Reserve:
+class BallastFile:
     """One file; held, or given up. `make` may run in any thread, the rest in the loop."""
 
     def __init__(self, env: Env, directory: str, nbytes: int, min_free_space: int) -> None:

@@ -29,8 +29,8 @@ __all__ = [
     "INDEX_MAX",
     "NOTE_FILE",
     "WEAK_FILE",
-    "Debt",
-    "WeakPromises",
+    "LostEntries",
+    "UnsyncedAcks",
     "check_level",
     "clear_note",
     "clear_weak",
@@ -46,7 +46,7 @@ WEAK_FILE = "weak-promises"
 _TEXT_MAX = 256
 
 
-class WeakPromises(NamedTuple):
+class UnsyncedAcks(NamedTuple):
     """What the last owner of a directory promised without the disk."""
 
     was_in_memory: bool
@@ -58,13 +58,13 @@ class WeakPromises(NamedTuple):
         return self.was_in_memory or not boot or boot != self.boot
 
 
-def read_weak(env: Env, directory: str) -> WeakPromises | None:
+def read_weak(env: Env, directory: str) -> UnsyncedAcks | None:
     """None: every promise waited for the disk. What cannot be read promises the least."""
     if not env.exists(f"{directory}/{WEAK_FILE}"):
         return None
     words = _words(env, directory)
     boot = words[1] if len(words) > 1 else ""
-    return WeakPromises(words[:1] == [StorageLevel.MEMORY], boot)
+    return UnsyncedAcks(words[:1] == [StorageLevel.MEMORY], boot)
 
 
 def _words(env: Env, directory: str) -> list[str]:
@@ -102,7 +102,7 @@ def clear_weak(env: Env, directory: str) -> None:
 
 
 def check_level(
-    weak: WeakPromises | None, level: StorageLevel, directory: str, *, has_log: bool
+    weak: UnsyncedAcks | None, level: StorageLevel, directory: str, *, has_log: bool
 ) -> None:
     """A member must not forget its log, or take an absent one for empty. ConfigurationError.
 
@@ -135,7 +135,7 @@ INDEX_MAX = (1 << 63) - 1
 """An end that nobody knows."""
 
 
-class Debt:
+class LostEntries:
     """Entries `first_index` to `owed.index` were lost to damage and are not here again so far.
 
     owed: the last entry that this log may have held, or a greater name.  term: the hard state
@@ -183,7 +183,7 @@ class Debt:
 
     def give_up(self) -> None:
         """An operator accepts the loss. A crash leaves both files: then it is owed as before."""
-        Debt(
+        LostEntries(
             self._env,
             self._directory,
             self.owed,
@@ -200,7 +200,7 @@ class Debt:
             self._env.remove(self._path)
 
 
-def read_debt(env: Env, directory: str, current_term: int) -> Debt | None:
+def read_debt(env: Env, directory: str, current_term: int) -> LostEntries | None:
     """What this directory owes, or else what was given up; None for nothing.
 
     A file that cannot be read counts as the most that this member can have promised: anything of
@@ -217,7 +217,7 @@ def read_debt(env: Env, directory: str, current_term: int) -> Debt | None:
         owed = EntryId(said["owed_term"], said["index"])
         first_index, term = said["first_index"], said["term"]
         is_regressed = "regressed" in said
-    debt = Debt(
+    debt = LostEntries(
         env,
         directory,
         owed,

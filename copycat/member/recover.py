@@ -23,7 +23,7 @@ from copycat.member.markers import (
     clear_weak,
     read_debt,
 )
-from copycat.member.repair import Cut, write_log
+from copycat.member.repair import TruncationPlan, write_log
 from copycat.member.skips import SKIPS_FILE, SKIPS_MAX, read_skips, write_skips
 from copycat.member.verify import VerifyReport, is_members, snapshots_of, verify
 from copycat.storage.reader import records
@@ -145,7 +145,7 @@ def accept_loss(env: Env, told: RecoveryPlan, cluster_name: str, incarnation: in
     try:
         identity = _identity(env, directory)
         found = survey(env, f"{directory}/log")
-        cut = Cut(found.before, told.kept_upto + 1, NO_ENTRY)
+        cut = TruncationPlan(found.before, told.kept_upto + 1, NO_ENTRY)
         write_log(env, recovered, cut, found, _SIZES)
         _write_audit(
             env,

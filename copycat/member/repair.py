@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from copycat.errors import CorruptLogError, DiskError, DiskFullError
 from copycat.member.damage_scan import Loss, Survey, survey
-from copycat.member.markers import INDEX_MAX, Debt, clear_note, read_debt, read_note
+from copycat.member.markers import INDEX_MAX, LostEntries, clear_note, read_debt, read_note
 from copycat.storage._native import Batch, NativeLog, open_log
-from copycat.storage.in_memory import VolatileLog
+from copycat.storage.in_memory import InMemoryLog
 from copycat.storage.reader import StoredEntry, damage_of
 from copycat.storage.unreadable import is_unreadable, unreadable_is_corrupt
 from copycat.types import NO_ENTRY, EntryId, MemberId, Span
@@ -26,11 +26,19 @@ if TYPE_CHECKING:
     from copycat.storage.interface import HardStateStore
     from copycat.storage.snapshot_store import SnapshotStore
 
-__all__ = ["AnyLog", "Cut", "Repairs", "batches", "complete_repair", "plan_cut", "write_log"]
+__all__ = [
+    "AnyLog",
+    "LogRepair",
+    "TruncationPlan",
+    "batches",
+    "complete_repair",
+    "plan_cut",
+    "write_log",
+]
 
 _log = logging.getLogger("copycat.log")
 
-AnyLog: TypeAlias = NativeLog | VolatileLog
+AnyLog: TypeAlias = NativeLog | InMemoryLog
 _Read = TypeVar("_Read")
 
 _NEW = "log-new"
@@ -38,7 +46,7 @@ _REPAIRED = "log-repaired"
 _BATCH_BYTES = 1 << 20
 
 
-class Cut(NamedTuple):
+class TruncationPlan(NamedTuple):
     """What stays of a log, and what it owes for the rest."""
 
     start: EntryId
@@ -49,7 +57,7 @@ class Cut(NamedTuple):
     """What the log is known to have held, if that is more than stays; else NO_ENTRY."""
 
 
-def plan_cut(env: Env, found: Survey, base: EntryId, current_term: int) -> Cut:
+def plan_cut(env: Env, found: Survey, base: EntryId, current_term: int) -> TruncationPlan:
     """How to cut a log of which `found` is readable, so that the least is owed.
 
     base: what the newest snapshot that was read back whole covers; NO_ENTRY for none.
@@ -70,10 +78,10 @@ def plan_cut(env: Env, found: Survey, base: EntryId, current_term: int) -> Cut:
     if first_bad > start.next:
         kept = EntryId(found.term_at(env, first_bad - 1), first_bad - 1)
     held = EntryId(found.last_term or current_term, found.last_index)
-    return Cut(start, first_bad, NO_ENTRY if kept >= held else held)
+    return TruncationPlan(start, first_bad, NO_ENTRY if kept >= held else held)
 
 
-class Repairs:
+class LogRepair:
     """Opens the log of the member's directory `path`, and mends it first where it must.
 
     store: its snapshots, None when nobody asks for them.  current_term: the hard state's.
@@ -184,14 +192,14 @@ class Repairs:
             loss = Loss(1, INDEX_MAX, damage_of(error, directory, row="F3"))
             return Survey(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
 
-    def _owe(self, cut: Cut) -> Debt:
+    def _owe(self, cut: TruncationPlan) -> LostEntries:
         owed, first, earlier = cut.owed, cut.end, self.debt
         if earlier is not None:
             owed, first = max(owed, earlier.owed), min(first, earlier.first_index)
         term = max(self._current_term, owed.term) + 1
-        return Debt(self._env, self._path, owed, first_index=first, term=term)
+        return LostEntries(self._env, self._path, owed, first_index=first, term=term)
 
-    def settle(self, log: AnyLog, hard_state: HardStateStore) -> Debt | None:
+    def settle(self, log: AnyLog, hard_state: HardStateStore) -> LostEntries | None:
         """Before anything is said: what the open log still owes, with the term that it needs."""
         debt = self.debt
         if debt is None:
@@ -245,7 +253,9 @@ def complete_repair(env: Env, path: str) -> str:
     return damaged
 
 
-def write_log(env: Env, directory: str, cut: Cut, found: Survey, sizes: tuple[int, int]) -> None:
+def write_log(
+    env: Env, directory: str, cut: TruncationPlan, found: Survey, sizes: tuple[int, int]
+) -> None:
     """A log of what stays, in a directory of its own; all of it durable.
 
     DiskFullError; DiskError when an entry that could be read before cannot be read again.
@@ -270,7 +280,7 @@ def write_log(env: Env, directory: str, cut: Cut, found: Survey, sizes: tuple[in
     env.sync_directory(directory)
 
 
-def _kept(env: Env, cut: Cut, found: Survey) -> Iterator[StoredEntry]:
+def _kept(env: Env, cut: TruncationPlan, found: Survey) -> Iterator[StoredEntry]:
     """The records that stay. One that is missing now is a DiskError: nobody would owe it."""
     index = cut.start.next
     for record in found.records(env, index, cut.end):

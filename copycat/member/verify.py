@@ -14,10 +14,10 @@ from copycat.member.hard_state import HARD_STATE_FILES, read_copy
 from copycat.member.markers import read_weak
 from copycat.paths import path_text
 from copycat.storage._native import Env, crc32c
-from copycat.storage.disk_format import FORMAT_VERSION, FRAME, Row
+from copycat.storage.disk_format import FORMAT_VERSION, FRAME, SegmentInfo
 from copycat.storage.reader import (
     Damage,
-    Walk,
+    SegmentReader,
     damage_of,
     follow_rows,
     log_directory,
@@ -56,7 +56,7 @@ _SPARSE = 1
 _CRC_FROM = 16
 
 
-def index_damage(env: Env, directory: str, row: Row, slots: list[Slot]) -> Damage | None:
+def index_damage(env: Env, directory: str, row: SegmentInfo, slots: list[Slot]) -> Damage | None:
     """What is wrong with the index of a sealed segment; None when it fits or is not there.
 
     `slots`: what the segment holds. A missing index is none: the next open writes it again.
@@ -80,7 +80,7 @@ def index_damage(env: Env, directory: str, row: Row, slots: list[Slot]) -> Damag
             return None
 
 
-def _fault(data: bytes, row: Row, slots: list[Slot]) -> tuple[int, str] | None:
+def _fault(data: bytes, row: SegmentInfo, slots: list[Slot]) -> tuple[int, str] | None:
     """(offset, what) of the first thing that is wrong."""
     if len(data) < _HEADER.size:
         return 0, f"{len(data)} bytes are no index"
@@ -253,7 +253,7 @@ Told = Callable[[int, int], None]
 class SegmentCheck(NamedTuple):
     """What a walk over one segment found. Sizes in bytes; indexes inclusive."""
 
-    row: Row
+    row: SegmentInfo
     last_index: int
     entries: int
     holes: int
@@ -360,7 +360,9 @@ def _sizes(env: Env, directory: str) -> int:
     return total
 
 
-def _check(env: Env, directory: str, row: Row, walk: Walk) -> tuple[SegmentCheck, int]:
+def _check(
+    env: Env, directory: str, row: SegmentInfo, walk: SegmentReader
+) -> tuple[SegmentCheck, int]:
     """(what one segment holds, the term of its last record; 0 without any)."""
     slots: list[Slot] = []
     entries = holes = valid_from = nbytes = term = 0

@@ -29,9 +29,9 @@ from copycat.raft.events import (
     Compacted,
     Event,
     GapsKnown,
+    IncarnationCommitted,
     LossAccepted,
     LossRecorded,
-    Pinned,
     Proposed,
     Reachable,
     ReadRequested,
@@ -117,7 +117,7 @@ class Raft(State):
                     election.on_self_vote_saved(self)
             case Reachable():
                 _on_reachable(self, event)
-            case Pinned():
+            case IncarnationCommitted():
                 if not self.lost_below:
                     self.take_part()
             case Unreachable():

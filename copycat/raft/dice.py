@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Dice"]
+__all__ = ["SeededRandom"]
 
 _MASK = (1 << 64) - 1
 
 
-class Dice:
+class SeededRandom:
     """splitmix64 (Steele, Lea, Flood 2014). `state` is all there is, so a pickle is enough."""
 
     __slots__ = ("state",)

@@ -21,7 +21,7 @@ from copycat.raft.timers import TERM_JUMP_MAX, TERM_MAX
 from copycat.types import MemberId, ServerState
 
 __all__ = [
-    "Poll",
+    "PreVoteRound",
     "elect",
     "is_plausible",
     "on_election_timeout",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class Poll:
+class PreVoteRound:
     """A PreVote round in flight. It is a follower's: no role and no term changed yet."""
 
     __slots__ = ("granted", "round", "term")
@@ -70,7 +70,7 @@ def on_election_timeout(raft: State) -> None:
     raft.campaign_within(timeout_ms // 4, timeout_ms)
     raft.poll_round += 1
     term = max(raft.current_term, raft.term_seen) + 1
-    raft.poll = Poll(raft.poll_round, term, raft.member)
+    raft.poll = PreVoteRound(raft.poll_round, term, raft.member)
     for peer in raft.peers:
         raft.send(peer, PreVote(term, raft.poll_round, raft.last))
 

@@ -11,9 +11,9 @@ __all__ = [
     "Compacted",
     "Event",
     "GapsKnown",
+    "IncarnationCommitted",
     "LossAccepted",
     "LossRecorded",
-    "Pinned",
     "Proposed",
     "Reachable",
     "ReadRequested",
@@ -104,7 +104,7 @@ class Reachable(msgspec.Struct, frozen=True):
     """It said Hello as one that lost entries, and was not fed since (decision 0016)."""
 
 
-class Pinned(msgspec.Struct, frozen=True):
+class IncarnationCommitted(msgspec.Struct, frozen=True):
     """The cluster has committed this directory's incarnation, and it was applied here (C16)."""
 
 
@@ -201,7 +201,7 @@ Event = (
     | Synced
     | Saved
     | Sent
-    | Pinned
+    | IncarnationCommitted
     | Reachable
     | Unreachable
     | StorageFull

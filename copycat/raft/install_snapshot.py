@@ -20,8 +20,8 @@ from copycat.raft.effects import (
 )
 from copycat.raft.events import SnapshotHeld, SnapshotInstalled, SnapshotShipping
 from copycat.raft.follower import hear_leader
-from copycat.raft.leader_state import Leadership
-from copycat.raft.progress import Pace, Progress
+from copycat.raft.leader_state import LeaderState
+from copycat.raft.progress import Progress, ProgressState
 from copycat.raft.state import NOBODY, State
 from copycat.raft.term_index import UNKNOWN_TERM
 from copycat.raft.timers import TERM_MAX
@@ -57,7 +57,7 @@ def is_needed(raft: State, next_index: int) -> bool:
 
 
 def begin(
-    raft: State, lead: Leadership, peer: MemberId, progress: Progress, *, whole: bool = False
+    raft: State, lead: LeaderState, peer: MemberId, progress: Progress, *, whole: bool = False
 ) -> None:
     """Ask the replica to ship a snapshot to `peer`. One transfer a peer.
 
@@ -76,7 +76,7 @@ def begin(
     raft.effects.append(ShipSnapshot(peer, lead.request, floor))
 
 
-def _commit_below_gaps(raft: State, lead: Leadership) -> None:
+def _commit_below_gaps(raft: State, lead: LeaderState) -> None:
     """What the holes of this log say was committed is committed: no count is needed for a fact.
 
     A leader that restarted knows of no commit, and cannot count one without the very peer that
@@ -90,7 +90,7 @@ def _commit_below_gaps(raft: State, lead: Leadership) -> None:
 
 def remind(raft: State, peer: MemberId, progress: Progress) -> None:
     """With a heartbeat: nothing was heard of the transfer since the last one, so ask again."""
-    if progress.pace is Pace.SNAPSHOT and not progress.snapshot_is_heard:
+    if progress.pace is ProgressState.SNAPSHOT and not progress.snapshot_is_heard:
         floor = max(raft.floor_known, progress.snapshot_floor)
         raft.effects.append(ShipSnapshot(peer, progress.snapshot_request, floor))
     progress.snapshot_is_heard = False
@@ -114,7 +114,7 @@ def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
 
 
 def on_install_reply(
-    raft: State, lead: Leadership, sender: MemberId, message: InstallReply
+    raft: State, lead: LeaderState, sender: MemberId, message: InstallReply
 ) -> bool:
     """Credit an answer of this term: a sign of life, and perhaps the end. True when it moved
     the peer's match_index."""
@@ -138,7 +138,7 @@ def on_install_reply(
     return True
 
 
-def advance_floor(raft: State, lead: Leadership) -> None:
+def advance_floor(raft: State, lead: LeaderState) -> None:
     """C23: the least settled of all voters; one that is unknown stops it. It never falls."""
     least = min(raft.commit_index, raft.settled(raft.durable_index))
     for progress in lead.progress.values():

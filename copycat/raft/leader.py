@@ -14,8 +14,8 @@ from copycat.raft.effects import (
     TransferFailure,
     TransferFinished,
 )
-from copycat.raft.leader_state import Leadership
-from copycat.raft.progress import Pace, Progress
+from copycat.raft.leader_state import LeaderState
+from copycat.raft.progress import Progress, ProgressState
 from copycat.raft.replication import beat, pump
 from copycat.raft.state import NOBODY, State
 from copycat.raft.timers import COMMIT_NEWS_MS, NEVER_MS, SLOW_TIMEOUTS
@@ -50,7 +50,7 @@ def become_leader(raft: State) -> None:
     end = raft.terms.end
     now_ms = raft.now_ms
     progress = {peer: Progress(end, now_ms) for peer in raft.peers}
-    lead = Leadership(raft.current_term, end, progress)
+    lead = LeaderState(raft.current_term, end, progress)
     lead.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms if raft.peers else NEVER_MS
     lead.check_at_ms = now_ms + raft.options.election_timeout_ms if raft.peers else NEVER_MS
     raft.lead = lead
@@ -69,7 +69,7 @@ def on_proposed(raft: State, count: int) -> None:
     _append(raft, lead, count, Content.PROPOSED)
 
 
-def _append(raft: State, lead: Leadership, count: int, content: Content) -> None:
+def _append(raft: State, lead: LeaderState, count: int, content: Content) -> None:
     first = raft.terms.end
     span = Span(raft.current_term, first, first + count)
     raft.terms.append(span)
@@ -87,7 +87,7 @@ def on_sent(raft: State, peer: MemberId, span: Span) -> None:
         pump(raft, lead, peer, progress)
 
 
-def on_synced(raft: State, lead: Leadership) -> None:
+def on_synced(raft: State, lead: LeaderState) -> None:
     """Our own sync is our vote for the entries, counted like any other (X8)."""
     _advance_commit(raft, lead)
 
@@ -124,15 +124,15 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
 
 
 def _accepted(
-    raft: State, lead: Leadership, sender: MemberId, progress: Progress, message: AppendReply
+    raft: State, lead: LeaderState, sender: MemberId, progress: Progress, message: AppendReply
 ) -> None:
     request = message.request
     match_index = message.match_index
     if request > progress.rewind_request:
-        if progress.pace is Pace.SNAPSHOT:  # it got there without: by another leader, say
+        if progress.pace is ProgressState.SNAPSHOT:  # it got there without: by another leader, say
             progress.leave_snapshot()
             raft.effects.append(EndShipping(sender, done=True))
-        progress.pace = Pace.REPLICATE
+        progress.pace = ProgressState.REPLICATE
     if match_index > progress.match_index:
         if not progress.acknowledge(request, match_index):
             raft.ignored += 1
@@ -146,13 +146,13 @@ def _accepted(
 
 def _rejected(
     raft: State,
-    lead: Leadership,
+    lead: LeaderState,
     sender: MemberId,
     progress: Progress,
     message: AppendReply,
 ) -> None:
     """Step back in one probe, over a whole diverged term if need be (paper section 5.3)."""
-    if progress.pace is Pace.SNAPSHOT:
+    if progress.pace is ProgressState.SNAPSHOT:
         return  # as expected: what it lacks is on its way
     newest = raft.terms.newest_not_above(message.hint)
     next_index = max(newest.next, progress.match_index + 1)
@@ -185,7 +185,7 @@ def on_compacted(raft: State, first_index: int) -> None:
             pump(raft, raft.lead, peer, progress)
 
 
-def _advance_commit(raft: State, lead: Leadership) -> None:
+def _advance_commit(raft: State, lead: LeaderState) -> None:
     """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
     matches = [progress.counted_index for progress in lead.progress.values()]
     matches.append(raft.durable_index)
@@ -216,7 +216,7 @@ def on_read_requested(raft: State, token: int) -> None:
         _begin_round(raft, lead)
 
 
-def _begin_round(raft: State, lead: Leadership) -> None:
+def _begin_round(raft: State, lead: LeaderState) -> None:
     if raft.commit_index < lead.noop_index:
         return
     lead.reads.begin(lead.request + 1, raft.commit_index)
@@ -225,7 +225,7 @@ def _begin_round(raft: State, lead: Leadership) -> None:
     _count_round(raft, lead)
 
 
-def _count_round(raft: State, lead: Leadership) -> None:
+def _count_round(raft: State, lead: LeaderState) -> None:
     reads = lead.reads
     confirmed = 1
     for progress in lead.progress.values():
@@ -240,7 +240,7 @@ def _count_round(raft: State, lead: Leadership) -> None:
 # ---- time ----------------------------------------------------------------------------
 
 
-def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
+def on_tick(raft: State, lead: LeaderState, elapsed_ms: int) -> None:
     """CheckQuorum, heartbeats, news of a commit that nothing carried yet, and transfers."""
     now_ms = raft.now_ms
     if now_ms >= lead.check_at_ms and not _check_quorum(raft, lead, elapsed_ms):
@@ -255,7 +255,7 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
     if _disk_is_slow(raft, elapsed_ms) and lead.transfer_to == NOBODY:
         raft.slow_until_ms = now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
         target = best_follower(lead)
-        if lead.progress[target].pace is Pace.LOST:
+        if lead.progress[target].pace is ProgressState.LOST:
             raft.become_follower(raft.current_term, NOBODY)
             return
         _begin_transfer(raft, lead, target)
@@ -272,7 +272,10 @@ def on_tick(raft: State, lead: Leadership, elapsed_ms: int) -> None:
     elif now_ms >= lead.news_at_ms:
         lead.news_at_ms = NEVER_MS
         for peer, progress in lead.progress.items():
-            if progress.commit_sent < raft.commit_index and progress.pace is not Pace.LOST:
+            if (
+                progress.commit_sent < raft.commit_index
+                and progress.pace is not ProgressState.LOST
+            ):
                 beat(raft, lead, peer, progress)
 
 
@@ -285,7 +288,7 @@ def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
     return bool(raft.peers) and raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
 
 
-def _check_quorum(raft: State, lead: Leadership, elapsed_ms: int) -> bool:
+def _check_quorum(raft: State, lead: LeaderState, elapsed_ms: int) -> bool:
     """Whether to go on leading; sets the time of the next check.
 
     A process that was held up itself (a slow disk, a stopped machine) takes this tick before
@@ -303,7 +306,7 @@ def _check_quorum(raft: State, lead: Leadership, elapsed_ms: int) -> bool:
     return True
 
 
-def _hears_quorum(raft: State, lead: Leadership) -> bool:
+def _hears_quorum(raft: State, lead: LeaderState) -> bool:
     """A majority answered within E; else another leader may be at work (I16, X7)."""
     since_ms = raft.now_ms - raft.options.election_timeout_ms
     heard = 1
@@ -313,7 +316,7 @@ def _hears_quorum(raft: State, lead: Leadership) -> bool:
     return heard >= raft.configuration.quorum
 
 
-def deadline_ms(lead: Leadership) -> int:
+def deadline_ms(lead: LeaderState) -> int:
     """When `on_tick` next has something to do."""
     return min(lead.heartbeat_at_ms, lead.check_at_ms, lead.news_at_ms, lead.transfer_at_ms)
 
@@ -321,18 +324,18 @@ def deadline_ms(lead: Leadership) -> int:
 # ---- links ---------------------------------------------------------------------------
 
 
-def on_peer_reachable(raft: State, lead: Leadership, peer: MemberId) -> None:
+def on_peer_reachable(raft: State, lead: LeaderState, peer: MemberId) -> None:
     """Greet it with a heartbeat; its answer says where to go on."""
     progress = lead.progress.get(peer)
     if progress is not None:
         beat(raft, lead, peer, progress)
 
 
-def on_peer_unreachable(raft: State, lead: Leadership, peer: MemberId) -> None:
+def on_peer_unreachable(raft: State, lead: LeaderState, peer: MemberId) -> None:
     """What was in flight may be lost: nothing but heartbeats until one is answered."""
     progress = lead.progress.get(peer)
     if progress is not None:
-        if progress.pace is Pace.SNAPSHOT:
+        if progress.pace is ProgressState.SNAPSHOT:
             raft.effects.append(EndShipping(peer, done=False))
         progress.lose()
 
@@ -354,13 +357,13 @@ def on_transfer_requested(raft: State, to: MemberId) -> None:
     _begin_transfer(raft, lead, target)
 
 
-def _begin_transfer(raft: State, lead: Leadership, target: MemberId) -> None:
+def _begin_transfer(raft: State, lead: LeaderState, target: MemberId) -> None:
     lead.transfer_to = target
     lead.transfer_at_ms = raft.now_ms + raft.options.election_timeout_ms
     _hand_over(raft, lead)
 
 
-def _give_away(raft: State, lead: Leadership) -> None:
+def _give_away(raft: State, lead: LeaderState) -> None:
     """F12: a leader without room hands over; each try that fails is followed by another.
 
     The one that was tried last comes last: its disk may be as full as ours.
@@ -371,7 +374,7 @@ def _give_away(raft: State, lead: Leadership) -> None:
         _begin_transfer(raft, lead, target)
 
 
-def best_follower(lead: Leadership, after: MemberId = NOBODY) -> MemberId:
+def best_follower(lead: LeaderState, after: MemberId = NOBODY) -> MemberId:
     """The one with most of the log, reachable before unreachable; zero when there is none.
 
     `after` is only taken when there is nobody else in reach.
@@ -379,13 +382,13 @@ def best_follower(lead: Leadership, after: MemberId = NOBODY) -> MemberId:
     best = NOBODY
     rank = (False, False, -1)
     for peer, progress in lead.progress.items():
-        mine = (progress.pace is not Pace.LOST, peer != after, progress.counted_index)
+        mine = (progress.pace is not ProgressState.LOST, peer != after, progress.counted_index)
         if mine > rank:
             best, rank = peer, mine
     return best
 
 
-def _hand_over(raft: State, lead: Leadership) -> None:
+def _hand_over(raft: State, lead: LeaderState) -> None:
     """Send TimeoutNow once the target has everything; again with each heartbeat.
 
     Not to one whose link broke: what it has is known again when it has answered.
@@ -393,11 +396,11 @@ def _hand_over(raft: State, lead: Leadership) -> None:
     if lead.transfer_to == NOBODY:
         return
     progress = lead.progress[lead.transfer_to]
-    if progress.counted_index == raft.terms.last_index and progress.pace is not Pace.LOST:
+    if progress.counted_index == raft.terms.last_index and progress.pace is not ProgressState.LOST:
         raft.send(lead.transfer_to, TimeoutNow(raft.current_term))
 
 
-def _stop_transfer(lead: Leadership) -> None:
+def _stop_transfer(lead: LeaderState) -> None:
     lead.transfer_to = NOBODY
     lead.transfer_at_ms = NEVER_MS
     lead.is_transfer_asked = lead.is_transfer_to_any = False

@@ -7,10 +7,10 @@ from copycat.raft.read_index import ReadRounds
 from copycat.raft.timers import NEVER_MS
 from copycat.types import MemberId
 
-__all__ = ["Leadership"]
+__all__ = ["LeaderState"]
 
 
-class Leadership:
+class LeaderState:
     """Progress of every peer, the read rounds, and the leader's own timers."""
 
     __slots__ = (

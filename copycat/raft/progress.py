@@ -12,10 +12,10 @@ from collections import deque
 
 from copycat.types import NO_ENTRY, EntryId, Span
 
-__all__ = ["Pace", "Progress"]
+__all__ = ["Progress", "ProgressState"]
 
 
-class Pace(enum.IntEnum):
+class ProgressState(enum.IntEnum):
     """How much may be in flight to a peer."""
 
     PROBE = 1
@@ -49,7 +49,7 @@ class Progress:
     )
 
     def __init__(self, next_index: int, now_ms: int) -> None:
-        self.pace = Pace.PROBE
+        self.pace = ProgressState.PROBE
         self.match_index = 0
         self.match_request = 0
         """Newest request to this peer when match_index was credited: answers to later ones come
@@ -142,7 +142,7 @@ class Progress:
         if request <= self.rewind_request or next_index >= self.next_index:
             return False
         self.next_index = next_index
-        self._start_anew(Pace.PROBE)
+        self._start_anew(ProgressState.PROBE)
         return True
 
     def begin_snapshot(self, request: int, next_index: int, floor: int) -> None:
@@ -153,7 +153,7 @@ class Progress:
         Heartbeats at `next_index` meanwhile: whoever accepts one needs no snapshot any more.
         """
         self.next_index = max(next_index, self.match_index + 1)
-        self._start_anew(Pace.SNAPSHOT)
+        self._start_anew(ProgressState.SNAPSHOT)
         self.snapshot_request = request
         self.snapshot_floor = floor
 
@@ -163,7 +163,7 @@ class Progress:
         self.match_index = max(self.match_index, match_index)
         self.match_request = self.last_request
         self.next_index = self.match_index + 1
-        self._start_anew(Pace.REPLICATE)
+        self._start_anew(ProgressState.REPLICATE)
 
     def leave_snapshot(self) -> None:
         """It accepts what follows `next_index`: it needs no snapshot any more."""
@@ -175,14 +175,16 @@ class Progress:
         """The log begins at `first_index` now; what was in flight from below is asked again."""
         if self.next_index < first_index:
             self.next_index = first_index
-            if self.pace is not Pace.SNAPSHOT:
-                self._start_anew(Pace.LOST if self.pace is Pace.LOST else Pace.PROBE)
+            if self.pace is not ProgressState.SNAPSHOT:
+                self._start_anew(
+                    ProgressState.LOST if self.pace is ProgressState.LOST else ProgressState.PROBE
+                )
 
     def lose(self) -> None:
         """The link broke. next_index stays: the first probe's rejection says where to go on."""
-        self._start_anew(Pace.LOST)
+        self._start_anew(ProgressState.LOST)
 
-    def _start_anew(self, pace: Pace) -> None:
+    def _start_anew(self, pace: ProgressState) -> None:
         self.pace = pace
         self.sent.clear()
         self.asked_request = 0

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.protocol.peer import AppendReply, LogPosition, LogRegressed
 from copycat.raft.effects import EndShipping, PeerRegressed, RecordLoss
-from copycat.raft.progress import Pace
+from copycat.raft.progress import ProgressState
 from copycat.raft.timers import TERM_MAX
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 
 if TYPE_CHECKING:
     from copycat.raft.events import LossRecorded
-    from copycat.raft.leader_state import Leadership
+    from copycat.raft.leader_state import LeaderState
     from copycat.raft.progress import Progress
     from copycat.raft.state import State
 
@@ -113,7 +113,7 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
 def _discount(raft: State, peer: MemberId, progress: Progress) -> None:
     """It counts for nothing. A snapshot that is on its way was meant for the log before: what is
     said of it may be of the process before, so it ends, and a later answer begins another."""
-    if progress.pace is Pace.SNAPSHOT:
+    if progress.pace is ProgressState.SNAPSHOT:
         raft.effects.append(EndShipping(peer, done=False))
         progress.lose()
     progress.regress()
@@ -126,7 +126,7 @@ def _acknowledged(raft: State, progress: Progress) -> Acknowledged:
     return Acknowledged(raft.current_term, terms.entry_at(index), is_exact=True)
 
 
-def note_acknowledged(raft: State, lead: Leadership) -> None:
+def note_acknowledged(raft: State, lead: LeaderState) -> None:
     """This member stops to lead: remember what each peer acknowledged to it."""
     for peer, progress in lead.progress.items():
         if progress.match_index:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from copycat.raft.effects import Replicate
-from copycat.raft.leader_state import Leadership
-from copycat.raft.progress import Pace, Progress
+from copycat.raft.leader_state import LeaderState
+from copycat.raft.progress import Progress, ProgressState
 from copycat.raft.state import State
 from copycat.types import MemberId, Span
 
 __all__ = ["beat", "pump"]
 
 
-def pump(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> None:
+def pump(raft: State, lead: LeaderState, peer: MemberId, progress: Progress) -> None:
     """Ship the next entries if there are any and the window of `peer` has room.
 
     One `Replicate` at a time waits for its `Sent`, which says how much of it really left and
@@ -22,9 +22,9 @@ def pump(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
     if (
         progress.asked_request
         or progress.next_index >= end
-        or pace is Pace.LOST
-        or pace is Pace.SNAPSHOT
-        or len(progress.sent) >= (raft.options.window if pace is Pace.REPLICATE else 1)
+        or pace is ProgressState.LOST
+        or pace is ProgressState.SNAPSHOT
+        or len(progress.sent) >= (raft.options.window if pace is ProgressState.REPLICATE else 1)
     ):
         return
     request = _number(raft, lead, progress)
@@ -42,7 +42,7 @@ def pump(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
     )
 
 
-def beat(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> None:
+def beat(raft: State, lead: LeaderState, peer: MemberId, progress: Progress) -> None:
     """A heartbeat: empty, right before next_index.
 
     It finds out what was lost: a follower that lacks what was sent rejects it, and one whose
@@ -57,7 +57,7 @@ def beat(raft: State, lead: Leadership, peer: MemberId, progress: Progress) -> N
     raft.effects.append(Replicate(peer, request, prev, span, raft.commit_index, floor))
 
 
-def _number(raft: State, lead: Leadership, progress: Progress) -> int:
+def _number(raft: State, lead: LeaderState, progress: Progress) -> int:
     lead.request += 1
     progress.last_request = lead.request
     progress.commit_sent = raft.commit_index

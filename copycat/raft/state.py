@@ -11,16 +11,16 @@ from copycat.errors import require
 from copycat.protocol.peer import PeerMessage
 from copycat.raft import transfer
 from copycat.raft.configuration import Configuration
-from copycat.raft.dice import Dice
+from copycat.raft.dice import SeededRandom
 from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
 from copycat.raft.regression import Acknowledgements, note_acknowledged
-from copycat.raft.term_index import TermRuns
+from copycat.raft.term_index import TermIndex
 from copycat.raft.timers import NEVER_MS
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
 if TYPE_CHECKING:
-    from copycat.raft.election import Poll
-    from copycat.raft.leader_state import Leadership
+    from copycat.raft.election import PreVoteRound
+    from copycat.raft.leader_state import LeaderState
 
 __all__ = ["NOBODY", "State"]
 
@@ -106,22 +106,22 @@ class State:
         self.configuration = configuration
         self.peers = configuration.others(member)
         self.options = options
-        self.dice = Dice(seed ^ (member & ((1 << 64) - 1)) ^ (member >> 64))
+        self.dice = SeededRandom(seed ^ (member & ((1 << 64) - 1)) ^ (member >> 64))
         self.effects: list[Effect] = []
         self.ignored = 0
         """How many messages of peers were nonsense, forged or hopelessly late."""
-        self.terms = TermRuns(term_runs, first_index, last_index, before)
+        self.terms = TermIndex(term_runs, first_index, last_index, before)
         self._begin_log(snapshot_index, kept_index)
         self.accepted_request = 0
         self.verified_index = 0
         """This log equals the leader's of this term up to here."""
         self.reported_index = 0
         """Highest match_index told to the leader of this term."""
-        self.poll: Poll | None = None
+        self.poll: PreVoteRound | None = None
         self.poll_round = self.dice.next() >> 32
         self.term_seen = 0
         self.granted: frozenset[MemberId] = frozenset()
-        self.lead: Leadership | None = None
+        self.lead: LeaderState | None = None
         self.transfer: transfer.Transfer | None = None
         self._begin_hard_state(current_term, voted_for)
         self.acknowledgements = Acknowledgements(owed.term if regressed else self.current_term)

@@ -13,13 +13,13 @@ from itertools import pairwise, zip_longest
 from copycat.errors import require
 from copycat.types import NO_ENTRY, EntryId, Span, TermRun
 
-__all__ = ["UNKNOWN_TERM", "TermRuns"]
+__all__ = ["UNKNOWN_TERM", "TermIndex"]
 
 UNKNOWN_TERM = -1
 """Answer of `term_at` for an index that the log does not hold; equal to no entry's term."""
 
 
-class TermRuns:
+class TermIndex:
     """Terms of the entries first_index .. last_index, as (term, first) runs, oldest first.
 
     before: the entry just below first_index; its name outlives it, for it is the `prev` of the

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from copycat.raft.effects import TransferFailure, TransferFinished
-from copycat.raft.progress import Pace
+from copycat.raft.progress import ProgressState
 from copycat.types import MemberId, ServerState
 
 if TYPE_CHECKING:
-    from copycat.raft.leader_state import Leadership
+    from copycat.raft.leader_state import LeaderState
     from copycat.raft.state import State
 
 __all__ = ["Transfer", "on_leader_known", "on_step_down", "on_tick", "why_late"]
@@ -34,20 +34,20 @@ class Transfer:
         self.is_any = is_any
 
 
-def why_late(raft: State, lead: Leadership) -> TransferFinished:
+def why_late(raft: State, lead: LeaderState) -> TransferFinished:
     """The time of a transfer is over, and this member leads still."""
     progress = lead.progress[lead.transfer_to]
     to, lacks = lead.transfer_to, raft.terms.last_index - progress.counted_index
     if not lead.is_transfer_asked:
         return TransferFinished(ok=False)
-    if progress.pace is Pace.LOST and not progress.has_regressed:
+    if progress.pace is ProgressState.LOST and not progress.has_regressed:
         return TransferFinished(ok=False, failure=TransferFailure.UNREACHABLE, to=to)
     if lacks:
         return TransferFinished(ok=False, failure=TransferFailure.LAGS, lacks=lacks, to=to)
     return TransferFinished(ok=False, failure=TransferFailure.SILENT, to=to)
 
 
-def on_step_down(raft: State, lead: Leadership, term: int) -> None:
+def on_step_down(raft: State, lead: LeaderState, term: int) -> None:
     """This member does not lead any more, since it heard of `term`; who does is not known."""
     if lead.transfer_to == 0:
         return

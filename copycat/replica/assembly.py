@@ -6,21 +6,21 @@ from collections.abc import Callable
 
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
-from copycat.member.disk_reserve import Reserve
-from copycat.member.markers import Debt
+from copycat.member.disk_reserve import BallastFile
+from copycat.member.markers import LostEntries
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.replica.applier import Applier
 from copycat.replica.delivery import Delivery
-from copycat.replica.driver import Parts
+from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Host
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.proposals import Admission, Gateway, Limits
+from copycat.replica.proposals import Admission, Limits, ProposalQueue
 from copycat.replica.queries import Queries
-from copycat.replica.replication import RecentBatches, Shipping
-from copycat.replica.requests import Door
-from copycat.replica.sync_scheduler import Durable
+from copycat.replica.replication import EntrySender, RecentBatches
+from copycat.replica.requests import RequestRouter
+from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage.interface import HardStateStore, ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY, MemberId
@@ -39,7 +39,7 @@ def core_of(
     snapshots: SnapshotStore | None,
     fresh: bool,
     lost: bool,
-    debt: Debt | None,
+    debt: LostEntries | None,
     seed: int,
 ) -> Raft:
     """The core over the log and the hard state as they were opened.
@@ -75,18 +75,18 @@ def assemble(
     executor: Executor,
     host: Host,
     clock: LogClock,
-    door: Door,
+    door: RequestRouter,
     members: tuple[str, ...],
-    reserve: Reserve | None,
+    reserve: BallastFile | None,
     enqueue: Callable[[Callable[[], None]], None],
     slice_done: Callable[[Outcome], None],
-) -> Parts:
+) -> ReplicaParts:
     """Everything but those who need all the parts. members: addresses of the voters."""
     limits = Limits(
         inflight_commands_max=options.inflight_commands_max,
         inflight_bytes_max=options.inflight_bytes_max,
     )
-    gateway = Gateway(
+    gateway = ProposalQueue(
         limits,
         session_timeout_ms=options.session_timeout_ms,
         cluster_name=options.cluster_name,
@@ -99,10 +99,10 @@ def assemble(
     recent = RecentBatches(
         log, options.recent_bytes_max, options.batch_bytes_max, options.entry_buffer_size
     )
-    return Parts(
+    return ReplicaParts(
         raft=raft,
         log=log,
-        durable=Durable(
+        durable=SyncScheduler(
             log,
             hard_state,
             host,
@@ -112,7 +112,7 @@ def assemble(
         ),
         clock=clock,
         recent=recent,
-        shipping=Shipping(recent, host),
+        shipping=EntrySender(recent, host),
         applier=Applier(executor, recent, host, slice_done, options.skips),
         gateway=gateway,
         queries=Queries(executor, gateway.sessions, host, door.answer, enqueue),

@@ -20,15 +20,15 @@ import msgspec
 from copycat.errors import StorageError
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
-from copycat.replica.driver import Parts
-from copycat.replica.options import CleaningOptions
-from copycat.storage.compaction import Enough, plan_major, plan_minor
+from copycat.replica.driver import ReplicaParts
+from copycat.replica.options import CompactionOptions
+from copycat.storage.compaction import CompactionTrigger, plan_major, plan_minor
 from copycat.types import NO_LIMITS, Compaction, CompactionLimits, Release
 
 if TYPE_CHECKING:
     from copycat.storage.interface import Rewrite
 
-__all__ = ["Cleaning", "CleaningReport"]
+__all__ = ["CleaningReport", "CompactionScheduler"]
 
 _LOG = logging.getLogger("copycat.replica")
 
@@ -51,14 +51,14 @@ class CleaningReport(msgspec.Struct, frozen=True):
 Done = Callable[[CleaningReport], None]
 
 
-class Cleaning:
+class CompactionScheduler:
     """One run at a time; asked for by the clock, by what was released, or by somebody."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         executor: Executor,
-        options: CleaningOptions,
+        options: CompactionOptions,
         *,
         enqueue: Callable[[Callable[[], None]], None],
         snapshot_floor: Callable[[], int],
@@ -74,7 +74,9 @@ class Cleaning:
         """Entries that were released since the last run that took all it found."""
         self._taken = 0
         """Those that the run under way is to take."""
-        self._worth_it = Enough(options.threshold, options.shape.max_entries_per_segment)
+        self._worth_it = CompactionTrigger(
+            options.threshold, options.shape.max_entries_per_segment
+        )
         self._busy = False
         self._waits_for: tuple[int, Callable[[], None]] | None = None
         """(index, what to do then) of a run that waits for this entry to be durable here."""
@@ -185,7 +187,7 @@ class Cleaning:
         horizon = min(parts.applier.last_applied, parts.log.durable_index)  # C22
         if parts.applier.last_applied < parts.log.valid_from:
             horizon = 0  # replaying: what is applied is no state of the full log yet
-        # What goes with a snapshot goes by whole files (`Snapshotting.trim`): a hole in its place
+        # What goes with a snapshot goes by whole files (`SnapshotTaker.trim`): a hole in its place
         # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
         floor = min(parts.raft.floor, self._snapshot_floor(), horizon)
         return CompactionLimits(horizon, floor, 0)

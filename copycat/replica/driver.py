@@ -43,15 +43,15 @@ from copycat.raft.events import Event, Sent, Unreachable
 from copycat.replica.applier import Applier
 from copycat.replica.host import Host
 from copycat.replica.log_clock import LogClock
-from copycat.replica.proposals import Gateway, Proposal
+from copycat.replica.proposals import Proposal, ProposalQueue
 from copycat.replica.queries import Queries
-from copycat.replica.replication import RecentBatches, Shipping
-from copycat.replica.sync_scheduler import Durable
+from copycat.replica.replication import EntrySender, RecentBatches
+from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
 from copycat.types import EntryKind, MemberId
 
-__all__ = ["Carrier", "Parts", "RegressionEffect", "SnapshotEffect"]
+__all__ = ["Driver", "RegressionEffect", "ReplicaParts", "SnapshotEffect"]
 
 log = logging.getLogger("copycat.replica")
 
@@ -59,27 +59,27 @@ RegressionEffect = PeerRegressed | RecordLoss
 SnapshotEffect = ShipSnapshot | ShipChunks | EndShipping | ReceiveChunk
 
 
-class Parts(NamedTuple):
+class ReplicaParts(NamedTuple):
     """What a member is made of; built by `Replica`, used by it and by the carrier."""
 
     raft: Raft
     log: ReplicaLog
-    durable: Durable
+    durable: SyncScheduler
     clock: LogClock
     recent: RecentBatches
-    shipping: Shipping
+    shipping: EntrySender
     applier: Applier
-    gateway: Gateway
+    gateway: ProposalQueue
     queries: Queries
     host: Host
 
 
-class Carrier:
+class Driver:
     """The only place that knows what each effect means."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         *,
         role_changed: Callable[[RoleChanged], None],
         transfer_finished: Callable[[TransferFinished], None],

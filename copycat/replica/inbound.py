@@ -17,11 +17,11 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft.events import Received
-from copycat.replica.driver import Carrier, Parts
+from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.log_clock import TimeReport
 from copycat.replica.outage import Outage
 from copycat.replica.replication import received_batch
-from copycat.replica.requests import Door
+from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import Route
 from copycat.replica.snapshots import Snapshots
 from copycat.storage import Batch
@@ -36,10 +36,10 @@ class PeerInbound:
 
     def __init__(
         self,
-        parts: Parts,
-        carrier: Carrier,
+        parts: ReplicaParts,
+        carrier: Driver,
         snapshots: Snapshots,
-        door: Door,
+        door: RequestRouter,
         outage: Outage,
         *,
         admits_span: Callable[[Span, int], bool],

@@ -11,7 +11,7 @@ from copycat.raft.effects import TransferFailure, TransferFinished
 from copycat.raft.events import Event, TransferRequested
 from copycat.types import MemberId, ServerState
 
-__all__ = ["Handover", "TransferOutcome"]
+__all__ = ["LeadershipTransfer", "TransferOutcome"]
 
 LEADS_ON = frozenset({TransferFailure.LAGS, TransferFailure.UNREACHABLE, TransferFailure.SILENT})
 """These say what is wrong with the member that was tried."""
@@ -30,7 +30,7 @@ class TransferOutcome(msgspec.Struct, frozen=True):
     leader: str = ""
 
 
-class Handover:
+class LeadershipTransfer:
     """One answer of the core ends all that were asked meanwhile, each by its own target.
 
     addresses: of all voters.

@@ -13,21 +13,21 @@ from collections.abc import Callable
 from functools import partial
 
 from copycat.errors import DiskFullError, ResourceError
-from copycat.member.disk_reserve import Reserve
+from copycat.member.disk_reserve import BallastFile
 from copycat.member.time_note import TimeFile, TimeNote
 from copycat.protocol.client import Refusal
 from copycat.raft.events import Event, StorageFull
-from copycat.replica.compaction import Cleaning
-from copycat.replica.driver import Parts
+from copycat.replica.compaction import CompactionScheduler
+from copycat.replica.driver import ReplicaParts
 from copycat.replica.handshake import Handshake
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import NoRoom, Outage
-from copycat.replica.recovery_status import Repayment
-from copycat.replica.snapshot_taker import Snapshotting
+from copycat.replica.recovery_status import RecoveryStatus
+from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.obsolete_files import remove_orphans
 from copycat.types import Span
 
-__all__ = ["Household"]
+__all__ = ["Maintenance"]
 
 INTERVAL_MS = 100
 """How often silent sessions, due timers, pins, the idle mark and a full disk are looked at."""
@@ -39,22 +39,22 @@ ROOM_AGAIN_MS = 1000
 """For so long there must be room before a full disk counts as one that has room."""
 
 
-class Household:
+class Maintenance:
     """Done at the beginning of a turn (`begin`) and ten times a second (`keep`)."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         handshake: Handshake,
         *,
         step: Callable[[Event], None],
         options: ReplicaOptions,
-        snapshotting: Snapshotting,
-        cleaning: Cleaning,
+        snapshotting: SnapshotTaker,
+        cleaning: CompactionScheduler,
         outage: Outage,
         now_ms: int,
-        repayment: Repayment,
-        reserve: Reserve | None = None,
+        repayment: RecoveryStatus,
+        reserve: BallastFile | None = None,
         time_file: TimeFile | None = None,
     ) -> None:
         self._parts = parts

@@ -21,7 +21,13 @@ from copycat.machine.envelope import (
     encode_keep_alive,
     encode_register,
 )
-from copycat.machine.outcome import Outcome, RunReply, SessionEnded, SessionOpened, SessionTouched
+from copycat.machine.outcome import (
+    Outcome,
+    RunReply,
+    SessionEnded,
+    SessionKeptAlive,
+    SessionOpened,
+)
 from copycat.protocol.client import (
     CloseSession,
     Commands,
@@ -37,11 +43,11 @@ from copycat.protocol.client import (
 )
 from copycat.replica.delivery import Delivery
 from copycat.replica.outage import NoRoom, Why
-from copycat.replica.session_index import Route, SessionMirror, SessionView
+from copycat.replica.session_index import Route, SessionIndex, SessionView
 from copycat.storage.interface import EncodeItem
 from copycat.types import EntryKind, MemberId
 
-__all__ = ["Admission", "Gateway", "Limits", "Proposal", "take_first", "take_new"]
+__all__ = ["Admission", "Limits", "Proposal", "ProposalQueue", "take_first", "take_new"]
 
 
 class Admission:
@@ -162,7 +168,7 @@ class Proposal:
         self.waiter = waiter
 
 
-class Gateway:
+class ProposalQueue:
     """The leader's door, and the answers to those who came through it."""
 
     def __init__(
@@ -183,7 +189,7 @@ class Gateway:
         self._admission = admission
         self._answer = answer
         self.delivery = delivery
-        self.sessions = SessionMirror()
+        self.sessions = SessionIndex()
         self.proposals: deque[Proposal] = deque()
         self.leader = ""
         """Address of the leader as far as known: every refusal carries it."""
@@ -395,14 +401,14 @@ class Gateway:
         self._last_applied = outcome.last_applied
         self.sessions.owes(outcome.owed)
         opened: dict[int, SessionOpened] = {}
-        touched: dict[int, SessionTouched] = {}
+        touched: dict[int, SessionKeptAlive] = {}
         ended: dict[int, SessionEnded] = {}
         for change in outcome.changes:
             match change:
                 case SessionOpened():
                     self.sessions.opened(change)
                     opened[change.session] = change
-                case SessionTouched():
+                case SessionKeptAlive():
                     self.sessions.touched(change)
                     touched[change.index] = change
                 case SessionEnded():

@@ -21,7 +21,7 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal, ServerMessage
 from copycat.replica.host import REPLY_ROOM, Host
-from copycat.replica.session_index import Route, SessionMirror
+from copycat.replica.session_index import Route, SessionIndex
 from copycat.types import ConsistencyLevel
 
 __all__ = ["Queries"]
@@ -68,7 +68,7 @@ class _Waiting:
             self.index = max(self.index, self.seen)
 
 
-Answers = tuple[list[_Waiting], list[QueryAnswer | None]]
+QueryExecutor = tuple[list[_Waiting], list[QueryAnswer | None]]
 """Queries and their answers, in the same order, None for those that found no room: opaque to
 everybody but `Queries`."""
 
@@ -79,7 +79,7 @@ class Queries:
     def __init__(
         self,
         executor: Executor,
-        sessions: SessionMirror,
+        sessions: SessionIndex,
         host: Host,
         answer: Callable[[Route, ServerMessage], None],
         enqueue: Callable[[Callable[[], None]], None],
@@ -198,7 +198,7 @@ class Queries:
         executor = self._executor
         self._host.apply(lambda: (due, answer_what_fits(executor, due)), self._came_back)
 
-    def _came_back(self, answers: Answers) -> None:
+    def _came_back(self, answers: QueryExecutor) -> None:
         self._enqueue(partial(self.answered, answers))
 
     def _is_due(self, waiting: _Waiting, last_applied: int) -> bool:
@@ -208,7 +208,7 @@ class Queries:
         view = self._sessions.get(request.session)
         return view is None or view.sequence >= request.sequence
 
-    def answered(self, result: Answers) -> None:
+    def answered(self, result: QueryExecutor) -> None:
         """The executor's answers came back (called in a turn)."""
         left: list[_Waiting] = []
         for waiting, answer in zip(*result, strict=True):

@@ -10,13 +10,13 @@ import logging
 from collections.abc import Callable, Mapping
 
 from copycat.errors import require
-from copycat.member.markers import Debt
+from copycat.member.markers import LostEntries
 from copycat.raft.effects import PeerRegressed, RecordLoss
 from copycat.raft.events import Event, GapsKnown, LossAccepted, LossRecorded
-from copycat.replica.driver import Parts
+from copycat.replica.driver import ReplicaParts
 from copycat.types import EntryId, MemberId
 
-__all__ = ["NewRecord", "Repayment"]
+__all__ = ["NewRecord", "RecoveryStatus"]
 
 log = logging.getLogger("copycat.replica")
 
@@ -24,19 +24,19 @@ AGAIN_MS = 5_000
 """So often it is said what is missing."""
 
 
-NewRecord = Callable[[EntryId, int, int], Debt]
+NewRecord = Callable[[EntryId, int, int], LostEntries]
 """`MemberDirectory.regressed`."""
 
 
-class Repayment:
+class RecoveryStatus:
     """debt: as the directory was opened with; None for nothing.  new_record: makes the record of
     a loss that a peer noticed.  addresses: of all voters.  queue: steps an event in a turn."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         address: str,
-        debt: Debt | None,
+        debt: LostEntries | None,
         *,
         new_record: NewRecord | None,
         addresses: Mapping[MemberId, str],

@@ -15,15 +15,15 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, require
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import IncarnationPinned, Outcome
-from copycat.member.disk_reserve import Reserve
-from copycat.member.markers import Debt
+from copycat.member.disk_reserve import BallastFile
+from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.protocol import codec
 from copycat.protocol.framing import Frame
 from copycat.raft.effects import RoleChanged
 from copycat.raft.events import (
     Event,
-    Pinned,
+    IncarnationCommitted,
     Proposed,
     Reachable,
     ReadRequested,
@@ -31,18 +31,18 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.replica.assembly import assemble, core_of
-from copycat.replica.compaction import Cleaning, CleaningReport
-from copycat.replica.driver import Carrier
+from copycat.replica.compaction import CleaningReport, CompactionScheduler
+from copycat.replica.driver import Driver
 from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.inbound import PeerInbound
-from copycat.replica.leadership_transfer import Handover, TransferOutcome
+from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock, last_time_ms
-from copycat.replica.maintenance import Household
+from copycat.replica.maintenance import Maintenance
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import NoRoom, Outage
-from copycat.replica.recovery_status import NewRecord, Repayment
-from copycat.replica.requests import Door
+from copycat.replica.recovery_status import NewRecord, RecoveryStatus
+from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import Route
 from copycat.replica.snapshot_taker import restore
 from copycat.replica.snapshots import Snapshots
@@ -73,9 +73,9 @@ class Replica:
         wall_ms: int,
         snapshots: SnapshotStore | None = None,
         lost: bool = False,
-        debt: Debt | None = None,
+        debt: LostEntries | None = None,
         regressed: NewRecord | None = None,
-        reserve: Reserve | None = None,
+        reserve: BallastFile | None = None,
         time_file: TimeFile | None = None,
     ) -> None:
         self._reserve, self._time_file = reserve, time_file
@@ -105,7 +105,7 @@ class Replica:
         noted = None if time_file is None else time_file.read()
         clock = LogClock(now_ms, wall_ms, time_ms, voters=len(options.members), noted=noted)
         self._open_door(hard_state, executor, clock)
-        self._repayment = Repayment(
+        self._repayment = RecoveryStatus(
             self._parts,
             options.address,
             debt,
@@ -120,7 +120,7 @@ class Replica:
     def _open_door(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> None:
         options = self._options
         self.outage = Outage(self.member, self._peers, clock, options.raft)
-        self._door = Door(
+        self._door = RequestRouter(
             self.raft,
             self._peers,
             host=self._host,
@@ -149,14 +149,14 @@ class Replica:
     def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
         """Those who need all the parts."""
         options, parts = self._options, self._parts
-        self._carrier = Carrier(
+        self._carrier = Driver(
             parts,
             role_changed=self._on_role_changed,
             transfer_finished=lambda effect: self._handover.finished(effect),
             snapshot_effect=lambda effect: self._snapshots.carry(effect),
             regression_effect=self._repayment.carry,
         )
-        self._handover = Handover(self.raft, self._step, self._peers)
+        self._handover = LeadershipTransfer(self.raft, self._step, self._peers)
         self._snapshots = Snapshots(
             parts,
             store,
@@ -167,7 +167,7 @@ class Replica:
             enqueue=self._enqueue,
             pin=self._pin,
         )
-        self._cleaning = Cleaning(
+        self._cleaning = CompactionScheduler(
             parts,
             self._executor,
             options.cleaning,
@@ -191,7 +191,7 @@ class Replica:
             logged=logged_pins(self._log, len(options.members)),
             skips=options.skips,
         )
-        self._household = Household(
+        self._household = Maintenance(
             parts,
             self._handshake,
             step=self._step,
@@ -390,7 +390,7 @@ class Replica:
         if error is not None:
             raise error
         if member == self.member:
-            self._step(Pinned())
+            self._step(IncarnationCommitted())
 
     def take_snapshot(self, done: Callable[[Snapshot | CopycatError], None]) -> None:
         """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""

@@ -19,7 +19,7 @@ from copycat.storage import Batch as FrameBatch
 from copycat.storage.interface import Batch, ReplicaLog
 from copycat.types import Span
 
-__all__ = ["RecentBatches", "Shipping", "received_batch"]
+__all__ = ["EntrySender", "RecentBatches", "received_batch"]
 
 
 def received_batch(body: memoryview, message: AppendEntries) -> FrameBatch:
@@ -115,7 +115,7 @@ class RecentBatches:
             first = batch.span.end
 
 
-class Shipping:
+class EntrySender:
     """Carries out `Replicate`."""
 
     def __init__(self, recent: RecentBatches, host: Host) -> None:

@@ -25,13 +25,13 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.raft.core import Raft
 from copycat.replica.host import Host
 from copycat.replica.outage import Outage, Why
-from copycat.replica.proposals import Gateway
+from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries, must_lead
 from copycat.replica.session_index import Route
 from copycat.storage import check_commands
 from copycat.types import MemberId, ServerState
 
-__all__ = ["Door", "Relay"]
+__all__ = ["ForwardedRequests", "RequestRouter"]
 
 
 class _Passed:
@@ -44,7 +44,7 @@ class _Passed:
         self.requests: set[int] = set()
 
 
-class Relay:
+class ForwardedRequests:
     """Remembers who waits for the leader."""
 
     def __init__(self, answer: Callable[[int, ServerMessage], None]) -> None:
@@ -90,7 +90,7 @@ SMALL_NBYTES = 4096
 """An answer up to this size always has room."""
 
 
-class Door:
+class RequestRouter:
     """Where requests come in and answers go out."""
 
     def __init__(
@@ -113,20 +113,22 @@ class Door:
         self._host = host
         self._enqueue = enqueue
         self._max_entry_size = max_entry_size
-        self._gateway: Gateway | None = None
+        self._gateway: ProposalQueue | None = None
         self._queries: Queries | None = None
         self._sessions: dict[int, int] = {}
         """connection of this member -> the session that spoke there last."""
         self._asked_ms: dict[int, int] = {}
         """connection of this member -> the timeout that a REGISTER asked for there."""
-        self.relay = Relay(lambda token, message: self.answer(Route(MemberId(0), token), message))
+        self.relay = ForwardedRequests(
+            lambda token, message: self.answer(Route(MemberId(0), token), message)
+        )
 
-    def open(self, gateway: Gateway, queries: Queries) -> None:
+    def open(self, gateway: ProposalQueue, queries: Queries) -> None:
         """Name those who serve; they answer through this door, so it is built first."""
         self._gateway, self._queries = gateway, queries
 
     @property
-    def gateway(self) -> Gateway:
+    def gateway(self) -> ProposalQueue:
         """Who takes requests that become entries."""
         require(self._gateway is not None, "the door is not open yet")
         assert self._gateway is not None  # noqa: S101  # for the type checker

@@ -10,11 +10,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from copycat.machine.outcome import RunReply, SessionEnded, SessionOpened, SessionTouched
+from copycat.machine.outcome import RunReply, SessionEnded, SessionKeptAlive, SessionOpened
 from copycat.machine.sessions import SessionRow
 from copycat.types import MemberId
 
-__all__ = ["Route", "SessionMirror", "SessionView"]
+__all__ = ["Route", "SessionIndex", "SessionView"]
 
 
 REPLY_NBYTES_MIN = 256
@@ -136,7 +136,7 @@ class SessionView:
         self.answer_by(None)
 
 
-class SessionMirror:
+class SessionIndex:
     """All open sessions by id, in the order of their registration."""
 
     def __init__(self) -> None:
@@ -177,7 +177,7 @@ class SessionMirror:
         """A REGISTER was applied."""
         self._views[change.session] = SessionView(change)
 
-    def touched(self, change: SessionTouched) -> None:
+    def touched(self, change: SessionKeptAlive) -> None:
         """A KEEP_ALIVE was applied."""
         view = self._views.get(change.session)
         if view is not None:

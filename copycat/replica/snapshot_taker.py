@@ -23,13 +23,13 @@ from copycat.errors import (
 )
 from copycat.machine.executor import Executor
 from copycat.raft.events import Compacted, Event, SnapshotsKept
-from copycat.raft.term_index import TermRuns
-from copycat.replica.driver import Parts
+from copycat.raft.term_index import TermIndex
+from copycat.replica.driver import ReplicaParts
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore, Writer
 from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
 
-__all__ = ["SnapshotSource", "Snapshotting", "goes_on_from", "restore", "source_of"]
+__all__ = ["SnapshotSource", "SnapshotTaker", "goes_on_from", "restore", "source_of"]
 
 log = logging.getLogger("copycat.replica")
 
@@ -114,7 +114,7 @@ def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Exec
 
 def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
     """Whether the log holds this entry, or begins right after it: what follows is its history."""
-    terms = TermRuns(
+    terms = TermIndex(
         replica_log.term_runs(),
         replica_log.first_index,
         replica_log.last_index,
@@ -129,7 +129,7 @@ _Taken = Writer | SerializationError | StorageError
 Done = Callable[[Snapshot | CopycatError], None]
 
 
-class Snapshotting:
+class SnapshotTaker:
     """Takes snapshots, keeps the newest two, trims the log behind them. Called in turns.
 
     threshold: one is taken when so many bytes of entries were applied since the last; 0: only
@@ -138,7 +138,7 @@ class Snapshotting:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         store: SnapshotStore | None,
         executor: Executor,
         *,

@@ -21,12 +21,12 @@ from copycat.raft.events import (
     SnapshotShipping,
     Unreachable,
 )
-from copycat.replica.driver import Parts
-from copycat.replica.snapshot_taker import Snapshotting
+from copycat.replica.driver import ReplicaParts
+from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
 from copycat.types import MemberId
 
-__all__ = ["CHUNK_NBYTES", "Receiving", "Sending"]
+__all__ = ["CHUNK_NBYTES", "SnapshotReceiver", "SnapshotSender"]
 
 log = logging.getLogger("copycat.replica")
 
@@ -48,7 +48,7 @@ _Bad: TypeAlias = CorruptLogError | FileNotFoundError
 """What a file that is not what it was read back as says of itself."""
 
 
-class _Shipment:
+class _Transfer:
     """One file on its way to one peer."""
 
     __slots__ = (
@@ -95,12 +95,12 @@ class _Shipment:
         return True
 
 
-class Sending:
+class SnapshotSender:
     """The leader's side. Effects come in from the carrier; events go back through `queue`."""
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         store: SnapshotStore | None,
         *,
         queue: Callable[[Event], None],
@@ -110,8 +110,8 @@ class Sending:
         self._store = store
         self._queue = queue
         self._enqueue = enqueue
-        self._ships: dict[MemberId, _Shipment] = {}
-        self.snapshotting: Snapshotting | None = None
+        self._ships: dict[MemberId, _Transfer] = {}
+        self.snapshotting: SnapshotTaker | None = None
 
     def shipped(self) -> list[int]:
         """Indexes of the snapshots under way: their receivers go on with the log from there.
@@ -152,12 +152,12 @@ class Sending:
         self._queue(SnapshotShipping(peer, effect.request, ship.snapshot.entry))
         self._write(peer, ship, 0, b"")
 
-    def _choose(self, store: SnapshotStore, least: int) -> _Shipment | None:
+    def _choose(self, store: SnapshotStore, least: int) -> _Transfer | None:
         if len(self.shipped()) >= SENDING_MAX:
             return None
         newest = store.newest
         if newest is not None and newest.entry.index >= max(least, 1):
-            return _Shipment(newest, self._parts.clock.now_ms)
+            return _Transfer(newest, self._parts.clock.now_ms)
         if self.snapshotting is not None:
             self.snapshotting.take()
         return None
@@ -174,7 +174,7 @@ class Sending:
         else:
             self._drop(effect.peer)  # nothing is lost by beginning with the newest
 
-    def _check(self, peer: MemberId, ship: _Shipment) -> None:
+    def _check(self, peer: MemberId, ship: _Transfer) -> None:
         """The whole of it arrived, and is not held: was it bad here? Then on with the newest."""
         store, snapshot = self._store, ship.snapshot
         if store is None:
@@ -201,7 +201,7 @@ class Sending:
             if self.snapshotting is not None:
                 self.snapshotting.take()
 
-    def _pump(self, peer: MemberId, ship: _Shipment) -> None:
+    def _pump(self, peer: MemberId, ship: _Transfer) -> None:
         """Read the next chunk aside, unless the window is full or one is being read."""
         store, at = self._store, ship.sent
         size = min(CHUNK_NBYTES, ship.snapshot.nbytes - at)
@@ -215,7 +215,7 @@ class Sending:
             lambda data: self._enqueue(lambda: self._was_read(peer, ship, at, data)),
         )
 
-    def _was_read(self, peer: MemberId, ship: _Shipment, at: int, data: bytes | _Bad) -> None:
+    def _was_read(self, peer: MemberId, ship: _Transfer, at: int, data: bytes | _Bad) -> None:
         ship.is_reading = False
         if self._ships.get(peer) is not ship or not ship.is_active or ship.is_asking:
             return
@@ -228,7 +228,7 @@ class Sending:
             self._write(peer, ship, at, data)
         self._pump(peer, ship)
 
-    def _write(self, peer: MemberId, ship: _Shipment, offset: int, data: bytes) -> None:
+    def _write(self, peer: MemberId, ship: _Transfer, offset: int, data: bytes) -> None:
         snapshot = ship.snapshot
         message = InstallSnapshot(
             self._parts.raft.current_term,
@@ -286,7 +286,7 @@ class _Whole(NamedTuple):
     data: bytes
 
 
-class Receiving:
+class SnapshotReceiver:
     """The follower's side: one snapshot at a time, whoever sends it.
 
     install: makes a verified snapshot the member's state; `done` is called in a turn.
@@ -294,7 +294,7 @@ class Receiving:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         store: SnapshotStore | None,
         *,
         step: Callable[[Event], None],

@@ -12,9 +12,9 @@ from copycat.machine.sessions import SessionRow
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
 from copycat.raft.events import Event, Received
-from copycat.replica.driver import Parts, SnapshotEffect
-from copycat.replica.snapshot_taker import Snapshotting, source_of
-from copycat.replica.snapshot_transfer import Receiving, Sending
+from copycat.replica.driver import ReplicaParts, SnapshotEffect
+from copycat.replica.snapshot_taker import SnapshotTaker, source_of
+from copycat.replica.snapshot_transfer import SnapshotReceiver, SnapshotSender
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import EntryId, MemberId
 
@@ -32,7 +32,7 @@ class Snapshots:
 
     def __init__(
         self,
-        parts: Parts,
+        parts: ReplicaParts,
         store: SnapshotStore | None,
         executor: Executor,
         *,
@@ -51,11 +51,11 @@ class Snapshots:
         self._pin = pin
         self._body = b""
         self._has_warned = False
-        self._sending = Sending(parts, store, queue=queue, enqueue=enqueue)
-        self._receiving = Receiving(
+        self._sending = SnapshotSender(parts, store, queue=queue, enqueue=enqueue)
+        self._receiving = SnapshotReceiver(
             parts, store, step=step, enqueue=enqueue, install=self._install
         )
-        self.taking = Snapshotting(
+        self.taking = SnapshotTaker(
             parts,
             store,
             executor,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.replica.driver import Parts
+from copycat.replica.driver import ReplicaParts
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import Outage
-from copycat.replica.recovery_status import Repayment
+from copycat.replica.recovery_status import RecoveryStatus
 from copycat.types import Durability, ServerState
 
 __all__ = ["Status", "status_of"]
@@ -53,12 +53,12 @@ class Status(msgspec.Struct, frozen=True):
 
 def status_of(
     options: ReplicaOptions,
-    parts: Parts,
+    parts: ReplicaParts,
     leader: str,
     outage: Outage,
     full: bool,
     snapshot_index: int,
-    repayment: Repayment,
+    repayment: RecoveryStatus,
 ) -> Status:
     """The status of the member that is made of `parts`."""
     return Status(

@@ -13,19 +13,19 @@ from __future__ import annotations
 from collections import deque
 
 from copycat.errors import require
-from copycat.member.disk_reserve import Reserve
+from copycat.member.disk_reserve import BallastFile
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
 from copycat.replica.host import Host
 from copycat.storage.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.types import Durability
 
-__all__ = ["Durable"]
+__all__ = ["SyncScheduler"]
 
 _NEVER_MS = 1 << 62
 
 
-class Durable:
+class SyncScheduler:
     """Turns Sync and SaveHardState effects into tickets for the host, and back into events.
 
     sync_interval_ms: the longest time between two syncs with durability "interval".
@@ -39,7 +39,7 @@ class Durable:
         *,
         durability: Durability = Durability.FSYNC,
         sync_interval_ms: int = 10,
-        reserve: Reserve | None = None,
+        reserve: BallastFile | None = None,
     ) -> None:
         self._log = log
         self._hard_state = hard_state

@@ -17,7 +17,7 @@ from copycat.errors import ResourceError, require
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica
 from copycat.server.workers import Mailbox, SyncPace, Worker
-from copycat.server.write_buffer import Outlet
+from copycat.server.write_buffer import WriteBuffer
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId
 
@@ -66,10 +66,10 @@ class AsyncHost:
         self._may_sync_inline = True
         self._deferred: SyncTicket | None = None
         self._saves = 0
-        self._links: dict[MemberId, Outlet] = {}
-        self._clients: dict[int, tuple[Outlet, Callable[[str], None]]] = {}
-        self._dirty: dict[Outlet, None] = {}
-        self._short: dict[Outlet, int] = {}
+        self._links: dict[MemberId, WriteBuffer] = {}
+        self._clients: dict[int, tuple[WriteBuffer, Callable[[str], None]]] = {}
+        self._dirty: dict[WriteBuffer, None] = {}
+        self._short: dict[WriteBuffer, int] = {}
         """Those that were found without room, and below how many unsent bytes they have it."""
         self._is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +99,7 @@ class AsyncHost:
 
     # --- connections ------------------------------------------------------------------------
 
-    def link_up(self, peer: MemberId, outlet: Outlet) -> None:
+    def link_up(self, peer: MemberId, outlet: WriteBuffer) -> None:
         """From now on what is sent to `peer` goes there."""
         self._links[peer] = outlet
 
@@ -109,7 +109,7 @@ class AsyncHost:
         if outlet is not None:
             self._forget(outlet)
 
-    def client_up(self, connection: int, outlet: Outlet, drop: Callable[[str], None]) -> None:
+    def client_up(self, connection: int, outlet: WriteBuffer, drop: Callable[[str], None]) -> None:
         """A client said its first words; `drop(reason)` closes its connection."""
         self._clients[connection] = outlet, drop
 
@@ -119,7 +119,7 @@ class AsyncHost:
         if known is not None:
             self._forget(known[0])
 
-    def _forget(self, outlet: Outlet) -> None:
+    def _forget(self, outlet: WriteBuffer) -> None:
         self._dirty.pop(outlet, None)
         if self._short.pop(outlet, None) is not None:
             self.wake()  # what waited for its room waits no more

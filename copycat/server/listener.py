@@ -35,7 +35,7 @@ from copycat.server.host import AsyncHost
 from copycat.server.patience import Patience
 from copycat.server.port_owner import holder_of
 from copycat.server.refusals import Refusals
-from copycat.server.write_buffer import Outlet
+from copycat.server.write_buffer import WriteBuffer
 from copycat.sockets import untaken, watch_socket
 from copycat.types import MemberId
 
@@ -198,7 +198,7 @@ class Inbound(asyncio.BufferedProtocol):
         self._who = "?"
         self._peer: MemberId | None = None
         self._connection = 0
-        self._outlet: Outlet | None = None
+        self._outlet: WriteBuffer | None = None
         self._patience = Patience(asyncio.get_running_loop().time())
         self._limit_s = listener.session_timeout
         self._received = 0
@@ -396,6 +396,6 @@ class Inbound(asyncio.BufferedProtocol):
         # No more requests are read from a client that has no room for their replies.
         transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
         self._connection = next(self._listener.tokens)
-        self._outlet = Outlet(transport)
+        self._outlet = WriteBuffer(transport)
         self._listener.host.client_up(self._connection, self._outlet, self.close)
         replica.receive_client(self._connection, frame)

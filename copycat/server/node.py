@@ -29,7 +29,7 @@ from copycat.server.host import AsyncHost
 from copycat.server.lateness import Lateness
 from copycat.server.listener import Listener
 from copycat.server.peer_link import Link
-from copycat.server.startup import Built, build, noted
+from copycat.server.startup import StartedMember, build, noted
 from copycat.server.watch import Watch
 from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, MemberId, ServerState, StorageLevel
@@ -64,7 +64,7 @@ class Node:
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
         self._failed = failed
-        self._built: Built | None = None
+        self._built: StartedMember | None = None
         self._watch: Watch | None = None
         threads = storage.compaction_threads
         self.host = AsyncHost(options.name, self._on_failure, compaction_threads=threads)
@@ -262,7 +262,7 @@ class Node:
         if not await self.host.close(CLOSE_S):
             log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
 
-    async def _close_built(self, building: asyncio.Future[Built]) -> None:
+    async def _close_built(self, building: asyncio.Future[StartedMember]) -> None:
         """Of a start that was given up as well: whatever it still makes is let go of."""
         try:
             built = await building

@@ -24,7 +24,7 @@ from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.listener import escaped
-from copycat.server.write_buffer import Outlet
+from copycat.server.write_buffer import WriteBuffer
 from copycat.sockets import watch_socket
 from copycat.types import MemberId
 
@@ -115,7 +115,7 @@ class Link:
             if frame.type == FrameType.HELLO_REFUSED:
                 refused = decode_hello_refused(frame)
                 raise ProtocolError(f"it refused us ({refused.code}): {refused.reason}")
-            self._up(Outlet(transport), self._replica.check_hello(self._peer, frame))
+            self._up(WriteBuffer(transport), self._replica.check_hello(self._peer, frame))
             try:
                 self.reason = await outbound.lost
             finally:
@@ -123,7 +123,7 @@ class Link:
         finally:
             transport.abort()
 
-    def _up(self, outlet: Outlet, event: Reachable) -> None:
+    def _up(self, outlet: WriteBuffer, event: Reachable) -> None:
         self.is_up = True
         self._said = ""
         log.info("link to %s is up", self._address)

@@ -20,20 +20,20 @@ from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseEr
 from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
 from copycat.member.directory import MemberDirectory
-from copycat.member.disk_reserve import Reserve, reserve_size
+from copycat.member.disk_reserve import BallastFile, reserve_size
 from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
-from copycat.replica.options import CleaningOptions
+from copycat.replica.options import CompactionOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
 from copycat.server.loaded_machine import LoadedMachine
 from copycat.storage import Env
-from copycat.storage.compaction import Shape
+from copycat.storage.compaction import SegmentLimits
 from copycat.types import Durability, StorageLevel
 
-__all__ = ["Built", "build", "founding_members", "noted"]
+__all__ = ["StartedMember", "build", "founding_members", "noted"]
 
 log = logging.getLogger("copycat.server")
 
@@ -61,7 +61,7 @@ def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tu
     return identity.members
 
 
-class Built(NamedTuple):
+class StartedMember(NamedTuple):
     """What a start made of the disk."""
 
     founders: tuple[str, ...]
@@ -76,7 +76,7 @@ def build(
     host: AsyncHost,
     given: tuple[str, ...],
     machine: StateMachine,
-) -> Built:
+) -> StartedMember:
     """Open the directory and make the replica; any one thread. Whole or nothing.
 
     What `founding_members` and `MemberDirectory.open` raise. The host is not called yet.
@@ -98,7 +98,7 @@ def build(
         except (CorruptLogError, DiskError) as error:
             raise noted(directory, founders, error) from error
         undo.pop_all()
-    return Built(founders, directory, executor, replica)
+    return StartedMember(founders, directory, executor, replica)
 
 
 def _replica(
@@ -113,7 +113,7 @@ def _replica(
     reserve = None
     if storage.level is not StorageLevel.MEMORY:
         nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
-        reserve = Reserve(directory.env, storage.directory, nbytes, storage.min_free_space)
+        reserve = BallastFile(directory.env, storage.directory, nbytes, storage.min_free_space)
     return Replica(
         msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),
         incarnation=directory.identity.incarnation,
@@ -243,8 +243,8 @@ def replica_options(
         max_entry_size=storage.max_entry_size,
         entry_buffer_size=storage.entry_buffer_size,
         snapshot_threshold=storage.snapshot_threshold,
-        cleaning=CleaningOptions(
-            shape=Shape(storage.max_segment_size, storage.max_entries_per_segment),
+        cleaning=CompactionOptions(
+            shape=SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment),
             minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
             major_ms=max(1, round(storage.major_compaction_interval * 1000)),
             threshold=storage.compaction_threshold,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
-__all__ = ["JOIN_NBYTES_MAX", "Outlet"]
+__all__ = ["JOIN_NBYTES_MAX", "WriteBuffer"]
 
 JOIN_NBYTES_MAX = 16 << 10
 
 
-class Outlet:
+class WriteBuffer:
     """Frames queued during a turn, and the transport that takes them at its end."""
 
     __slots__ = ("_nbytes", "_parts", "_transport", "written")

@@ -9,9 +9,9 @@ from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantErro
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
-from copycat.replica.options import CleaningOptions
-from copycat.sim.checkers.compaction import CleaningLaws
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.replica.options import CompactionOptions
+from copycat.sim.checkers.compaction import CompactionLaws
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.linearizability import Operation
 from copycat.sim.checkers.log_history import LogHistory, violated
 from copycat.sim.checkers.log_time import ClockChecker
@@ -29,7 +29,7 @@ from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, Dice, SimClock, Trace, World
-from copycat.storage.compaction import Shape
+from copycat.storage.compaction import SegmentLimits
 from copycat.types import NO_ENTRY, MemberId, Run, ServerState
 
 __all__ = ["Cluster"]
@@ -55,12 +55,12 @@ class Cluster:
         # Where any number of wall clocks may jump, any of them may be a majority.
         is_any_clock_wrong = "clock_jump" in options.faults
         self.clock = None if is_any_clock_wrong else ClockChecker(options.drift_ppm)
-        self.shadows = [Shadow(n, self.log_history) for n in range(options.members)]
+        self.shadows = [DiskModel(n, self.log_history) for n in range(options.members)]
         self.asked: dict[tuple[int, int], Operation] = {}
         self.history: list[Operation] = []
         self.sessions = SessionChecker(self.asked)
         self.twin = Twin()
-        laws = CleaningLaws(self.shadows, self.sessions)
+        laws = CompactionLaws(self.shadows, self.sessions)
         for shadow in self.shadows:
             shadow.laws = laws
         self.raft = RaftChecker(self.shadows, self.ids, self._committed, self._elected)
@@ -124,10 +124,10 @@ class Cluster:
             )
         self.hosts[options.wrong_clock].clock.jump(options.wrong_at_start_ms)
 
-    def _cleaning(self) -> CleaningOptions:
+    def _cleaning(self) -> CompactionOptions:
         disk, clean = self.options.disk, self.options.clean
-        return CleaningOptions(
-            shape=Shape(disk.max_segment_size, disk.max_entries_per_segment),
+        return CompactionOptions(
+            shape=SegmentLimits(disk.max_segment_size, disk.max_entries_per_segment),
             minor_ms=clean.minor_ms,
             major_ms=clean.major_ms,
             threshold=clean.threshold,

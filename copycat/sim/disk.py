@@ -1,7 +1,7 @@
 """One member's disk: an in-memory file system with a page cache, and what it must hold.
 
 The directory is the shipped `MemberDirectory` with the native log over `FaultEnv`. The disk
-outlives the member's processes; `Shadow` knows what a power cut may and may not take.
+outlives the member's processes; `DiskModel` knows what a power cut may and may not take.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
 from copycat.member.damage_scan import marks
 from copycat.member.directory import MemberDirectory
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.instrumented import Seen, WatchedHardState, WatchedLog, WatchedSnapshots
 from copycat.sim.options import DiskOptions
@@ -21,7 +21,7 @@ from copycat.sim.world import Dice, Trace
 from copycat.storage import FaultEnv, snapshot_file
 from copycat.storage.disk_format import DATA_OFFSET, read_manifest
 from copycat.storage.interface import ReplicaLog, Rewrite
-from copycat.storage.reader import Walk
+from copycat.storage.reader import SegmentReader
 from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY
 
@@ -45,7 +45,7 @@ class SimDisk:
 
     def __init__(
         self,
-        shadow: Shadow,
+        shadow: DiskModel,
         address: str,
         addresses: tuple[str, ...],
         options: DiskOptions,
@@ -159,7 +159,7 @@ class SimDisk:
                 path = f"{directory}/{row.name}"
                 yield path, PACKED_HEADER_NBYTES, self.env.size(path) - PACKED_HEADER_NBYTES
                 continue
-            walk = Walk(self.env, directory, row)
+            walk = SegmentReader(self.env, directory, row)
             frames = [(record.index, record.offset, len(record.frame)) for record in walk]
             if not row.sealed:
                 data = self.env.read_file(walk.path)

@@ -19,7 +19,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica, ReplicaOptions
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.disk import CLUSTER, SimDisk
 from copycat.sim.instrumented import WatchedExecutor
@@ -120,7 +120,7 @@ class SimHost:
     # --- the view of the checkers (checkers_raft.MemberView) ----------------------------------
 
     @property
-    def shadow(self) -> Shadow:
+    def shadow(self) -> DiskModel:
         return self.disk.shadow
 
     @property

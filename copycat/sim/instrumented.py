@@ -14,7 +14,7 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.machine.state_stream import Sink
 from copycat.sim.checkers.compaction import Frozen
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.model import SimMachine
 from copycat.storage import FaultEnv
@@ -48,7 +48,7 @@ class WatchedSnapshots(SnapshotStore):
     """
 
     def __init__(
-        self, env: FaultEnv, directory: str, shadow: Shadow, did: Callable[[str], None]
+        self, env: FaultEnv, directory: str, shadow: DiskModel, did: Callable[[str], None]
     ) -> None:
         super().__init__(env, directory)
         self._shadow = shadow
@@ -156,7 +156,7 @@ class WatchedExecutor(Executor):
 class _WatchedSave:
     """A save ticket that tells the shadow which promise is now on the disk."""
 
-    def __init__(self, inner: SaveTicket, shadow: Shadow, promise: tuple[int, int]) -> None:
+    def __init__(self, inner: SaveTicket, shadow: DiskModel, promise: tuple[int, int]) -> None:
         self.inner = inner
         self._shadow = shadow
         self._promise = promise
@@ -173,7 +173,7 @@ class _WatchedSave:
 class WatchedHardState:
     """A `HardStateStore` that lets the shadow see every promise."""
 
-    def __init__(self, inner: HardStateStore, shadow: Shadow) -> None:
+    def __init__(self, inner: HardStateStore, shadow: DiskModel) -> None:
         self.inner = inner
         self._shadow = shadow
 
@@ -206,7 +206,7 @@ class WatchedHardState:
 class _WatchedSync:
     """A sync ticket that tells the shadow what became durable when it ran."""
 
-    def __init__(self, inner: SyncTicket, shadow: Shadow) -> None:
+    def __init__(self, inner: SyncTicket, shadow: DiskModel) -> None:
         self.inner = inner
         self.upto = shadow.last_index
         self._older = len(shadow.older)
@@ -247,7 +247,7 @@ class WatchedLog:
     def __init__(
         self,
         inner: ReplicaLog,
-        shadow: Shadow,
+        shadow: DiskModel,
         told: Callable[[int], None] = lambda _: None,
         kept: Callable[[Rewrite], None] = lambda _: None,
         did: Callable[[str], None] = lambda _: None,

@@ -21,7 +21,7 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
-from copycat.raft.progress import Pace
+from copycat.raft.progress import ProgressState
 from copycat.sim.options import FAULTS
 from copycat.sim.workers import KINDS, MOVES, QUICKER
 from copycat.sim.world import Trace
@@ -127,7 +127,7 @@ def states_of(host: SimHost) -> Iterator[str]:
             yield "a read round is open"
         if lead.transfer_to:
             yield "leadership is handed over"
-        if any(progress.pace is Pace.SNAPSHOT for progress in lead.progress.values()):
+        if any(progress.pace is ProgressState.SNAPSHOT for progress in lead.progress.values()):
             yield "a snapshot goes out"
     if raft.commit_index < host.offered_index:
         yield "a snapshot comes in"

@@ -12,8 +12,8 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from copycat.sim.checkers.compaction import Holes
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.compaction import Gaps
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.host import SimHost
 from copycat.sim.world import Dice, Trace
 from copycat.storage import FaultEnv
@@ -33,7 +33,7 @@ class OlderCopy(NamedTuple):
     kept: set[int]
     least: int
     most: int
-    holes: Holes
+    holes: Gaps
 
     @classmethod
     def of(cls, host: SimHost, seed: int) -> OlderCopy:
@@ -135,7 +135,7 @@ class OlderCopies:
         return True
 
 
-def _holds(one: Shadow, other: Shadow) -> bool:
+def _holds(one: DiskModel, other: DiskModel) -> bool:
     """Whether `one` has durably all that `other` has."""
     end = other.durable
     return one.platter >= end and one.entries[:end] == other.entries[:end]

@@ -110,7 +110,7 @@ class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CleanOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """When members clean their logs (`CleaningOptions`). By default no seed is that long."""
+    """When members clean their logs (`CompactionOptions`). By default no seed is that long."""
 
     minor_ms: int = 60_000
     major_ms: int = 3_600_000

@@ -1,7 +1,8 @@
 """Simulated clients that are made of the shipped ones: session, outbox, completion and router.
 
-`ClientSession`, `Outbox` and `Router` decide here what they decide in `CopycatClient`: what is
-sent again and when, which server is next, what an early, late, lost or doubled answer means, in
+`ClientSession`, `Outbox` and `ServerSelector` decide here what they decide in `CopycatClient`:
+what is sent
+again and when, which server is next, what an early, late, lost or doubled answer means, in
 which order callers hear. What is written anew is what the asyncio driver does around them: to
 open a connection, to hand over frames and the time, to let go of a server. Everything that a
 caller hears is held against the reference of the checkers.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from copycat.client.completion import FOREVER_MS
 from copycat.client.options import Backoff, ServerSelection
 from copycat.client.outbox import Outbox
-from copycat.client.server_selector import Router
+from copycat.client.server_selector import ServerSelector
 from copycat.client.session import ClientSession, SessionPhase
 from copycat.protocol import codec
 from copycat.protocol.client import (
@@ -56,7 +57,7 @@ class SessionClient:
         self._world = around.world
         self._trace = around.trace
         self._dice = dice
-        self._router = Router(
+        self._router = ServerSelector(
             dice.shuffled(around.addresses),
             dice.pick(_SELECTIONS),
             Backoff.exponential(),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from copycat.types import CompactionLimits, SegmentStats
 
-__all__ = ["Enough", "Groups", "Shape", "plan_major", "plan_minor"]
+__all__ = ["CompactionTrigger", "Groups", "SegmentLimits", "plan_major", "plan_minor"]
 
 Groups = list[list[int]]
 """Ids of segments, oldest first in each group and from group to group."""
@@ -37,14 +37,14 @@ LOOKED_AT = 32
 """A run looks at every entry's bit: a log of so many entries a released one waits for more."""
 
 
-class Shape(NamedTuple):
+class SegmentLimits(NamedTuple):
     """How large a segment may become. Bytes and frames, as in `Storage`."""
 
     max_segment_size: int
     max_entries_per_segment: int
 
 
-class Enough:
+class CompactionTrigger:
     """How many released entries are worth a run before its interval: a segment's threshold full.
 
     A segment here is one as large as those that the last run saw, or the first `look`.
@@ -86,7 +86,7 @@ class _Group:
         self._nbytes = 0.0
         self._entries = 0
 
-    def add(self, segment: SegmentStats, removable: int, shape: Shape) -> bool:
+    def add(self, segment: SegmentStats, removable: int, shape: SegmentLimits) -> bool:
         """Take the next segment, unless the whole would grow too large for one file."""
         left = segment.entries - removable
         nbytes = segment.nbytes * (left / segment.entries if segment.entries else 0.0)
@@ -118,7 +118,7 @@ def _is_eligible(segment: SegmentStats, limits: CompactionLimits) -> bool:
 
 
 def plan_minor(
-    stats: Sequence[SegmentStats], limits: CompactionLimits, shape: Shape, threshold: float
+    stats: Sequence[SegmentStats], limits: CompactionLimits, shape: SegmentLimits, threshold: float
 ) -> Groups:
     """Segments whose removable share times their version reaches `threshold` (Z10).
 
@@ -166,7 +166,9 @@ def _tiers(run: Sequence[SegmentStats]) -> list[Sequence[SegmentStats]]:
     return _tiers(run[:at]) + _tiers(run[at + 1 :])
 
 
-def plan_major(stats: Sequence[SegmentStats], limits: CompactionLimits, shape: Shape) -> Groups:
+def plan_major(
+    stats: Sequence[SegmentStats], limits: CompactionLimits, shape: SegmentLimits
+) -> Groups:
     """Every eligible segment from the front on, merged as far as they fit (Z12).
 
     A segment that stays by itself and of which nothing would go is left alone; no other is
@@ -204,7 +206,7 @@ def _neighbours(
 
 
 def _gathered(
-    run: Sequence[SegmentStats], removable: Callable[[SegmentStats], int], shape: Shape
+    run: Sequence[SegmentStats], removable: Callable[[SegmentStats], int], shape: SegmentLimits
 ) -> list[_Group]:
     """Neighbours in groups as large as fit one file."""
     groups: list[_Group] = []

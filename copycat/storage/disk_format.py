@@ -24,7 +24,7 @@ __all__ = [
     "MARK_SIZE",
     "PACKED_VERSION",
     "Mark",
-    "Row",
+    "SegmentInfo",
     "Unpacked",
     "manifest_generation",
     "read_manifest",
@@ -58,7 +58,7 @@ _CRC_FROM = 16
 _UUID = slice(16, 32)
 
 
-class Row(NamedTuple):
+class SegmentInfo(NamedTuple):
     """One segment of the manifest. An unsealed tail has no end of its own: both are 0."""
 
     uuid: bytes
@@ -111,7 +111,7 @@ def manifest_generation(data: bytes) -> int:
     return int(_MANIFEST.unpack_from(data)[3])
 
 
-def read_manifest(data: bytes, path: str) -> list[Row]:
+def read_manifest(data: bytes, path: str) -> list[SegmentInfo]:
     """The rows, oldest first. CorruptLogError, FormatVersionError."""
     if len(data) < _MANIFEST.size:
         raise CorruptLogError(f"{path}: {len(data)} bytes are no manifest", path=path, offset=0)
@@ -119,12 +119,12 @@ def read_manifest(data: bytes, path: str) -> list[Row]:
     _, _, _, _, next_id, count, _ = _MANIFEST.unpack_from(data)
     if len(data) != _MANIFEST.size + count * _ROW.size:
         raise CorruptLogError(f"{path}: {len(data)} bytes for {count} rows", path=path, offset=32)
-    rows: list[Row] = []
+    rows: list[SegmentInfo] = []
     for position in range(count):
         uuid, id_, version, flags, first, *rest = _ROW.unpack_from(
             data, _MANIFEST.size + position * _ROW.size
         )
-        row = Row(uuid, id_, version, bool(flags & _SEALED), first, *rest)
+        row = SegmentInfo(uuid, id_, version, bool(flags & _SEALED), first, *rest)
         row = row._replace(packed=bool(flags & _PACKED))
         if rows and (row.first_index != rows[-1].last_index + 1 or not rows[-1].sealed):
             raise CorruptLogError(
@@ -142,7 +142,7 @@ def read_manifest(data: bytes, path: str) -> list[Row]:
     return rows
 
 
-def read_segment_header(data: bytes, row: Row, path: str) -> None:
+def read_segment_header(data: bytes, row: SegmentInfo, path: str) -> None:
     """CorruptLogError unless the file is the one that the manifest's row means."""
     if len(data) < DATA_OFFSET:
         raise CorruptLogError(
@@ -201,7 +201,7 @@ class Unpacked(NamedTuple):
     fault: str
 
 
-def unpacked(data: bytes, row: Row, path: str) -> Unpacked:
+def unpacked(data: bytes, row: SegmentInfo, path: str) -> Unpacked:
     """What the packed file of `row` stands for. CorruptLogError, FormatVersionError: nothing."""
     block_bytes, plain_size, table = _table(data, row, path)
     plain = bytearray()
@@ -221,7 +221,9 @@ def unpacked(data: bytes, row: Row, path: str) -> Unpacked:
     return Unpacked(bytes(plain), -1, "")
 
 
-def _table(data: bytes, row: Row, path: str) -> tuple[int, int, list[tuple[int, int, int]]]:
+def _table(
+    data: bytes, row: SegmentInfo, path: str
+) -> tuple[int, int, list[tuple[int, int, int]]]:
     """(bytes of a block, bytes of the plain segment, each block's offset, size and crc)."""
 
     def refuse(offset: int, what: str) -> CorruptLogError:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from copycat.errors import CorruptLogError
 from copycat.storage._native import Env
-from copycat.storage.disk_format import Row
+from copycat.storage.disk_format import SegmentInfo
 from copycat.storage.reader import (
+    SegmentReader,
     StoredEntry,
-    Walk,
     is_there,
     log_directory,
     named_place,
@@ -66,7 +66,7 @@ class Follower:
                 )
         return News(rewound_to, found)
 
-    def _rewind(self, rows: list[Row]) -> int:
+    def _rewind(self, rows: list[SegmentInfo]) -> int:
         """A first version of a segment that begins below what was read is a truncation's."""
         begins = [
             row.first_index
@@ -80,11 +80,11 @@ class Follower:
         self._tail = None
         return self._next - 1
 
-    def _walk(self, row: Row) -> Walk | None:
+    def _walk(self, row: SegmentInfo) -> SegmentReader | None:
         """A walk from where the last one ended; None while nothing new stands there."""
         if self._tail is None or self._tail[0] != row.uuid:
-            return Walk(self._env, self._directory, row)
+            return SegmentReader(self._env, self._directory, row)
         position = self._tail[1]
         if not row.sealed and not is_there(self._env, self._directory, row, position):
             return None
-        return Walk(self._env, self._directory, row, position)
+        return SegmentReader(self._env, self._directory, row, position)

@@ -14,7 +14,7 @@ from copycat.errors import ConfigurationError
 from copycat.storage._native import Batch, run_locked
 from copycat.storage.memory import MemoryLog, MemoryTicket
 
-__all__ = ["VolatileLog"]
+__all__ = ["InMemoryLog"]
 
 _SCAN_BYTES = 1 << 20
 
@@ -22,7 +22,7 @@ _SCAN_BYTES = 1 << 20
 _Entry = TypeVar("_Entry", bound=tuple[int, int, bytes])
 
 
-class VolatileLog(MemoryLog):
+class InMemoryLog(MemoryLog):
     """`ReplicaLog` without a disk, and the reading verbs of `NativeLog`."""
 
     @property

@@ -24,7 +24,7 @@ from copycat.storage.disk_format import (
     KIND_MARK,
     MARK_SIZE,
     Mark,
-    Row,
+    SegmentInfo,
     manifest_generation,
     read_manifest,
     read_mark,
@@ -35,8 +35,8 @@ from copycat.storage.disk_format import (
 __all__ = [
     "Damage",
     "Difference",
+    "SegmentReader",
     "StoredEntry",
-    "Walk",
     "compare",
     "damage_of",
     "entries",
@@ -134,14 +134,14 @@ class _Moved(Exception):
     """The file changed under the reader: what looked like damage is to be read again."""
 
 
-class Walk:
+class SegmentReader:
     """The entries and holes of one segment, in order; afterwards what stopped it.
 
     start: (offset, index) of a record that an earlier walk of the same row ended at.
     """
 
     def __init__(
-        self, env: Env, directory: str, row: Row, start: tuple[int, int] | None = None
+        self, env: Env, directory: str, row: SegmentInfo, start: tuple[int, int] | None = None
     ) -> None:
         self.path = f"{directory}/{row.name}"
         self.damage: Damage | None = None
@@ -257,7 +257,7 @@ class Walk:
         return with_bytes != data[offset : offset + len(with_bytes)]
 
 
-def is_there(env: Env, directory: str, row: Row, position: tuple[int, int]) -> bool:
+def is_there(env: Env, directory: str, row: SegmentInfo, position: tuple[int, int]) -> bool:
     """Whether anything was written at `position` of a tail: a small read, to follow it."""
     try:
         data = env.open(f"{directory}/{row.name}").read(position[0], _HEADER)
@@ -312,7 +312,7 @@ def log_directory(env: Env, path: str) -> str:
     return f"{path}/log" if env.exists(f"{path}/log") else path
 
 
-def rows_of(env: Env, directory: str) -> list[Row]:
+def rows_of(env: Env, directory: str) -> list[SegmentInfo]:
     """The manifest's rows, or those of a pending one that no sync made durable so far.
 
     CorruptLogError, FormatVersionError; FileNotFoundError when no log is there.
@@ -325,7 +325,7 @@ def rows_of(env: Env, directory: str) -> list[Row]:
             return rows  # else a pending one may have taken its place unseen: the log went on
 
 
-def _newest_rows(env: Env, directory: str, data: bytes) -> list[Row]:
+def _newest_rows(env: Env, directory: str, data: bytes) -> list[SegmentInfo]:
     rows = read_manifest(data, f"{directory}/manifest")
     proven = {row.id for row in rows if row.sealed}
     for generation in sorted(_pending(env, directory), reverse=True):
@@ -337,7 +337,9 @@ def _newest_rows(env: Env, directory: str, data: bytes) -> list[Row]:
     return rows
 
 
-def follow_rows(env: Env, directory: str, first: int = 1) -> Iterator[tuple[Row, Walk]]:
+def follow_rows(
+    env: Env, directory: str, first: int = 1
+) -> Iterator[tuple[SegmentInfo, SegmentReader]]:
     """Each row that may hold an index from `first` on, with a walk to make and to `settle`.
 
     After a walk that was settled as replaced, the newest manifest's rows behind what was read.
@@ -348,14 +350,14 @@ def follow_rows(env: Env, directory: str, first: int = 1) -> Iterator[tuple[Row,
         row, *rows = rows
         if row.sealed and row.last_index < position:
             continue
-        walk = Walk(env, directory, row)
+        walk = SegmentReader(env, directory, row)
         yield row, walk
         position = max(position, walk.position[1])
         if walk.is_replaced:
             rows = rows_of(env, directory)
 
 
-def settle(env: Env, directory: str, row: Row, walk: Walk) -> bool:
+def settle(env: Env, directory: str, row: SegmentInfo, walk: SegmentReader) -> bool:
     """After a walk: False when its file was rewritten or trimmed away meanwhile (no damage).
 
     Only a file that the newest manifest names is missed.
@@ -371,7 +373,9 @@ def _pending(env: Env, directory: str) -> list[int]:
     return [int(match[1]) for match in names if match]
 
 
-def _whole_rows(env: Env, directory: str, generation: int, proven: set[int]) -> list[Row] | None:
+def _whole_rows(
+    env: Env, directory: str, generation: int, proven: set[int]
+) -> list[SegmentInfo] | None:
     """The rows of a pending manifest, if all that they name beyond `proven` can be read."""
     path = f"{directory}/manifest-{generation}.pending"
     try:
@@ -381,7 +385,7 @@ def _whole_rows(env: Env, directory: str, generation: int, proven: set[int]) -> 
     for row in rows:
         if row.id in proven:
             continue
-        walk = Walk(env, directory, row)
+        walk = SegmentReader(env, directory, row)
         drain: deque[StoredEntry] = deque(maxlen=0)
         drain.extend(walk)
         if walk.damage is not None:
@@ -410,7 +414,7 @@ class Difference(NamedTuple):
         return "\n".join(lines)
 
 
-def segments(path: str | PathLike[str], *, env: Env | None = None) -> list[Row]:
+def segments(path: str | PathLike[str], *, env: Env | None = None) -> list[SegmentInfo]:
     """The manifest's rows, oldest first; the last one is the tail."""
     disk = env or Env()
     return rows_of(disk, log_directory(disk, path_text(path)))
@@ -463,7 +467,7 @@ def last_records(
     rows = rows_of(disk, directory)
     while rows and len(found) < count:
         row = rows.pop()
-        walk = Walk(disk, directory, row)
+        walk = SegmentReader(disk, directory, row)
         kept: deque[StoredEntry] = deque(maxlen=count - len(found))
         kept.extend(record for record in walk if wanted is None or wanted(record))
         if not settle(disk, directory, row, walk):
@@ -506,7 +510,7 @@ class _Cursor:
         return self._now if self._now is not None and self._now.index <= index else None
 
 
-def _refuse(walk: Walk) -> None:
+def _refuse(walk: SegmentReader) -> None:
     if walk.damage is not None:
         raise CorruptLogError(
             f"{walk.damage.path}: entry {walk.damage.index} at offset {walk.damage.offset}: "

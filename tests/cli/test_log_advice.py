@@ -15,7 +15,7 @@ import pytest
 from copycat.errors import DiskError
 from copycat.member.hard_state import HARD_STATE_FILES
 from copycat.member.identity import IDENTITY_FILES
-from copycat.member.markers import Debt
+from copycat.member.markers import LostEntries
 from copycat.storage._native import Env, NativeLog, crc32c
 from copycat.storage.reader import entries, segments
 from copycat.storage.snapshot_store import SnapshotStore
@@ -333,19 +333,19 @@ class Denied(Env):
 @pytest.mark.parametrize(
     ("words", "module"),
     [
-        (["verify"], "inspect_verify"),
-        (["verify", "--json"], "inspect_verify"),
-        (["stat"], "inspect_verify"),
-        (["show"], "inspect"),
-        (["tail"], "inspect"),
-        (["export"], "inspect"),
+        (["verify"], "member.verify"),
+        (["verify", "--json"], "member.verify"),
+        (["stat"], "member.verify"),
+        (["show"], "storage.reader"),
+        (["tail"], "storage.reader"),
+        (["export"], "storage.reader"),
     ],
 )
 def test_a_file_of_another_user_is_exit_code_1_and_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], module: str
 ) -> None:
     member(tmp_path / "n1")
-    monkeypatch.setattr(f"copycat.log.{module}.Env", Denied)
+    monkeypatch.setattr(f"copycat.{module}.Env", Denied)
     result = run(*words, "n1")
     assert result.exit_code == 1
     assert isinstance(result.exception, DiskError)
@@ -411,7 +411,7 @@ def test_a_member_that_owes_what_is_missing_is_to_be_started(tmp_path: Path) -> 
     cut_after(directory.native, 20)
     directory.close()
     assert "do not start it" in run("verify", "d").stdout
-    Debt(Env(), "d", EntryId(1, 28), first_index=21, term=2).write()
+    LostEntries(Env(), "d", EntryId(1, 28), first_index=21, term=2).write()
     told = run("verify", "d").stdout
     assert "this member knows, and owes them: start it" in told
     assert "do not start it" not in told

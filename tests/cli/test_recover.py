@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from copycat.cli.main import exit_code_of, tree
 from copycat.errors import CopycatError, CorruptLogError
 from copycat.member.identity import IDENTITY_FILES
-from copycat.member.markers import Debt
+from copycat.member.markers import LostEntries
 from copycat.member.verify import verify
 from copycat.storage._native import Env, encode_gap
 from copycat.storage.reader import entries
@@ -132,7 +132,7 @@ def test_0017_holes_that_are_right_only_behind_the_damage_are_named(
     directory.log.append(encode_gap(1, 14, 15, 1000, valid_from))
     durable(directory.log)
     directory.close()
-    Debt(Env(), str(path), EntryId(1, 20), first_index=15, term=2).write()
+    LostEntries(Env(), str(path), EntryId(1, 20), first_index=15, term=2).write()
     told = recover("--accept-owed-loss")
     assert told.exit_code == 1
     assert "cut off for damage" in told.output

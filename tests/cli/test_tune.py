@@ -17,10 +17,10 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+import copycat.cli.tune.app as tune_app
 from copycat import Log
 from copycat.cli.formatting import size_of
 from copycat.cli.main import exit_code_of, tree
-from copycat.cli.tune.app import app
 from copycat.cli.tune.choose import (
     Choice,
     Measurement,
@@ -141,7 +141,7 @@ def test_a_run_measures_what_it_wrote(tmp_path: Path) -> None:
 
 
 def test_segments_that_do_not_fit_twice_are_left_out() -> None:
-    sizes = [point.value for point in app.points_of(40 << 20) if point.sweep == "segment"]
+    sizes = [point.value for point in tune_app.points_of(40 << 20) if point.sweep == "segment"]
     assert sizes == [1 << 20, 4 << 20, 8 << 20, 16 << 20]
 
 
@@ -168,11 +168,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Sample(1000 + len(ran), 1.0, 2.0, 3.0)
 
     points = [
-        app.Point("batch", 1, "fsync", fake),
-        app.Point("segment", 1 << 20, "fsync", fake),
-        app.Point("durability", "os", "os", fake),
+        tune_app.Point("batch", 1, "fsync", fake),
+        tune_app.Point("segment", 1 << 20, "fsync", fake),
+        tune_app.Point("durability", "os", "os", fake),
     ]
-    monkeypatch.setattr(app, "points_of", lambda _: points)
+    monkeypatch.setattr(tune_app, "points_of", lambda _: points)
     return ran
 
 
@@ -183,15 +183,15 @@ def test_it_writes_settings_json_and_nothing_else(tmp_path: Path, quick: list[st
     assert result.exit_code == 0
     assert len(quick) == 9
     assert not list(disk.iterdir())
-    assert sorted(path.name for path in output.iterdir()) == ["settings.toml", "app.json"]
-    found = json.loads((output / "app.json").read_text(encoding="utf-8"))
+    assert sorted(path.name for path in output.iterdir()) == ["settings.toml", "tune.json"]
+    found = json.loads((output / "tune.json").read_text(encoding="utf-8"))
     assert found["schema"] == 1
     assert found["machine"]["file_system"]
     assert [m["durability"] for m in found["measurements"]] == ["fsync", "fsync", "os"]
     assert found["chosen"]["max_segment_size"] == 1 << 20
     assert "Storage(" in result.stdout
     assert "SWEEP" in result.stdout
-    assert "wrote settings.toml, app.json" in result.stderr
+    assert "wrote settings.toml, tune.json" in result.stderr
     quiet = run(str(disk), "--no-html", "--json", "-q", "--output", str(output))
     assert not quiet.stderr
     assert json.loads(quiet.stdout)["schema"] == 1
@@ -202,7 +202,7 @@ def test_without_matplotlib_nothing_is_measured(
 ) -> None:
     find = util.find_spec
     monkeypatch.setattr(
-        app, "find_spec", lambda name: None if name == "matplotlib" else find(name)
+        tune_app, "find_spec", lambda name: None if name == "matplotlib" else find(name)
     )
     result = run(str(tmp_path))
     assert result.exit_code == 2
@@ -226,8 +226,8 @@ def test_what_fails_leaves_no_folder(
             log.append(b"x")
         raise KeyboardInterrupt
 
-    point = app.Point("batch", 1, "fsync", interrupted)
-    monkeypatch.setattr(app, "points_of", lambda _: [point])
+    point = tune_app.Point("batch", 1, "fsync", interrupted)
+    monkeypatch.setattr(tune_app, "points_of", lambda _: [point])
     result = CliRunner().invoke(tree, ["tune", str(tmp_path), "--no-html", "--space", "64MiB"])
     assert result.exit_code == 1  # click's own; `main` makes it 130
     assert not list(tmp_path.iterdir())
@@ -272,7 +272,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path, quick: list[str]) -> 
 
 def test_what_cannot_be_written_is_printed(tmp_path: Path, quick: list[str]) -> None:
     output = tmp_path / "out"
-    (output / "app.json").mkdir(parents=True)  # in the way
+    (output / "tune.json").mkdir(parents=True)  # in the way
     words = ["tune", str(tmp_path), "--no-html", "--output", str(output)]
     result = CliRunner().invoke(tree, words)
     assert isinstance(result.exception, IsADirectoryError)
@@ -283,7 +283,7 @@ def test_what_cannot_be_written_is_printed(tmp_path: Path, quick: list[str]) -> 
 def test_the_shortest_run_that_is_allowed_measures_something(tmp_path: Path) -> None:
     """Its share of a second is less than what opening a log takes."""
     limits = Limits(seconds=1e-9, space=32 << 20, entry_size=100)
-    for point in app.points_of(64 << 20):
+    for point in tune_app.points_of(64 << 20):
         if point.sweep in {"threshold", "churn"} or point.value == 1:
             assert point.run(tmp_path / "run", limits).entries_per_s > 0
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from copycat.client.client import CopycatClient
-from copycat.client.driver import Courier
+from copycat.client.driver import SessionDriver
 from copycat.protocol.client import KeepAlive, Registered
 from copycat.protocol.codec import encode_server
 from copycat.protocol.operations import Command
@@ -41,9 +41,9 @@ def test_a_server_that_stops_reading_is_left_and_costs_no_busy_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pumps = 0
-    pump = Courier._pump
+    pump = SessionDriver._pump
 
-    def counted(self: Courier) -> None:
+    def counted(self: SessionDriver) -> None:
         nonlocal pumps
         pumps += 1
         pump(self)
@@ -54,7 +54,7 @@ def test_a_server_that_stops_reading_is_left_and_costs_no_busy_loop(
         host, port = server.sockets[0].getsockname()[:2]
         client = CopycatClient(f"{host}:{port}", session_timeout=0.6)
         await client.connect()
-        monkeypatch.setattr(Courier, "_pump", counted)
+        monkeypatch.setattr(SessionDriver, "_pump", counted)
         waiting = client.submit_many([Blob(bytes(900_000))] * 40)
         await asyncio.wait_for(deaf.second.wait(), 5)
         assert pumps < 50

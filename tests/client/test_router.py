@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from copycat.client.options import Backoff, ClientOptions, RecoveryStrategy, ServerSelection
-from copycat.client.server_selector import Router
+from copycat.client.server_selector import ServerSelector
 from copycat.config import Address
 from copycat.errors import ConfigurationError
 
 SEEDS = ("a:1", "b:1", "c:1")
 
 
-def router(selection: ServerSelection = ServerSelection.ANY, seed: int = 1) -> Router:
-    return Router(SEEDS, selection, Backoff.exponential(0.1, 0.4), seed=seed)
+def router(selection: ServerSelection = ServerSelection.ANY, seed: int = 1) -> ServerSelector:
+    return ServerSelector(SEEDS, selection, Backoff.exponential(0.1, 0.4), seed=seed)
 
 
 def test_a_round_asks_every_server_once_and_only_rounds_wait() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from copycat.member.disk_reserve import (
     RESERVE_FILE,
-    Reserve,
+    BallastFile,
     disk_full,
     free_reserve,
     reserve_size,
@@ -25,12 +25,12 @@ MIB = 1 << 20
 FILE = f"{PATH}/{RESERVE_FILE}"
 
 
-def reserve(env: FaultEnv, *, nbytes: int = MIB, min_free_space: int = 4 * MIB) -> Reserve:
+def reserve(env: FaultEnv, *, nbytes: int = MIB, min_free_space: int = 4 * MIB) -> BallastFile:
     env.make_directory(PATH)
-    return Reserve(env, PATH, nbytes, min_free_space)
+    return BallastFile(env, PATH, nbytes, min_free_space)
 
 
-def held(env: FaultEnv) -> Reserve:
+def held(env: FaultEnv) -> BallastFile:
     one = reserve(env)
     assert one.make()
     return reserve(env)
@@ -84,7 +84,7 @@ def test_f12_another_size_or_half_a_file_is_removed_at_the_start() -> None:
 def test_f12_a_full_disk_is_opened_with_what_was_reserved() -> None:
     env = FaultEnv()
     used(env)
-    one = Reserve(env, PATH, MIB, 0)
+    one = BallastFile(env, PATH, MIB, 0)
     assert one.make()
     env.set_free_space(MIB)
     free_reserve(env, PATH)
@@ -94,7 +94,7 @@ def test_f12_a_full_disk_is_opened_with_what_was_reserved() -> None:
     assert not env.exists(FILE)
 
 
-def full_leader(env: FaultEnv) -> tuple[Node, Reserve]:
+def full_leader(env: FaultEnv) -> tuple[Node, BallastFile]:
     one = held(env)
     node = lone_leader(log=opened(env), reserve=one)
     assert one.is_held

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from copycat import ConfigurationError, CorruptLogError, Storage
 from copycat.cli.main import tree
 from copycat.errors import DirectoryInUseError
-from copycat.member.markers import DEBT_FILE, WEAK_FILE, Debt
+from copycat.member.markers import DEBT_FILE, WEAK_FILE, LostEntries
 from copycat.member.recover import AUDIT_FILE, accept_loss, complete, plan
 from copycat.member.verify import verify
 from copycat.storage import Env
@@ -223,7 +223,7 @@ def test_0017_an_operator_may_accept_what_nobody_can_give_back(tmp_path: Path) -
     used(path)
     told = ("--accept-owed-loss", "--cluster-name", "test", "--yes")
     assert isinstance(recover(path, *told).exception, ConfigurationError)
-    Debt(Env(), str(path), EntryId(1, 99), first_index=50, term=2).write()
+    LostEntries(Env(), str(path), EntryId(1, 99), first_index=50, term=2).write()
     assert recover(path, "--accept-owed-loss").exit_code == 1
     assert (path / DEBT_FILE).exists()
     assert recover(path, *told).exit_code == 0

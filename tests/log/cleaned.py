@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 from copycat.storage import disk_format
 from copycat.storage._native import Env, crc32c
-from copycat.storage.disk_format import FRAME, Row
+from copycat.storage.disk_format import FRAME, SegmentInfo
 from copycat.storage.reader import StoredEntry, entries, segments
 
 __all__ = ["clean_by_hand", "gap_frame"]
@@ -29,7 +29,7 @@ def clean_by_hand(
     *,
     valid_from: int,
     told_valid_from: int | None = None,
-) -> Row:
+) -> SegmentInfo:
     """Rewrite the segment at `position` of the manifest: only `keep` stays, holes for the rest.
 
     The file gets the next version, with one mark and without an index; the manifest names it.
@@ -65,7 +65,7 @@ def clean_by_hand(
     return newer
 
 
-def _mark(row: Row, frames: list[bytes]) -> bytes:
+def _mark(row: SegmentInfo, frames: list[bytes]) -> bytes:
     """What says of all frames that they were written together."""
     size = sum(map(len, frames))
     sums = crc32c(b"".join(frame[:4] for frame in frames))

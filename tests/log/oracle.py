@@ -14,29 +14,29 @@ from copycat.storage._native import NativeLog, Rewrite, SyncTicket, encode_batch
 from copycat.types import NO_ENTRY, CompactionLimits, EntryId, EntryKind, MemberId, Release
 from tests.log.contract import contents
 
-__all__ = ["Held", "Oracle", "Row", "Shape", "State"]
+__all__ = ["Held", "Oracle", "SegmentInfo", "SegmentLimits", "State"]
 
-Row = tuple[int, int, bytes]
+SegmentInfo = tuple[int, int, bytes]
 """index, term, payload."""
 
 
-class Shape(NamedTuple):
+class SegmentLimits(NamedTuple):
     """What compactions had dropped after the nth change of the kind."""
 
     number: int
     gone: frozenset[int]
 
-    def up_to(self, last: int) -> Shape:
-        return Shape(self.number, frozenset(index for index in self.gone if index <= last))
+    def up_to(self, last: int) -> SegmentLimits:
+        return SegmentLimits(self.number, frozenset(index for index in self.gone if index <= last))
 
 
 class State(NamedTuple):
     """A log as a start may find it: any end of it, and any front that a trim may have left."""
 
     before: EntryId
-    rows: list[Row]
+    rows: list[SegmentInfo]
     """Right after `before`, without a hole: what a compaction dropped is here too."""
-    shapes: list[Shape]
+    shapes: list[SegmentLimits]
     """The newest last; a crash may bring back an older one, under whatever was appended since."""
     first: int
     """What is below may be trimmed."""
@@ -45,12 +45,12 @@ class State(NamedTuple):
     def last_index(self) -> int:
         return self.rows[-1][0] if self.rows else self.before.index
 
-    def all_between(self, first: int, last: int) -> list[Row]:
+    def all_between(self, first: int, last: int) -> list[SegmentInfo]:
         """Dropped ones too."""
         base = self.before.index + 1
         return self.rows[max(0, first - base) : max(0, last + 1 - base)]
 
-    def between(self, first: int, last: int) -> list[Row]:
+    def between(self, first: int, last: int) -> list[SegmentInfo]:
         gone = self.shapes[-1].gone
         return [row for row in self.all_between(first, last) if row[0] not in gone]
 
@@ -59,7 +59,7 @@ class State(NamedTuple):
             return self.before
         return EntryId(self.rows[index - self.before.index - 1][1], index)
 
-    def explains(self, log: NativeLog, found: list[Row]) -> State | None:
+    def explains(self, log: NativeLog, found: list[SegmentInfo]) -> State | None:
         """This one, or what is left of it, if it is the log that holds `found`."""
         first, last = log.first_index, log.last_index
         if not (
@@ -102,15 +102,15 @@ class Oracle:
 
     def __init__(self) -> None:
         self.before = NO_ENTRY
-        self.rows: list[Row] = []
-        self.shapes = [Shape(0, frozenset())]
+        self.rows: list[SegmentInfo] = []
+        self.shapes = [SegmentLimits(0, frozenset())]
         self.first = 1
         self.branches: list[State] = []
         """What a crash may bring back: no sync that began later has ended."""
         self.covered = (0, 0)
         """So many branches, and the shapes below such a number, are over when the sync that was
         begun has ended."""
-        self.must: dict[int, Row] = {}
+        self.must: dict[int, SegmentInfo] = {}
         self.releases: dict[int, Release] = {}
         self.held: Held | None = None
         self.saved: tuple[int, MemberId] = (0, MemberId(0))
@@ -193,7 +193,7 @@ class Oracle:
     def reset(self, log: NativeLog, entry: EntryId) -> None:
         self.branches.append(self.state)
         self.before, self.rows = entry, []
-        self.shapes = [Shape(self.shapes[-1].number + 1, frozenset())]
+        self.shapes = [SegmentLimits(self.shapes[-1].number + 1, frozenset())]
         self.first = entry.index + 1
         self.must, self.releases = {}, {}
         if self.held:
@@ -249,7 +249,7 @@ class Oracle:
         if groups and groups[0].first < log.first_index:  # what it was to lose is there still
             groups = []
         drops = frozenset().union(*(group.drops for group in groups))
-        self.shapes.append(Shape(self.shapes[-1].number + 1, self.gone | drops))
+        self.shapes.append(SegmentLimits(self.shapes[-1].number + 1, self.gone | drops))
         self.must = {index: row for index, row in self.must.items() if index not in drops}
         self.releases = {index: how for index, how in self.releases.items() if index not in drops}
         assert log.install(held.rewrite).entries_dropped == len(drops)
@@ -257,7 +257,7 @@ class Oracle:
 
     # --- after a recovery ----------------------------------------------------------------------
 
-    def check(self, log: NativeLog) -> list[Row]:
+    def check(self, log: NativeLog) -> list[SegmentInfo]:
         """The recovered rows, after AssertionErrors for each promise that they break."""
         found = contents(log)
         assert log.durable_index == log.last_index
@@ -267,7 +267,7 @@ class Oracle:
         self._origin(log, found)
         return found
 
-    def _origin(self, log: NativeLog, found: list[Row]) -> State:
+    def _origin(self, log: NativeLog, found: list[SegmentInfo]) -> State:
         states = [self.state, *self.branches]
         first = max(max(state.first, state.before.index + 1) for state in states)
         assert log.first_index <= first, "more was trimmed than was asked"

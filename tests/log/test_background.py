@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from copycat.log.background import SyncTimer, Upkeep
+from copycat.log.background import FileMaintenance, SyncTimer
 from copycat.log.compactor import Compactor
 from copycat.log.log import Log
 from copycat.types import Compaction
@@ -35,7 +35,7 @@ def is_held(log: Log) -> bool:
         (Compactor, "released"),
         (Compactor, "commit"),
         (SyncTimer, "start"),
-        (Upkeep, "look"),
+        (FileMaintenance, "look"),
     ],
 )
 def test_what_begins_a_thread_once_is_called_by_one_thread_at_a_time(

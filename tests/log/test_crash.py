@@ -38,7 +38,7 @@ from tests.log.crash.workloads import (
     truncations_to_nothing,
     votes,
 )
-from tests.log.oracle import Oracle, Row, Shape
+from tests.log.oracle import Oracle, SegmentInfo, SegmentLimits
 from tests.log.test_native import DIRECTORY
 
 FLOORS: dict[Workload, int] = {
@@ -76,7 +76,7 @@ def test_there_are_enough_workloads_and_images() -> None:
     assert sum(FLOORS.values()) + sum(MEMBER_FLOORS.values()) >= 100_000
 
 
-def check(images: Images[Oracle, list[Row]], floor: int) -> None:
+def check(images: Images[Oracle, list[SegmentInfo]], floor: int) -> None:
     images.run()
     print(images)  # noqa: T201 - pytest shows it with -s
     assert images.images >= floor // images.every
@@ -132,14 +132,14 @@ def compacted() -> tuple[NativeLog, Oracle]:
 
 def test_the_oracle_sees_an_entry_that_went_too_early_and_one_that_came_back() -> None:
     log, oracle = compacted()
-    oracle.shapes = [Shape(1, frozenset(range(2, 7)))]
+    oracle.shapes = [SegmentLimits(1, frozenset(range(2, 7)))]
     with pytest.raises(AssertionError, match="invented"):
         oracle.check(log)
     oracle.must[7] = oracle.rows[6]
     with pytest.raises(AssertionError, match="acknowledged"):
         oracle.check(log)
     del oracle.must[7]
-    oracle.shapes = [Shape(1, frozenset(range(2, 9)))]
+    oracle.shapes = [SegmentLimits(1, frozenset(range(2, 9)))]
     with pytest.raises(AssertionError, match="invented"):
         oracle.check(log)
 

@@ -29,7 +29,7 @@ from tests.log.crash.compactions import (
     twice,
 )
 from tests.log.crash.images import Images
-from tests.log.oracle import Row
+from tests.log.oracle import SegmentInfo
 from tests.log.test_native import DIRECTORY, open_small
 
 FLOORS: dict[Workload, int] = {minor: 6000, major: 5000, twice: 5000, before_a_roll: 7500}
@@ -62,7 +62,7 @@ def test_f16_every_crash_image_is_the_old_set_or_the_new(
     assert len(sizes) > 3
 
 
-def compacted(promises: type[Promises] = Promises) -> tuple[FaultEnv, str, list[Row]]:
+def compacted(promises: type[Promises] = Promises) -> tuple[FaultEnv, str, list[SegmentInfo]]:
     """A closed log whose first segment was compacted, that segment's path, and the entries."""
     env = FaultEnv(2)
     env.make_directory(DIRECTORY)

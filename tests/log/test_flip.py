@@ -16,7 +16,7 @@ from copycat.errors import CorruptLogError, FormatVersionError, StorageError
 from copycat.member.identity import IDENTITY_FILES, Identity
 from copycat.storage._native import FaultEnv
 from tests.log.contract import contents, durable, expected, grow
-from tests.log.oracle import Row
+from tests.log.oracle import SegmentInfo
 from tests.log.test_directory import MEMBER, PATH, open_member, save
 
 LOG = f"{PATH}/log"
@@ -62,7 +62,7 @@ def pending(members: tuple[str, ...] = ALONE) -> FaultEnv:
     return env
 
 
-def reaction(env: FaultEnv, whole: list[Row] = WHOLE) -> str:
+def reaction(env: FaultEnv, whole: list[SegmentInfo] = WHOLE) -> str:
     """What a start makes of it; AssertionError when it serves a wrong entry or vote."""
     try:
         directory = open_member(env, members=ALONE)
@@ -112,18 +112,20 @@ def regions(env: FaultEnv, path: str) -> list[Region]:
     return [*found, Region("zeros", at, len(data))]
 
 
-def flips(env: FaultEnv, path: str, whole: list[Row] = WHOLE) -> Counter[str]:
+def flips(env: FaultEnv, path: str, whole: list[SegmentInfo] = WHOLE) -> Counter[str]:
     """How many bytes of this file had each reaction."""
     return Counter(flip(env, path, offset, whole) for offset in range(env.size(path)))
 
 
-def flip(env: FaultEnv, path: str, offset: int, whole: list[Row]) -> str:
+def flip(env: FaultEnv, path: str, offset: int, whole: list[SegmentInfo]) -> str:
     image = env.clone()
     image.corrupt(path, offset, MASKS[offset % 2])
     return reaction(image, whole)
 
 
-def segment_flips(env: FaultEnv, path: str, whole: list[Row] = WHOLE) -> dict[str, set[str]]:
+def segment_flips(
+    env: FaultEnv, path: str, whole: list[SegmentInfo] = WHOLE
+) -> dict[str, set[str]]:
     """The reactions to every byte of a segment file, by what the byte is for."""
     found: dict[str, set[str]] = {}
     done: set[int] = set()

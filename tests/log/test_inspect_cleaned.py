@@ -11,7 +11,7 @@ import pytest
 from copycat.errors import CorruptLogError
 from copycat.member.verify import index_damage, verify
 from copycat.storage._native import Env, FaultEnv, crc32c
-from copycat.storage.disk_format import Row
+from copycat.storage.disk_format import SegmentInfo
 from copycat.storage.reader import StoredEntry, compare, entries, last_records, records, segments
 from tests.log.cleaned import clean_by_hand, gap_frame
 from tests.log.contract import grow
@@ -232,7 +232,7 @@ def test_a_cleaned_log_is_compared_where_both_hold_the_entry(tmp_path: Path) -> 
     assert found.index == 8
 
 
-def sparse_index(row: Row, slots: list[tuple[int, int, int, bool]]) -> bytes:
+def sparse_index(row: SegmentInfo, slots: list[tuple[int, int, int, bool]]) -> bytes:
     """One slot a record, holes among them, and where each starts."""
     body = b"".join(struct.pack("<II", o, size | hole << 31) for _, o, size, hole in slots)
     body += b"".join(struct.pack("<I", index - row.first_index) for index, *_ in slots)

@@ -22,7 +22,7 @@ from copycat.log.log import Log
 from copycat.member.damage_scan import survey
 from copycat.member.verify import verify
 from copycat.storage._native import Env, FaultEnv, NativeLog, crc32c, open_log
-from copycat.storage.disk_format import Row
+from copycat.storage.disk_format import SegmentInfo
 from copycat.storage.reader import entries, records, segments
 from copycat.types import EntryKind, Release
 from tests.log.contract import batch, contents, durable
@@ -228,7 +228,7 @@ def test_tools_read_it_with_another_decoder() -> None:
     assert [places[index] for index in range(1, len(slots) + 1)] == list(slots["offset"])
 
 
-def blocks_of(env: FaultEnv, row: Row) -> list[tuple[int, int]]:
+def blocks_of(env: FaultEnv, row: SegmentInfo) -> list[tuple[int, int]]:
     """(offset, stored size) of each block of a packed segment."""
     data = env.read_file(f"{DIRECTORY}/{row.name}")
     table = int.from_bytes(data[64:72], "little")

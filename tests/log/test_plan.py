@@ -10,14 +10,14 @@ from copycat.storage.compaction import (
     MERGE_FANIN,
     NBYTES_MAX,
     SPAN_MAX,
-    Enough,
-    Shape,
+    CompactionTrigger,
+    SegmentLimits,
     plan_major,
     plan_minor,
 )
 from copycat.types import CompactionLimits, SegmentStats
 
-SHAPE = Shape(max_segment_size=1000, max_entries_per_segment=100)
+SHAPE = SegmentLimits(max_segment_size=1000, max_entries_per_segment=100)
 ALL = CompactionLimits(horizon=1 << 40, floor=1 << 40, snapshot_index=0)
 
 
@@ -97,7 +97,7 @@ def test_a_group_spans_no_more_than_an_index_can_tell() -> None:
 def test_a_group_is_no_larger_before_its_rewrite_than_one_file_may_be() -> None:
     """Garbage of more than 4 GiB was planned as one group, since little was left of it; the log
     refuses such a one, and neither a member nor the thread of a bare log survived that."""
-    shape = Shape(max_segment_size=32 << 20, max_entries_per_segment=1 << 20)
+    shape = SegmentLimits(max_segment_size=32 << 20, max_entries_per_segment=1 << 20)
     stats = [segment(n, 10, nbytes=32 << 20) for n in range(1, 141)]
     small = [segment(n, 0, version=2, nbytes=15 << 20) for n in range(1, 281)]
     wide = shape._replace(max_segment_size=0xFFFFFFFF)
@@ -119,7 +119,7 @@ def test_a_segment_above_that_is_a_group_by_itself() -> None:
 
 
 def test_a_run_is_worth_it_when_a_segments_threshold_was_released() -> None:
-    enough = Enough(0.5, 1 << 20)
+    enough = CompactionTrigger(0.5, 1 << 20)
     assert enough.of(10) == 1024
     assert enough.of(100_000) == 50_000
     assert enough.of(10 << 20) == 1 << 19
@@ -131,7 +131,7 @@ def test_a_run_is_worth_it_when_a_segments_threshold_was_released() -> None:
 
 def test_before_the_first_run_a_segment_is_as_large_as_those_that_are_sealed() -> None:
     """Else a log of small segments would wait for the threshold of all its entries."""
-    enough, asked = Enough(0.9, 1 << 20), list[int]()
+    enough, asked = CompactionTrigger(0.9, 1 << 20), list[int]()
 
     def stats(sealed: int) -> list[SegmentStats]:
         asked.append(sealed)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from copycat.errors import ResourceError
-from copycat.member.disk_reserve import Reserve
+from copycat.member.disk_reserve import BallastFile
 from copycat.storage._native import FaultEnv, NativeLog, open_hard_state, open_log
 from copycat.storage.interface import Rewrite
 from copycat.storage.snapshot_store import SnapshotStore
@@ -328,7 +328,7 @@ def test_f29_a_reserve_that_meets_a_shortage_is_made_later() -> None:
     for operation in ("create", "allocate", "open_directory"):
         env = FaultEnv()
         env.make_directory(DIRECTORY)
-        reserve = Reserve(env, DIRECTORY, 1 << 20, 0)
+        reserve = BallastFile(env, DIRECTORY, 1 << 20, 0)
         env.fail(operation, 1, "ENOMEM")
         assert not reserve.make()
         assert reserve.make()

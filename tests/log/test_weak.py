@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from copycat.errors import ConfigurationError, CorruptLogError, DiskError
-from copycat.member.markers import WEAK_FILE, WeakPromises, read_weak
+from copycat.member.markers import WEAK_FILE, UnsyncedAcks, read_weak
 from copycat.storage._native import FaultEnv
 from copycat.types import Durability, EntryId, MemberId, StorageLevel
 from tests.log.contract import durable, grow
@@ -149,7 +149,7 @@ def test_f9_a_sync_that_fails_in_the_stop_itself_ends_no_weak_promise() -> None:
     env.fail("sync", 1, "EIO")
     with pytest.raises(DiskError):
         directory.close()
-    assert read_weak(env, PATH) == WeakPromises(was_in_memory=False, boot="")
+    assert read_weak(env, PATH) == UnsyncedAcks(was_in_memory=False, boot="")
     assert open_member(env, **OS).lost, "the lock is free, and the boot proves nothing any more"
 
 

@@ -14,7 +14,7 @@ from copycat.errors import (
     UnknownSessionError,
 )
 from copycat.machine import StateMachine, command, query
-from copycat.machine.dice import Dice
+from copycat.machine.dice import SeededRandom
 from copycat.machine.executor import Executor
 from copycat.types import SessionState
 from tests.machine.runs import Script
@@ -90,8 +90,10 @@ def test_dice_fall_alike_for_each_entry_and_queries_change_nothing() -> None:
 
 
 def test_dice_are_dice() -> None:
-    assert Dice(0).getrandbits(64) == 0xE220A8397B1DCDAF  # SplitMix64's first word for seed 0
-    dice = Dice(7)
+    assert (
+        SeededRandom(0).getrandbits(64) == 0xE220A8397B1DCDAF
+    )  # SplitMix64's first word for seed 0
+    dice = SeededRandom(7)
     assert {dice.randint(1, 6) for _ in range(200)} == {1, 2, 3, 4, 5, 6}
     assert all(0 <= dice.random() < 1 for _ in range(100))
     assert all(5 <= dice.uniform(5, 6) < 6 for _ in range(100))

@@ -9,7 +9,7 @@ import pytest
 from copycat.errors import CommandError, InvariantError
 from copycat.machine import ServerSession
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.outcome import SessionEnded, SessionOpened, SessionTouched
+from copycat.machine.outcome import SessionEnded, SessionKeptAlive, SessionOpened
 from copycat.types import EntryKind, Run
 from tests.machine.runs import Script, values
 
@@ -53,7 +53,7 @@ def test_a_session_is_the_index_of_its_register_entry() -> None:
 def test_opening_touching_and_ending_are_reported() -> None:
     script = Script(Watched())
     session = script.register("a", 700)
-    assert script.keep_alive(session, 0).changes == [SessionTouched(session, 2, 1000)]
+    assert script.keep_alive(session, 0).changes == [SessionKeptAlive(session, 2, 1000)]
     assert script.close(session).changes == [SessionEnded(session, False, 3)]
     assert script.machine.seen == [
         ("register", 1, 1),

@@ -27,7 +27,7 @@ from copycat.raft.events import (
     Synced,
     Tick,
 )
-from copycat.raft.progress import Pace
+from copycat.raft.progress import ProgressState
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import Cluster, runs_of
 from tests.raft.helpers import OPTIONS, append, leader, of, receive, sends, settle
@@ -164,7 +164,7 @@ def test_a_leader_then_ships_a_snapshot_of_all_that_is_committed() -> None:
     (ship,) = of(effects, ShipSnapshot)
     assert (ship.peer, ship.floor) == (B, 4)
     progress = raft.lead.progress[B]
-    assert progress.pace is Pace.SNAPSHOT
+    assert progress.pace is ProgressState.SNAPSHOT
     assert progress.next_index == 5, "no heartbeat may match before the snapshot is there"
     (again,) = of(raft.step(Tick(OPTIONS.heartbeat_interval_ms)), ShipSnapshot)
     assert again.floor == 4

@@ -7,7 +7,7 @@ import pytest
 from copycat.protocol.peer import PreVote, PreVoteReply, RequestVote, TimeoutNow, VoteReply
 from copycat.raft.core import Raft
 from copycat.raft.effects import RoleChanged, SaveHardState
-from copycat.raft.events import Pinned, Reachable, Saved, Tick, Unreachable
+from copycat.raft.events import IncarnationCommitted, Reachable, Saved, Tick, Unreachable
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 from tests.raft.helpers import append, core, leader, of, receive, sends, settle
 
@@ -186,7 +186,7 @@ def test_c16_a_fresh_directory_that_is_pinned_was_never_another_one() -> None:
     raft.step(Reachable(MemberId(2), fresh=False))
     raft.step(Reachable(MemberId(3), fresh=False))
     assert poll(raft, 5000) == []
-    raft.step(Pinned())
+    raft.step(IncarnationCommitted())
     assert poll(raft, 5000) != []
 
 

@@ -10,7 +10,7 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, Send
 from copycat.raft.events import (
-    Pinned,
+    IncarnationCommitted,
     Reachable,
     Received,
     Saved,
@@ -107,7 +107,7 @@ def test_a_snapshot_is_a_proof_if_it_ends_with_such_an_entry(term: int, is_proof
 
 def test_its_own_incarnation_in_the_log_is_no_proof() -> None:
     raft = member(lost=True)
-    raft.step(Pinned())
+    raft.step(IncarnationCommitted())
     assert raft.is_lost
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copycat.raft.progress import Pace, Progress
+from copycat.raft.progress import Progress, ProgressState
 from copycat.types import EntryId, Span
 
 
@@ -29,7 +29,7 @@ def test_a_rewind_forgets_what_was_in_flight() -> None:
     shipped(progress, 1, 11, 14)
     shipped(progress, 2, 14, 20)
     assert progress.rewind(1, EntryId(1, 4))
-    assert (progress.next_index, progress.pace) == (5, Pace.PROBE)
+    assert (progress.next_index, progress.pace) == (5, ProgressState.PROBE)
     assert not progress.rewind(2, EntryId(1, 2)), "sent before the rewind"
     assert not progress.acknowledge(2, 19), "the next probe will tell"
 
@@ -59,4 +59,4 @@ def test_a_lost_link_keeps_next_index() -> None:
     progress = Progress(11, 0)
     shipped(progress, 1, 11, 14)
     progress.lose()
-    assert (progress.next_index, progress.pace, len(progress.sent)) == (14, Pace.LOST, 0)
+    assert (progress.next_index, progress.pace, len(progress.sent)) == (14, ProgressState.LOST, 0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from copycat.errors import InvariantError
-from copycat.raft.term_index import UNKNOWN_TERM, TermRuns
+from copycat.raft.term_index import UNKNOWN_TERM, TermIndex
 from copycat.types import NO_ENTRY, EntryId, Span, TermRun
 from tests.raft.cluster import runs_of
 from tests.raft.laws import Entry
@@ -15,8 +15,8 @@ from tests.raft.laws import Entry
 logs = st.lists(st.integers(1, 6), max_size=25).map(sorted)
 
 
-def build(terms: list[int]) -> TermRuns:
-    return TermRuns(runs_of(Entry(term, "") for term in terms), 1, len(terms))
+def build(terms: list[int]) -> TermIndex:
+    return TermIndex(runs_of(Entry(term, "") for term in terms), 1, len(terms))
 
 
 @given(logs, st.integers(0, 30))
@@ -69,7 +69,7 @@ def test_newest_not_above(terms: list[int], term: int, index: int) -> None:
 
 
 def test_a_trimmed_log_knows_nothing_below_its_first_run() -> None:
-    runs = TermRuns([TermRun(2, 5), TermRun(3, 8)], 5, 9, EntryId(1, 4))
+    runs = TermIndex([TermRun(2, 5), TermRun(3, 8)], 5, 9, EntryId(1, 4))
     assert [runs.term_at(index) for index in (0, 3, 4, 5, 8, 9, 10)] == [-1, -1, 1, 2, 3, 3, -1]
     assert runs.newest_not_above(EntryId(1, 9)) == EntryId(1, 4), "the one before is known"
     assert runs.newest_not_above(EntryId(0, 9)) == NO_ENTRY
@@ -89,7 +89,7 @@ def test_a_trimmed_log_is_the_rest_of_a_list(terms: list[int], data: st.DataObje
         assert runs.term_at(index) == build(terms).term_at(index)
     for index in range(first - 1):
         assert runs.term_at(index) == UNKNOWN_TERM
-    naive = TermRuns(runs.runs, first, len(terms), runs.before)
+    naive = TermIndex(runs.runs, first, len(terms), runs.before)
     assert naive.runs == runs.runs
     after = data.draw(st.integers(first - 1, len(terms)))
     runs.truncate(after)
@@ -130,15 +130,15 @@ def test_a_log_begins_anew_after_a_snapshot() -> None:
 )
 def test_bad_runs_are_refused(runs: list[TermRun], first: int, last: int, law: str) -> None:
     with pytest.raises(InvariantError, match=law):
-        TermRuns(runs, first, last, EntryId(1, 4) if first == 5 else NO_ENTRY)
+        TermIndex(runs, first, last, EntryId(1, 4) if first == 5 else NO_ENTRY)
 
 
 def test_the_entry_before_must_fit() -> None:
     for before in (NO_ENTRY, EntryId(0, 4), EntryId(1, 5)):
         with pytest.raises(InvariantError, match="before the log"):
-            TermRuns([], 5, 4, before)
+            TermIndex([], 5, 4, before)
     with pytest.raises(InvariantError, match="outside the log"):
-        TermRuns([TermRun(2, 5)], 5, 5, EntryId(3, 4))
+        TermIndex([TermRun(2, 5)], 5, 5, EntryId(3, 4))
 
 
 def test_bad_growth_is_refused() -> None:

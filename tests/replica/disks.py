@@ -9,7 +9,7 @@ from copycat.errors import SerializationError
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.state_stream import Sink
-from copycat.member.markers import Debt, read_debt
+from copycat.member.markers import LostEntries, read_debt
 from copycat.member.time_note import TimeFile
 from copycat.replica.replica import Replica
 from copycat.storage._native import FaultEnv, NativeLog, open_log
@@ -48,7 +48,7 @@ class Disk:
         self.start(fresh=len(members) > 1)
 
     def start(
-        self, *, fresh: bool = False, hard_state: Any = None, debt: Debt | None = None
+        self, *, fresh: bool = False, hard_state: Any = None, debt: LostEntries | None = None
     ) -> Node:
         """A new process on what the disk holds; it keeps its hard state."""
         self.log: NativeLog = open_log(
@@ -78,8 +78,8 @@ class Disk:
         debt = read_debt(self.env, "/member", hard_state.current_term)
         return self.start(hard_state=hard_state, debt=debt)
 
-    def _record(self, owed: EntryId, first_index: int, term: int) -> Debt:
-        return Debt(
+    def _record(self, owed: EntryId, first_index: int, term: int) -> LostEntries:
+        return LostEntries(
             self.env, "/member", owed, first_index=first_index, term=term, is_regressed=True
         )
 
@@ -110,7 +110,9 @@ class Disk:
         log.close()
         hard_state = self.node.hard_state
         hard_state.end_save(hard_state.begin_save(hard_state.current_term + 1, MemberId(0)))
-        debt = Debt(self.env, "/member", held, first_index=index, term=hard_state.current_term)
+        debt = LostEntries(
+            self.env, "/member", held, first_index=index, term=hard_state.current_term
+        )
         debt.write()
         return self.start(hard_state=hard_state, debt=debt)
 

@@ -9,8 +9,8 @@ from copycat.config import RaftOptions, member_id
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
-from copycat.member.disk_reserve import Reserve
-from copycat.member.markers import Debt
+from copycat.member.disk_reserve import BallastFile
+from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
@@ -141,8 +141,8 @@ class Node:
         snapshot_threshold: int = 0,
         fresh: bool | None = None,
         hard_state: MemoryHardState | None = None,
-        reserve: Reserve | None = None,
-        debt: Debt | None = None,
+        reserve: BallastFile | None = None,
+        debt: LostEntries | None = None,
         regressed: NewRecord | None = None,
         time_file: TimeFile | None = None,
         now_ms: int = 1000,
@@ -229,7 +229,7 @@ def lone_leader(
     inline: bool = False,
     log: ReplicaLog | None = None,
     machine: StateMachine | None = None,
-    reserve: Reserve | None = None,
+    reserve: BallastFile | None = None,
     durability: Durability = Durability.FSYNC,
 ) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""

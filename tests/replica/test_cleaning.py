@@ -15,10 +15,10 @@ from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.outcome import Outcome
 from copycat.protocol.client import KeepAlive
-from copycat.replica.compaction import Cleaning, CleaningReport
-from copycat.replica.options import CleaningOptions
+from copycat.replica.compaction import CleaningReport, CompactionScheduler
+from copycat.replica.options import CompactionOptions
 from copycat.storage._native import FaultEnv, NativeLog, open_log
-from copycat.storage.compaction import Shape
+from copycat.storage.compaction import SegmentLimits
 from copycat.types import Compaction, CompactionLimits, Durability, Release, SegmentStats
 from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session
 
@@ -205,8 +205,8 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
         durable=SimpleNamespace(want_all=lambda: None),
     )
     executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
-    cleaning = Cleaning(
-        parts, executor, CleaningOptions(), enqueue=queue.append, snapshot_floor=lambda: 0
+    cleaning = CompactionScheduler(
+        parts, executor, CompactionOptions(), enqueue=queue.append, snapshot_floor=lambda: 0
     )
     cleaning.applied(Outcome(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     cleaning.ask(Compaction.MINOR, reports.append)
@@ -279,7 +279,7 @@ def test_x18_behind_a_group_that_was_trimmed_in_part_nothing_goes() -> None:
     node = lone_leader(log=log)
     session = open_session(node)
     put_many(node, session, 1, 600, others=10)
-    node.replica._cleaning._options = CleaningOptions(shape=Shape(16384, 20))
+    node.replica._cleaning._options = CompactionOptions(shape=SegmentLimits(16384, 20))
     held, reports = Held(node), list[CleaningReport]()
     node.replica.compact(Compaction.MAJOR, reports.append)
     turns(node, 6)

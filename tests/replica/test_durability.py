@@ -17,7 +17,7 @@ from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
-from copycat.replica.sync_scheduler import Durable
+from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.storage.memory import MemoryLog
 from copycat.types import NO_ENTRY, Durability, EntryId, MemberId, ServerState, Span
@@ -33,9 +33,9 @@ def opened(env: FaultEnv) -> NativeLog:
     return open_log(env, DIRECTORY, max_segment_size=1 << 16, max_entries_per_segment=16)
 
 
-def durable_over(log: NativeLog | MemoryLog, mode: Durability) -> tuple[Durable, FakeHost]:
+def durable_over(log: NativeLog | MemoryLog, mode: Durability) -> tuple[SyncScheduler, FakeHost]:
     host = FakeHost()
-    return Durable(log, MemoryHardState(), host, durability=mode, sync_interval_ms=20), host
+    return SyncScheduler(log, MemoryHardState(), host, durability=mode, sync_interval_ms=20), host
 
 
 def leader(mode: Durability, log: NativeLog) -> Node:

@@ -14,7 +14,7 @@ from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import ReceiveChunk
-from copycat.replica.snapshot_transfer import Receiving
+from copycat.replica.snapshot_transfer import SnapshotReceiver
 from copycat.replica.snapshots import Snapshots
 from copycat.storage._native import FaultEnv
 from copycat.storage.snapshot_store import SnapshotStore
@@ -151,7 +151,7 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
         raft=SimpleNamespace(commit_index=0),
         host=SimpleNamespace(aside=lambda work, done: aside.append((work, done))),
     )
-    receiving = Receiving(
+    receiving = SnapshotReceiver(
         parts,
         SnapshotStore(env, DIRECTORY),
         step=events.append,

@@ -14,7 +14,7 @@ from copycat import DiskError, ServerState
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.workers import Mailbox, SyncPace, Worker
-from copycat.server.write_buffer import JOIN_NBYTES_MAX, Outlet
+from copycat.server.write_buffer import JOIN_NBYTES_MAX, WriteBuffer
 from tests.server.cluster import Book, free_address, run, server
 
 
@@ -197,7 +197,7 @@ class Transport:
 )
 def test_small_neighbours_leave_in_one_write(parts: list[int], writes: list[int]) -> None:
     transport = Transport()
-    outlet = Outlet(cast("asyncio.Transport", transport))
+    outlet = WriteBuffer(cast("asyncio.Transport", transport))
     for nbytes in parts:
         outlet.put(bytes(nbytes))
     assert outlet.nbytes == sum(parts)

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.sim.checkers.compaction import CleaningLaws, Frozen, Write
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.compaction import CompactionLaws, Frozen, Write
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import Frame, Gap, LogHistory
 from copycat.types import CompactionLimits, EntryId, Release, Span, TermRun
 
@@ -93,8 +93,8 @@ class Three:
         history.appended(0, 0, frames(1, LAST + 1))
         history.committed.extend((term, crc) for _, term, crc in frames(1, LAST + 1))
         self.known = Known()
-        self.shadows = [Shadow(number, history) for number in range(3)]
-        self.laws = CleaningLaws(self.shadows, self.known)
+        self.shadows = [DiskModel(number, history) for number in range(3)]
+        self.laws = CompactionLaws(self.shadows, self.known)
         for shadow in self.shadows:
             shadow.laws = self.laws
             shadow.append(frames(1, LAST + 1))
@@ -305,7 +305,7 @@ def test_x16_a_gap_of_another_term(three: Three) -> None:
 # ---- what a follower is fed --------------------------------------------------------------
 
 
-def fed(three: Three) -> Shadow:
+def fed(three: Three) -> DiskModel:
     """A member that lost what was not durable, and hears it again with gaps."""
     shadow = three.shadows[1]
     del shadow.entries[2:]

@@ -9,7 +9,7 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendEntries, AppendReply, RequestVote, VoteReply
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.checkers.raft import RaftChecker
 from copycat.sim.instrumented import WatchedHardState, WatchedLog
@@ -26,7 +26,7 @@ def fires(rule: str) -> AbstractContextManager[object]:
 
 
 class View:
-    def __init__(self, number: int, shadow: Shadow) -> None:
+    def __init__(self, number: int, shadow: DiskModel) -> None:
         self.number = number
         self.shadow = shadow
         self.state = ServerState.FOLLOWER
@@ -43,7 +43,7 @@ class View:
 class Three:
     def __init__(self) -> None:
         self.history = LogHistory()
-        self.shadows = [Shadow(number, self.history) for number in range(3)]
+        self.shadows = [DiskModel(number, self.history) for number in range(3)]
         self.committed: list[tuple[int, int]] = []
         self.checker = RaftChecker(
             self.shadows,
@@ -119,7 +119,7 @@ def test_i2_a_hard_state_that_changes_its_vote() -> None:
         def begin_save(self, term: int, voted_for: MemberId) -> object:
             raise AssertionError("the checker comes first")
 
-    shadow = Shadow(0, LogHistory())
+    shadow = DiskModel(0, LogHistory())
     shadow.hard_state = (3, 7)
     watched = WatchedHardState(Store(), shadow)  # type: ignore[arg-type]
     with fires("I2"):
@@ -150,7 +150,7 @@ def test_i3_a_log_that_claims_more_than_was_synced() -> None:
         def end_sync(self, ticket: object) -> int:
             return 5
 
-    watched = WatchedLog(Log(), Shadow(0, LogHistory()))  # type: ignore[arg-type]
+    watched = WatchedLog(Log(), DiskModel(0, LogHistory()))  # type: ignore[arg-type]
     with fires("I3"):
         watched.end_sync(None)  # type: ignore[arg-type]
 

@@ -13,8 +13,8 @@ from copycat.machine.outcome import (
     Outcome,
     RunReply,
     SessionEnded,
+    SessionKeptAlive,
     SessionOpened,
-    SessionTouched,
 )
 from copycat.sim.checkers.linearizability import Operation
 from copycat.sim.checkers.sessions import SessionChecker
@@ -64,7 +64,7 @@ class Sessions:
 
     def apply(
         self,
-        *changes: SessionOpened | SessionTouched | SessionEnded,
+        *changes: SessionOpened | SessionKeptAlive | SessionEnded,
         rejected: tuple[tuple[int, int, int], ...] = (),
         member: int = 0,
     ) -> None:
@@ -165,7 +165,7 @@ def test_i19_a_closed_session_stirs(sessions: Sessions) -> None:
     sessions.apply(SessionEnded(1, False, ended))
     touched = sessions.entry(EntryKind.KEEP_ALIVE)
     with fires("I19"):
-        sessions.apply(SessionTouched(1, touched, 0))
+        sessions.apply(SessionKeptAlive(1, touched, 0))
 
 
 def test_i19_log_time_goes_back(sessions: Sessions) -> None:
@@ -194,7 +194,7 @@ def test_i20_a_session_that_changes_on_one_member_only(sessions: Sessions) -> No
     index = sessions.entry(EntryKind.NOOP)
     sessions.apply()
     with fires("I20"):
-        sessions.apply(SessionTouched(1, index, 0), member=1)
+        sessions.apply(SessionKeptAlive(1, index, 0), member=1)
 
 
 def test_i14_queries_that_lie(sessions: Sessions) -> None:
@@ -249,7 +249,7 @@ def test_c21_the_reply_floor_is_what_the_log_says_is_acknowledged(sessions: Sess
     sessions.apply()
     assert sessions.checker.reply_floor() == first - 1
     sessions.entry(EntryKind.KEEP_ALIVE, acked=2)
-    sessions.apply(SessionTouched(1, sessions.index, 0))
+    sessions.apply(SessionKeptAlive(1, sessions.index, 0))
     assert sessions.checker.reply_floor() == first + 1
     ended = sessions.entry(EntryKind.CLOSE)
     sessions.apply(SessionEnded(1, False, ended))
@@ -273,7 +273,7 @@ def test_i17_over_a_cleaned_log_what_is_owed_is_said_again_as_it_was(sessions: S
     outcome = Outcome(sessions.index, 0, [good], [], [])
     sessions.checker.outcome(0, outcome)
     sessions.entry(EntryKind.KEEP_ALIVE, acked=1)
-    sessions.apply(SessionTouched(1, sessions.index, 0))
+    sessions.apply(SessionKeptAlive(1, sessions.index, 0))
     other = Outcome(sessions.index, 0, [sessions.reply(1, first, 7, 2, 3)], [], [])
     sessions.checker.outcome(1, other, valid_from=first)
     with fires("I17"):

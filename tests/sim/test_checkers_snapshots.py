@@ -8,7 +8,7 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendReply, InstallReply
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.checkers.raft import RaftChecker
 from copycat.sim.options import draw_options
@@ -28,25 +28,25 @@ def frames(first: int, end: int, term: int = 1) -> Frames:
 
 
 @pytest.fixture
-def shadow() -> Shadow:
+def shadow() -> DiskModel:
     """Six entries are committed; this member has three of them, two durably."""
     history = LogHistory()
     history.appended(1, 0, frames(1, 9))
     history.committed.extend((term, crc) for _, term, crc in frames(1, 7))
-    shadow = Shadow(0, history)
+    shadow = DiskModel(0, history)
     shadow.append(frames(1, 4))
     shadow.durable = 2
     return shadow
 
 
-def test_i12_a_snapshot_of_what_was_not_committed(shadow: Shadow) -> None:
+def test_i12_a_snapshot_of_what_was_not_committed(shadow: DiskModel) -> None:
     with fires("I12"):
         shadow.published(EntryId(1, 7))
     with fires("I12"):
         shadow.published(EntryId(2, 6))
 
 
-def test_i12_a_log_loses_what_no_snapshot_covers(shadow: Shadow) -> None:
+def test_i12_a_log_loses_what_no_snapshot_covers(shadow: DiskModel) -> None:
     shadow.published(EntryId(1, 2))
     shadow.trim(3)
     with fires("I12"):
@@ -55,7 +55,7 @@ def test_i12_a_log_loses_what_no_snapshot_covers(shadow: Shadow) -> None:
         shadow.reset(EntryId(1, 6))
 
 
-def test_i10_a_reset_below_the_commit_or_by_a_leader(shadow: Shadow) -> None:
+def test_i10_a_reset_below_the_commit_or_by_a_leader(shadow: DiskModel) -> None:
     shadow.published(EntryId(1, 2))
     shadow.role = lambda: (False, 3)
     with fires("I10"):
@@ -65,7 +65,7 @@ def test_i10_a_reset_below_the_commit_or_by_a_leader(shadow: Shadow) -> None:
         shadow.reset(EntryId(1, 2))
 
 
-def test_i3_a_durable_snapshot_is_as_good_as_the_log(shadow: Shadow) -> None:
+def test_i3_a_durable_snapshot_is_as_good_as_the_log(shadow: DiskModel) -> None:
     checker = RaftChecker([shadow], [101], lambda *_: None, lambda *_: None)
     shadow.hard_state = (1, 101)
     checker.started(0)
@@ -82,7 +82,7 @@ def test_i3_a_durable_snapshot_is_as_good_as_the_log(shadow: Shadow) -> None:
         checker.sent(0, 0, AppendReply(1, 1, True, 7, NO_ENTRY))
 
 
-def test_a_crash_before_the_sync_of_a_reset_leaves_either_log(shadow: Shadow) -> None:
+def test_a_crash_before_the_sync_of_a_reset_leaves_either_log(shadow: DiskModel) -> None:
     entry = EntryId(1, 6)
     for recovered, before in ((frames(1, 3), NO_ENTRY), (frames(7, 9), entry), ([], entry)):
         shadow.published(entry)
@@ -95,7 +95,7 @@ def test_a_crash_before_the_sync_of_a_reset_leaves_either_log(shadow: Shadow) ->
         shadow.older.clear()
 
 
-def test_a_power_cut_inside_a_trim_leaves_what_it_has_not_removed(shadow: Shadow) -> None:
+def test_a_power_cut_inside_a_trim_leaves_what_it_has_not_removed(shadow: DiskModel) -> None:
     """Seed 313451365034."""
     shadow.published(EntryId(1, 2))
     shadow.trim(3)
@@ -107,7 +107,7 @@ def test_a_power_cut_inside_a_trim_leaves_what_it_has_not_removed(shadow: Shadow
         shadow.recovered([], (0, 0), before=EntryId(1, 3), snapshots=[EntryId(1, 2)])
 
 
-def test_i24_a_log_that_begins_elsewhere(shadow: Shadow) -> None:
+def test_i24_a_log_that_begins_elsewhere(shadow: DiskModel) -> None:
     shadow.published(EntryId(1, 2))
     shadow.trim(3)
     shadow.trimmed(3)
@@ -118,7 +118,7 @@ def test_i24_a_log_that_begins_elsewhere(shadow: Shadow) -> None:
         shadow.recovered([], (0, 0), before=EntryId(1, 3), snapshots=[EntryId(1, 2)])
 
 
-def test_i24_a_durable_snapshot_is_gone(shadow: Shadow) -> None:
+def test_i24_a_durable_snapshot_is_gone(shadow: DiskModel) -> None:
     shadow.published(EntryId(1, 2))
     with fires("I24"):
         shadow.recovered(frames(1, 4), (0, 0), snapshots=[EntryId(1, 1)])

@@ -6,7 +6,7 @@ import pytest
 
 from copycat import Storage
 from copycat.errors import ConfigurationError
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.disk import SimDisk
 from copycat.sim.options import DiskOptions
@@ -21,7 +21,7 @@ def test_the_smallest_segment_that_settings_allow_opens() -> None:
     with pytest.raises(ConfigurationError, match="8192"):
         Storage(max_segment_size=smallest - 1)
     disk = SimDisk(
-        Shadow(0, LogHistory()),
+        DiskModel(0, LogHistory()),
         "m0:7000",
         ("m0:7000",),
         DiskOptions(max_segment_size=smallest),

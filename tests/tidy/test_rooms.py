@@ -20,7 +20,8 @@ _CYTHON_IMPORT = re.compile(
 # What the extension may know: the floor and its own room.
 # A server makes clients, which live beside it: it asks the root package for the class, late.
 _GUESTS = ("copycat/cli/", "copycat/__main__.py", "copycat/server/server.py")
-_BELOW_LOG = ("copycat.types", "copycat.errors", "copycat.log")
+_BELOW_STORAGE = ("copycat.types", "copycat.errors", "copycat.storage")
+_KNOW_THE_EXTENSION = ("copycat/storage/", "copycat/member/", "copycat/log/")
 
 
 def lint(root: Path) -> subprocess.CompletedProcess[str]:
@@ -47,8 +48,10 @@ def imports_of(text: str) -> set[str]:
 
 
 def knows_the_extension(name: str, text: str) -> bool:
-    """True when a file outside log/ imports `copycat.storage._native`."""
-    return not name.startswith("copycat/log/") and "copycat.storage._native" in imports_of(text)
+    """True when a file of another room imports `copycat.storage._native`."""
+    return not name.startswith(_KNOW_THE_EXTENSION) and "copycat.storage._native" in imports_of(
+        text
+    )
 
 
 def goes_by_the_front_door(name: str, text: str) -> bool:
@@ -60,7 +63,7 @@ def strangers_of_pyx(text: str) -> set[str]:
     """Modules of ours that Cython files import and must not."""
     names = {first or second for first, second in _CYTHON_IMPORT.findall(text)}
     ours = {name for name in names if name.split(".")[0] == "copycat"}
-    return {name for name in ours if not name.startswith(_BELOW_LOG)}
+    return {name for name in ours if not name.startswith(_BELOW_STORAGE)}
 
 
 @pytest.mark.slow
@@ -92,7 +95,7 @@ def test_the_import_check_fires(tmp_path: Path, file: str, line: str) -> None:
     assert "BROKEN" in done.stdout
 
 
-def test_only_the_log_knows_the_extension() -> None:
+def test_only_storage_and_the_logs_above_know_the_extension() -> None:
     found = [
         name
         for name, text in sources(".py", rooms=("copycat",))
@@ -136,9 +139,9 @@ def names_bytes(text: str) -> bool:
 
 def test_the_reading_checks_fire() -> None:
     assert knows_the_extension("copycat/sim/a.py", "def f():\n    import copycat.storage._native")
-    assert knows_the_extension("copycat/sim/a.py", "from copycat.log import _native")
+    assert knows_the_extension("copycat/sim/a.py", "from copycat.storage import _native")
     assert knows_the_extension("copycat/sim/a.py", "from copycat.storage._native import Batch")
-    assert not knows_the_extension("copycat/log/a.py", "from copycat.log import _native")
+    assert not knows_the_extension("copycat/log/a.py", "from copycat.storage import _native")
     assert goes_by_the_front_door("copycat/sim/a.py", "from copycat import Log")
     assert goes_by_the_front_door("copycat/raft/a.py", "import copycat")
     assert not goes_by_the_front_door("copycat/cli/a.py", "from copycat import Log")

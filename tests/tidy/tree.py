@@ -10,7 +10,7 @@ __all__ = ["ROOT", "documents", "sources"]
 ROOT = Path(__file__).resolve().parents[2]
 _ROOMS = ("copycat", "csrc", "tests", "bench")
 _SUFFIXES = (".py", ".pyi", ".pyx", ".pxd", ".pxi", ".hpp", ".cpp")
-_GENERATED = ("copycat/log/_native.cpp",)
+_GENERATED = ("copycat/storage/_native.cpp",)
 
 
 def sources(*suffixes: str, rooms: tuple[str, ...] = _ROOMS) -> Iterator[tuple[str, str]]:

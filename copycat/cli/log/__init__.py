@@ -1,1 +1,1 @@
-"""TODO."""
+"""`copycat log`: looking into a log directory, offline."""

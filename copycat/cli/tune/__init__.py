@@ -1,1 +1,1 @@
-"""TODO."""
+"""`copycat tune`: measures this machine and proposes settings."""

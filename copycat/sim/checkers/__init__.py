@@ -1,1 +1,1 @@
-"""TODO."""
+"""The laws that every simulated history must hold."""

@@ -1,7 +1,7 @@
 """The laws of cleaning: what may be a gap, in whose log, and for how long (I22, I23, F16).
 
-`Holes` knows which entries of one member's log are gaps, and which of them a power cut may bring
-back. `CleaningLaws` judges each entry that goes, by the facts at the moment at which its rewrite
+`Gaps` knows which entries of one member's log are gaps, and which of them a power cut may bring
+back. `CompactionLaws` judges each entry that goes, by the facts at the moment at which its rewrite
 was frozen: the machine released it, every reply that could depend on it is acknowledged (C21), and
 if it deletes something every member has it on its platter (C23). The facts come from outside of
 the member: from what its executor said, from the disks, and from the reference.
@@ -17,14 +17,14 @@ from copycat.storage.interface import Batch
 from copycat.types import CompactionLimits, Release, TermRun
 
 if TYPE_CHECKING:
-    from copycat.sim.checkers.disk_model import Shadow
+    from copycat.sim.checkers.disk_model import DiskModel
 
 __all__ = [
     "NOTHING_GOES",
     "Cleanable",
-    "CleaningLaws",
+    "CompactionLaws",
     "Frozen",
-    "Holes",
+    "Gaps",
     "Reference",
     "Write",
     "walk",
@@ -88,7 +88,7 @@ class Frozen(NamedTuple):
     reply_floor: int
 
 
-class Holes:
+class Gaps:
     """The gaps of one member's log: `since[index]` is the install that made it one.
 
     0: it is durable as long as the entries around it are, for it was appended or recovered.
@@ -161,15 +161,20 @@ class _Nobody:
         return {}
 
 
-class CleaningLaws:
+class CompactionLaws:
     """One for a world."""
 
-    def __init__(self, shadows: Sequence[Shadow], reference: Reference) -> None:
+    def __init__(self, shadows: Sequence[DiskModel], reference: Reference) -> None:
         self._shadows = shadows
         self._reference = reference
 
     def freeze(
-        self, shadow: Shadow, limits: CompactionLimits, where: tuple[int, int], *, is_major: bool
+        self,
+        shadow: DiskModel,
+        limits: CompactionLimits,
+        where: tuple[int, int],
+        *,
+        is_major: bool,
     ) -> Frozen:
         """The facts now. C22: nothing goes above what is applied and durable, and nothing at
         all while the log is replayed."""
@@ -195,7 +200,7 @@ class CleaningLaws:
             self._reference.reply_floor(),
         )
 
-    def dropped(self, shadow: Shadow, frozen: Frozen, gone: Mapping[int, int]) -> None:
+    def dropped(self, shadow: DiskModel, frozen: Frozen, gone: Mapping[int, int]) -> None:
         """`gone` (index: valid_from of its gap) left the log with a rewrite."""
         for index, valid_from in gone.items():
             how, r = self._judge(shadow, frozen, index)
@@ -212,7 +217,7 @@ class CleaningLaws:
             shadow.history.gone[index] = max(how, before)
         self.check_order(shadow)
 
-    def _judge(self, shadow: Shadow, frozen: Frozen, index: int) -> tuple[Release, int]:
+    def _judge(self, shadow: DiskModel, frozen: Frozen, index: int) -> tuple[Release, int]:
         """(class, released at) by which entry `index` may go; a violation if it may not."""
         said = shadow.holes.released.get(index, [])
         known = [(r, how) for r, how in said if r <= frozen.applied]
@@ -239,7 +244,7 @@ class CleaningLaws:
             why = why or "an entry went that only a snapshot may take"
         raise violated(rule, why, member=shadow.member, index=index, released=said, frozen=frozen)
 
-    def appended(self, shadow: Shadow, gaps: Sequence[Gap]) -> None:
+    def appended(self, shadow: DiskModel, gaps: Sequence[Gap]) -> None:
         """A member is fed gaps: of what went somewhere, and never of a deletion (C23)."""
         gone = shadow.history.gone
         for gap in gaps:
@@ -257,7 +262,7 @@ class CleaningLaws:
                         index=index,
                     )
 
-    def check_order(self, shadow: Shadow) -> None:
+    def check_order(self, shadow: DiskModel) -> None:
         """Never goes a deletion before what it deleted, or a replay brings that back (X18).
 
         What an earlier deletion that is there deletes as well is none of a later one's business,
@@ -285,7 +290,7 @@ class CleaningLaws:
                     )
 
 
-NOTHING_GOES = CleaningLaws((), _Nobody())
+NOTHING_GOES = CompactionLaws((), _Nobody())
 """Where nobody says what may go."""
 
 

@@ -1,7 +1,7 @@
 """What one member's directory holds, as an observer outside knows it: I3, I10, I12 and I24.
 
 A log that begins behind a snapshot is whole here, and so is one with gaps: what is covered or was
-let go is what was committed. Which entries are gaps is kept beside it (`Holes`).
+let go is what was committed. Which entries are gaps is kept beside it (`Gaps`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 from copycat.sim.checkers.compaction import (
     NOTHING_GOES,
     Cleanable,
-    CleaningLaws,
+    CompactionLaws,
     Frozen,
-    Holes,
+    Gaps,
     walk,
 )
 from copycat.sim.checkers.log_history import Frame, Gap, LogHistory, contents, violated
@@ -22,7 +22,7 @@ from copycat.sim.checkers.losses import Loss
 from copycat.storage.interface import Batch
 from copycat.types import NO_ENTRY, CompactionLimits, EntryId, Release, TermRun
 
-__all__ = ["Shadow"]
+__all__ = ["DiskModel"]
 
 
 class _Older(NamedTuple):
@@ -35,7 +35,7 @@ class _Older(NamedTuple):
     since: dict[int, int]
 
 
-class Shadow:
+class DiskModel:
     """What one member's directory holds, as far as an observer outside can know.
 
     entries: (term, crc) of index 1, 2, ..., those too that only a snapshot covers; `durable`: a
@@ -72,8 +72,8 @@ class Shadow:
         self.most = self._most_before = 0
         self.tickets: list[SyncInFlight] = []
         self.gaps_fed = 0
-        self.holes = Holes()
-        self.laws: CleaningLaws = NOTHING_GOES
+        self.holes = Gaps()
+        self.laws: CompactionLaws = NOTHING_GOES
         self.last_applied: Callable[[], int] = lambda: 0
         self.valid_from: Callable[[], int] = lambda: 0
         """How far the member's machine is, and when the replay of its log is over (C22)."""

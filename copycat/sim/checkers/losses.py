@@ -11,7 +11,7 @@ __all__ = ["Loss"]
 
 
 class DurableLog(Protocol):
-    """A log as the observer knows it (`Shadow`)."""
+    """A log as the observer knows it (`DiskModel`)."""
 
     member: int
     history: LogHistory

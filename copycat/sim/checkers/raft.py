@@ -21,7 +21,7 @@ from copycat.protocol.peer import (
     RequestVote,
     VoteReply,
 )
-from copycat.sim.checkers.disk_model import Shadow
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
 from copycat.types import ServerState
 
@@ -44,7 +44,7 @@ class MemberView(Protocol):
     @property
     def durable_index(self) -> int: ...
     @property
-    def shadow(self) -> Shadow: ...
+    def shadow(self) -> DiskModel: ...
     def matches(self) -> Mapping[int, int]:
         """match_index by member number; only asked of a leader."""
         ...
@@ -73,7 +73,7 @@ class RaftChecker:
 
     def __init__(
         self,
-        shadows: Sequence[Shadow],
+        shadows: Sequence[DiskModel],
         ids: Sequence[int],
         on_committed: Callable[[MemberView, int, int], None],
         on_elected: Callable[[int, int], None],
@@ -132,7 +132,7 @@ class RaftChecker:
             if message.term == heard.term:
                 heard.verified = max(heard.verified, min(message.leader_commit, last))
 
-    def _acknowledged(self, shadow: Shadow, message: AppendReply) -> None:
+    def _acknowledged(self, shadow: DiskModel, message: AppendReply) -> None:
         if not message.accepted:
             return
         if message.match_index > shadow.platter:
@@ -155,7 +155,7 @@ class RaftChecker:
         shadow.promised = max(shadow.promised, message.match_index)
 
     @staticmethod
-    def _has_snapshot(shadow: Shadow, message: InstallReply) -> None:
+    def _has_snapshot(shadow: DiskModel, message: InstallReply) -> None:
         """A member says that it has what a snapshot covers: in its log, or as the snapshot."""
         entry = message.entry
         if entry.index > shadow.platter or shadow.term_at(entry.index) != entry.term:
@@ -168,7 +168,7 @@ class RaftChecker:
             )
         shadow.promised = max(shadow.promised, entry.index)
 
-    def _voted(self, shadow: Shadow, term: int, candidate: int) -> None:
+    def _voted(self, shadow: DiskModel, term: int, candidate: int) -> None:
         # A late request may find a vote forgotten; it elects nobody, or I1 finds two leaders.
         is_first = self.votes.setdefault((shadow.member, term), candidate) == candidate
         if not is_first and term > shadow.forgotten_term:
@@ -200,7 +200,7 @@ class RaftChecker:
         elif known != member:
             raise violated("I1", "two leaders of one term", term=term, leaders=(known, member))
 
-    def _check_complete(self, shadow: Shadow, term: int) -> None:
+    def _check_complete(self, shadow: DiskModel, term: int) -> None:
         """Leader completeness (I6): a leader's log begins with all that was committed."""
         if term < max(self.leaders):
             return  # elected late: what a later leader committed is not its business

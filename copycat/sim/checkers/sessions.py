@@ -18,8 +18,8 @@ from copycat.machine.outcome import (
     Outcome,
     RunReply,
     SessionEnded,
+    SessionKeptAlive,
     SessionOpened,
-    SessionTouched,
 )
 from copycat.protocol.client import Results
 from copycat.sim.checkers.compaction import Write
@@ -30,7 +30,7 @@ from copycat.types import EntryKind, Run
 
 __all__ = ["Effect", "SessionChecker"]
 
-_Change = SessionOpened | SessionTouched | SessionEnded
+_Change = SessionOpened | SessionKeptAlive | SessionEnded
 _ANY = msgspec.msgpack.Decoder()
 _RAW = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
@@ -147,7 +147,7 @@ class SessionChecker:
         session = self._sessions.get(change.session)
         if session is None or session.ended:
             raise violated("I19", "a closed session stirs", says=change)
-        if isinstance(change, SessionTouched):
+        if isinstance(change, SessionKeptAlive):
             session.active_ms = time_ms
             return
         session.ended = change.index
@@ -232,7 +232,7 @@ class SessionChecker:
             )
         is_first = outcome.last_applied > self.replayed
         for change in outcome.changes:
-            if isinstance(change, (SessionOpened, SessionTouched, SessionEnded)):
+            if isinstance(change, (SessionOpened, SessionKeptAlive, SessionEnded)):
                 self._change(member, change)
         if is_first:
             self._replay(outcome.last_applied)

@@ -10,7 +10,7 @@ from copycat.types import EntryKind, Release
 from tests.log.contract import batch, contents, durable, grow
 from tests.log.contract_cleaning import shape
 from tests.log.contract_compaction import compact, limits, sealed
-from tests.log.oracle import Row
+from tests.log.oracle import SegmentInfo
 from tests.log.test_native import open_small
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "compaction_recovered",
 ]
 
-Image = tuple[int, list[Row]]
+Image = tuple[int, list[SegmentInfo]]
 
 
 class Promises:
@@ -32,7 +32,7 @@ class Promises:
 
     def __init__(self) -> None:
         self.allowed: list[Image] = []
-        self.minimum: list[Row] = []
+        self.minimum: list[SegmentInfo] = []
         """Acknowledged and not released: in every state."""
 
     def between(self, *states: Image) -> None:

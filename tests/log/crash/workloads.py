@@ -14,7 +14,7 @@ import pytest
 from copycat.errors import DiskFullError
 from copycat.storage._native import FaultEnv, NativeLog, open_hard_state
 from copycat.types import MemberId
-from tests.log.oracle import Oracle, Row
+from tests.log.oracle import Oracle, SegmentInfo
 from tests.log.test_native import DIRECTORY, open_small
 
 __all__ = ["WORKLOADS", "Workload", "log_of", "recovered"]
@@ -35,7 +35,7 @@ def found_again(env: FaultEnv, oracle: Oracle) -> NativeLog:
     return log
 
 
-def recovered(env: FaultEnv, oracle: Oracle) -> list[Row]:
+def recovered(env: FaultEnv, oracle: Oracle) -> list[SegmentInfo]:
     """Opens the log; what it holds, after AssertionErrors for each promise that it breaks."""
     env.set_free_space(PLENTY)  # the log without a reserve asks for it (F12)
     log = log_of(env)
