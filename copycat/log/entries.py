@@ -14,6 +14,7 @@ from copycat.types import EntryKind
 
 if TYPE_CHECKING:
     from copycat.storage._native import Batch
+    from copycat.types import SegmentStats
 
 __all__ = [
     "Data",
@@ -25,6 +26,7 @@ __all__ = [
     "check_sizes",
     "entries_of",
     "make_entry",
+    "segment_of",
 ]
 
 
@@ -64,6 +66,20 @@ class Segment(NamedTuple):
     def is_compacted(self) -> bool:
         """Whether a compaction wrote it."""
         return self.version > 1
+
+
+def segment_of(stats: SegmentStats) -> Segment:
+    """What a log shows of one of its files."""
+    return Segment(
+        stats.id,
+        stats.version,
+        stats.first_index,
+        stats.last_index,
+        stats.nbytes,
+        stats.entries,
+        stats.is_sealed,
+        stats.released,
+    )
 
 
 def entries_of(batch: Batch) -> Iterator[Entry]:

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable, Sequence
 from operator import index as to_int
-from typing import SupportsIndex, TypeAlias
+from typing import SupportsIndex, TypeAlias, cast
 
-__all__ = ["INDEX_MAX", "IndexLike", "bounds_of", "index_of", "position_of", "term_of"]
+__all__ = [
+    "INDEX_MAX",
+    "IndexLike",
+    "bounds_of",
+    "index_of",
+    "indexes_of",
+    "position_of",
+    "term_of",
+]
 
 IndexLike: TypeAlias = SupportsIndex
 """An int, or what stands for one: numpy's integers too. Not a bool, which is no position."""
@@ -53,3 +63,16 @@ def bounds_of(part: slice, first: int, end: int) -> tuple[int, int]:
     begin = first if part.start is None else position_of(part.start)
     stop = end if part.stop is None else position_of(part.stop)
     return max(begin, first), min(stop, end)
+
+
+def indexes_of(indexes: Iterable[IndexLike]) -> array[int]:
+    """Each as one that the log may be asked for. IndexError, TypeError."""
+    if isinstance(indexes, array) and indexes.typecode == "Q":
+        return indexes
+    told = indexes if isinstance(indexes, Sequence) else list(indexes)
+    if isinstance(told, range) or set(map(type, told)) <= {int}:  # no work an index
+        try:
+            return array("Q", cast("Sequence[int]", told))
+        except OverflowError:
+            pass  # the first that is out of range is named below
+    return array("Q", map(position_of, told))

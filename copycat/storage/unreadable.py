@@ -10,9 +10,9 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from copycat.errors import CorruptLogError, DiskError
+from copycat.errors import CorruptLogError, DiskError, StorageError
 
-__all__ = ["is_unreadable", "unreadable_is_corrupt"]
+__all__ = ["is_unreadable", "removed_since", "unreadable_is_corrupt"]
 
 _READS = ("open", "read", "list")
 _NUMBERS = (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA)
@@ -35,3 +35,17 @@ def unreadable_is_corrupt() -> Iterator[None]:
             raise
         path, offset = getattr(error, "path", ""), getattr(error, "offset", -1)
         raise CorruptLogError(error.message, path=path, offset=offset) from error
+
+
+def removed_since(path: str, error: FileNotFoundError) -> StorageError:
+    """A file that is not there any more, as what it is: the writer of the log removed it.
+
+    A reader knows the files of the moment when it opened the log, and keeps none of them.
+    """
+    return StorageError(
+        f"the log {path} was opened with read_only=True, and {error.filename} was removed since"
+        " by the process that writes it",
+        state="A compaction, a trim or a truncation removes files; no damage is known of.",
+        hint="open the log anew and go on at the next entry that you want",
+        path=error.filename,
+    )

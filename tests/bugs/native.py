@@ -40,7 +40,7 @@ def build_extension(tree: Path) -> None:
 
 def _shim(tree: Path) -> Path:
     """The C++ that Cython makes of the shim; made once, for no patch touches the .pyx."""
-    shim = tree / "copycat" / "log"
+    shim = tree / "copycat" / "storage"
     parts = sorted([*shim.glob("*.pyx"), *shim.glob("*.pxd"), *shim.glob("*.pxi")])
     made = _CACHE / f"_native-{_digest(parts)}.cpp"
     if not made.exists():
@@ -54,7 +54,7 @@ def _shim(tree: Path) -> Path:
 
 def _object(compiler: str, tree: Path, source: Path) -> Path:
     """The object file of one source, from the cache when nothing that it includes changed."""
-    folders = [tree / "csrc", tree / "copycat" / "log"]
+    folders = [tree / "csrc", tree / "copycat" / "storage"]
     made = _CACHE / f"{source.stem}-{_digest(_closure(source, folders))}.o"
     if not made.exists():
         _CACHE.mkdir(parents=True, exist_ok=True)

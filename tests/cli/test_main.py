@@ -185,7 +185,7 @@ def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("lacks", "words"),
     [
-        ("copycat/log/_native*", "error[not-built]: copycat's extension is not built"),
+        ("copycat/storage/_native*", "error[not-built]: copycat's extension is not built"),
         ("copycat/cli/main.py", "error[not-installed]: "),
     ],
 )
