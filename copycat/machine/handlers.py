@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 from copycat.errors import ConfigurationError, CopycatError, SerializationError
 from copycat.machine.commit import Commit
 from copycat.machine.context import ApplyContext, StateMachineExecutor
+from copycat.machine.definition import check_definition, names_in
 from copycat.machine.keyed import Keyed, keyed_of
 from copycat.machine.machine import StateMachine
 from copycat.machine.operation_methods import OperationMethod, where_defined
@@ -54,7 +55,8 @@ class Handlers:
         self.table: dict[type[Any], Handler] = {StandIn: (_same, _result_of, None)}
         for name in _CALLED:
             _check_plain(type(machine).__name__, name, getattr(machine, name, None))
-        for name in _attributes(type(machine)):
+        handlers: set[str] = set()
+        for name in names_in(type(machine)):
             attribute = inspect.getattr_static(type(machine), name)
             if isinstance(attribute, OperationMethod):
                 if attribute.operation is None:
@@ -64,6 +66,8 @@ class Handlers:
                 operation = _handled_by(type(machine), attribute)
                 if operation is not None:
                     self.register(operation, getattr(machine, name))
+                    handlers.add(name)
+        check_definition(machine, handlers)
 
     def register(
         self, operation: type[Operation[Any]], handler: Callable[[Commit[Any]], Any]
@@ -133,14 +137,6 @@ def _check_plain(machine: str, name: str, function: Any) -> None:
                 f"{machine}.{name} is {kind}; a state machine is called, and nothing awaits it",
                 hint=f"make {name} a plain function: do what waits outside, and submit commands",
             )
-
-
-def _attributes(machine: type[Any]) -> list[str]:
-    """Names of all attributes, base classes first, in the order of their definition (X28)."""
-    names: dict[str, None] = {}
-    for kind in reversed(machine.__mro__):
-        names.update(dict.fromkeys(vars(kind)))
-    return list(names)
 
 
 def _handled_by(machine: type[Any], function: Callable[..., Any]) -> type[Operation[Any]] | None:
