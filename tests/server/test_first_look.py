@@ -12,6 +12,7 @@ import pytest
 from copycat import (
     ConfigurationError,
     CopycatServer,
+    CorruptLogError,
     MachineMismatchError,
     StateMachine,
     Storage,
@@ -279,6 +280,49 @@ def test_of_three_the_one_with_the_wrong_code_changes_no_byte(tmp_path: Path) ->
             async with third.client() as client:
                 assert await client.submit(Counter.add(1)) == COUNT + 1
         assert all(member.failure is None for member in [*members, third])
+
+    run(scenario)
+
+
+def test_a_log_that_is_repaired_is_read_before_the_member_votes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        addresses = [free_address() for _ in range(3)]
+
+        async def start(number: int) -> CopycatServer[Any]:
+            member = server(tmp_path / str(number), Counter, addresses[number])
+            await stack.enter_async_context(member)
+            await member.bootstrap(*addresses)
+            return member
+
+        async with AsyncExitStack() as stack:
+            members = await asyncio.gather(*(start(number) for number in range(3)))
+            async with members[0].client() as client:
+                for _ in range(COUNT):
+                    await client.submit(Counter.add(1))
+        third = tmp_path / "2"
+        tail = max((third / "log").glob("*.log"))
+        data = bytearray(tail.read_bytes())
+        where = data.rindex(b"add")
+        data[where] ^= 1
+        tail.write_bytes(data)
+        async with server(third, Renamed, addresses[2]) as member:
+            with pytest.raises(CorruptLogError):  # the next start repairs it
+                await member.bootstrap(*addresses)
+        before = image(third)
+        async with server(third, Renamed, addresses[2]) as member:
+            with pytest.raises(MachineMismatchError, match="'add' is no command of Renamed"):
+                await member.bootstrap(*addresses)
+        assert (third / "log-damaged-1").is_dir()
+        for name in ("hard-state-a", "hard-state-b"):
+            assert before[name] == (third / name).read_bytes()
+        repaired = image(third)
+        await refused(third, Renamed, addresses[2], *addresses)
+        assert differing(repaired, image(third)) == []
+        async with AsyncExitStack() as stack:
+            members = await asyncio.gather(*(start(number) for number in range(3)))
+            async with members[2].client() as client:
+                assert await client.submit(Counter.add(1)) == COUNT + 1
+            assert members[2].failure is None
 
     run(scenario)
 
