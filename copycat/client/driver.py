@@ -29,7 +29,7 @@ from copycat.protocol.client import (
     ServerMessage,
     SessionClosed,
 )
-from copycat.protocol.codec import decode_server, encode_client
+from copycat.protocol.codec_client import decode_server, encode_client
 from copycat.protocol.framing import Frame
 
 __all__ = ["SessionDriver"]

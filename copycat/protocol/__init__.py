@@ -2,8 +2,9 @@
 
 * `framing`: `Frame`, `FrameBuffer` (bytes in, frames out), `encode_frame`, `split_frame`.
 * `peer`, `client`: the messages, as values.
-* `codec`: `FrameType`; between members `encode_/decode_` `hello`, `hello_refused`, `append`,
-  `peer` (all others), `forward`, `return`; with clients `encode_client`/`decode_client`,
+* `wire`: `FrameType`. `codec_peer`: between members `encode_/decode_` `hello`,
+  `hello_refused`, `append`, `peer` (all others), `forward`, `return`. `codec_client`: with
+  clients `encode_client`/`decode_client`,
   `encode_server`/`decode_server`, and the hot `encode_commands`/`decode_commands`,
   `decode_results_frame`. Whatever the bytes are: a value, or ProtocolError.
 * `operations`: `Operation`, `Command`, `Query`, `CompactionMode`, `encode_operation`.

@@ -1,4 +1,4 @@
-"""What clients and servers say to each other. Values only; `codec.py` gives them bytes.
+"""What clients and servers say to each other. Values only; `codec_client.py` gives them bytes.
 
 A request with a `request` number is answered by the reply with the same number, on the
 connection that it came by. Commands are different: they are answered by (session, sequence),

@@ -1,4 +1,4 @@
-"""What members say to each other. Values only; `codec.py` gives them bytes.
+"""What members say to each other. Values only; `codec_peer.py` gives them bytes.
 
 The sender is known from the link that a message came by, so no message names it.
 `(term, request)` is unique for ever: a term has one leader, and that leader counts its

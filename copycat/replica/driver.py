@@ -15,7 +15,7 @@ from typing import NamedTuple, assert_never
 import msgspec
 
 from copycat.errors import ResourceError, require
-from copycat.protocol import codec
+from copycat.protocol.codec_peer import encode_peer
 from copycat.protocol.peer import AppendReply, PeerMessage, PreVoteReply, VoteReply
 from copycat.raft.core import Raft
 from copycat.raft.effects import (
@@ -221,7 +221,7 @@ class Driver:
                 log_time_ms=report.log_time_ms,
                 log_time_term=report.term,
             )
-        self._parts.host.send(peer, codec.encode_peer(message), None)
+        self._parts.host.send(peer, encode_peer(message), None)
 
 
 def _twice(change: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from copycat.errors import (
     WrongDirectoryError,
 )
 from copycat.machine.envelope import decode_incarnation
-from copycat.protocol.codec import decode_hello, encode_hello_refused
+from copycat.protocol.codec_peer import decode_hello, encode_hello_refused
 from copycat.protocol.framing import Frame
 from copycat.protocol.peer import Hello, HelloRefused
 from copycat.raft.events import Reachable

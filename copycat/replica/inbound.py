@@ -7,7 +7,13 @@ from collections.abc import Callable
 import msgspec
 
 from copycat.errors import ProtocolError
-from copycat.protocol import codec
+from copycat.protocol.codec_peer import (
+    decode_append,
+    decode_forward,
+    decode_install,
+    decode_peer,
+    decode_return,
+)
 from copycat.protocol.framing import Frame
 from copycat.protocol.peer import (
     AppendEntries,
@@ -16,6 +22,7 @@ from copycat.protocol.peer import (
     PreVoteReply,
     VoteReply,
 )
+from copycat.protocol.wire import FrameType
 from copycat.raft.events import Received
 from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.log_clock import TimeReport
@@ -56,26 +63,26 @@ class PeerInbound:
     def receive(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
         match frame.type:
-            case codec.FrameType.APPEND_ENTRIES:
-                message, body = codec.decode_append(frame)
+            case FrameType.APPEND_ENTRIES:
+                message, body = decode_append(frame)
                 batch = None
                 if message.span.first < message.span.end:
                     batch = received_batch(body, message)
                 elif body.nbytes:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
                 self._enqueue(lambda: self._on_append_entries(peer, message, batch))
-            case codec.FrameType.INSTALL_SNAPSHOT:
-                chunk, data = codec.decode_install(frame)
+            case FrameType.INSTALL_SNAPSHOT:
+                chunk, data = decode_install(frame)
                 taken = bytes(data)
                 self._enqueue(lambda: self._snapshots.receive(peer, chunk, taken))
-            case codec.FrameType.FORWARD:
-                token, inner = codec.decode_forward(frame)
+            case FrameType.FORWARD:
+                token, inner = decode_forward(frame)
                 self._door.receive(Route(peer, token), inner)
-            case codec.FrameType.RETURN:
-                token, answer = codec.decode_return(frame)
+            case FrameType.RETURN:
+                token, answer = decode_return(frame)
                 self._door.receive_return(token, answer)
             case _:
-                other: PeerMessage = codec.decode_peer(frame)
+                other: PeerMessage = decode_peer(frame)
                 self._enqueue(lambda: self._on_message(peer, other))
 
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:

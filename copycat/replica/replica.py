@@ -18,7 +18,7 @@ from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.member.disk_reserve import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
-from copycat.protocol import codec
+from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
 from copycat.raft.effects import RoleChanged
 from copycat.raft.events import (
@@ -210,7 +210,7 @@ class Replica:
     def hello(self) -> bytes:
         """The frame that opens a link of this member to a peer, and answers a peer's."""
         fresh = self._log.last_index == 0 and not self.raft.refuses_gaps
-        return codec.encode_hello(self._handshake.hello(fresh=fresh, lost=self.raft.is_lost))
+        return encode_hello(self._handshake.hello(fresh=fresh, lost=self.raft.is_lost))
 
     def accept_peer(self, frame: Frame) -> tuple[MemberId, bytes]:
         """A dialler's Hello: who it is, and the Hello that answers it. Raises PeerRefused."""

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from copycat.errors import ProtocolError
-from copycat.protocol.codec import encode_append
+from copycat.protocol.codec_peer import encode_append
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import Replicate
 from copycat.replica.host import Host

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from copycat.errors import EntryTooLargeError, ProtocolError, require
-from copycat.protocol import codec
 from copycat.protocol.client import (
     ClientMessage,
     Commands,
@@ -21,7 +20,10 @@ from copycat.protocol.client import (
     Results,
     ServerMessage,
 )
+from copycat.protocol.codec_client import decode_client, decode_server, encode_server
+from copycat.protocol.codec_peer import encode_forward, encode_return
 from copycat.protocol.framing import Frame, split_frame
+from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
 from copycat.replica.host import Host
 from copycat.replica.outage import Outage, Why
@@ -82,7 +84,7 @@ class ForwardedRequests:
                 self._answer(connection, failure)
 
 
-_RUN_ANSWERS = frozenset({codec.FrameType.RESULTS, codec.FrameType.COMMANDS_REFUSED})
+_RUN_ANSWERS = frozenset({FrameType.RESULTS, FrameType.COMMANDS_REFUSED})
 """Answers that belong to a session's sequences, not to a numbered request."""
 RELAYED_NBYTES_MAX = 64 << 20
 """Unsent bytes of one client's connection above which answers of the leader are not added."""
@@ -150,7 +152,7 @@ class RequestRouter:
 
     def receive(self, route: Route, frame: Frame) -> None:
         """Check and decode at once, work in the next turn. Raises ProtocolError."""
-        message = codec.decode_client(frame)
+        message = decode_client(frame)
         if isinstance(message, Commands):
             try:
                 check_commands(message.body, message.count, self._max_entry_size)
@@ -189,7 +191,7 @@ class RequestRouter:
             return
         leader = self._raft.leader
         may_pass = not route.peer and leader and self._raft.state is not ServerState.LEADER
-        if may_pass and self._host.send(leader, codec.encode_forward(route.token, frame), None):
+        if may_pass and self._host.send(leader, encode_forward(route.token, frame), None):
             self.relay.passed(route.token, message)
             return
         self._refuse_for(route, message, self._outage.explain())
@@ -226,9 +228,9 @@ class RequestRouter:
         inner = split_frame(frame)
         request, refusal = 0, b""
         if inner.type not in _RUN_ANSWERS:
-            request = getattr(codec.decode_server(inner), "request", 0)
+            request = getattr(decode_server(inner), "request", 0)
         if len(frame) > SMALL_NBYTES:
-            refusal = codec.encode_server(self._no_room(inner))
+            refusal = encode_server(self._no_room(inner))
         self._enqueue(lambda: self._returned(token, request, frame, refusal))
 
     def _returned(self, token: int, request: int, frame: bytes, refusal: bytes) -> None:
@@ -240,7 +242,7 @@ class RequestRouter:
     def _no_room(self, answer: Frame) -> ServerMessage:
         """In place of a relayed answer that the client's connection has no room for: the client
         asks again, and is heard again when it has taken what waits."""
-        message = codec.decode_server(answer)
+        message = decode_server(answer)
         if isinstance(message, Results):
             code = Refusal.OVERLOADED
             return CommandsRefused(message.session, message.first_sequence, code, self.leader)
@@ -266,9 +268,9 @@ class RequestRouter:
 
     def answer(self, route: Route, message: ServerMessage) -> None:
         """Send an answer to where the request came from."""
-        frame = codec.encode_server(message)
+        frame = encode_server(message)
         if route.peer:
             # Lost when the link is down: the member that passed the request on tells its client.
-            self._host.send(route.peer, codec.encode_return(route.token, frame), None)
+            self._host.send(route.peer, encode_return(route.token, frame), None)
         else:
             self._host.reply(route.token, frame)

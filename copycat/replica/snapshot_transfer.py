@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
 from copycat.errors import CorruptLogError, DiskFullError, ProtocolError, ResourceError
-from copycat.protocol.codec import encode_install
+from copycat.protocol.codec_peer import encode_install
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
 from copycat.raft.events import (

@@ -17,8 +17,9 @@ from typing import cast
 from copycat.config import Address
 from copycat.dial import DialError, dial
 from copycat.errors import CopycatError, ProtocolError
-from copycat.protocol.codec import FrameType, decode_hello_refused
+from copycat.protocol.codec_peer import decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
+from copycat.protocol.wire import FrameType
 from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica

@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeVar
 from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
-from copycat.protocol import codec
+from copycat.protocol.codec_peer import decode_append, decode_install, decode_peer
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
+from copycat.protocol.wire import FrameType
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.sim.checkers.disk_model import DiskModel
@@ -368,13 +369,13 @@ class SimHost:
 
 def peek(frame: Frame) -> PeerMessage | None:
     """The Raft message inside a frame; None for a relayed client's frame."""
-    if frame.type == codec.FrameType.APPEND_ENTRIES:
-        return codec.decode_append(frame)[0]
-    if frame.type == codec.FrameType.INSTALL_SNAPSHOT:
-        return codec.decode_install(frame)[0]
-    if frame.type in (codec.FrameType.FORWARD, codec.FrameType.RETURN):
+    if frame.type == FrameType.APPEND_ENTRIES:
+        return decode_append(frame)[0]
+    if frame.type == FrameType.INSTALL_SNAPSHOT:
+        return decode_install(frame)[0]
+    if frame.type in (FrameType.FORWARD, FrameType.RETURN):
         return None
-    return codec.decode_peer(frame)
+    return decode_peer(frame)
 
 
 def replica_options(address: str, addresses: tuple[str, ...], **rest: Any) -> ReplicaOptions:

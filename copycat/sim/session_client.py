@@ -15,7 +15,6 @@ from copycat.client.options import Backoff, ServerSelection
 from copycat.client.outbox import Outbox
 from copycat.client.server_selector import ServerSelector
 from copycat.client.session import ClientSession, SessionPhase
-from copycat.protocol import codec
 from copycat.protocol.client import (
     ClientMessage,
     Failure,
@@ -27,6 +26,7 @@ from copycat.protocol.client import (
     Results,
     ServerMessage,
 )
+from copycat.protocol.codec_client import decode_server, encode_client
 from copycat.protocol.framing import split_frame
 from copycat.sim.checkers.linearizability import NEVER, Operation
 from copycat.sim.client_calls import ClientCalls, ClientWorld
@@ -181,7 +181,7 @@ class SessionClient:
     def _send(self, message: ClientMessage) -> None:
         connection = self._connection
         if connection is not None:
-            data = codec.encode_client(message)
+            data = encode_client(message)
             target, receive = self._host.number, self._host.receive_client
             self._around.network.carry(self.place, target, receive, connection, data)
 
@@ -254,7 +254,7 @@ class SessionClient:
     def _deliver(self, connection: Connection, data: bytes) -> None:
         if self._is_silent() or connection is not self._connection:
             return
-        message: ServerMessage = codec.decode_server(split_frame(data))
+        message: ServerMessage = decode_server(split_frame(data))
         session = self._session
         if session.phase is SessionPhase.WAITING:
             self._on_registered(message)

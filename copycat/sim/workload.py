@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from copycat.protocol import codec
 from copycat.protocol.client import (
     CloseSession,
     CommandsRefused,
@@ -26,6 +25,7 @@ from copycat.protocol.client import (
     Results,
     SessionClosed,
 )
+from copycat.protocol.codec_client import decode_server, encode_client, encode_commands
 from copycat.protocol.framing import split_frame
 from copycat.sim.checkers.linearizability import NEVER, Operation
 from copycat.sim.checkers.log_history import violated
@@ -149,7 +149,7 @@ class SimClient:
             self._resend(1)
         if dice.chance(options.close // (20 if self.unanswered else 1)):
             self._trace.mark("session closed")
-            self._send(codec.encode_client(CloseSession(self._number("close", 1), self.session)))
+            self._send(encode_client(CloseSession(self._number("close", 1), self.session)))
             self._forget_session()
 
     def _free_slot(self) -> int:
@@ -180,13 +180,13 @@ class SimClient:
     def _register(self) -> None:
         request = self._number("register", 2)
         message = Register(request, f"client-{self.number}", self.options.session_timeout_ms)
-        self._send(codec.encode_client(message))
+        self._send(encode_client(message))
 
     def _keep_alive(self) -> None:
         self._kept_us = self._world.now_us
         request = self._number("keep_alive")
         self._requests[request].session = self.session
-        self._send(codec.encode_client(KeepAlive(request, self.session, self._acked)))
+        self._send(encode_client(KeepAlive(request, self.session, self._acked)))
 
     def _token(self) -> int:
         self._tokens += 1
@@ -214,7 +214,7 @@ class SimClient:
             encoded.append(data)
         if kinds := [one for one in submitted if one.kind != "fail"]:
             self._history.extend(kinds)
-        self._send(codec.encode_commands(self.session, first, self._acked, encoded))
+        self._send(encode_commands(self.session, first, self._acked, encoded))
         return submitted
 
     def _query_again(self, session: int) -> None:
@@ -244,9 +244,7 @@ class SimClient:
         asked.what = "query" if level is ConsistencyLevel.LINEARIZABLE else "sequential"
         data = encode(kind, operation.key, ())
         self._send(
-            codec.encode_client(
-                QueryRequest(request, self.session, sequence, self._seen, level, data)
-            )
+            encode_client(QueryRequest(request, self.session, sequence, self._seen, level, data))
         )
 
     # --- the connection ---------------------------------------------------------------------
@@ -284,9 +282,7 @@ class SimClient:
             if sequence < first:
                 continue
             if run and (sequence != expected or len(run) == RESEND_MAX):
-                self._send(
-                    codec.encode_commands(self.session, start, self._acked_below(start), run)
-                )
+                self._send(encode_commands(self.session, start, self._acked_below(start), run))
                 run = []
             if not run:
                 start = sequence
@@ -294,7 +290,7 @@ class SimClient:
             expected = sequence + 1
         if run:
             self._trace.mark("command resent", len(run))
-            self._send(codec.encode_commands(self.session, start, self._acked_below(start), run))
+            self._send(encode_commands(self.session, start, self._acked_below(start), run))
 
     def _acked_below(self, first: int) -> int:
         return min(self._acked, first - 1)
@@ -311,7 +307,7 @@ class SimClient:
     def _deliver(self, connection: Connection, data: bytes) -> None:
         if self._world.now_us < self.silent_until_us or connection is not self._connection:
             return
-        message = codec.decode_server(split_frame(data))
+        message = decode_server(split_frame(data))
         match message:
             case Results():
                 self._on_results(message)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from copycat.protocol.client import Failure, Refusal, Register, Registered, ServerMessage
-from copycat.protocol.codec import decode_client, encode_server
+from copycat.protocol.codec_client import decode_client, encode_server
 from copycat.protocol.framing import CLIENT_LIMIT, Frame, FrameBuffer
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

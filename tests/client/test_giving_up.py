@@ -24,7 +24,7 @@ from copycat.protocol.client import (
     QueryResult,
     Refusal,
 )
-from copycat.protocol.codec import split_operations
+from copycat.protocol.codec_client import split_operations
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import encode_result
 from copycat.types import ConsistencyLevel

@@ -9,7 +9,7 @@ import pytest
 from copycat.client.client import CopycatClient
 from copycat.client.driver import SessionDriver
 from copycat.protocol.client import KeepAlive, Registered
-from copycat.protocol.codec import encode_server
+from copycat.protocol.codec_client import encode_server
 from copycat.protocol.operations import Command
 from tests.client.sessions import opened, submit
 

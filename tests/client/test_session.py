@@ -27,7 +27,7 @@ from copycat.protocol.client import (
     Registered,
     Results,
 )
-from copycat.protocol.codec import split_operations
+from copycat.protocol.codec_client import split_operations
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import encode_results, error_value
 from tests.client.sessions import SESSION, Add, ask, opened, refused, results, runs, sinks, submit

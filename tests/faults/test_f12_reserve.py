@@ -11,8 +11,8 @@ from copycat.member.disk_reserve import (
     free_reserve,
     reserve_size,
 )
-from copycat.protocol import codec
 from copycat.protocol.client import Register
+from copycat.protocol.codec_client import encode_client
 from copycat.protocol.framing import Frame, split_frame
 from copycat.replica.maintenance import INTERVAL_MS, ROOM_AGAIN_MS
 from copycat.storage import Env, FaultEnv
@@ -109,7 +109,7 @@ def full_leader(env: FaultEnv) -> tuple[Node, BallastFile]:
 
 
 def _register(request: int) -> Frame:
-    return split_frame(codec.encode_client(Register(request, f"client-{request}", 5000)))
+    return split_frame(encode_client(Register(request, f"client-{request}", 5000)))
 
 
 def test_f12_a_full_member_gives_it_up_and_takes_it_again_when_there_was_room() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from copycat.errors import CorruptLogError, ProtocolError
 from copycat.log.log import Log
-from copycat.protocol.codec import FrameType, decode_client
+from copycat.protocol.codec_client import decode_client
 from copycat.protocol.framing import FrameBuffer, split_frame
+from copycat.protocol.wire import FrameType
 from copycat.storage._native import Batch, FaultEnv, open_log
 from copycat.types import ServerState, Span
 from tests.log.contract import batch, durable, grow

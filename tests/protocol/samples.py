@@ -5,7 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from copycat.protocol import client, codec, peer
+from copycat.protocol import client, peer
+from copycat.protocol.codec_client import (
+    decode_client,
+    decode_commands,
+    decode_results_frame,
+    decode_server,
+    encode_client,
+    encode_server,
+)
+from copycat.protocol.codec_peer import (
+    decode_append,
+    decode_forward,
+    decode_hello,
+    decode_hello_refused,
+    decode_install,
+    decode_peer,
+    decode_return,
+    encode_append,
+    encode_forward,
+    encode_hello,
+    encode_hello_refused,
+    encode_install,
+    encode_peer,
+    encode_return,
+)
 from copycat.protocol.framing import Frame
 from copycat.types import ConsistencyLevel, EntryId, MemberId, SkippedEntry, Span
 
@@ -80,18 +104,18 @@ SERVERS: list[client.ServerMessage] = [
 def encoded() -> dict[str, bytes]:
     """A name and the bytes on the wire of every sample."""
     frames = {
-        "hello": codec.encode_hello(HELLO),
-        "hello-skipping": codec.encode_hello(SKIPPING),
-        "hello-refused": codec.encode_hello_refused(REFUSED),
-        "append": codec.encode_append(APPEND, 5) + b"12345",
-        "install": codec.encode_install(INSTALL, 5) + b"12345",
-        "forward": codec.encode_forward(5, frame_of(codec.encode_client(CLIENTS[1]))),
-        "return": codec.encode_return(5, codec.encode_server(SERVERS[2])),
+        "hello": encode_hello(HELLO),
+        "hello-skipping": encode_hello(SKIPPING),
+        "hello-refused": encode_hello_refused(REFUSED),
+        "append": encode_append(APPEND, 5) + b"12345",
+        "install": encode_install(INSTALL, 5) + b"12345",
+        "forward": encode_forward(5, frame_of(encode_client(CLIENTS[1]))),
+        "return": encode_return(5, encode_server(SERVERS[2])),
     }
     groups: list[tuple[list[Any], Callable[[Any], bytes]]] = [
-        (list(PEERS), codec.encode_peer),
-        (list(CLIENTS), codec.encode_client),
-        (list(SERVERS), codec.encode_server),
+        (list(PEERS), encode_peer),
+        (list(CLIENTS), encode_client),
+        (list(SERVERS), encode_server),
     ]
     for samples, encode in groups:
         for number, sample in enumerate(samples):
@@ -105,15 +129,15 @@ def frame_of(data: bytes) -> Frame:
 
 
 DECODERS: list[Callable[[Frame], object]] = [
-    codec.decode_hello,
-    codec.decode_hello_refused,
-    codec.decode_append,
-    codec.decode_install,
-    codec.decode_peer,
-    codec.decode_forward,
-    codec.decode_return,
-    codec.decode_client,
-    codec.decode_commands,
-    codec.decode_server,
-    codec.decode_results_frame,
+    decode_hello,
+    decode_hello_refused,
+    decode_append,
+    decode_install,
+    decode_peer,
+    decode_forward,
+    decode_return,
+    decode_client,
+    decode_commands,
+    decode_server,
+    decode_results_frame,
 ]

@@ -13,8 +13,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copycat.errors import ConfigurationError, ProtocolError
-from copycat.protocol import client, codec, peer
+from copycat.protocol import client, peer
+from copycat.protocol.codec_client import (
+    RUN_MAX,
+    decode_client,
+    decode_commands,
+    decode_server,
+    encode_client,
+    encode_commands,
+    encode_server,
+    split_operations,
+)
+from copycat.protocol.codec_peer import (
+    decode_append,
+    decode_forward,
+    decode_hello,
+    decode_hello_refused,
+    decode_install,
+    decode_peer,
+    decode_return,
+    encode_append,
+    encode_forward,
+    encode_hello,
+    encode_hello_refused,
+    encode_install,
+    encode_peer,
+    encode_return,
+)
 from copycat.protocol.framing import Frame
+from copycat.protocol.wire import FrameType
 from copycat.types import MemberId
 from tests.golden import compare_or_rewrite
 from tests.protocol import samples
@@ -39,90 +66,90 @@ def test_golden_bytes(rewrite: bool) -> None:
 
 @pytest.mark.parametrize("message", samples.PEERS, ids=repr)
 def test_peer_messages_round_trip(message: peer.PeerMessage) -> None:
-    assert codec.decode_peer(frame_of(codec.encode_peer(message))) == message
+    assert decode_peer(frame_of(encode_peer(message))) == message
 
 
 @pytest.mark.parametrize("message", samples.CLIENTS, ids=repr)
 def test_client_messages_round_trip(message: client.ClientMessage) -> None:
-    assert plain(codec.decode_client(frame_of(codec.encode_client(message)))) == message
+    assert plain(decode_client(frame_of(encode_client(message)))) == message
 
 
 @pytest.mark.parametrize("message", samples.SERVERS, ids=repr)
 def test_server_messages_round_trip(message: client.ServerMessage) -> None:
-    assert plain(codec.decode_server(frame_of(codec.encode_server(message)))) == message
+    assert plain(decode_server(frame_of(encode_server(message)))) == message
 
 
 def test_handshake_round_trips() -> None:
-    assert codec.decode_hello(frame_of(codec.encode_hello(samples.HELLO))) == samples.HELLO
-    skipping = frame_of(codec.encode_hello(samples.SKIPPING))
-    assert codec.decode_hello(skipping) == samples.SKIPPING
-    frame = frame_of(codec.encode_hello_refused(samples.REFUSED))
-    assert codec.decode_hello_refused(frame) == samples.REFUSED
+    assert decode_hello(frame_of(encode_hello(samples.HELLO))) == samples.HELLO
+    skipping = frame_of(encode_hello(samples.SKIPPING))
+    assert decode_hello(skipping) == samples.SKIPPING
+    frame = frame_of(encode_hello_refused(samples.REFUSED))
+    assert decode_hello_refused(frame) == samples.REFUSED
 
 
 def test_append_keeps_its_frames_untouched() -> None:
-    data = codec.encode_append(samples.APPEND, 5) + b"12345"
-    message, frames = codec.decode_append(frame_of(data))
+    data = encode_append(samples.APPEND, 5) + b"12345"
+    message, frames = decode_append(frame_of(data))
     assert message == samples.APPEND
     assert bytes(frames) == b"12345"
     assert frames.obj is data  # a view, not a copy
 
 
 def test_an_append_with_entries_is_refused_where_none_are_taken() -> None:
-    frame = frame_of(codec.encode_append(samples.APPEND, 5) + b"12345")
+    frame = frame_of(encode_append(samples.APPEND, 5) + b"12345")
     with pytest.raises(ProtocolError, match="5 bytes of entries"):
-        codec.decode_peer(frame)
+        decode_peer(frame)
 
 
 def test_a_chunk_of_a_snapshot_lies_inside_it() -> None:
-    data = codec.encode_install(samples.INSTALL, 5) + b"12345"
-    message, chunk = codec.decode_install(frame_of(data))
+    data = encode_install(samples.INSTALL, 5) + b"12345"
+    message, chunk = decode_install(frame_of(data))
     assert message == samples.INSTALL
     assert bytes(chunk) == b"12345"
     assert chunk.obj is data  # a view, not a copy
     with pytest.raises(ProtocolError, match="5 bytes of a file"):
-        codec.decode_peer(frame_of(data))
-    outside = codec.encode_install(msgspec.structs.replace(samples.INSTALL, offset=4092), 5)
+        decode_peer(frame_of(data))
+    outside = encode_install(msgspec.structs.replace(samples.INSTALL, offset=4092), 5)
     with pytest.raises(ProtocolError, match="bytes 4092 to 4097 of 4096"):
-        codec.decode_install(frame_of(outside + b"12345"))
+        decode_install(frame_of(outside + b"12345"))
 
 
 def test_forward_and_return_carry_frames_whole() -> None:
-    inner = codec.encode_client(samples.CLIENTS[3])
-    token, frame = codec.decode_forward(frame_of(codec.encode_forward(9, frame_of(inner))))
+    inner = encode_client(samples.CLIENTS[3])
+    token, frame = decode_forward(frame_of(encode_forward(9, frame_of(inner))))
     assert token == 9
-    assert plain(codec.decode_client(frame)) == samples.CLIENTS[3]
-    answer = codec.encode_server(samples.SERVERS[3])
-    assert codec.decode_return(frame_of(codec.encode_return(9, answer))) == (9, answer)
+    assert plain(decode_client(frame)) == samples.CLIENTS[3]
+    answer = encode_server(samples.SERVERS[3])
+    assert decode_return(frame_of(encode_return(9, answer))) == (9, answer)
 
 
 def test_forward_takes_only_frames_of_clients() -> None:
-    vote = frame_of(codec.encode_peer(samples.PEERS[-1]))
+    vote = frame_of(encode_peer(samples.PEERS[-1]))
     with pytest.raises(ProtocolError, match="client's frame inside FORWARD"):
-        codec.decode_forward(frame_of(codec.encode_forward(1, vote)))
+        decode_forward(frame_of(encode_forward(1, vote)))
     with pytest.raises(ProtocolError, match="server's frame inside RETURN"):
-        codec.decode_return(frame_of(codec.encode_return(1, codec.encode_peer(samples.PEERS[1]))))
+        decode_return(frame_of(encode_return(1, encode_peer(samples.PEERS[1]))))
 
 
 def test_encode_commands_equals_the_message() -> None:
     operations = [b"abc", b"", b"defg"]
-    data = codec.encode_commands(17, 401, 400, operations)
-    message = codec.decode_commands(frame_of(data))
+    data = encode_commands(17, 401, 400, operations)
+    message = decode_commands(frame_of(data))
     assert (message.session, message.first_sequence, message.acked_sequence) == (17, 401, 400)
-    assert codec.split_operations(message.count, message.body) == operations
-    assert codec.encode_client(message) == data
+    assert split_operations(message.count, message.body) == operations
+    assert encode_client(message) == data
 
 
 def commands_frame(first: int, acked: int, count: int, body: bytes) -> Frame:
     data = struct.pack("<QQQI", 17, first, acked, count) + body
-    return Frame(codec.FrameType.COMMANDS, 0, memoryview(data))
+    return Frame(FrameType.COMMANDS, 0, memoryview(data))
 
 
 @pytest.mark.parametrize(
     ("first", "acked", "count", "body", "word"),
     [
         (1, 0, 0, b"", "0 commands"),
-        (1, 0, codec.RUN_MAX + 1, b"\0" * 4 * (codec.RUN_MAX + 1), "65537 commands"),
+        (1, 0, RUN_MAX + 1, b"\0" * 4 * (RUN_MAX + 1), "65537 commands"),
         (1, 0, 3, b"\0" * 11, "3 commands"),
         (0, 0, 1, b"\0\0\0\0", "sequence 0"),
         (5, 5, 1, b"\0\0\0\0", "up to 5"),
@@ -134,7 +161,7 @@ def test_commands_must_tile_their_frame(
     first: int, acked: int, count: int, body: bytes, word: str
 ) -> None:
     with pytest.raises(ProtocolError, match=word):
-        codec.decode_commands(commands_frame(first, acked, count, body))
+        decode_commands(commands_frame(first, acked, count, body))
 
 
 def longer(frame: Frame) -> memoryview:
@@ -157,58 +184,58 @@ def test_every_byte_too_few_or_too_many_is_an_error() -> None:
 
 
 def test_flags_and_padding_are_checked() -> None:
-    data = bytearray(codec.encode_peer(samples.PEERS[1]))
+    data = bytearray(encode_peer(samples.PEERS[1]))
     for at, value in ((24, 3), (25, 1), (31, 255)):
         broken = bytearray(data)
         broken[at] = value
         with pytest.raises(ProtocolError, match="0 or 1"):
-            codec.decode_peer(frame_of(bytes(broken)))
+            decode_peer(frame_of(bytes(broken)))
 
 
 def test_enums_are_checked() -> None:
-    query = bytearray(codec.encode_client(samples.CLIENTS[4]))
+    query = bytearray(encode_client(samples.CLIENTS[4]))
     query[8 + 32] = 3
     with pytest.raises(ProtocolError, match="consistency level 3"):
-        codec.decode_client(frame_of(bytes(query)))
-    failure = bytearray(codec.encode_server(samples.SERVERS[6]))
+        decode_client(frame_of(bytes(query)))
+    failure = bytearray(encode_server(samples.SERVERS[6]))
     failure[8 + 8] = 200
     with pytest.raises(ProtocolError, match="refusal code 200"):
-        codec.decode_server(frame_of(bytes(failure)))
+        decode_server(frame_of(bytes(failure)))
 
 
 def test_strings_have_limits() -> None:
     with pytest.raises(ConfigurationError, match="256 bytes"):
-        codec.encode_client(client.Register(1, "x" * 256, 0))
+        encode_client(client.Register(1, "x" * 256, 0))
     long = client.Failure(1, client.Refusal.INTERNAL, "", "ü" * 600)
-    back = codec.decode_server(frame_of(codec.encode_server(long)))
+    back = decode_server(frame_of(encode_server(long)))
     assert isinstance(back, client.Failure)
     assert back.reason == "ü" * 512
     body = struct.pack("<QIH", 1, 0, 256) + b"x" * 256
     with pytest.raises(ProtocolError, match="limit is 255"):
-        codec.decode_client(Frame(codec.FrameType.REGISTER, 0, memoryview(body)))
+        decode_client(Frame(FrameType.REGISTER, 0, memoryview(body)))
     body = struct.pack("<QIH", 1, 0, 2) + b"\xff\xfe"
     with pytest.raises(ProtocolError, match="UTF-8"):
-        codec.decode_client(Frame(codec.FrameType.REGISTER, 0, memoryview(body)))
+        decode_client(Frame(FrameType.REGISTER, 0, memoryview(body)))
 
 
 def test_a_hello_fits_the_limit_of_strangers() -> None:
     members = tuple(f"{'x' * 200}:{number}" for number in range(30))
     with pytest.raises(ConfigurationError, match="30 members"):
-        codec.encode_hello(peer.Hello("c", members, MemberId(1), 1, members[0], False, (1, 1)))
+        encode_hello(peer.Hello("c", members, MemberId(1), 1, members[0], False, (1, 1)))
 
 
 def test_the_entries_that_a_hello_skips_are_in_order() -> None:
     for skips in (reversed(samples.SKIPPING.skips), samples.SKIPPING.skips[:1] * 2):
         hello = msgspec.structs.replace(samples.SKIPPING, skips=tuple(skips))
         with pytest.raises(ProtocolError, match="not in order"):
-            codec.decode_hello(frame_of(codec.encode_hello(hello)))
+            decode_hello(frame_of(encode_hello(hello)))
 
 
 def test_unknown_types_are_named() -> None:
     with pytest.raises(ProtocolError, match=r"frame type 77 \(unknown, 1 bytes\)"):
-        codec.decode_client(Frame(77, 0, memoryview(b"x")))
+        decode_client(Frame(77, 0, memoryview(b"x")))
     with pytest.raises(ProtocolError, match="REGISTERED"):
-        codec.decode_client(Frame(codec.FrameType.REGISTERED, 0, memoryview(b"x")))
+        decode_client(Frame(FrameType.REGISTERED, 0, memoryview(b"x")))
 
 
 def decode_or_refuse(frame: Frame) -> None:

@@ -12,10 +12,11 @@ from copycat.machine.machine import StateMachine
 from copycat.member.disk_reserve import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
-from copycat.protocol import codec
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
+from copycat.protocol.codec_client import decode_server, encode_client, encode_commands
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
+from copycat.protocol.wire import FrameType
 from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.recovery_status import NewRecord
@@ -76,14 +77,14 @@ class FakeHost:
             return False
         data = header + (bytes(memoryview(body)) if body is not None else b"")
         frame = split_frame(data)
-        self.calls.append(f"send {codec.FrameType(frame.type).name}")
+        self.calls.append(f"send {FrameType(frame.type).name}")
         if peer in self.unsent:
             self.unsent[peer] += len(data)
         self.sent.append((peer, frame))
         return True
 
     def reply(self, connection: int, frame: bytes) -> None:
-        message = codec.decode_server(split_frame(frame))
+        message = decode_server(split_frame(frame))
         if connection in self.unsent:
             self.unsent[connection] += len(frame)
         self.calls.append(f"reply {type(message).__name__}")
@@ -218,7 +219,7 @@ class Node:
             self.turn()
 
     def client(self, message: ClientMessage, connection: int = CLIENT) -> None:
-        self.replica.receive_client(connection, split_frame(codec.encode_client(message)))
+        self.replica.receive_client(connection, split_frame(encode_client(message)))
 
     def last_reply(self) -> ServerMessage:
         return self.host.replies[-1][1]
@@ -327,4 +328,4 @@ class Network:
 def commands(session: int, first: int, *operations: Any, acked: int = 0) -> Frame:
     """A Commands frame as a client would send it."""
     encoded = [encode_operation(operation) for operation in operations]
-    return split_frame(codec.encode_commands(session, first, acked, encoded))
+    return split_frame(encode_commands(session, first, acked, encoded))

@@ -10,8 +10,8 @@ from copycat.errors import MachineMismatchError
 from copycat.machine import StateMachine, command
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
-from copycat.protocol import codec
 from copycat.protocol.client import Commands, Results
+from copycat.protocol.codec_client import encode_commands
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import decode_results
@@ -41,7 +41,7 @@ HOSTILE = [POKE, b"\xc1", b"\x91" * 3000, PUT + PUT, b"\xc7\x00\x01", b"\x00"]
 
 
 def frame_of(session: int, first: int, *operations: bytes) -> Frame:
-    return split_frame(codec.encode_commands(session, first, 0, list(operations)))
+    return split_frame(encode_commands(session, first, 0, list(operations)))
 
 
 def send(node: Node, session: int, first: int, *operations: bytes) -> None:

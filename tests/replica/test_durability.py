@@ -11,8 +11,8 @@ from collections.abc import Callable
 import pytest
 
 from copycat.machine.kv import KeyValueStore
-from copycat.protocol import codec
 from copycat.protocol.client import Results
+from copycat.protocol.codec_peer import decode_peer, encode_append
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import SaveHardState
@@ -157,12 +157,12 @@ def test_c1_a_follower_says_what_it_has_written() -> None:
     node.host.links.add(peer)
     entries = batch(1, b"a")
     message = AppendEntries(1, 1, NO_ENTRY, Span(1, 1, 2), 0)
-    header = codec.encode_append(message, entries.nbytes)
+    header = encode_append(message, entries.nbytes)
     node.replica.receive_peer(peer, split_frame(header + bytes(memoryview(entries))))
     node.turn()
     node.finish_saves()  # the term, which is synced all the same
     node.turn()
-    replies = [codec.decode_peer(frame) for _, frame in node.host.sent]
+    replies = [decode_peer(frame) for _, frame in node.host.sent]
     assert [getattr(reply, "match_index", None) for reply in replies][-1] == 1
     assert not node.host.syncs
 

@@ -6,7 +6,6 @@ import pytest
 
 from copycat.errors import DiskError, ProtocolError
 from copycat.machine.kv import KeyValueStore
-from copycat.protocol import codec
 from copycat.protocol.client import (
     CloseSession,
     Commands,
@@ -22,6 +21,7 @@ from copycat.protocol.client import (
     Results,
     SessionClosed,
 )
+from copycat.protocol.codec_peer import decode_hello_refused, decode_peer
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.peer import AppendReply
@@ -77,7 +77,7 @@ def test_leader_sends_before_it_syncs_and_flushes_between() -> None:
 
 def matches(follower: Node, leader: Node) -> list[int]:
     """match_index of every AppendReply that waits to go to the leader."""
-    replies = [codec.decode_peer(f) for peer, f in follower.host.sent if peer == leader.member]
+    replies = [decode_peer(f) for peer, f in follower.host.sent if peer == leader.member]
     return [reply.match_index for reply in replies if isinstance(reply, AppendReply)]
 
 
@@ -297,7 +297,7 @@ def test_c16_hellos_that_do_not_fit_are_refused_with_both_lists() -> None:
     other = Node("127.0.0.1:2", ("127.0.0.1:1", "127.0.0.1:2"))
     with pytest.raises(PeerRefused, match=r"127.0.0.1:1, 127.0.0.1:2; .*127.0.0.1:3") as caught:
         mine.replica.accept_peer(split_frame(other.replica.hello()))
-    refused = codec.decode_hello_refused(split_frame(caught.value.frame))
+    refused = decode_hello_refused(split_frame(caught.value.frame))
     assert refused.code == "bad-config"
 
 

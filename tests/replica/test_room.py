@@ -7,7 +7,6 @@ import pytest
 from copycat.machine import StateMachine, command, query
 from copycat.machine.outcome import RunReply
 from copycat.machine.sessions import SessionRecord
-from copycat.protocol import codec
 from copycat.protocol.client import (
     CommandsRefused,
     Failure,
@@ -19,6 +18,7 @@ from copycat.protocol.client import (
     Registered,
     Results,
 )
+from copycat.protocol.codec_client import encode_server
 from copycat.protocol.framing import split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import PIECE_NBYTES, decode_results, encode_results
@@ -272,8 +272,8 @@ def test_a_relayed_answer_without_room_is_refused_and_asked_for_again() -> None:
 
 def test_a_refusal_is_small() -> None:
     failure = Failure(1, Refusal.OVERLOADED, "127.0.0.1:65535", "x" * 100)
-    assert len(codec.encode_server(failure)) < SMALL_NBYTES
-    assert split_frame(codec.encode_server(failure)).type
+    assert len(encode_server(failure)) < SMALL_NBYTES
+    assert split_frame(encode_server(failure)).type
 
 
 # ---- the work of one turn -----------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copycat.protocol.codec import decode_append
+from copycat.protocol.codec_peer import decode_append
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import Replicate

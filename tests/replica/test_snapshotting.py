@@ -16,8 +16,8 @@ from copycat.errors import (
 )
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.snapshot import Snapshots
-from copycat.protocol import codec
 from copycat.protocol.client import Register, Registered
+from copycat.protocol.codec_peer import encode_append
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.replica.snapshot_transfer import CHUNK_NBYTES
@@ -295,7 +295,7 @@ def gap(first: int, end: int, commit: int) -> Frame:
     """An AppendEntries of one gap, as a leader with that commit index would send it."""
     batch = encode_gap(1, first, end, 1000, commit)
     message = AppendEntries(1, 5, EntryId(1, first - 1), batch.span, commit)
-    return split_frame(codec.encode_append(message, batch.nbytes) + bytes(memoryview(batch)))
+    return split_frame(encode_append(message, batch.nbytes) + bytes(memoryview(batch)))
 
 
 def test_c3_a_gap_above_the_commit_index_closes_the_connection() -> None:

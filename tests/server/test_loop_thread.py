@@ -21,8 +21,8 @@ from copycat import (
     DiskError,
     ServerState,
 )
-from copycat.protocol.codec import FrameType
 from copycat.protocol.framing import Frame
+from copycat.protocol.wire import FrameType
 from copycat.server.lateness import Lateness
 from copycat.types import MemberId
 from tests.server.cluster import LIMIT_S, Book, free_address, run, server

@@ -24,12 +24,8 @@ from copycat.protocol.client import (
     Results,
     ServerMessage,
 )
-from copycat.protocol.codec import (
-    decode_hello_refused,
-    decode_server,
-    encode_client,
-    encode_commands,
-)
+from copycat.protocol.codec_client import decode_server, encode_client, encode_commands
+from copycat.protocol.codec_peer import decode_hello_refused
 from copycat.protocol.framing import PEER_LIMIT, FrameBuffer, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.server.patience import Patience

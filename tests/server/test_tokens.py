@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import cast
 
-from copycat.protocol import codec
 from copycat.protocol.client import Registered
+from copycat.protocol.codec_client import encode_server
 from copycat.protocol.codec_peer import decode_return, encode_return
 from copycat.protocol.framing import split_frame
 from copycat.server.host import AsyncHost
@@ -29,5 +29,5 @@ def test_tokens_of_two_lives_do_not_meet() -> None:
 
 def test_a_token_fits_its_frame() -> None:
     token = (1 << 62) + (1 << 40)
-    answer = codec.encode_server(Registered(1, 5, 100, "", ()))
+    answer = encode_server(Registered(1, 5, 100, "", ()))
     assert decode_return(split_frame(encode_return(token, answer)))[0] == token
