@@ -70,7 +70,7 @@ async def used(address: str, *operations: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("as_json", [True, False])
-def test_b10_readers_that_go_away_change_nothing(tmp_path: Path, as_json: bool) -> None:
+def test_readers_that_go_away_change_nothing(tmp_path: Path, as_json: bool) -> None:
     pipes = [os.pipe(), os.pipe()]
     words = ["--json"] if as_json else []
     with Member(tmp_path, *words, stdout=pipes[0][1], stderr=pipes[1][1]) as member:
@@ -86,7 +86,7 @@ def test_b10_readers_that_go_away_change_nothing(tmp_path: Path, as_json: bool) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["a full disk", "nothing", "nothing, and nothing to read"])
-def test_b10_a_full_disk_or_closed_streams_change_nothing(tmp_path: Path, to: str) -> None:
+def test_a_full_disk_or_closed_streams_change_nothing(tmp_path: Path, to: str) -> None:
     streams: dict[str, Any] = {}
     if to != "a full disk":
         streams["preexec_fn"] = close_both if to == "nothing" else close_all
@@ -112,7 +112,7 @@ def close_all() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_b10_each_signal_stops_cleanly_however_often_it_comes(
+def test_each_signal_stops_cleanly_however_often_it_comes(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     with Member(tmp_path, "--json", stdout=subprocess.PIPE) as member:
@@ -162,7 +162,7 @@ def stay_in_deleted(directory: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", ["gone", "stuck"])
-def test_b10_what_an_application_prints_cannot_fail_or_wait(tmp_path: Path, reader: str) -> None:
+def test_what_an_application_prints_cannot_fail_or_wait(tmp_path: Path, reader: str) -> None:
     (tmp_path / "talker.py").write_text(
         textwrap.dedent(
             """

@@ -44,7 +44,7 @@ def test_success_forgets_the_waits() -> None:
 @pytest.mark.parametrize(
     ("selection", "place"), [(ServerSelection.LEADER, 0), (ServerSelection.FOLLOWERS, 2)]
 )
-def test_b4_the_leader_comes_where_the_selection_says(
+def test_the_leader_comes_where_the_selection_says(
     selection: ServerSelection, place: int, seed: int
 ) -> None:
     it = router(selection, seed)
@@ -82,7 +82,7 @@ def test_a_server_that_could_not_serve_is_not_the_next_one() -> None:
     ],
     ids=["exponential", "fibonacci", "once"],
 )
-def test_b3_waits_between_rounds(backoff: Backoff, waits: list[float]) -> None:
+def test_a_client_waits_between_rounds(backoff: Backoff, waits: list[float]) -> None:
     assert [backoff.delay(n) for n in range(len(waits))] == pytest.approx(waits)
 
 

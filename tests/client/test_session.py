@@ -122,7 +122,7 @@ def test_the_outbox_forgets_what_was_answered() -> None:
     ],
     ids=["whole", "parts", "swapped", "backwards", "duplicates", "early, then longer"],
 )
-def test_b15_completion_is_in_submission_order_whatever_arrives(arrivals: list[Results]) -> None:
+def test_completion_is_in_submission_order_whatever_arrives(arrivals: list[Results]) -> None:
     session = opened()
     submit(session, 1, 2, 3, 4)
     session.outgoing(0)

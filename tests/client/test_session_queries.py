@@ -24,7 +24,7 @@ def answer(request: int, value: int, index: int = 50) -> QueryResult:
     return QueryResult(request, index, encode_result(value))
 
 
-def test_q1_q4_a_query_names_the_last_command_and_the_highest_index() -> None:
+def test_a_query_names_the_last_command_and_the_highest_index() -> None:
     session = opened()
     submit(session, 1)
     session.outgoing(0)
@@ -37,7 +37,7 @@ def test_q1_q4_a_query_names_the_last_command_and_the_highest_index() -> None:
     assert (query.session, query.sequence, query.index) == (SESSION, 2, 40)
 
 
-def test_q4_a_client_never_asks_for_less_than_an_answer_showed_it() -> None:
+def test_a_client_never_asks_for_less_than_an_answer_showed_it() -> None:
     """Of a read as of a command; and an answer that names less takes nothing back."""
     session = opened()
     for request_index, (shown, least) in enumerate([(50, 50), (70, 70), (60, 70)]):
@@ -51,7 +51,7 @@ def test_q4_a_client_never_asks_for_less_than_an_answer_showed_it() -> None:
         session.received(answer(query.request, 1, index=least), 0)
 
 
-def test_q11_a_query_completes_between_its_neighbours() -> None:
+def test_a_query_completes_between_its_neighbours() -> None:
     session = opened()
     submit(session, 1)
     request = ask(session, "q")
@@ -124,7 +124,7 @@ def test_keep_alives_go_out_every_third_of_the_timeout() -> None:
     assert session.is_stable
 
 
-def test_b13_a_server_that_says_nothing_is_left() -> None:
+def test_a_server_that_says_nothing_is_left() -> None:
     session = opened()
     assert len(session.outgoing(2000)) == 1
     assert not session.wants_switch

@@ -35,7 +35,7 @@ LACKS = [
 
 
 @pytest.mark.parametrize(("where", "name", "fails", "number"), LACKS)
-def test_b9_a_blocking_client_says_what_was_lacking(
+def test_a_blocking_client_says_what_was_lacking(
     where: Any,
     name: str,
     fails: Any,
@@ -55,7 +55,7 @@ def test_b9_a_blocking_client_says_what_was_lacking(
 
 
 @pytest.mark.parametrize(("where", "name", "fails", "number"), LACKS[1:])
-def test_b9_a_member_with_a_loop_of_its_own_is_started_when_there_is_one(
+def test_a_member_with_a_loop_of_its_own_is_started_when_there_is_one(
     where: Any, name: str, fails: Any, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:

@@ -119,7 +119,7 @@ def check_prefix(found: list[int], count: int) -> None:
 
 
 @pytest.mark.slow
-def test_s26_recover_needs_the_clusters_name_and_a_stopped_member(tmp_path: Path) -> None:
+def test_recover_needs_the_clusters_name_and_a_stopped_member(tmp_path: Path) -> None:
     path = tmp_path / "one"
     used(path)
     index = rot(path)

@@ -116,7 +116,7 @@ class CompactionContract:
             (Release.UNKNOWN, (0, 10)),
         ],
     )
-    def test_z1_to_z6_what_may_go_and_when(
+    def test_what_each_mode_lets_be_deleted_and_when(
         self, log: ReplicaLog, how: Release, reach: tuple[int, int]
     ) -> None:
         filled(log)
@@ -181,7 +181,7 @@ class CompactionContract:
 
     # --- rewriting ---------------------------------------------------------------------------
 
-    def test_x16_terms_and_prev_answer_as_before(self, log: ReplicaLog, harness: Harness) -> None:
+    def test_terms_and_prev_answer_as_before(self, log: ReplicaLog, harness: Harness) -> None:
         for term in (1, 3, 4):
             grow(log, 15, term=term)
         durable(log)
@@ -289,7 +289,7 @@ class CompactionContract:
 
     # --- installing --------------------------------------------------------------------------
 
-    def test_x18_what_is_released_meanwhile_is_carried_over(self, log: ReplicaLog) -> None:
+    def test_what_is_released_meanwhile_is_carried_over(self, log: ReplicaLog) -> None:
         filled(log)
         log.release([2, 3], Release.ANY)
         log.release([5], Release.UNKNOWN)

@@ -24,7 +24,7 @@ class InstallContract:
     def log(self, harness: Harness) -> ReplicaLog:
         return harness.open()
 
-    def test_x18_nothing_goes_behind_a_group_that_was_trimmed_in_part(
+    def test_nothing_is_deleted_behind_a_group_that_was_trimmed_in_part(
         self, log: ReplicaLog, harness: Harness
     ) -> None:
         """Entry 12 is a put, 20 its deletion: frozen together, and 12 stays."""
@@ -41,7 +41,7 @@ class InstallContract:
         log.close()
         assert not {12, 20} & {index for index, _, _ in contents(harness.open())}
 
-    def test_x18_what_was_installed_before_such_a_group_stays(self, log: ReplicaLog) -> None:
+    def test_what_was_installed_before_such_a_group_stays(self, log: ReplicaLog) -> None:
         filled(log)
         ids = sealed(log)
         log.release([3, 20, 28], Release.ANY)

@@ -201,7 +201,7 @@ def test_f7_a_directory_in_use_refuses_on_a_real_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("copy", IDENTITY_FILES)
-def test_d6_one_bad_identity_is_written_again(copy: str) -> None:
+def test_one_bad_identity_is_written_again(copy: str) -> None:
     env = FaultEnv()
     used(env)
     env.corrupt(f"{PATH}/{copy}", 40, 1)
@@ -209,7 +209,7 @@ def test_d6_one_bad_identity_is_written_again(copy: str) -> None:
     assert read_identity(env, PATH)[1] == ()
 
 
-def test_d6_no_readable_identity_refuses() -> None:
+def test_no_readable_identity_refuses() -> None:
     env = FaultEnv()
     used(env)
     for copy in IDENTITY_FILES:
@@ -217,7 +217,7 @@ def test_d6_no_readable_identity_refuses() -> None:
     refused(env, CorruptLogError)
 
 
-def test_d6_two_identities_that_differ_refuse() -> None:
+def test_two_identities_that_differ_refuse() -> None:
     env = FaultEnv()
     used(env)
     other = Identity(

@@ -56,7 +56,9 @@ def killed(path: Path, *, entries: int) -> None:
 @pytest.mark.slow
 @pytest.mark.forks
 @pytest.mark.parametrize("entries", [0, 1])
-def test_d16_starts_that_were_killed_leave_a_constant(tmp_path: Path, entries: int) -> None:
+def test_starts_that_were_killed_leave_a_constant_number_of_bytes(
+    tmp_path: Path, entries: int
+) -> None:
     for crashes in range(1, CRASHES + 1):
         killed(tmp_path, entries=entries)
         assert on_disk(tmp_path) <= 2 * TAIL + crashes * entries * PER_CRASH
@@ -69,7 +71,7 @@ def test_d16_starts_that_were_killed_leave_a_constant(tmp_path: Path, entries: i
 
 @pytest.mark.parametrize("size", [8192, 16384, MIB, SEGMENT])
 @pytest.mark.parametrize("power", [False, True])
-def test_d16_crashed_starts_leave_a_constant(size: int, power: bool) -> None:
+def test_crashed_starts_leave_a_constant_number_of_bytes(size: int, power: bool) -> None:
     env = FaultEnv(2)
     env.make_directory(DIRECTORY)
     tail = min(size, TAIL)
@@ -88,7 +90,9 @@ def test_d16_crashed_starts_leave_a_constant(size: int, power: bool) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("clean", [False, True])
-def test_d16_a_recovery_that_dies_again_and_again_leaves_a_constant(clean: bool) -> None:
+def test_a_recovery_that_dies_again_and_again_leaves_a_constant_number_of_bytes(
+    clean: bool,
+) -> None:
     """Each had made a new file before it died; what a pending manifest might name was kept."""
     for step in range(1, 14):
         env = FaultEnv(5)
@@ -110,7 +114,7 @@ def test_d16_a_recovery_that_dies_again_and_again_leaves_a_constant(clean: bool)
         assert contents(opened(env, size=MIB)) == expected(1, 4)
 
 
-def test_d16_torn_bytes_are_kept_of_a_few_crashes_only() -> None:
+def test_torn_bytes_are_kept_of_a_few_crashes_only() -> None:
     env = FaultEnv(7)
     env.make_directory(DIRECTORY)
     for crash in range(30):
@@ -141,7 +145,7 @@ def settled(log: NativeLog) -> None:
         log.remove_orphans()
 
 
-def test_d16_truncations_give_back_what_is_behind_them() -> None:
+def test_truncations_give_back_what_is_behind_them() -> None:
     env = FaultEnv(1)
     env.make_directory(DIRECTORY)
     log = opened(env, size=MIB)
@@ -158,7 +162,7 @@ def test_d16_truncations_give_back_what_is_behind_them() -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_d16_a_power_loss_around_a_file_that_is_cut_loses_nothing(seed: int) -> None:
+def test_a_power_loss_around_a_file_that_is_cut_loses_nothing(seed: int) -> None:
     for step in range(12):
         env = FaultEnv(seed)
         env.make_directory(DIRECTORY)
@@ -176,7 +180,7 @@ def test_d16_a_power_loss_around_a_file_that_is_cut_loses_nothing(seed: int) -> 
         assert len(found) in {4, 5}
 
 
-def test_d16_resets_and_many_rolls_leave_a_constant() -> None:
+def test_resets_and_many_rolls_leave_a_constant_number_of_bytes() -> None:
     env = FaultEnv(1)
     env.make_directory(DIRECTORY)
     log = opened(env, size=MIB)
@@ -192,7 +196,7 @@ def test_d16_resets_and_many_rolls_leave_a_constant() -> None:
     assert sealed_usage(env, log) <= 9 * (600_000 + 3 * BLOCK)
 
 
-def test_d16_an_old_directory_is_cut_at_its_next_start() -> None:
+def test_an_old_directory_is_cut_at_its_next_start() -> None:
     """As 5da3045 left it: segments that were sealed early keep all that was allocated."""
     env = FaultEnv(1)
     env.make_directory(DIRECTORY)
@@ -217,7 +221,7 @@ def log_of(env: FaultEnv) -> NativeLog:
     return opened(env)
 
 
-def test_d16_a_reader_changes_no_size() -> None:
+def test_a_reader_changes_no_size() -> None:
     env = FaultEnv(1)
     env.make_directory(DIRECTORY)
     log = opened(env, size=MIB)

@@ -256,11 +256,11 @@ def test_f5_a_hard_state_file(copy: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("copy", IDENTITY_FILES)
-def test_d6_an_identity_file(copy: str) -> None:
+def test_any_flip_in_one_copy_of_the_identity_is_survived(copy: str) -> None:
     assert set(flips(written(clean=True), f"{PATH}/{copy}")) == {"whole"}
 
 
-def test_d6_every_byte_of_an_identity_is_covered() -> None:
+def test_every_byte_of_an_identity_is_covered() -> None:
     identity = Identity(
         cluster_name="n", address="a:1", members=("a:1",), member=MEMBER, incarnation=3
     )

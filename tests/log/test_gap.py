@@ -119,7 +119,7 @@ def test_runs_taken_in_order_use_the_cursor_inside_a_gap() -> None:
     assert [(run.first_index, run.end) for run in found] == [(i, i + 1) for i in range(5, 24)]
 
 
-def test_l13_an_entry_in_a_gap_is_absent() -> None:
+def test_an_entry_in_a_gap_is_absent() -> None:
     log = open_small(FaultEnv(1), entries=8)
     log.append(joined(batch(1, b"one"), encode_gap(1, 2, 9, 0, 8), batch(9, b"nine")))
     assert [log.get(index) is None for index in range(1, 10)] == [False] + 7 * [True] + [False]

@@ -41,7 +41,7 @@ def mapped_files(directory: Path) -> set[str]:
     ("level", "mapped"),
     [(StorageLevel.DISK, {".idx"}), (StorageLevel.MAPPED, {".idx", ".log"})],
 )
-def test_l1_only_level_mapped_maps_data(
+def test_only_level_mapped_maps_data(
     tmp_path: Path, level: StorageLevel, mapped: set[str]
 ) -> None:
     items = [b"%d" % n * 9 for n in range(40)]
@@ -53,7 +53,7 @@ def test_l1_only_level_mapped_maps_data(
         assert mapped_files(tmp_path) == mapped
 
 
-def test_l1_a_directory_is_opened_at_either_level(tmp_path: Path) -> None:
+def test_a_directory_is_opened_at_either_level(tmp_path: Path) -> None:
     items: list[bytes] = []
     for level in ("mapped", "disk", "mapped"):
         with Log.open(tmp_path, level=level, **SMALL) as log:

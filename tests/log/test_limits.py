@@ -329,7 +329,7 @@ def test_f2_a_hostile_manifest_is_a_typed_error(
     assert image(env) == before
 
 
-def test_d7_an_index_that_lies_with_a_good_checksum_cuts_at_the_right_byte() -> None:
+def test_an_index_that_lies_with_a_good_checksum_cuts_at_the_right_byte() -> None:
     env, log = fresh()
     grow(log, 6)
     log.close()

@@ -67,7 +67,7 @@ def test_f29_a_copy_of_the_vote_that_may_not_be_read_now_is_no_bad_one(error: st
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("copy", [1, 2])
-def test_d6_an_unreadable_copy_of_the_identity_is_ignored(operation: str, copy: int) -> None:
+def test_an_unreadable_copy_of_the_identity_is_ignored(operation: str, copy: int) -> None:
     env = FaultEnv()
     used(env)
     env.fail(operation, copy, "EIO")

@@ -42,7 +42,7 @@ class Greedy(Poison):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("caught", [False, True])
-def test_b7_a_process_that_is_short_of_memory_stops_at_the_entry(caught: bool) -> None:
+def test_a_process_that_is_short_of_memory_stops_at_the_entry(caught: bool) -> None:
     """An allocation that a machine with more memory grants, in a process that has a limit."""
     script = STARVED.format(caught=caught)
     done = subprocess.run(

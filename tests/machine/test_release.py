@@ -285,7 +285,7 @@ def test_i17_what_told_a_duplicate_is_pinned_and_duplicates_stay() -> None:
     assert released(script.close(a)) == []
 
 
-def test_k5_commands_without_a_session_are_released_at_once() -> None:
+def test_commands_without_a_session_are_released_at_once() -> None:
     script, [a] = started()
     script.close(a)
     assert released(script.commands(a, [Busy.put("x", 1)])) == [(3, ANY)]

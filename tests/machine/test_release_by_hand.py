@@ -32,12 +32,12 @@ SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
         (CompactionMode.UNKNOWN, UNKNOWN),
     ],
 )
-def test_z1_to_z6_every_mode_has_its_class(mode: CompactionMode, how: Release) -> None:
+def test_every_mode_has_its_class(mode: CompactionMode, how: Release) -> None:
     for keyed in (False, True):
         assert release_of(mode, keyed=keyed, snapshottable=keyed) is how
 
 
-def test_z1_the_default_depends_on_key_and_snapshots() -> None:
+def test_the_default_mode_depends_on_key_and_snapshots() -> None:
     default = CompactionMode.DEFAULT
     assert release_of(default, keyed=True, snapshottable=False) is ANY
     assert release_of(default, keyed=False, snapshottable=True) is SNAPSHOT

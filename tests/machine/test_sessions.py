@@ -63,7 +63,7 @@ def test_opening_touching_and_ending_are_reported() -> None:
     assert script.executor.session_rows() == []
 
 
-def test_s4_one_session_for_a_client() -> None:
+def test_one_session_for_a_client() -> None:
     script = Script(Watched())
     old = script.register("a")
     new = script.register("a")
@@ -76,7 +76,7 @@ def test_s4_one_session_for_a_client() -> None:
     ]
 
 
-def test_s4_the_replaced_session_is_reported_before_the_new_one() -> None:
+def test_the_replaced_session_is_reported_before_the_new_one() -> None:
     script = Script(Watched())
     script.register("a")
     outcome = script.entries([(4, 1000, 0, 0, 0, (5000).to_bytes(4, "little") + b"a")])
@@ -129,7 +129,7 @@ def test_i19_an_ended_session_has_no_effect_any_more() -> None:
     assert script.machine.lists == {}
 
 
-def test_s12_replies_go_when_the_envelope_acknowledges_them() -> None:
+def test_replies_go_when_the_envelope_acknowledges_them() -> None:
     script = Script(KeyValueStore())
     session = script.register()
     script.commands(session, [put(1), put(2)])
@@ -138,7 +138,7 @@ def test_s12_replies_go_when_the_envelope_acknowledges_them() -> None:
     assert (row.acked_sequence, row.cached) == (2, 2)  # one reply of one byte is kept
 
 
-def test_s12_replies_go_when_a_keep_alive_acknowledges_them() -> None:
+def test_replies_go_when_a_keep_alive_acknowledges_them() -> None:
     script = Script(KeyValueStore())
     session = script.register()
     script.commands(session, [put(1), put(2)])
@@ -192,7 +192,7 @@ def test_c25_a_duplicate_is_no_activity() -> None:
     assert script.expire(session, 2).changes == [SessionEnded(session, True, 4)]
 
 
-def test_s9_a_new_leaders_noop_gives_everybody_a_fresh_timeout() -> None:
+def test_a_new_leaders_noop_gives_everybody_a_fresh_timeout() -> None:
     script = Script(KeyValueStore())
     session = script.register()
     script.time_ms = 9000

@@ -68,7 +68,7 @@ def started() -> tuple[Script, int]:
     return script, script.register()
 
 
-def test_a12_fires_strictly_after_its_time_at_the_entry_that_shows_it() -> None:
+def test_a_callback_fires_strictly_after_its_time_at_the_entry_that_shows_it() -> None:
     script, session = started()
     script.commands(session, [Alarm.set("ring", 0.5)])  # at 1.0
     script.tick(1500)
@@ -77,7 +77,7 @@ def test_a12_fires_strictly_after_its_time_at_the_entry_that_shows_it() -> None:
     assert script.machine.heard == [("ring", 4, 1.5)]  # its own time on the clock
 
 
-def test_x20_the_next_due_time_is_reported_so_that_the_leader_can_tick() -> None:
+def test_the_next_due_time_is_reported_so_that_the_leader_can_tick() -> None:
     script, session = started()
     assert script.noop().next_due_ms == 0
     assert script.commands(session, [Alarm.set("ring", 0.5)]).next_due_ms == 1501
@@ -102,7 +102,7 @@ def test_callbacks_fire_in_order_of_time_then_of_scheduling() -> None:
     assert [what for what, _, _ in script.machine.heard] == ["a", "b", "c"]
 
 
-def test_a11_repeats_an_interval_after_the_tick_and_never_bursts() -> None:
+def test_a_callback_repeats_an_interval_after_the_tick_and_never_bursts() -> None:
     script, session = started()
     script.commands(session, [Alarm.set("beat", 1, 1)])
     outcome = script.tick(10_000)
@@ -112,7 +112,7 @@ def test_a11_repeats_an_interval_after_the_tick_and_never_bursts() -> None:
     assert len(script.machine.heard) == 2
 
 
-def test_a13_cancelled_callbacks_do_not_fire() -> None:
+def test_cancelled_callbacks_do_not_fire() -> None:
     script, session = started()
     script.commands(session, [Alarm.set("a", 1), Alarm.set("b", 1, 1)])
     outcome = script.commands(session, [Alarm.cancel(0), Alarm.cancel(1), Alarm.cancel(0)])
@@ -121,7 +121,7 @@ def test_a13_cancelled_callbacks_do_not_fire() -> None:
     assert script.machine.heard == []
 
 
-def test_x10_callbacks_may_schedule_and_cancel() -> None:
+def test_callbacks_may_schedule_and_cancel() -> None:
     script, session = started()
     script.commands(session, [Alarm.chain("a")])
     script.tick(3000)
@@ -159,7 +159,7 @@ def test_a_callback_that_raises_is_logged_and_not_in_the_way(
     assert len(script.machine.heard) == 1
 
 
-def test_a10_nothing_is_scheduled_from_a_query_or_configure() -> None:
+def test_nothing_is_scheduled_from_a_query_or_configure() -> None:
     script, session = started()
     error = script.query(session, Alarm.cheat())
     assert isinstance(error, ApplicationError)

@@ -179,7 +179,7 @@ def named(how: str, error: object) -> None:
     assert error.message.startswith(f"{how}:")
 
 
-def test_b7_whatever_a_command_raises_is_its_result(how: str) -> None:
+def test_whatever_a_command_raises_is_its_result(how: str) -> None:
     script = script_of(Poison())
     session = script.register()
     one, error, two = script.results(session, Poison.add(), Poison.fail(how), Poison.add())
@@ -191,7 +191,7 @@ def test_b7_whatever_a_command_raises_is_its_result(how: str) -> None:
     assert str(found[1]) == str(error)
 
 
-def test_b7_the_text_of_what_is_no_exception_is_ours() -> None:
+def test_the_text_of_what_is_no_exception_is_ours() -> None:
     script = script_of(Poison())
     session = script.register()
     (error,) = script.results(session, Poison.fail("SystemExit"))
@@ -199,14 +199,14 @@ def test_b7_the_text_of_what_is_no_exception_is_ours() -> None:
     assert error.message == f"SystemExit: {RAISED}"
 
 
-def test_b7_whatever_a_query_raises_is_its_answer(how: str) -> None:
+def test_whatever_a_query_raises_is_its_answer(how: str) -> None:
     script = script_of(Poison())
     session = script.register()
     named(how, script.query(session, Poison.ask(how)))
     assert script.query(session, Poison.total()) == 0
 
 
-def test_b7_a_query_that_finds_no_memory_fails_alone() -> None:
+def test_a_query_that_finds_no_memory_fails_alone() -> None:
     script = Script(Poison())
     session = script.register()
     named("MemoryError", script.query(session, Poison.raise_memory_error()))
@@ -214,7 +214,7 @@ def test_b7_a_query_that_finds_no_memory_fails_alone() -> None:
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_b7_a_fields_own_code_may_raise_anything(how: str) -> None:
+def test_a_fields_own_code_may_raise_anything(how: str) -> None:
     script = script_of(Poison())
     session = script.register()
     tag = msgspec.msgpack.decode(script_tag())[0]
@@ -232,14 +232,14 @@ def script_tag() -> bytes:
     return msgspec.msgpack.encode(Poison.decode(Field("fine")))
 
 
-def test_b7_a_keyed_command_that_raises_stays_until_its_key_is_written(how: str) -> None:
+def test_a_keyed_command_that_raises_stays_until_its_key_is_written(how: str) -> None:
     script = script_of(Poison())
     session = script.register()
     named(how, script.results(session, Poison.keyed("a", how))[0])
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_b7_the_hash_of_a_key_may_raise_anything(how: str) -> None:
+def test_the_hash_of_a_key_may_raise_anything(how: str) -> None:
     script = script_of(Poison())
     session = script.register()
     error, five = script.results(session, Poison.hashed(Key(how)), Poison.hashed(Key("")))
@@ -248,7 +248,7 @@ def test_b7_the_hash_of_a_key_may_raise_anything(how: str) -> None:
 
 
 @pytest.mark.parametrize("operation", [Poison.when(), Poison.nested()])
-def test_b7_the_encoding_of_a_result_may_raise_anything(operation: Any) -> None:
+def test_the_encoding_of_a_result_may_raise_anything(operation: Any) -> None:
     script = script_of(Poison())
     session = script.register()
     error, one = script.results(session, operation, Poison.add())
@@ -256,7 +256,7 @@ def test_b7_the_encoding_of_a_result_may_raise_anything(operation: Any) -> None:
     assert one == 1
 
 
-def test_b7_a_timer_may_raise_anything(how: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_timer_may_raise_anything(how: str, caplog: pytest.LogCaptureFixture) -> None:
     script = script_of(Poison())
     session = script.register()
     script.results(session, Poison.later(how))
@@ -266,7 +266,7 @@ def test_b7_a_timer_may_raise_anything(how: str, caplog: pytest.LogCaptureFixtur
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_b7_a_listener_may_raise_anything(how: str) -> None:
+def test_a_listener_may_raise_anything(how: str) -> None:
     script = script_of(Poison())
     session = script.register()
     script.results(session, Poison.listen(how))
@@ -275,7 +275,7 @@ def test_b7_a_listener_may_raise_anything(how: str) -> None:
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_b7_the_callbacks_of_a_session_may_raise_anything(how: str) -> None:
+def test_the_callbacks_of_a_session_may_raise_anything(how: str) -> None:
     class Rude(Poison):
         def on_register(self, session: ServerSession) -> None:
             RAISES[how]()
@@ -305,7 +305,7 @@ def test_b7_the_callbacks_of_a_session_may_raise_anything(how: str) -> None:
         script.executor.close()
 
 
-def test_b7_a_signal_in_the_main_thread_is_none_of_the_users(how: str) -> None:
+def test_a_signal_in_the_main_thread_is_none_of_the_users(how: str) -> None:
     script = Script(Poison(), refusals=allocation_refusals)
     session = script.register()
     if how == "KeyboardInterrupt":
@@ -355,7 +355,7 @@ def short() -> Script:
 
 
 @pytest.mark.parametrize("operation", [Short.eat(), Short.swallow()])
-def test_b7_a_shortage_stops_before_the_result_counts(short: Script, operation: Any) -> None:
+def test_a_shortage_stops_before_the_result_counts(short: Script, operation: Any) -> None:
     """Also when the handler caught it: it may have gone another way than elsewhere."""
     session = short.register()
     with pytest.raises(MemoryShortageError, match=r"while entry \d+ was applied") as caught:
@@ -366,20 +366,20 @@ def test_b7_a_shortage_stops_before_the_result_counts(short: Script, operation: 
         short.noop()
 
 
-def test_b7_a_shortage_in_a_callback_stops_too(short: Script) -> None:
+def test_a_shortage_in_a_callback_stops_too(short: Script) -> None:
     with pytest.raises(MemoryShortageError) as caught:
         short.register("hungry")
     assert caught.value.index == 1
 
 
-def test_b7_without_a_watch_no_memory_error_is_known_to_be_alike() -> None:
+def test_without_a_watch_no_memory_error_is_known_to_be_alike() -> None:
     script = Script(Poison())
     session = script.register()
     with pytest.raises(MemoryShortageError):
         script.results(session, Poison.fail("MemoryError"))
 
 
-def test_b7_the_watch_tells_absurd_sizes_from_possible_ones() -> None:
+def test_the_watch_tells_absurd_sizes_from_possible_ones() -> None:
     watch_allocations()
     possible, impossible = allocation_refusals()
     for make in (absurd, lambda: bytes(10**15), lambda: [0] * 10**15, lambda: b"x" * 10**16):
@@ -414,7 +414,7 @@ class Own(StateMachine):
         reader.read_object(int)
 
 
-def test_b7_a_snapshot_that_raises_is_none_and_the_member_goes_on(
+def test_a_snapshot_that_raises_is_none_and_the_member_goes_on(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = script_of(Own())
@@ -425,7 +425,7 @@ def test_b7_a_snapshot_that_raises_is_none_and_the_member_goes_on(
     assert script.results(session, Own.add()) == [1]
 
 
-def test_b7_an_install_that_raises_leaves_by_an_exception(
+def test_an_install_that_raises_leaves_by_an_exception(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = script_of(Own()).executor.snapshot()

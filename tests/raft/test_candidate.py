@@ -77,7 +77,7 @@ def test_only_a_log_at_least_as_new_gets_a_vote(last: tuple[int, int], yes: bool
     assert sends(effects) == [(2, PreVoteReply(2, 1, yes))]
 
 
-def test_x1_i2_one_vote_a_term_and_it_stays() -> None:
+def test_i2_one_vote_a_term_and_it_stays() -> None:
     raft = core()
     assert granted(raft, 2, vote(1))
     assert not granted(raft, 3, vote(1))
@@ -103,7 +103,7 @@ def test_a_higher_term_and_the_vote_are_one_save() -> None:
     assert of(effects, SaveHardState) == [SaveHardState(5, MemberId(2), 1)]
 
 
-def test_x19_while_a_leader_is_heard_polls_and_votes_move_nothing() -> None:
+def test_while_a_leader_is_heard_polls_and_votes_move_nothing() -> None:
     raft = core(1)
     receive(raft, 2, append(3, 1, (1, 1), []))
     settle(raft)
@@ -114,7 +114,7 @@ def test_x19_while_a_leader_is_heard_polls_and_votes_move_nothing() -> None:
     assert (raft.current_term, raft.leader, raft.election_at_ms) == (3, 2, deadline)
 
 
-def test_x19_a_leader_answers_no() -> None:
+def test_a_leader_answers_no() -> None:
     raft, _ = leader()
     last = EntryId(9, 9)
     assert sends(receive(raft, 3, PreVote(9, 1, last))) == [(3, PreVoteReply(1, 1, False))]
@@ -122,7 +122,7 @@ def test_x19_a_leader_answers_no() -> None:
     assert raft.state is ServerState.LEADER
 
 
-def test_x25_a_poll_does_not_reset_the_timer_a_vote_does() -> None:
+def test_a_poll_does_not_reset_the_timer_a_vote_does() -> None:
     raft = core()
     raft.step(Tick(10))
     raft.election_at_ms = raft.now_ms + 20

@@ -71,7 +71,7 @@ def test_c23_a_truncation_takes_back_what_was_synced() -> None:
     assert (reply.match_index, reply.settled) == (4, 2)
 
 
-def test_x2_a_match_is_what_the_request_verified_not_the_last_index() -> None:
+def test_a_match_is_what_the_request_verified_not_the_last_index() -> None:
     raft = following(1, 1, 1, 1)
     effects = receive(raft, 2, append(3, 2, (1, 2), []))
     assert sends(effects) == [(2, AppendReply(3, 2, True, 2, NO_ENTRY, 2))]
@@ -134,7 +134,7 @@ def test_a_rejection_names_the_newest_entry_not_above(
     assert sends(effects) == [(2, AppendReply(3, 2, False, 0, EntryId(*hint)))]
 
 
-def test_x25_an_old_term_is_told_ours_and_resets_nothing() -> None:
+def test_an_old_term_is_told_ours_and_resets_nothing() -> None:
     raft = following(1)
     deadline, heard = raft.election_at_ms, raft.heard_until_ms
     raft.step(Tick(10))

@@ -54,7 +54,7 @@ def test_entries_leave_before_our_own_sync() -> None:
     assert effects[0] == Append(Span(2, 4, 9), Content.PROPOSED)
 
 
-def test_x8_our_own_sync_is_a_vote_like_any_other() -> None:
+def test_our_own_sync_is_a_vote_like_any_other() -> None:
     raft, _ = leader()
     ship(raft, raft.step(Proposed(1)))
     assert of(receive(raft, 2, accept(raft, 2, 1)), Commit) == [Commit(1)]
@@ -122,7 +122,7 @@ def test_i9_replies_to_requests_never_sent_are_ignored(request_number: int) -> N
     assert (raft.ignored, raft.match_index(MemberId(2))) == (1, 0)
 
 
-def test_x2_a_match_beyond_what_was_sent_is_not_believed() -> None:
+def test_a_match_beyond_what_was_sent_is_not_believed() -> None:
     raft, _ = leader(1, 1)
     assert of(receive(raft, 2, accept(raft, 2, 9)), Commit) == []
     assert (raft.ignored, raft.match_index(MemberId(2))) == (1, 0)
@@ -150,7 +150,7 @@ def test_replies_of_an_older_term_and_to_a_follower_do_nothing() -> None:
     assert follower.ignored == 1
 
 
-def test_x4_the_term_of_a_reply_comes_first() -> None:
+def test_the_term_of_a_reply_comes_first() -> None:
     raft, _ = leader()
     receive(raft, 2, accept(raft, 2, 1))
     raft.step(ReadRequested(1))

@@ -57,7 +57,7 @@ def test_no_message_of_a_peer_raises_or_breaks_a_law(
 
 @pytest.mark.parametrize("term", [0, -1, (1 << 32) + 2, 1 << 63, 1 << 64])
 @pytest.mark.parametrize("kind", ["entries", "vote", "reply", "now"])
-def test_s17_terms_that_leap_are_ignored(term: int, kind: str) -> None:
+def test_terms_that_leap_are_ignored(term: int, kind: str) -> None:
     raft = core(1)
     of_kind: dict[str, PeerMessage] = {
         "entries": append(term, 1, (1, 1), []),

@@ -21,7 +21,7 @@ def test_tokens_join_the_next_round() -> None:
     assert reads.wants_round
 
 
-def test_x6_no_round_before_the_own_no_op_is_committed() -> None:
+def test_no_round_before_the_own_no_op_is_committed() -> None:
     raft, _ = leader(1, 1)
     assert raft.step(ReadRequested(7)) == []
     effects = receive(raft, 2, accept(raft, 2, 3))
@@ -31,7 +31,7 @@ def test_x6_no_round_before_the_own_no_op_is_committed() -> None:
     assert all(beat.leader_commit == 3 for beat in beats)
 
 
-def test_x3_only_answers_to_requests_of_the_round_or_later_confirm() -> None:
+def test_only_answers_to_requests_of_the_round_or_later_confirm() -> None:
     raft, _ = leader()
     receive(raft, 2, accept(raft, 2, 1))
     late = accept(raft, 3, 1)

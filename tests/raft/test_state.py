@@ -11,7 +11,7 @@ from copycat.types import MemberId, Span
 from tests.raft.helpers import core
 
 
-def test_x1_the_vote_law_fires() -> None:
+def test_i2_the_vote_law_fires() -> None:
     raft = core(current_term=3, voted_for=2)
     for term, voted_for in ((3, 1), (3, 0), (2, 1), (3, 2)):
         with pytest.raises(InvariantError, match="only together with the term"):

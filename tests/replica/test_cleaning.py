@@ -272,7 +272,7 @@ def turns(node: Node, count: int, step_ms: int = 100) -> None:
         node.settle(2)
 
 
-def test_x18_behind_a_group_that_was_trimmed_in_part_nothing_goes() -> None:
+def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
     """A snapshot trims the front of the first group while all wait for their thread: what that
     group was to lose stays, so what deletes it stays too. Each group is a rewrite of its own."""
     log = opened(FaultEnv(1))

@@ -135,7 +135,7 @@ def test_commands_are_answered_while_no_sync_ends(mode: Durability) -> None:
     assert status.durable_index < status.commit_index == status.last_index
 
 
-def test_x8_with_fsync_no_command_is_answered_before_its_sync() -> None:
+def test_with_fsync_no_command_is_answered_before_its_sync() -> None:
     node = Node("127.0.0.1:1", ("127.0.0.1:1",))
     for _ in range(40):
         node.turn(100)

@@ -53,7 +53,7 @@ def test_f18_a_short_pause_is_no_excuse() -> None:
     assert node.replica.status().sessions == 0
 
 
-def test_s15_timeouts_are_clamped() -> None:
+def test_timeouts_are_clamped() -> None:
     node = lone_leader()
     given = []
     for asked in (1, 1000, (1 << 32) - 1):
@@ -66,7 +66,7 @@ def test_s15_timeouts_are_clamped() -> None:
     assert given == [100, 1000, 86_400_000]
 
 
-def test_s16_requests_that_wait_for_a_leader_to_be_ready_are_bounded_in_bytes() -> None:
+def test_requests_that_wait_for_a_leader_to_be_ready_are_bounded_in_bytes() -> None:
     node = Node("127.0.0.1:1", ("127.0.0.1:1",))
     node.turn()
     node.finish_saves()
@@ -108,7 +108,7 @@ def test_a_backlog_in_one_run_is_admitted_when_nothing_is_in_flight() -> None:
     assert node.last_reply() != refused
 
 
-def test_s16_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:
+def test_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:
     node = lone_leader()
     sessions = [open_session(node, connection) for connection in (11, 12, 13)]
     node.replica._parts.gateway._limits.total_bytes_max = 250
@@ -127,7 +127,7 @@ def test_s16_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:
     assert isinstance(node.last_reply(), Results)
 
 
-def test_s14_queries_that_can_never_be_answered_are_bounded(
+def test_queries_that_can_never_be_answered_are_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     node = lone_leader()
@@ -287,7 +287,7 @@ def test_f24_one_reply_alone_always_fits() -> None:
 # ---- what waits for its turn -------------------------------------------------------------------
 
 
-def test_s15_requests_for_sessions_that_are_logged_and_not_applied_are_bounded() -> None:
+def test_requests_for_sessions_that_are_logged_and_not_applied_are_bounded() -> None:
     node = lone_leader()
     node.replica._parts.gateway._limits.waiting_max = 3
     for number in range(1, 6):

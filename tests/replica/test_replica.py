@@ -52,7 +52,7 @@ def test_a_command_goes_through_log_and_machine_to_its_answer() -> None:
     assert node.machine.lists == {"k": [b"a"]}
 
 
-def test_x8_nothing_is_applied_before_it_is_durable_on_a_majority() -> None:
+def test_nothing_is_applied_before_it_is_durable_on_a_majority() -> None:
     node = lone_leader()
     session = open_session(node)
     send(node, commands(session, 1, KeyValueStore.append("k", b"a")))
@@ -149,7 +149,7 @@ def test_a_run_that_overlaps_what_is_logged_adds_only_its_end() -> None:
     assert sequences == [1, 2, 3, 4, 5]
 
 
-def test_k2_a_gap_is_refused_with_the_sequence_to_go_on_from() -> None:
+def test_a_gap_is_refused_with_the_sequence_to_go_on_from() -> None:
     node = lone_leader()
     session = open_session(node)
     send(node, commands(session, 4, KeyValueStore.append("k", b"a")))
@@ -186,7 +186,7 @@ def test_keep_alive_and_close_are_answered() -> None:
     assert node.replica.status().sessions == 0
 
 
-def test_x20_a_silent_session_expires_without_any_traffic() -> None:
+def test_a_silent_session_expires_without_any_traffic() -> None:
     node = lone_leader()
     open_session(node)
     assert node.replica.status().sessions == 1
@@ -234,7 +234,7 @@ def test_a_follower_passes_requests_on_and_the_answer_comes_back() -> None:
     assert leader.host.replies == []
 
 
-def test_x26_step_down_answers_everybody_who_waits() -> None:
+def test_step_down_answers_everybody_who_waits() -> None:
     net = Network()
     leader = net.elect()
     session = open_session_in(net, leader)

@@ -207,7 +207,7 @@ def in_child(work: Any) -> str:
     return text
 
 
-def test_e23_a_server_made_before_a_fork_may_be_used_after_it_unless_it_was_open(
+def test_a_server_made_before_a_fork_may_be_used_after_it_unless_it_was_open(
     tmp_path: Path,
 ) -> None:
     member = server(tmp_path / "one", free_address())
@@ -266,7 +266,7 @@ class Sized(Book):
         ({"insecure": "yes"}, "insecure ('yes')", ""),
     ],
 )
-def test_e23_settings_of_the_wrong_kind_are_named(
+def test_settings_of_the_wrong_kind_are_named(
     options: dict[str, Any], said: str, hint: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
@@ -275,7 +275,7 @@ def test_e23_settings_of_the_wrong_kind_are_named(
     assert hint in caught.value.render()
 
 
-def test_e23_all_problems_are_said_at_once() -> None:
+def test_all_problems_are_said_at_once() -> None:
     with pytest.raises(ConfigurationError) as caught:
         CopycatServer(
             "127.0.0.1:0",
@@ -299,7 +299,7 @@ def test_e23_all_problems_are_said_at_once() -> None:
         ([5], "address 5", "host:port"),
     ],
 )
-def test_e23_lists_of_members_that_cannot_be_meant(
+def test_lists_of_members_that_cannot_be_meant_are_refused(
     tmp_path: Path, members: list[Any], said: str, hint: str
 ) -> None:
     async def scenario() -> None:
@@ -325,7 +325,7 @@ def test_e23_lists_of_members_that_cannot_be_meant(
         ("no.invalid:8700", {}, "no.invalid:8700", "of this machine"),
     ],
 )
-def test_e23_addresses_that_are_not_this_machines(
+def test_addresses_that_are_not_this_machines_are_named(
     tmp_path: Path, address: str, options: dict[str, Any], said: str, hint: str
 ) -> None:
     async def scenario() -> None:
@@ -338,7 +338,7 @@ def test_e23_addresses_that_are_not_this_machines(
     run(scenario)
 
 
-def test_e23_a_machine_that_cannot_be_made(tmp_path: Path) -> None:
+def test_a_machine_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     made = Book()
     machines: list[Any] = [Sized, lambda: None, lambda: made]
     texts = ["Sized made no machine: TypeError", "made a NoneType", ""]
@@ -360,7 +360,7 @@ def test_e23_a_machine_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_e23_calls_of_a_running_server(tmp_path: Path) -> None:
+def test_calls_that_a_running_server_refuses(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with server(tmp_path / "one", "127.0.0.1:0") as member:
             with pytest.raises(IllegalMemberStateError):

@@ -49,7 +49,7 @@ def beginnings(directory: str) -> set[bytes]:
 
 
 @pytest.mark.slow
-def test_l1_a_member_in_memory_comes_back_empty_and_is_fed(tmp_path: Path) -> None:
+def test_a_member_in_memory_comes_back_empty_and_is_fed(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             trio = Trio(tmp_path, stack, level=StorageLevel.MEMORY)
@@ -75,7 +75,7 @@ def test_l1_a_member_in_memory_comes_back_empty_and_is_fed(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_l1_a_cluster_in_memory_that_was_stopped_whole_starts_empty(tmp_path: Path) -> None:
+def test_a_cluster_in_memory_that_was_stopped_whole_starts_empty(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with AsyncExitStack() as stack:
             trio = Trio(tmp_path, stack, level=StorageLevel.MEMORY)
@@ -93,7 +93,7 @@ def test_l1_a_cluster_in_memory_that_was_stopped_whole_starts_empty(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("level", [StorageLevel.MAPPED, StorageLevel.DISK])
-def test_l1_a_member_that_was_away_is_fed_from_sealed_segments(
+def test_a_member_that_was_away_is_fed_from_sealed_segments(
     tmp_path: Path, level: StorageLevel
 ) -> None:
     """Its log is opened at the level of its storage, as its maps show."""

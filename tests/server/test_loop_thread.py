@@ -66,7 +66,7 @@ def heartbeats(member: CopycatServer[Any], count: int) -> threading.Event:
 
 
 @pytest.mark.slow
-def test_e25_a_blocked_application_costs_no_leadership(tmp_path: Path) -> None:
+def test_a_blocked_application_costs_no_leadership(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with three(tmp_path) as members:
             async with CopycatClient(*(str(m.address) for m in members)) as client:
@@ -86,7 +86,7 @@ def test_e25_a_blocked_application_costs_no_leadership(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_e25_callbacks_calls_and_shutdown_work_from_the_applications_loop(tmp_path: Path) -> None:
+def test_callbacks_calls_and_shutdown_work_from_the_applications_loop(tmp_path: Path) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", "127.0.0.1:0", loop="thread")
         seen: list[tuple[ServerState, str]] = []
@@ -120,7 +120,7 @@ def test_e25_callbacks_calls_and_shutdown_work_from_the_applications_loop(tmp_pa
 
 
 @pytest.mark.slow
-def test_e25_a_start_that_fails_or_is_given_up_leaves_no_thread(tmp_path: Path) -> None:
+def test_a_start_that_fails_or_is_given_up_leaves_no_thread(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with server(tmp_path / "one", "127.0.0.1:0", loop="thread") as first:
             second = server(tmp_path / "two", str(first.address), loop="thread")
@@ -141,7 +141,7 @@ def test_e25_a_start_that_fails_or_is_given_up_leaves_no_thread(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_e25_a_member_that_stops_itself_says_so_to_who_waits(tmp_path: Path) -> None:
+def test_a_member_that_stops_itself_says_so_to_who_waits(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with server(tmp_path / "one", "127.0.0.1:0", loop="thread") as member:
             await member.bootstrap()
@@ -159,7 +159,7 @@ def test_e25_a_member_that_stops_itself_says_so_to_who_waits(tmp_path: Path) -> 
     run(scenario)
 
 
-def test_e25_the_option_is_checked() -> None:
+def test_the_option_for_a_loop_of_its_own_is_checked() -> None:
     wrong: Any = "mine"
     with pytest.raises(ConfigurationError, match=r'loop \(\'mine\'\) must be "application" or'):
         CopycatServer("127.0.0.1:0", Book, loop=wrong)
@@ -167,7 +167,7 @@ def test_e25_the_option_is_checked() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["application", "thread"])
-def test_e25_a_blocked_loop_is_named_with_its_length(
+def test_a_blocked_loop_is_named_with_its_length(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, where: Any
 ) -> None:
     async def scenario() -> None:

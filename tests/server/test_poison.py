@@ -68,7 +68,7 @@ class Poison(Book):
         do(how)
 
 
-def test_b7_no_request_takes_a_member_down_now_or_at_a_restart(tmp_path: Path) -> None:
+def test_no_request_takes_a_member_down_now_or_at_a_restart(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path, Poison) as cluster:
             for before in (0, 1):
@@ -92,7 +92,7 @@ def test_b7_no_request_takes_a_member_down_now_or_at_a_restart(tmp_path: Path) -
     run(scenario)
 
 
-def test_b7_an_entry_that_stops_every_member_is_skipped_by_all_or_by_none(
+def test_an_entry_that_stops_every_member_is_skipped_by_all_or_by_none(
     tmp_path: Path,
 ) -> None:
     def directory(address: str) -> str:

@@ -113,7 +113,7 @@ async def wide(path: Path, **options: Any) -> AsyncIterator[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["queries", "commands", "one run of commands"])
-def test_b8_a_burst_of_large_answers_arrives(tmp_path: Path, way: str) -> None:
+def test_a_burst_of_large_answers_arrives(tmp_path: Path, way: str) -> None:
     """More than the 64 MiB that a member once let wait, at once, then again."""
 
     async def scenario() -> None:
@@ -136,7 +136,7 @@ def test_b8_a_burst_of_large_answers_arrives(tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.slow
-def test_b8_a_burst_of_large_answers_arrives_over_a_follower(tmp_path: Path) -> None:
+def test_a_burst_of_large_answers_arrives_over_a_follower(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path, Wide) as cluster:
             await cluster.settled()
@@ -151,7 +151,7 @@ def test_b8_a_burst_of_large_answers_arrives_over_a_follower(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_b8_a_client_that_reads_slowly_but_steadily_is_served(tmp_path: Path) -> None:
+def test_a_client_that_reads_slowly_but_steadily_is_served(tmp_path: Path) -> None:
     """It takes several times the time that one may take nothing."""
 
     async def scenario() -> None:
@@ -173,7 +173,7 @@ def test_b8_a_client_that_reads_slowly_but_steadily_is_served(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_b8_results_that_a_lost_connection_left_arrive_on_the_next(tmp_path: Path) -> None:
+def test_results_that_a_lost_connection_left_arrive_on_the_next(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with wide(tmp_path) as address:
             first = await Raw.open(address)
@@ -198,7 +198,7 @@ def test_b8_results_that_a_lost_connection_left_arrive_on_the_next(tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("asks", ["large queries", "for ever"])
-def test_p16_a_client_that_does_not_read_is_dropped_after_a_time(
+def test_a_client_that_does_not_read_is_dropped_after_a_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, asks: str
 ) -> None:
     async def scenario() -> None:

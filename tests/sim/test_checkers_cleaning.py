@@ -204,7 +204,7 @@ def test_i22_a_deletion_that_some_member_does_not_have(three: Three) -> None:
     assert three.drop(7) == 1
 
 
-def test_x18_a_deletion_by_a_minor_compaction(three: Three) -> None:
+def test_a_deletion_that_a_minor_compaction_takes_fires(three: Three) -> None:
     with fires("I23", "minor"):
         three.drop(6, is_major=False)
 
@@ -221,18 +221,18 @@ def test_i23_a_gap_is_right_only_after_what_made_up_for_it(three: Three) -> None
         three.drop(3, valid_from=7)
 
 
-def test_x18_a_deletion_before_what_it_deletes(three: Three) -> None:
+def test_a_deletion_that_leaves_before_what_it_deletes_fires(three: Three) -> None:
     three.known.writes = {"k": [Write(3, False), Write(6, True)]}
     with fires("I22", "before what it deletes"):
         three.drop(6)
 
 
-def test_x18_an_earlier_deletion_that_is_there_is_enough(three: Three) -> None:
+def test_an_earlier_deletion_that_is_there_is_enough(three: Three) -> None:
     three.known.writes = {"k": [Write(2, False), Write(4, True), Write(5, False), Write(6, True)]}
     assert three.drop(5, 6) == 2
 
 
-def test_x18_what_every_snapshot_covers_is_not_replayed(three: Three) -> None:
+def test_what_every_snapshot_covers_is_not_replayed(three: Three) -> None:
     """Seed 5192: releases are not kept across a restart, so what a snapshot covers may stay in a
     log from which what deleted it went."""
     three.known.writes = {"k": [Write(3, False), Write(6, True)]}
@@ -245,7 +245,7 @@ def test_x18_what_every_snapshot_covers_is_not_replayed(three: Three) -> None:
     assert three.drop(5) == 1
 
 
-def test_x18_what_was_gone_by_itself_needs_no_deletion(three: Three) -> None:
+def test_what_was_deleted_by_itself_needs_no_deletion(three: Three) -> None:
     three.known.writes = {"k": [Write(3, False, 100, 120), Write(6, True, 121)]}
     assert three.drop(6) == 1
     swap = Write(4, False, 110, reads=True)
@@ -279,7 +279,7 @@ def test_i23_a_rewrite_brings_back_what_was_gone(three: Three) -> None:
         three.shadow.installed(FakeLog({4: LAST}), frozen)
 
 
-def test_x16_a_cleaned_log_has_the_terms_that_it_had(three: Three) -> None:
+def test_a_cleaned_log_has_the_terms_that_it_had(three: Three) -> None:
     frozen = three.freeze()
     log = FakeLog({3: LAST})
     log.runs = [TermRun(1, 1), TermRun(2, 12)]
@@ -297,7 +297,7 @@ def test_c22_a_gap_of_what_is_not_committed(three: Three, gap: Gap) -> None:
         three.shadow.history.filled(0, frames(1, 3), [gap])
 
 
-def test_x16_a_gap_of_another_term(three: Three) -> None:
+def test_a_gap_of_another_term_is_answered_for(three: Three) -> None:
     with fires("I23", "another term"):
         three.shadow.history.filled(0, [], [Gap(10, 12, 1, 12)])
 
