@@ -52,9 +52,9 @@ __all__ = ["MemberDirectory", "read_whole"]
 _Opener: TypeAlias = Callable[..., NativeLog | InMemoryLog]
 _Snapshots: TypeAlias = "Callable[[], SnapshotStore] | None"
 _Look: TypeAlias = "Callable[[AnyLog | None], bool]"
-"""Called before anything is changed with the log as it is, read-only, or None when it cannot be
-opened; what it raises ends the start. Unless it answers True it is called again, with the log
-after its repair."""
+"""Called before anything is changed with the log as it is, read-only, or None when it is new or
+cannot be opened; what it raises ends the start. Unless it answers True for an old log, it is
+called again with the log after its repair."""
 _NOBODY = MemberId(0)
 
 
@@ -290,6 +290,7 @@ def _looked(env: Env, path: str, expected: Identity, opened: _Opener, look: _Loo
     """What `look` says of a directory that is this member's; True for a new one."""
     found, _ = read_identity(env, path)
     if found is None:
+        look(None)
         return True
     check_identity(found, expected, path)
     try:

@@ -329,13 +329,15 @@ def test_a_log_that_is_repaired_is_read_before_the_member_votes(tmp_path: Path) 
 
 def test_a_machine_that_cannot_be_loaded_changes_no_byte(tmp_path: Path) -> None:
     async def scenario() -> None:
-        address = free_address()
-        await fill(tmp_path, address)
-        before = image(tmp_path)
-        async with server(tmp_path, Faulty, address) as member:
-            with pytest.raises(ConfigurationError, match="two operations named 'add'"):
-                await member.bootstrap()
-        assert differing(before, image(tmp_path)) == []
-        assert await total(tmp_path, address) == 2 * COUNT
+        address, old = free_address(), tmp_path / "old"
+        await fill(old, address)
+        before = image(old)
+        for path in (old, tmp_path / "new"):
+            async with server(path, Faulty, address) as member:
+                with pytest.raises(ConfigurationError, match="two operations named 'add'"):
+                    await member.bootstrap()
+        assert differing(before, image(old)) == []
+        assert list(image(tmp_path / "new")) == ["lock"]
+        assert await total(old, address) == 2 * COUNT
 
     run(scenario)
