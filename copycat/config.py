@@ -21,7 +21,7 @@ from copycat.settings_file import read_table
 from copycat.types import Durability, DurabilityLike, MemberId, StorageLevel, StorageLevelLike
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Unpack
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "StorageOptions",
     "choice",
     "member_id",
+    "plaintext_problems",
     "seconds",
 ]
 
@@ -126,6 +127,20 @@ class Address(msgspec.Struct, frozen=True):
 
 
 AddressLike: TypeAlias = str | tuple[str, int] | Address
+
+
+def plaintext_problems(verb: str, addresses: Iterable[Address], advice: str) -> list[str]:
+    """Why each of these addresses may not be used in plaintext: it is not a loopback address.
+
+    The one rule for plaintext: servers and clients call this when they are made, unless they were
+    given `insecure=True`. verb: what is done with an address; advice: what to do instead.
+    """
+    return [
+        f"{verb} {address} in plaintext lets anybody on the network read and write:"
+        f" TLS is not built yet, so {advice} on a network that you trust"
+        for address in addresses
+        if not address.is_loopback
+    ]
 
 
 def _split(text: str) -> tuple[str, int]:
@@ -412,12 +427,9 @@ def _address_problems(options: ServerOptions) -> list[str]:
         )
     if options.address.port == 0 and options.bind.port != 0:
         problems.append(f"address {options.address} needs a port, since bind has one")
-    if not (options.bind.is_loopback or options.insecure):
-        problems.append(
-            f"listening on {options.bind} in plaintext lets anybody on the network read and"
-            " write: TLS is not built yet, so use a loopback address, or pass insecure=True"
-            " (copycat serve: --insecure) on a network that you trust"
-        )
+    if not options.insecure:
+        advice = "use a loopback address, or pass insecure=True (copycat serve: --insecure)"
+        problems += plaintext_problems("listening on", [options.bind], advice)
     return problems
 
 

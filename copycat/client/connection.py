@@ -7,18 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Self, cast
 
 from copycat.config import Address
-from copycat.dial import dial
 from copycat.errors import ProtocolError
+from copycat.net import SILENCE_S_MAX, WriteBuffer, dial, watch_socket
 from copycat.protocol.framing import PEER_LIMIT, Frame, FrameBuffer
-from copycat.sockets import watch_socket
 
 __all__ = ["CLOSED", "Connection"]
 
 CLOSED = "the connection was closed"
-
-JOIN_NBYTES_MAX = 16 << 10
-SILENCE_S_MAX = 5.0
-"""A server whose kernel acknowledges nothing for so long is gone."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -29,6 +24,7 @@ class Connection(asyncio.BufferedProtocol):
         self._on_frames = on_frames
         self._frames = FrameBuffer(PEER_LIMIT, PEER_LIMIT)
         self._transport: asyncio.Transport | None = None
+        self._writes: WriteBuffer | None = None
         self.on_writable: Callable[[], None] = lambda: None
         self.is_paused = False
         self.reason = CLOSED
@@ -50,13 +46,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def write(self, frames: Sequence[bytes]) -> None:
         """Send frames: small ones in one write, large ones without another copy."""
-        if self._transport is None or self._transport.is_closing():
-            return
-        if sum(map(len, frames)) <= JOIN_NBYTES_MAX:
-            self._transport.write(b"".join(frames))
+        if self._writes is None:
             return
         for frame in frames:
-            self._transport.write(frame)
+            self._writes.put(frame)
+        self._writes.flush()
 
     def close(self, reason: str) -> None:
         """Close at once; what is unsent is dropped, since the session sends it again."""
@@ -74,6 +68,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's classes, but have all of its methods.
         self._transport = transport = cast("asyncio.Transport", transport)
+        self._writes = WriteBuffer(transport)
         watch_socket(transport, SILENCE_S_MAX)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -98,6 +93,6 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self.reason = str(exc) or type(exc).__name__
-        self._transport = None
+        self._transport = self._writes = None
         if not self.lost.done():
             self.lost.set_result(None)

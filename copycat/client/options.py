@@ -7,7 +7,7 @@ from typing import Literal, Self, TypeAlias, TypedDict
 
 import msgspec
 
-from copycat.config import Address, Duration, seconds
+from copycat.config import Address, Duration, plaintext_problems, seconds
 from copycat.errors import ConfigurationError
 
 __all__ = [
@@ -176,11 +176,7 @@ class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
             for member in self.members
             if member.port == 0
         ]
-        problems += [
-            f"sending to {member} in plaintext lets anybody on the network read and write: TLS"
-            " is not built yet, so pass insecure=True on a network that you trust"
-            for member in self.members
-            if not (member.is_loopback or self.insecure)
-        ]
+        if not self.insecure:
+            problems += plaintext_problems("sending to", self.members, "pass insecure=True")
         if problems:
             raise ConfigurationError("; ".join(problems))

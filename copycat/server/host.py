@@ -14,10 +14,10 @@ from functools import partial
 from typing import TypeVar
 
 from copycat.errors import ResourceError, require
+from copycat.net import WriteBuffer
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica
 from copycat.server.workers import Mailbox, SyncPace, Worker
-from copycat.server.write_buffer import WriteBuffer
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId
 

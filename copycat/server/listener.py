@@ -7,23 +7,17 @@ reason; nobody else notices (F20, F21).
 from __future__ import annotations
 
 import asyncio
-import errno
 import itertools
-import os
 import resource
 import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from copycat.config import Address
-from copycat.errors import (
-    AddressInUseError,
-    ConfigurationError,
-    CopycatError,
-    ProtocolError,
-)
+from copycat.errors import ProtocolError
+from copycat.net import WriteBuffer, escaped, serve, unacknowledged, watch_socket
 from copycat.protocol.client import Commands, CommandsRefused, Failure, Refusal
 from copycat.protocol.codec_client import decode_client, encode_server
 from copycat.protocol.framing import CLIENT_LIMIT, PEER_LIMIT, Frame, FrameBuffer
@@ -33,13 +27,10 @@ from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.patience import Patience
-from copycat.server.port_owner import holder_of
 from copycat.server.refusals import Refusals
-from copycat.server.write_buffer import WriteBuffer
-from copycat.sockets import untaken, watch_socket
 from copycat.types import MemberId
 
-__all__ = ["HANDSHAKE_S", "Listener", "escaped"]
+__all__ = ["HANDSHAKE_S", "Listener"]
 
 HANDSHAKE_S = 5.0
 """For the first frame of a connection to arrive."""
@@ -57,11 +48,6 @@ FILES_KEPT = 32
 """Descriptors that no connection gets: a log that cannot open its next file stops (F29)."""
 STRANGERS_KEPT = 96
 """Connections that no client gets: for peers, and for those who have not said who they are."""
-
-
-def escaped(text: str) -> str:
-    """Text from a stranger, fit for one line of a log (S24)."""
-    return repr(text)[1:-1][:500]
 
 
 class Listener:
@@ -102,13 +88,7 @@ class Listener:
     async def start(self, bind: Address) -> Address:
         """Listen; the address with the port that was given. Raises AddressInUseError, or
         ConfigurationError for an address that is not this machine's."""
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(
-                lambda: Inbound(self), bind.host, bind.port, backlog=1024
-            )
-        except OSError as error:
-            raise _cannot_listen(bind, error) from error
+        self._server = await serve(bind, partial(Inbound, self))
         self._look_again()
         port: int = self._server.sockets[0].getsockname()[1]
         return Address(bind.host, port)
@@ -148,43 +128,6 @@ class Listener:
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
-
-
-def _cannot_listen(bind: Address, error: OSError) -> CopycatError:
-    if isinstance(error, socket.gaierror):
-        return ConfigurationError(
-            f"address {bind}: {error.strerror}",
-            hint="give a name or an address of this machine (bind=, copycat serve: --bind)",
-        )
-    # asyncio of Python 3.13 passes over the addresses that no interface has, and says of none
-    # left with an error that has no number.
-    if error.errno in (errno.EADDRNOTAVAIL, None):
-        return ConfigurationError(
-            f"cannot listen on {bind}: no interface of this machine has {bind.host}",
-            hint=f"when others reach this machine by {bind.host} (NAT, a container), keep it as"
-            f' address= and add bind="0.0.0.0:{bind.port}" (copycat serve: --bind)',
-        )
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return ConfigurationError(
-            f"cannot listen on {bind}: this process may not use port {bind.port}",
-            hint="ports below 1024 need a privilege: take a higher one",
-        )
-    if error.errno != errno.EADDRINUSE:
-        return ConfigurationError(
-            f"cannot listen on {bind}: {os.strerror(error.errno)}",
-            hint="give an address of this machine (bind=)",
-        )
-    holder = holder_of(bind.port)
-    who = "something has it"
-    if holder is not None:
-        who = f"pid {holder[0]} ({escaped(holder[1])!r}) has it"
-        who += ", this process" if holder[0] == os.getpid() else ""
-    return AddressInUseError(
-        f"cannot listen on {bind}: {who}",
-        address=str(bind),
-        pid=holder[0] if holder else None,
-        hint="stop that process, or give this server another address",
-    )
 
 
 class Inbound(asyncio.BufferedProtocol):
@@ -255,7 +198,7 @@ class Inbound(asyncio.BufferedProtocol):
             self._limit_s = limit_s
             watch_socket(transport, limit_s)
         self._patience.excuse(late_s)
-        unsent = untaken(transport)
+        unsent = unacknowledged(transport)
         reason = self._patience.judge(
             now_s,
             PATIENCE_SHARE * limit_s,

@@ -15,8 +15,8 @@ from functools import partial
 from typing import cast
 
 from copycat.config import Address
-from copycat.dial import DialError, dial
 from copycat.errors import CopycatError, ProtocolError
+from copycat.net import SILENCE_S_MAX, DialError, WriteBuffer, dial, escaped, watch_socket
 from copycat.protocol.codec_peer import decode_hello_refused
 from copycat.protocol.framing import HANDSHAKE_LIMIT, Frame, FrameBuffer
 from copycat.protocol.wire import FrameType
@@ -24,9 +24,6 @@ from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
-from copycat.server.listener import escaped
-from copycat.server.write_buffer import WriteBuffer
-from copycat.sockets import watch_socket
 from copycat.types import MemberId
 
 __all__ = ["Link"]
@@ -36,8 +33,6 @@ log = logging.getLogger("copycat.server")
 WAIT_MIN_S = 0.05
 WAIT_MAX_S = 1.0
 HELLO_S = 5.0
-SILENCE_S_MAX = 5.0
-"""A peer whose kernel acknowledges nothing for so long is gone."""
 
 
 class Link:

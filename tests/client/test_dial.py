@@ -13,7 +13,7 @@ import pytest
 
 from copycat import CopycatClient
 from copycat.config import Address
-from copycat.dial import DialError, dial
+from copycat.net import DialError, dial
 from tests.client.servers import serving, silence
 from tests.server.cluster import Book, free_address, run, server
 
@@ -146,7 +146,7 @@ def test_no_socket_is_left_open_by_those_that_lost(names: Names) -> None:
             port = int(address.rpartition(":")[2])
             names.numbers = ["127.0.0.1", "127.0.0.1", "::1", "127.0.0.2"]
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("copycat.dial.socket.socket", Counted)
+                patch.setattr("copycat.net.socket.socket", Counted)
                 sock = await dial(Address(HOST, port))
             ours = [one for one in opened if one.fileno() >= 0 and one.getpeername()[1] == port]
             assert ours == [sock]

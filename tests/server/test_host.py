@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 
 from copycat import DiskError, ServerState
+from copycat.net import JOIN_NBYTES_MAX, WriteBuffer
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.workers import Mailbox, SyncPace, Worker
-from copycat.server.write_buffer import JOIN_NBYTES_MAX, WriteBuffer
 from tests.server.cluster import Book, free_address, run, server
 
 
