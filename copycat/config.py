@@ -357,7 +357,7 @@ def _in(value: int, least: int, bits: int) -> bool:
 
 
 class RaftOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Timers and windows of the core, in milliseconds of its own clock (E1, DESIGN.md 3)."""
+    """Timers and windows of the core, in milliseconds of its own clock."""
 
     election_timeout_ms: int = 750
     heartbeat_interval_ms: int = 250

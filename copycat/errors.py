@@ -1,4 +1,4 @@
-"""Every error copycat raises. The form is one everywhere (interface.md section 3.5).
+"""Every error copycat raises. Each is a type with fields, a code and a hint.
 
 CopycatError
 ├── ConfigurationError (ValueError)

@@ -29,7 +29,7 @@ class Listener:
 
 
 class Listeners(Generic[T]):
-    """Callbacks in order of subscription (X28: never in hash order)."""
+    """Callbacks in order of subscription, never in hash order."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log

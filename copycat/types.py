@@ -91,7 +91,7 @@ class EntryKind(enum.IntEnum):
     NOOP = 2
     """A leader's first entry of its term; empty payload."""
     TICK = 3
-    """Carries log time when nothing else does (X20); empty payload."""
+    """Carries log time when nothing else does; empty payload."""
     REGISTER = 4
     """Opens a session; the session's id is this entry's index."""
     KEEP_ALIVE = 5
@@ -160,7 +160,7 @@ CompactionLike: TypeAlias = Compaction | Literal["minor", "major"]
 
 
 class Release(enum.IntEnum):
-    """When a released entry may leave the log (Z1 to Z6); larger is stricter."""
+    """When a released entry may leave the log; larger is stricter."""
 
     ANY = 1
     """Modes RELEASE and QUORUM: at any compaction."""
@@ -172,7 +172,7 @@ class Release(enum.IntEnum):
     SNAPSHOT = 4
     """Mode SNAPSHOT: at any compaction, once a complete snapshot covers it."""
     UNKNOWN = 5
-    """Mode UNKNOWN, the strictest (X13): below floor and snapshot, by a major compaction only."""
+    """Mode UNKNOWN, the strictest: below floor and snapshot, by a major compaction only."""
 
 
 class CompactionLimits(NamedTuple):
@@ -219,7 +219,7 @@ class CompactionResult(NamedTuple):
     entries_dropped: int
     is_cut_short: bool = False
     """A group was dropped of which some index is still in the log. Nothing behind it was
-    installed, nor may another rewrite be that was frozen with this one (X18)."""
+    installed, nor may another rewrite be that was frozen with this one."""
 
 
 class MemberType(enum.StrEnum):

@@ -1,4 +1,4 @@
-// Sealed segments written anew without what was let go (C3, X16, X18). It touches only its own
+// Sealed segments written anew without what was let go (C3). It touches only its own
 // copies: the log's thread begins and installs it, any thread runs it.
 #pragma once
 

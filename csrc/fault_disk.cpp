@@ -199,7 +199,7 @@ void Disk::sync_directory(const std::string& path) {
     std::erase_if(changes, [&](const DirectoryChange& made) { return made.directory == path; });
 }
 
-// Power loss, as far as faults.md section 2.1 allows: directory changes and writes are kept or
+// Power loss, as far as the model of a disk allows: directory changes and writes are kept or
 // lost each for itself, in any combination; what was synced stays.
 void Disk::crash(std::uint64_t seed, bool garbage) {
     Dice fate(seed);

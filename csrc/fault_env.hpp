@@ -1,5 +1,5 @@
 // A whole disk in memory with its page cache apart: for tests and the simulator.
-// What it does to unsynced bytes at a power loss is all that faults.md section 2.1 allows.
+// What it does to unsynced bytes at a power loss is all that the model of a disk allows.
 #pragma once
 
 #include <cstdint>

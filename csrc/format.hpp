@@ -89,7 +89,7 @@ struct MarkBlock {
 static_assert(sizeof(MarkBlock) == 32 && offsetof(MarkBlock, frames_hash) == 24);
 static_assert(offsetof(MarkBlock, kind) == offsetof(FrameHeader, kind));
 inline constexpr std::uint8_t mark_flag_close = 1;  // a clean stop (C7); covers nothing
-inline constexpr std::uint8_t mark_flag_idle = 2;   // carries durable_upto alone (D2)
+inline constexpr std::uint8_t mark_flag_idle = 2;   // carries durable_upto alone
 
 // The first block of a segment. crc over [16, 64). Records begin at segment_data_offset, so
 // that no append shares a block with the header.
@@ -111,7 +111,7 @@ inline constexpr std::uint64_t max_file_size = 0xffffffff;  // slots hold 32-bit
 
 // A sealed index file: this header, `runs` TermRunRow, `count` IndexSlot, one a record; and when
 // some record is a gap of more than one index, `count` u32: where each record starts, from
-// first_index on. A cache of the segment, rebuilt at will (D7). crc over [16, 88 + 16 * runs):
+// first_index on. A cache of the segment, rebuilt at will. crc over [16, 88 + 16 * runs):
 // what open() reads of a sealed segment; slots_crc over the rest: checked at its first use.
 struct IndexHeader {
     std::uint64_t magic;
@@ -146,7 +146,7 @@ struct IndexSlot {
 };
 static_assert(sizeof(TermRunRow) == 16 && sizeof(IndexSlot) == 8);
 
-// Which files are the log: this header, then `rows` ManifestRow; replaced whole (D4, C8).
+// Which files are the log: this header, then `rows` ManifestRow; replaced whole (C8).
 // crc over [16, end of file).
 struct ManifestHeader {
     std::uint64_t magic;

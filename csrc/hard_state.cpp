@@ -113,7 +113,7 @@ std::shared_ptr<HardState::Ticket> HardState::begin_save(
     require(term >= value_.term, "the term never goes back (I2)");
     const bool revote = term == value_.term && value_.voted_for != voted_for &&
                         value_.voted_for != std::array<std::uint8_t, 16>{};
-    require(!revote, "one vote a term (X1, I2)");
+    require(!revote, "one vote a term (I2)");
     last_ = ticket_for(HardValue{value_.generation + 1, term, voted_for});
     saving_ = true;
     return last_;

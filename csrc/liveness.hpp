@@ -1,4 +1,4 @@
-// Which records of one segment were let go, and how: three bits a record, once one was (Z1 to Z6).
+// Which records of one segment were let go, and how: three bits a record, once one was.
 #pragma once
 
 #include <array>

@@ -89,13 +89,13 @@ public:
     void release(std::span<const std::uint64_t> indexes, Release how);
     // Oldest first, the tail last.
     std::vector<SegmentStats> segment_stats(const Limits& limits);
-    // Freezes what goes of all groups at once (Z13). std::invalid_argument unless each group
+    // Freezes what goes of all groups at once. std::invalid_argument unless each group
     // names neighbouring segments that are sealed and durable, and that no other rewrite that is
     // not over would write under the same name.
     std::shared_ptr<Rewrite> rewrite(const std::vector<std::vector<std::uint64_t>>& groups,
                                      const Limits& limits, bool major);
     // After its run: durable with the next sync. Groups that the log changed under are dropped,
-    // and behind one that was trimmed in part nothing is installed (X18). An error changes
+    // and behind one that was trimmed in part nothing is installed. An error changes
     // nothing.
     CompactionResult install(Rewrite& rewrite);
 

@@ -132,7 +132,7 @@ bool SegmentedLog::is_current(const Rewrite::Group& group) const {
            group.segments.back()->last_index() == group.row.last_index;
 }
 
-// The segment that a group becomes. X18: with what was released while it was written, and what
+// The segment that a group becomes, with what was released while it was written, and what
 // may not go yet.
 std::shared_ptr<Segment> SegmentedLog::successor(const Rewrite::Group& group) {
     auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
@@ -170,7 +170,7 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
         if (is_current(group)) {
             made.emplace_back(&group, successor(group));
         } else if (first_index() <= group.row.last_index) {
-            // X18: some of it is still there and keeps what it was to lose, so that a deletion
+            // Some of it is still there and keeps what it was to lose, so that a deletion
             // behind it has to stay too. A truncation took all that lies behind it anyway.
             result.is_cut_short = true;
             break;

@@ -1,4 +1,4 @@
-// The manifest: which files are the log (D4, C8). Replaced whole, never edited.
+// The manifest: which files are the log (C8). Replaced whole, never edited.
 #pragma once
 
 #include <cstdint>

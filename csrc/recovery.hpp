@@ -19,7 +19,7 @@ struct LogOptions {
     std::uint64_t max_entries = std::uint64_t{1} << 20;
     std::uint64_t min_free_space = 0;
     bool read_only = false;
-    bool mapped = false;    // sealed segments are read through a map (L1), else with pread
+    bool mapped = false;    // sealed segments are read through a map, else with pread
     bool compress = false;  // rewritten segments are packed where that saves enough
 };
 

@@ -44,7 +44,7 @@ public:
     // Without the memory for that the index stays where it is.
     void settle() noexcept;
 
-    // Read with pread from now on; a plain one through a map when `mapped` (L1).
+    // Read with pread from now on; a plain one through a map when `mapped`.
     void set_readers(std::shared_ptr<FileCache> readers, bool mapped) {
         readers_ = mapped && !row_.packed ? nullptr : std::move(readers);
     }
@@ -64,7 +64,7 @@ public:
     void set_liveness(Liveness&& liveness) { liveness_ = std::move(liveness); }
     // Of a gap: nothing.
     void release(std::uint64_t index, Release how);
-    // X18: what was released in `old`, but for what is gone from it.
+    // What was released in `old`, but for what is gone from it.
     void inherit(Segment& old, const Bits& gone);
     // How many entries, gaps left out.
     std::uint64_t entries();

@@ -1,5 +1,5 @@
 // Where each record of one segment is: in memory (tail, just sealed) or mapped (sealed).
-// A cache (D7): rebuildable from the segment, never trusted over it (F14).
+// A cache: rebuildable from the segment, never trusted over it (F14).
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-"""`copycat recover`: an operator cuts a damaged log (F2, S26), or skips an entry (F23)."""
+"""`copycat recover`: an operator cuts a damaged log (F2), or skips an entry (F23)."""
 
 from __future__ import annotations
 

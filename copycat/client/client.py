@@ -215,7 +215,7 @@ class CopycatClient:
             await self._stop()
 
     async def recover(self) -> Self:
-        """Leave this session to expire and open a new one (B17).
+        """Leave this session to expire and open a new one.
 
         What waits fails with ClosedSessionError; what is submitted from now on waits for the new
         session. Raises what `connect` raises.

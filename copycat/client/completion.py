@@ -1,6 +1,6 @@
 """In which order a session's callers hear of their results. Sans-IO, no clock.
 
-Everything completes strictly in submission order (Q11, B15): a query after the commands that
+Everything completes strictly in submission order: a query after the commands that
 were submitted before it, and before those submitted after it. Replies arrive in any order; what
 is early waits here.
 """

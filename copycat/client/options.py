@@ -41,11 +41,11 @@ class RecoveryStrategy(enum.StrEnum):
 
     CLOSE = "close"
     RECOVER = "recover"
-    """Open a new session; exactly-once does not span the gap (B17)."""
+    """Open a new session; exactly-once does not span the gap."""
 
 
 class ServerSelection(enum.StrEnum):
-    """Which servers to connect to (B4)."""
+    """Which servers to connect to."""
 
     ANY = "any"
     LEADER = "leader"

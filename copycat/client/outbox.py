@@ -159,7 +159,7 @@ class Outbox:
 
     def empty(self, sequence: int) -> None:
         """No server takes this command. Its sequence is kept, with no operation in it, for a
-        hole would stop the session (B10)."""
+        hole would stop the session."""
         require(
             self.answered < sequence <= self.attempted,
             "a command that was not sent cannot have been refused",

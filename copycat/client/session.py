@@ -77,14 +77,14 @@ class ClientSession(Submissions):
         self._is_connected = False
         self.timeout_ms = 0
         self.index = 0
-        """The highest log index seen in a reply: no later read goes below it (Q4)."""
+        """The highest log index seen in a reply: no later read goes below it."""
         self.cluster = ""
         """Name of the cluster that opened the session."""
         self.leader = ""
         self.members: tuple[str, ...] = ()
         self.is_expired = False
         self.is_stable = True
-        """False after a keep-alive that failed or was not answered (B13)."""
+        """False after a keep-alive that failed or was not answered."""
         self.wants_switch = False
         """The server at hand cannot serve this session now: try another one."""
 
@@ -326,7 +326,7 @@ class ClientSession(Submissions):
         self._judge_server(message, now_ms)
         query = self._queries.get(message.request)
         if query is None:
-            # A keep-alive: whoever answers so has no leader (B13).
+            # A keep-alive: whoever answers so has no leader.
             self.is_stable = False
             soon_ms = now_ms + max(1, self.timeout_ms // 10)
             self._keep_alive_due_ms = min(self._keep_alive_due_ms, soon_ms)
@@ -340,7 +340,7 @@ class ClientSession(Submissions):
     # --- the end ---------------------------------------------------------------------------
 
     def expire(self, reason: str, now_ms: int | None = None) -> None:
-        """The session is gone at the cluster: fail everything, retry nothing (B11, C18)."""
+        """The session is gone at the cluster: fail everything, retry nothing (C18)."""
         self.is_expired = True
         if now_ms is not None:
             ago_s, timeout_s = (now_ms - self._served_ms) / 1000, self.timeout_ms / 1000

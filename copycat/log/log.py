@@ -636,7 +636,7 @@ class Log:
     def release(self, index: IndexLike) -> None:
         """Entry `index` is needed no more: a compaction may let it go. IndexError above the log.
 
-        Not remembered across restarts: release again what you replay (L19).
+        Not remembered across restarts: release again what you replay.
         """
         self.release_many((index,))
 
@@ -659,7 +659,7 @@ class Log:
         self._cleaner().commit(index)
 
     def skip(self, entries: IndexLike) -> None:
-        """Leave out the next `entries` indexes: a hole, as if they had been let go (L12)."""
+        """Leave out the next `entries` indexes: a hole, as if they had been let go."""
         count = index_of(entries)
         if count < 1:
             raise ValueError(f"skip({count}): at least one entry")

@@ -1,7 +1,7 @@
 """One operation at its place in the log, as a handler sees it, and may keep it.
 
 An entry is live until it is released. A machine that does not use keys keeps the commits that
-its state was made of and releases each when a later one replaces it (Z1 to Z6).
+its state was made of and releases each when a later one replaces it.
 """
 
 from __future__ import annotations

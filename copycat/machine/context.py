@@ -39,7 +39,7 @@ class ApplyContext:
         self._commit: Commit[Any] | None = None
         self.index = 0
         self.time_ms = 0
-        """What the clock shows: log time, in a scheduled callback its due time (A12)."""
+        """What the clock shows: log time, in a scheduled callback its due time."""
         self.entry_ms = 0
         """Log time of the entry."""
         self.session: ServerSession | None = None
@@ -164,7 +164,7 @@ class StateMachineExecutor:
         """Call back at the first entry after log time now + `delay` seconds.
 
         interval: then again and again, so many seconds after the entry that it fired at.
-        Only while a command, a session's change or a callback is being applied (A10).
+        Only while a command, a session's change or a callback is being applied.
         """
         if not self._moment.writable:
             raise ApplicationError(
@@ -176,5 +176,5 @@ class StateMachineExecutor:
         delay_ms = duration_ms("delay", delay, 0)
         interval_ms = 0 if interval is None else duration_ms("interval", interval, 1)
         # From the entry's time, not the callback's: nothing becomes due in the tick it is
-        # scheduled in, however entries are cut into runs (X10).
+        # scheduled in, however entries are cut into runs.
         return self._timers.schedule(self._moment.entry_ms + delay_ms, callback, interval_ms)

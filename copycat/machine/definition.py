@@ -30,7 +30,7 @@ def check_definition(machine: StateMachine, handlers: Collection[str]) -> None:
 
 
 def names_in(machine: type[Any]) -> list[str]:
-    """Names of all attributes, base classes first, in the order of their definition (X28)."""
+    """Names of all attributes, base classes first, in the order of their definition."""
     names: dict[str, None] = {}
     for kind in reversed(machine.__mro__):
         names.update(dict.fromkeys(vars(kind)))

@@ -114,7 +114,7 @@ def digest_of(
     dues: tuple[list[tuple[int, int]], list[tuple[int, int]]],
     state: bytes | None,
 ) -> bytes:
-    """32 bytes over all that followed from the log. Runs do not show (RULINGS section 2)."""
+    """32 bytes over all that followed from the log. The cut into runs does not show."""
     digest = hashlib.sha256()
     members = [(f"{member:x}", f"{number:x}") for member, number in incarnations.items()]
     digest.update(_encode((position, members, dues)))

@@ -289,7 +289,7 @@ class Executor:
         )
 
     def _fire_due(self) -> None:
-        """Callbacks that are due fire at this entry's index, each at its own time (A12, X10)."""
+        """Callbacks that are due fire at this entry's index, each at its own time."""
         moment = self._moment
         moment.session = moment.operation = None
         moment.entry_ms = self._time_ms
@@ -361,7 +361,7 @@ class Executor:
     def cached(
         self, session: int, first_sequence: int, last_sequence: int, nbytes_max: int = 0
     ) -> list[RunReply]:
-        """Replies to commands that were applied before, again (RULINGS 3.7); with `nbytes_max`
+        """Replies to commands that were applied before, again; with `nbytes_max`
         the first of them, about so many bytes and at least one.
 
         Empty when the session is not open or nothing of the range was applied."""
@@ -382,7 +382,7 @@ class Executor:
             case EntryKind.TICK:
                 pass  # its time was all it had to say
             case EntryKind.NOOP:
-                for record in self._sessions:  # everybody gets a whole timeout (S9, I19)
+                for record in self._sessions:  # everybody gets a whole timeout (I19)
                     record.touch(index, self._time_ms)
                     if record.held:
                         self._ledger.moved(record)
@@ -413,7 +413,7 @@ class Executor:
 
     def _register(self, index: int, client_id: str, timeout_ms: int) -> None:
         old = self._sessions.of_client(client_id)
-        if old is not None:  # one session a client (S4)
+        if old is not None:  # one session a client
             self._end(old, index, expired=True)
         record = SessionRecord(index, client_id, timeout_ms, self._time_ms)
         self._sessions.open(record)

@@ -45,7 +45,7 @@ def _same(result: Any) -> Any:
 
 
 class Handlers:
-    """The dispatch table of one machine, by exact class (A2)."""
+    """The dispatch table of one machine, by exact class."""
 
     def __init__(self, machine: StateMachine, moment: ApplyContext) -> None:
         self._machine = machine
@@ -140,7 +140,7 @@ def _check_plain(machine: str, name: str, function: Any) -> None:
 
 
 def _handled_by(machine: type[Any], function: Callable[..., Any]) -> type[Operation[Any]] | None:
-    """The T of a method whose one parameter is annotated `Commit[T]` (A1)."""
+    """The T of a method whose one parameter is annotated `Commit[T]`."""
     parameters = list(inspect.signature(function).parameters.values())[1:]
     if len(parameters) != 1 or "Commit[" not in str(parameters[0].annotation):
         return None

@@ -63,7 +63,7 @@ class IncarnationPinned(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """All that a slice did, in log order.
 
-    rejected: (session, sequence, index) of commands whose session was not open (K5); their
+    rejected: (session, sequence, index) of commands whose session was not open; their
     clients learn UNKNOWN_SESSION.
     """
 
@@ -73,7 +73,7 @@ class Outcome(msgspec.Struct, frozen=True):
     changes: list[SessionOpened | SessionKeptAlive | SessionEnded | IncarnationPinned]
     rejected: list[tuple[int, int, int]]
     next_due_ms: int = 0
-    """Log time of the next scheduled callback or expiring key; 0 for none (X20)."""
+    """Log time of the next scheduled callback or expiring key; 0 for none."""
     releases: list[tuple[Release, array[int]]] = []
     """Indexes (array "Q") of entries that the machine needs no more. They may be told to the log
     once `Executor.reply_floor` has reached `last_applied` (C21)."""

@@ -43,7 +43,7 @@ class StandIn:
 def stand_in_of(payload: bytes) -> StandIn | None:
     """The stand-in in the bytes of a command; None when they are none.
 
-    Empty bytes are one too: what a client sends in place of a command that is too large (B10).
+    Empty bytes are one too: what a client sends in place of a command that is too large.
     """
     if not payload:
         return StandIn(

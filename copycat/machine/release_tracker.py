@@ -34,7 +34,7 @@ _RELEASES = {
 
 
 def release_of(mode: CompactionMode, *, keyed: bool, snapshottable: bool) -> Release:
-    """The class of a command's mode (Z1 to Z6, X13).
+    """The class of a command's mode.
 
     DEFAULT of a keyed command is ANY: what replaced it is in the log. Of another it is SNAPSHOT
     when the machine can be restored from one, else SEQUENTIAL.

@@ -3,7 +3,7 @@
 Everything here follows from the log alone, so that all members agree on every byte of it (I17,
 I20). A session's id is the index of its REGISTER entry. Replies are kept as one blob a run; how
 entries were cut into runs must never show, so acknowledgements, duplicates and digests look at
-single results (RULINGS section 2, trap).
+single results.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ class SessionRecord:
 
 
 class SessionTable:
-    """All open sessions, in the order of their registration (X28)."""
+    """All open sessions, in the order of their registration."""
 
     def __init__(self) -> None:
         self._records: dict[int, SessionRecord] = {}
@@ -324,7 +324,7 @@ class SessionTable:
         return self._records.get(session)
 
     def of_client(self, client_id: str) -> SessionRecord | None:
-        """The open session of a client: there is never more than one (S4)."""
+        """The open session of a client: there is never more than one."""
         return self._by_client.get(client_id)
 
     def open(self, record: SessionRecord) -> None:

@@ -1,7 +1,7 @@
-"""Callbacks at a log time. They fire before an entry is applied, never by a clock (A10 to A14).
+"""Callbacks at a log time. They fire before an entry is applied, never by a clock.
 
 A callback that is due at T fires at the first entry whose time is above T. What a callback
-schedules or cancels never disturbs the tick that it runs in (X10): due ones are taken first, and
+schedules or cancels never disturbs the tick that it runs in: due ones are taken first, and
 new ones are at or after the time of the entry, so they wait for a later time.
 """
 
@@ -74,7 +74,7 @@ class Timers:
         return scheduled
 
     def again(self, scheduled: Scheduled, now_ms: int) -> None:
-        """Put a repeating one back: an interval after this tick, so it never bursts (A11)."""
+        """Put a repeating one back: an interval after this tick, so it never bursts."""
         if scheduled.interval_ms and not scheduled.cancelled:
             self._count += 1
             scheduled.number = self._count

@@ -1,4 +1,4 @@
-"""The identity file: whose directory this is (D6, F7), in two copies, written last (F27).
+"""The identity file: whose directory this is (F7), in two copies, written last (F27).
 
 Layout of a copy, little-endian: magic 8 bytes `COPYIDN\\0`, crc u32, format version u32, body
 size u32, zero u32, then the body (MessagePack of the fields by position). The crc is CRC32C of
@@ -107,7 +107,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str, ...]]:
     """The identity in `directory`, and which copies must be written again.
 
-    None when no copy exists (F27). One bad, unreadable or missing copy is ignored (D6);
+    None when no copy exists (F27). One bad, unreadable or missing copy is ignored;
     CorruptLogError when no good one is left, or when the two are good and differ.
     """
     found: dict[str, Identity] = {}

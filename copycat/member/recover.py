@@ -1,4 +1,4 @@
-"""Cutting a damaged log where the operator accepts it: offline, asked for, written down (F2, S26).
+"""Cutting a damaged log where the operator accepts it: offline, asked for, written down (F2).
 
 Nothing in copycat does this by itself. What is kept goes into a new log beside the damaged one,
 which stays for whoever wants to look; then the two change names. The directory gets a new

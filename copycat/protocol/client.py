@@ -74,7 +74,7 @@ class KeepAlive(msgspec.Struct, frozen=True):
     request: int
     session: int
     acked_sequence: int
-    """Every reply up to this sequence has reached the client; its cache may go (S12)."""
+    """Every reply up to this sequence has reached the client; its cache may go."""
     cluster: str = ""
     """Name of the cluster that the session is of; empty when that is not known."""
 
@@ -102,9 +102,9 @@ class QueryRequest(msgspec.Struct, frozen=True):
     request: int
     session: int
     sequence: int
-    """The session's last submitted command: the query sees it (Q1)."""
+    """The session's last submitted command: the query sees it."""
     index: int
-    """The highest log index the client has seen: never read below it (Q4)."""
+    """The highest log index the client has seen: never read below it."""
     consistency: ConsistencyLevel
     operation: bytes | memoryview
 

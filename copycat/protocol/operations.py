@@ -1,7 +1,7 @@
 """What users submit, as bytes: positional MessagePack arrays that begin with the name.
 
 An operation is checked by decoding what was encoded, before it is sent: a wrong type fails at
-the caller, never in the log (semantics X30, issue 1 "bad input"). Fields are positional on the
+the caller, never in the log. Fields are positional on the
 wire: append new ones with defaults, never reorder or remove.
 """
 
@@ -41,13 +41,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class CompactionMode(enum.StrEnum):
-    """When a command's entry may leave the log, once it was released (Z1 to Z6)."""
+    """When a command's entry may leave the log, once it was released."""
 
     DEFAULT = "default"
     """RELEASE for a keyed command; else SNAPSHOT when the machine defines snapshot and install,
     SEQUENTIAL when it does not. A tombstone's default is TOMBSTONE."""
     UNKNOWN = "unknown"
-    """The strictest (X13): with a snapshot, and when every member has it."""
+    """The strictest: with a snapshot, and when every member has it."""
     SNAPSHOT = "snapshot"
     """Once a snapshot covers it: for what changes state by what was there before, a counter."""
     RELEASE = "release"

@@ -95,7 +95,7 @@ class AppendReply(msgspec.Struct, frozen=True):
 
 
 class PreVote(msgspec.Struct, frozen=True):
-    """Would you vote for me in `term`? Changes nobody's term (X19)."""
+    """Would you vote for me in `term`? Changes nobody's term."""
 
     term: int
     round: int

@@ -94,7 +94,7 @@ def freeze(result: Any, operation: object = None) -> Any:
 
     operation: whose result it is; an error that takes its place names it. Plain
     immutable values pass; everything else is encoded at once, since replicas cut their runs
-    differently and must still agree on every byte (RULINGS section 2, trap).
+    differently and must still agree on every byte.
     """
     if type(result) in PLAIN:
         return result

@@ -151,7 +151,7 @@ class Raft(State):
 
 
 def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: bool) -> None:
-    """The term rule (paper section 5.1), then the handler; the term comes first (X4)."""
+    """The term rule (paper section 5.1), then the handler; the term comes first."""
     term = message.term
     is_current = term == raft.current_term and term > 0  # nearly always
     if sender not in raft.peers or not (is_current or election.is_plausible(raft, message)):

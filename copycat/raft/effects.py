@@ -155,7 +155,7 @@ class ReadReady(msgspec.Struct, frozen=True):
 
 
 class RoleChanged(msgspec.Struct, frozen=True):
-    """Emitted when role, term or leader changed. Leaving LEADER fails all that waits (X26)."""
+    """Emitted when role, term or leader changed. Leaving LEADER fails all that waits."""
 
     state: ServerState
     term: int

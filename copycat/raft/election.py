@@ -1,6 +1,6 @@
 """Elections: the poll before one (PreVote), the vote, the tally, and how others answer.
 
-A poll changes nobody's term and promises nothing (X19): it only asks whether an election could
+A poll changes nobody's term and promises nothing: it only asks whether an election could
 be won, so that a member that cannot win one never disturbs a healthy cluster.
 """
 
@@ -76,7 +76,7 @@ def on_election_timeout(raft: State) -> None:
 
 
 def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
-    """Would we vote for them? No while a leader is heard, and never as a leader (X19, I16)."""
+    """Would we vote for them? No while a leader is heard, and never as a leader (I16)."""
     granted = (
         raft.state is not ServerState.LEADER
         and not raft.hears_leader
@@ -100,7 +100,7 @@ def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
 def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> None:
     """Tally a poll. An answer may name a higher term: the next poll asks beyond it.
 
-    The term itself does not move (X19), yet a member with the best log and an old term does
+    The term itself does not move, yet a member with the best log and an old term does
     not ask for ever in a term in which nobody can vote any more.
     """
     raft.term_seen = max(raft.term_seen, message.term)
@@ -117,7 +117,7 @@ def elect(raft: State, *, transfer: bool) -> None:
     """Start a real election. Our own vote counts, and leaves, only when it is saved (C9)."""
     term = max(raft.current_term, raft.term_seen) + 1
     if term > TERM_MAX:
-        raft.ignored += 1  # terms ran out: faults.md S17 keeps this out of reach
+        raft.ignored += 1  # terms ran out: `is_plausible` keeps this out of reach
         return
     raft.poll = None
     raft.save_hard_state(term, raft.member)
@@ -140,7 +140,7 @@ def on_self_vote_saved(raft: State) -> None:
 def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None:
     """Grant at most one vote a term, to a log at least as new (paper 5.2 and 5.4.1, C12).
 
-    While a leader is heard the request moves nothing, not even the term (X19); an election
+    While a leader is heard the request moves nothing, not even the term; an election
     that the leader itself asked for is the exception, for it has stopped serving. Not for a
     member that has just been started: that one may be an older copy, and not know it (C11, F8).
     """
@@ -212,7 +212,7 @@ def on_peer_reachable(raft: State, peer: MemberId) -> None:
 
 
 def is_plausible(raft: State, message: PeerMessage) -> bool:
-    """Terms are positive, fit 63 bits and do not leap (faults.md S17).
+    """Terms are positive, fit 63 bits and do not leap.
 
     Only who answers a question, or says where its log ends, may never have seen a term at all.
     """

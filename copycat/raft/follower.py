@@ -25,7 +25,7 @@ def on_append_entries(
 ) -> None:
     """Entries or a heartbeat. The term rule ran before: the term is ours, or an old one.
 
-    1. An old term: say ours, touch nothing, and do not reset the timer (X25).
+    1. An old term: say ours, touch nothing, and do not reset the timer.
     2. Not after our log: reject, with a hint; holes where ours may lack more than they stand for:
     reject, a snapshot must do (0017). 3. Else append what is new, answer at once what is durable
     of it (C1), and keep the commit that this very message verified (C2).
@@ -106,7 +106,7 @@ def is_well_formed(message: AppendEntries) -> bool:
 
 
 def _append(raft: State, span: Span) -> None:
-    """Take the new entries; drop what conflicts with them, and only that (paper 5.3, R16)."""
+    """Take the new entries; drop what conflicts with them, and only that (paper 5.3)."""
     terms = raft.terms
     if span.first <= terms.last_index:
         after = span.first - 1

@@ -132,7 +132,7 @@ def _check_hard_state(before: Facts, after: Facts) -> None:
     if after.current_term == before.current_term:
         require(
             before.voted_for in (NOBODY, after.voted_for),
-            "X1: the vote changed without the term",
+            "I2: the vote changed without the term",
             before=before,
             after=after,
         )

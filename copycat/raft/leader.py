@@ -88,7 +88,7 @@ def on_sent(raft: State, peer: MemberId, span: Span) -> None:
 
 
 def on_synced(raft: State, lead: LeaderState) -> None:
-    """Our own sync is our vote for the entries, counted like any other (X8)."""
+    """Our own sync is our vote for the entries, counted like any other."""
     _advance_commit(raft, lead)
 
 
@@ -307,7 +307,7 @@ def _check_quorum(raft: State, lead: LeaderState, elapsed_ms: int) -> bool:
 
 
 def _hears_quorum(raft: State, lead: LeaderState) -> bool:
-    """A majority answered within E; else another leader may be at work (I16, X7)."""
+    """A majority answered within E; else another leader may be at work (I16)."""
     since_ms = raft.now_ms - raft.options.election_timeout_ms
     heard = 1
     for progress in lead.progress.values():

@@ -110,7 +110,7 @@ class Progress:
         return True
 
     def acknowledge(self, request: int, match_index: int) -> bool:
-        """Believe `match_index` if `request` or one before it reached that far (I9, X2).
+        """Believe `match_index` if `request` or one before it reached that far (I9).
 
         After a rewind or a broken link the bound starts anew: a late reply to an older request
         proves nothing more here, the next probe will.

@@ -1,4 +1,4 @@
-"""Linearizable reads by read index (C10, X3, X4, X6, I14).
+"""Linearizable reads by read index (C10, I14).
 
 A read may be answered when a majority has confirmed, *after the read arrived*, that this
 member still leads, and everything committed at that moment is applied. One round confirms all
@@ -26,7 +26,7 @@ class ReadRounds:
         self.round_index = 0
 
     def wait(self, token: int) -> None:
-        """A read arrived; it joins the next round, never the one in flight (X3)."""
+        """A read arrived; it joins the next round, never the one in flight."""
         self.pending_token = max(self.pending_token, token)
 
     @property

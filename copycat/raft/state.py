@@ -354,7 +354,7 @@ class State:
     # ---- hard state and what waits for it --------------------------------------------
 
     def save_hard_state(self, term: int, voted_for: MemberId) -> None:
-        """Move term or vote; a vote moves only with the term, or from nobody (X1, I2)."""
+        """Move term or vote; a vote moves only with the term, or from nobody (I2)."""
         require(
             term > self.current_term
             or (term == self.current_term and self.voted_for == NOBODY and voted_for != NOBODY),

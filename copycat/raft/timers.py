@@ -25,5 +25,5 @@ SLOW_TIMEOUTS = 10
 
 TERM_MAX = (1 << 63) - 1
 TERM_JUMP_MAX = 1 << 32
-"""A term that jumps farther than this at once is nonsense (faults.md S17): terms would run
+"""A term that jumps farther than this at once is nonsense: terms would run
 out, and no honest cluster holds four billion elections while one member looks away."""

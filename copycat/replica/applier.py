@@ -1,7 +1,7 @@
 """last_applied goes to commit_index, slice by slice, in the apply thread.
 
 One slice is outstanding at a time: the user's code may block without stalling heartbeats, and
-the executor belongs to one thread (RULINGS, "the user's code"). A slice holds up to
+the executor belongs to one thread. A slice holds up to
 `SLICE_COMMANDS` commands or `SLICE_NBYTES`, so that replies flow while a long backlog is applied
 and memory is bounded.
 """

@@ -222,7 +222,7 @@ class CompactionScheduler:
             took_ms = self._parts.clock.now_ms - began_ms
             finish(CleaningReport(len(stats), len(stats), 0, took_ms))
             return
-        # All frozen now, at one moment (Z13), whenever each of them is run.
+        # All frozen now, at one moment, whenever each of them is run.
         rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]
         failures: dict[int, StorageError | None] = {}
         before = len(stats)
@@ -247,7 +247,7 @@ class CompactionScheduler:
         finish: Callable[[CleaningReport], None],
     ) -> None:
         """In order, and none behind one that failed, or that was dropped with some of it still in
-        the log: a deletion must not go before what it deleted (X18)."""
+        the log: a deletion must not go before what it deleted."""
         installed, after, freed = 0, before, 0
         failure: StorageError | None = None
         is_cut_short = False

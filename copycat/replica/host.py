@@ -82,5 +82,5 @@ class Host(Protocol):
         ...
 
     def stop(self, reason: BaseException) -> None:
-        """Fail-stop this member: no further promise leaves (faults.md, class STOP)."""
+        """Fail-stop this member: no further promise leaves."""
         ...

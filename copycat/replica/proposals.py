@@ -122,7 +122,7 @@ LogRequest = Register | KeepAlive | CloseSession | Commands
 
 TIMEOUT_MS_MIN = 100
 TIMEOUT_MS_MAX = 86_400_000
-"""A session's timeout is clamped to these, whatever its client asks for (S15)."""
+"""A session's timeout is clamped to these, whatever its client asks for."""
 
 REPLIES_NBYTES_MAX = 64 << 20
 """No more commands of a session are logged while it holds so many bytes of replies."""
@@ -135,7 +135,7 @@ FRAME_OVERHEAD = 64
 
 
 class Limits:
-    """Back-pressure, per session and for those that wait for a leader to be ready (S15)."""
+    """Back-pressure, per session and for those that wait for a leader to be ready."""
 
     def __init__(self, *, inflight_commands_max: int, inflight_bytes_max: int) -> None:
         self.inflight_commands_max = inflight_commands_max
@@ -145,7 +145,7 @@ class Limits:
         """Requests that wait for this leader's no-op: one that replays a long log is not
         ready for a while, and every client sends all that it has."""
         self.total_bytes_max = 4 * inflight_bytes_max
-        """Commands that are logged and not applied, of all sessions together (S16)."""
+        """Commands that are logged and not applied, of all sessions together."""
         self.replies_bytes_max = REPLIES_NBYTES_MAX
         """Replies of one session that its client has not acknowledged (F24)."""
         self.replies_total_bytes_max = REPLIES_TOTAL_NBYTES_MAX
@@ -377,7 +377,7 @@ class ProposalQueue:
                 self._propose(EntryKind.EXPIRE, body)
 
     def tick(self) -> None:
-        """Write a TICK: a timer is due and no traffic carries the time (X20)."""
+        """Write a TICK: a timer is due and no traffic carries the time."""
         if self._admitting:
             self._propose(EntryKind.TICK, b"")
 
@@ -471,7 +471,7 @@ class ProposalQueue:
         self._fail_waiters(why, logged=no_room.stops_commits)
 
     def step_down(self, leader: str) -> None:
-        """Leadership is gone: fail everything that is held here, at once (X26)."""
+        """Leadership is gone: fail everything that is held here, at once."""
         self.leader = leader
         self._admitting = False
         reason = "this member is not the leader any more"

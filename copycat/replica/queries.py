@@ -1,8 +1,8 @@
 """Queries that wait for their moment: a confirmed read index, a sequence, an applied index.
 
 A linearizable query asks the core for a read index after it arrived (C10) and is answered once
-that index is applied (X3, X4, X6). Every query also waits for the commands that its session
-submitted before it, and never shows less than its client has seen (Q1, Q4).
+that index is applied. Every query also waits for the commands that its session
+submitted before it, and never shows less than its client has seen.
 
 What a query answers may be large. So those of one connection run in pieces: a piece ends when its
 answers fill the connection, and the next one begins when there is room again. Until then they
@@ -28,7 +28,7 @@ __all__ = ["Queries"]
 
 
 WAITING_MAX = 65536
-"""Queries that wait for an index or a sequence which may never come (S14)."""
+"""Queries that wait for an index or a sequence which may never come."""
 WAITING_NBYTES_MAX = 64 << 20
 """Bytes of their operations."""
 TURN_NBYTES_MAX = 8 << 20
@@ -153,7 +153,7 @@ class Queries:
                 self._ready.append(waiting)
 
     def fail_unconfirmed(self, leader: str) -> None:
-        """This member does not lead any more: nobody will confirm these (X26)."""
+        """This member does not lead any more: nobody will confirm these."""
         self.leader = leader
         reason = "leadership was lost before the read was confirmed"
         self.refuse_unconfirmed(Refusal.NO_LEADER, reason)

@@ -3,7 +3,7 @@
 Inputs only check, decode and queue. `turn` then takes everything that arrived since the last
 one: peers' messages, completed syncs, client requests, applied slices; steps the core; carries
 out its effects in list order. One turn makes one batch, one write a peer and one sync, so load
-batches itself (RULINGS section 3, item 1).
+batches itself.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = ["Replica", "ReplicaOptions"]
 
 
 class Replica:
-    """See `docs/internals/raft-core.md` and house.md section 6. The host calls; all in one
+    """See `docs/internals/raft-core.md`. The host calls; all in one
     thread, but for the work that it was handed (`Host.sync`, `.save`, `.apply`, `.aside`)."""
 
     def __init__(
@@ -343,7 +343,7 @@ class Replica:
         self._parts.durable.start_save()
         while self._parts.durable.sync_is_due:
             if self.raft.state is ServerState.LEADER:
-                self._host.flush()  # followers write while the leader syncs (DESIGN.md 3)
+                self._host.flush()  # followers write while the leader syncs
             self._parts.durable.start_sync()
             if not self._parts.durable.has_completed:
                 break

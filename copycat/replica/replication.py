@@ -2,7 +2,7 @@
 
 The batch that was just appended is nearly always the one that every peer wants next, and the
 one that is applied next. So the newest batches are kept, bounded by bytes; the log is read
-only for those that lag (RULINGS section 1, "batches in and out").
+only for those that lag.
 """
 
 from __future__ import annotations

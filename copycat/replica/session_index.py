@@ -188,7 +188,7 @@ class SessionIndex:
         return self._views.pop(change.session, None)
 
     def led(self, index: int, time_ms: int) -> None:
-        """A new leader's no-op was applied: everybody gets a fresh timeout (S9, I19)."""
+        """A new leader's no-op was applied: everybody gets a fresh timeout (I19)."""
         for view in self._views.values():
             view.touched(index, time_ms)
 

@@ -1,4 +1,4 @@
-"""Snapshot files on their way between members: as they lie, in chunks, verified whole (D8).
+"""Snapshot files on their way between members: as they lie, in chunks, verified whole.
 
 The sender keeps a few chunks in flight and begins with a question, so that a transfer goes on
 where it broke off; the receiver writes only what continues what it has. One transfer a peer.

@@ -1,6 +1,6 @@
 """Syncs and saves under way: one of each at a time, the newest wish answers all before it.
 
-While a sync runs, the next batch grows: group commit without a timer (DESIGN.md section 4).
+While a sync runs, the next batch grows: group commit without a timer.
 The hard state is not queued behind data (C9), and it is synced in every mode.
 
 Durability "fsync" answers the core when the disk did. The two weaker modes answer as soon as

@@ -1,7 +1,7 @@
 """The asyncio host: one turn of the replica for everything that one pass of the loop brought.
 
 The loop thread alone touches the replica and the log's shape. Syncs run inline while the disk
-is quick, since a hop to a thread and back costs as much as a sync (DESIGN.md 5.6).
+is quick, since a hop to a thread and back costs as much as a sync.
 """
 
 from __future__ import annotations

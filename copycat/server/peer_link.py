@@ -1,7 +1,7 @@
 """The one outgoing connection to a peer: dial, say Hello, write; and dial again.
 
 The first dial is at once; then the wait doubles from 50 ms to 1 s, with jitter. A Hello from
-that peer ends the wait: it is up, so it can be reached (numbers.md 10).
+that peer ends the wait: it is up, so it can be reached.
 """
 
 from __future__ import annotations

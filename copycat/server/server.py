@@ -417,7 +417,7 @@ class CopycatServer(Generic[S]):
                 self._home.tell(self._listeners.fire, state)
 
     def _on_failure(self, cause: BaseException) -> None:
-        """The member stopped itself (faults.md, class STOP): say why, and let go of all."""
+        """The member stopped itself: say why, and let go of all."""
         self._failure = cause
         text = cause.render() if isinstance(cause, CopycatError) else repr(cause)
         log.critical("%s: stopped: %s", self.name, text, exc_info=cause)

@@ -1,7 +1,7 @@
 """Threads of a server: syncs, hard state, the user's machine, slow work; one way back.
 
 Whatever a thread finishes goes to the loop through one `Mailbox`: many completions wake the
-loop once (a hop between threads costs as much as a sync here, numbers.md 6).
+loop once (a hop between threads costs as much as a sync here).
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class Worker:
 
 
 class SyncPace:
-    """Decides where the next sync runs, by the median of the last ones (DESIGN.md 5.6)."""
+    """Decides where the next sync runs, by the median of the last ones."""
 
     def __init__(self, inline_median_s: float = INLINE_MEDIAN_S) -> None:
         self._inline_median_s = inline_median_s

@@ -1,4 +1,4 @@
-"""What one seed is made of: sizes, timers, rates and the subset of faults it may use (G3)."""
+"""What one seed is made of: sizes, timers, rates and the subset of faults it may use."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def draw_options(seed: int) -> SeedOptions:
 
 def _with_stale_leaders(dice: Dice, options: SeedOptions) -> SeedOptions:
     """Reads at leaders that are none any more: few faults beside that, little else that waits,
-    and so many reads under way that some arrive at any moment of a round (C10, X3)."""
+    and so many reads under way that some arrive at any moment of a round (C10)."""
     replace = msgspec.structs.replace
     heartbeat_ms = dice.pick((50, 100))
     timeout_ms = heartbeat_ms * dice.pick((4, 6))

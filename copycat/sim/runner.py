@@ -1,7 +1,7 @@
 """One seed from its first event to its verdict: faults, then calm, then liveness, then history.
 
 A failure is a `SeedFailed` whose text is a whole report: the rule, the options, the last events
-and the one command that replays it (G15).
+and the one command that replays it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Virtual time: a clock, a heap of events and the dice. Nothing here knows what a member is.
 
 Two events at one instant run in the order in which they were scheduled, so one seed is one
-history, whatever the hash seed of the process (faults.md, I20 and G11).
+history, whatever the hash seed of the process (I20).
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class Trace:
     """Records of (time in µs, who, what, values). Values must have a `repr` without addresses.
 
     `digest` covers every record since the start, so two runs of one seed can be compared
-    (G11) although only the last `keep` records are held. `marks` counts what happened by
+    although only the last `keep` records are held. `marks` counts what happened by
     name: the "sometimes" assertions of a run of many seeds.
     """
 

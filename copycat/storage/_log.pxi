@@ -375,7 +375,7 @@ cdef class NativeLog:
                               row.removable_major, row.sealed) for row in found]
 
     def rewrite(self, groups, limits, *, major):
-        """Freeze what goes of each group of neighbouring segments (Z13). ValueError."""
+        """Freeze what goes of each group of neighbouring segments. ValueError."""
         cdef Rewrite rewrite = Rewrite.__new__(Rewrite)
         cdef vector[vector[uint64_t]] ids = number_lists(groups)
         cdef CLimits upto = limits_of(limits)
@@ -394,7 +394,7 @@ cdef class NativeLog:
                                  done.bytes_after, done.entries_dropped, done.is_cut_short)
 
     def mark_idle(self):
-        """Write a mark with what is durable, if the last mark says less (D2)."""
+        """Write a mark with what is durable, if the last mark says less."""
         dereference(self.log).mark_idle()
 
     def has_room(self, nbytes, *, entries=1, in_new_segment=False):
@@ -432,7 +432,7 @@ def open_log(env, directory, *, max_segment_size, max_entries_per_segment, read_
     CorruptLogError (F2, F3), FormatVersionError and DirectoryInUseError change nothing on
     disk. With read_only nothing at all is changed; FileNotFoundError when there is no log.
     Sealed segments are read with pread, so that a bad sector is a DiskError (F14); through a map
-    when `mapped` (L1), where a bad sector is a signal that ends the process. Segments that a
+    when `mapped`, where a bad sector is a signal that ends the process. Segments that a
     rewrite makes are packed in LZ4 blocks when `compress`, where that saves an eighth or more.
     """
     cdef CLogOptions options

@@ -113,14 +113,14 @@ class _Group:
 
 
 def _is_eligible(segment: SegmentStats, limits: CompactionLimits) -> bool:
-    """Sealed, and wholly at or below the horizon (Z9, C22)."""
+    """Sealed, and wholly at or below the horizon (C22)."""
     return segment.is_sealed and segment.last_index <= limits.horizon
 
 
 def plan_minor(
     stats: Sequence[SegmentStats], limits: CompactionLimits, shape: SegmentLimits, threshold: float
 ) -> Groups:
-    """Segments whose removable share times their version reaches `threshold` (Z10).
+    """Segments whose removable share times their version reaches `threshold`.
 
     The version counts up to `GENERATIONS` only, and a few bytes are never worth a rewrite: else
     old segments would be written again for every entry that they lose. Neighbours of one version
@@ -169,10 +169,10 @@ def _tiers(run: Sequence[SegmentStats]) -> list[Sequence[SegmentStats]]:
 def plan_major(
     stats: Sequence[SegmentStats], limits: CompactionLimits, shape: SegmentLimits
 ) -> Groups:
-    """Every eligible segment from the front on, merged as far as they fit (Z12).
+    """Every eligible segment from the front on, merged as far as they fit.
 
     A segment that stays by itself and of which nothing would go is left alone; no other is
-    passed over, or a deletion could go before what it deleted (X18).
+    passed over, or a deletion could go before what it deleted.
     """
     prefix: list[SegmentStats] = []
     for segment in stats:

@@ -182,7 +182,7 @@ class ReplicaLog(Protocol):
         ...
 
     def release(self, indexes: Sequence[int], how: Release) -> None:
-        """Let these entries go from the log as soon as `how` allows (Z1 to Z6).
+        """Let these entries go from the log as soon as `how` allows.
 
         Idempotent: a stricter class never replaces a looser one. Indexes below first_index and
         in gaps are ignored; one above last_index is an IndexError, and nothing is done. Not
@@ -200,19 +200,19 @@ class ReplicaLog(Protocol):
     def rewrite(
         self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
     ) -> Rewrite:
-        """Freeze what goes of all groups at once (Z13); each becomes one new segment.
+        """Freeze what goes of all groups at once; each becomes one new segment.
 
         A group is the ids of neighbouring segments whose stats say is_sealed, else ValueError.
         """
         ...
 
     def install(self, rewrite: Rewrite) -> CompactionResult:
-        """Swap in what a rewrite that was run wrote, with later releases carried over (X18).
+        """Swap in what a rewrite that was run wrote, with later releases carried over.
 
         Durable with the next sync that begins: a crash before it leaves exactly the old
         segments (F16). A group that was truncated, trimmed or reset meanwhile is dropped. Behind
         one of which some index is still in the log nothing is installed, and the result says
-        is_cut_short: a deletion must not go before what it deleted (Z13, X18). An error changes
+        is_cut_short: a deletion must not go before what it deleted. An error changes
         nothing. InvariantError before its run ended, or for another log's.
         """
         ...
@@ -248,7 +248,7 @@ class ReplicaLog(Protocol):
         ...
 
     def mark_idle(self) -> None:
-        """Nothing was appended for a while: write down what is durable (faults.md D2)."""
+        """Nothing was appended for a while: write down what is durable."""
         ...
 
     def close(self) -> None:

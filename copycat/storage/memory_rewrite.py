@@ -96,7 +96,7 @@ class MemorySegments(list[MemorySegment]):
 
 
 def reach(limits: CompactionLimits, how: Release, *, major: bool) -> int:
-    """The highest index at which an entry released as `how` may go; 0 for none (Z1 to Z6)."""
+    """The highest index at which an entry released as `how` may go; 0 for none."""
     settled = min(limits.horizon, limits.floor)
     return {
         Release.ANY: limits.horizon,

@@ -1,4 +1,4 @@
-"""One snapshot as bytes in a file: written once, read back, shipped as it lies (D8, S20, F28).
+"""One snapshot as bytes in a file: written once, read back, shipped as it lies (F28).
 
     header      64 bytes, its own CRC32C, then the configuration
     chunks      each: stored u32, raw u32, crc u32, then `stored` bytes (LZ4 block, or raw

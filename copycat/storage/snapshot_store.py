@@ -1,4 +1,4 @@
-"""A member's snapshots: written aside, read back, published by rename; two are kept (D8, F17).
+"""A member's snapshots: written aside, read back, published by rename; two are kept (F17).
 
 A file is `{index}-{term}.snap`; what is being written ends in `.new`, what is being received
 in `.part`, and neither survives the next start. Verbs say which thread may call them: `aside`

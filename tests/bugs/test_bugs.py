@@ -1,4 +1,4 @@
-"""Seeded bugs (faults.md section 6): each known bug, put back, is caught by what names it."""
+"""Seeded bugs: each known bug, put back, is caught by what names it."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def test_what_an_application_prints_cannot_fail_or_wait(tmp_path: Path, reader: 
 
 
 @pytest.mark.slow
-def test_c14_serve_says_for_whom_it_waits_and_logs_from_a_level_on(tmp_path: Path) -> None:
+def test_serve_says_for_whom_it_waits_and_logs_from_a_level_on(tmp_path: Path) -> None:
     missing = free_address()
     with Member(tmp_path, "--member", missing, stderr=subprocess.PIPE) as member:
         line = next(line for line in errors(member) if "waiting for" in line)

@@ -2,7 +2,7 @@
 
 The oracle is told each verb before it runs, so that a power loss inside a verb finds both
 outcomes allowed: the state before, and the state after. What a compaction dropped is worked out
-here from the rules (Z1 to Z6), not asked of the log.
+here from the rules, not asked of the log.
 """
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ class Oracle:
         log.release(indexes, how)
 
     def removable(self, log: NativeLog, limits: CompactionLimits, *, major: bool) -> set[int]:
-        """Z1 to Z6, C22; never the last entry. The tail is the caller's to leave out."""
+        """What each mode allows (C22), never the last entry. The caller leaves out the tail."""
         top = min(limits.horizon, log.durable_index, log.last_index - 1)
         settled = min(top, limits.floor)
         reach = {

@@ -1,4 +1,4 @@
-"""G5, I24: power is cut at every operation boundary of every workload, then recovered.
+"""I24: power is cut at every operation boundary of every workload, then recovered.
 
 An image is one way in which the disk may come back: which unsynced writes, renames, creates
 and unlinks were kept, dropped or torn. Each is recovered, checked against what was promised,

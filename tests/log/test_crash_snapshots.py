@@ -1,4 +1,4 @@
-"""F17, G5: power is cut at every operation boundary of every workload of the snapshot store.
+"""F17: power is cut at every operation boundary of every workload of the snapshot store.
 
 An image opens with the newest whole snapshot, the old one or the new one: never a torn one, and
 never none if there was one.

@@ -1,4 +1,4 @@
-"""A member's directory: F5, F6, F7, F27, C7, C9; and D6, its identity."""
+"""A member's directory: F5, F6, F7, F27, C7, C9; and its identity, in two copies."""
 
 from __future__ import annotations
 

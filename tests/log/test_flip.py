@@ -1,7 +1,7 @@
-"""G6: every byte of one file of each kind is flipped, one recovery for each.
+"""Every byte of one file of each kind is flipped, one recovery for each.
 
-A flip is detected with the typed error of its row in faults.md, or it is in a cache or a copy
-that is repaired, or in a byte that nothing reads. It is never a wrong entry.
+A flip is detected with the typed error of its row (docs/internals/rules.md), or it is in a cache
+or a copy that is repaired, or in a byte that nothing reads. It is never a wrong entry.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""G6 of a member with others: whatever byte is flipped, it starts again, and owes what it lost.
+"""A member with others: whatever byte is flipped, it starts again, and owes what it lost.
 
 Every byte of a segment or manifest that means something is flipped once. What a process meets
 only when it reads is noted by it, as a server does, and repaired by the next one (F11).

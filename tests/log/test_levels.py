@@ -1,4 +1,4 @@
-"""Storage levels: what DISK, MAPPED and MEMORY read through, and what a bad sector does (L1, F14).
+"""Storage levels: what DISK, MAPPED and MEMORY read through, and what a bad sector does (F14).
 
 The contract of the log runs at each level: tests/log/test_native.py, tests/log/test_memory.py.
 """

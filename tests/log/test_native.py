@@ -58,7 +58,7 @@ class FaultHarness(Harness):
 
 
 class TestNativeLogAtLevelDisk(LogContract, CleaningContract, CompactionContract, InstallContract):
-    """L1: sealed segments are read with pread."""
+    """Sealed segments are read with pread."""
 
     @pytest.fixture
     def harness(self) -> FaultHarness:
@@ -68,7 +68,7 @@ class TestNativeLogAtLevelDisk(LogContract, CleaningContract, CompactionContract
 class TestNativeLogAtLevelMapped(
     LogContract, CleaningContract, CompactionContract, InstallContract
 ):
-    """L1: sealed segments are read through a map. Level MEMORY is tests/log/test_memory.py."""
+    """Sealed segments are read through a map. Level MEMORY is tests/log/test_memory.py."""
 
     @pytest.fixture
     def harness(self) -> FaultHarness:

@@ -1,4 +1,4 @@
-"""Rows of faults.md section 2.3 and rules of PROTOCOL.md that opening a log must hold.
+"""Faults and rules of docs/internals/rules.md that opening a log must hold.
 
 One entry an append, so the records of a segment stand at known places: a mark of 32 bytes,
 then a frame of 40 (header 32, payload of 3, padding).

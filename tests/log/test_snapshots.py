@@ -1,4 +1,4 @@
-"""Snapshot files (D8, F13, F17, F28): golden bytes, flips, power cuts and full disks."""
+"""Snapshot files (F13, F17, F28): golden bytes, flips, power cuts and full disks."""
 
 from __future__ import annotations
 

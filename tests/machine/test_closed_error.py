@@ -1,4 +1,4 @@
-"""An exception of which nothing can be asked is a result like any other (B7)."""
+"""An exception of which nothing can be asked is a result like any other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""B7, F23: a process with a limit on its memory, and what stops it."""
+"""F23: a process with a limit on its memory, and what stops it."""
 
 from __future__ import annotations
 

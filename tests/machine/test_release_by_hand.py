@@ -1,4 +1,4 @@
-"""Release by hand: modes, references, the same log as by key (Z1 to Z6)."""
+"""Release by hand: modes, references, the same log as by key."""
 
 from __future__ import annotations
 

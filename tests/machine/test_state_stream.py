@@ -1,4 +1,4 @@
-"""D18: a snapshot is encoded once, piece by piece, and is what the tree of the state would be."""
+"""A snapshot is encoded once, piece by piece, and is what the tree of the state would be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks by log time, fired before an entry is applied (A10 to A14, X10, X20)."""
+"""Callbacks by log time, fired before an entry is applied."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Alarm(StateMachine):
 
     @command
     def chain(self, name: str) -> None:
-        """A callback that schedules another one and cancels one that is due with it (X10)."""
+        """A callback that schedules another one and cancels one that is due with it."""
 
         def first() -> None:
             self.note(name)

@@ -1,4 +1,4 @@
-"""B7, F23: what the user's code raises is the request's result; a shortage of memory stops."""
+"""F23: what the user's code raises is the request's result; a shortage of memory stops."""
 
 from __future__ import annotations
 

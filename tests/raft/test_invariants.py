@@ -76,8 +76,8 @@ def test_laws_of_a_leader(wrong: dict[str, Any], law: str) -> None:
     ("wrong", "law"),
     [
         ({"current_term": 2}, "went back"),
-        ({"voted_for": MemberId(3)}, "X1"),
-        ({"voted_for": MemberId(0)}, "X1"),
+        ({"voted_for": MemberId(3)}, "I2"),
+        ({"voted_for": MemberId(0)}, "I2"),
         ({"commit_index": 2}, "C2, C24"),
         ({"commit_index": 2, "commit_ceiling": 2, "durable_index": 1}, "C2, C24"),
     ],

@@ -1,4 +1,4 @@
-"""Rounds: what came before a round rides it, what came after waits for the next (X3)."""
+"""Rounds: what came before a round rides it, what came after waits for the next."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def test_f12_the_disk_itself_says_no_only_after_the_replica_did() -> None:
     assert node.replica.status().storage_full
 
 
-# ---- D19: a snapshot before it gives up -----------------------------------------------------
+# ---- a snapshot before it gives up -----------------------------------------------------
 
 
 def short_of_room(threshold: int = 0) -> tuple[Disk, int]:

@@ -1,4 +1,4 @@
-"""What a member refuses to hold, and whom it does not blame (F18, S14 to S16)."""
+"""What a member refuses to hold, and whom it does not blame (F18)."""
 
 from __future__ import annotations
 

@@ -325,7 +325,7 @@ def test_a_gap_of_millions_is_one_frame_for_a_full_disk() -> None:
     assert follower.replica.status().last_index == far - 1
 
 
-# ---- D18: what a snapshot costs -----------------------------------------------------------------
+# ---- what a snapshot costs -----------------------------------------------------------------
 
 
 def test_members_take_their_snapshots_one_after_the_other_and_the_leader_last() -> None:

@@ -26,7 +26,7 @@ from tests.server.cluster import Book, free_address, run, server
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["async with", "bootstrap and shutdown"])
-def test_c15_port_zero_listeners_and_settings_survive(tmp_path: Path, way: str) -> None:
+def test_port_zero_listeners_and_settings_survive(tmp_path: Path, way: str) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", "127.0.0.1:0")
         seen: list[ServerState] = []
@@ -56,7 +56,7 @@ def test_c15_port_zero_listeners_and_settings_survive(tmp_path: Path, way: str) 
     run(scenario)
 
 
-def test_c15_a_server_is_started_again_in_another_event_loop(tmp_path: Path) -> None:
+def test_a_server_is_started_again_in_another_event_loop(tmp_path: Path) -> None:
     member = server(tmp_path / "one", "127.0.0.1:0")
 
     async def once() -> None:
@@ -68,7 +68,7 @@ def test_c15_a_server_is_started_again_in_another_event_loop(tmp_path: Path) -> 
         run(once)
 
 
-def test_c15_a_failed_start_can_be_tried_again(tmp_path: Path) -> None:
+def test_a_failed_start_can_be_tried_again(tmp_path: Path) -> None:
     async def scenario() -> None:
         address = free_address()
         member = server(tmp_path / "one", address)
@@ -90,7 +90,7 @@ def test_c15_a_failed_start_can_be_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loop", ["application", "thread"])
-def test_c15_a_member_that_stopped_itself_is_started_again(tmp_path: Path, loop: Any) -> None:
+def test_a_member_that_stopped_itself_is_started_again(tmp_path: Path, loop: Any) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", "127.0.0.1:0", loop=loop)
         for number in range(1, 3):
@@ -113,7 +113,7 @@ def test_c15_a_member_that_stopped_itself_is_started_again(tmp_path: Path, loop:
 
 
 @pytest.mark.slow
-def test_c15_a_shutdown_while_it_waits_for_others_ends_the_start_with_the_reason(
+def test_a_shutdown_while_it_waits_for_others_ends_the_start_with_the_reason(
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:
@@ -132,7 +132,7 @@ def test_c15_a_shutdown_while_it_waits_for_others_ends_the_start_with_the_reason
 
 
 @pytest.mark.slow
-def test_c15_a_shutdown_at_any_step_of_a_start_stops_it(tmp_path: Path) -> None:
+def test_a_shutdown_at_any_step_of_a_start_stops_it(tmp_path: Path) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", "127.0.0.1:0")
         for steps in range(1, 40):
@@ -148,7 +148,7 @@ def test_c15_a_shutdown_at_any_step_of_a_start_stops_it(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_c15_two_starts_at_once_are_one_and_a_refusal(tmp_path: Path) -> None:
+def test_two_starts_at_once_are_one_and_a_refusal(tmp_path: Path) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", "127.0.0.1:0")
         both: Any = await asyncio.gather(
@@ -164,7 +164,7 @@ def test_c15_two_starts_at_once_are_one_and_a_refusal(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_c15_a_start_right_after_a_shutdown_waits_for_its_end(
+def test_a_start_right_after_a_shutdown_waits_for_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     close, go_on = Node.close, asyncio.Event()

@@ -29,7 +29,7 @@ async def said(caplog: pytest.LogCaptureFixture, words: str, count: int = 1) -> 
 
 
 @pytest.mark.slow
-def test_c14_who_leads_and_a_quorum_that_is_lost_and_found(
+def test_who_leads_and_a_quorum_that_is_lost_and_found(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -55,7 +55,7 @@ def test_c14_who_leads_and_a_quorum_that_is_lost_and_found(
 
 
 @pytest.mark.slow
-def test_c14_who_refuses_is_named_and_a_refusal_is_logged_once_and_counted(
+def test_who_refuses_is_named_and_a_refusal_is_logged_once_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(node, "WAITING_S", 0.5)
@@ -131,7 +131,7 @@ def test_whom_a_member_waits_for() -> None:
 
 
 @pytest.mark.slow
-def test_c14_snapshots_compactions_and_tracebacks_are_logged(
+def test_snapshots_compactions_and_tracebacks_are_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:

@@ -1,4 +1,4 @@
-"""B7 over real sockets: requests whose code raises the worst take no member with them."""
+"""Over real sockets: requests whose code raises the worst take no member with them."""
 
 from __future__ import annotations
 

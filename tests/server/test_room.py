@@ -221,7 +221,7 @@ def test_a_client_that_does_not_read_is_dropped_after_a_time(
 
 
 @pytest.mark.slow
-def test_c13_a_client_that_says_nothing_is_closed_within_its_session_timeout(
+def test_a_client_that_says_nothing_is_closed_within_its_session_timeout(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
@@ -262,7 +262,7 @@ def test_patience_counts_progress_and_not_amounts() -> None:
     assert "nothing was heard" in patience.judge(113.0, 5.0, received=1, taken=100, unsent=0)
 
 
-def test_c13_every_socket_of_a_member_and_a_client_is_watched(tmp_path: Path) -> None:
+def test_every_socket_of_a_member_and_a_client_is_watched(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path) as cluster:
             await cluster.settled()

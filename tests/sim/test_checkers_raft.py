@@ -1,4 +1,4 @@
-"""Every checker has a test in which it fires (house.md section 3, lesson 2)."""
+"""Every checker has a test in which it fires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One seed is one history, whatever the process and its hash seed (I20, P13, G11)."""
+"""One seed is one history, whatever the process and its hash seed (I20)."""
 
 from __future__ import annotations
 

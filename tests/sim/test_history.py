@@ -1,4 +1,4 @@
-"""Both linearizability checkers: what they must let pass, and what they must catch (P2)."""
+"""Both linearizability checkers: what they must let pass, and what they must catch."""
 
 from __future__ import annotations
 

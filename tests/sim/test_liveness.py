@@ -1,4 +1,4 @@
-"""Faults stop, and the cluster heals and serves (I16, P7)."""
+"""Faults stop, and the cluster heals and serves (I16)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_liveness_phase_fires_when_nobody_can_hear_anybody(
 
 
 def test_a_failure_reports_its_seed_options_and_replay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """G15: what a failing seed prints is enough to replay it."""
+    """What a failing seed prints is enough to replay it."""
     monkeypatch.setattr(Cluster, "agreed_leader", lambda _self: 0)
     with pytest.raises(SeedFailed) as failed:
         run_seed(17, CALM)
@@ -57,7 +57,7 @@ def test_a_failure_reports_its_seed_options_and_replay(monkeypatch: pytest.Monke
 
 @pytest.mark.slow
 def test_a_cluster_that_loses_power_as_a_whole_comes_back() -> None:
-    """P1: every acknowledged command survives a power cut of all members at once."""
+    """Every acknowledged command survives a power cut of all members at once."""
     options = msgspec.structs.replace(
         CALM,
         faults=("power_all",),
@@ -72,6 +72,6 @@ def test_a_cluster_that_loses_power_as_a_whole_comes_back() -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_hangs_under_a_leader_does_not_stall_the_cluster_for_ever() -> None:
-    """P10 in its mildest form: syncs of one member take two seconds, then recover."""
+    """A slow disk in its mildest form: syncs of one member take two seconds, then recover."""
     options = msgspec.structs.replace(CALM, faults=("slow_disk",), fault_us=700 * MS)
     assert run_seed(6, options).commands > 0

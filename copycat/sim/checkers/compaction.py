@@ -74,7 +74,7 @@ class Write(NamedTuple):
 
 
 class Frozen(NamedTuple):
-    """The facts when a rewrite of the segments from `first` to `last` was frozen (Z13)."""
+    """The facts when a rewrite of the segments from `first` to `last` was frozen."""
 
     limits: CompactionLimits
     is_major: bool
@@ -263,7 +263,7 @@ class CompactionLaws:
                     )
 
     def check_order(self, shadow: DiskModel) -> None:
-        """Never goes a deletion before what it deleted, or a replay brings that back (X18).
+        """Never goes a deletion before what it deleted, or a replay brings that back.
 
         What an earlier deletion that is there deletes as well is none of a later one's business,
         nor is what was gone by itself before.

@@ -408,7 +408,7 @@ class DiskModel:
         return len(new)
 
     def check_terms(self, log: Cleanable) -> None:
-        """X16: the log answers for the term of every index as before."""
+        """The log answers for the term of every index as before."""
         expected: list[TermRun] = []
         for index in range(log.first_index, self.last_index + 1):
             term = self.entries[index - 1][0]

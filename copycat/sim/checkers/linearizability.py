@@ -1,4 +1,4 @@
-"""Is a recorded history linearizable? Two answers that do not trust each other (P2).
+"""Is a recorded history linearizable? Two answers that do not trust each other.
 
 (a) *The index witness*: every answer names its log index, so the order is given and only has to
 agree with real time and with the replayed values: O(n log n) at any concurrency.

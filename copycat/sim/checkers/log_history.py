@@ -20,7 +20,7 @@ Frame = tuple[int, int, int]
 
 
 def violated(rule: str, message: str, **values: object) -> InvariantError:
-    """The error of a broken rule; `rule` is its number in faults.md section 3."""
+    """The error of a broken rule; `rule` is its number in docs/internals/rules.md."""
     detail = ", ".join(f"{name}={value!r}" for name, value in values.items())
     return InvariantError(f"{rule}: {message} ({detail})", rule=rule)
 
@@ -62,7 +62,7 @@ class LogHistory:
         """`frames` with what was committed in the place of each gap, ordered by index.
 
         A gap has the term of what was there, lies below its `valid_from`, and that below the
-        end of what is committed (C22, X16).
+        end of what is committed (C22).
         """
         if not gaps:
             return frames
