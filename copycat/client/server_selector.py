@@ -25,7 +25,7 @@ class ServerSelector:
         self._members: tuple[str, ...] = ()
         self._selection = selection
         self._backoff = backoff
-        self._dice = random.Random(seed)
+        self._random = random.Random(seed)
         self._left: list[str] = []
         self._round = 0
         self.leader = ""
@@ -44,7 +44,7 @@ class ServerSelector:
         delay = 0.0
         if not self._left:
             delay = self._backoff.delay(self._round)
-            delay *= self._dice.uniform(0.75, 1.0)
+            delay *= self._random.uniform(0.75, 1.0)
             self._round += 1
             self._left = self._candidates()
         elif self._selection is ServerSelection.LEADER and self.leader in self._left:
@@ -96,7 +96,7 @@ class ServerSelector:
 
     def _candidates(self) -> list[str]:
         servers = list(dict.fromkeys((*self._members, *self._seeds)))
-        self._dice.shuffle(servers)
+        self._random.shuffle(servers)
         if self.leader not in servers or self._selection is ServerSelection.ANY:
             return servers
         servers.remove(self.leader)

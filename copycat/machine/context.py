@@ -98,14 +98,14 @@ class Clock:
 class StateMachineContext:
     """What a machine may know besides its state and the operation."""
 
-    __slots__ = ("_clock", "_dice", "_dice_index", "_moment", "_sessions")
+    __slots__ = ("_clock", "_random", "_random_index", "_moment", "_sessions")
 
     def __init__(self, moment: ApplyContext, sessions: Sessions) -> None:
         self._moment = moment
         self._clock = Clock(moment)
         self._sessions = sessions
-        self._dice = SeededRandom(0)
-        self._dice_index = 0
+        self._random = SeededRandom(0)
+        self._random_index = 0
 
     @property
     def index(self) -> int:
@@ -125,10 +125,10 @@ class StateMachineContext:
         """
         if not self._moment.writable:
             return SeededRandom(self._moment.index)
-        if self._dice_index != self._moment.index:
-            self._dice_index = self._moment.index
-            self._dice = SeededRandom(self._dice_index)
-        return self._dice
+        if self._random_index != self._moment.index:
+            self._random_index = self._moment.index
+            self._random = SeededRandom(self._random_index)
+        return self._random
 
     @property
     def sessions(self) -> Sessions:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from copycat.sim.host import SimHost
 from copycat.sim.marks import states_of
 from copycat.sim.options import SeedOptions
-from copycat.sim.world import Dice
+from copycat.sim.world import SimRandom
 
 __all__ = ["Ambush"]
 
@@ -38,9 +38,9 @@ def _possible(options: SeedOptions) -> list[str]:
 class Ambush:
     """Waits for any member to come into one state."""
 
-    def __init__(self, kind: str, options: SeedOptions, dice: Dice) -> None:
+    def __init__(self, kind: str, options: SeedOptions, random: SimRandom) -> None:
         self.kind = kind
-        self._state = dice.pick(_possible(options))
+        self._state = random.pick(_possible(options))
         self._patience = PATIENCE
 
     def meets(self, host: SimHost) -> bool:

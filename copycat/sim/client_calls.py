@@ -17,7 +17,7 @@ from copycat.sim.host import SimHost
 from copycat.sim.model import FAILED, encode, make
 from copycat.sim.network import Network
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.world import MS, Dice, Trace, World
+from copycat.sim.world import MS, SimRandom, Trace, World
 from copycat.types import ConsistencyLevel
 
 __all__ = ["ClientCalls", "ClientWorld"]
@@ -72,15 +72,20 @@ class ClientCalls:
     """The open calls of client `number`, of one session at a time."""
 
     def __init__(
-        self, number: int, around: ClientWorld, dice: Dice, session: ClientSession, outbox: Outbox
+        self,
+        number: int,
+        around: ClientWorld,
+        random: SimRandom,
+        session: ClientSession,
+        outbox: Outbox,
     ) -> None:
-        self.patience_ms = dice.pick(_PATIENCE_MS)
+        self.patience_ms = random.pick(_PATIENCE_MS)
         """How long its callers wait; each client has callers of one kind."""
         self._number = number
         self._around = around
         self._world = around.world
         self._trace = around.trace
-        self._dice = dice
+        self._random = random
         self._asked_queries = 0
         self.begin(session, outbox)
 
@@ -139,12 +144,12 @@ class ClientCalls:
         if not free:
             return
         self._asked_queries += 1
-        kind = self._dice.pick(("get", "items"))
+        kind = self._random.pick(("get", "items"))
         operation = Operation(
             chain=("query", self._number, free[0]),
             number=self._asked_queries,
             kind=kind,
-            key=self._dice.below(self._around.options.keys),
+            key=self._random.below(self._around.options.keys),
             arguments=(),
             invoked_us=self._world.now_us,
         )
@@ -158,13 +163,13 @@ class ClientCalls:
 
     def give_some_up(self) -> None:
         """Some callers do not want to know any more."""
-        dice = self._dice
-        for commands in [one for one in self._calls if dice.chance(_ABANDON)]:
+        random = self._random
+        for commands in [one for one in self._calls if random.chance(_ABANDON)]:
             self._trace.mark("commands given up by their caller")
             self._calls.remove(commands)
             commands.is_given_up = True
             self._session.abandon_call(commands.call)
-        for query in [one for one in self._queries.values() if dice.chance(_ABANDON)]:
+        for query in [one for one in self._queries.values() if random.chance(_ABANDON)]:
             self._trace.mark("query given up by its caller")
             del self._queries[query.request]
             self._session.abandon(query.request)

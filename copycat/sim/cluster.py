@@ -28,7 +28,7 @@ from copycat.sim.network import Network
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.workload import SimClient
-from copycat.sim.world import MS, Dice, SimClock, Trace, World
+from copycat.sim.world import MS, SimRandom, SimClock, Trace, World
 from copycat.storage.compaction import SegmentLimits
 from copycat.types import NO_ENTRY, MemberId, Run, ServerState
 
@@ -47,8 +47,8 @@ class Cluster:
         self.world = World()
         self.trace = Trace()
         self.marks = Marks(self.trace)
-        dice = Dice(seed)
-        self.network = Network(self.world, dice.fork(), options.network, self.trace)
+        random = SimRandom(seed)
+        self.network = Network(self.world, random.fork(), options.network, self.trace)
         self.addresses = tuple(f"m{number}:7000" for number in range(options.members))
         self.ids = [member_id(CLUSTER, address) for address in self.addresses]
         self.log_history = LogHistory(lambda: self.world.now_us)
@@ -65,13 +65,13 @@ class Cluster:
             shadow.laws = laws
         self.raft = RaftChecker(self.shadows, self.ids, self._committed, self._elected)
         self.hosts: list[SimHost] = []
-        self._build_hosts(dice)
-        self.clients = [self._build_client(number, dice) for number in range(self._n_clients)]
+        self._build_hosts(random)
+        self.clients = [self._build_client(number, random) for number in range(self._n_clients)]
         self.nemesis = Nemesis(
             options,
             world=self.world,
             network=self.network,
-            dice=dice.fork(),
+            random=random.fork(),
             trace=self.trace,
             marks=self.marks,
             hosts=self.hosts,
@@ -82,26 +82,26 @@ class Cluster:
     def _n_clients(self) -> int:
         return self.options.workload.clients
 
-    def _build_hosts(self, dice: Dice) -> None:
+    def _build_hosts(self, random: SimRandom) -> None:
         options = self.options
         for number, address in enumerate(self.addresses):
-            drift = dice.between(-options.drift_ppm, options.drift_ppm)
+            drift = random.between(-options.drift_ppm, options.drift_ppm)
             host = SimHost(
                 number,
                 world=self.world,
                 network=self.network,
-                dice=dice.fork(),
+                random=random.fork(),
                 trace=self.trace,
                 disk=SimDisk(
                     self.shadows[number],
                     address,
                     self.addresses,
                     options.disk,
-                    dice.fork(),
+                    random.fork(),
                     self.trace,
                 ),
                 clock=SimClock(
-                    self.world, boot_ms=dice.between(1_000, 10_000_000), drift_ppm=drift
+                    self.world, boot_ms=random.between(1_000, 10_000_000), drift_ppm=drift
                 ),
                 options=replica_options(
                     address,
@@ -120,7 +120,7 @@ class Cluster:
             self.hosts.append(host)
         for host in self.hosts:
             host.links = Links(
-                host, self.hosts, self.ids, self.world, self.network, dice.fork(), self.trace
+                host, self.hosts, self.ids, self.world, self.network, random.fork(), self.trace
             )
         self.hosts[options.wrong_clock].clock.jump(options.wrong_at_start_ms)
 
@@ -133,16 +133,16 @@ class Cluster:
             threshold=clean.threshold,
         )
 
-    def _build_client(self, number: int, dice: Dice) -> SimClient | SessionClient:
+    def _build_client(self, number: int, random: SimRandom) -> SimClient | SessionClient:
         place = self.options.members + number
         if number < self.options.workload.shipped:
-            return SessionClient(number, place, self._client_world(), dice.fork())
+            return SessionClient(number, place, self._client_world(), random.fork())
         return SimClient(
             number,
             place,
             world=self.world,
             network=self.network,
-            dice=dice.fork(),
+            random=random.fork(),
             trace=self.trace,
             hosts=self.hosts,
             addresses=self.addresses,
@@ -169,11 +169,11 @@ class Cluster:
 
     def start(self) -> None:
         """Everybody begins at about the same time."""
-        dice = Dice(self.seed ^ 0xB007)
+        random = SimRandom(self.seed ^ 0xB007)
         for host in self.hosts:
-            self.world.after(dice.below(200 * MS), self._boot, host)
+            self.world.after(random.below(200 * MS), self._boot, host)
         for client in self.clients:
-            self.world.after(dice.below(500 * MS), client.tick)
+            self.world.after(random.below(500 * MS), client.tick)
         self.nemesis.begin()
 
     @staticmethod

@@ -17,7 +17,7 @@ from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.instrumented import Seen, WatchedHardState, WatchedLog, WatchedSnapshots
 from copycat.sim.options import DiskOptions
-from copycat.sim.world import Dice, Trace
+from copycat.sim.world import SimRandom, Trace
 from copycat.storage import FaultEnv, snapshot_file
 from copycat.storage.disk_format import DATA_OFFSET, read_manifest
 from copycat.storage.interface import ReplicaLog, Rewrite
@@ -49,7 +49,7 @@ class SimDisk:
         address: str,
         addresses: tuple[str, ...],
         options: DiskOptions,
-        dice: Dice,
+        random: SimRandom,
         trace: Trace,
     ) -> None:
         self.shadow = shadow
@@ -69,10 +69,10 @@ class SimDisk:
         self._address = address
         self._addresses = addresses
         self._options = options
-        self._dice = dice
+        self._random = random
         self._trace = trace
         self.seen = Seen()
-        self.env = FaultEnv(dice.word())
+        self.env = FaultEnv(random.word())
         self.directory: MemberDirectory | None = None
 
     # --- a life -------------------------------------------------------------------------
@@ -83,7 +83,7 @@ class SimDisk:
         """Open or make the directory; what was recovered is checked. The power may go while
         it recovers, any number of times."""
         require(self.directory is None, "the disk is in use")
-        while not self._calm and self._dice.chance(self._options.recovery_cut):
+        while not self._calm and self._random.chance(self._options.recovery_cut):
             if not self._open_cut_short():
                 break
         directory = self.directory or self._open()
@@ -106,8 +106,12 @@ class SimDisk:
             self.shadow.check_terms(log)
         if self.shadow.loss.is_done(owes=directory.debt is not None):
             self.shadow.loss.repaid()
-        if snapshots.entries and not self._calm and self._dice.chance(self._options.recovery_cut):
-            self.cut_power_after(self._dice.below(12))
+        if (
+            snapshots.entries
+            and not self._calm
+            and self._random.chance(self._options.recovery_cut)
+        ):
+            self.cut_power_after(self._random.below(12))
         return (
             WatchedLog(log, self.shadow, self._cleaned, self._rewrites.append, self.seen.did),
             WatchedHardState(directory.hard_state, self.shadow),
@@ -138,16 +142,16 @@ class SimDisk:
         if not victims:
             return
         self.shadow.is_rotten = True
-        for _ in range(self._dice.between(1, 3)):
-            path, offset, nbytes = self._dice.pick(victims)
+        for _ in range(self._random.between(1, 3)):
+            path, offset, nbytes = self._random.pick(victims)
             if not self.env.exists(path):
                 continue
-            if self._dice.chance(100_000):
+            if self._random.chance(100_000):
                 self._trace.mark("file lost")
                 self.env.remove(path)
             else:
                 self._trace.mark("byte rotten")
-                self.env.corrupt(path, offset + self._dice.below(nbytes), 0x10)
+                self.env.corrupt(path, offset + self._random.below(nbytes), 0x10)
 
     def _victims(self) -> Iterator[tuple[str, int, int]]:
         """(path, offset, bytes) of every frame that was durable for all to see, and of packed
@@ -207,11 +211,11 @@ class SimDisk:
         return WatchedSnapshots(self.env, SNAPSHOTS, self.shadow, self.seen.did)
 
     def _incarnation(self) -> int:
-        return (self._dice.word() << 64) | self._dice.word()
+        return (self._random.word() << 64) | self._random.word()
 
     def _open_cut_short(self) -> bool:
         """Open with a power cut after a few operations. False when the open came through."""
-        self.env.stop_after(self._dice.below(24))
+        self.env.stop_after(self._random.below(24))
         try:
             self.directory = self._open()
         except DiskFullError:
@@ -219,7 +223,7 @@ class SimDisk:
             raise
         except DiskError:
             self._trace.mark("power cut in recovery")
-            self.env.crash(self._dice.word())
+            self.env.crash(self._random.word())
             return True
         self.env.stop_after(NEVER)
         return False
@@ -247,18 +251,18 @@ class SimDisk:
 
     def before_rewrite(self) -> None:
         """Something may go wrong while segments are written anew (F13, F16)."""
-        if self._calm or self.is_cut or not self._dice.chance(self._options.rewrite_fault):
+        if self._calm or self.is_cut or not self._random.chance(self._options.rewrite_fault):
             return
-        what = self._dice.below(4)
+        what = self._random.below(4)
         if what == 0:
             self._trace.mark("power cut in a rewrite")
-            self.cut_power_after(self._dice.below(24))
+            self.cut_power_after(self._random.below(24))
         elif what == 1:
             self._trace.mark("full disk in a rewrite")
-            self.fail_next(self._dice.pick(("create", "write", "allocate")), "ENOSPC")
+            self.fail_next(self._random.pick(("create", "write", "allocate")), "ENOSPC")
         elif what == 2:
             self._trace.mark("error in a rewrite")
-            self.fail_next(self._dice.pick(("write", "sync")), "EIO")
+            self.fail_next(self._random.pick(("write", "sync")), "EIO")
         else:
             self._cuts_install = True
 
@@ -268,7 +272,7 @@ class SimDisk:
             self._trace.mark("rewrite failed")
         if self._cuts_install and not self.is_cut:
             self._trace.mark("power cut at an install")
-            self.cut_power_after(self._dice.below(10))
+            self.cut_power_after(self._random.below(10))
         self._cuts_install = False
 
     def calm(self) -> None:
@@ -282,7 +286,7 @@ class SimDisk:
 
     def lose_power(self) -> None:
         """What was not synced is kept, lost or torn."""
-        self.env.crash(self._dice.word())
+        self.env.crash(self._random.word())
         self.has_fault = False
         self._down()
 
@@ -303,7 +307,7 @@ class SimDisk:
 
     def sync_delay_us(self) -> int | None:
         """None: the sync answers before `Host.sync` returns."""
-        if not self.slow_us and self._dice.chance(self._options.inline):
+        if not self.slow_us and self._random.chance(self._options.inline):
             return None
         return self._latency_us(self._options.sync_us) + self.slow_us
 
@@ -312,15 +316,15 @@ class SimDisk:
 
     def _latency_us(self, mean_us: int) -> int:
         """Without its tail in a calm: a disk that hangs is a fault, and may end a leader (F15)."""
-        latency_us = self._dice.around(mean_us)
+        latency_us = self._random.around(mean_us)
         return min(latency_us, mean_us + mean_us // 2) if self._calm else latency_us
 
     def hold_us(self, kind: str) -> int:
         """How long the answer of a piece of work that is done is held back; mostly 0."""
         options = self._options
-        if self._calm or kind not in options.held_kinds or not self._dice.chance(options.held):
+        if self._calm or kind not in options.held_kinds or not self._random.chance(options.held):
             return 0
-        return min(self._dice.around(options.held_us), 2 * options.held_us)
+        return min(self._random.around(options.held_us), 2 * options.held_us)
 
     @property
     def holds_until_moved(self) -> bool:
@@ -328,7 +332,7 @@ class SimDisk:
         return self._options.held_until_moved
 
     def apply_delay_us(self) -> int:
-        return self._dice.around(self._options.apply_us)
+        return self._random.around(self._options.apply_us)
 
     def aside_delay_us(self) -> int:
         return self._thread_delay_us(self._options.aside_us)
@@ -339,5 +343,5 @@ class SimDisk:
 
     def _thread_delay_us(self, mean_us: int) -> int:
         """A slow thread is a fault too, and ends with a calm: no long tail in front of it."""
-        latency_us = self._dice.around(min(mean_us, CALM_THREAD_US) if self._calm else mean_us)
+        latency_us = self._random.around(min(mean_us, CALM_THREAD_US) if self._calm else mean_us)
         return latency_us if mean_us <= CALM_THREAD_US else min(latency_us, 2 * mean_us)

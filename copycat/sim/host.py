@@ -27,7 +27,7 @@ from copycat.sim.instrumented import WatchedExecutor
 from copycat.sim.links import Links
 from copycat.sim.network import Network
 from copycat.sim.workers import Workers
-from copycat.sim.world import Dice, SimClock, Trace, World
+from copycat.sim.world import SimRandom, SimClock, Trace, World
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId, ServerState
 
@@ -75,7 +75,7 @@ class SimHost:
         *,
         world: World,
         network: Network,
-        dice: Dice,
+        random: SimRandom,
         trace: Trace,
         disk: SimDisk,
         clock: SimClock,
@@ -97,7 +97,7 @@ class SimHost:
         self.links: Links
         self._world = world
         self._network = network
-        self._dice = dice
+        self._random = random
         self._trace = trace
         self._observer = observer
         self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -188,7 +188,7 @@ class SimHost:
                 hard_state=hard_state,
                 executor=self.executor,
                 host=Life(self),
-                seed=self._dice.word(),
+                seed=self._random.word(),
                 fresh=directory.fresh,
                 now_ms=self.clock.boot_ms(),
                 wall_ms=self.clock.wall_ms(),
@@ -271,7 +271,7 @@ class SimHost:
     def wake(self) -> None:
         if not self._turn_due:
             self._turn_due = True
-            self.soon(self._dice.below(200), self._turn)
+            self.soon(self._random.below(200), self._turn)
 
     def _turn(self) -> None:
         self._turn_due = False

@@ -15,7 +15,7 @@ from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import PeerMessage
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.network import Network
-from copycat.sim.world import MS, Dice, Trace, World
+from copycat.sim.world import MS, SimRandom, Trace, World
 from copycat.types import MemberId
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Links:
         ids: Sequence[MemberId],
         world: World,
         network: Network,
-        dice: Dice,
+        random: SimRandom,
         trace: Trace,
     ) -> None:
         self.ids = ids
@@ -59,7 +59,7 @@ class Links:
         self._hosts = hosts
         self._world = world
         self._network = network
-        self._dice = dice
+        self._random = random
         self._trace = trace
         self._links = {n: _Link() for n in range(len(ids)) if n != host.number}
 
@@ -71,14 +71,14 @@ class Links:
     def started(self) -> None:
         """A new life dials everybody."""
         for to in self._links:
-            self._host.soon(self._dice.around(MS), self._dial, to)
+            self._host.soon(self._random.around(MS), self._dial, to)
 
     def carry(self, to: int, data: bytes, message: PeerMessage | None) -> None:
         """Put one frame on the link. On a broken link it is lost; a target that is up again
         answers that it knows of no such connection."""
         link = self._links[to]
         if link.is_cut and self._hosts[to].is_up:
-            self._host.soon(self._dice.around(2 * MS), self._noticed, to, link.generation)
+            self._host.soon(self._random.around(2 * MS), self._noticed, to, link.generation)
         if link.is_up and not link.is_cut:
             self._network.carry(
                 self._host.number, to, self._arrive, to, link.generation, data, message
@@ -87,7 +87,7 @@ class Links:
     def _arrive(self, to: int, generation: int, data: bytes, message: PeerMessage | None) -> None:
         link, target = self._links[to], self._hosts[to]
         if generation != link.generation or link.is_cut:
-            if target.life != link.target_life or not self._dice.chance(500_000):
+            if target.life != link.target_life or not self._random.chance(500_000):
                 return
             self._trace.mark("frame of a broken link arrives")
         target.guarded(link.target_life, target.receive, self._host.number, data, message)
@@ -108,7 +108,7 @@ class Links:
         link.is_up = False
         self._trace.record(self._world.now_us, self._host.number, "link down", to)
         replica.peer_down(self.ids[to])
-        self._host.soon(self._dice.around(BACKOFF_US), self._dial, to)
+        self._host.soon(self._random.around(BACKOFF_US), self._dial, to)
 
     def lost(self, *, was_power: bool) -> None:
         """The owner is gone: so are its links, and others notice theirs to it."""
@@ -117,7 +117,7 @@ class Links:
             link.dial += 1
         for other in self._hosts:
             if other is not self._host and other.is_up:
-                wait = self._dice.around(500 * MS) if was_power else self._dice.around(2 * MS)
+                wait = self._random.around(500 * MS) if was_power else self._random.around(2 * MS)
                 other.links.cut(self._host.number, wait)
 
     # --- dialling ---------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class Links:
         self._network.carry(
             host.number, to, target.links.on_hello, host.number, host.life, link.dial, hello
         )
-        timeout_us = DIAL_TIMEOUT_US + self._dice.around(BACKOFF_US)
+        timeout_us = DIAL_TIMEOUT_US + self._random.around(BACKOFF_US)
         host.soon(timeout_us, self._dial_expired, to, link.dial)
 
     def _dial_expired(self, to: int, dial: int) -> None:
@@ -179,4 +179,4 @@ class Links:
         self._trace.record(self._world.now_us, host.number, "link up", to)
         replica.peer_up(event)
         if self._hosts[to].life != target_life:
-            self.cut(to, self._dice.around(2 * MS))
+            self.cut(to, self._random.around(2 * MS))

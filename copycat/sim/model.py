@@ -20,7 +20,7 @@ from copycat.machine import Commit, Scheduled, StateMachine, command, query
 from copycat.protocol.operations import CompactionMode, Operation, encode_operation
 from copycat.sim.checkers.compaction import Write
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.world import Dice
+from copycat.sim.world import SimRandom
 
 __all__ = ["FAILED", "PROBE_KEY", "ReferenceModel", "SimMachine", "draw_command", "encode", "make"]
 
@@ -169,38 +169,38 @@ def encode(kind: str, key: int, arguments: tuple[int, ...]) -> bytes:
 
 
 def draw_command(
-    dice: Dice, options: WorkloadOptions, token: int
+    random: SimRandom, options: WorkloadOptions, token: int
 ) -> tuple[str, int, tuple[int, ...]]:
     """One command: mostly appends of `token`, which nobody else appends."""
     values = options.values
-    key, draw = dice.below(options.keys), dice.below(100)
+    key, draw = random.below(options.keys), random.below(100)
     if options.is_keyed:
-        return _draw_keyed(dice, key, values, token, draw)
+        return _draw_keyed(random, key, values, token, draw)
     if draw < 50:
         return "append", key, (token,)
     if draw < 55:
-        return "append", key, (token, dice.below(dice.pick((50, 500, 3_000))))
+        return "append", key, (token, random.below(random.pick((50, 500, 3_000))))
     if draw < 85:
-        return "put", key, (dice.below(values),)
+        return "put", key, (random.below(values),)
     if draw < 97:
-        return "cas", key, (dice.below(values), dice.below(values))
+        return "cas", key, (random.below(values), random.below(values))
     return "fail", key, (token,)
 
 
 def _draw_keyed(
-    dice: Dice, key: int, values: int, token: int, draw: int
+    random: SimRandom, key: int, values: int, token: int, draw: int
 ) -> tuple[str, int, tuple[int, ...]]:
     """Of a workload whose log is worth cleaning: mostly on registers."""
     if draw < 30:
-        return "put", key, (dice.below(values),)
+        return "put", key, (random.below(values),)
     if draw < 42:
         return "delete", key, ()
     if draw < 52:
-        return "lend", key, (dice.below(values), dice.pick((0, 20, 300, 3_000)))
+        return "lend", key, (random.below(values), random.pick((0, 20, 300, 3_000)))
     if draw < 62:
-        return "cas", key, (dice.below(values), dice.below(values))
+        return "cas", key, (random.below(values), random.below(values))
     if draw < 66:
-        return "alarm", key, (dice.below(values), dice.pick((0, 50, 1_000)))
+        return "alarm", key, (random.below(values), random.pick((0, 50, 1_000)))
     if draw < 69:
         return "hush", key, ()
     if draw < 77:
@@ -209,7 +209,7 @@ def _draw_keyed(
         return "let_go", key, ()
     if draw < 85:
         return "fail", key, (token,)
-    return "append", key, (token, dice.pick((0, 0, 50, 500)))
+    return "append", key, (token, random.pick((0, 0, 50, 500)))
 
 
 class _Failed:

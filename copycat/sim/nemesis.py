@@ -13,7 +13,7 @@ from copycat.sim.older_copy import OlderCopies
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.workload import SimClient
-from copycat.sim.world import HOUR_MS, MS, SECOND, Dice, Trace, World
+from copycat.sim.world import HOUR_MS, MS, SECOND, SimRandom, Trace, World
 from copycat.types import Compaction, MemberId, ServerState
 
 __all__ = ["Nemesis"]
@@ -31,7 +31,7 @@ class Nemesis:
         *,
         world: World,
         network: Network,
-        dice: Dice,
+        random: SimRandom,
         trace: Trace,
         marks: Marks,
         hosts: Sequence[SimHost],
@@ -40,7 +40,7 @@ class Nemesis:
         self._options = options
         self._world = world
         self._network = network
-        self._dice = dice
+        self._random = random
         self._trace = trace
         self._marks = marks
         self._hosts = hosts
@@ -49,7 +49,7 @@ class Nemesis:
         self._round = 0
         self._wrong_number = options.wrong_clock
         self._copies = OlderCopies(
-            hosts, dice, trace, lambda host: self.restart(host, self._down_us())
+            hosts, random, trace, lambda host: self.restart(host, self._down_us())
         )
         self._kind = ""
         """The fault that is being carried out."""
@@ -61,7 +61,7 @@ class Nemesis:
     def begin(self) -> None:
         """Schedule the first fault."""
         if not self._is_over:
-            self._world.after(self._dice.around(self._options.fault_us), self._strike)
+            self._world.after(self._random.around(self._options.fault_us), self._strike)
 
     def calm(self) -> None:
         """No more faults: everything is repaired now, and everybody is up and awake."""
@@ -83,13 +83,13 @@ class Nemesis:
     def _strike(self) -> None:
         if self._is_over:
             return
-        self._world.after(self._dice.around(self._options.fault_us), self._strike)
-        kind = self._dice.pick(self._options.faults)
+        self._world.after(self._random.around(self._options.fault_us), self._strike)
+        kind = self._random.pick(self._options.faults)
         if self.ambush is not None and not self.ambush.goes_on():
             self.ambush = None
         is_free = self.ambush is None and kind not in OF_NOBODY
-        if is_free and self._dice.chance(self._options.ambush):
-            self.ambush = Ambush(kind, self._options, self._dice)
+        if is_free and self._random.chance(self._options.ambush):
+            self.ambush = Ambush(kind, self._options, self._random)
         else:
             self._carry_out(kind)
 
@@ -113,8 +113,8 @@ class Nemesis:
             self._marks.struck(self._kind, self._met)
             return self._met
         leaders = self._leaders()
-        is_leader = leaders and self._dice.chance(500_000)
-        host = self._dice.pick(leaders if is_leader else self._hosts)
+        is_leader = leaders and self._random.chance(500_000)
+        host = self._random.pick(leaders if is_leader else self._hosts)
         self._marks.struck(self._kind, host)
         return host
 
@@ -132,8 +132,8 @@ class Nemesis:
             host.start()
 
     def _down_us(self) -> int:
-        mean = self._dice.pick((20 * MS, 500 * MS, 3 * SECOND))
-        return self._dice.around(mean)
+        mean = self._random.pick((20 * MS, 500 * MS, 3 * SECOND))
+        return self._random.around(mean)
 
     def _power(self) -> None:
         host = self._victim()
@@ -176,16 +176,16 @@ class Nemesis:
         """The power goes in the middle of a turn, after a few more disk operations."""
         host = self._victim()
         if host.is_up:
-            host.disk.cut_power_after(self._dice.below(12))
+            host.disk.cut_power_after(self._random.below(12))
 
     def _away(self) -> None:
         """A member is down or cut off for so long that the others' logs go on without it."""
-        host = self._met or self._dice.pick(self._hosts)
-        length_us = self._dice.between(3, 8) * SECOND
+        host = self._met or self._random.pick(self._hosts)
+        length_us = self._random.between(3, 8) * SECOND
         self._marks.struck(self._kind, host)
         if not host.is_up:
             return
-        if self._dice.chance(500_000):
+        if self._random.chance(500_000):
             host.lose_power()
             self.restart(host, length_us)
             return
@@ -198,7 +198,7 @@ class Nemesis:
         host = self._victim()
         if host.is_up and not host.is_paused:
             host.pause()
-            length = self._dice.around(self._dice.pick((100 * MS, SECOND, 10 * SECOND)))
+            length = self._random.around(self._random.pick((100 * MS, SECOND, 10 * SECOND)))
             self._world.after(min(length, 60 * SECOND), self._resume, host, host.life)
 
     def _resume(self, host: SimHost, life: int) -> None:
@@ -207,40 +207,40 @@ class Nemesis:
 
     def _slow_disk(self) -> None:
         host = self._victim()
-        host.disk.slow_us = self._dice.pick((20 * MS, 200 * MS, 2 * SECOND))
+        host.disk.slow_us = self._random.pick((20 * MS, 200 * MS, 2 * SECOND))
         self._later(lambda: setattr(host.disk, "slow_us", 0))
 
     def _sync_error(self) -> None:
         self._victim().disk.fail_next("sync", "EIO")
 
     def _write_error(self) -> None:
-        self._victim().disk.fail_next("write", self._dice.pick(("EIO", "SHORT")))
+        self._victim().disk.fail_next("write", self._random.pick(("EIO", "SHORT")))
 
     def _disk_full(self) -> None:
-        operation = self._dice.pick(("write", "zero_fill", "allocate", "create"))
+        operation = self._random.pick(("write", "zero_fill", "allocate", "create"))
         self._victim().disk.fail_next(operation, "ENOSPC")
 
     def _no_space(self) -> None:
         """Somebody else fills the disk, and cleans up later: nobody has to stop (F12)."""
         disk = self._victim().disk
-        disk.space(self._dice.below(2 << 20))
+        disk.space(self._random.below(2 << 20))
         self._later(disk.space)
 
     def _clock_jump(self) -> None:
         host = self._victim()
-        host.clock.jump(self._dice.between(-HOUR_MS, HOUR_MS))
+        host.clock.jump(self._random.between(-HOUR_MS, HOUR_MS))
 
     def _wrong_clock(self) -> None:
         """One wall clock is wrong, by hours, days or years, and always the same member's (C25).
         Sometimes it is set right. It is set while its member runs, or is down."""
         clock = self._hosts[self._wrong_number].clock
         clock.steady()
-        clock.jump(self._dice.pick((0, 2, -2, 72, -72, -490_000)) * HOUR_MS)
+        clock.jump(self._random.pick((0, 2, -2, 72, -72, -490_000)) * HOUR_MS)
 
     # --- the network ------------------------------------------------------------------------
 
     def _later(self, heal: object) -> None:
-        self._world.after(self._dice.around(3 * SECOND), self._heal, self._round, heal)
+        self._world.after(self._random.around(3 * SECOND), self._heal, self._round, heal)
 
     def _heal(self, number: int, heal: object) -> None:
         if number == self._round and callable(heal):
@@ -251,8 +251,8 @@ class Nemesis:
 
     def _partition(self) -> None:
         """Two halves, clients on either side."""
-        places = self._dice.shuffled(self._everybody())
-        cut = self._dice.between(1, len(places))
+        places = self._random.shuffled(self._everybody())
+        cut = self._random.between(1, len(places))
         self._network.block(places[:cut], places[cut:])
         self._network.block(places[cut:], places[:cut])
         self._later(self._network.heal)
@@ -267,8 +267,8 @@ class Nemesis:
 
     def _one_way(self) -> None:
         number = self._victim().number
-        others = self._dice.shuffled(self._everybody())[: self._dice.between(1, 4)]
-        if self._dice.chance(500_000):
+        others = self._random.shuffled(self._everybody())[: self._random.between(1, 4)]
+        if self._random.chance(500_000):
             self._network.block([number], others)
         else:
             self._network.block(others, [number])
@@ -277,14 +277,14 @@ class Nemesis:
     def _break_link(self) -> None:
         host = self._victim()
         for other in self._hosts:
-            if other is not host and host.is_up and self._dice.chance(500_000):
-                host.links.cut(other.number, self._dice.around(MS))
+            if other is not host and host.is_up and self._random.chance(500_000):
+                host.links.cut(other.number, self._random.around(MS))
 
     def _slow_link(self) -> None:
-        first, second = self._victim().number, self._dice.pick(self._hosts).number
-        delay_us = self._dice.pick((50 * MS, 500 * MS, 3 * SECOND))
+        first, second = self._victim().number, self._random.pick(self._hosts).number
+        delay_us = self._random.pick((50 * MS, 500 * MS, 3 * SECOND))
         self._network.slow(first, second, delay_us)
-        if self._dice.chance(500_000):
+        if self._random.chance(500_000):
             self._network.slow(second, first, delay_us)
         self._later(self._network.heal)
 
@@ -297,9 +297,11 @@ class Nemesis:
         others = [host.number for host in self._hosts if host.number != leader]
         timeout_us = self._options.raft.election_timeout_ms * MS
         for other in others:
-            self._network.slow(other, leader, self._dice.between(timeout_us // 2, 2 * timeout_us))
+            self._network.slow(
+                other, leader, self._random.between(timeout_us // 2, 2 * timeout_us)
+            )
         self._world.after(
-            self._dice.between(timeout_us // 2, 2 * timeout_us),
+            self._random.between(timeout_us // 2, 2 * timeout_us),
             self._heal,
             self._round,
             lambda: self._network.block([leader], others),
@@ -330,7 +332,7 @@ class Nemesis:
                 self._round,
                 partial(self._slow_answers, leader, others, delay_us),
             )
-        block_us = STALE_STEPS * timeout_us + self._dice.below(4 * timeout_us)
+        block_us = STALE_STEPS * timeout_us + self._random.below(4 * timeout_us)
         block = partial(self._network.block, [leader], others)
         self._world.after(block_us, self._heal, self._round, block)
         heal_us = block_us + 5 * timeout_us
@@ -346,7 +348,7 @@ class Nemesis:
         host = self._victim()
         if host.replica is None or host.is_paused:
             return
-        to = self._dice.pick((0, *host.links.ids))
+        to = self._random.pick((0, *host.links.ids))
         if to != host.links.ids[host.number]:
             mark = self._trace.mark
             host.replica.transfer_leadership(
@@ -358,12 +360,12 @@ class Nemesis:
         host = self._victim()
         if host.replica is None or host.is_paused:
             return
-        how, mark = self._dice.pick((Compaction.MINOR, Compaction.MAJOR)), self._trace.mark
+        how, mark = self._random.pick((Compaction.MINOR, Compaction.MAJOR)), self._trace.mark
         host.replica.compact(
             how, lambda report: mark(f"{how} compaction {'failed' if report.failure else 'done'}")
         )
 
     def _silence(self) -> None:
-        client = self._dice.pick(self._clients)
-        length = self._dice.around(client.options.session_timeout_ms * MS * 2)
+        client = self._random.pick(self._clients)
+        length = self._random.around(client.options.session_timeout_ms * MS * 2)
         client.fall_silent(self._world.now_us + length)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from copycat.sim.world import Dice, Trace, World
+from copycat.sim.world import SimRandom, Trace, World
 
 __all__ = ["Network", "NetworkOptions"]
 
@@ -33,9 +33,11 @@ CALM = NetworkOptions()
 class Network:
     """Carries callbacks from place to place."""
 
-    def __init__(self, world: World, dice: Dice, options: NetworkOptions, trace: Trace) -> None:
+    def __init__(
+        self, world: World, random: SimRandom, options: NetworkOptions, trace: Trace
+    ) -> None:
         self._world = world
-        self._dice = dice
+        self._random = random
         self._options = options
         self._trace = trace
         self._blocked: set[tuple[int, int]] = set()
@@ -71,25 +73,25 @@ class Network:
     def carry(self, source: int, target: int, deliver: Callable[..., None], *args: object) -> None:
         """Call `deliver(*args)` later: once, twice or never."""
         pair = (source, target)
-        dice, options, trace = self._dice, self._options, self._trace
+        random, options, trace = self._random, self._options, self._trace
         if pair in self._blocked:
             trace.mark("message lost to a partition")
             return
-        if dice.chance(options.loss):
+        if random.chance(options.loss):
             trace.mark("message lost")
             return
         world = self._world
-        arrival = world.now_us + dice.around(options.delay_us) + self._slow_us.get(pair, 0)
+        arrival = world.now_us + random.around(options.delay_us) + self._slow_us.get(pair, 0)
         last = self._last_at.get(pair, 0)
-        if dice.chance(options.straggling):
+        if random.chance(options.straggling):
             trace.mark("message held back")
-            arrival += dice.between(100_000, 3_000_000)
-        elif dice.chance(options.reordering):
+            arrival += random.between(100_000, 3_000_000)
+        elif random.chance(options.reordering):
             trace.mark("message reordered", arrival < last)
         else:
             arrival = max(arrival, last)
             self._last_at[pair] = arrival
         world.at(arrival, deliver, *args)
-        if dice.chance(options.duplication):
+        if random.chance(options.duplication):
             trace.mark("message duplicated")
-            world.at(arrival + dice.around(4 * options.delay_us), deliver, *args)
+            world.at(arrival + random.around(4 * options.delay_us), deliver, *args)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from copycat.sim.checkers.compaction import Gaps
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.host import SimHost
-from copycat.sim.world import Dice, Trace
+from copycat.sim.world import SimRandom, Trace
 from copycat.storage import FaultEnv
 from copycat.types import EntryId, ServerState
 
@@ -73,19 +73,19 @@ class OlderCopies:
     def __init__(
         self,
         hosts: Sequence[SimHost],
-        dice: Dice,
+        random: SimRandom,
         trace: Trace,
         restart: Callable[[SimHost], None],
     ) -> None:
         self._hosts = hosts
-        self._dice = dice
+        self._random = random
         self._trace = trace
         self._restart = restart
         self._copies: dict[int, OlderCopy] = {}
 
     def strike(self) -> None:
         """Put a copy back where that is allowed; else take one."""
-        for host in self._dice.shuffled(self._hosts):
+        for host in self._random.shuffled(self._hosts):
             older = self._copies.get(host.number)
             if older is not None and self._may_put_back(host, older):
                 self._trace.mark("older copy put back")
@@ -94,10 +94,10 @@ class OlderCopies:
                 del self._copies[host.number]
                 self._restart(host)
                 return
-        host = self._dice.pick(self._hosts)
+        host = self._random.pick(self._hosts)
         if host.is_up and self._is_quiet(host):
             self._trace.mark("older copy taken")
-            self._copies[host.number] = OlderCopy.of(host, self._dice.word())
+            self._copies[host.number] = OlderCopy.of(host, self._random.word())
 
     @staticmethod
     def _is_quiet(host: SimHost) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 from copycat.config import RaftOptions
 from copycat.sim.network import NetworkOptions
 from copycat.sim.workers import KINDS
-from copycat.sim.world import EPOCH_MS, HOUR_MS, MS, SECOND, Dice
+from copycat.sim.world import EPOCH_MS, HOUR_MS, MS, SECOND, SimRandom
 
 __all__ = [
     "FAULTS",
@@ -145,47 +145,47 @@ READERS = ("echo", "isolate", "pause", "process", "slow_disk", "slow_link", "tra
 """Faults around a leader that does not know that it is none any more."""
 
 
-def _rate(dice: Dice, chance: int, *rates: int) -> int:
-    return dice.pick(rates) if dice.chance(chance) else 0
+def _rate(random: SimRandom, chance: int, *rates: int) -> int:
+    return random.pick(rates) if random.chance(chance) else 0
 
 
-def _draw_network(dice: Dice) -> NetworkOptions:
+def _draw_network(random: SimRandom) -> NetworkOptions:
     return NetworkOptions(
-        delay_us=dice.pick((200, 500, 1_000, 5_000, 20_000)),
-        loss=_rate(dice, 400_000, 1_000, 10_000, 50_000, 200_000),
-        duplication=_rate(dice, 400_000, 1_000, 20_000, 100_000),
-        reordering=_rate(dice, 400_000, 5_000, 50_000, 300_000),
-        straggling=_rate(dice, 300_000, 1_000, 10_000),
+        delay_us=random.pick((200, 500, 1_000, 5_000, 20_000)),
+        loss=_rate(random, 400_000, 1_000, 10_000, 50_000, 200_000),
+        duplication=_rate(random, 400_000, 1_000, 20_000, 100_000),
+        reordering=_rate(random, 400_000, 5_000, 50_000, 300_000),
+        straggling=_rate(random, 300_000, 1_000, 10_000),
     )
 
 
-def _draw_disk(dice: Dice) -> DiskOptions:
-    segment_size = dice.pick((8192, 16 << 10, 64 << 10, 256 << 10))
+def _draw_disk(random: SimRandom) -> DiskOptions:
+    segment_size = random.pick((8192, 16 << 10, 64 << 10, 256 << 10))
     return DiskOptions(
-        sync_us=dice.pick((100, 300, 300, 2_000, 20_000)),
-        save_us=dice.pick((100, 500, 5_000, 50_000)),
-        apply_us=dice.pick((10, 50, 1_000)),
-        inline=dice.pick((0, 0, 300_000, 1_000_000)),
-        recovery_cut=_rate(dice, 400_000, 300_000),
+        sync_us=random.pick((100, 300, 300, 2_000, 20_000)),
+        save_us=random.pick((100, 500, 5_000, 50_000)),
+        apply_us=random.pick((10, 50, 1_000)),
+        inline=random.pick((0, 0, 300_000, 1_000_000)),
+        recovery_cut=_rate(random, 400_000, 300_000),
         max_segment_size=segment_size,
-        max_entries_per_segment=dice.pick((8, 64, 1 << 10)) if segment_size < 64 << 10 else 4096,
+        max_entries_per_segment=random.pick((8, 64, 1 << 10)) if segment_size < 64 << 10 else 4096,
     )
 
 
-def _draw_workload(dice: Dice) -> WorkloadOptions:
+def _draw_workload(random: SimRandom) -> WorkloadOptions:
     return WorkloadOptions(
-        clients=dice.between(1, 5),
-        tick_us=dice.pick((20, 50, 100, 200)) * MS,
-        command=dice.pick((100_000, 400_000, 800_000)),
-        query=dice.pick((0, 100_000, 400_000)),
-        queries_max=dice.pick((1, 1, 4)),
-        burst_max=dice.pick((1, 4, 16, 200)),
-        commands_max=dice.pick((200, 500, 2_000)),
-        keys=dice.between(1, 5),
-        values=dice.pick((2, 5, 1_000)),
-        session_timeout_ms=dice.pick((1_000, 3_000, 10_000)),
-        close=_rate(dice, 300_000, 2_000, 20_000),
-        twice=_rate(dice, 500_000, 5_000, 50_000),
+        clients=random.between(1, 5),
+        tick_us=random.pick((20, 50, 100, 200)) * MS,
+        command=random.pick((100_000, 400_000, 800_000)),
+        query=random.pick((0, 100_000, 400_000)),
+        queries_max=random.pick((1, 1, 4)),
+        burst_max=random.pick((1, 4, 16, 200)),
+        commands_max=random.pick((200, 500, 2_000)),
+        keys=random.between(1, 5),
+        values=random.pick((2, 5, 1_000)),
+        session_timeout_ms=random.pick((1_000, 3_000, 10_000)),
+        close=_rate(random, 300_000, 2_000, 20_000),
+        twice=_rate(random, 500_000, 5_000, 50_000),
     )
 
 
@@ -195,67 +195,67 @@ def draw_options(seed: int) -> SeedOptions:
     that rot, for a few one slow thread (files, or rewrites, take long), and for three in ten
     answers of threads that are heard late. In half of them some faults, or all, lie in wait."""
     options = _draw_common(seed)
-    dice = Dice(seed ^ 0x54A9)
-    if dice.chance(300_000):
-        options = _with_snapshots(dice, options)
-    dice = Dice(seed ^ 0xC1EA)
-    if dice.chance(300_000):
-        options = _with_cleaning(dice, options)
-    dice = Dice(seed ^ 0x2077)
-    if options.faults and options.members >= 3 and dice.chance(200_000):
+    random = SimRandom(seed ^ 0x54A9)
+    if random.chance(300_000):
+        options = _with_snapshots(random, options)
+    random = SimRandom(seed ^ 0xC1EA)
+    if random.chance(300_000):
+        options = _with_cleaning(random, options)
+    random = SimRandom(seed ^ 0x2077)
+    if options.faults and options.members >= 3 and random.chance(200_000):
         faults = tuple(sorted({*options.faults, "rot"}))
         options = msgspec.structs.replace(options, faults=faults)
-    dice = Dice(seed ^ 0x01DC)
-    if options.members >= 2 and "clean" not in options.faults and dice.chance(150_000):
-        options = _with_older_copies(dice, options)
-    dice = Dice(seed ^ 0xC25C)
-    if options.members >= 3 and dice.chance(150_000):
-        options = _with_a_wrong_clock(dice, options)
-    dice = Dice(seed ^ 0xA51D)
-    if dice.chance(250_000):
-        slow = {dice.pick(("aside_us", "compact_us")): dice.pick((30, 300, 3_000)) * MS}
+    random = SimRandom(seed ^ 0x01DC)
+    if options.members >= 2 and "clean" not in options.faults and random.chance(150_000):
+        options = _with_older_copies(random, options)
+    random = SimRandom(seed ^ 0xC25C)
+    if options.members >= 3 and random.chance(150_000):
+        options = _with_a_wrong_clock(random, options)
+    random = SimRandom(seed ^ 0xA51D)
+    if random.chance(250_000):
+        slow = {random.pick(("aside_us", "compact_us")): random.pick((30, 300, 3_000)) * MS}
         options = msgspec.structs.replace(
             options, disk=msgspec.structs.replace(options.disk, **slow)
         )
-    dice = Dice(seed ^ 0xC11E)
+    random = SimRandom(seed ^ 0xC11E)
     clients = options.workload.clients
-    shipped = clients if dice.chance(500_000) else dice.below(clients + 1)
+    shipped = clients if random.chance(500_000) else random.below(clients + 1)
     options = msgspec.structs.replace(
         options, workload=msgspec.structs.replace(options.workload, shipped=shipped)
     )
-    dice = Dice(seed ^ 0x57A1)
+    random = SimRandom(seed ^ 0x57A1)
     is_plain = not (options.workload.is_keyed or options.limits.snapshot_threshold)
-    if is_plain and dice.chance(140_000):
-        options = _with_stale_leaders(dice, options)
-    dice = Dice(seed ^ 0xA3B5)
-    if dice.chance(500_000) and "stale_leader" not in options.faults:
-        ambush = dice.pick((300_000, 1_000_000))
+    if is_plain and random.chance(140_000):
+        options = _with_stale_leaders(random, options)
+    random = SimRandom(seed ^ 0xA3B5)
+    if random.chance(500_000) and "stale_leader" not in options.faults:
+        ambush = random.pick((300_000, 1_000_000))
         options = msgspec.structs.replace(options, ambush=ambush)
-    dice = Dice(seed ^ 0x1A7E)
-    if dice.chance(300_000):
-        options = _with_late_answers(dice, options)
+    random = SimRandom(seed ^ 0x1A7E)
+    if random.chance(300_000):
+        options = _with_late_answers(random, options)
     return options
 
 
-def _with_stale_leaders(dice: Dice, options: SeedOptions) -> SeedOptions:
+def _with_stale_leaders(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """Reads at leaders that are none any more: few faults beside that, little else that waits,
     and so many reads under way that some arrive at any moment of a round (C10)."""
     replace = msgspec.structs.replace
-    heartbeat_ms = dice.pick((50, 100))
-    timeout_ms = heartbeat_ms * dice.pick((4, 6))
+    heartbeat_ms = random.pick((50, 100))
+    timeout_ms = heartbeat_ms * random.pick((4, 6))
     return replace(
         options,
-        members=dice.pick((3, 3, 5)),
+        members=random.pick((3, 3, 5)),
         duration_us=90 * timeout_ms * MS,
         fault_us=12 * timeout_ms * MS,
-        faults=dice.pick((("stale_leader",), ("process", "stale_leader"))),
+        faults=random.pick((("stale_leader",), ("process", "stale_leader"))),
         raft=replace(
             options.raft, election_timeout_ms=timeout_ms, heartbeat_interval_ms=heartbeat_ms
         ),
-        network=NetworkOptions(delay_us=dice.pick((200, 1_000, 5_000))),
+        network=NetworkOptions(delay_us=random.pick((200, 1_000, 5_000))),
         disk=replace(
             options.disk,
-            sync_us=dice.pick((300, 2_000)),
+            sync_us=random.pick((300, 2_000)),
             save_us=500,
             apply_us=50,
             rewrite_fault=0,
@@ -263,7 +263,7 @@ def _with_stale_leaders(dice: Dice, options: SeedOptions) -> SeedOptions:
         workload=replace(
             options.workload,
             clients=5,
-            shipped=dice.pick((0, 2)),
+            shipped=random.pick((0, 2)),
             tick_us=20 * MS,
             command=100_000,
             query=200_000,
@@ -278,68 +278,68 @@ def _with_stale_leaders(dice: Dice, options: SeedOptions) -> SeedOptions:
     )
 
 
-def _with_late_answers(dice: Dice, options: SeedOptions) -> SeedOptions:
+def _with_late_answers(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """Work is done in time, and the member hears of it late: of a few kinds of work, or all."""
-    until_moved = dice.chance(600_000)
-    kinds = dice.shuffled(KINDS)[: dice.pick((1, 2, 3) if until_moved else (1, 3, len(KINDS)))]
+    until_moved = random.chance(600_000)
+    kinds = random.shuffled(KINDS)[: random.pick((1, 2, 3) if until_moved else (1, 3, len(KINDS)))]
     disk = msgspec.structs.replace(
         options.disk,
         held_kinds=tuple(sorted(kinds)),
-        held=dice.pick((20_000, 200_000)),
-        held_us=dice.pick((1_000, 4_000, 10_000) if until_moved else (20, 200, 1_000)) * MS,
+        held=random.pick((20_000, 200_000)),
+        held_us=random.pick((1_000, 4_000, 10_000) if until_moved else (20, 200, 1_000)) * MS,
         held_until_moved=until_moved,
     )
     return msgspec.structs.replace(options, disk=disk)
 
 
-def _with_cleaning(dice: Dice, options: SeedOptions) -> SeedOptions:
+def _with_cleaning(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """Small segments, short intervals, keyed commands, and faults inside of a rewrite; mostly
     with a member that is away while the others clean (I22, I25)."""
     replace = msgspec.structs.replace
-    is_away = "away" in options.faults or dice.chance(600_000)
+    is_away = "away" in options.faults or random.chance(600_000)
     return replace(
         options,
         members=max(options.members, 3) if is_away else options.members,
-        duration_us=dice.pick((10, 15, 25)) * SECOND,
+        duration_us=random.pick((10, 15, 25)) * SECOND,
         faults=tuple(sorted({*options.faults, "clean", *(("away",) if is_away else ())})),
         clean=CleanOptions(
-            minor_ms=dice.pick((300, 1_000, 3_000)),
-            major_ms=dice.pick((1_000, 3_000, 8_000)),
-            threshold=dice.pick((0.05, 0.3, 0.6)),
+            minor_ms=random.pick((300, 1_000, 3_000)),
+            major_ms=random.pick((1_000, 3_000, 8_000)),
+            threshold=random.pick((0.05, 0.3, 0.6)),
         ),
         disk=replace(
             options.disk,
             max_segment_size=8192,
-            max_entries_per_segment=dice.pick((8, 32, 64)),
-            rewrite_fault=_rate(dice, 700_000, 50_000, 200_000),
+            max_entries_per_segment=random.pick((8, 32, 64)),
+            rewrite_fault=_rate(random, 700_000, 50_000, 200_000),
         ),
         workload=replace(
             options.workload,
             clients=max(2, options.workload.clients),
-            tick_us=dice.pick((20, 50, 100)) * MS,
-            command=dice.pick((400_000, 800_000)),
-            commands_max=dice.pick((500, 1_000)),
-            keys=dice.between(1, 4),
+            tick_us=random.pick((20, 50, 100)) * MS,
+            command=random.pick((400_000, 800_000)),
+            commands_max=random.pick((500, 1_000)),
+            keys=random.between(1, 4),
             is_keyed=True,
         ),
     )
 
 
-def _with_older_copies(dice: Dice, options: SeedOptions) -> SeedOptions:
+def _with_older_copies(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """Disks that are put back (F8): often, and mostly while one leader leads on, for a copy of
     another term is not put back. Nothing is cleaned: a gap tells nobody what it stood for."""
     replace = msgspec.structs.replace
-    rest = dice.shuffled(options.faults)[: dice.between(0, 2)]
+    rest = random.shuffled(options.faults)[: random.between(0, 2)]
     return replace(
         options,
         faults=tuple(sorted({*rest, "disk_rollback"})),
-        fault_us=dice.pick((300, 800)) * MS,
+        fault_us=random.pick((300, 800)) * MS,
         duration_us=max(options.duration_us, 10 * SECOND),
         workload=replace(options.workload, command=max(options.workload.command, 400_000)),
     )
 
 
-def _with_a_wrong_clock(dice: Dice, options: SeedOptions) -> SeedOptions:
+def _with_a_wrong_clock(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """One wall clock that is wrong, in half of these seeds from the beginning, perhaps by all the
     years since 1970; and elections of members that knew no leader (C25)."""
     faults = {
@@ -347,21 +347,21 @@ def _with_a_wrong_clock(dice: Dice, options: SeedOptions) -> SeedOptions:
         "wrong_clock",
         "process",
         "transfer",
-        dice.pick(("power", "power_all", "power_all")),
+        random.pick(("power", "power_all", "power_all")),
     }
     return msgspec.structs.replace(
         options,
         faults=tuple(sorted(faults - {"clock_jump"})),
-        wrong_clock=dice.below(options.members),
-        wrong_at_start_ms=dice.pick((0, 0, -HOUR_MS, -EPOCH_MS, 72 * HOUR_MS, -72 * HOUR_MS)),
+        wrong_clock=random.below(options.members),
+        wrong_at_start_ms=random.pick((0, 0, -HOUR_MS, -EPOCH_MS, 72 * HOUR_MS, -72 * HOUR_MS)),
     )
 
 
-def _with_snapshots(dice: Dice, options: SeedOptions) -> SeedOptions:
+def _with_snapshots(random: SimRandom, options: SeedOptions) -> SeedOptions:
     """Small thresholds and segments; mostly with a member that is away for long (C24)."""
     replace = msgspec.structs.replace
-    is_away = dice.chance(800_000)
-    threshold = dice.pick((4, 4, 8) if is_away else (4, 8, 16, 64)) << 10
+    is_away = random.chance(800_000)
+    threshold = random.pick((4, 4, 8) if is_away else (4, 8, 16, 64)) << 10
     options = replace(
         options,
         limits=replace(options.limits, snapshot_threshold=threshold),
@@ -375,7 +375,7 @@ def _with_snapshots(dice: Dice, options: SeedOptions) -> SeedOptions:
     return replace(
         options,
         members=max(options.members, 3),
-        duration_us=dice.pick((15, 25)) * SECOND,
+        duration_us=random.pick((15, 25)) * SECOND,
         fault_us=max(options.fault_us, 2_000 * MS),
         faults=tuple(sorted({*options.faults, "away"})),
         workload=workload,
@@ -384,15 +384,15 @@ def _with_snapshots(dice: Dice, options: SeedOptions) -> SeedOptions:
 
 def _draw_common(seed: int) -> SeedOptions:
     """The options of a seed. Swarm: each draws its own subset of faults, most of them some."""
-    dice = Dice(seed ^ 0x5EED)
-    members = dice.pick((1, 2, 3, 3, 3, 3, 4, 5, 5, 5))
-    count = dice.pick((0, 1, 2, 3, 4, 6, len(FAULTS)))
-    faults = tuple(sorted(dice.shuffled(FAULTS)[:count]))
-    heartbeat_ms = dice.pick((50, 100, 250))
-    network, disk, workload = _draw_network(dice), _draw_disk(dice), _draw_workload(dice)
-    if dice.chance(150_000):
+    random = SimRandom(seed ^ 0x5EED)
+    members = random.pick((1, 2, 3, 3, 3, 3, 4, 5, 5, 5))
+    count = random.pick((0, 1, 2, 3, 4, 6, len(FAULTS)))
+    faults = tuple(sorted(random.shuffled(FAULTS)[:count]))
+    heartbeat_ms = random.pick((50, 100, 250))
+    network, disk, workload = _draw_network(random), _draw_disk(random), _draw_workload(random)
+    if random.chance(150_000):
         members = max(members, 3)
-        faults = tuple(sorted(dice.shuffled(READERS)[: dice.between(2, len(READERS))]))
+        faults = tuple(sorted(random.shuffled(READERS)[: random.between(2, len(READERS))]))
         workload = msgspec.structs.replace(
             workload,
             clients=4,
@@ -403,26 +403,26 @@ def _draw_common(seed: int) -> SeedOptions:
             queries_max=6,
             close=0,
         )
-        disk = msgspec.structs.replace(disk, sync_us=dice.pick((2_000, 20_000, 50_000)))
+        disk = msgspec.structs.replace(disk, sync_us=random.pick((2_000, 20_000, 50_000)))
     limits = LimitOptions(
-        batch_bytes_max=dice.pick((1 << 20, 1 << 20, 2_000)),
-        recent_bytes_max=dice.pick((16 << 20, 16 << 20, 4_000)),
-        inflight_commands_max=dice.pick((65536, 65536, 256)),
-        inflight_bytes_max=dice.pick((64 << 20, 64 << 20, 20_000)),
+        batch_bytes_max=random.pick((1 << 20, 1 << 20, 2_000)),
+        recent_bytes_max=random.pick((16 << 20, 16 << 20, 4_000)),
+        inflight_commands_max=random.pick((65536, 65536, 256)),
+        inflight_bytes_max=random.pick((64 << 20, 64 << 20, 20_000)),
     )
     return SeedOptions(
         members=members,
-        duration_us=dice.pick((6, 10, 15, 25)) * SECOND,
-        fault_us=dice.pick((300, 800, 2_000, 5_000)) * MS,
+        duration_us=random.pick((6, 10, 15, 25)) * SECOND,
+        fault_us=random.pick((300, 800, 2_000, 5_000)) * MS,
         faults=faults,
         raft=RaftOptions(
-            election_timeout_ms=heartbeat_ms * dice.pick((2, 3, 5)),
+            election_timeout_ms=heartbeat_ms * random.pick((2, 3, 5)),
             heartbeat_interval_ms=heartbeat_ms,
-            window=dice.pick((1, 2, 4, 8)),
+            window=random.pick((1, 2, 4, 8)),
         ),
         network=network,
         disk=disk,
         workload=workload,
         limits=limits,
-        drift_ppm=_rate(dice, 400_000, 1_000, 100_000),
+        drift_ppm=_rate(random, 400_000, 1_000, 100_000),
     )

@@ -32,7 +32,7 @@ from copycat.sim.checkers.linearizability import NEVER, Operation
 from copycat.sim.client_calls import ClientCalls, ClientWorld
 from copycat.sim.host import Connection
 from copycat.sim.model import PROBE_KEY, draw_command
-from copycat.sim.world import MS, SECOND, Dice
+from copycat.sim.world import MS, SECOND, SimRandom
 from copycat.types import ConsistencyLevel
 
 __all__ = ["SessionClient"]
@@ -46,7 +46,7 @@ _FULL = 20_000
 class SessionClient:
     """Client `number`; its place on the network is `place`."""
 
-    def __init__(self, number: int, place: int, around: ClientWorld, dice: Dice) -> None:
+    def __init__(self, number: int, place: int, around: ClientWorld, random: SimRandom) -> None:
         self.number = number
         self.place = place
         self.options = around.options
@@ -56,12 +56,12 @@ class SessionClient:
         self._around = around
         self._world = around.world
         self._trace = around.trace
-        self._dice = dice
+        self._random = random
         self._router = ServerSelector(
-            dice.shuffled(around.addresses),
-            dice.pick(_SELECTIONS),
+            random.shuffled(around.addresses),
+            random.pick(_SELECTIONS),
             Backoff.exponential(),
-            seed=dice.below(1 << 32),
+            seed=random.below(1 << 32),
         )
         self._outbox = Outbox()
         self._session = ClientSession(self._outbox)
@@ -72,7 +72,7 @@ class SessionClient:
         self._is_dialling = False
         self._register_by_us = 0
         self._timer_us = 0
-        self._calls = ClientCalls(number, around, dice, self._session, self._outbox)
+        self._calls = ClientCalls(number, around, random, self._session, self._outbox)
         self._tokens = 0
         self._probe: Operation | None = None
 
@@ -91,7 +91,7 @@ class SessionClient:
     def tick(self) -> None:
         """One look around; comes again by itself."""
         tick_us = self.options.tick_us
-        self._world.after(self._dice.between(tick_us // 2, tick_us * 3 // 2), self.tick)
+        self._world.after(self._random.between(tick_us // 2, tick_us * 3 // 2), self.tick)
         if self._is_silent():
             return
         if self._connection is None:
@@ -113,20 +113,20 @@ class SessionClient:
         return self._world.now_us // MS
 
     def _ask_something(self) -> None:
-        dice, options = self._dice, self.options
+        random, options = self._random, self.options
         in_flight = self._outbox.submitted - self._outbox.answered
         if (
-            dice.chance(options.command)
+            random.chance(options.command)
             and in_flight < options.inflight_max
             and self._tokens < options.commands_max
         ):
-            count = dice.between(1, options.burst_max)
-            drawn = [draw_command(dice, options, self._token()) for _ in range(count)]
-            self._calls.submit(drawn, as_one=dice.chance(500_000))
-        if dice.chance(options.query):
-            self._calls.query(dice.pick(_LEVELS))
+            count = random.between(1, options.burst_max)
+            drawn = [draw_command(random, options, self._token()) for _ in range(count)]
+            self._calls.submit(drawn, as_one=random.chance(500_000))
+        if random.chance(options.query):
+            self._calls.query(random.pick(_LEVELS))
         self._calls.give_some_up()
-        if dice.chance(options.close // (20 if in_flight else 1)):
+        if random.chance(options.close // (20 if in_flight else 1)):
             self._close()
 
     def _token(self) -> int:
@@ -193,7 +193,7 @@ class SessionClient:
         if now_ms >= session.give_up_ms:
             self._calls.give_up_overdue(now_ms, self._router.report())
         self._calls.drop_given_up()
-        is_full = self._dice.chance(_FULL)
+        is_full = self._random.chance(_FULL)
         for message in session.outgoing(now_ms, is_full=is_full):
             if isinstance(message, QueryRequest):
                 self._calls.query_leaves(message)

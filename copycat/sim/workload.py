@@ -34,7 +34,7 @@ from copycat.sim.host import Connection, SimHost
 from copycat.sim.model import PROBE_KEY, draw_command, encode
 from copycat.sim.network import Network
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.world import MS, Dice, Trace, World
+from copycat.sim.world import MS, SimRandom, Trace, World
 from copycat.types import ConsistencyLevel
 
 RESEND_MAX = 100
@@ -65,7 +65,7 @@ class SimClient:
         *,
         world: World,
         network: Network,
-        dice: Dice,
+        random: SimRandom,
         trace: Trace,
         hosts: Sequence[SimHost],
         addresses: Sequence[str],
@@ -85,7 +85,7 @@ class SimClient:
         self.unanswered: dict[int, bytes] = {}
         self._world = world
         self._network = network
-        self._dice = dice
+        self._random = random
         self._trace = trace
         self._hosts = hosts
         self._numbers = {address: number for number, address in enumerate(addresses)}
@@ -100,7 +100,7 @@ class SimClient:
         self._requests: dict[int, _Asked] = {}
         self._connection: Connection | None = None
         self._connections = 0
-        self._server = dice.below(len(hosts))
+        self._server = random.below(len(hosts))
         self._progress_us = 0
         self._kept_us = 0
         self._resend_us = 0
@@ -113,9 +113,9 @@ class SimClient:
 
     def tick(self) -> None:
         """One look around; comes again by itself."""
-        dice, now = self._dice, self._world.now_us
+        random, now = self._random, self._world.now_us
         tick_us = self.options.tick_us
-        self._world.after(dice.between(tick_us // 2, tick_us * 3 // 2), self.tick)
+        self._world.after(random.between(tick_us // 2, tick_us * 3 // 2), self.tick)
         if now < self.silent_until_us:
             return
         for request in [r for r, asked in self._requests.items() if asked.deadline_us < now]:
@@ -134,20 +134,20 @@ class SimClient:
             self._ask_something()
 
     def _ask_something(self) -> None:
-        dice, options = self._dice, self.options
+        random, options = self._random, self.options
         if (
-            dice.chance(options.command)
+            random.chance(options.command)
             and len(self.unanswered) < options.inflight_max
             and self._tokens < options.commands_max
         ):
-            count = dice.between(1, options.burst_max)
-            self.submit([draw_command(dice, options, self._token()) for _ in range(count)])
-        if dice.chance(options.query):
-            self._query(dice.pick(LEVELS))
-        if self.unanswered and dice.chance(options.twice):
+            count = random.between(1, options.burst_max)
+            self.submit([draw_command(random, options, self._token()) for _ in range(count)])
+        if random.chance(options.query):
+            self._query(random.pick(LEVELS))
+        if self.unanswered and random.chance(options.twice):
             self._trace.mark("command sent twice")
             self._resend(1)
-        if dice.chance(options.close // (20 if self.unanswered else 1)):
+        if random.chance(options.close // (20 if self.unanswered else 1)):
             self._trace.mark("session closed")
             self._send(encode_client(CloseSession(self._number("close", 1), self.session)))
             self._forget_session()
@@ -162,7 +162,7 @@ class SimClient:
         self.silent_until_us = until_us
 
     def _pick_server(self) -> int:
-        return self._dice.below(len(self._hosts))
+        return self._random.below(len(self._hosts))
 
     def _number(self, what: str, patience: int = 1) -> int:
         self._request += 1
@@ -223,20 +223,20 @@ class SimClient:
             self._query(ConsistencyLevel.LINEARIZABLE)
 
     def _query(self, level: ConsistencyLevel) -> None:
-        dice, slot = self._dice, self._free_slot()
+        random, slot = self._random, self._free_slot()
         if slot < 0:
             return
         self._queries += 1
-        kind = dice.pick(("get", "items"))
+        kind = random.pick(("get", "items"))
         operation = Operation(
             chain=("query", self.number, slot),
             number=self._queries,
             kind=kind,
-            key=dice.below(self.options.keys),
+            key=random.below(self.options.keys),
             arguments=(),
             invoked_us=self._world.now_us,
         )
-        sequence = self._acked if dice.chance(500_000) else self._sequence
+        sequence = self._acked if random.chance(500_000) else self._sequence
         request = self._number("query", 2)
         asked = self._requests[request]
         asked.operation, asked.session, asked.sequence = operation, self.session, sequence
@@ -300,7 +300,7 @@ class SimClient:
             self._connection = None
             self._server = self._pick_server()
             if self.session and self.unanswered:
-                self._resend_us = self._world.now_us + self._dice.around(20 * MS)
+                self._resend_us = self._world.now_us + self._random.around(20 * MS)
 
     # --- hearing ----------------------------------------------------------------------------
 
@@ -393,10 +393,10 @@ class SimClient:
             case (
                 Refusal.COMMAND | Refusal.OVERLOADED | Refusal.DISK_FULL
             ):  # many refusals, one resend
-                self._resend_us = now + self._dice.around(30 * MS)
+                self._resend_us = now + self._random.around(30 * MS)
             case Refusal.NO_LEADER | Refusal.NO_QUORUM:
                 self._follow(message.leader)
-                self._resend_us = now + self._dice.around(30 * MS)
+                self._resend_us = now + self._random.around(30 * MS)
             case _:
                 raise violated("F21", "an honest run of commands was refused", reply=message)
 
@@ -408,13 +408,13 @@ class SimClient:
             self._follow(message.leader)
             if asked.what == "keep_alive":
                 self._kept_us = 0
-            elif asked.what == "query" and self._dice.chance(700_000):
-                self._world.after(self._dice.around(4 * MS), self._query_again, self.session)
+            elif asked.what == "query" and self._random.chance(700_000):
+                self._world.after(self._random.around(4 * MS), self._query_again, self.session)
 
     def _follow(self, leader: str) -> None:
         """Go where the leader is said to be; sometimes stay with this server, or guess."""
         server = self._numbers.get(leader, self._pick_server())
-        if server != self._server and self._dice.chance(600_000):
+        if server != self._server and self._random.chance(600_000):
             self._leave()
             self._server = server
 

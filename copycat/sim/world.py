@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from copycat.errors import require
 
-__all__ = ["EPOCH_MS", "HOUR_MS", "MS", "SECOND", "Dice", "SimClock", "Trace", "World"]
+__all__ = ["EPOCH_MS", "HOUR_MS", "MS", "SECOND", "SimRandom", "SimClock", "Trace", "World"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
 
-class Dice:
+class SimRandom:
     """splitmix64: one word of state, equal on every platform and Python version."""
 
     __slots__ = ("_state",)
@@ -72,9 +72,9 @@ class Dice:
             result[last], result[other] = result[other], result[last]
         return result
 
-    def fork(self) -> Dice:
+    def fork(self) -> SimRandom:
         """Independent dice: what one part draws does not move what another part sees."""
-        return Dice(self.word())
+        return SimRandom(self.word())
 
 
 class World:

@@ -13,7 +13,7 @@ from copycat.sim.checkers.linearizability import (
     check_witness,
 )
 from copycat.sim.model import ReferenceModel
-from copycat.sim.world import Dice
+from copycat.sim.world import SimRandom
 
 
 def op(
@@ -137,18 +137,18 @@ def test_the_search_says_when_it_gave_up() -> None:
 def test_generated_linear_histories_pass() -> None:
     """Operations that take effect one by one inside their intervals are always linear."""
     for seed in range(20):
-        dice = Dice(seed)
+        random = SimRandom(seed)
         value: int | None = None
         history, now, free = [], 0, dict.fromkeys("abcd", 0)
         for number in range(200):
-            now += dice.between(1, 5)
-            chain = dice.pick("abcd")
-            start = max(free[chain], now - dice.between(0, 8))
-            end = now + dice.between(0, 8)
+            now += random.between(1, 5)
+            chain = random.pick("abcd")
+            start = max(free[chain], now - random.between(0, 8))
+            end = now + random.between(0, 8)
             if start > now:
                 continue
             free[chain] = end + 1
-            if dice.chance(500_000):
+            if random.chance(500_000):
                 history.append(op(chain, number, "put", now, time=(start, end), result=value))
                 value = now
             else:

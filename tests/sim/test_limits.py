@@ -10,7 +10,7 @@ from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.disk import SimDisk
 from copycat.sim.options import DiskOptions
-from copycat.sim.world import Dice, Trace
+from copycat.sim.world import SimRandom, Trace
 from copycat.storage import FaultEnv
 
 
@@ -25,7 +25,7 @@ def test_the_smallest_segment_that_settings_allow_opens() -> None:
         "m0:7000",
         ("m0:7000",),
         DiskOptions(max_segment_size=smallest),
-        Dice(1),
+        SimRandom(1),
         Trace(),
     )
     assert isinstance(disk.env, FaultEnv)

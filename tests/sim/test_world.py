@@ -6,12 +6,12 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.sim.network import Network, NetworkOptions
-from copycat.sim.world import MS, SECOND, Dice, SimClock, Trace, World
+from copycat.sim.world import MS, SECOND, SimRandom, SimClock, Trace, World
 
 
 def test_dice_are_splitmix64() -> None:
-    dice = Dice(1234567)
-    assert [dice.word() for _ in range(3)] == [
+    random = SimRandom(1234567)
+    assert [random.word() for _ in range(3)] == [
         6457827717110365317,
         3203168211198807973,
         9817491932198370423,
@@ -19,12 +19,12 @@ def test_dice_are_splitmix64() -> None:
 
 
 def test_dice_stay_inside_their_bounds() -> None:
-    dice = Dice(1)
-    assert {dice.between(3, 5) for _ in range(100)} == {3, 4, 5}
-    assert all(0 <= dice.around(10) <= 190 for _ in range(1000))
-    assert not any(dice.chance(0) for _ in range(100))
-    assert all(dice.chance(1_000_000) for _ in range(100))
-    assert sorted(dice.shuffled(range(9))) == list(range(9))
+    random = SimRandom(1)
+    assert {random.between(3, 5) for _ in range(100)} == {3, 4, 5}
+    assert all(0 <= random.around(10) <= 190 for _ in range(1000))
+    assert not any(random.chance(0) for _ in range(100))
+    assert all(random.chance(1_000_000) for _ in range(100))
+    assert sorted(random.shuffled(range(9))) == list(range(9))
 
 
 def test_events_run_in_time_and_then_in_order_of_scheduling() -> None:
@@ -71,7 +71,7 @@ def test_a_clock_drifts_and_its_deadlines_come_in_time() -> None:
 
 def network(**rates: int) -> tuple[World, Network, list[int], Trace]:
     world, trace = World(), Trace()
-    return world, Network(world, Dice(3), NetworkOptions(**rates), trace), [], trace
+    return world, Network(world, SimRandom(3), NetworkOptions(**rates), trace), [], trace
 
 
 def test_a_calm_network_keeps_the_order_and_loses_nothing() -> None:
