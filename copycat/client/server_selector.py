@@ -1,4 +1,4 @@
-"""Which server next. Pure but for its dice, which are seeded: no clock, no socket."""
+"""Which server next. Its random numbers come from a seed: no clock, no socket."""
 
 from __future__ import annotations
 

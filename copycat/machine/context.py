@@ -1,4 +1,4 @@
-"""Where the machine stands in the log: index, log time, dice, sessions. Nothing else exists.
+"""Where the machine stands in the log: index, log time, random numbers, sessions.
 
 The executor moves an `ApplyContext` along; a machine sees it through `StateMachineContext`.
 """
@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from copycat.errors import ApplicationError, ConfigurationError
 from copycat.machine.commit import Commit, log_datetime
-from copycat.machine.dice import SeededRandom
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, Sessions
 from copycat.machine.timers import Delay, Scheduled, Timers, duration_ms
 from copycat.protocol.operations import Operation
+from copycat.seeded_random import SeededRandom
 
 __all__ = ["ApplyContext", "Clock", "StateMachineContext", "StateMachineExecutor"]
 
@@ -98,7 +98,7 @@ class Clock:
 class StateMachineContext:
     """What a machine may know besides its state and the operation."""
 
-    __slots__ = ("_clock", "_random", "_random_index", "_moment", "_sessions")
+    __slots__ = ("_clock", "_moment", "_random", "_random_index", "_sessions")
 
     def __init__(self, moment: ApplyContext, sessions: Sessions) -> None:
         self._moment = moment
@@ -119,9 +119,9 @@ class StateMachineContext:
 
     @property
     def random(self) -> SeededRandom:
-        """Dice that fall alike on every member: seeded anew by each entry's index.
+        """Random numbers, the same on every member: seeded by the index of each entry.
 
-        A query gets dice of its own, so that asking changes nothing.
+        A query gets a generator of its own, so that asking changes nothing.
         """
         if not self._moment.writable:
             return SeededRandom(self._moment.index)

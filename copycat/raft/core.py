@@ -1,8 +1,8 @@
 """`Raft.step(event) -> [effects]`: the term rule, and each event to the role that answers it.
 
 A pure function of its state and the event: integers in, integers out. No bytes, no clock but
-`Tick`, no dice but its seed. It never raises on what a peer says: nonsense is counted in
-`ignored`; a broken law inside raises InvariantError, and the member stops.
+`Tick`, no random numbers but those of its seed. It never raises on what a peer says: nonsense
+is counted in `ignored`; a broken law inside raises InvariantError, and the member stops.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Raft(State):
     the disk.  fresh: the directory was empty (C16).  lost: entries that were acknowledged may
     be gone from it, and the term was raised since (decision 0016).  owed: what damage took of the
     log, NO_ENTRY for nothing (C12).  regressed: not damage, the directory is an older copy of what
-    it was (F8).  seed: of the election dice.
+    it was (F8).  seed: of the election timeouts.
     """
 
     __slots__ = ()

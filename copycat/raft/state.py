@@ -11,11 +11,11 @@ from copycat.errors import require
 from copycat.protocol.peer import PeerMessage
 from copycat.raft import transfer
 from copycat.raft.configuration import Configuration
-from copycat.raft.dice import SeededRandom
 from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
 from copycat.raft.regression import Acknowledgements, note_acknowledged
 from copycat.raft.term_index import TermIndex
 from copycat.raft.timers import NEVER_MS
+from copycat.seeded_random import SplitMix64
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ class State:
         "configuration",
         "contacts",
         "current_term",
-        "dice",
         "drawn_at_ms",
         "durable_index",
         "effects",
@@ -63,6 +62,7 @@ class State:
         "peers",
         "poll",
         "poll_round",
+        "random",
         "reported_index",
         "save_asked_ms",
         "save_ticket",
@@ -106,7 +106,7 @@ class State:
         self.configuration = configuration
         self.peers = configuration.others(member)
         self.options = options
-        self.dice = SeededRandom(seed ^ (member & ((1 << 64) - 1)) ^ (member >> 64))
+        self.random = SplitMix64(seed ^ (member & ((1 << 64) - 1)) ^ (member >> 64))
         self.effects: list[Effect] = []
         self.ignored = 0
         """How many messages of peers were nonsense, forged or hopelessly late."""
@@ -118,7 +118,7 @@ class State:
         self.reported_index = 0
         """Highest match_index told to the leader of this term."""
         self.poll: PreVoteRound | None = None
-        self.poll_round = self.dice.next() >> 32
+        self.poll_round = self.random.next() >> 32
         self.term_seen = 0
         self.granted: frozenset[MemberId] = frozenset()
         self.lead: LeaderState | None = None
@@ -337,13 +337,13 @@ class State:
         if self.drawn_at_ms != self.now_ms:  # once a turn is random enough
             timeout_ms = self.options.election_timeout_ms
             self.drawn_at_ms = self.now_ms
-            self.election_at_ms = self.now_ms + self.dice.between(timeout_ms, 2 * timeout_ms)
+            self.election_at_ms = self.now_ms + timeout_ms + self.random.below(timeout_ms)
 
     def campaign_within(self, low_ms: int, high_ms: int) -> None:
         """Let the next poll begin in [low, high) from now, but not inside the grace (C11)."""
         self.drawn_at_ms = -1
         self.election_at_ms = max(
-            self.now_ms + self.dice.between(low_ms, high_ms), self.grace_until_ms
+            self.now_ms + low_ms + self.random.below(high_ms - low_ms), self.grace_until_ms
         )
 
     @property

@@ -6,10 +6,10 @@ open about once in a thousand seeds. One that lies in wait meets it there whenev
 
 from __future__ import annotations
 
+from copycat.seeded_random import SimRandom
 from copycat.sim.host import SimHost
 from copycat.sim.marks import states_of
 from copycat.sim.options import SeedOptions
-from copycat.sim.world import SimRandom
 
 __all__ = ["Ambush"]
 

@@ -25,7 +25,7 @@ CHANCE_MAX = 1e-9
 DOUBT = 1e-6
 """The measured rate is taken to be so low that what was measured had this probability."""
 MARGIN = 2
-"""And then as much lower again, since every change of the simulator moves the dice a little."""
+"""And then as much lower again, since what a seed draws changes with the simulator."""
 
 
 def least_rate(hit: int, seeds: int) -> float:

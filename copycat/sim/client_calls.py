@@ -10,6 +10,7 @@ from copycat.client.outbox import Outbox
 from copycat.client.session import ClientSession
 from copycat.errors import ApplicationError, ClosedSessionError, CopycatError, SessionExpiredError
 from copycat.protocol.client import QueryRequest, QueryResult, Results
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.linearizability import Operation
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.checkers.sessions import SessionChecker
@@ -17,7 +18,7 @@ from copycat.sim.host import SimHost
 from copycat.sim.model import FAILED, encode, make
 from copycat.sim.network import Network
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.world import MS, SimRandom, Trace, World
+from copycat.sim.world import MS, Trace, World
 from copycat.types import ConsistencyLevel
 
 __all__ = ["ClientCalls", "ClientWorld"]

@@ -10,6 +10,7 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
 from copycat.replica.options import CompactionOptions
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.compaction import CompactionLaws
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.linearizability import Operation
@@ -28,7 +29,7 @@ from copycat.sim.network import Network
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.workload import SimClient
-from copycat.sim.world import MS, SimRandom, SimClock, Trace, World
+from copycat.sim.world import MS, SimClock, Trace, World
 from copycat.storage.compaction import SegmentLimits
 from copycat.types import NO_ENTRY, MemberId, Run, ServerState
 

@@ -13,11 +13,12 @@ from copycat.config import member_id
 from copycat.errors import DiskError, DiskFullError, require
 from copycat.member.damage_scan import marks
 from copycat.member.directory import MemberDirectory
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.instrumented import Seen, WatchedHardState, WatchedLog, WatchedSnapshots
 from copycat.sim.options import DiskOptions
-from copycat.sim.world import SimRandom, Trace
+from copycat.sim.world import Trace
 from copycat.storage import FaultEnv, snapshot_file
 from copycat.storage.disk_format import DATA_OFFSET, read_manifest
 from copycat.storage.interface import ReplicaLog, Rewrite
@@ -72,7 +73,7 @@ class SimDisk:
         self._random = random
         self._trace = trace
         self.seen = Seen()
-        self.env = FaultEnv(random.word())
+        self.env = FaultEnv(random.next())
         self.directory: MemberDirectory | None = None
 
     # --- a life -------------------------------------------------------------------------
@@ -211,7 +212,7 @@ class SimDisk:
         return WatchedSnapshots(self.env, SNAPSHOTS, self.shadow, self.seen.did)
 
     def _incarnation(self) -> int:
-        return (self._random.word() << 64) | self._random.word()
+        return (self._random.next() << 64) | self._random.next()
 
     def _open_cut_short(self) -> bool:
         """Open with a power cut after a few operations. False when the open came through."""
@@ -223,7 +224,7 @@ class SimDisk:
             raise
         except DiskError:
             self._trace.mark("power cut in recovery")
-            self.env.crash(self._random.word())
+            self.env.crash(self._random.next())
             return True
         self.env.stop_after(NEVER)
         return False
@@ -286,7 +287,7 @@ class SimDisk:
 
     def lose_power(self) -> None:
         """What was not synced is kept, lost or torn."""
-        self.env.crash(self._random.word())
+        self.env.crash(self._random.next())
         self.has_fault = False
         self._down()
 

@@ -20,6 +20,7 @@ from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.protocol.wire import FrameType
 from copycat.replica.host import REPLY_ROOM, Body
 from copycat.replica.replica import Replica, ReplicaOptions
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.disk import CLUSTER, SimDisk
@@ -27,7 +28,7 @@ from copycat.sim.instrumented import WatchedExecutor
 from copycat.sim.links import Links
 from copycat.sim.network import Network
 from copycat.sim.workers import Workers
-from copycat.sim.world import SimRandom, SimClock, Trace, World
+from copycat.sim.world import SimClock, Trace, World
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId, ServerState
 
@@ -188,7 +189,7 @@ class SimHost:
                 hard_state=hard_state,
                 executor=self.executor,
                 host=Life(self),
-                seed=self._random.word(),
+                seed=self._random.next(),
                 fresh=directory.fresh,
                 now_ms=self.clock.boot_ms(),
                 wall_ms=self.clock.wall_ms(),

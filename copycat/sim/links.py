@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from copycat.errors import CopycatError
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import PeerMessage
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.network import Network
-from copycat.sim.world import MS, SimRandom, Trace, World
+from copycat.sim.world import MS, Trace, World
 from copycat.types import MemberId
 
 if TYPE_CHECKING:

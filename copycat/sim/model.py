@@ -18,9 +18,9 @@ from typing import Any
 
 from copycat.machine import Commit, Scheduled, StateMachine, command, query
 from copycat.protocol.operations import CompactionMode, Operation, encode_operation
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.compaction import Write
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.world import SimRandom
 
 __all__ = ["FAILED", "PROBE_KEY", "ReferenceModel", "SimMachine", "draw_command", "encode", "make"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from copycat.seeded_random import SimRandom
 from copycat.sim.ambush import Ambush
 from copycat.sim.host import SimHost
 from copycat.sim.marks import OF_NOBODY, Marks
@@ -13,7 +14,7 @@ from copycat.sim.older_copy import OlderCopies
 from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.workload import SimClient
-from copycat.sim.world import HOUR_MS, MS, SECOND, SimRandom, Trace, World
+from copycat.sim.world import HOUR_MS, MS, SECOND, Trace, World
 from copycat.types import Compaction, MemberId, ServerState
 
 __all__ = ["Nemesis"]

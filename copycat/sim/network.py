@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from copycat.sim.world import SimRandom, Trace, World
+from copycat.seeded_random import SimRandom
+from copycat.sim.world import Trace, World
 
 __all__ = ["Network", "NetworkOptions"]
 

@@ -12,10 +12,11 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.compaction import Gaps
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.host import SimHost
-from copycat.sim.world import SimRandom, Trace
+from copycat.sim.world import Trace
 from copycat.storage import FaultEnv
 from copycat.types import EntryId, ServerState
 
@@ -97,7 +98,7 @@ class OlderCopies:
         host = self._random.pick(self._hosts)
         if host.is_up and self._is_quiet(host):
             self._trace.mark("older copy taken")
-            self._copies[host.number] = OlderCopy.of(host, self._random.word())
+            self._copies[host.number] = OlderCopy.of(host, self._random.next())
 
     @staticmethod
     def _is_quiet(host: SimHost) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from copycat.config import RaftOptions
+from copycat.seeded_random import SimRandom
 from copycat.sim.network import NetworkOptions
 from copycat.sim.workers import KINDS
-from copycat.sim.world import EPOCH_MS, HOUR_MS, MS, SECOND, SimRandom
+from copycat.sim.world import EPOCH_MS, HOUR_MS, MS, SECOND
 
 __all__ = [
     "FAULTS",

@@ -28,11 +28,12 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.codec_client import decode_server, encode_client
 from copycat.protocol.framing import split_frame
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.linearizability import NEVER, Operation
 from copycat.sim.client_calls import ClientCalls, ClientWorld
 from copycat.sim.host import Connection
 from copycat.sim.model import PROBE_KEY, draw_command
-from copycat.sim.world import MS, SECOND, SimRandom
+from copycat.sim.world import MS, SECOND
 from copycat.types import ConsistencyLevel
 
 __all__ = ["SessionClient"]

@@ -27,6 +27,7 @@ from copycat.protocol.client import (
 )
 from copycat.protocol.codec_client import decode_server, encode_client, encode_commands
 from copycat.protocol.framing import split_frame
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.linearizability import NEVER, Operation
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.checkers.sessions import SessionChecker
@@ -34,7 +35,7 @@ from copycat.sim.host import Connection, SimHost
 from copycat.sim.model import PROBE_KEY, draw_command, encode
 from copycat.sim.network import Network
 from copycat.sim.options import WorkloadOptions
-from copycat.sim.world import MS, SimRandom, Trace, World
+from copycat.sim.world import MS, Trace, World
 from copycat.types import ConsistencyLevel
 
 RESEND_MAX = 100

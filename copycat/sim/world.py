@@ -1,4 +1,4 @@
-"""Virtual time: a clock, a heap of events and the dice. Nothing here knows what a member is.
+"""Virtual time: a clock, and a heap of events. Nothing here knows what a member is.
 
 Two events at one instant run in the order in which they were scheduled, so one seed is one
 history, whatever the hash seed of the process (I20).
@@ -9,72 +9,18 @@ from __future__ import annotations
 import heapq
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from copycat.errors import require
 
-__all__ = ["EPOCH_MS", "HOUR_MS", "MS", "SECOND", "SimRandom", "SimClock", "Trace", "World"]
+__all__ = ["EPOCH_MS", "HOUR_MS", "MS", "SECOND", "SimClock", "Trace", "World"]
 
 T = TypeVar("T")
 
 MS = 1_000
 """One millisecond in the world's unit, microseconds."""
 SECOND = 1_000_000
-
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-
-
-class SimRandom:
-    """splitmix64: one word of state, equal on every platform and Python version."""
-
-    __slots__ = ("_state",)
-
-    def __init__(self, seed: int) -> None:
-        self._state = seed & _MASK
-
-    def word(self) -> int:
-        """The next 64 bits."""
-        self._state = state = (self._state + _GOLDEN) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        return state ^ (state >> 31)
-
-    def below(self, end: int) -> int:
-        """0 .. end - 1. The bias of the modulus is far below what a fault rate means."""
-        return self.word() % end
-
-    def between(self, low: int, high: int) -> int:
-        """One of low .. high, both included."""
-        return low + self.word() % (high - low + 1)
-
-    def chance(self, per_million: int) -> bool:
-        """True `per_million` times in a million; takes no word when it cannot happen."""
-        return per_million > 0 and self.word() % 1_000_000 < per_million
-
-    def pick(self, choices: Sequence[T]) -> T:
-        """One of `choices`, evenly."""
-        return choices[self.word() % len(choices)]
-
-    def around(self, mean: int) -> int:
-        """A delay with this mean and a long tail: mostly near it, 1 in 64 up to 10 times it."""
-        word = self.word()
-        if word & 63 == 0:
-            return mean + (word >> 8) % (18 * mean + 1)
-        return mean // 2 + (word >> 8) % (mean + 1)
-
-    def shuffled(self, values: Sequence[T]) -> list[T]:
-        """A copy in random order (Fisher and Yates)."""
-        result = list(values)
-        for last in range(len(result) - 1, 0, -1):
-            other = self.below(last + 1)
-            result[last], result[other] = result[other], result[last]
-        return result
-
-    def fork(self) -> SimRandom:
-        """Independent dice: what one part draws does not move what another part sees."""
-        return SimRandom(self.word())
 
 
 class World:

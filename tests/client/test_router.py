@@ -28,7 +28,7 @@ def test_a_round_asks_every_server_once_and_only_rounds_wait() -> None:
     assert [delay for _, delay in second[1:]] == [0.0, 0.0]
 
 
-def test_different_dice_spread_the_clients() -> None:
+def test_different_seeds_spread_the_clients() -> None:
     assert len({router(seed=n).next()[0] for n in range(30)}) == 3
 
 

@@ -1,4 +1,4 @@
-"""What a machine may know: index, log time, dice, sessions; the same on every member."""
+"""What a machine may know: index, log time, random numbers, sessions; the same on every member."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from copycat.errors import (
     UnknownSessionError,
 )
 from copycat.machine import StateMachine, command, query
-from copycat.machine.dice import SeededRandom
 from copycat.machine.executor import Executor
 from copycat.types import SessionState
 from tests.machine.runs import Script
@@ -78,7 +77,7 @@ def test_log_time_is_utc_and_exact() -> None:
     assert now == datetime(2023, 11, 14, 22, 13, 20, 123000, tzinfo=UTC)
 
 
-def test_dice_fall_alike_for_each_entry_and_queries_change_nothing() -> None:
+def test_random_numbers_are_alike_for_each_entry_and_queries_change_nothing() -> None:
     left, right = Script(Curious()), Script(Curious())
     for script in (left, right):
         script.register()
@@ -87,25 +86,6 @@ def test_dice_fall_alike_for_each_entry_and_queries_change_nothing() -> None:
     assert rolls == right.results(1, Curious.roll(3), Curious.roll(3))
     assert rolls[0] != rolls[1]
     assert len(set(rolls[0])) == 3
-
-
-def test_dice_are_dice() -> None:
-    assert (
-        SeededRandom(0).getrandbits(64) == 0xE220A8397B1DCDAF
-    )  # SplitMix64's first word for seed 0
-    dice = SeededRandom(7)
-    assert {dice.randint(1, 6) for _ in range(200)} == {1, 2, 3, 4, 5, 6}
-    assert all(0 <= dice.random() < 1 for _ in range(100))
-    assert all(5 <= dice.uniform(5, 6) < 6 for _ in range(100))
-    assert {dice.randrange(3) for _ in range(100)} == {0, 1, 2}
-    assert dice.choice("x") == "x"
-    items = list(range(20))
-    dice.shuffle(items)
-    assert sorted(items) == list(range(20)) != items
-    assert len(dice.randbytes(9)) == 9
-    assert dice.getrandbits(100) < 1 << 100
-    with pytest.raises(ConfigurationError):
-        dice.randrange(0)
 
 
 def test_sessions_are_seen_in_order() -> None:

@@ -40,7 +40,7 @@ class Point:
 
 
 class Hashy(StateMachine):
-    """Keeps sets, dice, timers and mutable results: all that could differ."""
+    """Keeps sets, random numbers, timers and mutable results: all that could differ."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import InvariantError
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.linearizability import (
     NEVER,
     UNKNOWN,
@@ -13,7 +14,6 @@ from copycat.sim.checkers.linearizability import (
     check_witness,
 )
 from copycat.sim.model import ReferenceModel
-from copycat.sim.world import SimRandom
 
 
 def op(

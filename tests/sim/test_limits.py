@@ -6,11 +6,12 @@ import pytest
 
 from copycat import Storage
 from copycat.errors import ConfigurationError
+from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.disk import SimDisk
 from copycat.sim.options import DiskOptions
-from copycat.sim.world import SimRandom, Trace
+from copycat.sim.world import Trace
 from copycat.storage import FaultEnv
 
 

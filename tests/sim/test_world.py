@@ -1,30 +1,13 @@
-"""The clock, the dice and the network: deterministic, and they do what their names say."""
+"""The clock and the network: deterministic, and they do what their names say."""
 
 from __future__ import annotations
 
 import pytest
 
 from copycat.errors import InvariantError
+from copycat.seeded_random import SimRandom
 from copycat.sim.network import Network, NetworkOptions
-from copycat.sim.world import MS, SECOND, SimRandom, SimClock, Trace, World
-
-
-def test_dice_are_splitmix64() -> None:
-    random = SimRandom(1234567)
-    assert [random.word() for _ in range(3)] == [
-        6457827717110365317,
-        3203168211198807973,
-        9817491932198370423,
-    ]
-
-
-def test_dice_stay_inside_their_bounds() -> None:
-    random = SimRandom(1)
-    assert {random.between(3, 5) for _ in range(100)} == {3, 4, 5}
-    assert all(0 <= random.around(10) <= 190 for _ in range(1000))
-    assert not any(random.chance(0) for _ in range(100))
-    assert all(random.chance(1_000_000) for _ in range(100))
-    assert sorted(random.shuffled(range(9))) == list(range(9))
+from copycat.sim.world import MS, SECOND, SimClock, Trace, World
 
 
 def test_events_run_in_time_and_then_in_order_of_scheduling() -> None:
