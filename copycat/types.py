@@ -107,7 +107,7 @@ class EntryKind(enum.IntEnum):
     MARK = 14
     """Local to one file, never on a wire, no index, no slot (C5)."""
     GAP = 15
-    """A hole in a cleaned log: the indexes [first, end) of one term that were let go (C3)."""
+    """A gap in a cleaned log: the indexes [first, end) of one term that were deleted (C3)."""
 
 
 class Run(NamedTuple):
@@ -115,7 +115,7 @@ class Run(NamedTuple):
 
     For COMMAND: `count` operations of one session with consecutive sequences, beginning at
     `first_sequence`; `acked` is the highest sequence whose reply the client had when it sent
-    the last of them. For GAP: no payload; the hole is [first_index, end), `first_sequence`
+    the last of them. For GAP: no payload; the gap is [first_index, end), `first_sequence`
     holds its end and `acked` its `valid_from`; read them as the properties of these names. For
     every other kind: one entry, its payload in `payloads[0]`, and the three session fields are 0.
     """
@@ -136,7 +136,7 @@ class Run(NamedTuple):
 
     @property
     def valid_from(self) -> int:
-        """Of a GAP: from here on a replay over the hole equals the full log (C22); else 0."""
+        """Of a GAP: from here on a replay over the gap equals the full log (C22); else 0."""
         return self.acked if self.kind == EntryKind.GAP else 0
 
 

@@ -32,15 +32,15 @@ std::uint64_t bytes_needed(const Rewrite::Group& group) {
         const SlotView view = group.indexes[i]->view().upto(group.rows[i].last_index);
         // A gap has one term, so that each term may cut one in two; so may the segment's border.
         bytes += group.indexes[i]->runs().size() * (gap_bytes + sizeof(TermRunRow));
-        bool is_hole = false;
+        bool is_gap = false;
         for (std::size_t position = 0; position < view.count(); ++position) {
             const bool goes = has_bit(group.drops[i], position);
             const IndexSlot& slot = view.slots[position];
             if (!goes)
                 bytes += slot.end() - slot.offset + slot_bytes;
-            else if (!is_hole)
+            else if (!is_gap)
                 bytes += gap_bytes;
-            is_hole = goes;
+            is_gap = goes;
         }
     }
     return bytes;
@@ -166,7 +166,7 @@ public:
     std::uint64_t dropped() const { return dropped_; }
 
 private:
-    struct Hole {
+    struct OpenGap {
         Span span;
         std::uint64_t time_ms;
         std::uint64_t valid_from;
@@ -203,7 +203,7 @@ private:
     }
     void gap(const Frame& frame, std::uint64_t end, std::uint64_t valid_from) {
         if (gap_ && gap_->span.term != frame.term) flush_gap();
-        if (!gap_) gap_ = Hole{{frame.term, frame.index, frame.index}, 0, 0};
+        if (!gap_) gap_ = OpenGap{{frame.term, frame.index, frame.index}, 0, 0};
         gap_->span.end = end;
         gap_->time_ms = frame.time_ms;
         gap_->valid_from = std::max(gap_->valid_from, valid_from);
@@ -213,7 +213,7 @@ private:
     RewriteThrottle& pace_;
     std::uint64_t horizon_;
     const std::atomic<bool>& is_abandoned_;
-    std::optional<Hole> gap_;
+    std::optional<OpenGap> gap_;
     std::uint64_t dropped_ = 0;
 };
 

@@ -101,7 +101,7 @@ void check_commands(View body, std::uint64_t count, std::uint64_t max_entry_size
 Frames encode_batch(std::uint64_t term, std::uint64_t first, std::uint64_t time_ms,
                     std::span<const EncodeItem> items);
 
-// One hole as a batch (C3). std::invalid_argument for an empty one.
+// One gap as a batch (C3). std::invalid_argument for an empty one.
 Frames encode_gap(const Span& span, std::uint64_t time_ms, std::uint64_t valid_from);
 
 // Entries that the executor takes in one step (copycat.types.Run): its first frame, and for

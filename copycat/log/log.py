@@ -591,7 +591,7 @@ class Log:
     def feed(self, follower: Tail) -> None:
         """Give a tail what it may show now, of one read, and where it stands then.
 
-        In a hole there is nothing to show, but it ends with this read, however long it is.
+        In a gap there is nothing to show, but it ends with this read, however long it is.
         """
         self._read_locked(self._feed, follower)  # a truncation comes before or after all of it
 
@@ -659,7 +659,7 @@ class Log:
         self._cleaner().commit(index)
 
     def skip(self, entries: IndexLike) -> None:
-        """Leave out the next `entries` indexes: a hole, as if they had been let go."""
+        """Leave out the next `entries` indexes: a gap, as if these entries had been deleted."""
         count = index_of(entries)
         if count < 1:
             raise ValueError(f"skip({count}): at least one entry")

@@ -72,7 +72,7 @@ class Tail:
         return self._ahead.popleft()
 
     def _fill(self) -> bool:
-        """Whether it got on: entries, or a hole that ends here."""
+        """Whether it got on: entries, or a gap that ends here."""
         before = self.position
         self._log.feed(self)
         return bool(self._ahead) or self.position > before
@@ -131,7 +131,7 @@ class TailBeside(Tail):
                 continue
             found = self._follower.poll().records
             self._ahead.extend(
-                Entry(one.index, one.term, one.payload) for one in found if not one.is_hole
+                Entry(one.index, one.term, one.payload) for one in found if not one.is_gap
             )
             await asyncio.sleep(0 if found else _POLL_S)
         return self._ahead.popleft()

@@ -137,7 +137,7 @@ class _Reader:
             damage = walk.damage
             end = walk.position[1] if damage is None else damage.index
             if row.sealed:
-                end = min(end, row.last_index + 1)  # it may have been cut inside its last hole
+                end = min(end, row.last_index + 1)  # it may have been cut inside its last gap
             if end > index:
                 last = term if damage is None else self._term_before(row, offset, index, end)
                 self.runs.append(Run(row, offset, index, end))

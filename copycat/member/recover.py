@@ -109,7 +109,7 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
 
 
 def _known_upto(env: Env, directory: str, report: VerifyReport) -> int:
-    """What marks, holes and snapshots say of entries that cannot be read now."""
+    """What marks, gaps and snapshots say of entries that cannot be read now."""
     found = survey(env, f"{directory}/log").last_index
     told = [one.last_index for one in report.snapshots if one.damage is None]
     told += [report.valid_from, found if found != INDEX_MAX else 0]
@@ -205,7 +205,7 @@ def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
     """Let a member vote without the entries that damage took, and that nobody gave back (0017).
 
     For a cluster in which all that held them are damaged or gone. What it lost stays written
-    down: others may have let deletions go because it had them, so no hole may stand for these.
+    down: others may have let deletions go because it had them, so no gap may stand for these.
     ConfigurationError when nothing is owed.
     """
     nothing = "no entry of this member was cut off for damage; nothing is owed"
@@ -237,7 +237,7 @@ def skippable(env: Env, directory: str, index: int) -> StoredEntry:
             " machine instead, or give the others this member's snapshot",
         )
     found = next(records(directory, index, env=env), None)
-    if found is None or found.index > index or found.is_hole:
+    if found is None or found.index > index or found.is_gap:
         raise ConfigurationError(
             f"{directory} has no entry {index}",
             hint="give the index that the error named; a member whose log does not reach it"

@@ -229,7 +229,7 @@ def _twice(read: Callable[[], _Read]) -> _Read:
 
 def _out_of_reach(log: AnyLog, base: EntryId) -> CorruptLogError:
     return CorruptLogError(
-        f"the log begins at {log.first_index}, with holes up to {log.valid_from}, and the newest"
+        f"the log begins at {log.first_index}, with gaps up to {log.valid_from}, and the newest"
         f" snapshot that can be read covers {base.index} entries (F17)",
         index=log.before.index or log.first_index,
     )
@@ -294,7 +294,7 @@ def _kept(env: Env, cut: TruncationPlan, found: Survey) -> Iterator[StoredEntry]
 
 
 def batches(records: Iterator[StoredEntry], first: int, end: int) -> Iterator[Batch]:
-    """The frames of [first, end), byte for byte, by terms; a hole that sticks out is cut."""
+    """The frames of [first, end), byte for byte, by terms; a gap that sticks out is cut."""
     group: list[StoredEntry] = []
     nbytes = 0
     for record in records:

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 Slot = tuple[int, int, int, bool]
-"""(index, offset of its frame, size of its payload, whether it is a hole) of one record."""
+"""(index, offset of its frame, size of its payload, whether it is a gap) of one record."""
 
 _HEADER = struct.Struct("<8sII16sQIIQQQQII")
 """magic, format version, crc, uuid, id, version, runs, first index, end, largest valid_from,
@@ -51,7 +51,7 @@ count, crc of slots, flags."""
 _RUN = 16
 _SLOT = struct.Struct("<II")
 _START = struct.Struct("<I")
-_HOLE = 1 << 31
+_GAP_BIT = 1 << 31
 _SPARSE = 1
 _CRC_FROM = 16
 
@@ -103,8 +103,8 @@ def _fault(data: bytes, row: SegmentInfo, slots: list[Slot]) -> tuple[int, str] 
     end = head + count * _SLOT.size
     starts = [start for (start,) in _START.iter_unpack(data[end:])]
     found = dict(zip(starts or range(count), _SLOT.iter_unpack(data[head:end]), strict=True))
-    for position, (index, offset, size, is_hole) in enumerate(slots):
-        expected = (offset, size | (_HOLE if is_hole else 0))
+    for position, (index, offset, size, is_gap) in enumerate(slots):
+        expected = (offset, size | (_GAP_BIT if is_gap else 0))
         slot = found.get(index - row.first_index)
         if slot != expected:
             what = f"its slot of entry {index} is {slot or 'none'}, not {expected}"
@@ -256,10 +256,10 @@ class SegmentCheck(NamedTuple):
     row: SegmentInfo
     last_index: int
     entries: int
-    holes: int
+    gaps: int
     """Indexes that were let go."""
     valid_from: int
-    """The largest of its holes (C22); 0 without any."""
+    """The largest of its gaps (C22); 0 without any."""
     nbytes: int
     """Of the file."""
     entry_nbytes: int
@@ -291,11 +291,11 @@ class VerifyReport(NamedTuple):
 
     @property
     def missing_upto(self) -> int:
-        """The entry up to which the log went, by what a hole says, if it ends before; else 0.
+        """The entry up to which the log went, by what a gap says, if it ends before; else 0.
 
-        What is cleaned is durable up to the hole's valid_from (C22), so entries that were durable
+        What is cleaned is durable up to the gap's valid_from (C22), so entries that were durable
         are gone. No damage: a bare log's truncate() leaves a log so, and a member may have a
-        hole from its leader before the entries that follow. 0 where damage says it already.
+        gap from its leader before the entries that follow. 0 where damage says it already.
         """
         is_told = bool(self.checks and self.checks[-1].damage)
         return self.valid_from if self.valid_from > self.last_index and not is_told else 0
@@ -365,27 +365,27 @@ def _check(
 ) -> tuple[SegmentCheck, int]:
     """(what one segment holds, the term of its last record; 0 without any)."""
     slots: list[Slot] = []
-    entries = holes = valid_from = nbytes = term = 0
+    entries = gaps = valid_from = nbytes = term = 0
     for record in walk:
         term = record.term
         if row.sealed:
             size = len(record.frame) - FRAME.size
-            slots.append((record.index, record.offset, size, record.is_hole))
-        if record.is_hole:
-            holes += record.end - record.index
+            slots.append((record.index, record.offset, size, record.is_gap))
+        if record.is_gap:
+            gaps += record.end - record.index
             valid_from = max(valid_from, record.valid_from)
             continue
         entries += 1
         nbytes += len(record.frame)
     damage = [walk.damage] if walk.damage is not None else []
     if row.sealed and valid_from > row.valid_from:
-        told = f"{row.name} has a hole valid from {valid_from}, its row says {row.valid_from}"
+        told = f"{row.name} has a gap valid from {valid_from}, its row says {row.valid_from}"
         damage.append(Damage(f"{directory}/manifest", -1, row.first_index, told, "F3"))
     if row.sealed and not damage:
         of_index = index_damage(env, directory, row, slots)
         damage += [of_index] if of_index is not None else []
     last_index = row.last_index if row.sealed else walk.position[1] - 1
     check = SegmentCheck(
-        row, last_index, entries, holes, valid_from, walk.nbytes, nbytes, tuple(damage)
+        row, last_index, entries, gaps, valid_from, walk.nbytes, nbytes, tuple(damage)
     )
     return check, term

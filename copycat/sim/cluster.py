@@ -276,7 +276,7 @@ class Cluster:
         if directory is None:
             raise violated("I6", "a commit without a log", member=host.number)
         first, end = self.sessions.committed_index + 1, len(self.raft.committed) + 1
-        if first < directory.log.first_index or host.shadow.holes.within(first, end):
+        if first < directory.log.first_index or host.shadow.gaps.within(first, end):
             return self._read_committed(self._holder(first))
         while first < end:
             try:
@@ -305,7 +305,7 @@ class Cluster:
             directory, shadow = host.disk.directory, host.shadow
             if directory is None or directory.log.first_index > first:
                 continue
-            if shadow.holes.within(first, len(committed) + 1):
+            if shadow.gaps.within(first, len(committed) + 1):
                 continue
             if shadow.entries[first - 1 : len(committed)] == committed[first - 1 :]:
                 return host

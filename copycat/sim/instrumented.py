@@ -210,7 +210,7 @@ class _WatchedSync:
         self.inner = inner
         self.upto = shadow.last_index
         self._older = len(shadow.older)
-        self._installs = shadow.holes.installs
+        self._installs = shadow.gaps.installs
         self._front = shadow.most
         self._shadow = shadow
         shadow.tickets.append(self)
@@ -221,7 +221,7 @@ class _WatchedSync:
         if self in shadow.tickets:
             shadow.tickets.remove(self)
             shadow.durable = max(shadow.durable, self.upto)
-            shadow.holes.durable = max(shadow.holes.durable, self._installs)
+            shadow.gaps.durable = max(shadow.gaps.durable, self._installs)
             del shadow.older[: self._older]
             if not shadow.older:
                 shadow.least = max(shadow.least, self._front)

@@ -34,7 +34,7 @@ class OlderCopy(NamedTuple):
     kept: set[int]
     least: int
     most: int
-    holes: Gaps
+    gaps: Gaps
 
     @classmethod
     def of(cls, host: SimHost, seed: int) -> OlderCopy:
@@ -50,7 +50,7 @@ class OlderCopy(NamedTuple):
             set(shadow.kept),
             shadow.least,
             shadow.most,
-            copy.deepcopy(shadow.holes),
+            copy.deepcopy(shadow.gaps),
         )
 
     def put_back(self, host: SimHost) -> None:
@@ -65,7 +65,7 @@ class OlderCopy(NamedTuple):
             shadow.hard_state = self.hard_state
         shadow.snapshot, shadow.kept = self.snapshot, set(self.kept)
         shadow.least, shadow.most = self.least, self.most
-        shadow.holes = copy.deepcopy(self.holes)
+        shadow.gaps = copy.deepcopy(self.gaps)
 
 
 class OlderCopies:
@@ -105,7 +105,7 @@ class OlderCopies:
         """Nothing is under way on its disk that would leave two possible copies."""
         disk, shadow = host.disk, host.shadow
         is_sound = not (shadow.older or shadow.saving or shadow.is_rotten or shadow.loss.held)
-        return is_sound and shadow.holes.unread is None and not (disk.is_cut or disk.has_fault)
+        return is_sound and shadow.gaps.unread is None and not (disk.is_cut or disk.has_fault)
 
     def _may_put_back(self, host: SimHost, older: OlderCopy) -> bool:
         shadow, hosts = host.shadow, self._hosts

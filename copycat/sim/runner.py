@@ -190,8 +190,8 @@ def _clean_all(cluster: Cluster, rounds: int) -> None:
         if directory is None:
             continue  # it is down, and the next check says so
         # A snapshot may have been admitted meanwhile: what it took with the front is gone too.
-        first_index, holes = directory.log.first_index, host.shadow.holes.since
-        left = sorted(index for index in must_go - holes.keys() if index >= first_index)
+        first_index, gaps = directory.log.first_index, host.shadow.gaps.since
+        left = sorted(index for index in must_go - gaps.keys() if index >= first_index)
         if left:
             raise violated(
                 "I25",
@@ -223,12 +223,12 @@ def _check_equal(cluster: Cluster) -> None:
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         filled = cluster.log_history.filled(host.number, frames, gaps)
         found = [(term, crc) for _, term, crc in filled]
-        holes = {index for gap in gaps for index in range(gap.first, gap.end)}
-        known = {index for index in host.shadow.holes.since if index >= log.first_index}
+        deleted = {index for gap in gaps for index in range(gap.first, gap.end)}
+        known = {index for index in host.shadow.gaps.since if index >= log.first_index}
         cluster.trace.marks["log trimmed"] += log.first_index > 1
         if found != cluster.raft.committed[log.first_index - 1 :]:
             raise violated("I5", "a log differs from what was committed", member=host.number)
-        if holes != known:
+        if deleted != known:
             raise violated("I23", "a log with other gaps than were made", member=host.number)
     for leader in cluster.leaders():
         cluster.raft.check_matches(leader)

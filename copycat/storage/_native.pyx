@@ -307,7 +307,7 @@ def encode_batch(term, first, time_ms, items):
 
 
 def encode_gap(term, first, end, time_ms, valid_from):
-    """A batch of one gap: the hole [first, end) of one term (C3). ValueError when it is none.
+    """A batch of one gap: the deleted entries [first, end) of one term (C3). ValueError if empty.
 
     time_ms: log time of the last entry that it stands for; valid_from: see C22.
     """

@@ -60,7 +60,7 @@ _REFUSALS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM
 
 
 class StoredEntry(NamedTuple):
-    """One frame as it lies on the disk: an entry, or a hole (kind GAP) that entries left."""
+    """One frame as it lies on the disk: an entry, or a gap (kind GAP) of deleted entries."""
 
     index: int  # type: ignore[assignment]  # shadows tuple.index on purpose
     term: int
@@ -78,8 +78,8 @@ class StoredEntry(NamedTuple):
         return self.frame[_HEADER:]
 
     @property
-    def is_hole(self) -> bool:
-        """True when it stands for entries that were let go (C3)."""
+    def is_gap(self) -> bool:
+        """True when it stands for entries that were deleted (C3)."""
         return self.kind == KIND_GAP
 
     @property
@@ -89,7 +89,7 @@ class StoredEntry(NamedTuple):
 
     @property
     def valid_from(self) -> int:
-        """Of a hole: from here on a replay over it equals the full log (C22); else 0."""
+        """Of a gap: from here on a replay over it equals the full log (C22); else 0."""
         return self._gap[1] if self.kind == KIND_GAP else 0
 
     @property
@@ -135,7 +135,7 @@ class _Moved(Exception):
 
 
 class SegmentReader:
-    """The entries and holes of one segment, in order; afterwards what stopped it.
+    """The entries and gaps of one segment, in order; afterwards what stopped it.
 
     start: (offset, index) of a record that an earlier walk of the same row ended at.
     """
@@ -423,9 +423,9 @@ def segments(path: str | PathLike[str], *, env: Env | None = None) -> list[Segme
 def records(
     path: str | PathLike[str], first: int = 1, *, env: Env | None = None
 ) -> Iterator[StoredEntry]:
-    """Entries and holes that reach to `first` or beyond, in order, each one checked.
+    """Entries and gaps that reach to `first` or beyond, in order, each one checked.
 
-    A hole may begin below `first`. CorruptLogError at the first damage.
+    A gap may begin below `first`. CorruptLogError at the first damage.
     """
     named = named_place(path, env)  # now, not at the first entry
     return _records(env or Env(), named, first)
@@ -446,8 +446,8 @@ def _records(disk: Env, named: str, first: int) -> Iterator[StoredEntry]:
 def entries(
     path: str | PathLike[str], first: int = 1, *, env: Env | None = None
 ) -> Iterator[StoredEntry]:
-    """Entries from `first` on, without the holes. CorruptLogError at the first damage."""
-    return (record for record in records(path, first, env=env) if not record.is_hole)
+    """Entries from `first` on, without the gaps. CorruptLogError at the first damage."""
+    return (record for record in records(path, first, env=env) if not record.is_gap)
 
 
 def last_records(
@@ -482,14 +482,14 @@ def compare(
 ) -> Difference | None:
     """The first of entries [first, upto] that is not byte-identical in all `paths`, or None.
 
-    An entry that one log lacks, trimmed or not yet there, is a difference; one that cleaning
-    let go in any log (a hole) is not compared.
+    An entry that one log lacks, trimmed or not yet there, is a difference; an entry that cleaning
+    deleted from any of the logs (a gap) is not compared.
     """
     names = [path_text(path) for path in paths]
     cursors = [_Cursor(records(path, first, env=env)) for path in names]
     for index in range(first, upto + 1):
         found = [cursor.at(index) for cursor in cursors]
-        if None not in found and any(record and record.is_hole for record in found):
+        if None not in found and any(record and record.is_gap for record in found):
             continue
         frames = {record.frame if record is not None else b"" for record in found}
         if len(frames) != 1 or found[0] is None:

@@ -30,7 +30,7 @@ def clean_by_hand(
     valid_from: int,
     told_valid_from: int | None = None,
 ) -> SegmentInfo:
-    """Rewrite the segment at `position` of the manifest: only `keep` stays, holes for the rest.
+    """Rewrite the segment at `position` of the manifest: only `keep` stays, gaps for the rest.
 
     The file gets the next version, with one mark and without an index; the manifest names it.
     told_valid_from: what the manifest says, if not the truth.
@@ -77,11 +77,11 @@ def _mark(row: SegmentInfo, frames: list[bytes]) -> bytes:
 def _records(stored: list[StoredEntry], keep: Collection[int], valid_from: int) -> list[bytes]:
     """Frames and gaps that tile the segment; one term a gap (C3)."""
     found: list[bytes] = []
-    hole: list[StoredEntry] = []
+    gap: list[StoredEntry] = []
 
-    def close_hole() -> None:
-        if hole:
-            first, last = hole[0], hole[-1]
+    def close_gap() -> None:
+        if gap:
+            first, last = gap[0], gap[-1]
             found.append(
                 gap_frame(
                     first.index,
@@ -91,15 +91,15 @@ def _records(stored: list[StoredEntry], keep: Collection[int], valid_from: int) 
                     time_ms=last.time_ms,
                 )
             )
-            hole.clear()
+            gap.clear()
 
     for entry in stored:
         if entry.index in keep:
-            close_hole()
+            close_gap()
             found.append(entry.frame + bytes(-len(entry.frame) % 8))
             continue
-        if hole and hole[-1].term != entry.term:
-            close_hole()
-        hole.append(entry)
-    close_hole()
+        if gap and gap[-1].term != entry.term:
+            close_gap()
+        gap.append(entry)
+    close_gap()
     return found

@@ -141,7 +141,7 @@ SHAPE = [
 
 
 def with_gaps(log: ReplicaLog) -> None:
-    """Terms 1 and 2, with a hole in each."""
+    """Terms 1 and 2, with a gap in each."""
     grow(log, 3)
     log.append(encode_gap(1, 4, 30, 9, 40))
     grow(log, 30, each=3)

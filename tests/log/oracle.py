@@ -35,7 +35,7 @@ class State(NamedTuple):
 
     before: EntryId
     rows: list[SegmentInfo]
-    """Right after `before`, without a hole: what a compaction dropped is here too."""
+    """Right after `before`, without a gap: what a compaction dropped is here too."""
     shapes: list[SegmentLimits]
     """The newest last; a crash may bring back an older one, under whatever was appended since."""
     first: int

@@ -62,7 +62,7 @@ FLOORS: dict[Workload, int] = {
     full_disks: 2500,
     votes: 800,
 }
-"""At least so many images of each: a workload that shrank, or a net with holes, is noticed.
+"""At least so many images of each: a workload that shrank, or a net with gaps, is noticed.
 
 With --every=N, an Nth of it.
 """

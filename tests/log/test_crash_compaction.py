@@ -135,7 +135,7 @@ def test_f14_each_byte_of_a_compacted_index_is_flipped_once() -> None:
 
 
 def test_f3_a_segment_that_lacks_a_gap_is_refused() -> None:
-    """A compacted segment in whose place lies the uncompacted one's sibling is no hole."""
+    """A compacted segment in whose place lies the uncompacted one's sibling is no gap."""
     env, path, _ = compacted()
     env.remove(f"{path}.log")
     with pytest.raises(CorruptLogError, match="missing"):

@@ -1,4 +1,4 @@
-"""C3: a hole is a frame. Encoding, checking, cutting and walking batches with gaps."""
+"""C3: a gap is a frame. Encoding, checking, cutting and walking batches with gaps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def joined(*parts: Batch) -> Batch:
 
 
 def sparse() -> Batch:
-    """5, a hole [6, 20), 20 and 21, a hole [22, 23), 23."""
+    """5, a gap [6, 20), 20 and 21, a gap [22, 23), 23."""
     return joined(
         batch(5, b"five"),
         encode_gap(1, 6, 20, 90, 40),
@@ -127,7 +127,7 @@ def test_an_entry_in_a_gap_is_absent() -> None:
 
 
 def huge(log: NativeLog) -> None:
-    """Entries around holes of ten million and of more than a segment can count."""
+    """Entries around gaps of ten million and of more than a segment can count."""
     log.append(batch(1, b"one", b"two"))
     log.append(encode_gap(1, 3, 10_000_003, 9, 10_000_002))
     log.append(batch(10_000_003, b"three"))
@@ -135,7 +135,7 @@ def huge(log: NativeLog) -> None:
     log.append(batch(10_000_004 + (1 << 40), b"four", b"five", term=2))
 
 
-def test_a_huge_hole_costs_neither_memory_nor_bytes() -> None:
+def test_a_huge_gap_costs_neither_memory_nor_bytes() -> None:
     env = FaultEnv(1)
     env.make_directory(DIRECTORY)
     log = open_small(env, entries=100)
@@ -159,7 +159,7 @@ def test_a_huge_hole_costs_neither_memory_nor_bytes() -> None:
             assert env.size(f"{DIRECTORY}/{name}") < 200
 
 
-def test_f3_a_hole_that_is_no_gap_is_damage() -> None:
+def test_f3_a_gap_that_is_no_gap_is_damage() -> None:
     """An index that is skipped without a frame that says so is loss, and refused."""
     with pytest.raises(ProtocolError, match="stands where"):
         Batch.from_wire(bytes(batch(5, b"x")) + bytes(batch(7, b"y")), Span(1, 5, 8))

@@ -1,4 +1,4 @@
-"""Looking into a cleaned log: holes are records, and files may be swapped while one reads."""
+"""Looking into a cleaned log: gaps are records, and files may be swapped while one reads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def overwrite(env: FaultEnv, victim: StoredEntry, frame: bytes) -> None:
             env.corrupt(victim.path, victim.offset + offset, before ^ after)
 
 
-def test_holes_are_records_with_one_term_each() -> None:
+def test_gaps_are_records_with_one_term_each() -> None:
     env = cleaned()
     assert shape(env)[:7] == [
         (1, 6, 1),
@@ -50,26 +50,26 @@ def test_holes_are_records_with_one_term_each() -> None:
         (10, 15, 2),
         (15, 16, 3),
     ]
-    hole = next(records(DIRECTORY, env=env))
-    assert hole.is_hole
-    assert (hole.end, hole.valid_from) == (6, 20)
+    gap = next(records(DIRECTORY, env=env))
+    assert gap.is_gap
+    assert (gap.end, gap.valid_from) == (6, 20)
     assert shape(env, 12)[0] == (10, 15, 2)
     kept = [(e.index, e.term, e.payload) for e in entries(DIRECTORY, env=env)]
     assert kept == [WHOLE[5], WHOLE[8], *WHOLE[14:]]
 
 
-def test_verify_counts_entries_and_holes() -> None:
+def test_verify_counts_entries_and_gaps() -> None:
     env = cleaned()
     report = verify(DIRECTORY, env=env)
     assert report.ok, report.damage
     assert (report.first_index, report.last_index, report.last_term) == (1, 21, 3)
     assert [check.entries for check in report.checks] == [1, 1, 7]
-    assert [check.holes for check in report.checks] == [6, 6, 0]
+    assert [check.gaps for check in report.checks] == [6, 6, 0]
     assert report.valid_from == 20
     assert report.checks[0].row.version == 2
 
 
-def test_a_row_that_knows_less_than_its_holes_is_damage() -> None:
+def test_a_row_that_knows_less_than_its_gaps_is_damage() -> None:
     env = written()
     clean_by_hand(env, DIRECTORY, 0, {6}, valid_from=20, told_valid_from=19)
     (damage,) = verify(DIRECTORY, env=env).damage
@@ -86,19 +86,19 @@ def test_the_log_itself_takes_what_was_cleaned_by_hand() -> None:
     assert report.ok, report.damage
 
 
-def test_a_damaged_hole_is_named() -> None:
+def test_a_damaged_gap_is_named() -> None:
     env = cleaned()
-    hole = next(records(DIRECTORY, env=env))
-    env.corrupt(hole.path, hole.offset + 33, 1)
+    gap = next(records(DIRECTORY, env=env))
+    env.corrupt(gap.path, gap.offset + 33, 1)
     (damage,) = verify(DIRECTORY, env=env).damage
-    assert (damage.path, damage.offset, damage.index) == (hole.path, hole.offset, 1)
+    assert (damage.path, damage.offset, damage.index) == (gap.path, gap.offset, 1)
     assert damage.row == "F2"
 
 
-def test_a_hole_that_ends_where_it_begins_is_none() -> None:
+def test_a_gap_that_ends_where_it_begins_is_none() -> None:
     env = cleaned()
-    hole = next(records(DIRECTORY, env=env))
-    overwrite(env, hole, gap_frame(1, 1, 1, valid_from=9))
+    gap = next(records(DIRECTORY, env=env))
+    overwrite(env, gap, gap_frame(1, 1, 1, valid_from=9))
     (damage,) = verify(DIRECTORY, env=env).damage
     assert "a frame of kind 15 with index 1" in damage.what
 
@@ -107,7 +107,7 @@ def test_the_last_records_are_read_from_the_end() -> None:
     env = cleaned()
     found = last_records(DIRECTORY, 9, env=env)
     assert [r.index for r in found] == [9, 10, *range(15, 22)]
-    odd = last_records(DIRECTORY, 3, lambda r: r.index % 2 == 1 and not r.is_hole, env=env)
+    odd = last_records(DIRECTORY, 3, lambda r: r.index % 2 == 1 and not r.is_gap, env=env)
     assert [r.index for r in odd] == [17, 19, 21]
     assert len(last_records(DIRECTORY, 99, env=env)) == len(shape(env))
 
@@ -233,8 +233,8 @@ def test_a_cleaned_log_is_compared_where_both_hold_the_entry(tmp_path: Path) -> 
 
 
 def sparse_index(row: SegmentInfo, slots: list[tuple[int, int, int, bool]]) -> bytes:
-    """One slot a record, holes among them, and where each starts."""
-    body = b"".join(struct.pack("<II", o, size | hole << 31) for _, o, size, hole in slots)
+    """One slot a record, gaps among them, and where each starts."""
+    body = b"".join(struct.pack("<II", o, size | gap << 31) for _, o, size, gap in slots)
     body += b"".join(struct.pack("<I", index - row.first_index) for index, *_ in slots)
     head = struct.pack("<16sQIIQ", row.uuid, row.id, row.version, 1, row.first_index)
     head += struct.pack("<QQQII", row.last_index + 1, 20, len(slots), crc32c(body), 1)
@@ -246,7 +246,7 @@ def test_the_index_of_a_cleaned_segment_has_a_slot_a_record() -> None:
     env = cleaned()
     row = segments(DIRECTORY, env=env)[0]
     found = [r for r in records(DIRECTORY, env=env) if r.index <= row.last_index]
-    slots = [(r.index, r.offset, len(r.frame) - 32, r.is_hole) for r in found]
+    slots = [(r.index, r.offset, len(r.frame) - 32, r.is_gap) for r in found]
     path = f"{DIRECTORY}/{row.id}-{row.version}.idx"
     env.replace_file(path, sparse_index(row, slots))
     assert index_damage(env, DIRECTORY, row, slots) is None
@@ -258,7 +258,7 @@ def test_the_index_of_a_cleaned_segment_has_a_slot_a_record() -> None:
     assert damage.offset == 88 + 16 + 8
 
 
-# --- a log that ends before what its holes know -------------------------------------------------
+# --- a log that ends before what its gaps know -------------------------------------------------
 
 
 def zero_tail(env: FaultEnv) -> None:
@@ -269,7 +269,7 @@ def zero_tail(env: FaultEnv) -> None:
             env.corrupt(path, offset, byte)
 
 
-def test_a_hole_proves_that_the_end_is_missing() -> None:
+def test_a_gap_proves_that_the_end_is_missing() -> None:
     env = cleaned()
     assert verify(DIRECTORY, env=env).missing_upto == 0
     zero_tail(env)

@@ -142,7 +142,7 @@ class NoRoom:
         self._rewrite.abandon()
 
 
-def test_skip_leaves_a_hole_that_stays(tmp_path: Path) -> None:
+def test_skip_leaves_a_gap_that_stays(tmp_path: Path) -> None:
     with Log.open(tmp_path) as log:
         log.append(b"one")
         log.skip(10)

@@ -101,7 +101,7 @@ def test_f17_without_a_snapshot_the_log_is_of_no_use_and_all_of_it_is_owed() -> 
     assert owed(open_member(env, **snapshots_of(env))) == EntryId(2, 13)
 
 
-def test_f17_a_log_from_the_first_entry_with_holes_is_of_no_use_either() -> None:
+def test_f17_a_log_from_the_first_entry_with_gaps_is_of_no_use_either() -> None:
     env = FaultEnv()
     with_snapshots(env, 5, 7)
     directory = open_member(env)
@@ -141,7 +141,7 @@ def test_f2_a_log_that_begins_behind_a_snapshot_keeps_its_front() -> None:
     assert owed(again) == EntryId(2, 13)
 
 
-def test_f2_holes_are_kept_byte_for_byte() -> None:
+def test_f2_gaps_are_kept_byte_for_byte() -> None:
     env = FaultEnv()
     used(env, kill=False)
     directory = open_member(env)

@@ -37,7 +37,7 @@ def cleaned(log: Log) -> None:
     log.compactor.compact("major")
 
 
-def with_a_hole_at_the_end(log: Log) -> None:
+def with_a_gap_at_the_end(log: Log) -> None:
     whole(log)
     log.skip(5)
 
@@ -52,7 +52,7 @@ def trimmed_and_cleaned(log: Log) -> None:
 
 
 @pytest.fixture(
-    params=[whole, trimmed, cleaned, with_a_hole_at_the_end, empty, trimmed_and_cleaned]
+    params=[whole, trimmed, cleaned, with_a_gap_at_the_end, empty, trimmed_and_cleaned]
 )
 def log(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Log]:
     with Log.open(tmp_path, **SMALL) as made:

@@ -1,4 +1,4 @@
-"""A tail goes on behind a hole, whatever its length, and whoever made it."""
+"""A tail goes on behind a gap, whatever its length, and whoever made it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SOON_S = 5.0
 
 
 @pytest.mark.parametrize("level", ["disk", "memory"])
-@pytest.mark.parametrize("hole", [1, 255, 256, 1000, 1 << 40])
+@pytest.mark.parametrize("gap", [1, 255, 256, 1000, 1 << 40])
 def test_a_tail_goes_on_behind_a_hole(
-    tmp_path: Path, level: StorageLevelLike, hole: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, level: StorageLevelLike, gap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
     feed = Log.feed
@@ -34,7 +34,7 @@ def test_a_tail_goes_on_behind_a_hole(
     async def follow(log: Log) -> list[Entry]:
         tail = log.tail(1)
         found = [await asyncio.wait_for(anext(tail), SOON_S)]
-        log.skip(hole)
+        log.skip(gap)
         for data in (b"two", b"three"):
             log.append(data)
             found.append(await asyncio.wait_for(anext(tail), SOON_S))
@@ -44,8 +44,8 @@ def test_a_tail_goes_on_behind_a_hole(
     with Log.open(tmp_path, level=level) as log:
         log.append(b"one")
         found = asyncio.run(follow(log))
-    assert found == [(1, 1, b"one"), (hole + 2, 1, b"two"), (hole + 3, 1, b"three")]
-    assert len(looks) < 12, "as many for each hole"
+    assert found == [(1, 1, b"one"), (gap + 2, 1, b"two"), (gap + 3, 1, b"three")]
+    assert len(looks) < 12, "as many for each gap"
 
 
 def test_a_slow_tail_goes_on_behind_what_a_compaction_let_go(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_a_slow_tail_goes_on_behind_what_a_compaction_let_go(tmp_path: Path) -> 
     assert len(found) < 1000, "most were gone before it came to them"
 
 
-def test_a_tail_waits_at_the_end_of_a_hole_that_is_the_last_there_is(tmp_path: Path) -> None:
+def test_a_tail_waits_at_the_end_of_a_gap_that_is_the_last_there_is(tmp_path: Path) -> None:
     async def follow(log: Log) -> Entry:
         waiting = asyncio.ensure_future(anext(log.tail(1)))
         for _ in range(10):

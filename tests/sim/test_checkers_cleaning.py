@@ -48,13 +48,13 @@ class Known:
 class FakeBatch(NamedTuple):
     span: Span
     entries: list[Frame]
-    holes: list[tuple[int, int, int]]
+    gap_rows: list[tuple[int, int, int]]
 
     def checksums(self) -> list[Frame]:
         return self.entries
 
     def gaps(self) -> list[tuple[int, int, int]]:
-        return self.holes
+        return self.gap_rows
 
 
 class FakeLog:
@@ -74,12 +74,12 @@ class FakeLog:
             for index, term, crc in frames(first, end)
             if index not in self.gone
         ]
-        holes = [
+        gaps = [
             (index, index + 1, self.gone[index])
             for index in range(first, end)
             if index in self.gone
         ]
-        return FakeBatch(Span(term, first, end), kept, holes)
+        return FakeBatch(Span(term, first, end), kept, gaps)
 
     def term_runs(self) -> list[TermRun]:
         return self.runs
@@ -113,7 +113,7 @@ class Three:
         """Rewrite and install: these go."""
         frozen = self.freeze(horizon, is_major=is_major)
         self.shadow.installing(frozen)
-        gone = dict.fromkeys([*self.shadow.holes.since, *indexes], valid_from)
+        gone = dict.fromkeys([*self.shadow.gaps.since, *indexes], valid_from)
         return self.shadow.installed(FakeLog(gone), frozen)
 
     def found(self, *gone: int, valid_from: int = LAST, last: int = LAST) -> None:
@@ -326,7 +326,7 @@ def test_i22_a_member_is_fed_around_a_deletion(three: Three) -> None:
     three.drop(3, 6)
     shadow = fed(three)
     shadow.append(shadow.announce(gap_at(3)))
-    assert shadow.holes.within(3, 4)
+    assert shadow.gaps.within(3, 4)
     shadow.append(frames(4, 6))
     with fires("I22", "fed around"):
         shadow.announce(gap_at(6))
@@ -339,7 +339,7 @@ def test_an_entry_may_come_where_a_gap_was_lost(three: Three) -> None:
     del shadow.entries[2:]
     whole: Any = FakeBatch(Span(1, 3, 4), frames(3, 4), [])
     shadow.announce(whole)
-    assert not shadow.holes.within(3, 4)
+    assert not shadow.gaps.within(3, 4)
 
 
 # ---- after a crash ----------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_f16_an_install_that_was_not_synced_is_there_or_not() -> None:
         three.drop(3)
         three.drop(4)
         three.found(*gone)
-        assert set(three.shadow.holes.since) == set(gone)
+        assert set(three.shadow.gaps.since) == set(gone)
 
 
 def test_i24_a_part_of_an_install(three: Three) -> None:
@@ -363,7 +363,7 @@ def test_i24_a_part_of_an_install(three: Three) -> None:
 
 def test_i24_an_install_that_was_synced_is_undone(three: Three) -> None:
     three.drop(3)
-    three.shadow.holes.durable = 1
+    three.shadow.gaps.durable = 1
     with fires("I24", "neither the old segments nor the new"):
         three.found()
 
@@ -376,7 +376,7 @@ def test_i24_a_gap_that_no_install_made(three: Three) -> None:
 def test_an_install_that_could_not_be_read_is_judged_when_it_is_found(three: Three) -> None:
     three.shadow.installing(three.freeze())
     three.found(3, 4)
-    assert set(three.shadow.holes.since) == {3, 4}
+    assert set(three.shadow.gaps.since) == {3, 4}
 
 
 def test_i23_what_could_not_be_read_is_no_excuse(three: Three) -> None:
@@ -400,13 +400,13 @@ def test_i23_above_what_was_proven_only_gaps_that_somebody_made(three: Three) ->
 
 def test_a_log_that_begins_anew_has_no_gaps_and_the_old_one_its_own(three: Three) -> None:
     three.drop(3)
-    three.shadow.holes.durable = 1
+    three.shadow.gaps.durable = 1
     entry = EntryId(2, 15)
     three.shadow.published(entry)
     three.shadow.last_applied = lambda: 0
     three.shadow.reset(entry)
-    assert not three.shadow.holes.since
+    assert not three.shadow.gaps.since
     three.shadow.crashed()
     kept = [frame for frame in frames(1, LAST + 1) if frame[0] != 3]
     three.shadow.recovered(kept, (0, 0), gaps=[Gap(3, 4, 1, LAST)], snapshots=[entry])
-    assert set(three.shadow.holes.since) == {3}
+    assert set(three.shadow.gaps.since) == {3}

@@ -62,7 +62,7 @@ def test_i23_a_log_with_other_gaps_than_were_made_tells(monkeypatch: pytest.Monk
     check = runner._check_equal
 
     def tampered(cluster: Cluster) -> None:
-        cluster.shadows[0].holes.since[cluster.shadows[0].last_index] = 0
+        cluster.shadows[0].gaps.since[cluster.shadows[0].last_index] = 0
         check(cluster)
 
     monkeypatch.setattr(runner, "_check_equal", tampered)
@@ -90,7 +90,7 @@ def test_i25_what_a_snapshot_took_meanwhile_is_not_left(
     host: Any = SimpleNamespace(
         number=0,
         replica=SimpleNamespace(compact=compact),
-        shadow=SimpleNamespace(holes=SimpleNamespace(since={12: 1})),
+        shadow=SimpleNamespace(gaps=SimpleNamespace(since={12: 1})),
         disk=SimpleNamespace(directory=SimpleNamespace(log=log)),
     )
     marks: list[str] = []

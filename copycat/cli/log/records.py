@@ -93,7 +93,7 @@ class RecordReader:
             "size": len(record.frame) - 32,
             "crc": record.crc,
         }
-        if record.is_hole:
+        if record.is_gap:
             return found | {"end": record.end, "valid_from": record.valid_from}
         if self._skipped(record):
             found["skipped"] = True
@@ -139,16 +139,16 @@ class RecordReader:
     def line(self, record: StoredEntry) -> str:
         """One line: index, term, time, kind, and what it says."""
         index = str(record.index)
-        if record.is_hole and record.end - 1 > record.index:
+        if record.is_gap and record.end - 1 > record.index:
             index = f"{record.index}–{record.end - 1}"
         kind = kind_name(record.kind)
         told = ("skipped by the operator: " if self._skipped(record) else "") + self._told(record)
         row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<11}  {told}"
         row = row.rstrip()
-        return paint(fitted(row), "dim") if record.is_hole else fitted(row)
+        return paint(fitted(row), "dim") if record.is_gap else fitted(row)
 
     def _told(self, record: StoredEntry) -> str:
-        if record.is_hole:
+        if record.is_gap:
             count = record.end - record.index
             words = "entry" if count == 1 else "entries"
             return f"{count:,} {words} let go; exact from {record.valid_from:,} on"

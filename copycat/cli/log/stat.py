@@ -149,7 +149,7 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
 
 
 def _counts(report: VerifyReport) -> tuple[int, int]:
-    return sum(c.entries for c in report.checks), sum(c.holes for c in report.checks)
+    return sum(c.entries for c in report.checks), sum(c.gaps for c in report.checks)
 
 
 def _segments(directory: str, report: VerifyReport) -> list[str]:
@@ -158,7 +158,7 @@ def _segments(directory: str, report: VerifyReport) -> list[str]:
             check.row.name,
             f"{check.row.first_index:,} to {check.last_index:,}",
             f"{check.entries:,}",
-            share_of(check.entries, check.entries + check.holes),
+            share_of(check.entries, check.entries + check.gaps),
             size_of(check.nbytes),
             size_of(_sizes(iter([_log_path(directory) / check.row.name])).allocated),
             segment_state(check),
@@ -217,7 +217,7 @@ def _segment(directory: str, check: SegmentCheck) -> dict[str, Any]:
         "first_index": check.row.first_index,
         "last_index": check.last_index,
         "entries": check.entries,
-        "holes": check.holes,
+        "holes": check.gaps,
         "valid_from": check.valid_from,
         "nbytes": check.nbytes,
         "allocated": _sizes(iter([_log_path(directory) / check.row.name])).allocated,

@@ -74,7 +74,7 @@ def _lines(report: VerifyReport, advice: Advice) -> Iterator[str]:
                 check.row.name,
                 f"{check.row.first_index:,} to {check.last_index:,}",
                 f"{check.entries:,}",
-                f"{check.holes:,}",
+                f"{check.gaps:,}",
                 size_of(check.nbytes),
                 f"{bad}, {segment_state(check)}",
             )
@@ -140,7 +140,7 @@ def _segment(check: SegmentCheck) -> dict[str, Any]:
         "first_index": check.row.first_index,
         "last_index": check.last_index,
         "entries": check.entries,
-        "holes": check.holes,
+        "holes": check.gaps,
         "nbytes": check.nbytes,
         "state": segment_state(check),
         "ok": not check.damage,

@@ -219,7 +219,7 @@ class CompactionLaws:
 
     def _judge(self, shadow: DiskModel, frozen: Frozen, index: int) -> tuple[Release, int]:
         """(class, released at) by which entry `index` may go; a violation if it may not."""
-        said = shadow.holes.released.get(index, [])
+        said = shadow.gaps.released.get(index, [])
         known = [(r, how) for r, how in said if r <= frozen.applied]
         rule, why = "I23", ""
         if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
@@ -268,15 +268,15 @@ class CompactionLaws:
         What an earlier deletion that is there deletes as well is none of a later one's business,
         nor is what was gone by itself before.
         """
-        holes, front = shadow.holes.since, shadow.replayed_after
-        if not holes:
+        gaps, front = shadow.gaps.since, shadow.replayed_after
+        if not gaps:
             return
         for key, writes in self._reference.key_writes().items():
             there: Write | None = None
             for write in writes:
                 if write.at > shadow.last_index:
                     continue
-                if write.at <= front or write.at not in holes:
+                if write.at <= front or write.at not in gaps:
                     if not write.reads or there is None:
                         there = None if write.deletes or write.at <= front else write
                 elif write.deletes and there and not 0 < there.due_ms < write.time_ms:

@@ -72,7 +72,7 @@ class DiskModel:
         self.most = self._most_before = 0
         self.tickets: list[SyncInFlight] = []
         self.gaps_fed = 0
-        self.holes = Gaps()
+        self.gaps = Gaps()
         self.laws: CompactionLaws = NOTHING_GOES
         self.last_applied: Callable[[], int] = lambda: 0
         self.valid_from: Callable[[], int] = lambda: 0
@@ -114,7 +114,7 @@ class DiskModel:
             raise violated("I4", "append not at the end", member=self.member, last=first - 1)
         prev_term = self.term_at(self.last_index)
         self.history.appended(self.member, prev_term, frames)
-        self.holes.appended(first, first + len(frames), gaps)
+        self.gaps.appended(first, first + len(frames), gaps)
         return frames
 
     def _filled(self, batches: Iterable[Batch]) -> tuple[Sequence[Frame], list[Gap]]:
@@ -220,10 +220,10 @@ class DiskModel:
     def _begin_after(self, entry: EntryId) -> None:
         if self.least != entry.index or self.last_index > entry.index:
             self.older.append(
-                _Older(self.entries, self.durable, self.least, self.most, self.holes.since)
+                _Older(self.entries, self.durable, self.least, self.most, self.gaps.since)
             )
         self.entries = self.history.committed[: entry.index]
-        self.holes.since = {}
+        self.gaps.since = {}
         self.durable = self.least = self.most = entry.index
         self.promised = min(self.promised, entry.index)
         self.loss.truncated(entry.index)
@@ -325,7 +325,7 @@ class DiskModel:
         """The log begins where it may: where it began, where it was trimmed, or reset to."""
         for older in reversed(self.older):
             if before.index < self.least:
-                self.entries, self.durable, self.least, self.most, self.holes.since = older
+                self.entries, self.durable, self.least, self.most, self.gaps.since = older
         if not self.least <= before.index <= self.most or before.term != self.term_at(
             before.index
         ):
@@ -341,12 +341,12 @@ class DiskModel:
     def _recovered_gaps(self, gaps: Sequence[Gap], front: int) -> None:
         """F16: what the installs left. Above what was proven, only what went somewhere."""
         found = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
-        unread = self.holes.unread
-        extra = self.holes.recovered(set(found), front, self.durable)
+        unread = self.gaps.unread
+        extra = self.gaps.recovered(set(found), front, self.durable)
         if unread is not None:
             self.laws.dropped(self, unread, {index: found[index] for index in sorted(extra)})
-            self.holes.unread = None
-        self.holes.released.clear()
+            self.gaps.unread = None
+        self.gaps.released.clear()
         self.laws.appended(self, [gap for gap in gaps if gap.first > self.durable])
 
     def _recovered_snapshots(self, snapshots: Sequence[EntryId]) -> None:
@@ -369,7 +369,7 @@ class DiskModel:
 
     def released(self, r: int, releases: Iterable[tuple[Release, Iterable[int]]]) -> None:
         """The machine of this member said what it needs no more, after entry `r`."""
-        self.holes.note_released(r, releases)
+        self.gaps.note_released(r, releases)
 
     def freeze(self, limits: CompactionLimits, first: int, last: int, *, is_major: bool) -> Frozen:
         """A rewrite of the segments from `first` to `last` is frozen now."""
@@ -377,8 +377,8 @@ class DiskModel:
 
     def installing(self, frozen: Frozen) -> None:
         """The rewrite was swapped in. From now on a crash leaves the old segments or these."""
-        self.holes.installs += 1
-        self.holes.unread = frozen
+        self.gaps.installs += 1
+        self.gaps.unread = frozen
 
     def installed(self, log: Cleanable, frozen: Frozen) -> int:
         """Read what is there now; how many entries went. The others must be as they were."""
@@ -395,14 +395,14 @@ class DiskModel:
                     found=(at, term, crc),
                     before=self.entries[index - 1],
                 )
-        holes = self.holes
+        recorded = self.gaps
         found = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
-        back = [at for at in range(first, end) if at in holes.since and at not in found]
+        back = [at for at in range(first, end) if at in recorded.since and at not in found]
         if len(frames) != end - first or back:
             raise violated("I23", "a rewrite lost or brought back entries", back=back[:8])
-        new = {at: valid_from for at, valid_from in found.items() if at not in holes.since}
-        holes.since.update(dict.fromkeys(new, holes.installs))
-        holes.unread = None
+        new = {at: valid_from for at, valid_from in found.items() if at not in recorded.since}
+        recorded.since.update(dict.fromkeys(new, recorded.installs))
+        recorded.unread = None
         self.laws.dropped(self, frozen, new)
         self.check_terms(log)
         return len(new)

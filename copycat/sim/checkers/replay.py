@@ -50,7 +50,7 @@ def what_must_go(host: SimHost, reply_floor: int) -> set[int]:
         last = segment.last_index
     return {
         index
-        for index, said in shadow.holes.released.items()
+        for index, said in shadow.gaps.released.items()
         if directory.log.first_index <= index <= last
         and any(r <= min(reply_floor, upto) and how is Release.ANY for r, how in said)
     }
