@@ -237,9 +237,12 @@ def _on_reachable(raft: Raft, event: Reachable) -> None:
     counts = event.fresh or (event.lost and raft.lost_below > 0)
     if raft.contacts and counts and peer in raft.peers:
         raft.contacts |= {peer}
-        voters = raft.configuration.voters
-        needed = len(voters) if raft.lost_below else raft.configuration.quorum
-        if len(raft.contacts) >= needed:
+        configuration = raft.configuration
+        if raft.lost_below:
+            is_proof = raft.contacts.issuperset(configuration.voters)
+        else:
+            is_proof = configuration.has_quorum(raft.contacts)
+        if is_proof:
             raft.take_part()
     if raft.lead is not None:
         leader.on_peer_reachable(raft, raft.lead, peer)

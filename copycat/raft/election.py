@@ -109,7 +109,7 @@ def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> N
         return
     if message.granted:
         poll.granted |= {sender}
-        if len(poll.granted) >= raft.configuration.quorum:
+        if raft.configuration.has_quorum(poll.granted):
             elect(raft, transfer=False)
 
 
@@ -180,7 +180,7 @@ def on_vote_reply(raft: State, sender: MemberId, message: VoteReply) -> None:
 
 def _count(raft: State, voter: MemberId) -> None:
     raft.granted |= {voter}
-    if len(raft.granted) >= raft.configuration.quorum and not raft.is_saving:
+    if raft.configuration.has_quorum(raft.granted) and not raft.is_saving:
         leader.become_leader(raft)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from copycat.errors import require
+from copycat.raft.configuration import Configuration
 from copycat.raft.state import NOBODY, State
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
@@ -20,6 +21,7 @@ class Facts(NamedTuple):
     """What the laws look at, taken by value: cheap enough to take before every step."""
 
     member: MemberId
+    configuration: Configuration
     state: ServerState
     current_term: int
     voted_for: MemberId
@@ -37,6 +39,7 @@ class Facts(NamedTuple):
     is_saving: bool
     is_fresh: bool
     owed: EntryId
+    peers: tuple[MemberId, ...]
     matches: tuple[int, ...]
     settleds: tuple[int, ...]
     nexts: tuple[int, ...]
@@ -47,9 +50,11 @@ class Facts(NamedTuple):
 def observe(raft: State) -> Facts:
     """The facts of this moment."""
     lead = raft.lead
-    peers = () if lead is None else tuple(lead.progress.values())
+    progress = {} if lead is None else lead.progress
+    peers = tuple(progress.values())
     return Facts(
         raft.member,
+        raft.configuration,
         raft.state,
         raft.current_term,
         raft.voted_for,
@@ -67,6 +72,7 @@ def observe(raft: State) -> Facts:
         raft.is_saving,
         raft.is_fresh,
         raft.owed,
+        tuple(progress),
         tuple(peer.match_index for peer in peers),
         tuple(peer.settled for peer in peers),
         tuple(peer.next_index for peer in peers),
@@ -156,9 +162,13 @@ def _check_commit(before: Facts, after: Facts) -> None:
                 "I7: a leader committed an entry of another term by count",
                 after=after,
             )
-            holders = [*after.matches, after.durable_index]
-            enough = sum(match >= after.commit_index for match in holders)
-            require(2 * enough > len(holders), "I7: committed without a majority", after=after)
+            match_of = dict(zip(after.peers, after.matches, strict=True))
+            match_of[after.member] = after.durable_index
+            require(
+                after.commit_index <= after.configuration.agreed_index(match_of),
+                "I7: committed without a majority",
+                after=after,
+            )
         else:
             # A leader may commit what others made durable; stepping down takes nothing back.
             require(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copycat.errors import require
 from copycat.protocol.peer import AppendReply, InstallReply, TimeoutNow
-from copycat.raft import configuration, install_snapshot, regression, transfer
+from copycat.raft import install_snapshot, regression, transfer
 from copycat.raft.effects import (
     Append,
     Commit,
@@ -187,9 +187,9 @@ def on_compacted(raft: State, first_index: int) -> None:
 
 def _advance_commit(raft: State, lead: LeaderState) -> None:
     """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
-    matches = [progress.counted_index for progress in lead.progress.values()]
-    matches.append(raft.durable_index)
-    index = configuration.agreed_index(matches)
+    match_of = {peer: progress.counted_index for peer, progress in lead.progress.items()}
+    match_of[raft.member] = raft.durable_index
+    index = raft.configuration.agreed_index(match_of)
     if index <= raft.commit_index or index < lead.noop_index:
         return
     raft.commit_index = index
@@ -227,11 +227,11 @@ def _begin_round(raft: State, lead: LeaderState) -> None:
 
 def _count_round(raft: State, lead: LeaderState) -> None:
     reads = lead.reads
-    confirmed = 1
-    for progress in lead.progress.values():
+    confirmed = [raft.member]
+    for peer, progress in lead.progress.items():
         if progress.acked_request >= reads.round_request:
-            confirmed += 1
-    if confirmed >= raft.configuration.quorum:
+            confirmed.append(peer)
+    if raft.configuration.has_quorum(confirmed):
         raft.effects.append(ReadReady(*reads.confirmed()))
         if reads.wants_round:
             _begin_round(raft, lead)
@@ -309,11 +309,11 @@ def _check_quorum(raft: State, lead: LeaderState, elapsed_ms: int) -> bool:
 def _hears_quorum(raft: State, lead: LeaderState) -> bool:
     """A majority answered within E; else another leader may be at work (I16)."""
     since_ms = raft.now_ms - raft.options.election_timeout_ms
-    heard = 1
-    for progress in lead.progress.values():
+    heard = [raft.member]
+    for peer, progress in lead.progress.items():
         if progress.heard_at_ms >= since_ms:
-            heard += 1
-    return heard >= raft.configuration.quorum
+            heard.append(peer)
+    return raft.configuration.has_quorum(heard)
 
 
 def deadline_ms(lead: LeaderState) -> int:

@@ -142,7 +142,7 @@ class State:
 
         # C16: voters with empty logs that a fresh directory has met; empty once it may take part.
         self.contacts = frozenset({self.member}) if fresh or lost else frozenset()
-        if self.configuration.quorum == 1:
+        if self.configuration.has_quorum(self.contacts):  # it is the only voter
             self.contacts = frozenset()
         self.lost_below = self.current_term if self.contacts and lost else 0
         """Every entry that this member ever acknowledged is of a lower term; 0: none is lost."""

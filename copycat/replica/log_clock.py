@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from copycat.member.time_note import TimeNote
+from copycat.raft.configuration import Configuration
 from copycat.storage.interface import ReplicaLog
 from copycat.types import MemberId
 
@@ -46,18 +47,19 @@ class TimeReport(NamedTuple):
 class LogClock:
     """Stamps batches with milliseconds that never go back.
 
-    now_ms: of CLOCK_BOOTTIME.  wall_ms: of this machine's wall clock.  last_entry_ms: log time of
-    the last entry, 0 in an empty log.  voters: how many there are, this member included.  noted:
-    what an earlier process wrote down.
+    configuration: whose clocks count, `member` being this one.  now_ms: of CLOCK_BOOTTIME.
+    wall_ms: of this machine's wall clock.  last_entry_ms: log time of the last entry, 0 in an
+    empty log.  noted: what an earlier process wrote down.
     """
 
     def __init__(
         self,
+        member: MemberId,
+        configuration: Configuration,
         now_ms: int,
         wall_ms: int,
         last_entry_ms: int,
         *,
-        voters: int = 1,
         noted: TimeNote | None = None,
     ) -> None:
         self.now_ms = now_ms
@@ -65,7 +67,8 @@ class LogClock:
         self.last_ms = last_entry_ms
         self.noted = noted
         """What is written down durably; None: nothing."""
-        self._voters = voters
+        self._member = member
+        self._configuration = configuration
         self._base_ms = last_entry_ms
         self._base_now_ms = now_ms
         self._term = 0
@@ -142,14 +145,13 @@ class LogClock:
         The lower median of what they said within the last minute; who said nothing has not come
         to any time. 0: fewer than a majority said something.
         """
-        times = [_time_of(self.report, last_term)]
-        for report, at_ms in self._reports.values():
+        times = {self._member: _time_of(self.report, last_term)}
+        for voter, (report, at_ms) in self._reports.items():
             age_ms = self.now_ms - at_ms
             time_ms = _time_of(report, last_term)
             if age_ms <= REPORT_MS_MAX and time_ms:
-                times.append(time_ms + age_ms)
-        majority = self._voters // 2 + 1
-        return sorted(times, reverse=True)[majority - 1] if len(times) >= majority else 0
+                times[voter] = time_ms + age_ms
+        return self._configuration.agreed_index(times)
 
     def lead(self, term: int, last_term: int) -> None:
         """This member was elected for `term`: go on with log time as it knows it, or ask.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from copycat.config import RaftOptions
 from copycat.protocol.client import Refusal
+from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import LogClock
 from copycat.types import MemberId
 
@@ -42,12 +43,14 @@ class Outage:
         self,
         member: MemberId,
         addresses: Mapping[MemberId, str],
+        configuration: Configuration,
         clock: LogClock,
         options: RaftOptions,
     ) -> None:
+        self._member = member
         self._address = addresses[member]
         self._peers = {peer: where for peer, where in addresses.items() if peer != member}
-        self._quorum = len(addresses) // 2 + 1
+        self._configuration = configuration
         self._clock = clock
         self._silent_ms = SILENT_ELECTIONS * options.election_timeout_ms
         self._heard_ms: dict[MemberId, int] = {}
@@ -109,16 +112,15 @@ class Outage:
         if not is_full and not self._full:
             return NoRoom()
         full = self.full_disks(is_full=is_full)
-        able = 1 + len(self.links - self._full)  # what is in its log, this member has room for
-        stops_commits = able < self._quorum and bool(self._full & self.links)
+        able = {self._member} | (self.links - self._full)  # this member has room for its log
+        stops_commits = bool(self._full & self.links) and not self._configuration.has_quorum(able)
         if not is_full and not stops_commits:
             return NoRoom()
         verb = "disk of {} is" if len(full) == 1 else "disks of {} are"
         reason = f"the {verb.format(' and '.join(full))} full"
         if stops_commits:
-            able -= is_full
-            reason += f": {able} of {1 + len(self._peers)} members take entries,"
-            reason += f" {self._quorum} needed"
+            reason += f": {len(able) - is_full} of {1 + len(self._peers)} members take entries,"
+            reason += f" {self._configuration.quorum_size} needed"
             if away := sorted(self.unlinked()):
                 reason += f"; unreachable: {', '.join(away)}"
         return NoRoom(reason, stops_commits)
@@ -131,14 +133,15 @@ class Outage:
             return Why(Refusal.NO_LEADER, reason, (), 0)
         since_ms = self._clock.now_ms - self._leaderless_ms
         missing = [peer for peer in self._peers if not self._is_reachable(peer, since_ms)]
-        up = 1 + len(self._peers) - len(missing)
-        if up >= self._quorum:
+        up = {self._member} | (self._peers.keys() - missing)
+        if self._configuration.has_quorum(up):
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
             return Why(Refusal.NO_LEADER, reason, (), since_ms)
         names = ", ".join(self._name(peer) for peer in missing)
         reason = (
-            f"{up} of {1 + len(self._peers)} members reachable, {self._quorum} needed; no leader"
-            f" for {since_ms / 1000:.1f} s; unreachable: {names}"
+            f"{len(up)} of {1 + len(self._peers)} members reachable,"
+            f" {self._configuration.quorum_size} needed; no leader for {since_ms / 1000:.1f} s;"
+            f" unreachable: {names}"
         )
         addresses = tuple(sorted(self._peers[peer] for peer in missing))
         return Why(Refusal.NO_QUORUM, reason, addresses, since_ms)

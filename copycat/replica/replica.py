@@ -103,7 +103,8 @@ class Replica:
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))
         noted = None if time_file is None else time_file.read()
-        clock = LogClock(now_ms, wall_ms, time_ms, voters=len(options.members), noted=noted)
+        voters = self.raft.configuration
+        clock = LogClock(self.member, voters, now_ms, wall_ms, time_ms, noted=noted)
         self._open_door(hard_state, executor, clock)
         self._repayment = RecoveryStatus(
             self._parts,
@@ -119,7 +120,9 @@ class Replica:
 
     def _open_door(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> None:
         options = self._options
-        self.outage = Outage(self.member, self._peers, clock, options.raft)
+        self.outage = Outage(
+            self.member, self._peers, self.raft.configuration, clock, options.raft
+        )
         self._door = RequestRouter(
             self.raft,
             self._peers,

@@ -15,8 +15,19 @@ def test_order_and_doubles_do_not_matter() -> None:
 
 def test_quorum_and_others() -> None:
     configuration = Configuration.of(*map(MemberId, (1, 2, 3, 4)))
-    assert configuration.quorum == 3
+    assert configuration.quorum_size == 3
     assert configuration.others(MemberId(2)) == (1, 3, 4)
+
+
+def test_members_that_do_not_vote() -> None:
+    configuration = Configuration.of(
+        MemberId(2), MemberId(1), non_voters=(MemberId(4), MemberId(3))
+    )
+    assert configuration.voters == (1, 2)
+    assert configuration.members == (1, 2, 3, 4)
+    assert configuration.others(MemberId(2)) == (1, 3, 4)
+    with pytest.raises(InvariantError, match="votes or does not"):
+        Configuration.of(MemberId(1), non_voters=(MemberId(1),))
 
 
 def test_nobody_cannot_vote() -> None:

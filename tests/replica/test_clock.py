@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.member.time_note import TimeNote
+from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import NOTE_MS, REPORT_MS_MAX, LogClock, TimeReport
 from copycat.types import MemberId
 
@@ -22,7 +23,8 @@ def restarted(
     last_ms: int, wall_ms: int = NOW, voters: int = 3, noted: TimeNote | None = None
 ) -> LogClock:
     """The clock of a member that was just started, its boot time at 500."""
-    return LogClock(500, wall_ms, last_ms, voters=voters, noted=noted)
+    ids = [MemberId(number) for number in range(1, voters + 1)]
+    return LogClock(ids[0], Configuration.of(*ids), 500, wall_ms, last_ms, noted=noted)
 
 
 def walls(wall_ms: int) -> TimeReport:

@@ -6,6 +6,7 @@ from copycat.config import RaftOptions
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import CommandsRefused, Failure, KeepAlive, QueryRequest, Refusal
 from copycat.protocol.operations import encode_operation
+from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import LogClock
 from copycat.replica.outage import Outage
 from copycat.types import ConsistencyLevel, MemberId
@@ -13,14 +14,19 @@ from tests.replica.harness import Network, commands
 
 A, B, C = MemberId(1), MemberId(2), MemberId(3)
 ADDRESSES = {A: "a:1", B: "b:1", C: "c:1"}
+VOTERS = Configuration.of(*ADDRESSES)
 
 
 def outage(clock: LogClock) -> Outage:
-    return Outage(A, ADDRESSES, clock, RaftOptions(election_timeout_ms=750))
+    return Outage(A, ADDRESSES, VOTERS, clock, RaftOptions(election_timeout_ms=750))
+
+
+def clock_at(now_ms: int) -> LogClock:
+    return LogClock(A, VOTERS, now_ms, 0, 0)
 
 
 def test_with_a_majority_in_reach_only_the_leader_is_missing() -> None:
-    clock = LogClock(1000, 0, 0)
+    clock = clock_at(1000)
     known = outage(clock)
     known.link_up(B)
     clock.advance(3500, 0)
@@ -30,7 +36,7 @@ def test_with_a_majority_in_reach_only_the_leader_is_missing() -> None:
 
 
 def test_without_a_majority_it_says_who_is_missing_why_and_since_when() -> None:
-    clock = LogClock(1000, 0, 0)
+    clock = clock_at(1000)
     known = outage(clock)
     known.link_up(B)
     assert known.leader_changed(B)
@@ -47,7 +53,7 @@ def test_without_a_majority_it_says_who_is_missing_why_and_since_when() -> None:
 
 
 def test_a_peer_that_is_linked_and_says_nothing_counts_as_missing() -> None:
-    clock = LogClock(0, 0, 0)
+    clock = clock_at(0)
     known = outage(clock)
     known.link_up(B)
     known.link_up(C)

@@ -21,9 +21,10 @@ from copycat.protocol.peer import (
     RequestVote,
     VoteReply,
 )
+from copycat.raft.configuration import Configuration
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
-from copycat.types import ServerState
+from copycat.types import MemberId, ServerState
 
 __all__ = ["MemberView", "RaftChecker"]
 
@@ -80,7 +81,7 @@ class RaftChecker:
     ) -> None:
         self.shadows = shadows
         self.ids = ids
-        self.majority = len(shadows) // 2 + 1
+        self.configuration = Configuration.of(*map(MemberId, ids))
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.committed = shadows[0].history.committed
@@ -300,12 +301,12 @@ class RaftChecker:
             return
         newest = shadow.entries[commit - 1]
         holders = [
-            one.member
+            MemberId(self.ids[one.member])
             for one in self.shadows
             if (one.platter >= commit and one.entries[commit - 1 : commit] == [newest])
             or one.loss.held[commit - 1 : commit] == [newest]  # it votes as if it had it (C12)
         ]
-        if len(holders) < self.majority:
+        if not self.configuration.has_quorum(holders):
             raise violated(
                 "I6",
                 "committed, but not durable on a majority",
