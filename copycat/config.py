@@ -69,11 +69,12 @@ def seconds(value: Duration, name: str = "") -> float:
     )
 
 
-def choice(kind: type[E], value: object, name: str) -> E:
+def choice(kind: type[E], value: Any, name: str) -> E:
     """The member of an enum of words that `value` is or names. ConfigurationError for others."""
-    for member in kind:
-        if member == value:
-            return member
+    try:
+        return kind(value)
+    except ValueError:
+        pass
     words = ", ".join(f'"{member.value}"' for member in kind)
     near = difflib.get_close_matches(str(value), [str(member.value) for member in kind], 1)
     raise ConfigurationError(

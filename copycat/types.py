@@ -163,11 +163,11 @@ class Release(enum.IntEnum):
     """When a released entry may leave the log; larger is stricter."""
 
     ANY = 1
-    """Modes RELEASE and QUORUM: at any compaction."""
+    """Mode QUORUM (RELEASE): at any compaction."""
     SETTLED = 2
     """Mode FULL: at any compaction, once it is at or below the floor (C23)."""
     SEQUENTIAL = 3
-    """Modes SEQUENTIAL, EXPIRING and TOMBSTONE: at or below the floor, by a major compaction
+    """Mode SEQUENTIAL (EXPIRING, TOMBSTONE): at or below the floor, by a major compaction
     only, so that never a deletion goes before what it deleted."""
     SNAPSHOT = 4
     """Mode SNAPSHOT: at any compaction, once a complete snapshot covers it."""

@@ -22,12 +22,9 @@ from copycat.types import Release
 __all__ = ["ReleaseTracker", "is_deletion", "release_of"]
 
 _RELEASES = {
-    CompactionMode.RELEASE: Release.ANY,
     CompactionMode.QUORUM: Release.ANY,
     CompactionMode.FULL: Release.SETTLED,
     CompactionMode.SEQUENTIAL: Release.SEQUENTIAL,
-    CompactionMode.EXPIRING: Release.SEQUENTIAL,
-    CompactionMode.TOMBSTONE: Release.SEQUENTIAL,
     CompactionMode.SNAPSHOT: Release.SNAPSHOT,
     CompactionMode.UNKNOWN: Release.UNKNOWN,
 }

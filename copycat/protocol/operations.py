@@ -41,27 +41,42 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class CompactionMode(enum.StrEnum):
-    """When a command's entry may leave the log, once it was released."""
+    """When a command's entry may be deleted from the log, once the machine released it.
+
+    Three names are aliases: they say why an entry is released, and mean the same as another.
+    """
 
     DEFAULT = "default"
-    """RELEASE for a keyed command; else SNAPSHOT when the machine defines snapshot and install,
-    SEQUENTIAL when it does not. A tombstone's default is TOMBSTONE."""
-    UNKNOWN = "unknown"
-    """The strictest: with a snapshot, and when every member has it."""
-    SNAPSHOT = "snapshot"
-    """Once a snapshot covers it: for what changes state by what was there before, a counter."""
-    RELEASE = "release"
-    """At once: for what sets a state that something else has set since."""
+    """QUORUM for a keyed command; else SNAPSHOT when the machine defines snapshot and install,
+    SEQUENTIAL when it does not. A tombstone's default is SEQUENTIAL."""
     QUORUM = "quorum"
-    """The same."""
+    """By any compaction: for what sets a state that something else has set since."""
+    RELEASE = QUORUM
     FULL = "full"
-    """When every member has it."""
+    """By any compaction, once every member has the entry."""
     SEQUENTIAL = "sequential"
-    """When every member has it, and never before what is older: for what deletes."""
-    EXPIRING = "expiring"
-    """The same, of a state that ends by itself."""
-    TOMBSTONE = "tombstone"
-    """The same, of a deletion."""
+    """Once every member has the entry, and never before an older one: for what deletes."""
+    EXPIRING = SEQUENTIAL
+    """For a state that ends by itself."""
+    TOMBSTONE = SEQUENTIAL
+    """For a deletion."""
+    SNAPSHOT = "snapshot"
+    """Once a snapshot covers the entry: for what changes state by what was there before, as a
+    counter does."""
+    UNKNOWN = "unknown"
+    """The strictest: once a snapshot covers the entry and every member has it."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> CompactionMode | None:
+        """The words of the aliases go on to be understood where a word is given."""
+        return _ALIASES.get(value) if isinstance(value, str) else None
+
+
+_ALIASES = {
+    "release": CompactionMode.RELEASE,
+    "expiring": CompactionMode.EXPIRING,
+    "tombstone": CompactionMode.TOMBSTONE,
+}
 
 
 class Operation(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from copycat.errors import ApplicationError
+from copycat.config import choice
+from copycat.errors import ApplicationError, ConfigurationError
 from copycat.machine import Commit, StateMachine, command, query
 from copycat.machine.digest import encode_state
 from copycat.machine.outcome import Outcome
@@ -35,6 +36,21 @@ SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
 def test_every_mode_has_its_class(mode: CompactionMode, how: Release) -> None:
     for keyed in (False, True):
         assert release_of(mode, keyed=keyed, snapshottable=keyed) is how
+
+
+def test_three_modes_are_aliases_and_their_words_are_understood() -> None:
+    names = {name: mode.name for name, mode in CompactionMode.__members__.items()}
+    assert {name: other for name, other in names.items() if name != other} == {
+        "RELEASE": "QUORUM",
+        "EXPIRING": "SEQUENTIAL",
+        "TOMBSTONE": "SEQUENTIAL",
+    }
+    assert len(CompactionMode) == 6  # five, and DEFAULT
+    for word, mode in CompactionMode.__members__.items():
+        assert CompactionMode(word.lower()) is mode
+        assert choice(CompactionMode, word.lower(), "compaction") is mode
+    with pytest.raises(ConfigurationError):
+        choice(CompactionMode, "relase", "compaction")
 
 
 def test_the_default_mode_depends_on_key_and_snapshots() -> None:
