@@ -1,4 +1,4 @@
-# One word a command. `make` lists them; `check` never writes, `fix` may.
+# One word per command. `make` lists them; `check` never writes, `fix` may.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,7 +28,7 @@ NEWER_PYTHONS ?= 3.12 3.13 3.14
 SEEDS ?= 200
 SEED ?=
 
-# Of crash images, flips and steps of the model the sanitizers get one in so many.
+# The sanitizers try one in so many of the crash images, flips and steps of the model.
 SAN_EVERY ?= 10
 ASAN_LIB := build/asan/lib
 ASAN_PRELOAD = $(shell $(CXX) -print-file-name=libasan.so):$(shell $(CXX) -print-file-name=libstdc++.so)
@@ -36,18 +36,18 @@ ASAN_ENV = LD_PRELOAD=$(ASAN_PRELOAD) ASAN_OPTIONS=detect_leaks=0:abort_on_error
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
 	PYTHONPATH=$(ASAN_LIB) PYTHONDONTWRITEBYTECODE=1
 
-# Drivers in C++ alone, one object folder a sanitizer. make fuzz FUZZ_SEED=7 FUZZ_PERCENT=1000
+# Drivers in C++ alone, one folder of object files per sanitizer. make fuzz FUZZ_SEED=7 FUZZ_PERCENT=1000
 FUZZ_SEED ?= 1
 FUZZ_PERCENT ?= 100
 FUZZERS := fuzz_frames fuzz_hard_state fuzz_packed fuzz_recovery
 DRIVER_FLAGS := -std=c++20 -O1 -g1 -fno-omit-frame-pointer -fno-sanitize-recover=all \
 	-Icsrc -Itests/native
 DRIVER_OBJECTS := $(CPP_SOURCES:csrc/%.cpp=%.o) driver.o
-# Windows come and go in every scan: what is freed is not kept for long.
+# Every scan makes and frees windows: freed memory is not quarantined for long.
 FUZZ_ENV := ASAN_OPTIONS=quarantine_size_mb=4:abort_on_error=1 \
 	UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 
-.PHONY: help runtime build demo test check fix pythons sim san fuzz tsan bench sweep golden ci clean
+.PHONY: help runtime build demo quick test check fix pythons sim san fuzz tsan bench sweep golden ci clean
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) \
@@ -55,7 +55,7 @@ help: ## list the commands
 
 # --- building ---------------------------------------------------------------------------------
 
-# step WORDS COMMAND: says what is done, and how long it took.
+# step WORDS COMMAND: prints what is done, and how long it took.
 STEP := step() { local began=$$SECONDS; printf '%s ... ' "$$1"; shift; "$$@"; \
 	printf '%s s\n' "$$((SECONDS - began))"; }; step
 
@@ -68,7 +68,7 @@ $(VENV)/.stamp-venv:
 	@test -x $(PYTHON) || $(STEP) "making $(VENV)" $(BASE_PYTHON) -m venv $(VENV)
 	@touch $@
 
-# What runs copycat. The extension is compiled once, in place, by the rule below.
+# The packages that running copycat needs. The extension is compiled once, in place, by the rule below.
 $(VENV)/.stamp-runtime: pyproject.toml | $(VENV)/.stamp-venv
 	@$(STEP) "installing what builds copycat" \
 	  $(PYTHON) -m pip install -q "setuptools>=77" "cython>=3.1" wheel
@@ -81,7 +81,7 @@ $(VENV)/.stamp-extension: $(VENV)/.stamp-runtime $(NATIVE_FILES)
 	  $(PYTHON) setup.py -q build_ext --inplace
 	@touch $@
 
-# What tests and checks copycat.
+# The packages that test and check copycat.
 $(VENV)/.stamp-packages: pyproject.toml $(VENV)/.stamp-runtime
 	@$(STEP) "installing what tests and checks copycat" env NO_EXTENSION=1 \
 	  $(PYTHON) -m pip install -q --no-build-isolation -e ".[cli,speed,tune,test,check]"
@@ -95,6 +95,9 @@ build: $(VENV)/.stamp-extension $(VENV)/.stamp-packages ## make .venv with all t
 
 demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
 	$(PYTHON) -m copycat demo $(if $(FILE),--file "$(FILE)") $(DEMO_ARGS)
+
+quick: build ## the tests that are not slow, in about a minute; K=word selects
+	$(PYTHON) -m pytest -q -m "not slow" $(if $(K),-k "$(K)")
 
 test: build ## the whole test suite with 200 fresh simulator seeds; K=word selects
 	$(PYTHON) -m pytest -q --durations=10 --seeds=$(TEST_SEEDS) $(if $(K),-k "$(K)")
@@ -129,7 +132,7 @@ golden: build ## rewrite golden files and scripts, then show what changed
 
 # --- checking ---------------------------------------------------------------------------------
 
-check: build ## format, lint, types, rooms, prose, C++; never writes
+check: build ## format, lint, types, imports, prose, C++; never writes
 	ruff format --check copycat tests bench setup.py
 	ruff check copycat tests bench setup.py
 	mypy
@@ -152,7 +155,7 @@ $(ASAN_LIB)/.stamp: $(VENV)/.stamp-packages $(NATIVE_FILES)
 	  --build-lib $(ASAN_LIB) --build-temp build/asan/temp
 	touch $@
 
-# A child that is forked beside threads may wait for ever for a lock of ASan's allocator.
+# A child that is forked while threads run may wait for ever for a lock of ASan's allocator.
 san: build $(ASAN_LIB)/.stamp ## the log's tests and some seeds under ASan and UBSan
 	$(PYTHON) setup.py -q build_py --build-lib $(ASAN_LIB)
 	$(ASAN_ENV) $(PYTHON) -P -m pytest -q -o pythonpath="$(ASAN_LIB) ." \
@@ -195,5 +198,5 @@ tsan: build/native/threads ## the log with a server's threads around it, under T
 ci: ## what .ci/run runs
 	.ci/run
 
-clean: ## drop everything that `make build` made
+clean: ## delete everything that `make build` made
 	rm -rf build $(VENV)/.stamp-* $(ASAN_LIB)
