@@ -20,7 +20,7 @@ from tests.tidy.tree import ROOT
 PAGE = (ROOT / "docs/reference/wire-format.md").read_text(encoding="utf-8")
 
 _SECTION = re.compile(r"^### ([A-Z_]+) \((\d+)\)\n(.*?)(?=^##|\Z)", re.MULTILINE | re.DOTALL)
-_ROW = re.compile(r"^\| `([\w.\[\]]+)` \| ([\w\[\]]+) \| (.*) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([\w.\[\]]+)` \| ([\w\[\]]+) \|(.*)\|$", re.MULTILINE)
 _CLASS = re.compile(r"`copycat/protocol/(?:peer|client)\.py:(\w+)`")
 _NOT_FIELDS = {"magic", "padding", "flags", "answer", "entries", "bytes", "token", "frame"}
 """Rows that stand for no field of a message class, or for several."""
