@@ -232,6 +232,7 @@ def _on_tick(raft: Raft, elapsed_ms: int) -> None:
 
 def _on_reachable(raft: Raft, event: Reachable) -> None:
     peer = event.peer
+    regression.on_reachable(raft, peer)
     # A fresh directory believes empty logs only; a lost log believes all that hold no more than
     # it does itself, and of those it wants every voter (decision 0016).
     counts = event.fresh or (event.lost and raft.lost_below > 0)

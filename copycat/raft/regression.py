@@ -55,7 +55,7 @@ class Acknowledged(NamedTuple):
 class Acknowledgements:
     """What this process knows of who acknowledged what to it; a restart forgets it."""
 
-    __slots__ = ("by_peer", "log_term", "recording")
+    __slots__ = ("by_peer", "log_term", "recording", "untold")
 
     def __init__(self, log_term: int) -> None:
         self.log_term = log_term
@@ -69,6 +69,9 @@ class Acknowledgements:
         greater, for an older copy may be put back again before it has everything."""
         self.recording = NO_ENTRY
         """Of this member: what it was told, and is not durable in its directory yet."""
+        self.untold: dict[MemberId, EntryId] = {}
+        """What a peer lacks that said on its own link where its log ends: a message to it may have
+        been lost, for the link to it may still be the one to its earlier process."""
 
 
 # ---- the one that was told of acknowledgements -------------------------------------------------
@@ -147,13 +150,26 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
     if progress is not None and progress.match_index:
         known.append(_acknowledged(raft, progress))
     missing = [one for one in known if message.term <= one.term and one.lacks(message.last)]
+    raft.acknowledgements.untold.pop(sender, None)
     if not missing:
         return
     if progress is not None and progress.match_index and known[-1] in missing:
         _discount(raft, sender, progress)  # an answer to a later request may end it
     held = max(one.held for one in missing)
     raft.effects.append(PeerRegressed(sender, held, message.last))
+    raft.acknowledgements.untold[sender] = held
     raft.send(sender, LogRegressed(raft.current_term, held))
+
+
+def on_reachable(raft: State, peer: MemberId) -> None:
+    """The link to `peer` is open: say again what it lacks, once. A leader to whom the peer
+    acknowledged something since needs not: it compares each answer (`shows_regression`)."""
+    held = raft.acknowledgements.untold.pop(peer, NO_ENTRY)
+    if held == NO_ENTRY:
+        return
+    progress = raft.lead.progress[peer] if raft.lead is not None else None
+    if progress is None or not progress.match_index:
+        raft.send(peer, LogRegressed(raft.current_term, held))
 
 
 # ---- the one that regressed --------------------------------------------------------------------

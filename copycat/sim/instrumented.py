@@ -203,28 +203,39 @@ class WatchedHardState:
         self.inner.end_save(ticket.inner if isinstance(ticket, _WatchedSave) else ticket)
 
 
-class _WatchedSync:
-    """A sync ticket that tells the shadow what became durable when it ran."""
+class _Synced:
+    """What a sync that begins now makes durable."""
 
-    def __init__(self, inner: SyncTicket, shadow: DiskModel) -> None:
-        self.inner = inner
+    def __init__(self, shadow: DiskModel) -> None:
         self.upto = shadow.last_index
         self._older = len(shadow.older)
         self._installs = shadow.gaps.installs
         self._front = shadow.most
         self._shadow = shadow
+
+    def note(self) -> None:
+        """It is on the platter."""
+        shadow = self._shadow
+        shadow.durable = max(shadow.durable, self.upto)
+        shadow.gaps.durable = max(shadow.gaps.durable, self._installs)
+        del shadow.older[: self._older]
+        if not shadow.older:
+            shadow.least = max(shadow.least, self._front)
+
+
+class _WatchedSync(_Synced):
+    """A sync ticket that tells the shadow what became durable when it ran."""
+
+    def __init__(self, inner: SyncTicket, shadow: DiskModel) -> None:
+        super().__init__(shadow)
+        self.inner = inner
         shadow.tickets.append(self)
 
     def run(self) -> None:
         self.inner.run()
-        shadow = self._shadow
-        if self in shadow.tickets:
-            shadow.tickets.remove(self)
-            shadow.durable = max(shadow.durable, self.upto)
-            shadow.gaps.durable = max(shadow.gaps.durable, self._installs)
-            del shadow.older[: self._older]
-            if not shadow.older:
-                shadow.least = max(shadow.least, self._front)
+        if self in self._shadow.tickets:
+            self._shadow.tickets.remove(self)
+            self.note()
 
 
 class _WatchedRewrite:
@@ -318,7 +329,11 @@ class WatchedLog:
 
     def append(self, batch: Batch) -> None:
         frames = self._shadow.announce(batch)
+        synced = _Synced(self._shadow)
         self.inner.append(batch)
+        if self.inner.durable_index > self._shadow.durable:
+            synced.note()  # a segment was full, and the manifest was one behind already (C8)
+        self._check_durable(self.inner.durable_index)
         self._shadow.append(frames)
 
     def begin_sync(self) -> SyncTicket:
@@ -326,6 +341,9 @@ class WatchedLog:
 
     def end_sync(self, ticket: SyncTicket) -> int:
         durable = self.inner.end_sync(ticket.inner if isinstance(ticket, _WatchedSync) else ticket)
+        return self._check_durable(durable)
+
+    def _check_durable(self, durable: int) -> int:
         if durable > self._shadow.durable:
             raise violated(
                 "I3",

@@ -14,7 +14,15 @@ from copycat.protocol.peer import (
 )
 from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, EndShipping, RecordLoss, ShipSnapshot, Truncate
-from copycat.raft.events import Compacted, LossRecorded, Proposed, SnapshotShipping, Synced, Tick
+from copycat.raft.events import (
+    Compacted,
+    LossRecorded,
+    Proposed,
+    Reachable,
+    SnapshotShipping,
+    Synced,
+    Tick,
+)
 from copycat.types import EntryId, MemberId
 from tests.raft.helpers import append, core, of, receive, sends, settle, ship
 from tests.raft.test_f8_older_copy import leader_of_five, regressed, rejection, reply
@@ -111,3 +119,30 @@ def test_a_copy_from_before_the_first_election_votes_when_it_knows_what_it_lacks
         assert poll == [(C, PreVoteReply(3, 3, granted))]
     raft.step(Tick(100_000))
     assert raft.poll is None
+
+
+def test_what_is_said_before_the_link_is_open_is_said_again_once() -> None:
+    """Seed 49555741843: the copy's own link was open first, so the answer was written to the
+    link of its earlier process. Another member had told it of less, and it voted again when it
+    had that."""
+    raft = leader_of_five()
+    receive(raft, C, RequestVote(raft.current_term + 1, EntryId(9, 9), True))
+    settle(raft)
+    assert raft.lead is None
+    told = [LogRegressed(raft.current_term, EntryId(2, 4))]
+    effects = receive(raft, B, LogPosition(2, EntryId(1, 3)))
+    assert [message for _, message in sends(effects)] == told
+    effects = raft.step(Reachable(B, fresh=False))
+    assert [message for _, message in sends(effects)] == told
+    assert sends(raft.step(Reachable(B, fresh=False))) == []
+    receive(raft, B, LogPosition(2, EntryId(1, 3)))
+    receive(raft, B, LogPosition(3, EntryId(3, 5)))
+    assert sends(raft.step(Reachable(B, fresh=False))) == [], "a newer process has it all"
+
+
+def test_a_leader_that_was_answered_since_does_not_say_it_again() -> None:
+    raft = leader_of_five()
+    receive(raft, B, LogPosition(2, EntryId(1, 3)))
+    raft.step(Tick(20))
+    receive(raft, B, reply(raft, B, 4))
+    assert sends(raft.step(Reachable(B, fresh=False))) == []
