@@ -41,14 +41,18 @@ def check_log(log: ReplicaLog, base: EntryId, executor: Executor) -> bool:
     """
     if base.index < log.before.index:
         return False  # nothing replays a log that lacks its front: it is repaired, or refused
-    try:
-        if base != NO_ENTRY and not goes_on_from(log, base):
-            return True  # such a log begins anew behind the snapshot
-        at, end = max(log.first_index, base.index + 1), log.last_index + 1
-        while at < end:
-            batch = log.read(at, end, _READ_NBYTES)
-            first, at = at, batch.span.end
-            executor.check(batch.runs(first, at))
-    except StorageError:  # whoever opens it to write says so, or repairs it
-        return False
+    if base != NO_ENTRY and not goes_on_from(log, base):
+        return True  # such a log begins anew behind the snapshot
+    at, end = max(log.first_index, base.index + 1), log.last_index + 1
+    nbytes = _READ_NBYTES
+    while at < end:
+        try:
+            batch = log.read(at, end, nbytes)
+        except StorageError:
+            if nbytes == 1:  # whoever opens it to write says so, or repairs it
+                return False
+            nbytes = 1  # as far as it can be read, one by one
+            continue
+        first, at = at, batch.span.end
+        executor.check(batch.runs(first, at))
     return True
