@@ -1,4 +1,4 @@
-"""The asyncio client: the public face of a session. See `courier.py` for what moves it."""
+"""The asyncio client: the public face of a session. See `driver.py` for what moves it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Carries one client's session over whichever server serves it: the loop, clock and sockets.
 
-The protocol is in `session.py` and `router.py`. One frame of commands leaves a loop turn,
+The protocol is in `session.py` and `server_selector.py`. One frame of commands leaves a loop turn,
 whatever was submitted in it; futures are completed in one pass for what one read delivered.
 """
 

@@ -38,7 +38,7 @@ def test_minor_takes_what_reaches_the_threshold() -> None:
     assert plan_minor(stats, ALL, SHAPE, 0.5) == [[2, 3]]
 
 
-def test_minor_is_generational_z10() -> None:
+def test_minor_is_generational() -> None:
     stats = [segment(1, 3), segment(2, 3, version=2), segment(3, 2, version=2), tail(4)]
     assert plan_minor(stats, ALL, SHAPE, 0.5) == [[2]]
 

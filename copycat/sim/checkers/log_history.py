@@ -1,7 +1,7 @@
 """What was ever appended or committed anywhere: the books that every member's log is held to (I5).
 
 A cleaned log has gaps. They are filled here with what was committed, so that every law on whole
-logs holds for cleaned ones; what may be a gap is the business of `checkers_gaps.py`.
+logs holds for cleaned ones; what may be a gap is for `compaction.py` to judge.
 """
 
 from __future__ import annotations

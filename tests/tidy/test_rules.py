@@ -1,0 +1,252 @@
+"""Rules are named by number, and each number has an entry in `docs/internals/rules.md`."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.tidy.test_docs import missing_hops
+from tests.tidy.tree import ROOT, documents, sources
+
+PAGE = "docs/internals/rules.md"
+SELF = "tests/tidy/test_rules.py"
+APART = {PAGE, SELF, "CHANGELOG.md"}
+"""The entries themselves, the examples below, and what earlier versions said."""
+
+PARTS = ("Prevents: ", "Asserted: ", "Shown: ")
+
+_RULE = re.compile(r"(?<![\w.#&\\-])([A-Z])(\d{1,2})(?![\w%])")
+_IN_NAME = re.compile(r"(?:def test_|\btests/[\w/]*/)(\w+)")
+_FAMILY_IN_NAME = re.compile(r"(?:^|_)([a-z]\d{1,2})(?=_|$)")
+_ENTRY = re.compile(r"^### ([A-Z]\d+)\. (.+)$", re.MULTILINE)
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+_SHOWING_FILE = re.compile(r"`(tests/[\w/-]+\.(?:txt|toml))`")
+_PROSE = re.compile(r'"""[\s\S]*?"""|(?:#|//)[^\n]*')
+_CITED = re.compile(r"(?<![\w./<*-])([\w-][\w./-]*\.(?:md|py|pyx|pxi|hpp|cpp))(?![\w(])")
+
+PERCENTILES = {"P50", "P95", "P99"}
+
+
+class Entry(NamedTuple):
+    rule: str
+    body: str
+
+
+def entries(page: str) -> list[Entry]:
+    """The entries of the page, in its order."""
+    heads = list(_ENTRY.finditer(page))
+    ends = [head.start() for head in heads[1:]] + [len(page)]
+    return [
+        Entry(head[1], re.split(r"^## ", page[head.end() : end], flags=re.MULTILINE)[0])
+        for head, end in zip(heads, ends, strict=True)
+    ]
+
+
+def files() -> Iterator[tuple[str, str]]:
+    """(path, text) of every file that may name a rule."""
+    paths = sorted([*ROOT.glob("tests/bugs/*.toml"), *ROOT.glob("tests/scripts/*.txt")])
+    more = [(one.relative_to(ROOT).as_posix(), one.read_text(encoding="utf-8")) for one in paths]
+    texts = [*sources(), *documents(), *more]
+    return ((name, text) for name, text in texts if name not in APART)
+
+
+def prose_of(name: str, text: str) -> str:
+    """The comments and docstrings of a source; all of a document."""
+    if name.endswith((".md", ".txt", ".toml")):
+        return text
+    if not name.endswith((".py", ".pyi")):
+        return "\n".join(_PROSE.findall(text))
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    return "\n".join(
+        token.string
+        for token in tokens
+        if token.type == tokenize.COMMENT or token.string.startswith('"""')
+    )
+
+
+def rules_in(name: str, text: str) -> set[str]:
+    """The numbers that a file names: C, I and F anywhere, other letters in prose alone.
+
+    What is no prose may well hold a name such as the A1 of a test's data. A number stands in the
+    name of a test or of its file too, in small letters.
+    """
+    found = {letter + number for letter, number in _RULE.findall(text) if letter in "CIF"}
+    found |= {letter + number for letter, number in _RULE.findall(prose_of(name, text))}
+    for word in _IN_NAME.findall(f"{name}\n{text}"):
+        found |= {one.upper() for one in _FAMILY_IN_NAME.findall(word)}
+    return found - PERCENTILES
+
+
+def without_entry(page: str, texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Numbers that are used and have no entry."""
+    known = {entry.rule for entry in entries(page)}
+    return [
+        f"{name}: {rule}" for name, text in texts for rule in sorted(rules_in(name, text) - known)
+    ]
+
+
+def without_use(page: str, texts: Iterable[tuple[str, str]]) -> list[str]:
+    """Entries that no file names."""
+    used = {rule for name, text in texts for rule in rules_in(name, text)}
+    return [entry.rule for entry in entries(page) if entry.rule not in used]
+
+
+def wrong_entries(page: str, root: Path = ROOT) -> list[str]:
+    """Entries that lack a part, or name a function, a test or a file that is not there."""
+    found: list[str] = []
+    for rule, body in entries(page):
+        lines = body.strip().split("\n")
+        parts = {part: [line for line in lines if line.startswith(part)] for part in PARTS}
+        found += [f"{rule}: no {part.strip()}" for part in PARTS if len(parts[part]) != 1]
+        if not lines[0] or lines[0].startswith(PARTS):
+            found.append(f"{rule}: no rule")
+        asserted, shown = " ".join(parts["Asserted: "]), " ".join(parts["Shown: "])
+        if ":" not in asserted.removeprefix("Asserted: "):
+            found.append(f"{rule}: asserted nowhere")
+        found += [f"{rule}: {hop}" for hop in missing_hops(asserted, root)]
+        tests, others = _TEST.findall(shown), _SHOWING_FILE.findall(shown)
+        if not tests and not others:
+            found.append(f"{rule}: shown nowhere")
+        found += [
+            f"{rule}: {file}: no such file" for file in others if not (root / file).is_file()
+        ]
+        found += [f"{rule}: {problem}" for problem in missing_tests(tests, root)]
+    return found
+
+
+def missing_tests(tests: Iterable[tuple[str, str]], root: Path = ROOT) -> list[str]:
+    """Of (file, test), those that are not there."""
+    found: list[str] = []
+    for file, test in tests:
+        path = root / file
+        if not path.is_file():
+            found.append(f"{file}: no such file")
+        elif not re.search(rf"def {test}\(", path.read_text(encoding="utf-8")):
+            found.append(f"{file}: has no {test}")
+    return found
+
+
+def citations_of_nothing(name: str, text: str, tree: set[str]) -> list[str]:
+    """Files that comments and docstrings of a source cite and that are not in the tree.
+
+    A path may begin anywhere: `core.py` is there when some folder has one.
+    """
+    tails = {"/".join(path.split("/")[at:]) for path in tree for at in range(path.count("/") + 1)}
+    return [
+        f"{name}: {cited}" for cited in _CITED.findall(prose_of(name, text)) if cited not in tails
+    ]
+
+
+def tree_of_files() -> set[str]:
+    """Every file that a comment may cite: sources and documents."""
+    names = {name for name, _ in sources()} | {name for name, _ in documents()}
+    return names | {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.md")}
+
+
+def page() -> str:
+    return (ROOT / PAGE).read_text(encoding="utf-8")
+
+
+def test_every_rule_that_is_used_has_an_entry() -> None:
+    found = without_entry(page(), files())
+    assert not found, "\n".join(found)
+
+
+def test_every_entry_is_used() -> None:
+    assert not without_use(page(), files())
+
+
+def test_every_entry_is_whole_and_names_what_is_there() -> None:
+    found = wrong_entries(page())
+    assert not found, "\n".join(found)
+
+
+def test_entries_stand_in_order_and_once() -> None:
+    order = [("CIF".index(entry.rule[0]), int(entry.rule[1:])) for entry in entries(page())]
+    assert len(order) > 60
+    assert order == sorted(set(order))
+
+
+def test_comments_and_docstrings_cite_only_files_of_the_tree() -> None:
+    tree = tree_of_files()
+    found = [
+        problem
+        for name, text in sources()
+        if name != SELF
+        for problem in citations_of_nothing(name, text, tree)
+    ]
+    assert not found, "\n".join(found)
+
+
+EXAMPLE = """# A page
+### C1. One
+Something holds.
+Prevents: an accident.
+Asserted: `a.py:f`.
+Shown: `tests/t.py::test_one`, `tests/s.txt`.
+
+### F2. Two
+Something else.
+Prevents: another one.
+Asserted: `a.py:f`.
+Shown: `tests/t.py::test_one`.
+"""
+
+
+def test_a_rule_without_an_entry_fires() -> None:
+    used = [
+        ("a.py", '"""C1 and I3, see X18."""\nname = "A1"  # F2, P99'),
+        ("b.md", "C1 of Z13"),
+        ("tests/t.py", "def test_k5_of_c2_is_kept() -> None: ..."),
+        ("tests/scripts/l1_x.txt", "nothing"),
+        ("c.cpp", 'require(ok, "I2: no"); // D4'),
+    ]
+    assert without_entry(EXAMPLE, used) == [
+        "a.py: I3",
+        "a.py: X18",
+        "b.md: Z13",
+        "tests/t.py: C2",
+        "tests/t.py: K5",
+        "tests/scripts/l1_x.txt: L1",
+        "c.cpp: D4",
+        "c.cpp: I2",
+    ]
+
+
+def test_an_entry_without_a_use_fires() -> None:
+    assert without_use(EXAMPLE, [("a.py", "# C1")]) == ["F2"]
+    assert not without_use(EXAMPLE, [("a.py", "# C1"), ("b.py", "def test_f2_it(): ...")])
+
+
+def test_an_entry_that_names_what_is_not_there_fires(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "a.py").write_text("def f(): ...\n", encoding="utf-8")
+    (tmp_path / "tests" / "t.py").write_text("def test_one(): ...\n", encoding="utf-8")
+    (tmp_path / "tests" / "s.txt").write_text("", encoding="utf-8")
+    assert not wrong_entries(EXAMPLE, tmp_path)
+    for old, new in [
+        ("a.py:f", "a.py:g"),
+        ("a.py:f", "b.py:f"),
+        ("test_one", "test_two"),
+        ("tests/t.py", "tests/u.py"),
+        ("tests/s.txt", "tests/r.txt"),
+        ("Something holds.\n", ""),
+        ("Prevents: an accident.\n", ""),
+        ("Asserted: `a.py:f`.\n", ""),
+        ("`a.py:f`", "somewhere"),
+        ("`tests/t.py::test_one`", "some test"),
+    ]:
+        assert wrong_entries(EXAMPLE.replace(old, new), tmp_path), (old, new)
+
+
+def test_a_citation_of_what_is_not_in_the_tree_fires() -> None:
+    tree = {"copycat/raft/core.py", "docs/a.md"}
+    text = (
+        '"""See core.py and docs/a.md, raft/core.py, copycat/raft/core.py."""\n# b.md\nx = "c.md"'
+    )
+    assert citations_of_nothing("n.py", text, tree) == ["n.py: b.md"]
+    assert citations_of_nothing("n.cpp", "// faults.md section 2", tree) == ["n.cpp: faults.md"]
