@@ -9,11 +9,13 @@ and memory is bounded.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from copycat.errors import ConfigurationError, require
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
-from copycat.replica.host import Host
+from copycat.replica.host import Lane
+from copycat.replica.inbox import Inbox
 from copycat.replica.replication import RecentBatches
 from copycat.types import Run, SkippedEntry, Span
 
@@ -35,14 +37,14 @@ class Applier:
         self,
         executor: Executor,
         recent: RecentBatches,
-        host: Host,
+        inbox: Inbox,
         done: Callable[[Outcome], None],
         skips: tuple[SkippedEntry, ...] = (),
     ) -> None:
         self._skips = skips
         self._executor = executor
         self._recent = recent
-        self._host = host
+        self._inbox = inbox
         self._done = done
         self._busy = False
         self.last_applied = self.handed = executor.last_applied
@@ -87,8 +89,7 @@ class Applier:
         self.nbytes += nbytes
         self._busy = True
         self.handed = runs[-1].end - 1
-        executor = self._executor
-        self._host.apply(lambda: executor.apply(runs), self._done)
+        self._inbox.run(Lane.APPLY, partial(self._executor.apply, runs), self._done)
 
     def _check_skips(self, span: Span) -> None:
         """An index and a term name one entry for ever: is it the one that was meant?"""

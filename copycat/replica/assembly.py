@@ -14,6 +14,7 @@ from copycat.replica.applier import Applier
 from copycat.replica.delivery import Delivery
 from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Host
+from copycat.replica.inbox import Inbox
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.proposals import Admission, Limits, ProposalQueue
@@ -78,7 +79,7 @@ def assemble(
     door: RequestRouter,
     members: tuple[str, ...],
     reserve: BallastFile | None,
-    enqueue: Callable[[Callable[[], None]], None],
+    inbox: Inbox,
     slice_done: Callable[[Outcome], None],
 ) -> ReplicaParts:
     """Everything but those who need all the parts. members: addresses of the voters."""
@@ -93,7 +94,7 @@ def assemble(
         members=members,
         admission=Admission(executor.commands.refusals, options.max_entry_size),
         answer=door.answer,
-        delivery=Delivery(host, executor, answer=door.answer, enqueue=enqueue),
+        delivery=Delivery(host, executor, answer=door.answer, inbox=inbox),
     )
     gateway.sessions.load(executor.session_rows())
     recent = RecentBatches(
@@ -113,8 +114,9 @@ def assemble(
         clock=clock,
         recent=recent,
         shipping=EntrySender(recent, host),
-        applier=Applier(executor, recent, host, slice_done, options.skips),
+        applier=Applier(executor, recent, inbox, slice_done, options.skips),
         gateway=gateway,
-        queries=Queries(executor, gateway.sessions, host, door.answer, enqueue),
+        queries=Queries(executor, gateway.sessions, host, door.answer, inbox),
         host=host,
+        inbox=inbox,
     )

@@ -21,6 +21,7 @@ from copycat.errors import StorageError
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import Outcome
 from copycat.replica.driver import ReplicaParts
+from copycat.replica.host import Lane
 from copycat.replica.options import CompactionOptions
 from copycat.storage.compaction import CompactionTrigger, plan_major, plan_minor
 from copycat.types import NO_LIMITS, Compaction, CompactionLimits, Release
@@ -60,14 +61,12 @@ class CompactionScheduler:
         executor: Executor,
         options: CompactionOptions,
         *,
-        enqueue: Callable[[Callable[[], None]], None],
         snapshot_floor: Callable[[], int],
     ) -> None:
         self._parts = parts
         self._snapshot_floor = snapshot_floor
         self._executor = executor
         self._options = options
-        self._enqueue = enqueue
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
         """(r, class, indexes): released while entries up to r were applied."""
         self._released = 0
@@ -157,21 +156,21 @@ class CompactionScheduler:
             if done is not None:
                 done(report)
 
-        def ask() -> tuple[int, int]:
-            return self._executor.last_applied, self._executor.reply_floor()
+        asked = partial(self._floor_read, compaction, began_ms, finish)
+        self._parts.inbox.run(Lane.APPLY, partial(_read_floor, self._executor), asked)
 
-        def on_floor(found: tuple[int, int]) -> None:
-            self._enqueue(partial(when_applied, *found))
-
-        def when_applied(last_applied: int, floor: int) -> None:
-            self._waits_for = (
-                last_applied,
-                partial(self._rewrite, compaction, floor, began_ms, finish),
-            )
-            self._parts.durable.want_all()
-            self._go_on_if_durable()
-
-        self._parts.host.apply(ask, on_floor)
+    def _floor_read(
+        self,
+        compaction: Compaction,
+        began_ms: int,
+        finish: Callable[[CleaningReport], None],
+        found: tuple[int, int],
+    ) -> None:
+        last_applied, floor = found
+        rewrite = partial(self._rewrite, compaction, floor, began_ms, finish)
+        self._waits_for = (last_applied, rewrite)
+        self._parts.durable.want_all()
+        self._go_on_if_durable()
 
     def _go_on_if_durable(self) -> None:
         """An acknowledgement that a crash takes back is none for who replays from this disk: the
@@ -227,16 +226,25 @@ class CompactionScheduler:
         failures: dict[int, StorageError | None] = {}
         before = len(stats)
 
-        def on_done(number: int, failure: StorageError | None) -> None:
-            failures[number] = failure
-            if len(failures) == len(rewrites):
-                self._install(rewrites, failures, before, began_ms, finish)
-
-        def queued(number: int, failure: StorageError | None) -> None:
-            self._enqueue(lambda: on_done(number, failure))
-
         for number, rewrite in enumerate(rewrites):
-            self._parts.host.compact(partial(_run, rewrite), partial(queued, number))
+            rewritten = partial(
+                self._rewritten, number, rewrites, failures, before, began_ms, finish
+            )
+            self._parts.inbox.run(Lane.COMPACT, partial(_run, rewrite), rewritten)
+
+    def _rewritten(
+        self,
+        number: int,
+        rewrites: list[Rewrite],
+        failures: dict[int, StorageError | None],
+        before: int,
+        began_ms: int,
+        finish: Callable[[CleaningReport], None],
+        failure: StorageError | None,
+    ) -> None:
+        failures[number] = failure
+        if len(failures) == len(rewrites):
+            self._install(rewrites, failures, before, began_ms, finish)
 
     def _install(
         self,
@@ -269,6 +277,11 @@ class CompactionScheduler:
         self._parts.durable.want_shape()
         took_ms = self._parts.clock.now_ms - began_ms
         finish(CleaningReport(before, after, freed, took_ms, failure))
+
+
+def _read_floor(executor: Executor) -> tuple[int, int]:
+    """In the apply thread: up to which entry it applied, and all replies are acknowledged."""
+    return executor.last_applied, executor.reply_floor()
 
 
 def _run(rewrite: Rewrite) -> StorageError | None:

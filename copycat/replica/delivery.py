@@ -15,7 +15,8 @@ from copycat.machine.executor import Executor
 from copycat.machine.outcome import RunReply
 from copycat.protocol.client import Results, ServerMessage
 from copycat.protocol.results import PIECE_NBYTES, cut_results
-from copycat.replica.host import REPLY_ROOM, Host
+from copycat.replica.host import REPLY_ROOM, Host, Lane
+from copycat.replica.inbox import Inbox
 from copycat.replica.session_index import Route, SessionView
 
 __all__ = ["Delivery"]
@@ -40,12 +41,12 @@ class Delivery:
         executor: Executor,
         *,
         answer: Callable[[Route, ServerMessage], None],
-        enqueue: Callable[[Callable[[], None]], None],
+        inbox: Inbox,
     ) -> None:
         self._host = host
         self._executor = executor
         self._answer = answer
-        self._enqueue = enqueue
+        self._inbox = inbox
         self._pending: dict[int, SessionView] = {}
         """Sessions with results that wait for room or for a later turn; who was served last is
         the last."""
@@ -101,14 +102,11 @@ class Delivery:
                 first, last = view.unsent
                 last = min(last, first + FETCH_MAX - 1)
                 work = partial(self._executor.cached, session, first, last, REPLY_ROOM)
-                self._host.apply(work, partial(self._fetched, view, route, first))
+                self._inbox.run(Lane.APPLY, work, partial(self._fetched, view, route, first))
 
     def _fetched(
         self, view: SessionView, route: Route, first: int, replies: list[RunReply]
     ) -> None:
-        self._enqueue(partial(self._taken, view, route, first, replies))
-
-    def _taken(self, view: SessionView, route: Route, first: int, replies: list[RunReply]) -> None:
         view.is_fetching = False
         self._fetches -= 1
         if view.route != route or view.unsent is None:

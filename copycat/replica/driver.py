@@ -42,6 +42,7 @@ from copycat.raft.effects import (
 from copycat.raft.events import Event, Sent, Unreachable
 from copycat.replica.applier import Applier
 from copycat.replica.host import Host
+from copycat.replica.inbox import Inbox
 from copycat.replica.log_clock import LogClock
 from copycat.replica.proposals import Proposal, ProposalQueue
 from copycat.replica.queries import Queries
@@ -72,6 +73,7 @@ class ReplicaParts(NamedTuple):
     gateway: ProposalQueue
     queries: Queries
     host: Host
+    inbox: Inbox
 
 
 class Driver:

@@ -1,18 +1,19 @@
 """What a replica asks of the world. asyncio and the simulator each implement it.
 
-Nothing here calls back into the replica before it returns: every answer is an event that is
-queued and taken in a later turn (`Replica.synced`, `.saved`, `.received`, ...).
+Nothing here calls back before it returns, but for a quick sync (see `sync`). What a host calls
+back only queues: a turn takes it later (`Replica.synced`, `Replica.saved`, `Inbox.run`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum
 from typing import Protocol, TypeVar
 
 from copycat.storage.interface import Batch, SaveTicket, SyncTicket
 from copycat.types import MemberId
 
-__all__ = ["REPLY_ROOM", "Body", "Host"]
+__all__ = ["REPLY_ROOM", "Body", "Host", "Lane"]
 
 Body = Batch | bytes
 """What follows a header on a link: frames of a log, or bytes of a snapshot file."""
@@ -21,6 +22,17 @@ T = TypeVar("T")
 
 REPLY_ROOM = 1 << 20
 """Unsent bytes of a connection below which it has room for one more reply, of whatever size."""
+
+
+class Lane(Enum):
+    """Which thread of the host does a piece of work (`Host.run`)."""
+
+    APPLY = "apply"
+    """First in, first out, one at a time. The user's code runs here and nowhere else."""
+    ASIDE = "aside"
+    """Slow work on files: zero-filling, removing, snapshots. In any order."""
+    COMPACT = "compact"
+    """The rewrite of a segment, beside all else. Several may run, and end in any order."""
 
 
 class Host(Protocol):
@@ -67,18 +79,12 @@ class Host(Protocol):
         """Run the ticket in the hard state's own thread; then `Replica.saved(ticket)`."""
         ...
 
-    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Run `work` in the apply thread, first in first out; then `done(result)` on the
-        loop and a wake. The user's code runs here and nowhere else."""
-        ...
+    def run(self, lane: Lane, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Run `work` in a thread of `lane`; then call `done(result)` in the loop's thread, never
+        before this call returns. When `work` raises, the host calls `Replica.failed(cause)`.
 
-    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Run slow, unordered work (zero-filling) off the loop; then `done(result)`."""
-        ...
-
-    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Rewrite a segment off the loop, beside all else; then `done(result)`. Several may run
-        at a time, and end in any order."""
+        Only `Inbox.run` calls this: its `done` puts the answer into the replica's inbox.
+        """
         ...
 
     def stop(self, reason: BaseException) -> None:

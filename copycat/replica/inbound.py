@@ -39,7 +39,7 @@ __all__ = ["PeerInbound"]
 
 class PeerInbound:
     """admits_span: whether a span of so many bytes may be appended now; if not, the disk counts
-    as full.  enqueue: runs in the next turn."""
+    as full."""
 
     def __init__(
         self,
@@ -50,7 +50,6 @@ class PeerInbound:
         outage: Outage,
         *,
         admits_span: Callable[[Span, int], bool],
-        enqueue: Callable[[Callable[[], None]], None],
     ) -> None:
         self._parts = parts
         self._carrier = carrier
@@ -58,7 +57,7 @@ class PeerInbound:
         self._door = door
         self._outage = outage
         self._admits_span = admits_span
-        self._enqueue = enqueue
+        self._inbox = parts.inbox
 
     def receive(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
@@ -70,11 +69,10 @@ class PeerInbound:
                     batch = received_batch(body, message)
                 elif body.nbytes:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
-                self._enqueue(lambda: self._on_append_entries(peer, message, batch))
+                self._inbox.put(self._on_append_entries, peer, message, batch)
             case FrameType.INSTALL_SNAPSHOT:
                 chunk, data = decode_install(frame)
-                taken = bytes(data)
-                self._enqueue(lambda: self._snapshots.receive(peer, chunk, taken))
+                self._inbox.put(self._snapshots.receive, peer, chunk, bytes(data))
             case FrameType.FORWARD:
                 token, inner = decode_forward(frame)
                 self._door.receive(Route(peer, token), inner)
@@ -83,7 +81,7 @@ class PeerInbound:
                 self._door.receive_return(token, answer)
             case _:
                 other: PeerMessage = decode_peer(frame)
-                self._enqueue(lambda: self._on_message(peer, other))
+                self._inbox.put(self._on_message, peer, other)
 
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
         if isinstance(message, AppendReply):

@@ -20,6 +20,7 @@ from copycat.raft.events import Event, StorageFull
 from copycat.replica.compaction import CompactionScheduler
 from copycat.replica.driver import ReplicaParts
 from copycat.replica.handshake import Handshake
+from copycat.replica.host import Lane
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import NoRoom, Outage
 from copycat.replica.recovery_status import RecoveryStatus
@@ -196,7 +197,7 @@ class Maintenance:
             return
         if now_ms >= self._reserve_ms:
             self._is_reserving = True
-            self._parts.host.aside(reserve.make, self._reserved)
+            self._parts.inbox.run(Lane.ASIDE, reserve.make, self._reserved)
 
     def _reserved(self, ok: bool) -> None:
         self._is_reserving = False
@@ -212,7 +213,8 @@ class Maintenance:
         if file is None or note is None or self._is_noting or now_ms < self._note_ms:
             return
         self._is_noting = True
-        self._parts.host.aside(partial(file.write, note), partial(self._noted, note))
+        work = partial(file.write, note)
+        self._parts.inbox.run(Lane.ASIDE, work, partial(self._noted, note))
 
     def _noted(self, note: TimeNote, ok: bool) -> None:
         self._is_noting = False
@@ -226,13 +228,13 @@ class Maintenance:
 
         A full disk is asked again a while later.
         """
-        log, host = self._parts.log, self._parts.host
+        log, inbox = self._parts.log, self._parts.inbox
         if not self._is_preparing and now_ms >= self._spare_ms and log.wants_spare():
             self._is_preparing = True
-            host.aside(self._prepare, self._prepared)
+            inbox.run(Lane.ASIDE, self._prepare, self._prepared)
         if not self._is_removing and log.has_orphans():
             self._is_removing = True
-            host.aside(lambda: remove_orphans(log), self._removed)
+            inbox.run(Lane.ASIDE, partial(remove_orphans, log), self._removed)
 
     def _prepare(self) -> bool:
         try:

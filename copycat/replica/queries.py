@@ -20,7 +20,8 @@ from functools import partial
 from copycat.machine.executor import Executor
 from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal, ServerMessage
-from copycat.replica.host import REPLY_ROOM, Host
+from copycat.replica.host import REPLY_ROOM, Host, Lane
+from copycat.replica.inbox import Inbox
 from copycat.replica.session_index import Route, SessionIndex
 from copycat.types import ConsistencyLevel
 
@@ -68,11 +69,6 @@ class _Waiting:
             self.index = max(self.index, self.seen)
 
 
-QueryExecutor = tuple[list[_Waiting], list[QueryAnswer | None]]
-"""Queries and their answers, in the same order, None for those that found no room: opaque to
-everybody but `Queries`."""
-
-
 class Queries:
     """All queries that this member serves itself."""
 
@@ -82,13 +78,13 @@ class Queries:
         sessions: SessionIndex,
         host: Host,
         answer: Callable[[Route, ServerMessage], None],
-        enqueue: Callable[[Callable[[], None]], None],
+        inbox: Inbox,
     ) -> None:
         self._executor = executor
         self._sessions = sessions
         self._host = host
         self._answer = answer
-        self._enqueue = enqueue
+        self._inbox = inbox
         self._token = 0
         self._unconfirmed: dict[int, list[_Waiting]] = {}
         """Linearizable queries by the token that the core was asked with."""
@@ -195,11 +191,8 @@ class Queries:
         for waiting in due:
             waiting.ran_for = waiting.route
             self._running.add(waiting.route)
-        executor = self._executor
-        self._host.apply(lambda: (due, answer_what_fits(executor, due)), self._came_back)
-
-    def _came_back(self, answers: QueryExecutor) -> None:
-        self._enqueue(partial(self.answered, answers))
+        work = partial(answer_what_fits, self._executor, due)
+        self._inbox.run(Lane.APPLY, work, partial(self._answered, due))
 
     def _is_due(self, waiting: _Waiting, last_applied: int) -> bool:
         request = waiting.request
@@ -208,10 +201,10 @@ class Queries:
         view = self._sessions.get(request.session)
         return view is None or view.sequence >= request.sequence
 
-    def answered(self, result: QueryExecutor) -> None:
-        """The executor's answers came back (called in a turn)."""
+    def _answered(self, due: list[_Waiting], answers: list[QueryAnswer | None]) -> None:
+        """The executor's answers came back, in the same order; None: it found no room."""
         left: list[_Waiting] = []
-        for waiting, answer in zip(*result, strict=True):
+        for waiting, answer in zip(due, answers, strict=True):
             self._running.discard(waiting.ran_for)
             is_older = answer is not None and answer.index < waiting.seen
             if answer is None or (is_older and not answer.unknown_session):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from copycat.errors import require
 from copycat.member.markers import LostEntries
 from copycat.raft.effects import PeerRegressed, RecordLoss
 from copycat.raft.events import Event, GapsKnown, LossAccepted, LossRecorded
 from copycat.replica.driver import ReplicaParts
+from copycat.replica.host import Lane
 from copycat.types import EntryId, MemberId
 
 __all__ = ["NewRecord", "RecoveryStatus"]
@@ -30,7 +32,7 @@ NewRecord = Callable[[EntryId, int, int], LostEntries]
 
 class RecoveryStatus:
     """debt: as the directory was opened with; None for nothing.  new_record: makes the record of
-    a loss that a peer noticed.  addresses: of all voters.  queue: steps an event in a turn."""
+    a loss that a peer noticed.  addresses: of all voters."""
 
     def __init__(
         self,
@@ -40,14 +42,14 @@ class RecoveryStatus:
         *,
         new_record: NewRecord | None,
         addresses: Mapping[MemberId, str],
-        queue: Callable[[Event], None],
+        step: Callable[[Event], None],
     ) -> None:
         self._parts = parts
         self._address = address
         self._debt = debt
         self._new_record = new_record
         self._addresses = addresses
-        self._queue = queue
+        self._step = step
         self._again_ms = 0
         self._is_removing = False
         self._waiting: RecordLoss | None = None
@@ -107,7 +109,10 @@ class RecoveryStatus:
             self._address,
             debt,
         )
-        self._parts.host.aside(debt.write, lambda _: self._queue(LossRecorded(effect.term)))
+        self._parts.inbox.run(Lane.ASIDE, debt.write, partial(self._written, effect.term))
+
+    def _written(self, term: int, _: None) -> None:
+        self._step(LossRecorded(term))
 
     def gaps_known(self) -> GapsKnown:
         """How far the holes of this log prove what was committed (C22).
@@ -128,7 +133,7 @@ class RecoveryStatus:
         if not (raft.owes or raft.has_given_up):
             self._debt = None
             self._is_removing = True
-            self._parts.host.aside(debt.settle, self._removed)
+            self._parts.inbox.run(Lane.ASIDE, debt.settle, self._removed)
             how = "were given up" if debt.is_given_up else "are here again"
             log.warning("%s: %s %s: it votes as ever", self._address, debt, how)
         elif raft.owes and now_ms >= self._again_ms:

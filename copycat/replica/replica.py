@@ -8,7 +8,6 @@ batches itself.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from copycat.config import member_id
@@ -36,6 +35,7 @@ from copycat.replica.driver import Driver
 from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.inbound import PeerInbound
+from copycat.replica.inbox import Inbox
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
@@ -55,8 +55,8 @@ __all__ = ["Replica", "ReplicaOptions"]
 
 
 class Replica:
-    """See `docs/internals/raft-core.md`. The host calls; all in one
-    thread, but for the work that it was handed (`Host.sync`, `.save`, `.apply`, `.aside`)."""
+    """See `docs/internals/raft-core.md`. The host calls; all in one thread, but for the work that
+    it was handed (`Host.sync`, `.save`, `.run`)."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Replica:
         self._options, self._host, self._log = options, host, log
         self._executor, self._peers = executor, options.members_by_id
         self.member = member_id(options.cluster_name, options.address)
-        self._inbox: deque[Callable[[], None]] = deque()
+        self._inbox = Inbox(host)
         self._listeners: list[Callable[[ServerState], None]] = []
         self.stopped: BaseException | None = None
         loaded = restore(snapshots, log, executor)
@@ -112,7 +112,7 @@ class Replica:
             debt,
             new_record=regressed,
             addresses=self._peers,
-            queue=lambda event: self._enqueue(lambda: self._step(event)),
+            step=self._step,
         )
         self._furnish(incarnation, now_ms, snapshots)
         for member, number in executor.incarnations.items():
@@ -127,7 +127,7 @@ class Replica:
             self.raft,
             self._peers,
             host=self._host,
-            enqueue=self._enqueue,
+            inbox=self._inbox,
             max_entry_size=options.max_entry_size,
             outage=self.outage,
             cluster_name=options.cluster_name,
@@ -143,8 +143,8 @@ class Replica:
             door=self._door,
             members=tuple(self._peers.values()),
             reserve=self._reserve,
-            enqueue=self._enqueue,
-            slice_done=lambda outcome: self._enqueue(lambda: self._on_applied(outcome)),
+            inbox=self._inbox,
+            slice_done=self._on_applied,
         )
         self._door.open(self._parts.gateway, self._parts.queries)
         self.client_timeout_ms = self._door.timeout_ms
@@ -167,14 +167,12 @@ class Replica:
             threshold=options.snapshot_threshold,
             step=self._step,
             queue=self._carrier.queue,
-            enqueue=self._enqueue,
             pin=self._pin,
         )
         self._cleaning = CompactionScheduler(
             parts,
             self._executor,
             options.cleaning,
-            enqueue=self._enqueue,
             snapshot_floor=self._snapshots.floor,
         )
         self._inbound = PeerInbound(
@@ -184,7 +182,6 @@ class Replica:
             self._door,
             self.outage,
             admits_span=lambda span, nbytes: self._household.takes(span, nbytes),
-            enqueue=self._enqueue,
         )
         self._handshake = Handshake(
             cluster_name=options.cluster_name,
@@ -225,11 +222,11 @@ class Replica:
 
     def peer_up(self, event: Reachable) -> None:
         """The link that this member writes to `peer` on is open and its Hello was good."""
-        self._enqueue(lambda: self._on_peer_up(event))
+        self._inbox.put(self._on_peer_up, event)
 
     def peer_down(self, peer: MemberId) -> None:
         """That link broke."""
-        self._enqueue(lambda: self._on_peer_down(peer))
+        self._inbox.put(self._on_peer_down, peer)
 
     def receive_peer(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
@@ -242,7 +239,7 @@ class Replica:
 
     def client_gone(self, connection: int) -> None:
         """A client's connection closed."""
-        self._enqueue(lambda: self._door.connection_gone(Route(MemberId(0), connection)))
+        self._inbox.put(self._door.connection_gone, Route(MemberId(0), connection))
 
     def synced(self, ticket: SyncTicket) -> None:
         """`ticket.run` returned; see `Host.sync`."""
@@ -262,7 +259,7 @@ class Replica:
 
     def transfer_leadership(self, to: MemberId, done: Callable[[TransferOutcome], None]) -> None:
         """Hand leadership to `to`, or to the best follower when 0; `done(outcome)` in a turn."""
-        self._enqueue(lambda: self._handover.ask(to, done))
+        self._inbox.put(self._handover.ask, to, done)
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call back with each new state; the returned function ends that."""
@@ -272,10 +269,6 @@ class Replica:
     def on_storage_change(self, callback: Callable[[bool], None]) -> None:
         """Call back with True when the disk is found full, with False when it has room."""
         self._household.storage_changed = callback
-
-    def _enqueue(self, work: Callable[[], None]) -> None:
-        self._inbox.append(work)
-        self._host.wake()
 
     # ---- the turn ------------------------------------------------------------------------
 
@@ -289,8 +282,7 @@ class Replica:
             self._step(Tick(elapsed_ms))
             self._household.begin(now_ms, elapsed_ms)
             self._take_completed()
-            for _ in range(len(self._inbox)):
-                self._inbox.popleft()()
+            self._inbox.take()
             self._household.look_at_disks()
             self._propose()
             self._ask_reads()
@@ -397,11 +389,11 @@ class Replica:
 
     def take_snapshot(self, done: Callable[[Snapshot | CopycatError], None]) -> None:
         """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""
-        self._enqueue(lambda: self._snapshots.taking.take(done))
+        self._inbox.put(self._snapshots.taking.take, done)
 
     def compact(self, compaction: Compaction, done: Callable[[CleaningReport], None]) -> None:
         """Clean the log as soon as no other run is under way; `done` in a turn."""
-        self._enqueue(lambda: self._cleaning.ask(compaction, done))
+        self._inbox.put(self._cleaning.ask, compaction, done)
 
     # ---- leadership ----------------------------------------------------------------------
 

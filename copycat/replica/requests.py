@@ -26,6 +26,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
 from copycat.replica.host import Host
+from copycat.replica.inbox import Inbox
 from copycat.replica.outage import Outage, Why
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries, must_lead
@@ -101,7 +102,7 @@ class RequestRouter:
         addresses: Mapping[MemberId, str],
         *,
         host: Host,
-        enqueue: Callable[[Callable[[], None]], None],
+        inbox: Inbox,
         max_entry_size: int,
         outage: Outage,
         cluster_name: str,
@@ -113,7 +114,7 @@ class RequestRouter:
         """connection of this member -> the other cluster that its client means."""
         self._addresses = addresses
         self._host = host
-        self._enqueue = enqueue
+        self._inbox = inbox
         self._max_entry_size = max_entry_size
         self._gateway: ProposalQueue | None = None
         self._queries: Queries | None = None
@@ -157,12 +158,11 @@ class RequestRouter:
             try:
                 check_commands(message.body, message.count, self._max_entry_size)
             except EntryTooLargeError:
-                commands, why = message, self._too_large()
-                self._enqueue(lambda: self.gateway.refuse_for(route, commands, why))
+                self._inbox.put(self.gateway.refuse_for, route, message, self._too_large())
                 return
             except ValueError as cause:
                 raise ProtocolError(f"a run of commands that does not add up: {cause}") from cause
-        self._enqueue(lambda: self._request(route, message, frame))
+        self._inbox.put(self._request, route, message, frame)
 
     def _too_large(self) -> Why:
         where = self._addresses[self._raft.member]
@@ -231,7 +231,7 @@ class RequestRouter:
             request = getattr(decode_server(inner), "request", 0)
         if len(frame) > SMALL_NBYTES:
             refusal = encode_server(self._no_room(inner))
-        self._enqueue(lambda: self._returned(token, request, frame, refusal))
+        self._inbox.put(self._returned, token, request, frame, refusal)
 
     def _returned(self, token: int, request: int, frame: bytes, refusal: bytes) -> None:
         self.relay.returned(token, request)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from copycat.errors import (
@@ -25,6 +26,7 @@ from copycat.machine.executor import Executor
 from copycat.raft.events import Compacted, Event, SnapshotsKept
 from copycat.raft.term_index import TermIndex
 from copycat.replica.driver import ReplicaParts
+from copycat.replica.host import Lane
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore, Writer
 from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
@@ -144,7 +146,6 @@ class SnapshotTaker:
         *,
         threshold: int,
         step: Callable[[Event], None],
-        enqueue: Callable[[Callable[[], None]], None],
         shipped: Callable[[], list[int]],
     ) -> None:
         self._parts = parts
@@ -153,7 +154,6 @@ class SnapshotTaker:
         self._source = source_of(executor) if store is not None else None
         self._threshold = threshold
         self._step = step
-        self._enqueue = enqueue
         self._shipped = shipped
         self._is_busy = False
         self.begun = 0
@@ -252,9 +252,7 @@ class SnapshotTaker:
             except (SerializationError, StorageError) as error:
                 return error
 
-        self._parts.host.apply(
-            take, lambda taken: self._enqueue(lambda: self._taken(store, entry, taken))
-        )
+        self._parts.inbox.run(Lane.APPLY, take, partial(self._taken, store, entry))
 
     def _taken(self, store: SnapshotStore, entry: EntryId, taken: _Taken) -> None:
         self._last_was_at()
@@ -272,19 +270,11 @@ class SnapshotTaker:
             raise taken
         writer = taken
         if entry.index <= self.index:  # one of the leader's was installed meanwhile
-            self._parts.host.aside(lambda: store.drop(writer), _ignore)
+            self._parts.inbox.run(Lane.ASIDE, partial(store.drop, writer), _ignore)
             self._end(_refused("a newer one was installed meanwhile"))
             return
-
-        def save() -> Snapshot | DiskFullError | ResourceError:
-            try:
-                return store.finish(writer)
-            except (DiskFullError, ResourceError) as error:
-                return error
-
-        self._parts.host.aside(
-            save, lambda saved: self._enqueue(lambda: self._saved(store, saved))
-        )
+        work = partial(_finish, store, writer)
+        self._parts.inbox.run(Lane.ASIDE, work, partial(self._saved, store))
 
     def _last_was_at(self) -> None:
         """Count anew from where this one was due, so that members stay spread out."""
@@ -336,10 +326,8 @@ class SnapshotTaker:
         if store is None:
             return
         if stale:
-            self._parts.host.aside(
-                lambda: store.discard(stale),
-                lambda gone: self._enqueue(lambda: self._discarded(store, gone)),
-            )
+            work = partial(store.discard, stale)
+            self._parts.inbox.run(Lane.ASIDE, work, partial(self._discarded, store))
         self._step(SnapshotsKept(store.oldest_index))
         self.trim()
 
@@ -365,6 +353,14 @@ class SnapshotTaker:
         self._parts.durable.want_shape()
         if replica_log.first_index > self._parts.raft.terms.first_index:
             self._step(Compacted(replica_log.first_index))
+
+
+def _finish(store: SnapshotStore, writer: Writer) -> Snapshot | DiskFullError | ResourceError:
+    """In the aside thread: read the file back and give it its name."""
+    try:
+        return store.finish(writer)
+    except (DiskFullError, ResourceError) as error:
+        return error
 
 
 def _refused(why: str) -> IllegalMemberStateError:

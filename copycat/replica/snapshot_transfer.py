@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from copycat.errors import CorruptLogError, DiskFullError, ProtocolError, ResourceError
@@ -22,9 +23,10 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.replica.driver import ReplicaParts
+from copycat.replica.host import Lane
 from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
-from copycat.types import MemberId
+from copycat.types import EntryId, MemberId
 
 __all__ = ["CHUNK_NBYTES", "SnapshotReceiver", "SnapshotSender"]
 
@@ -104,12 +106,10 @@ class SnapshotSender:
         store: SnapshotStore | None,
         *,
         queue: Callable[[Event], None],
-        enqueue: Callable[[Callable[[], None]], None],
     ) -> None:
         self._parts = parts
         self._store = store
         self._queue = queue
-        self._enqueue = enqueue
         self._ships: dict[MemberId, _Transfer] = {}
         self.snapshotting: SnapshotTaker | None = None
 
@@ -180,16 +180,16 @@ class SnapshotSender:
         if store is None:
             return
         ship.is_checked = True
+        work = partial(_check, store, snapshot)
+        self._parts.inbox.run(Lane.ASIDE, work, partial(self._checked, store, peer, ship))
 
-        def checked(error: _Bad | None) -> None:
-            if error is not None:
-                self._reject(store, snapshot, error)
-            elif self._ships.get(peer) is ship:
-                self._drop(peer)
-
-        self._parts.host.aside(
-            lambda: _check(store, snapshot), lambda error: self._enqueue(lambda: checked(error))
-        )
+    def _checked(
+        self, store: SnapshotStore, peer: MemberId, ship: _Transfer, error: _Bad | None
+    ) -> None:
+        if error is not None:
+            self._reject(store, ship.snapshot, error)
+        elif self._ships.get(peer) is ship:
+            self._drop(peer)
 
     def _reject(self, store: SnapshotStore, snapshot: Snapshot, error: _Bad) -> None:
         """F17: a bad file is nobody's snapshot any more, and a good one takes its place."""
@@ -209,11 +209,8 @@ class SnapshotSender:
         if store is None or ship.is_reading or is_full or size <= 0:
             return
         ship.is_reading = True
-        snapshot = ship.snapshot
-        self._parts.host.aside(
-            lambda: _read(store, snapshot, at, size),
-            lambda data: self._enqueue(lambda: self._was_read(peer, ship, at, data)),
-        )
+        work = partial(_read, store, ship.snapshot, at, size)
+        self._parts.inbox.run(Lane.ASIDE, work, partial(self._was_read, peer, ship, at))
 
     def _was_read(self, peer: MemberId, ship: _Transfer, at: int, data: bytes | _Bad) -> None:
         ship.is_reading = False
@@ -298,13 +295,11 @@ class SnapshotReceiver:
         store: SnapshotStore | None,
         *,
         step: Callable[[Event], None],
-        enqueue: Callable[[Callable[[], None]], None],
         install: Callable[[Snapshot, bytes, Callable[[], None]], None],
     ) -> None:
         self._parts = parts
         self._store = store
         self._step = step
-        self._enqueue = enqueue
         self._install = install
         self._reception: Reception | None = None
         self._is_finishing = False
@@ -327,11 +322,8 @@ class SnapshotReceiver:
                 return
         if body:
             self._writing += 1
-            took = reception
-            self._parts.host.aside(
-                lambda: _write(took, message.offset, body),
-                lambda held: self._enqueue(lambda: self._written(took, effect, held)),
-            )
+            work = partial(_write, reception, message.offset, body)
+            self._parts.inbox.run(Lane.ASIDE, work, partial(self._written, reception, effect))
         elif not self._writing:
             self._held(effect, reception.held)
 
@@ -343,7 +335,7 @@ class SnapshotReceiver:
             log.warning("a snapshot is refused: %s", error)
             return None
         if older is not None:
-            self._parts.host.aside(older.drop, lambda _: None)
+            self._parts.inbox.run(Lane.ASIDE, older.drop, _ignore)
         return self._reception
 
     def _written(self, reception: Reception, effect: ReceiveChunk, held: int | _NoRoom) -> None:
@@ -359,15 +351,12 @@ class SnapshotReceiver:
         elif self._parts.raft.commit_index >= reception.entry.index:
             # Entries were quicker, and may have been cleaned since: it must not be kept (C23).
             self._reception = None
-            self._parts.host.aside(reception.drop, lambda _: None)
+            self._parts.inbox.run(Lane.ASIDE, reception.drop, _ignore)
         else:
             self._is_finishing = True
             self.publishing = reception.entry.index
-            store = self._store
-            self._parts.host.aside(
-                lambda: _finish(store, reception),
-                lambda whole: self._enqueue(lambda: self._finished(effect, whole)),
-            )
+            work = partial(_finish, self._store, reception)
+            self._parts.inbox.run(Lane.ASIDE, work, partial(self._finished, effect))
 
     def _held(self, effect: ReceiveChunk, offset: int) -> None:
         message = effect.message
@@ -384,7 +373,7 @@ class SnapshotReceiver:
             self._again_ms = self._parts.clock.now_ms + AGAIN_MS
             return
         self._is_finishing = True  # nothing else is taken until it is installed
-        self._install(whole.snapshot, whole.data, lambda: self._installed(effect))
+        self._install(whole.snapshot, whole.data, partial(self._installed, effect))
 
     def postpone(self, snapshot: Snapshot) -> None:
         """No room to install what arrived: asked for anew, when there may be (F13).
@@ -394,12 +383,10 @@ class SnapshotReceiver:
         store = self._store
         assert store is not None  # noqa: S101  # for the type checker
         log.warning("a snapshot of the leader has no room to be installed (F13)")
-        self._parts.host.aside(
-            lambda: store.discard([snapshot.entry]),
-            lambda _: self._enqueue(self._postponed),
-        )
+        work = partial(store.discard, [snapshot.entry])
+        self._parts.inbox.run(Lane.ASIDE, work, self._postponed)
 
-    def _postponed(self) -> None:
+    def _postponed(self, _: list[EntryId]) -> None:
         self._is_finishing = False
         self.publishing = 0
         self._again_ms = self._parts.clock.now_ms + AGAIN_MS
@@ -409,6 +396,10 @@ class SnapshotReceiver:
         self.publishing = 0
         message = effect.message
         self._step(SnapshotInstalled(effect.sender, message.request, message.entry))
+
+
+def _ignore(_: None) -> None:
+    """Nobody waits for it."""
 
 
 def _write(reception: Reception, offset: int, body: bytes) -> int | _NoRoom:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from copycat.errors import require
 from copycat.machine.executor import Executor
@@ -13,7 +14,8 @@ from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
 from copycat.raft.events import Event, Received
 from copycat.replica.driver import ReplicaParts, SnapshotEffect
-from copycat.replica.snapshot_taker import SnapshotTaker, source_of
+from copycat.replica.host import Lane
+from copycat.replica.snapshot_taker import SnapshotSource, SnapshotTaker, source_of
 from copycat.replica.snapshot_transfer import SnapshotReceiver, SnapshotSender
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import EntryId, MemberId
@@ -39,7 +41,6 @@ class Snapshots:
         threshold: int,
         step: Callable[[Event], None],
         queue: Callable[[Event], None],
-        enqueue: Callable[[Callable[[], None]], None],
         pin: Callable[[int, int], None],
     ) -> None:
         self._parts = parts
@@ -47,21 +48,17 @@ class Snapshots:
         self._executor = executor
         self._source = source_of(executor)
         self._step = step
-        self._enqueue = enqueue
         self._pin = pin
         self._body = b""
         self._has_warned = False
-        self._sending = SnapshotSender(parts, store, queue=queue, enqueue=enqueue)
-        self._receiving = SnapshotReceiver(
-            parts, store, step=step, enqueue=enqueue, install=self._install
-        )
+        self._sending = SnapshotSender(parts, store, queue=queue)
+        self._receiving = SnapshotReceiver(parts, store, step=step, install=self._install)
         self.taking = SnapshotTaker(
             parts,
             store,
             executor,
             threshold=threshold,
             step=step,
-            enqueue=enqueue,
             shipped=self._sending.shipped,
         )
         self._sending.snapshotting = self.taking
@@ -128,21 +125,31 @@ class Snapshots:
             self._receiving.postpone(snapshot)
             return
         applier.hold()
-        executor = self._executor
+        self._parts.inbox.run(
+            Lane.APPLY,
+            partial(_install, source, data, self._executor),
+            partial(self._installed, store, snapshot, done),
+        )
 
-        def install() -> list[SessionRow]:
-            source.install(data)
-            return executor.session_rows()
+    def _installed(
+        self,
+        store: SnapshotStore,
+        snapshot: Snapshot,
+        done: Callable[[], None],
+        rows: list[SessionRow],
+    ) -> None:
+        self._parts.applier.installed(snapshot.entry.index)
+        self._parts.clock.installed(snapshot.time_ms)
+        self._parts.gateway.sessions.load(rows)
+        stale = store.supersede(snapshot)
+        done()
+        for member, incarnation in self._executor.incarnations.items():
+            self._pin(member, incarnation)
+        self.taking.keep(stale)
+        log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
 
-        def installed(rows: list[SessionRow]) -> None:
-            applier.installed(snapshot.entry.index)
-            self._parts.clock.installed(snapshot.time_ms)
-            self._parts.gateway.sessions.load(rows)
-            stale = store.supersede(snapshot)
-            done()
-            for member, incarnation in executor.incarnations.items():
-                self._pin(member, incarnation)
-            self.taking.keep(stale)
-            log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
 
-        self._parts.host.apply(install, lambda rows: self._enqueue(lambda: installed(rows)))
+def _install(source: SnapshotSource, data: bytes, executor: Executor) -> list[SessionRow]:
+    """In the apply thread, between two slices: the sessions of the state that is there now."""
+    source.install(data)
+    return executor.session_rows()

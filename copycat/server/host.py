@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from copycat.errors import ResourceError, require
 from copycat.net import WriteBuffer
-from copycat.replica.host import REPLY_ROOM, Body
+from copycat.replica.host import REPLY_ROOM, Body, Lane
 from copycat.replica.replica import Replica
 from copycat.server.workers import Mailbox, SyncPace, Worker
 from copycat.storage.interface import SaveTicket, SyncTicket
@@ -59,9 +59,11 @@ class AsyncHost:
         self._mailbox = Mailbox(self._loop, self._after_mail)
         self._sync_worker = self._worker(f"copycat-sync-{name}", retries=True)
         self._save_worker = self._worker(f"copycat-save-{name}", retries=True)
-        self._apply_worker = self._worker(f"copycat-apply-{name}")
-        self._aside_worker = self._worker(f"copycat-aside-{name}", retries=True)
-        self._compact_worker = self._worker(f"copycat-compact-{name}", compaction_threads)
+        self._lanes = {
+            Lane.APPLY: self._worker(f"copycat-apply-{name}"),
+            Lane.ASIDE: self._worker(f"copycat-aside-{name}", retries=True),
+            Lane.COMPACT: self._worker(f"copycat-compact-{name}", compaction_threads),
+        }
         self._pace = SyncPace()
         self._may_sync_inline = True
         self._deferred: SyncTicket | None = None
@@ -267,17 +269,9 @@ class AsyncHost:
         self._saves -= 1
         self.replica.saved(ticket)
 
-    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """See `Host.apply`."""
-        self._apply_worker.run(work, done)
-
-    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """See `Host.aside`."""
-        self._aside_worker.run(work, done)
-
-    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        """See `Host.compact`."""
-        self._compact_worker.run(work, done)
+    def run(self, lane: Lane, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """See `Host.run`."""
+        self._lanes[lane].run(work, done)
 
     def _worker_failed(self, cause: BaseException) -> None:
         self.replica.failed(cause)
@@ -308,12 +302,7 @@ class AsyncHost:
         """End turns and threads; False when a thread was still busy after `patience` seconds."""
         self._halt()
         ended = True
-        for worker in (
-            self._apply_worker,
-            self._aside_worker,
-            self._compact_worker,
-            self._sync_worker,
-        ):
+        for worker in (*self._lanes.values(), self._sync_worker):
             ended = await worker.close(patience) and ended
         self.hangs_in_save = not await self._save_worker.close(patience)
         self._mailbox.close()

@@ -18,7 +18,7 @@ from copycat.protocol.codec_peer import decode_append, decode_install, decode_pe
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.protocol.wire import FrameType
-from copycat.replica.host import REPLY_ROOM, Body
+from copycat.replica.host import REPLY_ROOM, Body, Lane
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
@@ -430,17 +430,9 @@ class Life:
         if self._lives:
             self._host.workers.save(ticket)
 
-    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+    def run(self, lane: Lane, work: Callable[[], T], done: Callable[[T], None]) -> None:
         if self._lives:
-            self._host.workers.apply(work, done)
-
-    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        if self._lives:
-            self._host.workers.aside(work, done)
-
-    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        if self._lives:
-            self._host.workers.compact(work, done)
+            self._host.workers.run(lane, work, done)
 
     def stop(self, reason: BaseException) -> None:
         if self._lives:

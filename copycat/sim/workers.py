@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 
 import msgspec
 
 from copycat.errors import StorageError
 from copycat.machine.outcome import Outcome
+from copycat.replica.host import Lane
 from copycat.sim.world import Trace, World
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import ServerState
@@ -122,7 +123,20 @@ class Workers:
             return
         self._answer(begun, begun.thread, heard, ticket)
 
-    def apply(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
+    def run(self, lane: Lane, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        match lane:
+            case Lane.APPLY:
+                self._apply(work, done)
+            case Lane.ASIDE:
+                begun, delay_us = self._begin("aside"), self._host.disk.aside_delay_us()
+                self._host.soon(delay_us, self._aside, begun, work, done)
+            case Lane.COMPACT:
+                begun, delay_us = self._begin("compact"), self._host.disk.compact_delay_us()
+                self._host.soon(delay_us, self._compact, begun, work, done)
+            case _:
+                assert_never(lane)
+
+    def _apply(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
         self._queue.append((work, done, self._begin("apply")))
         if len(self._queue) == 1:
             self._host.soon(self._host.disk.apply_delay_us(), self._apply_next)
@@ -137,15 +151,7 @@ class Workers:
         if isinstance(result, Outcome):
             kind = "slice applied"
             self._host.applied(result)
-        self._answer(begun, kind, self._applied, done, result)
-
-    def _applied(self, done: Callable[[T], None], result: T) -> None:
-        done(result)
-        self._host.wake()
-
-    def aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        begun = self._begin("aside")
-        self._host.soon(self._host.disk.aside_delay_us(), self._aside, begun, work, done)
+        self._answer(begun, kind, done, result)
 
     def _aside(self, begun: _Begun, work: Callable[[], T], done: Callable[[T], None]) -> None:
         try:
@@ -154,10 +160,6 @@ class Workers:
             self._host.alive.failed(cause)
             return
         self._answer(begun, self._host.disk.seen.take(), done, result)
-
-    def compact(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        begun = self._begin("compact")
-        self._host.soon(self._host.disk.compact_delay_us(), self._compact, begun, work, done)
 
     def _compact(self, begun: _Begun, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """The work answers with what went wrong; that stops nobody (F13)."""

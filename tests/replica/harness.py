@@ -18,7 +18,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.wire import FrameType
 from copycat.raft.events import Reachable
-from copycat.replica.host import REPLY_ROOM, Body
+from copycat.replica.host import REPLY_ROOM, Body, Lane
 from copycat.replica.recovery_status import NewRecord
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.storage.interface import ReplicaLog, SaveTicket, SyncTicket
@@ -52,6 +52,10 @@ class MemoryHardState:
         self.saved.append(ticket.value)
 
 
+Job = tuple[Callable[[], Any], Callable[[Any], None]]
+"""Work for a thread, and who is told of its result."""
+
+
 class FakeHost:
     """Collects what a replica asks for, in order, in `calls`."""
 
@@ -61,7 +65,9 @@ class FakeHost:
         self.replies: list[tuple[int, ServerMessage]] = []
         self.syncs: list[SyncTicket] = []
         self.saves: list[SaveTicket] = []
-        self.work: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        self.jobs: dict[Lane, list[Job]] = {lane: [] for lane in Lane}
+        self.slow: set[Lane] = {Lane.APPLY}
+        """Lanes whose work waits until the test lets it go; that of others until the next turn."""
         self.links: set[MemberId] = set()
         self.unsent: dict[int, int] = {}
         """Bytes that wait for each slow peer or connection; the test takes them out."""
@@ -112,14 +118,25 @@ class FakeHost:
         self.calls.append("save")
         self.saves.append(ticket)
 
-    def apply(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        self.work.append((work, done))
+    def run(self, lane: Lane, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.jobs[lane].append((work, done))
 
-    def aside(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        done(work())
+    def finish(self, lane: Lane) -> None:
+        """What waits in this lane is done, and the replica hears of it; outside of a turn."""
+        assert self.replica is not None
+        jobs, self.jobs[lane] = self.jobs[lane], []
+        for work, done in jobs:
+            try:
+                result = work()
+            except Exception as cause:  # noqa: BLE001
+                self.replica.failed(cause)
+                return
+            done(result)
 
-    def compact(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        done(work())
+    @property
+    def work(self) -> list[Job]:
+        """What waits for the apply thread."""
+        return self.jobs[Lane.APPLY]
 
     def stop(self, reason: BaseException) -> None:
         self.stopped = reason
@@ -156,6 +173,7 @@ class Node:
         self.hard_state = hard_state or MemoryHardState()
         self.machine = KeyValueStore()
         self.executor = executor or Executor(self.machine if machine is None else machine)
+        self._has_raised = False
         self.now_ms = now_ms
         self.wall_ms = wall_ms
         """Its wall clock shows this and `now_ms` on top."""
@@ -189,8 +207,12 @@ class Node:
 
     def turn(self, elapsed_ms: int = 0) -> None:
         self.now_ms += elapsed_ms
+        for lane in Lane:
+            if lane not in self.host.slow:
+                self.host.finish(lane)
         self.replica.turn(self.now_ms, self.wall_ms + self.now_ms)
-        if self.host.stopped is not None:
+        if self.host.stopped is not None and not self._has_raised:
+            self._has_raised = True  # the test hears of it once
             raise self.host.stopped
 
     def finish_syncs(self) -> None:
@@ -206,9 +228,7 @@ class Node:
         self.host.saves.clear()
 
     def finish_work(self) -> None:
-        work, self.host.work = self.host.work, []
-        for todo, done in work:
-            done(todo())
+        self.host.finish(Lane.APPLY)
 
     def settle(self, rounds: int = 8) -> None:
         """Everything that is under way comes back, and what follows from it too."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,11 +15,13 @@ from copycat.machine.kv import KeyValueStore
 from copycat.machine.outcome import Outcome
 from copycat.protocol.client import KeepAlive
 from copycat.replica.compaction import CleaningReport, CompactionScheduler
+from copycat.replica.host import Lane
+from copycat.replica.inbox import Inbox
 from copycat.replica.options import CompactionOptions
 from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.storage.compaction import SegmentLimits
 from copycat.types import Compaction, CompactionLimits, Durability, Release, SegmentStats
-from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session
+from tests.replica.harness import CLIENT, FakeHost, Job, Node, commands, lone_leader, open_session
 
 
 def opened(env: FaultEnv) -> NativeLog:
@@ -195,23 +196,24 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     gone, a restart would come to a state that never was, and take it for whole from 106 on.
 
     Seed 434624406531: entry 100 overwrote it, but what acknowledged the replies is above 106."""
-    log, queue, reports = Slow(), deque[Callable[[], None]](), list[CleaningReport]()
+    log, host, reports = Slow(), FakeHost(), list[CleaningReport]()
     parts: Any = SimpleNamespace(
         log=log,
         applier=SimpleNamespace(last_applied=122),
         raft=SimpleNamespace(floor=0),
         clock=SimpleNamespace(now_ms=0),
-        host=SimpleNamespace(apply=lambda work, done: done(work()), wake=lambda: None),
+        host=host,
+        inbox=Inbox(host),
         durable=SimpleNamespace(want_all=lambda: None),
     )
     executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
-    cleaning = CompactionScheduler(
-        parts, executor, CompactionOptions(), enqueue=queue.append, snapshot_floor=lambda: 0
-    )
+    cleaning = CompactionScheduler(parts, executor, CompactionOptions(), snapshot_floor=lambda: 0)
     cleaning.applied(Outcome(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     cleaning.ask(Compaction.MINOR, reports.append)
     cleaning.keep(0, is_short=False)
-    queue.popleft()()
+    ((work, done),) = host.work
+    done(work())
+    parts.inbox.take()
     for durable_index, released in ((106, []), (121, []), (122, [88])):
         log.durable_index = durable_index
         cleaning.keep(0, is_short=False)
@@ -254,16 +256,15 @@ class Held:
     """The compaction thread of a member: what it is given waits until the test runs it."""
 
     def __init__(self, node: Node) -> None:
-        self.jobs: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
-        node.host.compact = self._take  # type: ignore[method-assign]
+        self._host = node.host
+        self._host.slow.add(Lane.COMPACT)
 
-    def _take(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        self.jobs.append((work, done))
+    @property
+    def jobs(self) -> list[Job]:
+        return self._host.jobs[Lane.COMPACT]
 
     def run(self) -> None:
-        jobs, self.jobs = self.jobs, []
-        for work, done in jobs:
-            done(work())
+        self._host.finish(Lane.COMPACT)
 
 
 def turns(node: Node, count: int, step_ms: int = 100) -> None:
@@ -296,7 +297,7 @@ def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
     assert report.segments_after == report.segments_before
     assert report.bytes_reclaimed == 0
     assert node.replica._cleaning.runs == 0
-    node.host.compact = lambda work, done: done(work())  # type: ignore[method-assign]
+    node.host.slow.discard(Lane.COMPACT)
     assert compact(node).bytes_reclaimed > 0, "the next run takes all of it"
 
 

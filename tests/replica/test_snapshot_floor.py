@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +12,8 @@ from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import ReceiveChunk
+from copycat.replica.host import Lane
+from copycat.replica.inbox import Inbox
 from copycat.replica.snapshot_transfer import SnapshotReceiver
 from copycat.replica.snapshots import Snapshots
 from copycat.storage._native import FaultEnv
@@ -21,7 +21,7 @@ from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import Compaction, EntryId, MemberId
 from tests.log.test_snapshots import DIRECTORY, NEW, shipped
 from tests.replica.disks import Disk, Disks
-from tests.replica.harness import Node
+from tests.replica.harness import FakeHost, Node
 from tests.replica.test_cleaning import compact
 from tests.replica.test_repair import submit
 from tests.replica.test_snapshotting import left_behind, same
@@ -31,17 +31,11 @@ class Slow:
     """The aside thread of one member: what it is given waits until `go`."""
 
     def __init__(self, node: Node) -> None:
-        host: Any = node.host
-        self._host = host
         self._node = node
-        self._aside = node.host.aside
-        self._held: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
-        self._host.aside = lambda work, done: self._held.append((work, done))
+        node.host.slow.add(Lane.ASIDE)
 
     def go(self) -> None:
-        self._host.aside = self._aside
-        for work, done in self._held:
-            done(work())
+        self._node.host.slow.discard(Lane.ASIDE)
         self._node.settle()
 
 
@@ -144,29 +138,27 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
     """Until the last chunk nothing above it was cleaned, for nothing above it was committed;
     from then on it holds deletions back. Overtaken before, it could come too late for them."""
     snapshot, data = shipped(NEW)
-    env, aside, turns = FaultEnv(1), deque[Any](), deque[Callable[[], None]]()
+    env, host = FaultEnv(1), FakeHost()
     installed, events = list[object](), list[object]()
     parts: Any = SimpleNamespace(
         clock=SimpleNamespace(now_ms=0),
         raft=SimpleNamespace(commit_index=0),
-        host=SimpleNamespace(aside=lambda work, done: aside.append((work, done))),
+        inbox=Inbox(host),
     )
     receiving = SnapshotReceiver(
         parts,
         SnapshotStore(env, DIRECTORY),
         step=events.append,
-        enqueue=turns.append,
         install=lambda *given: installed.append(given[0]),
     )
     message = InstallSnapshot(2, 1, NEW, snapshot.nbytes, snapshot.digest, 0)
     receiving.receive(ReceiveChunk(MemberId(1), message), data)
     assert receiving.publishing == 0
     parts.raft.commit_index = commit_index
-    while aside:
-        work, done = aside.popleft()
+    while host.jobs[Lane.ASIDE]:
+        work, done = host.jobs[Lane.ASIDE].pop(0)
         done(work())
-        while turns:
-            turns.popleft()()
+        parts.inbox.take()
     is_overtaken = commit_index >= NEW.index
     assert receiving.publishing == (0 if is_overtaken else NEW.index)
     assert installed == ([] if is_overtaken else [snapshot])

@@ -9,11 +9,13 @@ import pytest
 from copycat.errors import CorruptLogError, DiskFullError
 from copycat.protocol.client import Register, Registered
 from copycat.replica import snapshot_transfer
+from copycat.replica.host import Lane
 from copycat.replica.snapshot_transfer import STALLED_MS
 from copycat.storage._native import FaultEnv
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
 from copycat.types import EntryId, ServerState
 from tests.replica.disks import SNAPSHOTS, Disk, Disks
+from tests.replica.harness import FakeHost
 from tests.replica.test_snapshotting import append, left_behind, same
 
 
@@ -298,14 +300,16 @@ def test_i12_entries_that_are_quicker_than_their_snapshot_are_not_undone(
 
     late: list[tuple[Any, Any]] = []
 
-    def aside(work: Any, done: Any) -> None:
-        result = work()
-        if isinstance(result, snapshot_transfer._Whole):
-            late.append((done, result))
-        else:
-            done(result)
+    def run(lane: Lane, work: Any, done: Any) -> None:
+        def heard(result: Any) -> None:
+            if isinstance(result, snapshot_transfer._Whole):
+                late.append((done, result))
+            else:
+                done(result)
 
-    monkeypatch.setattr(away.node.host, "aside", aside)
+        FakeHost.run(away.node.host, lane, work, heard)
+
+    monkeypatch.setattr(away.node.host, "run", run)
     net.mend(away.node.member)
     wait(net, 1000)
     assert len(late) == 1

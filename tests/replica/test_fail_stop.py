@@ -1,0 +1,181 @@
+"""An exception in what follows an answer of a thread stops the member, whichever answer it is."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import copycat.replica
+from copycat.machine.kv import KeyValueStore
+from copycat.member.disk_reserve import BallastFile
+from copycat.protocol.client import QueryRequest
+from copycat.protocol.operations import encode_operation
+from copycat.replica.compaction import CompactionScheduler
+from copycat.replica.delivery import Delivery
+from copycat.replica.maintenance import Maintenance
+from copycat.replica.queries import Queries
+from copycat.replica.recovery_status import RecoveryStatus
+from copycat.replica.replica import Replica
+from copycat.replica.snapshot_taker import SnapshotTaker
+from copycat.replica.snapshot_transfer import SnapshotReceiver, SnapshotSender
+from copycat.replica.snapshots import Snapshots
+from copycat.storage._native import FaultEnv
+from copycat.types import ConsistencyLevel
+from tests.replica.disks import Disks
+from tests.replica.harness import CLIENT, Node, commands, lone_leader, open_session
+from tests.replica.test_cleaning import compact, opened, put_many
+from tests.replica.test_older_copy import back_and_told, with_an_image
+from tests.replica.test_snapshotting import left_behind
+from tests.replica.test_transfers import grow, newest, path_of, wait
+
+
+class Raised(Exception):
+    """What goes wrong in a turn."""
+
+
+def the_log_is_cleaned() -> None:
+    node = lone_leader(log=opened(FaultEnv(1)))
+    session = open_session(node)
+    put_many(node, session, 1, 400)
+    compact(node)
+    for _ in range(5):
+        node.turn(100)
+        node.settle()
+
+
+def a_client_asks() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    query = encode_operation(KeyValueStore.items("k"))
+    node.client(QueryRequest(1, session, 0, 0, ConsistencyLevel.SEQUENTIAL, query))
+    node.turn()
+    node.settle()
+
+
+def replies_wait_for_room() -> None:
+    node = lone_leader()
+    session = open_session(node)
+    node.host.unsent[CLIENT] = 1 << 30
+    node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.put("k", b"v")))
+    node.settle()
+    node.host.unsent[CLIENT] = 0
+    node.settle()
+
+
+def ballast_is_made() -> None:
+    env = FaultEnv(1)
+    env.make_directory("/log")
+    ballast = BallastFile(env, "/log", 4096, 4096)
+    node = lone_leader(log=opened(env), reserve=ballast)
+    ballast.give_up()
+    for _ in range(30):
+        node.turn(100)
+        node.settle()
+
+
+def a_follower_gets_a_snapshot() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    net.mend(away.node.member)
+    wait(net, 1000)
+    grow(net, leader)
+    grow(net, leader)
+    wait(net, 1000)
+
+
+def a_snapshot_rots_on_its_way() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    leader.env.corrupt(path_of(newest(leader)), 100, 1)
+    net.mend(away.node.member)
+    wait(net, 3000)
+
+
+def a_snapshot_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Snapshots, "_has_room", lambda *_: False)
+    a_follower_gets_a_snapshot()
+
+
+def an_older_copy_is_fed() -> None:
+    net = Disks()
+    leader, victim, _ = with_an_image(net)
+    back_and_told(net, leader, victim)
+    for _ in range(40):
+        net.settle(100)
+
+
+SITES: list[tuple[type, str, Callable[..., None]]] = [
+    (Replica, "_on_applied", the_log_is_cleaned),
+    (Queries, "_answered", a_client_asks),
+    (Delivery, "_fetched", replies_wait_for_room),
+    (CompactionScheduler, "_floor_read", the_log_is_cleaned),
+    (CompactionScheduler, "_rewritten", the_log_is_cleaned),
+    (Maintenance, "_prepared", the_log_is_cleaned),
+    (Maintenance, "_removed", the_log_is_cleaned),
+    (Maintenance, "_reserved", ballast_is_made),
+    (Maintenance, "_noted", a_follower_gets_a_snapshot),
+    (SnapshotTaker, "_taken", a_follower_gets_a_snapshot),
+    (SnapshotTaker, "_saved", a_follower_gets_a_snapshot),
+    (SnapshotTaker, "_discarded", a_follower_gets_a_snapshot),
+    (SnapshotSender, "_was_read", a_follower_gets_a_snapshot),
+    (SnapshotSender, "_checked", a_snapshot_rots_on_its_way),
+    (SnapshotReceiver, "_written", a_follower_gets_a_snapshot),
+    (SnapshotReceiver, "_finished", a_follower_gets_a_snapshot),
+    (SnapshotReceiver, "_postponed", a_snapshot_has_no_room),
+    (Snapshots, "_installed", a_follower_gets_a_snapshot),
+    (RecoveryStatus, "_written", an_older_copy_is_fed),
+    (RecoveryStatus, "_removed", an_older_copy_is_fed),
+]
+IGNORED = {"_ignore"}
+"""Answers that nobody waits for."""
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "story"), SITES, ids=[f"{o.__name__}.{m}" for o, m, _ in SITES]
+)
+def test_what_raises_after_a_threads_answer_stops_the_member(
+    owner: type, method: str, story: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes: list[Node] = []
+    build = Node.__init__
+
+    def built(node: Node, *given: Any, **named: Any) -> None:
+        build(node, *given, **named)
+        nodes.append(node)
+
+    def raises(*_: Any) -> None:
+        raise Raised
+
+    monkeypatch.setattr(Node, "__init__", built)
+    monkeypatch.setattr(owner, method, raises)
+    with pytest.raises(Raised):
+        story(monkeypatch) if story is a_snapshot_has_no_room else story()
+    assert any(isinstance(node.replica.stopped, Raised) for node in nodes)
+
+
+def test_every_answer_of_a_thread_is_in_the_list_above() -> None:
+    """By the code of the package: who hands work to a thread, and what follows its answer."""
+    found: set[str] = set()
+    hosts: set[str] = set()
+    for path in Path(copycat.replica.__path__[0]).glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if call.func.attr != "run" or len(call.args) != 3:
+                continue
+            if ast.unparse(call.func.value).endswith("host"):
+                hosts.add(path.name)
+            else:
+                done = call.args[2]
+                if isinstance(done, ast.Call):  # partial(self._method, ...)
+                    done = done.args[0]
+                found.add(ast.unparse(done).removeprefix("self."))
+    assert hosts == {"inbox.py"}, "every answer is an event of a turn"
+    # The applier's is given to it; two names stand for a `partial` that is written above them.
+    named = {"_done": "_on_applied", "asked": "_floor_read", "rewritten": "_rewritten"}
+    listed = {method for _, method, _ in SITES}
+    assert {named.get(one, one) for one in found} - IGNORED == listed
