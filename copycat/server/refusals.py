@@ -10,7 +10,7 @@ log = logging.getLogger("copycat.server")
 
 KNOWN_MAX = 256
 """Different refusals that are remembered; the oldest is forgotten, and logged when it is back."""
-REASONS_MAX = 8
+REASONS_MAX = 32
 """Different reasons for one host that are told apart. A reason may hold what the stranger sent,
 and that can be something else each time: all others are counted as one."""
 OTHERS = "other reasons"
