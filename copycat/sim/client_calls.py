@@ -183,11 +183,13 @@ class ClientCalls:
 
     def drop_given_up(self) -> None:
         """What was given up before it was sent leaves no trace: those behind it move up."""
-        kept = [pair for pair in self._unsent if not pair[0].is_given_up]
-        if len(kept) < len(self._unsent):
-            self._trace.mark("command dropped before it was sent", len(self._unsent) - len(kept))
-            self._unsent = kept
-            for number, (_, operation) in enumerate(kept, self._outbox.attempted + 1):
+        remaining = [pair for pair in self._unsent if not pair[0].is_given_up]
+        if len(remaining) < len(self._unsent):
+            self._trace.mark(
+                "command dropped before it was sent", len(self._unsent) - len(remaining)
+            )
+            self._unsent = remaining
+            for number, (_, operation) in enumerate(remaining, self._outbox.attempted + 1):
                 operation.number = number
 
     def note_sent(self) -> None:

@@ -17,7 +17,7 @@ from copycat.sim.checkers.linearizability import Operation
 from copycat.sim.checkers.log_history import LogHistory, violated
 from copycat.sim.checkers.log_time import ClockChecker
 from copycat.sim.checkers.raft import MemberView, RaftChecker
-from copycat.sim.checkers.replay import Twin
+from copycat.sim.checkers.replay import CommittedLog
 from copycat.sim.checkers.sessions import SessionChecker
 from copycat.sim.client_calls import ClientWorld
 from copycat.sim.disk import CLUSTER, SimDisk
@@ -56,15 +56,15 @@ class Cluster:
         # Where any number of wall clocks may jump, any of them may be a majority.
         is_any_clock_wrong = "clock_jump" in options.faults
         self.clock = None if is_any_clock_wrong else ClockChecker(options.drift_ppm)
-        self.shadows = [DiskModel(n, self.log_history) for n in range(options.members)]
+        self.disk_models = [DiskModel(n, self.log_history) for n in range(options.members)]
         self.asked: dict[tuple[int, int], Operation] = {}
         self.history: list[Operation] = []
         self.sessions = SessionChecker(self.asked)
-        self.twin = Twin()
-        laws = CompactionLaws(self.shadows, self.sessions)
-        for shadow in self.shadows:
-            shadow.laws = laws
-        self.raft = RaftChecker(self.shadows, self.ids, self._committed, self._elected)
+        self.committed_log = CommittedLog()
+        laws = CompactionLaws(self.disk_models, self.sessions)
+        for disk_model in self.disk_models:
+            disk_model.laws = laws
+        self.raft = RaftChecker(self.disk_models, self.ids, self._committed, self._elected)
         self.hosts: list[SimHost] = []
         self._build_hosts(random)
         self.clients = [self._build_client(number, random) for number in range(self._n_clients)]
@@ -94,7 +94,7 @@ class Cluster:
                 random=random.fork(),
                 trace=self.trace,
                 disk=SimDisk(
-                    self.shadows[number],
+                    self.disk_models[number],
                     address,
                     self.addresses,
                     options.disk,
@@ -179,7 +179,7 @@ class Cluster:
 
     @staticmethod
     def _boot(host: SimHost) -> None:
-        if not host.is_up and host.life == 1:
+        if not host.is_up and host.process == 1:
             host.start()
 
     # --- the observer (host.Observer) -------------------------------------------------------
@@ -196,16 +196,16 @@ class Cluster:
             if host.state is ServerState.LEADER:
                 self.raft.note_matches(host)
             self.marks.touched(host.number, raft)
-            was_unaware = host.shadow.loss.is_unaware
+            was_unaware = host.disk_model.loss.is_unaware
             is_recorded = raft.acknowledgements.recording == NO_ENTRY and not raft.is_saving
-            if host.shadow.loss.is_done(owes=raft.owes, is_recorded=is_recorded):
+            if host.disk_model.loss.is_done(owes=raft.owes, is_recorded=is_recorded):
                 self.trace.mark("debt repaid")
-                host.shadow.loss.repaid()
-            if was_unaware and raft.owes and not host.shadow.loss.is_unaware:
+                host.disk_model.loss.repaid()
+            if was_unaware and raft.owes and not host.disk_model.loss.is_unaware:
                 self.trace.mark("older copy noticed")
             if host.disk.power_is_off:
                 self._power_went(host)
-            elif self.nemesis.ambush is not None:
+            elif self.nemesis.fault_trigger is not None:
                 self.nemesis.touched(host)
 
     def _power_went(self, host: SimHost) -> None:
@@ -226,7 +226,7 @@ class Cluster:
             self._read_committed(host)
         executor = host.executor
         valid_from = 0 if executor is None else executor.valid_from
-        host.shadow.released(outcome.last_applied, outcome.releases)
+        host.disk_model.released(outcome.last_applied, outcome.releases)
         self.sessions.outcome(host.number, outcome, valid_from)
         if outcome.last_applied < valid_from:
             self.trace.mark("replay over gaps")
@@ -276,7 +276,7 @@ class Cluster:
         if directory is None:
             raise violated("I6", "a commit without a log", member=host.number)
         first, end = self.sessions.committed_index + 1, len(self.raft.committed) + 1
-        if first < directory.log.first_index or host.shadow.gaps.within(first, end):
+        if first < directory.log.first_index or host.disk_model.gaps.within(first, end):
             return self._read_committed(self._holder(first))
         while first < end:
             try:
@@ -288,7 +288,7 @@ class Cluster:
             runs = batch.runs(first, batch.span.end)
             self.sessions.committed(runs)
             self._check_clock(batch.span.term, runs)
-            self.twin.committed(batch)
+            self.committed_log.committed(batch)
             first = batch.span.end
         return None
 
@@ -302,12 +302,12 @@ class Cluster:
         """Somebody whose log still has what is committed from `first` on."""
         committed = self.raft.committed
         for host in self.hosts:
-            directory, shadow = host.disk.directory, host.shadow
+            directory, disk_model = host.disk.directory, host.disk_model
             if directory is None or directory.log.first_index > first:
                 continue
-            if shadow.gaps.within(first, len(committed) + 1):
+            if disk_model.gaps.within(first, len(committed) + 1):
                 continue
-            if shadow.entries[first - 1 : len(committed)] == committed[first - 1 :]:
+            if disk_model.entries[first - 1 : len(committed)] == committed[first - 1 :]:
                 return host
         raise violated("I6", "nobody holds what is committed", first=first)
 

@@ -16,7 +16,12 @@ from copycat.member.directory import MemberDirectory
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import contents, violated
-from copycat.sim.instrumented import Seen, WatchedHardState, WatchedLog, WatchedSnapshots
+from copycat.sim.instrumented import (
+    InstrumentedHardState,
+    InstrumentedLog,
+    InstrumentedSnapshots,
+    Seen,
+)
 from copycat.sim.options import DiskOptions
 from copycat.sim.world import Trace
 from copycat.storage import FaultEnv, snapshot_file
@@ -42,18 +47,18 @@ MIN_FREE_SPACE = 64 << 10
 
 
 class SimDisk:
-    """The disk of member `shadow.member`."""
+    """The disk of member `disk_model.member`."""
 
     def __init__(
         self,
-        shadow: DiskModel,
+        disk_model: DiskModel,
         address: str,
         addresses: tuple[str, ...],
         options: DiskOptions,
         random: SimRandom,
         trace: Trace,
     ) -> None:
-        self.shadow = shadow
+        self.disk_model = disk_model
         self.slow_us = 0
         """Every sync and save takes this much longer now."""
         self.is_cut = False
@@ -76,11 +81,11 @@ class SimDisk:
         self.env = FaultEnv(random.next())
         self.directory: MemberDirectory | None = None
 
-    # --- a life -------------------------------------------------------------------------
+    # --- a process ----------------------------------------------------------------------
 
     def open(
         self,
-    ) -> tuple[WatchedLog, WatchedHardState, MemberDirectory, WatchedSnapshots]:
+    ) -> tuple[InstrumentedLog, InstrumentedHardState, MemberDirectory, InstrumentedSnapshots]:
         """Open or make the directory; what was recovered is checked. The power may go while
         it recovers, any number of times."""
         require(self.directory is None, "the disk is in use")
@@ -89,24 +94,24 @@ class SimDisk:
                 break
         directory = self.directory or self._open()
         self.directory = directory
-        snapshots = cast("WatchedSnapshots", directory.snapshots)
+        snapshots = cast("InstrumentedSnapshots", directory.snapshots)
         log = directory.log
         self._repaired(directory)
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         if log.valid_from != max((gap.valid_from for gap in gaps), default=0):
             raise violated("I24", "recovery found another valid_from", found=log.valid_from)
         state = directory.hard_state
-        self.shadow.recovered(
+        self.disk_model.recovered(
             frames,
             (state.current_term, state.voted_for),
             gaps=gaps,
             before=log.before,
             snapshots=snapshots.entries,
         )
-        if gaps and self.shadow.most == log.before.index:  # else it begins anew at once (C24)
-            self.shadow.check_terms(log)
-        if self.shadow.loss.is_done(owes=directory.debt is not None):
-            self.shadow.loss.repaid()
+        if gaps and self.disk_model.most == log.before.index:  # else it begins anew at once (C24)
+            self.disk_model.check_terms(log)
+        if self.disk_model.loss.is_done(owes=directory.debt is not None):
+            self.disk_model.loss.repaid()
         if (
             snapshots.entries
             and not self._calm
@@ -114,21 +119,23 @@ class SimDisk:
         ):
             self.cut_power_after(self._random.below(12))
         return (
-            WatchedLog(log, self.shadow, self._cleaned, self._rewrites.append, self.seen.did),
-            WatchedHardState(directory.hard_state, self.shadow),
+            InstrumentedLog(
+                log, self.disk_model, self._cleaned, self._rewrites.append, self.seen.did
+            ),
+            InstrumentedHardState(directory.hard_state, self.disk_model),
             directory,
             snapshots,
         )
 
     def _repaired(self, directory: MemberDirectory) -> None:
         """What a start made of bytes that rotted while the member was down (F2, F3)."""
-        log, debt, shadow = directory.log, directory.debt, self.shadow
-        if shadow.is_rotten:
+        log, debt, disk_model = directory.log, directory.debt, self.disk_model
+        if disk_model.is_rotten:
             owed, term = (NO_ENTRY, 0) if debt is None else (debt.owed, debt.term)
             self._trace.mark("log cut behind a snapshot" if debt is None else "log cut and owed")
-            shadow.cut(log.before, log.last_index, owed, term)
+            disk_model.cut(log.before, log.last_index, owed, term)
         elif debt is not None:
-            shadow.saving.append((debt.term, 0))  # a start raises it before anything is said
+            disk_model.saving.append((debt.term, 0))  # a start raises it before anything is said
 
     def rot(self) -> None:
         """Bytes that were durable are damaged, or a file is lost, while the member is down.
@@ -137,12 +144,12 @@ class SimDisk:
         anybody can tell (C6).
         """
         require(self.directory is None, "the disk is in use")
-        if self.shadow.older:
+        if self.disk_model.older:
             return  # which of two logs the crash left is not known here
         victims = list(self._victims())
         if not victims:
             return
-        self.shadow.is_rotten = True
+        self.disk_model.is_rotten = True
         for _ in range(self._random.between(1, 3)):
             path, offset, nbytes = self._random.pick(victims)
             if not self.env.exists(path):
@@ -168,8 +175,10 @@ class SimDisk:
             frames = [(record.index, record.offset, len(record.frame)) for record in walk]
             if not row.sealed:
                 data = self.env.read_file(walk.path)
-                told = [mark.durable_upto for _, mark in marks(data, DATA_OFFSET, row.uuid)]
-                frames = [frame for frame in frames if frame[0] <= max(told, default=0)]
+                durable_ends = [
+                    mark.durable_upto for _, mark in marks(data, DATA_OFFSET, row.uuid)
+                ]
+                frames = [frame for frame in frames if frame[0] <= max(durable_ends, default=0)]
             yield from ((walk.path, offset, nbytes) for _, offset, nbytes in frames)
 
     def _cleaned(self, entries: int) -> None:
@@ -203,13 +212,13 @@ class SimDisk:
             max_segment_size=options.max_segment_size,
             max_entries_per_segment=options.max_entries_per_segment,
             min_free_space=MIN_FREE_SPACE,
-            whole=self.shadow.is_rotten and env is None,
+            whole=self.disk_model.is_rotten and env is None,
             snapshots=None if env is not None else self._snapshots,
             compress=member % 2 == 1,  # what lies on the disk is nobody else's affair
         )
 
-    def _snapshots(self) -> WatchedSnapshots:
-        return WatchedSnapshots(self.env, SNAPSHOTS, self.shadow, self.seen.did)
+    def _snapshots(self) -> InstrumentedSnapshots:
+        return InstrumentedSnapshots(self.env, SNAPSHOTS, self.disk_model, self.seen.did)
 
     def _incarnation(self) -> int:
         return (self._random.next() << 64) | self._random.next()
@@ -302,7 +311,7 @@ class SimDisk:
     def _down(self) -> None:
         self.directory = None
         self.is_cut = False
-        self.shadow.crashed()
+        self.disk_model.crashed()
 
     # --- how long things take -----------------------------------------------------------
 

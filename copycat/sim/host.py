@@ -24,7 +24,7 @@ from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.disk import CLUSTER, SimDisk
-from copycat.sim.instrumented import WatchedExecutor
+from copycat.sim.instrumented import InstrumentedExecutor
 from copycat.sim.links import Links
 from copycat.sim.network import Network
 from copycat.sim.workers import Workers
@@ -32,7 +32,7 @@ from copycat.sim.world import SimClock, Trace, World
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId, ServerState
 
-__all__ = ["Connection", "Life", "Observer", "SimHost"]
+__all__ = ["Connection", "Observer", "ProcessHost", "SimHost"]
 
 
 class Connection:
@@ -52,7 +52,7 @@ class Connection:
         self.deliver = deliver
         self.close = close
         self.opened_by = 0
-        """The life of the member that took it; 0 until its first frame arrived."""
+        """The number of the process that accepted it; 0 until its first frame arrived."""
 
 
 class Observer(Protocol):
@@ -87,8 +87,8 @@ class SimHost:
         self.disk = disk
         self.clock = clock
         self.options = options
-        self.life = 0
-        """Counts processes; events of an older life are void."""
+        self.process = 0
+        """The number of the current process: events of an earlier one are void."""
         self.is_up = False
         self.is_paused = False
         self.offered_index = 0
@@ -106,7 +106,7 @@ class SimHost:
         self._forget()
 
     def _forget(self) -> None:
-        self.life += 1
+        self.process += 1
         self.is_up = False
         self.is_paused = False
         self.replica = None
@@ -122,8 +122,8 @@ class SimHost:
     # --- the view of the checkers (checkers_raft.MemberView) ----------------------------------
 
     @property
-    def shadow(self) -> DiskModel:
-        return self.disk.shadow
+    def disk_model(self) -> DiskModel:
+        return self.disk.disk_model
 
     @property
     def state(self) -> ServerState:
@@ -150,7 +150,7 @@ class SimHost:
         """Whether it takes part, and would again after a crash: its disk proves it (C16)."""
         if self.replica is not None and self.replica.raft.is_fresh:
             return False
-        return self.shadow.hard_state[0] > 0
+        return self.disk_model.hard_state[0] > 0
 
     @property
     def leader(self) -> MemberId:
@@ -167,7 +167,7 @@ class SimHost:
             raise violated("host", "a member that is down was asked", member=self.number)
         return self.replica
 
-    # --- lives ------------------------------------------------------------------------------
+    # --- processes --------------------------------------------------------------------------
 
     def start(self) -> None:
         """Open the disk and begin a new process."""
@@ -177,7 +177,7 @@ class SimHost:
             self._observer.stopped(self, cause)
             return
         self.is_up = True
-        self.executor = WatchedExecutor(
+        self.executor = InstrumentedExecutor(
             lambda executor, is_taken: self._observer.snapshot(self, executor, is_taken=is_taken),
             self.disk.seen.did,
         )
@@ -188,7 +188,7 @@ class SimHost:
                 log=log,
                 hard_state=hard_state,
                 executor=self.executor,
-                host=Life(self),
+                host=ProcessHost(self),
                 seed=self._random.next(),
                 fresh=directory.fresh,
                 now_ms=self.clock.boot_ms(),
@@ -204,11 +204,11 @@ class SimHost:
             return
         self.disk.seen.take()  # a start did it, and no thread
         raft = self.replica.raft
-        self.shadow.role = lambda: (raft.state is ServerState.LEADER, raft.commit_index)
-        self.shadow.last_applied = lambda: self.last_applied
-        self.shadow.valid_from = lambda: log.valid_from
+        self.disk_model.role = lambda: (raft.state is ServerState.LEADER, raft.commit_index)
+        self.disk_model.last_applied = lambda: self.last_applied
+        self.disk_model.valid_from = lambda: log.valid_from
         self._trace.record(
-            self._world.now_us, self.number, "start", self.life, log.last_index, self.term
+            self._world.now_us, self.number, "start", self.process, log.last_index, self.term
         )
         self._observer.started(self)
         self.links.started()
@@ -225,7 +225,7 @@ class SimHost:
         self.disk.lose_process()
 
     def _down(self, how: str) -> None:
-        self._trace.record(self._world.now_us, self.number, f"lost {how}", self.life)
+        self._trace.record(self._world.now_us, self.number, f"lost {how}", self.process)
         connections = list(self._connections.values())
         self._forget()
         self.links.lost(was_power=how == "power")
@@ -243,26 +243,26 @@ class SimHost:
             return
         self._trace.record(self._world.now_us, self.number, "resume", len(self._held))
         self.is_paused = False
-        life = self.life
-        while self._held and self.life == life and not self.is_paused:
+        process = self.process
+        while self._held and self.process == process and not self.is_paused:
             callback, args = self._held.popleft()
             callback(*args)
-        if self.life == life:
+        if self.process == process:
             self.wake()
 
     def soon(self, delay_us: int, callback: Callable[..., None], *args: object) -> None:
-        """Run later, in this life only, and not while paused."""
-        self._world.after(delay_us, self.guarded, self.life, callback, *args)
+        """Run later, in this process only, and not while paused."""
+        self._world.after(delay_us, self.guarded, self.process, callback, *args)
 
-    def guarded(self, life: int, callback: Callable[..., None], *args: object) -> None:
-        """Run `callback` if that life still goes on; hold it while paused."""
-        if life != self.life or not self.is_up:
+    def guarded(self, process: int, callback: Callable[..., None], *args: object) -> None:
+        """Run `callback` if that process still runs; hold it while paused."""
+        if process != self.process or not self.is_up:
             return
         if self.is_paused:
             self._held.append((callback, args))
             return
         callback(*args)
-        if self.life == life:
+        if self.process == process:
             if self.workers.is_holding:
                 self.workers.look()
             self._observer.touched(self)
@@ -276,9 +276,9 @@ class SimHost:
 
     def _turn(self) -> None:
         self._turn_due = False
-        life, replica = self.life, self.alive
+        process, replica = self.process, self.alive
         replica.turn(self.clock.boot_ms(), self.clock.wall_ms())
-        if self.life != life:
+        if self.process != process:
             return
         self.flush()
         self._arm(replica.deadline_ms())
@@ -287,7 +287,7 @@ class SimHost:
         at = self.clock.world_us(deadline_ms)
         if at < self._timer_at or self._timer_at <= self._world.now_us:
             self._timer_at = at
-            self._world.at(at, self.guarded, self.life, self._timer, at)
+            self._world.at(at, self.guarded, self.process, self._timer, at)
 
     def _timer(self, at: int) -> None:
         if at == self._timer_at:
@@ -335,9 +335,9 @@ class SimHost:
             self._held.append((self.receive_client, (connection, data)))
             return None
         if not connection.opened_by:
-            connection.opened_by = self.life
+            connection.opened_by = self.process
             self._connections[connection.number] = connection
-        if connection.opened_by != self.life or connection.number not in self._connections:
+        if connection.opened_by != self.process or connection.number not in self._connections:
             return self._refuse(connection)
         self.alive.receive_client(connection.number, split_frame(data))
         return None
@@ -389,51 +389,51 @@ def replica_options(address: str, addresses: tuple[str, ...], **rest: Any) -> Re
 T = TypeVar("T")
 
 
-class Life:
-    """`copycat.replica.host.Host` for one life of `host`."""
+class ProcessHost:
+    """`copycat.replica.host.Host` for one process of `host`."""
 
     def __init__(self, host: SimHost) -> None:
         self._host = host
-        self._life = host.life
+        self._process = host.process
 
     @property
-    def _lives(self) -> bool:
-        return self._host.life == self._life
+    def _is_current(self) -> bool:
+        return self._host.process == self._process
 
     def wake(self) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.wake()
 
     def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
-        return self._lives and self._host.send(peer, header, body)
+        return self._is_current and self._host.send(peer, header, body)
 
     def reply(self, connection: int, frame: bytes) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.reply(connection, frame)
 
     def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
         return True  # what is sent is on its way at once, however much it is
 
     def disconnect(self, connection: int, reason: str) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.disconnect(connection, reason)
 
     def flush(self) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.flush()
 
     def sync(self, ticket: SyncTicket) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.workers.sync(ticket)
 
     def save(self, ticket: SaveTicket) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.workers.save(ticket)
 
     def run(self, lane: Lane, work: Callable[[], T], done: Callable[[T], None]) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.workers.run(lane, work, done)
 
     def stop(self, reason: BaseException) -> None:
-        if self._lives:
+        if self._is_current:
             self._host.stop(reason)

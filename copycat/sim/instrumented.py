@@ -1,4 +1,4 @@
-"""Hard state and snapshots under watch: the shadow is told of every promise and every snapshot.
+"""Stores that report to the disk model: every promise, sync, rewrite and snapshot.
 
 What is taken and what is installed is held against every other member's state of that index
 (I12).
@@ -38,20 +38,26 @@ from copycat.types import (
     TermRun,
 )
 
-__all__ = ["Seen", "WatchedExecutor", "WatchedHardState", "WatchedLog", "WatchedSnapshots"]
+__all__ = [
+    "InstrumentedExecutor",
+    "InstrumentedHardState",
+    "InstrumentedLog",
+    "InstrumentedSnapshots",
+    "Seen",
+]
 
 
-class WatchedSnapshots(SnapshotStore):
-    """A store that lets the shadow know of each snapshot once it is durable.
+class InstrumentedSnapshots(SnapshotStore):
+    """A store that reports each snapshot to the disk model once it is durable.
 
     did: called with the kind of work that a thread does here (`workers.KINDS`).
     """
 
     def __init__(
-        self, env: FaultEnv, directory: str, shadow: DiskModel, did: Callable[[str], None]
+        self, env: FaultEnv, directory: str, disk_model: DiskModel, did: Callable[[str], None]
     ) -> None:
         super().__init__(env, directory)
-        self._shadow = shadow
+        self._disk_model = disk_model
         self._did = did
 
     def finish(self, writer: Writer) -> Snapshot:
@@ -61,7 +67,7 @@ class WatchedSnapshots(SnapshotStore):
     def receive(self, entry: EntryId, nbytes: int, digest: bytes) -> Reception:
         super().receive(entry, nbytes, digest)  # refuses what is no snapshot
         path = self._path(entry, "part")
-        return WatchedReception(
+        return InstrumentedReception(
             self._env, path, entry, nbytes, digest, self._publish, did=self._did
         )
 
@@ -79,19 +85,19 @@ class WatchedSnapshots(SnapshotStore):
 
     def _publish(self, aside: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
         snapshot = super()._publish(aside, entry, nbytes, digest)
-        self._shadow.published(snapshot.entry)
+        self._disk_model.published(snapshot.entry)
         return snapshot
 
     def discard(self, entries: Iterable[EntryId]) -> list[EntryId]:
         going = list(entries)
         self._did("snapshots discarded")
-        self._shadow.discarding(going)
-        gone = super().discard(going)
-        self._shadow.discarded(gone)
-        return gone
+        self._disk_model.discarding(going)
+        discarded = super().discard(going)
+        self._disk_model.discarded(discarded)
+        return discarded
 
 
-class WatchedReception(Reception):
+class InstrumentedReception(Reception):
     """A reception that says when the aside thread writes a chunk."""
 
     def __init__(self, *args: Any, did: Callable[[str], None]) -> None:
@@ -108,13 +114,13 @@ class WatchedReception(Reception):
 
 
 class Seen:
-    """Which kind of work a thread just did, as the watched parts of the member saw it."""
+    """Which kind of work a thread just did, as the instrumented parts of the member saw it."""
 
     def __init__(self) -> None:
         self._kind = ""
 
     def did(self, kind: str) -> None:
-        """A watched part was asked for this (`workers.KINDS`)."""
+        """An instrumented part was asked for this (`workers.KINDS`)."""
         self._kind = kind
 
     def take(self) -> str:
@@ -123,15 +129,17 @@ class Seen:
         return kind or "other"
 
 
-class WatchedExecutor(Executor):
+class InstrumentedExecutor(Executor):
     """An executor that says when its state becomes a snapshot (True) or is one now (False).
 
     did: called with the kind of work that the apply thread does (`workers.KINDS`).
     """
 
-    def __init__(self, told: Callable[[Executor, bool], None], did: Callable[[str], None]) -> None:
+    def __init__(
+        self, on_snapshot: Callable[[Executor, bool], None], did: Callable[[str], None]
+    ) -> None:
         super().__init__(SimMachine())
-        self._told = told
+        self._on_snapshot = on_snapshot
         self._did = did
 
     def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
@@ -145,37 +153,37 @@ class WatchedExecutor(Executor):
     def write_snapshot(self, sink: Sink) -> None:
         self._did("snapshot taken")
         super().write_snapshot(sink)
-        self._told(self, True)
+        self._on_snapshot(self, True)
 
     def install(self, data: bytes) -> None:
         self._did("snapshot installed")
         super().install(data)
-        self._told(self, False)
+        self._on_snapshot(self, False)
 
 
-class _WatchedSave:
-    """A save ticket that tells the shadow which promise is now on the disk."""
+class _InstrumentedSave:
+    """A save ticket that tells the disk model which promise is now on the disk."""
 
-    def __init__(self, inner: SaveTicket, shadow: DiskModel, promise: tuple[int, int]) -> None:
+    def __init__(self, inner: SaveTicket, disk_model: DiskModel, promise: tuple[int, int]) -> None:
         self.inner = inner
-        self._shadow = shadow
+        self._disk_model = disk_model
         self._promise = promise
-        shadow.saving.append(promise)
+        disk_model.saving.append(promise)
 
     def run(self) -> None:
         self.inner.run()
-        shadow = self._shadow
-        if self._promise in shadow.saving:
-            del shadow.saving[: shadow.saving.index(self._promise) + 1]
-            shadow.hard_state = self._promise
+        disk_model = self._disk_model
+        if self._promise in disk_model.saving:
+            del disk_model.saving[: disk_model.saving.index(self._promise) + 1]
+            disk_model.hard_state = self._promise
 
 
-class WatchedHardState:
-    """A `HardStateStore` that lets the shadow see every promise."""
+class InstrumentedHardState:
+    """A `HardStateStore` that reports every promise to the disk model."""
 
-    def __init__(self, inner: HardStateStore, shadow: DiskModel) -> None:
+    def __init__(self, inner: HardStateStore, disk_model: DiskModel) -> None:
         self.inner = inner
-        self._shadow = shadow
+        self._disk_model = disk_model
 
     @property
     def current_term(self) -> int:
@@ -186,59 +194,61 @@ class WatchedHardState:
         return self.inner.voted_for
 
     def begin_save(self, term: int, voted_for: MemberId) -> SaveTicket:
-        before = self._shadow.saving[-1] if self._shadow.saving else self._shadow.hard_state
+        before = (
+            self._disk_model.saving[-1] if self._disk_model.saving else self._disk_model.hard_state
+        )
         if term < before[0] or (term == before[0] and before[1] not in (0, voted_for)):
             raise violated(
                 "I2",
                 "the hard state goes back or changes its vote",
-                member=self._shadow.member,
+                member=self._disk_model.member,
                 before=before,
                 after=(term, voted_for),
             )
-        return _WatchedSave(
-            self.inner.begin_save(term, voted_for), self._shadow, (term, voted_for)
+        return _InstrumentedSave(
+            self.inner.begin_save(term, voted_for), self._disk_model, (term, voted_for)
         )
 
     def end_save(self, ticket: SaveTicket) -> None:
-        self.inner.end_save(ticket.inner if isinstance(ticket, _WatchedSave) else ticket)
+        self.inner.end_save(ticket.inner if isinstance(ticket, _InstrumentedSave) else ticket)
 
 
 class _Synced:
     """What a sync that begins now makes durable."""
 
-    def __init__(self, shadow: DiskModel) -> None:
-        self.upto = shadow.last_index
-        self._older = len(shadow.older)
-        self._installs = shadow.gaps.installs
-        self._front = shadow.most
-        self._shadow = shadow
+    def __init__(self, disk_model: DiskModel) -> None:
+        self.upto = disk_model.last_index
+        self._older = len(disk_model.older)
+        self._installs = disk_model.gaps.installs
+        self._front = disk_model.most
+        self._disk_model = disk_model
 
     def note(self) -> None:
         """It is on the platter."""
-        shadow = self._shadow
-        shadow.durable = max(shadow.durable, self.upto)
-        shadow.gaps.durable = max(shadow.gaps.durable, self._installs)
-        del shadow.older[: self._older]
-        if not shadow.older:
-            shadow.least = max(shadow.least, self._front)
+        disk_model = self._disk_model
+        disk_model.durable = max(disk_model.durable, self.upto)
+        disk_model.gaps.durable = max(disk_model.gaps.durable, self._installs)
+        del disk_model.older[: self._older]
+        if not disk_model.older:
+            disk_model.least = max(disk_model.least, self._front)
 
 
-class _WatchedSync(_Synced):
-    """A sync ticket that tells the shadow what became durable when it ran."""
+class _InstrumentedSync(_Synced):
+    """A sync ticket that tells the disk model what became durable when it ran."""
 
-    def __init__(self, inner: SyncTicket, shadow: DiskModel) -> None:
-        super().__init__(shadow)
+    def __init__(self, inner: SyncTicket, disk_model: DiskModel) -> None:
+        super().__init__(disk_model)
         self.inner = inner
-        shadow.tickets.append(self)
+        disk_model.tickets.append(self)
 
     def run(self) -> None:
         self.inner.run()
-        if self in self._shadow.tickets:
-            self._shadow.tickets.remove(self)
+        if self in self._disk_model.tickets:
+            self._disk_model.tickets.remove(self)
             self.note()
 
 
-class _WatchedRewrite:
+class _InstrumentedRewrite:
     """A rewrite with the facts of the moment at which it was frozen."""
 
     def __init__(self, inner: Rewrite, frozen: Frozen) -> None:
@@ -252,24 +262,24 @@ class _WatchedRewrite:
         self.inner.abandon()
 
 
-class WatchedLog:
-    """A `ReplicaLog` that passes everything on and lets the shadow see it."""
+class InstrumentedLog:
+    """A `ReplicaLog` that passes every call on and reports it to the disk model."""
 
     def __init__(
         self,
         inner: ReplicaLog,
-        shadow: DiskModel,
-        told: Callable[[int], None] = lambda _: None,
-        kept: Callable[[Rewrite], None] = lambda _: None,
+        disk_model: DiskModel,
+        on_install: Callable[[int], None] = lambda _: None,
+        on_rewrite: Callable[[Rewrite], None] = lambda _: None,
         did: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """told: called with how many entries each install let go.  kept: takes every rewrite,
-        which must not end before the simulated disk does.  did: called with the kind of work
-        that a thread does here (`workers.KINDS`)."""
+        """on_install: called with how many entries each install deleted. on_rewrite: called with
+        every rewrite, which must not end before the simulated disk does. did: called with the
+        kind of work that a thread does here (`workers.KINDS`)."""
         self.inner = inner
-        self._shadow = shadow
-        self._told = told
-        self._kept = kept
+        self._disk_model = disk_model
+        self._on_install = on_install
+        self._on_rewrite = on_rewrite
         self._did = did
 
     @property
@@ -323,43 +333,45 @@ class WatchedLog:
         self.inner.remove_orphans()
 
     def trim(self, before: int) -> None:
-        self._shadow.trim(before)
+        self._disk_model.trim(before)
         self.inner.trim(before)
-        self._shadow.trimmed(self.inner.first_index)
+        self._disk_model.trimmed(self.inner.first_index)
 
     def append(self, batch: Batch) -> None:
-        frames = self._shadow.announce(batch)
-        synced = _Synced(self._shadow)
+        frames = self._disk_model.announce(batch)
+        synced = _Synced(self._disk_model)
         self.inner.append(batch)
-        if self.inner.durable_index > self._shadow.durable:
+        if self.inner.durable_index > self._disk_model.durable:
             synced.note()  # a segment was full, and the manifest was one behind already (C8)
         self._check_durable(self.inner.durable_index)
-        self._shadow.append(frames)
+        self._disk_model.append(frames)
 
     def begin_sync(self) -> SyncTicket:
-        return _WatchedSync(self.inner.begin_sync(), self._shadow)
+        return _InstrumentedSync(self.inner.begin_sync(), self._disk_model)
 
     def end_sync(self, ticket: SyncTicket) -> int:
-        durable = self.inner.end_sync(ticket.inner if isinstance(ticket, _WatchedSync) else ticket)
+        durable = self.inner.end_sync(
+            ticket.inner if isinstance(ticket, _InstrumentedSync) else ticket
+        )
         return self._check_durable(durable)
 
     def _check_durable(self, durable: int) -> int:
-        if durable > self._shadow.durable:
+        if durable > self._disk_model.durable:
             raise violated(
                 "I3",
                 "the log claims more than was synced",
-                member=self._shadow.member,
+                member=self._disk_model.member,
                 durable_index=durable,
-                platter=self._shadow.durable,
+                platter=self._disk_model.durable,
             )
         return durable
 
     def truncate(self, after: int) -> None:
-        self._shadow.truncate(after)
+        self._disk_model.truncate(after)
         self.inner.truncate(after)
 
     def reset(self, entry: EntryId) -> None:
-        self._shadow.reset(entry)
+        self._disk_model.reset(entry)
         self.inner.reset(entry)
 
     def release(self, indexes: Sequence[int], how: Release) -> None:
@@ -374,20 +386,20 @@ class WatchedLog:
         rows = {row.id: row for row in self.inner.segment_stats(limits)}
         first = min(rows[id].first_index for group in groups for id in group)
         last = max(rows[id].last_index for group in groups for id in group)
-        frozen = self._shadow.freeze(limits, first, last, is_major=major)
+        frozen = self._disk_model.freeze(limits, first, last, is_major=major)
         inner = self.inner.rewrite(groups, limits, major=major)
-        self._kept(inner)
-        return _WatchedRewrite(inner, frozen)
+        self._on_rewrite(inner)
+        return _InstrumentedRewrite(inner, frozen)
 
     def install(self, rewrite: Rewrite) -> CompactionResult:
         """The laws are held against what can be read now. A power cut leaves that to recovery."""
-        require(isinstance(rewrite, _WatchedRewrite), "a rewrite of another log")
-        assert isinstance(rewrite, _WatchedRewrite)  # noqa: S101  # for the type checker
+        require(isinstance(rewrite, _InstrumentedRewrite), "a rewrite of another log")
+        assert isinstance(rewrite, _InstrumentedRewrite)  # noqa: S101  # for the type checker
         result = self.inner.install(rewrite.inner)
         if result.segments_after:
-            self._shadow.installing(rewrite.frozen)
-            gone = self._shadow.installed(self.inner, rewrite.frozen)
-            self._told(gone)
+            self._disk_model.installing(rewrite.frozen)
+            deleted = self._disk_model.installed(self.inner, rewrite.frozen)
+            self._on_install(deleted)
         return result
 
     def mark_idle(self) -> None:

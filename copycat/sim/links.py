@@ -1,7 +1,7 @@
 """One member's outgoing links to its peers: dialled, opened by Hello, broken, dialled again.
 
 Every ordered pair of members has one link, and only its owner learns of its end (`peer_down`).
-A link belongs to two lives, its owner's and its target's; frames of a link that broke arrive
+A link belongs to two processes, its owner's and its target's; frames of a link that broke arrive
 late or never.
 """
 
@@ -29,7 +29,7 @@ DIAL_TIMEOUT_US = 300 * MS
 
 
 class _Link:
-    __slots__ = ("dial", "generation", "is_cut", "is_up", "target_life")
+    __slots__ = ("dial", "generation", "is_cut", "is_up", "target_process")
 
     def __init__(self) -> None:
         self.dial = 0
@@ -38,7 +38,7 @@ class _Link:
         self.is_up = False
         self.is_cut = False
         """Broken, but its owner has not noticed."""
-        self.target_life = 0
+        self.target_process = 0
 
 
 class Links:
@@ -70,7 +70,7 @@ class Links:
         return self._links[to].is_up
 
     def started(self) -> None:
-        """A new life dials everybody."""
+        """A new process dials everybody."""
         for to in self._links:
             self._host.soon(self._random.around(MS), self._dial, to)
 
@@ -88,10 +88,10 @@ class Links:
     def _arrive(self, to: int, generation: int, data: bytes, message: PeerMessage | None) -> None:
         link, target = self._links[to], self._hosts[to]
         if generation != link.generation or link.is_cut:
-            if target.life != link.target_life or not self._random.chance(500_000):
+            if target.process != link.target_process or not self._random.chance(500_000):
                 return
             self._trace.mark("frame of a broken link arrives")
-        target.guarded(link.target_life, target.receive, self._host.number, data, message)
+        target.guarded(link.target_process, target.receive, self._host.number, data, message)
 
     # --- the end of a link ------------------------------------------------------------------
 
@@ -131,7 +131,7 @@ class Links:
         hello = host.replica.hello()
         target = self._hosts[to]
         self._network.carry(
-            host.number, to, target.links.on_hello, host.number, host.life, link.dial, hello
+            host.number, to, target.links.on_hello, host.number, host.process, link.dial, hello
         )
         timeout_us = DIAL_TIMEOUT_US + self._random.around(BACKOFF_US)
         host.soon(timeout_us, self._dial_expired, to, link.dial)
@@ -140,12 +140,12 @@ class Links:
         if self._links[to].dial == dial and not self._links[to].is_up:
             self._dial(to)
 
-    def on_hello(self, source: int, source_life: int, dial: int, hello: bytes) -> None:
+    def on_hello(self, source: int, source_process: int, dial: int, hello: bytes) -> None:
         """A peer's Hello reached this member."""
         host = self._host
-        host.guarded(host.life, self._answer, source, source_life, dial, hello)
+        host.guarded(host.process, self._answer, source, source_process, dial, hello)
 
-    def _answer(self, source: int, source_life: int, dial: int, hello: bytes) -> None:
+    def _answer(self, source: int, source_process: int, dial: int, hello: bytes) -> None:
         host, replica = self._host, self._host.replica
         if replica is None:
             return
@@ -160,15 +160,15 @@ class Links:
             host.number,
             source,
             dialler.guarded,
-            source_life,
+            source_process,
             dialler.links.opened,
             host.number,
-            host.life,
+            host.process,
             dial,
             answer,
         )
 
-    def opened(self, to: int, target_life: int, dial: int, answer: bytes) -> None:
+    def opened(self, to: int, target_process: int, dial: int, answer: bytes) -> None:
         """The answer to our Hello: the link is up, unless something newer happened."""
         link, host, replica = self._links[to], self._host, self._host.replica
         if link.is_up or link.dial != dial or replica is None:
@@ -176,8 +176,8 @@ class Links:
         event = replica.check_hello(self.ids[to], split_frame(answer))
         link.dial += 1
         link.generation += 1
-        link.is_up, link.is_cut, link.target_life = True, False, target_life
+        link.is_up, link.is_cut, link.target_process = True, False, target_process
         self._trace.record(self._world.now_us, host.number, "link up", to)
         replica.peer_up(event)
-        if self._hosts[to].life != target_life:
+        if self._hosts[to].process != target_process:
             self.cut(to, self._random.around(2 * MS))

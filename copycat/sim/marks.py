@@ -131,7 +131,7 @@ def states_of(host: SimHost) -> Iterator[str]:
             yield "a snapshot goes out"
     if raft.commit_index < host.offered_index:
         yield "a snapshot comes in"
-    if host.last_applied < host.shadow.valid_from():
+    if host.last_applied < host.disk_model.valid_from():
         yield "gaps are replayed"
     if raft.storage_full:
         yield "its disk is full"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from copycat.seeded_random import SimRandom
-from copycat.sim.ambush import Ambush
+from copycat.sim.fault_trigger import FaultTrigger
 from copycat.sim.host import SimHost
 from copycat.sim.marks import OF_NOBODY, Marks
 from copycat.sim.network import Network
@@ -54,7 +54,7 @@ class Nemesis:
         )
         self._kind = ""
         """The fault that is being carried out."""
-        self.ambush: Ambush | None = None
+        self.fault_trigger: FaultTrigger | None = None
         """A fault that waits for a state."""
         self._met: SimHost | None = None
         """The member that came into that state."""
@@ -86,18 +86,18 @@ class Nemesis:
             return
         self._world.after(self._random.around(self._options.fault_us), self._strike)
         kind = self._random.pick(self._options.faults)
-        if self.ambush is not None and not self.ambush.goes_on():
-            self.ambush = None
-        is_free = self.ambush is None and kind not in OF_NOBODY
-        if is_free and self._random.chance(self._options.ambush):
-            self.ambush = Ambush(kind, self._options, self._random)
+        if self.fault_trigger is not None and not self.fault_trigger.keep_waiting():
+            self.fault_trigger = None
+        is_free = self.fault_trigger is None and kind not in OF_NOBODY
+        if is_free and self._random.chance(self._options.fault_trigger):
+            self.fault_trigger = FaultTrigger(kind, self._options, self._random)
         else:
             self._carry_out(kind)
 
     def touched(self, host: SimHost) -> None:
         """Something happened at a member: perhaps a fault has waited for just that."""
-        if self.ambush is not None and not self._is_over and self.ambush.meets(host):
-            kind, self.ambush, self._met = self.ambush.kind, None, host
+        if self.fault_trigger is not None and not self._is_over and self.fault_trigger.meets(host):
+            kind, self.fault_trigger, self._met = self.fault_trigger.kind, None, host
             self._trace.mark("fault that lay in wait")
             self._carry_out(kind)
             self._met = None
@@ -126,10 +126,10 @@ class Nemesis:
 
     def restart(self, host: SimHost, delay_us: int) -> None:
         """Bring a member back later."""
-        self._world.after(delay_us, self._restart, host, host.life)
+        self._world.after(delay_us, self._restart, host, host.process)
 
-    def _restart(self, host: SimHost, life: int) -> None:
-        if not host.is_up and host.life == life:
+    def _restart(self, host: SimHost, process: int) -> None:
+        if not host.is_up and host.process == process:
             host.start()
 
     def _down_us(self) -> int:
@@ -156,7 +156,9 @@ class Nemesis:
         have been the only one that had the end of its log (C12, C16).
         """
         host = self._victim()
-        is_next = not any(one.shadow.is_rotten or one.shadow.loss.held for one in self._hosts)
+        is_next = not any(
+            one.disk_model.is_rotten or one.disk_model.loss.held for one in self._hosts
+        )
         if host.is_up and is_next and all(one.may_vote for one in self._hosts):
             host.lose_power()
             host.disk.rot()
@@ -200,10 +202,10 @@ class Nemesis:
         if host.is_up and not host.is_paused:
             host.pause()
             length = self._random.around(self._random.pick((100 * MS, SECOND, 10 * SECOND)))
-            self._world.after(min(length, 60 * SECOND), self._resume, host, host.life)
+            self._world.after(min(length, 60 * SECOND), self._resume, host, host.process)
 
-    def _resume(self, host: SimHost, life: int) -> None:
-        if host.life == life:
+    def _resume(self, host: SimHost, process: int) -> None:
+        if host.process == process:
             host.resume()
 
     def _slow_disk(self) -> None:

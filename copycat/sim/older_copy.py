@@ -31,7 +31,7 @@ class OlderCopy(NamedTuple):
     durable: int
     hard_state: tuple[int, int]
     snapshot: EntryId
-    kept: set[int]
+    snapshot_indexes: set[int]
     least: int
     most: int
     gaps: Gaps
@@ -39,33 +39,36 @@ class OlderCopy(NamedTuple):
     @classmethod
     def of(cls, host: SimHost, seed: int) -> OlderCopy:
         """Take one of a member that runs, or not."""
-        shadow, env = host.shadow, host.disk.env.clone()
+        disk_model, env = host.disk_model, host.disk.env.clone()
         env.crash(seed)
         return cls(
             env,
-            list(shadow.entries),
-            shadow.durable,
-            shadow.hard_state,
-            shadow.snapshot,
-            set(shadow.kept),
-            shadow.least,
-            shadow.most,
-            copy.deepcopy(shadow.gaps),
+            list(disk_model.entries),
+            disk_model.durable,
+            disk_model.hard_state,
+            disk_model.snapshot,
+            set(disk_model.snapshot_indexes),
+            disk_model.least,
+            disk_model.most,
+            copy.deepcopy(disk_model.gaps),
         )
 
     def put_back(self, host: SimHost) -> None:
         """The member is down; its next process runs on this."""
-        shadow = host.shadow
-        shadow.loss.regress()
+        disk_model = host.disk_model
+        disk_model.loss.regress()
         host.disk.env = self.env.clone()
-        shadow.entries, shadow.durable = list(self.entries), self.durable
-        shadow.promised = min(shadow.promised, self.durable)
-        if self.hard_state != shadow.hard_state:
-            shadow.forgotten_term = shadow.hard_state[0]
-            shadow.hard_state = self.hard_state
-        shadow.snapshot, shadow.kept = self.snapshot, set(self.kept)
-        shadow.least, shadow.most = self.least, self.most
-        shadow.gaps = copy.deepcopy(self.gaps)
+        disk_model.entries, disk_model.durable = list(self.entries), self.durable
+        disk_model.promised = min(disk_model.promised, self.durable)
+        if self.hard_state != disk_model.hard_state:
+            disk_model.forgotten_term = disk_model.hard_state[0]
+            disk_model.hard_state = self.hard_state
+        disk_model.snapshot, disk_model.snapshot_indexes = (
+            self.snapshot,
+            set(self.snapshot_indexes),
+        )
+        disk_model.least, disk_model.most = self.least, self.most
+        disk_model.gaps = copy.deepcopy(self.gaps)
 
 
 class OlderCopies:
@@ -103,20 +106,22 @@ class OlderCopies:
     @staticmethod
     def _is_quiet(host: SimHost) -> bool:
         """Nothing is under way on its disk that would leave two possible copies."""
-        disk, shadow = host.disk, host.shadow
-        is_sound = not (shadow.older or shadow.saving or shadow.is_rotten or shadow.loss.held)
-        return is_sound and shadow.gaps.unread is None and not (disk.is_cut or disk.has_fault)
+        disk, disk_model = host.disk, host.disk_model
+        is_sound = not (
+            disk_model.older or disk_model.saving or disk_model.is_rotten or disk_model.loss.held
+        )
+        return is_sound and disk_model.gaps.unread is None and not (disk.is_cut or disk.has_fault)
 
     def _may_put_back(self, host: SimHost, older: OlderCopy) -> bool:
-        shadow, hosts = host.shadow, self._hosts
+        disk_model, hosts = host.disk_model, self._hosts
         return (
             host.is_up
             and self._is_quiet(host)
-            and (older.hard_state == shadow.hard_state or self._is_vote_past(host, older))
-            and older.durable < shadow.durable
-            and all(one.may_vote and not one.shadow.loss.held for one in hosts)
-            and not any(one.shadow.is_rotten for one in hosts)
-            and sum(_holds(one.shadow, shadow) for one in hosts if one is not host)
+            and (older.hard_state == disk_model.hard_state or self._is_vote_past(host, older))
+            and older.durable < disk_model.durable
+            and all(one.may_vote and not one.disk_model.loss.held for one in hosts)
+            and not any(one.disk_model.is_rotten for one in hosts)
+            and sum(_holds(one.disk_model, disk_model) for one in hosts if one is not host)
             >= len(hosts) - len(hosts) // 2
         )
 
@@ -125,11 +130,11 @@ class OlderCopies:
 
         A copy without a term is none: it counts as a new directory until it is told (C16).
         """
-        term = host.shadow.hard_state[0]
+        term = host.disk_model.hard_state[0]
         if older.hard_state[0] == 0:
             return False
         for one in self._hosts:
-            if one.shadow.hard_state[0] < term:
+            if one.disk_model.hard_state[0] < term:
                 return False
             if one.is_up and one.state is ServerState.CANDIDATE:
                 return False

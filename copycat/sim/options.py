@@ -132,7 +132,7 @@ class SeedOptions(msgspec.Struct, frozen=True, kw_only=True):
     workload: WorkloadOptions = WorkloadOptions()
     limits: LimitOptions = LimitOptions()
     clean: CleanOptions = CleanOptions()
-    ambush: int = 0
+    fault_trigger: int = 0
     """How many of a million faults wait until a member is in a certain state."""
     drift_ppm: int = 0
     """Clocks of members run up to this much fast or slow."""
@@ -194,7 +194,8 @@ def draw_options(seed: int) -> SeedOptions:
     """The options of a seed: what all may draw, and on top of that for three in ten snapshots
     and, whether with those or not, for three in ten logs that are cleaned, for a few disks
     that rot, for a few one slow thread (files, or rewrites, take long), and for three in ten
-    answers of threads that are heard late. In half of them some faults, or all, lie in wait."""
+    answers of threads that are heard late. In half of them some faults, or all, wait for a
+    state."""
     options = _draw_common(seed)
     random = SimRandom(seed ^ 0x54A9)
     if random.chance(300_000):
@@ -230,8 +231,8 @@ def draw_options(seed: int) -> SeedOptions:
         options = _with_stale_leaders(random, options)
     random = SimRandom(seed ^ 0xA3B5)
     if random.chance(500_000) and "stale_leader" not in options.faults:
-        ambush = random.pick((300_000, 1_000_000))
-        options = msgspec.structs.replace(options, ambush=ambush)
+        fault_trigger = random.pick((300_000, 1_000_000))
+        options = msgspec.structs.replace(options, fault_trigger=fault_trigger)
     random = SimRandom(seed ^ 0x1A7E)
     if random.chance(300_000):
         options = _with_late_answers(random, options)

@@ -16,7 +16,7 @@ from copycat.errors import CopycatError, InternalError
 from copycat.replica.compaction import CleaningReport
 from copycat.sim.checkers.linearizability import check_linearizable, check_witness
 from copycat.sim.checkers.log_history import contents, violated
-from copycat.sim.checkers.replay import check_twins, what_must_go
+from copycat.sim.checkers.replay import check_replay, what_must_go
 from copycat.sim.cluster import Cluster
 from copycat.sim.marks import election_marks
 from copycat.sim.options import SeedOptions, draw_options
@@ -80,11 +80,11 @@ def run_seed(seed: int, options: SeedOptions | None = None) -> SeedResult:
 
 def _marks(cluster: Cluster) -> Counter[str]:
     marks = cluster.trace.marks
-    marks["truncation"] += sum(shadow.truncations for shadow in cluster.shadows)
-    marks["log reset"] += sum(shadow.resets for shadow in cluster.shadows)
-    marks["gap fed"] += sum(shadow.gaps_fed for shadow in cluster.shadows)
+    marks["truncation"] += sum(disk_model.truncations for disk_model in cluster.disk_models)
+    marks["log reset"] += sum(disk_model.resets for disk_model in cluster.disk_models)
+    marks["gap fed"] += sum(disk_model.gaps_fed for disk_model in cluster.disk_models)
     marks["deletion cleaned"] += sum(
-        how is Release.SEQUENTIAL for how in cluster.log_history.gone.values()
+        how is Release.SEQUENTIAL for how in cluster.log_history.deletions.values()
     )
     marks["key expired"] += cluster.sessions.model.expired
     marks["session expired"] += cluster.sessions.expired
@@ -119,7 +119,7 @@ def _run(cluster: Cluster) -> None:
     _must_live(cluster)
     _check_equal(cluster)
     if cluster.trace.marks["entry cleaned"]:
-        check_twins(cluster)
+        check_replay(cluster)
     _check_history(cluster)
 
 
@@ -140,7 +140,7 @@ def _wait(cluster: Cluster, what: str, timeouts: int, until: object) -> int:
             return passed
         cluster.world.run_until(cluster.world.now_us + step_us, STEPS_MAX)
     facts = [
-        (host.number, host.state.value, host.term, host.commit_index, host.shadow.last_index)
+        (host.number, host.state.value, host.term, host.commit_index, host.disk_model.last_index)
         if host.replica is not None
         else (host.number, "down")
         for host in cluster.hosts
@@ -192,7 +192,7 @@ def _clean_all(cluster: Cluster, rounds: int) -> None:
         if directory is None:
             continue  # it is down, and the next check says so
         # A snapshot may have been admitted meanwhile: what it took with the front is gone too.
-        first_index, gaps = directory.log.first_index, host.shadow.gaps.since
+        first_index, gaps = directory.log.first_index, host.disk_model.gaps.since
         left = sorted(index for index in must_go - gaps.keys() if index >= first_index)
         if left:
             raise violated(
@@ -208,7 +208,7 @@ def _clean_all(cluster: Cluster, rounds: int) -> None:
 def _converged(cluster: Cluster) -> bool:
     end = len(cluster.raft.committed)
     return all(
-        host.commit_index == host.last_applied == host.shadow.last_index == end
+        host.commit_index == host.last_applied == host.disk_model.last_index == end
         and host.durable_index == end
         for host in cluster.hosts
     )
@@ -224,11 +224,11 @@ def _check_equal(cluster: Cluster) -> None:
         log = host.disk.directory.log
         frames, gaps = contents(log.scan(log.first_index, log.last_index + 1))
         filled = cluster.log_history.filled(host.number, frames, gaps)
-        found = [(term, crc) for _, term, crc in filled]
+        entries = [(term, crc) for _, term, crc in filled]
         deleted = {index for gap in gaps for index in range(gap.first, gap.end)}
-        known = {index for index in host.shadow.gaps.since if index >= log.first_index}
+        known = {index for index in host.disk_model.gaps.since if index >= log.first_index}
         cluster.trace.marks["log trimmed"] += log.first_index > 1
-        if found != cluster.raft.committed[log.first_index - 1 :]:
+        if entries != cluster.raft.committed[log.first_index - 1 :]:
             raise violated("I5", "a log differs from what was committed", member=host.number)
         if deleted != known:
             raise violated("I23", "a log with other gaps than were made", member=host.number)

@@ -176,14 +176,14 @@ class Workers:
         return self._moment(thread)
 
     def _moment(self, thread: str) -> _Begun:
-        raft, shadow = self._host.alive.raft, self._host.shadow
+        raft, disk_model = self._host.alive.raft, self._host.disk_model
         leads = raft.state is ServerState.LEADER
         return _Begun(
             thread,
             raft.current_term,
             leads,
-            shadow.truncations,
-            shadow.resets,
+            disk_model.truncations,
+            disk_model.resets,
             self._installs,
             raft.commit_index,
         )
@@ -244,7 +244,7 @@ class Workers:
             for move in _moves(begun, now):
                 self._trace.mark(f"late: {kind} after {move}")
         if kind in ("snapshot published", "snapshot installed"):
-            if begun.commit_index < self._host.shadow.snapshot.index <= now.commit_index:
+            if begun.commit_index < self._host.disk_model.snapshot.index <= now.commit_index:
                 self._trace.mark(f"{kind}, entries were quicker")
             self._installs += kind == "snapshot installed"
         heard(*args)

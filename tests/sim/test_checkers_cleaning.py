@@ -48,13 +48,13 @@ class Known:
 class FakeBatch(NamedTuple):
     span: Span
     entries: list[Frame]
-    gap_rows: list[tuple[int, int, int]]
+    deleted: list[tuple[int, int, int]]
 
     def checksums(self) -> list[Frame]:
         return self.entries
 
     def gaps(self) -> list[tuple[int, int, int]]:
-        return self.gap_rows
+        return self.deleted
 
 
 class FakeLog:
@@ -62,24 +62,24 @@ class FakeLog:
 
     def __init__(self, gone: Mapping[int, int]) -> None:
         self.first_index, self.last_index = 1, LAST
-        self.gone = dict(gone)
+        self.valid_from_of = dict(gone)
         self.runs = [TermRun(1, 1), TermRun(2, 11)]
         self.crc_of: dict[int, int] = {}
 
     def read(self, first: int, end: int, max_bytes: int) -> Any:
         term = 1 if first <= 10 else 2
         end = min(end, 11) if term == 1 else end
-        kept = [
+        entries = [
             (index, term, self.crc_of.get(index, crc))
             for index, term, crc in frames(first, end)
-            if index not in self.gone
+            if index not in self.valid_from_of
         ]
-        gaps = [
-            (index, index + 1, self.gone[index])
+        deleted = [
+            (index, index + 1, self.valid_from_of[index])
             for index in range(first, end)
-            if index in self.gone
+            if index in self.valid_from_of
         ]
-        return FakeBatch(Span(term, first, end), kept, gaps)
+        return FakeBatch(Span(term, first, end), entries, deleted)
 
     def term_runs(self) -> list[TermRun]:
         return self.runs
@@ -93,17 +93,17 @@ class Three:
         history.appended(0, 0, frames(1, LAST + 1))
         history.committed.extend((term, crc) for _, term, crc in frames(1, LAST + 1))
         self.known = Known()
-        self.shadows = [DiskModel(number, history) for number in range(3)]
-        self.laws = CompactionLaws(self.shadows, self.known)
-        for shadow in self.shadows:
-            shadow.laws = self.laws
-            shadow.append(frames(1, LAST + 1))
-            shadow.durable = LAST
-        self.shadow = self.shadows[0]
-        self.shadow.last_applied = lambda: LAST
+        self.disk_models = [DiskModel(number, history) for number in range(3)]
+        self.laws = CompactionLaws(self.disk_models, self.known)
+        for disk_model in self.disk_models:
+            disk_model.laws = self.laws
+            disk_model.append(frames(1, LAST + 1))
+            disk_model.durable = LAST
+        self.disk_model = self.disk_models[0]
+        self.disk_model.last_applied = lambda: LAST
 
     def freeze(self, horizon: int = LAST, *, is_major: bool = True) -> Frozen:
-        return self.shadow.freeze(
+        return self.disk_model.freeze(
             CompactionLimits(horizon, horizon, 0), 1, LAST - 1, is_major=is_major
         )
 
@@ -112,25 +112,25 @@ class Three:
     ) -> int:
         """Rewrite and install: these go."""
         frozen = self.freeze(horizon, is_major=is_major)
-        self.shadow.installing(frozen)
-        gone = dict.fromkeys([*self.shadow.gaps.since, *indexes], valid_from)
-        return self.shadow.installed(FakeLog(gone), frozen)
+        self.disk_model.installing(frozen)
+        gone = dict.fromkeys([*self.disk_model.gaps.since, *indexes], valid_from)
+        return self.disk_model.installed(FakeLog(gone), frozen)
 
     def found(self, *gone: int, valid_from: int = LAST, last: int = LAST) -> None:
         """A crash; what recovery finds."""
-        self.shadow.crashed()
+        self.disk_model.crashed()
         kept = [frame for frame in frames(1, last + 1) if frame[0] not in gone]
         gaps = [Gap(i, i + 1, 1 if i <= 10 else 2, valid_from) for i in gone]
-        self.shadow.recovered(kept, (0, 0), gaps=gaps)
+        self.disk_model.recovered(kept, (0, 0), gaps=gaps)
 
 
 @pytest.fixture
 def three() -> Iterator[Three]:
     made = Three()
-    made.shadow.released(8, [(ANY, [3, 4, 5])])
-    made.shadow.released(9, [(SEQUENTIAL, [6])])
+    made.disk_model.released(8, [(ANY, [3, 4, 5])])
+    made.disk_model.released(9, [(SEQUENTIAL, [6])])
     yield made
-    assert made.shadow.entries == made.shadow.history.committed, "whole, whatever is a gap"
+    assert made.disk_model.entries == made.disk_model.history.committed, "whole, whatever is a gap"
 
 
 # ---- what may go ------------------------------------------------------------------------
@@ -139,17 +139,17 @@ def three() -> Iterator[Three]:
 def test_what_the_machine_released_goes(three: Three) -> None:
     assert three.drop(3, 4) == 2
     assert three.drop(5, 6) == 2
-    assert three.shadow.history.gone == {3: ANY, 4: ANY, 5: ANY, 6: SEQUENTIAL}
+    assert three.disk_model.history.deletions == {3: ANY, 4: ANY, 5: ANY, 6: SEQUENTIAL}
 
 
 def test_c22_a_cleaning_above_its_horizon_or_of_a_log_that_is_replayed(three: Three) -> None:
-    three.shadow.durable = 12
+    three.disk_model.durable = 12
     with fires("I23", "horizon"):
         three.freeze(13)
-    three.shadow.last_applied = lambda: 11
+    three.disk_model.last_applied = lambda: 11
     with fires("I23", "horizon"):
         three.freeze(12)
-    three.shadow.valid_from = lambda: 12
+    three.disk_model.valid_from = lambda: 12
     with fires("I23", "horizon"):
         three.freeze(1)
     three.freeze(0)
@@ -173,7 +173,7 @@ def test_i23_an_entry_that_the_machine_needs(three: Three) -> None:
 
 def test_i23_releases_of_an_earlier_process_do_not_count(three: Three) -> None:
     three.found()
-    three.shadow.last_applied = lambda: LAST
+    three.disk_model.last_applied = lambda: LAST
     with fires("I23", "still needs"):
         three.drop(3)
 
@@ -190,17 +190,17 @@ def test_c21_the_replies_count_when_the_rewrite_is_frozen(three: Three) -> None:
     three.known.floor = 7
     frozen = three.freeze()
     three.known.floor = LAST
-    three.shadow.installing(frozen)
+    three.disk_model.installing(frozen)
     with fires("I23", "C21"):
-        three.shadow.installed(FakeLog({3: LAST}), frozen)
+        three.disk_model.installed(FakeLog({3: LAST}), frozen)
 
 
 def test_i22_a_deletion_that_some_member_does_not_have(three: Three) -> None:
-    three.shadows[2].durable = 5
+    three.disk_models[2].durable = 5
     with fires("I22", "C23"):
         three.drop(6)
-    three.shadow.released(9, [(SEQUENTIAL, [7])])
-    three.shadows[2].durable = 7
+    three.disk_model.released(9, [(SEQUENTIAL, [7])])
+    three.disk_models[2].durable = 7
     assert three.drop(7) == 1
 
 
@@ -210,7 +210,7 @@ def test_a_deletion_that_a_minor_compaction_takes_fires(three: Three) -> None:
 
 
 def test_c20_what_only_a_snapshot_may_take(three: Three) -> None:
-    three.shadow.released(9, [(UNKNOWN, [7]), (Release.SNAPSHOT, [8])])
+    three.disk_model.released(9, [(UNKNOWN, [7]), (Release.SNAPSHOT, [8])])
     for index in (7, 8):
         with fires("I23", "only a snapshot"):
             three.drop(index)
@@ -236,12 +236,12 @@ def test_what_every_snapshot_covers_is_not_replayed(three: Three) -> None:
     """Seed 5192: releases are not kept across a restart, so what a snapshot covers may stay in a
     log from which what deleted it went."""
     three.known.writes = {"k": [Write(3, False), Write(6, True)]}
-    three.shadow.published(EntryId(1, 6))
+    three.disk_model.published(EntryId(1, 6))
     assert three.drop(6) == 1
-    three.shadow.published(EntryId(1, 2))
+    three.disk_model.published(EntryId(1, 2))
     with fires("I22", "before what it deletes"):
         three.drop(4)
-    three.shadow.discarded([EntryId(1, 2)])
+    three.disk_model.discarded([EntryId(1, 2)])
     assert three.drop(5) == 1
 
 
@@ -250,10 +250,10 @@ def test_what_was_deleted_by_itself_needs_no_deletion(three: Three) -> None:
     assert three.drop(6) == 1
     swap = Write(4, False, 110, reads=True)
     three.known.writes = {"k": [Write(3, False, 100, 120), swap, Write(6, True, 121)]}
-    three.laws.check_order(three.shadow)
+    three.laws.check_order(three.disk_model)
     three.known.writes = {"k": [swap, Write(6, True, 121)]}
     with fires("I22", "before what it deletes"):
-        three.laws.check_order(three.shadow)
+        three.laws.check_order(three.disk_model)
     three.known.writes = {"k": [Write(3, False, 100, 121), Write(6, True, 121)]}
     with fires("I22", "before what it deletes"):
         three.drop(5)
@@ -266,26 +266,26 @@ def test_i23_a_rewrite_changes_what_it_keeps(three: Three) -> None:
     frozen = three.freeze()
     log = FakeLog({3: LAST})
     log.crc_of[4] = 77
-    three.shadow.installing(frozen)
+    three.disk_model.installing(frozen)
     with fires("I23", "changed what it kept"):
-        three.shadow.installed(log, frozen)
+        three.disk_model.installed(log, frozen)
 
 
 def test_i23_a_rewrite_brings_back_what_was_gone(three: Three) -> None:
     three.drop(3)
     frozen = three.freeze()
-    three.shadow.installing(frozen)
+    three.disk_model.installing(frozen)
     with fires("I23", "brought back"):
-        three.shadow.installed(FakeLog({4: LAST}), frozen)
+        three.disk_model.installed(FakeLog({4: LAST}), frozen)
 
 
 def test_a_cleaned_log_has_the_terms_that_it_had(three: Three) -> None:
     frozen = three.freeze()
     log = FakeLog({3: LAST})
     log.runs = [TermRun(1, 1), TermRun(2, 12)]
-    three.shadow.installing(frozen)
+    three.disk_model.installing(frozen)
     with fires("I23", "other terms"):
-        three.shadow.installed(log, frozen)
+        three.disk_model.installed(log, frozen)
 
 
 @pytest.mark.parametrize(
@@ -294,12 +294,12 @@ def test_a_cleaned_log_has_the_terms_that_it_had(three: Three) -> None:
 )
 def test_c22_a_gap_of_what_is_not_committed(three: Three, gap: Gap) -> None:
     with fires("I23", "not committed"):
-        three.shadow.history.filled(0, frames(1, 3), [gap])
+        three.disk_model.history.filled(0, frames(1, 3), [gap])
 
 
 def test_a_gap_of_another_term_is_answered_for(three: Three) -> None:
     with fires("I23", "another term"):
-        three.shadow.history.filled(0, [], [Gap(10, 12, 1, 12)])
+        three.disk_model.history.filled(0, [], [Gap(10, 12, 1, 12)])
 
 
 # ---- what a follower is fed --------------------------------------------------------------
@@ -307,10 +307,10 @@ def test_a_gap_of_another_term_is_answered_for(three: Three) -> None:
 
 def fed(three: Three) -> DiskModel:
     """A member that lost what was not durable, and hears it again with gaps."""
-    shadow = three.shadows[1]
-    del shadow.entries[2:]
-    shadow.durable = 2
-    return shadow
+    disk_model = three.disk_models[1]
+    del disk_model.entries[2:]
+    disk_model.durable = 2
+    return disk_model
 
 
 def gap_at(index: int) -> Any:
@@ -324,22 +324,22 @@ def test_i23_a_gap_that_nobody_made(three: Three) -> None:
 
 def test_i22_a_member_is_fed_around_a_deletion(three: Three) -> None:
     three.drop(3, 6)
-    shadow = fed(three)
-    shadow.append(shadow.announce(gap_at(3)))
-    assert shadow.gaps.within(3, 4)
-    shadow.append(frames(4, 6))
+    disk_model = fed(three)
+    disk_model.append(disk_model.announce(gap_at(3)))
+    assert disk_model.gaps.within(3, 4)
+    disk_model.append(frames(4, 6))
     with fires("I22", "fed around"):
-        shadow.announce(gap_at(6))
+        disk_model.announce(gap_at(6))
 
 
 def test_an_entry_may_come_where_a_gap_was_lost(three: Three) -> None:
     three.drop(3)
-    shadow = fed(three)
-    shadow.append(shadow.announce(gap_at(3)))
-    del shadow.entries[2:]
+    disk_model = fed(three)
+    disk_model.append(disk_model.announce(gap_at(3)))
+    del disk_model.entries[2:]
     whole: Any = FakeBatch(Span(1, 3, 4), frames(3, 4), [])
-    shadow.announce(whole)
-    assert not shadow.gaps.within(3, 4)
+    disk_model.announce(whole)
+    assert not disk_model.gaps.within(3, 4)
 
 
 # ---- after a crash ----------------------------------------------------------------------
@@ -348,11 +348,11 @@ def test_an_entry_may_come_where_a_gap_was_lost(three: Three) -> None:
 def test_f16_an_install_that_was_not_synced_is_there_or_not() -> None:
     for gone in ((3, 4), (3,), ()):
         three = Three()
-        three.shadow.released(8, [(ANY, [3, 4])])
+        three.disk_model.released(8, [(ANY, [3, 4])])
         three.drop(3)
         three.drop(4)
         three.found(*gone)
-        assert set(three.shadow.gaps.since) == set(gone)
+        assert set(three.disk_model.gaps.since) == set(gone)
 
 
 def test_i24_a_part_of_an_install(three: Three) -> None:
@@ -363,7 +363,7 @@ def test_i24_a_part_of_an_install(three: Three) -> None:
 
 def test_i24_an_install_that_was_synced_is_undone(three: Three) -> None:
     three.drop(3)
-    three.shadow.gaps.durable = 1
+    three.disk_model.gaps.durable = 1
     with fires("I24", "neither the old segments nor the new"):
         three.found()
 
@@ -374,39 +374,39 @@ def test_i24_a_gap_that_no_install_made(three: Three) -> None:
 
 
 def test_an_install_that_could_not_be_read_is_judged_when_it_is_found(three: Three) -> None:
-    three.shadow.installing(three.freeze())
+    three.disk_model.installing(three.freeze())
     three.found(3, 4)
-    assert set(three.shadow.gaps.since) == {3, 4}
+    assert set(three.disk_model.gaps.since) == {3, 4}
 
 
 def test_i23_what_could_not_be_read_is_no_excuse(three: Three) -> None:
-    three.shadow.installing(three.freeze())
+    three.disk_model.installing(three.freeze())
     with fires("I23", "still needs"):
         three.found(3, 7)
 
 
 def test_i24_a_part_of_what_could_not_be_read(three: Three) -> None:
     three.drop(3)
-    three.shadow.installing(three.freeze())
+    three.disk_model.installing(three.freeze())
     with fires("I24", "a part of an install"):
         three.found(4)
 
 
 def test_i23_above_what_was_proven_only_gaps_that_somebody_made(three: Three) -> None:
-    three.shadow.durable = 2
+    three.disk_model.durable = 2
     with fires("I23", "nobody made"):
         three.found(3)
 
 
 def test_a_log_that_begins_anew_has_no_gaps_and_the_old_one_its_own(three: Three) -> None:
     three.drop(3)
-    three.shadow.gaps.durable = 1
+    three.disk_model.gaps.durable = 1
     entry = EntryId(2, 15)
-    three.shadow.published(entry)
-    three.shadow.last_applied = lambda: 0
-    three.shadow.reset(entry)
-    assert not three.shadow.gaps.since
-    three.shadow.crashed()
+    three.disk_model.published(entry)
+    three.disk_model.last_applied = lambda: 0
+    three.disk_model.reset(entry)
+    assert not three.disk_model.gaps.since
+    three.disk_model.crashed()
     kept = [frame for frame in frames(1, LAST + 1) if frame[0] != 3]
-    three.shadow.recovered(kept, (0, 0), gaps=[Gap(3, 4, 1, LAST)], snapshots=[entry])
-    assert set(three.shadow.gaps.since) == {3}
+    three.disk_model.recovered(kept, (0, 0), gaps=[Gap(3, 4, 1, LAST)], snapshots=[entry])
+    assert set(three.disk_model.gaps.since) == {3}

@@ -12,7 +12,7 @@ from copycat.protocol.peer import AppendEntries, AppendReply, RequestVote, VoteR
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.checkers.raft import RaftChecker
-from copycat.sim.instrumented import WatchedHardState, WatchedLog
+from copycat.sim.instrumented import InstrumentedHardState, InstrumentedLog
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 
 Frames = list[tuple[int, int, int]]
@@ -26,9 +26,9 @@ def fires(rule: str) -> AbstractContextManager[object]:
 
 
 class View:
-    def __init__(self, number: int, shadow: DiskModel) -> None:
+    def __init__(self, number: int, disk_model: DiskModel) -> None:
         self.number = number
-        self.shadow = shadow
+        self.disk_model = disk_model
         self.state = ServerState.FOLLOWER
         self.term = 1
         self.commit_index = 0
@@ -43,25 +43,25 @@ class View:
 class Three:
     def __init__(self) -> None:
         self.history = LogHistory()
-        self.shadows = [DiskModel(number, self.history) for number in range(3)]
+        self.disk_models = [DiskModel(number, self.history) for number in range(3)]
         self.committed: list[tuple[int, int]] = []
         self.checker = RaftChecker(
-            self.shadows,
+            self.disk_models,
             [101, 102, 103],
             lambda _view, first, end: self.committed.append((first, end)),
             lambda _member, _term: None,
         )
-        for shadow in self.shadows:
-            shadow.hard_state = (1, 101)
-            self.checker.started(shadow.member)
-        self.views = [View(number, self.shadows[number]) for number in range(3)]
+        for disk_model in self.disk_models:
+            disk_model.hard_state = (1, 101)
+            self.checker.started(disk_model.member)
+        self.views = [View(number, self.disk_models[number]) for number in range(3)]
 
     def write(self, member: int, frames: Frames, *, durable: bool = True) -> None:
-        shadow = self.shadows[member]
-        self.history.appended(member, shadow.term_at(shadow.last_index), frames)
-        shadow.append(frames)
+        disk_model = self.disk_models[member]
+        self.history.appended(member, disk_model.term_at(disk_model.last_index), frames)
+        disk_model.append(frames)
         if durable:
-            shadow.durable = shadow.last_index
+            disk_model.durable = disk_model.last_index
 
     def lead(self, member: int = 0, term: int = 1) -> View:
         view = self.views[member]
@@ -91,13 +91,13 @@ def test_i1_two_leaders_of_one_term(three: Three) -> None:
 
 def test_i2_two_votes_in_one_term(three: Three) -> None:
     three.checker.sent(2, 0, VoteReply(1, True))
-    three.shadows[2].hard_state = (1, 102)
+    three.disk_models[2].hard_state = (1, 102)
     with fires("I2"):
         three.checker.sent(2, 1, VoteReply(1, True))
 
 
 def test_i2_a_vote_that_is_not_durable(three: Three) -> None:
-    three.shadows[2].hard_state = (1, 0)
+    three.disk_models[2].hard_state = (1, 0)
     with fires("I2"):
         three.checker.sent(2, 0, VoteReply(1, True))
 
@@ -119,13 +119,13 @@ def test_i2_a_hard_state_that_changes_its_vote() -> None:
         def begin_save(self, term: int, voted_for: MemberId) -> object:
             raise AssertionError("the checker comes first")
 
-    shadow = DiskModel(0, LogHistory())
-    shadow.hard_state = (3, 7)
-    watched = WatchedHardState(Store(), shadow)  # type: ignore[arg-type]
+    disk_model = DiskModel(0, LogHistory())
+    disk_model.hard_state = (3, 7)
+    store = InstrumentedHardState(Store(), disk_model)  # type: ignore[arg-type]
     with fires("I2"):
-        watched.begin_save(3, MemberId(8))
+        store.begin_save(3, MemberId(8))
     with fires("I2"):
-        watched.begin_save(2, MemberId(0))
+        store.begin_save(2, MemberId(0))
 
 
 def test_i3_an_acknowledgement_of_what_is_not_on_the_platter(three: Three) -> None:
@@ -140,9 +140,9 @@ def test_i3_a_promised_entry_is_gone_after_a_crash(three: Three) -> None:
     three.write(1, frames(1, 4))
     three.hear(1, 1, end=4, commit=0)
     three.checker.sent(1, 0, AppendReply(1, 1, True, 3, NO_ENTRY))
-    three.shadows[1].crashed()
+    three.disk_models[1].crashed()
     with fires("I3"):
-        three.shadows[1].recovered(frames(1, 3), (1, 101))
+        three.disk_models[1].recovered(frames(1, 3), (1, 101))
 
 
 def test_i3_a_log_that_claims_more_than_was_synced() -> None:
@@ -150,9 +150,9 @@ def test_i3_a_log_that_claims_more_than_was_synced() -> None:
         def end_sync(self, ticket: object) -> int:
             return 5
 
-    watched = WatchedLog(Log(), DiskModel(0, LogHistory()))  # type: ignore[arg-type]
+    store = InstrumentedLog(Log(), DiskModel(0, LogHistory()))  # type: ignore[arg-type]
     with fires("I3"):
-        watched.end_sync(None)  # type: ignore[arg-type]
+        store.end_sync(None)  # type: ignore[arg-type]
 
 
 def test_i4_indexes_out_of_order_or_going_back(three: Three) -> None:
@@ -175,7 +175,7 @@ def test_i4_the_term_goes_back(three: Three) -> None:
 
 
 def test_i4_a_member_wakes_below_its_durable_term(three: Three) -> None:
-    three.shadows[1].hard_state = (4, 0)
+    three.disk_models[1].hard_state = (4, 0)
     three.checker.started(1)
     with fires("I4"):
         three.checker.after_step(three.views[1])
@@ -272,30 +272,30 @@ def test_i9_an_acknowledgement_of_what_no_request_spoke_of(three: Three) -> None
 
 
 def test_i10_truncation_below_commit_or_by_a_leader(three: Three) -> None:
-    shadow = three.shadows[0]
+    disk_model = three.disk_models[0]
     three.write(0, frames(1, 6))
-    shadow.role = lambda: (False, 3)
+    disk_model.role = lambda: (False, 3)
     with fires("I10"):
-        shadow.truncate(2)
-    shadow.role = lambda: (True, 3)
+        disk_model.truncate(2)
+    disk_model.role = lambda: (True, 3)
     with fires("I10"):
-        shadow.truncate(4)
+        disk_model.truncate(4)
 
 
 def test_i24_recovery_loses_or_invents(three: Three) -> None:
     three.write(1, frames(1, 4))
-    three.shadows[1].crashed()
+    three.disk_models[1].crashed()
     with fires("I24"):
-        three.shadows[1].recovered(frames(1, 3), (1, 101))
+        three.disk_models[1].recovered(frames(1, 3), (1, 101))
     with fires("I24"):
-        three.shadows[1].recovered([*frames(1, 4), (4, 1, 77)], (1, 101))
+        three.disk_models[1].recovered([*frames(1, 4), (4, 1, 77)], (1, 101))
     with fires("I24"):
-        three.shadows[1].recovered(frames(1, 4), (0, 0))
+        three.disk_models[1].recovered(frames(1, 4), (0, 0))
 
 
 def test_i24_an_unsynced_tail_may_be_kept_or_lost(three: Three) -> None:
     three.write(1, frames(1, 4), durable=False)
-    three.shadows[1].saving.append((2, 0))
-    three.shadows[1].crashed()
-    three.shadows[1].recovered(frames(1, 3), (2, 0))
-    assert three.shadows[1].durable == 2
+    three.disk_models[1].saving.append((2, 0))
+    three.disk_models[1].crashed()
+    three.disk_models[1].recovered(frames(1, 3), (2, 0))
+    assert three.disk_models[1].durable == 2

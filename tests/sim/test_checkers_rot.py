@@ -13,60 +13,60 @@ from copycat.types import NO_ENTRY, EntryId
 
 
 @pytest.fixture
-def shadow() -> DiskModel:
+def disk_model() -> DiskModel:
     """Six entries are here, durably, four of them committed."""
     frames = [(index, 1, index * 1000) for index in range(1, 7)]
     history = LogHistory()
     history.appended(0, 0, frames)
     history.committed.extend((term, crc) for _, term, crc in frames[:4])
-    shadow = DiskModel(0, history)
-    shadow.append(frames)
-    shadow.durable = 6
-    shadow.is_rotten = True
-    return shadow
+    disk_model = DiskModel(0, history)
+    disk_model.append(frames)
+    disk_model.durable = 6
+    disk_model.is_rotten = True
+    return disk_model
 
 
-def test_c12_a_debt_is_as_much_as_was_durable(shadow: DiskModel) -> None:
+def test_c12_a_debt_is_as_much_as_was_durable(disk_model: DiskModel) -> None:
     for owed in (NO_ENTRY, EntryId(1, 5)):
         with pytest.raises(InvariantError, match=r"^C12: a damaged log owes less"):
-            shadow.cut(NO_ENTRY, 2, owed, 2)
-    shadow.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
-    assert (shadow.last_index, shadow.durable, len(shadow.loss.held)) == (2, 2, 6)
-    assert shadow.had == 6, "a deletion need not wait for it"
-    assert not shadow.is_rotten
+            disk_model.cut(NO_ENTRY, 2, owed, 2)
+    disk_model.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
+    assert (disk_model.last_index, disk_model.durable, len(disk_model.loss.held)) == (2, 2, 6)
+    assert disk_model.had == 6, "a deletion need not wait for it"
+    assert not disk_model.is_rotten
 
 
-def test_c12_nothing_is_owed_for_what_is_there(shadow: DiskModel) -> None:
-    shadow.cut(NO_ENTRY, 6, NO_ENTRY, 0)
-    assert not shadow.loss.held
+def test_c12_nothing_is_owed_for_what_is_there(disk_model: DiskModel) -> None:
+    disk_model.cut(NO_ENTRY, 6, NO_ENTRY, 0)
+    assert not disk_model.loss.held
 
 
-def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(shadow: DiskModel) -> None:
+def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(disk_model: DiskModel) -> None:
     with pytest.raises(InvariantError, match=r"^I24"):
-        shadow.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
-    shadow.published(EntryId(1, 3))
-    shadow.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
+        disk_model.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
+    disk_model.published(EntryId(1, 3))
+    disk_model.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
 
 
-def test_c12_a_debt_ends_when_all_that_is_committed_is_back(shadow: DiskModel) -> None:
-    shadow.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
+def test_c12_a_debt_ends_when_all_that_is_committed_is_back(disk_model: DiskModel) -> None:
+    disk_model.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
-        shadow.loss.repaid()
-    shadow.append([(index, 1, index * 1000) for index in (3, 4)])
+        disk_model.loss.repaid()
+    disk_model.append([(index, 1, index * 1000) for index in (3, 4)])
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
-        shadow.loss.repaid()
-    shadow.durable = 4
-    shadow.loss.repaid()
-    assert not shadow.loss.held
+        disk_model.loss.repaid()
+    disk_model.durable = 4
+    disk_model.loss.repaid()
+    assert not disk_model.loss.held
 
 
-def test_f8_an_older_copy_is_bound_to_what_was_counted(shadow: DiskModel) -> None:
+def test_f8_an_older_copy_is_bound_to_what_was_counted(disk_model: DiskModel) -> None:
     """Entry 4 was durable and is committed, but no leader counted it for this member."""
-    loss, log = shadow.loss, list(shadow.entries)
+    loss, log = disk_model.loss, list(disk_model.entries)
     loss.counted(3, log)
     loss.regress()
-    del shadow.entries[2:]
-    shadow.durable = 2
+    del disk_model.entries[2:]
+    disk_model.durable = 2
     assert not loss.is_done(owes=False), "it does not know so far"
     assert not loss.is_done(owes=True, is_recorded=False)
     assert not loss.is_done(owes=True)
@@ -74,49 +74,51 @@ def test_f8_an_older_copy_is_bound_to_what_was_counted(shadow: DiskModel) -> Non
     assert loss.is_done(owes=False)
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=3"):
         loss.repaid()
-    shadow.append([(3, 1, 3000)])
+    disk_model.append([(3, 1, 3000)])
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=3"):
         loss.repaid()
-    shadow.durable = 3
+    disk_model.durable = 3
     loss.repaid()
     assert not loss.held
 
 
-def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(shadow: DiskModel) -> None:
-    """An acknowledgement of its earlier life arrives late, and a leader believes it."""
-    loss, log = shadow.loss, list(shadow.entries)
+def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(
+    disk_model: DiskModel,
+) -> None:
+    """An acknowledgement of its earlier process arrives late, and a leader believes it."""
+    loss, log = disk_model.loss, list(disk_model.entries)
     loss.counted(3, log)
     loss.regress()
-    del shadow.entries[3:]
-    shadow.durable = 3
+    del disk_model.entries[3:]
+    disk_model.durable = 3
     loss.counted(4, log)
     assert not loss.is_done(owes=True)
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=4"):
         loss.repaid()
 
 
-def test_f8_what_was_truncated_or_is_another_entry_is_not_counted(shadow: DiskModel) -> None:
-    loss, log = shadow.loss, list(shadow.entries)
+def test_f8_what_was_truncated_or_is_another_entry_is_not_counted(disk_model: DiskModel) -> None:
+    loss, log = disk_model.loss, list(disk_model.entries)
     loss.counted(6, log)
-    shadow.truncate(4)
+    disk_model.truncate(4)
     assert loss.credited == 4
     loss.counted(6, log)
-    shadow.entries += [(2, 5001), (2, 6001)]
+    disk_model.entries += [(2, 5001), (2, 6001)]
     loss.counted(6, log)
     assert loss.credited == 4
-    loss.counted(6, list(shadow.entries))
+    loss.counted(6, list(disk_model.entries))
     assert loss.credited == 6
 
 
 def test_f8_an_older_copy_that_was_filled_before_anybody_told_it_is_done(
-    shadow: DiskModel,
+    disk_model: DiskModel,
 ) -> None:
-    shadow.loss.regress()
-    shadow.durable = 5
-    assert not shadow.loss.is_done(owes=False)
-    shadow.durable = 6
-    assert shadow.loss.is_done(owes=False)
-    shadow.loss.repaid()
+    disk_model.loss.regress()
+    disk_model.durable = 5
+    assert not disk_model.loss.is_done(owes=False)
+    disk_model.durable = 6
+    assert disk_model.loss.is_done(owes=False)
+    disk_model.loss.repaid()
 
 
 @pytest.mark.slow

@@ -122,14 +122,14 @@ class Gaps:
         for gap in gaps:
             self.since.update(dict.fromkeys(range(gap.first, gap.end), 0))
 
-    def recovered(self, found: set[int], front: int, proven: int) -> set[int]:
-        """Which of `found`, the gaps above `front`, no install accounts for; then believe it.
+    def recovered(self, gaps: set[int], front: int, proven: int) -> set[int]:
+        """Which of `gaps`, the gaps above `front`, no install accounts for; then believe it.
 
         Up to `proven` it must be what one of the installs left that may be the last one on the
         disk, all of it or nothing (F16); one more, if the last could not be read.
         """
         known = {index: at for index, at in self.since.items() if front < index <= proven}
-        below = {index for index in found if index <= proven}
+        below = {index for index in gaps if index <= proven}
         extra = below - known.keys() if self.unread is not None else set()
         if not extra:
             stages = range(self.durable, self.installs + 1)
@@ -143,7 +143,7 @@ class Gaps:
                 )
         elif known.keys() - below:
             raise violated("I24", "a part of an install after a crash", gaps=len(extra))
-        self.since = dict.fromkeys(found, 0)
+        self.since = dict.fromkeys(gaps, 0)
         self.installs = self.durable = 0
         return extra
 
@@ -164,13 +164,13 @@ class _Nobody:
 class CompactionLaws:
     """One for a world."""
 
-    def __init__(self, shadows: Sequence[DiskModel], reference: Reference) -> None:
-        self._shadows = shadows
+    def __init__(self, disk_models: Sequence[DiskModel], reference: Reference) -> None:
+        self._disk_models = disk_models
         self._reference = reference
 
     def freeze(
         self,
-        shadow: DiskModel,
+        disk_model: DiskModel,
         limits: CompactionLimits,
         where: tuple[int, int],
         *,
@@ -178,16 +178,16 @@ class CompactionLaws:
     ) -> Frozen:
         """The facts now. C22: nothing goes above what is applied and durable, and nothing at
         all while the log is replayed."""
-        applied = shadow.last_applied()
-        valid_from = shadow.valid_from()
-        if limits.horizon > (min(applied, shadow.durable) if applied >= valid_from else 0):
+        applied = disk_model.last_applied()
+        valid_from = disk_model.valid_from()
+        if limits.horizon > (min(applied, disk_model.durable) if applied >= valid_from else 0):
             raise violated(
                 "I23",
                 "a cleaning above its horizon",
-                member=shadow.member,
+                member=disk_model.member,
                 limits=limits,
                 applied=applied,
-                durable=shadow.durable,
+                durable=disk_model.durable,
                 valid_from=valid_from,
             )
         return Frozen(
@@ -195,32 +195,32 @@ class CompactionLaws:
             is_major,
             *where,
             applied,
-            shadow.durable,
-            min((one.had for one in self._shadows), default=0),
+            disk_model.durable,
+            min((one.had for one in self._disk_models), default=0),
             self._reference.reply_floor(),
         )
 
-    def dropped(self, shadow: DiskModel, frozen: Frozen, gone: Mapping[int, int]) -> None:
-        """`gone` (index: valid_from of its gap) left the log with a rewrite."""
-        for index, valid_from in gone.items():
-            how, r = self._judge(shadow, frozen, index)
+    def dropped(self, disk_model: DiskModel, frozen: Frozen, deleted: Mapping[int, int]) -> None:
+        """`deleted` (index: valid_from of its gap) left the log with a rewrite."""
+        for index, valid_from in deleted.items():
+            how, r = self._judge(disk_model, frozen, index)
             if valid_from < r:
                 raise violated(
                     "I23",
                     "a gap that is said to be right before what made up for it",
-                    member=shadow.member,
+                    member=disk_model.member,
                     index=index,
                     valid_from=valid_from,
                     released_at=r,
                 )
-            before = shadow.history.gone.get(index, how)
-            shadow.history.gone[index] = max(how, before)
-        self.check_order(shadow)
+            before = disk_model.history.deletions.get(index, how)
+            disk_model.history.deletions[index] = max(how, before)
+        self.check_order(disk_model)
 
-    def _judge(self, shadow: DiskModel, frozen: Frozen, index: int) -> tuple[Release, int]:
+    def _judge(self, disk_model: DiskModel, frozen: Frozen, index: int) -> tuple[Release, int]:
         """(class, released at) by which entry `index` may go; a violation if it may not."""
-        said = shadow.gaps.released.get(index, [])
-        known = [(r, how) for r, how in said if r <= frozen.applied]
+        releases = disk_model.gaps.released.get(index, [])
+        known = [(r, how) for r, how in releases if r <= frozen.applied]
         rule, why = "I23", ""
         if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
             why = "an entry went that is above the horizon"
@@ -242,39 +242,41 @@ class CompactionLaws:
             if not why and any(how < Release.SNAPSHOT for _, how in known):
                 rule, why = "I22", "a deletion went that some member does not have (C23)"
             why = why or "an entry went that only a snapshot may take"
-        raise violated(rule, why, member=shadow.member, index=index, released=said, frozen=frozen)
+        raise violated(
+            rule, why, member=disk_model.member, index=index, released=releases, frozen=frozen
+        )
 
-    def appended(self, shadow: DiskModel, gaps: Sequence[Gap]) -> None:
+    def appended(self, disk_model: DiskModel, gaps: Sequence[Gap]) -> None:
         """A member is fed gaps: of what went somewhere, and never of a deletion (C23)."""
-        gone = shadow.history.gone
+        deletions = disk_model.history.deletions
         for gap in gaps:
             for index in range(gap.first, gap.end):
-                how = gone.get(index)
+                how = deletions.get(index)
                 if how is None:
                     raise violated(
-                        "I23", "a gap that nobody made", member=shadow.member, index=index
+                        "I23", "a gap that nobody made", member=disk_model.member, index=index
                     )
                 if how is not Release.ANY:
                     raise violated(
                         "I22",
                         "a member is fed around a deletion",
-                        member=shadow.member,
+                        member=disk_model.member,
                         index=index,
                     )
 
-    def check_order(self, shadow: DiskModel) -> None:
+    def check_order(self, disk_model: DiskModel) -> None:
         """Never goes a deletion before what it deleted, or a replay brings that back.
 
         What an earlier deletion that is there deletes as well is none of a later one's business,
         nor is what was gone by itself before.
         """
-        gaps, front = shadow.gaps.since, shadow.replayed_after
+        gaps, front = disk_model.gaps.since, disk_model.replayed_after
         if not gaps:
             return
         for key, writes in self._reference.key_writes().items():
             there: Write | None = None
             for write in writes:
-                if write.at > shadow.last_index:
+                if write.at > disk_model.last_index:
                     continue
                 if write.at <= front or write.at not in gaps:
                     if not write.reads or there is None:
@@ -283,7 +285,7 @@ class CompactionLaws:
                     raise violated(
                         "I22",
                         "a deletion went before what it deletes",
-                        member=shadow.member,
+                        member=disk_model.member,
                         key=key,
                         deletion=write,
                         there=there,

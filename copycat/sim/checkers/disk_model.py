@@ -63,7 +63,7 @@ class DiskModel:
         """Bytes of the log were damaged, and no start has seen it yet."""
         self.loss = Loss(self)
         """What was durable and has to come back (C12, F8)."""
-        self.kept: set[int] = set()
+        self.snapshot_indexes: set[int] = set()
         """Indexes of all snapshots that may still be there."""
         self.truncations = self.resets = 0
         self.older: list[_Older] = []
@@ -148,22 +148,22 @@ class DiskModel:
         """A snapshot of the state after `entry` is durable now, read back whole (I12)."""
         self._require_committed(entry)
         self.snapshot = max(self.snapshot, entry, key=lambda one: one.index)
-        self.kept.add(entry.index)
+        self.snapshot_indexes.add(entry.index)
 
     def discarding(self, entries: Iterable[EntryId]) -> None:
         """Their files go now; the newest's only if it was not installed: nobody was told (F13)."""
-        left = max(self.kept - {entry.index for entry in entries}, default=0)
+        left = max(self.snapshot_indexes - {entry.index for entry in entries}, default=0)
         if left < self.snapshot.index:
             self.snapshot = EntryId(self.term_at(left), left)
 
     def discarded(self, entries: Iterable[EntryId]) -> None:
         """The files of these snapshots are gone."""
-        self.kept -= {entry.index for entry in entries}
+        self.snapshot_indexes -= {entry.index for entry in entries}
 
     @property
     def replayed_after(self) -> int:
         """Whatever of the snapshots rots, a replay begins above this entry (F17)."""
-        return max(self.most, min(self.kept, default=0))
+        return max(self.most, min(self.snapshot_indexes, default=0))
 
     def _require_committed(self, entry: EntryId) -> None:
         committed = self.history.committed
@@ -281,11 +281,16 @@ class DiskModel:
         self._recovered_front(before)
         frames = self.history.filled(self.member, frames, gaps)
         front = before.index
-        found = self.entries[:front] + [(term, crc) for _, term, crc in frames]
-        kept = self.entries[: self.durable]
-        if found[: self.durable] != kept:
+        recovered = self.entries[:front] + [(term, crc) for _, term, crc in frames]
+        durable = self.entries[: self.durable]
+        if recovered[: self.durable] != durable:
             lost = next(
-                (at for at, one in enumerate(kept) if at >= len(found) or found[at] != one), 0
+                (
+                    at
+                    for at, one in enumerate(durable)
+                    if at >= len(recovered) or recovered[at] != one
+                ),
+                0,
             )
             raise violated(
                 "I3" if self.promised > lost else "I24",
@@ -294,13 +299,13 @@ class DiskModel:
                 index=lost + 1,
                 durable=self.durable,
                 promised=self.promised,
-                recovered_last=len(found),
+                recovered_last=len(recovered),
             )
-        for at in range(self.durable, len(found)):
+        for at in range(self.durable, len(recovered)):
             if at < front:
                 continue
             index, term, crc = frames[at - front]
-            prev_term = found[at - 1][0] if at else 0
+            prev_term = recovered[at - 1][0] if at else 0
             self.history.require_known(self.member, index, prev_term, term, crc)
         if hard_state not in (self.hard_state, *self.saving):
             raise violated(
@@ -312,8 +317,8 @@ class DiskModel:
                 in_flight=self.saving,
             )
         self._recovered_gaps(gaps, front)
-        self.entries = found
-        self.durable = len(found)
+        self.entries = recovered
+        self.durable = len(recovered)
         self.hard_state = hard_state
         self.saving.clear()
         self.least = self.most = front
@@ -340,11 +345,13 @@ class DiskModel:
 
     def _recovered_gaps(self, gaps: Sequence[Gap], front: int) -> None:
         """F16: what the installs left. Above what was proven, only what went somewhere."""
-        found = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
+        valid_from_of = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
         unread = self.gaps.unread
-        extra = self.gaps.recovered(set(found), front, self.durable)
+        extra = self.gaps.recovered(set(valid_from_of), front, self.durable)
         if unread is not None:
-            self.laws.dropped(self, unread, {index: found[index] for index in sorted(extra)})
+            self.laws.dropped(
+                self, unread, {index: valid_from_of[index] for index in sorted(extra)}
+            )
             self.gaps.unread = None
         self.gaps.released.clear()
         self.laws.appended(self, [gap for gap in gaps if gap.first > self.durable])
@@ -358,7 +365,7 @@ class DiskModel:
                 snapshot=self.snapshot,
                 found=list(snapshots),
             )
-        self.kept.clear()
+        self.snapshot_indexes.clear()
         for entry in snapshots:
             self.published(entry)
         entry = self.snapshot
@@ -395,14 +402,17 @@ class DiskModel:
                     found=(at, term, crc),
                     before=self.entries[index - 1],
                 )
-        recorded = self.gaps
-        found = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
-        back = [at for at in range(first, end) if at in recorded.since and at not in found]
+        valid_from_of = {at: gap.valid_from for gap in gaps for at in range(gap.first, gap.end)}
+        back = [
+            at for at in range(first, end) if at in self.gaps.since and at not in valid_from_of
+        ]
         if len(frames) != end - first or back:
             raise violated("I23", "a rewrite lost or brought back entries", back=back[:8])
-        new = {at: valid_from for at, valid_from in found.items() if at not in recorded.since}
-        recorded.since.update(dict.fromkeys(new, recorded.installs))
-        recorded.unread = None
+        new = {
+            at: valid_from for at, valid_from in valid_from_of.items() if at not in self.gaps.since
+        }
+        self.gaps.since.update(dict.fromkeys(new, self.gaps.installs))
+        self.gaps.unread = None
         self.laws.dropped(self, frozen, new)
         self.check_terms(log)
         return len(new)

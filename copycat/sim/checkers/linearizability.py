@@ -233,7 +233,7 @@ def _search(chains: list[_Chain], states_max: int) -> bool:
             return True
         if len(seen) > states_max:
             return False
-        found = []
+        successors = []
         for place, chain in enumerate(chains):
             at = positions[place]
             if at == len(chain.operations) or chain.operations[at].invoked_us > deadline:
@@ -247,17 +247,17 @@ def _search(chains: list[_Chain], states_max: int) -> bool:
             new = (tuple(moved), after)
             if new not in seen:
                 seen.add(new)
-                found.append((deadlines[place], place, new))
+                successors.append((deadlines[place], place, new))
         if isinstance(state, _Lent):  # its time may be over now
             moved = list(positions)
             _settle(chains, moved, None)
             new = (tuple(moved), None)
             if new not in seen:
                 seen.add(new)
-                found.append((NEVER, -1, new))
+                successors.append((NEVER, -1, new))
         # The most pressing first: a linear history is then found almost without a detour.
-        found.sort(reverse=True)
-        stack += [new for _, _, new in found]
+        successors.sort(reverse=True)
+        stack += [new for _, _, new in successors]
     heads = [
         chain.operations[at]
         for chain, at in zip(chains, furthest, strict=True)

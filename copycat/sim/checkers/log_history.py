@@ -55,7 +55,7 @@ class LogHistory:
         """When a leader made the entry (index, term)."""
         self.committed: list[tuple[int, int]] = []
         """(term, crc) of everything that was ever committed, from index 1 on."""
-        self.gone: dict[int, Release] = {}
+        self.deletions: dict[int, Release] = {}
         """Entries that some member let go, lawfully, and the strictest class of them."""
 
     def filled(self, who: int, frames: Sequence[Frame], gaps: Sequence[Gap]) -> Sequence[Frame]:
@@ -66,7 +66,7 @@ class LogHistory:
         """
         if not gaps:
             return frames
-        committed, found = self.committed, list(frames)
+        committed, result = self.committed, list(frames)
         for gap in gaps:
             if not gap.first < gap.end <= gap.valid_from + 1 <= len(committed) + 1:
                 raise violated(
@@ -82,9 +82,9 @@ class LogHistory:
                     raise violated(
                         "I23", "a gap of another term", member=who, gap=gap, index=index, term=term
                     )
-                found.append((index, term, crc))
-        found.sort()
-        return found
+                result.append((index, term, crc))
+        result.sort()
+        return result
 
     def appended(self, who: int, prev_term: int, frames: Sequence[Frame]) -> None:
         """`frames` (index, term, crc) were appended by `who` after an entry of prev_term."""

@@ -45,7 +45,7 @@ class MemberView(Protocol):
     @property
     def durable_index(self) -> int: ...
     @property
-    def shadow(self) -> DiskModel: ...
+    def disk_model(self) -> DiskModel: ...
     def matches(self) -> Mapping[int, int]:
         """match_index by member number; only asked of a leader."""
         ...
@@ -74,52 +74,55 @@ class RaftChecker:
 
     def __init__(
         self,
-        shadows: Sequence[DiskModel],
+        disk_models: Sequence[DiskModel],
         ids: Sequence[int],
         on_committed: Callable[[MemberView, int, int], None],
         on_elected: Callable[[int, int], None],
     ) -> None:
-        self.shadows = shadows
+        self.disk_models = disk_models
         self.ids = ids
         self.configuration = Configuration.of(*map(MemberId, ids))
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
-        self.committed = shadows[0].history.committed
+        self.committed = disk_models[0].history.committed
         self._on_committed = on_committed
         self._on_elected = on_elected
         self._last: dict[int, _Facts] = {}
         self._heard: dict[int, _Heard] = {}
-        self._terms = [0] * len(shadows)
+        self._terms = [0] * len(disk_models)
 
-    # --- lives --------------------------------------------------------------------------
+    # --- processes ----------------------------------------------------------------------
 
     def started(self, member: int) -> None:
-        """A new process of `member`, its shadow already recovered (I24)."""
+        """A new process of `member`, its disk model already recovered (I24)."""
         self._last[member] = _NEWBORN
         self._heard[member] = _Heard()
-        self._terms[member] = self.shadows[member].hard_state[0]
+        self._terms[member] = self.disk_models[member].hard_state[0]
 
     # --- the wire -----------------------------------------------------------------------
 
     def sent(self, member: int, to: int, message: PeerMessage) -> None:
         """`message` leaves `member`: every promise in it must already be durable."""
-        shadow = self.shadows[member]
-        if not isinstance(message, (PreVote, PreVoteReply)) and shadow.term_floor < message.term:
+        disk_model = self.disk_models[member]
+        if (
+            not isinstance(message, (PreVote, PreVoteReply))
+            and disk_model.term_floor < message.term
+        ):
             raise violated(
                 "I2",
                 "a message of a term that is not durable",
                 member=member,
                 said=message,
-                hard_state=shadow.hard_state,
+                hard_state=disk_model.hard_state,
             )
         if isinstance(message, AppendReply):
-            self._acknowledged(shadow, message)
+            self._acknowledged(disk_model, message)
         elif isinstance(message, VoteReply) and message.granted:
-            self._voted(shadow, message.term, to)
+            self._voted(disk_model, message.term, to)
         elif isinstance(message, RequestVote):
-            self._voted(shadow, message.term, member)
+            self._voted(disk_model, message.term, member)
         elif isinstance(message, InstallReply) and message.done:
-            self._has_snapshot(shadow, message)
+            self._has_snapshot(disk_model, message)
         elif isinstance(message, (AppendEntries, InstallSnapshot)):
             self._led(member, message.term)
 
@@ -133,63 +136,63 @@ class RaftChecker:
             if message.term == heard.term:
                 heard.verified = max(heard.verified, min(message.leader_commit, last))
 
-    def _acknowledged(self, shadow: DiskModel, message: AppendReply) -> None:
+    def _acknowledged(self, disk_model: DiskModel, message: AppendReply) -> None:
         if not message.accepted:
             return
-        if message.match_index > shadow.platter:
+        if message.match_index > disk_model.platter:
             raise violated(
                 "I3",
                 "an acknowledgement of what is not on the platter",
-                member=shadow.member,
+                member=disk_model.member,
                 match_index=message.match_index,
-                platter=shadow.platter,
+                platter=disk_model.platter,
             )
-        heard = self._heard[shadow.member].last.get(message.term, -1)
-        if message.match_index > max(heard, shadow.snapshot.index):
+        heard = self._heard[disk_model.member].last.get(message.term, -1)
+        if message.match_index > max(heard, disk_model.snapshot.index):
             raise violated(
                 "I9",
                 "an acknowledgement of what no request of this term spoke of",
-                member=shadow.member,
+                member=disk_model.member,
                 said=message,
                 heard=heard,
             )
-        shadow.promised = max(shadow.promised, message.match_index)
+        disk_model.promised = max(disk_model.promised, message.match_index)
 
     @staticmethod
-    def _has_snapshot(shadow: DiskModel, message: InstallReply) -> None:
+    def _has_snapshot(disk_model: DiskModel, message: InstallReply) -> None:
         """A member says that it has what a snapshot covers: in its log, or as the snapshot."""
         entry = message.entry
-        if entry.index > shadow.platter or shadow.term_at(entry.index) != entry.term:
+        if entry.index > disk_model.platter or disk_model.term_at(entry.index) != entry.term:
             raise violated(
                 "I12",
                 "a snapshot is confirmed that is not on the platter",
-                member=shadow.member,
+                member=disk_model.member,
                 entry=entry,
-                platter=shadow.platter,
+                platter=disk_model.platter,
             )
-        shadow.promised = max(shadow.promised, entry.index)
+        disk_model.promised = max(disk_model.promised, entry.index)
 
-    def _voted(self, shadow: DiskModel, term: int, candidate: int) -> None:
+    def _voted(self, disk_model: DiskModel, term: int, candidate: int) -> None:
         # A late request may find a vote forgotten; it elects nobody, or I1 finds two leaders.
-        is_first = self.votes.setdefault((shadow.member, term), candidate) == candidate
-        if not is_first and term > shadow.forgotten_term:
+        is_first = self.votes.setdefault((disk_model.member, term), candidate) == candidate
+        if not is_first and term > disk_model.forgotten_term:
             raise violated(
                 "I2",
                 "two votes in one term",
-                member=shadow.member,
+                member=disk_model.member,
                 term=term,
-                candidates=(self.votes[(shadow.member, term)], candidate),
+                candidates=(self.votes[(disk_model.member, term)], candidate),
             )
-        durable_term, durable_vote = shadow.hard_state
+        durable_term, durable_vote = disk_model.hard_state
         if (durable_term, durable_vote) == (term, self.ids[candidate]) or durable_term > term:
             return
         raise violated(
             "I2",
             "a vote that is not durable",
-            member=shadow.member,
+            member=disk_model.member,
             term=term,
             candidate=candidate,
-            hard_state=shadow.hard_state,
+            hard_state=disk_model.hard_state,
         )
 
     def _led(self, member: int, term: int) -> None:
@@ -197,23 +200,23 @@ class RaftChecker:
         if known is None:
             self.leaders[term] = member
             self._on_elected(member, term)
-            self._check_complete(self.shadows[member], term)
+            self._check_complete(self.disk_models[member], term)
         elif known != member:
             raise violated("I1", "two leaders of one term", term=term, leaders=(known, member))
 
-    def _check_complete(self, shadow: DiskModel, term: int) -> None:
+    def _check_complete(self, disk_model: DiskModel, term: int) -> None:
         """Leader completeness (I6): a leader's log begins with all that was committed."""
         if term < max(self.leaders):
             return  # elected late: what a later leader committed is not its business
         end = len(self.committed)
-        if shadow.entries[:end] != self.committed:
+        if disk_model.entries[:end] != self.committed:
             raise violated(
                 "I6",
                 "a leader without a committed entry",
-                member=shadow.member,
+                member=disk_model.member,
                 term=term,
                 committed=end,
-                last_index=shadow.last_index,
+                last_index=disk_model.last_index,
             )
 
     # --- the state ----------------------------------------------------------------------
@@ -227,19 +230,21 @@ class RaftChecker:
             return
         self._last[number] = now
         state, term, commit, applied = now
-        shadow = view.shadow
+        disk_model = view.disk_model
         if term < before[1] or term < self._terms[number]:
             raise violated("I4", "the term goes back", member=number, now=now, before=before)
         if commit < before[2] or applied < before[3]:
             raise violated("I4", "commit or applied goes back", member=number, now=now)
         # Between the install and the turn that hears of it, a snapshot is ahead of the commit.
-        if not (applied <= max(commit, shadow.snapshot.index) and commit <= shadow.last_index):
+        if not (
+            applied <= max(commit, disk_model.snapshot.index) and commit <= disk_model.last_index
+        ):
             raise violated(
                 "I4",
                 "not applied <= commit <= last",
                 member=number,
                 now=now,
-                last_index=shadow.last_index,
+                last_index=disk_model.last_index,
             )
         if state is ServerState.LEADER and (before[0] is not state or before[1] != term):
             self._led(number, term)
@@ -248,14 +253,14 @@ class RaftChecker:
             self._commit(view, before[2], commit)
 
     def _check_commit_rule(self, view: MemberView, before: _Facts, now: _Facts) -> None:
-        shadow, commit = view.shadow, now[2]
-        entry_term = shadow.term_at(commit)
+        disk_model, commit = view.disk_model, now[2]
+        entry_term = disk_model.term_at(commit)
         was_leader = before[0] is ServerState.LEADER
         if was_leader and entry_term == before[1]:
             return
         if now[0] is ServerState.LEADER and entry_term == now[1]:
             return
-        if was_leader and commit <= min(len(self.committed), shadow.valid_from()):
+        if was_leader and commit <= min(len(self.committed), disk_model.valid_from()):
             return  # not by counting: holes of its log say that it was committed before (C22)
         if was_leader and now[:2] == before[:2]:
             raise violated(
@@ -266,15 +271,15 @@ class RaftChecker:
                 entry_term=entry_term,
             )
         heard = self._heard[view.number]
-        if commit > shadow.platter:
+        if commit > disk_model.platter:
             raise violated(
                 "I4",
                 "a follower commits above its platter",
                 member=view.number,
                 now=now,
-                platter=shadow.platter,
+                platter=disk_model.platter,
             )
-        if commit > max(heard.verified, shadow.snapshot.index):
+        if commit > max(heard.verified, disk_model.snapshot.index):
             raise violated(
                 "I8",
                 "commit above what any request verified",
@@ -285,24 +290,24 @@ class RaftChecker:
             )
 
     def _commit(self, view: MemberView, first: int, commit: int) -> None:
-        shadow, committed = view.shadow, self.committed
+        disk_model, committed = view.disk_model, self.committed
         known = min(commit, len(committed))
-        if shadow.entries[first:known] != committed[first:known]:
-            at = next(at for at in range(first, known) if shadow.entries[at] != committed[at])
+        if disk_model.entries[first:known] != committed[first:known]:
+            at = next(at for at in range(first, known) if disk_model.entries[at] != committed[at])
             raise violated(
                 "I6",
                 "two committed entries at one index",
                 member=view.number,
                 index=at + 1,
-                here=shadow.entries[at],
+                here=disk_model.entries[at],
                 before=committed[at],
             )
         if commit <= len(committed):
             return
-        newest = shadow.entries[commit - 1]
+        newest = disk_model.entries[commit - 1]
         holders = [
             MemberId(self.ids[one.member])
-            for one in self.shadows
+            for one in self.disk_models
             if (one.platter >= commit and one.entries[commit - 1 : commit] == [newest])
             or one.loss.held[commit - 1 : commit] == [newest]  # it votes as if it had it (C12)
         ]
@@ -315,7 +320,7 @@ class RaftChecker:
                 holders=holders,
             )
         end = len(committed)
-        committed.extend(shadow.entries[end:commit])
+        committed.extend(disk_model.entries[end:commit])
         self._on_committed(view, end + 1, commit + 1)
 
     def note_matches(self, view: MemberView) -> None:
@@ -325,20 +330,22 @@ class RaftChecker:
         """
         for member, match in view.matches().items():
             if match and member != view.number:
-                self.shadows[member].loss.counted(match, view.shadow.entries)
+                self.disk_models[member].loss.counted(match, view.disk_model.entries)
 
     def check_matches(self, view: MemberView) -> None:
         """I9: what a leader believes of a follower is on that follower's platter."""
         for member, match in view.matches().items():
-            shadow = self.shadows[member]
-            if shadow.loss.held and (shadow.loss.is_unaware or shadow.hard_state[0] > view.term):
+            disk_model = self.disk_models[member]
+            if disk_model.loss.held and (
+                disk_model.loss.is_unaware or disk_model.hard_state[0] > view.term
+            ):
                 continue  # what this leader counts is gone, and it is about to hear of it
-            if shadow.term_at(shadow.last_index) > view.term:
+            if disk_model.term_at(disk_model.last_index) > view.term:
                 continue  # so did a later leader, of which this one has not heard yet
             if match and (
-                match > min(shadow.platter, shadow.last_index)
-                or match > view.shadow.last_index
-                or shadow.entries[match - 1] != view.shadow.entries[match - 1]
+                match > min(disk_model.platter, disk_model.last_index)
+                or match > view.disk_model.last_index
+                or disk_model.entries[match - 1] != view.disk_model.entries[match - 1]
             ):
                 raise violated(
                     "I9",
@@ -346,5 +353,5 @@ class RaftChecker:
                     leader=view.number,
                     member=member,
                     match_index=match,
-                    platter=shadow.platter,
+                    platter=disk_model.platter,
                 )

@@ -1,8 +1,8 @@
-"""A cleaned member and its twin, which has the whole history: from `valid_from` on they are equal.
+"""A cleaned member and a replay of the whole history: from `valid_from` on they are equal.
 
 At the end of a seed in which something was cleaned, every member's disk is opened once more, as
 after a power cut, and what it holds is replayed into a fresh executor: from each snapshot that it
-keeps, and from the first entry if the log begins there. The twin applies every entry that was
+keeps, and from the first entry if the log begins there. The replay applies every entry that was
 ever committed. State, sessions, owed replies, keys and log time must be equal at every place that
 is looked at, once a replay has passed the gaps before it (I20, I23).
 """
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from copycat.sim.cluster import Cluster
     from copycat.sim.host import SimHost
 
-__all__ = ["Twin", "check_twins", "what_must_go"]
+__all__ = ["CommittedLog", "check_replay", "what_must_go"]
 
 PLACES = 12
 """So many indexes, about evenly spread, are looked at besides the ends of replays."""
 
-TWIN = -1
+COMMITTED_LOG = -1
 """The member number of the whole history in what a checker says."""
 
 Reader = Callable[[int, int], Iterator[list[Run]]]
@@ -37,7 +37,7 @@ Reader = Callable[[int, int], Iterator[list[Run]]]
 def what_must_go(host: SimHost, reply_floor: int) -> set[int]:
     """What a major compaction of this member, asked for now, has no reason to keep: released for
     good by this process, acknowledged, durable, and in a sealed segment of the front."""
-    directory, shadow = host.disk.directory, host.shadow
+    directory, disk_model = host.disk.directory, host.disk_model
     if directory is None:
         return set()
     upto = host.last_applied
@@ -50,7 +50,7 @@ def what_must_go(host: SimHost, reply_floor: int) -> set[int]:
         last = segment.last_index
     return {
         index
-        for index, said in shadow.gaps.released.items()
+        for index, said in disk_model.gaps.released.items()
         if directory.log.first_index <= index <= last
         and any(r <= min(reply_floor, upto) and how is Release.ANY for r, how in said)
     }
@@ -66,7 +66,7 @@ class Walked(Protocol):
     def read(self, first: int, end: int, max_bytes: int) -> interface.Batch: ...
 
 
-class Twin:
+class CommittedLog:
     """The whole history, as it was committed."""
 
     def __init__(self) -> None:
@@ -84,26 +84,26 @@ class Twin:
                 yield Batch.from_wire(data, span).runs(begin, stop)
 
 
-def check_twins(cluster: Cluster) -> None:
+def check_replay(cluster: Cluster) -> None:
     """Compare every member's disk with the whole history; InvariantError (I20)."""
     end = len(cluster.raft.committed)
     disks = [(host.number, *host.disk.again(cluster.seed)) for host in cluster.hosts]
     step = max(1, end // PLACES)
     places = {end, *range(step, end, step), *(log.valid_from for _, log, _ in disks)}
     compare = _Compare(cluster.sessions, sorted(places - {0}))
-    compare.replay(TWIN, Executor(SimMachine()), cluster.twin.read)
+    compare.replay(COMMITTED_LOG, Executor(SimMachine()), cluster.committed_log.read)
     for number, log, snapshots in disks:
         reader = _reader(log)
         for data in snapshots:
             executor = Executor(SimMachine())
             executor.install(data)
             compare.replay(number, executor, reader)
-            cluster.trace.mark("twin from a snapshot")
-        # With snapshots, what a restart forgot to release lies below them: a log with holes is
+            cluster.trace.mark("replay from a snapshot")
+        # With snapshots, what a restart forgot to release lies below them: a log with gaps is
         # worth nothing from its first entry on (F17).
         if log.first_index == 1 and not (snapshots and log.valid_from):
             compare.replay(number, Executor(SimMachine()), reader)
-            cluster.trace.mark("twin from the first entry")
+            cluster.trace.mark("replay from the first entry")
 
 
 def _reader(log: Walked) -> Reader:

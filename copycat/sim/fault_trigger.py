@@ -1,7 +1,8 @@
 """A fault that waits until a member is in a certain state, for most states are brief.
 
 A fault that comes at any moment meets a member while a segment is rewritten or a read round is
-open about once in a thousand seeds. One that lies in wait meets it there whenever it is there.
+open about once in a thousand seeds. A fault that waits for the
+state meets the member in it each time.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from copycat.sim.host import SimHost
 from copycat.sim.marks import states_of
 from copycat.sim.options import SeedOptions
 
-__all__ = ["Ambush"]
+__all__ = ["FaultTrigger"]
 
-PATIENCE = 4
+WAIT_INTERVALS_MAX = 4
 """So many times the mean time between two faults."""
 
 
@@ -35,19 +36,19 @@ def _possible(options: SeedOptions) -> list[str]:
     return states
 
 
-class Ambush:
+class FaultTrigger:
     """Waits for any member to come into one state."""
 
     def __init__(self, kind: str, options: SeedOptions, random: SimRandom) -> None:
         self.kind = kind
         self._state = random.pick(_possible(options))
-        self._patience = PATIENCE
+        self._intervals_left = WAIT_INTERVALS_MAX
 
     def meets(self, host: SimHost) -> bool:
         """Whether this member is in that state now."""
         return self._state in states_of(host)
 
-    def goes_on(self) -> bool:
+    def keep_waiting(self) -> bool:
         """Another fault is due: False when the wait has been long enough."""
-        self._patience -= 1
-        return self._patience > 0
+        self._intervals_left -= 1
+        return self._intervals_left > 0

@@ -1,4 +1,4 @@
-"""Seeds that clean: how many, what they do, and that their twins would tell (I20, I23)."""
+"""Seeds that clean: how many, what they do, and that their replays would tell (I20, I23)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from copycat.errors import InvariantError
 from copycat.replica.compaction import CompactionScheduler
 from copycat.sim import runner
-from copycat.sim.checkers.replay import Twin
+from copycat.sim.checkers.replay import CommittedLog
 from copycat.sim.cluster import Cluster
 from copycat.sim.model import encode
 from copycat.sim.options import draw_options
@@ -37,17 +37,17 @@ def test_a_cleaned_log_is_replayed_and_compared() -> None:
     marks = run_seed(SEED).marks
     assert marks["entry cleaned"] > 100
     assert marks["replay over gaps"]
-    assert marks["twin from the first entry"] == draw_options(SEED).members
+    assert marks["replay from the first entry"] == draw_options(SEED).members
 
 
-def test_i20_a_twin_with_another_history_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Twin.read
+def test_i20_a_replay_with_another_history_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = CommittedLog.read
 
-    def other(twin: Twin, first: int, end: int) -> Iterator[list[Run]]:
-        for runs in read(twin, first, end):
+    def other(committed_log: CommittedLog, first: int, end: int) -> Iterator[list[Run]]:
+        for runs in read(committed_log, first, end):
             yield [_with_another_token(run) for run in runs]
 
-    monkeypatch.setattr(Twin, "read", other)
+    monkeypatch.setattr(CommittedLog, "read", other)
     with pytest.raises(SeedFailed, match="I20: two members differ after the same entry"):
         run_seed(SEED)
 
@@ -62,7 +62,7 @@ def test_i23_a_log_with_other_gaps_than_were_made_tells(monkeypatch: pytest.Monk
     check = runner._check_equal
 
     def tampered(cluster: Cluster) -> None:
-        cluster.shadows[0].gaps.since[cluster.shadows[0].last_index] = 0
+        cluster.disk_models[0].gaps.since[cluster.disk_models[0].last_index] = 0
         check(cluster)
 
     monkeypatch.setattr(runner, "_check_equal", tampered)
@@ -90,7 +90,7 @@ def test_i25_what_a_snapshot_took_meanwhile_is_not_left(
     host: Any = SimpleNamespace(
         number=0,
         replica=SimpleNamespace(compact=compact),
-        shadow=SimpleNamespace(gaps=SimpleNamespace(since={12: 1})),
+        disk_model=SimpleNamespace(gaps=SimpleNamespace(since={12: 1})),
         disk=SimpleNamespace(directory=SimpleNamespace(log=log)),
     )
     marks: list[str] = []
