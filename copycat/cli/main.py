@@ -202,7 +202,7 @@ tree.add_command(log)
 def compact(directory: str, **options: Any) -> None:
     """Clean the bare log in DIRECTORY while no process has it open.
 
-    What was released is known to the process that released it, and is let go there. This merges
+    Only the process that released entries can delete them. This merges
     what earlier runs left small. A member's log is cleaned by its server.
     """
     from copycat.cli.compact import run_compact

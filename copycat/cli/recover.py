@@ -77,7 +77,7 @@ def _accept(env: Env, directory: str, cluster_name: str, *, owed: bool, yes: boo
     report = verify(directory)
     if report.valid_from > report.last_index:
         print(
-            f"holes of this log are right from entry {report.valid_from:,} on, and it ends at"
+            f"this log with its gaps is exact from entry {report.valid_from:,} on, and it ends at"
             f" {report.last_index:,}: what was deleted may be back, and not on every member alike."
             " Rather begin a new cluster from one member's snapshot, or a backup"
         )

@@ -46,7 +46,7 @@ def append(log: NativeLog, term: int, at_ms: int, *items: EncodeItem) -> None:
 
 
 def command_log(path: Path, *, clean: bool = True) -> Path:
-    """What a member logs: 16 entries of two terms, a session; 4 to 6 let go when `clean`."""
+    """What a member logs: 16 entries of two terms, a session; 4 to 6 deleted when `clean`."""
     path.mkdir()
     log = open_small(Env(), str(path))
     append(log, 1, 0, one(EntryKind.NOOP))

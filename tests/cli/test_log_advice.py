@@ -261,7 +261,7 @@ _DAMAGES: dict[str, tuple[int, Callable[[Path], None]]] = {
 
 
 def rescue(tmp_path: Path, path: str) -> list[int]:
-    """Run the very command that the hint prints; the indexes that it saved, holes included."""
+    """Run the very command that the hint prints; the indexes that it saved, gaps included."""
     told = hint_of(Path(path))
     commands = set(re.findall(r"copycat log (export .*) -o FILE", told))
     assert len(commands) == 1, told
@@ -356,7 +356,7 @@ def test_a_file_of_another_user_is_exit_code_1_and_no_damage(
     assert "damage" not in told
 
 
-# --- entries that a hole proves to be missing ---------------------------------------------------
+# --- entries that a gap proves to be missing ---------------------------------------------------
 
 
 def cut_after(log: NativeLog, after: int) -> None:
@@ -397,7 +397,7 @@ def test_entries_that_a_hole_proves_to_be_missing_are_told(
     for command in ("verify", "stat"):
         result = run(command, "d")
         assert result.exit_code == 0, result.output
-        assert "entries 21 to 24: a hole says that they were durable once" in result.stdout
+        assert "entries 21 to 24: a gap says that they were durable once" in result.stdout
         assert words in result.stdout
         assert json.loads(run(command, "d", "--json").stdout)["missing_upto"] == 24
     assert "every checksum fits, but entries are missing" in run("verify", "d").stdout
@@ -413,7 +413,7 @@ def test_a_member_that_owes_what_is_missing_is_to_be_started(tmp_path: Path) -> 
     assert "do not start it" in run("verify", "d").stdout
     LostEntries(Env(), "d", EntryId(1, 28), first_index=21, term=2).write()
     told = run("verify", "d").stdout
-    assert "this member knows, and owes them: start it" in told
+    assert "this member knows that it lost them: start it" in told
     assert "do not start it" not in told
 
 

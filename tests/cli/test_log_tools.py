@@ -63,7 +63,7 @@ def json_of(*words: str) -> Any:
         ("tail", ["tail", "d", "--last", "3"]),
         ("verify", ["verify", "d"]),
         ("verify-json", ["verify", "d", "--json"]),
-        ("export", ["export", "d", "--kind", "hole"]),
+        ("export", ["export", "d", "--kind", "gap"]),
     ],
 )
 def test_the_tools_print_what_they_printed(
@@ -93,7 +93,7 @@ def test_lines_of_eighty_columns_hold_the_fixed_part(tmp_path: Path) -> None:
         (["--last", "2"], [15, 16]),
         (["--last", "2", "--kind", "command"], [10, 11]),
         (["--session", "2"], [2, 3, 7, 8, 10, 11, 12, 13, 14]),
-        (["--kind", "hole"], [4]),
+        (["--kind", "gap"], [4]),
         (["--from", "99"], []),
         (["--count", "2"], [1, 2]),
     ],
@@ -208,11 +208,11 @@ def test_stat_counts_what_is_there(tmp_path: Path) -> None:
     command_log(tmp_path / "d")
     found = json_of("stat", "d", "--json")
     assert (found["first_index"], found["last_index"], found["last_term"]) == (1, 16, 2)
-    assert (found["entries"], found["holes"], found["valid_from"]) == (13, 3, 15)
+    assert (found["entries"], found["gaps"], found["valid_from"]) == (13, 3, 15)
     assert [s["state"] for s in found["segments"]] == ["compacted", "tail"]
     assert found["identity"] is None
     text = run("stat", "d").stdout
-    assert "3 let go, 81 % kept; a replay is exact from 15 on" in text
+    assert "3 deleted, 81 % left; a replay is exact from 15 on" in text
     assert text.splitlines()[-2].split()[:6] == ["1-2.log", "1", "to", "8", "5", "62"]
 
 

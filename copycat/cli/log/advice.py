@@ -69,12 +69,12 @@ class Advice:
         return f"{self._alone()}\n{self._export()}"
 
     def of_missing(self) -> list[str]:
-        """What is gone from the end, by what a hole says, and what that means; empty: nothing."""
+        """Which entries a gap proves to be missing from the end, and what it means; maybe none."""
         report = self._report
         if not report.missing_upto:
             return []
         if len(self._founders) > 1 and Env().exists(f"{self._home}/{DEBT_FILE}"):
-            means = "this member knows, and owes them: start it, and others give them back"
+            means = "this member knows that it lost them: start it, and the others send them again"
         elif len(self._founders) > 1:
             means = (
                 "a member that is behind gets them from its leader; one that was up to date lost"
@@ -85,7 +85,7 @@ class Advice:
         else:
             means = "if nobody cut them off with truncate(), they are lost: restore a backup"
         first, last = report.last_index + 1, report.missing_upto
-        return [f"entries {first:,} to {last:,}: a hole says that they were durable once", means]
+        return [f"entries {first:,} to {last:,}: a gap says that they were durable once", means]
 
     def _alone(self) -> str:
         if not self._first:

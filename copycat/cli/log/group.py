@@ -16,7 +16,7 @@ _JSONL = click.option("--jsonl", "as_jsonl", is_flag=True, help="One JSON docume
 _APP = click.option(
     "--app", metavar="MODULE:CLASS", help="The state machine whose operations are shown by name."
 )
-_KIND = click.option("--kind", metavar="KIND", help="Only these: command, noop, data, hole, …")
+_KIND = click.option("--kind", metavar="KIND", help="Only these: command, noop, data, gap, …")
 _SESSION = click.option(
     "--session", metavar="N", type=click.IntRange(1), help="Only entries of this session."
 )
@@ -53,10 +53,10 @@ def log() -> None:
 )
 @_all_of(_KIND, _SESSION, _APP, _JSON, _JSONL, _QUIET)
 def show(**options: Any) -> None:
-    """Print entries and holes.
+    """Print entries and gaps.
 
-    Commands are decoded: by their bytes alone, or with field names when --app is given. A hole
-    stands for entries that cleaning let go.
+    Commands are decoded: by their bytes alone, or with field names when --app is given. A gap
+    stands for entries that a compaction deleted.
     """
     from copycat.cli.log.show import ShowOptions, run_show
 
@@ -90,7 +90,7 @@ def tail(**options: Any) -> None:
 @log.command()
 @_all_of(_DIRECTORY, _JSON, _QUIET)
 def stat(directory: str, *, as_json: bool, quiet: bool) -> None:
-    """What is in a log: segments, holes, sizes; and a member's vote, identity and snapshots."""
+    """What is in a log: segments, gaps, sizes; and a member's vote, identity and snapshots."""
     from copycat.cli.log.stat import run_stat
 
     raise click.exceptions.Exit(run_stat(directory, as_json=as_json, quiet=quiet))

@@ -22,14 +22,14 @@ from copycat.types import EntryKind, SkippedEntry
 __all__ = ["KINDS", "Filter", "RecordReader", "kind_name", "lines_of"]
 
 KINDS = tuple(kind.name.lower() for kind in EntryKind if kind is not EntryKind.MARK)
-_NAMES = {kind.value: kind.name.lower() for kind in EntryKind} | {15: "hole"}
+_NAMES = {kind.value: kind.name.lower() for kind in EntryKind}
 _ENVELOPE = struct.Struct("<QQI")
 _SHOWN = 96
 """Bytes of a payload, or letters of an operation, that a line shows."""
 
 
 def kind_name(kind: int) -> str:
-    """`command`, `noop`, …; `hole` for a gap; `kind 42` for one that is not known."""
+    """`command`, `noop`, …; `kind 42` for one that is not known."""
     return _NAMES.get(kind, f"kind {kind}")
 
 
@@ -42,7 +42,7 @@ class Filter(NamedTuple):
     session: int | None = None
 
     def takes(self, record: StoredEntry) -> bool:
-        """Whether a record is wanted; a hole that reaches into the range is."""
+        """True when a record is wanted; a gap that reaches into the range is wanted."""
         is_past = self.last is not None and record.index > self.last
         if record.end <= self.first or is_past:
             return False
@@ -151,7 +151,7 @@ class RecordReader:
         if record.is_gap:
             count = record.end - record.index
             words = "entry" if count == 1 else "entries"
-            return f"{count:,} {words} let go; exact from {record.valid_from:,} on"
+            return f"{count:,} {words} deleted; exact from {record.valid_from:,} on"
         found = self._payload(record)
         problem = f"  ({found['problem']})" if "problem" in found else ""
         if "operation" in found:

@@ -83,7 +83,7 @@ def filter_of(
     first: int | None, last: int | None, kind: str | None, session: int | None
 ) -> Filter:
     """A filter from options. ConfigurationError for a kind that does not exist."""
-    kinds = [*(name for name in KINDS if name != "gap"), "hole"]
+    kinds = list(KINDS)
     if kind is not None and kind not in kinds:
         raise ConfigurationError(
             f"--kind {kind}: there is no such kind", hint=f"the kinds are {', '.join(kinds)}"

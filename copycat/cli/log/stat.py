@@ -117,14 +117,14 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
         yield f"log time    {_difference(member.time_note)}, noted in term {member.time_note.term}"
     for problem in member.problems:
         yield f"unreadable  {problem}"
-    entries, holes = _counts(report)
+    entries, gaps = _counts(report)
     yield (
         f"log         entries {report.first_index:,} to {report.last_index:,}, last term"
         f" {report.last_term}"
     )
-    if holes:
+    if gaps:
         yield (
-            f"cleaned     {holes:,} let go, {share_of(entries, entries + holes)} kept; a replay"
+            f"compacted   {gaps:,} deleted, {share_of(entries, entries + gaps)} left; a replay"
             f" is exact from {report.valid_from:,} on"
         )
     for skip in member.skips:
@@ -176,7 +176,7 @@ def _difference(note: TimeNote) -> str:
 
 
 def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str, Any]:
-    entries, holes = _counts(report)
+    entries, gaps = _counts(report)
     ours, other = _named(directory, report)
     return {
         "schema": 1,
@@ -188,7 +188,7 @@ def _document(directory: str, report: VerifyReport, member: _Member) -> dict[str
         "last_index": report.last_index,
         "last_term": report.last_term,
         "entries": entries,
-        "holes": holes,
+        "gaps": gaps,
         "valid_from": report.valid_from,
         "missing_upto": report.missing_upto,
         "frames_nbytes": report.nbytes,
@@ -217,7 +217,7 @@ def _segment(directory: str, check: SegmentCheck) -> dict[str, Any]:
         "first_index": check.row.first_index,
         "last_index": check.last_index,
         "entries": check.entries,
-        "holes": check.gaps,
+        "gaps": check.gaps,
         "valid_from": check.valid_from,
         "nbytes": check.nbytes,
         "allocated": _sizes(iter([_log_path(directory) / check.row.name])).allocated,

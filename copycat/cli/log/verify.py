@@ -79,7 +79,7 @@ def _lines(report: VerifyReport, advice: Advice) -> Iterator[str]:
                 f"{bad}, {segment_state(check)}",
             )
         )
-    yield from table(("<SEGMENT", "<INDEXES", "ENTRIES", "LET GO", "SIZE", "<CHECK"), rows)
+    yield from table(("<SEGMENT", "<INDEXES", "ENTRIES", "GAPS", "SIZE", "<CHECK"), rows)
     for one in report.snapshots:
         state = "damaged" if one.damage is not None else f"ok, {size_of(one.nbytes)}"
         yield f"snapshot of entry {one.last_index:,}, term {one.term}: {state}"
@@ -140,7 +140,7 @@ def _segment(check: SegmentCheck) -> dict[str, Any]:
         "first_index": check.row.first_index,
         "last_index": check.last_index,
         "entries": check.entries,
-        "holes": check.gaps,
+        "gaps": check.gaps,
         "nbytes": check.nbytes,
         "state": segment_state(check),
         "ok": not check.damage,
