@@ -222,7 +222,7 @@ class SessionRecord:
         as many of them as have so many bytes, at least one.
 
         One that the client acknowledged before is gone: an error stands in its place, never a
-        null that looks like a result (#330 of the original).
+        null that looks like a result.
         """
         raws: list[object] = []
         indexes: list[int] = []

@@ -4,7 +4,7 @@ A first start makes the hard state, then the log, then the identity (F27): a dir
 an identity never held a promise. Every refusal leaves the directory as it was. A log that is
 damaged is repaired where no promise is forgotten by that (copycat/member/repair.py).
 
-A member whose log is in memory has no `log/`, but term and vote on the disk all the same (#321).
+A member whose log is in memory has no `log/`, but term and vote on the disk all the same.
 """
 
 from __future__ import annotations

@@ -210,7 +210,7 @@ class RequestRouter:
 
     def _serves(self, query: QueryRequest) -> bool:
         if must_lead(query) or self.gateway.sessions.get(query.session) is None:
-            # A session unknown here may only be unknown *yet*: the leader decides (#87).
+            # A session unknown here may only be unknown *yet*: the leader decides.
             return self._raft.state is ServerState.LEADER
         return True
 

@@ -1,4 +1,4 @@
-"""A server that takes no more bytes: no busy loop, and not for ever (F20, #313)."""
+"""A server that takes no more bytes: no busy loop, and not for ever (F20)."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_f2_a_recovery_that_was_cut_between_its_renames_is_completed(tmp_path: P
 
 
 @pytest.mark.slow
-def test_0016_an_operator_may_accept_what_was_not_synced(tmp_path: Path) -> None:
+def test_an_operator_may_accept_what_was_not_synced(tmp_path: Path) -> None:
     path = tmp_path / "one"
     used(path)
     whole = recover(path, "--accept-unsynced-loss", "--cluster-name", "test", "--yes")
@@ -218,7 +218,7 @@ def small(path: Path) -> Storage:
 
 
 @pytest.mark.slow
-def test_0017_an_operator_may_accept_what_nobody_can_give_back(tmp_path: Path) -> None:
+def test_an_operator_may_accept_what_nobody_can_give_back(tmp_path: Path) -> None:
     path = tmp_path / "one"
     used(path)
     told = ("--accept-owed-loss", "--cluster-name", "test", "--yes")

@@ -26,7 +26,7 @@ def in_memory(env: FaultEnv) -> None:
     env.crash_process()
 
 
-def test_321_a_member_in_memory_keeps_term_and_vote_on_the_disk() -> None:
+def test_a_member_in_memory_keeps_term_and_vote_on_the_disk() -> None:
     env = FaultEnv()
     directory = open_member(env, **MEMORY)
     assert directory.fresh

@@ -155,7 +155,7 @@ def test_f23_what_is_not_the_machines_doing_stops_the_member(
 
 
 @pytest.mark.parametrize("bad", [b"", b"\xc1", b"\x91\xa4nope", b"\x92\xa3add\xa1x", b"\x01"])
-def test_311_a_bad_operation_in_a_run_fails_alone(bad: bytes) -> None:
+def test_a_bad_operation_in_a_run_fails_alone(bad: bytes) -> None:
     script = Script(Moody())
     session = script.register()
     logged = script.executor.commands.refusals([bad]).get(0, bad)  # as a leader logs it

@@ -147,7 +147,7 @@ def test_replies_go_when_a_keep_alive_acknowledges_them() -> None:
     assert (row.acked_sequence, row.cached) == (2, 0)  # never beyond what was applied
 
 
-def test_330_a_reply_that_is_gone_is_an_error_not_a_null() -> None:
+def test_a_reply_that_is_gone_is_an_error_not_a_null() -> None:
     script = Script(KeyValueStore())
     session = script.register()
     script.commands(session, [put(1), put(2), put(3)])
