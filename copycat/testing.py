@@ -78,7 +78,7 @@ class _Watched(Executor):
                 table[kind] = (partial(self._watch, handler), arguments, keyed)
 
     def _watch(self, handler: Callable[..., Any], *arguments: Any) -> Any:
-        index = self._moment.index
+        index = self._apply_context.index
         self.called.add(index)
         result = handler(*arguments)
         self.returned.add(index)

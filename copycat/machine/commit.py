@@ -29,15 +29,15 @@ def log_datetime(time_ms: int) -> datetime:
 class Commit(Generic[O_co]):
     """What is applied now. For a query: the newest entry applied, and the query.
 
-    ledger: where releases go; None for a query, which has no entry.
+    tracker: where releases go; None for a query, which has no entry.
     """
 
     __slots__ = (
         "_index",
         "_is_pinned",
-        "_ledger",
         "_operation",
         "_references",
+        "_release_tracker",
         "_session",
         "_time_ms",
     )
@@ -48,10 +48,10 @@ class Commit(Generic[O_co]):
         time_ms: int,
         session: ServerSession,
         operation: O_co,
-        ledger: ReleaseTracker | None = None,
+        tracker: ReleaseTracker | None = None,
     ) -> None:
-        self._ledger = ledger
-        self._references = 0 if ledger is None else 1
+        self._release_tracker = tracker
+        self._references = 0 if tracker is None else 1
         self._is_pinned = False
         self._index = index
         self._time_ms = time_ms
@@ -103,7 +103,7 @@ class Commit(Generic[O_co]):
 
         ApplicationError outside of an entry's application, or when it was released already.
         """
-        ledger = self._writable("acquired")
+        tracker = self._writable("acquired")
         if self._references < 1:
             raise ApplicationError(
                 f"entry {self._index} was released before: it may be gone from the log",
@@ -111,7 +111,7 @@ class Commit(Generic[O_co]):
             )
         self._references += 1
         if self.is_keyed:
-            ledger.kept.setdefault(self._index, None)
+            tracker.acquired.setdefault(self._index, None)
         return self
 
     def release(self) -> bool:
@@ -119,21 +119,23 @@ class Commit(Generic[O_co]):
 
         ApplicationError outside of an entry's application, and where only its key is left.
         """
-        ledger = self._writable("released")
+        tracker = self._writable("released")
         if self._references == 0:
             return False
         if self.is_keyed:
-            return self._release_keyed(ledger)
+            return self._release_keyed(tracker)
         self._references -= 1
         if self._references:
             return False
         operation: Any = self._operation
-        how = release_of(operation.compaction(), keyed=False, snapshottable=ledger.snapshottable)
+        policy = release_of(
+            operation.compaction(), keyed=False, snapshottable=tracker.snapshottable
+        )
         pinned = self._is_pinned
-        ledger.release_by_hand(self._index, how, self._session.id, is_pinned=pinned)
+        tracker.release_by_hand(self._index, policy, self._session.id, is_pinned=pinned)
         return True
 
-    def _release_keyed(self, ledger: ReleaseTracker) -> bool:
+    def _release_keyed(self, tracker: ReleaseTracker) -> bool:
         if self._references == 1:
             raise ApplicationError(
                 f"entry {self._index} belongs to its key: copycat releases it when the next "
@@ -142,7 +144,7 @@ class Commit(Generic[O_co]):
             )
         self._references -= 1
         if self._references == 1:
-            ledger.unkeep(self._index)
+            tracker.drop_acquired(self._index)
         return False
 
     def close(self) -> None:
@@ -161,12 +163,12 @@ class Commit(Generic[O_co]):
         self.close()
 
     def _writable(self, what: str) -> ReleaseTracker:
-        if self._ledger is None or not self._ledger.is_open:
+        if self._release_tracker is None or not self._release_tracker.is_open:
             raise ApplicationError(
                 f"a commit is {what} while no entry is applied (from a query or a thread)",
                 hint="do it in a @command, a session callback or a scheduled callback",
             )
-        return self._ledger
+        return self._release_tracker
 
     @property
     def time_ms(self) -> int:

@@ -27,15 +27,15 @@ class ApplyContext:
         "_commit",
         "entry_ms",
         "index",
-        "ledger",
         "operation",
+        "release_tracker",
         "session",
         "time_ms",
         "writable",
     )
 
-    def __init__(self, ledger: ReleaseTracker) -> None:
-        self.ledger = ledger
+    def __init__(self, release_tracker: ReleaseTracker) -> None:
+        self.release_tracker = release_tracker
         self._commit: Commit[Any] | None = None
         self.index = 0
         self.time_ms = 0
@@ -58,9 +58,11 @@ class ApplyContext:
             return Commit(self.index, self.time_ms, self.session, self.operation)
         found = self._commit
         if found is None or found.index != self.index:  # one for the entry: it counts references
-            found = Commit(self.index, self.time_ms, self.session, self.operation, self.ledger)
+            found = Commit(
+                self.index, self.time_ms, self.session, self.operation, self.release_tracker
+            )
             self._commit = found
-            if self.ledger.pinned == self.index:
+            if self.release_tracker.pinned == self.index:
                 found.pin()
         return found
 
@@ -72,8 +74,8 @@ class ApplyContext:
     def touched(self) -> None:
         """A timer was scheduled, cancelled or fires: the entry is pinned (C20)."""
         if self.writable:
-            self.ledger.pinned = self.index
-            self.ledger.pins.add(self.index)
+            self.release_tracker.pinned = self.index
+            self.release_tracker.pins.add(self.index)
             if self._commit is not None and self._commit.index == self.index:
                 self._commit.pin()
 
@@ -81,28 +83,28 @@ class ApplyContext:
 class Clock:
     """Log time. The same on every member; moves only when an entry is applied."""
 
-    __slots__ = ("_moment",)
+    __slots__ = ("_apply_context",)
 
-    def __init__(self, moment: ApplyContext) -> None:
-        self._moment = moment
+    def __init__(self, apply_context: ApplyContext) -> None:
+        self._apply_context = apply_context
 
     def now(self) -> datetime:
         """In UTC."""
-        return log_datetime(self._moment.time_ms)
+        return log_datetime(self._apply_context.time_ms)
 
     def time(self) -> float:
         """Seconds since 1970."""
-        return self._moment.time_ms / 1000
+        return self._apply_context.time_ms / 1000
 
 
 class StateMachineContext:
     """What a machine may know besides its state and the operation."""
 
-    __slots__ = ("_clock", "_moment", "_random", "_random_index", "_sessions")
+    __slots__ = ("_apply_context", "_clock", "_random", "_random_index", "_sessions")
 
-    def __init__(self, moment: ApplyContext, sessions: Sessions) -> None:
-        self._moment = moment
-        self._clock = Clock(moment)
+    def __init__(self, apply_context: ApplyContext, sessions: Sessions) -> None:
+        self._apply_context = apply_context
+        self._clock = Clock(apply_context)
         self._sessions = sessions
         self._random = SeededRandom(0)
         self._random_index = 0
@@ -110,7 +112,7 @@ class StateMachineContext:
     @property
     def index(self) -> int:
         """Index of the entry being applied; the newest applied one in a query."""
-        return self._moment.index
+        return self._apply_context.index
 
     @property
     def clock(self) -> Clock:
@@ -123,10 +125,10 @@ class StateMachineContext:
 
         A query gets a generator of its own, so that asking changes nothing.
         """
-        if not self._moment.writable:
-            return SeededRandom(self._moment.index)
-        if self._random_index != self._moment.index:
-            self._random_index = self._moment.index
+        if not self._apply_context.writable:
+            return SeededRandom(self._apply_context.index)
+        if self._random_index != self._apply_context.index:
+            self._random_index = self._apply_context.index
             self._random = SeededRandom(self._random_index)
         return self._random
 
@@ -139,15 +141,15 @@ class StateMachineContext:
 class StateMachineExecutor:
     """What `configure` gets, and `self.executor`: registers handlers, schedules callbacks."""
 
-    __slots__ = ("_moment", "_register", "_timers")
+    __slots__ = ("_apply_context", "_register", "_timers")
 
     def __init__(
         self,
-        moment: ApplyContext,
+        apply_context: ApplyContext,
         timers: Timers,
         register: Callable[[type[Operation[Any]], Callable[[Commit[Any]], Any]], None],
     ) -> None:
-        self._moment = moment
+        self._apply_context = apply_context
         self._timers = timers
         self._register = register
 
@@ -166,7 +168,7 @@ class StateMachineExecutor:
         interval: then again and again, so many seconds after the entry that it fired at.
         Only while a command, a session's change or a callback is being applied.
         """
-        if not self._moment.writable:
+        if not self._apply_context.writable:
             raise ApplicationError(
                 "schedule() was called while no entry is applied (from a query or configure)",
                 hint="schedule from a @command, a session callback or a scheduled callback",
@@ -177,4 +179,6 @@ class StateMachineExecutor:
         interval_ms = 0 if interval is None else duration_ms("interval", interval, 1)
         # From the entry's time, not the callback's: nothing becomes due in the tick it is
         # scheduled in, however entries are cut into runs.
-        return self._timers.schedule(self._moment.entry_ms + delay_ms, callback, interval_ms)
+        return self._timers.schedule(
+            self._apply_context.entry_ms + delay_ms, callback, interval_ms
+        )

@@ -111,13 +111,13 @@ def digest_of(
     position: tuple[int, int],
     sessions: SessionTable,
     incarnations: dict[int, int],
-    dues: tuple[list[tuple[int, int]], list[tuple[int, int]]],
+    due_times: tuple[list[tuple[int, int]], list[tuple[int, int]]],
     state: bytes | None,
 ) -> bytes:
     """32 bytes over all that followed from the log. The cut into runs does not show."""
     digest = hashlib.sha256()
     members = [(f"{member:x}", f"{number:x}") for member, number in incarnations.items()]
-    digest.update(_encode((position, members, dues)))
+    digest.update(_encode((position, members, due_times)))
     for record in sessions:
         row = (
             record.session,
@@ -130,7 +130,7 @@ def digest_of(
             record.claimed,
         )
         digest.update(_encode(row))
-        for result in record.owed():
+        for result in record.unacked_results():
             digest.update(result)
     digest.update(b"opaque" if state is None else b"state" + state)
     return digest.digest()

@@ -11,16 +11,9 @@ from functools import partial
 
 from copycat.errors import ApplicationError, InvariantError, require
 from copycat.machine import envelope
-from copycat.machine.answers import QueryExecutor
-from copycat.machine.attributes import attributes_of
-from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
-from copycat.machine.digest import digest_of, encode_state
-from copycat.machine.handlers import Handlers
-from copycat.machine.keys import KeyTable
-from copycat.machine.machine import Binding, StateMachine, is_snapshottable
-from copycat.machine.outcome import (
-    IncarnationPinned,
-    Outcome,
+from copycat.machine.apply_result import (
+    ApplyResult,
+    IncarnationRecorded,
     QueryAnswer,
     QueryAsk,
     RunReply,
@@ -28,11 +21,18 @@ from copycat.machine.outcome import (
     SessionKeptAlive,
     SessionOpened,
 )
+from copycat.machine.attributes import attributes_of
+from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
+from copycat.machine.digest import digest_of, encode_state
+from copycat.machine.handlers import Handlers
+from copycat.machine.keys import KeyTable
+from copycat.machine.machine import Binding, StateMachine, is_snapshottable
 from copycat.machine.performer import Performer
+from copycat.machine.query_executor import QueryExecutor
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import SessionRecord, SessionRow, SessionsView, SessionTable
 from copycat.machine.skipping import cut_at
-from copycat.machine.snapshot import Position, Snapshots, pack_pins, unpack_pins
+from copycat.machine.snapshot import Position, Snapshots, pack_incarnations, unpack_incarnations
 from copycat.machine.state_stream import Sink
 from copycat.machine.timers import Timers, earliest
 from copycat.machine.user_code import Refusals, UserCode, no_refusals
@@ -44,7 +44,7 @@ __all__ = ["Executor"]
 _COMMAND = int(EntryKind.COMMAND)
 _GAP = int(EntryKind.GAP)
 
-Change = SessionOpened | SessionKeptAlive | SessionEnded | IncarnationPinned
+Change = SessionOpened | SessionKeptAlive | SessionEnded | IncarnationRecorded
 
 
 class Executor:
@@ -70,27 +70,29 @@ class Executor:
         self._user = UserCode(refusals, in_main_thread=in_main_thread)
         self._sessions = SessionTable()
         can_save = is_snapshottable(machine)
-        self._ledger = ReleaseTracker(
-            self._sessions, lambda: self._moment.index, snapshottable=can_save
+        self._release_tracker = ReleaseTracker(
+            self._sessions, lambda: self._apply_context.index, snapshottable=can_save
         )
-        self._keys = KeyTable(self._ledger, lambda: self._time_ms, self._user.raised)
-        self._moment = ApplyContext(self._ledger)
-        self._timers = Timers(self._moment.touched)
+        self._keys = KeyTable(self._release_tracker, lambda: self._time_ms, self._user.raised)
+        self._apply_context = ApplyContext(self._release_tracker)
+        self._timers = Timers(self._apply_context.touched)
         self._incarnations: dict[int, int] = {}
-        self._handlers = Handlers(machine, self._moment)
-        context = StateMachineContext(self._moment, SessionsView(self._sessions))
-        facade = StateMachineExecutor(self._moment, self._timers, self._handlers.register)
-        machine.bind(Binding(self._moment, context, facade))
+        self._handlers = Handlers(machine, self._apply_context)
+        context = StateMachineContext(self._apply_context, SessionsView(self._sessions))
+        facade = StateMachineExecutor(self._apply_context, self._timers, self._handlers.register)
+        machine.bind(Binding(self._apply_context, context, facade))
         self._handlers.configure(facade)
         self._snapshots = Snapshots(
-            machine, self._sessions, self._keys, self._timers, self._moment
+            machine, self._sessions, self._keys, self._timers, self._apply_context
         )
         self.commands = self._handlers.reader(Command)
         self._performer = Performer(
-            self._handlers, self.commands, self._keys, self._moment, self._user
+            self._handlers, self.commands, self._keys, self._apply_context, self._user
         )
         self._snapshots.seal(self._handlers, self.commands.read)
-        self._answers = QueryExecutor(self._handlers, self._moment, self._sessions, self._user)
+        self._query_executor = QueryExecutor(
+            self._handlers, self._apply_context, self._sessions, self._user
+        )
         self._last_applied = 0
         self._time_ms = 0
         self._gap_index = 0
@@ -124,8 +126,8 @@ class Executor:
 
         An entry released while entry r was applied may go when r is not above it (C21).
         """
-        owed = [record.owed_index for record in self._sessions if record.replies]
-        return min(owed) - 1 if owed else self._last_applied
+        unacked = [record.unacked_index for record in self._sessions if record.replies]
+        return min(unacked) - 1 if unacked else self._last_applied
 
     @property
     def incarnations(self) -> dict[int, int]:
@@ -137,7 +139,7 @@ class Executor:
         return [record.row() for record in self._sessions]
 
     def digest(self) -> bytes:
-        """32 bytes over state, sessions, owed replies, timers and log time (I20)."""
+        """32 bytes over state, sessions, unacknowledged replies, timers and log time (I20)."""
         return digest_of(
             (self._last_applied, self._time_ms),
             self._sessions,
@@ -173,29 +175,29 @@ class Executor:
         SerializationError with the name of what has no encoding. InvariantError while replaying:
         such a state is not that of the full log (C22).
         """
-        self._whole()
+        self._require_usable()
         require(
             self._last_applied >= self._valid_from,
             "a snapshot of a state that is being replayed",
             last_applied=self._last_applied,
             valid_from=self._valid_from,
         )
-        pins = pack_pins(self._incarnations)
+        pins = pack_incarnations(self._incarnations)
         position = Position(self._last_applied, self._time_ms, pins)
         self._user.save(self.machine, partial(self._snapshots.write, position, sink))
-        self._keys.forget_joined()
+        self._keys.drop_dependents()
 
     def install(self, data: bytes) -> None:
         """Put a snapshot in place of everything. Errors as `Snapshots.prepare` has them.
 
         When the machine's own install() raises, the executor is of no more use (F23).
         """
-        self._whole()
+        self._require_usable()
         position, finish = self._snapshots.prepare(data)
         self._last_applied, self._time_ms = position.last_applied, position.time_ms
         self._gap_index = self._valid_from = 0
-        self._incarnations = unpack_pins(position.incarnations)
-        self._moment.restart(self._last_applied, self._time_ms)
+        self._incarnations = unpack_incarnations(position.incarnations)
+        self._apply_context.restart(self._last_applied, self._time_ms)
         try:
             finish()
         except BaseException as error:
@@ -219,15 +221,15 @@ class Executor:
                 self._performer.check(run.first_index, run.payloads, self._skips)
         self._user.finish()
 
-    def apply(self, runs: list[Run]) -> Outcome:
+    def apply(self, runs: list[Run]) -> ApplyResult:
         """Apply entries last_applied + 1 .. in order; `runs` are neighbours, holes are GAPs.
 
         Over a gap the state may lack what its entries did until `valid_from` is reached (C22).
         """
-        self._whole()
+        self._require_usable()
         self._replies, self._changes, self._rejected = [], [], []
-        moment, ledger = self._moment, self._ledger
-        moment.writable = ledger.is_open = True
+        apply_context, tracker = self._apply_context, self._release_tracker
+        apply_context.writable = tracker.is_open = True
         self._user.begin()
         try:
             for run in runs:
@@ -240,20 +242,20 @@ class Executor:
                 raise self._user.shortage(error) from error
             raise
         finally:
-            moment.writable = ledger.is_open = False
-            moment.session = moment.operation = None
-        return Outcome(
+            apply_context.writable = tracker.is_open = False
+            apply_context.session = apply_context.operation = None
+        return ApplyResult(
             self._last_applied,
             self._time_ms,
             self._replies,
             self._changes,
             self._rejected,
             earliest(self._timers.next_ms, self._keys.next_ms),
-            ledger.take(),
-            self._sessions.owed(),
+            tracker.take(),
+            self._sessions.unacked_nbytes(),
         )
 
-    def _whole(self) -> None:
+    def _require_usable(self) -> None:
         if self._broken is not None:
             raise InvariantError(
                 f"the state machine stopped at entry {self._last_applied + 1} "
@@ -261,15 +263,15 @@ class Executor:
             ) from self._broken
 
     def _apply_run(self, run: Run) -> None:
-        first, end, moment = run.first_index, run.end, self._moment
+        first, end, apply_context = run.first_index, run.end, self._apply_context
         if first != self._last_applied + 1 or end <= first:
             raise self._out_of_order(run)
-        moment.index = self._user.index = first
+        apply_context.index = self._user.index = first
         self._user.skips = first in self._skips
         if run.time_ms > self._time_ms:  # log time never goes back (I19)
             self._time_ms = run.time_ms
             self._fire_due()
-            moment.time_ms = moment.entry_ms = run.time_ms
+            apply_context.time_ms = apply_context.entry_ms = run.time_ms
         if run.kind == _COMMAND:
             self._apply_commands(run)
         elif run.kind == _GAP:
@@ -278,8 +280,8 @@ class Executor:
         else:
             require(len(run.payloads) == 1, "a run of entries that are no commands", kind=run.kind)
             self._apply_system(run.kind, first, run.payloads[0])
-        self._keys.settle()
-        self._ledger.settle()
+        self._keys.end_entry()
+        self._release_tracker.end_entry()
         self._last_applied = end - 1
 
     def _out_of_order(self, run: Run) -> InvariantError:
@@ -290,16 +292,16 @@ class Executor:
 
     def _fire_due(self) -> None:
         """Callbacks that are due fire at this entry's index, each at its own time."""
-        moment = self._moment
-        moment.session = moment.operation = None
-        moment.entry_ms = self._time_ms
+        apply_context = self._apply_context
+        apply_context.session = apply_context.operation = None
+        apply_context.entry_ms = self._time_ms
         while (expired := self._keys.next_expired(self._time_ms)) is not None:
-            moment.time_ms, key = expired
+            apply_context.time_ms, key = expired
             self._user.call(self.machine.on_key_expired, key)
         due = self._timers.take_due(self._time_ms)
         for scheduled in due:
             if not scheduled.cancelled:
-                moment.time_ms = scheduled.due_ms
+                apply_context.time_ms = scheduled.due_ms
                 self._user.call(scheduled.callback)
                 self._timers.again(scheduled, self._time_ms)
 
@@ -307,10 +309,10 @@ class Executor:
 
     def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
         """Answer queries from the state as it is: index last_applied."""
-        moment = self._moment
-        moment.index, moment.writable = self._last_applied, False
-        moment.time_ms = moment.entry_ms = self._time_ms
-        return self._answers.answer(asks)
+        apply_context = self._apply_context
+        apply_context.index, apply_context.writable = self._last_applied, False
+        apply_context.time_ms = apply_context.entry_ms = self._time_ms
+        return self._query_executor.answer(asks)
 
     # ---- commands ------------------------------------------------------------------------
 
@@ -320,7 +322,7 @@ class Executor:
         first, payloads, index = run.first_sequence, run.payloads, run.first_index
         if record is None or (first > record.sequence + 1 and not self._may_jump(record, index)):
             if record is None:
-                self._ledger.without_effect(index, len(payloads))
+                self._release_tracker.without_effect(index, len(payloads))
             self._rejected += [
                 (run.session, first + offset, index + offset) for offset in range(len(payloads))
             ]
@@ -344,8 +346,8 @@ class Executor:
             record.claim(run.acked, run.end - 1)
         elif record.claimed > record.acked_sequence:
             record.acknowledge()
-        if record.held:
-            self._ledger.moved(record)
+        if record.session_releases:
+            self._release_tracker.moved(record)
 
     def _may_jump(self, record: SessionRecord, index: int) -> bool:
         """Whether a gap explains a hole in the sequences at entry `index` (C18).
@@ -356,7 +358,7 @@ class Executor:
 
     def _pin_holder(self, record: SessionRecord, index: int) -> None:
         if index != record.session:
-            self._ledger.pin_holder(record, index)
+            self._release_tracker.pin_holder(record, index)
 
     def cached(
         self, session: int, first_sequence: int, last_sequence: int, nbytes_max: int = 0
@@ -376,16 +378,16 @@ class Executor:
     # ---- everything that is not a command ------------------------------------------------
 
     def _apply_system(self, kind: int, index: int, payload: bytes) -> None:
-        moment = self._moment
-        moment.session = moment.operation = None
+        apply_context = self._apply_context
+        apply_context.session = apply_context.operation = None
         match kind:
             case EntryKind.TICK:
                 pass  # its time was all it had to say
             case EntryKind.NOOP:
                 for record in self._sessions:  # everybody gets a whole timeout (I19)
                     record.touch(index, self._time_ms)
-                    if record.held:
-                        self._ledger.moved(record)
+                    if record.session_releases:
+                        self._release_tracker.moved(record)
             case EntryKind.REGISTER:
                 self._register(index, *envelope.decode_register(payload))
             case EntryKind.KEEP_ALIVE:
@@ -407,7 +409,7 @@ class Executor:
                 else:  # or a cleaned log would let it expire
                     self._pin_holder(idle, idle.active_index)
             case EntryKind.INCARNATION:
-                self._pin(*envelope.decode_incarnation(payload))
+                self._record_incarnation(*envelope.decode_incarnation(payload))
             case _:
                 require(law=False, message="an entry of this kind cannot be applied", kind=kind)
 
@@ -418,23 +420,23 @@ class Executor:
         record = SessionRecord(index, client_id, timeout_ms, self._time_ms)
         self._sessions.open(record)
         self._changes.append(SessionOpened(index, client_id, timeout_ms, self._time_ms))
-        self._moment.session = record.visible
+        self._apply_context.session = record.visible
         self._user.call(self.machine.on_register, record.visible)
 
     def _keep_alive(self, index: int, session: int, acked_sequence: int) -> None:
         record = self._sessions.get(session)
         if record is None:
-            self._ledger.without_effect(index, 1)
+            self._release_tracker.without_effect(index, 1)
             self._rejected.append((session, 0, index))
             return
         record.touch(index, self._time_ms)
         record.claim(acked_sequence, index)
-        self._ledger.keep_alive(record, index)
-        self._ledger.moved(record)
+        self._release_tracker.keep_alive(record, index)
+        self._release_tracker.moved(record)
         self._changes.append(SessionKeptAlive(session, index, self._time_ms))
 
     def _end(self, record: SessionRecord, index: int, *, expired: bool) -> None:
-        self._moment.session = record.visible
+        self._apply_context.session = record.visible
         self._sessions.remove(record, SessionState.EXPIRED if expired else SessionState.CLOSED)
         self._changes.append(SessionEnded(record.session, expired, index))
         for listener in record.visible.listening():
@@ -442,9 +444,9 @@ class Executor:
         machine = self.machine
         self._user.call(machine.on_expire if expired else machine.on_unregister, record.visible)
         self._user.call(machine.on_close, record.visible)
-        self._ledger.moved(record)
+        self._release_tracker.moved(record)
 
-    def _pin(self, member: int, incarnation: int) -> None:
+    def _record_incarnation(self, member: int, incarnation: int) -> None:
         if member not in self._incarnations:  # the first one holds for ever (C16)
             self._incarnations[member] = incarnation
-            self._changes.append(IncarnationPinned(member, incarnation))
+            self._changes.append(IncarnationRecorded(member, incarnation))

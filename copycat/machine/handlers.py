@@ -47,9 +47,9 @@ def _same(result: Any) -> Any:
 class Handlers:
     """The dispatch table of one machine, by exact class."""
 
-    def __init__(self, machine: StateMachine, moment: ApplyContext) -> None:
+    def __init__(self, machine: StateMachine, apply_context: ApplyContext) -> None:
         self._machine = machine
-        self._moment = moment
+        self._apply_context = apply_context
         self._sealed = False
         self._names: dict[str, type[Operation[Any]]] = {}
         self.table: dict[type[Any], Handler] = {StandIn: (_same, _result_of, None)}
@@ -73,10 +73,10 @@ class Handlers:
         self, operation: type[Operation[Any]], handler: Callable[[Commit[Any]], Any]
     ) -> None:
         """Let `handler` answer `operation`, with a Commit."""
-        moment = self._moment
+        apply_context = self._apply_context
         name = getattr(handler, "__name__", repr(handler))
         _check_plain(type(self._machine).__name__, name, handler)
-        self._add(operation, handler, lambda _: (moment.commit(),))
+        self._add(operation, handler, lambda _: (apply_context.commit(),))
 
     def _add(
         self,
@@ -100,7 +100,9 @@ class Handlers:
         self._names[tag] = operation
         keyed = None
         if issubclass(operation, Command):
-            keyed = keyed_of(operation, snapshottable=self._moment.ledger.snapshottable)
+            keyed = keyed_of(
+                operation, snapshottable=self._apply_context.release_tracker.snapshottable
+            )
         self.table[operation] = (function, arguments, keyed)
 
     def configure(self, executor: StateMachineExecutor) -> None:

@@ -20,7 +20,7 @@ class Special(NamedTuple):
     is_tombstone: bool
     reads: bool
     expires: Callable[[Any], float | timedelta | None] | None
-    how: Callable[[Operation[Any]], int] | None
+    policy: Callable[[Operation[Any]], int] | None
     """Its class, where the user's `compaction()` decides it."""
 
 
@@ -28,7 +28,7 @@ class Keyed(NamedTuple):
     """How a class of commands is keyed."""
 
     key: Callable[[Any], Hashable]
-    how: int
+    policy: int
     """The class of its entries (`Release`)."""
     special: Special | None
 
@@ -72,7 +72,7 @@ def keyed_of(operation: type[Command[Any]], *, snapshottable: bool) -> Keyed | N
     if key is None:
         return None
 
-    def how(command: Operation[Any]) -> int:
+    def policy(command: Operation[Any]) -> int:
         mode: CompactionMode = command.compaction()  # type: ignore[attr-defined]
         return int(release_of(CompactionMode(mode), keyed=True, snapshottable=snapshottable))
 
@@ -81,7 +81,7 @@ def keyed_of(operation: type[Command[Any]], *, snapshottable: bool) -> Keyed | N
         operation.__tombstone__,
         operation.__reads__,
         attrgetter(expires) if isinstance(expires, str) else expires,
-        None if is_fixed else how,
+        None if is_fixed else policy,
     )
     mode = operation.__compaction__
     return Keyed(

@@ -22,12 +22,15 @@ __all__ = ["Binding", "StateMachine", "is_snapshottable"]
 class Binding:
     """What ties a machine to the executor that runs it."""
 
-    __slots__ = ("context", "executor", "moment")
+    __slots__ = ("apply_context", "context", "executor")
 
     def __init__(
-        self, moment: ApplyContext, context: StateMachineContext, executor: StateMachineExecutor
+        self,
+        apply_context: ApplyContext,
+        context: StateMachineContext,
+        executor: StateMachineExecutor,
     ) -> None:
-        self.moment = moment
+        self.apply_context = apply_context
         self.context = context
         self.executor = executor
 
@@ -79,7 +82,7 @@ class StateMachine:
     @property
     def commit(self) -> Commit[Any]:
         """The operation being applied, with its index, time and session."""
-        return self._bound().moment.commit()
+        return self._bound().apply_context.commit()
 
     @property
     def context(self) -> StateMachineContext:

@@ -24,12 +24,12 @@ class Performer:
         handlers: Handlers,
         commands: OperationReader,
         keys: KeyTable,
-        moment: ApplyContext,
+        apply_context: ApplyContext,
         user: UserCode,
     ) -> None:
         self._handlers = handlers
         self._keys = keys
-        self._moment = moment
+        self._apply_context = apply_context
         self._user = user
         self._commands = commands
 
@@ -50,12 +50,12 @@ class Performer:
             operations = [decode(payload) for payload in payloads]
         except BaseException:  # noqa: BLE001  (a field's own code may raise anything)
             operations = [self._read(payload, at) for at, payload in enumerate(payloads, index)]
-        moment, table, plain = self._moment, self._handlers.table, PLAIN
-        moment.session, session_id, perform = session, session.id, self._keys.perform
+        apply_context, table, plain = self._apply_context, self._handlers.table, PLAIN
+        apply_context.session, session_id, perform = session, session.id, self._keys.perform
         results: list[Any] = []
         for operation in operations:
-            moment.index = index
-            moment.operation = operation
+            apply_context.index = index
+            apply_context.operation = operation
             row: Any = table[type(operation)]
             handler, arguments, keyed = row
             try:

@@ -19,24 +19,24 @@ from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_decoder import StateDecoder
 from copycat.types import Release
 
-__all__ = ["ReleaseState", "load_ledger", "save_ledger"]
+__all__ = ["ReleaseState", "load_release_state", "save_release_state"]
 
 
 class ReleaseState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """Pendings are named by their place in `pendings`."""
 
     pendings: list[tuple[int, int, bool, int, list[int]]]
-    """(index, class, by_hand, obstacles, waiters)"""
-    held: list[tuple[int, list[int]]]
+    """(index, policy, by_hand, obstacles, waiters)"""
+    session_releases: list[tuple[int, list[int]]]
     """(session, pendings)"""
-    kept: list[tuple[int, int]]
+    acquired: list[tuple[int, int]]
     """(index, pending or -1)"""
-    chains: list[tuple[Any, list[int]]]
-    strict: list[Any]
-    is_strict: bool
+    pending_releases: list[tuple[Any, list[int]]]
+    snapshot_only: list[Any]
+    needs_snapshot: bool
     late_pins: list[int]
     waiting: list[tuple[int, int]]
-    """(index, class) of deletions by hand"""
+    """(index, policy) of deletions by hand"""
 
 
 class _Numbers:
@@ -57,72 +57,77 @@ class _Numbers:
         rows = []
         for pending in self.found:  # grows while it is walked
             waiters = [self.of(waiter) for waiter in pending.waiters]
-            row = (pending.index, int(pending.how), pending.by_hand, pending.obstacles, waiters)
+            row = (pending.index, int(pending.policy), pending.by_hand, pending.obstacles, waiters)
             rows.append(row)
         return rows
 
 
-def save_ledger(
-    ledger: ReleaseTracker, keys: KeyTable, sessions: SessionTable, encoder: StateEncoder
+def save_release_state(
+    tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable, encoder: StateEncoder
 ) -> ReleaseState:
     """All that is held back."""
     numbers = _Numbers()
-    held = [
-        (record.session, [numbers.of(pending) for pending in record.held])
+    session_releases = [
+        (record.session, [numbers.of(pending) for pending in record.session_releases])
         for record in sessions
-        if record.held
+        if record.session_releases
     ]
-    kept = [
+    acquired = [
         (index, -1 if pending is None else numbers.of(pending))
-        for index, pending in ledger.kept.items()
+        for index, pending in tracker.acquired.items()
     ]
-    chains = [
+    pending_releases = [
         (encoder.tree(key), [numbers.of(pending) for pending in chain])
-        for key, chain in keys.chains.items()
+        for key, chain in keys.pending_releases.items()
     ]
     rows = numbers.rows()
     return ReleaseState(
         rows,
-        held,
-        kept,
-        chains,
-        [encoder.tree(key) for key in keys.strict | keys.joined.keys()],
-        ledger.is_strict,
-        sorted(ledger.late_pins),
-        [(index, int(how)) for index, how in ledger.hand_waiting],
+        session_releases,
+        acquired,
+        pending_releases,
+        [encoder.tree(key) for key in keys.snapshot_only | keys.dependents.keys()],
+        tracker.needs_snapshot,
+        sorted(tracker.late_pins),
+        [(index, int(policy)) for index, policy in tracker.by_hand_waiting],
     )
 
 
-def load_ledger(
+def load_release_state(
     image: ReleaseState, decoder: StateDecoder
 ) -> Callable[[ReleaseTracker, KeyTable, SessionTable], None]:
     """Read it; what comes back puts it in place and cannot fail."""
     pendings = [
-        Pending(index, Release(how), by_hand=by_hand)
-        for index, how, by_hand, _, _ in image.pendings
+        Pending(index, Release(policy), by_hand=by_hand)
+        for index, policy, by_hand, _, _ in image.pendings
     ]
     for pending, (*_, obstacles, waiters) in zip(pendings, image.pendings, strict=True):
         pending.obstacles = obstacles
         pending.waiters = [pendings[number] for number in waiters]
-    held = {session: [pendings[number] for number in numbers] for session, numbers in image.held}
-    kept = {index: pendings[place] if place >= 0 else None for index, place in image.kept}
-    chains = {
-        decoder.value(key): [pendings[number] for number in numbers]
-        for key, numbers in image.chains
+    session_releases = {
+        session: [pendings[number] for number in numbers]
+        for session, numbers in image.session_releases
     }
-    strict = {decoder.value(key) for key in image.strict}
-    waiting = [(index, Release(how)) for index, how in image.waiting]
+    acquired = {index: pendings[place] if place >= 0 else None for index, place in image.acquired}
+    pending_releases = {
+        decoder.value(key): [pendings[number] for number in numbers]
+        for key, numbers in image.pending_releases
+    }
+    snapshot_only = {decoder.value(key) for key in image.snapshot_only}
+    waiting = [(index, Release(policy)) for index, policy in image.waiting]
 
-    def put(ledger: ReleaseTracker, keys: KeyTable, sessions: SessionTable) -> None:
-        ledger.reset()
+    def put(tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable) -> None:
+        tracker.reset()
         for record in sessions:
-            record.held = held.get(record.session, [])
-            ledger.hand_held += [each.index for each in record.held if each.by_hand]
-        heapify(ledger.hand_held)
+            record.session_releases = session_releases.get(record.session, [])
+            tracker.by_hand_pending += [
+                each.index for each in record.session_releases if each.by_hand
+            ]
+        heapify(tracker.by_hand_pending)
         heapify(waiting)
-        ledger.hand_waiting = waiting
-        ledger.kept, ledger.is_strict = kept, image.is_strict
-        ledger.late_pins = set(image.late_pins)
-        keys.chains, keys.strict = chains, strict
+        tracker.by_hand_waiting = waiting
+        tracker.acquired, tracker.needs_snapshot = acquired, image.needs_snapshot
+        tracker.late_pins = set(image.late_pins)
+        keys.pending_releases, keys.snapshot_only = pending_releases, snapshot_only
 
     return put

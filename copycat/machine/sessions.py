@@ -1,4 +1,4 @@
-"""The session table: who is open, what was applied, which replies are still owed.
+"""The session table: who is open, what was applied, which replies are not acknowledged.
 
 Everything here follows from the log alone, so that all members agree on every byte of it (I17,
 I20). A session's id is the index of its REGISTER entry. Replies are kept as one blob a run; how
@@ -17,7 +17,7 @@ import msgspec
 
 from copycat.errors import CommandError, SessionError, UnknownSessionError
 from copycat.listeners import Listener, Listeners
-from copycat.machine.outcome import RunReply
+from copycat.machine.apply_result import RunReply
 from copycat.protocol.results import PIECE_NBYTES, encode_results, failure_value
 from copycat.types import Release, SessionState
 
@@ -108,11 +108,11 @@ class SessionRow(msgspec.Struct, frozen=True):
 class Pending:
     """A released entry that must stay for now: `obstacles` says how many reasons there are."""
 
-    __slots__ = ("by_hand", "how", "index", "obstacles", "waiters")
+    __slots__ = ("by_hand", "index", "obstacles", "policy", "waiters")
 
-    def __init__(self, index: int, how: Release, *, by_hand: bool = False) -> None:
+    def __init__(self, index: int, policy: Release, *, by_hand: bool = False) -> None:
         self.index = index
-        self.how = how
+        self.policy = policy
         self.by_hand = by_hand
         self.obstacles = 1
         self.waiters: list[Pending] = []
@@ -129,14 +129,14 @@ class SessionRecord:
         "claimed",
         "client_id",
         "heavy",
-        "held",
         "newest_index",
-        "owed_nbytes",
         "replies",
         "sequence",
         "session",
+        "session_releases",
         "time_ms",
         "timeout_ms",
+        "unacked_nbytes",
         "visible",
     )
 
@@ -158,13 +158,13 @@ class SessionRecord:
         self.acked_sequence = 0
         """Every reply up to here has reached the client: min(claimed, sequence). Both only
         grow, so their entries may be replayed without those between (decision 0012)."""
-        self.held: list[Pending] = []
+        self.session_releases: list[Pending] = []
         """Released entries that stay because this record is made of them (C19)."""
         self.replies: deque[RunReply] = deque()
-        self.owed_nbytes = 0
+        self.unacked_nbytes = 0
         """Of `replies`."""
         self.heavy: dict[int, int] = {}
-        """The table's: session -> `owed_nbytes`, of those that hold much."""
+        """The table's: session -> `unacked_nbytes`, of those that hold much."""
         self.visible = ServerSession(session, client_id)
 
     def touch(self, index: int, time_ms: int) -> None:
@@ -183,22 +183,22 @@ class SessionRecord:
         """Hold these replies until they are acknowledged."""
         for reply in replies:
             self.replies.append(reply)
-            self.owed_nbytes += len(reply.body)
+            self.unacked_nbytes += len(reply.body)
         self.weigh()
 
     def weigh(self) -> None:
         """Let the table know how much it holds."""
-        if self.owed_nbytes >= HEAVY_NBYTES:
-            self.heavy[self.session] = self.owed_nbytes
+        if self.unacked_nbytes >= HEAVY_NBYTES:
+            self.heavy[self.session] = self.unacked_nbytes
         elif self.heavy:
             self.heavy.pop(self.session, None)
 
-    def holds(self, index: int) -> bool:
+    def needs_entry(self, index: int) -> bool:
         """Whether sequence, acknowledgement or activity would be lost with this entry (C19)."""
-        return index in self.stays
+        return index in self.entries_needed
 
     @property
-    def stays(self) -> tuple[int, int, int]:
+    def entries_needed(self) -> tuple[int, int, int]:
         """The entries that it is made of."""
         return self.newest_index, self.active_index, self.claim_index
 
@@ -214,7 +214,7 @@ class SessionRecord:
         acked = self.acked_sequence = min(self.claimed, self.sequence)
         replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
-            self.owed_nbytes -= len(replies.popleft().body)
+            self.unacked_nbytes -= len(replies.popleft().body)
         self.weigh()
 
     def cached(self, first: int, last: int, time_ms: int, nbytes_max: int = 0) -> RunReply:
@@ -273,14 +273,14 @@ class SessionRecord:
         )
 
     @property
-    def owed_index(self) -> int:
+    def unacked_index(self) -> int:
         """Index of the first command whose reply is not acknowledged; 0 when none is."""
         if not self.replies:
             return 0
         reply = self.replies[0]
         return reply.first_index + max(0, self.acked_sequence + 1 - reply.first_sequence)
 
-    def owed(self) -> Iterator[bytes]:
+    def unacked_results(self) -> Iterator[bytes]:
         """Every result after the acknowledged ones, encoded: runs do not show."""
         for reply in self.replies:
             skip = max(0, self.acked_sequence + 1 - reply.first_sequence)
@@ -297,7 +297,7 @@ class SessionRecord:
             self.active_index,
             self.sequence,
             self.acked_sequence,
-            self.owed_nbytes,
+            self.unacked_nbytes,
         )
 
 
@@ -309,7 +309,7 @@ class SessionTable:
         self._by_client: dict[str, SessionRecord] = {}
         self._heavy: dict[int, int] = {}
 
-    def owed(self) -> dict[int, int]:
+    def unacked_nbytes(self) -> dict[int, int]:
         """Session -> bytes of replies that are not acknowledged, of those that hold much."""
         return self._heavy.copy()
 

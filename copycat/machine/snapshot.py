@@ -24,6 +24,7 @@ from copycat.errors import (
     SerializationError,
 )
 from copycat.machine.aliases import Aliases
+from copycat.machine.apply_result import RunReply
 from copycat.machine.attributes import attributes_of, replace_attributes
 from copycat.machine.commit import Commit
 from copycat.machine.context import ApplyContext
@@ -31,8 +32,7 @@ from copycat.machine.fresh import Fresh
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
 from copycat.machine.machine import StateMachine, is_snapshottable
-from copycat.machine.outcome import RunReply
-from copycat.machine.release_state import ReleaseState, load_ledger, save_ledger
+from copycat.machine.release_state import ReleaseState, load_release_state, save_release_state
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
 from copycat.machine.shapes import Shape
@@ -50,7 +50,7 @@ from copycat.machine.timers import Scheduled, Timers
 from copycat.protocol.operations import encode_operation
 from copycat.types import SessionState
 
-__all__ = ["Position", "Snapshots", "pack_pins", "unpack_pins"]
+__all__ = ["Position", "Snapshots", "pack_incarnations", "unpack_incarnations"]
 
 _MAGIC = b"CCST"
 _FORMAT = 2
@@ -95,7 +95,7 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """(number, due_ms, interval_ms, callback)"""
     keys: list[tuple[Any, int, int, int, int]]
     """(key, index, class, session, due_ms or -1)"""
-    ledger: ReleaseState
+    release_tracker: ReleaseState
     classes: dict[str, Shape] = {}
     """How the classes that `state` and the others name looked."""
     born: dict[str, str] = {}
@@ -111,13 +111,13 @@ class Snapshots:
         sessions: SessionTable,
         keys: KeyTable,
         timers: Timers,
-        moment: ApplyContext,
+        apply_context: ApplyContext,
     ) -> None:
         self._machine = machine
         self._sessions = sessions
         self._keys = keys
         self._timers = timers
-        self._ledger: ReleaseTracker = moment.ledger
+        self._release_tracker: ReleaseTracker = apply_context.release_tracker
         self._own = is_snapshottable(machine)
         self._observed: list[type[Any]] = []
         self._operations: list[type[Any]] = []
@@ -186,7 +186,9 @@ class Snapshots:
             stream.head(len(self._keys.latest))
             for key in keys:
                 stream.plain(key, 64)
-            stream.plain(save_ledger(self._ledger, self._keys, self._sessions, encoder))
+            stream.plain(
+                save_release_state(self._release_tracker, self._keys, self._sessions, encoder)
+            )
             stream.plain(encoder.classes)
             stream.plain({} if self._fresh is None else self._fresh.kinds)
             stream.flush()
@@ -201,10 +203,10 @@ class Snapshots:
             stream.named(f"{type(self._machine).__name__}.{name}", value)
 
     def _key_rows(self, encoder: StateEncoder) -> Iterable[tuple[Any, int, int, int, int]]:
-        latest, dues = self._keys.latest, self._keys.dues
+        latest, expiries = self._keys.latest, self._keys.expiries
         rows = (
-            (self._key(encoder, key), index, how, session, dues.get(key, (-1, 0))[0])
-            for key, (index, how, session, _) in latest.items()
+            (self._key(encoder, key), index, policy, session, expiries.get(key, (-1, 0))[0])
+            for key, (index, policy, session, _) in latest.items()
         )
         # Keys that are leaves are not numbered, so theirs need not be made before they leave.
         return rows if LEAVES.issuperset(map(type, latest)) else list(rows)
@@ -212,7 +214,7 @@ class Snapshots:
     def _sessions_of(self, stream: StateStream, encoder: StateEncoder) -> None:
         stream.head(len(self._sessions))
         for record in self._sessions:
-            stream.plain(self._session(encoder, record), 64 + record.owed_nbytes)
+            stream.plain(self._session(encoder, record), 64 + record.unacked_nbytes)
 
     def _key(self, encoder: StateEncoder, key: Any) -> Any:
         if type(key) in LEAVES:
@@ -278,7 +280,7 @@ class Snapshots:
         for record, row in zip(records, image.sessions, strict=True):
             for callback in row.listeners:
                 record.visible.on_state_change(decoder.value(callback))
-        load = load_ledger(image.ledger, decoder)
+        load = load_release_state(image.release_tracker, decoder)
         if state is not None and self._fresh is not None:
             state = self._fresh.merged(state, image.born)
 
@@ -288,7 +290,7 @@ class Snapshots:
                 handle = self._handle(number, due_ms, interval_ms)  # one with the machine's
                 self._timers.restore(handle, callback)
             self._keys.restore(keys)
-            load(self._ledger, self._keys, self._sessions)
+            load(self._release_tracker, self._keys, self._sessions)
             if state is None or self._own:
                 own_install(self._machine, image.own or b"", image.version, state)
                 return
@@ -378,7 +380,7 @@ class Snapshots:
         is_pinned: bool,
     ) -> Commit[Any]:
         command = self._decode(operation)
-        commit: Commit[Any] = Commit(index, time_ms, session, command, self._ledger)
+        commit: Commit[Any] = Commit(index, time_ms, session, command, self._release_tracker)
         commit.restore(references, is_pinned=is_pinned)
         return commit
 
@@ -387,7 +389,7 @@ def _ignore(piece: bytes | memoryview) -> None:
     """Only whether it can be written is wanted."""
 
 
-def pack_pins(incarnations: dict[int, int]) -> list[tuple[bytes, bytes]]:
+def pack_incarnations(incarnations: dict[int, int]) -> list[tuple[bytes, bytes]]:
     """Numbers of 128 bits, as bytes."""
     return [
         (member.to_bytes(16, "little"), number.to_bytes(16, "little"))
@@ -395,7 +397,7 @@ def pack_pins(incarnations: dict[int, int]) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def unpack_pins(pins: list[tuple[bytes, bytes]]) -> dict[int, int]:
+def unpack_incarnations(pins: list[tuple[bytes, bytes]]) -> dict[int, int]:
     """And back."""
     return {int.from_bytes(one, "little"): int.from_bytes(two, "little") for one, two in pins}
 

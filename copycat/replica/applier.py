@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 
 from copycat.errors import ConfigurationError, require
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import Outcome
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
 from copycat.replica.replication import RecentBatches
@@ -38,7 +38,7 @@ class Applier:
         executor: Executor,
         recent: RecentBatches,
         inbox: Inbox,
-        done: Callable[[Outcome], None],
+        done: Callable[[ApplyResult], None],
         skips: tuple[SkippedEntry, ...] = (),
     ) -> None:
         self._skips = skips
@@ -101,7 +101,7 @@ class Applier:
                     hint="remove the file skipped-entries of this member, and of the others",
                 )
 
-    def finished(self, outcome: Outcome) -> None:
+    def finished(self, outcome: ApplyResult) -> None:
         """The outstanding slice came back (called in a turn)."""
         require(
             self._busy and self.last_applied < outcome.last_applied <= self.commit_index,

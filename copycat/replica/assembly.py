@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import Outcome
 from copycat.member.disk_reserve import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.raft.configuration import Configuration
@@ -80,7 +80,7 @@ def assemble(
     members: tuple[str, ...],
     reserve: BallastFile | None,
     inbox: Inbox,
-    slice_done: Callable[[Outcome], None],
+    slice_done: Callable[[ApplyResult], None],
 ) -> ReplicaParts:
     """Everything but those who need all the parts. members: addresses of the voters."""
     limits = Limits(

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from copycat.errors import StorageError
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import Outcome
 from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Lane
 from copycat.replica.options import CompactionOptions
@@ -91,7 +91,7 @@ class CompactionScheduler:
 
     # ---- what was released ------------------------------------------------------------------
 
-    def applied(self, outcome: Outcome) -> None:
+    def applied(self, outcome: ApplyResult) -> None:
         """A slice came back: keep what it released until its replies are acknowledged."""
         for how, indexes in outcome.releases:
             self._waiting.append((outcome.last_applied, how, indexes))

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from copycat.machine.apply_result import RunReply
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import RunReply
 from copycat.protocol.client import Results, ServerMessage
 from copycat.protocol.results import PIECE_NBYTES, cut_results
 from copycat.replica.host import REPLY_ROOM, Host, Lane

@@ -14,19 +14,19 @@ from itertools import accumulate, pairwise
 from struct import pack, unpack_from
 
 from copycat.errors import require
+from copycat.machine.apply_result import (
+    ApplyResult,
+    RunReply,
+    SessionEnded,
+    SessionKeptAlive,
+    SessionOpened,
+)
 from copycat.machine.envelope import (
     encode_close,
     encode_expire,
     encode_incarnation,
     encode_keep_alive,
     encode_register,
-)
-from copycat.machine.outcome import (
-    Outcome,
-    RunReply,
-    SessionEnded,
-    SessionKeptAlive,
-    SessionOpened,
 )
 from copycat.protocol.client import (
     CloseSession,
@@ -396,10 +396,10 @@ class ProposalQueue:
                 self._waiters.append((index, *proposal.waiter))
             index += proposal.count
 
-    def applied(self, outcome: Outcome) -> None:
+    def applied(self, outcome: ApplyResult) -> None:
         """A slice was applied: bring the mirror up, answer those who wait."""
         self._last_applied = outcome.last_applied
-        self.sessions.owes(outcome.owed)
+        self.sessions.owes(outcome.unacked_nbytes)
         opened: dict[int, SessionOpened] = {}
         touched: dict[int, SessionKeptAlive] = {}
         ended: dict[int, SessionEnded] = {}

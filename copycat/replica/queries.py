@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from copycat.machine.apply_result import QueryAnswer, QueryAsk
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal, ServerMessage
 from copycat.replica.host import REPLY_ROOM, Host, Lane
 from copycat.replica.inbox import Inbox

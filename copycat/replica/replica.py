@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, require
+from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import IncarnationPinned, Outcome
 from copycat.member.disk_reserve import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
@@ -366,12 +366,12 @@ class Replica:
 
     # ---- the machine ---------------------------------------------------------------------
 
-    def _on_applied(self, outcome: Outcome) -> None:
+    def _on_applied(self, outcome: ApplyResult) -> None:
         self._parts.applier.finished(outcome)
         self._household.timer_ms = outcome.next_due_ms
         self._cleaning.applied(outcome)
         for change in outcome.changes:
-            if isinstance(change, IncarnationPinned):
+            if isinstance(change, IncarnationRecorded):
                 self._pin(change.member, change.incarnation)
         self._parts.gateway.applied(outcome)
         noop_index, noop_ms = self._carrier.noop

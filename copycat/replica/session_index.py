@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from copycat.machine.outcome import RunReply, SessionEnded, SessionKeptAlive, SessionOpened
+from copycat.machine.apply_result import RunReply, SessionEnded, SessionKeptAlive, SessionOpened
 from copycat.machine.sessions import SessionRow
 from copycat.types import MemberId
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import Outcome
 from copycat.protocol.peer import PeerMessage
 from copycat.replica.options import CompactionOptions
 from copycat.seeded_random import SimRandom
@@ -220,7 +220,7 @@ class Cluster:
         self.raft.received(host.number, message)
         self.marks.received(host, message)
 
-    def applied(self, host: SimHost, outcome: Outcome) -> None:
+    def applied(self, host: SimHost, outcome: ApplyResult) -> None:
         self.raft.after_step(host)
         if outcome.last_applied > self.sessions.committed_index:
             self._read_committed(host)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import Outcome
 from copycat.protocol.codec_peer import decode_append, decode_install, decode_peer
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
@@ -62,7 +62,7 @@ class Observer(Protocol):
     def touched(self, host: SimHost) -> None: ...
     def sent(self, host: SimHost, to: int, message: PeerMessage) -> None: ...
     def received(self, host: SimHost, message: PeerMessage) -> None: ...
-    def applied(self, host: SimHost, outcome: Outcome) -> None: ...
+    def applied(self, host: SimHost, outcome: ApplyResult) -> None: ...
     def snapshot(self, host: SimHost, executor: Executor, *, is_taken: bool) -> None: ...
     def stopped(self, host: SimHost, reason: BaseException) -> None: ...
 
@@ -360,7 +360,7 @@ class SimHost:
     def disconnect(self, connection: int, reason: str) -> None:
         raise violated("F21", "an honest client was shown the door", reason=reason)
 
-    def applied(self, outcome: Outcome) -> None:
+    def applied(self, outcome: ApplyResult) -> None:
         """A slice was applied in the apply thread."""
         self._observer.applied(self, outcome)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from copycat.errors import require
+from copycat.machine.apply_result import QueryAnswer, QueryAsk
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.machine.state_stream import Sink
 from copycat.sim.checkers.compaction import Frozen
 from copycat.sim.checkers.disk_model import DiskModel

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
 import msgspec
 
 from copycat.errors import StorageError
-from copycat.machine.outcome import Outcome
+from copycat.machine.apply_result import ApplyResult
 from copycat.replica.host import Lane
 from copycat.sim.world import Trace, World
 from copycat.storage.interface import SaveTicket, SyncTicket
@@ -148,7 +148,7 @@ class Workers:
         self._queue.popleft()
         if self._queue:
             self._host.soon(self._host.disk.apply_delay_us(), self._apply_next)
-        if isinstance(result, Outcome):
+        if isinstance(result, ApplyResult):
             kind = "slice applied"
             self._host.applied(result)
         self._answer(begun, kind, done, result)

@@ -244,8 +244,8 @@ def clean(machine: StateMachine, entries: Sequence[Entry], longest: int = 1) -> 
     for run in frames(entries, [], 0, longest):
         outcome = executor.apply([run])
         at = outcome.last_applied
-        for how, indexes in outcome.releases:
-            releases += [(at, index, how) for index in indexes]
+        for policy, indexes in outcome.releases:
+            releases += [(at, index, policy) for index in indexes]
         floors[run.first_index : at + 1] = [executor.reply_floor()] * len(run.payloads)
     return Cleaned(releases, floors)
 
@@ -263,10 +263,10 @@ def legal(
     # The stricter classes go with a snapshot only.
     reach = {Release.ANY: horizon, Release.SETTLED: floor, Release.SEQUENTIAL: floor}
     dropped: set[int] = set()
-    for at, index, how in cleaned.releases:
+    for at, index, policy in cleaned.releases:
         in_front = major and index <= upto
-        is_taken = in_front or (index in wanted and how != Release.SEQUENTIAL)
-        if at <= limit and is_taken and index <= reach.get(how, 0):
+        is_taken = in_front or (index in wanted and policy != Release.SEQUENTIAL)
+        if at <= limit and is_taken and index <= reach.get(policy, 0):
             dropped.add(index)
     return dropped
 

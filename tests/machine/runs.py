@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from copycat.machine.apply_result import ApplyResult, QueryAsk, RunReply
 from copycat.machine.envelope import (
     encode_close,
     encode_expire,
@@ -13,7 +14,6 @@ from copycat.machine.envelope import (
     encode_register,
 )
 from copycat.machine.executor import Executor
-from copycat.machine.outcome import Outcome, QueryAsk, RunReply
 from copycat.protocol.operations import Operation, encode_operation
 from copycat.protocol.results import decode_result, decode_results
 from copycat.types import EntryKind, Release, Run
@@ -60,11 +60,11 @@ class Script:
         self.time_ms = 1000
         self.sequences: dict[int, int] = {}
 
-    def entries(self, entries: Sequence[Entry]) -> Outcome:
+    def entries(self, entries: Sequence[Entry]) -> ApplyResult:
         runs = cut(entries, self.executor.last_applied + 1, self.longest)
         return self.executor.apply(runs)
 
-    def entry(self, kind: EntryKind, payload: bytes = b"") -> Outcome:
+    def entry(self, kind: EntryKind, payload: bytes = b"") -> ApplyResult:
         return self.entries([(kind, self.time_ms, 0, 0, 0, payload)])
 
     def register(self, client_id: str = "client", timeout_ms: int = 5000) -> int:
@@ -72,22 +72,22 @@ class Script:
         self.sequences[outcome.last_applied] = 0
         return outcome.last_applied
 
-    def keep_alive(self, session: int, acked: int) -> Outcome:
+    def keep_alive(self, session: int, acked: int) -> ApplyResult:
         return self.entry(EntryKind.KEEP_ALIVE, encode_keep_alive(session, acked))
 
-    def close(self, session: int) -> Outcome:
+    def close(self, session: int) -> ApplyResult:
         return self.entry(EntryKind.CLOSE, encode_close(session))
 
-    def expire(self, session: int, active_index: int) -> Outcome:
+    def expire(self, session: int, active_index: int) -> ApplyResult:
         return self.entry(EntryKind.EXPIRE, encode_expire(session, active_index))
 
-    def pin(self, member: int, incarnation: int) -> Outcome:
+    def pin(self, member: int, incarnation: int) -> ApplyResult:
         return self.entry(EntryKind.INCARNATION, encode_incarnation(member, incarnation))
 
-    def noop(self) -> Outcome:
+    def noop(self) -> ApplyResult:
         return self.entry(EntryKind.NOOP)
 
-    def tick(self, time_ms: int) -> Outcome:
+    def tick(self, time_ms: int) -> ApplyResult:
         self.time_ms = time_ms
         return self.entry(EntryKind.TICK)
 
@@ -97,7 +97,7 @@ class Script:
         operations: Sequence[Operation[Any] | bytes],
         first_sequence: int = 0,
         acked: int = 0,
-    ) -> Outcome:
+    ) -> ApplyResult:
         """Commands from `first_sequence` on; 0 goes on where the last ones ended."""
         first = first_sequence or self.sequences[session] + 1
         self.sequences[session] = max(self.sequences.get(session, 0), first + len(operations) - 1)
@@ -120,12 +120,12 @@ def encoded(operation: Operation[Any] | bytes) -> bytes:
     return operation if isinstance(operation, bytes) else encode_operation(operation)
 
 
-def released(*outcomes: Outcome) -> list[tuple[int, Release]]:
+def released(*outcomes: ApplyResult) -> list[tuple[int, Release]]:
     """(index, class) of everything that was released, by index."""
     return sorted(
-        (index, how)
+        (index, policy)
         for outcome in outcomes
-        for how, indexes in outcome.releases
+        for policy, indexes in outcome.releases
         for index in indexes
     )
 

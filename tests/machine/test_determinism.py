@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from copycat.machine import StateMachine, command
+from copycat.machine.apply_result import RunReply
 from copycat.machine.digest import encode_state
 from copycat.machine.envelope import (
     encode_close,
@@ -24,7 +25,6 @@ from copycat.machine.envelope import (
 )
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.outcome import RunReply
 from copycat.protocol.operations import encode_operation
 from copycat.types import EntryKind
 from tests.machine.runs import Entry, Script, cut

@@ -18,8 +18,8 @@ from copycat.errors import (
 )
 from copycat.machine import SnapshotReader, SnapshotWriter, command
 from copycat.machine.executor import Executor
-from tests.machine import old_ledger
-from tests.machine.old_ledger import Ledger, script_of
+from tests.machine import old_release_tracker
+from tests.machine.old_release_tracker import Ledger, script_of
 from tests.machine.shops import (
     Item,
     Pair,
@@ -41,8 +41,8 @@ def test_a_snapshot_of_the_first_format_is_read() -> None:
     again.install(restored.snapshot())
     assert again.digest() == replayed.executor.digest()
     assert again.snapshot() == restored.snapshot() == replayed.executor.snapshot()
-    ledger: Any = restored.machine
-    assert ledger.lines[0].account is ledger.accounts["ann"]
+    release_tracker: Any = restored.machine
+    assert release_tracker.lines[0].account is release_tracker.accounts["ann"]
 
 
 def test_fields_at_the_end_are_filled_in_the_first_format_too(
@@ -67,8 +67,8 @@ def test_fields_at_the_end_are_filled_in_the_first_format_too(
             super().__init__()
             self.notes: dict[str, int] = {"new": 1}
 
-    monkeypatch.setattr(old_ledger, "Account", Account)
-    monkeypatch.setattr(old_ledger, "Pair", Pair)
+    monkeypatch.setattr(old_release_tracker, "Account", Account)
+    monkeypatch.setattr(old_release_tracker, "Pair", Pair)
     aliases = {"Account": Account, "Pair": Pair}
     monkeypatch.setattr(Longer, "snapshot_aliases", aliases)
     restored = Executor(Longer())

@@ -15,9 +15,9 @@ from copycat.errors import (
     SerializationError,
 )
 from copycat.machine import Commit, ServerSession, StateMachine, command, query
+from copycat.machine.apply_result import IncarnationRecorded, QueryAsk
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.outcome import IncarnationPinned, QueryAsk
 from copycat.protocol.operations import Command, encode_operation
 from copycat.protocol.results import decode_result
 from copycat.types import EntryKind
@@ -218,7 +218,7 @@ def test_i19_log_time_never_goes_back() -> None:
 def test_c16_the_first_incarnation_holds() -> None:
     script = Script(KeyValueStore())
     member, first, second = 1 << 127, 1 << 100, 3
-    assert script.pin(member, first).changes == [IncarnationPinned(member, first)]
+    assert script.pin(member, first).changes == [IncarnationRecorded(member, first)]
     assert script.pin(member, second).changes == []
     assert script.executor.incarnations == {member: first}
 

@@ -9,8 +9,8 @@ import pytest
 from copycat.config import choice
 from copycat.errors import ApplicationError, ConfigurationError
 from copycat.machine import Commit, StateMachine, command, query
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.digest import encode_state
-from copycat.machine.outcome import Outcome
 from copycat.machine.release_tracker import release_of
 from copycat.protocol.operations import CompactionMode
 from copycat.types import Release
@@ -21,7 +21,7 @@ SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
 
 
 @pytest.mark.parametrize(
-    ("mode", "how"),
+    ("mode", "policy"),
     [
         (CompactionMode.RELEASE, ANY),
         (CompactionMode.QUORUM, ANY),
@@ -33,9 +33,9 @@ SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
         (CompactionMode.UNKNOWN, UNKNOWN),
     ],
 )
-def test_every_mode_has_its_class(mode: CompactionMode, how: Release) -> None:
+def test_every_mode_has_its_class(mode: CompactionMode, policy: Release) -> None:
     for keyed in (False, True):
-        assert release_of(mode, keyed=keyed, snapshottable=keyed) is how
+        assert release_of(mode, keyed=keyed, snapshottable=keyed) is policy
 
 
 def test_three_modes_are_aliases_and_their_words_are_understood() -> None:
@@ -205,17 +205,17 @@ class Strict(StateMachine):
 @pytest.mark.parametrize("longest", [1, 2, 100])
 @pytest.mark.parametrize("drop", [Strict.drop("x"), Strict.drop_itself_first("x")])
 @pytest.mark.parametrize(
-    ("put", "how"), [(Strict.put("x"), SNAPSHOT), (Strict.put_unknown("x"), UNKNOWN)]
+    ("put", "policy"), [(Strict.put("x"), SNAPSHOT), (Strict.put_unknown("x"), UNKNOWN)]
 )
 def test_a_deletion_by_hand_is_as_strict_as_what_it_deletes(
-    longest: int, drop: Any, put: Any, how: Release
+    longest: int, drop: Any, put: Any, policy: Release
 ) -> None:
     """Else a major compaction takes the deletion, and a restart finds what it deleted."""
     script = Script(Strict(), longest)
     session = script.register()
     outcomes = [script.commands(session, [put, put, drop, Strict.put("y")])]  # 2, 3, 4, 5
     outcomes.append(script.close(session))
-    assert released(*outcomes) == [(2, how), (3, how), (4, UNKNOWN)]
+    assert released(*outcomes) == [(2, policy), (3, policy), (4, UNKNOWN)]
 
 
 @pytest.mark.parametrize("longest", [1, 2, 100])
@@ -285,7 +285,7 @@ def test_by_hand_and_by_key_give_the_same_log(mode: CompactionMode) -> None:
     def play(kind: Any) -> list[tuple[int, Release]]:
         script = Script(kind())
         sessions = [script.register(str(number)) for number in range(3)]
-        outcomes: list[Outcome] = []
+        outcomes: list[ApplyResult] = []
         for step in range(60):
             name = "abc"[step * 7 % 3]
             operation = kind.drop(name) if step % 5 == 4 else kind.put(name, step)

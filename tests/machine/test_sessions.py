@@ -8,8 +8,8 @@ import pytest
 
 from copycat.errors import CommandError, InvariantError
 from copycat.machine import ServerSession
+from copycat.machine.apply_result import SessionEnded, SessionKeptAlive, SessionOpened
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.outcome import SessionEnded, SessionKeptAlive, SessionOpened
 from copycat.types import EntryKind, Run
 from tests.machine.runs import Script, values
 

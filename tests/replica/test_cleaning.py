@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from copycat.errors import DiskFullError
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.outcome import Outcome
 from copycat.protocol.client import KeepAlive
 from copycat.replica.compaction import CleaningReport, CompactionScheduler
 from copycat.replica.host import Lane
@@ -208,7 +208,7 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     )
     executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
     cleaning = CompactionScheduler(parts, executor, CompactionOptions(), snapshot_floor=lambda: 0)
-    cleaning.applied(Outcome(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
+    cleaning.applied(ApplyResult(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     cleaning.ask(Compaction.MINOR, reports.append)
     cleaning.keep(0, is_short=False)
     ((work, done),) = host.work

@@ -6,8 +6,8 @@ import pytest
 
 from copycat.errors import SerializationError
 from copycat.machine import StateMachine, command, query
+from copycat.machine.apply_result import ApplyResult
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.outcome import Outcome
 from copycat.protocol.client import (
     CommandsRefused,
     Failure,
@@ -251,7 +251,7 @@ def test_f24_a_keep_alive_makes_room_too_and_a_new_leader_knows_the_bound() -> N
     sequence = flood(node, session, 1 << 20, rounds=5)
     restored = Script(Wide())
     restored.executor.install(node.executor.snapshot())
-    assert restored.noop().owed == {session: cached(node)}
+    assert restored.noop().unacked_nbytes == {session: cached(node)}
     node.client(KeepAlive(9, session, sequence - 1))
     node.settle(20)
     assert cached(node) == 0
@@ -311,7 +311,7 @@ def test_a_slice_of_large_entries_is_bounded_in_bytes(monkeypatch: pytest.Monkey
     applied: list[int] = []
     apply = node.executor.apply
 
-    def watched(runs: list[Run]) -> Outcome:
+    def watched(runs: list[Run]) -> ApplyResult:
         applied.append(sum(len(payload) for run in runs for payload in run.payloads))
         return apply(runs)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.machine import StateMachine, command, query
-from copycat.machine.outcome import RunReply
+from copycat.machine.apply_result import RunReply
 from copycat.machine.sessions import SessionRecord
 from copycat.protocol.client import (
     CommandsRefused,

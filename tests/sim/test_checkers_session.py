@@ -8,14 +8,14 @@ import msgspec
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.machine.envelope import encode_keep_alive
-from copycat.machine.outcome import (
-    Outcome,
+from copycat.machine.apply_result import (
+    ApplyResult,
     RunReply,
     SessionEnded,
     SessionKeptAlive,
     SessionOpened,
 )
+from copycat.machine.envelope import encode_keep_alive
 from copycat.sim.checkers.linearizability import Operation
 from copycat.sim.checkers.sessions import SessionChecker
 from copycat.types import EntryKind, Run
@@ -68,7 +68,7 @@ class Sessions:
         rejected: tuple[tuple[int, int, int], ...] = (),
         member: int = 0,
     ) -> None:
-        self.checker.outcome(member, Outcome(self.index, 0, [], list(changes), list(rejected)))
+        self.checker.outcome(member, ApplyResult(self.index, 0, [], list(changes), list(rejected)))
 
     def reply(self, first_sequence: int, index: int, *results: object) -> RunReply:
         body = msgspec.msgpack.encode(list(results))
@@ -270,15 +270,15 @@ def test_c19_what_a_session_stands_on_is_held(sessions: Sessions) -> None:
 def test_i17_over_a_cleaned_log_what_is_owed_is_said_again_as_it_was(sessions: Sessions) -> None:
     first = sessions.command(1, 2, 3)
     good = sessions.reply(1, first, 1, 2, 3)
-    outcome = Outcome(sessions.index, 0, [good], [], [])
+    outcome = ApplyResult(sessions.index, 0, [good], [], [])
     sessions.checker.outcome(0, outcome)
     sessions.entry(EntryKind.KEEP_ALIVE, acked=1)
     sessions.apply(SessionKeptAlive(1, sessions.index, 0))
-    other = Outcome(sessions.index, 0, [sessions.reply(1, first, 7, 2, 3)], [], [])
+    other = ApplyResult(sessions.index, 0, [sessions.reply(1, first, 7, 2, 3)], [], [])
     sessions.checker.outcome(1, other, valid_from=first)
     with fires("I17"):
         sessions.checker.outcome(1, other)
-    owed = Outcome(sessions.index, 0, [sessions.reply(1, first, 7, 8, 3)], [], [])
+    owed = ApplyResult(sessions.index, 0, [sessions.reply(1, first, 7, 8, 3)], [], [])
     with fires("I17"):
         sessions.checker.outcome(1, owed, valid_from=first)
 

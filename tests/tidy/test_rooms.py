@@ -79,7 +79,7 @@ def test_imports_go_down() -> None:
         ("raft/events.py", "import copycat.storage.interface"),
         ("raft/events.py", "import time"),
         ("protocol/peer.py", "import copycat.raft.events"),
-        ("client/__init__.py", "import copycat.machine.outcome"),
+        ("client/__init__.py", "import copycat.machine.apply_result"),
         ("errors.py", "import copycat.types"),
     ],
 )

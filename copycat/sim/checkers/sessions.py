@@ -13,14 +13,14 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import msgspec
 
-from copycat.machine.envelope import decode_keep_alive
-from copycat.machine.outcome import (
-    Outcome,
+from copycat.machine.apply_result import (
+    ApplyResult,
     RunReply,
     SessionEnded,
     SessionKeptAlive,
     SessionOpened,
 )
+from copycat.machine.envelope import decode_keep_alive
 from copycat.protocol.client import Results
 from copycat.sim.checkers.compaction import Write
 from copycat.sim.checkers.linearizability import UNKNOWN, Operation
@@ -223,7 +223,7 @@ class SessionChecker:
 
     # --- what executors say ---------------------------------------------------------------
 
-    def outcome(self, member: int, outcome: Outcome, valid_from: int = 0) -> None:
+    def outcome(self, member: int, outcome: ApplyResult, valid_from: int = 0) -> None:
         """One member applied a slice. Below `valid_from` it replays a log with gaps: only what
         somebody is still owed must be as it was (C21, C22)."""
         if outcome.last_applied > self.committed_index:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from copycat.machine.apply_result import QueryAnswer, QueryAsk
 from copycat.machine.context import ApplyContext
 from copycat.machine.handlers import Handlers
-from copycat.machine.outcome import QueryAnswer, QueryAsk
 from copycat.machine.sessions import SessionTable
 from copycat.machine.user_code import UserCode, result_of_query
 from copycat.protocol.operations import Query
@@ -19,31 +19,31 @@ class QueryExecutor:
     def __init__(
         self,
         handlers: Handlers,
-        moment: ApplyContext,
+        apply_context: ApplyContext,
         sessions: SessionTable,
         user: UserCode,
     ) -> None:
         self._user = user
         self._handlers = handlers
-        self._moment = moment
+        self._apply_context = apply_context
         self._sessions = sessions
         self._queries = handlers.reader(Query)
 
     def answer(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
-        """One answer each, at the index of the moment."""
+        """One answer each, at the index of the newest entry applied."""
         try:
             return [self._answer(ask) for ask in asks]
         finally:
-            self._moment.session = self._moment.operation = None
+            self._apply_context.session = self._apply_context.operation = None
 
     def _answer(self, ask: QueryAsk) -> QueryAnswer:
-        index = self._moment.index
+        index = self._apply_context.index
         record = self._sessions.get(ask.session)
         if record is None:
             return QueryAnswer(ask.token, index, True, b"")
         try:
             operation = self._queries.read(ask.operation)
-            self._moment.session, self._moment.operation = record.visible, operation
+            self._apply_context.session, self._apply_context.operation = record.visible, operation
             handler, arguments, _ = self._handlers.table[type(operation)]
             body = encode_result(handler(*arguments(operation)), operation)
         except BaseException as error:  # noqa: BLE001  (its result: it changed nothing)

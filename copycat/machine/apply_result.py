@@ -9,8 +9,8 @@ import msgspec
 from copycat.types import Release
 
 __all__ = [
-    "IncarnationPinned",
-    "Outcome",
+    "ApplyResult",
+    "IncarnationRecorded",
     "QueryAnswer",
     "QueryAsk",
     "RunReply",
@@ -55,12 +55,12 @@ class SessionEnded(msgspec.Struct, frozen=True):
     index: int
 
 
-class IncarnationPinned(msgspec.Struct, frozen=True):
+class IncarnationRecorded(msgspec.Struct, frozen=True):
     member: int
     incarnation: int
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class ApplyResult(msgspec.Struct, frozen=True):
     """All that a slice did, in log order.
 
     rejected: (session, sequence, index) of commands whose session was not open; their
@@ -70,14 +70,14 @@ class Outcome(msgspec.Struct, frozen=True):
     last_applied: int
     time_ms: int
     replies: list[RunReply]
-    changes: list[SessionOpened | SessionKeptAlive | SessionEnded | IncarnationPinned]
+    changes: list[SessionOpened | SessionKeptAlive | SessionEnded | IncarnationRecorded]
     rejected: list[tuple[int, int, int]]
     next_due_ms: int = 0
     """Log time of the next scheduled callback or expiring key; 0 for none."""
     releases: list[tuple[Release, array[int]]] = []
     """Indexes (array "Q") of entries that the machine needs no more. They may be told to the log
     once `Executor.reply_floor` has reached `last_applied` (C21)."""
-    owed: dict[int, int] = {}
+    unacked_nbytes: dict[int, int] = {}
     """Session -> bytes of replies that its client has not acknowledged, where they are many."""
 
 
