@@ -61,6 +61,10 @@ class BallastFile:
             return False
         return True
 
+    def made(self) -> None:
+        """`make` said True."""
+        self.is_held = True
+
     def give_up(self) -> None:
         """Give the bytes back to the disk; nothing when they are not held."""
         if self.is_held:

@@ -111,7 +111,8 @@ class Applier:
             commit_index=self.commit_index,
         )
         self._busy = False
-        self.last_applied = self._recent.applied = outcome.last_applied
+        self.last_applied = outcome.last_applied
+        self._recent.applied_up_to(self.last_applied)
 
     def hold(self) -> None:
         """Start no slice until `installed`; one that is outstanding still comes back."""
@@ -126,6 +127,7 @@ class Applier:
             last_applied=self.last_applied,
         )
         self.is_held = False
-        self.last_applied = self.handed = self._recent.applied = index
+        self.last_applied = self.handed = index
+        self._recent.applied_up_to(index)
         self.commit_index = max(self.commit_index, index)
         self.due_ms = NEVER_MS

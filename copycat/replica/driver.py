@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, assert_never
 
@@ -76,6 +76,20 @@ class ReplicaParts(NamedTuple):
     inbox: Inbox
 
 
+class Payload(NamedTuple):
+    """What the core's event only names: the bytes that its effects are about."""
+
+    proposals: Sequence[Proposal] = ()
+    """Of `Proposed`."""
+    batch: Batch | None = None
+    """Entries of an AppendEntries, each frame verified."""
+    chunk: bytes = b""
+    """Bytes of a snapshot, of an InstallSnapshot."""
+
+
+_EMPTY = Payload()
+
+
 class Driver:
     """The only place that knows what each effect means."""
 
@@ -85,7 +99,7 @@ class Driver:
         *,
         role_changed: Callable[[RoleChanged], None],
         transfer_finished: Callable[[TransferFinished], None],
-        snapshot_effect: Callable[[SnapshotEffect], None],
+        snapshot_effect: Callable[[SnapshotEffect, bytes], None],
         regression_effect: Callable[[RegressionEffect], None],
     ) -> None:
         self._parts = parts
@@ -93,31 +107,36 @@ class Driver:
         self._transfer_finished = transfer_finished
         self._snapshot_effect = snapshot_effect
         self._regression_effect = regression_effect
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[Event, Payload]] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
-        self.received: Batch | None = None
-        """Frames of the AppendEntries that is being stepped."""
-        self.proposals: list[Proposal] = []
-        """What `Proposed` announced; empty again once they are appended."""
-        self.noop = (0, 0)
-        """(index, log time) of this leader's no-op until it is applied; zeros after that."""
 
     def queue(self, event: Event) -> None:
         """An event that follows from an effect; stepped after the effects beside it."""
-        self._events.append(event)
+        self._events.append((event, _EMPTY))
 
-    def step(self, event: Event) -> None:
-        """Step the core with `event` and with all that follows from its effects."""
-        self._events.append(event)
+    def step(
+        self,
+        event: Event,
+        *,
+        proposals: Sequence[Proposal] = (),
+        batch: Batch | None = None,
+        chunk: bytes = b"",
+    ) -> None:
+        """Step the core with `event` and with all that follows from its effects.
+
+        The rest is what the event stands for, see `Payload`.
+        """
+        self._events.append((event, Payload(proposals, batch, chunk)))
         while self._events:
-            for effect in self._parts.raft.step(self._events.popleft()):
-                self._carry(effect)
+            event, payload = self._events.popleft()
+            for effect in self._parts.raft.step(event):
+                self._carry(effect, payload)
 
-    def _carry(self, effect: Effect) -> None:
+    def _carry(self, effect: Effect, payload: Payload) -> None:
         match effect:
             case Append():
-                self._append(effect)
+                self._append(effect, payload)
             case Replicate():
                 self._replicate(effect)
             case Sync():
@@ -139,7 +158,7 @@ class Driver:
                 _twice(partial(self._parts.log.reset, effect.entry))
                 self._parts.recent.truncate(0)
             case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
-                self._snapshot_effect(effect)
+                self._snapshot_effect(effect, payload.chunk)
             case PeerRegressed() | RecordLoss():
                 self._regression_effect(effect)
             case SaveHardState():
@@ -153,39 +172,41 @@ class Driver:
             case _:
                 assert_never(effect)
 
-    def _append(self, effect: Append) -> None:
+    def _append(self, effect: Append, payload: Payload) -> None:
         span, parts = effect.span, self._parts
-        taken: list[Proposal] = []
+        proposals: Sequence[Proposal] = ()
         match effect.content:
             case Content.PROPOSED:
-                taken, self.proposals = self.proposals, []
-                items = [proposal.item for proposal in taken]
+                proposals = payload.proposals
+                items = [proposal.item for proposal in proposals]
                 batch = encode_batch(span.term, span.first, parts.clock.stamp_ms(), items)
             case Content.NOOP:
                 parts.clock.lead(span.term, parts.log.last_entry.term)
-                self.noop = (span.first, parts.clock.stamp_ms())
+                time_ms = parts.clock.stamp_ms()
                 noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
-                batch = encode_batch(span.term, span.first, self.noop[1], [noop])
+                batch = encode_batch(span.term, span.first, time_ms, [noop])
+                parts.gateway.noop_appended(span.first, time_ms)
             case Content.RECEIVED:
-                require(self.received is not None, "an append of frames that never came")
-                assert self.received is not None  # noqa: S101  # for the type checker
-                whole = self.received.span == span
-                batch = self.received if whole else self.received.slice(span.first, span.end)
+                received = payload.batch
+                require(received is not None, "an append of frames that never came")
+                assert received is not None  # noqa: S101  # for the type checker
+                whole = received.span == span
+                batch = received if whole else received.slice(span.first, span.end)
                 parts.clock.saw(batch.last_time_ms)
             case _:
                 assert_never(effect.content)
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
         _twice(partial(parts.log.append, batch))
         parts.recent.add(batch)
-        parts.gateway.appended(span.first, taken)
+        parts.gateway.appended(span.first, proposals)
 
     def _replicate(self, effect: Replicate) -> None:
         parts = self._parts
         sent = parts.shipping.ship(parts.raft.current_term, effect, parts.clock.peek_ms())
         if sent is None:
-            self._events.append(Unreachable(effect.peer))
+            self.queue(Unreachable(effect.peer))
         elif sent.first < sent.end:
-            self._events.append(Sent(effect.peer, sent))
+            self.queue(Sent(effect.peer, sent))
 
     def _send(self, peer: MemberId, message: PeerMessage) -> None:
         if isinstance(message, AppendReply):

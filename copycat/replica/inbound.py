@@ -18,6 +18,7 @@ from copycat.protocol.framing import Frame
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
+    InstallSnapshot,
     PeerMessage,
     PreVoteReply,
     VoteReply,
@@ -30,7 +31,6 @@ from copycat.replica.outage import Outage
 from copycat.replica.replication import received_batch
 from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import Route
-from copycat.replica.snapshots import Snapshots
 from copycat.storage import Batch
 from copycat.types import MemberId, Span
 
@@ -45,7 +45,6 @@ class PeerInbound:
         self,
         parts: ReplicaParts,
         carrier: Driver,
-        snapshots: Snapshots,
         door: RequestRouter,
         outage: Outage,
         *,
@@ -53,7 +52,6 @@ class PeerInbound:
     ) -> None:
         self._parts = parts
         self._carrier = carrier
-        self._snapshots = snapshots
         self._door = door
         self._outage = outage
         self._admits_span = admits_span
@@ -72,7 +70,7 @@ class PeerInbound:
                 self._inbox.put(self._on_append_entries, peer, message, batch)
             case FrameType.INSTALL_SNAPSHOT:
                 chunk, data = decode_install(frame)
-                self._inbox.put(self._snapshots.receive, peer, chunk, bytes(data))
+                self._inbox.put(self._on_install_snapshot, peer, chunk, bytes(data))
             case FrameType.FORWARD:
                 token, inner = decode_forward(frame)
                 self._door.receive(Route(peer, token), inner)
@@ -91,6 +89,9 @@ class PeerInbound:
             self._parts.clock.reported(peer, report)
         self._carrier.step(Received(peer, message))
 
+    def _on_install_snapshot(self, peer: MemberId, message: InstallSnapshot, chunk: bytes) -> None:
+        self._carrier.step(Received(peer, message), chunk=chunk)
+
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None
     ) -> None:
@@ -100,9 +101,8 @@ class PeerInbound:
             first = message.span.first
             empty = Span(message.span.term, first, first)
             message, batch = msgspec.structs.replace(message, span=empty), None
-        self._carrier.received = batch
-        self._carrier.step(Received(peer, message, batch is not None and batch.has_gaps))
-        self._carrier.received = None
+        has_gaps = batch is not None and batch.has_gaps
+        self._carrier.step(Received(peer, message, has_gaps), batch=batch)
         raft = self._parts.raft
         # Until this log ends as the leader's does, its entries may be of other leaders, whose
         # log time was behind this one's: it must not lead on with this one's.

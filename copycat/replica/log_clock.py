@@ -136,6 +136,10 @@ class LogClock:
         moved_ms = note.log_time_ms - note.wall_ms - noted_ms
         return note if abs(moved_ms) > NOTE_MS else None
 
+    def note_written(self, note: TimeNote) -> None:
+        """`to_note` is on the disk now."""
+        self.noted = note
+
     # ---- as the leader -----------------------------------------------------------------
 
     def agreed_ms(self, last_term: int) -> int:

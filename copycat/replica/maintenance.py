@@ -72,8 +72,7 @@ class Maintenance:
         self.repayment = repayment
         self._is_reserving = False
         self._reserve_ms = now_ms
-        self.storage_changed: Callable[[bool], None] = lambda _: None
-        """Called when the disk is found full, and when it has room again."""
+        self._storage_listeners: list[Callable[[bool], None]] = []
         self._room_since_ms = -1
         self._look_ms = now_ms
         self._is_preparing = False
@@ -81,12 +80,24 @@ class Maintenance:
         self._spare_ms = now_ms
         self.deadline_ms = now_ms
         """When `keep` is due: the host wakes the member for it."""
-        self.timer_ms = 0
+        self._timer_ms = 0
         """Log time of the machine's next scheduled callback; 0 when there is none."""
         self.is_full = False
         """The log has no room for another batch (F12)."""
         self.no_room = NoRoom()
         """What full disks stop, of this member and of its followers."""
+
+    def on_storage_change(self, listener: Callable[[bool], None]) -> None:
+        """Call `listener(True)` when the disk is found full, with False when it has room."""
+        self._storage_listeners.append(listener)
+
+    def timer_set(self, due_ms: int) -> None:
+        """The machine's next scheduled callback is due at this log time; 0: there is none."""
+        self._timer_ms = due_ms
+
+    def keep_soon(self) -> None:
+        """`keep` is due in this turn."""
+        self.deadline_ms = self._parts.clock.now_ms
 
     # ---- every turn ------------------------------------------------------------------------
 
@@ -145,7 +156,8 @@ class Maintenance:
         if full and self._reserve is not None:
             self._reserve.give_up()
         self._step(StorageFull(full))
-        self.storage_changed(full)
+        for listener in self._storage_listeners:
+            listener(full)
 
     def look_at_disks(self) -> None:
         """Refuse requests while disks are full, here or at too many followers, and say why."""
@@ -159,7 +171,7 @@ class Maintenance:
             if no_room.stops_commits and not gateway.admitting:
                 self._parts.queries.refuse_unconfirmed(Refusal.DISK_FULL, no_room.reason)
             return
-        gateway.closed_for = None
+        gateway.reopen()
         if gateway.admitting:
             # Keep-alives were refused meanwhile: nobody was silent of their own will.
             gateway.sessions.excuse_all(self._parts.clock.peek_ms())
@@ -184,7 +196,7 @@ class Maintenance:
             return
         log_time_ms = parts.clock.peek_ms()
         parts.gateway.expire_overdue(log_time_ms)
-        due = self.timer_ms and self.timer_ms <= log_time_ms
+        due = self._timer_ms and self._timer_ms <= log_time_ms
         if due and not parts.gateway.proposals:
             parts.gateway.tick()
         for member, incarnation in self._handshake.unpinned():
@@ -203,7 +215,7 @@ class Maintenance:
         self._is_reserving = False
         self._reserve_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
         if ok and self._reserve is not None:
-            self._reserve.is_held = True
+            self._reserve.made()
             if self.is_full:
                 self._reserve.give_up()
 
@@ -219,7 +231,7 @@ class Maintenance:
     def _noted(self, note: TimeNote, ok: bool) -> None:
         self._is_noting = False
         if ok:
-            self._parts.clock.noted = note
+            self._parts.clock.note_written(note)
         else:
             self._note_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
 

@@ -196,6 +196,8 @@ class ProposalQueue:
         self.closed_for: Why | None = None
         """Why nothing new is taken now: full disks (F12). Queries go on."""
         self._admitting = False
+        self._noop = (0, 0)
+        """(index, log time) of this leader's no-op until it is applied; zeros before and after."""
         self._total_nbytes = 0
         self._waiting: deque[tuple[Route, LogRequest]] = deque()
         self._waiting_nbytes = 0
@@ -388,7 +390,7 @@ class ProposalQueue:
 
     # ---- what comes back -------------------------------------------------------------------
 
-    def appended(self, first_index: int, proposals: list[Proposal]) -> None:
+    def appended(self, first_index: int, proposals: Sequence[Proposal]) -> None:
         """These proposals became entries, from `first_index` on."""
         index = first_index
         for proposal in proposals:
@@ -396,8 +398,9 @@ class ProposalQueue:
                 self._waiters.append((index, *proposal.waiter))
             index += proposal.count
 
-    def applied(self, outcome: ApplyResult) -> None:
-        """A slice was applied: bring the mirror up, answer those who wait."""
+    def applied(self, outcome: ApplyResult) -> bool:
+        """A slice was applied: bring the mirror up, answer those who wait. True when the no-op of
+        this leader is in it, so that it admits requests from now on (C18)."""
         self._last_applied = outcome.last_applied
         self.sessions.owes(outcome.unacked_nbytes)
         opened: dict[int, SessionOpened] = {}
@@ -433,6 +436,12 @@ class ProposalQueue:
             else:
                 code = Refusal.UNKNOWN_SESSION
                 self._answer(route, Failure(request, code, self.leader, "no such session"))
+        noop_index, noop_ms = self._noop
+        if not noop_index or outcome.last_applied < noop_index:
+            return False
+        self._noop = (0, 0)
+        self._lead(noop_index, noop_ms)
+        return True
 
     def _reply(self, reply: RunReply) -> None:
         view = self.sessions.get(reply.session)
@@ -451,7 +460,11 @@ class ProposalQueue:
 
     # ---- leadership ----------------------------------------------------------------------
 
-    def lead(self, noop_index: int, time_ms: int) -> None:
+    def noop_appended(self, index: int, time_ms: int) -> None:
+        """This leader's no-op is in its log, with this log time."""
+        self._noop = (index, time_ms)
+
+    def _lead(self, noop_index: int, time_ms: int) -> None:
         """This leader's no-op is applied: admit, beginning with those that waited (C18)."""
         self.sessions.led(noop_index, time_ms)
         self._admitting = True
@@ -470,9 +483,18 @@ class ProposalQueue:
                 self._refuse_commands(view.route, view.session, view.request_sequence + 1, why)
         self._fail_waiters(why, logged=no_room.stops_commits)
 
+    def reopen(self) -> None:
+        """No disk is full any more."""
+        self.closed_for = None
+
+    def leader_changed(self, leader: str) -> None:
+        """`leader` is the address that every refusal carries from now on; empty: not known."""
+        self.leader = leader
+
     def step_down(self, leader: str) -> None:
         """Leadership is gone: fail everything that is held here, at once."""
         self.leader = leader
+        self._noop = (0, 0)
         self._admitting = False
         reason = "this member is not the leader any more"
         for view in self.sessions:

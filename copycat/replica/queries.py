@@ -154,6 +154,10 @@ class Queries:
         reason = "leadership was lost before the read was confirmed"
         self.refuse_unconfirmed(Refusal.NO_LEADER, reason)
 
+    def leader_changed(self, leader: str) -> None:
+        """`leader` is the address that every refusal carries from now on; empty: not known."""
+        self.leader = leader
+
     def refuse_unconfirmed(self, code: Refusal, reason: str) -> None:
         """Answer all queries that wait for a read index with why they do not get one."""
         failed = [waiting for group in self._unconfirmed.values() for waiting in group]

@@ -156,7 +156,7 @@ class Replica:
             parts,
             role_changed=self._on_role_changed,
             transfer_finished=lambda effect: self._handover.finished(effect),
-            snapshot_effect=lambda effect: self._snapshots.carry(effect),
+            snapshot_effect=lambda effect, chunk: self._snapshots.carry(effect, chunk),
             regression_effect=self._repayment.carry,
         )
         self._handover = LeadershipTransfer(self.raft, self._step, self._peers)
@@ -178,7 +178,6 @@ class Replica:
         self._inbound = PeerInbound(
             parts,
             self._carrier,
-            self._snapshots,
             self._door,
             self.outage,
             admits_span=lambda span, nbytes: self._household.takes(span, nbytes),
@@ -268,7 +267,7 @@ class Replica:
 
     def on_storage_change(self, callback: Callable[[bool], None]) -> None:
         """Call back with True when the disk is found full, with False when it has room."""
-        self._household.storage_changed = callback
+        self._household.on_storage_change(callback)
 
     # ---- the turn ------------------------------------------------------------------------
 
@@ -318,9 +317,10 @@ class Replica:
                 self._parts.gateway.put_back(taken)
                 self._household.ran_full()
                 return
-            self._carrier.proposals = taken
-            self._step(Proposed(count))
-            require(not self._carrier.proposals, "a leader did not append its proposals")
+            last_index = self._log.last_index
+            self._carrier.step(Proposed(count), proposals=taken)
+            appended = self._log.last_index - last_index
+            require(appended == count, "a leader did not append its proposals")
 
     def _ask_reads(self) -> None:
         if (token := self._parts.queries.next_token()) is None:
@@ -368,17 +368,13 @@ class Replica:
 
     def _on_applied(self, outcome: ApplyResult) -> None:
         self._parts.applier.finished(outcome)
-        self._household.timer_ms = outcome.next_due_ms
+        self._household.timer_set(outcome.next_due_ms)
         self._cleaning.applied(outcome)
         for change in outcome.changes:
             if isinstance(change, IncarnationRecorded):
                 self._pin(change.member, change.incarnation)
-        self._parts.gateway.applied(outcome)
-        noop_index, noop_ms = self._carrier.noop
-        if noop_index and outcome.last_applied >= noop_index:
-            self._carrier.noop = (0, 0)
-            self._parts.gateway.lead(noop_index, noop_ms)
-            self._household.deadline_ms = self._parts.clock.now_ms
+        if self._parts.gateway.applied(outcome):
+            self._household.keep_soon()
 
     def _pin(self, member: int, incarnation: int) -> None:
         error = self._handshake.pin(MemberId(member), incarnation)
@@ -401,13 +397,13 @@ class Replica:
         leader = self._peers.get(change.leader, "")
         was_leader = self._state is ServerState.LEADER
         if was_leader and change.state is not ServerState.LEADER:
-            self._carrier.noop = (0, 0)
             self._snapshots.stepped_down()
             self._parts.gateway.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
         if self.outage.leader_changed(change.leader):
             self._door.relay.leader_gone(leader)
-        self._parts.gateway.leader = self._parts.queries.leader = leader
+        self._parts.gateway.leader_changed(leader)
+        self._parts.queries.leader_changed(leader)
         if change.state is ServerState.LEADER:
             self._carrier.queue(self._repayment.gaps_known())
         if change.state is not self._state:

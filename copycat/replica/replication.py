@@ -74,6 +74,10 @@ class RecentBatches:
         many = self._entries - oldest.span.length >= self._entries_max
         return self._nbytes > self._bytes_max or (many and oldest.span.last <= self.applied)
 
+    def applied_up_to(self, index: int) -> None:
+        """Entries up to `index` are applied: the limit of entries counts for them again."""
+        self.applied = index
+
     def truncate(self, after: int) -> None:
         """Forget every batch that reaches above `after`."""
         while self._batches and self._batches[-1].span.last > after:

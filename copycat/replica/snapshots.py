@@ -10,15 +10,14 @@ from functools import partial
 from copycat.errors import require
 from copycat.machine.executor import Executor
 from copycat.machine.sessions import SessionRow
-from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
-from copycat.raft.events import Event, Received
+from copycat.raft.events import Event
 from copycat.replica.driver import ReplicaParts, SnapshotEffect
 from copycat.replica.host import Lane
 from copycat.replica.snapshot_taker import SnapshotSource, SnapshotTaker, source_of
 from copycat.replica.snapshot_transfer import SnapshotReceiver, SnapshotSender
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
-from copycat.types import EntryId, MemberId
+from copycat.types import EntryId
 
 __all__ = ["Snapshots"]
 
@@ -49,7 +48,6 @@ class Snapshots:
         self._source = source_of(executor)
         self._step = step
         self._pin = pin
-        self._body = b""
         self._has_warned = False
         self._sending = SnapshotSender(parts, store, queue=queue)
         self._receiving = SnapshotReceiver(parts, store, step=step, install=self._install)
@@ -70,14 +68,8 @@ class Snapshots:
             filter(None, (self.taking.begun, self._receiving.publishing)), default=sys.maxsize
         )
 
-    def receive(self, peer: MemberId, message: InstallSnapshot, body: bytes) -> None:
-        """Bytes of a snapshot arrived: the core says what they are good for."""
-        self._body = body
-        self._step(Received(peer, message))
-        self._body = b""
-
-    def carry(self, effect: SnapshotEffect) -> None:
-        """Carry out one effect of the core."""
+    def carry(self, effect: SnapshotEffect, chunk: bytes) -> None:
+        """Carry out one effect of the core; `chunk` arrived with the message that caused it."""
         match effect:
             case ShipSnapshot():
                 self._sending.ship(effect)
@@ -86,11 +78,11 @@ class Snapshots:
             case EndShipping():
                 self._sending.end(effect)
             case ReceiveChunk():
-                self._receive(effect)
+                self._receive(effect, chunk)
 
-    def _receive(self, effect: ReceiveChunk) -> None:
+    def _receive(self, effect: ReceiveChunk, chunk: bytes) -> None:
         if self._store is not None and self._source is not None:
-            self._receiving.receive(effect, self._body)
+            self._receiving.receive(effect, chunk)
         elif not self._has_warned:
             self._has_warned = True
             log.warning(
