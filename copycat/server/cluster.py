@@ -94,8 +94,8 @@ class Cluster:
         self._hand_over = hand_over
 
     def _member(self, address: str, status: Status) -> Member:
-        gone = address in status.unreachable
-        word = MemberStatus.UNAVAILABLE if gone else MemberStatus.AVAILABLE
+        is_unreachable = address in status.unreachable
+        word = MemberStatus.UNAVAILABLE if is_unreachable else MemberStatus.AVAILABLE
         return Member(self._cluster_name, address, word)
 
     @property
@@ -132,8 +132,8 @@ class Cluster:
         status = self._status()
         if status.state is not ServerState.LEADER:
             leader = status.leader or None
-            said = f"the leader of term {status.term} is {leader}" if leader else "none is known"
-            raise NotLeaderError(f"{status.address} is {status.state}; {said}", leader=leader)
+            known = f"the leader of term {status.term} is {leader}" if leader else "none is known"
+            raise NotLeaderError(f"{status.address} is {status.state}; {known}", leader=leader)
         name = to.name if isinstance(to, Member) else None if to is None else str(to)
         if name == status.address:
             return

@@ -101,19 +101,21 @@ class AsyncHost:
 
     # --- connections ------------------------------------------------------------------------
 
-    def link_up(self, peer: MemberId, outlet: WriteBuffer) -> None:
+    def link_up(self, peer: MemberId, write_buffer: WriteBuffer) -> None:
         """From now on what is sent to `peer` goes there."""
-        self._links[peer] = outlet
+        self._links[peer] = write_buffer
 
     def link_down(self, peer: MemberId) -> None:
         """That outlet is gone."""
-        outlet = self._links.pop(peer, None)
-        if outlet is not None:
-            self._forget(outlet)
+        write_buffer = self._links.pop(peer, None)
+        if write_buffer is not None:
+            self._forget(write_buffer)
 
-    def client_up(self, connection: int, outlet: WriteBuffer, drop: Callable[[str], None]) -> None:
+    def client_up(
+        self, connection: int, write_buffer: WriteBuffer, drop: Callable[[str], None]
+    ) -> None:
         """A client said its first words; `drop(reason)` closes its connection."""
-        self._clients[connection] = outlet, drop
+        self._clients[connection] = write_buffer, drop
 
     def client_down(self, connection: int) -> None:
         """It is gone."""
@@ -121,9 +123,9 @@ class AsyncHost:
         if known is not None:
             self._forget(known[0])
 
-    def _forget(self, outlet: WriteBuffer) -> None:
-        self._dirty.pop(outlet, None)
-        if self._short.pop(outlet, None) is not None:
+    def _forget(self, write_buffer: WriteBuffer) -> None:
+        self._dirty.pop(write_buffer, None)
+        if self._short.pop(write_buffer, None) is not None:
             self.wake()  # what waited for its room waits no more
 
     # --- Host: turns and bytes ----------------------------------------------------------------
@@ -136,17 +138,17 @@ class AsyncHost:
 
     def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
         """See `Host.send`."""
-        outlet = self._links.get(peer)
-        if outlet is None or self.is_stopped:
+        write_buffer = self._links.get(peer)
+        if write_buffer is None or self.is_stopped:
             return False
         data = memoryview(b"" if body is None else body)
         nbytes = len(header) + data.nbytes
-        if outlet.nbytes and outlet.nbytes + nbytes > LINK_NBYTES_MAX:
+        if write_buffer.nbytes and write_buffer.nbytes + nbytes > LINK_NBYTES_MAX:
             return False
-        outlet.put(header)
+        write_buffer.put(header)
         if data.nbytes:
-            outlet.put(data)
-        self._dirty[outlet] = None
+            write_buffer.put(data)
+        self._dirty[write_buffer] = None
         return True
 
     def reply(self, connection: int, frame: bytes) -> None:
@@ -154,27 +156,31 @@ class AsyncHost:
         known = self._clients.get(connection)
         if known is None or self.is_stopped:
             return
-        outlet = known[0]
-        outlet.put(frame)
-        self._dirty[outlet] = None
+        write_buffer = known[0]
+        write_buffer.put(frame)
+        self._dirty[write_buffer] = None
 
     def has_room(self, peer: MemberId, connection: int, unsent_max: int = REPLY_ROOM) -> bool:
         """See `Host.has_room`."""
         if peer:
-            outlet = self._links.get(peer)
+            write_buffer = self._links.get(peer)
         else:
             known = self._clients.get(connection)
-            outlet = None if known is None else known[0]
-        if outlet is None or outlet.nbytes < unsent_max:
+            write_buffer = None if known is None else known[0]
+        if write_buffer is None or write_buffer.nbytes < unsent_max:
             return True
-        self._short[outlet] = min(unsent_max, self._short.get(outlet, unsent_max))
+        self._short[write_buffer] = min(unsent_max, self._short.get(write_buffer, unsent_max))
         return False
 
     def look_for_room(self) -> None:
         """Some bytes were taken: wake the replica if somebody has room again."""
-        free = [outlet for outlet, least in self._short.items() if outlet.nbytes < least]
-        for outlet in free:
-            del self._short[outlet]
+        free = [
+            write_buffer
+            for write_buffer, least in self._short.items()
+            if write_buffer.nbytes < least
+        ]
+        for write_buffer in free:
+            del self._short[write_buffer]
         if free:
             self.wake()
 
@@ -188,8 +194,8 @@ class AsyncHost:
         """See `Host.flush`."""
         if self._dirty:
             dirty, self._dirty = self._dirty, {}
-            for outlet in dirty:
-                outlet.flush()
+            for write_buffer in dirty:
+                write_buffer.flush()
             if self._short:
                 self.look_for_room()
 

@@ -26,15 +26,15 @@ from copycat.replica.handshake import PeerRefused
 from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
-from copycat.server.patience import Patience
-from copycat.server.refusals import Refusals
+from copycat.server.progress_timeout import ProgressTimeout
+from copycat.server.refusal_log import RefusalLog
 from copycat.types import MemberId
 
 __all__ = ["HANDSHAKE_S", "Listener"]
 
 HANDSHAKE_S = 5.0
 """For the first frame of a connection to arrive."""
-PATIENCE_SHARE = 3 / 4
+PROGRESS_TIMEOUT_SHARE = 3 / 4
 """Of a session's timeout: a client that says or takes nothing for so long is closed. With the
 look that comes after it, that is within the timeout."""
 LOOKS = 8
@@ -44,9 +44,9 @@ LINGER_S = 1.0
 
 TOO_MANY = "too-many"
 SILENT = "silent"
-FILES_KEPT = 32
+FILES_RESERVED = 32
 """Descriptors that no connection gets: a log that cannot open its next file stops (F29)."""
-STRANGERS_KEPT = 96
+UNIDENTIFIED_RESERVED = 96
 """Connections that no client gets: for peers, and for those who have not said who they are."""
 
 
@@ -71,15 +71,15 @@ class Listener:
         # somebody else's answer would come to a new client.
         self.tokens = itertools.count(secrets.randbits(62))
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self.connections_max = max(FILES_KEPT, files - FILES_KEPT)
-        self.clients_max = max(1, self.connections_max - STRANGERS_KEPT)
+        self.connections_max = max(FILES_RESERVED, files - FILES_RESERVED)
+        self.clients_max = max(1, self.connections_max - UNIDENTIFIED_RESERVED)
         """F29: clients must not take the descriptors that the log and the peers need."""
         self.clients = 0
         self.inbounds: set[Inbound] = set()
         self.peers: dict[MemberId, Inbound] = {}
         self.closed = Counter[str]()
         """Why connections were closed from here: error code -> how often."""
-        self.refusals = Refusals()
+        self.refusal_log = RefusalLog()
         self._server: asyncio.Server | None = None
         self._look: asyncio.TimerHandle | None = None
         self._look_s = 0.0
@@ -124,7 +124,7 @@ class Listener:
         for inbound in inbounds:
             inbound.abort()
         if inbounds:
-            await asyncio.wait([inbound.gone for inbound in inbounds], timeout=1.0)
+            await asyncio.wait([inbound.lost for inbound in inbounds], timeout=1.0)
         if self._server is not None:
             await self._server.wait_closed()
             self._server = None
@@ -141,12 +141,12 @@ class Inbound(asyncio.BufferedProtocol):
         self._who = "?"
         self._peer: MemberId | None = None
         self._connection = 0
-        self._outlet: WriteBuffer | None = None
-        self._patience = Patience(asyncio.get_running_loop().time())
+        self._write_buffer: WriteBuffer | None = None
+        self._progress_timeout = ProgressTimeout(asyncio.get_running_loop().time())
         self._limit_s = listener.session_timeout
         self._received = 0
         self._is_refused = False
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def close(self, reason: str, *, code: str = ProtocolError.code) -> None:
         """Close this connection only; the reason is logged and counted."""
@@ -155,8 +155,8 @@ class Inbound(asyncio.BufferedProtocol):
             return
         if code:
             self._listener.closed[code] += 1
-            refusals = self._listener.refusals
-            refusals.say("closed the connection from", self._who, escaped(reason))
+            refusal_log = self._listener.refusal_log
+            refusal_log.record("closed the connection from", self._who, escaped(reason))
         transport.abort()
 
     def _refuse_request(self, frame: Frame, code: Refusal, reason: str, leader: str) -> None:
@@ -164,21 +164,21 @@ class Inbound(asyncio.BufferedProtocol):
         message = decode_client(frame)
         if isinstance(message, Commands):
             refusal = CommandsRefused(message.session, message.first_sequence, code, leader)
-            self._say_no(encode_server(refusal), code, reason)
+            self._send_refusal(encode_server(refusal), code, reason)
         else:
             self._refuse(message.request, code, reason, leader)
 
     def _refuse(self, request: int, code: Refusal, reason: str, leader: str = "") -> None:
-        self._say_no(encode_server(Failure(request, code, leader, reason)), code, reason)
+        self._send_refusal(encode_server(Failure(request, code, leader, reason)), code, reason)
 
-    def _say_no(self, frame: bytes, code: Refusal, reason: str) -> None:
+    def _send_refusal(self, frame: bytes, code: Refusal, reason: str) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         self._is_refused = True
         if code is Refusal.SERVER_FULL:
             self._listener.closed[TOO_MANY] += 1
-            self._listener.refusals.say("refused the client at", self._who, escaped(reason))
+            self._listener.refusal_log.record("refused the client at", self._who, escaped(reason))
         transport.write(frame)
         transport.write_eof()
         if self._deadline is not None:
@@ -188,8 +188,12 @@ class Inbound(asyncio.BufferedProtocol):
 
     def look(self, now_s: float, late_s: float) -> None:
         """Close a client's connection that takes nothing, or says nothing, for too long."""
-        outlet, transport, replica = self._outlet, self._transport, self._listener.replica
-        if outlet is None or transport is None or replica is None:
+        write_buffer, transport, replica = (
+            self._write_buffer,
+            self._transport,
+            self._listener.replica,
+        )
+        if write_buffer is None or transport is None or replica is None:
             return
         limit_s = max(
             self._listener.session_timeout, replica.client_timeout_ms(self._connection) / 1000
@@ -197,13 +201,13 @@ class Inbound(asyncio.BufferedProtocol):
         if limit_s != self._limit_s:
             self._limit_s = limit_s
             watch_socket(transport, limit_s)
-        self._patience.excuse(late_s)
+        self._progress_timeout.extend(late_s)
         unsent = unacknowledged(transport)
-        reason = self._patience.judge(
+        reason = self._progress_timeout.reason_to_close(
             now_s,
-            PATIENCE_SHARE * limit_s,
+            PROGRESS_TIMEOUT_SHARE * limit_s,
             received=self._received,
-            taken=outlet.written - unsent,
+            taken=write_buffer.written - unsent,
             unsent=unsent,
         )
         if reason:
@@ -250,8 +254,8 @@ class Inbound(asyncio.BufferedProtocol):
                 self._transport.write(refusal.frame)
                 self._transport.close()  # after the frame that says why
             self._listener.closed[refusal.code] += 1
-            refusals = self._listener.refusals
-            refusals.say("refused the peer at", self._who, escaped(str(refusal)))
+            refusal_log = self._listener.refusal_log
+            refusal_log.record("refused the peer at", self._who, escaped(str(refusal)))
         except ProtocolError as error:
             self.close(str(error), code=error.code)
 
@@ -269,7 +273,7 @@ class Inbound(asyncio.BufferedProtocol):
         if isinstance(exc, TimeoutError):  # the kernel was first
             listener.closed[SILENT] += 1
             reason = f"it does not read, or it vanished: nothing was taken in {self._limit_s:g} s"
-            listener.refusals.say("lost the connection from", self._who, reason)
+            listener.refusal_log.record("lost the connection from", self._who, reason)
         listener.inbounds.discard(self)
         if self._deadline is not None:
             self._deadline.cancel()
@@ -281,8 +285,8 @@ class Inbound(asyncio.BufferedProtocol):
             if listener.replica is not None and not listener.host.is_stopped:
                 listener.replica.client_gone(self._connection)
         self._transport = None
-        if not self.gone.done():
-            self.gone.set_result(None)
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     # --- frames -------------------------------------------------------------------------------
 
@@ -339,6 +343,6 @@ class Inbound(asyncio.BufferedProtocol):
         # No more requests are read from a client that has no room for their replies.
         transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
         self._connection = next(self._listener.tokens)
-        self._outlet = WriteBuffer(transport)
-        self._listener.host.client_up(self._connection, self._outlet, self.close)
+        self._write_buffer = WriteBuffer(transport)
+        self._listener.host.client_up(self._connection, self._write_buffer, self.close)
         replica.receive_client(self._connection, frame)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from copycat.server.lateness import Lateness
+from copycat.server.loop_lag import LoopLag
 from copycat.shortages import SHORTAGES, shortage
 
 __all__ = ["LoopThread"]
@@ -65,7 +65,7 @@ class LoopThread:
         self._life: _Life | None = None
         self._calls = 0
         self._application: asyncio.AbstractEventLoop | None = None
-        self._lateness: Lateness | None = None
+        self._loop_lag: LoopLag | None = None
 
     @property
     def is_here(self) -> bool:
@@ -91,14 +91,14 @@ class LoopThread:
             self._application = application
             self._stop_watching()
             text = "the member goes on in its own thread"
-            self._lateness = Lateness(self._name, self._limit_s, text)
-            self._lateness.start()
+            self._loop_lag = LoopLag(self._name, self._limit_s, text)
+            self._loop_lag.start()
         return self._life
 
     def _stop_watching(self) -> None:
-        if self._lateness is not None:
-            self._lateness.close()
-            self._lateness = None
+        if self._loop_lag is not None:
+            self._loop_lag.close()
+            self._loop_lag = None
 
     async def _end(self, life: _Life) -> None:
         self._life, self._application = None, None

@@ -26,11 +26,11 @@ from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
 from copycat.server.host import AsyncHost
-from copycat.server.lateness import Lateness
 from copycat.server.listener import Listener
+from copycat.server.loop_lag import LoopLag
 from copycat.server.peer_link import Link
-from copycat.server.startup import StartedMember, build, noted
-from copycat.server.watch import Watch
+from copycat.server.startup import StartedMember, build, record_damage
+from copycat.server.status_log import StatusLog
 from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, MemberId, ServerState, StorageLevel
 
@@ -64,8 +64,8 @@ class Node:
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
         self._failed = failed
-        self._built: StartedMember | None = None
-        self._watch: Watch | None = None
+        self._started_member: StartedMember | None = None
+        self._status_log: StatusLog | None = None
         threads = storage.compaction_threads
         self.host = AsyncHost(options.name, self._on_failure, compaction_threads=threads)
         self._awaited: set[asyncio.Future[object]] = set()
@@ -109,21 +109,21 @@ class Node:
         building = asyncio.get_running_loop().run_in_executor(
             None, build, self._options, self._storage, self.host, given, machine
         )
-        self._stack.push_async_callback(self._close_built, building)
+        self._stack.push_async_callback(self._close_started, building)
         built = await asyncio.shield(building)
         if self._is_closed:
             raise self._shut_down()
-        self._built = built
+        self._started_member = built
         replica = self._replica = built.replica
         self._stack.push_async_callback(self._close_host)
-        replica.on_storage_change(partial(self._say_storage, built.directory))
+        replica.on_storage_change(partial(self._log_disk_space, built.directory))
         self.listener.replica = replica
-        watch = self._watch = Watch(self._options, replica, self.listener.refusals.all)
+        watch = self._status_log = StatusLog(self._options, replica, self.listener.refusal_log.all)
         watch.start()
         self._stack.callback(watch.close)
-        lateness = Lateness(self._options.name, self._options.election_timeout, LATE)
-        lateness.start()
-        self._stack.callback(lateness.close)
+        loop_lag = LoopLag(self._options.name, self._options.election_timeout, LATE)
+        loop_lag.start()
+        self._stack.callback(loop_lag.close)
         self.host.start(replica, watch.turned)
         address = str(self._options.address)
         for peer in built.founders:
@@ -134,10 +134,12 @@ class Node:
         return replica
 
     def _on_failure(self, cause: BaseException) -> None:
-        built = self._built
-        self._failed(cause if built is None else noted(built.directory, built.founders, cause))
+        built = self._started_member
+        self._failed(
+            cause if built is None else record_damage(built.directory, built.founders, cause)
+        )
 
-    def _say_storage(self, directory: MemberDirectory, full: bool) -> None:
+    def _log_disk_space(self, directory: MemberDirectory, full: bool) -> None:
         """F12: the error that names free space, limit and what is in the log; once each time."""
         storage = self._storage
         if not full:
@@ -180,7 +182,7 @@ class Node:
 
     async def leader_known(self) -> None:
         """Wait for a leader, and say every few seconds who is missing, and why."""
-        replica, watch = self._replica, self._watch
+        replica, watch = self._replica, self._status_log
         if replica is None or watch is None:
             return
         known = self.host.when(lambda: bool(replica.status().leader))
@@ -192,7 +194,7 @@ class Node:
                 unlinked = {
                     link.address: link.reason for link in self._links.values() if not link.is_up
                 }
-                watch.say_whom_it_waits_for(unlinked, seconds)
+                watch.log_missing_members(unlinked, seconds)
         if known.cancelled():  # the host has stopped; not the caller
             raise self._shut_down()
         known.result()
@@ -262,7 +264,7 @@ class Node:
         if not await self.host.close(CLOSE_S):
             log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
 
-    async def _close_built(self, building: asyncio.Future[StartedMember]) -> None:
+    async def _close_started(self, building: asyncio.Future[StartedMember]) -> None:
         """Of a start that was given up as well: whatever it still makes is let go of."""
         try:
             built = await building
@@ -286,4 +288,4 @@ class Node:
     def _peer_dialled(self, peer: MemberId) -> None:
         link = self._links.get(peer)
         if link is not None:
-            link.nudge()
+            link.retry_now()

@@ -43,8 +43,8 @@ class Link:
         self._address = Address.parse(address)
         self._host = host
         self._replica = replica
-        self._nudge = asyncio.Event()
-        self._said = ""
+        self._retry = asyncio.Event()
+        self._logged_reason = ""
         self.is_up = False
         self.reason = "not tried yet"
         """Why it is not up."""
@@ -55,9 +55,9 @@ class Link:
         """Of the peer, as all members call it."""
         return str(self._address)
 
-    def nudge(self) -> None:
+    def retry_now(self) -> None:
         """The peer has just dialled us: do not wait any longer."""
-        self._nudge.set()
+        self._retry.set()
 
     async def close(self) -> None:
         """Close the connection and dial no more."""
@@ -68,7 +68,7 @@ class Link:
         wait = WAIT_MIN_S
         while True:
             is_refused = False
-            self._nudge.clear()
+            self._retry.clear()
             try:
                 await self._connect_once()
                 wait = WAIT_MIN_S
@@ -76,8 +76,8 @@ class Link:
                 self.reason = str(error) or type(error).__name__
                 is_refused = isinstance(error, CopycatError)
                 self._replica.outage.link_failed(self._peer, self.reason)
-            if self.reason != self._said:
-                self._said = self.reason
+            if self.reason != self._logged_reason:
+                self._logged_reason = self.reason
                 level = logging.WARNING if is_refused else logging.INFO
                 log.log(level, "no link to %s: %s", self._address, escaped(self.reason))
             # Jitter, so that members that fell together do not dial together.
@@ -87,10 +87,10 @@ class Link:
                 # Two that refuse each other must not answer every dial with another one.
                 await asyncio.sleep(pause)
                 continue
-            # Not wait_for: on 3.11 it loses a cancellation that comes together with the nudge.
+            # Not wait_for: on 3.11 it loses a cancellation that comes together with `_retry`.
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._nudge.wait()
+                    await self._retry.wait()
                 wait = WAIT_MIN_S
 
     async def _connect_once(self) -> None:
@@ -119,11 +119,11 @@ class Link:
         finally:
             transport.abort()
 
-    def _up(self, outlet: WriteBuffer, event: Reachable) -> None:
+    def _up(self, write_buffer: WriteBuffer, event: Reachable) -> None:
         self.is_up = True
-        self._said = ""
+        self._logged_reason = ""
         log.info("link to %s is up", self._address)
-        self._host.link_up(self._peer, outlet)
+        self._host.link_up(self._peer, write_buffer)
         self._replica.peer_up(event)
 
     def _down(self) -> None:

@@ -33,8 +33,8 @@ from copycat.listeners import ForkGuard, Listener, Listeners
 from copycat.machine.machine import StateMachine
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
+from copycat.server.arguments import ArgumentChecker, make_machine, parse_founders
 from copycat.server.cluster import Cluster
-from copycat.server.given import Settings, founders_given, machine_from
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
 from copycat.types import (
@@ -110,21 +110,21 @@ class CopycatServer(Generic[S]):
         config: object = None,
         loop: Literal["application", "thread"] = "application",
     ) -> None:
-        given = Settings()
-        where = given.address("address", address)
-        given.not_built(type=type, client_address=client_address, tls=tls, config=config)
-        given.machine(state_machine)
-        given.loop(loop)
-        given.seconds("global_suspend_timeout", global_suspend_timeout, 3600.0)
-        self._storage = given.storage(storage)
-        self._options = given.options(
+        checked = ArgumentChecker()
+        where = checked.address("address", address)
+        checked.not_built(type=type, client_address=client_address, tls=tls, config=config)
+        checked.machine(state_machine)
+        checked.loop(loop)
+        checked.seconds("global_suspend_timeout", global_suspend_timeout, 3600.0)
+        self._storage = checked.storage(storage)
+        self._options = checked.options(
             address=where,
-            bind=where if bind is None else given.address("bind", bind),
+            bind=where if bind is None else checked.address("bind", bind),
             cluster_name=cluster_name,
             name=str(where) if name is None else name,
-            election_timeout=given.seconds("election_timeout", election_timeout, 0.75),
-            heartbeat_interval=given.seconds("heartbeat_interval", heartbeat_interval, 0.25),
-            session_timeout=given.seconds("session_timeout", session_timeout, 5.0),
+            election_timeout=checked.seconds("election_timeout", election_timeout, 0.75),
+            heartbeat_interval=checked.seconds("heartbeat_interval", heartbeat_interval, 0.25),
+            session_timeout=checked.seconds("session_timeout", session_timeout, 5.0),
             insecure=insecure,
         )
         self._factory = cast("Callable[[], Any]", state_machine)
@@ -258,15 +258,15 @@ class CopycatServer(Generic[S]):
         one. Errors: AddressInUseError, DirectoryInUseError, WrongDirectoryError,
         CorruptLogError and the other StorageErrors; whatever fails leaves nothing open.
         """
-        founders_given(members, self._options.address)  # before a port is opened
+        parse_founders(members, self._options.address)  # before a port is opened
         node = await self._open()
         if node.is_started:
             raise ConfigurationError(
                 f"{self.name} is running already", hint="shutdown() it before it starts again"
             )
-        given = founders_given(members, self._options.address)
+        founders = parse_founders(members, self._options.address)
         try:
-            await self._start(node, given)
+            await self._start(node, founders)
             await self._leader_known(node)
         except BaseException as error:
             if isinstance(error, MachineMismatchError):  # the same if it is found before a start
@@ -275,9 +275,9 @@ class CopycatServer(Generic[S]):
             raise
         return self
 
-    async def _start(self, node: Node, given: tuple[str, ...]) -> None:
-        machine = machine_from(self._factory)
-        replica = await node.start(given, machine)
+    async def _start(self, node: Node, founders: tuple[str, ...]) -> None:
+        machine = make_machine(self._factory)
+        replica = await node.start(founders, machine)
         self._machine = machine
         replica.on_state_change(self._set_state)
         self._set_state(replica.status().state)
@@ -313,9 +313,9 @@ class CopycatServer(Generic[S]):
         self._check_process()
         if self._node is None:
             raise self._not_running()
-        taken = await self._node.take_snapshot()
-        time = datetime.fromtimestamp(taken.time_ms / 1000, tz=UTC)
-        return Snapshot(taken.entry.index, time)
+        snapshot = await self._node.take_snapshot()
+        time = datetime.fromtimestamp(snapshot.time_ms / 1000, tz=UTC)
+        return Snapshot(snapshot.entry.index, time)
 
     @_at_home
     async def compact(self, compaction: Compaction = Compaction.MINOR) -> CompactionReport:

@@ -33,7 +33,7 @@ from copycat.storage import Env
 from copycat.storage.compaction import SegmentLimits
 from copycat.types import Durability, StorageLevel
 
-__all__ = ["StartedMember", "build", "founding_members", "noted"]
+__all__ = ["StartedMember", "build", "founding_members", "record_damage"]
 
 log = logging.getLogger("copycat.server")
 
@@ -45,18 +45,18 @@ def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tu
 
     Raises ConfigurationError with both lists when they differ (C16).
     """
-    wanted = tuple(sorted({*given, address}))
+    founders = tuple(sorted({*given, address}))
     env = Env()
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
     if identity is None or identity.address != address:
-        return wanted  # a foreign directory is refused when it is opened
-    if given and wanted != identity.members:
+        return founders  # a foreign directory is refused when it is opened
+    if given and founders != identity.members:
         raise ConfigurationError(
             f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
-            f" given {', '.join(wanted)}",
+            f" given {', '.join(founders)}",
             hint="give the list that the cluster was founded with, or none at all",
             stored=identity.members,
-            given=wanted,
+            given=founders,
         )
     return identity.members
 
@@ -84,19 +84,19 @@ def build(
     storage = msgspec.structs.replace(storage, directory=real_path(storage.directory))
     refuse_file(Env(), storage.directory)
     founders = founding_members(storage.directory, str(options.address), given)
-    _say_what_begins(options, storage, founders)
+    _log_start(options, storage, founders)
     with ExitStack() as undo:
         loaded = LoadedMachine(machine, options, storage)
         undo.callback(loaded.close)
         directory = _opened(options, storage, founders, loaded)
         undo.callback(directory.close, lost=True)
         if directory.lost:
-            _say_what_is_lost(str(options.address), storage.level)
+            _log_loss(str(options.address), storage.level)
         executor = loaded.executor(directory.env)
         try:
             replica = _replica(options, storage, host, founders, directory, loaded, executor)
         except (CorruptLogError, DiskError) as error:
-            raise noted(directory, founders, error) from error
+            raise record_damage(directory, founders, error) from error
         undo.pop_all()
     return StartedMember(founders, directory, executor, replica)
 
@@ -167,13 +167,13 @@ def _opened(
         raise explained(error, storage.directory, members) from error
 
 
-def noted(
+def record_damage(
     directory: MemberDirectory, founders: tuple[str, ...], error: BaseException
 ) -> BaseException:
     """F11: damage that a member with others met is repaired at its next start; the error that
     says so. Any other error as it is."""
-    told = directory.note(error) if len(founders) > 1 else None
-    return error if told is None else told
+    damage = directory.note(error) if len(founders) > 1 else None
+    return error if damage is None else damage
 
 
 def _boot_id() -> str:
@@ -199,7 +199,7 @@ def explained(error: CorruptLogError, directory: str, members: tuple[str, ...]) 
     )
 
 
-def _say_what_is_lost(address: str, level: StorageLevel) -> None:
+def _log_loss(address: str, level: StorageLevel) -> None:
     in_memory = level is StorageLevel.MEMORY
     log.warning(
         "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
@@ -211,7 +211,7 @@ def _say_what_is_lost(address: str, level: StorageLevel) -> None:
     )
 
 
-def _say_what_begins(options: ServerOptions, storage: Storage, founders: tuple[str, ...]) -> None:
+def _log_start(options: ServerOptions, storage: Storage, founders: tuple[str, ...]) -> None:
     log.info(
         "%s: member of %s (%s); a majority is %d",
         options.name,

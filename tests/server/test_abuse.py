@@ -157,7 +157,7 @@ def test_a_connection_accepted_while_the_listener_closes_is_closed_too(tmp_path:
             ours, theirs = socket.socketpair()
             ours.setblocking(False)
             await loop.connect_accepted_socket(lambda: late, ours)
-            await late.gone
+            await late.lost
             assert theirs.recv(1) == b""
             theirs.close()
             door.is_closing = False

@@ -197,13 +197,13 @@ class Transport:
 )
 def test_small_neighbours_leave_in_one_write(parts: list[int], writes: list[int]) -> None:
     transport = Transport()
-    outlet = WriteBuffer(cast("asyncio.Transport", transport))
+    write_buffer = WriteBuffer(cast("asyncio.Transport", transport))
     for nbytes in parts:
-        outlet.put(bytes(nbytes))
-    assert outlet.nbytes == sum(parts)
-    outlet.flush()
+        write_buffer.put(bytes(nbytes))
+    assert write_buffer.nbytes == sum(parts)
+    write_buffer.flush()
     assert transport.writes == writes
-    assert outlet.nbytes == 0
+    assert write_buffer.nbytes == 0
 
 
 @pytest.mark.slow

@@ -12,8 +12,8 @@ import pytest
 
 from copycat import ApplicationError, Compaction
 from copycat.server import node
-from copycat.server.refusals import KNOWN_MAX, REASONS_MAX, Refusals
-from copycat.server.watch import waiting_text
+from copycat.server.refusal_log import KNOWN_MAX, REASONS_MAX, RefusalLog
+from copycat.server.status_log import waiting_text
 from tests.server.cluster import Book, free_address, run, server, trio
 
 
@@ -88,9 +88,9 @@ def test_who_refuses_is_named_and_a_refusal_is_logged_once_and_counted(
 
 
 def test_refusals_are_counted_and_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    refusals = Refusals()
+    refusals = RefusalLog()
     for number in range(100):
-        refusals.say("refused the peer at", f"10.0.0.1:{40000 + number}", "another cluster")
+        refusals.record("refused the peer at", f"10.0.0.1:{40000 + number}", "another cluster")
     assert [record.getMessage() for record in caplog.records] == [
         "refused the peer at 10.0.0.1:40000: another cluster",
         "refused the peer at 10.0.0.1:40009: another cluster (10 times by now)",
@@ -98,18 +98,18 @@ def test_refusals_are_counted_and_bounded(caplog: pytest.LogCaptureFixture) -> N
     ]
     assert refusals.all() == ["refused the peer at 10.0.0.1: another cluster (100 times)"]
     for number in range(2 * KNOWN_MAX):
-        refusals.say("refused the peer at", f"10.1.{number // 256}.{number % 256}:1", "unknown")
+        refusals.record("refused the peer at", f"10.1.{number // 256}.{number % 256}:1", "unknown")
     assert len(refusals.all()) == KNOWN_MAX
 
 
 def test_a_stranger_that_sends_something_else_each_time_does_not_fill_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    refusals = Refusals()
+    refusals = RefusalLog()
     for number in range(1000):
-        refusals.say("closed the connection from", f"10.0.0.1:{number}", f"frame type {number}")
-    refusals.say("refused the peer at", "10.0.0.1:1", "another cluster")
-    refusals.say("closed the connection from", "10.0.0.2:1", "frame type 7")
+        refusals.record("closed the connection from", f"10.0.0.1:{number}", f"frame type {number}")
+    refusals.record("refused the peer at", "10.0.0.1:1", "another cluster")
+    refusals.record("closed the connection from", "10.0.0.2:1", "frame type 7")
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == REASONS_MAX + 3 + 2  # the others: the first, the 10th, the 100th
     assert lines[REASONS_MAX + 1 :] == [

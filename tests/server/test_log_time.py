@@ -52,7 +52,7 @@ def notes(trio: Trio) -> list[TimeNote]:
     return [note for file in files if (note := file.read()) is not None]
 
 
-async def noted(trio: Trio, wall: Wall) -> None:
+async def record_damage(trio: Trio, wall: Wall) -> None:
     """Each member has noted what its wall clock shows now, and who leads."""
 
     def holds() -> bool:
@@ -88,9 +88,9 @@ def test_all_clocks_are_set_while_members_run_and_then_all_are_down(
             await trio.settled()
             async with CopycatClient(*trio.addresses) as client:
                 await client.submit(Leases.lend("a", "me", HOUR))
-            await noted(trio, wall)
+            await record_damage(trio, wall)
             wall.wrong_by_s = 0
-            await noted(trio, wall)
+            await record_damage(trio, wall)
             await stop_all(trio)
             wall.wrong_by_s = away_s
             await trio.start()

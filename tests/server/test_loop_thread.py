@@ -23,7 +23,7 @@ from copycat import (
 )
 from copycat.protocol.framing import Frame
 from copycat.protocol.wire import FrameType
-from copycat.server.lateness import Lateness
+from copycat.server.loop_lag import LoopLag
 from copycat.types import MemberId
 from tests.server.cluster import LIMIT_S, Book, free_address, run, server
 
@@ -193,7 +193,7 @@ def test_how_long_a_loop_was_blocked(caplog: pytest.LogCaptureFixture) -> None:
             return None
 
     async def scenario() -> None:
-        late, loop = Lateness("m", 2.0, "so what"), Loop()
+        late, loop = LoopLag("m", 2.0, "so what"), Loop()
         late._loop = loop  # type: ignore[assignment]
         late.start()
         for step in (0.5, 1.4, 1.6, 2.6):  # due half a second after the last

@@ -28,7 +28,7 @@ from copycat.protocol.codec_client import decode_server, encode_client, encode_c
 from copycat.protocol.codec_peer import decode_hello_refused
 from copycat.protocol.framing import PEER_LIMIT, FrameBuffer, split_frame
 from copycat.protocol.operations import encode_operation
-from copycat.server.patience import Patience
+from copycat.server.progress_timeout import ProgressTimeout
 from tests.server.cluster import Book, free_address, run, server, trio
 from tests.server.test_abuse import hello, say
 
@@ -243,23 +243,25 @@ def test_a_client_that_says_nothing_is_closed_within_its_session_timeout(
 
 
 def test_patience_counts_progress_and_not_amounts() -> None:
-    patience = Patience(0.0)
+    progress = ProgressTimeout(0.0)
     for second in range(1, 100):
-        assert not patience.judge(second, 5.0, received=0, taken=second, unsent=1 << 30)
-    assert not patience.judge(103.9, 5.0, received=0, taken=99, unsent=1 << 30)
-    said = patience.judge(104.0, 5.0, received=0, taken=99, unsent=1 << 30)
-    assert said == (
+        assert not progress.reason_to_close(second, 5.0, received=0, taken=second, unsent=1 << 30)
+    assert not progress.reason_to_close(103.9, 5.0, received=0, taken=99, unsent=1 << 30)
+    reason = progress.reason_to_close(104.0, 5.0, received=0, taken=99, unsent=1 << 30)
+    assert reason == (
         "it does not read: 1073741824 bytes of replies wait, and it took none of them in 5.0 s"
     )
-    reader = Patience(0.0)
+    reader = ProgressTimeout(0.0)
     for second in range(1, 20):
-        assert not reader.judge(second, 5.0, received=0, taken=second, unsent=second % 2)
-    patience.excuse(1.0)
-    assert not patience.judge(104.9, 5.0, received=0, taken=99, unsent=1)
-    assert patience.judge(105.0, 5.0, received=0, taken=99, unsent=1)
-    assert not patience.judge(108.0, 5.0, received=1, taken=100, unsent=0)
-    assert not patience.judge(112.9, 5.0, received=1, taken=100, unsent=0)
-    assert "nothing was heard" in patience.judge(113.0, 5.0, received=1, taken=100, unsent=0)
+        assert not reader.reason_to_close(second, 5.0, received=0, taken=second, unsent=second % 2)
+    progress.extend(1.0)
+    assert not progress.reason_to_close(104.9, 5.0, received=0, taken=99, unsent=1)
+    assert progress.reason_to_close(105.0, 5.0, received=0, taken=99, unsent=1)
+    assert not progress.reason_to_close(108.0, 5.0, received=1, taken=100, unsent=0)
+    assert not progress.reason_to_close(112.9, 5.0, received=1, taken=100, unsent=0)
+    assert "nothing was heard" in progress.reason_to_close(
+        113.0, 5.0, received=1, taken=100, unsent=0
+    )
 
 
 def test_every_socket_of_a_member_and_a_client_is_watched(tmp_path: Path) -> None:
@@ -313,7 +315,7 @@ def test_f29_a_full_member_says_so_and_peers_are_heard(tmp_path: Path) -> None:
             assert (door.closed["too-many"], door.clients) == (1, 2)
             answer = await say(address, hello(address, cluster_name="other"))
             assert decode_hello_refused(split_frame(answer)), "a peer is heard all the same"
-            gone = [inbound.gone for inbound in door.inbounds]
+            gone = [inbound.lost for inbound in door.inbounds]
             first.writer.close()
             await asyncio.wait(gone, return_when=asyncio.FIRST_COMPLETED)
             answer = await say(address, register)

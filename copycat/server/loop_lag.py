@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 
-__all__ = ["Lateness"]
+__all__ = ["LoopLag"]
 
 log = logging.getLogger("copycat.server")
 
@@ -14,7 +14,7 @@ LOOKS = 4
 """Looks within the limit: what is measured is less than the block by one of them at most."""
 
 
-class Lateness:
+class LoopLag:
     """Wakes up regularly in the running loop, and says when it was woken late.
 
     limit_s: from this on it is a warning; from half of it on it is logged at all. text: what

@@ -20,12 +20,12 @@ from copycat.machine.machine import StateMachine
 from copycat.protocol.results import text_of
 from copycat.types import MemberType
 
-__all__ = ["Settings", "founders_given", "machine_from"]
+__all__ = ["ArgumentChecker", "make_machine", "parse_founders"]
 
 T = TypeVar("T")
 
 
-class Settings:
+class ArgumentChecker:
     """Takes settings one by one; `finish` raises all problems with them at once."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class Settings:
         return options
 
 
-def machine_from(factory: Callable[[], Any]) -> StateMachine:
+def make_machine(factory: Callable[[], Any]) -> StateMachine:
     """Make a machine. ConfigurationError when that fails, or makes something else."""
     name = getattr(factory, "__name__", repr(factory))
     try:
@@ -144,10 +144,10 @@ def machine_from(factory: Callable[[], Any]) -> StateMachine:
     return machine
 
 
-def founders_given(members: tuple[Any, ...], own: Address) -> tuple[str, ...]:
+def parse_founders(members: tuple[Any, ...], own: Address) -> tuple[str, ...]:
     """The members that `bootstrap` was given, as text. ConfigurationError names what is wrong."""
     problems, hint = [], None
-    found: list[str] = []
+    founders: list[str] = []
     for member in members:
         if isinstance(member, list | set | frozenset) or (
             isinstance(member, tuple) and not _is_pair(member)
@@ -156,7 +156,7 @@ def founders_given(members: tuple[Any, ...], own: Address) -> tuple[str, ...]:
                 f"{member!r} is no address", hint="give members one by one: bootstrap(*members)"
             )
         address = Address.parse(member)
-        if str(address) in found:
+        if str(address) in founders:
             problems.append(f"member {address} is given twice")
             hint = "each member has an address of its own; leave out the second"
         elif address.port == 0 or address.is_wildcard:
@@ -165,10 +165,10 @@ def founders_given(members: tuple[Any, ...], own: Address) -> tuple[str, ...]:
         elif _is_same_place(address, own):
             problems.append(f"member {address} is this member, which calls itself {own}")
             hint = "write its address as in address=: the text is its name in the cluster"
-        found.append(str(address))
+        founders.append(str(address))
     if problems:
         raise ConfigurationError("; ".join(problems), hint=hint)
-    return tuple(found)
+    return tuple(founders)
 
 
 def _is_pair(member: tuple[Any, ...]) -> bool:

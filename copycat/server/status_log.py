@@ -14,7 +14,7 @@ from copycat.replica.outage import NoRoom
 from copycat.replica.replica import Replica
 from copycat.types import ServerState
 
-__all__ = ["Watch", "waiting_text"]
+__all__ = ["StatusLog", "waiting_text"]
 
 log = logging.getLogger("copycat.server")
 
@@ -22,7 +22,7 @@ REFUSED_SHOWN = 8
 """Refusals in one line, the newest ones; each was logged when it came."""
 
 
-class Watch:
+class StatusLog:
     """From `start` to `close`, for one replica. refused: whom the listener refused, and why."""
 
     def __init__(
@@ -113,7 +113,7 @@ class Watch:
             self._lost_s = self._since_s
         log.warning("%s: the quorum is lost: %s", self._name, why.reason)
 
-    def say_whom_it_waits_for(self, unlinked: dict[str, str], seconds: float) -> None:
+    def log_missing_members(self, unlinked: dict[str, str], seconds: float) -> None:
         """unlinked: peers without a link, each with why. seconds: for how long already."""
         status = self._replica.status()
         text = waiting_text(status.address, status.members, unlinked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["Refusals"]
+__all__ = ["RefusalLog"]
 
 log = logging.getLogger("copycat.server")
 
@@ -16,13 +16,13 @@ and that can be something else each time: all others are counted as one."""
 OTHERS = "other reasons"
 
 
-class Refusals:
+class RefusalLog:
     """One that comes back four times a second must not fill the log."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str, str], int] = {}
 
-    def say(self, what: str, who: str, reason: str) -> None:
+    def record(self, what: str, who: str, reason: str) -> None:
         """Log `what who: reason` at the first time, and at each tenth power of times.
 
         who: host and port; the port is another one each time, so it does not count.

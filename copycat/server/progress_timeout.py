@@ -6,10 +6,10 @@ of bytes waiting for it.
 
 from __future__ import annotations
 
-__all__ = ["Patience"]
+__all__ = ["ProgressTimeout"]
 
 
-class Patience:
+class ProgressTimeout:
     """Judges one connection by its counters. Times in seconds of one monotonic clock."""
 
     __slots__ = ("_alive_s", "_received", "_taken", "_taken_s")
@@ -18,12 +18,12 @@ class Patience:
         self._received = self._taken = 0
         self._alive_s = self._taken_s = now_s
 
-    def excuse(self, late_s: float) -> None:
+    def extend(self, late_s: float) -> None:
         """For so long nobody could be heard, since this process was held up: it does not count."""
         self._alive_s += late_s
         self._taken_s += late_s
 
-    def judge(
+    def reason_to_close(
         self, now_s: float, limit_s: float, *, received: int, taken: int, unsent: int
     ) -> str:
         """Why the connection is to be closed; "" while it is not.
