@@ -136,4 +136,4 @@ def test_holes_that_are_right_only_behind_the_damage_are_named(
     told = recover("--accept-owed-loss")
     assert told.exit_code == 1
     assert "cut off for damage" in told.output
-    assert ("right from entry 16 on, and it ends at 14" in told.output) is (valid_from == 16)
+    assert ("exact from entry 16 on, and it ends at 14" in told.output) is (valid_from == 16)
