@@ -190,7 +190,7 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
         span.first,
         span.end,
         message.leader_commit,
-        message.floor,
+        message.deletion_floor,
         message.log_time_ms,
     )
 
@@ -257,12 +257,14 @@ def encode_peer(message: PeerMessage) -> bytes:
             return encode_append(message, 0)
         case InstallSnapshot():
             return encode_install(message, 0)
-        case AppendReply(term, request, accepted, match_index, hint, settled, wanted, is_full):
+        case AppendReply(
+            term, request, accepted, match_index, hint, stable_index, wanted, is_full
+        ):
             kind = FrameType.APPEND_REPLY
             answer = _WANTS_SNAPSHOT if wanted else int(accepted)
             answer += _STORAGE_FULL * is_full
             body = _APPEND_REPLY.pack(
-                term, request, answer, match_index, hint.term, hint.index, settled
+                term, request, answer, match_index, hint.term, hint.index, stable_index
             )
         case InstallReply(term, request, entry, offset, done):
             kind = FrameType.INSTALL_REPLY
@@ -303,7 +305,7 @@ def decode_peer(frame: Frame) -> PeerMessage:
                 raise ProtocolError(f"APPEND_ENTRIES with {len(frames)} bytes of entries here")
             return message
         case FrameType.APPEND_REPLY:
-            term, request, flag, match_index, hint_term, hint_index, settled = exact(
+            term, request, flag, match_index, hint_term, hint_index, stable_index = exact(
                 _APPEND_REPLY, frame, "APPEND_REPLY"
             )
             hint = EntryId(hint_term, hint_index)
@@ -312,7 +314,7 @@ def decode_peer(frame: Frame) -> PeerMessage:
             wanted = flag == _WANTS_SNAPSHOT
             accepted = _flag(frame, 0 if wanted else flag, 16)
             return AppendReply(
-                term, request, accepted, match_index, hint, settled, wanted, is_full
+                term, request, accepted, match_index, hint, stable_index, wanted, is_full
             )
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)

@@ -64,7 +64,7 @@ class AppendEntries(msgspec.Struct, frozen=True):
     prev: EntryId
     span: Span
     leader_commit: int
-    floor: int = 0
+    deletion_floor: int = 0
     """No stateful member needs a deletion at or below this any more (C23); 0 while unknown."""
     log_time_ms: int = 0
     """Log time at the leader when it left (C25); 0 in an empty log."""
@@ -89,7 +89,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     accepted: bool
     match_index: int
     hint: EntryId
-    settled: int = 0
+    stable_index: int = 0
     wants_snapshot: bool = False
     storage_full: bool = False
 
@@ -185,13 +185,13 @@ class LogPosition(msgspec.Struct, frozen=True):
 
 
 class LogRegressed(msgspec.Struct, frozen=True):
-    """`held` was acknowledged to the sender, and the receiver's log does not reach it any more.
+    """The receiver acknowledged this entry to the sender, and its log does not reach it any more.
 
     Its directory is an older copy of what it was (F8).
     """
 
     term: int
-    held: EntryId
+    acknowledged: EntryId
 
 
 PeerMessage = (

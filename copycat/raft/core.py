@@ -71,13 +71,15 @@ class Raft(State):
     @property
     def can_propose(self) -> bool:
         """Whether `Proposed` would be answered by an `Append`."""
-        return self.lead is not None and self.lead.transfer_to == NOBODY
+        return self.leader_state is not None and self.leader_state.transfer_to == NOBODY
 
     @property
     def timeout_ms(self) -> int:
         """Milliseconds until the core would act by itself: how long the host may sleep."""
-        lead = self.lead
-        deadline_ms = self.own_deadline_ms if lead is None else leader.deadline_ms(lead)
+        leader_state = self.leader_state
+        deadline_ms = (
+            self.own_deadline_ms if leader_state is None else leader.deadline_ms(leader_state)
+        )
         if self.transfer is not None:
             deadline_ms = min(deadline_ms, self.transfer.until_ms)
         return max(0, deadline_ms - self.now_ms)
@@ -91,7 +93,7 @@ class Raft(State):
         """What `peer` is known to hold durably; 0 when unknown, or when not leading."""
         if peer == self.member:
             return self.durable_index
-        progress = self.lead.progress.get(peer) if self.lead is not None else None
+        progress = self.leader_state.progress.get(peer) if self.leader_state is not None else None
         return progress.counted_index if progress is not None else 0
 
     def step(self, event: Event) -> list[Effect]:
@@ -118,8 +120,8 @@ class Raft(State):
             case Reachable():
                 _on_reachable(self, event)
             case IncarnationCommitted():
-                if not self.lost_below:
-                    self.take_part()
+                if not self.lost_below_term:
+                    self.become_eligible()
             case Unreachable():
                 _on_unreachable(self, event.peer)
             case StorageFull():
@@ -129,7 +131,7 @@ class Raft(State):
             case GapsKnown():
                 install_snapshot.on_gaps_known(self, event.valid_from)
             case LossAccepted():
-                self.give_up(event.held)
+                self.accept_loss(event.lost_upto)
             case LossRecorded():
                 regression.on_loss_recorded(self, event)
             case SnapshotsKept():
@@ -140,8 +142,8 @@ class Raft(State):
                 install_snapshot.on_snapshot_held(self, event)
             case SnapshotInstalled():
                 install_snapshot.on_snapshot_installed(self, event)
-                self.settle_debt()
-                self.saw_entry(event.entry.term)
+                self.check_recovered()
+                self.note_entry(event.entry.term)
             case TransferRequested():
                 leader.on_transfer_requested(self, event.to)
             case _:
@@ -211,11 +213,11 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
 
 
 def _on_synced(raft: Raft, event: Synced) -> None:
-    if not raft.settle_syncs(event.ticket, event.flushed_index):
+    if not raft.complete_syncs(event.ticket, event.synced_index):
         return
-    raft.settle_debt()
-    if raft.lead is not None:
-        leader.on_synced(raft, raft.lead)
+    raft.check_recovered()
+    if raft.leader_state is not None:
+        leader.on_synced(raft, raft.leader_state)
     else:
         follower.on_synced(raft)
 
@@ -224,8 +226,8 @@ def _on_tick(raft: Raft, elapsed_ms: int) -> None:
     if elapsed_ms > 0:
         raft.now_ms += elapsed_ms
     transfer.on_tick(raft)
-    if raft.lead is not None:
-        leader.on_tick(raft, raft.lead, elapsed_ms)
+    if raft.leader_state is not None:
+        leader.on_tick(raft, raft.leader_state, elapsed_ms)
     elif raft.now_ms >= raft.own_deadline_ms:
         election.on_election_timeout(raft)
 
@@ -235,27 +237,27 @@ def _on_reachable(raft: Raft, event: Reachable) -> None:
     regression.on_reachable(raft, peer)
     # A fresh directory believes empty logs only; a lost log believes all that hold no more than
     # it does itself, and of those it wants every voter (decision 0016).
-    counts = event.fresh or (event.lost and raft.lost_below > 0)
-    if raft.contacts and counts and peer in raft.peers:
-        raft.contacts |= {peer}
+    counts = event.fresh or (event.lost and raft.lost_below_term > 0)
+    if raft.contacted_voters and counts and peer in raft.peers:
+        raft.contacted_voters |= {peer}
         configuration = raft.configuration
-        if raft.lost_below:
-            is_proof = raft.contacts.issuperset(configuration.voters)
+        if raft.lost_below_term:
+            is_proof = raft.contacted_voters.issuperset(configuration.voters)
         else:
-            is_proof = configuration.has_quorum(raft.contacts)
+            is_proof = configuration.has_quorum(raft.contacted_voters)
         if is_proof:
-            raft.take_part()
-    if raft.lead is not None:
-        leader.on_peer_reachable(raft, raft.lead, peer)
+            raft.become_eligible()
+    if raft.leader_state is not None:
+        leader.on_peer_reachable(raft, raft.leader_state, peer)
     elif peer in raft.peers:
         election.on_peer_reachable(raft, peer)
 
 
 def _on_unreachable(raft: Raft, peer: MemberId) -> None:
-    if raft.lost_below and raft.contacts:
-        raft.contacts -= {peer}  # it may come back with entries
-    if raft.lead is not None:
-        leader.on_peer_unreachable(raft, raft.lead, peer)
+    if raft.lost_below_term and raft.contacted_voters:
+        raft.contacted_voters -= {peer}  # it may come back with entries
+    if raft.leader_state is not None:
+        leader.on_peer_unreachable(raft, raft.leader_state, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
         follower.on_leader_unreachable(raft)
 
@@ -267,6 +269,6 @@ def _on_storage_full(raft: Raft, full: bool) -> None:
         return
     if raft.state is ServerState.CANDIDATE:
         raft.become_follower(raft.current_term, NOBODY)
-    raft.poll = None
-    if raft.lead is not None:
-        leader.on_tick(raft, raft.lead, 0)
+    raft.pre_vote_round = None
+    if raft.leader_state is not None:
+        leader.on_tick(raft, raft.leader_state, 0)

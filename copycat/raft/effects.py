@@ -101,11 +101,11 @@ class Replicate(msgspec.Struct, frozen=True):
     prev: EntryId
     span: Span
     leader_commit: int
-    floor: int
+    deletion_floor: int
 
 
 class ShipSnapshot(msgspec.Struct, frozen=True):
-    """Send a snapshot at or above `floor`: the log does not reach back to what `peer` lacks.
+    """Send a snapshot at or above `min_index`: the log does not reach back to what `peer` lacks.
 
     Answered by `SnapshotShipping`. The same again means that nothing was heard of it: ask the
     peer how much it holds. Only one a peer; never begun anew because there is a newer one.
@@ -113,7 +113,7 @@ class ShipSnapshot(msgspec.Struct, frozen=True):
 
     peer: MemberId
     request: int
-    floor: int
+    min_index: int
 
 
 class ShipChunks(msgspec.Struct, frozen=True):
@@ -179,7 +179,7 @@ class RecordLoss(msgspec.Struct, frozen=True):
     """Write into the directory that this log once held up to `held`, and that the hard state
     must reach `term` before this member says anything; answered by `LossRecorded(term)`."""
 
-    held: EntryId
+    lost_upto: EntryId
     term: int
 
 

@@ -38,12 +38,12 @@ __all__ = [
 class PreVoteRound:
     """A PreVote round in flight. It is a follower's: no role and no term changed yet."""
 
-    __slots__ = ("granted", "round", "term")
+    __slots__ = ("round", "term", "votes")
 
     def __init__(self, number: int, term: int, member: MemberId) -> None:
         self.round = number
         self.term = term
-        self.granted = frozenset({member})
+        self.votes = frozenset({member})
 
 
 def on_election_timeout(raft: State) -> None:
@@ -56,9 +56,9 @@ def on_election_timeout(raft: State) -> None:
     if raft.state is ServerState.CANDIDATE and raft.is_saving:
         raft.draw_election_timeout()  # the disk is slow; another term would not make it faster
         return
-    raft.heard_until_ms = min(raft.heard_until_ms, raft.now_ms)
+    raft.leader_active_until_ms = min(raft.leader_active_until_ms, raft.now_ms)
     if raft.state is not ServerState.FOLLOWER or raft.leader != NOBODY:
-        raft.granted = frozenset()
+        raft.votes = frozenset()
         raft.change_role(ServerState.FOLLOWER, NOBODY)
     timeout_ms = raft.options.election_timeout_ms
     if not raft.may_campaign:  # F12 and F15: a leader begins with an append and a sync
@@ -68,11 +68,11 @@ def on_election_timeout(raft: State) -> None:
         elect(raft, transfer=False)
         return
     raft.campaign_within(timeout_ms // 4, timeout_ms)
-    raft.poll_round += 1
+    raft.pre_vote_number += 1
     term = max(raft.current_term, raft.term_seen) + 1
-    raft.poll = PreVoteRound(raft.poll_round, term, raft.member)
+    raft.pre_vote_round = PreVoteRound(raft.pre_vote_number, term, raft.member)
     for peer in raft.peers:
-        raft.send(peer, PreVote(term, raft.poll_round, raft.last))
+        raft.send(peer, PreVote(term, raft.pre_vote_number, raft.last))
 
 
 def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
@@ -81,18 +81,18 @@ def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
         raft.state is not ServerState.LEADER
         and not raft.hears_leader
         and not raft.is_fresh
-        and message.last >= raft.pledged
+        and message.last >= raft.vote_floor
         and (
             message.term > raft.current_term
             or (message.term == raft.current_term and raft.voted_for in (NOBODY, sender))
         )
     )
     raft.send(sender, PreVoteReply(raft.current_term, message.round, granted))
-    crossed = granted and raft.poll is not None
+    crossed = granted and raft.pre_vote_round is not None
     if crossed and (message.last, sender) > (raft.last, raft.member):
         # Two polls crossed, and both would be granted: then both campaign and split the vote.
         # The lesser one gives way, which costs nothing: its own poll just counts as lost.
-        raft.poll = None
+        raft.pre_vote_round = None
         timeout_ms = raft.options.election_timeout_ms
         raft.campaign_within(timeout_ms // 4, timeout_ms)
 
@@ -104,12 +104,16 @@ def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> N
     not ask for ever in a term in which nobody can vote any more.
     """
     raft.term_seen = max(raft.term_seen, message.term)
-    poll = raft.poll
-    if poll is None or message.round != poll.round or raft.state is not ServerState.FOLLOWER:
+    pre_vote_round = raft.pre_vote_round
+    if (
+        pre_vote_round is None
+        or message.round != pre_vote_round.round
+        or raft.state is not ServerState.FOLLOWER
+    ):
         return
     if message.granted:
-        poll.granted |= {sender}
-        if raft.configuration.has_quorum(poll.granted):
+        pre_vote_round.votes |= {sender}
+        if raft.configuration.has_quorum(pre_vote_round.votes):
             elect(raft, transfer=False)
 
 
@@ -119,10 +123,10 @@ def elect(raft: State, *, transfer: bool) -> None:
     if term > TERM_MAX:
         raft.ignored += 1  # terms ran out: `is_plausible` keeps this out of reach
         return
-    raft.poll = None
+    raft.pre_vote_round = None
     raft.save_hard_state(term, raft.member)
-    raft.granted = frozenset()
-    raft.heard_until_ms = min(raft.heard_until_ms, raft.now_ms)
+    raft.votes = frozenset()
+    raft.leader_active_until_ms = min(raft.leader_active_until_ms, raft.now_ms)
     raft.change_role(ServerState.CANDIDATE, NOBODY)
     timeout_ms = raft.options.election_timeout_ms
     raft.campaign_within(timeout_ms, 2 * timeout_ms)
@@ -133,7 +137,7 @@ def elect(raft: State, *, transfer: bool) -> None:
 
 def on_self_vote_saved(raft: State) -> None:
     """Everything of this term is on the disk: the candidate may count itself."""
-    if raft.state is ServerState.CANDIDATE and raft.member not in raft.granted:
+    if raft.state is ServerState.CANDIDATE and raft.member not in raft.votes:
         _count(raft, raft.member)
 
 
@@ -145,25 +149,25 @@ def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None
     member that has just been started: that one may be an older copy, and not know it (C11, F8).
     """
     term = message.term
-    is_new = raft.now_ms < raft.grace_until_ms
+    is_new = raft.now_ms < raft.startup_wait_until_ms
     if term > raft.current_term:
         is_led = raft.hears_leader or raft.state is ServerState.LEADER
         if is_new or (is_led and not message.transfer):
             raft.send(sender, VoteReply(raft.current_term, False))
             return
-        granted = message.last >= raft.pledged and not raft.is_fresh
+        granted = message.last >= raft.vote_floor and not raft.is_fresh
         raft.become_follower(term, NOBODY, sender if granted else NOBODY)
     elif term == raft.current_term and raft.state is ServerState.FOLLOWER:
         may_vote = raft.voted_for in (NOBODY, sender) and not raft.is_fresh
         is_free = not is_new if message.transfer else not raft.hears_leader
         willing = is_free or raft.voted_for == sender
-        granted = may_vote and willing and message.last >= raft.pledged
+        granted = may_vote and willing and message.last >= raft.vote_floor
         if granted and raft.voted_for == NOBODY:
             raft.save_hard_state(term, sender)
     else:
         granted = False
     if granted:
-        raft.poll = None
+        raft.pre_vote_round = None
         raft.draw_election_timeout()
     raft.send(sender, VoteReply(raft.current_term, granted))
 
@@ -179,8 +183,8 @@ def on_vote_reply(raft: State, sender: MemberId, message: VoteReply) -> None:
 
 
 def _count(raft: State, voter: MemberId) -> None:
-    raft.granted |= {voter}
-    if raft.configuration.has_quorum(raft.granted) and not raft.is_saving:
+    raft.votes |= {voter}
+    if raft.configuration.has_quorum(raft.votes) and not raft.is_saving:
         leader.become_leader(raft)
 
 
@@ -194,9 +198,9 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
         raft.state is ServerState.FOLLOWER
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
-        and raft.now_ms >= raft.grace_until_ms
+        and raft.now_ms >= raft.startup_wait_until_ms
         and not raft.is_fresh
-        and not raft.owes
+        and not raft.is_recovering
         and raft.may_campaign
     ):
         elect(raft, transfer=True)
@@ -204,8 +208,8 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
 
 def on_peer_reachable(raft: State, peer: MemberId) -> None:
     """A link came up while we were asking: ask this peer too. Doubled answers are harmless."""
-    if raft.poll is not None:
-        raft.send(peer, PreVote(raft.poll.term, raft.poll.round, raft.last))
+    if raft.pre_vote_round is not None:
+        raft.send(peer, PreVote(raft.pre_vote_round.term, raft.pre_vote_round.round, raft.last))
     elif raft.state is ServerState.CANDIDATE and not raft.is_saving:
         # A RequestVote that waits for the disk still goes out to everybody by itself.
         raft.send(peer, RequestVote(raft.current_term, raft.last, False))

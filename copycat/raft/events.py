@@ -71,11 +71,11 @@ class ReadRequested(msgspec.Struct, frozen=True):
 class Synced(msgspec.Struct, frozen=True):
     """Every append that was emitted before `Sync(ticket)` is on the disk.
 
-    In the weaker modes it is written, and `flushed_index` says how far the disk has it.
+    In the weaker modes it is written, and `synced_index` says how far the disk has it.
     """
 
     ticket: int
-    flushed_index: int = UNBOUNDED
+    synced_index: int = UNBOUNDED
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -146,7 +146,7 @@ class LossAccepted(msgspec.Struct, frozen=True):
     lost until something newer is committed (decision 0017).
     """
 
-    held: EntryId
+    lost_upto: EntryId
 
 
 class LossRecorded(msgspec.Struct, frozen=True):

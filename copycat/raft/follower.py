@@ -37,7 +37,7 @@ def on_append_entries(
         return
     if not hear_leader(raft, sender):
         return
-    raft.floor_known = max(raft.floor_known, message.floor)
+    raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, message.deletion_floor)
     terms = raft.terms
     prev = message.prev
     # Below the log there is nothing to compare: a snapshot covers it, so it is committed, and
@@ -45,13 +45,13 @@ def on_append_entries(
     if prev.index > terms.last_index or (
         prev.index >= terms.before.index and terms.term_at(prev.index) != prev.term
     ):
-        hint = terms.newest_not_above(prev)
+        hint = terms.last_at_or_below(prev)
         raft.send(sender, AppendReply(term, message.request, False, 0, hint))
         return
     span = message.span
     end = span.end
     if has_gaps and raft.refuses_gaps:
-        hint = terms.newest_not_above(prev)
+        hint = terms.last_at_or_below(prev)
         reply = AppendReply(term, message.request, False, 0, hint, wants_snapshot=True)
         raft.send(sender, reply)
         return
@@ -67,8 +67,10 @@ def on_append_entries(
     raft.accepted_request = max(raft.accepted_request, message.request)
     match_index = min(verified, raft.durable_index)
     raft.reported_index = max(raft.reported_index, match_index)
-    settled = raft.settled(match_index)
-    raft.send(sender, AppendReply(term, message.request, True, match_index, NO_ENTRY, settled))
+    stable_index = raft.stable_index(match_index)
+    raft.send(
+        sender, AppendReply(term, message.request, True, match_index, NO_ENTRY, stable_index)
+    )
     ceiling = min(message.leader_commit, verified)
     if ceiling > raft.commit_ceiling:
         raft.commit_ceiling = ceiling
@@ -82,8 +84,8 @@ def hear_leader(raft: State, sender: MemberId) -> bool:
             raft.ignored += 1  # two leaders of one term cannot be: forged or corrupt (I1)
             return False
         raft.become_follower(raft.current_term, sender)
-    raft.poll = None
-    raft.heard_until_ms = raft.now_ms + raft.options.election_timeout_ms
+    raft.pre_vote_round = None
+    raft.leader_active_until_ms = raft.now_ms + raft.options.election_timeout_ms
     raft.draw_election_timeout()
     return True
 
@@ -101,7 +103,7 @@ def is_well_formed(message: AppendEntries) -> bool:
         and first <= end <= TERM_MAX
         and prev_term <= span_term <= message.term
         and message.leader_commit >= 0
-        and 0 <= message.floor <= message.leader_commit
+        and 0 <= message.deletion_floor <= message.leader_commit
     )
 
 
@@ -123,13 +125,13 @@ def _append(raft: State, span: Span) -> None:
         terms.truncate(after)
         raft.acknowledgements.log_term = raft.current_term
         raft.durable_index = min(raft.durable_index, after)
-        raft.flushed_index = min(raft.flushed_index, after)
+        raft.synced_index = min(raft.synced_index, after)
         # C6: a sync in flight proves nothing about what is appended after this truncation.
         raft.syncs = deque((ticket, min(index, after), ms) for ticket, index, ms in raft.syncs)
         raft.effects.append(Truncate(after))
     terms.append(span)
     raft.effects.append(Append(span, Content.RECEIVED))
-    raft.saw_entry(span.term)
+    raft.note_entry(span.term)
     raft.sync()
 
 
@@ -144,7 +146,7 @@ def on_synced(raft: State) -> None:
             True,
             match_index,
             NO_ENTRY,
-            raft.settled(match_index),
+            raft.stable_index(match_index),
         )
         raft.send(raft.leader, reply)
     _advance_commit(raft)
@@ -163,7 +165,7 @@ def on_leader_unreachable(raft: State) -> None:
     Only our own mark is withdrawn. If the leader lives, the others still hear it and refuse
     the poll, and its next message sets everything right again.
     """
-    raft.heard_until_ms = raft.now_ms
+    raft.leader_active_until_ms = raft.now_ms
     raft.change_role(ServerState.FOLLOWER, NOBODY)
     before_ms = raft.election_at_ms
     raft.campaign_within(0, raft.options.election_timeout_ms // 8)

@@ -40,7 +40,7 @@ __all__ = [
     "on_snapshot_held",
     "on_snapshot_installed",
     "on_snapshot_shipping",
-    "remind",
+    "resend_snapshot_request",
 ]
 
 
@@ -53,53 +53,58 @@ def is_needed(raft: State, next_index: int) -> bool:
     The log may not reach back so far. And below the floor deletions may be cleaned away: who
     lacks entries there has lost what it once had, and must not be fed around them (C23).
     """
-    return next_index < raft.terms.first_index or next_index <= raft.floor_known
+    return next_index < raft.terms.first_index or next_index <= raft.cluster_deletion_floor
 
 
 def begin(
-    raft: State, lead: LeaderState, peer: MemberId, progress: Progress, *, whole: bool = False
+    raft: State,
+    leader_state: LeaderState,
+    peer: MemberId,
+    progress: Progress,
+    *,
+    whole: bool = False,
 ) -> None:
     """Ask the replica to ship a snapshot to `peer`. One transfer a peer.
 
     whole: for a peer that takes no holes, of all that is committed now, and every hole in this
     log lies below that. The floor would not do: a leader that restarted has forgotten it.
     """
-    lead.request += 1
-    progress.last_request = lead.request
+    leader_state.request += 1
+    progress.last_request = leader_state.request
     terms = raft.terms
-    floor = raft.floor_known
+    min_index = raft.cluster_deletion_floor
     if whole:
-        _commit_below_gaps(raft, lead)
-        floor = max(floor, raft.commit_index, lead.valid_from)
-    next_index = min(max(terms.first_index, floor + 1), terms.end)
-    progress.begin_snapshot(lead.request, next_index, floor)
-    raft.effects.append(ShipSnapshot(peer, lead.request, floor))
+        _commit_below_gaps(raft, leader_state)
+        min_index = max(min_index, raft.commit_index, leader_state.valid_from)
+    next_index = min(max(terms.first_index, min_index + 1), terms.end)
+    progress.begin_snapshot(leader_state.request, next_index, min_index)
+    raft.effects.append(ShipSnapshot(peer, leader_state.request, min_index))
 
 
-def _commit_below_gaps(raft: State, lead: LeaderState) -> None:
+def _commit_below_gaps(raft: State, leader_state: LeaderState) -> None:
     """What the holes of this log say was committed is committed: no count is needed for a fact.
 
     A leader that restarted knows of no commit, and cannot count one without the very peer that
     waits for the snapshot (decision 0017). Its own no-op and what follows are never taken so:
     if it was elected without all that was committed, then an operator had accepted a loss.
     """
-    if raft.commit_index < lead.valid_from < lead.noop_index:
-        raft.commit_index = lead.valid_from
+    if raft.commit_index < leader_state.valid_from < leader_state.noop_index:
+        raft.commit_index = leader_state.valid_from
         raft.effects.append(Commit(raft.commit_index))
 
 
-def remind(raft: State, peer: MemberId, progress: Progress) -> None:
+def resend_snapshot_request(raft: State, peer: MemberId, progress: Progress) -> None:
     """With a heartbeat: nothing was heard of the transfer since the last one, so ask again."""
-    if progress.pace is ProgressState.SNAPSHOT and not progress.snapshot_is_heard:
-        floor = max(raft.floor_known, progress.snapshot_floor)
-        raft.effects.append(ShipSnapshot(peer, progress.snapshot_request, floor))
+    if progress.state is ProgressState.SNAPSHOT and not progress.snapshot_is_heard:
+        min_index = max(raft.cluster_deletion_floor, progress.snapshot_min_index)
+        raft.effects.append(ShipSnapshot(peer, progress.snapshot_request, min_index))
     progress.snapshot_is_heard = False
 
 
 def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
     """The replica chose this one: only now a reply can name it (I9)."""
-    lead = raft.lead
-    progress = lead.progress.get(event.peer) if lead is not None else None
+    leader_state = raft.leader_state
+    progress = leader_state.progress.get(event.peer) if leader_state is not None else None
     if progress is None or progress.snapshot_request != event.request:
         raft.effects.append(EndShipping(event.peer, done=False))
         return
@@ -114,11 +119,11 @@ def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
 
 
 def on_install_reply(
-    raft: State, lead: LeaderState, sender: MemberId, message: InstallReply
+    raft: State, leader_state: LeaderState, sender: MemberId, message: InstallReply
 ) -> bool:
     """Credit an answer of this term: a sign of life, and perhaps the end. True when it moved
     the peer's match_index."""
-    progress = lead.progress.get(sender)
+    progress = leader_state.progress.get(sender)
     if progress is None or not 1 <= message.request <= progress.last_request:
         raft.ignored += 1
         return False
@@ -134,18 +139,18 @@ def on_install_reply(
     progress.end_snapshot(message.entry.index)
     raft.effects.append(EndShipping(sender, done=True))
     if is_needed(raft, progress.next_index):
-        begin(raft, lead, sender, progress)
+        begin(raft, leader_state, sender, progress)
     return True
 
 
-def advance_floor(raft: State, lead: LeaderState) -> None:
+def advance_floor(raft: State, leader_state: LeaderState) -> None:
     """C23: the least settled of all voters; one that is unknown stops it. It never falls."""
-    least = min(raft.commit_index, raft.settled(raft.durable_index))
-    for progress in lead.progress.values():
+    least = min(raft.commit_index, raft.stable_index(raft.durable_index))
+    for progress in leader_state.progress.values():
         if progress.has_regressed:
             return
-        least = min(least, progress.settled)
-    raft.floor_known = max(raft.floor_known, least)
+        least = min(least, progress.stable_index)
+    raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, least)
 
 
 # ---- the follower: bytes arrive, then the log is made to fit ----------------------------------
@@ -196,7 +201,7 @@ def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:
         terms = raft.terms
         if terms.term_at(entry.index) != entry.term:
             require(
-                raft.lead is None,
+                raft.leader_state is None,
                 "a leader lacks what a snapshot says is committed",
                 entry=entry,
                 last=raft.last,
@@ -240,19 +245,19 @@ def on_compacted(raft: State, first_index: int) -> None:
         commit_index=raft.commit_index,
     )
     raft.terms.trim(first_index)
-    if raft.lead is not None:
-        for progress in raft.lead.progress.values():
-            progress.trimmed(first_index)
+    if raft.leader_state is not None:
+        for progress in raft.leader_state.progress.values():
+            progress.on_trimmed(first_index)
 
 
 def on_gaps_known(raft: State, valid_from: int) -> None:
     """This member leads; what it lets go from now on it has committed itself."""
-    if raft.lead is not None:
-        raft.lead.valid_from = valid_from
+    if raft.leader_state is not None:
+        raft.leader_state.valid_from = valid_from
 
 
 def on_kept(raft: State, oldest_index: int) -> None:
     """The oldest snapshot on this disk is another one now."""
     raft.kept_index = oldest_index
-    if raft.lead is not None:
-        advance_floor(raft, raft.lead)
+    if raft.leader_state is not None:
+        advance_floor(raft, raft.leader_state)

@@ -33,15 +33,15 @@ class Facts(NamedTuple):
     commit_index: int
     commit_ceiling: int
     installed_index: int
-    floor: int
-    floor_known: int
+    deletion_floor: int
+    cluster_deletion_floor: int
     runs: tuple[TermRun, ...]
     is_saving: bool
     is_fresh: bool
-    owed: EntryId
+    lost_upto: EntryId
     peers: tuple[MemberId, ...]
     matches: tuple[int, ...]
-    settleds: tuple[int, ...]
+    stable_indexes: tuple[int, ...]
     nexts: tuple[int, ...]
     noop_index: int
     valid_from: int
@@ -49,8 +49,8 @@ class Facts(NamedTuple):
 
 def observe(raft: State) -> Facts:
     """The facts of this moment."""
-    lead = raft.lead
-    progress = {} if lead is None else lead.progress
+    leader_state = raft.leader_state
+    progress = {} if leader_state is None else leader_state.progress
     peers = tuple(progress.values())
     return Facts(
         raft.member,
@@ -66,18 +66,18 @@ def observe(raft: State) -> Facts:
         raft.commit_index,
         raft.commit_ceiling,
         raft.installed_index,
-        raft.floor,
-        raft.floor_known,
+        raft.deletion_floor,
+        raft.cluster_deletion_floor,
         tuple(raft.terms.runs),
         raft.is_saving,
         raft.is_fresh,
-        raft.owed,
+        raft.lost_upto,
         tuple(progress),
         tuple(peer.match_index for peer in peers),
-        tuple(peer.settled for peer in peers),
+        tuple(peer.stable_index for peer in peers),
         tuple(peer.next_index for peer in peers),
-        0 if lead is None else lead.noop_index,
-        0 if lead is None else lead.valid_from,
+        0 if leader_state is None else leader_state.noop_index,
+        0 if leader_state is None else leader_state.valid_from,
     )
 
 
@@ -104,7 +104,7 @@ def _check_order(now: Facts) -> None:
     require(now.before.index <= now.commit_index, "I4: trimmed above the commit", facts=now)
     require(now.before.index <= now.durable_index, "C24: trimmed what is not durable", facts=now)
     require(now.installed_index <= now.commit_index, "I12: an install is no commit", facts=now)
-    require(now.floor <= now.commit_index, "C23: a floor above the commit", facts=now)
+    require(now.deletion_floor <= now.commit_index, "C23: a floor above the commit", facts=now)
     require(0 <= now.commit_index <= last, "I4: committed beyond the log", facts=now)
     require(0 <= now.durable_index <= last, "I4: durable beyond the log", facts=now)
     require(now.commit_ceiling <= last, "I8: verified beyond the log", facts=now)
@@ -125,12 +125,12 @@ def _check_role(now: Facts) -> None:
     if now.state is not ServerState.FOLLOWER:
         require(now.voted_for == now.member, "I2: it campaigns without its vote", facts=now)
         require(not now.is_fresh, "C16: a fresh directory takes part", facts=now)
-        require(now.owed == NO_ENTRY, "C12: it campaigns without what it held", facts=now)
+        require(now.lost_upto == NO_ENTRY, "C12: it campaigns without what it held", facts=now)
     for match, following in zip(now.matches, now.nexts, strict=True):
         require(0 <= match < following <= now.last.next, "progress out of order", facts=now)
         require(following >= now.first_index, "progress below the log", facts=now)
-    for match, settled in zip(now.matches, now.settleds, strict=True):
-        require(0 <= settled <= match, "C23: settled what is not durable", facts=now)
+    for match, stable_index in zip(now.matches, now.stable_indexes, strict=True):
+        require(0 <= stable_index <= match, "C23: settled what is not durable", facts=now)
 
 
 def _check_hard_state(before: Facts, after: Facts) -> None:
@@ -180,17 +180,17 @@ def _check_commit(before: Facts, after: Facts) -> None:
 
 def _check_log(before: Facts, after: Facts) -> None:
     """I10: what was committed stays, in the log or in a snapshot; a leader's log only grows."""
-    kept = max(before.commit_index, before.commit_ceiling)
+    fixed_index = max(before.commit_index, before.commit_ceiling)
     if before.state is after.state is ServerState.LEADER:
-        kept = before.last.index
+        fixed_index = before.last.index
         require(after.durable_index >= before.durable_index, "C6: a leader forgot", after=after)
     require(after.before.index >= before.before.index, "I12: the front came back", after=after)
     first = after.first_index
-    same = _between(before.runs, first, kept) == _between(after.runs, first, kept)
+    same = _between(before.runs, first, fixed_index) == _between(after.runs, first, fixed_index)
     require(
-        after.last.index >= kept and same,
+        after.last.index >= fixed_index and same,
         "I10: a truncation reached what must stay",
-        kept=kept,
+        fixed_index=fixed_index,
         before=before,
         after=after,
     )
@@ -198,21 +198,32 @@ def _check_log(before: Facts, after: Facts) -> None:
 
 def _between(runs: tuple[TermRun, ...], first: int, last: int) -> list[TermRun]:
     """The runs of the entries first .. last; none when `last` is below."""
-    found: list[TermRun] = []
+    runs_between: list[TermRun] = []
     for run in runs if first <= last else ():
         if run.first <= first:
-            found = [TermRun(run.term, first)]
+            runs_between = [TermRun(run.term, first)]
         elif run.first <= last:
-            found.append(run)
-    return found
+            runs_between.append(run)
+    return runs_between
 
 
 def _check_floor(before: Facts, after: Facts) -> None:
     """C23, I22: the floor moves by what members have, never back and never by time."""
-    require(after.floor_known >= before.floor_known, "C23: the floor fell", after=after)
-    if after.state is ServerState.LEADER and after.floor_known > before.floor_known:
-        least = min(after.commit_index, after.durable_index, *after.settleds)
-        require(after.floor_known <= least, "C23: a floor above a settled member", after=after)
+    require(
+        after.cluster_deletion_floor >= before.cluster_deletion_floor,
+        "C23: the floor fell",
+        after=after,
+    )
+    if (
+        after.state is ServerState.LEADER
+        and after.cluster_deletion_floor > before.cluster_deletion_floor
+    ):
+        least = min(after.commit_index, after.durable_index, *after.stable_indexes)
+        require(
+            after.cluster_deletion_floor <= least,
+            "C23: a floor above a settled member",
+            after=after,
+        )
 
 
 def _check_leader(before: Facts, after: Facts) -> None:

@@ -16,7 +16,7 @@ from copycat.raft.effects import (
 )
 from copycat.raft.leader_state import LeaderState
 from copycat.raft.progress import Progress, ProgressState
-from copycat.raft.replication import beat, pump
+from copycat.raft.replication import replicate, send_heartbeat
 from copycat.raft.state import NOBODY, State
 from copycat.raft.timers import COMMIT_NEWS_MS, NEVER_MS, SLOW_TIMEOUTS
 from copycat.types import MemberId, ServerState, Span
@@ -50,46 +50,50 @@ def become_leader(raft: State) -> None:
     end = raft.terms.end
     now_ms = raft.now_ms
     progress = {peer: Progress(end, now_ms) for peer in raft.peers}
-    lead = LeaderState(raft.current_term, end, progress)
-    lead.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms if raft.peers else NEVER_MS
-    lead.check_at_ms = now_ms + raft.options.election_timeout_ms if raft.peers else NEVER_MS
-    raft.lead = lead
-    raft.granted = frozenset()
+    leader_state = LeaderState(raft.current_term, end, progress)
+    leader_state.heartbeat_at_ms = (
+        now_ms + raft.options.heartbeat_interval_ms if raft.peers else NEVER_MS
+    )
+    leader_state.check_at_ms = (
+        now_ms + raft.options.election_timeout_ms if raft.peers else NEVER_MS
+    )
+    raft.leader_state = leader_state
+    raft.votes = frozenset()
     raft.drawn_at_ms = -1
     raft.change_role(ServerState.LEADER, raft.member)
-    _append(raft, lead, 1, Content.NOOP)
+    _append(raft, leader_state, 1, Content.NOOP)
 
 
 def on_proposed(raft: State, count: int) -> None:
     """`count` entries of this turn get their indexes; entries leave before our own sync."""
-    lead = raft.lead
-    if lead is None or lead.transfer_to != NOBODY or count < 1:
+    leader_state = raft.leader_state
+    if leader_state is None or leader_state.transfer_to != NOBODY or count < 1:
         raft.ignored += 1
         return
-    _append(raft, lead, count, Content.PROPOSED)
+    _append(raft, leader_state, count, Content.PROPOSED)
 
 
-def _append(raft: State, lead: LeaderState, count: int, content: Content) -> None:
+def _append(raft: State, leader_state: LeaderState, count: int, content: Content) -> None:
     first = raft.terms.end
     span = Span(raft.current_term, first, first + count)
     raft.terms.append(span)
     raft.effects.append(Append(span, content))
-    for peer, progress in lead.progress.items():
-        pump(raft, lead, peer, progress)
+    for peer, progress in leader_state.progress.items():
+        replicate(raft, leader_state, peer, progress)
     raft.sync()
 
 
 def on_sent(raft: State, peer: MemberId, span: Span) -> None:
     """Some of the last Replicate left; go on while the window has room."""
-    lead = raft.lead
-    progress = lead.progress.get(peer) if lead is not None else None
-    if lead is not None and progress is not None and progress.shipped(span):
-        pump(raft, lead, peer, progress)
+    leader_state = raft.leader_state
+    progress = leader_state.progress.get(peer) if leader_state is not None else None
+    if leader_state is not None and progress is not None and progress.on_sent(span):
+        replicate(raft, leader_state, peer, progress)
 
 
-def on_synced(raft: State, lead: LeaderState) -> None:
+def on_synced(raft: State, leader_state: LeaderState) -> None:
     """Our own sync is our vote for the entries, counted like any other."""
-    _advance_commit(raft, lead)
+    _advance_commit(raft, leader_state)
 
 
 def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None:
@@ -98,10 +102,10 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
     Three separate facts: the peer looked at our term (CheckQuorum and reads), its log matches
     (window and pace), it made so much durable (commit).
     """
-    lead = raft.lead
-    progress = lead.progress.get(sender) if lead is not None else None
+    leader_state = raft.leader_state
+    progress = leader_state.progress.get(sender) if leader_state is not None else None
     request = message.request
-    if lead is None or progress is None or not 1 <= request <= progress.last_request:
+    if leader_state is None or progress is None or not 1 <= request <= progress.last_request:
         raft.ignored += 1
         return
     progress.heard_at_ms = raft.now_ms
@@ -113,93 +117,99 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
     if not progress.has_regressed:
         progress.acked_request = max(progress.acked_request, request)
     if message.accepted:
-        _accepted(raft, lead, sender, progress, message)
-        if lead.transfer_to == sender:
-            _hand_over(raft, lead)
+        _accepted(raft, leader_state, sender, progress, message)
+        if leader_state.transfer_to == sender:
+            _hand_over(raft, leader_state)
     else:
-        _rejected(raft, lead, sender, progress, message)
-    if lead.reads.round_request:
-        _count_round(raft, lead)
-    pump(raft, lead, sender, progress)
+        _rejected(raft, leader_state, sender, progress, message)
+    if leader_state.reads.round_request:
+        _count_round(raft, leader_state)
+    replicate(raft, leader_state, sender, progress)
 
 
 def _accepted(
-    raft: State, lead: LeaderState, sender: MemberId, progress: Progress, message: AppendReply
+    raft: State,
+    leader_state: LeaderState,
+    sender: MemberId,
+    progress: Progress,
+    message: AppendReply,
 ) -> None:
     request = message.request
     match_index = message.match_index
     if request > progress.rewind_request:
-        if progress.pace is ProgressState.SNAPSHOT:  # it got there without: by another leader, say
+        if (
+            progress.state is ProgressState.SNAPSHOT
+        ):  # it got there without: by another leader, say
             progress.leave_snapshot()
             raft.effects.append(EndShipping(sender, done=True))
-        progress.pace = ProgressState.REPLICATE
+        progress.state = ProgressState.REPLICATE
     if match_index > progress.match_index:
         if not progress.acknowledge(request, match_index):
             raft.ignored += 1
         elif match_index > raft.commit_index:
-            _advance_commit(raft, lead)
-    settled = min(message.settled, progress.match_index)
-    if settled > progress.settled:
-        progress.settled = settled
-        install_snapshot.advance_floor(raft, lead)
+            _advance_commit(raft, leader_state)
+    stable_index = min(message.stable_index, progress.match_index)
+    if stable_index > progress.stable_index:
+        progress.stable_index = stable_index
+        install_snapshot.advance_floor(raft, leader_state)
 
 
 def _rejected(
     raft: State,
-    lead: LeaderState,
+    leader_state: LeaderState,
     sender: MemberId,
     progress: Progress,
     message: AppendReply,
 ) -> None:
     """Step back in one probe, over a whole diverged term if need be (paper section 5.3)."""
-    if progress.pace is ProgressState.SNAPSHOT:
+    if progress.state is ProgressState.SNAPSHOT:
         return  # as expected: what it lacks is on its way
-    newest = raft.terms.newest_not_above(message.hint)
+    newest = raft.terms.last_at_or_below(message.hint)
     next_index = max(newest.next, progress.match_index + 1)
     is_news = message.request > progress.rewind_request
     if is_news and (message.wants_snapshot or install_snapshot.is_needed(raft, next_index)):
-        install_snapshot.begin(raft, lead, sender, progress, whole=message.wants_snapshot)
+        install_snapshot.begin(raft, leader_state, sender, progress, whole=message.wants_snapshot)
     elif not progress.rewind(message.request, newest):
         raft.ignored += 1
 
 
 def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> None:
     """An answer of this term to bytes of a snapshot: a sign of life like any other."""
-    lead = raft.lead
-    if lead is None:
+    leader_state = raft.leader_state
+    if leader_state is None:
         raft.ignored += 1
         return
-    if install_snapshot.on_install_reply(raft, lead, sender, message):
-        _advance_commit(raft, lead)
-    if lead.reads.round_request:
-        _count_round(raft, lead)
-    if sender in lead.progress:
-        pump(raft, lead, sender, lead.progress[sender])
+    if install_snapshot.on_install_reply(raft, leader_state, sender, message):
+        _advance_commit(raft, leader_state)
+    if leader_state.reads.round_request:
+        _count_round(raft, leader_state)
+    if sender in leader_state.progress:
+        replicate(raft, leader_state, sender, leader_state.progress[sender])
 
 
 def on_compacted(raft: State, first_index: int) -> None:
     """The front of the log went; who still lacked it is asked how far it is."""
     install_snapshot.on_compacted(raft, first_index)
-    if raft.lead is not None:
-        for peer, progress in raft.lead.progress.items():
-            pump(raft, raft.lead, peer, progress)
+    if raft.leader_state is not None:
+        for peer, progress in raft.leader_state.progress.items():
+            replicate(raft, raft.leader_state, peer, progress)
 
 
-def _advance_commit(raft: State, lead: LeaderState) -> None:
+def _advance_commit(raft: State, leader_state: LeaderState) -> None:
     """Commit what a majority made durable, if it is of our own term (Figure 8, I7)."""
-    match_of = {peer: progress.counted_index for peer, progress in lead.progress.items()}
+    match_of = {peer: progress.counted_index for peer, progress in leader_state.progress.items()}
     match_of[raft.member] = raft.durable_index
     index = raft.configuration.agreed_index(match_of)
-    if index <= raft.commit_index or index < lead.noop_index:
+    if index <= raft.commit_index or index < leader_state.noop_index:
         return
     raft.commit_index = index
     raft.effects.append(Commit(index))
     if not raft.peers:  # no heartbeat and nobody's reply does it (C23)
-        install_snapshot.advance_floor(raft, lead)
-    elif lead.news_at_ms == NEVER_MS:
-        lead.news_at_ms = raft.now_ms + COMMIT_NEWS_MS
-    if lead.reads.wants_round:
-        _begin_round(raft, lead)
+        install_snapshot.advance_floor(raft, leader_state)
+    elif leader_state.news_at_ms == NEVER_MS:
+        leader_state.news_at_ms = raft.now_ms + COMMIT_NEWS_MS
+    if leader_state.reads.wants_round:
+        _begin_round(raft, leader_state)
 
 
 # ---- reads ---------------------------------------------------------------------------
@@ -207,76 +217,76 @@ def _advance_commit(raft: State, lead: LeaderState) -> None:
 
 def on_read_requested(raft: State, token: int) -> None:
     """C10: wait for an entry of our own term to be committed, then for a round of its own."""
-    lead = raft.lead
-    if lead is None:
+    leader_state = raft.leader_state
+    if leader_state is None:
         raft.ignored += 1
         return
-    lead.reads.wait(token)
-    if lead.reads.wants_round:
-        _begin_round(raft, lead)
+    leader_state.reads.wait(token)
+    if leader_state.reads.wants_round:
+        _begin_round(raft, leader_state)
 
 
-def _begin_round(raft: State, lead: LeaderState) -> None:
-    if raft.commit_index < lead.noop_index:
+def _begin_round(raft: State, leader_state: LeaderState) -> None:
+    if raft.commit_index < leader_state.noop_index:
         return
-    lead.reads.begin(lead.request + 1, raft.commit_index)
-    for peer, progress in lead.progress.items():
-        beat(raft, lead, peer, progress)
-    _count_round(raft, lead)
+    leader_state.reads.begin(leader_state.request + 1, raft.commit_index)
+    for peer, progress in leader_state.progress.items():
+        send_heartbeat(raft, leader_state, peer, progress)
+    _count_round(raft, leader_state)
 
 
-def _count_round(raft: State, lead: LeaderState) -> None:
-    reads = lead.reads
+def _count_round(raft: State, leader_state: LeaderState) -> None:
+    reads = leader_state.reads
     confirmed = [raft.member]
-    for peer, progress in lead.progress.items():
+    for peer, progress in leader_state.progress.items():
         if progress.acked_request >= reads.round_request:
             confirmed.append(peer)
     if raft.configuration.has_quorum(confirmed):
         raft.effects.append(ReadReady(*reads.confirmed()))
         if reads.wants_round:
-            _begin_round(raft, lead)
+            _begin_round(raft, leader_state)
 
 
 # ---- time ----------------------------------------------------------------------------
 
 
-def on_tick(raft: State, lead: LeaderState, elapsed_ms: int) -> None:
+def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
     """CheckQuorum, heartbeats, news of a commit that nothing carried yet, and transfers."""
     now_ms = raft.now_ms
-    if now_ms >= lead.check_at_ms and not _check_quorum(raft, lead, elapsed_ms):
+    if now_ms >= leader_state.check_at_ms and not _check_quorum(raft, leader_state, elapsed_ms):
         raft.become_follower(raft.current_term, NOBODY)
         return
-    if now_ms >= lead.transfer_at_ms:
-        raft.effects.append(transfer.why_late(raft, lead))
-        _stop_transfer(lead)
+    if now_ms >= leader_state.transfer_at_ms:
+        raft.effects.append(transfer.why_late(raft, leader_state))
+        _stop_transfer(leader_state)
         if now_ms < raft.slow_until_ms:
             raft.become_follower(raft.current_term, NOBODY)
             return
-    if _disk_is_slow(raft, elapsed_ms) and lead.transfer_to == NOBODY:
+    if _disk_is_slow(raft, elapsed_ms) and leader_state.transfer_to == NOBODY:
         raft.slow_until_ms = now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
-        target = best_follower(lead)
-        if lead.progress[target].pace is ProgressState.LOST:
+        target = best_follower(leader_state)
+        if leader_state.progress[target].state is ProgressState.LOST:
             raft.become_follower(raft.current_term, NOBODY)
             return
-        _begin_transfer(raft, lead, target)
-    if raft.storage_full and lead.transfer_to == NOBODY:
-        _give_away(raft, lead)
-    if now_ms >= lead.heartbeat_at_ms:
-        lead.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
-        lead.news_at_ms = NEVER_MS
-        for peer, progress in lead.progress.items():
-            beat(raft, lead, peer, progress)
-            install_snapshot.remind(raft, peer, progress)
-        install_snapshot.advance_floor(raft, lead)
-        _hand_over(raft, lead)
-    elif now_ms >= lead.news_at_ms:
-        lead.news_at_ms = NEVER_MS
-        for peer, progress in lead.progress.items():
+        _begin_transfer(raft, leader_state, target)
+    if raft.storage_full and leader_state.transfer_to == NOBODY:
+        _give_away(raft, leader_state)
+    if now_ms >= leader_state.heartbeat_at_ms:
+        leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
+        leader_state.news_at_ms = NEVER_MS
+        for peer, progress in leader_state.progress.items():
+            send_heartbeat(raft, leader_state, peer, progress)
+            install_snapshot.resend_snapshot_request(raft, peer, progress)
+        install_snapshot.advance_floor(raft, leader_state)
+        _hand_over(raft, leader_state)
+    elif now_ms >= leader_state.news_at_ms:
+        leader_state.news_at_ms = NEVER_MS
+        for peer, progress in leader_state.progress.items():
             if (
                 progress.commit_sent < raft.commit_index
-                and progress.pace is not ProgressState.LOST
+                and progress.state is not ProgressState.LOST
             ):
-                beat(raft, lead, peer, progress)
+                send_heartbeat(raft, leader_state, peer, progress)
 
 
 def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
@@ -288,56 +298,61 @@ def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
     return bool(raft.peers) and raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
 
 
-def _check_quorum(raft: State, lead: LeaderState, elapsed_ms: int) -> bool:
+def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bool:
     """Whether to go on leading; sets the time of the next check.
 
     A process that was held up itself (a slow disk, a stopped machine) takes this tick before
     it has read what arrived meanwhile: once, it looks again a heartbeat later.
     """
     timeout_ms = raft.options.election_timeout_ms
-    if _hears_quorum(raft, lead):
-        lead.check_at_ms = raft.now_ms + timeout_ms
-        lead.is_second_look = False
+    if _hears_quorum(raft, leader_state):
+        leader_state.check_at_ms = raft.now_ms + timeout_ms
+        leader_state.is_second_look = False
         return True
-    if 2 * elapsed_ms < timeout_ms or lead.is_second_look:
+    if 2 * elapsed_ms < timeout_ms or leader_state.is_second_look:
         return False
-    lead.check_at_ms = raft.now_ms + raft.options.heartbeat_interval_ms
-    lead.is_second_look = True
+    leader_state.check_at_ms = raft.now_ms + raft.options.heartbeat_interval_ms
+    leader_state.is_second_look = True
     return True
 
 
-def _hears_quorum(raft: State, lead: LeaderState) -> bool:
+def _hears_quorum(raft: State, leader_state: LeaderState) -> bool:
     """A majority answered within E; else another leader may be at work (I16)."""
     since_ms = raft.now_ms - raft.options.election_timeout_ms
     heard = [raft.member]
-    for peer, progress in lead.progress.items():
+    for peer, progress in leader_state.progress.items():
         if progress.heard_at_ms >= since_ms:
             heard.append(peer)
     return raft.configuration.has_quorum(heard)
 
 
-def deadline_ms(lead: LeaderState) -> int:
+def deadline_ms(leader_state: LeaderState) -> int:
     """When `on_tick` next has something to do."""
-    return min(lead.heartbeat_at_ms, lead.check_at_ms, lead.news_at_ms, lead.transfer_at_ms)
+    return min(
+        leader_state.heartbeat_at_ms,
+        leader_state.check_at_ms,
+        leader_state.news_at_ms,
+        leader_state.transfer_at_ms,
+    )
 
 
 # ---- links ---------------------------------------------------------------------------
 
 
-def on_peer_reachable(raft: State, lead: LeaderState, peer: MemberId) -> None:
+def on_peer_reachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
     """Greet it with a heartbeat; its answer says where to go on."""
-    progress = lead.progress.get(peer)
+    progress = leader_state.progress.get(peer)
     if progress is not None:
-        beat(raft, lead, peer, progress)
+        send_heartbeat(raft, leader_state, peer, progress)
 
 
-def on_peer_unreachable(raft: State, lead: LeaderState, peer: MemberId) -> None:
+def on_peer_unreachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
     """What was in flight may be lost: nothing but heartbeats until one is answered."""
-    progress = lead.progress.get(peer)
+    progress = leader_state.progress.get(peer)
     if progress is not None:
-        if progress.pace is ProgressState.SNAPSHOT:
+        if progress.state is ProgressState.SNAPSHOT:
             raft.effects.append(EndShipping(peer, done=False))
-        progress.lose()
+        progress.mark_lost()
 
 
 # ---- transfer ------------------------------------------------------------------------
@@ -345,62 +360,65 @@ def on_peer_unreachable(raft: State, lead: LeaderState, peer: MemberId) -> None:
 
 def on_transfer_requested(raft: State, to: MemberId) -> None:
     """Stop taking proposals, let the target catch up, then tell it to campaign."""
-    lead = raft.lead
-    if lead is not None and lead.transfer_to != NOBODY:
-        lead.is_transfer_asked = True  # one answer ends both
+    leader_state = raft.leader_state
+    if leader_state is not None and leader_state.transfer_to != NOBODY:
+        leader_state.is_transfer_asked = True  # one answer ends both
         return
-    target = to if to != NOBODY or lead is None else best_follower(lead)
-    if lead is None or target not in lead.progress:
+    target = to if to != NOBODY or leader_state is None else best_follower(leader_state)
+    if leader_state is None or target not in leader_state.progress:
         raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NO_TARGET, to=to))
         return
-    lead.is_transfer_asked, lead.is_transfer_to_any = True, to == NOBODY
-    _begin_transfer(raft, lead, target)
+    leader_state.is_transfer_asked, leader_state.is_transfer_to_any = True, to == NOBODY
+    _begin_transfer(raft, leader_state, target)
 
 
-def _begin_transfer(raft: State, lead: LeaderState, target: MemberId) -> None:
-    lead.transfer_to = target
-    lead.transfer_at_ms = raft.now_ms + raft.options.election_timeout_ms
-    _hand_over(raft, lead)
+def _begin_transfer(raft: State, leader_state: LeaderState, target: MemberId) -> None:
+    leader_state.transfer_to = target
+    leader_state.transfer_at_ms = raft.now_ms + raft.options.election_timeout_ms
+    _hand_over(raft, leader_state)
 
 
-def _give_away(raft: State, lead: LeaderState) -> None:
+def _give_away(raft: State, leader_state: LeaderState) -> None:
     """F12: a leader without room hands over; each try that fails is followed by another.
 
     The one that was tried last comes last: its disk may be as full as ours.
     """
-    target = best_follower(lead, after=lead.given_to)
+    target = best_follower(leader_state, after=leader_state.last_transfer_to)
     if target != NOBODY:
-        lead.given_to = target
-        _begin_transfer(raft, lead, target)
+        leader_state.last_transfer_to = target
+        _begin_transfer(raft, leader_state, target)
 
 
-def best_follower(lead: LeaderState, after: MemberId = NOBODY) -> MemberId:
+def best_follower(leader_state: LeaderState, after: MemberId = NOBODY) -> MemberId:
     """The one with most of the log, reachable before unreachable; zero when there is none.
 
     `after` is only taken when there is nobody else in reach.
     """
     best = NOBODY
     rank = (False, False, -1)
-    for peer, progress in lead.progress.items():
-        mine = (progress.pace is not ProgressState.LOST, peer != after, progress.counted_index)
+    for peer, progress in leader_state.progress.items():
+        mine = (progress.state is not ProgressState.LOST, peer != after, progress.counted_index)
         if mine > rank:
             best, rank = peer, mine
     return best
 
 
-def _hand_over(raft: State, lead: LeaderState) -> None:
+def _hand_over(raft: State, leader_state: LeaderState) -> None:
     """Send TimeoutNow once the target has everything; again with each heartbeat.
 
     Not to one whose link broke: what it has is known again when it has answered.
     """
-    if lead.transfer_to == NOBODY:
+    if leader_state.transfer_to == NOBODY:
         return
-    progress = lead.progress[lead.transfer_to]
-    if progress.counted_index == raft.terms.last_index and progress.pace is not ProgressState.LOST:
-        raft.send(lead.transfer_to, TimeoutNow(raft.current_term))
+    progress = leader_state.progress[leader_state.transfer_to]
+    if (
+        progress.counted_index == raft.terms.last_index
+        and progress.state is not ProgressState.LOST
+    ):
+        raft.send(leader_state.transfer_to, TimeoutNow(raft.current_term))
 
 
-def _stop_transfer(lead: LeaderState) -> None:
-    lead.transfer_to = NOBODY
-    lead.transfer_at_ms = NEVER_MS
-    lead.is_transfer_asked = lead.is_transfer_to_any = False
+def _stop_transfer(leader_state: LeaderState) -> None:
+    leader_state.transfer_to = NOBODY
+    leader_state.transfer_at_ms = NEVER_MS
+    leader_state.is_transfer_asked = leader_state.is_transfer_to_any = False

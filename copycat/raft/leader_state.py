@@ -15,11 +15,11 @@ class LeaderState:
 
     __slots__ = (
         "check_at_ms",
-        "given_to",
         "heartbeat_at_ms",
         "is_second_look",
         "is_transfer_asked",
         "is_transfer_to_any",
+        "last_transfer_to",
         "news_at_ms",
         "noop_index",
         "progress",
@@ -50,7 +50,7 @@ class LeaderState:
         """And does not mind to whom."""
         self.transfer_at_ms = NEVER_MS
         """When a transfer is given up."""
-        self.given_to = MemberId(0)
+        self.last_transfer_to = MemberId(0)
         """Whom a full leader tried last to give its leadership to (F12)."""
         self.valid_from = 0
         """Of the holes that the log had at the election: all up to here was committed (C22)."""

@@ -37,19 +37,19 @@ class Progress:
         "match_index",
         "match_request",
         "next_index",
-        "pace",
         "rewind_request",
         "sent",
-        "settled",
         "snapshot",
-        "snapshot_floor",
         "snapshot_is_heard",
+        "snapshot_min_index",
         "snapshot_request",
+        "stable_index",
+        "state",
         "void_request",
     )
 
     def __init__(self, next_index: int, now_ms: int) -> None:
-        self.pace = ProgressState.PROBE
+        self.state = ProgressState.PROBE
         self.match_index = 0
         self.match_request = 0
         """Newest request to this peer when match_index was credited: answers to later ones come
@@ -72,11 +72,11 @@ class Progress:
         self.heard_at_ms = now_ms
         self.sent: deque[tuple[int, int]] = deque()
         """(request, end) in flight, both strictly rising: the bound of I9 and the window."""
-        self.settled = 0
+        self.stable_index = 0
         """What it will never fall behind again (C23); 0 while unknown."""
         self.snapshot_request = 0
         """Of the transfer under way; 0 when there is none."""
-        self.snapshot_floor = 0
+        self.snapshot_min_index = 0
         """It must cover at least this."""
         self.snapshot = NO_ENTRY
         """What that transfer is of; NO_ENTRY until the replica has said so."""
@@ -99,7 +99,7 @@ class Progress:
         if end - 1 > self.match_index and (not sent or sent[-1][1] < end):
             sent.append((request, end))
 
-    def shipped(self, span: Span) -> bool:
+    def on_sent(self, span: Span) -> bool:
         """`Sent` arrived: move next_index. False when it answers nothing that was asked."""
         request = self.asked_request
         if request == 0 or span.first != self.next_index or span.end <= span.first:
@@ -142,20 +142,20 @@ class Progress:
         if request <= self.rewind_request or next_index >= self.next_index:
             return False
         self.next_index = next_index
-        self._start_anew(ProgressState.PROBE)
+        self._reset(ProgressState.PROBE)
         return True
 
-    def begin_snapshot(self, request: int, next_index: int, floor: int) -> None:
+    def begin_snapshot(self, request: int, next_index: int, min_index: int) -> None:
         """Entries do not help this peer; after the snapshot they go on at `next_index` or later.
 
-        floor: what the snapshot must cover.
+        min_index: what the snapshot must cover.
 
         Heartbeats at `next_index` meanwhile: whoever accepts one needs no snapshot any more.
         """
         self.next_index = max(next_index, self.match_index + 1)
-        self._start_anew(ProgressState.SNAPSHOT)
+        self._reset(ProgressState.SNAPSHOT)
         self.snapshot_request = request
-        self.snapshot_floor = floor
+        self.snapshot_min_index = min_index
 
     def end_snapshot(self, match_index: int) -> None:
         """It has everything up to `match_index`, durably: go on with entries."""
@@ -163,7 +163,7 @@ class Progress:
         self.match_index = max(self.match_index, match_index)
         self.match_request = self.last_request
         self.next_index = self.match_index + 1
-        self._start_anew(ProgressState.REPLICATE)
+        self._reset(ProgressState.REPLICATE)
 
     def leave_snapshot(self) -> None:
         """It accepts what follows `next_index`: it needs no snapshot any more."""
@@ -171,21 +171,21 @@ class Progress:
         self.snapshot = NO_ENTRY
         self.snapshot_is_heard = False
 
-    def trimmed(self, first_index: int) -> None:
+    def on_trimmed(self, first_index: int) -> None:
         """The log begins at `first_index` now; what was in flight from below is asked again."""
         if self.next_index < first_index:
             self.next_index = first_index
-            if self.pace is not ProgressState.SNAPSHOT:
-                self._start_anew(
-                    ProgressState.LOST if self.pace is ProgressState.LOST else ProgressState.PROBE
+            if self.state is not ProgressState.SNAPSHOT:
+                self._reset(
+                    ProgressState.LOST if self.state is ProgressState.LOST else ProgressState.PROBE
                 )
 
-    def lose(self) -> None:
+    def mark_lost(self) -> None:
         """The link broke. next_index stays: the first probe's rejection says where to go on."""
-        self._start_anew(ProgressState.LOST)
+        self._reset(ProgressState.LOST)
 
-    def _start_anew(self, pace: ProgressState) -> None:
-        self.pace = pace
+    def _reset(self, state: ProgressState) -> None:
+        self.state = state
         self.sent.clear()
         self.asked_request = 0
         self.rewind_request = self.last_request

@@ -43,13 +43,13 @@ class Acknowledged(NamedTuple):
     """What a peer acknowledged to a leader of `term`: entries up to `held`."""
 
     term: int
-    held: EntryId
+    entry: EntryId
     """Its own name, or a greater one where the leader's log does not reach back to it."""
     is_exact: bool
 
     def lacks(self, last: EntryId) -> bool:
         """Whether a log that still holds it cannot have `last` at the end, or as a hint."""
-        return last.index < self.held.index or (self.is_exact and last.term < self.held.term)
+        return last.index < self.entry.index or (self.is_exact and last.term < self.entry.term)
 
 
 class Acknowledgements:
@@ -103,22 +103,22 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
         if message.accepted and message.request > progress.match_request:
             progress.has_regressed = False
         return True
-    held = _acknowledged(raft, progress).held
+    acknowledged = _acknowledged(raft, progress).entry
     is_news = not progress.has_regressed
     _discount(raft, peer, progress)
     if is_news:
         last = EntryId(0, message.match_index) if message.accepted else message.hint
-        raft.effects.append(PeerRegressed(peer, held, last))
-    raft.send(peer, LogRegressed(raft.current_term, held))
+        raft.effects.append(PeerRegressed(peer, acknowledged, last))
+    raft.send(peer, LogRegressed(raft.current_term, acknowledged))
     return False
 
 
 def _discount(raft: State, peer: MemberId, progress: Progress) -> None:
     """It counts for nothing. A snapshot that is on its way was meant for the log before: what is
     said of it may be of the process before, so it ends, and a later answer begins another."""
-    if progress.pace is ProgressState.SNAPSHOT:
+    if progress.state is ProgressState.SNAPSHOT:
         raft.effects.append(EndShipping(peer, done=False))
-        progress.lose()
+        progress.mark_lost()
     progress.regress()
 
 
@@ -129,13 +129,13 @@ def _acknowledged(raft: State, progress: Progress) -> Acknowledged:
     return Acknowledged(raft.current_term, terms.entry_at(index), is_exact=True)
 
 
-def note_acknowledged(raft: State, lead: LeaderState) -> None:
+def note_acknowledged(raft: State, leader_state: LeaderState) -> None:
     """This member stops to lead: remember what each peer acknowledged to it."""
-    for peer, progress in lead.progress.items():
+    for peer, progress in leader_state.progress.items():
         if progress.match_index:
-            last = _acknowledged(raft, progress)._replace(term=lead.term)
+            last = _acknowledged(raft, progress)._replace(term=leader_state.term)
             known = raft.acknowledgements.by_peer.get(peer, ())
-            greater = [one for one in known if one.held > last.held]
+            greater = [one for one in known if one.entry > last.entry]
             raft.acknowledgements.by_peer[peer] = (*greater[-MEMORIES_MAX:], last)
 
 
@@ -146,7 +146,7 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
     that term before; so only a log that followed no leader since has lost them by itself.
     """
     known = list(raft.acknowledgements.by_peer.get(sender, ()))
-    progress = raft.lead.progress[sender] if raft.lead is not None else None
+    progress = raft.leader_state.progress[sender] if raft.leader_state is not None else None
     if progress is not None and progress.match_index:
         known.append(_acknowledged(raft, progress))
     missing = [one for one in known if message.term <= one.term and one.lacks(message.last)]
@@ -155,21 +155,21 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
         return
     if progress is not None and progress.match_index and known[-1] in missing:
         _discount(raft, sender, progress)  # an answer to a later request may end it
-    held = max(one.held for one in missing)
-    raft.effects.append(PeerRegressed(sender, held, message.last))
-    raft.acknowledgements.untold[sender] = held
-    raft.send(sender, LogRegressed(raft.current_term, held))
+    acknowledged = max(one.entry for one in missing)
+    raft.effects.append(PeerRegressed(sender, acknowledged, message.last))
+    raft.acknowledgements.untold[sender] = acknowledged
+    raft.send(sender, LogRegressed(raft.current_term, acknowledged))
 
 
 def on_reachable(raft: State, peer: MemberId) -> None:
     """The link to `peer` is open: say again what it lacks, once. A leader to whom the peer
     acknowledged something since needs not: it compares each answer (`shows_regression`)."""
-    held = raft.acknowledgements.untold.pop(peer, NO_ENTRY)
-    if held == NO_ENTRY:
+    acknowledged = raft.acknowledgements.untold.pop(peer, NO_ENTRY)
+    if acknowledged == NO_ENTRY:
         return
-    progress = raft.lead.progress[peer] if raft.lead is not None else None
+    progress = raft.leader_state.progress[peer] if raft.leader_state is not None else None
     if progress is None or not progress.match_index:
-        raft.send(peer, LogRegressed(raft.current_term, held))
+        raft.send(peer, LogRegressed(raft.current_term, acknowledged))
 
 
 # ---- the one that regressed --------------------------------------------------------------------
@@ -177,7 +177,10 @@ def on_reachable(raft: State, peer: MemberId) -> None:
 
 def is_well_formed(message: LogRegressed) -> bool:
     """Whether somebody who led could have said it."""
-    return 1 <= message.held.term <= message.term and 1 <= message.held.index < TERM_MAX
+    return (
+        1 <= message.acknowledged.term <= message.term
+        and 1 <= message.acknowledged.index < TERM_MAX
+    )
 
 
 def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> None:
@@ -189,21 +192,21 @@ def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> No
     other. If it is not (entries of a term that lost are here again), then whoever it votes for
     has all that it acknowledged, and only the leader has to count anew.
     """
-    held = message.held
-    if raft.lead is not None:
+    acknowledged = message.acknowledged
+    if raft.leader_state is not None:
         return
-    if raft.pledged < held:
-        raft.owed = held
-        raft.acknowledgements.recording = held
-        raft.poll = None
+    if raft.vote_floor < acknowledged:
+        raft.lost_upto = acknowledged
+        raft.acknowledgements.recording = acknowledged
+        raft.pre_vote_round = None
         if raft.state is not ServerState.FOLLOWER:
             raft.become_follower(raft.current_term, MemberId(0))
-        raft.effects.append(RecordLoss(held, raft.current_term + 1))
+        raft.effects.append(RecordLoss(acknowledged, raft.current_term + 1))
     elif (
         raft.leader == sender
         and raft.acknowledgements.recording == NO_ENTRY
-        and raft.terms.term_at(held.index) != held.term
-        and held.index > raft.terms.before.index
+        and raft.terms.term_at(acknowledged.index) != acknowledged.term
+        and acknowledged.index > raft.terms.before.index
     ):
         raft.become_follower(raft.current_term + 1, MemberId(0))
 
@@ -215,7 +218,7 @@ def on_loss_recorded(raft: State, event: LossRecorded) -> None:
     what it was told: with its vote somebody can lead who gives it that.
     """
     raft.acknowledgements.recording = NO_ENTRY
-    if not raft.lost_below:
-        raft.take_part()
+    if not raft.lost_below_term:
+        raft.become_eligible()
     if event.term > raft.current_term:
         raft.become_follower(event.term, MemberId(0))

@@ -31,53 +31,53 @@ class State:
     """What `Raft` knows. Outside `copycat.raft` every attribute is read-only."""
 
     __slots__ = (
+        "accepted_loss",
         "accepted_request",
         "acknowledgements",
+        "cluster_deletion_floor",
         "commit_ceiling",
         "commit_index",
         "configuration",
-        "contacts",
+        "contacted_voters",
         "current_term",
         "drawn_at_ms",
         "durable_index",
         "effects",
         "election_at_ms",
-        "floor_known",
-        "flushed_index",
-        "given_up",
-        "grace_until_ms",
-        "granted",
-        "heard_until_ms",
-        "held",
         "ignored",
         "installed_index",
         "kept_index",
-        "lead",
         "leader",
-        "lost_below",
+        "leader_active_until_ms",
+        "leader_state",
+        "lost_below_term",
+        "lost_upto",
         "member",
         "now_ms",
         "options",
-        "owed",
         "peers",
-        "poll",
-        "poll_round",
+        "pending_sends",
+        "pre_vote_number",
+        "pre_vote_round",
         "random",
         "reported_index",
         "save_asked_ms",
         "save_ticket",
         "saved_ticket",
         "slow_until_ms",
+        "startup_wait_until_ms",
         "state",
         "storage_full",
         "sync_ticket",
         "synced_at_ms",
+        "synced_index",
         "syncs",
         "term_seen",
         "terms",
         "transfer",
         "verified_index",
         "voted_for",
+        "votes",
     )
 
     def __init__(
@@ -97,7 +97,7 @@ class State:
         snapshot_index: int = 0,
         kept_index: int = 0,
         lost: bool = False,
-        owed: EntryId = NO_ENTRY,
+        lost_upto: EntryId = NO_ENTRY,
         regressed: bool = False,
     ) -> None:
         voters = configuration.voters
@@ -117,34 +117,36 @@ class State:
         """This log equals the leader's of this term up to here."""
         self.reported_index = 0
         """Highest match_index told to the leader of this term."""
-        self.poll: PreVoteRound | None = None
-        self.poll_round = self.random.next() >> 32
+        self.pre_vote_round: PreVoteRound | None = None
+        self.pre_vote_number = self.random.next() >> 32
         self.term_seen = 0
-        self.granted: frozenset[MemberId] = frozenset()
-        self.lead: LeaderState | None = None
+        self.votes: frozenset[MemberId] = frozenset()
+        self.leader_state: LeaderState | None = None
         self.transfer: transfer.Transfer | None = None
         self._begin_hard_state(current_term, voted_for)
-        self.acknowledgements = Acknowledgements(owed.term if regressed else self.current_term)
+        self.acknowledgements = Acknowledgements(
+            lost_upto.term if regressed else self.current_term
+        )
         self._begin_timers()
         self._begin_proof(fresh=fresh, lost=lost)
-        self.owed = owed
+        self.lost_upto = lost_upto
         """C12: this log held so much before its disk lost some of it; NO_ENTRY: nothing is owed.
 
         The name of the last entry that it may ever have acknowledged, or a greater one.
         """
-        self.given_up = NO_ENTRY
-        """As `owed`, after an operator accepted that it is lost; NO_ENTRY: nothing is."""
-        self.settle_debt()
+        self.accepted_loss = NO_ENTRY
+        """As `lost_upto`, after an operator accepted that it is lost; NO_ENTRY: nothing is."""
+        self.check_recovered()
 
     def _begin_proof(self, *, fresh: bool, lost: bool) -> None:
         self.storage_full = False
         """F12: nothing more can be appended here."""
 
         # C16: voters with empty logs that a fresh directory has met; empty once it may take part.
-        self.contacts = frozenset({self.member}) if fresh or lost else frozenset()
-        if self.configuration.has_quorum(self.contacts):  # it is the only voter
-            self.contacts = frozenset()
-        self.lost_below = self.current_term if self.contacts and lost else 0
+        self.contacted_voters = frozenset({self.member}) if fresh or lost else frozenset()
+        if self.configuration.has_quorum(self.contacted_voters):  # it is the only voter
+            self.contacted_voters = frozenset()
+        self.lost_below_term = self.current_term if self.contacted_voters and lost else 0
         """Every entry that this member ever acknowledged is of a lower term; 0: none is lost."""
 
     def _begin_log(self, snapshot_index: int, kept_index: int) -> None:
@@ -156,8 +158,8 @@ class State:
             snapshot_index=snapshot_index,
             last_index=terms.last_index,
         )
-        self.durable_index = self.flushed_index = terms.last_index
-        """`flushed_index`: a loss of power keeps what is below, in the weaker modes too."""
+        self.durable_index = self.synced_index = terms.last_index
+        """`synced_index`: a loss of power keeps what is below, in the weaker modes too."""
         self.sync_ticket = 0
         self.syncs: deque[tuple[int, int, int]] = deque()
         """(ticket, last index when it was asked for, when that was), oldest first."""
@@ -168,15 +170,15 @@ class State:
         """Newest entry that is known to be committed because a snapshot covers it."""
         self.kept_index = kept_index
         """Oldest snapshot that a restart could fall back to; 0 for none (C23)."""
-        self.floor_known = 0
+        self.cluster_deletion_floor = 0
         """Highest cleaning floor that a leader computed, this one or another (C23)."""
 
     def _begin_hard_state(self, current_term: int, voted_for: MemberId) -> None:
         # The log is a floor for the term: an entry of term t was written only by somebody who
         # had seen t. A vote of ours in t would have been saved before it left, so none did.
-        floor = self.terms.last_term
-        self.current_term = max(current_term, floor)
-        self.voted_for = voted_for if current_term >= floor else NOBODY
+        last_term = self.terms.last_term
+        self.current_term = max(current_term, last_term)
+        self.voted_for = voted_for if current_term >= last_term else NOBODY
         self.state = ServerState.FOLLOWER
         self.leader = NOBODY
         self.save_ticket = 0
@@ -184,7 +186,7 @@ class State:
         self.save_asked_ms = 0
         """When the oldest save was asked for that is not on the disk yet."""
         # Bounded, whatever the disk does: the oldest is lost then, as a network may lose it.
-        self.held: deque[tuple[int, Send]] = deque(maxlen=256)
+        self.pending_sends: deque[tuple[int, Send]] = deque(maxlen=256)
 
     def _begin_timers(self) -> None:
         self.now_ms = 0
@@ -193,9 +195,9 @@ class State:
         """When a sync was last answered."""
         self.slow_until_ms = 0
         """F15: until then this member does not campaign, for its disk was too slow to lead."""
-        self.grace_until_ms = self.options.election_timeout_ms if self.peers else 0
+        self.startup_wait_until_ms = self.options.election_timeout_ms if self.peers else 0
         """C11: a member that starts may have heard a leader a moment before it went down."""
-        self.heard_until_ms = self.grace_until_ms
+        self.leader_active_until_ms = self.startup_wait_until_ms
         self.election_at_ms = 0
         if self.peers:
             self.draw_election_timeout()
@@ -208,18 +210,18 @@ class State:
         return self.terms.last
 
     @property
-    def floor(self) -> int:
+    def deletion_floor(self) -> int:
         """C23: deletions up to here may be cleaned away here; never above the commit index.
 
         Nor above the oldest snapshot kept here: a restart replays this log from there.
         """
-        floor = min(self.floor_known, self.commit_index)
-        return min(floor, self.kept_index) if self.kept_index else floor
+        deletion_floor = min(self.cluster_deletion_floor, self.commit_index)
+        return min(deletion_floor, self.kept_index) if self.kept_index else deletion_floor
 
-    def settled(self, match_index: int) -> int:
+    def stable_index(self, match_index: int) -> int:
         """What a restart of this member, durable up to `match_index`, does not fall behind."""
-        settled = min(match_index, self.flushed_index)
-        return min(settled, self.kept_index) if self.kept_index else settled
+        stable_index = min(match_index, self.synced_index)
+        return min(stable_index, self.kept_index) if self.kept_index else stable_index
 
     @property
     def is_fresh(self) -> bool:
@@ -230,7 +232,7 @@ class State:
         of the list with empty logs, for then nothing was ever committed; or its incarnation in
         the log, for then the leader met it for the first time (docs/decisions/0009).
         """
-        return bool(self.contacts)
+        return bool(self.contacted_voters)
 
     @property
     def is_lost(self) -> bool:
@@ -239,43 +241,43 @@ class State:
         An entry of a term above all that it acknowledged ends this: its leader had everything
         that was ever committed before, and so has whoever holds that entry (decision 0016).
         """
-        return self.lost_below > 0
+        return self.lost_below_term > 0
 
-    def saw_entry(self, term: int) -> None:
+    def note_entry(self, term: int) -> None:
         """An entry of `term` is here with all that its leader has before it: a snapshot's, too."""
-        if self.lost_below and term >= self.lost_below:
-            self.take_part()
+        if self.lost_below_term and term >= self.lost_below_term:
+            self.become_eligible()
 
-    def take_part(self) -> None:
+    def become_eligible(self) -> None:
         """This log is known to hold what it promised: it may vote and campaign (C16)."""
-        self.lost_below = 0
-        if self.contacts:
-            self.contacts = frozenset()
+        self.lost_below_term = 0
+        if self.contacted_voters:
+            self.contacted_voters = frozenset()
             self.draw_election_timeout()
 
     @property
-    def owes(self) -> bool:
+    def is_recovering(self) -> bool:
         """Entries that were on this disk are damaged, and no leader has given them back so far.
 
         Unlike a lost member it knows up to where it held entries, and goes on voting as if it
         held them still: only for somebody who has as much (decision 0017).
         """
-        return self.owed != NO_ENTRY
+        return self.lost_upto != NO_ENTRY
 
-    def give_up(self, held: EntryId) -> None:
+    def accept_loss(self, lost_upto: EntryId) -> None:
         """An operator accepted the loss: it votes and campaigns with what it has."""
-        self.owed, self.given_up = NO_ENTRY, held
+        self.lost_upto, self.accepted_loss = NO_ENTRY, lost_upto
         self.draw_election_timeout()
 
     @property
-    def has_given_up(self) -> bool:
+    def has_accepted_loss(self) -> bool:
         """What it gave up may still be missing here in a way that it is missing nowhere else.
 
         Not any more once an entry is committed here, durably, at or above all that it held: then
         all further leaders have this log up to there. One that is only appended may be replaced.
         """
-        index = min(self.commit_index, self.durable_index, self.flushed_index)
-        return self.given_up != NO_ENTRY and self.terms.entry_at(index) < self.given_up
+        index = min(self.commit_index, self.durable_index, self.synced_index)
+        return self.accepted_loss != NO_ENTRY and self.terms.entry_at(index) < self.accepted_loss
 
     @property
     def refuses_gaps(self) -> bool:
@@ -284,27 +286,32 @@ class State:
 
         All that it ever had lies below where it stops to owe or to be lost, and so do these.
         """
-        return self.owes or self.is_lost or self.has_given_up
+        return self.is_recovering or self.is_lost or self.has_accepted_loss
 
     @property
-    def pledged(self) -> EntryId:
+    def vote_floor(self) -> EntryId:
         """Who has less than this gets no vote of ours (paper 5.4.1, C12)."""
-        return max(self.terms.last, self.owed)
+        return max(self.terms.last, self.lost_upto)
 
-    def settle_debt(self) -> None:
+    def check_recovered(self) -> None:
         """More is durable here, perhaps all that was owed: then this log speaks for itself.
 
         Its last entry is at or above what was owed, in the order of Raft. So it was copied from
         a leader that had all that this member ever acknowledged, or was that leader's own.
         """
-        if self.owed != NO_ENTRY and self.terms.entry_at(self.durable_index) >= self.owed:
-            self.owed = NO_ENTRY
+        if (
+            self.lost_upto != NO_ENTRY
+            and self.terms.entry_at(self.durable_index) >= self.lost_upto
+        ):
+            self.lost_upto = NO_ENTRY
             self.draw_election_timeout()
 
     @property
     def hears_leader(self) -> bool:
         """A leader was heard within the least election timeout, or may have been (C11)."""
-        return self.now_ms < self.heard_until_ms or self.now_ms < self.grace_until_ms
+        return (
+            self.now_ms < self.leader_active_until_ms or self.now_ms < self.startup_wait_until_ms
+        )
 
     @property
     def is_saving(self) -> bool:
@@ -343,13 +350,13 @@ class State:
         """Let the next poll begin in [low, high) from now, but not inside the grace (C11)."""
         self.drawn_at_ms = -1
         self.election_at_ms = max(
-            self.now_ms + low_ms + self.random.below(high_ms - low_ms), self.grace_until_ms
+            self.now_ms + low_ms + self.random.below(high_ms - low_ms), self.startup_wait_until_ms
         )
 
     @property
     def own_deadline_ms(self) -> int:
         """When a follower or candidate acts on its own."""
-        return NEVER_MS if self.is_fresh or self.owes else self.election_at_ms
+        return NEVER_MS if self.is_fresh or self.is_recovering else self.election_at_ms
 
     # ---- hard state and what waits for it --------------------------------------------
 
@@ -365,7 +372,7 @@ class State:
             vote=self.voted_for,
         )
         if term > self.current_term:
-            self.held.clear()  # promises of a term that is over
+            self.pending_sends.clear()  # promises of a term that is over
             self.accepted_request = 0
             self.verified_index = 0
             self.reported_index = 0
@@ -385,15 +392,15 @@ class State:
             newest=self.save_ticket,
         )
         self.saved_ticket = max(self.saved_ticket, ticket)
-        held = self.held
-        while held and held[0][0] <= ticket:
-            self.effects.append(held.popleft()[1])
+        pending = self.pending_sends
+        while pending and pending[0][0] <= ticket:
+            self.effects.append(pending.popleft()[1])
 
     def send(self, peer: MemberId, message: PeerMessage) -> None:
         """Say it now, or as soon as the term it speaks for is on the disk (C9, I2)."""
         effect = Send(peer, message)
         if self.saved_ticket < self.save_ticket:
-            self.held.append((self.save_ticket, effect))
+            self.pending_sends.append((self.save_ticket, effect))
         else:
             self.effects.append(effect)
 
@@ -405,8 +412,8 @@ class State:
         self.syncs.append((self.sync_ticket, self.terms.last_index, self.now_ms))
         self.effects.append(Sync(self.sync_ticket))
 
-    def settle_syncs(self, ticket: int, flushed_index: int) -> bool:
-        """`Synced(ticket, flushed_index)`: move durable_index; True when it moved.
+    def complete_syncs(self, ticket: int, synced_index: int) -> bool:
+        """`Synced(ticket, synced_index)`: move durable_index; True when it moved.
 
         A ticket counts for what was in the log when it was asked for, less what was truncated
         since (C6): entries appended after the truncation wait for their own ticket.
@@ -415,7 +422,7 @@ class State:
             newest = self.sync_ticket
             require(False, "a sync ended that was never asked for", ticket=ticket, newest=newest)
         self.synced_at_ms = self.now_ms
-        self.flushed_index = flushed_index
+        self.synced_index = synced_index
         before = self.durable_index
         syncs = self.syncs
         while syncs and syncs[0][0] <= ticket:
@@ -431,14 +438,14 @@ class State:
         """
         if term > self.current_term:
             self.save_hard_state(term, voted_for)
-        lead = self.lead
-        if lead is not None:
-            self.lead = None  # with it go reads, windows and proposals that nobody answers
-            note_acknowledged(self, lead)
+        leader_state = self.leader_state
+        if leader_state is not None:
+            self.leader_state = None  # with it go reads, windows and proposals that nobody answers
+            note_acknowledged(self, leader_state)
             self.draw_election_timeout()
-            transfer.on_step_down(self, lead, term)
-        self.poll = None
-        self.granted = frozenset()
+            transfer.on_step_down(self, leader_state, term)
+        self.pre_vote_round = None
+        self.votes = frozenset()
         self.change_role(ServerState.FOLLOWER, leader)
 
     def change_role(self, state: ServerState, leader: MemberId) -> None:

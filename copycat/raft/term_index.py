@@ -188,7 +188,7 @@ class TermIndex:
         """Entries from `first` up to `end`, cut where the term changes: one batch, one term."""
         return Span(self.term_at(first), first, min(end, self._run_end(first)))
 
-    def newest_not_above(self, entry: EntryId) -> EntryId:
+    def last_at_or_below(self, entry: EntryId) -> EntryId:
         """The newest own entry at or below `entry` in both term and index; else NO_ENTRY.
 
         Both sides of a rejection use it: together they pass over a whole diverged term in one

@@ -34,31 +34,35 @@ class Transfer:
         self.is_any = is_any
 
 
-def why_late(raft: State, lead: LeaderState) -> TransferFinished:
+def why_late(raft: State, leader_state: LeaderState) -> TransferFinished:
     """The time of a transfer is over, and this member leads still."""
-    progress = lead.progress[lead.transfer_to]
-    to, lacks = lead.transfer_to, raft.terms.last_index - progress.counted_index
-    if not lead.is_transfer_asked:
+    progress = leader_state.progress[leader_state.transfer_to]
+    to, lacks = leader_state.transfer_to, raft.terms.last_index - progress.counted_index
+    if not leader_state.is_transfer_asked:
         return TransferFinished(ok=False)
-    if progress.pace is ProgressState.LOST and not progress.has_regressed:
+    if progress.state is ProgressState.LOST and not progress.has_regressed:
         return TransferFinished(ok=False, failure=TransferFailure.UNREACHABLE, to=to)
     if lacks:
         return TransferFinished(ok=False, failure=TransferFailure.LAGS, lacks=lacks, to=to)
     return TransferFinished(ok=False, failure=TransferFailure.SILENT, to=to)
 
 
-def on_step_down(raft: State, lead: LeaderState, term: int) -> None:
+def on_step_down(raft: State, leader_state: LeaderState, term: int) -> None:
     """This member does not lead any more, since it heard of `term`; who does is not known."""
-    if lead.transfer_to == 0:
+    if leader_state.transfer_to == 0:
         return
-    if not lead.is_transfer_asked:
-        raft.effects.append(TransferFinished(ok=term > lead.term))
-    elif term > lead.term:
+    if not leader_state.is_transfer_asked:
+        raft.effects.append(TransferFinished(ok=term > leader_state.term))
+    elif term > leader_state.term:
         until_ms = raft.now_ms + raft.options.election_timeout_ms
-        raft.transfer = Transfer(lead.transfer_to, until_ms, is_any=lead.is_transfer_to_any)
+        raft.transfer = Transfer(
+            leader_state.transfer_to, until_ms, is_any=leader_state.is_transfer_to_any
+        )
     else:
         failure = TransferFailure.QUORUM_LOST
-        raft.effects.append(TransferFinished(ok=False, failure=failure, to=lead.transfer_to))
+        raft.effects.append(
+            TransferFinished(ok=False, failure=failure, to=leader_state.transfer_to)
+        )
 
 
 def on_leader_known(raft: State) -> None:

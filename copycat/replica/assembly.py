@@ -61,7 +61,7 @@ def core_of(
         kept_index=0 if snapshots is None else snapshots.oldest_index,
         fresh=fresh,
         lost=lost,
-        owed=NO_ENTRY if debt is None else debt.owed,
+        lost_upto=NO_ENTRY if debt is None else debt.owed,
         regressed=debt is not None and debt.is_regressed,
         seed=seed,
     )

@@ -188,7 +188,7 @@ class CompactionScheduler:
             horizon = 0  # replaying: what is applied is no state of the full log yet
         # What goes with a snapshot goes by whole files (`SnapshotTaker.trim`): a hole in its place
         # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
-        floor = min(parts.raft.floor, self._snapshot_floor(), horizon)
+        floor = min(parts.raft.deletion_floor, self._snapshot_floor(), horizon)
         return CompactionLimits(horizon, floor, 0)
 
     def _set_bits(self, upto: int) -> None:

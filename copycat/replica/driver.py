@@ -271,5 +271,5 @@ def merge_replies(earlier: AppendReply, later: AppendReply) -> AppendReply | Non
         accepted=True,
         match_index=max(earlier.match_index, later.match_index),
         hint=later.hint,
-        settled=max(earlier.settled, later.settled),
+        stable_index=max(earlier.stable_index, later.stable_index),
     )

@@ -62,7 +62,7 @@ class RecoveryStatus:
     @property
     def owed(self) -> str:
         """The entries that are missing, in words; empty when none is."""
-        return str(self._debt) if self._debt is not None and self._parts.raft.owes else ""
+        return str(self._debt) if self._debt is not None and self._parts.raft.is_recovering else ""
 
     @property
     def regressed(self) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ class RecoveryStatus:
         first_index, earlier = self._parts.raft.last.index + 1, self._debt
         if earlier is not None:
             first_index = min(first_index, earlier.first_index)
-        debt = self._debt = self._new_record(effect.held, first_index, effect.term)
+        debt = self._debt = self._new_record(effect.lost_upto, first_index, effect.term)
         log.error(
             "%s: this directory is an older copy of what it was (a restored backup, or a snapshot"
             " of the machine): %s had been acknowledged and are not here; it votes only for a"
@@ -130,13 +130,13 @@ class RecoveryStatus:
         debt, raft = self._debt, self._parts.raft
         if debt is None:
             return
-        if not (raft.owes or raft.has_given_up):
+        if not (raft.is_recovering or raft.has_accepted_loss):
             self._debt = None
             self._is_removing = True
             self._parts.inbox.run(Lane.ASIDE, debt.settle, self._removed)
             how = "were given up" if debt.is_given_up else "are here again"
             log.warning("%s: %s %s: it votes as ever", self._address, debt, how)
-        elif raft.owes and now_ms >= self._again_ms:
+        elif raft.is_recovering and now_ms >= self._again_ms:
             self._again_ms = now_ms + AGAIN_MS
             log.warning(
                 "%s: %s %s (%d are here): it votes only for a member that has them, and waits"

@@ -147,7 +147,7 @@ class EntrySender:
             effect.prev,
             span,
             committed,
-            effect.floor,
+            effect.deletion_floor,
             log_time_ms,
         )
         header = encode_append(message, 0 if batch is None else batch.nbytes)

@@ -136,7 +136,7 @@ class SnapshotSender:
         store, peer = self._store, effect.peer
         if store is None:
             return
-        least = max(effect.floor, self._parts.raft.terms.first_index - 1)
+        least = max(effect.min_index, self._parts.raft.terms.first_index - 1)
         ship = self._ships.get(peer)
         if ship is not None and ship.snapshot.entry.index < least:
             self._drop(peer)

@@ -77,7 +77,7 @@ def status_of(
         storage_full=full,
         durability=options.durability,
         snapshot_index=snapshot_index,
-        floor=parts.raft.floor,
+        floor=parts.raft.deletion_floor,
         owed=repayment.owed,
         regressed=repayment.regressed,
         full_disks=outage.full_disks(is_full=full),

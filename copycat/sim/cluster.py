@@ -198,10 +198,10 @@ class Cluster:
             self.marks.touched(host.number, raft)
             was_unaware = host.disk_model.loss.is_unaware
             is_recorded = raft.acknowledgements.recording == NO_ENTRY and not raft.is_saving
-            if host.disk_model.loss.is_done(owes=raft.owes, is_recorded=is_recorded):
+            if host.disk_model.loss.is_done(owes=raft.is_recovering, is_recorded=is_recorded):
                 self.trace.mark("debt repaid")
                 host.disk_model.loss.repaid()
-            if was_unaware and raft.owes and not host.disk_model.loss.is_unaware:
+            if was_unaware and raft.is_recovering and not host.disk_model.loss.is_unaware:
                 self.trace.mark("older copy noticed")
             if host.disk.power_is_off:
                 self._power_went(host)

@@ -115,7 +115,7 @@ def states_of(host: SimHost) -> Iterator[str]:
         return
     if host.is_paused:
         yield "it is paused"
-    raft, lead = replica.raft, replica.raft.lead
+    raft, lead = replica.raft, replica.raft.leader_state
     yield _ROLES[raft.state]
     for thread, running in host.workers.running.items():
         if running:
@@ -127,7 +127,7 @@ def states_of(host: SimHost) -> Iterator[str]:
             yield "a read round is open"
         if lead.transfer_to:
             yield "leadership is handed over"
-        if any(progress.pace is ProgressState.SNAPSHOT for progress in lead.progress.values()):
+        if any(progress.state is ProgressState.SNAPSHOT for progress in lead.progress.values()):
             yield "a snapshot goes out"
     if raft.commit_index < host.offered_index:
         yield "a snapshot comes in"
@@ -135,7 +135,7 @@ def states_of(host: SimHost) -> Iterator[str]:
         yield "gaps are replayed"
     if raft.storage_full:
         yield "its disk is full"
-    if raft.owes:
+    if raft.is_recovering:
         yield "entries are owed"
     if raft.is_fresh:
         yield "it may not vote"
@@ -163,7 +163,7 @@ class Marks:
         """Somebody leads `term` for the first time; `others` may believe that they lead."""
         self._newest_term = max(self._newest_term, term)
         for host in others:
-            lead = host.replica.raft.lead if host.replica is not None else None
+            lead = host.replica.raft.leader_state if host.replica is not None else None
             if lead is not None and host.term < term:
                 self._mark("two leaders at a time")
                 if lead.reads.round_request:
@@ -171,7 +171,7 @@ class Marks:
 
     def touched(self, number: int, raft: Raft) -> None:
         """Something happened at a member: look at its read round."""
-        lead, before = raft.lead, self._rounds.get(number)
+        lead, before = raft.leader_state, self._rounds.get(number)
         if lead is None:
             if before is not None:
                 del self._rounds[number]
@@ -205,7 +205,7 @@ class Marks:
                 if message.term < raft.current_term:
                     self._mark("entries of an old leader")
             case AppendReply():
-                if message.term < raft.current_term or raft.lead is None:
+                if message.term < raft.current_term or raft.leader_state is None:
                     self._mark("answer to a leader that is none")
                 elif not message.accepted:
                     self._mark("entries refused")
@@ -216,7 +216,7 @@ class Marks:
                 elif not message.granted:
                     self._mark("vote refused")
             case PreVoteReply():
-                if raft.poll is None or message.round != raft.poll.round:
+                if raft.pre_vote_round is None or message.round != raft.pre_vote_round.round:
                     self._mark("poll answered late")
                 elif not message.granted:
                     self._mark("poll refused")
@@ -224,7 +224,7 @@ class Marks:
                 if raft.commit_index >= message.entry.index:
                     self._mark("offer of a snapshot to a member that has it")
             case InstallReply():
-                if message.term < raft.current_term or raft.lead is None:
+                if message.term < raft.current_term or raft.leader_state is None:
                     self._mark("snapshot confirmed late")
             case TimeoutNow():
                 if message.term < raft.current_term or raft.state is not ServerState.FOLLOWER:

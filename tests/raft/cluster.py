@@ -110,7 +110,7 @@ class Cluster(DiskFaults, Snapshotting):
         node.log = list(node.platter)
         node.first = node.platter_first
         node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
-        if node.owed != NO_ENTRY and node.hard_state[0] < node.owed_term:
+        if node.lost_upto != NO_ENTRY and node.hard_state[0] < node.owed_term:
             node.hard_state = (node.owed_term, 0)
         term, vote = node.hard_state
         node.raft = Raft(
@@ -128,14 +128,14 @@ class Cluster(DiskFaults, Snapshotting):
             fresh=fresh,
             seed=self.seed,
             lost=lost,
-            owed=node.owed,
-            regressed=node.owed != NO_ENTRY and node.is_older_copy,
+            lost_upto=node.lost_upto,
+            regressed=node.lost_upto != NO_ENTRY and node.is_older_copy,
         )
         node.is_up = True
         node.facts = observe(node.raft)
         check(None, node.facts)
-        if node.given_up != NO_ENTRY:
-            self.step(number, LossAccepted(node.given_up))
+        if node.accepted_loss != NO_ENTRY:
+            self.step(number, LossAccepted(node.accepted_loss))
 
     def crash(self, number: int, *, keep: int = 0) -> int:
         """Power loss: of what was not synced, the first `keep` entries survive by luck."""
@@ -157,15 +157,15 @@ class Cluster(DiskFaults, Snapshotting):
         facts = observe(node.raft)
         check(node.facts, facts)
         node.facts = facts
-        if not node.raft.owes:
-            node.owed = NO_ENTRY
-        if node.has_regressed and node.durable[: len(node.pledged)] == node.pledged:
+        if not node.raft.is_recovering:
+            node.lost_upto = NO_ENTRY
+        if node.has_regressed and node.durable[: len(node.vote_floor)] == node.vote_floor:
             node.has_regressed = False
-        if not node.raft.has_given_up:
-            node.given_up = NO_ENTRY
+        if not node.raft.has_accepted_loss:
+            node.accepted_loss = NO_ENTRY
         for other in self.nodes.values():
             if not other.has_lost:
-                self.history.cleaned(facts.floor_known, other.number, other.durable)
+                self.history.cleaned(facts.cluster_deletion_floor, other.number, other.durable)
         answers: list[Event] = []
         for effect in effects:
             self.effects.append((number, effect))
@@ -238,8 +238,8 @@ class Cluster(DiskFaults, Snapshotting):
                 node.first = entry.next
                 node.is_reset, node.gaps = True, (0, 0)
                 node.syncs = [(ticket, 0) for ticket, _ in node.syncs]
-            case RecordLoss(held=held, term=term):
-                node.losses.append((held, term))
+            case RecordLoss(lost_upto=lost_upto, term=term):
+                node.losses.append((lost_upto, term))
             case TransferFinished() | PeerRegressed():
                 pass
 
@@ -294,7 +294,7 @@ class Cluster(DiskFaults, Snapshotting):
             effect.prev,
             span,
             effect.leader_commit,
-            effect.floor,
+            effect.deletion_floor,
         )
         gaps = node.gaps if entries and first <= node.gaps[0] else (0, 0)
         self.post(Envelope(node.number, effect.peer, message, entries, gaps))
@@ -353,7 +353,7 @@ class Cluster(DiskFaults, Snapshotting):
         node = self.nodes[number]
         if not node.is_up or not node.losses:
             return False
-        node.owed, node.owed_term = node.losses.pop(0)
+        node.lost_upto, node.owed_term = node.losses.pop(0)
         node.has_regressed, node.is_older_copy = False, True
         self.step(number, LossRecorded(node.owed_term))
         return True

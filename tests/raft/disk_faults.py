@@ -33,10 +33,10 @@ class DiskFaults(ABC):
         node.hard_state = (node.hard_state[0] + 1, 0)
         self.start(number, lost=lost)
 
-    def rot(self, number: int, index: int, *, owes: bool = True) -> None:
+    def rot(self, number: int, index: int, *, is_recovering: bool = True) -> None:
         """Entry `index` and what follows cannot be read any more: cut, and restarted (0017).
 
-        With `owes` False the member takes what is left for all that it ever had: the bug.
+        With `is_recovering` False the member takes what is left for all that it ever had: the bug.
         """
         node = self.nodes[number]
         self.crash(number)
@@ -44,9 +44,9 @@ class DiskFaults(ABC):
         del node.platter[index - 1 :]
         node.platter_first = min(node.platter_first, len(node.platter) + 1)
         node.has_lost = True
-        if owes:
-            node.owed, node.pledged, node.is_older_copy = name_of(before), before, False
-            node.hard_state = (max(node.hard_state[0], node.owed.term) + 1, 0)
+        if is_recovering:
+            node.lost_upto, node.vote_floor, node.is_older_copy = name_of(before), before, False
+            node.hard_state = (max(node.hard_state[0], node.lost_upto.term) + 1, 0)
         self.start(number)
 
     def regress(self, number: int) -> None:
@@ -61,5 +61,5 @@ class DiskFaults(ABC):
         """An operator accepts that what this member owes is lost; it is restarted (0017)."""
         node = self.nodes[number]
         self.crash(number)
-        node.given_up, node.owed = node.owed, NO_ENTRY
+        node.accepted_loss, node.lost_upto = node.lost_upto, NO_ENTRY
         self.start(number)

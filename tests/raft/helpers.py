@@ -94,7 +94,7 @@ def leader(*terms: int, voters: int = 3) -> tuple[Raft, list[Effect]]:
     raft.campaign_within(0, 1)
     effects = raft.step(Tick(1))
     for peer in raft.peers:
-        receive(raft, peer, PreVoteReply(raft.current_term, raft.poll_round, True))
+        receive(raft, peer, PreVoteReply(raft.current_term, raft.pre_vote_number, True))
     effects = raft.step(Saved(raft.save_ticket))
     for peer in raft.peers:
         effects += receive(raft, peer, VoteReply(raft.current_term, True))

@@ -64,11 +64,11 @@ class Node:
         self.has_lost = False
         """Its entries went with its memory: below the floor it has nothing that could be wrong,
         and is sent a snapshot (C23)."""
-        self.owed = NO_ENTRY
+        self.lost_upto = NO_ENTRY
         """What its directory says that damage took (C12)."""
-        self.given_up = NO_ENTRY
+        self.accepted_loss = NO_ENTRY
         """The same, once an operator accepted that it is lost."""
-        self.pledged: list[Entry] = []
+        self.vote_floor: list[Entry] = []
         """Its log as it was before that: it votes as if it held this still."""
         self.owed_term = 0
         """What its directory says that the hard state must have reached for it."""
@@ -105,9 +105,9 @@ class Node:
 
     def keeps(self, entries: list[Entry]) -> list[Entry]:
         """Its disk; or what it is held to instead while it owes, if that begins with these."""
-        is_bound = self.has_regressed or self.owed != NO_ENTRY
-        is_pledged = is_bound and self.pledged[: len(entries)] == entries
-        return self.pledged if is_pledged else self.durable
+        is_bound = self.has_regressed or self.lost_upto != NO_ENTRY
+        is_pledged = is_bound and self.vote_floor[: len(entries)] == entries
+        return self.vote_floor if is_pledged else self.durable
 
     def take_image(self) -> None:
         """A backup of the disk as it is now."""
@@ -118,12 +118,12 @@ class Node:
     def restore_image(self) -> None:
         """The disk is what it was when the image was taken."""
         assert self.image is not None, "no image was taken"
-        self.pledged = list(self.durable)
+        self.vote_floor = list(self.durable)
         self.platter = list(self.image.platter)
         self.platter_first = self.image.platter_first
         self.snapshots = [list(snapshot) for snapshot in self.image.snapshots]
         self.hard_state = self.image.hard_state
-        self.owed, self.has_regressed, self.has_lost = NO_ENTRY, True, True
+        self.lost_upto, self.has_regressed, self.has_lost = NO_ENTRY, True, True
 
     @property
     def durable(self) -> list[Entry]:

@@ -60,7 +60,7 @@ class Snapshotting(ABC):
         return True
 
     def ship_snapshot(self, node: Node, effect: ShipSnapshot, answers: list[Event]) -> None:
-        peer, least = effect.peer, max(effect.floor, node.first - 1)
+        peer, least = effect.peer, max(effect.min_index, node.first - 1)
         if len(node.shipping.get(peer, [])) < max(least, 1):
             node.shipping.pop(peer, None)
             if not node.snapshots or len(node.snapshots[-1]) < least:

@@ -39,8 +39,8 @@ OWED = EntryId(3, 9)
 HUGE = (1 << 63) - 1
 
 
-def member(*terms: int, owed: EntryId = OWED) -> Raft:
-    """Its log holds entries of these terms, its disk once had `owed`; past its grace."""
+def member(*terms: int, lost_upto: EntryId = OWED) -> Raft:
+    """Its log holds entries of these terms, its disk once had `lost_upto`; past its grace."""
     raft = Raft(
         ME,
         Configuration.of(ME, B, C),
@@ -52,7 +52,7 @@ def member(*terms: int, owed: EntryId = OWED) -> Raft:
         last_index=len(terms),
         fresh=False,
         seed=5,
-        owed=owed,
+        lost_upto=lost_upto,
     )
     raft.step(Tick(101))
     return raft
@@ -69,7 +69,7 @@ def member(*terms: int, owed: EntryId = OWED) -> Raft:
 )
 def test_it_votes_only_for_who_has_what_it_once_had(last: EntryId, granted: bool) -> None:
     raft = member(2, 3)
-    assert (raft.last, raft.pledged) == (EntryId(3, 2), OWED)
+    assert (raft.last, raft.vote_floor) == (EntryId(3, 2), OWED)
     poll = sends(receive(raft, C, PreVote(5, 3, last)))
     assert poll == [(C, PreVoteReply(4, 3, granted))]
     effects = receive(raft, C, RequestVote(5, last, False)) + raft.step(Saved(raft.save_ticket))
@@ -77,7 +77,7 @@ def test_it_votes_only_for_who_has_what_it_once_had(last: EntryId, granted: bool
 
 
 def test_an_end_that_nobody_knows_asks_for_a_later_term() -> None:
-    raft = member(3, owed=EntryId(3, HUGE))
+    raft = member(3, lost_upto=EntryId(3, HUGE))
     assert sends(receive(raft, C, PreVote(9, 3, EntryId(3, 1 << 60)))) == [
         (C, PreVoteReply(4, 3, False))
     ]
@@ -90,7 +90,7 @@ def test_it_does_not_campaign_not_even_when_it_is_told_to() -> None:
     receive(raft, B, TimeoutNow(4))
     raft.step(Tick(1_000_000))
     assert raft.state is ServerState.FOLLOWER
-    assert raft.poll is None
+    assert raft.pre_vote_round is None
     assert raft.current_term == 4
 
 
@@ -101,38 +101,38 @@ def test_it_says_truly_what_it_holds_and_is_fed() -> None:
     assert sends(effects) == [(B, AppendReply(5, 1, False, 0, EntryId(3, 2)))]
     receive(raft, B, append(5, 2, (3, 2), [3, 3, 3]))
     assert sends(settle(raft)) == [(B, AppendReply(5, 2, True, 5, NO_ENTRY, 5))]
-    assert raft.owes
+    assert raft.is_recovering
 
 
 def test_it_owes_until_as_much_is_durable() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 2), [3] * 7))
     assert raft.last == OWED
-    assert raft.owes, "a crash would take it back"
+    assert raft.is_recovering, "a crash would take it back"
     settle(raft)
-    assert not raft.owes
+    assert not raft.is_recovering
     raft.step(Tick(10_000))
-    assert raft.poll is not None, "it may campaign again"
+    assert raft.pre_vote_round is not None, "it may campaign again"
 
 
 def test_one_entry_of_a_later_term_is_as_much() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 2), [5]))
     settle(raft)
-    assert not raft.owes
+    assert not raft.is_recovering
 
 
 def test_a_snapshot_may_be_as_much() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 12), []))
     raft.step(SnapshotInstalled(B, 2, EntryId(4, 12)))
-    assert not raft.owes
+    assert not raft.is_recovering
     assert raft.last == EntryId(4, 12)
 
 
 def test_a_log_that_holds_as_much_owes_nothing() -> None:
-    assert not member(3, 3, owed=EntryId(3, 2)).owes
-    assert member(3, 3, owed=EntryId(3, 3)).owes
+    assert not member(3, 3, lost_upto=EntryId(3, 2)).is_recovering
+    assert member(3, 3, lost_upto=EntryId(3, 3)).is_recovering
 
 
 # ---- holes ----------------------------------------------------------------------------------
@@ -146,28 +146,32 @@ def test_it_takes_no_hole_and_asks_for_a_snapshot() -> None:
     assert sends(effects) == [(B, AppendReply(5, 1, False, 0, hint, wants_snapshot=True))]
     assert raft.last == hint
     whole = member()
-    whole.owed = NO_ENTRY
+    whole.lost_upto = NO_ENTRY
     whole.step(Received(B, append(5, 1, (0, 0), [3, 3]), has_gaps=True))
     assert whole.last == EntryId(3, 2)
 
 
 def test_a_leader_then_ships_a_snapshot_of_all_that_is_committed() -> None:
     raft, _ = leader(1, 1, 1)
-    assert raft.lead is not None
+    assert raft.leader_state is not None
     term = raft.current_term
-    receive(raft, C, AppendReply(term, raft.lead.progress[C].last_request, True, 4, NO_ENTRY, 0))
+    receive(
+        raft,
+        C,
+        AppendReply(term, raft.leader_state.progress[C].last_request, True, 4, NO_ENTRY, 0),
+    )
     assert raft.commit_index == 4
-    assert raft.floor_known == 0, "it has just been elected"
-    request = raft.lead.progress[B].last_request
+    assert raft.cluster_deletion_floor == 0, "it has just been elected"
+    request = raft.leader_state.progress[B].last_request
     reply = AppendReply(term, request, False, 0, EntryId(1, 2), wants_snapshot=True)
     effects = receive(raft, B, reply)
     (ship,) = of(effects, ShipSnapshot)
-    assert (ship.peer, ship.floor) == (B, 4)
-    progress = raft.lead.progress[B]
-    assert progress.pace is ProgressState.SNAPSHOT
+    assert (ship.peer, ship.min_index) == (B, 4)
+    progress = raft.leader_state.progress[B]
+    assert progress.state is ProgressState.SNAPSHOT
     assert progress.next_index == 5, "no heartbeat may match before the snapshot is there"
     (again,) = of(raft.step(Tick(OPTIONS.heartbeat_interval_ms)), ShipSnapshot)
-    assert again.floor == 4
+    assert again.min_index == 4
     done = InstallReply(term, ship.request, EntryId(term, 4), 0, done=True)
     receive(raft, B, done)
     assert progress.match_index == 0, "of a snapshot that nobody named"
@@ -175,10 +179,10 @@ def test_a_leader_then_ships_a_snapshot_of_all_that_is_committed() -> None:
 
 def asked_for_a_snapshot(raft: Raft, valid_from: int) -> list[Effect]:
     """It was elected with holes of its log that are valid from there, and B takes no hole."""
-    assert raft.lead is not None
+    assert raft.leader_state is not None
     raft.step(GapsKnown(valid_from))
     assert raft.commit_index == 0, "nobody needs to know so far"
-    request = raft.lead.progress[B].last_request
+    request = raft.leader_state.progress[B].last_request
     hint = EntryId(1, 1)
     reply = AppendReply(raft.current_term, request, False, 0, hint, wants_snapshot=True)
     return receive(raft, B, reply)
@@ -189,14 +193,14 @@ def test_c22_what_holes_say_was_committed_needs_no_count() -> None:
     raft, _ = leader(1, 1, 1, 1)
     effects = asked_for_a_snapshot(raft, 3)
     assert of(effects, Commit) == [Commit(3)]
-    assert [(ship.peer, ship.floor) for ship in of(effects, ShipSnapshot)] == [(B, 3)]
-    assert raft.lead is not None
-    assert raft.lead.progress[B].next_index == 4
+    assert [(ship.peer, ship.min_index) for ship in of(effects, ShipSnapshot)] == [(B, 3)]
+    assert raft.leader_state is not None
+    assert raft.leader_state.progress[B].next_index == 4
     assert of(asked_again(raft), Commit) == [], "the rest is counted as ever"
 
 
 def asked_again(raft: Raft) -> list[Effect]:
-    assert raft.lead is not None
+    assert raft.leader_state is not None
     return receive(raft, B, AppendReply(raft.current_term, 1, False, 0, NO_ENTRY, 0, True))
 
 
@@ -207,16 +211,16 @@ def test_c22_its_own_entries_are_never_committed_by_holes(valid_from: int) -> No
     Nor may a heartbeat match before there is a snapshot: the holes would go out once a round trip.
     """
     raft, _ = leader(1, 1, 1, 1)
-    assert raft.lead is not None
-    assert raft.lead.noop_index == 5
+    assert raft.leader_state is not None
+    assert raft.leader_state.noop_index == 5
     effects = asked_for_a_snapshot(raft, valid_from)
     assert of(effects, Commit) == []
-    assert [ship.floor for ship in of(effects, ShipSnapshot)] == [valid_from]
-    assert raft.lead.progress[B].next_index == 6
+    assert [ship.min_index for ship in of(effects, ShipSnapshot)] == [valid_from]
+    assert raft.leader_state.progress[B].next_index == 6
 
 
 def test_c22_who_does_not_lead_takes_nothing_for_committed() -> None:
-    raft = member(3, 3, owed=NO_ENTRY)
+    raft = member(3, 3, lost_upto=NO_ENTRY)
     assert raft.step(GapsKnown(2)) == []
     assert raft.commit_index == 0
 
@@ -224,23 +228,23 @@ def test_c22_who_does_not_lead_takes_nothing_for_committed() -> None:
 # ---- a loss that was accepted ----------------------------------------------------------------
 
 
-def given_up(*terms: int) -> Raft:
+def accepted_loss(*terms: int) -> Raft:
     raft = member(*terms)
     assert raft.step(LossAccepted(OWED)) == []
     return raft
 
 
 def test_whose_loss_was_accepted_votes_and_campaigns_with_what_it_has() -> None:
-    raft = given_up(3)
-    assert not raft.owes
-    assert raft.pledged == raft.last
+    raft = accepted_loss(3)
+    assert not raft.is_recovering
+    assert raft.vote_floor == raft.last
     assert sends(receive(raft, C, PreVote(5, 3, EntryId(3, 1)))) == [(C, PreVoteReply(4, 3, True))]
     raft.step(Tick(10_000))
-    assert raft.poll is not None
+    assert raft.pre_vote_round is not None
 
 
 def test_it_takes_no_hole_until_something_newer_is_committed() -> None:
-    raft = given_up(3, 3)
+    raft = accepted_loss(3, 3)
     effects = raft.step(Received(B, append(5, 1, (3, 2), [3, 3]), has_gaps=True))
     assert raft.last == EntryId(3, 2)
     effects = [*effects, *raft.step(Saved(raft.save_ticket))]
@@ -258,7 +262,7 @@ def test_it_takes_no_hole_until_something_newer_is_committed() -> None:
 
 
 def test_a_snapshot_that_covers_all_that_it_held_is_as_good() -> None:
-    raft = given_up(3, 3)
+    raft = accepted_loss(3, 3)
     receive(raft, B, append(5, 1, (3, 9), []))
     raft.step(Saved(raft.save_ticket))
     raft.step(SnapshotInstalled(B, 2, EntryId(3, 8)))
@@ -275,7 +279,7 @@ def test_the_law_sees_who_campaigns_without_what_it_held() -> None:
     from copycat.raft.invariants import check, observe
 
     raft, _ = leader(1)
-    raft.owed = EntryId(9, 9)
+    raft.lost_upto = EntryId(9, 9)
     with pytest.raises(InvariantError, match="C12"):
         check(None, observe(raft))
 
@@ -283,7 +287,7 @@ def test_the_law_sees_who_campaigns_without_what_it_held() -> None:
 # ---- all members ----------------------------------------------------------------------------
 
 
-def without_its_entries(*, owes: bool) -> Cluster:
+def without_its_entries(*, is_recovering: bool) -> Cluster:
     """1 and 2 commit x, the disk of 2 loses it, 1 its power; 3, which has nothing, campaigns."""
     cluster = Cluster(3)
     cluster.age()
@@ -293,7 +297,7 @@ def without_its_entries(*, owes: bool) -> Cluster:
     cluster.propose(1, "x")
     cluster.settle()
     cluster.crash(1)
-    cluster.rot(2, 2, owes=owes)
+    cluster.rot(2, 2, is_recovering=is_recovering)
     cluster.blocked.clear()
     cluster.tick(2, 300)
     for _ in range(5):
@@ -304,10 +308,10 @@ def without_its_entries(*, owes: bool) -> Cluster:
 
 def test_without_the_rule_an_acknowledged_entry_is_lost() -> None:
     """The same trace twice: only the knowledge of what was there keeps x."""
-    safe = without_its_entries(owes=True)
+    safe = without_its_entries(is_recovering=True)
     assert safe.nodes[3].raft.state is not ServerState.LEADER
     with pytest.raises(BrokenLaw, match=r"I6|C23"):
-        without_its_entries(owes=False)
+        without_its_entries(is_recovering=False)
 
 
 def test_all_three_suspect_at_one_index_nobody_leads_and_nothing_is_discarded() -> None:
@@ -325,7 +329,7 @@ def test_all_three_suspect_at_one_index_nobody_leads_and_nothing_is_discarded() 
         cluster.settle()
     for node in cluster.nodes.values():
         assert node.raft.state is ServerState.FOLLOWER
-        assert (node.raft.current_term, node.raft.owed) == (2, EntryId(1, 2))
+        assert (node.raft.current_term, node.raft.lost_upto) == (2, EntryId(1, 2))
         assert len(node.platter) == 1
 
 
@@ -345,8 +349,12 @@ class Rotting(Chaos):
         """Commits that a leader took from holes of its log (C22)."""
 
     def look(self, number: int, effect: Effect) -> None:
-        lead = self.cluster.nodes[number].raft.lead
-        if isinstance(effect, Commit) and lead is not None and effect.index < lead.noop_index:
+        leader_state = self.cluster.nodes[number].raft.leader_state
+        if (
+            isinstance(effect, Commit)
+            and leader_state is not None
+            and effect.index < leader_state.noop_index
+        ):
             self.by_holes += 1
 
     def calm(self) -> None:
@@ -363,7 +371,7 @@ class Rotting(Chaos):
         if node.is_up and self.dice.random() < 0.5:
             node.gaps = (node.commit_index, node.commit_index)
         first = node.platter_first
-        is_next = all(each.owed == NO_ENTRY for each in nodes.values())
+        is_next = all(each.lost_upto == NO_ENTRY for each in nodes.values())
         if (
             node.is_up
             or len(nodes) < 3
@@ -409,7 +417,7 @@ def test_entries_that_it_acknowledges_meanwhile_count() -> None:
         cluster.settle()
     cluster.settle()
     assert cluster.nodes[1].commit_index == len(cluster.nodes[1].log)
-    assert not cluster.nodes[2].raft.owes
+    assert not cluster.nodes[2].raft.is_recovering
     assert cluster.nodes[2].platter == cluster.nodes[1].log
 
 
@@ -423,4 +431,4 @@ def test_a_sync_of_what_was_there_before_settles_nothing() -> None:
     receive(raft, B, append(5, 1, (3, 2), [3]))
     raft.step(Saved(raft.save_ticket))
     raft.step(Synced(raft.sync_ticket, 3))
-    assert raft.owes
+    assert raft.is_recovering

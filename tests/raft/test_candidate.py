@@ -28,7 +28,7 @@ def poll(raft: Raft, elapsed_ms: int = 200) -> list[tuple[int, object]]:
 
 def test_a_poll_asks_for_the_next_term_and_takes_none() -> None:
     raft = core(1, 2, current_term=4)
-    question = PreVote(5, raft.poll_round + 1, EntryId(2, 2))
+    question = PreVote(5, raft.pre_vote_number + 1, EntryId(2, 2))
     assert poll(raft) == [(2, question), (3, question)]
     assert (raft.current_term, raft.state) == (4, ServerState.FOLLOWER)
 
@@ -36,7 +36,7 @@ def test_a_poll_asks_for_the_next_term_and_takes_none() -> None:
 def test_a_won_poll_becomes_an_election_that_waits_for_the_disk() -> None:
     raft = core(1)
     poll(raft)
-    effects = receive(raft, 2, PreVoteReply(1, raft.poll_round, True))
+    effects = receive(raft, 2, PreVoteReply(1, raft.pre_vote_number, True))
     assert effects == [
         SaveHardState(2, MemberId(1), 1),
         RoleChanged(ServerState.CANDIDATE, 2, MemberId(0)),
@@ -50,16 +50,16 @@ def test_a_won_poll_becomes_an_election_that_waits_for_the_disk() -> None:
 def test_late_and_foreign_poll_answers_do_not_count() -> None:
     raft = core(1)
     poll(raft)
-    assert receive(raft, 2, PreVoteReply(1, raft.poll_round - 1, True)) == []
-    assert receive(raft, 2, PreVoteReply(1, raft.poll_round, False)) == []
-    assert receive(raft, 9, PreVoteReply(1, raft.poll_round, True)) == []
+    assert receive(raft, 2, PreVoteReply(1, raft.pre_vote_number - 1, True)) == []
+    assert receive(raft, 2, PreVoteReply(1, raft.pre_vote_number, False)) == []
+    assert receive(raft, 9, PreVoteReply(1, raft.pre_vote_number, True)) == []
     assert raft.state is ServerState.FOLLOWER
 
 
 def test_a_refusal_with_a_higher_term_teaches_the_next_poll() -> None:
     raft = core(1)
     poll(raft)
-    receive(raft, 2, PreVoteReply(7, raft.poll_round, False))
+    receive(raft, 2, PreVoteReply(7, raft.pre_vote_number, False))
     assert raft.current_term == 1
     (_, question), *_ = poll(raft)
     assert isinstance(question, PreVote)
@@ -210,7 +210,7 @@ def test_the_term_of_the_last_entry_is_a_floor_without_a_vote() -> None:
 def test_a_lost_election_polls_again_and_keeps_its_distance() -> None:
     raft = core()
     poll(raft)
-    receive(raft, 2, PreVoteReply(0, raft.poll_round, True))
+    receive(raft, 2, PreVoteReply(0, raft.pre_vote_number, True))
     raft.step(Saved(1))
     assert raft.timeout_ms >= 100
     effects = raft.step(Tick(raft.timeout_ms))
@@ -222,7 +222,7 @@ def test_a_lost_election_polls_again_and_keeps_its_distance() -> None:
 def test_a_slow_disk_does_not_burn_terms() -> None:
     raft = core()
     poll(raft)
-    receive(raft, 2, PreVoteReply(0, raft.poll_round, True))
+    receive(raft, 2, PreVoteReply(0, raft.pre_vote_number, True))
     for _ in range(5):
         assert raft.step(Tick(200)) == []
     assert (raft.current_term, raft.state) == (1, ServerState.CANDIDATE)
@@ -232,10 +232,10 @@ def test_crossing_polls_the_lesser_gives_way() -> None:
     lesser, greater = core(member=1), core(member=2)
     poll(lesser)
     poll(greater)
-    receive(lesser, 2, PreVote(1, greater.poll_round, NO_ENTRY))
-    receive(greater, 1, PreVote(1, lesser.poll_round, NO_ENTRY))
-    receive(lesser, 2, PreVoteReply(0, lesser.poll_round, True))
-    receive(greater, 1, PreVoteReply(0, greater.poll_round, True))
+    receive(lesser, 2, PreVote(1, greater.pre_vote_number, NO_ENTRY))
+    receive(greater, 1, PreVote(1, lesser.pre_vote_number, NO_ENTRY))
+    receive(lesser, 2, PreVoteReply(0, lesser.pre_vote_number, True))
+    receive(greater, 1, PreVoteReply(0, greater.pre_vote_number, True))
     assert lesser.state is ServerState.FOLLOWER
     assert greater.state is ServerState.CANDIDATE
 
@@ -243,9 +243,9 @@ def test_crossing_polls_the_lesser_gives_way() -> None:
 def test_a_link_that_comes_up_is_asked_too() -> None:
     raft = core()
     poll(raft)
-    question = PreVote(1, raft.poll_round, NO_ENTRY)
+    question = PreVote(1, raft.pre_vote_number, NO_ENTRY)
     assert sends(raft.step(Reachable(MemberId(3), fresh=False))) == [(3, question)]
-    receive(raft, 2, PreVoteReply(0, raft.poll_round, True))
+    receive(raft, 2, PreVoteReply(0, raft.pre_vote_number, True))
     assert sends(raft.step(Reachable(MemberId(3), fresh=False))) == [], "held until saved"
     raft.step(Saved(1))
     assert sends(raft.step(Reachable(MemberId(3), fresh=False))) == [(3, vote(1))]

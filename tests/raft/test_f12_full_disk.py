@@ -13,9 +13,9 @@ from tests.raft.helpers import OPTIONS, append, core, leader, of, receive, sends
 
 def caught_up(raft: Raft, *peers: int) -> None:
     """These peers acknowledge the whole log."""
-    assert raft.lead is not None
+    assert raft.leader_state is not None
     for peer in peers:
-        request = raft.lead.progress[MemberId(peer)].last_request
+        request = raft.leader_state.progress[MemberId(peer)].last_request
         reply = AppendReply(raft.current_term, request, True, raft.last.index, NO_ENTRY)
         receive(raft, peer, reply)
 
@@ -50,7 +50,7 @@ def test_f12_a_candidate_that_is_full_gives_up_and_is_not_elected() -> None:
     raft = core(1)
     raft.campaign_within(0, 1)
     raft.step(Tick(1))
-    receive(raft, 2, PreVoteReply(1, raft.poll_round, True))
+    receive(raft, 2, PreVoteReply(1, raft.pre_vote_number, True))
     assert raft.state is ServerState.CANDIDATE
     raft.step(StorageFull(True))
     effects = [*raft.step(Saved(raft.save_ticket)), *receive(raft, 2, VoteReply(2, True))]
@@ -62,7 +62,7 @@ def test_f12_a_poll_that_was_asked_before_does_not_elect_a_full_member() -> None
     raft.campaign_within(0, 1)
     raft.step(Tick(1))
     raft.step(StorageFull(True))
-    receive(raft, 2, PreVoteReply(1, raft.poll_round, True))
+    receive(raft, 2, PreVoteReply(1, raft.pre_vote_number, True))
     assert (raft.state, raft.current_term) == (ServerState.FOLLOWER, 1)
 
 
@@ -78,7 +78,7 @@ def test_f12_each_election_timeout_another_follower_is_asked() -> None:
     raft, _ = leader(1)
     caught_up(raft, 2, 3)
     raft.step(StorageFull(True))
-    asked: set[int] = {raft.lead.transfer_to} if raft.lead else set()
+    asked: set[int] = {raft.leader_state.transfer_to} if raft.leader_state else set()
     for _ in range(2 * OPTIONS.election_timeout_ms // 10):
         caught_up(raft, 2, 3)
         asked |= {*handed_to(raft, 10)}

@@ -15,8 +15,8 @@ STEP_MS = 20
 def answered(raft: Raft) -> None:
     """The followers acknowledge all that was sent to them, and get the next."""
     for peer in raft.peers:
-        assert raft.lead is not None
-        progress = raft.lead.progress[peer]
+        assert raft.leader_state is not None
+        progress = raft.leader_state.progress[peer]
         match_index = progress.sent[-1][1] - 1 if progress.sent else progress.match_index
         reply = AppendReply(raft.current_term, progress.last_request, True, match_index, NO_ENTRY)
         ship(raft, receive(raft, peer, reply))
@@ -124,7 +124,7 @@ def test_f15_a_vote_that_is_not_saved_for_so_long_keeps_from_campaigning() -> No
     raft.save_hard_state(5, MemberId(2))
     for _ in range(4 * E_MS // STEP_MS):
         assert not [m for _, m in sends(raft.step(Tick(STEP_MS))) if isinstance(m, PreVote)]
-    assert raft.poll is None
+    assert raft.pre_vote_round is None
 
 
 def test_f15_a_lone_voter_has_nobody_to_hand_over_to() -> None:

@@ -38,14 +38,14 @@ B, C, D, E = (MemberId(number) for number in (2, 3, 4, 5))
 
 def reply(raft: Raft, peer: int, match_index: int, *, request: int = 0) -> AppendReply:
     """`peer` accepts, and holds so much durably."""
-    assert raft.lead is not None
-    newest = raft.lead.progress[MemberId(peer)].last_request
+    assert raft.leader_state is not None
+    newest = raft.leader_state.progress[MemberId(peer)].last_request
     return AppendReply(raft.current_term, request or newest, True, match_index, NO_ENTRY)
 
 
 def rejection(raft: Raft, peer: int, *, request: int = 0, hint: EntryId = NO_ENTRY) -> AppendReply:
-    assert raft.lead is not None
-    newest = raft.lead.progress[MemberId(peer)].last_request
+    assert raft.leader_state is not None
+    newest = raft.leader_state.progress[MemberId(peer)].last_request
     return AppendReply(raft.current_term, request or newest, False, 0, hint)
 
 
@@ -83,8 +83,8 @@ def test_what_was_asked_before_the_acknowledgement_came_is_none() -> None:
     was accepted. A log that holds everything looks so for a moment."""
     raft, _ = leader(1, 1, 1)
     raft.step(Tick(20))
-    assert raft.lead is not None
-    newest = raft.lead.progress[B].last_request
+    assert raft.leader_state is not None
+    newest = raft.leader_state.progress[B].last_request
     receive(raft, B, reply(raft, B, 4, request=1))
     for message in (
         rejection(raft, B, request=newest),
@@ -135,8 +135,8 @@ def test_late_answers_of_the_process_before_count_for_nothing(is_told_by_positio
     """They acknowledge what the older copy lacks; those to later requests are its own."""
     raft = leader_of_five()
     ship(raft, raft.step(Proposed(1)))
-    assert raft.lead is not None
-    progress = raft.lead.progress[B]
+    assert raft.leader_state is not None
+    progress = raft.leader_state.progress[B]
     late = reply(raft, B, 5)
     if is_told_by_position:
         receive(raft, B, LogPosition(raft.current_term, EntryId(1, 3)))
@@ -166,21 +166,23 @@ def test_nor_for_a_read_since_it_may_have_forgotten_a_newer_term() -> None:
 def test_nor_for_the_floor() -> None:
     """C23: deletions are let go by what members have, and of this one nothing is known."""
 
-    def settles(peer: int, settled: int) -> None:
-        receive(raft, peer, msgspec.structs.replace(reply(raft, peer, 2), settled=settled))
+    def settles(peer: int, stable_index: int) -> None:
+        receive(
+            raft, peer, msgspec.structs.replace(reply(raft, peer, 2), stable_index=stable_index)
+        )
 
     raft, _ = leader(1)
     settles(B, 1)
     settles(C, 1)
-    assert raft.floor_known == 1
+    assert raft.cluster_deletion_floor == 1
     raft.step(Tick(20))
     receive(raft, B, rejection(raft, B))
     settles(C, 2)
     raft.step(SnapshotsKept(2))
-    assert raft.floor_known == 1
+    assert raft.cluster_deletion_floor == 1
     raft.step(Tick(20))
     settles(B, 2)
-    assert raft.floor_known == 2
+    assert raft.cluster_deletion_floor == 2
 
 
 def test_what_is_committed_stays_so() -> None:
@@ -262,7 +264,7 @@ def test_it_votes_only_for_what_it_had() -> None:
 def test_it_does_not_campaign() -> None:
     raft = regressed()
     raft.step(Tick(100_000))
-    assert raft.poll is None
+    assert raft.pre_vote_round is None
     receive(raft, B, TimeoutNow(3))
     assert raft.state is ServerState.FOLLOWER
 
@@ -292,9 +294,11 @@ def test_it_takes_no_holes_until_it_has_everything_again() -> None:
     settle(raft)
     receive(raft, C, append(5, 1, (1, 1), [5]))
     settle(raft)
-    assert not raft.owes, "an entry of a later term: its leader had all that was acknowledged"
+    assert not raft.is_recovering, (
+        "an entry of a later term: its leader had all that was acknowledged"
+    )
     raft.step(Tick(10_000))
-    assert raft.poll is not None
+    assert raft.pre_vote_round is not None
 
 
 @pytest.mark.parametrize(
@@ -303,7 +307,7 @@ def test_it_takes_no_holes_until_it_has_everything_again() -> None:
 def test_a_late_message_finds_nothing_missing(message: LogRegressed) -> None:
     raft = core(1, 1, current_term=3)
     assert receive(raft, B, message) == []
-    assert not raft.owes
+    assert not raft.is_recovering
 
 
 def test_what_it_was_told_once_is_not_recorded_twice() -> None:
@@ -327,8 +331,8 @@ def test_a_candidate_stops() -> None:
     raft = core(1, current_term=3)
     raft.campaign_within(0, 1)
     raft.step(Tick(1))
-    receive(raft, B, PreVoteReply(3, raft.poll_round, True))
-    assert raft.granted == frozenset()
+    receive(raft, B, PreVoteReply(3, raft.pre_vote_number, True))
+    assert raft.votes == frozenset()
     assert raft.voted_for == raft.member
     receive(raft, B, LogRegressed(3, EntryId(2, 5)))
     raft.step(Saved(raft.save_ticket))
@@ -345,7 +349,7 @@ def test_a_leader_goes_on_for_its_own_entry_is_newer() -> None:
 def test_a_sync_of_what_is_here_settles_nothing() -> None:
     raft = regressed()
     raft.step(Synced(raft.sync_ticket))
-    assert raft.owed == EntryId(2, 5)
+    assert raft.lost_upto == EntryId(2, 5)
 
 
 def test_another_log_of_an_older_term_is_no_substitute() -> None:
@@ -366,8 +370,8 @@ def test_a_position_that_was_late_is_forgotten_with_the_next_answer() -> None:
     assert raft.match_index(B) == 0
     raft.step(Tick(20))
     receive(raft, B, rejection(raft, B, hint=EntryId(2, 4)))
-    assert raft.lead is not None
-    assert raft.lead.progress[B].next_index == 5, "a probe"
+    assert raft.leader_state is not None
+    assert raft.leader_state.progress[B].next_index == 5, "a probe"
     raft.step(Tick(20))
     receive(raft, B, reply(raft, B, 4))
     assert raft.match_index(B) == 4
@@ -380,7 +384,7 @@ def test_entries_of_a_term_that_lost_are_here_again_and_the_leader_counts_anew()
     effects = receive(raft, B, LogRegressed(5, EntryId(3, 9)))
     assert of(effects, RecordLoss) == []
     assert raft.current_term == 6
-    assert not raft.owes
+    assert not raft.is_recovering
 
 
 def test_what_was_trimmed_at_the_leader_has_no_exact_name() -> None:

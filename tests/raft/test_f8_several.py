@@ -64,8 +64,8 @@ def test_late_answers_about_a_snapshot_count_for_nothing(is_told_by_position: bo
         effects = receive(raft, B, rejection(raft, B, hint=EntryId(1, 3)))
     assert of(effects, EndShipping) == [EndShipping(B, done=False)]
     assert receive(raft, B, late) == []
-    assert raft.lead is not None
-    assert (raft.match_index(B), raft.lead.progress[B].match_index) == (0, 4)
+    assert raft.leader_state is not None
+    assert (raft.match_index(B), raft.leader_state.progress[B].match_index) == (0, 4)
     raft.step(Tick(20))
     effects = receive(raft, B, rejection(raft, B, hint=EntryId(2, 4)))
     done = snapshot_done(raft, effects, newest)
@@ -118,7 +118,7 @@ def test_a_copy_from_before_the_first_election_votes_when_it_knows_what_it_lacks
         poll = sends(receive(raft, C, PreVote(9, 3, last)))
         assert poll == [(C, PreVoteReply(3, 3, granted))]
     raft.step(Tick(100_000))
-    assert raft.poll is None
+    assert raft.pre_vote_round is None
 
 
 def test_what_is_said_before_the_link_is_open_is_said_again_once() -> None:
@@ -128,7 +128,7 @@ def test_what_is_said_before_the_link_is_open_is_said_again_once() -> None:
     raft = leader_of_five()
     receive(raft, C, RequestVote(raft.current_term + 1, EntryId(9, 9), True))
     settle(raft)
-    assert raft.lead is None
+    assert raft.leader_state is None
     told = [LogRegressed(raft.current_term, EntryId(2, 4))]
     effects = receive(raft, B, LogPosition(2, EntryId(1, 3)))
     assert [message for _, message in sends(effects)] == told

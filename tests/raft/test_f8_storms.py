@@ -87,7 +87,9 @@ class Restoring(Chaos):
         others = [each.durable[: len(held)] == held for each in nodes.values() if each is not node]
         return (
             len(node.platter) >= node.platter_first
-            and not any(each.has_regressed or each.owed != NO_ENTRY for each in nodes.values())
+            and not any(
+                each.has_regressed or each.lost_upto != NO_ENTRY for each in nodes.values()
+            )
             and sum(others) >= len(nodes) // 2 + 1
         )
 

@@ -57,18 +57,18 @@ def test_c23_written_is_not_settled() -> None:
     """In the weaker modes a match is what was written; the floor goes by what was synced."""
     raft = following(1)
     receive(raft, 2, append(3, 2, (1, 1), [3, 3]))
-    (written,) = replies(raft.step(Synced(raft.sync_ticket, flushed_index=2)))
-    assert (written.match_index, written.settled) == (3, 2)
+    (written,) = replies(raft.step(Synced(raft.sync_ticket, synced_index=2)))
+    assert (written.match_index, written.stable_index) == (3, 2)
     receive(raft, 2, append(3, 3, (3, 3), [3]))
-    (synced,) = replies(raft.step(Synced(raft.sync_ticket, flushed_index=4)))
-    assert (synced.match_index, synced.settled) == (4, 4)
+    (synced,) = replies(raft.step(Synced(raft.sync_ticket, synced_index=4)))
+    assert (synced.match_index, synced.stable_index) == (4, 4)
 
 
 def test_c23_a_truncation_takes_back_what_was_synced() -> None:
     raft = following(1, 1, 2)
     receive(raft, 2, append(3, 2, (1, 2), [3, 3]))
-    (reply,) = replies(raft.step(Synced(raft.sync_ticket, flushed_index=2)))
-    assert (reply.match_index, reply.settled) == (4, 2)
+    (reply,) = replies(raft.step(Synced(raft.sync_ticket, synced_index=2)))
+    assert (reply.match_index, reply.stable_index) == (4, 2)
 
 
 def test_a_match_is_what_the_request_verified_not_the_last_index() -> None:
@@ -136,13 +136,13 @@ def test_a_rejection_names_the_newest_entry_not_above(
 
 def test_an_old_term_is_told_ours_and_resets_nothing() -> None:
     raft = following(1)
-    deadline, heard = raft.election_at_ms, raft.heard_until_ms
+    deadline, heard = raft.election_at_ms, raft.leader_active_until_ms
     raft.step(Tick(10))
     effects = receive(raft, 3, append(2, 50, (1, 1), [2]))
     assert sends(effects) == [(3, AppendReply(3, 50, False, 0, NO_ENTRY))]
-    assert (raft.election_at_ms, raft.heard_until_ms) == (deadline, heard)
+    assert (raft.election_at_ms, raft.leader_active_until_ms) == (deadline, heard)
     receive(raft, 2, append(3, 2, (1, 1), []))
-    assert raft.heard_until_ms == heard + 10
+    assert raft.leader_active_until_ms == heard + 10
 
 
 def test_c9_nothing_of_a_new_term_leaves_before_it_is_saved() -> None:

@@ -36,7 +36,7 @@ def test_honest_facts_pass() -> None:
         ({"first_index": 2}, "I12: the log has lost its front"),
         ({"first_index": 2, "before": EntryId(1, 1)}, "I4: trimmed above"),
         ({"installed_index": 1}, "I12: an install is no commit"),
-        ({"floor": 1}, "C23: a floor above the commit"),
+        ({"deletion_floor": 1}, "C23: a floor above the commit"),
         ({"commit_index": 4}, "I4: committed beyond"),
         ({"durable_index": 4}, "I4: durable beyond"),
         ({"commit_ceiling": 4}, "I8"),
@@ -64,7 +64,7 @@ def test_laws_of_a_follower(wrong: dict[str, Any], law: str) -> None:
         ({"matches": (2, 4), "nexts": (4, 4)}, "out of order"),
         ({"matches": (2, 0), "nexts": (4, 9)}, "out of order"),
         ({"matches": (2, 0), "nexts": (4, 0)}, "out of order"),
-        ({"settleds": (3, 0)}, "C23: settled what is not durable"),
+        ({"stable_indexes": (3, 0)}, "C23: settled what is not durable"),
     ],
 )
 def test_laws_of_a_leader(wrong: dict[str, Any], law: str) -> None:
@@ -111,10 +111,10 @@ def test_laws_of_snapshots() -> None:
     with pytest.raises(InvariantError, match="I12: the front came back"):
         check(trimmed, now)
     with pytest.raises(InvariantError, match="C23: the floor fell"):
-        check(now._replace(floor_known=2), now)
+        check(now._replace(cluster_deletion_floor=2), now)
     leading = leader_facts()
     with pytest.raises(InvariantError, match="C23: a floor above a settled member"):
-        check(leading, leading._replace(floor_known=1))
+        check(leading, leading._replace(cluster_deletion_floor=1))
 
 
 def test_laws_of_a_leader_s_step() -> None:

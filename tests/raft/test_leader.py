@@ -33,8 +33,8 @@ from tests.raft.helpers import core, leader, of, receive, settle, ship
 
 
 def progress_of(raft: Raft, peer: int) -> Progress:
-    assert raft.lead is not None
-    return raft.lead.progress[MemberId(peer)]
+    assert raft.leader_state is not None
+    return raft.leader_state.progress[MemberId(peer)]
 
 
 def accept(raft: Raft, peer: int, match_index: int, request: int | None = None) -> AppendReply:
@@ -73,11 +73,11 @@ def lone_leader(*terms: int) -> Raft:
 def test_c23_a_leader_without_peers_moves_the_floor_with_its_commit() -> None:
     """Nobody's reply and no heartbeat does it: deletions would stay until a snapshot is kept."""
     raft = lone_leader(1, 1)
-    assert (raft.commit_index, raft.floor) == (3, 3)
+    assert (raft.commit_index, raft.deletion_floor) == (3, 3)
     raft.step(Proposed(2))
-    assert raft.floor == 3, "not durable yet"
+    assert raft.deletion_floor == 3, "not durable yet"
     assert of(raft.step(Synced(raft.sync_ticket)), Commit) == [Commit(5)]
-    assert raft.floor == 5
+    assert raft.deletion_floor == 5
 
 
 def test_c23_a_snapshot_holds_the_floor_of_a_leader_without_peers() -> None:
@@ -85,16 +85,16 @@ def test_c23_a_snapshot_holds_the_floor_of_a_leader_without_peers() -> None:
     raft.step(SnapshotsKept(3))
     raft.step(Proposed(2))
     raft.step(Synced(raft.sync_ticket))
-    assert (raft.commit_index, raft.floor) == (5, 3)
+    assert (raft.commit_index, raft.deletion_floor) == (5, 3)
     raft.step(SnapshotsKept(4))
-    assert raft.floor == 4
+    assert raft.deletion_floor == 4
 
 
 def test_c23_what_is_only_written_does_not_move_the_floor_of_a_leader_without_peers() -> None:
     raft = lone_leader(1, 1)
     raft.step(Proposed(2))
-    raft.step(Synced(raft.sync_ticket, flushed_index=4))
-    assert (raft.commit_index, raft.floor) == (5, 4)
+    raft.step(Synced(raft.sync_ticket, synced_index=4))
+    assert (raft.commit_index, raft.deletion_floor) == (5, 4)
 
 
 def test_a_leader_may_commit_what_the_others_made_durable() -> None:
@@ -157,7 +157,7 @@ def test_the_term_of_a_reply_comes_first() -> None:
     newest = progress_of(raft, 3).last_request
     effects = receive(raft, 3, AppendReply(9, newest, False, 0, NO_ENTRY))
     assert of(effects, RoleChanged) == [RoleChanged(ServerState.FOLLOWER, 9, MemberId(0))]
-    assert raft.lead is None
+    assert raft.leader_state is None
 
 
 def test_the_window_is_full_and_a_reply_opens_it() -> None:
@@ -229,7 +229,10 @@ def test_a_lost_link_gets_heartbeats_only() -> None:
     raft.step(Unreachable(MemberId(2)))
     assert of(raft.step(Proposed(2)), Replicate) == []
     beats = of(raft.step(Tick(20)), Replicate)
-    assert {(beat.peer, beat.span.length) for beat in beats} == {(2, 0), (3, 0)}
+    assert {(send_heartbeat.peer, send_heartbeat.span.length) for send_heartbeat in beats} == {
+        (2, 0),
+        (3, 0),
+    }
     effects = receive(raft, 2, accept(raft, 2, 1))
     assert [effect.span for effect in of(effects, Replicate)] == [Span(1, 2, 4)]
 

@@ -68,7 +68,7 @@ def test_it_grants_neither_vote_nor_poll_and_does_not_campaign() -> None:
     assert poll == [PreVoteReply(9, 3, False)]
     raft.step(Tick(100_000))
     assert raft.state is ServerState.FOLLOWER
-    assert raft.poll is None
+    assert raft.pre_vote_round is None
 
 
 def test_an_entry_of_a_newer_term_is_the_proof() -> None:
@@ -77,7 +77,7 @@ def test_an_entry_of_a_newer_term_is_the_proof() -> None:
     assert not raft.is_lost
     assert not raft.is_fresh
     raft.step(Tick(10_000))
-    assert raft.poll is not None, "it may campaign again"
+    assert raft.pre_vote_round is not None, "it may campaign again"
 
 
 def test_entries_of_the_terms_that_it_acknowledged_are_no_proof() -> None:
@@ -102,7 +102,7 @@ def test_a_snapshot_is_a_proof_if_it_ends_with_such_an_entry(term: int, is_proof
     assert raft.last == EntryId(term, 12)
     assert raft.is_lost is not is_proof
     raft.step(Tick(10_000))
-    assert (raft.poll is not None) is is_proof
+    assert (raft.pre_vote_round is not None) is is_proof
 
 
 def test_its_own_incarnation_in_the_log_is_no_proof() -> None:

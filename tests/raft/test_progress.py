@@ -9,7 +9,7 @@ from copycat.types import EntryId, Span
 def shipped(progress: Progress, request: int, first: int, end: int) -> None:
     progress.asked_request = request
     progress.last_request = request
-    assert progress.shipped(Span(1, first, end))
+    assert progress.on_sent(Span(1, first, end))
 
 
 def test_i9_no_reply_proves_more_than_its_request_reached() -> None:
@@ -29,7 +29,7 @@ def test_a_rewind_forgets_what_was_in_flight() -> None:
     shipped(progress, 1, 11, 14)
     shipped(progress, 2, 14, 20)
     assert progress.rewind(1, EntryId(1, 4))
-    assert (progress.next_index, progress.pace) == (5, ProgressState.PROBE)
+    assert (progress.next_index, progress.state) == (5, ProgressState.PROBE)
     assert not progress.rewind(2, EntryId(1, 2)), "sent before the rewind"
     assert not progress.acknowledge(2, 19), "the next probe will tell"
 
@@ -48,15 +48,15 @@ def test_a_rejection_never_lowers_a_match_or_raises_next() -> None:
 
 def test_sent_that_answers_nothing_is_ignored() -> None:
     progress = Progress(11, 0)
-    assert not progress.shipped(Span(1, 11, 12))
+    assert not progress.on_sent(Span(1, 11, 12))
     progress.asked_request = 1
-    assert not progress.shipped(Span(1, 12, 13))
-    assert not progress.shipped(Span(1, 11, 11))
-    assert progress.shipped(Span(1, 11, 12))
+    assert not progress.on_sent(Span(1, 12, 13))
+    assert not progress.on_sent(Span(1, 11, 11))
+    assert progress.on_sent(Span(1, 11, 12))
 
 
 def test_a_lost_link_keeps_next_index() -> None:
     progress = Progress(11, 0)
     shipped(progress, 1, 11, 14)
-    progress.lose()
-    assert (progress.next_index, progress.pace, len(progress.sent)) == (14, ProgressState.LOST, 0)
+    progress.mark_lost()
+    assert (progress.next_index, progress.state, len(progress.sent)) == (14, ProgressState.LOST, 0)

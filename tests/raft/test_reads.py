@@ -27,8 +27,8 @@ def test_no_round_before_the_own_no_op_is_committed() -> None:
     effects = receive(raft, 2, accept(raft, 2, 3))
     assert of(effects, ReadReady) == []
     beats = [effect for effect in of(effects, Replicate) if effect.span.length == 0]
-    assert {beat.peer for beat in beats} == {2, 3}
-    assert all(beat.leader_commit == 3 for beat in beats)
+    assert {send_heartbeat.peer for send_heartbeat in beats} == {2, 3}
+    assert all(send_heartbeat.leader_commit == 3 for send_heartbeat in beats)
 
 
 def test_only_answers_to_requests_of_the_round_or_later_confirm() -> None:

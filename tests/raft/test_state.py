@@ -40,8 +40,8 @@ def test_the_newest_sync_answers_all_before_it() -> None:
     for index in (1, 2, 3):
         raft.terms.append(Span(1, index, index + 1))
         raft.sync()
-    assert raft.settle_syncs(2, UNBOUNDED)
+    assert raft.complete_syncs(2, UNBOUNDED)
     assert raft.durable_index == 2
-    assert not raft.settle_syncs(1, UNBOUNDED)
-    assert raft.settle_syncs(3, UNBOUNDED)
+    assert not raft.complete_syncs(1, UNBOUNDED)
+    assert raft.complete_syncs(3, UNBOUNDED)
     assert raft.durable_index == 3

@@ -26,7 +26,7 @@ def candidate(voters: int, *, is_saved: bool = True) -> Raft:
     raft.campaign_within(0, 1)
     raft.step(Tick(1))
     for peer in raft.peers[: voters // 2]:
-        receive(raft, peer, PreVoteReply(TERM - 1, raft.poll_round, True))
+        receive(raft, peer, PreVoteReply(TERM - 1, raft.pre_vote_number, True))
     assert (raft.state, raft.current_term) == (ServerState.CANDIDATE, TERM)
     if is_saved:
         effects = raft.step(Saved(raft.save_ticket))
@@ -74,12 +74,12 @@ def test_the_tally_of_an_election_is_that_of_a_set(voters: int) -> None:
         raft = candidate(voters)
         for count, (voter, term, yes) in enumerate(answers, 1):
             receive(raft, voter, VoteReply(term, yes))
-            leads = raft.lead is not None and raft.current_term == TERM
+            leads = raft.leader_state is not None and raft.current_term == TERM
             if raft.current_term == TERM:
                 assert leads == (count >= wins_at), (voters, answers[:count])
             else:
                 assert count < wins_at or wins_at <= len(answers), (voters, answers[:count])
-                assert raft.lead is None
+                assert raft.leader_state is None
                 break
     assert 30 < won < 270, "both ends are seen"
 
@@ -91,9 +91,9 @@ def test_one_short_of_a_majority_is_none_however_often_it_is_said(voters: int) -
     for _ in range(3):
         for peer in raft.peers[: needed - 1]:
             receive(raft, peer, VoteReply(TERM, True))
-        assert raft.lead is None
+        assert raft.leader_state is None
     receive(raft, raft.peers[needed - 1], VoteReply(TERM, True))
-    assert raft.lead is not None
+    assert raft.leader_state is not None
 
 
 @pytest.mark.parametrize("voters", range(2, 8))
@@ -101,10 +101,10 @@ def test_its_own_vote_counts_once_it_is_saved_and_once(voters: int) -> None:
     raft = candidate(voters, is_saved=False)
     for peer in raft.peers:
         receive(raft, peer, VoteReply(TERM, True))
-    assert raft.lead is None, "its own vote is not on the disk"
+    assert raft.leader_state is None, "its own vote is not on the disk"
     raft.step(Saved(raft.save_ticket))
-    assert raft.lead is not None
-    assert len(raft.lead.progress) == voters - 1
+    assert raft.leader_state is not None
+    assert len(raft.leader_state.progress) == voters - 1
 
 
 @pytest.mark.parametrize("voters", range(2, 8))
@@ -116,16 +116,16 @@ def test_votes_of_an_earlier_election_do_not_count_in_the_next(voters: int) -> N
     raft.campaign_within(0, 1)
     raft.step(Tick(1))
     for peer in raft.peers[:needed]:
-        receive(raft, peer, PreVoteReply(TERM, raft.poll_round, True))
-    assert (raft.current_term, raft.lead) == (TERM + 1, None)
+        receive(raft, peer, PreVoteReply(TERM, raft.pre_vote_number, True))
+    assert (raft.current_term, raft.leader_state) == (TERM + 1, None)
     raft.step(Saved(raft.save_ticket))
     receive(raft, raft.peers[-1], VoteReply(TERM, True))
-    assert raft.lead is None
+    assert raft.leader_state is None
     for peer in raft.peers[: needed - 1]:
         receive(raft, peer, VoteReply(TERM + 1, True))
-        assert raft.lead is None
+        assert raft.leader_state is None
     receive(raft, raft.peers[needed - 1], VoteReply(TERM + 1, True))
-    assert raft.lead is not None
+    assert raft.leader_state is not None
 
 
 @pytest.mark.parametrize("voters", range(2, 8))
@@ -136,7 +136,7 @@ def test_the_tally_of_a_poll_is_that_of_a_set_too(voters: int) -> None:
         raft = core(1, 3, current_term=TERM - 1, voters=voters)
         raft.campaign_within(0, 1)
         raft.step(Tick(1))
-        number = raft.poll_round
+        number = raft.pre_vote_number
         granted = {1}
         for _ in range(dice.randrange(1, 2 * voters)):
             voter = dice.randrange(1, voters + 3)

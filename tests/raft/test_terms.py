@@ -63,7 +63,7 @@ def test_span_from_never_crosses_a_term(terms: list[int], data: st.DataObject) -
 @given(logs, st.integers(0, 7), st.integers(0, 30))
 def test_newest_not_above(terms: list[int], term: int, index: int) -> None:
     naive = [EntryId(t, i) for i, t in enumerate(terms, 1) if i <= index and t <= term]
-    assert build(terms).newest_not_above(EntryId(term, index)) == (
+    assert build(terms).last_at_or_below(EntryId(term, index)) == (
         naive[-1] if naive else NO_ENTRY
     )
 
@@ -71,10 +71,10 @@ def test_newest_not_above(terms: list[int], term: int, index: int) -> None:
 def test_a_trimmed_log_knows_nothing_below_its_first_run() -> None:
     runs = TermIndex([TermRun(2, 5), TermRun(3, 8)], 5, 9, EntryId(1, 4))
     assert [runs.term_at(index) for index in (0, 3, 4, 5, 8, 9, 10)] == [-1, -1, 1, 2, 3, 3, -1]
-    assert runs.newest_not_above(EntryId(1, 9)) == EntryId(1, 4), "the one before is known"
-    assert runs.newest_not_above(EntryId(0, 9)) == NO_ENTRY
-    assert runs.newest_not_above(EntryId(9, 4)) == EntryId(1, 4)
-    assert runs.newest_not_above(EntryId(9, 3)) == NO_ENTRY
+    assert runs.last_at_or_below(EntryId(1, 9)) == EntryId(1, 4), "the one before is known"
+    assert runs.last_at_or_below(EntryId(0, 9)) == NO_ENTRY
+    assert runs.last_at_or_below(EntryId(9, 4)) == EntryId(1, 4)
+    assert runs.last_at_or_below(EntryId(9, 3)) == NO_ENTRY
 
 
 @given(logs, st.data())
@@ -104,7 +104,7 @@ def test_a_log_begins_anew_after_a_snapshot() -> None:
     runs = build([1, 1, 2])
     runs.reset(EntryId(3, 9))
     assert (runs.first_index, runs.last, runs.end) == (10, EntryId(3, 9), 10)
-    assert runs.newest_not_above(EntryId(4, 12)) == EntryId(3, 9)
+    assert runs.last_at_or_below(EntryId(4, 12)) == EntryId(3, 9)
     assert runs.term_at(0) == UNKNOWN_TERM
     runs.append(Span(3, 10, 12))
     assert runs.runs == [TermRun(3, 10)]

@@ -200,7 +200,7 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     parts: Any = SimpleNamespace(
         log=log,
         applier=SimpleNamespace(last_applied=122),
-        raft=SimpleNamespace(floor=0),
+        raft=SimpleNamespace(deletion_floor=0),
         clock=SimpleNamespace(now_ms=0),
         host=host,
         inbox=Inbox(host),

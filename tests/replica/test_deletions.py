@@ -69,7 +69,7 @@ def test_c23_alone_in_its_cluster_a_member_lets_deletions_go_before_any_snapshot
     log = opened()
     put, drop = (lambda name: KeyValueStore.put(name, b"")), KeyValueStore.delete
     node = played(log, KeyValueStore(), put, drop)
-    assert node.replica.raft.floor == node.replica.raft.commit_index
+    assert node.replica.raft.deletion_floor == node.replica.raft.commit_index
     assert entries_of(log) < 100, "100 puts, 100 deletions and 99 puts could go"
     full = node.executor
     assert digest_again(log, KeyValueStore(), full.last_applied) == full.digest()

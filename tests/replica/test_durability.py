@@ -68,7 +68,7 @@ def test_an_append_is_answered_by_its_write_in_the_weaker_modes(mode: Durability
     durable, host = durable_over(log, mode)
     log.append(batch(1, b"a"))
     durable.want_sync(7)
-    assert durable.take_completed() == [Synced(7, flushed_index=0)]
+    assert durable.take_completed() == [Synced(7, synced_index=0)]
     assert not durable.has_completed
     assert not host.syncs
     assert log.durable_index == 0, "the log knows better"

@@ -46,7 +46,7 @@ def with_a_deletion(net: Disks) -> tuple[MemberId, int]:
     other = next(member for member in net.nodes if member != leader.member)
     cleaned = [member for member in net.nodes if member != other]
     for member in cleaned:
-        assert net.nodes[member].replica.raft.floor > deletion
+        assert net.nodes[member].replica.raft.deletion_floor > deletion
         compact(net.nodes[member], Compaction.MAJOR)
         net.nodes[member].settle()
     forget_the_floor(net, cleaned)
@@ -59,7 +59,7 @@ def with_a_deletion(net: Disks) -> tuple[MemberId, int]:
 def forget_the_floor(net: Disks, members: list[MemberId]) -> None:
     for member in members:
         net.restart(member)
-        assert net.nodes[member].replica.raft.floor_known == 0
+        assert net.nodes[member].replica.raft.cluster_deletion_floor == 0
 
 
 def repaired(net: Disks, other: MemberId, index: int) -> Disk:
@@ -224,9 +224,9 @@ def test_c12_an_accepted_loss_outlives_restarts() -> None:
     member = there.node.member
     net.cut(member)
     net.nodes[member] = there.restart()
-    assert there.replica.raft.has_given_up
+    assert there.replica.raft.has_accepted_loss
     assert there.replica.raft.refuses_gaps
-    assert not there.replica.raft.owes
+    assert not there.replica.raft.is_recovering
 
 
 def test_c12_a_mark_that_cannot_be_read_refuses_most() -> None:

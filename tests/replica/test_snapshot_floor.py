@@ -96,7 +96,7 @@ def test_a_deletion_above_a_snapshot_that_is_being_written_stays(leads: bool) ->
     assert not answers
     deletion = story.submit(KeyValueStore.delete("x"))
     story.fill(40)
-    assert disk.replica.raft.floor >= deletion
+    assert disk.replica.raft.deletion_floor >= deletion
     compact(disk.node, Compaction.MAJOR)
     assert disk.log.valid_from >= deletion, "what was superseded went"
     assert not has_gap(disk, deletion)

@@ -144,11 +144,11 @@ class _Runner:
                     f"{number} says that {peer} acknowledged {_name(acknowledged)} and has "
                     f"{_name(last)}"
                 )
-            case RecordLoss(held=held):
+            case RecordLoss(lost_upto=held):
                 self.lines.append(f"{number} records that it held {_name(held)}")
             case Reset(entry=entry):
                 self.lines.append(f"{number} reset after={_name(entry)}")
-            case ShipSnapshot(peer=peer, floor=floor):
+            case ShipSnapshot(peer=peer, min_index=floor):
                 self.lines.append(f"{number} ships a snapshot to {peer} floor={floor}")
             case EndShipping(peer=peer, done=done):
                 self.lines.append(f"{number} {'has shipped' if done else 'stops'} to {peer}")
@@ -280,7 +280,7 @@ class _Runner:
         self.cluster.forget(int(number))
 
     def do_rot(self, number: str, index: str, how: str = "") -> None:
-        self.cluster.rot(int(number), int(index), owes=how != "silently")
+        self.cluster.rot(int(number), int(index), is_recovering=how != "silently")
 
     def do_image(self, number: str) -> None:
         self.cluster.nodes[int(number)].take_image()
@@ -336,7 +336,9 @@ class _Runner:
         for number, node in self.cluster.nodes.items():
             if node.is_up:
                 raft = node.raft
-                self.lines.append(f"{number} floor={raft.floor} known={raft.floor_known}")
+                self.lines.append(
+                    f"{number} floor={raft.deletion_floor} known={raft.cluster_deletion_floor}"
+                )
 
     def do_network(self) -> None:
         for item in self.cluster.network:
@@ -389,7 +391,7 @@ def _describe(message: object) -> str:
         case LogPosition():
             return f"LogPosition term={message.term} last={_name(message.last)}"
         case LogRegressed():
-            return f"LogRegressed term={message.term} held={_name(message.held)}"
+            return f"LogRegressed term={message.term} held={_name(message.acknowledged)}"
         case TimeoutNow():
             return f"TimeoutNow term={message.term}"
         case _:
