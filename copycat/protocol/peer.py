@@ -77,7 +77,7 @@ class AppendReply(msgspec.Struct, frozen=True):
     match_index: min(span.end - 1, durable_index) of the request answered; 0 when rejected.
     hint: when rejected, the sender's newest entry at or below `prev` in both term and index;
         the leader steps back to its own newest entry not above it, in one probe.
-    settled: what a restart of the sender cannot fall behind (C23): its match_index, but not
+    stable_index: what a restart of the sender cannot fall behind (C23): its match_index, but not
         above the oldest snapshot that it keeps; 0 when rejected.
     wants_snapshot: when rejected, the sender lost entries and takes no holes in their place: only
         a snapshot at or above the leader's commit index is as good (decision 0017).
