@@ -62,7 +62,8 @@ __all__ = [
 ]
 
 _APPEND = Struct("<10Q")
-"""term, request, prev (term, index), span (term, first, end), leader_commit, deletion_floor, log time."""
+"""term, request, prev (term, index), span (term, first, end), leader_commit, deletion_floor, log
+time."""
 _APPEND_REPLY = Struct("<QQB7xQQQQ")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""

@@ -176,7 +176,7 @@ class PeerRegressed(msgspec.Struct, frozen=True):
 
 
 class RecordLoss(msgspec.Struct, frozen=True):
-    """Write into the directory that this log once held up to `held`, and that the hard state
+    """Write into the directory that this log once held up to `lost_upto`, and that the hard state
     must reach `term` before this member says anything; answered by `LossRecorded(term)`."""
 
     lost_upto: EntryId

@@ -140,7 +140,7 @@ class GapsKnown(msgspec.Struct, frozen=True):
 
 
 class LossAccepted(msgspec.Struct, frozen=True):
-    """Right after a start: an operator gave up what this log once held, up to `held` (C12).
+    """Right after a start: an operator gave up what this log once held, up to `lost_upto` (C12).
 
     From here on it votes and campaigns with what it has, but takes no hole in place of what it
     lost until something newer is committed (decision 0017).

@@ -40,7 +40,7 @@ MEMORIES_MAX = 8
 
 
 class Acknowledged(NamedTuple):
-    """What a peer acknowledged to a leader of `term`: entries up to `held`."""
+    """What a peer acknowledged to a leader of `term`: entries up to `entry`."""
 
     term: int
     entry: EntryId
@@ -184,7 +184,7 @@ def is_well_formed(message: LogRegressed) -> bool:
 
 
 def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> None:
-    """Somebody to whom this member acknowledged `held` says that it should have it.
+    """Somebody to whom this member acknowledged the named entry says that it should have it.
 
     Nothing is believed that this log contradicts: if it holds the entry, the message is late, or
     what was lost has come back. If its last entry is less, it does not vote for less from here

@@ -130,7 +130,7 @@ class State:
         self._begin_timers()
         self._begin_proof(fresh=fresh, lost=lost)
         self.lost_upto = lost_upto
-        """C12: this log held so much before its disk lost some of it; NO_ENTRY: nothing is owed.
+        """C12: this log held so much before its disk lost some of it; NO_ENTRY: nothing is lost.
 
         The name of the last entry that it may ever have acknowledged, or a greater one.
         """
