@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +15,8 @@ SELF = "tests/tidy/test_rules.py"
 APART = {PAGE, SELF, "CHANGELOG.md"}
 """The entries themselves, the examples below, and what earlier versions said."""
 
+FAMILIES = {"C": 25, "I": 25, "F": 29}
+"""Rules of the protocol, invariants, and faults of one member; and how many there are."""
 PARTS = ("Prevents: ", "Asserted: ", "Shown: ")
 
 _RULE = re.compile(r"(?<![\w.#&\\-])([A-Z])(\d{1,2})(?![\w%])")
@@ -25,7 +25,10 @@ _FAMILY_IN_NAME = re.compile(r"(?:^|_)([a-z]\d{1,2})(?=_|$)")
 _ENTRY = re.compile(r"^### ([A-Z]\d+)\. (.+)$", re.MULTILINE)
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _SHOWING_FILE = re.compile(r"`(tests/[\w/-]+\.(?:txt|toml))`")
-_PROSE = re.compile(r'"""[\s\S]*?"""|(?:#|//)[^\n]*')
+_STRING = r'"(?:\\.|[^"\\\n])*"|' + r"'(?:\\.|[^'\\\n])*'"
+_PYTHON = re.compile(rf'"""[\s\S]*?"""|{_STRING}|#[^\n]*')
+_NATIVE = re.compile(rf"{_STRING}|//[^\n]*")
+"""Docstrings, comments, and strings: the mark of a comment inside a string begins none."""
 _CITED = re.compile(r"(?<![\w./<*-])([\w-][\w./-]*\.(?:md|py|pyx|pxi|hpp|cpp))(?![\w(])")
 
 PERCENTILES = {"P50", "P95", "P99"}
@@ -58,14 +61,8 @@ def prose_of(name: str, text: str) -> str:
     """The comments and docstrings of a source; all of a document."""
     if name.endswith((".md", ".txt", ".toml")):
         return text
-    if not name.endswith((".py", ".pyi")):
-        return "\n".join(_PROSE.findall(text))
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return "\n".join(
-        token.string
-        for token in tokens
-        if token.type == tokenize.COMMENT or token.string.startswith('"""')
-    )
+    parts = (_NATIVE if name.endswith((".cpp", ".hpp")) else _PYTHON).findall(text)
+    return "\n".join(part for part in parts if part.startswith(('"""', "#", "//")))
 
 
 def rules_in(name: str, text: str) -> set[str]:
@@ -74,7 +71,7 @@ def rules_in(name: str, text: str) -> set[str]:
     What is no prose may well hold a name such as the A1 of a test's data. A number stands in the
     name of a test or of its file too, in small letters.
     """
-    found = {letter + number for letter, number in _RULE.findall(text) if letter in "CIF"}
+    found = {letter + number for letter, number in _RULE.findall(text) if letter in FAMILIES}
     found |= {letter + number for letter, number in _RULE.findall(prose_of(name, text))}
     for word in _IN_NAME.findall(f"{name}\n{text}"):
         found |= {one.upper() for one in _FAMILY_IN_NAME.findall(word)}
@@ -118,6 +115,19 @@ def wrong_entries(page: str, root: Path = ROOT) -> list[str]:
     return found
 
 
+def out_of_place(page: str) -> list[str]:
+    """Entries of another family, beyond its end, or that do not stand behind the one before."""
+    found: list[str] = []
+    before = ("", 0)
+    for rule, _ in entries(page):
+        place = (rule[0], int(rule[1:]))
+        is_known = 1 <= place[1] <= FAMILIES.get(place[0], 0)
+        if not is_known or (before[0] == place[0] and place <= before):
+            found.append(rule)
+        before = place
+    return found
+
+
 def missing_tests(tests: Iterable[tuple[str, str]], root: Path = ROOT) -> list[str]:
     """Of (file, test), those that are not there."""
     found: list[str] = []
@@ -130,19 +140,25 @@ def missing_tests(tests: Iterable[tuple[str, str]], root: Path = ROOT) -> list[s
     return found
 
 
-def citations_of_nothing(name: str, text: str, tree: set[str]) -> list[str]:
-    """Files that comments and docstrings of a source cite and that are not in the tree.
+def citations_of_nothing(name: str, text: str, known: set[str]) -> list[str]:
+    """Files that the comments and docstrings of a source cite and that are not in the tree."""
+    prose = prose_of(name, text)
+    return [f"{name}: {cited}" for cited in _CITED.findall(prose) if cited not in known]
 
-    A path may begin anywhere: `core.py` is there when some folder has one.
-    """
-    tails = {"/".join(path.split("/")[at:]) for path in tree for at in range(path.count("/") + 1)}
-    return [
-        f"{name}: {cited}" for cited in _CITED.findall(prose_of(name, text)) if cited not in tails
-    ]
+
+def papers_of_nothing(name: str, text: str, known: set[str]) -> list[str]:
+    """The same of the documents that a document names; a program in it may name any other file."""
+    return [one for one in citations_of_nothing(name, text, known) if one.endswith(".md")]
+
+
+def citable(tree: Iterable[str]) -> set[str]:
+    """How a file may be cited: by its path or the end of it, as `core.py` or `raft/core.py`."""
+    paths = [path.split("/") for path in tree]
+    return {"/".join(path[at:]) for path in paths for at in range(len(path))}
 
 
 def tree_of_files() -> set[str]:
-    """Every file that a comment may cite: sources and documents."""
+    """Every file that prose may cite: sources and documents."""
     names = {name for name, _ in sources()} | {name for name, _ in documents()}
     return names | {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/**/*.md")}
 
@@ -165,19 +181,24 @@ def test_every_entry_is_whole_and_names_what_is_there() -> None:
     assert not found, "\n".join(found)
 
 
-def test_entries_stand_in_order_and_once() -> None:
-    order = [("CIF".index(entry.rule[0]), int(entry.rule[1:])) for entry in entries(page())]
-    assert len(order) > 60
-    assert order == sorted(set(order))
+def test_entries_stand_in_order_and_once_and_are_of_three_families() -> None:
+    assert len(entries(page())) > 60
+    assert not out_of_place(page())
 
 
-def test_comments_and_docstrings_cite_only_files_of_the_tree() -> None:
-    tree = tree_of_files()
+def test_prose_cites_only_files_of_the_tree() -> None:
+    known = citable(tree_of_files())
     found = [
         problem
         for name, text in sources()
         if name != SELF
-        for problem in citations_of_nothing(name, text, tree)
+        for problem in citations_of_nothing(name, text, known)
+    ]
+    found += [
+        problem
+        for name, text in documents()
+        if name not in APART
+        for problem in papers_of_nothing(name, text, known)
     ]
     assert not found, "\n".join(found)
 
@@ -243,10 +264,26 @@ def test_an_entry_that_names_what_is_not_there_fires(tmp_path: Path) -> None:
         assert wrong_entries(EXAMPLE.replace(old, new), tmp_path), (old, new)
 
 
+def test_an_entry_out_of_place_fires() -> None:
+    def heads(*rules: str) -> str:
+        return "".join(f"### {rule}. A rule\nIt holds.\n" for rule in rules)
+
+    assert not out_of_place(heads("C1", "C2", "C25", "I1", "F29"))
+    assert out_of_place(heads("C2", "C1", "C1", "C26", "F30", "X1", "I0")) == [
+        "C1",
+        "C1",
+        "C26",
+        "F30",
+        "X1",
+        "I0",
+    ]
+
+
 def test_a_citation_of_what_is_not_in_the_tree_fires() -> None:
-    tree = {"copycat/raft/core.py", "docs/a.md"}
+    known = citable({"copycat/raft/core.py", "docs/a.md"})
     text = (
         '"""See core.py and docs/a.md, raft/core.py, copycat/raft/core.py."""\n# b.md\nx = "c.md"'
     )
-    assert citations_of_nothing("n.py", text, tree) == ["n.py: b.md"]
-    assert citations_of_nothing("n.cpp", "// faults.md section 2", tree) == ["n.cpp: faults.md"]
+    assert citations_of_nothing("n.py", text, known) == ["n.py: b.md"]
+    assert citations_of_nothing("n.cpp", "// faults.md section 2", known) == ["n.cpp: faults.md"]
+    assert papers_of_nothing("n.md", "a.md, c.md and `my.py`", known) == ["n.md: c.md"]
