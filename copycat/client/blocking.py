@@ -78,8 +78,8 @@ class CopycatClient:
         self, operations: Iterable[Operation[R]], *, timeout: Duration | None = None
     ) -> list[R]:
         """Submit commands and wait for all results, in order."""
-        submit, taken = self._client.submit_many, asynchronous.commands_of(operations)
-        return self._wait("submit_many", partial(submit, taken, timeout=timeout))
+        submit, commands = self._client.submit_many, asynchronous.commands_of(operations)
+        return self._wait("submit_many", partial(submit, commands, timeout=timeout))
 
     def submit_future(
         self,

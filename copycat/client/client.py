@@ -118,12 +118,12 @@ class CopycatClient:
         self._guard = ForkGuard(f"client {self._options.client_id}")
         self._state = ClientState.CLOSED
         self._listeners: Listeners[ClientState] = Listeners(log)
-        self._courier: SessionDriver | None = None
-        self._driver: asyncio.Task[None] | None = None
+        self._driver: SessionDriver | None = None
+        self._task: asyncio.Task[None] | None = None
         self._last = ClientSession()
-        """The session of the last courier, once that is gone."""
+        """The last driver's session, once that driver has ended."""
         self._learned: tuple[str, ...] = ()
-        """Members that the cluster named to the last courier."""
+        """Members that the cluster named to the last driver."""
         self._over: tuple[str, str | None] = ("was never connected", None)
         """Why there is no session, and what to do."""
 
@@ -135,7 +135,7 @@ class CopycatClient:
     @property
     def session(self) -> Session:
         """The session in use."""
-        return Session(self._last if self._courier is None else self._courier.session)
+        return Session(self._last if self._driver is None else self._driver.session)
 
     def on_state_change(self, callback: Callable[[ClientState], None]) -> Listener:
         """Call back with each new state, in the client's loop."""
@@ -158,26 +158,26 @@ class CopycatClient:
         for what each address answered; QuorumLostError when a server said so; DiskFullError.
         """
         self._guard.check()
-        courier = self._courier if self._is_alive() else None
-        if courier is None:
+        driver = self._driver if self._is_alive() else None
+        if driver is None:
             await self._stop("")
-            courier = self._start(_addresses(members))
+            driver = self._start(_addresses(members))
         else:
-            _check_loop(courier)
+            _check_loop(driver)
         try:
-            await asyncio.shield(courier.opened)
+            await asyncio.shield(driver.opened)
         except BaseException:
-            if self._courier is courier:
+            if self._driver is driver:
                 await self._stop("it could not connect")
             raise
         return self
 
     def _is_alive(self) -> bool:
         """The session is served, or is being opened, in a loop that still runs."""
-        courier, driver = self._courier, self._driver
-        if courier is None or driver is None or driver.done():
+        driver, task = self._driver, self._task
+        if driver is None or task is None or task.done():
             return False
-        return not courier.loop.is_closed()
+        return not driver.loop.is_closed()
 
     def _start(self, addresses: tuple[Address, ...]) -> SessionDriver:
         addresses = addresses or self._options.members
@@ -187,13 +187,13 @@ class CopycatClient:
                 hint='give at least one: CopycatClient("10.0.0.1:8700"), or connect("host:port")',
             )
         self._options = options = msgspec.structs.replace(self._options, members=addresses)
-        router = ServerSelector(
+        selector = ServerSelector(
             map(str, addresses), options.selection, options.backoff, seed=secrets.randbits(64)
         )
-        router.follow("", self._learned)
-        courier = self._courier = SessionDriver(options, router, self._set_state)
-        self._driver = courier.loop.create_task(courier.run())
-        return courier
+        selector.follow("", self._learned)
+        driver = self._driver = SessionDriver(options, selector, self._set_state)
+        self._task = driver.loop.create_task(driver.run())
+        return driver
 
     async def close(self) -> None:
         """Close the session at the cluster, then everything else. Closing twice is fine.
@@ -202,15 +202,15 @@ class CopycatClient:
         ClosedSessionError. Takes at most about two seconds, whoever answers.
         """
         self._guard.check()
-        courier = self._courier
-        if courier is None:
+        driver = self._driver
+        if driver is None:
             return
         if not self._is_alive():
             await self._stop()
             return
-        _check_loop(courier)
+        _check_loop(driver)
         try:
-            await courier.close_session()
+            await driver.close_session()
         finally:
             await self._stop()
 
@@ -221,25 +221,25 @@ class CopycatClient:
         session. Raises what `connect` raises.
         """
         self._guard.check()
-        if self._is_alive() and self._courier is not None:
-            _check_loop(self._courier)
+        if self._is_alive() and self._driver is not None:
+            _check_loop(self._driver)
         await self._stop("recover() opens a new session", restart=True)
         return await self.connect()
 
     async def _stop(self, reason: str = "it was closed", *, restart: bool = False) -> None:
         """End the session here; everything that waits hears of it before this waits itself."""
+        task, self._task = self._task, None
         driver, self._driver = self._driver, None
-        courier, self._courier = self._courier, None
-        if courier is not None:
-            self._last = courier.session
-            self._learned = courier.members
-            courier.end(reason)
-            self._over = courier.over, courier.over_hint
+        if driver is not None:
+            self._last = driver.session
+            self._learned = driver.members
+            driver.end(reason)
+            self._over = driver.over, driver.over_hint
         if restart:
             self._start(())
-        if driver is not None and not driver.done() and not driver.get_loop().is_closed():
-            driver.cancel()
-            await asyncio.wait({driver})
+        if task is not None and not task.done() and not task.get_loop().is_closed():
+            task.cancel()
+            await asyncio.wait({task})
 
     async def __aenter__(self) -> Self:
         return await self.connect()
@@ -276,14 +276,14 @@ class CopycatClient:
         of the error says whether a command may still take effect; one that was never sent is
         dropped, and a query never has an effect.
         """
-        courier = self._ready()
-        session = courier.session
+        driver = self._ready()
+        session = driver.session
         encoded = encode_operation(operation, self._options.max_entry_size)
         session.check_room(1, len(encoded))
         wait = None if timeout is None else _patience(timeout)
-        deadline_ms = courier.deadline_ms() if timeout is None else FOREVER_MS
-        future: OperationFuture[R] = OperationFuture(loop=courier.loop)
-        future.owner = courier
+        deadline_ms = driver.deadline_ms() if timeout is None else FOREVER_MS
+        future: OperationFuture[R] = OperationFuture(loop=driver.loop)
+        future.owner = driver
         if isinstance(operation, Query):
             level = operation.consistency() if consistency is None else consistency
             level = choice(ConsistencyLevel, level, "consistency")
@@ -296,8 +296,8 @@ class CopycatClient:
         else:
             future.ticket = session.submit(future, operation, encoded, deadline_ms)
         if wait is not None:
-            _arm(courier, future, wait)
-        courier.schedule()
+            _arm(driver, future, wait)
+        driver.schedule()
         return future
 
     def submit_many(
@@ -309,35 +309,35 @@ class CopycatClient:
         `results` has all results, with the errors in their places. When the time is over, the
         fields `pending` and `unsent` list what has an unknown outcome and what was never sent.
         """
-        courier = self._ready()
-        taken = commands_of(operations)
+        driver = self._ready()
+        commands = commands_of(operations)
         limit = self._options.max_entry_size
-        encoded = [encode_operation(operation, limit) for operation in taken]
-        courier.session.check_room(len(encoded), sum(map(len, encoded)))
+        encoded = [encode_operation(operation, limit) for operation in commands]
+        driver.session.check_room(len(encoded), sum(map(len, encoded)))
         wait = None if timeout is None else _patience(timeout)
-        deadline_ms = courier.deadline_ms() if timeout is None else FOREVER_MS
-        future: OperationFuture[list[R]] = OperationFuture(loop=courier.loop)
-        if not taken:
+        deadline_ms = driver.deadline_ms() if timeout is None else FOREVER_MS
+        future: OperationFuture[list[R]] = OperationFuture(loop=driver.loop)
+        if not commands:
             future.set_result([])
             return future
-        future.owner = courier
-        future.ticket = courier.session.submit_many(future, taken, encoded, deadline_ms)
+        future.owner = driver
+        future.ticket = driver.session.submit_many(future, commands, encoded, deadline_ms)
         if wait is not None:
-            _arm(courier, future, wait)
-        courier.schedule()
+            _arm(driver, future, wait)
+        driver.schedule()
         return future
 
     def _ready(self) -> SessionDriver:
         self._guard.check()
-        courier = self._courier
-        if courier is None or courier.is_over or courier.session.phase is SessionPhase.CLOSED:
-            known = self._over if courier is None else (courier.over, courier.over_hint)
+        driver = self._driver
+        if driver is None or driver.is_over or driver.session.phase is SessionPhase.CLOSED:
+            known = self._over if driver is None else (driver.over, driver.over_hint)
             raise ClosedSessionError(
                 f"client {self._options.client_id} has no session: {known[0]}",
                 hint=known[1] or "await client.connect() first, or use `async with`",
             )
-        _check_loop(courier)
-        return courier
+        _check_loop(driver)
+        return driver
 
 
 def _addresses(members: Iterable[AddressLike]) -> tuple[Address, ...]:
@@ -347,27 +347,27 @@ def _addresses(members: Iterable[AddressLike]) -> tuple[Address, ...]:
 def commands_of(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
     """What `submit_many` was given, as a list. ConfigurationError for what is no command."""
     try:
-        taken = list(operations)
+        commands = list(operations)
     except TypeError:
         raise ConfigurationError(
             f"submit_many takes many commands, not {shown([operations])}",
             hint="give a list of commands, or use submit() for one",
         ) from None
-    for operation in taken:
+    for operation in commands:
         if isinstance(operation, Query):
             raise ConfigurationError(
                 f"submit_many takes commands; {shown([operation])} is a query",
                 hint="submit() each query: they are not logged, and need not be sent together",
             )
-    return taken
+    return commands
 
 
-def _check_loop(courier: SessionDriver) -> None:
+def _check_loop(driver: SessionDriver) -> None:
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         loop = None
-    if loop is not courier.loop:
+    if loop is not driver.loop:
         where = (
             "no event loop runs here"
             if loop is None
@@ -387,9 +387,9 @@ def _patience(timeout: Duration) -> float | None:
     return wait if math.isfinite(wait) else None
 
 
-def _arm(courier: SessionDriver, future: OperationFuture[Any], wait: float) -> None:
+def _arm(driver: SessionDriver, future: OperationFuture[Any], wait: float) -> None:
     """A timer for this submission alone."""
-    timer = courier.loop.call_later(max(0.0, wait), courier.time_out, future.ticket, wait)
+    timer = driver.loop.call_later(max(0.0, wait), driver.time_out, future.ticket, wait)
     future.add_done_callback(partial(_disarm, timer))
 
 

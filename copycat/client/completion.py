@@ -14,11 +14,19 @@ from typing import Any, NamedTuple
 
 from copycat.errors import CopycatError
 
-__all__ = ["FOREVER_MS", "Call", "Completion", "Ending", "Finished", "Waiting", "unknown_outcome"]
+__all__ = [
+    "FOREVER_MS",
+    "Call",
+    "Completion",
+    "FailureFactory",
+    "Finished",
+    "Waiting",
+    "unknown_outcome",
+]
 
 FOREVER_MS = 1 << 62
 
-Ending = Callable[[tuple[object, ...], tuple[object, ...], bool], CopycatError]
+FailureFactory = Callable[[tuple[object, ...], tuple[object, ...], bool], CopycatError]
 """(operations with unknown outcome, operations that were never sent, whether the caller's own
 is among the first) -> a new error."""
 
@@ -26,7 +34,7 @@ is among the first) -> a new error."""
 class Finished(NamedTuple):
     """One thing that a caller waits for is decided. `failed`: value is the exception."""
 
-    sink: Any
+    future: Any
     value: Any
     failed: bool
 
@@ -34,17 +42,17 @@ class Finished(NamedTuple):
 class Call:
     """A `submit` (results is None) or a `submit_many` that waits for its last result."""
 
-    __slots__ = ("count", "deadline_ms", "first", "operations", "results", "sink")
+    __slots__ = ("count", "deadline_ms", "first", "future", "operations", "results")
 
     def __init__(
         self,
-        sink: Any,
+        future: Any,
         first: int,
         operations: Any,
         results: list[Any] | None,
         deadline_ms: int,
     ) -> None:
-        self.sink = sink
+        self.future = future
         """Who waits; None when the caller gave up."""
         self.first = first
         self.count = 1 if results is None else len(operations)
@@ -66,10 +74,10 @@ class Call:
 class Waiting:
     """A query's place in the order: right after the command with sequence `after`."""
 
-    __slots__ = ("after", "deadline_ms", "finished", "overtakes", "sink")
+    __slots__ = ("after", "deadline_ms", "finished", "future", "overtakes")
 
-    def __init__(self, sink: Any, after: int, deadline_ms: int) -> None:
-        self.sink = sink
+    def __init__(self, future: Any, after: int, deadline_ms: int) -> None:
+        self.future = future
         self.after = after
         self.deadline_ms = deadline_ms
         self.finished: Finished | None = None
@@ -95,19 +103,19 @@ class Completion:
         """True while a query waits."""
         return bool(self._queries)
 
-    def expect(self, sink: Any, sequence: int, operation: object, deadline_ms: int) -> Call:
+    def expect(self, future: Any, sequence: int, operation: object, deadline_ms: int) -> Call:
         """A command was submitted. Deadlines other than FOREVER_MS never go back."""
-        call = Call(sink, sequence, operation, None, deadline_ms)
+        call = Call(future, sequence, operation, None, deadline_ms)
         self._calls.append(call)
         if self.deadline_ms == FOREVER_MS:  # else this one is no earlier
             self.deadline_ms = deadline_ms
         return call
 
     def expect_many(
-        self, sink: Any, first: int, operations: Sequence[object], deadline_ms: int
+        self, future: Any, first: int, operations: Sequence[object], deadline_ms: int
     ) -> Call:
-        """Neighbouring commands were submitted; one sink takes the list of results."""
-        call = Call(sink, first, operations, [], deadline_ms)
+        """Neighbouring commands were submitted; one future takes the list of results."""
+        call = Call(future, first, operations, [], deadline_ms)
         self._calls.append(call)
         self.deadline_ms = min(self.deadline_ms, deadline_ms)
         return call
@@ -124,7 +132,7 @@ class Completion:
 
     def overdue(self, now_ms: int) -> list[Call]:
         """Calls whose deadline has passed, in order; sets when to look again."""
-        found: list[Call] = []
+        overdue: list[Call] = []
         self.deadline_ms = FOREVER_MS
         for call in self._calls:
             if call.deadline_ms > now_ms:
@@ -132,12 +140,12 @@ class Completion:
                     continue
                 self.deadline_ms = call.deadline_ms
                 break
-            found.append(call)
-        return found
+            overdue.append(call)
+        return overdue
 
     def first_waiting(self) -> int:
         """The first sequence of a command whose caller waits; FOREVER_MS when none does."""
-        return next((call.first for call in self._calls if call.sink is not None), FOREVER_MS)
+        return next((call.first for call in self._calls if call.future is not None), FOREVER_MS)
 
     def release(self, call: Call) -> bool:
         """Its caller's time is over, and all its results are here: they are delivered although
@@ -149,17 +157,17 @@ class Completion:
         self._replace_refused(results, self._completed + 1 + max(0, begin))
         if call.results is None:
             value = results[0]
-            finished = Finished(call.sink, value, isinstance(value, CopycatError))
+            finished = Finished(call.future, value, isinstance(value, CopycatError))
         else:
-            finished = _finish_many(call.sink, [*call.results, *results])
+            finished = _finish_many(call.future, [*call.results, *results])
         self._finished.append(finished)
-        call.sink, call.deadline_ms = None, FOREVER_MS
+        call.future, call.deadline_ms = None, FOREVER_MS
         return True
 
     def fail(self, call: Call, error: CopycatError) -> None:
         """Its caller waits no longer, and hears why; what was sent keeps its place."""
-        self._finished.append(Finished(call.sink, error, failed=True))
-        call.sink, call.deadline_ms = None, FOREVER_MS
+        self._finished.append(Finished(call.future, error, failed=True))
+        call.future, call.deadline_ms = None, FOREVER_MS
 
     def drop(self, attempted: int) -> list[int]:
         """Take out commands above `attempted` that nobody waits for; their sequences, ascending.
@@ -173,7 +181,7 @@ class Completion:
         dropped: list[int] = []
         for call in reversed(tail):
             first, end = max(call.first, attempted + 1), call.first + call.count
-            if call.sink is None:
+            if call.future is None:
                 if call.first <= attempted:
                     call.operations = call.operations[: first - call.first]
                     call.count = first - call.first
@@ -193,7 +201,7 @@ class Completion:
     def finish_query(self, query: Waiting, finished: Finished) -> None:
         """A query is decided: its caller hears of it when all before it are."""
         query.finished = finished
-        if query.overtakes and finished.sink is not None:
+        if query.overtakes and finished.future is not None:
             self._finished.append(finished)
             query.finished = Finished(None, None, failed=False)
         self.advance()
@@ -236,7 +244,7 @@ class Completion:
             call = calls[0]
             if call.results is None:
                 value = results[at]
-                finished.append(Finished(call.sink, value, isinstance(value, CopycatError)))
+                finished.append(Finished(call.future, value, isinstance(value, CopycatError)))
                 calls.popleft()
                 at += 1
                 continue
@@ -245,7 +253,7 @@ class Completion:
             at += take
             if len(call.results) == call.count:
                 calls.popleft()
-                finished.append(_finish_many(call.sink, call.results))
+                finished.append(_finish_many(call.future, call.results))
 
     def _replace_refused(self, results: list[Any], first: int) -> None:
         """Of results from sequence `first` on: those that stand for commands that were emptied."""
@@ -266,7 +274,7 @@ class Completion:
         sent = min(max(0, attempted + 1 - first), call.count)
         return operations[known:sent], operations[sent:]
 
-    def end(self, answered: int, attempted: int, ending: Ending) -> None:
+    def end(self, answered: int, attempted: int, failure_factory: FailureFactory) -> None:
         """Nothing more will arrive: complete what has arrived, fail the rest.
 
         answered, attempted: highest sequence answered, and ever sent.
@@ -280,24 +288,26 @@ class Completion:
         lists = tuple(pending), tuple(unsent)
         for query in self._queries:
             if query.finished is None:
-                query.finished = Finished(query.sink, ending(*lists, False), failed=True)
+                query.finished = Finished(
+                    query.future, failure_factory(*lists, False), failed=True
+                )
         self.advance()
         for call in self._calls:
             unknown, _ = self.outcomes(call, answered, attempted)
-            error = ending(*lists, bool(unknown))
-            self._finished.append(Finished(call.sink, error, failed=True))
+            error = failure_factory(*lists, bool(unknown))
+            self._finished.append(Finished(call.future, error, failed=True))
         self._finished += [query.finished for query in self._queries if query.finished]
         self._calls.clear()
         self._queries.clear()
 
 
-def _finish_many(sink: Any, results: list[Any]) -> Finished:
+def _finish_many(future: Any, results: list[Any]) -> Finished:
     for value in results:
         if isinstance(value, CopycatError):
             # All of them took effect; the first error carries the others' results.
             value.results = results  # type: ignore[attr-defined]  # a field of the error
-            return Finished(sink, value, failed=True)
-    return Finished(sink, results, failed=False)
+            return Finished(future, value, failed=True)
+    return Finished(future, results, failed=False)
 
 
 def unknown_outcome(pending: tuple[object, ...]) -> str | None:

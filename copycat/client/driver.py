@@ -72,11 +72,11 @@ class SessionDriver:
     def __init__(
         self,
         options: ClientOptions,
-        router: ServerSelector,
+        selector: ServerSelector,
         on_state: Callable[[ClientState], None],
     ) -> None:
         self._options = options
-        self._router = router
+        self._selector = selector
         self._on_state = on_state
         self.loop = asyncio.get_running_loop()
         """The event loop that all of this belongs to."""
@@ -103,11 +103,11 @@ class SessionDriver:
     @property
     def members(self) -> tuple[str, ...]:
         """The members that the cluster named."""
-        return self._router.members
+        return self._selector.members
 
     def _report(self) -> str:
         """What each server answered last, one line an address."""
-        connection, lines = self._connection, self._router.report()
+        connection, lines = self._connection, self._selector.report()
         if connection is None:
             return lines
         trouble = self.session.trouble
@@ -157,7 +157,7 @@ class SessionDriver:
             session.give_up_overdue(now_ms, self._default_ms, self._report())
         is_full = connection is not None and connection.is_paused
         messages = session.outgoing(now_ms, is_full=is_full)
-        self.settle()
+        self.complete()
         deadline_ms = session.give_up_ms
         if connection is not None and session.phase is SessionPhase.OPEN:
             if messages:
@@ -172,7 +172,7 @@ class SessionDriver:
 
     def _leave(self, connection: Connection) -> None:
         """This server cannot serve the session now: go on with another one."""
-        self._router.avoid(connection.address)
+        self._selector.avoid(connection.address)
         trouble = self.session.trouble
         text = CUT_OFF.text if trouble is None else trouble.text
         connection.close(f"it cannot serve this session now: {text}")
@@ -190,15 +190,15 @@ class SessionDriver:
         self._timer = None
         self._pump()
 
-    def settle(self) -> None:
+    def complete(self) -> None:
         """Complete the futures of everything that was decided."""
-        for sink, value, failed in self.session.take_finished():
-            if sink is None or sink.done():
+        for future, value, failed in self.session.take_finished():
+            if future is None or future.done():
                 continue
             if failed:
-                sink.set_exception(value)
+                future.set_exception(value)
             else:
-                sink.set_result(value)
+                future.set_result(value)
 
     async def close_session(self) -> None:
         """Ask the cluster to close the session, and wait a little for the answer."""
@@ -219,7 +219,7 @@ class SessionDriver:
             self.over, self.over_hint = reason or self.over, hint
         if self.session.phase is not SessionPhase.CLOSED:
             self.session.closed(reason)
-        self.settle()
+        self.complete()
         if not self.opened.done():
             text = f"the client was closed while it connected: {self.over}"
             self.opened.set_exception(ClosedSessionError(text))
@@ -252,15 +252,15 @@ class SessionDriver:
         started = time.monotonic()
         while True:
             self._give_up_if_due(time.monotonic() - started)
-            address, delay = self._router.next()
+            address, delay = self._selector.next()
             if delay:
                 await asyncio.sleep(delay)
             try:
                 await self._serve(address)
             except _Unserved as refused:
-                self._router.failed(address, str(refused), refused.trouble)
+                self._selector.failed(address, str(refused), refused.trouble)
             except (OSError, CopycatError) as error:
-                self._router.failed(address, str(error) or type(error).__name__)
+                self._selector.failed(address, str(error) or type(error).__name__)
             finally:
                 self._drop_connection("")
             if self.session.phase is SessionPhase.CLOSED:
@@ -268,7 +268,7 @@ class SessionDriver:
                     self._end_expired()
                     return
                 self.session = self._new_session()
-            if self._router.is_round_over:
+            if self._selector.is_round_over:
                 self.session.cut_off(_now_ms())
             self.schedule()  # whoever waits has a deadline, also without a connection
             if self.opened.done():
@@ -280,15 +280,15 @@ class SessionDriver:
         self.end(reason, _EXPIRED_HINTS[RecoveryStrategy.CLOSE])
 
     def _give_up_if_due(self, elapsed: float) -> None:
-        router, limit = self._router, self._options.backoff.give_up_after
-        is_due = elapsed >= limit and (router.is_round_over or elapsed >= 2 * limit > 0)
-        if self.opened.done() or not router.rounds or not is_due:
+        selector, limit = self._selector, self._options.backoff.give_up_after
+        is_due = elapsed >= limit and (selector.is_round_over or elapsed >= 2 * limit > 0)
+        if self.opened.done() or not selector.rounds or not is_due:
             return
         raise not_opened(
             elapsed,
-            router.troubles.values(),
-            servers=router.report(),
-            tried=len(router.failures),
+            selector.troubles.values(),
+            servers=selector.report(),
+            tried=len(selector.failures),
             now_ms=_now_ms(),
         )
 
@@ -305,7 +305,7 @@ class SessionDriver:
         await connection.lost
         if connection.reason:
             log.debug("connection to %s: %s", address, connection.reason)
-            self._router.failed(address, connection.reason, self.session.trouble)
+            self._selector.failed(address, connection.reason, self.session.trouble)
 
     async def _register(self, connection: Connection) -> None:
         registering = self._registering = self.loop.create_future()
@@ -348,14 +348,14 @@ class SessionDriver:
             if self._closing is not None and self._is_closed_by(message, *self._closing):
                 continue
             session.received(message, now_ms)
-        self.settle()
+        self.complete()
         if session.phase is SessionPhase.CLOSED:
             self._on_expired()
             return
         if session.phase is SessionPhase.OPEN:
             if session.is_stable and self._closing is None:
                 self._on_state(ClientState.CONNECTED)
-            self._router.follow(session.leader, session.members)
+            self._selector.follow(session.leader, session.members)
             self._pump()
 
     def _is_closed_by(
@@ -375,7 +375,7 @@ class SessionDriver:
         if registering is None or registering.done():
             return
         if isinstance(message, Failure):
-            self._router.follow(message.leader, ())
+            self._selector.follow(message.leader, ())
             trouble = trouble_of(message, now_ms)
             reason = f"refused with code {message.code}"
             registering.set_exception(_Unserved(message.reason or reason, trouble))
@@ -383,14 +383,14 @@ class SessionDriver:
         registering.set_result(None)
         self.session.opened(message, now_ms)
         self.session.connected(now_ms, fresh=True)
-        self._router.succeeded()
+        self._selector.succeeded()
         self._cluster_name = message.cluster
         self._on_state(ClientState.CONNECTED)
         if not self.opened.done():
             self.opened.set_result(None)
 
     def _on_expired(self) -> None:
-        """The cluster forgot the session; its callers were told by `settle`."""
+        """The cluster forgot the session; its callers were told by `complete`."""
         log.warning("session %d expired", self.session.session)
         if self._options.recovery is RecoveryStrategy.RECOVER:
             self.session = self._new_session()

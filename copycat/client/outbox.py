@@ -176,11 +176,13 @@ class Outbox:
             return
         first = sequences[0]
         require(first > self.attempted, "a command was sent and cannot be dropped", first=first)
-        gone = set(sequences)
+        dropped = set(sequences)
         start = first - self._base
-        kept = [at for at in range(start, len(self._encoded)) if at + self._base not in gone]
+        remaining = [
+            at for at in range(start, len(self._encoded)) if at + self._base not in dropped
+        ]
         before = sum(map(len, self._encoded[start:]))
-        self._encoded[start:] = [self._encoded[at] for at in kept]
+        self._encoded[start:] = [self._encoded[at] for at in remaining]
         self.nbytes -= before - sum(map(len, self._encoded[start:]))
-        self._types[start:] = [self._types[at] for at in kept]
+        self._types[start:] = [self._types[at] for at in remaining]
         self.submitted -= len(sequences)

@@ -29,7 +29,7 @@ class PendingQuery(Waiting):
 
     def __init__(
         self,
-        sink: Any,
+        future: Any,
         request: int,
         after: int,
         operation: Operation[Any],
@@ -37,7 +37,7 @@ class PendingQuery(Waiting):
         level: ConsistencyLevel,
         deadline_ms: int,
     ) -> None:
-        super().__init__(sink, after, deadline_ms)
+        super().__init__(future, after, deadline_ms)
         self.request = request
         self.operation = operation
         self.encoded = encoded
@@ -89,7 +89,7 @@ class Queries:
     def finish(self, query: PendingQuery, value: Any, *, failed: bool) -> None:
         """It is decided."""
         self._forget(query)
-        self._completion.finish_query(query, Finished(query.sink, value, failed))
+        self._completion.finish_query(query, Finished(query.future, value, failed))
 
     def abandon(self, request: int) -> None:
         """Nobody waits for this query any more: it must not hold up those after it."""
@@ -110,7 +110,7 @@ class Queries:
 
     def overdue(self, now_ms: int) -> list[PendingQuery]:
         """Queries whose callers give up now; sets when to look again."""
-        found: list[PendingQuery] = []
+        overdue: list[PendingQuery] = []
         self.deadline_ms = FOREVER_MS
         for query in self._pending.values():
             if query.deadline_ms > now_ms:
@@ -118,8 +118,8 @@ class Queries:
                     continue
                 self.deadline_ms = query.deadline_ms
                 break
-            found.append(query)
-        return found
+            overdue.append(query)
+        return overdue
 
     # --- sending ---------------------------------------------------------------------------
 

@@ -66,19 +66,21 @@ class Submissions:
         """
         outbox, queries = self._outbox, self._queries
         waiting = outbox.submitted - outbox.answered
-        held = outbox.nbytes + queries.nbytes
+        waiting_nbytes = outbox.nbytes + queries.nbytes
         if queries.nbytes:
             waiting += len(queries)
-        if waiting and (waiting + count > WAITING_MAX or held + nbytes > WAITING_NBYTES_MAX):
+        if waiting and (
+            waiting + count > WAITING_MAX or waiting_nbytes + nbytes > WAITING_NBYTES_MAX
+        ):
             raise OverloadedError(
-                f"{waiting:,} commands and queries of {held:,} bytes wait for an answer, and at "
-                f"most {WAITING_MAX:,} of {WAITING_NBYTES_MAX:,} bytes may: {count:,} of "
-                f"{nbytes:,} bytes were not submitted"
+                f"{waiting:,} commands and queries of {waiting_nbytes:,} bytes wait for an "
+                f"answer, and at most {WAITING_MAX:,} of {WAITING_NBYTES_MAX:,} bytes may: "
+                f"{count:,} of {nbytes:,} bytes were not submitted"
             )
 
     def submit(
         self,
-        sink: Any,
+        future: Any,
         operation: Operation[Any],
         encoded: bytes,
         deadline_ms: int = FOREVER_MS,
@@ -88,24 +90,24 @@ class Submissions:
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
         sequence = self._outbox.add(encoded, operation.__result_type__)
-        return self._completion.expect(sink, sequence, operation, deadline_ms)
+        return self._completion.expect(future, sequence, operation, deadline_ms)
 
     def submit_many(
         self,
-        sink: Any,
+        future: Any,
         operations: Sequence[Operation[Any]],
         encoded: list[bytes],
         deadline_ms: int = FOREVER_MS,
     ) -> Call:
-        """Take at least one with one sink for all results."""
+        """Take at least one with one future for all results."""
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
         first = self._outbox.add_many(encoded, [result_type_of(o) for o in operations])
-        return self._completion.expect_many(sink, first, operations, deadline_ms)
+        return self._completion.expect_many(future, first, operations, deadline_ms)
 
     def query(
         self,
-        sink: Any,
+        future: Any,
         operation: Operation[Any],
         encoded: bytes,
         level: ConsistencyLevel,
@@ -117,7 +119,7 @@ class Submissions:
         self._request += 1
         after = self._outbox.submitted
         self._queries.add(
-            PendingQuery(sink, self._request, after, operation, encoded, level, deadline_ms)
+            PendingQuery(future, self._request, after, operation, encoded, level, deadline_ms)
         )
         return self._request
 
@@ -137,7 +139,7 @@ class Submissions:
 
     def abandon_call(self, call: Call) -> None:
         """Nobody waits for this call any more: what of it was never sent never leaves."""
-        call.sink = None
+        call.future = None
         call.deadline_ms = FOREVER_MS
         self._has_given_up = True
 
@@ -154,7 +156,7 @@ class Submissions:
     def give_up(self, call: Call, now_ms: int, wait_ms: int, servers: str) -> None:
         """Fail the caller of this one, unless its results are here and only wait for their turn;
         nothing when nobody waits for it any more."""
-        if call.sink is None or self.phase is SessionPhase.CLOSED:
+        if call.future is None or self.phase is SessionPhase.CLOSED:
             return
         if self._completion.release(call):
             return
@@ -226,7 +228,7 @@ class Submissions:
     def _end(self, kind: type[CopycatError], text: str, hint: str | None = None) -> None:
         """Fail what waits, with an error of this kind for each."""
 
-        def ending(
+        def failure_factory(
             pending: tuple[object, ...], unsent: tuple[object, ...], is_unknown: bool
         ) -> CopycatError:
             return kind(
@@ -239,6 +241,6 @@ class Submissions:
             )
 
         self.phase = SessionPhase.CLOSED
-        self._completion.end(self._outbox.answered, self._outbox.attempted, ending)
+        self._completion.end(self._outbox.answered, self._outbox.attempted, failure_factory)
         self._queries.clear()
         self._early.clear()

@@ -246,16 +246,16 @@ class ClientCalls:
         is_given_up: some hear that their time is over, and why nothing was answered; and what
         waited behind them completes.
         """
-        for sink, value, failed in self._session.take_finished():
-            if isinstance(sink, _Query):
-                if self._queries.pop(sink.request, None) is not None:
-                    self._query_done(sink, value, failed=failed)
-            elif isinstance(sink, _Commands):
-                self._calls.remove(sink)
+        for future, value, failed in self._session.take_finished():
+            if isinstance(future, _Query):
+                if self._queries.pop(future.request, None) is not None:
+                    self._query_done(future, value, failed=failed)
+            elif isinstance(future, _Commands):
+                self._calls.remove(future)
                 if is_given_up and failed and not isinstance(value, ApplicationError):
-                    self._given_up(sink, value)
+                    self._given_up(future, value)
                 else:
-                    self._commands_done(sink.operations, value, failed=failed)
+                    self._commands_done(future.operations, value, failed=failed)
 
     def _given_up(self, commands: _Commands, error: CopycatError) -> None:
         """Whoever hears that nothing was sent can ask again without fear."""

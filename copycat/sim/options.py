@@ -77,7 +77,7 @@ class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     clients: int = 2
     shipped: int = 0
-    """So many of them are made of the shipped session, outbox and router; the others speak the
+    """So many of them are made of the shipped session, outbox and selector; the others speak the
     protocol in a way of their own, and not always the best one."""
     tick_us: int = 50 * MS
     command: int = 400_000

@@ -1,4 +1,4 @@
-"""Simulated clients that are made of the shipped ones: session, outbox, completion and router.
+"""Simulated clients made of the shipped session, outbox, completion and server selector.
 
 `ClientSession`, `Outbox` and `ServerSelector` decide here what they decide in `CopycatClient`:
 what is sent
@@ -58,7 +58,7 @@ class SessionClient:
         self._world = around.world
         self._trace = around.trace
         self._random = random
-        self._router = ServerSelector(
+        self._selector = ServerSelector(
             random.shuffled(around.addresses),
             random.pick(_SELECTIONS),
             Backoff.exponential(),
@@ -157,7 +157,7 @@ class SessionClient:
 
     def _dial(self) -> None:
         if not self._is_dialling and self._connection is None:
-            address, delay = self._router.next()
+            address, delay = self._selector.next()
             self._is_dialling = True
             self._world.after(round(delay * SECOND) + 1, self._open, address)
 
@@ -192,7 +192,7 @@ class SessionClient:
         if session.phase is SessionPhase.CLOSED:
             return
         if now_ms >= session.give_up_ms:
-            self._calls.give_up_overdue(now_ms, self._router.report())
+            self._calls.give_up_overdue(now_ms, self._selector.report())
         self._calls.drop_given_up()
         is_full = self._random.chance(_FULL)
         for message in session.outgoing(now_ms, is_full=is_full):
@@ -205,7 +205,7 @@ class SessionClient:
         if self._connection is not None and session.phase is SessionPhase.OPEN:
             if session.wants_switch:
                 self._trace.mark("client changes the server")
-                self._router.avoid(self._address)
+                self._selector.avoid(self._address)
                 self._leave()
                 self._dial()
                 return
@@ -231,9 +231,9 @@ class SessionClient:
             self._around.network.carry(self.place, target, gone, connection)
 
     def _lose_server(self, reason: str) -> None:
-        self._router.failed(self._address, reason)
+        self._selector.failed(self._address, reason)
         self._leave()
-        if self._router.is_round_over:
+        if self._selector.is_round_over:
             self._session.cut_off(self._now_ms())
         self._dial()
 
@@ -271,12 +271,12 @@ class SessionClient:
         if session.phase is SessionPhase.CLOSED:
             self._lost_session()
             return
-        self._router.follow(session.leader, session.members)
+        self._selector.follow(session.leader, session.members)
         self._pump()
 
     def _on_registered(self, message: ServerMessage) -> None:
         if isinstance(message, Failure):
-            self._router.follow(message.leader, ())
+            self._selector.follow(message.leader, ())
             self._lose_server(message.reason)
         elif isinstance(message, Registered):
             self._trace.record(self._world.now_us, f"c{self.number}", "session", message.session)
@@ -284,7 +284,7 @@ class SessionClient:
             self._register_by_us = 0
             self._session.opened(message, self._now_ms())
             self._session.connected(self._now_ms(), fresh=True)
-            self._router.succeeded()
+            self._selector.succeeded()
             self._pump()
 
     def _lost_session(self) -> None:

@@ -40,9 +40,9 @@ def submit(session: ClientSession, *amounts: int) -> None:
         session.submit(f"s{amount}", Add(amount), encode_operation(Add(amount)))
 
 
-def ask(session: ClientSession, sink: str) -> int:
+def ask(session: ClientSession, future: str) -> int:
     level = ConsistencyLevel.LINEARIZABLE
-    return session.query(sink, Total(), encode_operation(Total()), level)
+    return session.query(future, Total(), encode_operation(Total()), level)
 
 
 def results(first: int, *values: Any, index: int = 100) -> Results:
@@ -60,5 +60,5 @@ def runs(messages: list[Any]) -> list[tuple[int, int]]:
     return [(m.first_sequence, m.count) for m in messages if isinstance(m, Commands)]
 
 
-def sinks(session: ClientSession) -> list[tuple[Any, Any]]:
-    return [(done.sink, done.value) for done in session.take_finished()]
+def completed(session: ClientSession) -> list[tuple[Any, Any]]:
+    return [(done.future, done.value) for done in session.take_finished()]

@@ -116,7 +116,7 @@ def test_close_ends_a_connect_under_way_with_the_reason() -> None:
         async with serving(silence) as address:
             client = CopycatClient(address)
             connecting = asyncio.create_task(client.connect())
-            while client._courier is None:  # noqa: ASYNC110  (the task has to begin)
+            while client._driver is None:  # noqa: ASYNC110  (the task has to begin)
                 await asyncio.sleep(0)
             waiting = asyncio.ensure_future(client.submit(Book.add(1)))
             await client.close()
@@ -286,9 +286,9 @@ def test_recovery_is_the_default_and_close_says_when_and_what_to_do(tmp_path: Pa
         async with server(tmp_path / "one", free_address()) as member:
             await member.bootstrap()
             async with member.client(recovery_strategy="close") as client:
-                assert client._courier is not None
-                client._courier.session.expire("a test")
-                client._courier._on_expired()
+                assert client._driver is not None
+                client._driver.session.expire("a test")
+                client._driver._on_expired()
                 while client.state is not ClientState.CLOSED:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
                 with pytest.raises(ClosedSessionError, match=r"expired at \d{4}-.*UTC") as caught:

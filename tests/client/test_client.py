@@ -135,14 +135,14 @@ def test_a_timeout_says_that_the_outcome_is_unknown(tmp_path: Path) -> None:
 
 def silence(client: CopycatClient) -> None:
     """No keep-alive leaves any more, as if the client's loop were blocked."""
-    assert client._courier is not None
-    setattr(client._courier.session, "outgoing", lambda _: [])  # noqa: B010  (for mypy)
+    assert client._driver is not None
+    setattr(client._driver.session, "outgoing", lambda _: [])  # noqa: B010  (for mypy)
 
 
 def unsilence(client: CopycatClient) -> None:
-    assert client._courier is not None
-    del client._courier.session.outgoing
-    client._courier.schedule()
+    assert client._driver is not None
+    del client._driver.session.outgoing
+    client._driver.schedule()
 
 
 @pytest.mark.parametrize("recovery", list(RecoveryStrategy))

@@ -168,8 +168,8 @@ def test_a_client_and_members_find_each_other_by_name_and_ask_anew(
             async with CopycatClient(f"{HOST}:{port}", insecure=True) as client:
                 assert await client.submit(Book.add(1)) == 1
                 asked = names.asked
-                assert client._courier is not None
-                connection = client._courier._connection
+                assert client._driver is not None
+                connection = client._driver._connection
                 assert connection is not None
                 connection.close("a test")
                 await connection.lost

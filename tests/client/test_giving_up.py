@@ -33,11 +33,11 @@ from tests.client.sessions import (
     Add,
     Total,
     ask,
+    completed,
     opened,
     refused,
     results,
     runs,
-    sinks,
 )
 
 WAIT_MS = 3000
@@ -47,12 +47,12 @@ def put(session: ClientSession, amount: int, deadline_ms: int = WAIT_MS) -> Call
     return session.submit(f"s{amount}", Add(amount), encode_operation(Add(amount)), deadline_ms)
 
 
-def read(session: ClientSession, sink: str, level: ConsistencyLevel, deadline_ms: int) -> int:
-    return session.query(sink, Total(), encode_operation(Total()), level, deadline_ms)
+def read(session: ClientSession, future: str, level: ConsistencyLevel, deadline_ms: int) -> int:
+    return session.query(future, Total(), encode_operation(Total()), level, deadline_ms)
 
 
 def failed(session: ClientSession) -> dict[str, CopycatError]:
-    return {done.sink: done.value for done in session.take_finished() if done.failed}
+    return {done.future: done.value for done in session.take_finished() if done.failed}
 
 
 def amounts(frames: list[object]) -> list[bytes]:
@@ -80,7 +80,7 @@ def test_a_command_that_was_never_sent_leaves_no_trace() -> None:
     assert runs(frames) == [(2, 1)], "what is behind it moves up: no hole"
     assert amounts(list(frames)) == [encode_operation(Add(3))]
     session.received(results(2, 3), 0)
-    assert sinks(session) == [("s1", 1), ("s3", 3)]
+    assert completed(session) == [("s1", 1), ("s3", 3)]
     assert session.is_idle
 
 
@@ -94,7 +94,7 @@ def test_a_command_that_was_sent_keeps_its_place_and_its_answer_is_nobodys() -> 
     session.connected(1)
     assert (1, 2) in runs(session.outgoing(1)), "it may have been logged: it is sent again"
     session.received(results(1, 1, 2), 2)
-    assert [sink for sink, _ in sinks(session) if sink] == ["s2"]
+    assert [future for future, _ in completed(session) if future] == ["s2"]
     assert session.is_idle
 
 
@@ -110,7 +110,7 @@ def test_of_many_commands_only_those_that_were_sent_stay() -> None:
     assert amounts(list(frames)) == [encode_operation(Add(9))]
     assert runs(frames) == [(3, 1)]
     session.received(results(3, 9), 0)
-    assert [done for done in sinks(session) if done[0]] == [("s9", 9)]
+    assert [done for done in completed(session) if done[0]] == [("s9", 9)]
 
 
 def test_a_query_behind_a_dropped_command_asks_for_the_sequence_that_is_left() -> None:
@@ -125,7 +125,7 @@ def test_a_query_behind_a_dropped_command_asks_for_the_sequence_that_is_left() -
     assert [(m.request, m.sequence) for m in again] == [(request, 1)]
     session.received(results(1, 1), 0)
     session.received(QueryResult(request, 50, encode_result(7)), 0)
-    assert sinks(session) == [("s1", 1), ("q", 7)]
+    assert completed(session) == [("s1", 1), ("q", 7)]
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -155,8 +155,8 @@ def test_dropping_at_random_leaves_the_others_in_order_without_a_hole(seed: int)
             upto = dice.randint(len(heard) + 1, len(applied))
             session.received(results(len(heard) + 1, *applied[len(heard) : upto]), step)
             heard = applied[:upto]
-        for sink, value in sinks(session):
-            assert sink is None or (sink == f"s{value}" and calls.pop(value, None) is not None)
+        for future, value in completed(session):
+            assert future is None or (future == f"s{value}" and calls.pop(value, None) is not None)
     assert applied == sorted(applied)
     assert set(applied) == sent
     assert given_up - sent, "some were dropped in time"
@@ -242,7 +242,7 @@ def test_what_an_expiry_and_a_close_say_of_a_query_and_of_what_was_never_sent() 
         read(session, "q", ConsistencyLevel.LINEARIZABLE, WAIT_MS)
         session.outgoing(0)
         end(session, "test")
-        unknown = {sink: error.outcome_unknown for sink, error in failed(session).items()}
+        unknown = {future: error.outcome_unknown for future, error in failed(session).items()}
         assert unknown == {"s1": True, "s2": False, "q": False}
 
 
@@ -261,16 +261,16 @@ def test_deadlines_of_what_was_answered_end_nothing() -> None:
     session.outgoing(0)
     session.received(results(1, 1), 0)
     session.give_up_overdue(1500, 1000, "")
-    assert sinks(session) == [("s1", 1)]
+    assert completed(session) == [("s1", 1)]
     assert session.give_up_ms == 2000
     session.give_up_overdue(2000, 1000, "")
     assert set(failed(session)) == {"s2"}
 
 
-def many(session: ClientSession, sink: str, *numbers: int) -> Call:
+def many(session: ClientSession, future: str, *numbers: int) -> Call:
     made = [Add(n) for n in numbers]
     encoded = [encode_operation(one) for one in made]
-    return session.submit_many(sink, made, encoded, WAIT_MS)
+    return session.submit_many(future, made, encoded, WAIT_MS)
 
 
 def test_results_that_wait_for_their_turn_are_no_failure_when_the_time_is_over() -> None:
@@ -282,11 +282,11 @@ def test_results_that_wait_for_their_turn_are_no_failure_when_the_time_is_over()
     many(session, "m", 2, 3)
     session.outgoing(0)
     session.received(results(1, 1, 3, 6), 1)
-    assert sinks(session) == []
+    assert completed(session) == []
     session.give_up_overdue(WAIT_MS, WAIT_MS, "")
-    assert sinks(session) == [("s1", 1), ("m", [3, 6])]
+    assert completed(session) == [("s1", 1), ("m", [3, 6])]
     session.received(QueryResult(request, 50, encode_result(7)), WAIT_MS)
-    assert sinks(session) == [("q", 7), (None, 1), (None, [3, 6])]
+    assert completed(session) == [("q", 7), (None, 1), (None, [3, 6])]
     assert session.is_idle
 
 
@@ -298,7 +298,7 @@ def test_results_of_one_call_that_came_before_and_behind_a_query_are_one_list() 
     session.received(results(1, 1), 1)
     session.give_up_overdue(WAIT_MS - 1, WAIT_MS, "")
     session.received(results(2, 3), 2)
-    assert sinks(session) == [("m", [1, 3])]
+    assert completed(session) == [("m", [1, 3])]
 
 
 def test_an_error_counts_what_took_effect() -> None:
@@ -327,9 +327,9 @@ def test_a_sequential_read_waits_for_its_commands_while_they_move() -> None:
     assert isinstance(query, QueryRequest)
     assert query.sequence == 1
     session.received(QueryResult(query.request, 50, encode_result(1)), 1)
-    assert sinks(session) == []
+    assert completed(session) == []
     session.received(results(1, 1), 2)
-    assert [sink for sink, _ in sinks(session)] == ["s1", "q"]
+    assert [future for future, _ in completed(session)] == ["s1", "q"]
 
 
 @pytest.mark.parametrize("is_told", [True, False])
@@ -349,14 +349,14 @@ def test_a_sequential_read_does_not_wait_behind_a_stuck_command(is_told: bool) -
     sequential = [m for m in again if m.consistency is ConsistencyLevel.SEQUENTIAL]
     assert [m.sequence for m in sequential] == [0]
     session.received(QueryResult(sequential[0].request, 50, encode_result(5)), now_ms)
-    assert sinks(session) == [("q", 5)]
+    assert completed(session) == [("q", 5)]
     read(session, "later", ConsistencyLevel.SEQUENTIAL, WAIT_MS)
     (query,) = [m for m in session.outgoing(now_ms) if isinstance(m, QueryRequest)]
     assert query.sequence == 0
     session.received(QueryResult(query.request, 50, encode_result(6)), now_ms)
-    assert sinks(session) == [("later", 6)]
+    assert completed(session) == [("later", 6)]
     session.received(results(1, 1), now_ms)
-    assert [sink for sink, _ in sinks(session) if sink] == ["s1"]
+    assert [future for future, _ in completed(session) if future] == ["s1"]
 
 
 def test_a_linearizable_read_does_not_wait_for_a_command_that_its_caller_gave_up() -> None:
@@ -372,7 +372,7 @@ def test_a_linearizable_read_does_not_wait_for_a_command_that_its_caller_gave_up
     (query,) = [m for m in session.outgoing(WAIT_MS) if isinstance(m, QueryRequest)]
     assert query.sequence == 0
     session.received(QueryResult(query.request, 50, encode_result(5)), WAIT_MS)
-    assert sinks(session) == [("q", 5)]
+    assert completed(session) == [("q", 5)]
     put(session, 2, 1 << 40)
     read(session, "r", ConsistencyLevel.LINEARIZABLE, 1 << 40)
     session.received(why(Refusal.DISK_FULL), WAIT_MS)
@@ -387,5 +387,5 @@ def test_what_was_sent_on_a_connection_that_is_gone_was_sent() -> None:
     session.disconnected()
     put(session, 2)
     session.give_up_overdue(WAIT_MS, WAIT_MS, "")
-    unknown = {sink: error.outcome_unknown for sink, error in failed(session).items()}
+    unknown = {future: error.outcome_unknown for future, error in failed(session).items()}
     assert unknown == {"s1": True, "s2": False}

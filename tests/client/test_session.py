@@ -30,7 +30,17 @@ from copycat.protocol.client import (
 from copycat.protocol.codec_client import split_operations
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import encode_results, error_value
-from tests.client.sessions import SESSION, Add, ask, opened, refused, results, runs, sinks, submit
+from tests.client.sessions import (
+    SESSION,
+    Add,
+    ask,
+    completed,
+    opened,
+    refused,
+    results,
+    runs,
+    submit,
+)
 
 # ---- sending ---------------------------------------------------------------------------------
 
@@ -129,7 +139,7 @@ def test_completion_is_in_submission_order_whatever_arrives(arrivals: list[Resul
     done = []
     for arrival in arrivals:
         session.received(arrival, 0)
-        done += sinks(session)
+        done += completed(session)
     assert done == [("s1", 1), ("s2", 2), ("s3", 3), ("s4", 4)]
     assert session.is_idle
 
@@ -141,9 +151,9 @@ def test_submit_many_completes_once_with_all_results() -> None:
     submit(session, 9)
     session.outgoing(0)
     session.received(results(1, 0, 1), 0)
-    assert sinks(session) == []
+    assert completed(session) == []
     session.received(results(3, 2, 3, 4, 9), 0)
-    assert sinks(session) == [("many", [0, 1, 2, 3, 4]), ("s9", 9)]
+    assert completed(session) == [("many", [0, 1, 2, 3, 4]), ("s9", 9)]
 
 
 def test_what_the_machine_raised_is_that_commands_result() -> None:
@@ -180,7 +190,7 @@ def test_results_of_another_session_are_not_ours() -> None:
     submit(session, 1)
     session.outgoing(0)
     session.received(Results(SESSION - 1, 1, 1, 5, 5, encode_results([1])), 0)
-    assert sinks(session) == []
+    assert completed(session) == []
 
 
 # ---- resending -------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ def test_everything_unanswered_leaves_again_on_a_new_connection() -> None:
     assert isinstance(first, KeepAlive), "the server learns where the session is"
     assert runs([frame]) == [(2, 3)]
     session.received(results(2, 2, 3, 4), 11)
-    assert [sink for sink, _ in sinks(session)] == ["s1", "s2", "s3", "s4"]
+    assert [future for future, _ in completed(session)] == ["s1", "s2", "s3", "s4"]
 
 
 @pytest.mark.parametrize("code", [Refusal.COMMAND, Refusal.OVERLOADED, Refusal.NO_LEADER])
@@ -288,7 +298,7 @@ def test_c18_i19_expiry_lists_what_is_unknown_and_retries_nothing() -> None:
     session.received(refused(1, Refusal.UNKNOWN_SESSION), 0)
     done = session.take_finished()
     assert done[0] == Finished("s1", 1, False)
-    assert {d.sink for d in done[1:]} == {"s2", "s3", "s4", "q"}
+    assert {d.future for d in done[1:]} == {"s2", "s3", "s4", "q"}
     for each in done[1:]:
         assert isinstance(each.value, SessionExpiredError)
         assert each.value.pending == (Add(2), Add(3))
@@ -309,7 +319,7 @@ def test_results_that_waited_for_a_query_survive_expiry() -> None:
     session.received(results(1, 1, 2), 0)
     session.expire("test")
     done = session.take_finished()
-    assert [(d.sink, d.failed) for d in done] == [("s1", False), ("q", True), ("s2", False)]
+    assert [(d.future, d.failed) for d in done] == [("s1", False), ("q", True), ("s2", False)]
 
 
 def test_expiry_says_for_how_long_the_loop_was_blocked() -> None:

@@ -15,7 +15,7 @@ from copycat.protocol.client import (
     Refusal,
 )
 from copycat.protocol.results import encode_result
-from tests.client.sessions import SESSION, ask, opened, refused, results, runs, sinks, submit
+from tests.client.sessions import SESSION, ask, completed, opened, refused, results, runs, submit
 
 # ---- queries ---------------------------------------------------------------------------------
 
@@ -58,16 +58,16 @@ def test_a_query_completes_between_its_neighbours() -> None:
     submit(session, 2)
     session.outgoing(0)
     session.received(answer(request, 5), 0)
-    assert sinks(session) == [], "the command before it has no reply yet"
+    assert completed(session) == [], "the command before it has no reply yet"
     session.received(results(1, 1), 0)
-    assert sinks(session) == [("s1", 1), ("q", 5)]
+    assert completed(session) == [("s1", 1), ("q", 5)]
     request = ask(session, "r")
     submit(session, 3)
     session.outgoing(0)
     session.received(results(2, 2, 3), 0)
-    assert sinks(session) == [("s2", 2)]
+    assert completed(session) == [("s2", 2)]
     session.received(answer(request, 6), 0)
-    assert sinks(session) == [("r", 6), ("s3", 3)]
+    assert completed(session) == [("r", 6), ("s3", 3)]
 
 
 def test_a_query_that_nobody_waits_for_holds_up_nobody() -> None:
@@ -77,9 +77,9 @@ def test_a_query_that_nobody_waits_for_holds_up_nobody() -> None:
     session.outgoing(0)
     session.received(results(1, 1), 0)
     session.abandon(request)
-    assert [sink for sink, _ in sinks(session) if sink] == ["s1"]
+    assert [future for future, _ in completed(session) if future] == ["s1"]
     session.received(answer(request, 5), 0)
-    assert sinks(session) == []
+    assert completed(session) == []
 
 
 def test_queries_are_asked_again_after_a_refusal_and_on_a_new_connection() -> None:
@@ -95,7 +95,7 @@ def test_queries_are_asked_again_after_a_refusal_and_on_a_new_connection() -> No
     kinds = [type(message) for message in session.outgoing(due + 1)]
     assert kinds == [KeepAlive, QueryRequest]
     session.received(answer(request, 5), due + 2)
-    assert sinks(session) == [("q", 5)]
+    assert completed(session) == [("q", 5)]
 
 
 def test_a_query_that_cannot_be_answered_fails() -> None:

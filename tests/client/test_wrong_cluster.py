@@ -64,9 +64,9 @@ def test_a_session_never_goes_on_in_another_cluster(tmp_path: Path) -> None:
             await client.connect()
             other = await stock.client().connect()
             assert await client.submit(Book.add(1)) == 1
-            courier = client._courier
-            assert courier is not None
-            courier._router._seeds = addresses
+            driver = client._driver
+            assert driver is not None
+            driver._selector._seeds = addresses
             await orders.shutdown()
             with pytest.raises(CopycatError) as caught:
                 await client.submit(Book.add(2), timeout=1.5)

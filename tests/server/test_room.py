@@ -270,8 +270,8 @@ def test_every_socket_of_a_member_and_a_client_is_watched(tmp_path: Path) -> Non
             await cluster.settled()
             async with CopycatClient(*cluster.addresses) as client:
                 assert await client.submit(Book.add(1)) == 1
-                courier: Any = client._courier
-                sockets = [courier._connection._transport.get_extra_info("socket")]
+                driver: Any = client._driver
+                sockets = [driver._connection._transport.get_extra_info("socket")]
                 for member in cluster.running:
                     assert member._node is not None
                     for inbound in member._node.listener.inbounds:

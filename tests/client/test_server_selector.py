@@ -12,12 +12,12 @@ from copycat.errors import ConfigurationError
 SEEDS = ("a:1", "b:1", "c:1")
 
 
-def router(selection: ServerSelection = ServerSelection.ANY, seed: int = 1) -> ServerSelector:
+def selector(selection: ServerSelection = ServerSelection.ANY, seed: int = 1) -> ServerSelector:
     return ServerSelector(SEEDS, selection, Backoff.exponential(0.1, 0.4), seed=seed)
 
 
 def test_a_round_asks_every_server_once_and_only_rounds_wait() -> None:
-    it = router()
+    it = selector()
     first = [it.next() for _ in range(3)]
     assert {address for address, _ in first} == set(SEEDS)
     assert [delay for _, delay in first] == [0.0, 0.0, 0.0]
@@ -29,11 +29,11 @@ def test_a_round_asks_every_server_once_and_only_rounds_wait() -> None:
 
 
 def test_different_seeds_spread_the_clients() -> None:
-    assert len({router(seed=n).next()[0] for n in range(30)}) == 3
+    assert len({selector(seed=n).next()[0] for n in range(30)}) == 3
 
 
 def test_success_forgets_the_waits() -> None:
-    it = router()
+    it = selector()
     for _ in range(7):
         it.next()
     it.succeeded()
@@ -47,13 +47,13 @@ def test_success_forgets_the_waits() -> None:
 def test_the_leader_comes_where_the_selection_says(
     selection: ServerSelection, place: int, seed: int
 ) -> None:
-    it = router(selection, seed)
+    it = selector(selection, seed)
     it.follow("b:1", SEEDS)
     assert [it.next()[0] for _ in range(3)].index("b:1") == place
 
 
 def test_a_hint_in_the_middle_of_a_round_counts() -> None:
-    it = router(ServerSelection.LEADER)
+    it = selector(ServerSelection.LEADER)
     it.next()
     leader = next(address for address in SEEDS if address in it._left[1:])
     it.follow(leader, SEEDS)
@@ -61,14 +61,14 @@ def test_a_hint_in_the_middle_of_a_round_counts() -> None:
 
 
 def test_members_that_the_cluster_names_are_tried_beside_the_seeds() -> None:
-    it = router()
+    it = selector()
     it.follow("", ("d:1", "a:1"))
     assert {it.next()[0] for _ in range(4)} == {"a:1", "b:1", "c:1", "d:1"}
 
 
 def test_a_server_that_could_not_serve_is_not_the_next_one() -> None:
     for seed in range(10):
-        it = router(seed=seed)
+        it = selector(seed=seed)
         it.avoid("a:1")
         assert {it.next()[0], it.next()[0]} == {"b:1", "c:1"}
 
