@@ -50,7 +50,7 @@ __all__ = [
 class InstrumentedSnapshots(SnapshotStore):
     """A store that reports each snapshot to the disk model once it is durable.
 
-    did: called with the kind of work that a thread does here (`workers.KINDS`).
+    did: called with the kind of work that a thread does here (`options.KINDS`).
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Seen:
         self._kind = ""
 
     def did(self, kind: str) -> None:
-        """An instrumented part was asked for this (`workers.KINDS`)."""
+        """An instrumented part was asked for this (`options.KINDS`)."""
         self._kind = kind
 
     def take(self) -> str:
@@ -132,7 +132,7 @@ class Seen:
 class InstrumentedExecutor(Executor):
     """An executor that says when its state becomes a snapshot (True) or is one now (False).
 
-    did: called with the kind of work that the apply thread does (`workers.KINDS`).
+    did: called with the kind of work that the apply thread does (`options.KINDS`).
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class InstrumentedLog:
     ) -> None:
         """on_install: called with how many entries each install deleted. on_rewrite: called with
         every rewrite, which must not end before the simulated disk does. did: called with the
-        kind of work that a thread does here (`workers.KINDS`)."""
+        kind of work that a thread does here (`options.KINDS`)."""
         self.inner = inner
         self._disk_model = disk_model
         self._on_install = on_install

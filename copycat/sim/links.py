@@ -7,25 +7,38 @@ late or never.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from copycat.errors import CopycatError
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import PeerMessage
+from copycat.replica.replica import Replica
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.log_history import violated
 from copycat.sim.network import Network
 from copycat.sim.world import MS, Trace, World
 from copycat.types import MemberId
 
-if TYPE_CHECKING:
-    from copycat.sim.host import SimHost
-
-__all__ = ["Links"]
+__all__ = ["Links", "Process"]
 
 BACKOFF_US = 20 * MS
 DIAL_TIMEOUT_US = 300 * MS
+
+
+class Process(Protocol):
+    """What a link asks of the member at either of its ends (`SimHost`)."""
+
+    number: int
+    process: int
+    """The number of the current process."""
+    is_up: bool
+    replica: Replica | None
+    links: Links
+
+    def soon(self, delay_us: int, callback: Callable[..., None], *args: object) -> None: ...
+    def guarded(self, process: int, callback: Callable[..., None], *args: object) -> None: ...
+    def receive(self, source: int, data: bytes, message: PeerMessage | None) -> None: ...
 
 
 class _Link:
@@ -46,8 +59,8 @@ class Links:
 
     def __init__(
         self,
-        host: SimHost,
-        hosts: Sequence[SimHost],
+        host: Process,
+        hosts: Sequence[Process],
         ids: Sequence[MemberId],
         world: World,
         network: Network,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from copycat.protocol.peer import (
     AppendEntries,
@@ -21,15 +20,13 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
+from copycat.raft.core import Raft
 from copycat.raft.progress import ProgressState
-from copycat.sim.options import FAULTS
-from copycat.sim.workers import KINDS, MOVES, QUICKER
+from copycat.sim.host import SimHost
+from copycat.sim.options import FAULTS, KINDS
+from copycat.sim.workers import MOVES, QUICKER
 from copycat.sim.world import Trace
 from copycat.types import ServerState
-
-if TYPE_CHECKING:
-    from copycat.raft.core import Raft
-    from copycat.sim.host import SimHost
 
 __all__ = ["DECLARED", "GROUPS", "OF_NOBODY", "STATES", "Marks", "election_marks", "states_of"]
 

@@ -7,11 +7,11 @@ import msgspec
 from copycat.config import RaftOptions
 from copycat.seeded_random import SimRandom
 from copycat.sim.network import NetworkOptions
-from copycat.sim.workers import KINDS
 from copycat.sim.world import EPOCH_MS, HOUR_MS, MS, SECOND
 
 __all__ = [
     "FAULTS",
+    "KINDS",
     "CleanOptions",
     "DiskOptions",
     "LimitOptions",
@@ -46,6 +46,27 @@ these "away" comes with snapshots and cleaning, "clean" (a cleaning on demand) w
 "rot", "disk_rollback" and "wrong_clock" by themselves.
 """
 
+KINDS = (
+    "sync",
+    "save",
+    "slice applied",
+    "queries answered",
+    "reply floor read",
+    "snapshot taken",
+    "snapshot saved",
+    "snapshot published",
+    "snapshot installed",
+    "snapshots discarded",
+    "chunk read",
+    "chunk written",
+    "chunks dropped",
+    "snapshot checked",
+    "segment prepared",
+    "files removed",
+    "rewrite",
+)
+"""Kinds of work that a member hands to a thread, each with an answer that may come late."""
+
 
 class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Delays in microseconds; `inline`, `recovery_cut` and `rewrite_fault` per million."""
@@ -62,7 +83,7 @@ class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     rewrite_fault: int = 0
     """How often something goes wrong while a segment is rewritten, or before that is durable."""
     held_kinds: tuple[str, ...] = ()
-    """Kinds of work (`workers.KINDS`) whose answers may be held back, `held` of a million for
+    """Kinds of work (`KINDS`) whose answers may be held back, `held` of a million for
     about `held_us`."""
     held: int = 0
     held_us: int = 0

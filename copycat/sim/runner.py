@@ -18,6 +18,7 @@ from copycat.sim.checkers.linearizability import check_linearizable, check_witne
 from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.checkers.replay import check_replay, what_must_go
 from copycat.sim.cluster import Cluster
+from copycat.sim.host import SimHost
 from copycat.sim.marks import election_marks
 from copycat.sim.options import SeedOptions, draw_options
 from copycat.sim.world import MS, SECOND
@@ -119,7 +120,9 @@ def _run(cluster: Cluster) -> None:
     _must_live(cluster)
     _check_equal(cluster)
     if cluster.trace.marks["entry cleaned"]:
-        check_replay(cluster)
+        disks = [(host.number, *host.disk.again(cluster.seed)) for host in cluster.hosts]
+        last_index = len(cluster.raft.committed)
+        check_replay(disks, cluster.committed_log, last_index, cluster.sessions, cluster.trace)
     _check_history(cluster)
 
 
@@ -181,7 +184,7 @@ def _must_live(cluster: Cluster) -> None:
 
 def _clean_all(cluster: Cluster, rounds: int) -> None:
     """I25: a last major compaction of every member leaves nothing that was released for good."""
-    before = [what_must_go(host, cluster.sessions.reply_floor()) for host in cluster.hosts]
+    before = [_what_must_go(host, cluster.sessions.reply_floor()) for host in cluster.hosts]
     reports: list[CleaningReport] = []
     for host in cluster.hosts:
         if host.replica is not None:
@@ -212,6 +215,13 @@ def _converged(cluster: Cluster) -> bool:
         and host.durable_index == end
         for host in cluster.hosts
     )
+
+
+def _what_must_go(host: SimHost, reply_floor: int) -> set[int]:
+    directory = host.disk.directory
+    if directory is None:
+        return set()
+    return what_must_go(directory.log, host.disk_model, host.last_applied, reply_floor)
 
 
 def _check_equal(cluster: Cluster) -> None:

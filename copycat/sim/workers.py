@@ -10,44 +10,23 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, assert_never
+from typing import Any, NamedTuple, Protocol, TypeVar, assert_never
 
 import msgspec
 
 from copycat.errors import StorageError
 from copycat.machine.apply_result import ApplyResult
 from copycat.replica.host import Lane
+from copycat.replica.replica import Replica
+from copycat.sim.checkers.disk_model import DiskModel
+from copycat.sim.disk import SimDisk
 from copycat.sim.world import Trace, World
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import ServerState
 
-if TYPE_CHECKING:
-    from copycat.sim.host import SimHost
-
-__all__ = ["KINDS", "MOVES", "QUICKER", "Workers"]
+__all__ = ["MOVES", "QUICKER", "Submitter", "Workers"]
 
 T = TypeVar("T")
-
-KINDS = (
-    "sync",
-    "save",
-    "slice applied",
-    "queries answered",
-    "reply floor read",
-    "snapshot taken",
-    "snapshot saved",
-    "snapshot published",
-    "snapshot installed",
-    "snapshots discarded",
-    "chunk read",
-    "chunk written",
-    "chunks dropped",
-    "snapshot checked",
-    "segment prepared",
-    "files removed",
-    "rewrite",
-)
-"""Kinds of work, each with an answer that may come late."""
 
 MOVES = ("a new term", "a lost leadership", "a truncation", "a reset", "an install")
 """What may have happened to a member between the beginning of a piece of work and its answer."""
@@ -79,10 +58,23 @@ class _Held(msgspec.Struct, eq=False):
     args: tuple[object, ...]
 
 
+class Submitter(Protocol):
+    """The member that hands work to its threads (`SimHost`)."""
+
+    disk: SimDisk
+
+    @property
+    def disk_model(self) -> DiskModel: ...
+    @property
+    def alive(self) -> Replica: ...
+    def soon(self, delay_us: int, callback: Callable[..., None], *args: object) -> None: ...
+    def applied(self, result: ApplyResult) -> None: ...
+
+
 class Workers:
     """The threads of one member, all its processes one after the other."""
 
-    def __init__(self, host: SimHost, world: World, trace: Trace) -> None:
+    def __init__(self, host: Submitter, world: World, trace: Trace) -> None:
         self._host = host
         self._world = world
         self._trace = trace

@@ -8,6 +8,7 @@ import pytest
 from copycat.config import RaftOptions
 from copycat.sim.marks import GROUPS
 from copycat.sim.options import (
+    KINDS,
     CleanOptions,
     DiskOptions,
     LimitOptions,
@@ -15,7 +16,6 @@ from copycat.sim.options import (
     WorkloadOptions,
 )
 from copycat.sim.runner import run_seed
-from copycat.sim.workers import KINDS
 from copycat.sim.world import MS, SECOND
 
 RESTLESS = SeedOptions(

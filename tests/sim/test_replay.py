@@ -99,7 +99,7 @@ def test_i25_what_a_snapshot_took_meanwhile_is_not_left(
         sessions=SimpleNamespace(reply_floor=lambda: 20),
         trace=SimpleNamespace(mark=marks.append),
     )
-    monkeypatch.setattr(runner, "what_must_go", lambda *_: {9, 12})
+    monkeypatch.setattr(runner, "_what_must_go", lambda *_: {9, 12})
     monkeypatch.setattr(runner, "_wait", lambda *_: 0)
     if trimmed_to > 9:
         runner._clean_all(cluster, 1)

@@ -9,19 +9,17 @@ the member: from what its executor said, from the disks, and from the reference.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-from copycat.sim.checkers.log_history import Gap, violated
+from copycat.sim.checkers.log_history import Gap, LogHistory, violated
 from copycat.storage.interface import Batch
 from copycat.types import CompactionLimits, Release, TermRun
-
-if TYPE_CHECKING:
-    from copycat.sim.checkers.disk_model import DiskModel
 
 __all__ = [
     "NOTHING_GOES",
     "Cleanable",
+    "CompactedMember",
     "CompactionLaws",
     "Frozen",
     "Gaps",
@@ -148,6 +146,24 @@ class Gaps:
         return extra
 
 
+class CompactedMember(Protocol):
+    """What is known of a member whose log is compacted (`DiskModel`)."""
+
+    member: int
+    history: LogHistory
+    durable: int
+    gaps: Gaps
+    last_applied: Callable[[], int]
+    valid_from: Callable[[], int]
+
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def had(self) -> int: ...
+    @property
+    def replayed_after(self) -> int: ...
+
+
 class _Nobody:
     """A reference that knows of no acknowledged reply."""
 
@@ -164,13 +180,13 @@ class _Nobody:
 class CompactionLaws:
     """One for a world."""
 
-    def __init__(self, disk_models: Sequence[DiskModel], reference: Reference) -> None:
+    def __init__(self, disk_models: Sequence[CompactedMember], reference: Reference) -> None:
         self._disk_models = disk_models
         self._reference = reference
 
     def freeze(
         self,
-        disk_model: DiskModel,
+        member: CompactedMember,
         limits: CompactionLimits,
         where: tuple[int, int],
         *,
@@ -178,16 +194,16 @@ class CompactionLaws:
     ) -> Frozen:
         """The facts now. C22: nothing goes above what is applied and durable, and nothing at
         all while the log is replayed."""
-        applied = disk_model.last_applied()
-        valid_from = disk_model.valid_from()
-        if limits.horizon > (min(applied, disk_model.durable) if applied >= valid_from else 0):
+        applied = member.last_applied()
+        valid_from = member.valid_from()
+        if limits.horizon > (min(applied, member.durable) if applied >= valid_from else 0):
             raise violated(
                 "I23",
                 "a cleaning above its horizon",
-                member=disk_model.member,
+                member=member.member,
                 limits=limits,
                 applied=applied,
-                durable=disk_model.durable,
+                durable=member.durable,
                 valid_from=valid_from,
             )
         return Frozen(
@@ -195,31 +211,31 @@ class CompactionLaws:
             is_major,
             *where,
             applied,
-            disk_model.durable,
+            member.durable,
             min((one.had for one in self._disk_models), default=0),
             self._reference.reply_floor(),
         )
 
-    def dropped(self, disk_model: DiskModel, frozen: Frozen, deleted: Mapping[int, int]) -> None:
+    def dropped(self, member: CompactedMember, frozen: Frozen, deleted: Mapping[int, int]) -> None:
         """`deleted` (index: valid_from of its gap) left the log with a rewrite."""
         for index, valid_from in deleted.items():
-            how, r = self._judge(disk_model, frozen, index)
+            how, r = self._judge(member, frozen, index)
             if valid_from < r:
                 raise violated(
                     "I23",
                     "a gap that is said to be right before what made up for it",
-                    member=disk_model.member,
+                    member=member.member,
                     index=index,
                     valid_from=valid_from,
                     released_at=r,
                 )
-            before = disk_model.history.deletions.get(index, how)
-            disk_model.history.deletions[index] = max(how, before)
-        self.check_order(disk_model)
+            before = member.history.deletions.get(index, how)
+            member.history.deletions[index] = max(how, before)
+        self.check_order(member)
 
-    def _judge(self, disk_model: DiskModel, frozen: Frozen, index: int) -> tuple[Release, int]:
+    def _judge(self, member: CompactedMember, frozen: Frozen, index: int) -> tuple[Release, int]:
         """(class, released at) by which entry `index` may go; a violation if it may not."""
-        releases = disk_model.gaps.released.get(index, [])
+        releases = member.gaps.released.get(index, [])
         known = [(r, how) for r, how in releases if r <= frozen.applied]
         rule, why = "I23", ""
         if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
@@ -243,40 +259,40 @@ class CompactionLaws:
                 rule, why = "I22", "a deletion went that some member does not have (C23)"
             why = why or "an entry went that only a snapshot may take"
         raise violated(
-            rule, why, member=disk_model.member, index=index, released=releases, frozen=frozen
+            rule, why, member=member.member, index=index, released=releases, frozen=frozen
         )
 
-    def appended(self, disk_model: DiskModel, gaps: Sequence[Gap]) -> None:
+    def appended(self, member: CompactedMember, gaps: Sequence[Gap]) -> None:
         """A member is fed gaps: of what went somewhere, and never of a deletion (C23)."""
-        deletions = disk_model.history.deletions
+        deletions = member.history.deletions
         for gap in gaps:
             for index in range(gap.first, gap.end):
                 how = deletions.get(index)
                 if how is None:
                     raise violated(
-                        "I23", "a gap that nobody made", member=disk_model.member, index=index
+                        "I23", "a gap that nobody made", member=member.member, index=index
                     )
                 if how is not Release.ANY:
                     raise violated(
                         "I22",
                         "a member is fed around a deletion",
-                        member=disk_model.member,
+                        member=member.member,
                         index=index,
                     )
 
-    def check_order(self, disk_model: DiskModel) -> None:
+    def check_order(self, member: CompactedMember) -> None:
         """Never goes a deletion before what it deleted, or a replay brings that back.
 
         What an earlier deletion that is there deletes as well is none of a later one's business,
         nor is what was gone by itself before.
         """
-        gaps, front = disk_model.gaps.since, disk_model.replayed_after
+        gaps, front = member.gaps.since, member.replayed_after
         if not gaps:
             return
         for key, writes in self._reference.key_writes().items():
             there: Write | None = None
             for write in writes:
-                if write.at > disk_model.last_index:
+                if write.at > member.last_index:
                     continue
                 if write.at <= front or write.at not in gaps:
                     if not write.reads or there is None:
@@ -285,7 +301,7 @@ class CompactionLaws:
                     raise violated(
                         "I22",
                         "a deletion went before what it deletes",
-                        member=disk_model.member,
+                        member=member.member,
                         key=key,
                         deletion=write,
                         there=there,

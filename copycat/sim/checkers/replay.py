@@ -10,17 +10,15 @@ is looked at, once a replay has passed the gaps before it (I20, I23).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from copycat.machine.executor import Executor
+from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.sessions import SessionChecker
 from copycat.sim.model import SimMachine
+from copycat.sim.world import Trace
 from copycat.storage import Batch, interface
 from copycat.types import CompactionLimits, Release, Run, Span
-
-if TYPE_CHECKING:
-    from copycat.sim.cluster import Cluster
-    from copycat.sim.host import SimHost
 
 __all__ = ["CommittedLog", "check_replay", "what_must_go"]
 
@@ -34,25 +32,26 @@ Reader = Callable[[int, int], Iterator[list[Run]]]
 """The runs of [first, end) of a log, batch by batch."""
 
 
-def what_must_go(host: SimHost, reply_floor: int) -> set[int]:
+def what_must_go(
+    log: interface.ReplicaLog, disk_model: DiskModel, upto: int, reply_floor: int
+) -> set[int]:
     """What a major compaction of this member, asked for now, has no reason to keep: released for
-    good by this process, acknowledged, durable, and in a sealed segment of the front."""
-    directory, disk_model = host.disk.directory, host.disk_model
-    if directory is None:
-        return set()
-    upto = host.last_applied
-    if upto > host.durable_index:
+    good by this process, acknowledged, durable, and in a sealed segment of the front.
+
+    upto: the last entry that its machine applied.
+    """
+    if upto > log.durable_index:
         return set()  # what was acknowledged above what is durable counts for nothing (C22)
     last = 0
-    for segment in directory.log.segment_stats(CompactionLimits(upto, 0, 0)):
+    for segment in log.segment_stats(CompactionLimits(upto, 0, 0)):
         if not segment.is_sealed or segment.last_index > upto:
             break
         last = segment.last_index
     return {
         index
-        for index, said in disk_model.gaps.released.items()
-        if directory.log.first_index <= index <= last
-        and any(r <= min(reply_floor, upto) and how is Release.ANY for r, how in said)
+        for index, releases in disk_model.gaps.released.items()
+        if log.first_index <= index <= last
+        and any(r <= min(reply_floor, upto) and how is Release.ANY for r, how in releases)
     }
 
 
@@ -84,26 +83,35 @@ class CommittedLog:
                 yield Batch.from_wire(data, span).runs(begin, stop)
 
 
-def check_replay(cluster: Cluster) -> None:
-    """Compare every member's disk with the whole history; InvariantError (I20)."""
-    end = len(cluster.raft.committed)
-    disks = [(host.number, *host.disk.again(cluster.seed)) for host in cluster.hosts]
+def check_replay(
+    disks: Sequence[tuple[int, Walked, Sequence[bytes]]],
+    committed_log: CommittedLog,
+    last_index: int,
+    sessions: SessionChecker,
+    trace: Trace,
+) -> None:
+    """Compare every member's disk with the whole history; InvariantError (I20).
+
+    disks: of each member its number, its log as a restart would find it, and the snapshots that
+    the restart could begin with. last_index: of what is committed.
+    """
+    end = last_index
     step = max(1, end // PLACES)
     places = {end, *range(step, end, step), *(log.valid_from for _, log, _ in disks)}
-    compare = _Compare(cluster.sessions, sorted(places - {0}))
-    compare.replay(COMMITTED_LOG, Executor(SimMachine()), cluster.committed_log.read)
+    compare = _Compare(sessions, sorted(places - {0}))
+    compare.replay(COMMITTED_LOG, Executor(SimMachine()), committed_log.read)
     for number, log, snapshots in disks:
         reader = _reader(log)
         for data in snapshots:
             executor = Executor(SimMachine())
             executor.install(data)
             compare.replay(number, executor, reader)
-            cluster.trace.mark("replay from a snapshot")
+            trace.mark("replay from a snapshot")
         # With snapshots, what a restart forgot to release lies below them: a log with gaps is
         # worth nothing from its first entry on (F17).
         if log.first_index == 1 and not (snapshots and log.valid_from):
             compare.replay(number, Executor(SimMachine()), reader)
-            cluster.trace.mark("replay from the first entry")
+            trace.mark("replay from the first entry")
 
 
 def _reader(log: Walked) -> Reader:
