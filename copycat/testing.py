@@ -8,8 +8,8 @@ from typing import Any
 
 from copycat.errors import ConfigurationError, MachineMismatchError, StateDivergedError
 from copycat.machine.envelope import encode_keep_alive, encode_register
-from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Command, Operation, encode_operation
 from copycat.protocol.results import decode_results
 from copycat.types import EntryKind, Release, Run
@@ -65,7 +65,7 @@ def _log_of(operations: Sequence[Operation[Any]]) -> list[Run]:
     return runs
 
 
-class _Watched(Executor):
+class _Watched(SessionExecutor):
     """Knows which entries came to a handler: what goes wrong before that is a result too."""
 
     def __init__(self, machine: StateMachine) -> None:
@@ -124,7 +124,7 @@ def _play(
     machine: Callable[[], StateMachine], runs: Sequence[Run]
 ) -> tuple[dict[int, bytes], list[tuple[int, int, Release]]]:
     """(state after each index, (released at, index, class) of what may go without a snapshot)."""
-    executor = Executor(machine())
+    executor = SessionExecutor(machine())
     states: dict[int, bytes] = {}
     releases: list[tuple[int, int, Release]] = []
     for run in runs:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Command
 
 __all__ = ["CommandReader"]
 
 
-class CommandReader(Executor):
+class CommandReader(SessionExecutor):
     """Decodes what the machine's own executor would; never applies it."""
 
     def decode(self, operation: bytes | memoryview) -> Command[object]:

@@ -13,7 +13,7 @@ from functools import partial
 
 from copycat.errors import ConfigurationError, require
 from copycat.machine.apply_result import ApplyResult
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
 from copycat.replica.replication import RecentBatches
@@ -35,7 +35,7 @@ class Applier:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: SessionExecutor,
         recent: RecentBatches,
         inbox: Inbox,
         done: Callable[[ApplyResult], None],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from copycat.machine.apply_result import ApplyResult
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.member.disk_reserve import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.raft.configuration import Configuration
@@ -73,7 +73,7 @@ def assemble(
     raft: Raft,
     log: ReplicaLog,
     hard_state: HardStateStore,
-    executor: Executor,
+    executor: SessionExecutor,
     host: Host,
     clock: LogClock,
     door: RequestRouter,

@@ -19,7 +19,7 @@ import msgspec
 
 from copycat.errors import StorageError
 from copycat.machine.apply_result import ApplyResult
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Lane
 from copycat.replica.options import CompactionOptions
@@ -58,7 +58,7 @@ class CompactionScheduler:
     def __init__(
         self,
         parts: ReplicaParts,
-        executor: Executor,
+        executor: SessionExecutor,
         options: CompactionOptions,
         *,
         snapshot_floor: Callable[[], int],
@@ -279,7 +279,7 @@ class CompactionScheduler:
         finish(CleaningReport(before, after, freed, took_ms, failure))
 
 
-def _read_floor(executor: Executor) -> tuple[int, int]:
+def _read_floor(executor: SessionExecutor) -> tuple[int, int]:
     """In the apply thread: up to which entry it applied, and all replies are acknowledged."""
     return executor.last_applied, executor.reply_floor()
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from copycat.machine.apply_result import RunReply
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import Results, ServerMessage
 from copycat.protocol.results import PIECE_NBYTES, cut_results
 from copycat.replica.host import REPLY_ROOM, Host, Lane
@@ -38,7 +38,7 @@ class Delivery:
     def __init__(
         self,
         host: Host,
-        executor: Executor,
+        executor: SessionExecutor,
         *,
         answer: Callable[[Route, ServerMessage], None],
         inbox: Inbox,

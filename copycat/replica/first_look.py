@@ -8,7 +8,7 @@ it was.
 from __future__ import annotations
 
 from copycat.errors import StorageError
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.replica.snapshot_taker import goes_on_from
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore
@@ -19,10 +19,10 @@ __all__ = ["check_log", "install_newest"]
 _READ_NBYTES = 1 << 20
 
 
-def install_newest(store: SnapshotStore, executor: Executor) -> EntryId:
+def install_newest(store: SnapshotStore, executor: SessionExecutor) -> EntryId:
     """Install the newest good snapshot, once; the entry that it covers, NO_ENTRY without one.
 
-    What `Executor.install` raises. `restore` finds it installed, and does not do it again.
+    What `SessionExecutor.install` raises. `restore` finds it installed, and does not do it again.
     """
     found = store.look()
     if found is None:
@@ -33,7 +33,7 @@ def install_newest(store: SnapshotStore, executor: Executor) -> EntryId:
     return snapshot.entry
 
 
-def check_log(log: ReplicaLog, base: EntryId, executor: Executor) -> bool:
+def check_log(log: ReplicaLog, base: EntryId, executor: SessionExecutor) -> bool:
     """Have the machine read all commands that a start would replay, committed or not.
 
     base: what the snapshot covers that was installed. MachineMismatchError for the first command

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import partial
 
 from copycat.machine.apply_result import QueryAnswer, QueryAsk
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal, ServerMessage
 from copycat.replica.host import REPLY_ROOM, Host, Lane
 from copycat.replica.inbox import Inbox
@@ -74,7 +74,7 @@ class Queries:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: SessionExecutor,
         sessions: SessionIndex,
         host: Host,
         answer: Callable[[Route, ServerMessage], None],
@@ -226,7 +226,7 @@ class Queries:
             self._ready = left + self._ready  # they came first
 
 
-def answer_what_fits(executor: Executor, due: list[_Waiting]) -> list[QueryAnswer | None]:
+def answer_what_fits(executor: SessionExecutor, due: list[_Waiting]) -> list[QueryAnswer | None]:
     """Ask the machine, in order; None for each query whose connection is filled by answers
     before it, or when there are enough for one turn of the loop. At least one is answered. Runs
     beside the loop."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from copycat.config import member_id
 from copycat.errors import CopycatError, require
 from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.member.disk_reserve import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
@@ -65,7 +65,7 @@ class Replica:
         incarnation: int,
         log: ReplicaLog,
         hard_state: HardStateStore,
-        executor: Executor,
+        executor: SessionExecutor,
         host: Host,
         seed: int,
         fresh: bool,
@@ -118,7 +118,9 @@ class Replica:
         for member, number in executor.incarnations.items():
             self._pin(member, number)
 
-    def _open_door(self, hard_state: HardStateStore, executor: Executor, clock: LogClock) -> None:
+    def _open_door(
+        self, hard_state: HardStateStore, executor: SessionExecutor, clock: LogClock
+    ) -> None:
         options = self._options
         self.outage = Outage(
             self.member, self._peers, self.raft.configuration, clock, options.raft

@@ -22,7 +22,7 @@ from copycat.errors import (
     StorageError,
     require,
 )
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.raft.events import Compacted, Event, SnapshotsKept
 from copycat.raft.term_index import TermIndex
 from copycat.replica.driver import ReplicaParts
@@ -60,7 +60,9 @@ def source_of(executor: object) -> SnapshotSource | None:
     return executor if isinstance(executor, SnapshotSource) else None
 
 
-def restore(store: SnapshotStore | None, replica_log: ReplicaLog, executor: Executor) -> EntryId:
+def restore(
+    store: SnapshotStore | None, replica_log: ReplicaLog, executor: SessionExecutor
+) -> EntryId:
     """Before a member starts: install the newest good snapshot; the entry that it covers.
 
     A log that does not hold that entry is behind the snapshot, or in conflict with it: it
@@ -142,7 +144,7 @@ class SnapshotTaker:
         self,
         parts: ReplicaParts,
         store: SnapshotStore | None,
-        executor: Executor,
+        executor: SessionExecutor,
         *,
         threshold: int,
         step: Callable[[Event], None],

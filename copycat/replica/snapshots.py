@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from copycat.errors import require
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.sessions import SessionRow
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
 from copycat.raft.events import Event
@@ -35,7 +35,7 @@ class Snapshots:
         self,
         parts: ReplicaParts,
         store: SnapshotStore | None,
-        executor: Executor,
+        executor: SessionExecutor,
         *,
         threshold: int,
         step: Callable[[Event], None],
@@ -141,7 +141,7 @@ class Snapshots:
         log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
 
 
-def _install(source: SnapshotSource, data: bytes, executor: Executor) -> list[SessionRow]:
+def _install(source: SnapshotSource, data: bytes, executor: SessionExecutor) -> list[SessionRow]:
     """In the apply thread, between two slices: the sessions of the state that is there now."""
     source.install(data)
     return executor.session_rows()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from copycat.config import ServerOptions, Storage
-from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.machine.session_executor import SessionExecutor
 from copycat.member.skips import read_skips
 from copycat.replica.first_look import check_log, install_newest
 from copycat.storage import Env, allocation_refusals, watch_allocations
@@ -26,12 +26,12 @@ class LoadedMachine:
         self._machine = machine
         self._options = options
         self._storage = storage
-        self._executor: Executor | None = None
+        self._executor: SessionExecutor | None = None
         self._snapshots: SnapshotStore | None = None
         self.skips: tuple[SkippedEntry, ...] = ()
         """Entries at which the machine's code is not called, once there is an executor."""
 
-    def executor(self, env: Env) -> Executor:
+    def executor(self, env: Env) -> SessionExecutor:
         """Made at the first call, which needs the lock of the directory: it says what to skip.
 
         ConfigurationError for a machine that is defined wrongly; what `read_skips` raises.
@@ -48,7 +48,7 @@ class LoadedMachine:
                     skip.term,
                 )
             watch_allocations()
-            self._executor = Executor(
+            self._executor = SessionExecutor(
                 self._machine,
                 refusals=allocation_refusals,
                 in_main_thread=False,
@@ -60,7 +60,7 @@ class LoadedMachine:
         """Install the newest snapshot and read the log behind it; nothing on the disk changes.
 
         True when all of the log could be read. MachineMismatchError when the machine cannot read
-        what it was given; what `executor` and `Executor.install` raise.
+        what it was given; what `executor` and `SessionExecutor.install` raise.
         """
         executor = self.executor(env)
         base = install_newest(self._store(env), executor)

@@ -17,8 +17,8 @@ import msgspec
 
 from copycat.config import ServerOptions, Storage, member_id
 from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseError, DiskError
-from copycat.machine.executor import Executor
 from copycat.machine.machine import StateMachine
+from copycat.machine.session_executor import SessionExecutor
 from copycat.member.directory import MemberDirectory
 from copycat.member.disk_reserve import BallastFile, reserve_size
 from copycat.member.holders import with_holder
@@ -66,7 +66,7 @@ class StartedMember(NamedTuple):
 
     founders: tuple[str, ...]
     directory: MemberDirectory
-    executor: Executor
+    executor: SessionExecutor
     replica: Replica
 
 
@@ -108,7 +108,7 @@ def _replica(
     founders: tuple[str, ...],
     directory: MemberDirectory,
     loaded: LoadedMachine,
-    executor: Executor,
+    executor: SessionExecutor,
 ) -> Replica:
     reserve = None
     if storage.level is not StorageLevel.MEMORY:

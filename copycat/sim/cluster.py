@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from copycat.config import member_id
 from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantError
 from copycat.machine.apply_result import ApplyResult
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.peer import PeerMessage
 from copycat.replica.options import CompactionOptions
 from copycat.seeded_random import SimRandom
@@ -233,7 +233,7 @@ class Cluster:
         elif outcome.last_applied % DIGEST_EVERY == 0 and executor is not None:
             self.sessions.digest(host.number, outcome.last_applied, executor.digest())
 
-    def snapshot(self, host: SimHost, executor: Executor, *, is_taken: bool) -> None:
+    def snapshot(self, host: SimHost, executor: SessionExecutor, *, is_taken: bool) -> None:
         """I12: the state that is saved, or just installed, is everybody's of that index."""
         self.trace.mark("snapshot taken" if is_taken else "snapshot installed")
         self.trace.record(

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from copycat.errors import ConfigurationError, CopycatError, DiskError, DiskFullError
 from copycat.machine.apply_result import ApplyResult
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.codec_peer import decode_append, decode_install, decode_peer
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
@@ -63,7 +63,7 @@ class Observer(Protocol):
     def sent(self, host: SimHost, to: int, message: PeerMessage) -> None: ...
     def received(self, host: SimHost, message: PeerMessage) -> None: ...
     def applied(self, host: SimHost, outcome: ApplyResult) -> None: ...
-    def snapshot(self, host: SimHost, executor: Executor, *, is_taken: bool) -> None: ...
+    def snapshot(self, host: SimHost, executor: SessionExecutor, *, is_taken: bool) -> None: ...
     def stopped(self, host: SimHost, reason: BaseException) -> None: ...
 
 
@@ -94,7 +94,7 @@ class SimHost:
         self.offered_index = 0
         """What the newest snapshot covers that another member ever began to send."""
         self.replica: Replica | None = None
-        self.executor: Executor | None = None
+        self.executor: SessionExecutor | None = None
         self.links: Links
         self._world = world
         self._network = network

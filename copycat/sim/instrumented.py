@@ -11,7 +11,7 @@ from typing import Any
 
 from copycat.errors import require
 from copycat.machine.apply_result import QueryAnswer, QueryAsk
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.state_stream import Sink
 from copycat.sim.checkers.compaction import Frozen
 from copycat.sim.checkers.disk_model import DiskModel
@@ -129,14 +129,14 @@ class Seen:
         return kind or "other"
 
 
-class InstrumentedExecutor(Executor):
+class InstrumentedExecutor(SessionExecutor):
     """An executor that says when its state becomes a snapshot (True) or is one now (False).
 
     did: called with the kind of work that the apply thread does (`options.KINDS`).
     """
 
     def __init__(
-        self, on_snapshot: Callable[[Executor, bool], None], did: Callable[[str], None]
+        self, on_snapshot: Callable[[SessionExecutor, bool], None], did: Callable[[str], None]
     ) -> None:
         super().__init__(SimMachine())
         self._on_snapshot = on_snapshot

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from copycat.cli.main import exit_code_of, tree
 from copycat.errors import ConfigurationError, CopycatError
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.storage._native import Env, FaultEnv
 from copycat.storage.reader import entries, segments
 from copycat.types import EntryKind
@@ -118,7 +118,7 @@ def test_a_command_that_was_refused_is_shown_with_the_reason(
     tmp_path: Path, app: list[str]
 ) -> None:
     unknown = b"\x91\xa4poke"
-    stand_in = Executor(KeyValueStore()).commands.refusals([unknown])[0]
+    stand_in = SessionExecutor(KeyValueStore()).commands.refusals([unknown])[0]
     log = open_small(Env(), str(tmp_path / "d"))
     append(log, 1, 0, one(EntryKind.NOOP))
     append(log, 1, 5, run_of(2, 1, put("k", b"v"), stand_in, b""))

@@ -13,7 +13,7 @@ from copycat.machine.envelope import (
     encode_keep_alive,
     encode_register,
 )
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import CompactionMode, Operation, encode_operation
 from copycat.types import EntryKind, Release, Run
 from tests.machine.runs import Entry, extend
@@ -238,7 +238,7 @@ class Cleaned(NamedTuple):
 
 def clean(machine: StateMachine, entries: Sequence[Entry], longest: int = 1) -> Cleaned:
     """Apply all, run by run."""
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     releases: list[tuple[int, int, Release]] = []
     floors = [0] * (len(entries) + 1)
     for run in frames(entries, [], 0, longest):
@@ -275,7 +275,7 @@ def full_digests(
     machine: StateMachine, entries: Sequence[Entry], longest: int
 ) -> dict[int, bytes]:
     """The digest after every run of the whole log."""
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     found: dict[int, bytes] = {}
     for run in frames(entries, [], 0, longest):
         executor.apply([run])

@@ -13,7 +13,7 @@ from copycat.machine.envelope import (
     encode_keep_alive,
     encode_register,
 )
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Operation, encode_operation
 from copycat.protocol.results import decode_result, decode_results
 from copycat.types import EntryKind, Release, Run
@@ -54,7 +54,7 @@ class Script:
     """One executor and the log that it is fed, entry by entry."""
 
     def __init__(self, machine: Any, longest: int = 1 << 20, **options: Any) -> None:
-        self.executor = Executor(machine, **options)
+        self.executor = SessionExecutor(machine, **options)
         self.machine = machine
         self.longest = longest
         self.time_ms = 1000

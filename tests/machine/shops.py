@@ -14,7 +14,7 @@ import pytest
 
 from copycat.errors import MachineMismatchError
 from copycat.machine import StateMachine, command
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.types import EntryKind, Run
 from tests.machine.runs import Script
 
@@ -118,10 +118,10 @@ def written(machine: Callable[[], StateMachine] = Shop) -> Script:
 
 def restored(
     machine: Callable[[], StateMachine], script: Script | None = None
-) -> tuple[Executor, Any]:
+) -> tuple[SessionExecutor, Any]:
     """The new machine with the old one's snapshot: at a start, and over a state that it had."""
     data = (script or written()).executor.snapshot()
-    one, two = Executor(machine()), Executor(machine())
+    one, two = SessionExecutor(machine()), SessionExecutor(machine())
     one.install(data)
     two.install(data)
     for executor in (one, two):
@@ -136,7 +136,7 @@ def restored(
 def refused(machine: Callable[[], StateMachine], script: Script | None = None) -> Any:
     """What the new machine says of the old one's snapshot, and changes nothing."""
     data = (script or written()).executor.snapshot()
-    executor = Executor(machine())
+    executor = SessionExecutor(machine())
     before = executor.digest()
     with pytest.raises(MachineMismatchError) as caught:
         executor.install(data)

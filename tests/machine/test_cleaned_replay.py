@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Operation
 from copycat.types import EntryKind
 from tests.machine.cleaning import (
@@ -90,7 +90,7 @@ def write(steps: list[Any]) -> Log:
 def check(log: Log, horizon: int, dropped: set[int], longest: int) -> None:
     """The cleaned log, cut in other runs, against the full one, from the horizon on."""
     expected = full_digests(Busy(), log.entries, 1)
-    executor = Executor(Busy())
+    executor = SessionExecutor(Busy())
     for run in frames(log.entries, holes(dropped), horizon, longest):
         executor.apply([run])
         if executor.last_applied >= horizon:
@@ -142,7 +142,7 @@ def test_c23_a_snapshot_at_or_above_the_floor_and_a_cleaned_log_are_worth_the_fu
         clean(Busy(), entries), horizon, floor, major=True, wanted=set(), upto=len(entries)
     )
     expected = full_digests(Busy(), entries, 1)
-    whole, executor = Executor(Busy()), Executor(Busy())
+    whole, executor = SessionExecutor(Busy()), SessionExecutor(Busy())
     whole.apply(frames(entries, [], 0)[:at])
     executor.install(whole.snapshot())
     for run in frames(entries, holes({index for index in dropped if index > at}), horizon):

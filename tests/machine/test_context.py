@@ -14,7 +14,7 @@ from copycat.errors import (
     UnknownSessionError,
 )
 from copycat.machine import StateMachine, command, query
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.types import SessionState
 from tests.machine.runs import Script
 
@@ -136,6 +136,6 @@ def test_a_machine_on_its_own_has_no_context(name: str) -> None:
 
 def test_a_machine_runs_in_one_server() -> None:
     machine: Any = Curious()
-    Executor(machine)
+    SessionExecutor(machine)
     with pytest.raises(ConfigurationError, match="in another server already"):
-        Executor(machine)
+        SessionExecutor(machine)

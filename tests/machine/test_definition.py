@@ -11,7 +11,7 @@ import pytest
 from copycat import StateMachine, command
 from copycat.errors import ConfigurationError
 from copycat.machine import Commit, SnapshotReader, SnapshotWriter
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Command
 
 
@@ -64,13 +64,13 @@ def test_a_machine_with_one_of_snapshot_and_install_is_refused(
     machine: type[StateMachine], has: str, lacks: str
 ) -> None:
     with pytest.raises(ConfigurationError, match=rf"defines {has}\(\) and no {lacks}\(\)") as info:
-        Executor(machine())
+        SessionExecutor(machine())
     assert f"def {lacks}(self, " in (info.value.hint or "")
 
 
 @pytest.mark.parametrize("machine", [Both, Mixed, Disabled, Answers])
 def test_a_machine_with_both_or_none_of_them_is_taken(machine: type[StateMachine]) -> None:
-    Executor(machine())
+    SessionExecutor(machine())
 
 
 @pytest.mark.parametrize("value", [
@@ -80,11 +80,11 @@ def test_a_collection_in_the_body_of_the_class_is_refused(value: Any) -> None:
     kind = type(value).__name__
     machine = type("Shop", (StateMachine,), {"items": value})
     with pytest.raises(ConfigurationError, match=rf"Shop\.items is a {kind} in the body") as info:
-        Executor(machine())
+        SessionExecutor(machine())
     assert "self.items = ..." in (info.value.hint or "")
     heir = type("Heir", (machine,), {})
     with pytest.raises(ConfigurationError, match=rf"Heir\.items is a {kind}"):
-        Executor(heir())
+        SessionExecutor(heir())
 
 
 class Annotated(StateMachine):
@@ -93,7 +93,7 @@ class Annotated(StateMachine):
 
 def test_an_annotation_that_is_no_classvar_does_not_help() -> None:
     with pytest.raises(ConfigurationError, match=r"Annotated\.items is a dict"):
-        Executor(Annotated())
+        SessionExecutor(Annotated())
 
 
 class Constants(StateMachine):
@@ -123,4 +123,4 @@ class Own(Both):
 
 @pytest.mark.parametrize("machine", [Constants, Fields, Own])
 def test_constants_and_what_the_instance_has_are_taken(machine: type[StateMachine]) -> None:
-    Executor(machine())
+    SessionExecutor(machine())

@@ -23,8 +23,8 @@ from copycat.machine.envelope import (
     encode_keep_alive,
     encode_register,
 )
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import encode_operation
 from copycat.types import EntryKind
 from tests.machine.runs import Entry, Script, cut
@@ -95,7 +95,7 @@ def story() -> list[Entry]:
 
 def play(machine: StateMachine, longest: int, slices: int) -> tuple[bytes, list[Any]]:
     """(digest, every result by session and sequence in order, changes and rejections)."""
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     runs = cut(story(), 1, longest)
     seen: list[Any] = []
     for at in range(0, len(runs), slices):
@@ -122,7 +122,7 @@ def test_i20_cuts_do_not_show(longest: int, slices: int) -> None:
 
 
 def test_the_story_is_worth_telling() -> None:
-    executor = Executor(Hashy())
+    executor = SessionExecutor(Hashy())
     outcome = executor.apply(cut(story(), 1, 1000))
     assert len(outcome.rejected) == 3 + 2 + 1
     assert sum(len(row.client_id) for row in executor.session_rows()) == 2

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from copycat.machine import StateMachine, command
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.types import EntryKind, Run
 from tests.machine.shops import (
     Color,
@@ -310,7 +310,7 @@ def test_attributes_that_the_snapshot_lacks_keep_what_init_gave() -> None:
             self.index["a"].append(count)
             return 0
 
-    executor = Executor(Fuller())
+    executor = SessionExecutor(Fuller())
     machine: Any = executor.machine
     lock, data = machine.lock, written().executor.snapshot()
     machine.index["a"].append(9)

@@ -17,7 +17,7 @@ from copycat.errors import (
     SerializationError,
 )
 from copycat.machine import SnapshotReader, SnapshotWriter, command
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from tests.machine import old_release_tracker
 from tests.machine.old_release_tracker import Ledger, script_of
 from tests.machine.shops import (
@@ -34,10 +34,10 @@ GOLDEN = bytes.fromhex(Path(__file__).with_name("golden_snapshot.txt").read_text
 
 def test_a_snapshot_of_the_first_format_is_read() -> None:
     replayed = script_of(Ledger())
-    restored = Executor(Ledger())
+    restored = SessionExecutor(Ledger())
     restored.install(GOLDEN)
     assert restored.digest() == replayed.executor.digest()
-    again = Executor(Ledger())
+    again = SessionExecutor(Ledger())
     again.install(restored.snapshot())
     assert again.digest() == replayed.executor.digest()
     assert again.snapshot() == restored.snapshot() == replayed.executor.snapshot()
@@ -71,7 +71,7 @@ def test_fields_at_the_end_are_filled_in_the_first_format_too(
     monkeypatch.setattr(old_release_tracker, "Pair", Pair)
     aliases = {"Account": Account, "Pair": Pair}
     monkeypatch.setattr(Longer, "snapshot_aliases", aliases)
-    restored = Executor(Longer())
+    restored = SessionExecutor(Longer())
     restored.install(GOLDEN)
     machine: Any = restored.machine
     assert machine.accounts["ann"] == Account("ann", 2**40 + 1, [])
@@ -110,7 +110,7 @@ class Own(Shop):
 
 
 def test_an_own_snapshot_that_came_later_reads_what_the_default_one_wrote() -> None:
-    executor = Executor(Own())
+    executor = SessionExecutor(Own())
     executor.install(written().executor.snapshot())
     machine: Any = executor.machine
     assert (machine.total, machine.asked) == (6, 1)
@@ -119,7 +119,7 @@ def test_an_own_snapshot_that_came_later_reads_what_the_default_one_wrote() -> N
     class Newer(Own):
         version = 7
 
-    again = Executor(Newer())
+    again = SessionExecutor(Newer())
     again.install(executor.snapshot())
     newer: Any = again.machine
     assert (newer.total, newer.asked) == (6, 2)
@@ -147,7 +147,7 @@ def test_the_version_comes_however_install_takes_it(form: str) -> None:
             found.append(arguments[1])
 
     kind = {"by name": ByName, "by place": ByPlace, "any": Anyhow}[form]
-    Executor(kind()).install(written(Own).executor.snapshot())
+    SessionExecutor(kind()).install(written(Own).executor.snapshot())
     assert found == [2]
 
 
@@ -182,7 +182,7 @@ def test_an_install_that_reads_the_wrong_thing_is_named_and_no_damage() -> None:
         (Other, own, "is no dict", "version"),
     ):
         with pytest.raises(MachineMismatchError, match=said) as caught:
-            Executor(machine()).install(data)
+            SessionExecutor(machine()).install(data)
         assert (caught.value.class_name, caught.value.field) == (machine.__name__, "install")
         assert hint in (caught.value.hint or "")
 
@@ -231,7 +231,7 @@ def test_a_kept_command_that_is_gone_is_named() -> None:
     script.commands(1, [Shop.keep()])
     data = script.executor.snapshot()
     with pytest.raises(MachineMismatchError) as caught:
-        Executor(Gone()).install(data)
+        SessionExecutor(Gone()).install(data)
     assert caught.value.operation == "Gone.keep"
 
 
@@ -262,10 +262,10 @@ def test_a_later_format_is_said_to_be_one() -> None:
     data = bytearray(written().executor.snapshot())
     data[4] = 3
     with pytest.raises(FormatVersionError, match="has format 3"):
-        Executor(Shop()).install(bytes(data))
+        SessionExecutor(Shop()).install(bytes(data))
     for short in (b"", b"CCST"):
         with pytest.raises(CorruptLogError):
-            Executor(Shop()).install(short)
+            SessionExecutor(Shop()).install(short)
 
 
 @pytest.mark.parametrize("number", ["2", None, 1.0, True, -1])
@@ -274,7 +274,7 @@ def test_a_version_is_a_number(number: Any) -> None:
         version = number
 
     with pytest.raises(ConfigurationError, match=r"Wrong\.version is"):
-        Executor(Wrong())
+        SessionExecutor(Wrong())
 
 
 @pytest.mark.parametrize("table", [5, {1: "x"}, {"Item": 7}])
@@ -283,7 +283,7 @@ def test_aliases_are_checked_when_the_machine_is_made(table: Any) -> None:
         snapshot_aliases = table
 
     with pytest.raises(ConfigurationError, match=r"Wrong\.snapshot_aliases"):
-        Executor(Wrong())
+        SessionExecutor(Wrong())
 
 
 class Mute(Exception):
@@ -298,7 +298,7 @@ def test_an_install_whose_error_has_no_text_is_named() -> None:
         def install(self, reader: SnapshotReader) -> None:
             raise Mute
 
-    executor = Executor(Broken())
+    executor = SessionExecutor(Broken())
     with pytest.raises(MachineMismatchError, match=r"Broken\.install\(\) raised Mute") as caught:
         executor.install(written().executor.snapshot())
     assert caught.value.field == "install"

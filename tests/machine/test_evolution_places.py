@@ -10,7 +10,7 @@ import pytest
 
 from copycat.errors import SerializationError
 from copycat.machine import StateMachine, command
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from tests.machine.runs import Script
 from tests.machine.shops import aliased, refused, restored
 
@@ -70,7 +70,7 @@ class Unslotted(StateMachine):
 @pytest.mark.parametrize("kind", [Slotted, Derived])
 def test_what_is_in_slots_is_in_the_snapshot_and_in_the_digest(kind: type[Any]) -> None:
     script = one_command(kind)
-    assert script.executor.encode_state() != Executor(kind()).encode_state()
+    assert script.executor.encode_state() != SessionExecutor(kind()).encode_state()
     executor, machine = restored(kind, script)
     assert executor.digest() == script.executor.digest()
     assert (machine.total, machine.hidden(), machine.notes) == (5, 7, ["gone"])
@@ -92,7 +92,7 @@ def test_a_slot_that_was_set_since_is_unset_by_a_snapshot_without_it() -> None:
     script = Script(Slotted())
     data = script.executor.snapshot()
     other: Any = Slotted()
-    executor = Executor(other)
+    executor = SessionExecutor(other)
     other.unset = "set"
     executor.install(data)
     assert not hasattr(other, "unset")
@@ -163,7 +163,7 @@ def test_a_record_with_more_than_its_fields_is_refused_and_not_cut(kind: type[An
         def __init__(self) -> None:
             self.one = kind(1)
 
-    executor = Executor(Holder())
+    executor = SessionExecutor(Holder())
     assert executor.snapshot()
     setattr(executor.machine.one, "cache", 5)  # type: ignore[attr-defined]  # noqa: B010
     with pytest.raises(SerializationError, match=r"Holder\.one.*beyond its fields: cache"):

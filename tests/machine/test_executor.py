@@ -16,8 +16,8 @@ from copycat.errors import (
 )
 from copycat.machine import Commit, ServerSession, StateMachine, command, query
 from copycat.machine.apply_result import IncarnationRecorded, QueryAsk
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Command, encode_operation
 from copycat.protocol.results import decode_result
 from copycat.types import EntryKind
@@ -257,7 +257,7 @@ def test_close_reaches_the_machine() -> None:
             self.closed = True
 
     machine = Closing()
-    Executor(machine).close()
+    SessionExecutor(machine).close()
     assert machine.closed
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from copycat import CopycatError, MachineMismatchError, SerializationError, StateMachine
 from copycat.machine import SnapshotWriter, command, query
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.obstacles import obstacles_in
 from copycat.protocol.operations import encode_operation
 from tests.machine.runs import Script
@@ -202,7 +202,7 @@ class Level(enum.IntEnum):
     [ABOVE, BELOW, [ABOVE], {ABOVE: BELOW}, {ABOVE, 3}, Part(ABOVE), defaultdict(int, a=ABOVE)],
 )
 def test_a_snapshot_keeps_integers_of_every_size(value: Any) -> None:
-    one, two = Executor(Machine()), Executor(Machine())
+    one, two = SessionExecutor(Machine()), SessionExecutor(Machine())
     machines: list[Any] = [one.machine, two.machine]
     machines[0].values["v"] = value
     machines[0].total = ABOVE**3
@@ -215,7 +215,11 @@ def test_a_snapshot_keeps_integers_of_every_size(value: Any) -> None:
     "value", [ABOVE, [BELOW, 1], {"a": ABOVE}, {ABOVE: 1}, {ABOVE, 1}, (1, ABOVE), [Part(ABOVE)]]
 )
 def test_states_with_larger_integers_are_compared_too(value: Any) -> None:
-    one, two, other = Executor(Machine()), Executor(Machine()), Executor(Machine())
+    one, two, other = (
+        SessionExecutor(Machine()),
+        SessionExecutor(Machine()),
+        SessionExecutor(Machine()),
+    )
     for executor, found in ((one, value), (two, value), (other, [value])):
         machine: Any = executor.machine
         machine.values["v"] = found

@@ -10,8 +10,8 @@ import pytest
 
 from copycat.errors import InvariantError, MachineMismatchError, SerializationError
 from copycat.machine import Commit, StateMachine, command, query
-from copycat.machine.executor import Executor
 from copycat.machine.reading import stand_in_of
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Command, encode_operation
 from copycat.protocol.results import encode_result
 from tests.machine.runs import Script
@@ -188,7 +188,7 @@ def test_a_leader_logs_a_stand_in_whose_result_is_the_error(bad: bytes) -> None:
 
 
 def test_a_run_of_thousands_is_not_explained_one_by_one() -> None:
-    commands = Executor(Counter()).commands
+    commands = SessionExecutor(Counter()).commands
     good, bad = encode_operation(Counter.add(1)), encode(["sub", 1])
     refused = commands.refusals([good, *[bad] * 1000, good])
     assert list(refused) == list(range(1, 1001))
@@ -201,7 +201,9 @@ def test_a_run_of_thousands_is_not_explained_one_by_one() -> None:
 
 
 def test_what_a_client_withdrew_is_no_refusal_of_the_leader() -> None:
-    assert Executor(Counter()).commands.refusals([b"", encode_operation(Counter.add(1))]) == {}
+    assert (
+        SessionExecutor(Counter()).commands.refusals([b"", encode_operation(Counter.add(1))]) == {}
+    )
     script = Script(Counter())
     (error,) = script.results(script.register(), b"")
     assert isinstance(error, SerializationError)
@@ -224,7 +226,7 @@ class Listening(StateMachine):
 def test_whatever_a_field_of_it_raises_refuses_it(how: str) -> None:
     bad: Any = encode(["hear", {"how": how}])
     good = encode(["hear", None])
-    refused = Executor(Listening()).commands.refusals([good, bad, good])
+    refused = SessionExecutor(Listening()).commands.refusals([good, bad, good])
     assert refused.keys() == {1}
     stand_in = stand_in_of(refused[1])
     assert stand_in is not None

@@ -10,7 +10,7 @@ import pytest
 
 from copycat.errors import ConfigurationError, MachineMismatchError, SerializationError
 from copycat.machine import Commit, StateMachine, StateMachineExecutor, command, query
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Command, CompactionMode, Query, encode_operation
 from copycat.types import ConsistencyLevel
 from tests.machine.runs import Script
@@ -175,7 +175,7 @@ def test_a_mixin_needs_a_machine() -> None:
     class Poked(Mixin, StateMachine):
         pass
 
-    executor = Executor(Poked())
+    executor = SessionExecutor(Poked())
     assert executor.last_applied == 0
     script = Script(Poked())
     assert script.results(script.register(), Poked.poke()) == [7]
@@ -247,12 +247,12 @@ def test_two_operations_of_one_name_are_refused() -> None:
             return 1
 
     with pytest.raises(ConfigurationError, match="two operations named 'receive'"):
-        Executor(Twice())
+        SessionExecutor(Twice())
 
 
 def test_registering_ends_with_configure() -> None:
     machine = Explicit()
-    Executor(machine)
+    SessionExecutor(machine)
     with pytest.raises(ConfigurationError, match=r"inside configure\(\) only"):
         machine.executor.register(Put, machine.put)
 
@@ -263,7 +263,7 @@ def test_only_commands_and_queries_are_registered() -> None:
             executor.register(int, lambda _: None)  # type: ignore[arg-type]
 
     with pytest.raises(ConfigurationError, match="neither a Command nor a Query"):
-        Executor(Wrong())
+        SessionExecutor(Wrong())
 
 
 def test_decorators_go_on_methods() -> None:
@@ -277,7 +277,7 @@ def test_an_unresolved_commit_annotation_is_named() -> None:
             return 1
 
     with pytest.raises(SerializationError, match=r"Lost.put: .*Missing"):
-        Executor(Lost())
+        SessionExecutor(Lost())
 
 
 def keyword(self: Any, *, sku: str) -> int:
@@ -352,7 +352,7 @@ def test_what_a_machine_defines_is_plain_or_nothing_of_it_would_run(
 ) -> None:
     kind: Any = type("Waiting", (StateMachine,), {name: function})
     with pytest.raises(ConfigurationError, match=rf"^Waiting\.{name} is "):
-        Executor(kind())
+        SessionExecutor(kind())
 
 
 def test_what_configure_raises_is_named() -> None:
@@ -361,4 +361,4 @@ def test_what_configure_raises_is_named() -> None:
             raise SystemExit(3)
 
     with pytest.raises(ConfigurationError, match=r"^Broken\.configure\(\) raised SystemExit"):
-        Executor(Broken())
+        SessionExecutor(Broken())

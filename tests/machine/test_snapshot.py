@@ -18,8 +18,8 @@ from copycat.errors import (
     SerializationError,
 )
 from copycat.machine import ServerSession, SnapshotReader, SnapshotWriter, StateMachine, command
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.types import EntryKind, Run, SessionState
 from tests.machine.cleaning import Busy, frames
 from tests.machine.runs import Script
@@ -32,7 +32,7 @@ from tests.machine.test_cleaned_replay import STEPS, write
 def test_i12_a_snapshot_is_worth_the_log_below_it(steps: list[Any], data: st.DataObject) -> None:
     runs = frames(write(steps).entries, [], 0)
     at = data.draw(st.integers(1, len(runs)))
-    one, two = Executor(Busy()), Executor(Busy())
+    one, two = SessionExecutor(Busy()), SessionExecutor(Busy())
     one.apply(runs[:at])
     two.apply(runs[: data.draw(st.integers(1, at))])  # whatever it was, it is replaced
     image = one.snapshot()
@@ -78,7 +78,7 @@ def test_a_machine_may_write_its_snapshots_itself() -> None:
     script, session = script_of(Own())
     script.commands(session, [Own.add("a"), Own.add("b")])
     assert script.executor.snapshot_obstacle() == ""
-    other = Executor(Own())
+    other = SessionExecutor(Own())
     other.install(script.executor.snapshot())
     assert other.machine.names == ["a", "b"]  # type: ignore[attr-defined]
     assert other.last_applied == 3
@@ -92,7 +92,7 @@ class Forgetful(Own):
 
 def test_an_install_that_leaves_bytes_is_an_error_and_ends_the_executor() -> None:
     script, _ = script_of(Forgetful())
-    other = Executor(Forgetful())
+    other = SessionExecutor(Forgetful())
     with pytest.raises(MachineMismatchError, match=r"Forgetful.install\(\) left \d+ of \d+ bytes"):
         other.install(script.executor.snapshot())
     with pytest.raises(InvariantError):
@@ -105,7 +105,7 @@ def test_another_version_of_the_machine_is_refused() -> None:
 
     script, _ = script_of(Own())
     with pytest.raises(MachineMismatchError, match=r"version 3 .* version 4") as caught:
-        Executor(Newer()).install(script.executor.snapshot())
+        SessionExecutor(Newer()).install(script.executor.snapshot())
     assert "install(self, reader, version)" in (caught.value.hint or "")
 
 
@@ -124,7 +124,7 @@ def test_f28_no_byte_of_a_snapshot_can_do_more_than_be_refused() -> None:
     script, session = script_of(KeyValueStore())
     script.commands(session, [KeyValueStore.put("a", b"1"), KeyValueStore.append("b", b"2")])
     image = script.executor.snapshot()
-    target = Executor(KeyValueStore())
+    target = SessionExecutor(KeyValueStore())
     refused = 0
     for at in range(len(image)):
         for flip in (0x01, 0x80):
@@ -190,7 +190,7 @@ def test_timers_their_handles_and_listeners_come_back() -> None:
         assert one.machine.heard == ["a True open", "b True open", "closed"]
         assert one.machine.owners["a"].state is SessionState.CLOSED
     assert other.executor.digest() == script.executor.digest()
-    again = Executor(Clockwork())
+    again = SessionExecutor(Clockwork())
     again.install(other.executor.snapshot())  # a session that is over is in the state
     assert again.digest() == script.executor.digest()
 
@@ -210,7 +210,7 @@ def test_what_is_in_the_way_is_named() -> None:
 
 
 def test_c22_no_snapshot_while_replaying() -> None:
-    executor = Executor(KeyValueStore())
+    executor = SessionExecutor(KeyValueStore())
     executor.apply([Run(1, EntryKind.GAP, 1000, 0, 3, 5, [])])
     with pytest.raises(InvariantError, match="being replayed"):
         executor.snapshot()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from copycat.errors import CorruptLogError, MachineMismatchError, SerializationError
 from copycat.machine import StateMachine, command
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.snapshot import Snapshots
 from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_decoder import StateDecoder
@@ -82,7 +82,7 @@ class Holder(StateMachine):
         return Flags.A
 
 
-SNAPSHOTS: Snapshots = Executor(Holder())._snapshots
+SNAPSHOTS: Snapshots = SessionExecutor(Holder())._snapshots
 
 
 def codec() -> tuple[StateEncoder, StateDecoder]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from copycat.errors import SerializationError
 from copycat.machine import StateMachine
 from copycat.machine import state_stream as streams
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.snapshot import Snapshots
 from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_stream import StateStream
@@ -49,7 +49,7 @@ class Holder(StateMachine):
 
 
 def encoder_of(machine: Holder) -> StateEncoder:
-    snapshots: Snapshots = Executor(machine)._snapshots
+    snapshots: Snapshots = SessionExecutor(machine)._snapshots
     return StateEncoder(machine, snapshots.known, snapshots._links())
 
 
@@ -104,10 +104,10 @@ def test_what_is_shared_is_named_by_its_place() -> None:
     value = [one, {"k": one}, (one, [one]), ordered, defaultdict(list, x=one), Point(1, "p")]
     assert b"".join(streamed(value)) == as_tree(value)
     machine = Holder()
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     machine.it = value
     other = Holder()
-    Executor(other).install(executor.snapshot())
+    SessionExecutor(other).install(executor.snapshot())
     back = other.it
     assert back == value
     assert back[1]["k"] is back[0] is back[2][0] is back[3]["b"][1]["c"] is back[4]["x"]
@@ -116,11 +116,11 @@ def test_what_is_shared_is_named_by_its_place() -> None:
 def test_keys_that_are_objects_do_not_mix_up_what_is_shared() -> None:
     """They were numbered before all values, and read between them: another list came back."""
     machine = Holder()
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     one, two = [1], [2]
     machine.it = [{Name("a"): one, Name("b"): two}, one, two]
     other = Holder()
-    Executor(other).install(executor.snapshot())
+    SessionExecutor(other).install(executor.snapshot())
     table, first, second = other.it
     assert (first, second) == ([1], [2])
     assert table[Name("a")] is first
@@ -164,7 +164,7 @@ def test_pieces_are_small_whatever_the_state_is() -> None:
 @pytest.mark.parametrize("bad", [lambda: 0, "\ud800", [[["\ud800"]]], {"a": object()}])
 def test_what_has_no_encoding_is_named(bad: Any) -> None:
     machine = Holder()
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     machine.it = [1, bad]
     with pytest.raises(SerializationError, match=r"Holder\.it"):
         executor.snapshot()
@@ -176,7 +176,7 @@ def test_what_has_no_encoding_is_named(bad: Any) -> None:
 def test_a_snapshot_takes_little_memory_beside_the_state(kind: str, tmp_path: Any) -> None:
     """State and snapshot together stay below one and a half times the state."""
     machine = Holder()
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     executor.apply([Run(1, EntryKind.TICK, 5, 0, 0, 0, [b""])])
     store = SnapshotStore(Env(), f"{tmp_path}/snapshots")
     dice = random.Random(2)
@@ -199,5 +199,5 @@ def test_a_snapshot_takes_little_memory_beside_the_state(kind: str, tmp_path: An
     assert state > 15 << 20
     assert peak < 1.5 * state
     other = Holder()
-    Executor(other).install(store.load(snapshot))
+    SessionExecutor(other).install(store.load(snapshot))
     assert other.it == machine.it

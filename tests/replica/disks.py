@@ -6,8 +6,8 @@ import copy
 from typing import Any
 
 from copycat.errors import SerializationError
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.state_stream import Sink
 from copycat.member.markers import LostEntries, read_debt
 from copycat.member.time_note import TimeFile
@@ -22,7 +22,7 @@ __all__ = ["Disk", "Disks", "StubbornExecutor"]
 LOG, SNAPSHOTS = "/member/log", "/member/snapshots"
 
 
-class StubbornExecutor(Executor):
+class StubbornExecutor(SessionExecutor):
     """The real one, and a test may say that it has an obstacle."""
 
     def __init__(self) -> None:

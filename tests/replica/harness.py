@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from copycat.config import RaftOptions, member_id
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
+from copycat.machine.session_executor import SessionExecutor
 from copycat.member.disk_reserve import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
@@ -154,7 +154,7 @@ class Node:
         log: ReplicaLog | None = None,
         machine: StateMachine | None = None,
         durability: Durability = Durability.FSYNC,
-        executor: Executor | None = None,
+        executor: SessionExecutor | None = None,
         snapshots: SnapshotStore | None = None,
         snapshot_threshold: int = 0,
         fresh: bool | None = None,
@@ -172,7 +172,7 @@ class Node:
         self.log = MemoryLog()
         self.hard_state = hard_state or MemoryHardState()
         self.machine = KeyValueStore()
-        self.executor = executor or Executor(self.machine if machine is None else machine)
+        self.executor = executor or SessionExecutor(self.machine if machine is None else machine)
         self._has_raised = False
         self.now_ms = now_ms
         self.wall_ms = wall_ms

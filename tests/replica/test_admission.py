@@ -8,8 +8,8 @@ import pytest
 
 from copycat.errors import MachineMismatchError
 from copycat.machine import StateMachine, command
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import Commands, Results
 from copycat.protocol.codec_client import encode_commands
 from copycat.protocol.framing import Frame, split_frame
@@ -90,7 +90,7 @@ def test_a_bad_command_in_a_run_is_refused_alone(bad: bytes) -> None:
 
 
 def test_a_limit_below_the_stand_in_logs_an_empty_one() -> None:
-    admission = Admission(Executor(KeyValueStore()).commands.refusals, 20)
+    admission = Admission(SessionExecutor(KeyValueStore()).commands.refusals, 20)
     message = Commands(5, 1, 0, 3, frame_body(PUT, POKE, PUT))
     count, logged = admission.take(message, 1)
     assert split(count, logged) == [PUT, b"", PUT]
@@ -105,7 +105,7 @@ def frame_body(*operations: bytes) -> bytes:
 
 
 def test_good_runs_are_logged_as_they_came() -> None:
-    admission = Admission(Executor(KeyValueStore()).commands.refusals, 1 << 20)
+    admission = Admission(SessionExecutor(KeyValueStore()).commands.refusals, 1 << 20)
     message = Commands(5, 1, 0, 2, memoryview(frame_body(PUT, PUT)))
     assert admission.take(message, 1)[1] is message.body
 
@@ -201,7 +201,7 @@ def test_a_leader_with_old_code_refuses_what_only_the_others_know() -> None:
     node.settle()
     _, refused = answers(node)
     assert isinstance(refused, MachineMismatchError)
-    newer = Executor(Newer())
+    newer = SessionExecutor(Newer())
     runs = node.log.read(1, node.log.last_index + 1, 1 << 20).runs(1, node.log.last_index + 1)
     newer.apply(runs)
     assert newer.machine.values == {"k": b"v"}  # type: ignore[attr-defined]

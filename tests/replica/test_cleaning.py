@@ -11,8 +11,8 @@ import pytest
 
 from copycat.errors import DiskFullError
 from copycat.machine.apply_result import ApplyResult
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import KeepAlive
 from copycat.replica.compaction import CleaningReport, CompactionScheduler
 from copycat.replica.host import Lane
@@ -70,8 +70,8 @@ def files(env: FaultEnv) -> set[str]:
     return {name for name in env.list("/log") if name.endswith(".log")}
 
 
-def replayed(log: NativeLog, upto: int) -> Executor:
-    executor = Executor(KeyValueStore())
+def replayed(log: NativeLog, upto: int) -> SessionExecutor:
+    executor = SessionExecutor(KeyValueStore())
     first = log.first_index
     while first <= upto:
         batch = log.read(first, upto + 1, 1 << 20)

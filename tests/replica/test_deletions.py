@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from copycat.machine import StateMachine
-from copycat.machine.executor import Executor
 from copycat.machine.kv import KeyValueStore
+from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import KeepAlive
 from copycat.protocol.operations import Operation
 from copycat.storage._native import FaultEnv, NativeLog, open_log
@@ -47,7 +47,7 @@ def entries_of(log: NativeLog) -> int:
 
 def digest_again(log: NativeLog, machine: StateMachine, upto: int) -> bytes:
     """What a restart comes to."""
-    executor = Executor(machine)
+    executor = SessionExecutor(machine)
     first = 1
     while first <= upto:
         batch = log.read(first, upto + 1, 1 << 20)

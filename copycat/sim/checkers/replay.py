@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
-from copycat.machine.executor import Executor
+from copycat.machine.session_executor import SessionExecutor
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.sessions import SessionChecker
 from copycat.sim.model import SimMachine
@@ -99,18 +99,18 @@ def check_replay(
     step = max(1, end // PLACES)
     places = {end, *range(step, end, step), *(log.valid_from for _, log, _ in disks)}
     compare = _Compare(sessions, sorted(places - {0}))
-    compare.replay(COMMITTED_LOG, Executor(SimMachine()), committed_log.read)
+    compare.replay(COMMITTED_LOG, SessionExecutor(SimMachine()), committed_log.read)
     for number, log, snapshots in disks:
         reader = _reader(log)
         for data in snapshots:
-            executor = Executor(SimMachine())
+            executor = SessionExecutor(SimMachine())
             executor.install(data)
             compare.replay(number, executor, reader)
             trace.mark("replay from a snapshot")
         # With snapshots, what a restart forgot to release lies below them: a log with gaps is
         # worth nothing from its first entry on (F17).
         if log.first_index == 1 and not (snapshots and log.valid_from):
-            compare.replay(number, Executor(SimMachine()), reader)
+            compare.replay(number, SessionExecutor(SimMachine()), reader)
             trace.mark("replay from the first entry")
 
 
@@ -131,7 +131,7 @@ class _Compare:
         self._sessions = sessions
         self._stops = stops
 
-    def replay(self, who: int, executor: Executor, read: Reader) -> None:
+    def replay(self, who: int, executor: SessionExecutor, read: Reader) -> None:
         for stop in self._stops:
             if stop <= executor.last_applied:
                 continue

@@ -39,7 +39,7 @@ from copycat.machine.user_code import Refusals, UserCode, no_refusals
 from copycat.protocol.operations import Command
 from copycat.types import EntryKind, Run, SessionState
 
-__all__ = ["Executor"]
+__all__ = ["SessionExecutor"]
 
 _COMMAND = int(EntryKind.COMMAND)
 _GAP = int(EntryKind.GAP)
@@ -47,7 +47,7 @@ _GAP = int(EntryKind.GAP)
 Change = SessionOpened | SessionKeptAlive | SessionEnded | IncarnationRecorded
 
 
-class Executor:
+class SessionExecutor:
     """One state machine with its sessions, timers and reply cache.
 
     MemoryShortageError leaves these methods where the user's code was refused memory (F23): half
