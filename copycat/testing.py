@@ -72,13 +72,13 @@ class _Watched(SessionExecutor):
         super().__init__(machine)
         self.called: set[int] = set()
         self.returned: set[int] = set()
-        table = self._handlers.table
+        table = self._runtime.handlers.table
         for kind, (handler, arguments, keyed) in table.items():
             if issubclass(kind, Command):
                 table[kind] = (partial(self._watch, handler), arguments, keyed)
 
     def _watch(self, handler: Callable[..., Any], *arguments: Any) -> Any:
-        index = self._apply_context.index
+        index = self._runtime.apply_context.index
         self.called.add(index)
         result = handler(*arguments)
         self.returned.add(index)

@@ -7,7 +7,6 @@ however the entries were cut into runs and slices. One thread at a time calls th
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import partial
 
 from copycat.errors import ApplicationError, InvariantError, require
 from copycat.machine import envelope
@@ -22,21 +21,14 @@ from copycat.machine.apply_result import (
     SessionOpened,
 )
 from copycat.machine.attributes import attributes_of
-from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
 from copycat.machine.digest import digest_of, encode_state
-from copycat.machine.handlers import Handlers
-from copycat.machine.keys import KeyTable
-from copycat.machine.machine import Binding, StateMachine, is_snapshottable
-from copycat.machine.performer import Performer
-from copycat.machine.query_executor import QueryExecutor
-from copycat.machine.release_tracker import ReleaseTracker
-from copycat.machine.sessions import SessionRecord, SessionRow, SessionsView, SessionTable
+from copycat.machine.machine import StateMachine
+from copycat.machine.machine_runtime import MachineRuntime
+from copycat.machine.sessions import SessionRecord, SessionRow, SessionTable
 from copycat.machine.skipping import cut_at
-from copycat.machine.snapshot import Position, Snapshots, pack_incarnations, unpack_incarnations
+from copycat.machine.snapshot import Position, pack_incarnations, unpack_incarnations
 from copycat.machine.state_stream import Sink
-from copycat.machine.timers import Timers, earliest
-from copycat.machine.user_code import Refusals, UserCode, no_refusals
-from copycat.protocol.operations import Command
+from copycat.machine.user_code import Refusals, no_refusals
 from copycat.types import EntryKind, Run, SessionState
 
 __all__ = ["SessionExecutor"]
@@ -48,7 +40,7 @@ Change = SessionOpened | SessionKeptAlive | SessionEnded | IncarnationRecorded
 
 
 class SessionExecutor:
-    """One state machine with its sessions, timers and reply cache.
+    """Entries in, replies out: the sessions and reply cache of one machine, and its runtime.
 
     MemoryShortageError leaves these methods where the user's code was refused memory (F23): half
     an entry may be applied then, so the executor refuses to go on and the member must stop.
@@ -65,34 +57,15 @@ class SessionExecutor:
         in_main_thread: bool = True,
         skips: Collection[int] = (),
     ) -> None:
-        self._skips = frozenset(skips)
         self.machine = machine
-        self._user = UserCode(refusals, in_main_thread=in_main_thread)
+        self._skips = frozenset(skips)
         self._sessions = SessionTable()
-        can_save = is_snapshottable(machine)
-        self._release_tracker = ReleaseTracker(
-            self._sessions, lambda: self._apply_context.index, snapshottable=can_save
+        self._runtime = MachineRuntime(
+            machine, self._sessions, refusals=refusals, in_main_thread=in_main_thread
         )
-        self._keys = KeyTable(self._release_tracker, lambda: self._time_ms, self._user.raised)
-        self._apply_context = ApplyContext(self._release_tracker)
-        self._timers = Timers(self._apply_context.touched)
+        self._release_tracker = self._runtime.release_tracker
+        self.commands = self._runtime.commands
         self._incarnations: dict[int, int] = {}
-        self._handlers = Handlers(machine, self._apply_context)
-        context = StateMachineContext(self._apply_context, SessionsView(self._sessions))
-        facade = StateMachineExecutor(self._apply_context, self._timers, self._handlers.register)
-        machine.bind(Binding(self._apply_context, context, facade))
-        self._handlers.configure(facade)
-        self._snapshots = Snapshots(
-            machine, self._sessions, self._keys, self._timers, self._apply_context
-        )
-        self.commands = self._handlers.reader(Command)
-        self._performer = Performer(
-            self._handlers, self.commands, self._keys, self._apply_context, self._user
-        )
-        self._snapshots.seal(self._handlers, self.commands.read)
-        self._query_executor = QueryExecutor(
-            self._handlers, self._apply_context, self._sessions, self._user
-        )
         self._last_applied = 0
         self._time_ms = 0
         self._gap_index = 0
@@ -144,7 +117,7 @@ class SessionExecutor:
             (self._last_applied, self._time_ms),
             self._sessions,
             self._incarnations,
-            (self._timers.rows(), self._keys.rows()),
+            (self._runtime.timers.rows(), self._runtime.keys.rows()),
             self.encode_state(),
         )
 
@@ -155,13 +128,13 @@ class SessionExecutor:
 
     def close(self) -> None:
         """The member stops: tell the machine. What it raises does not keep a file open."""
-        self._user.close(self.machine.close)
+        self._runtime.close()
 
     # ---- snapshots -----------------------------------------------------------------------
 
     def snapshot_obstacle(self) -> str:
         """Why the state as it is has no snapshot, with the attribute's name; "" when it has."""
-        return self._snapshots.obstacle()
+        return self._runtime.snapshot_obstacle()
 
     def snapshot(self) -> bytes:
         """What `write_snapshot` writes, in memory."""
@@ -183,9 +156,7 @@ class SessionExecutor:
             valid_from=self._valid_from,
         )
         pins = pack_incarnations(self._incarnations)
-        position = Position(self._last_applied, self._time_ms, pins)
-        self._user.save(self.machine, partial(self._snapshots.write, position, sink))
-        self._keys.drop_dependents()
+        self._runtime.write_snapshot(Position(self._last_applied, self._time_ms, pins), sink)
 
     def install(self, data: bytes) -> None:
         """Put a snapshot in place of everything. Errors as `Snapshots.prepare` has them.
@@ -193,16 +164,16 @@ class SessionExecutor:
         When the machine's own install() raises, the executor is of no more use (F23).
         """
         self._require_usable()
-        position, finish = self._snapshots.prepare(data)
+        position, finish = self._runtime.prepare_snapshot(data)
         self._last_applied, self._time_ms = position.last_applied, position.time_ms
         self._gap_index = self._valid_from = 0
         self._incarnations = unpack_incarnations(position.incarnations)
-        self._apply_context.restart(self._last_applied, self._time_ms)
+        self._runtime.restart(position)
         try:
             finish()
         except BaseException as error:
             self._broken = error
-            self._user.leave(error)
+            self._runtime.leave(error)
             if isinstance(error, Exception):
                 raise
             raise ApplicationError(  # SystemExit would end the process from any thread
@@ -215,11 +186,11 @@ class SessionExecutor:
     def check(self, runs: list[Run]) -> None:
         """Read the commands of these entries as `apply` would, and do nothing with them.
         MachineMismatchError for the first one that the machine cannot read."""
-        self._user.begin()
+        self._runtime.begin_check()
         for run in runs:
             if run.kind == _COMMAND:
-                self._performer.check(run.first_index, run.payloads, self._skips)
-        self._user.finish()
+                self._runtime.check(run.first_index, run.payloads, self._skips)
+        self._runtime.check_memory()
 
     def apply(self, runs: list[Run]) -> ApplyResult:
         """Apply entries last_applied + 1 .. in order; `runs` are neighbours, holes are GAPs.
@@ -228,30 +199,28 @@ class SessionExecutor:
         """
         self._require_usable()
         self._replies, self._changes, self._rejected = [], [], []
-        apply_context, tracker = self._apply_context, self._release_tracker
-        apply_context.writable = tracker.is_open = True
-        self._user.begin()
+        runtime = self._runtime
+        runtime.begin_slice()
         try:
             for run in runs:
                 for piece in cut_at(run, self._skips) if self._skips else (run,):
                     self._apply_run(piece)
-            self._user.finish()
+            runtime.check_memory()
         except BaseException as error:
             self._broken = error
             if isinstance(error, MemoryError):
-                raise self._user.shortage(error) from error
+                raise runtime.shortage(error) from error
             raise
         finally:
-            apply_context.writable = tracker.is_open = False
-            apply_context.session = apply_context.operation = None
+            runtime.end_slice()
         return ApplyResult(
             self._last_applied,
             self._time_ms,
             self._replies,
             self._changes,
             self._rejected,
-            earliest(self._timers.next_ms, self._keys.next_ms),
-            tracker.take(),
+            runtime.next_due_ms,
+            runtime.take_releases(),
             self._sessions.unacked_nbytes(),
         )
 
@@ -263,15 +232,13 @@ class SessionExecutor:
             ) from self._broken
 
     def _apply_run(self, run: Run) -> None:
-        first, end, apply_context = run.first_index, run.end, self._apply_context
+        first, end, runtime = run.first_index, run.end, self._runtime
         if first != self._last_applied + 1 or end <= first:
             raise self._out_of_order(run)
-        apply_context.index = self._user.index = first
-        self._user.skips = first in self._skips
+        runtime.begin_entry(first, is_skipped=first in self._skips)
         if run.time_ms > self._time_ms:  # log time never goes back (I19)
             self._time_ms = run.time_ms
-            self._fire_due()
-            apply_context.time_ms = apply_context.entry_ms = run.time_ms
+            runtime.advance_time(run.time_ms)
         if run.kind == _COMMAND:
             self._apply_commands(run)
         elif run.kind == _GAP:
@@ -280,8 +247,7 @@ class SessionExecutor:
         else:
             require(len(run.payloads) == 1, "a run of entries that are no commands", kind=run.kind)
             self._apply_system(run.kind, first, run.payloads[0])
-        self._keys.end_entry()
-        self._release_tracker.end_entry()
+        runtime.end_entry()
         self._last_applied = end - 1
 
     def _out_of_order(self, run: Run) -> InvariantError:
@@ -290,29 +256,11 @@ class SessionExecutor:
             f"after {self._last_applied}"
         )
 
-    def _fire_due(self) -> None:
-        """Callbacks that are due fire at this entry's index, each at its own time."""
-        apply_context = self._apply_context
-        apply_context.session = apply_context.operation = None
-        apply_context.entry_ms = self._time_ms
-        while (expired := self._keys.next_expired(self._time_ms)) is not None:
-            apply_context.time_ms, key = expired
-            self._user.call(self.machine.on_key_expired, key)
-        due = self._timers.take_due(self._time_ms)
-        for scheduled in due:
-            if not scheduled.cancelled:
-                apply_context.time_ms = scheduled.due_ms
-                self._user.call(scheduled.callback)
-                self._timers.again(scheduled, self._time_ms)
-
     # ---- queries -------------------------------------------------------------------------
 
     def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
         """Answer queries from the state as it is: index last_applied."""
-        apply_context = self._apply_context
-        apply_context.index, apply_context.writable = self._last_applied, False
-        apply_context.time_ms = apply_context.entry_ms = self._time_ms
-        return self._query_executor.answer(asks)
+        return self._runtime.query(asks, self._last_applied, self._time_ms)
 
     # ---- commands ------------------------------------------------------------------------
 
@@ -336,7 +284,7 @@ class SessionExecutor:
             self._replies += record.cached_pieces(first, last, time_ms)
             first, payloads, index = last + 1, payloads[known:], index + known
         if payloads:
-            for count, body in self._performer.perform(record.visible, index, payloads):
+            for count, body in self._runtime.perform(record.visible, index, payloads):
                 last_index = index + count - 1
                 reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
                 record.performed(reply)
@@ -378,8 +326,7 @@ class SessionExecutor:
     # ---- everything that is not a command ------------------------------------------------
 
     def _apply_system(self, kind: int, index: int, payload: bytes) -> None:
-        apply_context = self._apply_context
-        apply_context.session = apply_context.operation = None
+        self._runtime.clear_operation()
         match kind:
             case EntryKind.TICK:
                 pass  # its time was all it had to say
@@ -420,8 +367,7 @@ class SessionExecutor:
         record = SessionRecord(index, client_id, timeout_ms, self._time_ms)
         self._sessions.open(record)
         self._changes.append(SessionOpened(index, client_id, timeout_ms, self._time_ms))
-        self._apply_context.session = record.visible
-        self._user.call(self.machine.on_register, record.visible)
+        self._runtime.session_opened(record.visible)
 
     def _keep_alive(self, index: int, session: int, acked_sequence: int) -> None:
         record = self._sessions.get(session)
@@ -436,14 +382,9 @@ class SessionExecutor:
         self._changes.append(SessionKeptAlive(session, index, self._time_ms))
 
     def _end(self, record: SessionRecord, index: int, *, expired: bool) -> None:
-        self._apply_context.session = record.visible
         self._sessions.remove(record, SessionState.EXPIRED if expired else SessionState.CLOSED)
         self._changes.append(SessionEnded(record.session, expired, index))
-        for listener in record.visible.listening():
-            self._user.call(listener, record.visible.state)
-        machine = self.machine
-        self._user.call(machine.on_expire if expired else machine.on_unregister, record.visible)
-        self._user.call(machine.on_close, record.visible)
+        self._runtime.session_ended(record.visible, expired=expired)
         self._release_tracker.moved(record)
 
     def _record_incarnation(self, member: int, incarnation: int) -> None:

@@ -82,7 +82,7 @@ class Holder(StateMachine):
         return Flags.A
 
 
-SNAPSHOTS: Snapshots = SessionExecutor(Holder())._snapshots
+SNAPSHOTS: Snapshots = SessionExecutor(Holder())._runtime.snapshots
 
 
 def codec() -> tuple[StateEncoder, StateDecoder]:

@@ -49,7 +49,7 @@ class Holder(StateMachine):
 
 
 def encoder_of(machine: Holder) -> StateEncoder:
-    snapshots: Snapshots = SessionExecutor(machine)._snapshots
+    snapshots: Snapshots = SessionExecutor(machine)._runtime.snapshots
     return StateEncoder(machine, snapshots.known, snapshots._links())
 
 

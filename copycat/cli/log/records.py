@@ -13,8 +13,9 @@ from copycat.cli.app import machine_class
 from copycat.cli.formatting import clock_of, date_of, fitted, paint
 from copycat.errors import ConfigurationError, CopycatError
 from copycat.machine import envelope
-from copycat.machine.decoding import CommandReader
+from copycat.machine.machine_runtime import command_decoder
 from copycat.machine.reading import stand_in_of
+from copycat.protocol.operations import Command
 from copycat.protocol.results import decode_result, encode_result
 from copycat.storage.reader import StoredEntry
 from copycat.types import EntryKind, SkippedEntry
@@ -72,12 +73,12 @@ class RecordReader:
     def __init__(self, app: str | None = None, skips: tuple[SkippedEntry, ...] = ()) -> None:
         """skips: of the member whose log it is; its records say so."""
         self._skips = frozenset(skips)
-        self._commands: CommandReader | None = None
+        self._decode: Callable[[bytes | memoryview], Command[object]] | None = None
         if app is not None:
             try:
                 # The other paths of the command line are meant in the directory of now.
                 with chdir("."):
-                    self._commands = CommandReader(machine_class(app)())
+                    self._decode = command_decoder(machine_class(app)())
             except TypeError as cause:
                 raise ConfigurationError(
                     f"--app {app}: the class cannot be made without arguments: {cause}"
@@ -121,9 +122,9 @@ class RecordReader:
         if stand_in is not None:
             return {"refused": decode_result(encode_result(stand_in.result), Any).text}
         problem: dict[str, Any] = {}
-        if self._commands is not None:
+        if self._decode is not None:
             try:
-                command = self._commands.decode(data)
+                command = self._decode(data)
                 name = type(command).__operation_name__
                 return {"operation": name, "arguments": msgspec.structs.asdict(command)}
             except CopycatError as error:
