@@ -297,12 +297,16 @@ StorageLevelLike: TypeAlias = StorageLevel | Literal["memory", "mapped", "disk"]
 
 
 class CompactionReport(NamedTuple):
-    """What one run did. `bytes_reclaimed` are of files; they are free once the run returns."""
+    """What one run did. `bytes_reclaimed` are of files; they are free once the run returns.
+
+    failure: why the run, or the rest of it, changed nothing (F13). `compact()` raises it.
+    """
 
     segments_before: int
     segments_after: int
     bytes_reclaimed: int
     seconds: float
+    failure: Exception | None = None
 
 
 class Durability(enum.StrEnum):

@@ -15,8 +15,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from copycat.errors import StorageError
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
@@ -24,12 +22,12 @@ from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Lane
 from copycat.replica.options import CompactionOptions
 from copycat.storage.compaction import CompactionTrigger, plan_major, plan_minor
-from copycat.types import NO_LIMITS, Compaction, CompactionLimits, Release
+from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionReport, Release
 
 if TYPE_CHECKING:
     from copycat.storage.interface import Rewrite
 
-__all__ = ["CleaningReport", "CompactionScheduler"]
+__all__ = ["CompactionScheduler"]
 
 _LOG = logging.getLogger("copycat.replica")
 
@@ -39,17 +37,7 @@ LOOK_MS = 1_000
 """How often released entries are counted against the threshold."""
 
 
-class CleaningReport(msgspec.Struct, frozen=True):
-    """What one run did. `failure`: why it, or the rest of it, changed nothing (F13)."""
-
-    segments_before: int
-    segments_after: int
-    bytes_reclaimed: int
-    milliseconds: int
-    failure: StorageError | None = None
-
-
-Done = Callable[[CleaningReport], None]
+Done = Callable[[CompactionReport], None]
 
 
 class CompactionScheduler:
@@ -138,7 +126,7 @@ class CompactionScheduler:
         self._busy = True
         began_ms = self._parts.clock.now_ms
 
-        def finish(report: CleaningReport) -> None:
+        def finish(report: CompactionReport) -> None:
             self._busy = False
             self._parts.host.wake()
             if report.failure is not None:
@@ -151,7 +139,7 @@ class CompactionScheduler:
                     report.segments_after,
                     report.segments_before,
                     report.bytes_reclaimed,
-                    report.milliseconds,
+                    round(report.seconds * 1000),
                 )
             if done is not None:
                 done(report)
@@ -163,7 +151,7 @@ class CompactionScheduler:
         self,
         compaction: Compaction,
         began_ms: int,
-        finish: Callable[[CleaningReport], None],
+        finish: Callable[[CompactionReport], None],
         found: tuple[int, int],
     ) -> None:
         last_applied, floor = found
@@ -204,7 +192,7 @@ class CompactionScheduler:
         compaction: Compaction,
         floor: int,
         began_ms: int,
-        finish: Callable[[CleaningReport], None],
+        finish: Callable[[CompactionReport], None],
     ) -> None:
         log, options = self._parts.log, self._options
         limits = self._limits()
@@ -219,7 +207,7 @@ class CompactionScheduler:
             groups = plan_minor(stats, limits, options.shape, options.threshold)
         if not groups:
             took_ms = self._parts.clock.now_ms - began_ms
-            finish(CleaningReport(len(stats), len(stats), 0, took_ms))
+            finish(CompactionReport(len(stats), len(stats), 0, took_ms / 1000))
             return
         # All frozen now, at one moment, whenever each of them is run.
         rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]
@@ -239,7 +227,7 @@ class CompactionScheduler:
         failures: dict[int, StorageError | None],
         before: int,
         began_ms: int,
-        finish: Callable[[CleaningReport], None],
+        finish: Callable[[CompactionReport], None],
         failure: StorageError | None,
     ) -> None:
         failures[number] = failure
@@ -252,7 +240,7 @@ class CompactionScheduler:
         failures: dict[int, StorageError | None],
         before: int,
         began_ms: int,
-        finish: Callable[[CleaningReport], None],
+        finish: Callable[[CompactionReport], None],
     ) -> None:
         """In order, and none behind one that failed, or that was dropped with some of it still in
         the log: a deletion must not go before what it deleted."""
@@ -276,7 +264,7 @@ class CompactionScheduler:
             self.bytes_reclaimed += freed
         self._parts.durable.want_shape()
         took_ms = self._parts.clock.now_ms - began_ms
-        finish(CleaningReport(before, after, freed, took_ms, failure))
+        finish(CompactionReport(before, after, freed, took_ms / 1000, failure))
 
 
 def _read_floor(executor: SessionExecutor) -> tuple[int, int]:

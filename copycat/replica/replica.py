@@ -30,7 +30,7 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.replica.assembly import assemble, core_of
-from copycat.replica.compaction import CleaningReport, CompactionScheduler
+from copycat.replica.compaction import CompactionScheduler
 from copycat.replica.driver import Driver
 from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
@@ -49,7 +49,7 @@ from copycat.replica.snapshots import Snapshots
 from copycat.replica.status import Status, status_of
 from copycat.storage.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
-from copycat.types import Compaction, MemberId, ServerState
+from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -389,7 +389,7 @@ class Replica:
         """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""
         self._inbox.put(self._snapshots.taking.take, done)
 
-    def compact(self, compaction: Compaction, done: Callable[[CleaningReport], None]) -> None:
+    def compact(self, compaction: Compaction, done: Callable[[CompactionReport], None]) -> None:
         """Clean the log as soon as no other run is under way; `done` in a turn."""
         self._inbox.put(self._cleaning.ask, compaction, done)
 

@@ -21,7 +21,6 @@ from copycat.errors import (
 from copycat.machine.machine import StateMachine
 from copycat.member.directory import MemberDirectory
 from copycat.member.disk_reserve import disk_full
-from copycat.replica.compaction import CleaningReport
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status
@@ -32,7 +31,7 @@ from copycat.server.peer_link import Link
 from copycat.server.startup import StartedMember, build, record_damage
 from copycat.server.status_log import StatusLog
 from copycat.storage.snapshot_store import Snapshot
-from copycat.types import Compaction, MemberId, ServerState, StorageLevel
+from copycat.types import Compaction, CompactionReport, MemberId, ServerState, StorageLevel
 
 __all__ = ["Node"]
 
@@ -224,11 +223,11 @@ class Node:
         replica.take_snapshot(partial(_settle, done))
         return cast("Snapshot", await self._answer(done))
 
-    async def compact(self, compaction: Compaction) -> CleaningReport:
+    async def compact(self, compaction: Compaction) -> CompactionReport:
         """Clean the log now; IllegalMemberStateError when this member does not run."""
         replica, done = self._asked("no compaction now")
         replica.compact(compaction, partial(_settle, done))
-        return cast("CleaningReport", await self._answer(done))
+        return cast("CompactionReport", await self._answer(done))
 
     def _asked(self, what: str) -> tuple[Replica, asyncio.Future[object]]:
         if self._replica is None or self.host.is_stopped:

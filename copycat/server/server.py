@@ -330,12 +330,7 @@ class CopycatServer(Generic[S]):
         report = await self._node.compact(choice(Compaction, compaction, "compaction"))
         if report.failure is not None:
             raise report.failure
-        return CompactionReport(
-            report.segments_before,
-            report.segments_after,
-            report.bytes_reclaimed,
-            report.milliseconds / 1000,
-        )
+        return report
 
     def _not_running(self) -> IllegalMemberStateError:
         return IllegalMemberStateError(

@@ -13,7 +13,6 @@ from collections import Counter
 import msgspec
 
 from copycat.errors import CopycatError, InternalError
-from copycat.replica.compaction import CleaningReport
 from copycat.sim.checkers.linearizability import check_linearizable, check_witness
 from copycat.sim.checkers.log_history import contents, violated
 from copycat.sim.checkers.replay import check_replay, what_must_go
@@ -22,7 +21,7 @@ from copycat.sim.host import SimHost
 from copycat.sim.marks import election_marks
 from copycat.sim.options import SeedOptions, draw_options
 from copycat.sim.world import MS, SECOND
-from copycat.types import Compaction, Release
+from copycat.types import Compaction, CompactionReport, Release
 
 __all__ = ["SeedFailed", "SeedResult", "run_seed"]
 
@@ -185,7 +184,7 @@ def _must_live(cluster: Cluster) -> None:
 def _clean_all(cluster: Cluster, rounds: int) -> None:
     """I25: a last major compaction of every member leaves nothing that was released for good."""
     before = [_what_must_go(host, cluster.sessions.reply_floor()) for host in cluster.hosts]
-    reports: list[CleaningReport] = []
+    reports: list[CompactionReport] = []
     for host in cluster.hosts:
         if host.replica is not None:
             host.replica.compact(Compaction.MAJOR, reports.append)

@@ -14,13 +14,20 @@ from copycat.machine.apply_result import ApplyResult
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import KeepAlive
-from copycat.replica.compaction import CleaningReport, CompactionScheduler
+from copycat.replica.compaction import CompactionScheduler
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
 from copycat.replica.options import CompactionOptions
 from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.storage.compaction import SegmentLimits
-from copycat.types import Compaction, CompactionLimits, Durability, Release, SegmentStats
+from copycat.types import (
+    Compaction,
+    CompactionLimits,
+    CompactionReport,
+    Durability,
+    Release,
+    SegmentStats,
+)
 from tests.replica.harness import CLIENT, FakeHost, Job, Node, commands, lone_leader, open_session
 
 
@@ -45,8 +52,8 @@ def put_many(node: Node, session: int, first: int, count: int, *, others: int = 
     return first + count
 
 
-def compact(node: Node, compaction: Compaction = Compaction.MAJOR) -> CleaningReport:
-    reports: list[CleaningReport] = []
+def compact(node: Node, compaction: Compaction = Compaction.MAJOR) -> CompactionReport:
+    reports: list[CompactionReport] = []
     node.replica.compact(compaction, reports.append)
     for _ in range(20):
         node.turn(100)
@@ -126,7 +133,7 @@ def test_c22_a_member_that_replays_over_gaps_cleans_nothing() -> None:
         node.finish_work()
         node.turn()
     assert 0 < node.executor.last_applied < log.valid_from
-    before, reports = entries_of(log), list[CleaningReport]()
+    before, reports = entries_of(log), list[CompactionReport]()
     node.replica.compact(Compaction.MAJOR, reports.append)
     while not reports:
         node.turn(100)
@@ -196,7 +203,7 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     gone, a restart would come to a state that never was, and take it for whole from 106 on.
 
     Seed 434624406531: entry 100 overwrote it, but what acknowledged the replies is above 106."""
-    log, host, reports = Slow(), FakeHost(), list[CleaningReport]()
+    log, host, reports = Slow(), FakeHost(), list[CompactionReport]()
     parts: Any = SimpleNamespace(
         log=log,
         applier=SimpleNamespace(last_applied=122),
@@ -281,7 +288,7 @@ def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
     session = open_session(node)
     put_many(node, session, 1, 600, others=10)
     node.replica._cleaning._options = CompactionOptions(shape=SegmentLimits(16384, 20))
-    held, reports = Held(node), list[CleaningReport]()
+    held, reports = Held(node), list[CompactionReport]()
     node.replica.compact(Compaction.MAJOR, reports.append)
     turns(node, 6)
     assert len(held.jobs) > 2, "several groups"
