@@ -69,8 +69,8 @@ def bench_random_read(
 ) -> None:
     benchmark.group = "random read, 256 B"  # type: ignore[attr-defined]
     log = _filled(disk, engine)
-    dice = random.Random(7)
-    numbers = [dice.randrange(ENTRIES) for _ in range(scaled(20_000, 100))]
+    rng = random.Random(7)
+    numbers = [rng.randrange(ENTRIES) for _ in range(scaled(20_000, 100))]
     get = log.get
 
     def read() -> None:

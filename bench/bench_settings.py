@@ -77,8 +77,8 @@ def bench_level(benchmark: Any, disk: Path, level: str) -> None:
         began = time.perf_counter()
         read = sum(1 for _ in log)
         found["scan_per_s"] = round(read / (time.perf_counter() - began))
-        dice = random.Random(7)
-        numbers = [dice.randint(1, read) for _ in range(scaled(20_000, 100))]
+        rng = random.Random(7)
+        numbers = [rng.randint(1, read) for _ in range(scaled(20_000, 100))]
         began = time.perf_counter()
         for number in numbers:
             log.get(number)
@@ -263,8 +263,8 @@ def bench_compression_of_segments(benchmark: Any, disk: Path, compression: str) 
     began = time.perf_counter()
     read = sum(1 for _ in log.read(stop=end))
     scan_s = time.perf_counter() - began
-    dice = random.Random(7)
-    numbers = [dice.randrange(1, end) for _ in range(scaled(20_000, 100))]
+    rng = random.Random(7)
+    numbers = [rng.randrange(1, end) for _ in range(scaled(20_000, 100))]
     began = time.perf_counter()
     for number in numbers:
         log.get(number)

@@ -32,14 +32,14 @@ class Churn(NamedTuple):
 
 def commands(count: int, keys: int, batch: int) -> Iterator[Churn]:
     """The same `count` commands each time, `batch` at a time."""
-    dice = np.random.default_rng(7)
+    rng = np.random.default_rng(7)
     names = [number.to_bytes(_KEY, "big") for number in range(keys)]
     # Random bytes: an engine that compresses would otherwise keep next to nothing.
-    values = [dice.bytes(int(size)) for size in dice.integers(64, 129, size=4096)]
+    values = [rng.bytes(int(size)) for size in rng.integers(64, 129, size=4096)]
     for first in range(0, count, batch):
         size = min(batch, count - first)
-        numbers = dice.integers(keys, size=size)
-        chosen = dice.integers(len(values), size=size)
+        numbers = rng.integers(keys, size=size)
+        chosen = rng.integers(len(values), size=size)
         pairs = zip(numbers.tolist(), chosen.tolist(), strict=True)
         yield Churn(numbers, [(names[key], values[value]) for key, value in pairs])
 

@@ -32,9 +32,9 @@ def _resident() -> tuple[int, int]:
 
 def _read(log: Engine, count: int) -> None:
     log.scan()
-    dice = random.Random(7)
+    rng = random.Random(7)
     for _ in range(max(1, count // 10)):
-        log.get(dice.randrange(count))
+        log.get(rng.randrange(count))
 
 
 def measure(engine: str, directory: Path, count: int, what: str) -> dict[str, float]:

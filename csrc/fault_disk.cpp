@@ -40,39 +40,39 @@ void settle(Node& node, std::shared_ptr<Bytes> image) {
 
 // What is left of one file after a power loss. `bias` of 0 keeps nothing that was not synced,
 // 4 keeps all of it; between them each write is kept, dropped or torn for itself.
-void tear(Node& node, Dice& dice, std::uint64_t bias, bool garbage) {
+void tear(Node& node, SeededRandom& rng, std::uint64_t bias, bool garbage) {
     if (node.is_durable()) return;
-    if (!node.cut.empty()) settle_cut(node, dice.below(4) < bias);
+    if (!node.cut.empty()) settle_cut(node, rng.below(4) < bias);
     auto image = std::make_shared<Bytes>(*node.image);  // old mappings keep the old bytes
     std::vector<std::uint64_t> sizes = {node.durable_size, image->size()};
     const auto wipe = [&](std::uint64_t begin, std::uint64_t end) {
         std::memset(image->data() + begin, 0, end - begin);
-        if (!garbage || dice.below(2) == 0) return;
+        if (!garbage || rng.below(2) == 0) return;
         for (std::uint64_t at = begin; at < end; ++at)
-            (*image)[at] = static_cast<std::uint8_t>(dice.draw());
+            (*image)[at] = static_cast<std::uint8_t>(rng.draw());
     };
     for (const Unsynced& write : node.unsynced) {
         const std::uint64_t end = write.offset + write.length;
         sizes.push_back(std::max(end, node.durable_size));
-        if (dice.below(4) < bias) continue;
-        const std::uint64_t way = bias == 0 ? 0 : dice.below(16);
+        if (rng.below(4) < bias) continue;
+        const std::uint64_t way = bias == 0 ? 0 : rng.below(16);
         if (way < 6) {
             wipe(write.offset, end);
         } else if (way < 8) {  // a prefix, cut anywhere: sectors are not atomic either
-            wipe(write.offset + dice.below(write.length), end);
+            wipe(write.offset + rng.below(write.length), end);
         } else {
             const std::uint64_t block = way < 14 ? 512 : 4096;
             for (std::uint64_t at = write.offset; at < end;) {
                 const std::uint64_t next = std::min(end, (at / block + 1) * block);
-                if (dice.below(2) == 0) wipe(at, next);
+                if (rng.below(2) == 0) wipe(at, next);
                 at = next;
             }
         }
     }
     // a file that grew may have any size between: allocation is not atomic
     const std::uint64_t grown = image->size() - node.durable_size;
-    sizes.push_back(node.durable_size + dice.below(grown + 1));
-    const std::size_t pick = bias == 0 ? 0 : bias == 4 ? 1 : dice.below(sizes.size());
+    sizes.push_back(node.durable_size + rng.below(grown + 1));
+    const std::size_t pick = bias == 0 ? 0 : bias == 4 ? 1 : rng.below(sizes.size());
     image->resize(sizes[pick]);
     settle(node, std::move(image));
 }
@@ -202,7 +202,7 @@ void Disk::sync_directory(const std::string& path) {
 // Power loss, as far as the model of a disk allows: directory changes and writes are kept or
 // lost each for itself, in any combination; what was synced stays.
 void Disk::crash(std::uint64_t seed, bool garbage) {
-    Dice fate(seed);
+    SeededRandom fate(seed);
     const std::uint64_t bias = fate.below(5);
     for (const DirectoryChange& made : changes)
         if (fate.below(4) < bias) platter.apply(made);
@@ -270,7 +270,7 @@ std::shared_ptr<Disk> Disk::clone() const {
         }
         return twin;
     };
-    copy->dice = dice;
+    copy->rng = rng;
     copy->now = now;
     copy->platter = platter;
     copy->changes = changes;

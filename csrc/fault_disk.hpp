@@ -18,9 +18,9 @@ inline constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max()
 inline constexpr int short_write = -1;
 
 // splitmix64: the same seed, the same crash, on every machine.
-class Dice {
+class SeededRandom {
 public:
-    explicit Dice(std::uint64_t seed) : state_(seed) {}
+    explicit SeededRandom(std::uint64_t seed) : state_(seed) {}
     std::uint64_t draw() {
         state_ += 0x9e3779b97f4a7c15;
         std::uint64_t mixed = state_;
@@ -158,11 +158,11 @@ struct Fault {
 
 // The disk. Handles share it; `epoch` moves at each crash and makes them stale.
 struct Disk {
-    explicit Disk(std::uint64_t seed) : dice(seed) {}
+    explicit Disk(std::uint64_t seed) : rng(seed) {}
 
     std::mutex mutex;
     Gate gate;
-    Dice dice;
+    SeededRandom rng;
     Names now;
     Names platter;
     std::vector<DirectoryChange> changes;

@@ -305,7 +305,7 @@ public:
 
     void random(MutableView into) override {
         const Guard guard(disk_->mutex);
-        for (std::uint8_t& byte : into) byte = static_cast<std::uint8_t>(disk_->dice.draw());
+        for (std::uint8_t& byte : into) byte = static_cast<std::uint8_t>(disk_->rng.draw());
     }
 
     void crash(std::uint64_t seed, bool garbage) override {

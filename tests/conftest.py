@@ -10,7 +10,7 @@ import pytest
 
 __all__: list[str] = []
 
-# Derandomized: a red run is red again on the next machine. The simulator brings the dice.
+# Derandomized: a red run is red again on the next machine. The simulator brings chance.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("house")
 

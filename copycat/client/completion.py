@@ -173,7 +173,7 @@ class Completion:
         """Take out commands above `attempted` that nobody waits for; their sequences, ascending.
 
         None of those was ever sent, nor what was submitted after them: that moves up, so that
-        the session has no hole.
+        no sequence of the session is missing.
         """
         tail: list[Call] = []
         while self._calls and self._calls[-1].last > attempted:

@@ -1,4 +1,4 @@
-"""Entries at work: sessions and the user's state machine. Deterministic; no clock, no dice."""
+"""Entries at work: sessions and the user's state machine. Deterministic; no clock, no random numbers."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_a_command_that_was_never_sent_leaves_no_trace() -> None:
     session.outgoing(0)
     session.received(results(1, 1), 0)
     frames = session.outgoing(0)
-    assert runs(frames) == [(2, 1)], "what is behind it moves up: no hole"
+    assert runs(frames) == [(2, 1)], "what is behind it moves up: no sequence is missing"
     assert amounts(list(frames)) == [encode_operation(Add(3))]
     session.received(results(2, 3), 0)
     assert completed(session) == [("s1", 1), ("s3", 3)]
@@ -130,29 +130,29 @@ def test_a_query_behind_a_dropped_command_asks_for_the_sequence_that_is_left() -
 
 @pytest.mark.parametrize("seed", range(30))
 def test_dropping_at_random_leaves_the_others_in_order_without_a_hole(seed: int) -> None:
-    dice = random.Random(seed)
-    session = opened(Outbox(window_commands=dice.randint(1, 4)))
+    rng = random.Random(seed)
+    session = opened(Outbox(window_commands=rng.randint(1, 4)))
     calls: dict[int, Call] = {}
     applied: list[int] = []
     given_up: set[int] = set()
     sent: set[int] = set()
     heard: list[int] = []
     for step in range(200):
-        if dice.random() < 0.6:
+        if rng.random() < 0.6:
             calls[step] = put(session, step, 1 << 40)
-        if calls and dice.random() < 0.3:
-            number = dice.choice(list(calls))
+        if calls and rng.random() < 0.3:
+            number = rng.choice(list(calls))
             given_up.add(number)
             session.abandon_call(calls.pop(number))
         for frame in session.outgoing(step):
             if isinstance(frame, Commands):
                 sent |= {_amount(o) for o in split_operations(frame.count, frame.body)}
                 first = frame.first_sequence
-                assert first <= len(applied) + 1, "a hole"
+                assert first <= len(applied) + 1, "a sequence is missing"
                 fresh = split_operations(frame.count, frame.body)[len(applied) + 1 - first :]
                 applied += [_amount(operation) for operation in fresh]
-        if len(applied) > len(heard) and dice.random() < 0.7:
-            upto = dice.randint(len(heard) + 1, len(applied))
+        if len(applied) > len(heard) and rng.random() < 0.7:
+            upto = rng.randint(len(heard) + 1, len(applied))
             session.received(results(len(heard) + 1, *applied[len(heard) : upto]), step)
             heard = applied[:upto]
         for future, value in completed(session):

@@ -207,7 +207,7 @@ def test_an_interrupted_close_goes_on_by_itself(tmp_path: Path) -> None:
 
 
 def test_signals_at_random_times_while_it_waits(tmp_path: Path) -> None:
-    dice, calls, hits = random.Random(11), 0, 0
+    rng, calls, hits = random.Random(11), 0, 0
 
     def hit(*_: object) -> None:
         raise KeyboardInterrupt
@@ -218,7 +218,7 @@ def test_signals_at_random_times_while_it_waits(tmp_path: Path) -> None:
             while calls < 300:
                 calls += 1
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, dice.uniform(20e-6, 1500e-6))
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(20e-6, 1500e-6))
                     client.submit(Book.add(calls))
                     client.submit_many([Book.add(-calls)])
                     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -23,28 +23,28 @@ def held(session: ClientSession, outbox: Outbox) -> tuple[int, int]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_what_waits_is_counted_through_answers_resends_and_callers_that_give_up(seed: int) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     outbox = Outbox(window_commands=4)
     session, now_ms, requests = opened(outbox), 0, [0]
     for step in range(300):
-        now_ms += dice.randint(1, 400)
-        match dice.randint(0, 6):
+        now_ms += rng.randint(1, 400)
+        match rng.randint(0, 6):
             case 0 | 1:
-                submit(session, *(dice.randint(0, 1 << 40) for _ in range(dice.randint(1, 5))))
+                submit(session, *(rng.randint(0, 1 << 40) for _ in range(rng.randint(1, 5))))
             case 2:
                 requests.append(ask(session, f"q{step}"))
             case 3:
-                session.abandon(dice.choice(requests))
+                session.abandon(rng.choice(requests))
             case 4 if outbox.attempted > outbox.answered:
-                last = dice.randint(outbox.answered + 1, outbox.attempted)
-                first = dice.randint(1, outbox.answered + 1)
+                last = rng.randint(outbox.answered + 1, outbox.attempted)
+                first = rng.randint(1, outbox.answered + 1)
                 values = range(last - first + 1)
                 session.received(results(first, *values), now_ms)
             case 5:
                 session.disconnected()
                 session.connected(now_ms)
             case _:
-                call = session.submit(f"c{step}", Add(1), b"x" * dice.randint(1, 50))
+                call = session.submit(f"c{step}", Add(1), b"x" * rng.randint(1, 50))
                 session.abandon_call(call)
         session.outgoing(now_ms)
         session.take_finished()

@@ -27,19 +27,19 @@ def made(first: int, entries: int, size: int) -> Batch:
 def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
     """Of every index: the batch that was appended last with it, or none; the newest within the
     bounds are there."""
-    dice = random.Random(seed)
-    entries_max, bytes_max = dice.choice([(5, 1 << 20), (40, 3000), (1000, 6000), (12, 2000)])
+    rng = random.Random(seed)
+    entries_max, bytes_max = rng.choice([(5, 1 << 20), (40, 3000), (1000, 6000), (12, 2000)])
     recent, model = RecentEntries(entries_max, bytes_max), list[Batch]()
     end = 1
     for _ in range(400):
-        step = dice.random()
+        step = rng.random()
         if step < 0.8:
-            added = made(end, dice.choice([1, 1, 1, 2, 5, 9]), dice.choice([0, 10, 300, 1500]))
+            added = made(end, rng.choice([1, 1, 1, 2, 5, 9]), rng.choice([0, 10, 300, 1500]))
             recent.add(added)
             model.append(added)
             end = added.span.end
         elif step < 0.9:
-            after = dice.randrange(max(end - 12, 0), end)
+            after = rng.randrange(max(end - 12, 0), end)
             recent.truncate(after)
             model = [
                 one if one.span.last <= after else one.slice(one.span.first, after + 1)
@@ -48,7 +48,7 @@ def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
             ]
             end = after + 1
         else:
-            recent.trim(dice.randrange(max(end - 30, 1), end + 1))
+            recent.trim(rng.randrange(max(end - 30, 1), end + 1))
         held = 0
         for index in range(max(end - 40, 1), end + 3):
             found = recent.find(index)

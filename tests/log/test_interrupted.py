@@ -273,12 +273,12 @@ def test_the_threads_of_a_log_begin_again_after_an_interrupt(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_real_signals_at_random_moments(tmp_path: Path) -> None:
     """Hundreds of interrupts by a timer, over all verbs that change the log."""
-    dice = random.Random(8)
+    rng = random.Random(8)
     verbs = [appended, appended_many, cut, cut_and_appended, trimmed, skipped, cleaned, synced]
     log = ready(tmp_path / "log")
     for _ in range(300):
-        verb = dice.choice(verbs)
-        alarmed(partial(verb, log), dice.uniform(20e-6, 1500e-6))
+        verb = rng.choice(verbs)
+        alarmed(partial(verb, log), rng.uniform(20e-6, 1500e-6))
         refill(log)
         tail = range(max(log.first_index, log.last_index - 20), log.next_index)
         assert [log.get(n) for n in tail if n in log] == list(log.read(tail[0]))

@@ -373,18 +373,18 @@ def test_f14_a_sparse_index_that_lies_with_a_good_checksum_ends_every_read() -> 
     log = opened(env)
     truth = walked(log, 1, 1 << 20)
     log.close()
-    dice = random.Random(7)
+    rng = random.Random(7)
     for _ in range(200):
         data = bytearray(good)
-        lies = [dice.choice([0, 1, 2, 5, 9, 11, 12, 40, 2**32 - 1]) for _ in range(count)]
+        lies = [rng.choice([0, 1, 2, 5, 9, 11, 12, 40, 2**32 - 1]) for _ in range(count)]
         struct.pack_into(f"<{count}I", data, starts, *lies)
         struct.pack_into("<I", data, 80, crc32c(data[slots:]))
         struct.pack_into("<I", data, 12, crc32c(data[16:slots]))
         env.replace_file(path, bytes(data))
         log = opened(env)
-        first = dice.randint(1, 12)
+        first = rng.randint(1, 12)
         behind = [each for each in truth if each[0] >= first]
-        assert walked(log, first, dice.choice([1, 100, 300, 4000])) == behind
+        assert walked(log, first, rng.choice([1, 100, 300, 4000])) == behind
         assert walked(log, 1, 300) == truth
         log.close()
 

@@ -15,20 +15,20 @@ MOST = 1 << 16
 
 def samples() -> Iterator[bytes]:
     """Sizes at the edges of the format, of noise, of what repeats at every distance, and mixed."""
-    dice = random.Random(4)
+    rng = random.Random(4)
     for size in (*range(40), 254, 255, 256, 270, 271, 1000, 4095, 16384, MOST - 1, MOST):
         yield bytes(size)
-        yield dice.randbytes(size)
+        yield rng.randbytes(size)
         yield (b"abcdefg" * (size // 7 + 1))[:size]
-        yield bytes(dice.choices(b"ab", k=size))
+        yield bytes(rng.choices(b"ab", k=size))
     for distance in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 255, 256, 65535 // 2):
-        seed = dice.randbytes(distance)
+        seed = rng.randbytes(distance)
         yield (seed * (MOST // distance + 1))[:MOST]
-        yield (seed + dice.randbytes(300) + seed + dice.randbytes(12))[:MOST]
+        yield (seed + rng.randbytes(300) + seed + rng.randbytes(12))[:MOST]
     for _ in range(60):
-        parts = [dice.randbytes(dice.randrange(1, 400)) for _ in range(4)]
-        yield b"".join(dice.choices(parts, k=dice.randrange(1, 60)))[:MOST]
-    yield dice.randbytes(600) + bytes(MOST - 600)
+        parts = [rng.randbytes(rng.randrange(1, 400)) for _ in range(4)]
+        yield b"".join(rng.choices(parts, k=rng.randrange(1, 60)))[:MOST]
+    yield rng.randbytes(600) + bytes(MOST - 600)
 
 
 def test_what_it_packs_the_package_unpacks_and_the_reverse() -> None:
@@ -85,8 +85,8 @@ def test_f28_what_is_no_block_is_refused(block: bytes, size: int) -> None:
 
 
 def test_f28_changed_blocks_give_what_they_say_or_nothing() -> None:
-    dice = random.Random(9)
-    plain = b"".join(dice.choices([b"copycat", b"log", dice.randbytes(9), bytes(20)], k=200))
+    rng = random.Random(9)
+    plain = b"".join(rng.choices([b"copycat", b"log", rng.randbytes(9), bytes(20)], k=200))
     block = lz4_compress(plain)
     assert block is not None
     for at in range(len(block)):

@@ -36,10 +36,10 @@ SIZES = {"max_segment_size": 256 << 10, "max_entries_per_segment": 1 << 20}
 
 def payloads(count: int, *, noise: int = 0) -> list[bytes]:
     """Text like entries of many sizes; `noise` bytes of each do not compress."""
-    dice = random.Random(3)
+    rng = random.Random(3)
     return [
-        b'{"user": %d, "open": true, "tags": []}' % dice.randrange(10**6) * dice.randrange(1, 30)
-        + dice.randbytes(noise)
+        b'{"user": %d, "open": true, "tags": []}' % rng.randrange(10**6) * rng.randrange(1, 30)
+        + rng.randbytes(noise)
         for _ in range(count)
     ]
 
@@ -85,8 +85,8 @@ def test_all_that_can_be_read_is_as_before() -> None:
     assert len(log.segments()) > 3
     for mapped in (False, True):
         assert all_of(log) == rows(items)
-        dice = random.Random(1)
-        for index in [dice.randint(1, len(items)) for _ in range(300)]:
+        rng = random.Random(1)
+        for index in [rng.randint(1, len(items)) for _ in range(300)]:
             assert log.entry(index, Entry) == Entry(index, 1, items[index - 1])
         for index in range(400, 800):
             assert log.entry(index, Entry) == Entry(index, 1, items[index - 1])

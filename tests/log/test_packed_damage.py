@@ -58,7 +58,7 @@ def damage(path: Path, number: int) -> int:
 
 def check(path: Path, items: list[bytes], number: int, seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     log = Log.open(path, read_only=True)
     segment = log.segments[0]
     bad = set()
@@ -72,8 +72,8 @@ def check(path: Path, items: list[bytes], number: int, seed: int) -> None:
     assert bad
     whole = (path / segments(path)[0].name).stat().st_size
     for _ in range(150):
-        at = dice.choice([dice.randint(1, segment.last_index), min(bad), max(bad), index - 9])
-        for position in range(max(at - dice.randint(0, 40), 1), min(at + 20, segment.last_index)):
+        at = rng.choice([rng.randint(1, segment.last_index), min(bad), max(bad), index - 9])
+        for position in range(max(at - rng.randint(0, 40), 1), min(at + 20, segment.last_index)):
             before = bytes_read()
             if position in bad:
                 with pytest.raises(CorruptLogError):

@@ -120,7 +120,7 @@ class Busy(StateMachine):
 
 
 class Log:
-    """Writes what leaders write (C18, C25): sequences without holes, time that never goes back."""
+    """Writes what leaders write (C18, C25): sequences without a missing one, time that never goes back."""
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
@@ -201,7 +201,7 @@ class Log:
 def frames(
     entries: Sequence[Entry], holes_: Sequence[tuple[int, int]], valid_from: int, longest: int = 1
 ) -> list[Run]:
-    """The runs of a log in which [first, end) of every hole is a gap."""
+    """The runs of a log in which [first, end) of every deleted range is a gap."""
     runs: list[Run] = []
     ends = dict(holes_)
     index = 1

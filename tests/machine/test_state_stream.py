@@ -179,14 +179,14 @@ def test_a_snapshot_takes_little_memory_beside_the_state(kind: str, tmp_path: An
     executor = SessionExecutor(machine)
     executor.apply([Run(1, EntryKind.TICK, 5, 0, 0, 0, [b""])])
     store = SnapshotStore(Env(), f"{tmp_path}/snapshots")
-    dice = random.Random(2)
+    rng = random.Random(2)
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         if kind == "values":
-            machine.it = {number: dice.randbytes(1000) for number in range(20_000)}
+            machine.it = {number: rng.randbytes(1000) for number in range(20_000)}
         elif kind == "blob":
-            machine.it = dice.randbytes(20 << 20)
+            machine.it = rng.randbytes(20 << 20)
         else:
             machine.it = list(range(1000, 500_000))
         state = tracemalloc.get_traced_memory()[0] - before

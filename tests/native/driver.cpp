@@ -128,9 +128,9 @@ int drive(int argc, char** argv, std::uint64_t runs, const std::function<void(Mu
     if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(tell_where);
     const auto begun = std::chrono::steady_clock::now();
     for (number = first; number < first + runs; ++number) {
-        Mutator dice(base_seed * 0x9e3779b97f4a7c15 + number);
+        Mutator rng(base_seed * 0x9e3779b97f4a7c15 + number);
         try {
-            run(dice);
+            run(rng);
         } catch (const std::exception& error) {
             fail(std::string("an error that nobody expects: ") + error.what());
         }

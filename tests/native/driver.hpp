@@ -1,5 +1,5 @@
-// What the drivers share: numbered runs with dice of their own, mutations, and how a failure is
-// told. Same seed and number, same run, on every machine.
+// What the drivers share: numbered runs with random numbers of their own, mutations, and how a
+// failure is reported. The same seed and number give the same run on every machine.
 #pragma once
 
 #include <cstdint>
@@ -19,14 +19,14 @@ inline void expect(bool law, const char* words) {
         fail(words);
 }
 
-// The dice of one run, and what it may do to bytes.
+// The random numbers of one run, and how it damages bytes.
 class Mutator {
 public:
-    explicit Mutator(std::uint64_t seed) : dice_(seed) {}
+    explicit Mutator(std::uint64_t seed) : rng_(seed) {}
 
-    std::uint64_t below(std::uint64_t limit) { return dice_.below(limit); }
-    bool chance(std::uint64_t one_in) { return dice_.below(one_in) == 0; }
-    std::uint64_t word() { return dice_.draw(); }
+    std::uint64_t below(std::uint64_t limit) { return rng_.below(limit); }
+    bool chance(std::uint64_t one_in) { return rng_.below(one_in) == 0; }
+    std::uint64_t word() { return rng_.draw(); }
     // Numbers at which sizes and offsets break: limits of their types, and near `around`.
     std::uint64_t edge(std::uint64_t around);
     // `changes` changes: bits, bytes, words at the edges, ranges copied, zeroed, cut, grown.
@@ -36,10 +36,10 @@ private:
     void change(Bytes& bytes);
     void change_size(Bytes& bytes, std::uint64_t way);
 
-    Dice dice_;
+    SeededRandom rng_;
 };
 
-// argv: [runs [seed [first]]]. Calls `run` with the dice of each and prints the rate.
+// argv: [runs [seed [first]]]. Calls `run` with the random numbers of each and prints the rate.
 int drive(int argc, char** argv, std::uint64_t runs, const std::function<void(Mutator&)>& run);
 
 }  // namespace copycat::native_test

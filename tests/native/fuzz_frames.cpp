@@ -25,10 +25,10 @@ private:
     std::size_t size_;
 };
 
-Bytes operations(Mutator& dice, std::uint32_t count) {
+Bytes operations(Mutator& rng, std::uint32_t count) {
     Bytes body(4 * count);
     for (std::uint32_t i = 0; i < count; ++i) {
-        const auto length = static_cast<std::uint32_t>(dice.below(40));
+        const auto length = static_cast<std::uint32_t>(rng.below(40));
         std::memcpy(body.data() + 4 * i, &length, 4);
         body.resize(body.size() + length, static_cast<std::uint8_t>('a' + i % 26));
     }
@@ -36,41 +36,41 @@ Bytes operations(Mutator& dice, std::uint32_t count) {
 }
 
 // Entries of a term from `first` on; with others beside them, none that travels alone (C4).
-Frames entries(Mutator& dice, std::uint64_t term, std::uint64_t first, bool is_alone) {
+Frames entries(Mutator& rng, std::uint64_t term, std::uint64_t first, bool is_alone) {
     std::vector<Bytes> bodies;
     std::vector<EncodeItem> items;
-    const std::uint64_t count = 1 + dice.below(3);
+    const std::uint64_t count = 1 + rng.below(3);
     for (std::uint64_t i = 0; i < count; ++i) {
         EncodeItem item;
-        item.kind = static_cast<std::uint8_t>(1 + dice.below(10));
+        item.kind = static_cast<std::uint8_t>(1 + rng.below(10));
         if (item.kind == static_cast<std::uint8_t>(Kind::configuration) &&
             (count > 1 || !is_alone))
             item.kind = 2;
         const bool is_run = item.kind == static_cast<std::uint8_t>(Kind::command) ||
                             item.kind == static_cast<std::uint8_t>(Kind::data);
-        item.count = is_run ? static_cast<std::uint32_t>(1 + dice.below(4)) : 1;
-        item.session = dice.below(3) + 1;
-        item.first_sequence = 1 + dice.below(9);
-        item.acked_sequence = dice.below(item.first_sequence);
-        bodies.push_back(is_run ? operations(dice, item.count) : Bytes(dice.below(70), 0x5a));
+        item.count = is_run ? static_cast<std::uint32_t>(1 + rng.below(4)) : 1;
+        item.session = rng.below(3) + 1;
+        item.first_sequence = 1 + rng.below(9);
+        item.acked_sequence = rng.below(item.first_sequence);
+        bodies.push_back(is_run ? operations(rng, item.count) : Bytes(rng.below(70), 0x5a));
         items.push_back(item);
     }
     for (std::size_t i = 0; i < items.size(); ++i) items[i].body = View(bodies[i]);
-    return encode_batch(term, first, dice.below(max_time_ms), items);
+    return encode_batch(term, first, rng.below(max_time_ms), items);
 }
 
 // A batch of a log that was compacted: entries and gaps, some of them of very many indexes.
-Frames with_gaps(Mutator& dice, std::uint64_t term, std::uint64_t first) {
+Frames with_gaps(Mutator& rng, std::uint64_t term, std::uint64_t first) {
     Bytes bytes;
     std::uint64_t next = first;
-    for (std::uint64_t parts = 1 + dice.below(4); parts > 0; --parts) {
+    for (std::uint64_t parts = 1 + rng.below(4); parts > 0; --parts) {
         Frames part;
-        if (dice.chance(2)) {
-            const std::uint64_t length = dice.chance(8) ? dice.word() >> 12 : dice.below(40);
+        if (rng.chance(2)) {
+            const std::uint64_t length = rng.chance(8) ? rng.word() >> 12 : rng.below(40);
             const Span span{term, next, next + 1 + length};
-            part = encode_gap(span, dice.below(max_time_ms), span.end - 1 + dice.below(50));
+            part = encode_gap(span, rng.below(max_time_ms), span.end - 1 + rng.below(50));
         } else {
-            part = entries(dice, term, next, false);
+            part = entries(rng, term, next, false);
         }
         bytes.insert(bytes.end(), part.block.bytes.begin(), part.block.bytes.end());
         next = part.span.end;
@@ -78,10 +78,10 @@ Frames with_gaps(Mutator& dice, std::uint64_t term, std::uint64_t first) {
     return Frames{Block::own(std::move(bytes)), Span{term, first, next}, true};
 }
 
-Frames batch(Mutator& dice) {
-    const std::uint64_t term = 1 + dice.below(5);
-    const std::uint64_t first = 1 + dice.below(1000);
-    return dice.chance(3) ? with_gaps(dice, term, first) : entries(dice, term, first, true);
+Frames batch(Mutator& rng) {
+    const std::uint64_t term = 1 + rng.below(5);
+    const std::uint64_t first = 1 + rng.below(1000);
+    return rng.chance(3) ? with_gaps(rng, term, first) : entries(rng, term, first, true);
 }
 
 // As far as sizes lead from frame to frame, checksums that fit again: what is behind them is
@@ -96,10 +96,10 @@ void fix_checksums(Bytes& bytes) {
     }
 }
 
-void use(const Frames& frames, Mutator& dice) {
+void use(const Frames& frames, Mutator& rng) {
     const Span span = frames.span;
-    const std::uint64_t first = span.first + dice.below(span.end - span.first);
-    const std::uint64_t end = first + 1 + dice.below(span.end - first);
+    const std::uint64_t first = span.first + rng.below(span.end - span.first);
+    const std::uint64_t end = first + 1 + rng.below(span.end - first);
     Cursor cursor;
     const Frames part = slice(frames, first, end, &cursor);
     verify_frames(part.block.bytes, part.span);
@@ -117,15 +117,15 @@ void use(const Frames& frames, Mutator& dice) {
     }
 }
 
-void receive(Mutator& dice) {
-    const Frames sent = batch(dice);
+void receive(Mutator& rng) {
+    const Frames sent = batch(rng);
     Bytes bytes(sent.block.bytes.begin(), sent.block.bytes.end());
-    const bool is_changed = !dice.chance(16);
-    if (is_changed) dice.mutate(bytes, 1 + dice.below(4));
-    const bool is_fixed = dice.chance(2);
+    const bool is_changed = !rng.chance(16);
+    if (is_changed) rng.mutate(bytes, 1 + rng.below(4));
+    const bool is_fixed = rng.chance(2);
     if (is_fixed) fix_checksums(bytes);
     Span span = sent.span;
-    if (dice.chance(16)) span.end = span.first + dice.below(64);
+    if (rng.chance(16)) span.end = span.first + rng.below(64);
     const Exact exact{View(bytes)};
     Frame frame;
     for (std::size_t at = 0; at <= bytes.size(); at += 8) parse_frame(exact.view(), at, frame);
@@ -141,15 +141,15 @@ void receive(Mutator& dice) {
         expect(bytes.size() <= all.size() && std::ranges::equal(all.first(bytes.size()), bytes),
                "no other bytes verify");
     }
-    if (span.first < span.end) use(Frames{exact.block(), span, has_gaps}, dice);
+    if (span.first < span.end) use(Frames{exact.block(), span, has_gaps}, rng);
 }
 
 // Requests of clients: lengths that do not fit are told, never followed.
-void encode(Mutator& dice) {
-    const auto count = static_cast<std::uint32_t>(1 + dice.below(6));
-    Bytes body = operations(dice, count);
-    dice.mutate(body, dice.below(3));
-    const std::uint64_t claimed = dice.chance(4) ? dice.edge(count) : count;
+void encode(Mutator& rng) {
+    const auto count = static_cast<std::uint32_t>(1 + rng.below(6));
+    Bytes body = operations(rng, count);
+    rng.mutate(body, rng.below(3));
+    const std::uint64_t claimed = rng.chance(4) ? rng.edge(count) : count;
     const Exact exact{View(body)};
     try {
         check_commands(exact.view(), claimed, 64);
@@ -168,37 +168,37 @@ void encode(Mutator& dice) {
     const Frames frames = encode_batch(3, 9, 1, std::span(&item, 1));
     expect(frames.span.end - frames.span.first == claimed, "one frame an operation");
     verify_frames(frames.block.bytes, frames.span);
-    use(frames, dice);
+    use(frames, rng);
 }
 
-void read_mark(Mutator& dice) {
+void read_mark(Mutator& rng) {
     Uuid uuid{};
     uuid[3] = 9;
-    const std::uint64_t offset = 4096 + 8 * dice.below(100);
-    const Mark mark{static_cast<std::uint32_t>(dice.below(4096)), dice.below(99), dice.below(99),
-                    static_cast<std::uint32_t>(dice.word()), 0};
+    const std::uint64_t offset = 4096 + 8 * rng.below(100);
+    const Mark mark{static_cast<std::uint32_t>(rng.below(4096)), rng.below(99), rng.below(99),
+                    static_cast<std::uint32_t>(rng.word()), 0};
     Bytes bytes(mark_size);
     encode_mark(mark, uuid, offset, MutableView(bytes));
     const Bytes before = bytes;
-    dice.mutate(bytes, dice.below(3));
-    const std::uint64_t place = dice.chance(8) ? offset + 8 : offset;
+    rng.mutate(bytes, rng.below(3));
+    const std::uint64_t place = rng.chance(8) ? offset + 8 : offset;
     const Exact exact{View(bytes)};
     Mark found;
     const bool is_mark = parse_mark(exact.view(), 0, uuid, place, found);
     bytes.resize(mark_size);
     expect(is_mark == (place == offset && exact.view().size() >= mark_size && bytes == before),
            "a mark is of its bytes and its place");
-    parse_mark(exact.view(), dice.edge(mark_size), uuid, place, found);
+    parse_mark(exact.view(), rng.edge(mark_size), uuid, place, found);
 }
 
-void run(Mutator& dice) {
-    switch (dice.below(8)) {
+void run(Mutator& rng) {
+    switch (rng.below(8)) {
         case 0:
-            return encode(dice);
+            return encode(rng);
         case 1:
-            return read_mark(dice);
+            return read_mark(rng);
         default:
-            return receive(dice);
+            return receive(rng);
     }
 }
 

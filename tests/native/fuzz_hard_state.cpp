@@ -35,14 +35,14 @@ void replace(FaultEnv& env, const std::string& path, const Bytes& bytes) {
 }
 
 // True when the copy at `path` is another one now, and not one that any save wrote.
-bool damage(FaultEnv& env, Mutator& dice, const std::string& path, bool is_fixed) {
+bool damage(FaultEnv& env, Mutator& rng, const std::string& path, bool is_fixed) {
     const Bytes before = env.read_file(path);
-    if (dice.chance(8)) {
+    if (rng.chance(8)) {
         env.remove(path);
         return true;
     }
     Bytes bytes = before;
-    dice.mutate(bytes, 1 + dice.below(3));
+    rng.mutate(bytes, 1 + rng.below(3));
     if (is_fixed && bytes.size() == sizeof(HardStateBlock))
         store(bytes.data() + 12, crc32c(View(bytes).subspan(16)));
     replace(env, path, bytes);
@@ -61,16 +61,16 @@ std::optional<HardValue> opened(const std::shared_ptr<FaultEnv>& env) {
     return std::nullopt;
 }
 
-void run(Mutator& dice) {
-    const auto env = make_fault_env(dice.word());
+void run(Mutator& rng) {
+    const auto env = make_fault_env(rng.word());
     env->make_directory(directory);
-    std::uint64_t term = 1 + dice.below(5);
+    std::uint64_t term = 1 + rng.below(5);
     {
         HardState state(env, directory, true);
-        for (std::uint64_t saves = 1 + dice.below(3); saves > 0; --saves) save(state, ++term);
-        if (dice.chance(4)) {
+        for (std::uint64_t saves = 1 + rng.below(3); saves > 0; --saves) save(state, ++term);
+        if (rng.chance(4)) {
             // Cut inside a save of the next term, which nobody was promised.
-            env->stop_after(dice.below(9));
+            env->stop_after(rng.below(9));
             try {
                 save(state, term + 1);
                 term += 1;
@@ -78,22 +78,22 @@ void run(Mutator& dice) {
             }
         }
     }
-    env->crash(dice.word(), dice.chance(2));
+    env->crash(rng.word(), rng.chance(2));
     const std::optional<HardValue> whole = opened(env);
     expect(whole && (whole->term == term || whole->term == term + 1), "a saved term stays");
     expect(whole->voted_for == vote_of(whole->term), "a vote stays with its term");
 
-    const bool is_fixed = dice.chance(3);
-    const bool is_both = dice.chance(2);
-    const std::size_t first = dice.below(2);
-    const bool is_first_bad = damage(*env, dice, copies[first], is_fixed);
-    const bool is_second_bad = is_both && damage(*env, dice, copies[1 - first], is_fixed);
+    const bool is_fixed = rng.chance(3);
+    const bool is_both = rng.chance(2);
+    const std::size_t first = rng.below(2);
+    const bool is_first_bad = damage(*env, rng, copies[first], is_fixed);
+    const bool is_second_bad = is_both && damage(*env, rng, copies[1 - first], is_fixed);
     const std::optional<HardValue> found = opened(env);
     if (is_fixed) return;
     if (is_first_bad && is_second_bad) return expect(!found, "two bad copies are no vote");
     expect(found && found->term == whole->term && found->voted_for == whole->voted_for,
            "one good copy is enough");
-    env->crash(dice.word());
+    env->crash(rng.word());
     const std::optional<HardValue> again = opened(env);
     expect(again && again->term == found->term, "what was repaired is durable");
     HardState state(env, directory, false);

@@ -14,15 +14,15 @@ namespace {
 
 constexpr char path[] = "/disk/1-2.log";
 
-Bytes text(Mutator& dice, std::size_t most) {
-    Bytes bytes(dice.below(most + 1));
-    const std::uint64_t letters = 1 + dice.below(dice.chance(3) ? 255 : 4);
-    for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(dice.below(letters));
+Bytes text(Mutator& rng, std::size_t most) {
+    Bytes bytes(rng.below(most + 1));
+    const std::uint64_t letters = 1 + rng.below(rng.chance(3) ? 255 : 4);
+    for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(rng.below(letters));
     // Matches at every distance.
-    for (std::uint64_t copies = dice.below(12); copies > 0 && bytes.size() > 8; --copies) {
-        const std::size_t from = dice.below(bytes.size());
-        const std::size_t to = dice.below(bytes.size());
-        for (std::size_t i = dice.below(300); i > 0; --i)
+    for (std::uint64_t copies = rng.below(12); copies > 0 && bytes.size() > 8; --copies) {
+        const std::size_t from = rng.below(bytes.size());
+        const std::size_t to = rng.below(bytes.size());
+        for (std::size_t i = rng.below(300); i > 0; --i)
             bytes[(to + i) % bytes.size()] = bytes[(from + i) % bytes.size()];
     }
     return bytes;
@@ -35,9 +35,9 @@ std::unique_ptr<std::uint8_t[]> exact(View bytes) {
     return copy;
 }
 
-void block(Mutator& dice) {
-    const Bytes plain = text(dice, dice.chance(8) ? lz4_plain_max : 3000);
-    const std::size_t room = dice.chance(4) ? dice.below(plain.size() + 20) : plain.size() + 300;
+void block(Mutator& rng) {
+    const Bytes plain = text(rng, rng.chance(8) ? lz4_plain_max : 3000);
+    const std::size_t room = rng.chance(4) ? rng.below(plain.size() + 20) : plain.size() + 300;
     const auto source = exact(View(plain));
     const auto into = std::make_unique<std::uint8_t[]>(room);
     const std::size_t size =
@@ -45,9 +45,9 @@ void block(Mutator& dice) {
     expect(size <= room, "a block fits");
     if (size == 0) return;
     Bytes stored(into.get(), into.get() + size);
-    const bool is_changed = !dice.chance(4);
-    if (is_changed) dice.mutate(stored, 1 + dice.below(3));
-    const std::size_t wanted = dice.chance(8) ? dice.edge(plain.size()) % 70000 : plain.size();
+    const bool is_changed = !rng.chance(4);
+    if (is_changed) rng.mutate(stored, 1 + rng.below(3));
+    const std::size_t wanted = rng.chance(8) ? rng.edge(plain.size()) % 70000 : plain.size();
     const auto from = exact(View(stored));
     const auto back = std::make_unique<std::uint8_t[]>(wanted);
     const bool is_good =
@@ -68,10 +68,10 @@ void fix(Bytes& file) {
     store(file.data(), header);
 }
 
-void read_as_asked(File& file, const Bytes& plain, Mutator& dice) {
+void read_as_asked(File& file, const Bytes& plain, Mutator& rng) {
     for (int i = 0; i < 6; ++i) {
-        const std::uint64_t offset = dice.below(plain.size() + 40);
-        const std::size_t size = dice.below(dice.chance(2) ? 200 : plain.size() + 100);
+        const std::uint64_t offset = rng.below(plain.size() + 40);
+        const std::size_t size = rng.below(rng.chance(2) ? 200 : plain.size() + 100);
         const Block found = file.read(offset, size);
         const std::size_t from = std::min<std::size_t>(offset, plain.size());
         const std::size_t many = std::min(size, plain.size() - from);
@@ -82,7 +82,7 @@ void read_as_asked(File& file, const Bytes& plain, Mutator& dice) {
     }
 }
 
-void segment(Mutator& dice) {
+void segment(Mutator& rng) {
     const auto env = make_fault_env(1);
     env->make_directory("/disk");
     Row row;
@@ -90,35 +90,35 @@ void segment(Mutator& dice) {
     row.version = 2;
     row.sealed = row.packed = true;
     Bytes plain(segment_data_offset, 7);
-    const Bytes rest = text(dice, 60000);
+    const Bytes rest = text(rng, 60000);
     plain.insert(plain.end(), rest.begin(), rest.end());
     {
         Packer packer(env->create(path), row);
         const std::size_t late = 100;
         for (std::size_t at = late; at < plain.size();) {
-            const std::size_t part = std::min(plain.size() - at, 1 + dice.below(30000));
+            const std::size_t part = std::min(plain.size() - at, 1 + rng.below(30000));
             packer.write(at, View(plain).subspan(at, part));
             at += part;
         }
         packer.write(0, View(plain).first(late));
         packer.finish();
     }
-    read_as_asked(*open_segment(*env, row, path), plain, dice);
+    read_as_asked(*open_segment(*env, row, path), plain, rng);
     Bytes file = env->read_file(path);
-    dice.mutate(file, 1 + dice.below(3));
-    if (dice.chance(2)) fix(file);
+    rng.mutate(file, 1 + rng.below(3));
+    if (rng.chance(2)) fix(file);
     env->replace_file(path, View(file));
     try {
         const auto opened = open_segment(*env, row, path);
         // Not what it says of itself, but only what is asked for, is allocated.
-        for (int i = 0; i < 4; ++i) opened->read(dice.edge(plain.size()), dice.below(70000));
+        for (int i = 0; i < 4; ++i) opened->read(rng.edge(plain.size()), rng.below(70000));
     } catch (const CorruptError& error) {
         expect(error.path == path && error.offset >= 0, "damage names file and byte");
     } catch (const FormatError&) {
     }
 }
 
-void run(Mutator& dice) { dice.chance(20) ? segment(dice) : block(dice); }
+void run(Mutator& rng) { rng.chance(20) ? segment(rng) : block(rng); }
 
 }  // namespace
 }  // namespace copycat::native_test

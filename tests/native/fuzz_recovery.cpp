@@ -47,18 +47,18 @@ void sync(SegmentedLog& log) {
     if (log.has_orphans()) log.remove_orphans();
 }
 
-// Of the indexes and segments that the dice choose: released, rewritten and swapped in.
-void compact(SegmentedLog& log, Mutator& dice) {
+// Of the indexes and segments that random numbers choose: released, rewritten and swapped in.
+void compact(SegmentedLog& log, Mutator& rng) {
     const std::uint64_t first = log.first_index();
     std::vector<std::uint64_t> gone;
     for (std::uint64_t index = first; index <= log.last_index(); ++index)
-        if (!dice.chance(3)) gone.push_back(index);
+        if (!rng.chance(3)) gone.push_back(index);
     log.release(gone, Release::any);
     const Limits limits{log.durable_index(), log.durable_index(), 0};
     std::vector<std::vector<std::uint64_t>> groups;
     for (const SegmentStats& row : log.segment_stats(limits)) {
         if (!row.sealed) continue;
-        if (groups.empty() || groups.back().size() > dice.below(3)) groups.emplace_back();
+        if (groups.empty() || groups.back().size() > rng.below(3)) groups.emplace_back();
         groups.back().push_back(row.id);
     }
     if (groups.empty()) return;
@@ -68,34 +68,34 @@ void compact(SegmentedLog& log, Mutator& dice) {
 }
 
 // As a leader sends it whose log was compacted (C3).
-void receive_gap(SegmentedLog& log, Mutator& dice, std::uint64_t term) {
+void receive_gap(SegmentedLog& log, Mutator& rng, std::uint64_t term) {
     const std::uint64_t first = log.last_index() + 1;
-    const std::uint64_t end = first + 1 + dice.below(dice.chance(4) ? 1'000'000 : 9);
+    const std::uint64_t end = first + 1 + rng.below(rng.chance(4) ? 1'000'000 : 9);
     log.append(encode_gap(Span{term, first, end}, 1, end));
 }
 
 // A disk after a life of its own: rolls, truncations, a trim, spares, gaps that were received and
 // gaps that compactions left; closed, killed or cut.
 std::shared_ptr<FaultEnv> base(std::uint64_t number) {
-    Mutator dice(number);
+    Mutator rng(number);
     auto env = make_fault_env(number);
     LogOptions opened = options();
-    opened.compress = dice.chance(2);
+    opened.compress = rng.chance(2);
     SegmentedLog log(env, directory, opened);
     std::uint64_t term = 1;
-    for (std::uint64_t step = 4 + dice.below(8); step > 0; --step) {
-        term += dice.below(2);
-        grow(log, 1 + dice.below(4), term);
-        if (!dice.chance(3)) sync(log);
-        if (dice.chance(4)) log.mark_idle();
-        if (dice.chance(5) && log.wants_spare()) log.prepare_spare();
-        if (dice.chance(6)) {
+    for (std::uint64_t step = 4 + rng.below(8); step > 0; --step) {
+        term += rng.below(2);
+        grow(log, 1 + rng.below(4), term);
+        if (!rng.chance(3)) sync(log);
+        if (rng.chance(4)) log.mark_idle();
+        if (rng.chance(5) && log.wants_spare()) log.prepare_spare();
+        if (rng.chance(6)) {
             const std::uint64_t low = log.first_index() - 1;
-            log.truncate(low + dice.below(log.last_index() - low + 1));
+            log.truncate(low + rng.below(log.last_index() - low + 1));
         }
-        if (dice.chance(8)) log.trim(log.durable_index());
-        if (dice.chance(8)) receive_gap(log, dice, term);
-        if (dice.chance(3)) compact(log, dice);
+        if (rng.chance(8)) log.trim(log.durable_index());
+        if (rng.chance(8)) receive_gap(log, rng, term);
+        if (rng.chance(3)) compact(log, rng);
     }
     switch (number % 3) {
         case 0:
@@ -185,42 +185,42 @@ void put(FaultEnv& env, const std::string& path, const Bytes& bytes) {
 }
 
 // In the parts that are read: most of a segment file is zeros that nobody looks at.
-void mutate_used(Mutator& dice, Bytes& bytes) {
+void mutate_used(Mutator& rng, Bytes& bytes) {
     std::size_t used = bytes.size();
     while (used > 0 && bytes[used - 1] == 0) --used;
     used = std::min(bytes.size(), (used + 64) & ~std::size_t{7});
-    if (used <= segment_data_offset) return dice.mutate(bytes, 1 + dice.below(3));
+    if (used <= segment_data_offset) return rng.mutate(bytes, 1 + rng.below(3));
     Bytes tail(bytes.begin() + static_cast<std::ptrdiff_t>(used), bytes.end());
     Bytes records(bytes.begin() + segment_data_offset,
                   bytes.begin() + static_cast<std::ptrdiff_t>(used));
     Bytes header(bytes.begin(), bytes.begin() + 64);
-    if (dice.chance(4))
-        dice.mutate(header, 1 + dice.below(2));
+    if (rng.chance(4))
+        rng.mutate(header, 1 + rng.below(2));
     else
-        dice.mutate(records, 1 + dice.below(3));
+        rng.mutate(records, 1 + rng.below(3));
     header.resize(64);
     bytes.resize(segment_data_offset);
     std::copy(header.begin(), header.end(), bytes.begin());
     bytes.insert(bytes.end(), records.begin(), records.end());
     bytes.insert(bytes.end(), tail.begin(), tail.end());
-    if (dice.chance(4)) bytes.resize(dice.below(bytes.size() + 1));
+    if (rng.chance(4)) bytes.resize(rng.below(bytes.size() + 1));
 }
 
-void damage(FaultEnv& env, Mutator& dice, bool is_fixed) {
+void damage(FaultEnv& env, Mutator& rng, bool is_fixed) {
     std::vector<std::string> names = env.list(directory);
     std::erase(names, "lock");
     std::erase(names, "lost+found");
-    for (std::uint64_t count = 1 + dice.below(2); count > 0; --count) {
-        const std::string name = names[dice.below(names.size())];
+    for (std::uint64_t count = 1 + rng.below(2); count > 0; --count) {
+        const std::string name = names[rng.below(names.size())];
         const std::string path = join(directory, name);
-        if (dice.chance(24)) {
+        if (rng.chance(24)) {
             if (env.exists(path)) env.remove(path);
             continue;
         }
-        const std::string& other = dice.chance(24) ? names[dice.below(names.size())] : name;
+        const std::string& other = rng.chance(24) ? names[rng.below(names.size())] : name;
         if (!env.exists(join(directory, other))) continue;
         Bytes bytes = env.read_file(join(directory, other));
-        mutate_used(dice, bytes);
+        mutate_used(rng, bytes);
         if (is_fixed) fix(parse_name(name), bytes);
         put(env, path, bytes);
     }
@@ -299,16 +299,16 @@ bool is_refused(const std::shared_ptr<FaultEnv>& env, bool read_only, bool is_fi
     return true;
 }
 
-void run(Mutator& dice) {
+void run(Mutator& rng) {
     static const std::vector<std::shared_ptr<FaultEnv>> corpus = [] {
         std::vector<std::shared_ptr<FaultEnv>> made;
         for (std::uint64_t number = 0; number < bases; ++number) made.push_back(base(number));
         return made;
     }();
-    const auto env = corpus[dice.below(bases)]->clone();
-    const bool is_fixed = dice.chance(2);
-    damage(*env, dice, is_fixed);
-    if (dice.chance(4)) env->crash(dice.word(), true);
+    const auto env = corpus[rng.below(bases)]->clone();
+    const bool is_fixed = rng.chance(2);
+    damage(*env, rng, is_fixed);
+    if (rng.chance(4)) env->crash(rng.word(), true);
     is_refused(env, true, is_fixed);
     is_refused(env, false, is_fixed);
 }

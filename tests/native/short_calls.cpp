@@ -23,7 +23,7 @@ namespace {
 
 enum Call { opening, mapping, allocating, threading, writing, syncing, calls };
 
-std::atomic<std::uint64_t> state{0};  // of the dice; 0: nothing is cut
+std::atomic<std::uint64_t> state{0};  // of the random numbers; 0: nothing is cut
 std::atomic<std::uint64_t> cuts{0};
 std::atomic<std::uint64_t> interruptions{0};
 std::atomic<std::int64_t> left[calls];  // until that call fails; 0: it does not

@@ -70,15 +70,15 @@ struct Held {
     std::uint32_t hash = 0;
 };
 
-// The loop thread of a member, step by step by the dice.
+// The loop thread of a member, whose steps are drawn at random.
 class Loop {
 public:
     Loop(const std::shared_ptr<Env>& env, const std::string& directory, const LogOptions& options)
         : log_(env, join(directory, "log"), options), hard_state_(env, directory, true) {}
 
-    void step(Mutator& dice) {
+    void step(Mutator& rng) {
         take_completed();
-        append(dice);
+        append(rng);
         if (sync_ == nullptr) {
             sync_ = log_.begin_sync();
             is_synced_ = false;
@@ -101,16 +101,16 @@ public:
                 is_removing_.store(false, std::memory_order_release);
             });
         }
-        if (dice.chance(8)) vote();
-        if (dice.chance(20)) truncate(dice);
-        if (dice.chance(16)) log_.trim(log_.durable_index());
-        if (dice.chance(10)) log_.mark_idle();
-        if (dice.chance(3)) read(dice);
-        if (dice.chance(2)) release(dice);
+        if (rng.chance(8)) vote();
+        if (rng.chance(20)) truncate(rng);
+        if (rng.chance(16)) log_.trim(log_.durable_index());
+        if (rng.chance(10)) log_.mark_idle();
+        if (rng.chance(3)) read(rng);
+        if (rng.chance(2)) release(rng);
         for (Compaction& each : compactions_)
             if (each.rewrite == nullptr) {
-                if (dice.chance(4)) rewrite(dice, each);
-            } else if (dice.chance(40)) {
+                if (rng.chance(4)) rewrite(rng, each);
+            } else if (rng.chance(40)) {
                 each.rewrite->abandon();  // its run may be under way
                 each.is_abandoned = true;
             }
@@ -151,28 +151,28 @@ private:
         }
     }
 
-    void release(Mutator& dice) {
+    void release(Mutator& rng) {
         const std::uint64_t first = log_.first_index();
         const std::uint64_t count = log_.last_index() + 1 - first;
         if (count == 0) return;
         std::vector<std::uint64_t> indexes;
-        const std::uint64_t step = 1 + dice.below(3);
-        for (std::uint64_t at = dice.below(count); at < count && indexes.size() < 40; at += step)
+        const std::uint64_t step = 1 + rng.below(3);
+        for (std::uint64_t at = rng.below(count); at < count && indexes.size() < 40; at += step)
             indexes.push_back(first + at);
-        log_.release(indexes, dice.chance(2) ? Release::any : Release::sequential);
+        log_.release(indexes, rng.chance(2) ? Release::any : Release::sequential);
     }
 
     // Neighbours in one group; those that the other rewrite would write are refused.
-    void rewrite(Mutator& dice, Compaction& into) {
+    void rewrite(Mutator& rng, Compaction& into) {
         const Limits limits{log_.durable_index(), log_.durable_index(), 0};
         std::vector<std::uint64_t> ids;
         for (const SegmentStats& row : log_.segment_stats(limits))
             if (row.sealed) ids.push_back(row.id);
         if (ids.empty()) return;
-        ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(dice.below(ids.size())));
-        ids.resize(std::min<std::size_t>(ids.size(), 1 + dice.below(3)));
+        ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(rng.below(ids.size())));
+        ids.resize(std::min<std::size_t>(ids.size(), 1 + rng.below(3)));
         try {
-            into.rewrite = log_.rewrite({ids}, limits, dice.chance(2));
+            into.rewrite = log_.rewrite({ids}, limits, rng.chance(2));
         } catch (const std::invalid_argument&) {
             return;
         }
@@ -184,10 +184,10 @@ private:
         });
     }
 
-    void append(Mutator& dice) {
-        const Bytes payload(dice.below(300), static_cast<std::uint8_t>(term_));
+    void append(Mutator& rng) {
+        const Bytes payload(rng.below(300), static_cast<std::uint8_t>(term_));
         const std::vector<EncodeItem> items(
-            1 + dice.below(6),
+            1 + rng.below(6),
             EncodeItem{static_cast<std::uint8_t>(Kind::tick), 0, 0, 0, 1, View(payload)});
         log_.append(encode_batch(term_, log_.last_index() + 1, 1, items));
     }
@@ -198,22 +198,22 @@ private:
         saver_.give([save = save_] { save->run(); });
     }
 
-    void truncate(Mutator& dice) {
+    void truncate(Mutator& rng) {
         const std::uint64_t low = log_.first_index() - 1;
-        log_.truncate(low + dice.below(log_.last_index() - low + 1));
+        log_.truncate(low + rng.below(log_.last_index() - low + 1));
         ++term_;
     }
 
-    void read(Mutator& dice) {
+    void read(Mutator& rng) {
         const std::uint64_t first = log_.first_index();
         const std::uint64_t last = log_.last_index();
         if (last < first) return;
-        const std::uint64_t from = first + dice.below(last - first + 1);
-        Held held{log_.read(from, last + 1, dice.below(20'000)), 0};
+        const std::uint64_t from = first + rng.below(last - first + 1);
+        Held held{log_.read(from, last + 1, rng.below(20'000)), 0};
         held.hash = frames_hash(held.frames.block.bytes);
         held_.push_back(held);
         if (held_.size() > held_max) held_.pop_front();
-        readers_[dice.below(2)].give([held = held_[dice.below(held_.size())]] {
+        readers_[rng.below(2)].give([held = held_[rng.below(held_.size())]] {
             verify_frames(held.frames.block.bytes, held.frames.span);
             expect(frames_hash(held.frames.block.bytes) == held.hash, "a view stays as it was");
         });
@@ -241,18 +241,18 @@ private:
 std::uint64_t dropped_in_all = 0;
 
 // One life of a member: some hundred turns, a close, and the log is there again.
-void run(Mutator& dice) {
+void run(Mutator& rng) {
     const auto env = make_posix_env();
     char name[] = "/tmp/copycat-threads-XXXXXX";
     expect(mkdtemp(name) != nullptr, "a directory for the log can be made");
     const std::string directory = name;
     std::uint64_t durable_index = 0;
     LogOptions options{65536, 40, 0, false};
-    options.mapped = dice.chance(2);
-    options.compress = dice.chance(2);
+    options.mapped = rng.chance(2);
+    options.compress = rng.chance(2);
     {
         Loop loop(env, directory, options);
-        for (std::uint64_t turns = 150 + dice.below(150); turns > 0; --turns) loop.step(dice);
+        for (std::uint64_t turns = 150 + rng.below(150); turns > 0; --turns) loop.step(rng);
         loop.finish();
         durable_index = loop.durable_index();
         dropped_in_all += loop.dropped();

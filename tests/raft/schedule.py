@@ -21,45 +21,45 @@ class Chaos:
     """A new link begins with where the log of its member ends."""
 
     def __init__(self, seed: int, steps: int, kind: type[Cluster] = Cluster) -> None:
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.steps = steps
         self.cluster = kind(
-            self.dice.choice((1, 2, 3, 3, 3, 4, 5, 5)),
+            self.rng.choice((1, 2, 3, 3, 3, 4, 5, 5)),
             seed=seed,
             options=RaftOptions(
-                election_timeout_ms=self.dice.choice((40, 100)),
-                heartbeat_interval_ms=self.dice.choice((10, 20)),
-                window=self.dice.choice((1, 2, 4)),
+                election_timeout_ms=self.rng.choice((40, 100)),
+                heartbeat_interval_ms=self.rng.choice((10, 20)),
+                window=self.rng.choice((1, 2, 4)),
             ),
-            entries_max=self.dice.choice((1, 2, 5, 100)),
-            fresh=self.dice.random() < 0.3,
+            entries_max=self.rng.choice((1, 2, 5, 100)),
+            fresh=self.rng.random() < 0.3,
         )
         self.cluster.says_position = self.says_position
         self.tokens = 0
         self.payloads = 0
         self.calm_links()
-        if self.dice.random() < 0.7:  # most storms break over a cluster that works
+        if self.rng.random() < 0.7:  # most storms break over a cluster that works
             self.cluster.age()
-            self.cluster.elect(self.dice.choice(list(self.cluster.nodes)))
+            self.cluster.elect(self.rng.choice(list(self.cluster.nodes)))
         # Each schedule has its own weather: some lose much, some crash much, some are slow.
         self.weights = [
-            8 + self.dice.randrange(30),  # deliver
-            4 + self.dice.randrange(30),  # tick
-            2 + self.dice.randrange(10),  # sync
-            2 + self.dice.randrange(10),  # save
-            1 + self.dice.randrange(6),  # propose
-            self.dice.randrange(4),  # read
-            self.dice.randrange(6),  # drop
-            self.dice.randrange(6),  # duplicate
-            self.dice.randrange(4) * 0.5,  # crash or restart
-            self.dice.randrange(3) * 0.8,  # break a link
-            0.3 + self.dice.randrange(3) * 0.6,  # mend links
-            self.dice.randrange(3) * 0.8,  # split off a minority
-            self.dice.randrange(3) * 0.7,  # a moment of peace
-            self.dice.randrange(2) * 0.2,  # transfer
-            self.dice.randrange(3) * 0.6,  # take a snapshot
-            self.dice.randrange(3) * 0.6,  # trim a log
-            self.dice.randrange(3) * 0.3,  # leave a member behind
+            8 + self.rng.randrange(30),  # deliver
+            4 + self.rng.randrange(30),  # tick
+            2 + self.rng.randrange(10),  # sync
+            2 + self.rng.randrange(10),  # save
+            1 + self.rng.randrange(6),  # propose
+            self.rng.randrange(4),  # read
+            self.rng.randrange(6),  # drop
+            self.rng.randrange(6),  # duplicate
+            self.rng.randrange(4) * 0.5,  # crash or restart
+            self.rng.randrange(3) * 0.8,  # break a link
+            0.3 + self.rng.randrange(3) * 0.6,  # mend links
+            self.rng.randrange(3) * 0.8,  # split off a minority
+            self.rng.randrange(3) * 0.7,  # a moment of peace
+            self.rng.randrange(2) * 0.2,  # transfer
+            self.rng.randrange(3) * 0.6,  # take a snapshot
+            self.rng.randrange(3) * 0.6,  # trim a log
+            self.rng.randrange(3) * 0.3,  # leave a member behind
         ]
 
     def calm_links(self) -> None:
@@ -72,7 +72,7 @@ class Chaos:
 
     def any_up(self) -> int | None:
         up = [number for number, node in self.cluster.nodes.items() if node.is_up]
-        return self.dice.choice(up) if up else None
+        return self.rng.choice(up) if up else None
 
     def storm(self) -> None:
         verbs = (
@@ -94,7 +94,7 @@ class Chaos:
             self.trim,
             self.leave_behind,
         )
-        for verb in self.dice.choices(verbs, self.weights, k=self.steps):
+        for verb in self.rng.choices(verbs, self.weights, k=self.steps):
             verb()
 
     def position(self) -> int | None:
@@ -102,7 +102,7 @@ class Chaos:
         if size == 0:
             return None
         # Mostly in order; sometimes from anywhere.
-        return 0 if self.dice.random() < 0.7 else self.dice.randrange(size)
+        return 0 if self.rng.random() < 0.7 else self.rng.randrange(size)
 
     def deliver(self) -> None:
         position = self.position()
@@ -122,7 +122,7 @@ class Chaos:
     def tick(self) -> None:
         number = self.any_up()
         if number is not None:
-            self.cluster.tick(number, self.dice.choice((1, 5, 10, 20, 50, 100)))
+            self.cluster.tick(number, self.rng.choice((1, 5, 10, 20, 50, 100)))
 
     def sync(self) -> None:
         number = self.any_up()
@@ -136,7 +136,7 @@ class Chaos:
 
     def propose(self) -> None:
         for number in self.cluster.leaders():
-            count = self.dice.randrange(1, 4)
+            count = self.rng.randrange(1, 4)
             names = [f"c{self.payloads + ordinal}" for ordinal in range(count)]
             self.payloads += count
             self.cluster.propose(number, *names)
@@ -147,39 +147,39 @@ class Chaos:
             self.cluster.read(number, self.tokens)
 
     def crash_or_restart(self) -> None:
-        number = self.dice.choice(list(self.cluster.nodes))
+        number = self.rng.choice(list(self.cluster.nodes))
         if not self.cluster.nodes[number].is_up:
             self.cluster.start(number)
             return
-        self.cluster.crash(number, keep=self.dice.randrange(4))
+        self.cluster.crash(number, keep=self.rng.randrange(4))
         for other, node in self.cluster.nodes.items():
-            if node.is_up and self.dice.random() < 0.7:
+            if node.is_up and self.rng.random() < 0.7:
                 self.cluster.unreachable(other, number)
 
     def break_link(self) -> None:
-        source, target = self.dice.randrange(1, 6), self.dice.randrange(1, 6)
-        links = self.cluster.down if self.dice.random() < 0.5 else self.cluster.blocked
+        source, target = self.rng.randrange(1, 6), self.rng.randrange(1, 6)
+        links = self.cluster.down if self.rng.random() < 0.5 else self.cluster.blocked
         links.add((source, target))
         node = self.cluster.nodes.get(source)
-        if node is not None and node.is_up and target != source and self.dice.random() < 0.5:
+        if node is not None and node.is_up and target != source and self.rng.random() < 0.5:
             self.cluster.unreachable(source, target)
 
     def split(self) -> None:
         """Cut off a leader with a minority: they go on appending what nobody will keep."""
         nodes = list(self.cluster.nodes)
-        self.dice.shuffle(nodes)
+        self.rng.shuffle(nodes)
         nodes.sort(key=lambda number: number not in self.cluster.leaders())
-        inside = set(nodes[: self.dice.randrange(1, max(2, (len(nodes) + 1) // 2))])
+        inside = set(nodes[: self.rng.randrange(1, max(2, (len(nodes) + 1) // 2))])
         for other in set(nodes) - inside:
             for number in inside:
                 self.cluster.blocked |= {(number, other), (other, number)}
             node = self.cluster.nodes[other]
-            if node.is_up and node.raft.leader in inside and self.dice.random() < 0.8:
+            if node.is_up and node.raft.leader in inside and self.rng.random() < 0.8:
                 self.cluster.unreachable(other, node.raft.leader)
 
     def transfer(self) -> None:
         for number in self.cluster.leaders():
-            target = self.dice.choice([0, *self.cluster.nodes])
+            target = self.rng.choice([0, *self.cluster.nodes])
             self.cluster.step(number, TransferRequested(MemberId(target)))
 
     def snapshot(self) -> None:
@@ -191,15 +191,15 @@ class Chaos:
         number = self.any_up()
         if number is not None:
             node = self.cluster.nodes[number]
-            self.cluster.trim(number, node.first + 1 + self.dice.randrange(6))
+            self.cluster.trim(number, node.first + 1 + self.rng.randrange(6))
 
     def leave_behind(self) -> None:
         """The others go on without one of them, take snapshots and trim their logs."""
-        alone = self.dice.choice(list(self.cluster.nodes))
+        alone = self.rng.choice(list(self.cluster.nodes))
         others = [number for number in self.cluster.nodes if number != alone]
         for other in others:
             self.cluster.blocked |= {(alone, other), (other, alone)}
-        for _ in range(self.dice.randrange(1, 4)):
+        for _ in range(self.rng.randrange(1, 4)):
             self.propose()
             self.cluster.settle()
             for number in others:
@@ -210,7 +210,7 @@ class Chaos:
                 self.cluster.snapshot(number)
         for number in others:
             self.cluster.trim(number, self.cluster.nodes[number].raft.last.next)
-        if self.dice.random() < 0.7:
+        if self.rng.random() < 0.7:
             self.calm_links()
 
     def is_calm(self) -> bool:

@@ -366,9 +366,9 @@ class Rotting(Chaos):
 
     def crash_or_restart(self) -> None:
         nodes = self.cluster.nodes
-        number = self.dice.choice(list(nodes))
+        number = self.rng.choice(list(nodes))
         node = nodes[number]
-        if node.is_up and self.dice.random() < 0.5:
+        if node.is_up and self.rng.random() < 0.5:
             node.gaps = (node.commit_index, node.commit_index)
         first = node.platter_first
         is_next = all(each.lost_upto == NO_ENTRY for each in nodes.values())
@@ -377,12 +377,12 @@ class Rotting(Chaos):
             or len(nodes) < 3
             or not is_next
             or first > len(node.platter)
-            or self.dice.random() < 0.4
+            or self.rng.random() < 0.4
         ):
             super().crash_or_restart()
         else:
             self.rots += 1
-            self.cluster.rot(number, self.dice.randrange(first, len(node.platter) + 1))
+            self.cluster.rot(number, self.rng.randrange(first, len(node.platter) + 1))
 
 
 @pytest.mark.slow

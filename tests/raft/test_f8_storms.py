@@ -60,10 +60,10 @@ class Restoring(Chaos):
 
     def crash_or_restart(self) -> None:
         nodes = self.cluster.nodes
-        node = nodes[self.dice.choice(list(nodes))]
+        node = nodes[self.rng.choice(list(nodes))]
         if node.is_up or len(nodes) < 3:
             super().crash_or_restart()
-        elif self.may_restore(node.number) and self.dice.random() < 0.8:
+        elif self.may_restore(node.number) and self.rng.random() < 0.8:
             self.restored += 1
             self.take_older_image(node)
             self.cluster.regress(node.number)
@@ -75,7 +75,7 @@ class Restoring(Chaos):
         node.take_image()
         assert node.image is not None
         first, last = node.image.platter_first, len(node.image.platter)
-        left = self.dice.randrange(first - 1, last)
+        left = self.rng.randrange(first - 1, last)
         del node.image.platter[left:]
         snapshots = node.image.snapshots
         snapshots[:] = [one for one in snapshots if len(one) <= left]

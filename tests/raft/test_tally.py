@@ -58,16 +58,16 @@ def oracle(voters: int, answers: list[Answer]) -> int:
 
 @pytest.mark.parametrize("voters", range(2, 8))
 def test_the_tally_of_an_election_is_that_of_a_set(voters: int) -> None:
-    dice = random.Random(voters)
+    rng = random.Random(voters)
     won = 0
     for _ in range(300):
         answers = [
             (
-                dice.randrange(1, voters + 3),
-                dice.choices((TERM, TERM - 1, 0, TERM + 1), (20, 3, 1, 1))[0],
-                dice.random() < 0.7,
+                rng.randrange(1, voters + 3),
+                rng.choices((TERM, TERM - 1, 0, TERM + 1), (20, 3, 1, 1))[0],
+                rng.random() < 0.7,
             )
-            for _ in range(dice.randrange(1, 2 * voters + 2))
+            for _ in range(rng.randrange(1, 2 * voters + 2))
         ]
         wins_at = oracle(voters, answers)
         won += wins_at <= len(answers)
@@ -130,7 +130,7 @@ def test_votes_of_an_earlier_election_do_not_count_in_the_next(voters: int) -> N
 
 @pytest.mark.parametrize("voters", range(2, 8))
 def test_the_tally_of_a_poll_is_that_of_a_set_too(voters: int) -> None:
-    dice = random.Random(voters)
+    rng = random.Random(voters)
     won = 0
     for _ in range(200):
         raft = core(1, 3, current_term=TERM - 1, voters=voters)
@@ -138,11 +138,11 @@ def test_the_tally_of_a_poll_is_that_of_a_set_too(voters: int) -> None:
         raft.step(Tick(1))
         number = raft.pre_vote_number
         granted = {1}
-        for _ in range(dice.randrange(1, 2 * voters)):
-            voter = dice.randrange(1, voters + 3)
-            asked = dice.choices((number, number - 1, number + 1), (10, 1, 1))[0]
-            yes = dice.random() < 0.7
-            receive(raft, voter, PreVoteReply(dice.randrange(TERM), asked, yes))
+        for _ in range(rng.randrange(1, 2 * voters)):
+            voter = rng.randrange(1, voters + 3)
+            asked = rng.choices((number, number - 1, number + 1), (10, 1, 1))[0]
+            yes = rng.random() < 0.7
+            receive(raft, voter, PreVoteReply(rng.randrange(TERM), asked, yes))
             if yes and asked == number and 2 <= voter <= voters:
                 granted.add(voter)
             campaigns = 2 * len(granted) > voters
@@ -155,13 +155,13 @@ def test_the_tally_of_a_poll_is_that_of_a_set_too(voters: int) -> None:
 
 @pytest.mark.parametrize("voters", range(2, 8))
 def test_a_voter_gives_one_vote_a_term_whoever_asks_how_often(voters: int) -> None:
-    dice = random.Random(voters)
+    rng = random.Random(voters)
     for _ in range(50):
         raft = core(1, 3, current_term=3, voters=voters, member=1)
         given: dict[int, int] = {}
         for _ in range(12):
-            peer = MemberId(dice.randrange(2, voters + 1))
-            term = dice.randrange(3, 7)
+            peer = MemberId(rng.randrange(2, voters + 1))
+            term = rng.randrange(3, 7)
             effects = receive(raft, peer, RequestVote(term, raft.last, False))
             effects += raft.step(Saved(raft.save_ticket))
             for to, message in sends(effects):

@@ -41,8 +41,8 @@ class Model:
     """The log as a list of rows, beside the batches that are to tell the same."""
 
     def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
-        self.bytes_max, self.entries_max = self.dice.choice(
+        self.rng = random.Random(seed)
+        self.bytes_max, self.entries_max = self.rng.choice(
             [(1 << 20, 1024), (2000, 1024), (1 << 20, 12), (900, 6), (0, 0)]
         )
         self.log = CountedLog(max_segment_size=8192, max_entries_per_segment=8)
@@ -57,10 +57,10 @@ class Model:
         return self.log.last_index + 1
 
     def append(self) -> Batch:
-        self.term += self.dice.random() < 0.1
+        self.term += self.rng.random() < 0.1
         payloads = [
-            self.dice.randbytes(self.dice.choice([0, 1, 40, 300]))
-            for _ in range(self.dice.choice([1, 1, 1, 2, 5, 9]))
+            self.rng.randbytes(self.rng.choice([0, 1, 40, 300]))
+            for _ in range(self.rng.choice([1, 1, 1, 2, 5, 9]))
         ]
         items = [(int(EntryKind.NOOP), 0, 0, 0, 1, payload) for payload in payloads]
         batch = encode_batch(self.term, self.end, 0, items)
@@ -71,11 +71,11 @@ class Model:
         return batch
 
     def apply(self) -> None:
-        self.recent.applied = self.dice.randrange(self.recent.applied, self.end)
+        self.recent.applied = self.rng.randrange(self.recent.applied, self.end)
 
     def truncate(self) -> None:
         lowest = max(self.log.first_index - 1, self.recent.applied, self.end - 14)
-        after = self.dice.randrange(lowest, self.end)
+        after = self.rng.randrange(lowest, self.end)
         self.recent.truncate(after)
         self.log.truncate(after)
         self.rows = [row for row in self.rows if row[0] <= after]
@@ -83,14 +83,14 @@ class Model:
 
     def trim(self) -> None:
         self.sync()
-        self.log.trim(self.dice.randrange(self.log.first_index, self.end + 1))
+        self.log.trim(self.rng.randrange(self.log.first_index, self.end + 1))
         self.rows = [row for row in self.rows if row[0] >= self.log.first_index]
         self.edges.add(self.log.first_index)
 
     def reset(self) -> None:
         """A snapshot was installed (C24)."""
         self.sync()
-        entry = EntryId(self.term, self.end + self.dice.randrange(20))
+        entry = EntryId(self.term, self.end + self.rng.randrange(20))
         self.recent.truncate(0)
         self.log.reset(entry)
         self.recent.applied = entry.index
@@ -135,7 +135,7 @@ class Model:
 def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
     model = Model(seed)
     for _ in range(150):
-        step = model.dice.random()
+        step = model.rng.random()
         if step < 0.6:
             newest = model.append()
             before = model.log.reads

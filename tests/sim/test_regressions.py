@@ -1,6 +1,6 @@
 """Seeds that once failed, with the options they had then and a sentence each.
 
-The dice of a seed move when the simulator learns something new, so each case stands for the
+What a seed draws changes when the simulator learns something new, so each case stands for the
 situation it was found in; what it showed is also held by a test beside the code that was wrong.
 `regressions.json` has them: seed, found, options.
 """

@@ -65,8 +65,8 @@ def measure_churn(
     One append at the least; `space_amplification` is 0 when there was no time for a segment.
     """
     entry_nbytes = (32 + limits.entry_size + 7) & ~7
-    dice = random.Random(threshold)
-    payload = dice.randbytes(limits.entry_size)
+    rng = random.Random(threshold)
+    payload = rng.randbytes(limits.entry_size)
     newest: dict[int, int] = {}
     found = Amplification()
     times: list[float] = []
@@ -83,7 +83,7 @@ def measure_churn(
                 before = time.perf_counter()
                 indexes = log.append_many([payload] * _BATCH)
                 for index in indexes:
-                    key = dice.randrange(KEYS)
+                    key = rng.randrange(KEYS)
                     if key in newest:
                         log.release(newest[key])
                     newest[key] = index
