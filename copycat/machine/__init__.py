@@ -1,4 +1,4 @@
-"""Entries at work: sessions and the user's state machine. Deterministic; no clock, no random numbers."""
+"""Entries at work: sessions and the user's state machine. Deterministic, without a clock."""
 
 from __future__ import annotations
 
