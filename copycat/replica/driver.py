@@ -110,6 +110,8 @@ class Driver:
         self._events: deque[tuple[Event, Payload]] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
+        self._to_greet: set[MemberId] = set()
+        """Peers with a new link that were not told yet where this log ends."""
 
     def queue(self, event: Event) -> None:
         """An event that follows from an effect; stepped after the effects beside it."""
@@ -130,7 +132,9 @@ class Driver:
         self._events.append((event, Payload(proposals, batch, chunk)))
         while self._events:
             event, payload = self._events.popleft()
-            for effect in self._parts.raft.step(event):
+            effects = self._parts.raft.step(event)
+            self._say_position()
+            for effect in effects:
                 self._carry(effect, payload)
 
     def _carry(self, effect: Effect, payload: Payload) -> None:
@@ -221,8 +225,16 @@ class Driver:
             self._write(peer, message)
 
     def greet(self, peer: MemberId) -> None:
-        """A link is open: say first where this log ends (F8)."""
-        self._write(peer, self._parts.raft.position)
+        """A link is open: say first where this log ends (F8), or as soon as the term of the
+        leader that it follows is on the disk (I2)."""
+        self._to_greet.add(peer)
+        self._say_position()
+
+    def _say_position(self) -> None:
+        if self._to_greet and not self._parts.raft.is_saving:
+            for peer in sorted(self._to_greet):
+                self._write(peer, self._parts.raft.position)
+            self._to_greet.clear()
 
     def flush_replies(self) -> None:
         """End of a turn: send the answers that were kept for a durable one to replace, and the

@@ -8,8 +8,12 @@ import pytest
 
 from copycat.machine.kv import KeyValueStore
 from copycat.member.markers import DEBT_FILE, read_debt
+from copycat.protocol import codec_peer
 from copycat.protocol.client import Register, Registered
-from copycat.types import MemberId, ServerState
+from copycat.protocol.framing import split_frame
+from copycat.protocol.peer import AppendEntries, LogPosition
+from copycat.raft.events import Reachable
+from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 from tests.replica.disks import Disk, Disks
 from tests.replica.harness import CLIENT, Node, commands
 from tests.replica.test_snapshotting import same
@@ -137,3 +141,25 @@ def test_an_older_copy_of_the_leader_follows() -> None:
     assert states == {ServerState.LEADER, ServerState.FOLLOWER}
     assert net.nodes[MemberId(leader.member)].replica.status().last_applied > last
     same(net)
+
+
+def test_i2_a_new_link_hears_of_a_term_when_it_is_on_the_disk() -> None:
+    """Seed 878792032906: a link opened while the term of a new leader was being saved."""
+    node = Node("127.0.0.1:1", tuple(f"127.0.0.1:{n}" for n in (1, 2, 3)))
+    one, other = (peer for peer in node.replica.raft.peers)
+    node.host.links |= {one, other}
+    heartbeat = AppendEntries(5, 1, NO_ENTRY, Span(5, 1, 1), 0)
+    node.replica.receive_peer(one, split_frame(codec_peer.encode_peer(heartbeat)))
+    node.turn()
+    assert node.replica.raft.is_saving
+    node.replica.peer_up(Reachable(other, fresh=False))
+    node.turn()
+    assert positions(node, other) == []
+    node.finish_saves()
+    node.turn()
+    assert positions(node, other) == [node.replica.raft.position]
+
+
+def positions(node: Node, peer: MemberId) -> list[LogPosition]:
+    frames = [codec_peer.decode_peer(frame) for to, frame in node.host.sent if to == peer]
+    return [message for message in frames if isinstance(message, LogPosition)]
