@@ -9,8 +9,8 @@ from copycat.cli.log.records import RecordReader, lines_of
 from copycat.errors import ConfigurationError
 from copycat.member.recover import (
     RecoveryPlan,
-    accept_debt,
     accept_loss,
+    accept_lost_entries,
     accept_unsynced_loss,
     complete,
     plan,
@@ -69,7 +69,7 @@ def _accept(env: Env, directory: str, cluster_name: str, *, owed: bool, yes: boo
     """Let a member vote again although entries that it acknowledged are missing."""
     option = "--accept-owed-loss" if owed else "--accept-unsynced-loss"
     if yes:
-        (accept_debt if owed else accept_unsynced_loss)(env, directory, cluster_name)
+        (accept_lost_entries if owed else accept_unsynced_loss)(env, directory, cluster_name)
         print(f"{directory}: it votes with what it has; commands may be lost")
         return 0
     what = "cut off for damage and not given back" if owed else "not synced may be missing here"

@@ -129,7 +129,7 @@ class FileMaintenance:
     def _thread(self) -> threading.Thread | None:
         return self._lazy.thread
 
-    def look(self) -> None:
+    def start_if_needed(self) -> None:
         """Begin what the log wants, unless that is being done. Under the log's lock.
 
         Nobody waits for it: without a thread or a descriptor it is tried again later.

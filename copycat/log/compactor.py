@@ -82,7 +82,7 @@ class Compactor:
         self._free_space = free_space
         self._swaps = swaps
         self._shape = SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment)
-        self._worth_it = CompactionTrigger(
+        self._trigger = CompactionTrigger(
             storage.compaction_threshold, storage.max_entries_per_segment
         )
         self._commit_index: int | None = None
@@ -175,7 +175,7 @@ class Compactor:
             self._rewrite.abandon()  # nothing happens when it was installed
         limits = self._limits()
         stats = self._log.segment_stats(limits)
-        self._worth_it.saw(stats)
+        self._trigger.observe(stats)
         is_major = compaction is Compaction.MAJOR
         if is_major:
             groups = plan_major(stats, limits, self._shape)
@@ -199,14 +199,14 @@ class Compactor:
         """So many more entries were released: begin the thread, or wake it when it is time."""
         self._released += count
         waiting = self._released - self._taken
-        self._worth_it.look(waiting, lambda: self._log.segment_stats(NO_LIMITS))
+        self._trigger.observe_first(waiting, lambda: self._log.segment_stats(NO_LIMITS))
         if not self._stopped.is_set() and self.failure is None:
             self._begin()
         if waiting >= self._enough():
             self._awake.set()
 
     def _enough(self) -> float:
-        return self._worth_it.of(self._log.last_index - self._log.first_index + 1)
+        return self._trigger.threshold(self._log.last_index - self._log.first_index + 1)
 
     @property
     def _thread(self) -> threading.Thread | None:

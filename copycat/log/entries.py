@@ -9,7 +9,7 @@ from itertools import islice, repeat
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 from copycat.errors import EntryTooLargeError, SerializationError, require
-from copycat.storage._native import body_of_bytes
+from copycat.storage._native import encode_bytes
 from copycat.types import EntryKind
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ __all__ = [
     "Entry",
     "Item",
     "Segment",
-    "bodies",
-    "body_of",
     "check_sizes",
+    "encode_payload",
+    "encode_payloads",
     "entries_of",
     "make_entry",
     "segment_of",
@@ -105,7 +105,7 @@ Item = tuple[int, int, int, int, int, bytes]
 """What `encode_batch` takes: kind, three session fields, count, body."""
 
 
-def bodies(items: Iterable[Data]) -> Iterator[Item]:
+def encode_payloads(items: Iterable[Data]) -> Iterator[Item]:
     """Cut `items` to bodies of at most 4,096 entries and about 4 MiB, for one batch each."""
     if isinstance(items, bytes | bytearray | memoryview | str):
         raise SerializationError(
@@ -114,28 +114,28 @@ def bodies(items: Iterable[Data]) -> Iterator[Item]:
         )
     iterator = iter(items)
     while part := list(islice(iterator, _ENTRIES_MAX)):
-        whole = body_of_bytes(part, BYTES_MAX)
+        whole = encode_bytes(part, BYTES_MAX)
         if whole is not None:
             yield (_KIND, 0, 0, 0, len(part), whole)
             continue
         lengths = _lengths(part)
         if sum(lengths) <= BYTES_MAX:
-            yield _body(lengths, part)
+            yield _encoded(lengths, part)
             continue
         begin, total = 0, 0
         for position, length in enumerate(lengths):
             total += length
             if total > BYTES_MAX and position > begin:
-                yield _body(lengths[begin:position], part[begin:position])
+                yield _encoded(lengths[begin:position], part[begin:position])
                 begin, total = position, length
-        yield _body(lengths[begin:], part[begin:])
+        yield _encoded(lengths[begin:], part[begin:])
 
 
-def body_of(data: Data) -> Item:
+def encode_payload(data: Data) -> Item:
     """One entry as a body."""
     if type(data) is bytes:
         return (_KIND, 0, 0, 0, 1, len(data).to_bytes(4, "little") + data)
-    return next(bodies((data,)))
+    return next(encode_payloads((data,)))
 
 
 def check_sizes(item: Item, limit: int) -> None:
@@ -152,7 +152,7 @@ def check_sizes(item: Item, limit: int) -> None:
         )
 
 
-def _body(lengths: array[int], part: list[Data]) -> Item:
+def _encoded(lengths: array[int], part: list[Data]) -> Item:
     try:
         return (_KIND, 0, 0, 0, len(part), b"".join((lengths, *part)))
     except TypeError as error:

@@ -20,9 +20,9 @@ from copycat.log.entries import (
     Entry,
     Item,
     Segment,
-    bodies,
-    body_of,
     check_sizes,
+    encode_payload,
+    encode_payloads,
     entries_of,
     segment_of,
 )
@@ -102,7 +102,7 @@ class Log:
         self._sync_lock = RLock()  # one sync in flight; taken before _lock
         self._fork_guard = ForkGuard()
         self._recent = RecentEntries(storage.entry_buffer_size)
-        self._upkeep = FileMaintenance(native)
+        self._maintenance = FileMaintenance(native)
         # Nothing here refers back to the log: dropped, it lets go of its directory at once.
         self._timer = SyncTimer(partial(_sync_of, ref(self)), storage.sync_interval)
         self._compactor: Compactor | None = None
@@ -201,7 +201,7 @@ class Log:
         (or 1) unless told; a lower one is a ValueError. EntryTooLargeError above
         max_entry_size; DiskFullError leaves the log as it was.
         """
-        return self._append([body_of(data)], term).start
+        return self._append([encode_payload(data)], term).start
 
     def append_many(self, items: Iterable[Data], *, term: IndexLike | None = None) -> range:
         """Append all `items` with one sync for all of them; the range of their indexes.
@@ -209,7 +209,7 @@ class Log:
         All items are taken and checked before the first is appended. After a DiskFullError
         those below `next_index` are in the log.
         """
-        return self._append(list(bodies(items)), term)
+        return self._append(list(encode_payloads(items)), term)
 
     def _append(self, items: list[Item], term: IndexLike | None) -> range:
         for item in items:
@@ -230,7 +230,7 @@ class Log:
             batch = encode_batch(chosen, native.last_entry.next, now_ms, [item])
             native.append(batch)
             self._recent.add(batch)
-        self._upkeep.look()
+        self._maintenance.start_if_needed()
         return range(first, native.last_entry.next)
 
     def _before_append(self) -> None:
@@ -283,7 +283,7 @@ class Log:
     def _end_sync(self, ticket: SyncTicket | MemoryTicket) -> None:
         self._native.end_sync(ticket)
         if self._native.has_orphans():  # spares were looked for by the append
-            self._upkeep.look()
+            self._maintenance.start_if_needed()
 
     # --- shrinking and the end ---------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Log:
         if self._fork_guard.is_child:
             return
         self._timer.stop()
-        self._upkeep.stop()
+        self._maintenance.stop()
         if self._compactor is not None:
             self._compactor.stop()
         run_locked(self._sync_lock, run_locked, self._lock, self._end_all)

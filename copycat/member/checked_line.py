@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 __all__ = ["encode_line", "read_line"]
 
 
-def encode_line(said: Mapping[str, int]) -> bytes:
+def encode_line(values: Mapping[str, int]) -> bytes:
     """The whole file."""
-    text = json.dumps(said, sort_keys=True).encode()
+    text = json.dumps(values, sort_keys=True).encode()
     return b"%08x %b\n" % (crc32c(text), text)
 
 
@@ -25,5 +25,5 @@ def read_line(env: Env, path: str) -> dict[str, int] | None:
     checksum, _, text = env.read_file(path).rstrip(b"\n").partition(b" ")
     if not text or checksum != b"%08x" % crc32c(text):
         return None
-    said: dict[str, int] = json.loads(text)
-    return said
+    values: dict[str, int] = json.loads(text)
+    return values

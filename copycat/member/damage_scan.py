@@ -1,6 +1,6 @@
-"""What of a damaged log can be read, and what it is known to have held: offline, bytes untouched.
+"""What of a damaged log can be read, and what it is known to have held. Changes nothing.
 
-Reads every byte by way of the inspector. Behind a damage it goes on at the next mark: a mark has
+Reads every byte with a `SegmentReader`. Behind a damage it goes on at the next mark: a mark has
 the file's uuid and its own offset in its checksum, so nothing that a client stored looks like
 one (C5). What cannot be known is taken for the worst: a log that held more (F2, F3).
 """
@@ -25,7 +25,7 @@ from copycat.types import NO_ENTRY, EntryId
 if TYPE_CHECKING:
     from copycat.storage._native import Env
 
-__all__ = ["Loss", "Run", "Survey", "marks", "survey"]
+__all__ = ["LogScan", "Loss", "Run", "marks", "scan"]
 
 
 class Run(NamedTuple):
@@ -45,7 +45,7 @@ class Loss(NamedTuple):
     damage: Damage
 
 
-class Survey(NamedTuple):
+class LogScan(NamedTuple):
     """A log directory as it can be read. Indexes as in `copycat.types`."""
 
     directory: str
@@ -77,10 +77,10 @@ class Survey(NamedTuple):
                     yield record
 
 
-def survey(env: Env, directory: str, told: CorruptLogError | None = None) -> Survey:
+def scan(env: Env, directory: str, reported: CorruptLogError | None = None) -> LogScan:
     """Read the whole log in `directory`; nothing is changed.
 
-    told: damage that somebody else met. It counts even where the bytes look good now.
+    reported: damage that somebody else met. It counts even where the bytes look good now.
     FormatVersionError, and DiskError where the directory itself cannot be read.
     """
     try:
@@ -88,15 +88,15 @@ def survey(env: Env, directory: str, told: CorruptLogError | None = None) -> Sur
     except (CorruptLogError, FileNotFoundError) as error:
         damage = damage_of(error, f"{directory}/manifest", row="F3")
         loss = Loss(1, INDEX_MAX, damage)
-        return Survey(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
+        return LogScan(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
     reader = _Reader(env, directory)
     for row in rows:
         reader.read(row)
-    if told is not None:
-        reader.believe(rows, told)
+    if reported is not None:
+        reader.add_reported(rows, reported)
     before = EntryId(rows[0].prev_term, rows[0].first_index - 1) if rows else NO_ENTRY
     losses = tuple(sorted(reader.losses))
-    return Survey(directory, before, tuple(reader.runs), losses, *reader.known_end(before))
+    return LogScan(directory, before, tuple(reader.runs), losses, *reader.known_end(before))
 
 
 class _Reader:
@@ -175,23 +175,23 @@ class _Reader:
         """Nothing more can be read in this file.
 
         Of a tail a later mark says that it was durable (C6), and would be where to go on: so
-        its header is bad, or it was cut or is gone, and what it held can be anything.
+        its header is bad, or the file was cut or is missing, and may have held anything.
         """
         last_index = row.last_index if row.sealed else INDEX_MAX
         self._knows(last_index)
         self.losses.append(Loss(damage.index, min(last_index, INDEX_MAX - 1) + 1, damage))
 
-    def believe(self, rows: list[SegmentInfo], told: CorruptLogError) -> None:
-        """What was met elsewhere counts, unless it is in what was found bad here."""
-        if any(loss.first <= told.index < loss.end for loss in self.losses):
+    def add_reported(self, rows: list[SegmentInfo], reported: CorruptLogError) -> None:
+        """Damage that was met elsewhere counts, unless this scan met it too."""
+        if any(loss.first <= reported.index < loss.end for loss in self.losses):
             return
-        if told.index >= 1:
-            if rows and rows[0].first_index <= told.index <= self._last_index:
-                damage = damage_of(told, self._directory, told.index)
-                self.losses.append(Loss(told.index, told.index + 1, damage))
+        if reported.index >= 1:
+            if rows and rows[0].first_index <= reported.index <= self._last_index:
+                damage = damage_of(reported, self._directory, reported.index)
+                self.losses.append(Loss(reported.index, reported.index + 1, damage))
         elif not self.losses:
             self._knows(INDEX_MAX)
-            damage = damage_of(told, self._directory, 1, "F3")
+            damage = damage_of(reported, self._directory, 1, "F3")
             self.losses.append(Loss(1, INDEX_MAX, damage))
 
 

@@ -22,18 +22,18 @@ from copycat.errors import (
     WrongDirectoryError,
     require,
 )
-from copycat.member.disk_reserve import free_reserve
+from copycat.member.ballast_file import free_ballast
 from copycat.member.hard_state import HARD_STATE_FILES, FrozenHardState, HardStateCopy, best_copy
 from copycat.member.identity import Identity, check_identity, read_identity, write_identity
 from copycat.member.markers import (
     LostEntries,
     UnsyncedAcks,
     check_level,
-    clear_weak,
-    doubt_weak,
-    read_weak,
+    clear_unsynced_acks,
+    distrust_page_cache,
+    read_unsynced_acks,
     write_note,
-    write_weak,
+    write_unsynced_acks,
 )
 from copycat.member.repair import AnyLog, LogRepair, complete_repair
 from copycat.member.time_note import TimeFile
@@ -68,11 +68,11 @@ class MemberDirectory:
         hard_state: HardStateStore,
         log: AnyLog,
         env: Env,
-        held: ExitStack,
+        resources: ExitStack,
         *,
         made_now: bool = False,
         lost: bool = False,
-        debt: LostEntries | None = None,
+        lost_entries: LostEntries | None = None,
         snapshots: SnapshotStore | None = None,
     ) -> None:
         self.path = path
@@ -84,14 +84,14 @@ class MemberDirectory:
         """True when this directory never held a promise (C16): made now, or never used."""
         self.lost = lost
         """True when entries that this member acknowledged may be missing (decision 0016)."""
-        self.debt = debt
+        self.lost_entries = lost_entries
         """What damage took and no leader has given back so far (C12, decision 0017)."""
         self.snapshots = snapshots
         self.time_file = TimeFile(env, path)
         """Where log time is written down beside the wall clock (C25)."""
         self.env = env
         """What its files are reached by."""
-        self._held = held
+        self._held = resources
         self._floor = log.last_entry.term
 
     @classmethod
@@ -127,41 +127,54 @@ class MemberDirectory:
         WrongDirectoryError (F7), DiskError, DiskFullError; ConfigurationError: another `level`.
         """
         expected = Identity.of(cluster_name, address, members, member)
-        promise = partial(write_weak, env, path, level, durability, boot)
-        with ExitStack() as held:
+        promise = partial(write_unsynced_acks, env, path, level, durability, boot)
+        with ExitStack() as resources:
             sizes = (max_segment_size, max_entries_per_segment)
             opened = _opener(env, path, *sizes, min_free_space, level, compress)
             if not read_only:
-                look = _taken(env, path, held, expected, opened, look)
-            found, missing = read_identity(env, path)
-            if found is None:
+                look = _lock_and_tidy(env, path, resources, expected, opened, look)
+            identity, missing = read_identity(env, path)
+            if identity is None:
                 _check_unused(env, path, opened, read_only=read_only)
-                found = expected.with_incarnation(incarnation_source())
-                return cls._made(env, path, held, opened, promise, found, snapshots)
-            check_identity(found, expected, path)
-            weak = read_weak(env, path)
+                identity = expected.with_incarnation(incarnation_source())
+                return cls._made(env, path, resources, opened, promise, identity, snapshots)
+            check_identity(identity, expected, path)
+            unsynced_acks = read_unsynced_acks(env, path)
             copy = _readable_hard_state(env, path)
-            checked = partial(_checked, env, path, opened, weak, level, whole, read_only)
+            checked = partial(_checked, env, path, opened, unsynced_acks, level, whole, read_only)
             if read_only:
-                frozen, log = FrozenHardState(copy), _kept(held, checked())
-                return cls(path, found, frozen, log, env, held.pop_all())
+                frozen, log = FrozenHardState(copy), _closed_with(resources, checked())
+                return cls(path, identity, frozen, log, env, resources.pop_all())
             store, alone = _maybe(snapshots), len(members) == 1
             repairs = LogRepair(env, path, store, copy.current_term, sizes, is_alone=alone)
-            log = _kept(held, repairs.open(checked), look)
+            log = _closed_with(resources, repairs.open(checked), look)
             again = _rewritten(env, path)
-            write_identity(env, path, found, missing)
-            debt, lost = repairs.settle(log, again), _may_have_lost(weak, again, log, boot)
+            write_identity(env, path, identity, missing)
+            lost_entries, lost = (
+                repairs.remaining_loss(log, again),
+                _may_have_lost(unsynced_acks, again, log, boot),
+            )
             if not lost:
                 promise()
-            kept = held.pop_all()
-            return cls(path, found, again, log, env, kept, lost=lost, debt=debt, snapshots=store)
+            owned = resources.pop_all()
+            return cls(
+                path,
+                identity,
+                again,
+                log,
+                env,
+                owned,
+                lost=lost,
+                lost_entries=lost_entries,
+                snapshots=store,
+            )
 
     @classmethod
     def _made(
         cls,
         env: Env,
         path: str,
-        held: ExitStack,
+        resources: ExitStack,
         opened: _Opener,
         promise: Callable[[], None],
         identity: Identity,
@@ -169,17 +182,17 @@ class MemberDirectory:
     ) -> Self:
         """A first start: the identity is the last file that is written (F27)."""
         first = _first_hard_state(env, path)
-        log = _kept(held, opened())
+        log = _closed_with(resources, opened())
         promise()
         write_identity(env, path, identity)
-        store, kept = _maybe(snapshots), held.pop_all()
-        return cls(path, identity, first, log, env, kept, made_now=True, snapshots=store)
+        store, owned = _maybe(snapshots), resources.pop_all()
+        return cls(path, identity, first, log, env, owned, made_now=True, snapshots=store)
 
-    def regressed(self, owed: EntryId, first_index: int, term: int) -> LostEntries:
+    def regressed(self, lost_upto: EntryId, first_index: int, term: int) -> LostEntries:
         """The record, not yet written, that this directory is an older copy of itself (F8): it
-        once held entries up to `owed`, and lacks those from `first_index` on."""
+        once held entries up to `lost_upto`, and lacks those from `first_index` on."""
         return LostEntries(
-            self.env, self.path, owed, first_index=first_index, term=term, is_regressed=True
+            self.env, self.path, lost_upto, first_index=first_index, term=term, is_regressed=True
         )
 
     @property
@@ -209,7 +222,7 @@ class MemberDirectory:
         if not where.startswith(path) or isinstance(self.hard_state, FrozenHardState):
             return None
         index = getattr(error, "index", 0)
-        told = CorruptLogError(
+        damage = CorruptLogError(
             str(error),
             state="This member stops here; what it answered until now is right.",
             hint=f"start it again: it will fetch entries {index or self.log.first_index} to"
@@ -218,8 +231,8 @@ class MemberDirectory:
             offset=getattr(error, "offset", -1),
             index=index,
         )
-        write_note(self.env, self.path, told)
-        return told
+        write_note(self.env, self.path, damage)
+        return damage
 
     def close(self, *, lost: bool = False) -> None:
         """Close the log with its mark of a clean stop, then let go of the lock.
@@ -232,18 +245,18 @@ class MemberDirectory:
         with self._held:
             is_kept = lost or isinstance(self.log, InMemoryLog)
             is_frozen = isinstance(self.hard_state, FrozenHardState)
-            if is_kept or is_frozen or read_weak(self.env, self.path) is None:
+            if is_kept or is_frozen or read_unsynced_acks(self.env, self.path) is None:
                 self.log.close()
                 return
             try:
                 _sync(self.native)
             except StorageError as error:
-                doubt_weak(self.env, self.path)
+                distrust_page_cache(self.env, self.path)
                 if not isinstance(error, LogPoisonedError):
                     raise
             else:
                 self.log.close()
-                clear_weak(self.env, self.path)
+                clear_unsynced_acks(self.env, self.path)
 
 
 def read_whole(env: Env, path: str) -> None:
@@ -267,10 +280,10 @@ def _sync(log: NativeLog) -> None:
     log.end_sync(ticket)
 
 
-def _taken(
+def _lock_and_tidy(
     env: Env,
     path: str,
-    held: ExitStack,
+    resources: ExitStack,
     expected: Identity,
     opened: _Opener,
     look: _Look | None,
@@ -278,21 +291,21 @@ def _taken(
     """This process has the directory now, has looked at it, and puts in order what an earlier
     one left. What comes back looks again when the log is open."""
     env.make_directory(path)
-    held.callback(env.lock(f"{path}/lock").close)
+    resources.callback(env.lock(f"{path}/lock").close)
     if look is not None and _looked(env, path, expected, opened, look):
         look = None
-    free_reserve(env, path)
+    free_ballast(env, path)
     complete_repair(env, path)
     return look
 
 
 def _looked(env: Env, path: str, expected: Identity, opened: _Opener, look: _Look) -> bool:
     """What `look` says of a directory that is this member's; True for a new one."""
-    found, _ = read_identity(env, path)
-    if found is None:
+    identity, _ = read_identity(env, path)
+    if identity is None:
         look(None)
         return True
-    check_identity(found, expected, path)
+    check_identity(identity, expected, path)
     try:
         log = opened(read_only=True)
     except (StorageError, FileNotFoundError):  # opening it to write says what is wrong
@@ -309,13 +322,13 @@ def _checked(
     env: Env,
     path: str,
     opened: _Opener,
-    weak: UnsyncedAcks | None,
+    unsynced_acks: UnsyncedAcks | None,
     level: StorageLevel,
     whole: bool,
     read_only: bool,
 ) -> AnyLog:
     """The log of a member that has an identity, so that must be there."""
-    check_level(weak, level, path, has_log=_has_log(env, path))
+    check_level(unsynced_acks, level, path, has_log=_has_log(env, path))
     if whole:
         read_whole(env, path)
     return opened(read_only=read_only)
@@ -329,8 +342,8 @@ def _rewritten(env: Env, path: str) -> HardState:
     return hard_state
 
 
-def _kept(held: ExitStack, log: AnyLog, look: _Look | None = None) -> AnyLog:
-    held.callback(log.close)
+def _closed_with(resources: ExitStack, log: AnyLog, look: _Look | None = None) -> AnyLog:
+    resources.callback(log.close)
     if look is not None:
         look(log)
     return log
@@ -367,7 +380,7 @@ def _opener(
 
 
 def _may_have_lost(
-    weak: UnsyncedAcks | None, hard_state: HardStateStore, log: AnyLog, boot: str
+    unsynced_acks: UnsyncedAcks | None, hard_state: HardStateStore, log: AnyLog, boot: str
 ) -> bool:
     """Whether acknowledged entries may be missing after weak promises.
 
@@ -376,12 +389,12 @@ def _may_have_lost(
     lost; it steps down when it hears of the new one.
     """
     term = max(hard_state.current_term, log.last_entry.term)
-    if weak is None or term == 0:
+    if unsynced_acks is None or term == 0:
         return False
     ticket = hard_state.begin_save(term + 1, _NOBODY)
     ticket.run()
     hard_state.end_save(ticket)
-    return weak.may_be_broken(boot)
+    return unsynced_acks.may_be_broken(boot)
 
 
 def _has_log(env: Env, path: str) -> bool:

@@ -1,14 +1,17 @@
-"""The file `weak-promises`: this member's log may lack entries that it has acknowledged.
+"""Small files in a member's directory that record what its log may lack.
 
-It stands in a member's directory while the log is in memory, or while entries are acknowledged
-before they are synced (durability "interval" and "os"), and goes with a clean stop. Whoever
-opens the directory then knows what may be missing (docs/decisions/0016):
+`weak-promises`: the log may lack entries that this member acknowledged. The file exists while the
+log is in memory, or while entries are acknowledged before they are synced (durability "interval"
+and "os"); a clean stop deletes it. It tells the next start what may be missing (decision 0016):
 
-* a log in memory is gone with its process;
-* an unsynced one is whole as long as the machine was not restarted: the page cache outlives
-  a process. The id of the boot says which it was;
-* after a write or a sync that failed not even that: such pages may be marked clean and dropped
-  (F9). The boot's id is then taken out.
+* a log in memory is lost with its process;
+* an unsynced log is complete as long as the machine was not restarted, because the page cache
+  outlives a process. The file holds the id of the boot for that;
+* after a failed write or sync the page cache proves nothing, because its pages may have been
+  marked clean and dropped (F9). The id of the boot is then removed from the file.
+
+`suspect` and `given-up`: entries that damage destroyed, and those whose loss an operator accepted.
+`damage-seen`: an entry that a running member could not read.
 """
 
 from __future__ import annotations
@@ -24,43 +27,43 @@ if TYPE_CHECKING:
     from copycat.storage._native import Env
 
 __all__ = [
-    "DEBT_FILE",
-    "GIVEN_UP_FILE",
+    "ACCEPTED_LOSS_FILE",
     "INDEX_MAX",
+    "LOST_ENTRIES_FILE",
     "NOTE_FILE",
-    "WEAK_FILE",
+    "UNSYNCED_ACKS_FILE",
     "LostEntries",
     "UnsyncedAcks",
     "check_level",
     "clear_note",
-    "clear_weak",
-    "doubt_weak",
-    "read_debt",
+    "clear_unsynced_acks",
+    "distrust_page_cache",
+    "read_lost_entries",
     "read_note",
-    "read_weak",
+    "read_unsynced_acks",
     "write_note",
-    "write_weak",
+    "write_unsynced_acks",
 ]
 
-WEAK_FILE = "weak-promises"
+UNSYNCED_ACKS_FILE = "weak-promises"
 _TEXT_MAX = 256
 
 
 class UnsyncedAcks(NamedTuple):
-    """What the last owner of a directory promised without the disk."""
+    """The last process of a directory acknowledged entries before they were synced."""
 
     was_in_memory: bool
     boot: str
-    """Of the machine, when the promises began; empty when nothing vouches for its page cache."""
+    """The boot of the machine at that time; empty when its page cache proves nothing."""
 
     def may_be_broken(self, boot: str) -> bool:
         """Whether acknowledged entries may be missing for a process that starts in `boot`."""
         return self.was_in_memory or not boot or boot != self.boot
 
 
-def read_weak(env: Env, directory: str) -> UnsyncedAcks | None:
-    """None: every promise waited for the disk. What cannot be read promises the least."""
-    if not env.exists(f"{directory}/{WEAK_FILE}"):
+def read_unsynced_acks(env: Env, directory: str) -> UnsyncedAcks | None:
+    """None: every acknowledgement waited for a sync. An unreadable file has no boot."""
+    if not env.exists(f"{directory}/{UNSYNCED_ACKS_FILE}"):
         return None
     words = _words(env, directory)
     boot = words[1] if len(words) > 1 else ""
@@ -68,9 +71,9 @@ def read_weak(env: Env, directory: str) -> UnsyncedAcks | None:
 
 
 def _words(env: Env, directory: str) -> list[str]:
-    """What the file says; nothing when it cannot be read."""
+    """The words of the file; none when it cannot be read."""
     try:
-        text = env.read_file(f"{directory}/{WEAK_FILE}")[:_TEXT_MAX]
+        text = env.read_file(f"{directory}/{UNSYNCED_ACKS_FILE}")[:_TEXT_MAX]
     except DiskError as error:
         if not is_unreadable(error):
             raise
@@ -78,37 +81,37 @@ def _words(env: Env, directory: str) -> list[str]:
     return text.decode("utf-8", "replace").split()
 
 
-def write_weak(
+def write_unsynced_acks(
     env: Env, directory: str, level: StorageLevel, durability: Durability, boot: str
 ) -> None:
-    """Say it, durably, when promises do not wait for the disk from here on."""
+    """Write the marker durably, unless every acknowledgement waits for a sync."""
     if level is not StorageLevel.MEMORY and durability is Durability.FSYNC:
         return
     mode = level if level is StorageLevel.MEMORY else durability
-    env.replace_file(f"{directory}/{WEAK_FILE}", f"{mode.value} {boot}\n".encode())
+    env.replace_file(f"{directory}/{UNSYNCED_ACKS_FILE}", f"{mode.value} {boot}\n".encode())
 
 
-def doubt_weak(env: Env, directory: str) -> None:
-    """The disk failed under these promises: that the machine runs on proves nothing now (F9)."""
+def distrust_page_cache(env: Env, directory: str) -> None:
+    """Remove the boot from the marker: a write failed, so the page cache is not trusted (F9)."""
     mode = "".join(_words(env, directory)[:1])
-    env.replace_file(f"{directory}/{WEAK_FILE}", f"{mode}\n".encode())
+    env.replace_file(f"{directory}/{UNSYNCED_ACKS_FILE}", f"{mode}\n".encode())
 
 
-def clear_weak(env: Env, directory: str) -> None:
-    """Everything that was promised is on the disk. A removal that is lost does no harm."""
-    path = f"{directory}/{WEAK_FILE}"
+def clear_unsynced_acks(env: Env, directory: str) -> None:
+    """Delete the marker: all acknowledged entries are synced. A lost deletion does no harm."""
+    path = f"{directory}/{UNSYNCED_ACKS_FILE}"
     if env.exists(path):
         env.remove(path)
 
 
 def check_level(
-    weak: UnsyncedAcks | None, level: StorageLevel, directory: str, *, has_log: bool
+    unsynced_acks: UnsyncedAcks | None, level: StorageLevel, directory: str, *, has_log: bool
 ) -> None:
     """A member must not forget its log, or take an absent one for empty. ConfigurationError.
 
     CorruptLogError for a log that should be there: the identity is written after it (F3, F27).
     """
-    was_in_memory = weak is not None and weak.was_in_memory
+    was_in_memory = unsynced_acks is not None and unsynced_acks.was_in_memory
     if level is StorageLevel.MEMORY and has_log:
         raise ConfigurationError(
             f'storage.level ("{level}"): {directory} holds a log on disk, which a member with its'
@@ -128,116 +131,120 @@ def check_level(
         )
 
 
-DEBT_FILE = "suspect"
-GIVEN_UP_FILE = "given-up"
+LOST_ENTRIES_FILE = "suspect"
+ACCEPTED_LOSS_FILE = "given-up"
 NOTE_FILE = "damage-seen"
 INDEX_MAX = (1 << 63) - 1
-"""An end that nobody knows."""
+"""The end of a log whose last index is not known."""
 
 
 class LostEntries:
-    """Entries `first_index` to `owed.index` were lost to damage and are not here again so far.
+    """Entries from `first_index` to `lost_upto.index` were lost, and have not been sent again yet.
 
-    owed: the last entry that this log may have held, or a greater name.  term: the hard state
-    must have reached it before this member says anything, so that a leader that still counts
-    what is gone steps down.  is_given_up: an operator accepted the loss.  is_regressed: not
-    damage took them, the directory is an older copy of what it was (F8).
+    lost_upto: the last entry that this log may have held, or an id above it.  term: the hard
+    state must have reached it before this member sends anything, so that a leader that still
+    counts the lost entries steps down.  is_accepted: an operator accepted the loss.
+    is_regressed: no damage destroyed these entries, the directory is an older copy of itself (F8).
     """
 
     def __init__(
         self,
         env: Env,
         directory: str,
-        owed: EntryId,
+        lost_upto: EntryId,
         *,
         first_index: int,
         term: int,
-        is_given_up: bool = False,
+        is_accepted: bool = False,
         is_regressed: bool = False,
     ) -> None:
         self._env = env
         self._directory = directory
-        self._path = f"{directory}/{GIVEN_UP_FILE if is_given_up else DEBT_FILE}"
-        self.owed = owed
+        self._path = f"{directory}/{ACCEPTED_LOSS_FILE if is_accepted else LOST_ENTRIES_FILE}"
+        self.lost_upto = lost_upto
         self.first_index = first_index
         self.term = term
-        self.is_given_up = is_given_up
+        self.is_accepted = is_accepted
         self.is_regressed = is_regressed
 
     def __str__(self) -> str:
-        if self.owed.index == INDEX_MAX:
-            return f"entries from {self.first_index} on, up to the end of term {self.owed.term}"
-        return f"entries {self.first_index} to {self.owed.index}"
+        if self.lost_upto.index == INDEX_MAX:
+            return (
+                f"entries from {self.first_index} on, up to the end of term {self.lost_upto.term}"
+            )
+        return f"entries {self.first_index} to {self.lost_upto.index}"
 
     def write(self) -> None:
         """Durable when it returns, whole or not at all."""
-        said = {
+        fields = {
             "first_index": self.first_index,
-            "index": self.owed.index,
-            "owed_term": self.owed.term,
+            "index": self.lost_upto.index,
+            "owed_term": self.lost_upto.term,
             "term": self.term,
         }
         if self.is_regressed:
-            said["regressed"] = 1
-        self._env.replace_file(self._path, encode_line(said))
+            fields["regressed"] = 1
+        self._env.replace_file(self._path, encode_line(fields))
 
-    def give_up(self) -> None:
-        """An operator accepts the loss. A crash leaves both files: then it is owed as before."""
+    def accept_loss(self) -> None:
+        """An operator accepts the loss. After a crash in between both files exist, and the member
+        goes on recovering as before."""
         LostEntries(
             self._env,
             self._directory,
-            self.owed,
+            self.lost_upto,
             first_index=self.first_index,
             term=self.term,
-            is_given_up=True,
+            is_accepted=True,
             is_regressed=self.is_regressed,
         ).write()
-        self.settle()
+        self.clear()
 
-    def settle(self) -> None:
-        """The log holds it again, durably: the file goes. A removal that is lost does no harm."""
+    def clear(self) -> None:
+        """Delete the record: the log holds the entries again, durably. A lost deletion does no
+        harm."""
         if self._env.exists(self._path):
             self._env.remove(self._path)
 
 
-def read_debt(env: Env, directory: str, current_term: int) -> LostEntries | None:
-    """What this directory owes, or else what was given up; None for nothing.
+def read_lost_entries(env: Env, directory: str, current_term: int) -> LostEntries | None:
+    """The entries that this directory lost, or those whose loss was accepted; None for none.
 
-    A file that cannot be read counts as the most that this member can have promised: anything of
-    `current_term`, its hard state's. It is written anew so.
+    An unreadable file counts as the most that this member can have acknowledged: any entry of
+    `current_term`, the term of the hard state. The file is then rewritten with that.
     """
-    is_given_up = not env.exists(f"{directory}/{DEBT_FILE}")
-    path = f"{directory}/{GIVEN_UP_FILE if is_given_up else DEBT_FILE}"
+    is_accepted = not env.exists(f"{directory}/{LOST_ENTRIES_FILE}")
+    path = f"{directory}/{ACCEPTED_LOSS_FILE if is_accepted else LOST_ENTRIES_FILE}"
     if not env.exists(path):
         return None
-    said = read_line(env, path)
-    owed = EntryId(current_term, INDEX_MAX)
+    fields = read_line(env, path)
+    lost_upto = EntryId(current_term, INDEX_MAX)
     first_index, term, is_regressed = 1, current_term + 1, False
-    if said is not None:
-        owed = EntryId(said["owed_term"], said["index"])
-        first_index, term = said["first_index"], said["term"]
-        is_regressed = "regressed" in said
-    debt = LostEntries(
+    if fields is not None:
+        lost_upto = EntryId(fields["owed_term"], fields["index"])
+        first_index, term = fields["first_index"], fields["term"]
+        is_regressed = "regressed" in fields
+    lost_entries = LostEntries(
         env,
         directory,
-        owed,
+        lost_upto,
         first_index=first_index,
         term=term,
-        is_given_up=is_given_up,
+        is_accepted=is_accepted,
         is_regressed=is_regressed,
     )
-    if said is None:
-        debt.write()
-    return debt
+    if fields is None:
+        lost_entries.write()
+    return lost_entries
 
 
 def write_note(env: Env, directory: str, error: CorruptLogError) -> None:
-    """Damage was met at `error.index` (0: unknown): the next start is to look there (F11)."""
+    """Record that entry `error.index` (0: unknown) was unreadable, for the next start (F11)."""
     env.replace_file(f"{directory}/{NOTE_FILE}", encode_line({"index": error.index}))
 
 
 def read_note(env: Env, directory: str) -> CorruptLogError | None:
-    """What a running member met, as the error that it stopped with; None for nothing."""
+    """The error with which a running member stopped at unreadable bytes; None for none."""
     path = f"{directory}/{NOTE_FILE}"
     if not env.exists(path):
         return None
@@ -249,6 +256,6 @@ def read_note(env: Env, directory: str) -> CorruptLogError | None:
 
 
 def clear_note(env: Env, directory: str) -> None:
-    """It was looked at."""
+    """Delete the note: the damage that it names was examined."""
     if env.exists(f"{directory}/{NOTE_FILE}"):
         env.remove(f"{directory}/{NOTE_FILE}")

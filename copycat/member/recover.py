@@ -11,17 +11,17 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import ConfigurationError, CorruptLogError
-from copycat.member.damage_scan import survey
+from copycat.member.damage_scan import scan
 from copycat.member.hard_state import best_copy
 from copycat.member.identity import IDENTITY_FILES, Identity, read_identity, write_identity
 from copycat.member.markers import (
-    DEBT_FILE,
-    GIVEN_UP_FILE,
+    ACCEPTED_LOSS_FILE,
     INDEX_MAX,
-    WEAK_FILE,
+    LOST_ENTRIES_FILE,
+    UNSYNCED_ACKS_FILE,
     clear_note,
-    clear_weak,
-    read_debt,
+    clear_unsynced_acks,
+    read_lost_entries,
 )
 from copycat.member.repair import TruncationPlan, write_log
 from copycat.member.skips import SKIPS_FILE, SKIPS_MAX, read_skips, write_skips
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AUDIT_FILE",
     "RecoveryPlan",
-    "accept_debt",
     "accept_loss",
+    "accept_lost_entries",
     "accept_unsynced_loss",
     "complete",
     "plan",
@@ -110,10 +110,10 @@ def plan(env: Env, directory: str, accept_loss_from: int) -> RecoveryPlan:
 
 def _known_upto(env: Env, directory: str, report: VerifyReport) -> int:
     """What marks, gaps and snapshots say of entries that cannot be read now."""
-    found = survey(env, f"{directory}/log").last_index
-    told = [one.last_index for one in report.snapshots if one.damage is None]
-    told += [report.valid_from, found if found != INDEX_MAX else 0]
-    return max(told)
+    last_scanned = scan(env, f"{directory}/log").last_index
+    last_indexes = [one.last_index for one in report.snapshots if one.damage is None]
+    last_indexes += [report.valid_from, last_scanned if last_scanned != INDEX_MAX else 0]
+    return max(last_indexes)
 
 
 def _check_use(env: Env, directory: str, report: VerifyReport) -> None:
@@ -130,29 +130,29 @@ def _check_use(env: Env, directory: str, report: VerifyReport) -> None:
         )
 
 
-def accept_loss(env: Env, told: RecoveryPlan, cluster_name: str, incarnation: int) -> str:
-    """Keep the entries up to `told.kept_upto`; where the damaged log stays.
+def accept_loss(env: Env, recovery_plan: RecoveryPlan, cluster_name: str, incarnation: int) -> str:
+    """Keep the entries up to `recovery_plan.kept_upto`; where the damaged log stays.
 
     ConfigurationError unless `cluster_name` is the directory's; DirectoryInUseError while a
     server runs. A crash leaves the old log, or the new one, or a directory without a log, which
     no server starts over, and which the same call completes.
     """
-    directory = told.directory
-    _check_name(told.cluster_name, cluster_name)
+    directory = recovery_plan.directory
+    _check_name(recovery_plan.cluster_name, cluster_name)
     mark = f"{incarnation:032x}"[:16]
     recovered, damaged = f"{directory}/{_RECOVERED}{mark}", f"{directory}/log-damaged-{mark}"
     lock = env.lock(f"{directory}/lock")
     try:
         identity = _identity(env, directory)
-        found = survey(env, f"{directory}/log")
-        cut = TruncationPlan(found.before, told.kept_upto + 1, NO_ENTRY)
-        write_log(env, recovered, cut, found, _SIZES)
+        log_scan = scan(env, f"{directory}/log")
+        cut = TruncationPlan(log_scan.before, recovery_plan.kept_upto + 1, NO_ENTRY)
+        write_log(env, recovered, cut, log_scan, _SIZES)
         _write_audit(
             env,
             directory,
             action="accept-loss-from",
-            index=told.kept_upto + 1,
-            known_upto=told.known_upto,
+            index=recovery_plan.kept_upto + 1,
+            known_upto=recovery_plan.known_upto,
             cluster=identity.cluster_name,
             address=identity.address,
             incarnation=f"{identity.incarnation:032x}",
@@ -173,13 +173,13 @@ def complete(env: Env, directory: str, cluster_name: str) -> bool:
     """Finish what a crash between the two renames left; False when there is nothing to finish."""
     if env.exists(f"{directory}/log"):
         return False
-    found = _recovered(env, directory)
-    if len(found) != 1:
+    recovered = _recovered(env, directory)
+    if len(recovered) != 1:
         return False
     _check_name(_identity(env, directory).cluster_name, cluster_name)
     lock = env.lock(f"{directory}/lock")
     try:
-        env.rename(f"{directory}/{found[0]}", f"{directory}/log")
+        env.rename(f"{directory}/{recovered[0]}", f"{directory}/log")
         env.sync_directory(directory)
         _forget_damage(env, directory)
     finally:
@@ -197,20 +197,20 @@ def accept_unsynced_loss(env: Env, directory: str, cluster_name: str) -> None:
     ConfigurationError when nothing says that they are.
     """
     nothing = "every promise of this member waited for its disk; nothing is missing"
-    member = _owing(env, directory, cluster_name, WEAK_FILE, nothing)
-    _accept(env, directory, member, "accept-unsynced-loss", clear_weak)
+    member = _checked_identity(env, directory, cluster_name, UNSYNCED_ACKS_FILE, nothing)
+    _accept(env, directory, member, "accept-unsynced-loss", clear_unsynced_acks)
 
 
-def accept_debt(env: Env, directory: str, cluster_name: str) -> None:
-    """Let a member vote without the entries that damage took, and that nobody gave back (0017).
+def accept_lost_entries(env: Env, directory: str, cluster_name: str) -> None:
+    """Let a member vote without the entries that damage destroyed and no leader sent again.
 
-    For a cluster in which all that held them are damaged or gone. What it lost stays written
-    down: others may have let deletions go because it had them, so no gap may stand for these.
-    ConfigurationError when nothing is owed.
+    For a cluster in which every copy of these entries is lost (decision 0017). The record of them
+    stays: others may have deleted tombstones because this member had them, so that no gap may
+    stand for the lost entries. ConfigurationError when no entry is lost.
     """
     nothing = "no entry of this member was cut off for damage; nothing is owed"
-    member = _owing(env, directory, cluster_name, DEBT_FILE, nothing)
-    _accept(env, directory, member, "accept-owed-loss", _give_up)
+    member = _checked_identity(env, directory, cluster_name, LOST_ENTRIES_FILE, nothing)
+    _accept(env, directory, member, "accept-owed-loss", _accept_lost_entries)
 
 
 def skippable(env: Env, directory: str, index: int) -> StoredEntry:
@@ -236,14 +236,14 @@ def skippable(env: Env, directory: str, index: int) -> StoredEntry:
             hint="members that skip the entry would disagree with this one: correct the state"
             " machine instead, or give the others this member's snapshot",
         )
-    found = next(records(directory, index, env=env), None)
-    if found is None or found.index > index or found.is_gap:
+    record = next(records(directory, index, env=env), None)
+    if record is None or record.index > index or record.is_gap:
         raise ConfigurationError(
             f"{directory} has no entry {index}",
             hint="give the index that the error named; a member whose log does not reach it"
             f" gets the file {SKIPS_FILE} of another member",
         )
-    return found
+    return record
 
 
 def skip_entry(env: Env, directory: str, index: int, cluster_name: str) -> SkippedEntry:
@@ -255,8 +255,8 @@ def skip_entry(env: Env, directory: str, index: int, cluster_name: str) -> Skipp
     _check_name(identity.cluster_name, cluster_name)
     lock = env.lock(f"{directory}/lock")
     try:
-        found = skippable(env, directory, index)
-        skip = SkippedEntry(found.index, found.term, found.crc)
+        record = skippable(env, directory, index)
+        skip = SkippedEntry(record.index, record.term, record.crc)
         _write_audit(
             env,
             directory,
@@ -272,7 +272,9 @@ def skip_entry(env: Env, directory: str, index: int, cluster_name: str) -> Skipp
     return skip
 
 
-def _owing(env: Env, directory: str, cluster_name: str, file: str, nothing: str) -> Identity:
+def _checked_identity(
+    env: Env, directory: str, cluster_name: str, file: str, nothing: str
+) -> Identity:
     """The member, if it is the one that was meant and `file` says that it lacks something."""
     identity = _identity(env, directory)
     _check_name(identity.cluster_name, cluster_name)
@@ -295,17 +297,17 @@ def _accept(
         lock.close()
 
 
-def _give_up(env: Env, directory: str) -> None:
+def _accept_lost_entries(env: Env, directory: str) -> None:
     copy = best_copy(env, directory)
-    debt = read_debt(env, directory, copy.current_term if copy is not None else 0)
-    if debt is not None:
-        debt.give_up()
+    lost_entries = read_lost_entries(env, directory, copy.current_term if copy is not None else 0)
+    if lost_entries is not None:
+        lost_entries.accept_loss()
     clear_note(env, directory)
 
 
 def _forget_damage(env: Env, directory: str) -> None:
     """The log was cut anew, for a member that is another one from here on."""
-    for name in (DEBT_FILE, GIVEN_UP_FILE):
+    for name in (LOST_ENTRIES_FILE, ACCEPTED_LOSS_FILE):
         if env.exists(f"{directory}/{name}"):
             env.remove(f"{directory}/{name}")
     clear_note(env, directory)
@@ -327,19 +329,19 @@ def _identity(env: Env, directory: str) -> Identity:
     return identity
 
 
-def _check_name(found: str, told: str) -> None:
-    if found != told:
+def _check_name(actual: str, given: str) -> None:
+    if actual != given:
         raise ConfigurationError(
-            f'the member is of cluster "{found}", not "{told}"; nothing was changed',
-            hint=f"if you mean this one, say --cluster-name {found}",
+            f'the member is of cluster "{actual}", not "{given}"; nothing was changed',
+            hint=f"if you mean this one, say --cluster-name {actual}",
         )
 
 
-def _write_audit(env: Env, directory: str, **said: object) -> None:
+def _write_audit(env: Env, directory: str, **fields: object) -> None:
     """One line more; the file is replaced whole."""
     import time  # noqa: PLC0415 - a tool of the operator, not of the log
 
     path = f"{directory}/{AUDIT_FILE}"
     before = env.read_file(path) if env.exists(path) else b""
-    line = json.dumps({"time_ms": time.time_ns() // 1_000_000, **said}, sort_keys=True)
+    line = json.dumps({"time_ms": time.time_ns() // 1_000_000, **fields}, sort_keys=True)
     env.replace_file(path, before + line.encode() + b"\n")

@@ -1,8 +1,9 @@
-"""A member cuts what it cannot read out of its log, and owes it (F2, F3, F11, F17, C12).
+"""A member cuts unreadable entries out of its log and records them as lost (F2, F3, F11, C12).
 
-The order makes every crash harmless: first the debt is durable, then the kept entries are in a
-log of their own, whole and synced, and only then the two change names. The damaged log stays
-beside it. Who has no other members may cut only what a snapshot covers (docs/decisions/0017).
+The order makes every crash harmless: first the record of the lost entries is durable, then the
+entries that stay are written to a log of their own and synced, and only then the two logs change
+names. The damaged log stays beside the repaired one. A member without other members may cut only
+what a snapshot covers (docs/decisions/0017).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 from copycat.errors import CorruptLogError, DiskError, DiskFullError
-from copycat.member.damage_scan import Loss, Survey, survey
-from copycat.member.markers import INDEX_MAX, LostEntries, clear_note, read_debt, read_note
+from copycat.member.damage_scan import LogScan, Loss, scan
+from copycat.member.markers import INDEX_MAX, LostEntries, clear_note, read_lost_entries, read_note
 from copycat.storage._native import Batch, NativeLog, open_log
 from copycat.storage.in_memory import InMemoryLog
 from copycat.storage.reader import StoredEntry, damage_of
@@ -47,46 +48,48 @@ _BATCH_BYTES = 1 << 20
 
 
 class TruncationPlan(NamedTuple):
-    """What stays of a log, and what it owes for the rest."""
+    """Which entries of a damaged log stay, and which are lost."""
 
     start: EntryId
     """The new log begins right after this entry: NO_ENTRY, the old one's, or a snapshot's."""
     end: int
     """One past the last entry that stays; `start.next` when none does."""
-    owed: EntryId
-    """What the log is known to have held, if that is more than stays; else NO_ENTRY."""
+    lost_upto: EntryId
+    """The last entry that the log is known to have held, if that entry is cut; else NO_ENTRY."""
 
 
-def plan_cut(env: Env, found: Survey, base: EntryId, current_term: int) -> TruncationPlan:
-    """How to cut a log of which `found` is readable, so that the least is owed.
+def plan_cut(env: Env, log_scan: LogScan, base: EntryId, current_term: int) -> TruncationPlan:
+    """How to cut a log of which `log_scan` is readable, so that the fewest entries are lost.
 
     base: what the newest snapshot that was read back whole covers; NO_ENTRY for none.
     current_term: the hard state's; no entry of a later term was ever acknowledged.
     """
-    start, first_bad = found.before, found.last_index + 1
+    start, first_bad = log_scan.before, log_scan.last_index + 1
     if base.index < start.index:
         start, first_bad = base, base.next  # no snapshot reaches to where the log begins (F17)
     else:
-        if any(loss.first <= base.index for loss in found.losses):
+        if any(loss.first <= base.index for loss in log_scan.losses):
             start = base
-            if found.term_at(env, base.index) != base.term:
+            if log_scan.term_at(env, base.index) != base.term:
                 first_bad = base.next  # whether the rest continues this snapshot, nobody knows
-        for loss in found.losses:
+        for loss in log_scan.losses:
             if loss.end > start.next:
                 first_bad = min(first_bad, max(loss.first, start.next))
-    kept = start
+    last_kept = start
     if first_bad > start.next:
-        kept = EntryId(found.term_at(env, first_bad - 1), first_bad - 1)
-    held = EntryId(found.last_term or current_term, found.last_index)
-    return TruncationPlan(start, first_bad, NO_ENTRY if kept >= held else held)
+        last_kept = EntryId(log_scan.term_at(env, first_bad - 1), first_bad - 1)
+    last_written = EntryId(log_scan.last_term or current_term, log_scan.last_index)
+    return TruncationPlan(
+        start, first_bad, NO_ENTRY if last_kept >= last_written else last_written
+    )
 
 
 class LogRepair:
-    """Opens the log of the member's directory `path`, and mends it first where it must.
+    """Opens the log of the member's directory `path`, and repairs it first where it must.
 
     store: its snapshots, None when nobody asks for them.  current_term: the hard state's.
     sizes: of the log's segments, in bytes and in entries.  is_alone: there are no other members,
-    so nothing may be owed.  The caller holds the lock.
+    so no entry may be cut.  The caller holds the lock.
     """
 
     def __init__(
@@ -105,8 +108,8 @@ class LogRepair:
         self._current_term = current_term
         self._is_alone = is_alone
         self._sizes = sizes
-        self.debt = read_debt(env, path, current_term)
-        """What the member owes; None for nothing."""
+        self.lost_entries = read_lost_entries(env, path, current_term)
+        """The entries that this member lost and has not got back; None for none."""
 
     def open(self, opened: Callable[[], AnyLog]) -> AnyLog:
         """What `opened` opens, after a repair if it raises CorruptLogError, or a DiskError of
@@ -120,13 +123,13 @@ class LogRepair:
         try:
             log = _twice(opened)
         except CorruptLogError as cause:
-            if not self._mend(cause):
+            if not self._repair(cause):
                 raise
             log = opened()
         else:
             if note is not None:
                 log.close()
-                self._mend(note)
+                self._repair(note)
                 log = opened()
         clear_note(self._env, self._path)
         if self._is_alone or self._store is None:
@@ -135,31 +138,31 @@ class LogRepair:
         is_torn = base == NO_ENTRY and bool(self._store.bad) and log.valid_from > 0
         if log.before.index > base.index or is_torn:
             log.close()
-            self._mend(_out_of_reach(log, base))
+            self._repair(_out_of_reach(log, base))
             self._store.set_aside()
             log = opened()
         return log
 
     def _base(self) -> EntryId:
-        found = self._store.look() if self._store is not None else None
-        return found[0].entry if found is not None else NO_ENTRY
+        newest = self._store.look() if self._store is not None else None
+        return newest[0].entry if newest is not None else NO_ENTRY
 
-    def _mend(self, cause: CorruptLogError) -> bool:
+    def _repair(self, cause: CorruptLogError) -> bool:
         """Cut what is damaged; False when nothing is. The cause counts where bytes look good."""
         env, path, base = self._env, self._path, self._base()
-        found = self._survey(cause)
-        if not found.losses and base.index >= found.before.index:
+        log_scan = self._scan(cause)
+        if not log_scan.losses and base.index >= log_scan.before.index:
             return False
-        cut = plan_cut(env, found, base, self._current_term)
-        if cut.owed != NO_ENTRY:
+        cut = plan_cut(env, log_scan, base, self._current_term)
+        if cut.lost_upto != NO_ENTRY:
             if self._is_alone:
-                if not cause.index and found.losses:  # which entries a sector holds, it tells
-                    cause.index = found.losses[0].damage.index
+                if not cause.index and log_scan.losses:  # which entries a sector holds, it tells
+                    cause.index = log_scan.losses[0].damage.index
                 raise cause
-            self.debt = self._owe(cut)
-            self.debt.write()
+            self.lost_entries = self._new_lost_entries(cut)
+            self.lost_entries.write()
         try:
-            write_log(env, f"{path}/{_NEW}", cut, found, self._sizes)
+            write_log(env, f"{path}/{_NEW}", cut, log_scan, self._sizes)
         except DiskFullError as error:
             raise DiskFullError(
                 f"{path}: no room to repair the log, of which what stays is written anew: {error}",
@@ -170,7 +173,7 @@ class LogRepair:
         env.rename(f"{path}/{_NEW}", f"{path}/{_REPAIRED}")
         env.sync_directory(path)
         damaged = complete_repair(env, path)
-        for loss in found.losses:
+        for loss in log_scan.losses:
             _log.warning("%s: entry %d: %s", loss.damage.path, loss.first, loss.damage.what)
         _log.warning(
             "%s: the log was damaged: it begins after entry %d and ends with %d, %s; it is kept"
@@ -178,40 +181,43 @@ class LogRepair:
             path,
             cut.start.index,
             cut.end - 1,
-            "nothing is missing" if cut.owed == NO_ENTRY else f"the others must give {self.debt}",
+            "nothing is missing"
+            if cut.lost_upto == NO_ENTRY
+            else f"the others must give {self.lost_entries}",
             damaged or "no place, for it was gone",
         )
         return True
 
-    def _survey(self, cause: CorruptLogError) -> Survey:
+    def _scan(self, cause: CorruptLogError) -> LogScan:
         directory = f"{self._path}/log"
         try:
-            return _twice(lambda: survey(self._env, directory, cause))
+            return _twice(lambda: scan(self._env, directory, cause))
         except CorruptLogError as error:
             # The directory or its manifest cannot be read: as if that were bad or gone (F3).
             loss = Loss(1, INDEX_MAX, damage_of(error, directory, row="F3"))
-            return Survey(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
+            return LogScan(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
 
-    def _owe(self, cut: TruncationPlan) -> LostEntries:
-        owed, first, earlier = cut.owed, cut.end, self.debt
+    def _new_lost_entries(self, cut: TruncationPlan) -> LostEntries:
+        lost_upto, first, earlier = cut.lost_upto, cut.end, self.lost_entries
         if earlier is not None:
-            owed, first = max(owed, earlier.owed), min(first, earlier.first_index)
-        term = max(self._current_term, owed.term) + 1
-        return LostEntries(self._env, self._path, owed, first_index=first, term=term)
+            lost_upto, first = max(lost_upto, earlier.lost_upto), min(first, earlier.first_index)
+        term = max(self._current_term, lost_upto.term) + 1
+        return LostEntries(self._env, self._path, lost_upto, first_index=first, term=term)
 
-    def settle(self, log: AnyLog, hard_state: HardStateStore) -> LostEntries | None:
-        """Before anything is said: what the open log still owes, with the term that it needs."""
-        debt = self.debt
-        if debt is None:
+    def remaining_loss(self, log: AnyLog, hard_state: HardStateStore) -> LostEntries | None:
+        """The entries that the open log still lacks; raises the term of the hard state to the one
+        in their record. Called before the member sends anything."""
+        lost_entries = self.lost_entries
+        if lost_entries is None:
             return None
-        if log.last_entry >= debt.owed and not debt.is_given_up:
-            debt.settle()
+        if log.last_entry >= lost_entries.lost_upto and not lost_entries.is_accepted:
+            lost_entries.clear()
             return None
-        if hard_state.current_term < debt.term:
-            ticket = hard_state.begin_save(debt.term, MemberId(0))
+        if hard_state.current_term < lost_entries.term:
+            ticket = hard_state.begin_save(lost_entries.term, MemberId(0))
             ticket.run()
             hard_state.end_save(ticket)
-        return debt
+        return lost_entries
 
 
 def _twice(read: Callable[[], _Read]) -> _Read:
@@ -254,7 +260,7 @@ def complete_repair(env: Env, path: str) -> str:
 
 
 def write_log(
-    env: Env, directory: str, cut: TruncationPlan, found: Survey, sizes: tuple[int, int]
+    env: Env, directory: str, cut: TruncationPlan, log_scan: LogScan, sizes: tuple[int, int]
 ) -> None:
     """A log of what stays, in a directory of its own; all of it durable.
 
@@ -263,34 +269,34 @@ def write_log(
     env.make_directory(directory)
     for name in env.list(directory):  # of an earlier try
         env.remove(f"{directory}/{name}")
-    kept = open_log(
+    new_log = open_log(
         env,
         directory,
         max_segment_size=sizes[0],
         max_entries_per_segment=sizes[1],
     )
-    with closing(kept):
+    with closing(new_log):
         if cut.start != NO_ENTRY:
-            kept.reset(cut.start)
-            ticket = kept.begin_sync()
+            new_log.reset(cut.start)
+            ticket = new_log.begin_sync()
             ticket.run()
-            kept.end_sync(ticket)
-        for batch in batches(_kept(env, cut, found), cut.start.next, cut.end):
-            kept.append(batch)
+            new_log.end_sync(ticket)
+        for batch in batches(_kept_records(env, cut, log_scan), cut.start.next, cut.end):
+            new_log.append(batch)
     env.sync_directory(directory)
 
 
-def _kept(env: Env, cut: TruncationPlan, found: Survey) -> Iterator[StoredEntry]:
-    """The records that stay. One that is missing now is a DiskError: nobody would owe it."""
+def _kept_records(env: Env, cut: TruncationPlan, log_scan: LogScan) -> Iterator[StoredEntry]:
+    """The records that stay. DiskError when one of them cannot be read a second time."""
     index = cut.start.next
-    for record in found.records(env, index, cut.end):
+    for record in log_scan.records(env, index, cut.end):
         if record.index > index:
             break
         yield record
         index = record.end
     if index < cut.end:
-        what = f"{found.directory}: entry {index} could be read, and cannot be read again"
-        raise DiskError(what, path=found.directory, operation="read", index=index)
+        what = f"{log_scan.directory}: entry {index} could be read, and cannot be read again"
+        raise DiskError(what, path=log_scan.directory, operation="read", index=index)
 
 
 def batches(records: Iterator[StoredEntry], first: int, end: int) -> Iterator[Batch]:

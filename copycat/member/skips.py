@@ -39,16 +39,17 @@ def read_skips(env: Env, directory: str, cluster_name: str) -> tuple[SkippedEntr
             hint="copy the file from another member of the cluster",
             path=path,
         )
-    said = json.loads(text)
-    if said["cluster"] != cluster_name:
+    document = json.loads(text)
+    owner = document["cluster"]
+    if owner != cluster_name:
         raise WrongDirectoryError(
-            f"{path} is of cluster {said['cluster']}, this process is of cluster {cluster_name}",
+            f"{path} is of cluster {owner}, this process is of cluster {cluster_name}",
             path=path,
             field="cluster_name",
             expected=cluster_name,
-            found=said["cluster"],
+            found=owner,
         )
-    return tuple(SkippedEntry(*one) for one in said["entries"])
+    return tuple(SkippedEntry(*one) for one in document["entries"])
 
 
 def skips_of(env: Env, directory: str) -> tuple[SkippedEntry, ...]:
@@ -66,6 +67,6 @@ def write_skips(
     env: Env, directory: str, cluster_name: str, skips: tuple[SkippedEntry, ...]
 ) -> None:
     """Durable when it returns, whole or not at all."""
-    said = {"cluster": cluster_name, "entries": sorted(skips)}
-    text = json.dumps(said, sort_keys=True).encode()
+    document = {"cluster": cluster_name, "entries": sorted(skips)}
+    text = json.dumps(document, sort_keys=True).encode()
     env.replace_file(f"{directory}/{SKIPS_FILE}", b"%08x %b\n" % (crc32c(text), text))

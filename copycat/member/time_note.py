@@ -45,14 +45,14 @@ class TimeFile:
         if not self._env.exists(self._path):
             return None
         try:
-            said = read_line(self._env, self._path)
+            fields = read_line(self._env, self._path)
         except DiskError as error:
             if not is_unreadable(error):
                 raise
             return None
-        if said is None or said.keys() != set(TimeNote._fields):
+        if fields is None or fields.keys() != set(TimeNote._fields):
             return None
-        return TimeNote(**said)
+        return TimeNote(**fields)
 
     def write(self, note: TimeNote) -> bool:
         """Durable when it returns True; False when the disk did not take it: what was written

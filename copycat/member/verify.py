@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from copycat.errors import StorageError
 from copycat.member.hard_state import HARD_STATE_FILES, read_copy
-from copycat.member.markers import read_weak
+from copycat.member.markers import read_unsynced_acks
 from copycat.paths import path_text
 from copycat.storage._native import Env, crc32c
 from copycat.storage.disk_format import FORMAT_VERSION, FRAME, SegmentInfo
 from copycat.storage.reader import (
     Damage,
     SegmentReader,
+    confirm_current,
     damage_of,
     follow_rows,
     log_directory,
     rows_of,
-    settle,
 )
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ def log_damage(env: Env, path: str, directory: str) -> Damage | None:
         return None
     if any(_SEGMENT.fullmatch(name) for name in env.list(directory)):
         return Damage(manifest, -1, 0, "there are segments, but no manifest", "F3")
-    weak = read_weak(env, path)
-    if not _has_identity(env, path) or (weak is not None and weak.was_in_memory):
+    unsynced_acks = read_unsynced_acks(env, path)
+    if not _has_identity(env, path) or (unsynced_acks is not None and unsynced_acks.was_in_memory):
         raise FileNotFoundError(f"{manifest}: no such file")
     what = "an identity, but no log: what this member acknowledged is lost"
     return Damage(f"{path}/log", -1, 0, what, "F3")
@@ -246,7 +246,7 @@ def _snapshot(env: Env, path: str, index: int, term: int) -> SnapshotCheck | Non
     return SnapshotCheck(path, index, term, found.time_ms, found.raw_nbytes, found.nbytes, damage)
 
 
-Told = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with (bytes read, bytes to read) now and then."""
 
 
@@ -302,7 +302,7 @@ class VerifyReport(NamedTuple):
 
 
 def verify(
-    path: str | PathLike[str], *, env: Env | None = None, told: Told | None = None
+    path: str | PathLike[str], *, env: Env | None = None, on_progress: OnProgress | None = None
 ) -> VerifyReport:
     """Read every byte that counts and name each damage by file, offset and index.
 
@@ -321,13 +321,13 @@ def verify(
         to_read = _sizes(disk, directory) if lost is None else 0
         for row, walk in follow_rows(disk, directory) if lost is None else ():
             check, term = _check(disk, directory, row, walk)
-            if not settle(disk, directory, row, walk):
+            if not confirm_current(disk, directory, row, walk):
                 continue  # what replaced it comes next
             checks.append(check)
             damage += check.damage
             last_term, torn = term or last_term, walk.torn_bytes
-            if told is not None:
-                told(sum(one.nbytes for one in checks), max(to_read, 1))
+            if on_progress is not None:
+                on_progress(sum(one.nbytes for one in checks), max(to_read, 1))
     except StorageError as error:
         damage.append(damage_of(error, f"{directory}/manifest", row="F3"))
     first_index = checks[0].row.first_index if checks else 0
@@ -379,8 +379,8 @@ def _check(
         nbytes += len(record.frame)
     damage = [walk.damage] if walk.damage is not None else []
     if row.sealed and valid_from > row.valid_from:
-        told = f"{row.name} has a gap valid from {valid_from}, its row says {row.valid_from}"
-        damage.append(Damage(f"{directory}/manifest", -1, row.first_index, told, "F3"))
+        what = f"{row.name} has a gap valid from {valid_from}, its row says {row.valid_from}"
+        damage.append(Damage(f"{directory}/manifest", -1, row.first_index, what, "F3"))
     if row.sealed and not damage:
         of_index = index_damage(env, directory, row, slots)
         damage += [of_index] if of_index is not None else []

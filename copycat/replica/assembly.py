@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
-from copycat.member.disk_reserve import BallastFile
+from copycat.member.ballast_file import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
@@ -40,7 +40,7 @@ def core_of(
     snapshots: SnapshotStore | None,
     fresh: bool,
     lost: bool,
-    debt: LostEntries | None,
+    lost_entries: LostEntries | None,
     seed: int,
 ) -> Raft:
     """The core over the log and the hard state as they were opened.
@@ -61,8 +61,8 @@ def core_of(
         kept_index=0 if snapshots is None else snapshots.oldest_index,
         fresh=fresh,
         lost=lost,
-        lost_upto=NO_ENTRY if debt is None else debt.owed,
-        regressed=debt is not None and debt.is_regressed,
+        lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,
+        regressed=lost_entries is not None and lost_entries.is_regressed,
         seed=seed,
     )
 
@@ -78,7 +78,7 @@ def assemble(
     clock: LogClock,
     door: RequestRouter,
     members: tuple[str, ...],
-    reserve: BallastFile | None,
+    ballast: BallastFile | None,
     inbox: Inbox,
     slice_done: Callable[[ApplyResult], None],
 ) -> ReplicaParts:
@@ -109,7 +109,7 @@ def assemble(
             host,
             durability=options.durability,
             sync_interval_ms=options.sync_interval_ms,
-            reserve=reserve,
+            ballast=ballast,
         ),
         clock=clock,
         recent=recent,

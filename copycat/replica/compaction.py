@@ -61,9 +61,7 @@ class CompactionScheduler:
         """Entries that were released since the last run that took all it found."""
         self._taken = 0
         """Those that the run under way is to take."""
-        self._worth_it = CompactionTrigger(
-            options.threshold, options.shape.max_entries_per_segment
-        )
+        self._trigger = CompactionTrigger(options.threshold, options.shape.max_entries_per_segment)
         self._busy = False
         self._waits_for: tuple[int, Callable[[], None]] | None = None
         """(index, what to do then) of a run that waits for this entry to be durable here."""
@@ -108,8 +106,8 @@ class CompactionScheduler:
         if now_ms >= self._look_ms:
             self._look_ms = now_ms + LOOK_MS
             log = self._parts.log
-            self._worth_it.look(self._released, lambda: log.segment_stats(NO_LIMITS))
-            enough = self._worth_it.of(log.last_index - log.first_index + 1)
+            self._trigger.observe_first(self._released, lambda: log.segment_stats(NO_LIMITS))
+            enough = self._trigger.threshold(log.last_index - log.first_index + 1)
             is_enough = self._released >= enough
         if now_ms >= self._major_ms or (is_short and self._released):
             self._major_ms = now_ms + self._options.major_ms
@@ -199,7 +197,7 @@ class CompactionScheduler:
         self._set_bits(min(floor, limits.horizon))
         self._taken, self._released = self._released, 0
         stats = log.segment_stats(limits)
-        self._worth_it.saw(stats)
+        self._trigger.observe(stats)
         is_major = compaction is Compaction.MAJOR
         if is_major:
             groups = plan_major(stats, limits, options.shape)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 
 from copycat.errors import DiskFullError, ResourceError
-from copycat.member.disk_reserve import BallastFile
+from copycat.member.ballast_file import BallastFile
 from copycat.member.time_note import TimeFile, TimeNote
 from copycat.protocol.client import Refusal
 from copycat.raft.events import Event, StorageFull
@@ -25,7 +25,7 @@ from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import NoRoom, Outage
 from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.snapshot_taker import SnapshotTaker
-from copycat.storage.obsolete_files import remove_orphans
+from copycat.storage.obsolete_files import remove_obsolete_files
 from copycat.types import Span
 
 __all__ = ["Maintenance"]
@@ -55,7 +55,7 @@ class Maintenance:
         outage: Outage,
         now_ms: int,
         repayment: RecoveryStatus,
-        reserve: BallastFile | None = None,
+        ballast: BallastFile | None = None,
         time_file: TimeFile | None = None,
     ) -> None:
         self._parts = parts
@@ -65,12 +65,12 @@ class Maintenance:
         self._snapshotting = snapshotting
         self._cleaning = cleaning
         self._outage = outage
-        self._reserve = reserve
+        self._ballast = ballast
         self._time_file = time_file
         self._is_noting = False
         self._note_ms = now_ms
         self.repayment = repayment
-        self._is_reserving = False
+        self._is_making_ballast = False
         self._reserve_ms = now_ms
         self._storage_listeners: list[Callable[[bool], None]] = []
         self._room_since_ms = -1
@@ -153,8 +153,8 @@ class Maintenance:
         self.is_full = full
         self._room_since_ms = -1
         self.look_at_disks()
-        if full and self._reserve is not None:
-            self._reserve.give_up()
+        if full and self._ballast is not None:
+            self._ballast.release()
         self._step(StorageFull(full))
         for listener in self._storage_listeners:
             listener(full)
@@ -190,7 +190,7 @@ class Maintenance:
         if is_short:
             self._snapshotting.relieve(now_ms)
         self._cleaning.keep(now_ms, is_short=is_short)
-        self._make_reserve(now_ms)
+        self._make_ballast(now_ms)
         self._note_time(now_ms)
         if not parts.gateway.admitting or self.no_room.reason:
             return
@@ -202,22 +202,22 @@ class Maintenance:
         for member, incarnation in self._handshake.unpinned():
             parts.gateway.pin(member, incarnation)
 
-    def _make_reserve(self, now_ms: int) -> None:
+    def _make_ballast(self, now_ms: int) -> None:
         """Take the reserve again once there was room for a while; a disk is asked now and then."""
-        reserve = self._reserve
-        if reserve is None or reserve.is_held or self.is_full or self._is_reserving:
+        ballast = self._ballast
+        if ballast is None or ballast.is_allocated or self.is_full or self._is_making_ballast:
             return
         if now_ms >= self._reserve_ms:
-            self._is_reserving = True
-            self._parts.inbox.run(Lane.ASIDE, reserve.make, self._reserved)
+            self._is_making_ballast = True
+            self._parts.inbox.run(Lane.ASIDE, ballast.make, self._ballast_made)
 
-    def _reserved(self, ok: bool) -> None:
-        self._is_reserving = False
+    def _ballast_made(self, ok: bool) -> None:
+        self._is_making_ballast = False
         self._reserve_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
-        if ok and self._reserve is not None:
-            self._reserve.made()
+        if ok and self._ballast is not None:
+            self._ballast.made()
             if self.is_full:
-                self._reserve.give_up()
+                self._ballast.release()
 
     def _note_time(self, now_ms: int) -> None:
         """Have log time written down beside the wall clock (C25); on a full disk, later."""
@@ -244,9 +244,9 @@ class Maintenance:
         if not self._is_preparing and now_ms >= self._spare_ms and log.wants_spare():
             self._is_preparing = True
             inbox.run(Lane.ASIDE, self._prepare, self._prepared)
-        if not self._is_removing and log.has_orphans():
+        if not self._is_removing and log.has_obsolete_files():
             self._is_removing = True
-            inbox.run(Lane.ASIDE, partial(remove_orphans, log), self._removed)
+            inbox.run(Lane.ASIDE, partial(remove_obsolete_files, log), self._removed)
 
     def _prepare(self) -> bool:
         try:

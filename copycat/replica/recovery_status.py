@@ -38,7 +38,7 @@ class RecoveryStatus:
         self,
         parts: ReplicaParts,
         address: str,
-        debt: LostEntries | None,
+        lost_entries: LostEntries | None,
         *,
         new_record: NewRecord | None,
         addresses: Mapping[MemberId, str],
@@ -46,7 +46,7 @@ class RecoveryStatus:
     ) -> None:
         self._parts = parts
         self._address = address
-        self._debt = debt
+        self._lost_entries = lost_entries
         self._new_record = new_record
         self._addresses = addresses
         self._step = step
@@ -55,19 +55,27 @@ class RecoveryStatus:
         self._waiting: RecordLoss | None = None
         """It is written as soon as the file of an older debt is gone."""
         self._regressed: dict[MemberId, EntryId] = {}
-        if debt is not None and debt.is_given_up:
-            effects = parts.raft.step(LossAccepted(debt.owed))
+        if lost_entries is not None and lost_entries.is_accepted:
+            effects = parts.raft.step(LossAccepted(lost_entries.lost_upto))
             require(not effects, "nothing follows from an accepted loss", effects=effects)
 
     @property
     def owed(self) -> str:
         """The entries that are missing, in words; empty when none is."""
-        return str(self._debt) if self._debt is not None and self._parts.raft.is_recovering else ""
+        return (
+            str(self._lost_entries)
+            if self._lost_entries is not None and self._parts.raft.is_recovering
+            else ""
+        )
 
     @property
     def regressed(self) -> tuple[str, ...]:
         """Addresses of members that run on an older copy of their directory; perhaps this one."""
-        mine = {self._address} if self.owed and self._debt and self._debt.is_regressed else set()
+        mine = (
+            {self._address}
+            if self.owed and self._lost_entries and self._lost_entries.is_regressed
+            else set()
+        )
         return tuple(sorted({*mine, *(self._addresses[peer] for peer in self._regressed)}))
 
     def carry(self, effect: PeerRegressed | RecordLoss) -> None:
@@ -98,18 +106,20 @@ class RecoveryStatus:
             return
         require(self._new_record is not None, "no directory to record a loss in", effect=effect)
         assert self._new_record is not None  # noqa: S101  # for the type checker
-        first_index, earlier = self._parts.raft.last.index + 1, self._debt
+        first_index, earlier = self._parts.raft.last.index + 1, self._lost_entries
         if earlier is not None:
             first_index = min(first_index, earlier.first_index)
-        debt = self._debt = self._new_record(effect.lost_upto, first_index, effect.term)
+        lost_entries = self._lost_entries = self._new_record(
+            effect.lost_upto, first_index, effect.term
+        )
         log.error(
             "%s: this directory is an older copy of what it was (a restored backup, or a snapshot"
             " of the machine): %s had been acknowledged and are not here; it votes only for a"
             " member that has them, and waits for a leader to give them back",
             self._address,
-            debt,
+            lost_entries,
         )
-        self._parts.inbox.run(Lane.ASIDE, debt.write, partial(self._written, effect.term))
+        self._parts.inbox.run(Lane.ASIDE, lost_entries.write, partial(self._written, effect.term))
 
     def _written(self, term: int, _: None) -> None:
         self._step(LossRecorded(term))
@@ -119,32 +129,36 @@ class RecoveryStatus:
 
         Not where it was given up: the entries that are there now are others.
         """
-        valid_from, debt = self._parts.log.valid_from, self._debt
-        if debt is not None and debt.is_given_up and valid_from >= debt.first_index:
+        valid_from, lost_entries = self._parts.log.valid_from, self._lost_entries
+        if (
+            lost_entries is not None
+            and lost_entries.is_accepted
+            and valid_from >= lost_entries.first_index
+        ):
             valid_from = 0
         return GapsKnown(valid_from)
 
     def keep(self, now_ms: int) -> None:
         """Now and then, in a turn: settle, or say what is missing and what it waits for."""
         self._look_at_peers()
-        debt, raft = self._debt, self._parts.raft
-        if debt is None:
+        lost_entries, raft = self._lost_entries, self._parts.raft
+        if lost_entries is None:
             return
         if not (raft.is_recovering or raft.has_accepted_loss):
-            self._debt = None
+            self._lost_entries = None
             self._is_removing = True
-            self._parts.inbox.run(Lane.ASIDE, debt.settle, self._removed)
-            how = "were given up" if debt.is_given_up else "are here again"
-            log.warning("%s: %s %s: it votes as ever", self._address, debt, how)
+            self._parts.inbox.run(Lane.ASIDE, lost_entries.clear, self._removed)
+            how = "were given up" if lost_entries.is_accepted else "are here again"
+            log.warning("%s: %s %s: it votes as ever", self._address, lost_entries, how)
         elif raft.is_recovering and now_ms >= self._again_ms:
             self._again_ms = now_ms + AGAIN_MS
             log.warning(
                 "%s: %s %s (%d are here): it votes only for a member that has them, and waits"
                 " for a leader to give them back",
                 self._address,
-                debt,
+                lost_entries,
                 "are missing in this older copy"
-                if debt.is_regressed
+                if lost_entries.is_regressed
                 else "were damaged on this disk",
                 self._parts.log.last_index,
             )

@@ -14,7 +14,7 @@ from copycat.config import member_id
 from copycat.errors import CopycatError, require
 from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
 from copycat.machine.session_executor import SessionExecutor
-from copycat.member.disk_reserve import BallastFile
+from copycat.member.ballast_file import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.protocol.codec_peer import encode_hello
@@ -73,12 +73,12 @@ class Replica:
         wall_ms: int,
         snapshots: SnapshotStore | None = None,
         lost: bool = False,
-        debt: LostEntries | None = None,
+        lost_entries: LostEntries | None = None,
         regressed: NewRecord | None = None,
-        reserve: BallastFile | None = None,
+        ballast: BallastFile | None = None,
         time_file: TimeFile | None = None,
     ) -> None:
-        self._reserve, self._time_file = reserve, time_file
+        self._ballast, self._time_file = ballast, time_file
         require(options.address in options.members, "a member outside its own list")
         self._options, self._host, self._log = options, host, log
         self._executor, self._peers = executor, options.members_by_id
@@ -98,7 +98,7 @@ class Replica:
             fresh=fresh,
             seed=seed,
             lost=lost,
-            debt=debt,
+            lost_entries=lost_entries,
         )
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))
@@ -109,7 +109,7 @@ class Replica:
         self._repayment = RecoveryStatus(
             self._parts,
             options.address,
-            debt,
+            lost_entries,
             new_record=regressed,
             addresses=self._peers,
             step=self._step,
@@ -144,7 +144,7 @@ class Replica:
             clock=clock,
             door=self._door,
             members=tuple(self._peers.values()),
-            reserve=self._reserve,
+            ballast=self._ballast,
             inbox=self._inbox,
             slice_done=self._on_applied,
         )
@@ -201,7 +201,7 @@ class Replica:
             cleaning=self._cleaning,
             outage=self.outage,
             now_ms=now_ms,
-            reserve=self._reserve,
+            ballast=self._ballast,
             time_file=self._time_file,
             repayment=self._repayment,
         )

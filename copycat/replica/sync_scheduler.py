@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 
 from copycat.errors import require
-from copycat.member.disk_reserve import BallastFile
+from copycat.member.ballast_file import BallastFile
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
 from copycat.replica.host import Host
@@ -39,14 +39,14 @@ class SyncScheduler:
         *,
         durability: Durability = Durability.FSYNC,
         sync_interval_ms: int = 10,
-        reserve: BallastFile | None = None,
+        ballast: BallastFile | None = None,
     ) -> None:
         self._log = log
         self._hard_state = hard_state
         self._host = host
         self._durability = durability
         self._sync_interval_ms = sync_interval_ms
-        self._reserve = reserve
+        self._ballast = ballast
         self._sync_wanted = 0
         self._syncing: tuple[int, SyncTicket] | None = None
         self._is_shape_wanted = False
@@ -103,8 +103,8 @@ class SyncScheduler:
     def start_sync(self) -> None:
         """Hand the wanted sync to the host; it may come back before this returns, queued."""
         require(self.sync_is_due, "no sync is due")
-        if self._reserve is not None and self._log.wants_sync():
-            self._reserve.before_a_manifest()
+        if self._ballast is not None and self._log.wants_sync():
+            self._ballast.make_room_for_manifest()
         ticket = self._log.begin_sync()
         self._syncing = (self._sync_wanted, ticket)
         self._sync_wanted = 0

@@ -19,8 +19,8 @@ from copycat.errors import (
     require,
 )
 from copycat.machine.machine import StateMachine
+from copycat.member.ballast_file import disk_full
 from copycat.member.directory import MemberDirectory
-from copycat.member.disk_reserve import disk_full
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.replica import Replica
 from copycat.replica.status import Status

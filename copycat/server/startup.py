@@ -19,8 +19,8 @@ from copycat.config import ServerOptions, Storage, member_id
 from copycat.errors import ConfigurationError, CorruptLogError, DirectoryInUseError, DiskError
 from copycat.machine.machine import StateMachine
 from copycat.machine.session_executor import SessionExecutor
+from copycat.member.ballast_file import BallastFile, ballast_size
 from copycat.member.directory import MemberDirectory
-from copycat.member.disk_reserve import BallastFile, reserve_size
 from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
 from copycat.member.refusals import refuse_file
@@ -110,10 +110,10 @@ def _replica(
     loaded: LoadedMachine,
     executor: SessionExecutor,
 ) -> Replica:
-    reserve = None
+    ballast = None
     if storage.level is not StorageLevel.MEMORY:
-        nbytes = reserve_size(storage.max_segment_size, storage.max_entries_per_segment)
-        reserve = BallastFile(directory.env, storage.directory, nbytes, storage.min_free_space)
+        nbytes = ballast_size(storage.max_segment_size, storage.max_entries_per_segment)
+        ballast = BallastFile(directory.env, storage.directory, nbytes, storage.min_free_space)
     return Replica(
         msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),
         incarnation=directory.identity.incarnation,
@@ -124,9 +124,9 @@ def _replica(
         seed=secrets.randbits(64),
         fresh=directory.fresh,
         lost=directory.lost,
-        debt=directory.debt,
+        lost_entries=directory.lost_entries,
         regressed=directory.regressed,
-        reserve=reserve,
+        ballast=ballast,
         time_file=directory.time_file,
         now_ms=now_ms(),
         wall_ms=wall_ms(),

@@ -110,7 +110,7 @@ class SimDisk:
         )
         if gaps and self.disk_model.most == log.before.index:  # else it begins anew at once (C24)
             self.disk_model.check_terms(log)
-        if self.disk_model.loss.is_done(owes=directory.debt is not None):
+        if self.disk_model.loss.is_done(owes=directory.lost_entries is not None):
             self.disk_model.loss.repaid()
         if (
             snapshots.entries
@@ -129,13 +129,21 @@ class SimDisk:
 
     def _repaired(self, directory: MemberDirectory) -> None:
         """What a start made of bytes that rotted while the member was down (F2, F3)."""
-        log, debt, disk_model = directory.log, directory.debt, self.disk_model
+        log, lost_entries, disk_model = directory.log, directory.lost_entries, self.disk_model
         if disk_model.is_rotten:
-            owed, term = (NO_ENTRY, 0) if debt is None else (debt.owed, debt.term)
-            self._trace.mark("log cut behind a snapshot" if debt is None else "log cut and owed")
+            owed, term = (
+                (NO_ENTRY, 0)
+                if lost_entries is None
+                else (lost_entries.lost_upto, lost_entries.term)
+            )
+            self._trace.mark(
+                "log cut behind a snapshot" if lost_entries is None else "log cut and owed"
+            )
             disk_model.cut(log.before, log.last_index, owed, term)
-        elif debt is not None:
-            disk_model.saving.append((debt.term, 0))  # a start raises it before anything is said
+        elif lost_entries is not None:
+            disk_model.saving.append(
+                (lost_entries.term, 0)
+            )  # a start raises it before anything is said
 
     def rot(self) -> None:
         """Bytes that were durable are damaged, or a file is lost, while the member is down.

@@ -194,7 +194,7 @@ class SimHost:
                 now_ms=self.clock.boot_ms(),
                 wall_ms=self.clock.wall_ms(),
                 snapshots=snapshots,
-                debt=directory.debt,
+                lost_entries=directory.lost_entries,
                 regressed=directory.regressed,
                 time_file=directory.time_file,
             )

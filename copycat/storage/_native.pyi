@@ -38,12 +38,12 @@ __all__ = [
     "SaveTicket",
     "SyncTicket",
     "allocation_refusals",
-    "body_of_bytes",
     "check_commands",
     "crc32c",
     "crc32c_force_table",
     "crc32c_is_hardware",
     "encode_batch",
+    "encode_bytes",
     "encode_gap",
     "encode_mark",
     "lz4_compress",
@@ -96,7 +96,7 @@ class Batch(Buffer):
     def gaps(self) -> list[tuple[int, int, int]]: ...
 
 def check_commands(body: Buffer, count: int, max_entry_size: int) -> None: ...
-def body_of_bytes(items: list[Any], limit: int) -> bytes | None: ...
+def encode_bytes(items: list[Any], limit: int) -> bytes | None: ...
 def encode_batch(term: int, first: int, time_ms: int, items: Sequence[EncodeItem]) -> Batch: ...
 def encode_gap(term: int, first: int, end: int, time_ms: int, valid_from: int) -> Batch: ...
 def encode_mark(

@@ -284,7 +284,7 @@ def check_commands(body, count, max_entry_size):
     c_check_commands(block.bytes, count, max_entry_size)
 
 
-def body_of_bytes(list items not None, limit):
+def encode_bytes(list items not None, limit):
     """Lengths, then the bytes, of a list of bytes; None when one is of another type, or when
     all together are above `limit` bytes."""
     return body_object(items, limit)

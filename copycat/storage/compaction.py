@@ -22,7 +22,7 @@ MERGE_FANIN = 4
 a logarithmic number of times, and the number of files stays small."""
 GENERATIONS = 4
 """A segment of this version or a later one is rewritten when a quarter of the threshold goes."""
-WORTH = 64
+LARGEST_PER_FREED_MAX = 64
 """The part of the largest segment that a rewrite of another must free at least."""
 SPAN_MAX = 1 << 31
 """Indexes of one segment, gaps counted: what the slots of its index can tell (C3)."""
@@ -31,9 +31,9 @@ NBYTES_MAX = 1 << 31
 an offset of a slot can tell; half of that leaves room for gaps that are larger than the entries
 in whose place they stand."""
 
-LEAST_RELEASED = 1024
+RELEASED_MIN = 1024
 """Fewer released entries than these never start a run before its interval."""
-LOOKED_AT = 32
+ENTRIES_PER_RELEASED_MAX = 32
 """A run looks at every entry's bit: a log of so many entries a released one waits for more."""
 
 
@@ -53,28 +53,28 @@ class CompactionTrigger:
     def __init__(self, threshold: float, max_entries_per_segment: int) -> None:
         self._threshold = threshold
         self._per_segment = max_entries_per_segment
-        self._gone = 0
+        self._deleted = 0
         """Indexes of the log without an entry of their own, at the last run."""
-        self._is_blind = True
+        self._has_observed_nothing = True
 
-    def look(self, released: int, stats: Callable[[], Sequence[SegmentStats]]) -> None:
+    def observe_first(self, released: int, stats: Callable[[], Sequence[SegmentStats]]) -> None:
         """Before the first run: see how large segments are, once some are sealed."""
-        if self._is_blind and released >= LEAST_RELEASED:
-            self.saw(stats())
+        if self._has_observed_nothing and released >= RELEASED_MIN:
+            self.observe(stats())
 
-    def saw(self, stats: Sequence[SegmentStats]) -> None:
+    def observe(self, stats: Sequence[SegmentStats]) -> None:
         """What a run found; the tail, the last of them, is still growing."""
         sealed = stats[:-1]
         if sealed:
-            self._is_blind = False
+            self._has_observed_nothing = False
             self._per_segment = sum(one.entries for one in sealed) // len(sealed)
-        self._gone = sum(one.last_index - one.first_index + 1 - one.entries for one in stats)
+        self._deleted = sum(one.last_index - one.first_index + 1 - one.entries for one in stats)
 
-    def of(self, span: int) -> float:
+    def threshold(self, span: int) -> float:
         """Released entries that start a run in a log of so many indexes."""
-        entries = max(span - self._gone, 0)
+        entries = max(span - self._deleted, 0)
         share = self._threshold * min(entries, self._per_segment)
-        return max(LEAST_RELEASED, share, entries / LOOKED_AT)
+        return max(RELEASED_MIN, share, entries / ENTRIES_PER_RELEASED_MAX)
 
 
 class _Group:
@@ -86,14 +86,14 @@ class _Group:
         self._nbytes = 0.0
         self._entries = 0
 
-    def add(self, segment: SegmentStats, removable: int, shape: SegmentLimits) -> bool:
+    def add(self, segment: SegmentStats, removable: int, segment_limits: SegmentLimits) -> bool:
         """Take the next segment, unless the whole would grow too large for one file."""
-        left = segment.entries - removable
-        nbytes = segment.nbytes * (left / segment.entries if segment.entries else 0.0)
+        remaining = segment.entries - removable
+        nbytes = segment.nbytes * (remaining / segment.entries if segment.entries else 0.0)
         is_fit = (
             self._nbytes_before + segment.nbytes <= NBYTES_MAX
-            and self._nbytes + nbytes <= shape.max_segment_size
-            and self._entries + left <= shape.max_entries_per_segment
+            and self._nbytes + nbytes <= segment_limits.max_segment_size
+            and self._entries + remaining <= segment_limits.max_entries_per_segment
             and segment.last_index - self._first_index(segment) < SPAN_MAX
         )
         if self.members and not is_fit:
@@ -101,7 +101,7 @@ class _Group:
         self.members.append(segment)
         self._nbytes_before += segment.nbytes
         self._nbytes += nbytes
-        self._entries += left
+        self._entries += remaining
         return True
 
     def _first_index(self, segment: SegmentStats) -> int:
@@ -118,7 +118,10 @@ def _is_eligible(segment: SegmentStats, limits: CompactionLimits) -> bool:
 
 
 def plan_minor(
-    stats: Sequence[SegmentStats], limits: CompactionLimits, shape: SegmentLimits, threshold: float
+    stats: Sequence[SegmentStats],
+    limits: CompactionLimits,
+    segment_limits: SegmentLimits,
+    threshold: float,
 ) -> Groups:
     """Segments whose removable share times their version reaches `threshold`.
 
@@ -127,7 +130,7 @@ def plan_minor(
     are merged when they fit, and so are small ones of any version above 1 that no share would
     bring here, `MERGE_FANIN` of them or more.
     """
-    least_nbytes = max((segment.nbytes for segment in stats), default=0) / WORTH
+    least_nbytes = max((segment.nbytes for segment in stats), default=0) / LARGEST_PER_FREED_MAX
 
     def chosen(segment: SegmentStats) -> bool:
         if not _is_eligible(segment, limits) or not segment.removable_minor:
@@ -138,16 +141,16 @@ def plan_minor(
 
     groups: list[_Group] = []
     for run in _neighbours(stats, chosen, by_version=True):
-        groups += _gathered(run, lambda segment: segment.removable_minor, shape)
-    taken = {segment.id for group in groups for segment in group.members}
+        groups += _grouped(run, lambda segment: segment.removable_minor, segment_limits)
+    grouped = {segment.id for group in groups for segment in group.members}
 
     def is_leftover(segment: SegmentStats) -> bool:
-        small = 2 * segment.nbytes <= shape.max_segment_size and segment.version > 1
-        return small and segment.id not in taken and _is_eligible(segment, limits)
+        small = 2 * segment.nbytes <= segment_limits.max_segment_size and segment.version > 1
+        return small and segment.id not in grouped and _is_eligible(segment, limits)
 
     for run in _neighbours(stats, is_leftover, by_version=False):
         for tier in _tiers(run):
-            merged = _gathered(tier, lambda segment: segment.removable_minor, shape)
+            merged = _grouped(tier, lambda segment: segment.removable_minor, segment_limits)
             groups += [group for group in merged if len(group.members) >= MERGE_FANIN]
     return [group.ids for group in sorted(groups, key=lambda group: group.members[0].first_index)]
 
@@ -167,7 +170,7 @@ def _tiers(run: Sequence[SegmentStats]) -> list[Sequence[SegmentStats]]:
 
 
 def plan_major(
-    stats: Sequence[SegmentStats], limits: CompactionLimits, shape: SegmentLimits
+    stats: Sequence[SegmentStats], limits: CompactionLimits, segment_limits: SegmentLimits
 ) -> Groups:
     """Every eligible segment from the front on, merged as far as they fit.
 
@@ -179,11 +182,11 @@ def plan_major(
         if not _is_eligible(segment, limits):
             break
         prefix.append(segment)
-    groups = _gathered(prefix, lambda segment: segment.removable_major, shape)
-    return [group.ids for group in groups if _is_worth_it(group)]
+    groups = _grouped(prefix, lambda segment: segment.removable_major, segment_limits)
+    return [group.ids for group in groups if _is_useful(group)]
 
 
-def _is_worth_it(group: _Group) -> bool:
+def _is_useful(group: _Group) -> bool:
     return len(group.members) > 1 or group.members[0].removable_major > 0
 
 
@@ -205,13 +208,15 @@ def _neighbours(
     return runs
 
 
-def _gathered(
-    run: Sequence[SegmentStats], removable: Callable[[SegmentStats], int], shape: SegmentLimits
+def _grouped(
+    run: Sequence[SegmentStats],
+    removable: Callable[[SegmentStats], int],
+    segment_limits: SegmentLimits,
 ) -> list[_Group]:
     """Neighbours in groups as large as fit one file."""
     groups: list[_Group] = []
     for segment in run:
-        if not groups or not groups[-1].add(segment, removable(segment), shape):
+        if not groups or not groups[-1].add(segment, removable(segment), segment_limits):
             groups.append(_Group())
-            groups[-1].add(segment, removable(segment), shape)
+            groups[-1].add(segment, removable(segment), segment_limits)
     return groups

@@ -11,11 +11,11 @@ from copycat.storage.disk_format import SegmentInfo
 from copycat.storage.reader import (
     SegmentReader,
     StoredEntry,
+    confirm_current,
     is_there,
     log_directory,
     named_place,
     rows_of,
-    settle,
 )
 
 __all__ = ["Follower", "News"]
@@ -53,7 +53,7 @@ class Follower:
             if walk is None:
                 continue
             found += [record for record in walk if record.end > self._next]
-            if not settle(self._env, self._directory, row, walk):
+            if not confirm_current(self._env, self._directory, row, walk):
                 break  # the next poll reads what replaced it
             self._next = max(self._next, walk.position[1])
             self._tail = (row.uuid, walk.position)

@@ -38,6 +38,7 @@ __all__ = [
     "SegmentReader",
     "StoredEntry",
     "compare",
+    "confirm_current",
     "damage_of",
     "entries",
     "follow_rows",
@@ -48,7 +49,6 @@ __all__ = [
     "records",
     "rows_of",
     "segments",
-    "settle",
 ]
 
 _HEADER = FRAME.size
@@ -148,7 +148,7 @@ class SegmentReader:
         self.is_gone = False
         """The file is not there (any more): it was rewritten, trimmed, or lost."""
         self.is_replaced = False
-        """Gone, and no manifest names it any more (inspect_rows.settle)."""
+        """Gone, and no manifest names it any more (`confirm_current`)."""
         self.torn_bytes = 0
         self.nbytes = 0
         """Of the file."""
@@ -340,9 +340,10 @@ def _newest_rows(env: Env, directory: str, data: bytes) -> list[SegmentInfo]:
 def follow_rows(
     env: Env, directory: str, first: int = 1
 ) -> Iterator[tuple[SegmentInfo, SegmentReader]]:
-    """Each row that may hold an index from `first` on, with a walk to make and to `settle`.
+    """Each row that may hold an index from `first` on, with a reader whose end
+    is to be checked by `confirm_current`.
 
-    After a walk that was settled as replaced, the newest manifest's rows behind what was read.
+    After a file that was replaced meanwhile, the newest manifest's rows behind what was read.
     """
     rows = rows_of(env, directory)
     position = first
@@ -357,7 +358,7 @@ def follow_rows(
             rows = rows_of(env, directory)
 
 
-def settle(env: Env, directory: str, row: SegmentInfo, walk: SegmentReader) -> bool:
+def confirm_current(env: Env, directory: str, row: SegmentInfo, walk: SegmentReader) -> bool:
     """After a walk: False when its file was rewritten or trimmed away meanwhile (no damage).
 
     Only a file that the newest manifest names is missed.
@@ -404,13 +405,13 @@ class Difference(NamedTuple):
         """One line a log."""
         lines = [f"entry {self.index} differs:"]
         for path, entry in self.entries:
-            told = (
+            text = (
                 "no such entry"
                 if entry is None
                 else f"term {entry.term} kind {entry.kind} crc {entry.crc:08x} "
                 f"{entry.frame.hex(' ', 8)[:200]}"
             )
-            lines.append(f"  {path}: {told}")
+            lines.append(f"  {path}: {text}")
         return "\n".join(lines)
 
 
@@ -439,7 +440,7 @@ def _records(disk: Env, named: str, first: int) -> Iterator[StoredEntry]:
             if record.end > position:
                 yield record
                 position = record.end
-        if settle(disk, directory, row, walk):
+        if confirm_current(disk, directory, row, walk):
             _refuse(walk)
 
 
@@ -453,11 +454,11 @@ def entries(
 def last_records(
     path: str | PathLike[str],
     count: int,
-    wanted: Callable[[StoredEntry], bool] | None = None,
+    predicate: Callable[[StoredEntry], bool] | None = None,
     *,
     env: Env | None = None,
 ) -> list[StoredEntry]:
-    """The last `count` records that are `wanted`, in order; reads no more segments than needed.
+    """The last `count` records that satisfy `predicate`, in order. Reads no segment in vain.
 
     CorruptLogError at the first damage in those.
     """
@@ -468,12 +469,12 @@ def last_records(
     while rows and len(found) < count:
         row = rows.pop()
         walk = SegmentReader(disk, directory, row)
-        kept: deque[StoredEntry] = deque(maxlen=count - len(found))
-        kept.extend(record for record in walk if wanted is None or wanted(record))
-        if not settle(disk, directory, row, walk):
-            return last_records(path, count, wanted, env=disk)
+        newest: deque[StoredEntry] = deque(maxlen=count - len(found))
+        newest.extend(record for record in walk if predicate is None or predicate(record))
+        if not confirm_current(disk, directory, row, walk):
+            return last_records(path, count, predicate, env=disk)
         _refuse(walk)
-        found[:0] = kept
+        found[:0] = newest
     return found
 
 

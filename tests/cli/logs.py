@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from copycat.log.entries import body_of
+from copycat.log.entries import encode_payload
 from copycat.machine import envelope
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.operations import Command, encode_operation
@@ -72,7 +72,7 @@ def bare_log(path: Path, count: int = 3) -> Path:
     path.mkdir()
     log = open_small(Env(), str(path), entries=64)
     for number in range(count):
-        append(log, 1, number, body_of(b"line %d" % number))
-    append(log, 1, count, body_of(b"\x00\x01\xfe\xff"))
+        append(log, 1, number, encode_payload(b"line %d" % number))
+    append(log, 1, count, encode_payload(b"\x00\x01\xfe\xff"))
     log.close()
     return path

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from copycat.member.disk_reserve import (
-    RESERVE_FILE,
+from copycat.member.ballast_file import (
+    BALLAST_FILE,
     BallastFile,
+    ballast_size,
     disk_full,
-    free_reserve,
-    reserve_size,
+    free_ballast,
 )
 from copycat.protocol.client import Register
 from copycat.protocol.codec_client import encode_client
@@ -22,29 +22,29 @@ from tests.replica.harness import Node, lone_leader
 from tests.replica.test_durability import opened
 
 MIB = 1 << 20
-FILE = f"{PATH}/{RESERVE_FILE}"
+FILE = f"{PATH}/{BALLAST_FILE}"
 
 
-def reserve(env: FaultEnv, *, nbytes: int = MIB, min_free_space: int = 4 * MIB) -> BallastFile:
+def ballast(env: FaultEnv, *, nbytes: int = MIB, min_free_space: int = 4 * MIB) -> BallastFile:
     env.make_directory(PATH)
     return BallastFile(env, PATH, nbytes, min_free_space)
 
 
 def held(env: FaultEnv) -> BallastFile:
-    one = reserve(env)
+    one = ballast(env)
     assert one.make()
-    return reserve(env)
+    return ballast(env)
 
 
 def test_f12_the_reserve_is_as_large_as_a_manifest_and_an_index() -> None:
-    assert reserve_size(32 * MIB, 1 << 20) == MIB + 8 * MIB
-    assert reserve_size(32 * MIB, 1000) == MIB + 8000
-    assert reserve_size(8192, 1 << 20) == MIB + 8 * 256
+    assert ballast_size(32 * MIB, 1 << 20) == MIB + 8 * MIB
+    assert ballast_size(32 * MIB, 1000) == MIB + 8000
+    assert ballast_size(8192, 1 << 20) == MIB + 8 * 256
 
 
 def test_f12_it_is_made_only_where_enough_is_left() -> None:
     env = FaultEnv()
-    one = reserve(env)
+    one = ballast(env)
     env.set_free_space(5 * MIB - 1)
     assert not one.make()
     assert not env.exists(FILE)
@@ -55,7 +55,7 @@ def test_f12_it_is_made_only_where_enough_is_left() -> None:
 
 def test_f12_a_disk_that_fills_meanwhile_leaves_no_half_of_it() -> None:
     env = FaultEnv()
-    one = reserve(env)
+    one = ballast(env)
     env.fail("allocate", 1, "ENOSPC")
     assert not one.make()
     assert not env.exists(FILE)
@@ -64,20 +64,20 @@ def test_f12_a_disk_that_fills_meanwhile_leaves_no_half_of_it() -> None:
 def test_f12_it_is_given_up_before_a_manifest_that_might_not_fit() -> None:
     env = FaultEnv()
     one = held(env)
-    one.before_a_manifest()
-    assert one.is_held
+    one.make_room_for_manifest()
+    assert one.is_allocated
     env.set_free_space(MIB - 1)
-    one.before_a_manifest()
-    assert not one.is_held
+    one.make_room_for_manifest()
+    assert not one.is_allocated
     assert not env.exists(FILE)
-    one.give_up()
+    one.release()
 
 
 def test_f12_another_size_or_half_a_file_is_removed_at_the_start() -> None:
     env = FaultEnv()
     held(env)
-    again = reserve(env, nbytes=2 * MIB)
-    assert not again.is_held
+    again = ballast(env, nbytes=2 * MIB)
+    assert not again.is_allocated
     assert not env.exists(FILE)
 
 
@@ -87,7 +87,7 @@ def test_f12_a_full_disk_is_opened_with_what_was_reserved() -> None:
     one = BallastFile(env, PATH, MIB, 0)
     assert one.make()
     env.set_free_space(MIB)
-    free_reserve(env, PATH)
+    free_ballast(env, PATH)
     assert env.exists(FILE)
     env.set_free_space(0)
     open_member(env).close()
@@ -96,8 +96,8 @@ def test_f12_a_full_disk_is_opened_with_what_was_reserved() -> None:
 
 def full_leader(env: FaultEnv) -> tuple[Node, BallastFile]:
     one = held(env)
-    node = lone_leader(log=opened(env), reserve=one)
-    assert one.is_held
+    node = lone_leader(log=opened(env), ballast=one)
+    assert one.is_allocated
     env.set_free_space(0)
     for index in range(200):
         if node.replica.status().storage_full:
@@ -117,7 +117,7 @@ def test_f12_a_full_member_gives_it_up_and_takes_it_again_when_there_was_room() 
     told: list[bool] = []
     node, one = full_leader(env)
     node.replica.on_storage_change(told.append)
-    assert not one.is_held
+    assert not one.is_allocated
     env.set_free_space(1 << 40)
     for _ in range(2 * ROOM_AGAIN_MS // INTERVAL_MS + 5):
         node.turn(INTERVAL_MS)
@@ -127,7 +127,7 @@ def test_f12_a_full_member_gives_it_up_and_takes_it_again_when_there_was_room() 
     for _ in range(ROOM_AGAIN_MS // INTERVAL_MS + 1):
         node.turn(INTERVAL_MS)
         node.settle(rounds=1)
-    assert one.is_held
+    assert one.is_allocated
     assert env.size(FILE) == MIB
 
 

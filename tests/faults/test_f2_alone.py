@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from copycat import ConfigurationError, CorruptLogError, Storage
 from copycat.cli.main import tree
 from copycat.errors import DirectoryInUseError
-from copycat.member.markers import DEBT_FILE, WEAK_FILE, LostEntries
+from copycat.member.markers import LOST_ENTRIES_FILE, UNSYNCED_ACKS_FILE, LostEntries
 from copycat.member.recover import AUDIT_FILE, accept_loss, complete, plan
 from copycat.member.verify import verify
 from copycat.storage import Env
@@ -178,12 +178,12 @@ def test_an_operator_may_accept_what_was_not_synced(tmp_path: Path) -> None:
     used(path)
     whole = recover(path, "--accept-unsynced-loss", "--cluster-name", "test", "--yes")
     assert isinstance(whole.exception, ConfigurationError)
-    (path / WEAK_FILE).write_text("os another-boot\n")
+    (path / UNSYNCED_ACKS_FILE).write_text("os another-boot\n")
     assert recover(path, "--accept-unsynced-loss").exit_code == 1
-    assert (path / WEAK_FILE).exists()
+    assert (path / UNSYNCED_ACKS_FILE).exists()
     done = recover(path, "--accept-unsynced-loss", "--cluster-name", "test", "--yes")
     assert done.exit_code == 0
-    assert not (path / WEAK_FILE).exists()
+    assert not (path / UNSYNCED_ACKS_FILE).exists()
     assert "accept-unsynced-loss" in (path / AUDIT_FILE).read_text()
 
 
@@ -225,7 +225,7 @@ def test_an_operator_may_accept_what_nobody_can_give_back(tmp_path: Path) -> Non
     assert isinstance(recover(path, *told).exception, ConfigurationError)
     LostEntries(Env(), str(path), EntryId(1, 99), first_index=50, term=2).write()
     assert recover(path, "--accept-owed-loss").exit_code == 1
-    assert (path / DEBT_FILE).exists()
+    assert (path / LOST_ENTRIES_FILE).exists()
     assert recover(path, *told).exit_code == 0
-    assert not (path / DEBT_FILE).exists()
+    assert not (path / LOST_ENTRIES_FILE).exists()
     assert "accept-owed-loss" in (path / AUDIT_FILE).read_text()

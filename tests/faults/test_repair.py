@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 
 from copycat import CopycatClient, CopycatServer, CorruptLogError, DiskError
-from copycat.member.markers import DEBT_FILE, NOTE_FILE
+from copycat.member.markers import LOST_ENTRIES_FILE, NOTE_FILE
 from copycat.member.verify import verify
 from copycat.server import startup
 from copycat.storage.reader import compare, entries, segments
@@ -61,7 +61,7 @@ async def check_equal(trio: Trio, count: int) -> None:
     last = min(member.status().last_applied for member in trio.running)
     first = max(next(iter(segments(path))).first_index for path in paths)
     assert compare(paths, last, first=first) is None
-    await trio.until(lambda: not any((path / DEBT_FILE).exists() for path in paths))
+    await trio.until(lambda: not any((path / LOST_ENTRIES_FILE).exists() for path in paths))
     assert all(member.status().owed == "" for member in trio.running)
     for member in trio.running:
         await member.shutdown()

@@ -30,13 +30,13 @@ def compact(writer: Log) -> None:
 
 def trim(writer: Log) -> None:
     writer.trim(25)
-    writer._upkeep.stop()  # it removes the files
+    writer._maintenance.stop()  # it removes the files
 
 
 def truncate(writer: Log) -> None:
     writer.truncate(4)
     writer.append(b"another")
-    writer._upkeep.stop()
+    writer._maintenance.stop()
 
 
 async def follow(log: Log) -> None:

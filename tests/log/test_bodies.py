@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from copycat.errors import SerializationError
-from copycat.log.entries import bodies
-from copycat.storage._native import Batch, Env, body_of_bytes, encode_batch, encode_gap, open_log
+from copycat.log.entries import encode_payloads
+from copycat.storage._native import Batch, Env, encode_batch, encode_bytes, encode_gap, open_log
 
 LISTS: list[list[bytes]] = [
     [b"one"],
@@ -21,7 +21,7 @@ LISTS: list[list[bytes]] = [
 def data_of(items: list[Any]) -> list[bytes]:
     """What comes out again when the bodies of `items` are encoded."""
     batches: list[Batch] = []
-    for item in bodies(items):
+    for item in encode_payloads(items):
         first = batches[-1].span.end if batches else 1
         batches.append(encode_batch(1, first, 0, [item]))
     return [payload for batch in batches for payload in batch.payloads()]
@@ -30,30 +30,30 @@ def data_of(items: list[Any]) -> list[bytes]:
 @pytest.mark.parametrize("items", LISTS)
 def test_the_native_body_is_lengths_and_bytes(items: list[bytes]) -> None:
     lengths = struct.pack(f"<{len(items)}I", *map(len, items))
-    assert body_of_bytes(items, 1 << 20) == lengths + b"".join(items)
+    assert encode_bytes(items, 1 << 20) == lengths + b"".join(items)
 
 
 @pytest.mark.parametrize("items", LISTS)
 def test_buffers_of_every_type_give_the_same_body(items: list[bytes]) -> None:
-    assert list(bodies(items)) == list(bodies(map(memoryview, items)))
+    assert list(encode_payloads(items)) == list(encode_payloads(map(memoryview, items)))
     assert data_of(items) == data_of([bytearray(item) for item in items]) == items
 
 
 def test_the_native_body_leaves_alone_what_is_not_its_own() -> None:
-    assert body_of_bytes([b"a", bytearray(b"b")], 100) is None
-    assert body_of_bytes([b"a", "b"], 100) is None
-    assert body_of_bytes([bytes(60), bytes(41)], 100) is None
-    assert body_of_bytes([bytes(60), bytes(40)], 100) is not None
+    assert encode_bytes([b"a", bytearray(b"b")], 100) is None
+    assert encode_bytes([b"a", "b"], 100) is None
+    assert encode_bytes([bytes(60), bytes(41)], 100) is None
+    assert encode_bytes([bytes(60), bytes(40)], 100) is not None
     with pytest.raises(SerializationError):
-        list(bodies([b"a", "b"]))  # type: ignore[list-item]
+        list(encode_payloads([b"a", "b"]))  # type: ignore[list-item]
 
 
 def test_a_list_above_the_limits_is_cut_and_nothing_is_lost() -> None:
     many = [b"%d" % n for n in range(9000)]
-    assert [item[4] for item in bodies(many)] == [4096, 4096, 808]
+    assert [item[4] for item in encode_payloads(many)] == [4096, 4096, 808]
     assert data_of(many) == many
     heavy = [bytes(1 << 20) for _ in range(9)]
-    assert [item[4] for item in bodies(heavy)] == [4, 4, 1]
+    assert [item[4] for item in encode_payloads(heavy)] == [4, 4, 1]
 
 
 def test_the_native_log_makes_entries_of_the_class_it_is_told(tmp_path: Any) -> None:
@@ -61,7 +61,7 @@ def test_the_native_log_makes_entries_of_the_class_it_is_told(tmp_path: Any) -> 
         __slots__ = ()
 
     log = open_log(Env(), str(tmp_path), max_segment_size=16384, max_entries_per_segment=8)
-    log.append(encode_batch(3, 1, 0, [next(bodies([b"data"]))]))
+    log.append(encode_batch(3, 1, 0, [next(encode_payloads([b"data"]))]))
     row = log.entry(1, SegmentInfo)
     assert type(row) is SegmentInfo
     assert row == (1, 3, b"data")
@@ -78,7 +78,7 @@ def test_a_batch_makes_the_same_entries() -> None:
     class SegmentInfo(tuple[int, int, bytes]):
         __slots__ = ()
 
-    batch = encode_batch(3, 7, 0, [next(bodies([b"a", b"b", b"c"]))])
+    batch = encode_batch(3, 7, 0, [next(encode_payloads([b"a", b"b", b"c"]))])
     assert [batch.entry(index, SegmentInfo) for index in (9, 7, 8)] == [
         (9, 3, b"c"),
         (7, 3, b"a"),

@@ -48,13 +48,13 @@ def outcome(env: FaultEnv) -> str:
         return "version"
     found = contents(directory.log)
     assert found == WHOLE[: len(found)], "a wrong entry"
-    debt = directory.debt
-    if found == WHOLE and debt is None:
+    lost_entries = directory.lost_entries
+    if found == WHOLE and lost_entries is None:
         assert (directory.current_term, directory.voted_for) == (3, 9)
         return "whole"
-    assert debt is not None, "entries are gone, and nobody is told"
-    assert debt.owed >= EntryId(2, 12)
-    assert directory.log.last_entry < debt.owed
+    assert lost_entries is not None, "entries are gone, and nobody is told"
+    assert lost_entries.lost_upto >= EntryId(2, 12)
+    assert directory.log.last_entry < lost_entries.lost_upto
     assert directory.hard_state.current_term == 4
     assert not directory.fresh
     report = verify(PATH, env=env)

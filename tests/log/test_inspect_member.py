@@ -7,7 +7,7 @@ import errno
 import pytest
 
 from copycat.errors import CorruptLogError, DiskError
-from copycat.member.damage_scan import survey
+from copycat.member.damage_scan import scan
 from copycat.member.directory import MemberDirectory
 from copycat.member.hard_state import HARD_STATE_FILES
 from copycat.member.identity import IDENTITY_FILES
@@ -253,7 +253,7 @@ def test_f29_a_repair_cuts_nothing_that_it_may_not_read(nth: int) -> None:
     env = written()
     env.fail("open", nth, "EMFILE")  # the manifest, twice, and three segments
     with pytest.raises(DiskError):
-        survey(env, DIRECTORY)
+        scan(env, DIRECTORY)
 
 
 def test_f14_a_bad_sector_is_damage() -> None:

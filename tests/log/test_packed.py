@@ -19,7 +19,7 @@ from copycat.cli.log.verify import segment_state
 from copycat.errors import CorruptLogError, FormatVersionError
 from copycat.log.entries import Entry
 from copycat.log.log import Log
-from copycat.member.damage_scan import survey
+from copycat.member.damage_scan import scan
 from copycat.member.verify import verify
 from copycat.storage._native import Env, FaultEnv, NativeLog, crc32c, open_log
 from copycat.storage.disk_format import SegmentInfo
@@ -270,7 +270,7 @@ def test_f2_a_bad_block_is_told_with_byte_and_index_and_hides_nothing_else() -> 
         assert (caught.value.offset, caught.value.index) == (offset, first)
     (damage,) = verify(DIRECTORY, env=env).damage
     assert (damage.path, damage.offset, damage.index, damage.row) == (PACKED, offset, first, "F2")
-    found = survey(env, DIRECTORY)  # what a member of a cluster would fetch again
+    found = scan(env, DIRECTORY)  # what a member of a cluster would fetch again
     assert [(loss.first, loss.end) for loss in found.losses] == [(first, row.last_index + 1)]
     assert [(run.first, run.end) for run in found.runs][:2] == [
         (1, first),

@@ -119,31 +119,31 @@ def test_a_segment_above_that_is_a_group_by_itself() -> None:
 
 
 def test_a_run_is_worth_it_when_a_segments_threshold_was_released() -> None:
-    enough = CompactionTrigger(0.5, 1 << 20)
-    assert enough.of(10) == 1024
-    assert enough.of(100_000) == 50_000
-    assert enough.of(10 << 20) == 1 << 19
+    trigger = CompactionTrigger(0.5, 1 << 20)
+    assert trigger.threshold(10) == 1024
+    assert trigger.threshold(100_000) == 50_000
+    assert trigger.threshold(10 << 20) == 1 << 19
     stats = [segment(n, 0)._replace(entries=8000, last_index=n * 10_000) for n in range(1, 4)]
-    enough.saw([each._replace(first_index=each.last_index - 9999) for each in stats])
-    assert enough.of(30_000) == 4000
-    assert enough.of(30_000 + 1_000_000) == (24_000 + 1_000_000) / 32
+    trigger.observe([each._replace(first_index=each.last_index - 9999) for each in stats])
+    assert trigger.threshold(30_000) == 4000
+    assert trigger.threshold(30_000 + 1_000_000) == (24_000 + 1_000_000) / 32
 
 
 def test_before_the_first_run_a_segment_is_as_large_as_those_that_are_sealed() -> None:
     """Else a log of small segments would wait for the threshold of all its entries."""
-    enough, asked = CompactionTrigger(0.9, 1 << 20), list[int]()
+    trigger, asked = CompactionTrigger(0.9, 1 << 20), list[int]()
 
     def stats(sealed: int) -> list[SegmentStats]:
         asked.append(sealed)
         rows = [segment(n, 0)._replace(entries=8000, last_index=n * 8000) for n in range(1, 4)]
         return [*rows[:sealed], tail(4)]
 
-    enough.look(1023, lambda: stats(3))
-    enough.look(1024, lambda: stats(0))
-    assert enough.of(100_000) == 90_000, "nothing is sealed yet"
+    trigger.observe_first(1023, lambda: stats(3))
+    trigger.observe_first(1024, lambda: stats(0))
+    assert trigger.threshold(100_000) == 90_000, "nothing is sealed yet"
     for _ in range(2):
-        enough.look(2000, lambda: stats(3))
-    assert enough.of(100_000) == 7200
+        trigger.observe_first(2000, lambda: stats(3))
+    assert trigger.threshold(100_000) == 7200
     assert asked == [0, 3], "once there is something to see it is seen"
 
 

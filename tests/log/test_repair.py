@@ -18,7 +18,7 @@ from copycat.errors import (
     FormatVersionError,
 )
 from copycat.member.directory import MemberDirectory
-from copycat.member.markers import DEBT_FILE, INDEX_MAX, NOTE_FILE
+from copycat.member.markers import INDEX_MAX, LOST_ENTRIES_FILE, NOTE_FILE
 from copycat.member.verify import verify
 from copycat.storage._native import FaultEnv
 from copycat.storage.reader import segments
@@ -73,8 +73,8 @@ def noted(env: FaultEnv, index: int, **options: Any) -> MemberDirectory:
     return open_member(env, **options)
 
 
-def owed(directory: MemberDirectory) -> EntryId:
-    return NO_ENTRY if directory.debt is None else directory.debt.owed
+def lost_upto(directory: MemberDirectory) -> EntryId:
+    return NO_ENTRY if directory.lost_entries is None else directory.lost_entries.lost_upto
 
 
 def test_f2_damage_in_the_tail_is_cut_and_owed() -> None:
@@ -84,8 +84,8 @@ def test_f2_damage_in_the_tail_is_cut_and_owed() -> None:
     damaged = {name: env.read_file(f"{LOG}/{name}") for name in env.list(LOG) if name != "lock"}
     directory = open_member(env)
     assert contents(directory.log) == expected(1, 12, 2)
-    assert owed(directory) == EntryId(2, 13)
-    assert str(directory.debt) == "entries 12 to 13"
+    assert lost_upto(directory) == EntryId(2, 13)
+    assert str(directory.lost_entries) == "entries 12 to 13"
     assert directory.hard_state.current_term == 4, "who counts on 12 must hear of a newer term"
     assert directory.hard_state.voted_for == 0
     assert not directory.fresh
@@ -109,7 +109,7 @@ def test_f11_damage_in_a_sealed_segment_is_repaired_at_the_next_start() -> None:
     assert env.exists(f"{PATH}/{NOTE_FILE}")
     again = open_member(env)
     assert contents(again.log) == expected(1, 3, 2)
-    assert owed(again) == EntryId(2, 13)
+    assert lost_upto(again) == EntryId(2, 13)
     assert not env.exists(f"{PATH}/{NOTE_FILE}")
     assert verify(PATH, env=env).ok
 
@@ -119,7 +119,7 @@ def test_f11_what_was_met_counts_although_it_can_be_read_now() -> None:
     used(env)
     again = noted(env, 7)
     assert contents(again.log) == expected(1, 7, 2)
-    assert owed(again) == EntryId(2, 13)
+    assert lost_upto(again) == EntryId(2, 13)
 
 
 def test_f11_a_note_of_what_is_not_in_the_log_is_looked_at_and_goes() -> None:
@@ -129,7 +129,7 @@ def test_f11_a_note_of_what_is_not_in_the_log_is_looked_at_and_goes() -> None:
     directory.note(CorruptLogError("bad", path=f"{LOG}/9-1.log", index=99))
     directory.close()
     again = open_member(env)
-    assert again.debt is None
+    assert again.lost_entries is None
     assert contents(again.log) == expected(1, 14, 2)
     assert not env.exists(f"{PATH}/{NOTE_FILE}")
 
@@ -157,7 +157,7 @@ def test_f11_a_sector_that_cannot_be_read_costs_its_file() -> None:
     # The manifest twice, then every file once; the one of entries 6 to 10 fails again.
     env.fail("read", 9, "EIO")
     again = open_member(env)
-    assert again.debt is not None
+    assert again.lost_entries is not None
     assert again.log.last_index < 13
 
 
@@ -167,8 +167,8 @@ def test_f3_a_missing_segment_is_owed_up_to_its_end() -> None:
     env.remove(f"{LOG}/{segments(LOG, env=env)[1].name}")
     directory = open_member(env)
     assert contents(directory.log) == expected(1, 6, 2)
-    assert owed(directory) == EntryId(2, 13)
-    assert str(directory.debt) == "entries 6 to 13"
+    assert lost_upto(directory) == EntryId(2, 13)
+    assert str(directory.lost_entries) == "entries 6 to 13"
 
 
 @pytest.mark.parametrize("how", ["gone", "header", "manifest", "no manifest", "all"])
@@ -188,10 +188,10 @@ def test_f3_where_the_end_is_not_known_nothing_of_this_term_is_enough(how: str) 
         for name in env.list(LOG):
             env.remove(f"{LOG}/{name}") if name != "lost+found" else None
     directory = open_member(env)
-    assert owed(directory) == EntryId(3, INDEX_MAX)
+    assert lost_upto(directory) == EntryId(3, INDEX_MAX)
     kept = 11 if how in {"gone", "header"} else 1
     assert contents(directory.log) == expected(1, kept, 2)
-    assert str(directory.debt) == f"entries from {kept} on, up to the end of term 3"
+    assert str(directory.lost_entries) == f"entries from {kept} on, up to the end of term 3"
     assert not directory.fresh
 
 
@@ -203,7 +203,7 @@ def test_f2_of_two_damages_the_first_decides() -> None:
     rot(env, 12)
     directory = open_member(env)
     assert contents(directory.log) == expected(1, 2, 2)
-    assert owed(directory) == EntryId(2, 13)
+    assert lost_upto(directory) == EntryId(2, 13)
 
 
 def test_f2_a_member_alone_refuses_and_nothing_changes() -> None:
@@ -233,18 +233,18 @@ def test_c12_the_debt_stands_until_the_log_holds_as_much() -> None:
     rot(env, 4)
     rot(env, 12)
     directory = open_member(env)
-    assert owed(directory) == EntryId(2, 13)
+    assert lost_upto(directory) == EntryId(2, 13)
     grow(directory.log, 5, term=2)
     directory.close()
     again = open_member(env)
-    assert owed(again) == EntryId(2, 13), "8 of 13"
+    assert lost_upto(again) == EntryId(2, 13), "8 of 13"
     assert again.hard_state.current_term == 4, "raised once"
     grow(again.log, 5, term=2)
     durable(again.log)
     again.close()
     whole = open_member(env)
-    assert whole.debt is None
-    assert not env.exists(f"{PATH}/{DEBT_FILE}")
+    assert whole.lost_entries is None
+    assert not env.exists(f"{PATH}/{LOST_ENTRIES_FILE}")
     assert contents(whole.log) == expected(1, 14, 2)
 
 
@@ -256,7 +256,7 @@ def test_c12_an_entry_of_a_later_term_is_as_much_too() -> None:
     directory = open_member(env)
     grow(directory.log, 1, term=5)
     directory.close()
-    assert open_member(env).debt is None
+    assert open_member(env).lost_entries is None
 
 
 def test_c12_damage_of_what_was_fetched_owes_the_greater_of_both() -> None:
@@ -268,9 +268,9 @@ def test_c12_damage_of_what_was_fetched_owes_the_greater_of_both() -> None:
     grow(directory.log, 4, term=2)
     directory.close()
     again = noted(env, 5)
-    assert owed(again) == EntryId(2, 13)
-    assert again.debt is not None
-    assert again.debt.first_index == 4
+    assert lost_upto(again) == EntryId(2, 13)
+    assert again.lost_entries is not None
+    assert again.lost_entries.first_index == 4
     assert again.hard_state.current_term == 5, "it acknowledged 5 to a leader of term 4"
 
 
@@ -279,13 +279,13 @@ def test_c12_a_debt_that_cannot_be_read_is_the_greatest() -> None:
     used(env)
     rot(env, 12)
     open_member(env).close()
-    env.corrupt(f"{PATH}/{DEBT_FILE}", 12, 1)
+    env.corrupt(f"{PATH}/{LOST_ENTRIES_FILE}", 12, 1)
     for _ in range(2):
         directory = open_member(env)
-        assert owed(directory) == EntryId(4, INDEX_MAX)
+        assert lost_upto(directory) == EntryId(4, INDEX_MAX)
         assert directory.hard_state.current_term == 5
         directory.close()
-    env.remove(f"{PATH}/{DEBT_FILE}")
+    env.remove(f"{PATH}/{LOST_ENTRIES_FILE}")
 
 
 def test_f12_a_repair_without_room_leaves_the_damaged_log_where_it_is() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from copycat.errors import CorruptLogError, DiskError
 from copycat.member.directory import MemberDirectory
-from copycat.member.markers import DEBT_FILE
+from copycat.member.markers import LOST_ENTRIES_FILE
 from copycat.member.verify import verify
 from copycat.storage._native import FaultEnv
 from copycat.storage.reader import segments
@@ -17,7 +17,7 @@ from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import CompactionLimits, EntryId, Release
 from tests.log.contract import batch, contents, durable, expected, grow
 from tests.log.test_directory import PATH, open_member
-from tests.log.test_repair import ALONE, LOG, SNAPSHOTS, noted, owed, rot, snapshots_of, used
+from tests.log.test_repair import ALONE, LOG, SNAPSHOTS, lost_upto, noted, rot, snapshots_of, used
 
 
 def with_snapshots(env: FaultEnv, *indexes: int, count: int = 13, **options: Any) -> None:
@@ -33,10 +33,10 @@ def test_f2_what_a_snapshot_covers_is_not_owed(members: dict[str, Any]) -> None:
     with_snapshots(env, 4, 7, **members)
     rot(env, 3)
     directory = open_member(env, whole=True, **members, **snapshots_of(env))
-    assert directory.debt is None
+    assert directory.lost_entries is None
     assert directory.log.before == EntryId(2, 7)
     assert contents(directory.log) == expected(8, 14, 2)
-    assert not env.exists(f"{PATH}/{DEBT_FILE}")
+    assert not env.exists(f"{PATH}/{LOST_ENTRIES_FILE}")
     assert verify(PATH, env=env).ok
 
 
@@ -48,7 +48,7 @@ def test_f2_damage_on_both_sides_of_a_snapshot() -> None:
     directory = open_member(env, **snapshots_of(env))
     assert directory.log.before == EntryId(2, 7)
     assert contents(directory.log) == expected(8, 12, 2)
-    assert owed(directory) == EntryId(2, 13)
+    assert lost_upto(directory) == EntryId(2, 13)
 
 
 def test_f2_damage_at_the_snapshots_own_entry_keeps_nothing_that_may_not_follow_it() -> None:
@@ -59,7 +59,7 @@ def test_f2_damage_at_the_snapshots_own_entry_keeps_nothing_that_may_not_follow_
     rot(env, 7)
     again = noted(env, 7, **snapshots_of(env))
     assert (again.log.before, again.log.last_index) == (EntryId(2, 7), 7)
-    assert owed(again) == EntryId(2, 13)
+    assert lost_upto(again) == EntryId(2, 13)
 
 
 def trimmed(env: FaultEnv, **options: Any) -> None:
@@ -77,7 +77,7 @@ def test_f17_the_older_snapshot_and_the_log_are_enough() -> None:
     trimmed(env)
     env.corrupt(f"{SNAPSHOTS}/7-2.snap", 40, 1)
     directory = open_member(env, **snapshots_of(env))
-    assert directory.debt is None
+    assert directory.lost_entries is None
     assert directory.snapshots is not None
     found = directory.snapshots.newest_good()
     assert found is not None
@@ -92,13 +92,13 @@ def test_f17_without_a_snapshot_the_log_is_of_no_use_and_all_of_it_is_owed() -> 
         env.corrupt(f"{SNAPSHOTS}/{index}-2.snap", 40, 1)
     directory = open_member(env, **snapshots_of(env))
     assert (directory.log.first_index, directory.log.last_index) == (1, 0)
-    assert owed(directory) == EntryId(2, 13)
+    assert lost_upto(directory) == EntryId(2, 13)
     assert not directory.fresh
     assert sorted(env.list(SNAPSHOTS)) == ["5-2.snap.bad", "7-2.snap.bad"]
     assert directory.snapshots is not None
     assert directory.snapshots.newest_good() is None
     directory.close()
-    assert owed(open_member(env, **snapshots_of(env))) == EntryId(2, 13)
+    assert lost_upto(open_member(env, **snapshots_of(env))) == EntryId(2, 13)
 
 
 def test_f17_a_log_from_the_first_entry_with_gaps_is_of_no_use_either() -> None:
@@ -117,7 +117,7 @@ def test_f17_a_log_from_the_first_entry_with_gaps_is_of_no_use_either() -> None:
         env.corrupt(f"{SNAPSHOTS}/{index}-2.snap", 40, 1)
     again = open_member(env, **snapshots_of(env))
     assert (again.log.first_index, again.log.last_index) == (1, 0)
-    assert owed(again) == EntryId(2, 13)
+    assert lost_upto(again) == EntryId(2, 13)
     assert sorted(env.list(SNAPSHOTS)) == ["5-2.snap.bad", "7-2.snap.bad"]
 
 
@@ -128,7 +128,7 @@ def test_f17_a_member_alone_keeps_everything_and_is_told_by_its_replica() -> Non
         env.corrupt(f"{SNAPSHOTS}/{index}-2.snap", 40, 1)
     directory = open_member(env, **ALONE, **snapshots_of(env))
     assert contents(directory.log) == expected(6, 14, 2)
-    assert directory.debt is None
+    assert directory.lost_entries is None
 
 
 def test_f2_a_log_that_begins_behind_a_snapshot_keeps_its_front() -> None:
@@ -138,7 +138,7 @@ def test_f2_a_log_that_begins_behind_a_snapshot_keeps_its_front() -> None:
     again = noted(env, 12, **snapshots_of(env))
     assert again.log.before == EntryId(2, 5)
     assert contents(again.log) == expected(6, 12, 2)
-    assert owed(again) == EntryId(2, 13)
+    assert lost_upto(again) == EntryId(2, 13)
 
 
 def test_f2_gaps_are_kept_byte_for_byte() -> None:
@@ -188,7 +188,7 @@ def crashed_repairs(damage: list[int], *indexes: int) -> list[MemberDirectory]:
 def test_i24_a_repair_may_be_cut_anywhere_and_never_forgets_what_it_owes() -> None:
     for directory in crashed_repairs([4, 12]):
         assert contents(directory.log) == expected(1, 4, 2)
-        assert owed(directory) == EntryId(2, 13)
+        assert lost_upto(directory) == EntryId(2, 13)
         assert directory.hard_state.current_term == 4
         assert not directory.fresh
 
@@ -197,7 +197,7 @@ def test_i24_a_repair_behind_a_snapshot_may_be_cut_anywhere() -> None:
     for directory in crashed_repairs([4, 12], 7):
         assert directory.log.before == EntryId(2, 7)
         assert contents(directory.log) == expected(8, 12, 2)
-        assert owed(directory) == EntryId(2, 13)
+        assert lost_upto(directory) == EntryId(2, 13)
 
 
 def test_i24_the_end_of_a_debt_may_be_cut_anywhere() -> None:
@@ -213,13 +213,13 @@ def test_i24_the_end_of_a_debt_may_be_cut_anywhere() -> None:
         env.crash_process()
         again = open_member(env)
         env.stop_after(operations)
-        assert again.debt is None, "it held enough when it was opened"
+        assert again.lost_entries is None, "it held enough when it was opened"
         env.crash(operations)
-        assert open_member(env).debt is None
-    assert directory.debt is not None
-    directory.debt.settle()
-    assert not clean.exists(f"{PATH}/{DEBT_FILE}")
-    directory.debt.settle()
+        assert open_member(env).lost_entries is None
+    assert directory.lost_entries is not None
+    directory.lost_entries.clear()
+    assert not clean.exists(f"{PATH}/{LOST_ENTRIES_FILE}")
+    directory.lost_entries.clear()
 
 
 def test_f2_a_damaged_block_of_a_packed_segment() -> None:
@@ -250,5 +250,5 @@ def test_f2_a_damaged_block_of_a_packed_segment() -> None:
     kept = mended.log.last_index
     assert 0 < kept < row.last_index
     assert [index for index, *_ in contents(mended.log)] == [1, *range(3, kept + 1)]
-    assert owed(mended) == EntryId(1, 300)
+    assert lost_upto(mended) == EntryId(1, 300)
     assert verify(PATH, env=env).ok

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from copycat.errors import ResourceError
-from copycat.member.disk_reserve import BallastFile
+from copycat.member.ballast_file import BallastFile
 from copycat.storage._native import FaultEnv, NativeLog, open_hard_state, open_log
 from copycat.storage.interface import Rewrite
 from copycat.storage.snapshot_store import SnapshotStore
@@ -328,8 +328,8 @@ def test_f29_a_reserve_that_meets_a_shortage_is_made_later() -> None:
     for operation in ("create", "allocate", "open_directory"):
         env = FaultEnv()
         env.make_directory(DIRECTORY)
-        reserve = BallastFile(env, DIRECTORY, 1 << 20, 0)
+        ballast = BallastFile(env, DIRECTORY, 1 << 20, 0)
         env.fail(operation, 1, "ENOMEM")
-        assert not reserve.make()
-        assert reserve.make()
+        assert not ballast.make()
+        assert ballast.make()
         assert env.size(f"{DIRECTORY}/reserve") == 1 << 20

@@ -13,7 +13,7 @@ import pytest
 
 from copycat.errors import CorruptLogError, DiskError
 from copycat.member.identity import IDENTITY_FILES, read_identity
-from copycat.member.markers import WEAK_FILE
+from copycat.member.markers import UNSYNCED_ACKS_FILE
 from copycat.member.verify import verify
 from copycat.storage._native import FaultEnv, open_hard_state
 from copycat.storage.reader import segments
@@ -22,7 +22,7 @@ from copycat.storage.unreadable import is_unreadable
 from copycat.types import EntryId
 from tests.log.contract import contents, expected
 from tests.log.test_directory import PATH, image, open_member
-from tests.log.test_repair import ALONE, LOG, SNAPSHOTS, owed, used
+from tests.log.test_repair import ALONE, LOG, SNAPSHOTS, lost_upto, used
 
 OPERATIONS = ["open", "read"]
 NO_DAMAGE = ["EACCES", "EMFILE"]
@@ -115,7 +115,7 @@ def test_f29_a_snapshot_that_may_not_be_read_now_is_no_bad_one() -> None:
 def test_weak_promises_that_cannot_be_read_promise_the_least() -> None:
     env = FaultEnv()
     used(env)
-    env.replace_file(f"{PATH}/{WEAK_FILE}", b"os one\n")
+    env.replace_file(f"{PATH}/{UNSYNCED_ACKS_FILE}", b"os one\n")
     env.fail("read", 3, "EIO")  # behind the two of the identity
     assert open_member(env, boot="one").lost
 
@@ -128,7 +128,9 @@ def stumbles(env: FaultEnv, caplog: pytest.LogCaptureFixture, **options: Any) ->
         one.fail("read", nth, "EIO")
         caplog.clear()
         directory = open_member(one, **options)
-        assert directory.debt is None, "one that can be read at the second look is no damage"
+        assert directory.lost_entries is None, (
+            "one that can be read at the second look is no damage"
+        )
         assert directory.log.last_index == 13
         told = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
         found.append(str(getattr(told[0], "path", "")) if told else "")
@@ -153,9 +155,9 @@ def test_f11_what_cannot_be_read_twice_is_cut_and_owed(
     directory = open_member(env)
     kept = {"manifest": 1, "segment": 6, "tail": 11}[which]
     assert contents(directory.log) == expected(1, kept, 2)
-    assert directory.debt is not None
-    assert directory.debt.first_index == kept
-    assert owed(directory) >= EntryId(2, 13)
+    assert directory.lost_entries is not None
+    assert directory.lost_entries.first_index == kept
+    assert lost_upto(directory) >= EntryId(2, 13)
     assert env.exists(f"{PATH}/log-damaged-1/manifest")
     assert verify(PATH, env=env).ok
 
@@ -192,9 +194,9 @@ def test_f11_what_stops_being_readable_in_the_repair_itself_is_not_forgotten() -
         except DiskError as error:
             refused.append(getattr(error, "index", 0))
             again = open_member(one)
-        assert again.debt is not None
-        assert again.log.last_index + 1 == again.debt.first_index
-        assert owed(again) >= EntryId(2, 13)
+        assert again.lost_entries is not None
+        assert again.log.last_index + 1 == again.lost_entries.first_index
+        assert lost_upto(again) >= EntryId(2, 13)
     assert [index for index in refused if index] == [1, 6, 11], "once for each file that is copied"
 
 
@@ -207,7 +209,7 @@ def test_f9_a_write_of_the_recovery_that_fails_is_no_damage(operation: str) -> N
         open_member(env)
     assert getattr(caught.value, "operation", "") == operation
     again = open_member(env)
-    assert again.debt is None
+    assert again.lost_entries is None
     assert contents(again.log) == expected(1, 14, 2)
 
 
@@ -224,7 +226,7 @@ def test_f29_a_log_that_may_not_be_opened_now_is_not_damaged(error: str) -> None
         except DiskError as caught:
             refused.append(str(getattr(caught, "path", "")))
             directory = open_member(one)
-        assert directory.debt is None
+        assert directory.lost_entries is None
     assert f"{LOG}/{segments(LOG, env=env)[0].name}" in refused
     assert f"{LOG}/manifest" in refused
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from copycat.errors import ConfigurationError, CorruptLogError, DiskError
-from copycat.member.markers import WEAK_FILE, UnsyncedAcks, read_weak
+from copycat.member.markers import UNSYNCED_ACKS_FILE, UnsyncedAcks, read_unsynced_acks
 from copycat.storage._native import FaultEnv
 from copycat.types import Durability, EntryId, MemberId, StorageLevel
 from tests.log.contract import durable, grow
@@ -111,7 +111,7 @@ def test_a_clean_stop_keeps_unsynced_promises() -> None:
     save(directory, 3, 9)
     grow(directory.log, 4, term=2)
     directory.close()
-    assert not env.exists(f"{PATH}/{WEAK_FILE}")
+    assert not env.exists(f"{PATH}/{UNSYNCED_ACKS_FILE}")
     again = open_member(env, durability=Durability.FSYNC, boot="two")
     assert not again.lost
     assert again.hard_state.voted_for == 9
@@ -149,7 +149,7 @@ def test_f9_a_sync_that_fails_in_the_stop_itself_ends_no_weak_promise() -> None:
     env.fail("sync", 1, "EIO")
     with pytest.raises(DiskError):
         directory.close()
-    assert read_weak(env, PATH) == UnsyncedAcks(was_in_memory=False, boot="")
+    assert read_unsynced_acks(env, PATH) == UnsyncedAcks(was_in_memory=False, boot="")
     assert open_member(env, **OS).lost, "the lock is free, and the boot proves nothing any more"
 
 
@@ -177,12 +177,12 @@ def test_with_fsync_nothing_is_written_down_and_the_vote_stays() -> None:
     save(directory, 3, 9)
     env.crash(1)
     again = open_member(env)
-    assert read_weak(env, PATH) is None
+    assert read_unsynced_acks(env, PATH) is None
     assert (again.current_term, again.voted_for) == (3, MemberId(9))
 
 
 def test_a_note_that_cannot_be_read_promises_the_least() -> None:
     env = FaultEnv()
     used(env)
-    env.replace_file(f"{PATH}/{WEAK_FILE}", b"\xff\xff garbage\x00")
+    env.replace_file(f"{PATH}/{UNSYNCED_ACKS_FILE}", b"\xff\xff garbage\x00")
     assert open_member(env, boot="one").lost

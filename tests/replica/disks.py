@@ -9,7 +9,7 @@ from copycat.errors import SerializationError
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.state_stream import Sink
-from copycat.member.markers import LostEntries, read_debt
+from copycat.member.markers import LostEntries, read_lost_entries
 from copycat.member.time_note import TimeFile
 from copycat.replica.replica import Replica
 from copycat.storage._native import FaultEnv, NativeLog, open_log
@@ -48,7 +48,11 @@ class Disk:
         self.start(fresh=len(members) > 1)
 
     def start(
-        self, *, fresh: bool = False, hard_state: Any = None, debt: LostEntries | None = None
+        self,
+        *,
+        fresh: bool = False,
+        hard_state: Any = None,
+        lost_entries: LostEntries | None = None,
     ) -> Node:
         """A new process on what the disk holds; it keeps its hard state."""
         self.log: NativeLog = open_log(
@@ -65,7 +69,7 @@ class Disk:
             snapshot_threshold=self.threshold,
             fresh=fresh,
             hard_state=hard_state,
-            debt=debt,
+            lost_entries=lost_entries,
             regressed=self._record,
             time_file=TimeFile(self.env, "/member"),
         )
@@ -75,8 +79,8 @@ class Disk:
         """Power loss, then a new process."""
         hard_state = self.node.hard_state
         self.env.crash(seed)
-        debt = read_debt(self.env, "/member", hard_state.current_term)
-        return self.start(hard_state=hard_state, debt=debt)
+        lost_entries = read_lost_entries(self.env, "/member", hard_state.current_term)
+        return self.start(hard_state=hard_state, lost_entries=lost_entries)
 
     def _record(self, owed: EntryId, first_index: int, term: int) -> LostEntries:
         return LostEntries(
@@ -95,10 +99,10 @@ class Disk:
 
     def accept_loss(self) -> Node:
         """An operator gives up what it owes (`copycat recover --accept-owed-loss`)."""
-        debt = read_debt(self.env, "/member", self.node.hard_state.current_term)
-        assert debt is not None
-        assert not debt.is_given_up
-        debt.give_up()
+        lost_entries = read_lost_entries(self.env, "/member", self.node.hard_state.current_term)
+        assert lost_entries is not None
+        assert not lost_entries.is_accepted
+        lost_entries.accept_loss()
         return self.restart()
 
     def cut(self, index: int) -> Node:
@@ -110,11 +114,11 @@ class Disk:
         log.close()
         hard_state = self.node.hard_state
         hard_state.end_save(hard_state.begin_save(hard_state.current_term + 1, MemberId(0)))
-        debt = LostEntries(
+        lost_entries = LostEntries(
             self.env, "/member", held, first_index=index, term=hard_state.current_term
         )
-        debt.write()
-        return self.start(hard_state=hard_state, debt=debt)
+        lost_entries.write()
+        return self.start(hard_state=hard_state, lost_entries=lost_entries)
 
     def take(self) -> Any:
         """A snapshot on demand, or why there is none."""

@@ -9,7 +9,7 @@ from copycat.config import RaftOptions, member_id
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.machine import StateMachine
 from copycat.machine.session_executor import SessionExecutor
-from copycat.member.disk_reserve import BallastFile
+from copycat.member.ballast_file import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.protocol.client import ClientMessage, Registered, ServerMessage
@@ -159,8 +159,8 @@ class Node:
         snapshot_threshold: int = 0,
         fresh: bool | None = None,
         hard_state: MemoryHardState | None = None,
-        reserve: BallastFile | None = None,
-        debt: LostEntries | None = None,
+        ballast: BallastFile | None = None,
+        lost_entries: LostEntries | None = None,
         regressed: NewRecord | None = None,
         time_file: TimeFile | None = None,
         now_ms: int = 1000,
@@ -197,8 +197,8 @@ class Node:
             now_ms=self.now_ms,
             wall_ms=self.wall_ms,
             snapshots=snapshots,
-            reserve=reserve,
-            debt=debt,
+            ballast=ballast,
+            lost_entries=lost_entries,
             regressed=regressed,
             time_file=time_file,
         )
@@ -250,7 +250,7 @@ def lone_leader(
     inline: bool = False,
     log: ReplicaLog | None = None,
     machine: StateMachine | None = None,
-    reserve: BallastFile | None = None,
+    ballast: BallastFile | None = None,
     durability: Durability = Durability.FSYNC,
 ) -> Node:
     """A cluster of one that leads and admits sessions; `log` instead of one in memory."""
@@ -260,7 +260,7 @@ def lone_leader(
         inline=inline,
         log=log,
         machine=machine,
-        reserve=reserve,
+        ballast=ballast,
         durability=durability,
     )
     for _ in range(40):

@@ -8,7 +8,7 @@ import pytest
 
 from copycat.errors import DiskFullError
 from copycat.machine.kv import KeyValueStore
-from copycat.member.disk_reserve import disk_full
+from copycat.member.ballast_file import disk_full
 from copycat.protocol.client import (
     CommandsRefused,
     Failure,

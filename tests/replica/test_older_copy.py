@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from copycat.machine.kv import KeyValueStore
-from copycat.member.markers import DEBT_FILE, read_debt
+from copycat.member.markers import LOST_ENTRIES_FILE, read_lost_entries
 from copycat.protocol import codec_peer
 from copycat.protocol.client import Register, Registered
 from copycat.protocol.framing import split_frame
@@ -78,14 +78,14 @@ def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:
     leader, victim, last = with_an_image(net)
     third = next(node for node in net.nodes.values() if node not in (leader, victim.node))
     node = back_and_told(net, leader, victim)
-    assert victim.env.exists(f"/member/{DEBT_FILE}")
+    assert victim.env.exists(f"/member/{LOST_ENTRIES_FILE}")
     for _ in range(40):
         net.settle(100)
     assert leader.replica.raft.state is ServerState.LEADER, "nobody else has all of it"
     status = node.replica.status()
     assert (status.owed, status.regressed) == ("", ())
     assert status.last_applied == leader.replica.status().last_applied > last
-    assert not victim.env.exists(f"/member/{DEBT_FILE}")
+    assert not victim.env.exists(f"/member/{LOST_ENTRIES_FILE}")
     assert leader.replica.status().regressed == ()
     net.mend(third.member)
     for _ in range(4):
@@ -102,12 +102,12 @@ def test_a_new_process_knows_what_the_last_one_was_told() -> None:
     status = net.nodes[member].replica.status()
     assert status.owed.endswith(f"to {last}")
     assert status.regressed == (victim.address,)
-    debt = read_debt(victim.env, "/member", 1)
-    assert debt is not None
-    assert debt.is_regressed
-    assert status.term >= debt.term > debt.owed.term
+    lost_entries = read_lost_entries(victim.env, "/member", 1)
+    assert lost_entries is not None
+    assert lost_entries.is_regressed
+    assert status.term >= lost_entries.term > lost_entries.lost_upto.term
     said = net.nodes[member].replica.raft.position
-    assert said.term == debt.owed.term, "who knows of more has to hear of it"
+    assert said.term == lost_entries.lost_upto.term, "who knows of more has to hear of it"
 
 
 def test_what_it_lacks_was_trimmed_and_comes_as_a_snapshot() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from copycat.machine.kv import KeyValueStore
-from copycat.member.markers import DEBT_FILE, GIVEN_UP_FILE, read_debt
+from copycat.member.markers import ACCEPTED_LOSS_FILE, LOST_ENTRIES_FILE, read_lost_entries
 from copycat.protocol.client import KeepAlive, Register, Registered
 from copycat.raft.events import Reachable
 from copycat.raft.state import State
@@ -79,7 +79,7 @@ def test_c12_a_deletion_that_went_is_not_forgotten_by_who_lost_it() -> None:
     same(net)
     assert "x" not in disk.executor.machine.values  # type: ignore[attr-defined]
     assert disk.replica.status().owed == ""
-    assert not disk.env.exists(f"/member/{DEBT_FILE}")
+    assert not disk.env.exists(f"/member/{LOST_ENTRIES_FILE}")
     assert disk.log.before.index >= deletion, "it was sent a snapshot"
 
 
@@ -200,7 +200,7 @@ def after_both_accepted(net: Disks) -> tuple[Disk, Disk]:
     there.cut(deletion)
     for member in (one, other):
         net.nodes[member] = net.disks[member].accept_loss()
-        assert not net.disks[member].env.exists(f"/member/{DEBT_FILE}")
+        assert not net.disks[member].env.exists(f"/member/{LOST_ENTRIES_FILE}")
         assert net.disks[member].replica.status().owed == ""
     join(net, one, other)
     return here, there
@@ -215,7 +215,7 @@ def test_c12_whose_loss_was_accepted_takes_no_holes_in_its_place() -> None:
     assert here.executor.digest() == there.executor.digest()
     assert "x" not in there.executor.machine.values  # type: ignore[attr-defined]
     for disk in (here, there):
-        assert not disk.env.exists(f"/member/{GIVEN_UP_FILE}"), "a later entry is committed"
+        assert not disk.env.exists(f"/member/{ACCEPTED_LOSS_FILE}"), "a later entry is committed"
 
 
 def test_c12_an_accepted_loss_outlives_restarts() -> None:
@@ -232,13 +232,13 @@ def test_c12_an_accepted_loss_outlives_restarts() -> None:
 def test_c12_a_mark_that_cannot_be_read_refuses_most() -> None:
     disk = Disks().disks
     env = next(iter(disk.values())).env
-    env.replace_file(f"/member/{GIVEN_UP_FILE}", b"nonsense")
-    debt = read_debt(env, "/member", 7)
-    assert debt is not None
-    assert debt.is_given_up
-    assert debt.owed.term == 7
-    again = read_debt(env, "/member", 9)
+    env.replace_file(f"/member/{ACCEPTED_LOSS_FILE}", b"nonsense")
+    lost_entries = read_lost_entries(env, "/member", 7)
+    assert lost_entries is not None
+    assert lost_entries.is_accepted
+    assert lost_entries.lost_upto.term == 7
+    again = read_lost_entries(env, "/member", 9)
     assert again is not None
-    assert again.owed == debt.owed, "it was written anew"
-    again.settle()
-    assert read_debt(env, "/member", 9) is None
+    assert again.lost_upto == lost_entries.lost_upto, "it was written anew"
+    again.clear()
+    assert read_lost_entries(env, "/member", 9) is None

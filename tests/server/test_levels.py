@@ -23,7 +23,7 @@ from copycat import (
     query,
 )
 from copycat.config import CompressionName
-from copycat.member.markers import WEAK_FILE
+from copycat.member.markers import UNSYNCED_ACKS_FILE
 from tests.log.test_levels import mapped_files
 from tests.server.cluster import TIMERS, Book, Trio, free_address, run, server
 
@@ -159,10 +159,10 @@ def test_weaker_modes_serve_and_say_so(
                     assert await client.submit(Book.add(number)) == number + 1
                 assert trio.leader.status().durability is mode
                 assert f'storage.durability is "{mode}"' in caplog.text
-                assert (Path(trio.leader.storage.directory) / WEAK_FILE).exists()
+                assert (Path(trio.leader.storage.directory) / UNSYNCED_ACKS_FILE).exists()
                 for member in list(trio.servers.values()):
                     await member.shutdown()
-                    assert not (Path(member.storage.directory) / WEAK_FILE).exists()
+                    assert not (Path(member.storage.directory) / UNSYNCED_ACKS_FILE).exists()
                 await trio.start()
                 assert await client.submit(Book.count()) == 20
 
@@ -192,7 +192,7 @@ def test_f9_a_member_that_its_disk_stops_remembers_its_weak_promises(tmp_path: P
                 with pytest.raises(DiskError, match="Bad file descriptor"):
                     await member.wait_stopped()
                 unanswered.cancel()
-        said = (tmp_path / "one" / WEAK_FILE).read_text().split()
+        said = (tmp_path / "one" / UNSYNCED_ACKS_FILE).read_text().split()
         assert said == ["os"], "not even this boot proves what it acknowledged"
 
     run(scenario)

@@ -8,7 +8,7 @@ from shlex import quote
 from copycat.errors import CorruptLogError, FormatVersionError
 from copycat.member.hard_state import HARD_STATE_FILES
 from copycat.member.identity import IDENTITY_FILES, read_identity
-from copycat.member.markers import DEBT_FILE
+from copycat.member.markers import LOST_ENTRIES_FILE
 from copycat.member.verify import VerifyReport
 from copycat.storage import Env
 from copycat.storage.reader import Damage
@@ -73,7 +73,7 @@ class Advice:
         report = self._report
         if not report.missing_upto:
             return []
-        if len(self._founders) > 1 and Env().exists(f"{self._home}/{DEBT_FILE}"):
+        if len(self._founders) > 1 and Env().exists(f"{self._home}/{LOST_ENTRIES_FILE}"):
             means = "this member knows that it lost them: start it, and the others send them again"
         elif len(self._founders) > 1:
             means = (

@@ -13,13 +13,13 @@ import msgspec
 from copycat.cli.formatting import paint, size_of, table
 from copycat.cli.log.advice import Advice
 from copycat.cli.log.show import no_log
-from copycat.member.verify import SegmentCheck, Told, VerifyReport, verify
+from copycat.member.verify import OnProgress, SegmentCheck, VerifyReport, verify
 
 __all__ = ["bar", "report_of", "run_verify", "segment_state"]
 
 
 @contextmanager
-def bar(words: str, *, quiet: bool) -> Iterator[Told | None]:
+def bar(words: str, *, quiet: bool) -> Iterator[OnProgress | None]:
     """A bar over bytes on a terminal, when rich is there; nothing elsewhere."""
     if quiet or not sys.stderr.isatty() or find_spec("rich") is None:
         yield None
@@ -50,8 +50,8 @@ def run_verify(directory: str, *, as_json: bool, quiet: bool) -> int:
 def report_of(words: str, directory: str, *, quiet: bool) -> VerifyReport:
     """What `verify` finds, below a bar with `words`. ConfigurationError: there is no log."""
     try:
-        with bar(words, quiet=quiet) as told:
-            return verify(directory, told=told)
+        with bar(words, quiet=quiet) as on_progress:
+            return verify(directory, on_progress=on_progress)
     except FileNotFoundError as cause:
         raise no_log(directory) from cause
 

@@ -1,8 +1,9 @@
-"""Bytes that a member keeps on its disk for the moment when the disk is full (F12, F13).
+"""The ballast: a file of zeros that a member deletes when its disk is full (F12, F13).
 
 A manifest that finds no space in the middle of its replacement stops the member. So a file of
-zeros stands in its directory, large enough for a manifest and the index of one segment, and is
-given back to the disk before they could need it. It is made again when there is room.
+zeros stands in the member's directory (`reserve` on the disk), large enough for a manifest and
+the index of one segment. It is deleted when these two might need its space, and made again when
+there is room.
 """
 
 from __future__ import annotations
@@ -15,32 +16,32 @@ from copycat.errors import DiskFullError, ResourceError
 if TYPE_CHECKING:
     from copycat.storage._native import Env, NativeLog
 
-__all__ = ["RESERVE_FILE", "BallastFile", "disk_full", "free_reserve", "reserve_size"]
+__all__ = ["BALLAST_FILE", "BallastFile", "ballast_size", "disk_full", "free_ballast"]
 
-RESERVE_FILE = "reserve"
+BALLAST_FILE = "reserve"
 _MANIFEST_BYTES = 1 << 20
 _SLOT_BYTES = 8
 _FRAME_BYTES_MIN = 32
 
 
-def reserve_size(max_segment_size: int, max_entries_per_segment: int) -> int:
+def ballast_size(max_segment_size: int, max_entries_per_segment: int) -> int:
     """What a roll may still have to write: a manifest, and one slot an entry of a segment."""
     entries = min(max_entries_per_segment, max_segment_size // _FRAME_BYTES_MIN)
     return _MANIFEST_BYTES + _SLOT_BYTES * entries
 
 
 class BallastFile:
-    """One file; held, or given up. `make` may run in any thread, the rest in the loop."""
+    """The ballast of one member. `make` may run in any thread, all else in the loop thread."""
 
     def __init__(self, env: Env, directory: str, nbytes: int, min_free_space: int) -> None:
         self._env = env
         self._directory = directory
-        self._path = f"{directory}/{RESERVE_FILE}"
+        self._path = f"{directory}/{BALLAST_FILE}"
         self._min_free_space = min_free_space
         self.nbytes = nbytes
-        self.is_held = env.exists(self._path)
-        if self.is_held and env.open(self._path).size() != nbytes:
-            self.give_up()  # of another size, or a crash came while it was made
+        self.is_allocated = env.exists(self._path)
+        if self.is_allocated and env.open(self._path).size() != nbytes:
+            self.release()  # of another size, or a crash came while it was made
 
     def make(self) -> bool:
         """Allocate the file if what is left then is enough; False when it is not, or when the
@@ -62,24 +63,24 @@ class BallastFile:
         return True
 
     def made(self) -> None:
-        """`make` said True."""
-        self.is_held = True
+        """`make` returned True: the file is there. Called in the loop thread."""
+        self.is_allocated = True
 
-    def give_up(self) -> None:
-        """Give the bytes back to the disk; nothing when they are not held."""
-        if self.is_held:
-            self.is_held = False
+    def release(self) -> None:
+        """Delete the file, if there is one, so that its space is free."""
+        if self.is_allocated:
+            self.is_allocated = False
             self._env.remove(self._path)
 
-    def before_a_manifest(self) -> None:
-        """A roll is about to be made durable: there must be space for it now."""
-        if self.is_held and self._env.free_space(self._directory) < self.nbytes:
-            self.give_up()
+    def make_room_for_manifest(self) -> None:
+        """Before a roll is made durable: delete the file if the free space might not be enough."""
+        if self.is_allocated and self._env.free_space(self._directory) < self.nbytes:
+            self.release()
 
 
-def free_reserve(env: Env, directory: str) -> None:
-    """Before a log is opened: on a full disk, recovery may need what was kept for this."""
-    path = f"{directory}/{RESERVE_FILE}"
+def free_ballast(env: Env, directory: str) -> None:
+    """Before a log is opened: delete the file on a full disk: recovery may need its space."""
+    path = f"{directory}/{BALLAST_FILE}"
     if env.exists(path) and env.free_space(directory) < max(
         _MANIFEST_BYTES, env.open(path).size()
     ):
