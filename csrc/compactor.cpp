@@ -7,8 +7,8 @@
 #include "frame.hpp"
 #include "packed.hpp"
 #include "scan.hpp"
+#include "sequential_reader.hpp"
 #include "throttle.hpp"
-#include "window.hpp"
 
 namespace copycat {
 namespace {
@@ -53,9 +53,9 @@ struct NotWorth {};
 // NotWorth from a packed one that saves too little.
 class Output {
 public:
-    Output(Env& env, RewriteThrottle& pace, const std::string& directory, Row& row)
+    Output(Env& env, RewriteThrottle& throttle, const std::string& directory, Row& row)
         : row_(row),
-          pace_(pace),
+          throttle_(throttle),
           file_(env.create(segment_path(directory, row.id, row.version))),
           slots_(row.first_index) {
         if (row.packed) packer_.emplace(file_, row);
@@ -89,7 +89,7 @@ public:
             if (!packer_->saves()) throw NotWorth{};
         }
         file_->fsync();
-        pace_.moved();
+        throttle_.moved();
         file_->drop_cache();
         row_.end_offset = offset_;
     }
@@ -101,7 +101,7 @@ private:
     void flush() {
         write(offset_, View(buffer_));
         if (!packer_) file_->write_out(offset_, offset_ + buffer_.size());
-        pace_.moved();
+        throttle_.moved();
         offset_ += buffer_.size();
         buffer_.clear();
         if (packer_ && packer_->plain_bytes() >= trial_bytes && !packer_->saves())
@@ -115,7 +115,7 @@ private:
     }
 
     Row& row_;
-    RewriteThrottle& pace_;
+    RewriteThrottle& throttle_;
     std::shared_ptr<File> file_;
     std::optional<Packer> packer_;
     std::uint64_t offset_ = segment_data_offset + mark_size;
@@ -128,30 +128,30 @@ private:
 // Reads one segment after the other; what is let go becomes gaps, one a run of terms.
 class Copier {
 public:
-    Copier(Output& out, RewriteThrottle& pace, std::uint64_t horizon,
+    Copier(Output& out, RewriteThrottle& throttle, std::uint64_t horizon,
            const std::atomic<bool>& is_abandoned)
-        : out_(out), pace_(pace), horizon_(horizon), is_abandoned_(is_abandoned) {}
+        : out_(out), throttle_(throttle), horizon_(horizon), is_abandoned_(is_abandoned) {}
 
     void segment(File& file, const Row& row, const std::string& path, const Bits& drops) {
-        Window window(file, &pace_);
+        SequentialReader reader(file, &throttle_);
         std::uint64_t at = segment_data_offset;
         std::uint64_t index = row.first_index;
         for (std::size_t position = 0; index <= row.last_index;) {
             if (is_abandoned_.load(std::memory_order_relaxed)) throw Abandoned{};
-            const View header = at < row.end_offset ? window.at(at, mark_size, index) : View{};
+            const View header = at < row.end_offset ? reader.at(at, mark_size, index) : View{};
             Mark mark;
             if (parse_mark(header, 0, row.uuid, at, mark)) {
                 at += mark_size;
                 continue;
             }
-            const Frame frame = checked(window, row, path, at, index);
+            const Frame frame = checked(reader, row, path, at, index);
             const std::uint64_t end = std::min(frame.end(), row.last_index + 1);
             if (frame.is_gap())
                 gap(frame, end, frame.gap().valid_from);
             else if (has_bit(drops, position))
                 drop(frame);
             else
-                keep(frame, window.at(at, frame.total(), index));
+                keep(frame, reader.at(at, frame.total(), index));
             at += frame.total();
             index = frame.end();
             ++position;
@@ -172,8 +172,8 @@ private:
         std::uint64_t valid_from;
     };
 
-    static Frame checked(Window& window, const Row& row, const std::string& path, std::uint64_t at,
-                         std::uint64_t index) {
+    static Frame checked(SequentialReader& reader, const Row& row, const std::string& path,
+                         std::uint64_t at, std::uint64_t index) {
         const auto corrupt = [&](const std::string& what) {
             throw CorruptError("entry " + std::to_string(index) + " is corrupt (" + path +
                                    ", byte " + std::to_string(at) + "): " + what,
@@ -181,12 +181,12 @@ private:
         };
         const std::uint64_t left = row.end_offset - std::min(at, row.end_offset);
         if (left < sizeof(FrameHeader)) corrupt("the segment ends before it");
-        const View head = window.at(at, sizeof(FrameHeader), index);
+        const View head = reader.at(at, sizeof(FrameHeader), index);
         if (head.size() < sizeof(FrameHeader)) corrupt("the file ends before it");
         const std::uint64_t size = load<FrameHeader>(head.data()).size;
         if (size > max_payload_size || frame_size(size) > left) corrupt("it is cut short");
         Frame frame;
-        const FrameFault fault = parse_frame(window.at(at, frame_size(size), index), 0, frame);
+        const FrameFault fault = parse_frame(reader.at(at, frame_size(size), index), 0, frame);
         if (fault != FrameFault::none) corrupt(describe(fault));
         if (frame.index != index)
             corrupt("found entry " + std::to_string(frame.index) + " in its place");
@@ -210,7 +210,7 @@ private:
     }
 
     Output& out_;
-    RewriteThrottle& pace_;
+    RewriteThrottle& throttle_;
     std::uint64_t horizon_;
     const std::atomic<bool>& is_abandoned_;
     std::optional<OpenGap> gap_;
@@ -306,9 +306,9 @@ void Rewrite::each_source(Group& group, Each each) {
 bool Rewrite::write_as(Group& group, bool packed) {
     discard(group);
     group.row.packed = packed;
-    RewriteThrottle pace(*env_, *health_);
-    Output out(*env_, pace, directory_, group.row);
-    Copier copier(out, pace, horizon_, is_abandoned_);
+    RewriteThrottle throttle(*env_, *log_status_);
+    Output out(*env_, throttle, directory_, group.row);
+    Copier copier(out, throttle, horizon_, is_abandoned_);
     try {
         each_source(group, [&](File& file, const Row& row, const std::string& path,
                                const Bits& drops) { copier.segment(file, row, path, drops); });
@@ -323,16 +323,16 @@ bool Rewrite::write_as(Group& group, bool packed) {
     const SlotIndex written(out.slots(), out.runs(), group.row.valid_from);
     const std::string path = index_path(directory_, group.row.id, group.row.version);
     write_index(*env_, path, group.row, written);
-    verify(group, written.view(), pace);
+    verify(group, written.view(), throttle);
     return true;
 }
 
 // With the ordinary scanner, from the disk and not from the cache.
-void Rewrite::verify(Group& group, const SlotView& written, RewriteThrottle& pace) {
+void Rewrite::verify(Group& group, const SlotView& written, RewriteThrottle& throttle) {
     const std::string path = segment_path(directory_, group.row.id, group.row.version);
     const auto file = open_segment(*env_, group.row, path);
     check_header(*file, group.row, path);
-    Scan scan = scan_sealed(*file, group.row, path, &pace);
+    Scan scan = scan_sealed(*file, group.row, path, &throttle);
     file->drop_cache();
     const SlotView found = scan.slots.view();
     const auto same = [](const IndexSlot& a, const IndexSlot& b) {
@@ -355,7 +355,7 @@ void Rewrite::discard(const Group& group) noexcept {
     try {
         env_->discard(segment_path(directory_, group.row.id, group.row.version));
         env_->discard(index_path(directory_, group.row.id, group.row.version));
-    } catch (const std::bad_alloc&) {  // orphans: the next open removes them (F4, F16)
+    } catch (const std::bad_alloc&) {  // obsolete files: the next open removes them (F4, F16)
     }
 }
 

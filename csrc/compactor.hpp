@@ -38,14 +38,14 @@ public:
     };
 
     Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,
-            std::uint64_t horizon, bool compress, std::shared_ptr<const LogStatus> health,
+            std::uint64_t horizon, bool compress, std::shared_ptr<const LogStatus> log_status,
             const void* log)
         : env_(std::move(env)),
           directory_(std::move(directory)),
           groups_(std::move(groups)),
           horizon_(horizon),
           compress_(compress),
-          health_(std::move(health)),
+          log_status_(std::move(log_status)),
           log_(log) {}
     ~Rewrite() override;
     Rewrite(const Rewrite&) = delete;
@@ -69,7 +69,7 @@ private:
     bool write_as(Group& group, bool packed);
     template <typename Each>
     void each_source(Group& group, Each each);
-    void verify(Group& group, const SlotView& written, RewriteThrottle& pace);
+    void verify(Group& group, const SlotView& written, RewriteThrottle& throttle);
     void discard(const Group& group) noexcept;
     void discard_all() noexcept;
     // False in a child of a fork: its copy has the names of files that the parent installs, and a
@@ -81,7 +81,7 @@ private:
     std::vector<Group> groups_;
     std::uint64_t horizon_;
     bool compress_;
-    std::shared_ptr<const LogStatus> health_;
+    std::shared_ptr<const LogStatus> log_status_;
     const void* log_;
     const std::int64_t process_ = this_process();
     std::mutex mutex_;  // held by a run

@@ -361,7 +361,7 @@ void Env::replace_file(const std::string& path, View bytes, bool sync_parent) {
 void Env::discard(const std::string& path) noexcept {
     try {
         if (exists(path)) unlink(path);
-    } catch (const Error&) {           // an orphan: the next open removes it (F4)
+    } catch (const Error&) {           // obsolete: the next open removes it (F4)
     } catch (const std::bad_alloc&) {  // the same
     }
 }

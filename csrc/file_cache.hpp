@@ -10,8 +10,8 @@
 
 #include "env.hpp"
 #include "manifest.hpp"
-#include "near.hpp"
 #include "packed.hpp"
+#include "read_ahead.hpp"
 
 namespace copycat {
 
@@ -23,7 +23,7 @@ public:
     // Of the sealed segment `row`, whose file `path` is. Fewer bytes at the end of the file only.
     Block read(const Row& row, const std::string& path, std::uint64_t offset, std::size_t size) {
         Open& open = of(row, path);
-        return open.near.at(*open.file, offset, size, row.end_offset);
+        return open.read_ahead.at(*open.file, offset, size, row.end_offset);
     }
     // The log is closed: nobody reads any more.
     void forget_all() noexcept { files_ = {}; }
@@ -38,7 +38,7 @@ private:
         std::uint64_t id = 0;
         std::uint32_t version = 0;
         std::shared_ptr<File> file;
-        Near near;
+        ReadAhead read_ahead;
         bool is_of(const Row& row) const {
             return file != nullptr && id == row.id && version == row.version;
         }
@@ -54,7 +54,7 @@ private:
         }
         auto file = open_segment(*env_, row, path);
         last_ = next_++ % files_.size();
-        files_[last_] = Open{row.id, row.version, std::move(file), Near{}};
+        files_[last_] = Open{row.id, row.version, std::move(file), ReadAhead{}};
         return files_[last_];
     }
 

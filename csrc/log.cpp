@@ -36,13 +36,13 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
         lock_ = env_->lock(join(directory_, lock_name));
         handle_ = env_->open_directory(directory_);
     }
-    spares_ = std::make_shared<PreallocatedFiles>(env_, directory_, options_.max_segment_size,
-                                                  options_.min_free_space);
-    orphans_ = std::make_shared<ObsoleteFiles>(env_, health_);
-    Recovered found = recover(env_, directory_, options_, *spares_);
+    preallocated_files_ = std::make_shared<PreallocatedFiles>(
+        env_, directory_, options_.max_segment_size, options_.min_free_space);
+    obsolete_files_ = std::make_shared<ObsoleteFiles>(env_, log_status_);
+    Recovered found = recover(env_, directory_, options_, *preallocated_files_);
     segments_ = std::move(found.segments);
-    readers_ = std::make_shared<FileCache>(env_);
-    for (const auto& segment : segments_) segment->set_readers(readers_, options_.mapped);
+    file_cache_ = std::make_shared<FileCache>(env_);
+    for (const auto& segment : segments_) segment->set_file_cache(file_cache_, options_.mapped);
     tail_ = std::move(found.tail);
     next_id_ = found.manifest.next_id;
     generation_ = found.manifest.generation;
@@ -143,7 +143,7 @@ Block SegmentedLog::slots(std::uint64_t segment_id) {
 
 void SegmentedLog::check_open() const {
     if (is_closed_) throw std::invalid_argument("the log " + directory_ + " is closed");
-    health_->check();
+    log_status_->check();
 }
 
 void SegmentedLog::check_writable() const {

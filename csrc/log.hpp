@@ -30,7 +30,7 @@ struct SegmentInfo {
     bool sealed = false;
 };
 
-// One thread calls it, but for prepare_spare(), has_orphans(), remove_orphans() and
+// One thread calls it, but for prepare_spare(), has_obsolete_files(), remove_obsolete_files() and
 // SyncTicket::run(). After a failed write or sync every verb but close() is a PoisonedError. A
 // ResourceError or std::bad_alloc is of the call alone, which changed nothing: it may follow
 // again.
@@ -73,7 +73,7 @@ public:
     const std::shared_ptr<SyncTicket>& in_flight() const { return in_flight_; }
     std::uint64_t end_sync(const SyncTicket& ticket);
     // A roll, a truncation or a trim is not on the disk yet: the next sync brings it there.
-    bool wants_sync() const { return is_shape_new_; }
+    bool wants_sync() const { return is_layout_new_; }
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
     // Or the gap that the index lies in.
@@ -106,8 +106,8 @@ public:
     void prepare_spare();
     // Files that a durable manifest names no more, and a few of them removed (any thread). After
     // an IoError the log is as good as before; that one stays until the next open.
-    bool has_orphans() const;
-    void remove_orphans();
+    bool has_obsolete_files() const;
+    void remove_obsolete_files();
 
     void close();
     bool is_closed() const { return is_closed_; }
@@ -128,11 +128,11 @@ private:
     void append_pieces(const std::vector<Frames>& pieces,
                        std::vector<std::unique_ptr<Tail>> tails);
     void discard(const std::vector<std::unique_ptr<Tail>>& tails) noexcept;
-    void adopt(std::unique_ptr<Tail>&& fresh);
+    void replace_tail(std::unique_ptr<Tail>&& fresh);
     void begin_tail(const Row& row, const Spare& spare);
     void drop(const Segment& segment) noexcept;
-    void doom(const Row& row) noexcept;
-    void doom(std::string&& path) noexcept;
+    void mark_obsolete(const Row& row) noexcept;
+    void mark_obsolete(std::string&& path) noexcept;
     void cut_last(std::uint64_t after, std::uint64_t end_offset);
     Limits capped(Limits limits) const;
     bool is_settled(const Segment& segment) const;
@@ -151,7 +151,7 @@ private:
     void end_note(const Note& note);
     void sync_now();
     void cancel(SyncTicket& ticket) noexcept;
-    bool is_sync_overdue() const { return is_shape_new_ && in_flight_ == nullptr; }
+    bool is_sync_overdue() const { return is_layout_new_ && in_flight_ == nullptr; }
     Bytes encoded_manifest(std::uint64_t generation) const;
     void finish();
 
@@ -160,13 +160,13 @@ private:
     LogOptions options_;
     std::shared_ptr<Lock> lock_;         // a sync that runs has a share in it
     std::shared_ptr<Directory> handle_;  // of the directory, for its syncs
-    Aside aside_;                        // for the next sync of a new shape
-    std::shared_ptr<PreallocatedFiles> spares_;
-    std::shared_ptr<LogStatus> health_ = std::make_shared<LogStatus>();
-    std::shared_ptr<ObsoleteFiles> orphans_;
+    Aside aside_;                        // for the next sync of a new layout
+    std::shared_ptr<PreallocatedFiles> preallocated_files_;
+    std::shared_ptr<LogStatus> log_status_ = std::make_shared<LogStatus>();
+    std::shared_ptr<ObsoleteFiles> obsolete_files_;
     RecoveryReport report_;
 
-    std::shared_ptr<FileCache> readers_;
+    std::shared_ptr<FileCache> file_cache_;
     std::vector<std::shared_ptr<Segment>> segments_;  // sealed, oldest first
     std::unique_ptr<Tail> tail_;
     std::uint64_t next_id_ = 1;
@@ -175,14 +175,14 @@ private:
     std::uint64_t truncations_ = 0;
     bool has_tail_index_ = false;
 
-    std::atomic<bool> fills_spares_{true};
+    std::atomic<bool> fills_preallocated_{true};
     bool is_tail_dirty_ = false;
-    bool is_shape_new_ = false;                       // the manifest is behind
+    bool is_layout_new_ = false;                      // the manifest is behind
     bool wants_note_ = false;                         // the pending one is behind, too
     std::uint64_t pending_ = 0;                       // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
     std::vector<std::shared_ptr<Segment>> loose_;     // sealed, with much allocated behind them
-    std::vector<ObsoleteFiles::Excess> excess_;       // orphans once the manifest is durable
+    std::vector<ObsoleteFiles::Excess> excess_;       // obsolete once the manifest is durable
     std::vector<std::string> lost_;                   // in lost+found, until the next seal (F1)
     std::shared_ptr<SyncTicket> in_flight_;
     std::vector<std::weak_ptr<Rewrite>> rewrites_;

@@ -119,7 +119,7 @@ std::shared_ptr<Rewrite> SegmentedLog::rewrite(const std::vector<std::vector<std
                                                 " is being rewritten already");
     auto made = std::make_shared<Rewrite>(env_, directory_, std::move(groups),
                                           std::min(wanted.horizon, last_index()),
-                                          options_.compress, health_, this);
+                                          options_.compress, log_status_, this);
     rewrites_.push_back(made);
     return made;
 }
@@ -136,7 +136,7 @@ bool SegmentedLog::is_current(const Rewrite::Group& group) const {
 // may not go yet.
 std::shared_ptr<Segment> SegmentedLog::successor(const Rewrite::Group& group) {
     auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
-    fresh->set_readers(readers_, options_.mapped);
+    fresh->set_file_cache(file_cache_, options_.mapped);
     fresh->set_packed_bytes(group.bytes_after);
     for (std::size_t i = 0; i < group.segments.size(); ++i)
         fresh->inherit(*group.segments[i], group.drops[i]);
@@ -148,7 +148,7 @@ void SegmentedLog::swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh
     const auto end = at + static_cast<std::ptrdiff_t>(group.segments.size());
     segments_.insert(segments_.erase(at, end), std::move(fresh));
     group.is_installed = true;
-    is_shape_new_ = true;
+    is_layout_new_ = true;
     // Only now: a file that is still the log's must never be on its way out.
     for (const auto& old : group.segments) drop(*old);
     group.segments.clear();

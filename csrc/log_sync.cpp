@@ -1,4 +1,4 @@
-// How a SegmentedLog becomes durable, and how a new shape becomes known: sync, manifest, notes.
+// How a SegmentedLog becomes durable, and how a new layout becomes known: sync, manifest, notes.
 #include <algorithm>
 
 #include "log.hpp"
@@ -17,15 +17,15 @@ Bytes SegmentedLog::encoded_manifest(std::uint64_t generation) const {
 std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
     check_writable();
     require(in_flight_ == nullptr, "at most one sync is in flight");
-    auto ticket =
-        std::make_shared<SyncTicket>(env_, directory_, handle_, lock_, health_, orphans_);
+    auto ticket = std::make_shared<SyncTicket>(env_, directory_, handle_, lock_, log_status_,
+                                               obsolete_files_);
     for (const auto& segment : unsynced_) {
         if (segment->file() != nullptr) ticket->older_.push_back(segment->file()->begin_sync());
         ticket->seals_.push_back(
             {segment, segment->index_file(), segment->row(), segment->index()});
     }
     if (is_tail_dirty_) ticket->tail_ = tail_->file()->begin_sync();
-    if (is_shape_new_) {
+    if (is_layout_new_) {
         ticket->manifest_ = encoded_manifest(++generation_);
         ticket->excess_.reserve(loose_.size() + excess_.size());
         for (const auto& segment : loose_)
@@ -38,7 +38,7 @@ std::shared_ptr<SyncTicket> SegmentedLog::begin_sync() {
     }
     ticket->unsynced_ = std::exchange(unsynced_, {});
     is_tail_dirty_ = false;
-    is_shape_new_ = false;
+    is_layout_new_ = false;
     ticket->end_index_ = last_index();
     in_flight_ = ticket;
     return ticket;
@@ -51,7 +51,7 @@ std::uint64_t SegmentedLog::end_sync(const SyncTicket& ticket) {
     durable_index_ = std::max(durable_index_, ticket.end_index_);
     for (const auto& seal : ticket.seals_) seal.segment->settle();
     in_flight_.reset();
-    if (pending_ != 0 && !is_shape_new_) {
+    if (pending_ != 0 && !is_layout_new_) {
         env_->discard(pending_path(directory_, pending_));
         pending_ = 0;
     }
@@ -70,16 +70,16 @@ void SegmentedLog::cancel(SyncTicket& ticket) noexcept {
     unsynced_ = std::move(ticket.unsynced_);
     excess_ = std::move(ticket.excess_);
     if (ticket.manifest_) aside_ = std::move(ticket.aside_);
-    is_shape_new_ = is_shape_new_ || ticket.manifest_.has_value();
+    is_layout_new_ = is_layout_new_ || ticket.manifest_.has_value();
     is_tail_dirty_ = is_tail_dirty_ || ticket.tail_ != nullptr;
 }
 
-// All that the next sync of a new shape needs of the system.
+// All that the next sync of a new layout needs of the system.
 void SegmentedLog::ready_aside() {
     if (aside_.file == nullptr) aside_ = make_aside(*env_, directory_);
 }
 
-// Before a change of the log's shape: what the change needs of the system to become known. The
+// Before a change of the log's layout: what the change needs of the system to become known. The
 // manifest as it will be is written without a sync: after the death of this process alone the
 // page cache holds it and all it names, and recovery goes on from there. After a power loss it
 // counts only if all that it names is whole. A full disk merely leaves it out.
@@ -93,7 +93,7 @@ SegmentedLog::Note SegmentedLog::begin_note() {
     return note;
 }
 
-// The shape has changed. Without the memory for it, it is noted before the next append.
+// The layout has changed. Without the memory for it, it is noted before the next append.
 void SegmentedLog::end_note(const Note& note) {
     wants_note_ = false;
     if (note.file == nullptr) return;

@@ -11,7 +11,7 @@ constexpr std::uint64_t spare_fraction = 4;
 // Appends of this size on the average are bulk: their segments are not zero-filled.
 constexpr std::uint64_t bulk_append_bytes = std::uint64_t{64} << 10;
 // So many, and other work of that thread has its turn.
-constexpr std::size_t orphans_at_once = 8;
+constexpr std::size_t obsolete_files_at_once = 8;
 // Less than this is not worth a file's visit while the log is open; the next open is stricter.
 constexpr std::uint64_t least_excess = std::uint64_t{64} << 10;
 
@@ -34,7 +34,7 @@ void SegmentedLog::poisoning(Verb verb) {
     } catch (const ResourceError&) {
         throw;
     } catch (const IoError& error) {
-        health_->poison(error);
+        log_status_->poison(error);
         throw;
     }
 }
@@ -106,7 +106,8 @@ void SegmentedLog::append_rolling(const Frames& batch) {
     // Left over from a roll that no sync followed (durability "os"): the manifest must not fall
     // further behind than one segment. One that finds no space in its middle would end the log.
     if (is_sync_overdue()) {
-        if (!spares_->has_slack()) throw DiskFullError("write a manifest in", directory_, ENOSPC);
+        if (!preallocated_files_->has_slack())
+            throw DiskFullError("write a manifest in", directory_, ENOSPC);
         sync_now();
     }
     const std::vector<Frames> pieces = cut_to_segments(batch);
@@ -124,12 +125,12 @@ std::vector<std::unique_ptr<Tail>> SegmentedLog::begin_tails(const std::vector<F
     tails.reserve(pieces.size());
     const auto undo = [&] {
         for (const auto& tail : tails) env_->discard(tail->path());
-        for (Spare& spare : spares) spares_->give_back(std::move(spare));
+        for (Spare& spare : spares) preallocated_files_->give_back(std::move(spare));
     };
     or_undo(
         [&] {
             for (const Frames& piece : pieces)
-                spares.push_back(spares_->take(size_for(piece.nbytes())));
+                spares.push_back(preallocated_files_->take(size_for(piece.nbytes())));
             for (const Frames& piece : pieces) {
                 Row row;
                 row.id = next_id_++;
@@ -149,12 +150,12 @@ void SegmentedLog::append_pieces(const std::vector<Frames>& pieces,
     std::size_t i = 0;
     try {
         for (; i < pieces.size(); ++i) {
-            adopt(std::move(tails[i]));
+            replace_tail(std::move(tails[i]));
             write(pieces[i]);
         }
     } catch (const DiskFullError& error) {
         // Space was reserved, so this is rare; with a piece written there is no way back.
-        if (i > 0) health_->poison(error);
+        if (i > 0) log_status_->poison(error);
         discard(tails);
         throw;
     } catch (const std::bad_alloc&) {
@@ -172,42 +173,42 @@ void SegmentedLog::discard(const std::vector<std::unique_ptr<Tail>>& tails) noex
 // Where the system lacks what that takes, the spare is gone and all else as it was.
 void SegmentedLog::begin_tail(const Row& row, const Spare& spare) {
     auto fresh = Tail::begin(env_, directory_, spare, row, options_.max_entries);
-    or_undo([&] { adopt(std::move(fresh)); }, [&] { env_->discard(spare.file->path()); });
+    or_undo([&] { replace_tail(std::move(fresh)); }, [&] { env_->discard(spare.file->path()); });
 }
 
 // `fresh` becomes the tail; the old one becomes a segment, synced by the next ticket (C8).
-void SegmentedLog::adopt(std::unique_ptr<Tail>&& fresh) {
+void SegmentedLog::replace_tail(std::unique_ptr<Tail>&& fresh) {
     if (tail_->is_empty()) {
-        doom(tail_->row());
+        mark_obsolete(tail_->row());
     } else {
         make_room(segments_);
         make_room(unsynced_);
         make_room(loose_);
         const auto sealed = tail_->seal();
-        sealed->set_readers(readers_, options_.mapped);
+        sealed->set_file_cache(file_cache_, options_.mapped);
         segments_.push_back(sealed);
         unsynced_.push_back(sealed);
         if (whole_blocks(sealed->row().end_offset) + least_excess <= tail_->max_size())
             loose_.push_back(sealed);
-        for (std::string& path : lost_) doom(std::move(path));
+        for (std::string& path : lost_) mark_obsolete(std::move(path));
         lost_.clear();
     }
     tail_ = std::move(fresh);
     has_tail_index_ = false;
     is_tail_dirty_ = true;
-    is_shape_new_ = true;
+    is_layout_new_ = true;
     wants_note_ = true;
 }
 
-void SegmentedLog::doom(const Row& row) noexcept {
+void SegmentedLog::mark_obsolete(const Row& row) noexcept {
     try {
-        doom(segment_path(directory_, row.id, row.version));
-        doom(index_path(directory_, row.id, row.version));
+        mark_obsolete(segment_path(directory_, row.id, row.version));
+        mark_obsolete(index_path(directory_, row.id, row.version));
     } catch (const std::bad_alloc&) {  // the next open removes it (F4)
     }
 }
 
-void SegmentedLog::doom(std::string&& path) noexcept {
+void SegmentedLog::mark_obsolete(std::string&& path) noexcept {
     try {
         excess_.push_back({std::move(path), 0});
     } catch (const std::bad_alloc&) {
@@ -216,8 +217,8 @@ void SegmentedLog::doom(std::string&& path) noexcept {
 
 void SegmentedLog::drop(const Segment& segment) noexcept {
     const auto is_it = [&](const auto& each) { return each.get() == &segment; };
-    readers_->forget(segment.row());
-    doom(segment.row());
+    file_cache_->forget(segment.row());
+    mark_obsolete(segment.row());
     std::erase_if(unsynced_, is_it);
     std::erase_if(loose_, is_it);
 }
@@ -243,7 +244,7 @@ void SegmentedLog::truncate(std::uint64_t after) {
         or_undo(
             [&] {
                 loose_.reserve(loose_.size() + 2);
-                begin_tail(row, spares_->take(options_.max_segment_size));
+                begin_tail(row, preallocated_files_->take(options_.max_segment_size));
             },
             [&] { env_->discard(note.path); });
         ++truncations_;
@@ -277,7 +278,7 @@ void SegmentedLog::trim(std::uint64_t before) {
         const Note note = begin_note();
         std::for_each(segments_.begin(), kept, [&](const auto& segment) { drop(*segment); });
         segments_.erase(segments_.begin(), kept);
-        is_shape_new_ = true;
+        is_layout_new_ = true;
         end_note(note);
     });
 }
@@ -294,7 +295,7 @@ void SegmentedLog::reset(const EntryId& entry) {
         row.first_index = entry.index + 1;
         row.prev_term = entry.term;
         const Note note = begin_note();
-        or_undo([&] { begin_tail(row, spares_->take(options_.max_segment_size)); },
+        or_undo([&] { begin_tail(row, preallocated_files_->take(options_.max_segment_size)); },
                 [&] { env_->discard(note.path); });
         ++truncations_;
         for (const auto& segment : segments_) drop(*segment);
@@ -318,35 +319,38 @@ void SegmentedLog::mark_idle() {
 bool SegmentedLog::has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new) {
     check_writable();
     if (!in_new && tail_->fits(bytes, entries, last_index() + 1 + entries)) return true;
-    if (is_sync_overdue() && !spares_->has_slack()) return false;
+    if (is_sync_overdue() && !preallocated_files_->has_slack()) return false;
     const std::uint64_t room = options_.max_segment_size - size_for(0);
     std::uint64_t pieces = 1 + std::max(bytes / (room + 1), entries / (options_.max_entries + 1));
     // Entries are not cut, so each piece may leave up to half of its segment unused.
     if (pieces > 1) pieces *= 2;
     // A single entry above the segment size gets a file of its own size.
-    return spares_->has_room(pieces, bytes > room ? size_for(bytes) : options_.max_segment_size);
+    return preallocated_files_->has_room(
+        pieces, bytes > room ? size_for(bytes) : options_.max_segment_size);
 }
 
 bool SegmentedLog::wants_spare() {
-    if (is_closed_ || options_.read_only || health_->is_poisoned()) return false;
+    if (is_closed_ || options_.read_only || log_status_->is_poisoned()) return false;
     const std::uint64_t count = tail_->slots().count();
     const bool is_filling = tail_->end_offset() >= tail_->max_size() / spare_fraction ||
                             count >= options_.max_entries / spare_fraction;
     const std::uint64_t bytes = tail_->end_offset() - segment_data_offset;
-    fills_spares_ = bytes < bulk_append_bytes * std::max<std::uint64_t>(tail_->appends(), 1);
-    return is_filling && spares_->ready() == 0;
+    fills_preallocated_ = bytes < bulk_append_bytes * std::max<std::uint64_t>(tail_->appends(), 1);
+    return is_filling && preallocated_files_->ready() == 0;
 }
 
 void SegmentedLog::prepare_spare() {
-    health_->check();
-    poisoning([&] { spares_->prepare(fills_spares_); });
+    log_status_->check();
+    poisoning([&] { preallocated_files_->prepare(fills_preallocated_); });
 }
 
-bool SegmentedLog::has_orphans() const { return orphans_->any() && !health_->is_poisoned(); }
+bool SegmentedLog::has_obsolete_files() const {
+    return obsolete_files_->any() && !log_status_->is_poisoned();
+}
 
-void SegmentedLog::remove_orphans() {
-    health_->check();
-    orphans_->remove(orphans_at_once);
+void SegmentedLog::remove_obsolete_files() {
+    log_status_->check();
+    obsolete_files_->remove(obsolete_files_at_once);
 }
 
 void SegmentedLog::close() {
@@ -359,11 +363,11 @@ void SegmentedLog::close() {
         ~Release() {
             if (!is_over) return;
             log.is_closed_ = true;
-            log.readers_->forget_all();
+            log.file_cache_->forget_all();
             log.lock_.reset();
         }
     } release{*this};
-    if (options_.read_only || health_->is_poisoned()) return;
+    if (options_.read_only || log_status_->is_poisoned()) return;
     try {
         poisoning([&] { finish(); });
     } catch (const ResourceError&) {
@@ -382,11 +386,11 @@ void SegmentedLog::finish() {
         end_sync(*in_flight_);
     }
     sync_now();
-    spares_->close();
+    preallocated_files_->close();
     if (aside_.file != nullptr) env_->discard(std::exchange(aside_, Aside{}).path);
-    while (orphans_->any()) {
+    while (obsolete_files_->any()) {
         try {
-            orphans_->remove(orphans_at_once);
+            obsolete_files_->remove(obsolete_files_at_once);
         } catch (const IoError&) {  // the next open removes it (F4), or says why not
         }
     }

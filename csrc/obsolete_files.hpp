@@ -23,8 +23,8 @@ constexpr std::uint64_t whole_blocks(std::uint64_t end) { return (end + 4095) / 
 // Any thread. What is never removed here, the next recovery removes (F4).
 class ObsoleteFiles {
 public:
-    ObsoleteFiles(std::shared_ptr<Env> env, std::shared_ptr<const LogStatus> health)
-        : env_(std::move(env)), health_(std::move(health)) {}
+    ObsoleteFiles(std::shared_ptr<Env> env, std::shared_ptr<const LogStatus> log_status)
+        : env_(std::move(env)), log_status_(std::move(log_status)) {}
 
     // A file, and how many of its bytes the log needs: none, and the file is removed.
     struct Excess {
@@ -49,20 +49,20 @@ public:
     // Up to so many of them, the oldest first. One that cannot be removed is given up.
     void remove(std::size_t most) {
         const std::lock_guard removing(removing_);
-        RewriteThrottle pace(*env_, *health_);
+        RewriteThrottle throttle(*env_, *log_status_);
         for (std::size_t i = 0; i < most; ++i) {
             const Excess excess = next();
             if (excess.path.empty()) return;
             const Removed removed{*this};
             if (env_->exists(excess.path)) give_back(excess);
-            pace.moved();
+            throttle.moved();
         }
     }
 
 private:
     struct Removed {
-        ObsoleteFiles& orphans;
-        ~Removed() { orphans.left_.fetch_sub(1, std::memory_order_release); }
+        ObsoleteFiles& obsolete_files;
+        ~Removed() { obsolete_files.left_.fetch_sub(1, std::memory_order_release); }
     };
 
     Excess next() {
@@ -80,7 +80,7 @@ private:
     }
 
     std::shared_ptr<Env> env_;
-    std::shared_ptr<const LogStatus> health_;
+    std::shared_ptr<const LogStatus> log_status_;
     std::mutex removing_;  // held while one is unlinked; mutex_ never is
     std::mutex mutex_;
     std::deque<Excess> excess_;

@@ -77,7 +77,7 @@ bool PreallocatedFiles::is_closed() const {
     return is_closed_;
 }
 
-// The directory may have its next owner by now, who removed the file as an orphan (F4).
+// The directory may have its next owner by now, who removed the file as obsolete (F4).
 void PreallocatedFiles::discard(const Spare& spare) noexcept { env_->discard(spare.path); }
 
 Spare PreallocatedFiles::take(std::uint64_t size) {

@@ -34,8 +34,8 @@ public:
         : env_(env),
           directory_(directory),
           options_(options),
-          spares_(spares),
-          readers_(std::make_shared<FileCache>(env)) {}
+          preallocated_files_(spares),
+          file_cache_(std::make_shared<FileCache>(env)) {}
 
     Recovered run() {
         names_ = env_->list(directory_);
@@ -47,20 +47,20 @@ public:
         open_segments();
         // Nothing was changed so far, and nothing below refuses.
         if (options_.read_only) {
-            if (out_.tail == nullptr) stand_in_tail();
+            if (out_.tail == nullptr) placeholder_tail();
         } else {
             // What a crash left may be all that fills the disk, so it is removed first: a process
             // that dies again and again while it recovers must not fill the disk either.
-            remove_orphans(true);
+            remove_obsolete_files(true);
             for (const auto& segment : rebuilt_) {
                 write_index(*env_, segment->index_file(), segment->row(), *segment->index());
                 segment->settle();
             }
-            settle_tail();
+            reopen_tail();
             shorten_sealed();
             out_.lost = newest_torn_files(*env_, directory_);
         }
-        remove_orphans(false);
+        remove_obsolete_files(false);
         out_.report.segments = out_.segments.size() + (out_.tail == nullptr ? 0 : 1);
         return std::move(out_);
     }
@@ -99,7 +99,7 @@ private:
         out_.manifest.generation = std::max(out_.manifest.generation, *pending.begin());
     }
 
-    // A shape that no sync made durable. It is the log if all that it names is whole.
+    // A layout that no sync made durable. It is the log if all that it names is whole.
     bool take_pending(std::uint64_t generation) {
         const std::string path = pending_path(directory_, generation);
         try {
@@ -166,7 +166,7 @@ private:
                                                 scan.valid_from);
         }
         auto segment = std::make_shared<Segment>(env_, directory_, row, std::move(index), nullptr);
-        segment->set_readers(readers_, options_.mapped);
+        segment->set_file_cache(file_cache_, options_.mapped);
         if (row.packed) segment->set_packed_bytes(file.stored_size());
         if (!is_found) {
             rebuilt_.push_back(segment);
@@ -219,14 +219,14 @@ private:
     }
 
     // A directory whose first open ended before its first segment.
-    void stand_in_tail() {
+    void placeholder_tail() {
         require(out_.segments.empty(), "a log with segments has a tail");
         out_.tail =
             std::make_unique<Tail>(env_, directory_, Row{}, 0, 0, nullptr,
                                    Tail::Content{.slots = Slots(Row{}.first_index), .runs = {}});
     }
 
-    void settle_tail() {
+    void reopen_tail() {
         const bool goes_on = out_.tail != nullptr && out_.report.clean &&
                              out_.tail->has_room_for_marks(marks_of_a_run);
         if (!goes_on) return start_fresh_tail();
@@ -248,7 +248,7 @@ private:
             row.prev_term = kept < lowest.first_index ? lowest.prev_term : term_at(*old, kept);
             keep_torn_bytes(*env_, directory_, old->row(), *old->file(), old->end_offset(),
                             torn_bytes_);
-            retire(*old, row);
+            seal_unproven(*old, row);
         }
         if (out_.tail == nullptr) begin_tail(row, 0, 0);
         out_.tail->file()->fsync();
@@ -266,8 +266,8 @@ private:
         const std::uint64_t whole = std::max(options_.max_segment_size, size_for(bytes));
         const bool is_short = left <= first_segment_bytes / 2;
         const std::uint64_t size = is_short ? std::min(whole, first_segment_bytes) : whole;
-        out_.tail = Tail::begin(env_, directory_, spares_.take_first(size, is_short), row,
-                                options_.max_entries);
+        out_.tail = Tail::begin(env_, directory_, preallocated_files_.take_first(size, is_short),
+                                row, options_.max_entries);
         sizes_[row.id] = size;
     }
 
@@ -297,7 +297,7 @@ private:
 
     // Copies what is above `kept` into fresh segments, and seals what is not. How much was not
     // proven durable knows no limit: it may fill several.
-    void retire(Tail& old, Row row) {
+    void seal_unproven(Tail& old, Row row) {
         const std::uint64_t kept = row.first_index - 1;
         const std::uint64_t last = old.last_index();
         std::vector<std::shared_ptr<Segment>> copies;
@@ -310,12 +310,12 @@ private:
             out_.tail->append(frames, kept);
         }
         out_.report.copied_entries = last - kept;
-        // What is wholly above `kept` loses its row; its file is an orphan then.
+        // What is wholly above `kept` loses its row; its file is obsolete then.
         for (; unproven_ > 0 && out_.segments.back()->first_index() > kept; --unproven_)
             out_.segments.pop_back();
         if (kept >= old.first_index()) {
             out_.segments.push_back(old.seal());
-            out_.segments.back()->set_readers(readers_, options_.mapped);
+            out_.segments.back()->set_file_cache(file_cache_, options_.mapped);
             ++unproven_;
         }
         if (unproven_ > 0 && kept < out_.segments.back()->last_index())
@@ -386,10 +386,10 @@ private:
     }
 
     // F4: leftovers from before a commit point. Names that are not ours stay.
-    void remove_orphans(bool is_early) {
+    void remove_obsolete_files(bool is_early) {
         std::erase_if(names_, [&](const std::string& name) {
             if (is_wanted(parse_name(name), is_early)) return false;
-            out_.report.orphans.push_back(name);
+            out_.report.obsolete_files.push_back(name);
             const std::string path = join(directory_, name);
             if (!options_.read_only && env_->exists(path)) env_->unlink(path);
             return true;
@@ -399,8 +399,8 @@ private:
     std::shared_ptr<Env> env_;
     const std::string& directory_;
     const LogOptions& options_;
-    PreallocatedFiles& spares_;
-    std::shared_ptr<FileCache> readers_;
+    PreallocatedFiles& preallocated_files_;
+    std::shared_ptr<FileCache> file_cache_;
     std::vector<std::string> names_;
     std::vector<std::shared_ptr<Segment>> rebuilt_;
     // Ids and versions that the durable manifest calls sealed.

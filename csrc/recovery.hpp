@@ -24,12 +24,12 @@ struct LogOptions {
 };
 
 struct RecoveryReport {
-    bool clean = true;                     // a close mark proved a clean stop (C7)
-    std::uint64_t dropped_bytes = 0;       // torn tail (F1), kept under lost+found
-    std::uint64_t dropped_from_index = 0;  // 0: nothing was dropped
-    std::uint64_t rebuilt_indexes = 0;     // F14
-    std::uint64_t copied_entries = 0;      // into a fresh segment (C7)
-    std::vector<std::string> orphans;      // F4
+    bool clean = true;                        // a close mark proved a clean stop (C7)
+    std::uint64_t dropped_bytes = 0;          // torn tail (F1), kept under lost+found
+    std::uint64_t dropped_from_index = 0;     // 0: nothing was dropped
+    std::uint64_t rebuilt_indexes = 0;        // F14
+    std::uint64_t copied_entries = 0;         // into a fresh segment (C7)
+    std::vector<std::string> obsolete_files;  // F4
     std::uint64_t segments = 0;
     double seconds = 0;
 };

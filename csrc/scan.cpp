@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "crc32c.hpp"
+#include "sequential_reader.hpp"
 #include "slot_index.hpp"
-#include "window.hpp"
 
 namespace copycat {
 namespace {
@@ -24,8 +24,8 @@ bool is_zero(View bytes) {
 class Scanner {
 public:
     Scanner(File& file, const Row& row, const std::string& path, std::uint64_t limit,
-            RewriteThrottle* pace)
-        : window_(file, pace),
+            RewriteThrottle* throttle)
+        : reader_(file, throttle),
           marks_(file),
           row_(row),
           path_(path),
@@ -55,7 +55,7 @@ public:
         const std::uint64_t from = out_.end_offset;
         std::uint64_t last_used = from;
         for (std::uint64_t page = from; page < limit_; page += page_bytes) {
-            const View bytes = window_.at(page, page_bytes);
+            const View bytes = reader_.at(page, page_bytes);
             if (bytes.empty()) break;
             if (is_zero(bytes)) continue;
             last_used = page + last_not_zero(bytes) + 1;
@@ -77,7 +77,7 @@ private:
     }
 
     void convict_by(std::uint64_t offset) {
-        // A window of its own: the caller holds a view of the other.
+        // Another reader: the caller holds a view of the other.
         const View bytes = marks_.at(offset, mark_size);
         Mark mark;
         if (bytes.size() < mark_size || !parse_mark(bytes, 0, row_.uuid, offset, mark)) return;
@@ -88,7 +88,7 @@ private:
 
     bool step() {
         if (at_ + sizeof(FrameHeader) > limit_) return false;
-        const View header = window_.at(at_, sizeof(FrameHeader), expected());
+        const View header = reader_.at(at_, sizeof(FrameHeader), expected());
         if (header.size() < sizeof(FrameHeader) || is_zero(header)) return false;
         if (header[kind_at] == static_cast<std::uint8_t>(Kind::mark)) return take_mark(header);
         return take_frame(header);
@@ -118,7 +118,7 @@ private:
         const std::size_t total = frame_size(size);
         if (at_ + total > group_end_ || at_ + total > limit_) return false;
         Frame frame;
-        if (parse_frame(window_.at(at_, total, expected()), 0, frame) != FrameFault::none)
+        if (parse_frame(reader_.at(at_, total, expected()), 0, frame) != FrameFault::none)
             return false;
         if (frame.index != expected() || frame.term < term_) return false;
         term_ = frame.term;
@@ -144,8 +144,8 @@ private:
         return false;
     }
 
-    Window window_;
-    Window marks_;
+    SequentialReader reader_;
+    SequentialReader marks_;
     const Row& row_;
     const std::string& path_;
     std::uint64_t limit_;
@@ -188,8 +188,8 @@ std::uint64_t check_header(File& file, const Row& row, const std::string& path) 
     return header.max_size;
 }
 
-Scan scan_sealed(File& file, const Row& row, const std::string& path, RewriteThrottle* pace) {
-    Scanner scanner(file, row, path, row.end_offset, pace);
+Scan scan_sealed(File& file, const Row& row, const std::string& path, RewriteThrottle* throttle) {
+    Scanner scanner(file, row, path, row.end_offset, throttle);
     scanner.walk();
     Scan& scan = scanner.result();
     // A truncation may have ended the segment inside its last gap.
@@ -213,10 +213,10 @@ Scan scan_tail(File& file, const Row& row, const std::string& path) {
 
 bool find_close_mark(File& file, const Row& row, std::uint64_t offset, std::uint64_t last_index,
                      std::uint64_t& end) {
-    Window window(file);
+    SequentialReader reader(file);
     bool is_closed = false;
     for (end = offset;; end += mark_size) {
-        const View bytes = window.at(end, mark_size);
+        const View bytes = reader.at(end, mark_size);
         if (bytes.size() < mark_size || is_zero(bytes)) return is_closed;
         Mark mark;
         if (!parse_mark(bytes, 0, row.uuid, end, mark) || mark.size != 0) return false;

@@ -29,7 +29,7 @@ std::uint64_t check_header(File& file, const Row& row, const std::string& path);
 // All of a sealed segment, up to row.end_offset. Any bad byte is a CorruptError (F2). pace: for a
 // log that is in use meanwhile.
 Scan scan_sealed(File& file, const Row& row, const std::string& path,
-                 RewriteThrottle* pace = nullptr);
+                 RewriteThrottle* throttle = nullptr);
 
 // A tail. What is bad is a torn tail, unless a later mark of this file reaches it: then it is
 // a CorruptError (C6).

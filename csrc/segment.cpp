@@ -80,7 +80,7 @@ SlotIndex& Segment::checked_index() {
 }
 
 void Segment::rebuild() {
-    if (readers_ != nullptr) readers_->forget(row_);  // the disk is asked once more
+    if (file_cache_ != nullptr) file_cache_->forget(row_);  // the disk is asked once more
     const auto file = open_segment(*env_, row_, path_);
     Scan scan = scan_sealed(*file, row_, path_);
     index_ =
@@ -104,7 +104,7 @@ const Block& Segment::data() {
 
 Segment::Source Segment::source(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) {
     SlotIndex& index = checked_index();
-    if (readers_ == nullptr) {
+    if (file_cache_ == nullptr) {
         const std::uint64_t offset = index.find(first).offset;
         const Block& all = data();
         if (offset >= all.bytes.size()) return {{Block{}, offset, row_.uuid, path_}, end};
@@ -118,7 +118,7 @@ Segment::Source Segment::source(std::uint64_t first, std::uint64_t end, std::uin
             first);
     const std::uint64_t to = std::min(extent.to, row_.end_offset);
     const auto size = static_cast<std::size_t>(to - std::min(to, extent.from));
-    Block bytes = readers_->read(row_, path_, extent.from, size);
+    Block bytes = file_cache_->read(row_, path_, extent.from, size);
     return {{std::move(bytes), extent.from, row_.uuid, path_}, extent.end};
 }
 

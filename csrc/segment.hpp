@@ -45,8 +45,8 @@ public:
     void settle() noexcept;
 
     // Read with pread from now on; a plain one through a map when `mapped`.
-    void set_readers(std::shared_ptr<FileCache> readers, bool mapped) {
-        readers_ = mapped && !row_.packed ? nullptr : std::move(readers);
+    void set_file_cache(std::shared_ptr<FileCache> file_cache, bool mapped) {
+        file_cache_ = mapped && !row_.packed ? nullptr : std::move(file_cache);
     }
     // What it takes on the disk, without what is allocated ahead.
     std::uint64_t stored_bytes() const { return row_.packed ? packed_bytes_ : row_.end_offset; }
@@ -88,7 +88,7 @@ private:
     std::vector<TermRun> runs_;
     Block data_;
     std::uint64_t packed_bytes_ = 0;
-    std::shared_ptr<FileCache> readers_;
+    std::shared_ptr<FileCache> file_cache_;
     std::uint32_t rebuilt_ = 0;
     Liveness liveness_;
     std::optional<std::uint64_t> entries_;

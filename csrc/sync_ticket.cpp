@@ -5,7 +5,7 @@ namespace copycat {
 void SyncTicket::run() {
     const std::lock_guard lock(mutex_);
     if (is_done_) return;
-    health_->check();
+    log_status_->check();
     const std::shared_ptr<Lock> held = lock_.lock();
     if (held == nullptr) throw std::invalid_argument("the log " + directory_ + " is closed");
     try {
@@ -13,25 +13,26 @@ void SyncTicket::run() {
     } catch (const ResourceError&) {
         throw;
     } catch (const IoError& error) {
-        health_->poison(error);
+        log_status_->poison(error);
         throw;
     }
     is_done_ = true;
-    health_->synced();
+    log_status_->synced();
 }
 
 void SyncTicket::work() {
     for (const auto& sync : older_) sync->run();
-    health_->check();  // an append may have failed meanwhile, and the log been closed over this
+    log_status_
+        ->check();  // an append may have failed meanwhile, and the log been closed over this
     for (const Seal& seal : seals_) write_index(*env_, seal.path, seal.row, *seal.index);
     // The new file's header, size and name are durable before a manifest names it, so that
     // what a manifest names can be held to its header (F3). Its first data comes with it.
     if (tail_ != nullptr) tail_->run();
     if (!manifest_) return;
     handle_->sync();
-    health_->check();
+    log_status_->check();
     replace_manifest(*env_, manifest_path(directory_), *handle_, aside_, View(*manifest_));
-    orphans_->add(std::move(excess_));
+    obsolete_files_->add(std::move(excess_));
 }
 
 }  // namespace copycat

@@ -16,8 +16,8 @@
 namespace copycat {
 
 // Begun and ended by the loop thread, run by any: data of older segments, then their index
-// files, then the tail's data, then the manifest if the shape changed. The files that it names no
-// more are orphans from then on. A ResourceError changes nothing: the run may follow
+// files, then the tail's data, then the manifest if the layout changed. The files that it names no
+// more are obsolete from then on. A ResourceError changes nothing: the run may follow
 // again.
 //
 // close() does not wait for a run that hangs in a disk when the log was poisoned meanwhile, or
@@ -35,14 +35,14 @@ public:
     };
 
     SyncTicket(std::shared_ptr<Env> env, std::string directory, std::shared_ptr<Directory> handle,
-               std::weak_ptr<Lock> lock, std::shared_ptr<LogStatus> health,
-               std::shared_ptr<ObsoleteFiles> orphans)
+               std::weak_ptr<Lock> lock, std::shared_ptr<LogStatus> log_status,
+               std::shared_ptr<ObsoleteFiles> obsolete_files)
         : env_(std::move(env)),
           directory_(std::move(directory)),
           handle_(std::move(handle)),
           lock_(std::move(lock)),
-          health_(std::move(health)),
-          orphans_(std::move(orphans)) {}
+          log_status_(std::move(log_status)),
+          obsolete_files_(std::move(obsolete_files)) {}
 
     // IoError, which poisons the log unless it is a ResourceError; PoisonedError;
     // std::invalid_argument when it is closed.
@@ -60,8 +60,8 @@ private:
     std::string directory_;
     std::shared_ptr<Directory> handle_;
     std::weak_ptr<Lock> lock_;
-    std::shared_ptr<LogStatus> health_;
-    std::shared_ptr<ObsoleteFiles> orphans_;
+    std::shared_ptr<LogStatus> log_status_;
+    std::shared_ptr<ObsoleteFiles> obsolete_files_;
     mutable std::mutex mutex_;
     bool is_done_ = false;
 

@@ -141,8 +141,8 @@ Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_byte
     std::size_t hint = 0;
     const SlotView::Extent extent = slots_.view().extent(first, end, max_bytes, hint);
     const auto size = static_cast<std::size_t>(extent.to - extent.from);
-    const SegmentBytes source{near_.at(*file_, extent.from, size, end_), extent.from, row_.uuid,
-                              path_};
+    const SegmentBytes source{read_ahead_.at(*file_, extent.from, size, end_), extent.from,
+                              row_.uuid, path_};
     return gather(source, first, extent.end, max_bytes);
 }
 
@@ -167,8 +167,8 @@ Frame Tail::frame(std::uint64_t index, Block& keep) const {
     std::size_t hint = 0;
     const IndexSlot& slot = view.slots[view.position_of(index, hint)];
     const auto size = static_cast<std::size_t>(slot.end() - slot.offset);
-    const SegmentBytes source{near_.at(*file_, slot.offset, size, end_), slot.offset, row_.uuid,
-                              path_};
+    const SegmentBytes source{read_ahead_.at(*file_, slot.offset, size, end_), slot.offset,
+                              row_.uuid, path_};
     keep = source.block;
     return checked_frame(source, index);
 }

@@ -10,8 +10,8 @@
 #include "frame.hpp"
 #include "liveness.hpp"
 #include "manifest.hpp"
-#include "near.hpp"
 #include "preallocated_files.hpp"
+#include "read_ahead.hpp"
 #include "segment.hpp"
 
 namespace copycat {
@@ -107,7 +107,7 @@ private:
     std::uint64_t appends_ = 0;
     bool is_spoiled_ = false;
     Bytes buffer_;
-    mutable Near near_;
+    mutable ReadAhead read_ahead_;
     Liveness liveness_;
     std::size_t released_hint_ = 0;
 };

@@ -15,12 +15,12 @@ namespace copycat {
 // One thread.
 class RewriteThrottle {
 public:
-    RewriteThrottle(Env& env, const LogStatus& health)
-        : env_(env), health_(health), syncs_(health.syncs()) {}
+    RewriteThrottle(Env& env, const LogStatus& log_status)
+        : env_(env), log_status_(log_status), syncs_(log_status.syncs()) {}
 
     // A piece was read or written.
     void moved() {
-        const std::uint64_t syncs = health_.syncs();
+        const std::uint64_t syncs = log_status_.syncs();
         if (syncs != syncs_) env_.pause(std::min(2 * (Clock::now() - since_), longest));
         syncs_ = syncs;
         since_ = Clock::now();
@@ -31,7 +31,7 @@ private:
     static constexpr Clock::duration longest = std::chrono::milliseconds(20);
 
     Env& env_;
-    const LogStatus& health_;
+    const LogStatus& log_status_;
     std::uint64_t syncs_;
     Clock::time_point since_ = Clock::now();
 };

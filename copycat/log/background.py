@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from copycat.errors import ResourceError, StorageError
 from copycat.storage._native import run_locked
-from copycat.storage.obsolete_files import remove_orphans
+from copycat.storage.obsolete_files import remove_obsolete_files
 
 if TYPE_CHECKING:
     import threading
@@ -137,7 +137,7 @@ class FileMaintenance:
         if self._waits_until and time.monotonic() < self._waits_until:
             return
         wants_spare = self.failure is None and self._native.wants_spare()
-        if not wants_spare and not self._native.has_orphans():
+        if not wants_spare and not self._native.has_obsolete_files():
             return
         self._wants_spare = wants_spare
         try:
@@ -157,8 +157,8 @@ class FileMaintenance:
             self._wait(error)
         except StorageError as error:
             self.failure = error
-        while self._native.has_orphans():
-            remove_orphans(self._native)
+        while self._native.has_obsolete_files():
+            remove_obsolete_files(self._native)
 
     def stop(self) -> None:
         """Wait for what is being done."""

@@ -17,7 +17,7 @@ from copycat.errors import ConfigurationError, DiskFullError, ResourceError, Sto
 from copycat.log.background import SHORTAGE_S, Flag, LazyThread
 from copycat.storage._native import run_locked
 from copycat.storage.compaction import CompactionTrigger, SegmentLimits, plan_major, plan_minor
-from copycat.storage.obsolete_files import remove_orphans
+from copycat.storage.obsolete_files import remove_obsolete_files
 from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionReport
 
 if TYPE_CHECKING:
@@ -159,8 +159,8 @@ class Compactor:
             raise
         result, after = run_locked(self._lock, self._installed, found)
         self._sync()  # the manifest that names the new files alone
-        while self._log.has_orphans():
-            remove_orphans(self._log)
+        while self._log.has_obsolete_files():
+            remove_obsolete_files(self._log)
         self.last_report = CompactionReport(
             segments_before=before,
             segments_after=after,

@@ -282,7 +282,7 @@ class Log:
 
     def _end_sync(self, ticket: SyncTicket | MemoryTicket) -> None:
         self._native.end_sync(ticket)
-        if self._native.has_orphans():  # spares were looked for by the append
+        if self._native.has_obsolete_files():  # spares were looked for by the append
             self._maintenance.start_if_needed()
 
     # --- shrinking and the end ---------------------------------------------------------------

@@ -31,7 +31,7 @@ NewRecord = Callable[[EntryId, int, int], LostEntries]
 
 
 class RecoveryStatus:
-    """debt: as the directory was opened with; None for nothing.  new_record: makes the record of
+    """lost_entries: as the directory was opened with; None for none.  new_record: makes the record of
     a loss that a peer noticed.  addresses: of all voters."""
 
     def __init__(

@@ -325,12 +325,12 @@ class InstrumentedLog:
         self._did("segment prepared")
         self.inner.prepare_spare()
 
-    def has_orphans(self) -> bool:
-        return self.inner.has_orphans()
+    def has_obsolete_files(self) -> bool:
+        return self.inner.has_obsolete_files()
 
-    def remove_orphans(self) -> None:
+    def remove_obsolete_files(self) -> None:
         self._did("files removed")
-        self.inner.remove_orphans()
+        self.inner.remove_obsolete_files()
 
     def trim(self, before: int) -> None:
         self._disk_model.trim(before)

@@ -21,7 +21,7 @@ cdef extern from "log.hpp" namespace "copycat":
         uint64_t dropped_bytes
         uint64_t dropped_from_index
         uint64_t copied_entries
-        vector[string] orphans
+        vector[string] obsolete_files
         uint64_t segments
         double seconds
     cdef cppclass CSegmentInfo "copycat::SegmentInfo":
@@ -99,8 +99,8 @@ cdef extern from "log.hpp" namespace "copycat":
         cbool has_room(uint64_t, uint64_t, cbool) except +raise_error
         cbool wants_spare()
         void prepare_spare() except +raise_error nogil
-        cbool has_orphans()
-        void remove_orphans() except +raise_error nogil
+        cbool has_obsolete_files()
+        void remove_obsolete_files() except +raise_error nogil
         void close() except +raise_error nogil
 
 
@@ -113,7 +113,7 @@ cdef uint64_t SCAN_BYTES = 256 << 10  # stays in the processor's cache between r
 
 RecoveryReport = NamedTuple("RecoveryReport", [
     ("clean", bool), ("dropped_bytes", int), ("dropped_from_index", int),
-    ("rebuilt_indexes", int), ("copied_entries", int), ("orphans", list[str]),
+    ("rebuilt_indexes", int), ("copied_entries", int), ("obsolete_files", list[str]),
     ("segments", int), ("seconds", float),
 ])
 
@@ -217,7 +217,7 @@ cdef class NativeLog:
         cdef CReport found = dereference(self.log).report()
         return RecoveryReport(
             found.clean, found.dropped_bytes, found.dropped_from_index,
-            dereference(self.log).rebuilt_indexes(), found.copied_entries, found.orphans,
+            dereference(self.log).rebuilt_indexes(), found.copied_entries, found.obsolete_files,
             found.segments, found.seconds,
         )
 
@@ -410,14 +410,14 @@ cdef class NativeLog:
         with nogil:
             dereference(self.log).prepare_spare()
 
-    def has_orphans(self):
+    def has_obsolete_files(self):
         """True while files wait to be removed that the durable manifest names no more."""
-        return dereference(self.log).has_orphans()
+        return dereference(self.log).has_obsolete_files()
 
-    def remove_orphans(self):
+    def remove_obsolete_files(self):
         """Remove a few of them; any thread. DiskError: that one stays until the next open."""
         with nogil:
-            dereference(self.log).remove_orphans()
+            dereference(self.log).remove_obsolete_files()
 
     def close(self):
         """Sync, write the close mark (C7), let go of the lock. A second close is nothing."""

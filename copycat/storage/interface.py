@@ -233,14 +233,14 @@ class ReplicaLog(Protocol):
         """Blocking, without the GIL, any thread: allocate and zero-fill a segment ahead."""
         ...
 
-    def has_orphans(self) -> bool:
+    def has_obsolete_files(self) -> bool:
         """True while files wait to be removed that the durable manifest names no more.
 
         To free a segment's blocks takes milliseconds: no sync waits for that. Any thread.
         """
         ...
 
-    def remove_orphans(self) -> None:
+    def remove_obsolete_files(self) -> None:
         """Blocking, without the GIL, any thread: remove a few of them.
 
         DiskError: that one stays until the next open (F4); the log is as good as before.

@@ -426,11 +426,11 @@ class MemoryLog(MemoryCleaning):
         """Nothing to do."""
         self._check()
 
-    def has_orphans(self) -> bool:
+    def has_obsolete_files(self) -> bool:
         """Never: there are no files."""
         return False
 
-    def remove_orphans(self) -> None:
+    def remove_obsolete_files(self) -> None:
         """Nothing to do."""
         self._check()
 

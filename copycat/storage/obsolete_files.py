@@ -9,14 +9,14 @@ from copycat.errors import StorageError
 if TYPE_CHECKING:
     from copycat.storage.interface import ReplicaLog
 
-__all__ = ["remove_orphans"]
+__all__ = ["remove_obsolete_files"]
 
 
-def remove_orphans(log: ReplicaLog) -> None:
+def remove_obsolete_files(log: ReplicaLog) -> None:
     """Remove a few files that nothing needs any more; any thread. One that cannot be removed is
     named in the log of this process, and the next start tries again (F4)."""
     try:
-        log.remove_orphans()
+        log.remove_obsolete_files()
     except StorageError as error:
         import logging  # noqa: PLC0415 - who meets no error does not pay for it
 

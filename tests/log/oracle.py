@@ -154,8 +154,8 @@ class Oracle:
         ticket = self.begin_sync(log)
         ticket.run()
         self.synced(log.end_sync(ticket))
-        while log.has_orphans():
-            log.remove_orphans()
+        while log.has_obsolete_files():
+            log.remove_obsolete_files()
 
     def synced(self, durable_index: int) -> None:
         """The sync ended. What shape the log had when it began does not come back."""

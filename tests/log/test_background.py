@@ -35,7 +35,7 @@ def is_held(log: Log) -> bool:
         (Compactor, "released"),
         (Compactor, "commit"),
         (SyncTimer, "start"),
-        (FileMaintenance, "look"),
+        (FileMaintenance, "start_if_needed"),
     ],
 )
 def test_what_begins_a_thread_once_is_called_by_one_thread_at_a_time(

@@ -107,7 +107,7 @@ def test_f16_an_install_that_fails_dooms_no_file_that_the_log_still_names() -> N
     rewrite.abandon()
     grow(log, 8)
     durable(log)
-    while log.has_orphans():
-        log.remove_orphans()
+    while log.has_obsolete_files():
+        log.remove_obsolete_files()
     log.close()
     assert contents(open_small(env)) == expected(1, 26)

@@ -73,7 +73,7 @@ def compacted(promises: type[Promises] = Promises) -> tuple[FaultEnv, str, list[
     return env, f"{DIRECTORY}/1-2", rows
 
 
-def test_f16_leftovers_of_an_unfinished_rewrite_are_orphans() -> None:
+def test_f16_leftovers_of_an_unfinished_rewrite_are_obsolete() -> None:
     env = FaultEnv(2)
     env.make_directory(DIRECTORY)
     log = filled(env, Promises())

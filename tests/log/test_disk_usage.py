@@ -141,8 +141,8 @@ def sealed_usage(env: FaultEnv, log: NativeLog) -> int:
 
 def settled(log: NativeLog) -> None:
     durable(log)
-    while log.has_orphans():
-        log.remove_orphans()
+    while log.has_obsolete_files():
+        log.remove_obsolete_files()
 
 
 def test_truncations_give_back_what_is_behind_them() -> None:

@@ -203,7 +203,7 @@ def test_f1_lost_bytes_are_kept_until_the_next_seal() -> None:
     grow(log, 4)
     assert len(env.list(KEPT)) == 1, "not before the seal is durable"
     durable(log)
-    log.remove_orphans()
+    log.remove_obsolete_files()
     assert env.list(KEPT) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from copycat.errors import DiskError, LogPoisonedError
 from copycat.log.log import Log
 from copycat.storage._native import FaultEnv, NativeLog
-from copycat.storage.obsolete_files import remove_orphans
+from copycat.storage.obsolete_files import remove_obsolete_files
 from copycat.types import EntryId, Release
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits
@@ -37,15 +37,15 @@ def there(env: FaultEnv, files: list[str]) -> list[str]:
 def test_they_are_none_before_the_manifest_is_durable() -> None:
     env, log, before = trimmed()
     assert log.wants_sync()
-    assert not log.has_orphans()
+    assert not log.has_obsolete_files()
     ticket = log.begin_sync()
-    assert not log.has_orphans()
+    assert not log.has_obsolete_files()
     ticket.run()
     log.end_sync(ticket)
-    assert log.has_orphans()
+    assert log.has_obsolete_files()
     assert there(env, before) == before, "a sync removes nothing"
-    log.remove_orphans()
-    assert not log.has_orphans()
+    log.remove_obsolete_files()
+    assert not log.has_obsolete_files()
     assert there(env, before) == []
     assert contents(log) == expected(9, 21)
 
@@ -58,8 +58,8 @@ def test_a_few_go_at_once() -> None:
     log.reset(EntryId(1, 200))
     durable(log)
     calls = 0
-    while log.has_orphans():
-        log.remove_orphans()
+    while log.has_obsolete_files():
+        log.remove_obsolete_files()
         calls += 1
     assert calls > 5
     assert len(env.list(DIRECTORY)) < files / 10
@@ -73,17 +73,17 @@ def test_one_that_cannot_be_removed_ends_no_log(
     durable(log)
     env.fail("unlink", 1, error)
     with pytest.raises(DiskError):
-        log.remove_orphans()
+        log.remove_obsolete_files()
     env.fail("unlink", 1, error)
-    while log.has_orphans():
-        remove_orphans(log)
+    while log.has_obsolete_files():
+        remove_obsolete_files(log)
     assert "a file that nothing needs stays" in caplog.text
     assert len(there(env, before)) == 2
     grow(log, 1)
     assert durable(log) == 21
     log.close()
     log = opened(env)
-    assert len(log.report.orphans) == 2
+    assert len(log.report.obsolete_files) == 2
     assert there(env, before) == []
     assert contents(log) == expected(9, 22)
 
@@ -93,7 +93,7 @@ def test_a_close_takes_the_rest_with_it_and_fails_for_none() -> None:
     durable(log)
     env.fail("unlink", 2, "EIO")
     log.close()
-    assert not log.has_orphans()
+    assert not log.has_obsolete_files()
     assert len(there(env, before)) == 1
 
 
@@ -102,7 +102,7 @@ def test_what_a_kill_leaves_goes_with_the_next_open() -> None:
     durable(log)
     env.crash_process()
     log = opened(env)
-    assert set(before) < set(log.report.orphans)
+    assert set(before) < set(log.report.obsolete_files)
     assert there(env, before) == []
 
 
@@ -113,9 +113,9 @@ def test_a_poisoned_log_removes_nothing_more() -> None:
     env.fail("sync", 1, "EIO")
     with pytest.raises(DiskError):
         durable(log)
-    assert not log.has_orphans()
+    assert not log.has_obsolete_files()
     with pytest.raises(LogPoisonedError):
-        log.remove_orphans()
+        log.remove_obsolete_files()
     assert there(env, before) == before
 
 
@@ -128,7 +128,7 @@ def test_a_compaction_leaves_them_to_whoever_has_the_time() -> None:
     compact(log, limits(16), groups=[[1, 2, 3, 4]])
     durable(log)
     assert there(env, before) == before
-    log.remove_orphans()
+    log.remove_obsolete_files()
     assert there(env, before) == []
 
 

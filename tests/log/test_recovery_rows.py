@@ -146,13 +146,18 @@ def test_f4_orphans_go_and_unknown_names_stay() -> None:
     env, log = fresh()
     grow(log, 3)
     log.close()
-    orphans = ["77-1.log", "77-1.idx", "manifest.new", "0123456789abcdef0123456789abcdef.spare"]
-    for name in (*orphans, "notes.txt", "7-x.log"):
+    obsolete_files = [
+        "77-1.log",
+        "77-1.idx",
+        "manifest.new",
+        "0123456789abcdef0123456789abcdef.spare",
+    ]
+    for name in (*obsolete_files, "notes.txt", "7-x.log"):
         env.replace_file(f"{DIRECTORY}/{name}", b"left over")
     log = open_small(env)
-    assert sorted(log.report.orphans) == sorted(orphans)
+    assert sorted(log.report.obsolete_files) == sorted(obsolete_files)
     names = env.list(DIRECTORY)
-    assert not set(orphans) & set(names)
+    assert not set(obsolete_files) & set(names)
     assert {"notes.txt", "7-x.log"} <= set(names)
     grow(log, 20)
     assert min(row[0] for row in log.segments()[1:]) > 77, "an id is never used again"

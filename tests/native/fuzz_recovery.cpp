@@ -44,7 +44,7 @@ void sync(SegmentedLog& log) {
     const auto ticket = log.begin_sync();
     ticket->run();
     log.end_sync(*ticket);
-    if (log.has_orphans()) log.remove_orphans();
+    if (log.has_obsolete_files()) log.remove_obsolete_files();
 }
 
 // Of the indexes and segments that random numbers choose: released, rewritten and swapped in.

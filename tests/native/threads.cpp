@@ -94,10 +94,10 @@ public:
                 is_preparing_.store(false, std::memory_order_release);
             });
         }
-        if (!is_removing_.load(std::memory_order_acquire) && log_.has_orphans()) {
+        if (!is_removing_.load(std::memory_order_acquire) && log_.has_obsolete_files()) {
             is_removing_ = true;
             aside_.give([this] {
-                log_.remove_orphans();
+                log_.remove_obsolete_files();
                 is_removing_.store(false, std::memory_order_release);
             });
         }

@@ -162,7 +162,7 @@ def test_f4_a_file_that_cannot_be_removed_stops_no_member(error: str) -> None:
     left = files(env) - {f"{row.id}-{row.version}.log" for row in rows(log)}
     assert len(left) == 1
     log.close()
-    assert left <= set(opened(env).report.orphans)
+    assert left <= set(opened(env).report.obsolete_files)
 
 
 def test_what_is_not_acknowledged_stays_c21() -> None:

@@ -1,4 +1,5 @@
-// A sliding view of a file, read with pread so that a media error is an errno (F14).
+// A walk through one file with pread, so that a media error is an errno (F14). `ReadAhead` serves
+// single reads and keeps at most 32 KiB; a walk reads up to 256 KiB at once.
 #pragma once
 
 #include <algorithm>
@@ -10,19 +11,20 @@
 namespace copycat {
 
 // The most that is read ahead: a walk begins with little and doubles it while it goes on.
-inline constexpr std::size_t window_bytes = std::size_t{256} << 10;
+inline constexpr std::size_t read_ahead_bytes_max = std::size_t{256} << 10;
 
-class Window {
+class SequentialReader {
 public:
-    // pace: told of every read, when the walk has all the time in the world.
-    explicit Window(File& file, RewriteThrottle* pace = nullptr) : file_(file), pace_(pace) {}
+    // throttle: slows the walk down after each read; null for a walk that somebody waits for.
+    explicit SequentialReader(File& file, RewriteThrottle* throttle = nullptr)
+        : file_(file), throttle_(throttle) {}
 
     // `size` bytes at `offset`, good until the next call; shorter only at the end of the file.
     View at(std::uint64_t offset, std::size_t size) {
-        if (offset < base_ || offset + size > base_ + held_.bytes.size()) fill(offset, size);
+        if (offset < base_ || offset + size > base_ + block_.bytes.size()) fill(offset, size);
         const std::size_t skip = static_cast<std::size_t>(offset - base_);
-        if (skip >= held_.bytes.size()) return {};
-        return held_.bytes.subspan(skip, std::min(size, held_.bytes.size() - skip));
+        if (skip >= block_.bytes.size()) return {};
+        return block_.bytes.subspan(skip, std::min(size, block_.bytes.size() - skip));
     }
 
     // The same for entry `index`: a damaged block of a packed segment names it.
@@ -39,23 +41,23 @@ private:
     static constexpr std::size_t first_bytes = 4096;
 
     void fill(std::uint64_t offset, std::size_t size) {
-        const bool goes_on = offset >= base_ && offset <= base_ + held_.bytes.size();
-        ahead_ = goes_on ? std::min(ahead_ * 2, window_bytes) : first_bytes;
-        held_ = Block{};  // its memory is what the next one gets
+        const bool goes_on = offset >= base_ && offset <= base_ + block_.bytes.size();
+        ahead_ = goes_on ? std::min(ahead_ * 2, read_ahead_bytes_max) : first_bytes;
+        block_ = Block{};  // its memory is what the next one gets
         base_ = offset;
         try {
-            held_ = file_.read(offset, std::max(size, ahead_));
+            block_ = file_.read(offset, std::max(size, ahead_));
         } catch (const Error&) {  // damage ahead is not what was asked for
             if (size >= ahead_) throw;
             ahead_ = first_bytes / 2;  // else each step to the damage reads up to it
-            held_ = file_.read(offset, size);
+            block_ = file_.read(offset, size);
         }
-        if (pace_ != nullptr) pace_->moved();
+        if (throttle_ != nullptr) throttle_->moved();
     }
 
     File& file_;
-    RewriteThrottle* pace_;
-    Block held_;
+    RewriteThrottle* throttle_;
+    Block block_;
     std::uint64_t base_ = 0;
     std::size_t ahead_ = first_bytes / 2;
 };

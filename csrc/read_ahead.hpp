@@ -1,4 +1,5 @@
-// What was read last of a file: neighbours that are asked for one by one share a system call.
+// Read-ahead for single reads of one file: neighbours that are asked for one by one share a system
+// call.
 #pragma once
 
 #include <algorithm>
@@ -9,7 +10,7 @@
 namespace copycat {
 
 // One thread at a time. Of a file whose bytes below the limit never change.
-class Near {
+class ReadAhead {
 public:
     // `size` bytes at `offset`, shorter only at the end of the file; a Block pins them. Reads
     // ahead, up to `limit`, while each answer begins about where the last one ended.
@@ -17,21 +18,21 @@ public:
         const bool goes_on = offset >= end_ && offset - end_ <= gap_max;
         end_ = offset + size;
         if (size > ahead_max) return file.read(offset, size);
-        if (offset >= base_ && end_ <= base_ + kept_.bytes.size())
-            return kept_.part(static_cast<std::size_t>(offset - base_), size);
+        if (offset >= base_ && end_ <= base_ + block_.bytes.size())
+            return block_.part(static_cast<std::size_t>(offset - base_), size);
         ahead_ = goes_on ? std::min(std::max(ahead_ * 2, ahead_min), ahead_max) : 0;
         if (ahead_ <= size || limit < end_) return file.read(offset, size);
-        kept_ = Block{};
+        block_ = Block{};
         base_ = offset;
         const auto ahead =
             static_cast<std::size_t>(std::min<std::uint64_t>(ahead_, limit - offset));
         try {
-            kept_ = file.read(offset, ahead);
+            block_ = file.read(offset, ahead);
         } catch (const Error&) {  // damage ahead is not what was asked for
             ahead_ = 0;
             return file.read(offset, size);
         }
-        return kept_.part(0, std::min(size, kept_.bytes.size()));
+        return block_.part(0, std::min(size, block_.bytes.size()));
     }
 
 private:
@@ -39,7 +40,7 @@ private:
     static constexpr std::size_t ahead_max = std::size_t{32} << 10;
     static constexpr std::uint64_t gap_max = 64;  // a mark or two
 
-    Block kept_;
+    Block block_;
     std::uint64_t base_ = 0;
     std::uint64_t end_ = 0;
     std::size_t ahead_ = 0;
