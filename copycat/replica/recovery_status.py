@@ -31,8 +31,8 @@ NewRecord = Callable[[EntryId, int, int], LostEntries]
 
 
 class RecoveryStatus:
-    """lost_entries: as the directory was opened with; None for none.  new_record: makes the record of
-    a loss that a peer noticed.  addresses: of all voters."""
+    """lost_entries: as the directory was opened with; None for none.  new_record: makes the record
+    of a loss that a peer noticed.  addresses: of all voters."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 import copycat.replica
 from copycat.machine.kv import KeyValueStore
-from copycat.member.disk_reserve import BallastFile
+from copycat.member.ballast_file import BallastFile
 from copycat.protocol.client import QueryRequest
 from copycat.protocol.operations import encode_operation
 from copycat.replica.compaction import CompactionScheduler
@@ -70,8 +70,8 @@ def ballast_is_made() -> None:
     env = FaultEnv(1)
     env.make_directory("/log")
     ballast = BallastFile(env, "/log", 4096, 4096)
-    node = lone_leader(log=opened(env), reserve=ballast)
-    ballast.give_up()
+    node = lone_leader(log=opened(env), ballast=ballast)
+    ballast.release()
     for _ in range(30):
         node.turn(100)
         node.settle()
@@ -116,7 +116,7 @@ SITES: list[tuple[type, str, Callable[..., None]]] = [
     (CompactionScheduler, "_rewritten", the_log_is_cleaned),
     (Maintenance, "_prepared", the_log_is_cleaned),
     (Maintenance, "_removed", the_log_is_cleaned),
-    (Maintenance, "_reserved", ballast_is_made),
+    (Maintenance, "_ballast_made", ballast_is_made),
     (Maintenance, "_noted", a_follower_gets_a_snapshot),
     (SnapshotTaker, "_taken", a_follower_gets_a_snapshot),
     (SnapshotTaker, "_saved", a_follower_gets_a_snapshot),
