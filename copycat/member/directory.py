@@ -69,10 +69,10 @@ class MemberDirectory:
         log: AnyLog,
         env: Env,
         resources: ExitStack,
-        *,
-        made_now: bool = False,
         lost: bool = False,
         lost_entries: LostEntries | None = None,
+        *,
+        made_now: bool = False,
         snapshots: SnapshotStore | None = None,
     ) -> None:
         self.path = path
@@ -85,7 +85,7 @@ class MemberDirectory:
         self.lost = lost
         """True when entries that this member acknowledged may be missing (decision 0016)."""
         self.lost_entries = lost_entries
-        """What damage took and no leader has given back so far (C12, decision 0017)."""
+        """Entries that damage destroyed and no leader has sent again (C12, decision 0017)."""
         self.snapshots = snapshots
         self.time_file = TimeFile(env, path)
         """Where log time is written down beside the wall clock (C25)."""
@@ -139,9 +139,8 @@ class MemberDirectory:
                 identity = expected.with_incarnation(incarnation_source())
                 return cls._made(env, path, resources, opened, promise, identity, snapshots)
             check_identity(identity, expected, path)
-            unsynced_acks = read_unsynced_acks(env, path)
-            copy = _readable_hard_state(env, path)
-            checked = partial(_checked, env, path, opened, unsynced_acks, level, whole, read_only)
+            unsynced, copy = read_unsynced_acks(env, path), _readable_hard_state(env, path)
+            checked = partial(_checked, env, path, opened, unsynced, level, whole, read_only)
             if read_only:
                 frozen, log = FrozenHardState(copy), _closed_with(resources, checked())
                 return cls(path, identity, frozen, log, env, resources.pop_all())
@@ -150,24 +149,12 @@ class MemberDirectory:
             log = _closed_with(resources, repairs.open(checked), look)
             again = _rewritten(env, path)
             write_identity(env, path, identity, missing)
-            lost_entries, lost = (
-                repairs.remaining_loss(log, again),
-                _may_have_lost(unsynced_acks, again, log, boot),
-            )
+            loss = repairs.remaining_loss(log, again)
+            lost = _may_have_lost(unsynced, again, log, boot)
             if not lost:
                 promise()
             owned = resources.pop_all()
-            return cls(
-                path,
-                identity,
-                again,
-                log,
-                env,
-                owned,
-                lost=lost,
-                lost_entries=lost_entries,
-                snapshots=store,
-            )
+            return cls(path, identity, again, log, env, owned, lost, loss, snapshots=store)
 
     @classmethod
     def _made(
@@ -322,13 +309,13 @@ def _checked(
     env: Env,
     path: str,
     opened: _Opener,
-    unsynced_acks: UnsyncedAcks | None,
+    unsynced: UnsyncedAcks | None,
     level: StorageLevel,
     whole: bool,
     read_only: bool,
 ) -> AnyLog:
     """The log of a member that has an identity, so that must be there."""
-    check_level(unsynced_acks, level, path, has_log=_has_log(env, path))
+    check_level(unsynced, level, path, has_log=_has_log(env, path))
     if whole:
         read_whole(env, path)
     return opened(read_only=read_only)
@@ -380,7 +367,7 @@ def _opener(
 
 
 def _may_have_lost(
-    unsynced_acks: UnsyncedAcks | None, hard_state: HardStateStore, log: AnyLog, boot: str
+    unsynced: UnsyncedAcks | None, hard_state: HardStateStore, log: AnyLog, boot: str
 ) -> bool:
     """Whether acknowledged entries may be missing after weak promises.
 
@@ -389,12 +376,12 @@ def _may_have_lost(
     lost; it steps down when it hears of the new one.
     """
     term = max(hard_state.current_term, log.last_entry.term)
-    if unsynced_acks is None or term == 0:
+    if unsynced is None or term == 0:
         return False
     ticket = hard_state.begin_save(term + 1, _NOBODY)
     ticket.run()
     hard_state.end_save(ticket)
-    return unsynced_acks.may_be_broken(boot)
+    return unsynced.may_be_broken(boot)
 
 
 def _has_log(env: Env, path: str) -> bool:
