@@ -23,7 +23,7 @@ from copycat.protocol.peer import (
     TimeoutNow,
     VoteReply,
 )
-from copycat.raft import election, follower, install_snapshot, leader, regression, transfer
+from copycat.raft import election, follower, install_snapshot, leader, regression
 from copycat.raft.effects import Effect
 from copycat.raft.events import (
     Compacted,
@@ -225,7 +225,9 @@ def _on_synced(raft: Raft, event: Synced) -> None:
 def _on_tick(raft: Raft, elapsed_ms: int) -> None:
     if elapsed_ms > 0:
         raft.now_ms += elapsed_ms
-    transfer.on_tick(raft)
+    if raft.transfer is not None and raft.now_ms >= raft.transfer.until_ms:
+        raft.effects.append(raft.transfer.on_timeout())
+        raft.transfer = None
     if raft.leader_state is not None:
         leader.on_tick(raft, raft.leader_state, elapsed_ms)
     elif raft.now_ms >= raft.own_deadline_ms:

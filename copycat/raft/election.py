@@ -16,12 +16,10 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft import leader
-from copycat.raft.state import NOBODY, State
-from copycat.raft.timers import TERM_JUMP_MAX, TERM_MAX
+from copycat.raft.state import NOBODY, TERM_MAX, PreVoteRound, State
 from copycat.types import MemberId, ServerState
 
 __all__ = [
-    "PreVoteRound",
     "elect",
     "is_plausible",
     "on_election_timeout",
@@ -35,15 +33,9 @@ __all__ = [
 ]
 
 
-class PreVoteRound:
-    """A PreVote round in flight. It is a follower's: no role and no term changed yet."""
-
-    __slots__ = ("round", "term", "votes")
-
-    def __init__(self, number: int, term: int, member: MemberId) -> None:
-        self.round = number
-        self.term = term
-        self.votes = frozenset({member})
+TERM_JUMP_MAX = 1 << 32
+"""A term that jumps farther than this at once is nonsense: terms would run
+out, and no honest cluster holds four billion elections while one member looks away."""
 
 
 def on_election_timeout(raft: State) -> None:

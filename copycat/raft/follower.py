@@ -7,8 +7,7 @@ from collections import deque
 from copycat.errors import require
 from copycat.protocol.peer import AppendEntries, AppendReply
 from copycat.raft.effects import Append, Commit, Content, Truncate
-from copycat.raft.state import NOBODY, State
-from copycat.raft.timers import TERM_MAX
+from copycat.raft.state import NOBODY, TERM_MAX, State
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 
 __all__ = [

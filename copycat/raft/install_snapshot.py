@@ -22,9 +22,8 @@ from copycat.raft.events import SnapshotHeld, SnapshotInstalled, SnapshotShippin
 from copycat.raft.follower import hear_leader
 from copycat.raft.leader_state import LeaderState
 from copycat.raft.progress import Progress, ProgressState
-from copycat.raft.state import NOBODY, State
+from copycat.raft.state import NOBODY, TERM_MAX, State
 from copycat.raft.term_index import UNKNOWN_TERM
-from copycat.raft.timers import TERM_MAX
 from copycat.types import EntryId, MemberId
 
 __all__ = [

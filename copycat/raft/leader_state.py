@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from copycat.raft.progress import Progress
 from copycat.raft.read_index import ReadRounds
-from copycat.raft.timers import NEVER_MS
 from copycat.types import MemberId
 
-__all__ = ["LeaderState"]
+__all__ = ["NEVER_MS", "LeaderState"]
+
+NEVER_MS = 1 << 62
+"""The deadline of a timer that does not run."""
 
 
 class LeaderState:

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from copycat.config import RaftOptions
 from copycat.errors import require
 from copycat.protocol.peer import PeerMessage
-from copycat.raft import transfer
+from copycat.raft.acknowledgements import Acknowledgements
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
-from copycat.raft.regression import Acknowledgements, note_acknowledged
+from copycat.raft.leader_state import NEVER_MS, LeaderState
 from copycat.raft.term_index import TermIndex
-from copycat.raft.timers import NEVER_MS
+from copycat.raft.transfer import Transfer, on_step_down
 from copycat.seeded_random import SplitMix64
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
 
-if TYPE_CHECKING:
-    from copycat.raft.election import PreVoteRound
-    from copycat.raft.leader_state import LeaderState
-
-__all__ = ["NOBODY", "State"]
+__all__ = ["NOBODY", "TERM_MAX", "PreVoteRound", "State"]
 
 NOBODY = MemberId(0)
+
+TERM_MAX = (1 << 63) - 1
+"""The greatest term, and the greatest index, that disk and wire have room for."""
+
+
+class PreVoteRound:
+    """A PreVote round in flight. It is a follower's: no role and no term changed yet."""
+
+    __slots__ = ("round", "term", "votes")
+
+    def __init__(self, number: int, term: int, member: MemberId) -> None:
+        self.round = number
+        self.term = term
+        self.votes = frozenset({member})
 
 
 class State:
@@ -122,7 +131,7 @@ class State:
         self.term_seen = 0
         self.votes: frozenset[MemberId] = frozenset()
         self.leader_state: LeaderState | None = None
-        self.transfer: transfer.Transfer | None = None
+        self.transfer: Transfer | None = None
         self._begin_hard_state(current_term, voted_for)
         self.acknowledgements = Acknowledgements(
             lost_upto.term if regressed else self.current_term
@@ -441,9 +450,14 @@ class State:
         leader_state = self.leader_state
         if leader_state is not None:
             self.leader_state = None  # with it go reads, windows and proposals that nobody answers
-            note_acknowledged(self, leader_state)
+            self.acknowledgements.remember(leader_state, self.terms)
             self.draw_election_timeout()
-            transfer.on_step_down(self, leader_state, term)
+            until_ms = self.now_ms + self.options.election_timeout_ms
+            outcome = on_step_down(leader_state, term, until_ms)
+            if isinstance(outcome, Transfer):
+                self.transfer = outcome
+            elif outcome is not None:
+                self.effects.append(outcome)
         self.pre_vote_round = None
         self.votes = frozenset()
         self.change_role(ServerState.FOLLOWER, leader)
@@ -453,4 +467,6 @@ class State:
         self.state = state
         self.leader = leader
         self.effects.append(RoleChanged(state, self.current_term, leader))
-        transfer.on_leader_known(self)
+        if self.transfer is not None and leader != NOBODY:
+            self.effects.append(self.transfer.on_leader_known(leader, self.member))
+            self.transfer = None

@@ -7,17 +7,12 @@ lose. So the old leader waits until it hears who leads, and only then says how i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from copycat.raft.effects import TransferFailure, TransferFinished
+from copycat.raft.leader_state import LeaderState
 from copycat.raft.progress import ProgressState
-from copycat.types import MemberId, ServerState
+from copycat.types import MemberId
 
-if TYPE_CHECKING:
-    from copycat.raft.leader_state import LeaderState
-    from copycat.raft.state import State
-
-__all__ = ["Transfer", "on_leader_known", "on_step_down", "on_tick", "why_late"]
+__all__ = ["Transfer", "on_step_down", "why_late"]
 
 
 class Transfer:
@@ -33,11 +28,21 @@ class Transfer:
         self.until_ms = until_ms
         self.is_any = is_any
 
+    def on_leader_known(self, leader: MemberId, member: MemberId) -> TransferFinished:
+        """`leader` was heard to lead, or was elected: it is perhaps `member`, this one."""
+        ok = leader != member and (self.is_any or leader == self.to)
+        failure = None if ok else TransferFailure.ANOTHER_LEADS
+        return TransferFinished(ok=ok, failure=failure, to=self.to)
 
-def why_late(raft: State, leader_state: LeaderState) -> TransferFinished:
-    """The time of a transfer is over, and this member leads still."""
+    def on_timeout(self) -> TransferFinished:
+        """Nobody was heard to lead in time: the target campaigned and lost, or cannot be heard."""
+        return TransferFinished(ok=False, failure=TransferFailure.NOBODY_LEADS, to=self.to)
+
+
+def why_late(leader_state: LeaderState, last_index: int) -> TransferFinished:
+    """The time of a transfer is over, and this member, whose log ends at `last_index`, leads."""
     progress = leader_state.progress[leader_state.transfer_to]
-    to, lacks = leader_state.transfer_to, raft.terms.last_index - progress.counted_index
+    to, lacks = leader_state.transfer_to, last_index - progress.counted_index
     if not leader_state.is_transfer_asked:
         return TransferFinished(ok=False)
     if progress.state is ProgressState.LOST and not progress.has_regressed:
@@ -47,40 +52,19 @@ def why_late(raft: State, leader_state: LeaderState) -> TransferFinished:
     return TransferFinished(ok=False, failure=TransferFailure.SILENT, to=to)
 
 
-def on_step_down(raft: State, leader_state: LeaderState, term: int) -> None:
-    """This member does not lead any more, since it heard of `term`; who does is not known."""
-    if leader_state.transfer_to == 0:
-        return
+def on_step_down(
+    leader_state: LeaderState, term: int, until_ms: int
+) -> Transfer | TransferFinished | None:
+    """What becomes of a transfer when this member stops to lead, since it heard of `term`.
+
+    Who leads now is not known, so a transfer that somebody asked for goes on until `until_ms`.
+    None: no transfer was under way.
+    """
+    to = leader_state.transfer_to
+    if to == 0:
+        return None
     if not leader_state.is_transfer_asked:
-        raft.effects.append(TransferFinished(ok=term > leader_state.term))
-    elif term > leader_state.term:
-        until_ms = raft.now_ms + raft.options.election_timeout_ms
-        raft.transfer = Transfer(
-            leader_state.transfer_to, until_ms, is_any=leader_state.is_transfer_to_any
-        )
-    else:
-        failure = TransferFailure.QUORUM_LOST
-        raft.effects.append(
-            TransferFinished(ok=False, failure=failure, to=leader_state.transfer_to)
-        )
-
-
-def on_leader_known(raft: State) -> None:
-    """Somebody was heard to lead, or this member was elected itself."""
-    transfer = raft.transfer
-    if transfer is None or raft.leader == 0:
-        return
-    raft.transfer = None
-    is_mine = raft.state is ServerState.LEADER
-    ok = not is_mine and (transfer.is_any or raft.leader == transfer.to)
-    failure = None if ok else TransferFailure.ANOTHER_LEADS
-    raft.effects.append(TransferFinished(ok=ok, failure=failure, to=transfer.to))
-
-
-def on_tick(raft: State) -> None:
-    """Nobody was heard to lead in time: the target campaigned, and lost or went away."""
-    transfer = raft.transfer
-    if transfer is not None and raft.now_ms >= transfer.until_ms:
-        raft.transfer = None
-        failure = TransferFailure.NOBODY_LEADS
-        raft.effects.append(TransferFinished(ok=False, failure=failure, to=transfer.to))
+        return TransferFinished(ok=term > leader_state.term)
+    if term > leader_state.term:
+        return Transfer(to, until_ms, is_any=leader_state.is_transfer_to_any)
+    return TransferFinished(ok=False, failure=TransferFailure.QUORUM_LOST, to=to)
