@@ -25,7 +25,6 @@ __all__ = [
     "MemberId",
     "MemberStatus",
     "MemberType",
-    "MemberTypeLike",
     "Release",
     "Run",
     "SegmentStats",
@@ -231,10 +230,6 @@ class MemberType(enum.StrEnum):
     ACTIVE = "active"
 
 
-MemberTypeLike: TypeAlias = MemberType | Literal["inactive", "reserve", "passive", "active"]
-"""A type of member, or its name."""
-
-
 class MemberStatus(enum.StrEnum):
     """Whether the leader can reach a member."""
 
@@ -272,13 +267,10 @@ class ConsistencyLevel(enum.StrEnum):
     """What a query may miss. The default is LINEARIZABLE."""
 
     SEQUENTIAL = "sequential"
-    LINEARIZABLE_LEASE = "linearizable_lease"
     LINEARIZABLE = "linearizable"
 
 
-ConsistencyLike: TypeAlias = (
-    ConsistencyLevel | Literal["sequential", "linearizable_lease", "linearizable"]
-)
+ConsistencyLike: TypeAlias = ConsistencyLevel | Literal["sequential", "linearizable"]
 """A level, or its name."""
 
 

@@ -96,13 +96,8 @@ class CopycatClient:
         server_selection: SelectionLike = ServerSelection.ANY,
         recovery_strategy: RecoveryLike = RecoveryStrategy.RECOVER,
         max_entry_size: int = 1 << 20,
-        tls: object = None,
         insecure: bool = False,
     ) -> None:
-        if tls is not None:
-            raise ConfigurationError(
-                "tls= is not built yet", hint="use loopback, or insecure=True on a trusted network"
-            )
         self._options = ClientOptions(
             members=_addresses(members),
             client_id=uuid.uuid4().hex if client_id is None else client_id,

@@ -126,7 +126,6 @@ class ClientSettings(TypedDict, total=False):
     server_selection: SelectionLike
     recovery_strategy: RecoveryLike
     max_entry_size: int
-    tls: object
     insecure: bool
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import msgspec
 
-from copycat.errors import CommandError, SessionError, UnknownSessionError
+from copycat.errors import CommandError, UnknownSessionError
 from copycat.listeners import Listener, Listeners
 from copycat.machine.apply_result import RunReply
 from copycat.protocol.results import PIECE_NBYTES, encode_results, failure_value
@@ -72,13 +72,6 @@ class ServerSession:
         if self._listeners is None:
             self._listeners = Listeners(_LOG)
         return self._listeners.add(callback)
-
-    def publish(self, event: str, message: object = None) -> ServerSession:
-        """Events are not built yet: always raises SessionError."""
-        raise SessionError(
-            f"session {self._id} cannot publish {event!r}: events are not part of this version",
-            hint="return what the client must know as the result of a command",
-        )
 
     def listening(self) -> list[Callable[[SessionState], None]]:
         """The callbacks of `on_state_change`. For snapshots only."""

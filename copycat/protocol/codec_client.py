@@ -65,12 +65,8 @@ _FAILURE = Struct("<QBI")
 
 _U32_MAX = (1 << 32) - 1
 
-_LEVELS = (
-    ConsistencyLevel.SEQUENTIAL,
-    ConsistencyLevel.LINEARIZABLE_LEASE,
-    ConsistencyLevel.LINEARIZABLE,
-)
-_LEVEL_NUMBERS = {level: number for number, level in enumerate(_LEVELS)}
+_LEVELS = {0: ConsistencyLevel.SEQUENTIAL, 2: ConsistencyLevel.LINEARIZABLE}
+_LEVEL_NUMBERS = {level: number for number, level in _LEVELS.items()}
 _REFUSALS = frozenset(int(code) for code in Refusal)
 
 
@@ -188,7 +184,7 @@ def decode_client(frame: Frame) -> ClientMessage:
         case FrameType.QUERY:
             reader = Reader(frame.body, "QUERY")
             request, session, sequence, index, level = reader.unpack(_QUERY)
-            if level >= len(_LEVELS):
+            if level not in _LEVELS:
                 raise ProtocolError(f"QUERY: consistency level {level} is unknown")
             return QueryRequest(request, session, sequence, index, _LEVELS[level], reader.rest())
         case _:

@@ -253,5 +253,5 @@ def answer_what_fits(executor: SessionExecutor, due: list[_Waiting]) -> list[Que
 
 
 def must_lead(request: QueryRequest) -> bool:
-    """Whether only the leader may serve it. Lease reads are served as linearizable ones."""
+    """Whether only the leader may serve it."""
     return request.consistency is not ConsistencyLevel.SEQUENTIAL

@@ -12,13 +12,11 @@ from copycat.config import (
     Duration,
     ServerOptions,
     Storage,
-    choice,
     seconds,
 )
 from copycat.errors import ConfigurationError
 from copycat.machine.machine import StateMachine
 from copycat.protocol.results import text_of
-from copycat.types import MemberType
 
 __all__ = ["ArgumentChecker", "make_machine", "parse_founders"]
 
@@ -97,18 +95,6 @@ class ArgumentChecker:
         """Where the member lives."""
         if value not in ("application", "thread"):
             self.problem(f'loop ({value!r}) must be "application" or "thread"')
-
-    def not_built(self, *, type: Any, client_address: object, tls: object, config: object) -> None:
-        """Refuse what comes in later issues."""
-        kind = self._tried("type", lambda: choice(MemberType, type, "type"), MemberType.ACTIVE)
-        if kind is not MemberType.ACTIVE:
-            self.problem(f"type={kind.value!r}: only active members are built yet")
-        if client_address is not None:
-            self.problem("client_address=: clients and members share one port until it is built")
-        if tls is not None:
-            self.problem("tls=: TLS is not built yet; use loopback, or insecure=True")
-        if config is not None:
-            self.problem("config=: configuration files are not built yet")
 
     def options(self, **values: Any) -> ServerOptions:
         """All of them together; raises what is wrong with any."""

@@ -41,8 +41,6 @@ from copycat.types import (
     Compaction,
     CompactionReport,
     MemberId,
-    MemberType,
-    MemberTypeLike,
     ServerState,
 )
 
@@ -97,25 +95,18 @@ class CopycatServer(Generic[S]):
         *,
         cluster_name: str = "copycat",
         name: str | None = None,
-        type: MemberTypeLike = MemberType.ACTIVE,
         storage: Storage | str | os.PathLike[str] | None = None,
-        client_address: AddressLike | None = None,
         bind: AddressLike | None = None,
         election_timeout: Duration = 0.75,
         heartbeat_interval: Duration = 0.25,
         session_timeout: Duration = 5.0,
-        global_suspend_timeout: Duration = 3600.0,
-        tls: object = None,
         insecure: bool = False,
-        config: object = None,
         loop: Literal["application", "thread"] = "application",
     ) -> None:
         checked = ArgumentChecker()
         where = checked.address("address", address)
-        checked.not_built(type=type, client_address=client_address, tls=tls, config=config)
         checked.machine(state_machine)
         checked.loop(loop)
-        checked.seconds("global_suspend_timeout", global_suspend_timeout, 3600.0)
         self._storage = checked.storage(storage)
         self._options = checked.options(
             address=where,
@@ -290,18 +281,6 @@ class CopycatServer(Generic[S]):
                 raise self._failure from None
             raise
 
-    async def join(self, *members: AddressLike) -> Self:
-        """Not built yet: membership changes come in a later issue."""
-        raise ConfigurationError(
-            "join() is not built yet", hint="give all founding members to bootstrap()"
-        )
-
-    async def leave(self) -> None:
-        """Not built yet: membership changes come in a later issue."""
-        raise ConfigurationError(
-            "leave() is not built yet", hint="shutdown() stops this member; it stays a member"
-        )
-
     @_at_home
     async def take_snapshot(self) -> Snapshot:
         """Take a snapshot of this member now, whatever the log has grown by.
@@ -336,12 +315,6 @@ class CopycatServer(Generic[S]):
         return IllegalMemberStateError(
             f"{self.name} does not run",
             hint="bootstrap() starts it; `failure` says why it stopped",
-        )
-
-    async def backup(self, path: str | os.PathLike[str]) -> None:
-        """Not built yet: snapshots come in a later issue."""
-        raise ConfigurationError(
-            "backup() is not built yet", hint="copy the directory of a stopped member"
         )
 
     @_at_home

@@ -29,7 +29,6 @@ from copycat import (
 from copycat.client.future import OperationFuture
 from copycat.client.options import ClientSettings
 from copycat.server.settings import ServerSettings
-from copycat.types import MemberType
 from tests.client.servers import opening, serving
 from tests.client.test_bounded import deaf
 from tests.server.cluster import Book, free_address, run, server
@@ -145,7 +144,7 @@ async def checked_by_mypy(client: CopycatClient, plain: blocking.CopycatClient) 
     await connect("a:1", time_out=3)  # type: ignore[call-arg]
     blocking.connect("a:1", session_timeout="5")  # type: ignore[arg-type]
     blocking.CopycatClient("a:1", recovery_strategy="retry")  # type: ignore[arg-type]
-    one: CopycatServer[Book] = CopycatServer("127.0.0.1:0", Book, type="active", insecure=True)
+    one: CopycatServer[Book] = CopycatServer("127.0.0.1:0", Book, loop="thread", insecure=True)
     one.client(timeout=2.0, insecure=True)
     one.client(tmeout=2.0)  # type: ignore[call-arg]
     CopycatServer("127.0.0.1:0", Book, election_timeout="1")  # type: ignore[arg-type]
@@ -178,11 +177,10 @@ def test_names_stand_for_the_members_of_their_enums() -> None:
     read = Typed.read()
     assert isinstance(read, Query)
     assert read.consistency() == "sequential"
-    assert forwarded(type="active", storage=None).name
-    for wrong, word in (
-        (lambda: forwarded_client(server_selection="leadr"), "leader"),  # type: ignore[arg-type]
-        (lambda: forwarded(type="activ"), MemberType.ACTIVE),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(ConfigurationError) as caught:
-            wrong()
-        assert caught.value.hint == f'did you mean "{word}"?'
+    assert forwarded(loop="application", storage=None).name
+    with pytest.raises(ConfigurationError) as caught:
+        forwarded_client(server_selection="leadr")  # type: ignore[arg-type]
+    assert caught.value.hint == 'did you mean "leader"?'
+    with pytest.raises(ConfigurationError) as caught:
+        forwarded_client(recovery_strategy="clos")  # type: ignore[arg-type]
+    assert caught.value.hint == 'did you mean "close"?'

@@ -10,7 +10,6 @@ import pytest
 from copycat.errors import (
     ApplicationError,
     ConfigurationError,
-    SessionError,
     UnknownSessionError,
 )
 from copycat.machine import StateMachine, command, query
@@ -51,10 +50,6 @@ class Curious(StateMachine):
     @command
     def find(self, session: int) -> str:
         return self.context.sessions[session].client_id
-
-    @command
-    def publish(self) -> None:
-        self.commit.session.publish("news", 1)
 
     @command
     def unfair(self) -> None:
@@ -110,16 +105,6 @@ def test_state_changes_of_sessions_are_heard() -> None:
     assert script.machine.states == [f"{one} closed", f"{two} expired"]
     assert not SessionState.CLOSED.active
     assert SessionState.OPEN.active
-
-
-def test_events_say_that_they_are_not_built() -> None:
-    script = Script(Curious())
-    (error,) = script.results(script.register(), Curious.publish())
-    assert isinstance(error, ApplicationError)
-    assert "events are not part of this version" in error.message
-    session = script.machine.context.sessions[1]
-    with pytest.raises(SessionError):
-        session.publish("news")
 
 
 def test_there_is_no_commit_outside_an_operation() -> None:

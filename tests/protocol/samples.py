@@ -81,7 +81,7 @@ CLIENTS: list[client.ClientMessage] = [
     client.Commands(17, 401, 400, 2, BODY),
     client.QueryRequest(4, 17, 402, 900, ConsistencyLevel.LINEARIZABLE, b"op"),
     client.QueryRequest(5, 17, 402, 900, ConsistencyLevel.SEQUENTIAL, b""),
-    client.QueryRequest(5, 17, 0, 0, ConsistencyLevel.LINEARIZABLE_LEASE, b"x"),
+    client.QueryRequest(5, 17, 0, 0, ConsistencyLevel.LINEARIZABLE, b"x"),
     client.Register(6, "me", 5000, "orders"),
     client.KeepAlive(7, 17, 400, "orders"),
 ]

@@ -109,9 +109,7 @@ def value_of(message: Any, field: str) -> Any:
             answer = 2 if message.wants_snapshot else int(message.accepted)
             return answer + 4 * message.storage_full
         case "consistency":
-            return {"sequential": 0, "linearizable_lease": 1, "linearizable": 2}[
-                message.consistency.value
-            ]
+            return {"sequential": 0, "linearizable": 2}[message.consistency.value]
         case "protocol[0]" | "protocol[1]":
             return message.protocol[int(field[-2])]
     value = message
