@@ -1,1 +1,47 @@
-"""The `copycat` command."""
+"""The command `copycat`: run a member, look into files, repair them, measure a machine.
+
+What it is for
+--------------
+An operator needs a member that runs without writing a program, and tools that explain a directory
+whose member does not start. Both are here, and everything that they do is available to a Python
+program as well: the command only reads arguments, calls the library, and prints.
+
+Its parts
+---------
+* `main.py` declares the commands and turns errors into messages and exit codes. Each command
+  imports what it needs only when it runs, so `copycat --help` is quick.
+* `serve.py` runs one member until a signal stops it, and prints its state as lines or as JSON.
+* `log/` reads a log or a member's directory and never changes it: `stat`, `verify`, `show`, `tail`
+  and `export`. `log/advice.py` says what damage means and what can be done about it.
+* `recover.py` and `compact.py` change files that no process has open. `copycat recover` only shows
+  what would be lost, until it is run with `--yes`.
+* `demo/` runs a small cluster in processes of its own, kills members, and proves that no
+  acknowledged command was lost.
+* `tune/` measures this machine and writes a settings file from what it found.
+* `app.py` finds the state machine that `--app module:Class` names, and `paths.py` makes every path
+  absolute before such a module is imported.
+* `formatting.py` writes numbers, sizes, times and tables; `progress.py` shows how far a long run
+  is; `output.py` writes the lines of `serve` in a thread of its own.
+
+What happens when a command runs
+--------------------------------
+`copycat/__main__.py` calls `main.main`. click parses the arguments and calls one function, which
+imports the module of the command and runs it. An error of this library is printed as
+`error[code]: message` with its hint and the page that explains it. The exit code is 0 for success,
+1 for a failure, 2 for wrong usage or settings, 3 when the cluster has no leader, 4 when a
+verification found damage, and 130 after an interrupt. Data goes to stdout, and messages for a
+person go to stderr, so the output of a command can be piped.
+
+What it promises
+----------------
+The tools that only read need no lock: they can look at a log while a member writes to it, and
+`copycat log tail --follow` goes on as the log grows. Output for programs (`--json`) has the same
+fields in every run. Text that comes from a log or from the network is escaped before it reaches a
+terminal. The output is tested (`tests/cli`), and docs/reference/cli.md lists every option.
+
+What it never does
+------------------
+A tool never guesses which data may be discarded: that is said with an option that names the loss.
+It never imports a module because of something that stands in a log; only `--app` does that. And no
+reader of its output can stop a member: a pipe that is full loses lines, not commands.
+"""
