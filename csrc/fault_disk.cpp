@@ -263,12 +263,12 @@ std::shared_ptr<Disk> Disk::clone() const {
     std::map<const Node*, NodePtr> nodes;
     const auto copied = [&nodes](const NodePtr& node) {
         if (!node) return NodePtr();
-        NodePtr& twin = nodes[node.get()];
-        if (!twin) {
-            twin = std::make_shared<Node>(*node);
-            twin->image = std::make_shared<Bytes>(*node->image);
+        NodePtr& duplicate = nodes[node.get()];
+        if (!duplicate) {
+            duplicate = std::make_shared<Node>(*node);
+            duplicate->image = std::make_shared<Bytes>(*node->image);
         }
-        return twin;
+        return duplicate;
     };
     copy->rng = rng;
     copy->now = now;

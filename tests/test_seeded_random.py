@@ -30,8 +30,8 @@ def test_below_stays_inside_and_reaches_everything() -> None:
 def test_a_copy_goes_on_where_it_was() -> None:
     random = SplitMix64(9)
     random.next()
-    twin = copy.deepcopy(random)
-    assert [random.next() for _ in range(5)] == [twin.next() for _ in range(5)]
+    duplicate = copy.deepcopy(random)
+    assert [random.next() for _ in range(5)] == [duplicate.next() for _ in range(5)]
 
 
 def test_what_a_machine_draws_stays_inside_its_bounds() -> None:

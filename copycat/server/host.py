@@ -106,7 +106,7 @@ class AsyncHost:
         self._links[peer] = write_buffer
 
     def link_down(self, peer: MemberId) -> None:
-        """That outlet is gone."""
+        """That connection is closed."""
         write_buffer = self._links.pop(peer, None)
         if write_buffer is not None:
             self._forget(write_buffer)

@@ -24,7 +24,7 @@ END_S = 10.0
 """For the thread to end after its last work."""
 
 
-class _Life:
+class _OwnLoop:
     """One run of the thread. ResourceError when it cannot be started."""
 
     def __init__(self, name: str) -> None:
@@ -62,7 +62,7 @@ class LoopThread:
         self._name = name
         self._limit_s = limit_s
         self._is_idle = is_idle
-        self._life: _Life | None = None
+        self._own_loop: _OwnLoop | None = None
         self._calls = 0
         self._application: asyncio.AbstractEventLoop | None = None
         self._loop_lag: LoopLag | None = None
@@ -70,46 +70,46 @@ class LoopThread:
     @property
     def is_here(self) -> bool:
         """Whether the caller is in that thread."""
-        return self._life is not None and self._life.thread is threading.current_thread()
+        return self._own_loop is not None and self._own_loop.thread is threading.current_thread()
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `work()` there; from the application's loop. A cancelled call waits for its end."""
-        life = self._started()
+        own_loop = self._started()
         self._calls += 1
         try:
-            return await _run_in(life.loop, work)
+            return await _run_in(own_loop.loop, work)
         finally:
             self._calls -= 1
-            if not self._calls and self._is_idle() and self._life is life:
-                await self._end(life)
+            if not self._calls and self._is_idle() and self._own_loop is own_loop:
+                await self._end(own_loop)
 
-    def _started(self) -> _Life:
+    def _started(self) -> _OwnLoop:
         application = asyncio.get_running_loop()
-        if self._life is None:
-            self._life = _Life(f"copycat-loop-{self._name}")
+        if self._own_loop is None:
+            self._own_loop = _OwnLoop(f"copycat-loop-{self._name}")
         if self._application is not application:
             self._application = application
             self._stop_watching()
             text = "the member goes on in its own thread"
             self._loop_lag = LoopLag(self._name, self._limit_s, text)
             self._loop_lag.start()
-        return self._life
+        return self._own_loop
 
     def _stop_watching(self) -> None:
         if self._loop_lag is not None:
             self._loop_lag.close()
             self._loop_lag = None
 
-    async def _end(self, life: _Life) -> None:
-        self._life, self._application = None, None
+    async def _end(self, own_loop: _OwnLoop) -> None:
+        self._own_loop, self._application = None, None
         self._stop_watching()
-        life.stop()
-        await asyncio.shield(asyncio.to_thread(life.thread.join, END_S))
+        own_loop.stop()
+        await asyncio.shield(asyncio.to_thread(own_loop.thread.join, END_S))
 
     def call(self, work: Callable[[], T]) -> T:
         """`work()` between two steps of the member; from any thread. It must be quick."""
-        life = self._life
-        if life is None or self.is_here:
+        own_loop = self._own_loop
+        if own_loop is None or self.is_here:
             return work()
         answer: concurrent.futures.Future[T] = concurrent.futures.Future()
 
@@ -120,8 +120,8 @@ class LoopThread:
                 answer.set_exception(error)
 
         with suppress(RuntimeError):  # the loop ended a moment ago
-            life.loop.call_soon_threadsafe(begin)
-        while life.thread.is_alive():
+            own_loop.loop.call_soon_threadsafe(begin)
+        while own_loop.thread.is_alive():
             if concurrent.futures.wait([answer], 0.05).done:
                 return answer.result()
         return work()  # nothing runs there any more

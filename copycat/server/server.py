@@ -213,7 +213,7 @@ class CopycatServer(Generic[S]):
     def __repr__(self) -> str:
         return f"<CopycatServer {self.name} {self._state}>"
 
-    # --- life ---------------------------------------------------------------------------------
+    # --- start and stop -------------------------------------------------------------------------
 
     def _check_process(self) -> None:
         if self._guard is not None:
@@ -360,7 +360,7 @@ class CopycatServer(Generic[S]):
         finally:
             self._ending = None
             self._set_state(ServerState.INACTIVE)
-            require(self._stopped is not None, "a node without a life")
+            require(self._stopped is not None, "a node that was never started")
             if self._stopped is not None:
                 self._stopped.set()
 

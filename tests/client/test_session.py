@@ -334,9 +334,11 @@ def test_expiry_says_for_how_long_the_loop_was_blocked() -> None:
 
 def test_unknown_session_of_a_keep_alive_expires() -> None:
     session = opened()
-    (beat,) = session.outgoing(2000)
-    assert isinstance(beat, KeepAlive)
-    session.received(Failure(beat.request, Refusal.UNKNOWN_SESSION, "", "no such session"), 2001)
+    (message,) = session.outgoing(2000)
+    assert isinstance(message, KeepAlive)
+    session.received(
+        Failure(message.request, Refusal.UNKNOWN_SESSION, "", "no such session"), 2001
+    )
     assert session.phase is SessionPhase.CLOSED
 
 

@@ -88,17 +88,17 @@ def test_without_noise_the_same_seed_is_the_same_crash_as_ever() -> None:
 
 def test_a_digest_is_of_names_and_bytes() -> None:
     env = changed()
-    twin = env.clone()
-    assert twin.digest == env.digest
-    twin.corrupt("/d/f", 4000, 1)
-    assert twin.digest != env.digest
-    twin.corrupt("/d/f", 4000, 1)
-    assert twin.digest == env.digest
-    twin.rename("/d/b", "/d/a")
-    assert twin.digest != env.digest
-    twin.rename("/d/a", "/d/b")
-    twin.make_directory("/d/e")
-    assert twin.digest != env.digest
+    duplicate = env.clone()
+    assert duplicate.digest == env.digest
+    duplicate.corrupt("/d/f", 4000, 1)
+    assert duplicate.digest != env.digest
+    duplicate.corrupt("/d/f", 4000, 1)
+    assert duplicate.digest == env.digest
+    duplicate.rename("/d/b", "/d/a")
+    assert duplicate.digest != env.digest
+    duplicate.rename("/d/a", "/d/b")
+    duplicate.make_directory("/d/e")
+    assert duplicate.digest != env.digest
 
 
 def test_what_is_left_until_the_power_goes() -> None:

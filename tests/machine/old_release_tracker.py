@@ -14,7 +14,7 @@ from copycat.machine import ServerSession, StateMachine, command
 from copycat.machine.commit import Commit
 from tests.machine.runs import Script
 
-__all__ = ["Account", "Color", "Ledger", "Line", "Pair", "script_of"]
+__all__ = ["Account", "Accounts", "Color", "Line", "Pair", "script_of"]
 
 
 class Color(enum.Enum):
@@ -38,7 +38,7 @@ class Line(msgspec.Struct):
     color: Color = Color.RED
 
 
-class Ledger(StateMachine):
+class Accounts(StateMachine):
     """Has something of each kind in its state."""
 
     accounts: dict[str, Account]
@@ -85,6 +85,6 @@ def script_of(machine: StateMachine) -> Script:
     """The commands that the golden snapshot follows from."""
     script = Script(machine)
     session = script.register()
-    commands = [Ledger.add("ann", 2**40), Ledger.add("bob", 5), Ledger.add("ann", 1)]
-    script.commands(session, [*commands, Ledger.touch("ann")])
+    commands = [Accounts.add("ann", 2**40), Accounts.add("bob", 5), Accounts.add("ann", 1)]
+    script.commands(session, [*commands, Accounts.touch("ann")])
     return script

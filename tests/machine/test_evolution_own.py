@@ -19,7 +19,7 @@ from copycat.errors import (
 from copycat.machine import SnapshotReader, SnapshotWriter, command
 from copycat.machine.session_executor import SessionExecutor
 from tests.machine import old_release_tracker
-from tests.machine.old_release_tracker import Ledger, script_of
+from tests.machine.old_release_tracker import Accounts, script_of
 from tests.machine.shops import (
     Item,
     Pair,
@@ -33,11 +33,11 @@ GOLDEN = bytes.fromhex(Path(__file__).with_name("golden_snapshot.txt").read_text
 
 
 def test_a_snapshot_of_the_first_format_is_read() -> None:
-    replayed = script_of(Ledger())
-    restored = SessionExecutor(Ledger())
+    replayed = script_of(Accounts())
+    restored = SessionExecutor(Accounts())
     restored.install(GOLDEN)
     assert restored.digest() == replayed.executor.digest()
-    again = SessionExecutor(Ledger())
+    again = SessionExecutor(Accounts())
     again.install(restored.snapshot())
     assert again.digest() == replayed.executor.digest()
     assert again.snapshot() == restored.snapshot() == replayed.executor.snapshot()
@@ -59,7 +59,7 @@ def test_fields_at_the_end_are_filled_in_the_first_format_too(
         right: str
         more: float = 1.5
 
-    class Longer(Ledger):
+    class Longer(Accounts):
         accounts: dict[str, Account]  # type: ignore[assignment]
         pair: Pair  # type: ignore[assignment]
 

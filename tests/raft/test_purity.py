@@ -32,8 +32,8 @@ class Recorder(Cluster):
 
     def step(self, number: int, event: Event) -> None:
         if number == 1:
-            twin = copy.deepcopy(self.nodes[1].raft)
-            self.told[-1][1].append((event, twin.step(event)))
+            duplicate = copy.deepcopy(self.nodes[1].raft)
+            self.told[-1][1].append((event, duplicate.step(event)))
         super().step(number, event)
 
 

@@ -1,4 +1,7 @@
-"""One meaning, one word (house rule 15), and habits that hide faults. Each with its reason."""
+"""One meaning, one word (house rule 14), and habits that hide faults. Each with its reason.
+
+STYLE.md has the table of words that are banned as names; this file has what needs a pattern.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import re
 
 import pytest
 
-from tests.tidy.tree import sources
+from tests.tidy.tree import ROOT, documents, sources
+from tests.tidy.words import banned_words, names_in, prose_in, uses
 
 # (pattern, why, beginnings of the paths it holds for). Case counts; this file is not read.
 _PYTHON = ("copycat", "tests", "bench")
@@ -95,3 +99,70 @@ def test_the_word_check_fires(text: str) -> None:
 )
 def test_the_word_check_does_not_fire(text: str) -> None:
     assert not banned("copycat/raft/a.py", text)
+
+
+TABLE = banned_words((ROOT / "STYLE.md").read_text(encoding="utf-8"))
+_SAMPLE = banned_words(
+    "| `door`, `doors` | `RequestRouter` | everywhere |\n"
+    "| `weak` | unsynced | names |\n"
+    "| `told` | what was told | whole names |\n"
+)
+
+
+def test_no_banned_word_of_the_house_rules_is_used() -> None:
+    found = [
+        problem
+        for name, text in [*sources(), *documents()]
+        if name not in {"STYLE.md", "tests/tidy/test_words.py"}
+        for problem in uses(TABLE, name, text)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_table_is_read() -> None:
+    style = (ROOT / "STYLE.md").read_text(encoding="utf-8")
+    rows = style.partition("| banned | say | where |\n|---|---|---|\n")[2].strip().splitlines()
+    assert len({one.word for one in TABLE}) == len(TABLE) >= len(rows) > 8
+    assert {one.scope for one in _SAMPLE} == {"everywhere", "names", "whole names"}
+    assert [one.word for one in _SAMPLE] == ["door", "doors", "weak", "told"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.py", "class FrontDoor:\n    _open_door = 1\n", ["door", "door"]),
+        ("a.py", "x = 1  # behind the door\n", ["door"]),
+        ("a.py", 'def f():\n    """Opens doors."""\n', ["doors"]),
+        ("a.py", "weak_promises = told = _told = 1\n", ["told", "told", "weak"]),
+        ("a.cpp", 'int weak_; // a door\nconst char* x = "door"; /* doors */\n', None),
+        ("a.pyx", "cdef int told  # a door\n", ["door", "told"]),
+        ("a.md", "A door.\n\n```\ndoor\n```\n", ["door"]),
+    ],
+)
+def test_the_check_of_the_table_fires(name: str, text: str, words: list[str] | None) -> None:
+    found = sorted(one.split("`")[1] for one in uses(_SAMPLE, name, text))
+    assert found == (words or ["door", "doors", "weak"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.py", 'x = "door"  # outdoors, told, weak\n'),
+        ("a.py", "f(untold, told_once, weakref, indoor)\n"),
+        ("a.cpp", '// told\nint tolds = f("a \\" door");\n'),
+        ("a.md", "Who is told that a promise is weak?\n"),
+    ],
+)
+def test_the_check_of_the_table_does_not_fire(name: str, text: str) -> None:
+    assert not uses(_SAMPLE, name, text)
+
+
+def test_names_and_prose_of_a_file() -> None:
+    text = '"""A."""\nx = "b"  # c\n\ndef f(y: int) -> None:\n    """D."""\n'
+    assert [(one.line, one.text) for one in names_in("a.py", text)] == [
+        (2, "x"),
+        (4, "f"),
+        (4, "y"),
+        (4, "int"),
+    ]
+    assert [one.text for one in prose_in("a.py", text)] == ['"""A."""', "# c", '"""D."""']

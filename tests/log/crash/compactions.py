@@ -57,15 +57,15 @@ def state(log: NativeLog) -> Image:
 def step(log: NativeLog, promises: Promises, change: Compaction) -> None:
     """`change` from one durable state to the next; a crash inside may leave either."""
     old = state(log)
-    twin = _twin(old, change)
-    promises.between(old, twin)
+    duplicate = _duplicate(old, change)
+    promises.between(old, duplicate)
     change()
     durable(log)
-    assert state(log) == twin
-    promises.between(twin)
+    assert state(log) == duplicate
+    promises.between(duplicate)
 
 
-def _twin(old: Image, change: Compaction) -> Image:
+def _duplicate(old: Image, change: Compaction) -> Image:
     """What the entries are after a compaction that drops what `change.gone` names."""
     first, rows = old
     return first, [row for row in rows if row[0] not in change.gone]
