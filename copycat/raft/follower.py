@@ -1,4 +1,10 @@
-"""What a follower does: check, append, say what is durable, commit what it may."""
+"""What a follower does: it checks what a leader sent, appends it, reports what is durable, and
+commits what it may.
+
+A follower believes a leader only as far as the message in its hand proves: that the logs are equal
+up to the end of the message's span (C2). It reports only what its disk has (C1). So a leader may
+count every report, and a follower never has to take one back.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +30,7 @@ def on_append_entries(
 ) -> None:
     """Entries or a heartbeat. The term rule ran before: the term is ours, or an old one.
 
-    1. An old term: say ours, touch nothing, and do not reset the timer.
+    1. An old term: answer with the current term, change nothing, and leave the election timer.
     2. Not after our log: reject, with a hint; holes where ours may lack more than they stand for:
     reject, a snapshot must do (0017). 3. Else append what is new, answer at once what is durable
     of it (C1), and keep the commit that this very message verified (C2).
@@ -77,7 +83,7 @@ def on_append_entries(
 
 
 def hear_leader(raft: State, sender: MemberId) -> bool:
-    """A message that only the leader of this term sends; False when that is another member."""
+    """Note a message that only the leader of this term sends; False when another member leads."""
     if raft.leader != sender:
         if raft.leader != NOBODY:
             raft.ignored += 1  # two leaders of one term cannot be: forged or corrupt (I1)
@@ -90,7 +96,7 @@ def hear_leader(raft: State, sender: MemberId) -> bool:
 
 
 def is_well_formed(message: AppendEntries) -> bool:
-    """Whether it could have been made by a leader at all; whoever sent it otherwise is broken."""
+    """Whether any leader could have made the message; if none could, its sender is broken."""
     prev_term, prev_index = message.prev
     span_term, first, end = message.span
     return (
@@ -107,7 +113,7 @@ def is_well_formed(message: AppendEntries) -> bool:
 
 
 def _append(raft: State, span: Span) -> None:
-    """Take the new entries; drop what conflicts with them, and only that (paper 5.3)."""
+    """Append the new entries; drop what conflicts with them, and only that (Raft paper 5.3)."""
     terms = raft.terms
     if span.first <= terms.last_index:
         after = span.first - 1
@@ -135,7 +141,8 @@ def _append(raft: State, span: Span) -> None:
 
 
 def on_synced(raft: State) -> None:
-    """More is durable: tell the leader of this term, and commit what waited for it (C1, C24)."""
+    """More is durable: report it to the leader of this term, and commit what was verified and
+    waited for the disk (C1, C24)."""
     match_index = min(raft.verified_index, raft.durable_index)
     if raft.leader != NOBODY and match_index > raft.reported_index:
         raft.reported_index = match_index
@@ -159,10 +166,10 @@ def _advance_commit(raft: State) -> None:
 
 
 def on_leader_unreachable(raft: State) -> None:
-    """A reset connection is news: do not wait out the timeout, poll after a short random delay.
+    """The link to the leader broke: ask for votes after a short random delay, not a full timeout.
 
-    Only our own mark is withdrawn. If the leader lives, the others still hear it and refuse
-    the poll, and its next message sets everything right again.
+    Only this member stops to regard the leader as active. If the leader lives, the others still
+    hear it and refuse their votes, and its next message makes it the leader here again.
     """
     raft.leader_active_until_ms = raft.now_ms
     raft.change_role(ServerState.FOLLOWER, NOBODY)

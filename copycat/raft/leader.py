@@ -1,4 +1,10 @@
-"""What a leader does: propose, replicate, count, commit, confirm reads, hand over, step down."""
+"""What a leader does: propose, replicate, count, commit, confirm reads, hand over, step down.
+
+A leader's own log is one log of the cluster like any other: its own sync is counted as a reply is.
+It commits an entry when a majority has it durably and the entry is of the leader's own term. It
+stops to lead when it hears of a newer term, and also when no majority answered for an election
+timeout, for then another leader may be at work.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +100,7 @@ def _append(raft: State, leader_state: LeaderState, count: int, content: Content
 
 
 def on_sent(raft: State, peer: MemberId, span: Span) -> None:
-    """Some of the last Replicate left; go on while the window has room."""
+    """Part of the last Replicate left: send more while the window of `peer` has room."""
     leader_state = raft.leader_state
     progress = leader_state.progress.get(peer) if leader_state is not None else None
     if leader_state is not None and progress is not None and progress.on_sent(span):
@@ -102,15 +108,16 @@ def on_sent(raft: State, peer: MemberId, span: Span) -> None:
 
 
 def on_synced(raft: State, leader_state: LeaderState) -> None:
-    """Our own sync is our vote for the entries, counted like any other."""
+    """More of the leader's own log is durable, which counts like a follower's reply."""
     _advance_commit(raft, leader_state)
 
 
 def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None:
-    """Credit one answer. The term rule was applied before: no old or newer term gets here.
+    """Credit one answer of the current term; `copycat/raft/core.py` handled all other terms.
 
-    Three separate facts: the peer looked at our term (CheckQuorum and reads), its log matches
-    (window and pace), it made so much durable (commit).
+    An answer states three separate facts: the peer looked at this leader's term (which counts for
+    the check that the leader is heard, and for reads), whether its log matches (which decides
+    what to send next), and how much of it is durable (which counts for commits).
     """
     leader_state = raft.leader_state
     progress = leader_state.progress.get(sender) if leader_state is not None else None
@@ -198,7 +205,7 @@ def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> No
 
 
 def on_compacted(raft: State, first_index: int) -> None:
-    """The front of the log went; who still lacked it is asked how far it is."""
+    """The front of the log was deleted: go on with each peer from what the log still has."""
     install_snapshot.on_compacted(raft, first_index)
     if raft.leader_state is not None:
         for peer, progress in raft.leader_state.progress.items():
@@ -350,7 +357,7 @@ def deadline_ms(leader_state: LeaderState) -> int:
 
 
 def on_peer_reachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
-    """Greet it with a heartbeat; its answer says where to go on."""
+    """Send a heartbeat over the new link: the answer says where to go on."""
     progress = leader_state.progress.get(peer)
     if progress is not None:
         send_heartbeat(raft, leader_state, peer, progress)
@@ -400,9 +407,9 @@ def _give_away(raft: State, leader_state: LeaderState) -> None:
 
 
 def best_follower(leader_state: LeaderState, after: MemberId = NOBODY) -> MemberId:
-    """The one with most of the log, reachable before unreachable; zero when there is none.
+    """The follower that has most of the log, reachable ones first; zero when there is none.
 
-    `after` is only taken when there is nobody else in reach.
+    `after` is chosen only when no other follower can be reached.
     """
     best = NOBODY
     rank = (False, False, -1)

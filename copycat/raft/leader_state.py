@@ -1,4 +1,4 @@
-"""What only a leader has. Made at the election, dropped whole when the role is lost."""
+"""What only a leader has: made at the election, and dropped when the member stops to lead."""
 
 from __future__ import annotations
 
@@ -49,10 +49,11 @@ class LeaderState:
         self.is_transfer_asked = False
         """Somebody waits for the end of the transfer under way."""
         self.is_transfer_to_any = False
-        """And does not mind to whom."""
+        """Whoever waits left it to this member to choose the target."""
         self.transfer_at_ms = NEVER_MS
         """When a transfer is given up."""
         self.last_transfer_to = MemberId(0)
         """Whom a full leader tried last to give its leadership to (F12)."""
         self.valid_from = 0
-        """Of the holes that the log had at the election: all up to here was committed (C22)."""
+        """What the gaps in the log say since the election: all up to this index was committed
+        before the newest gap was made (C22). 0 without a gap."""

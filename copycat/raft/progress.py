@@ -1,8 +1,9 @@
-"""What the leader knows of one peer: how far it is proved, what was sent, and how to go on.
+"""What the leader knows of one peer: what the peer proved, what was sent to it, and what is next.
 
-Four states. PROBE: one message with entries at a time, until one is accepted. REPLICATE:
-a window of them. LOST: the link broke; heartbeats only, until a new one is answered. SNAPSHOT:
-the log does not reach back to what it lacks; heartbeats only, until a snapshot has arrived.
+A peer is in one of four states. PROBE: it is sent one message with entries at a time, until it
+accepts one. REPLICATE: it is sent a window of them. LOST: the link broke, and it is sent only
+heartbeats until it answers one. SNAPSHOT: entries from the leader's log do not help it, and it is
+sent only heartbeats until a snapshot has arrived.
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ class ProgressState(enum.IntEnum):
 
 
 class Progress:
-    """Progress of one peer during one term of one leader."""
+    """Progress of one peer during one term of one leader.
+
+    Invariant: match_index < next_index, and match_index never falls (I9). Invariant: match_index
+    rises only to an index that some request to the peer reached (`acknowledge`).
+    """
 
     __slots__ = (
         "acked_request",
@@ -52,18 +57,18 @@ class Progress:
         self.state = ProgressState.PROBE
         self.match_index = 0
         self.match_request = 0
-        """Newest request to this peer when match_index was credited: answers to later ones come
-        from a log that holds it."""
+        """The newest request to this peer when match_index was credited: an answer to a later
+        request comes from a log that has the entry at match_index, or has lost it."""
         self.has_regressed = False
-        """Its log does not reach match_index any more: it counts for nothing (F8)."""
+        """The peer's log does not reach match_index any more: the peer counts for nothing (F8)."""
         self.void_request = 0
-        """Newest request when that was noticed: an answer to it or to an older one may be of the
-        log before, so it counts as lost."""
+        """The newest request when the leader noticed that the log regressed. An answer to it, or
+        to an older one, may be of the log before, so it counts as lost."""
         self.next_index = next_index
         self.last_request = 0
         """Newest request to this peer; a reply to a later one is nonsense."""
         self.acked_request = 0
-        """Newest request it answered in this term: what read rounds count."""
+        """The newest request that the peer answered in this term: read rounds count it."""
         self.asked_request = 0
         """Request of the `Replicate` with entries that waits for its `Sent`; 0 for none."""
         self.rewind_request = 0
@@ -73,23 +78,23 @@ class Progress:
         self.sent: deque[tuple[int, int]] = deque()
         """(request, end) in flight, both strictly rising: the bound of I9 and the window."""
         self.stable_index = 0
-        """What it will never fall behind again (C23); 0 while unknown."""
+        """Up to here the peer keeps what it has, whatever restart happens (C23); 0: unknown."""
         self.snapshot_request = 0
         """Of the transfer under way; 0 when there is none."""
         self.snapshot_min_index = 0
-        """It must cover at least this."""
+        """The snapshot must cover at least the entries up to this index."""
         self.snapshot = NO_ENTRY
-        """What that transfer is of; NO_ENTRY until the replica has said so."""
+        """The last entry that the snapshot covers; NO_ENTRY until the replica has said so."""
         self.snapshot_is_heard = False
-        """The peer has answered something of it since the last heartbeat."""
+        """Whether the peer answered part of the transfer since the last heartbeat."""
 
     @property
     def counted_index(self) -> int:
-        """What it counts for in a commit."""
+        """Up to where this peer counts for a commit."""
         return 0 if self.has_regressed else self.match_index
 
     def regress(self) -> None:
-        """Its log is an older one than that of match_index, perhaps of another process (F8)."""
+        """The peer's log is older than the log that gave match_index (F8)."""
         self.has_regressed = True
         self.void_request = self.last_request
 
@@ -158,7 +163,7 @@ class Progress:
         self.snapshot_min_index = min_index
 
     def end_snapshot(self, match_index: int) -> None:
-        """It has everything up to `match_index`, durably: go on with entries."""
+        """The peer has everything up to `match_index` durably: go on with entries."""
         self.has_regressed = self.has_regressed and match_index < self.match_index
         self.match_index = max(self.match_index, match_index)
         self.match_request = self.last_request
@@ -166,7 +171,7 @@ class Progress:
         self._reset(ProgressState.REPLICATE)
 
     def leave_snapshot(self) -> None:
-        """It accepts what follows `next_index`: it needs no snapshot any more."""
+        """The peer accepts what follows `next_index`, so it needs no snapshot any more."""
         self.snapshot_request = 0
         self.snapshot = NO_ENTRY
         self.snapshot_is_heard = False

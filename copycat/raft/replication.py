@@ -1,4 +1,4 @@
-"""One pump: what goes to a peer, and when. Integers only; the replica adds the bytes."""
+"""What a leader sends to a peer next, and when. Integers only: the replica adds the bytes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["replicate", "send_heartbeat"]
 def replicate(raft: State, leader_state: LeaderState, peer: MemberId, progress: Progress) -> None:
     """Ship the next entries if there are any and the window of `peer` has room.
 
-    One `Replicate` at a time waits for its `Sent`, which says how much of it really left and
-    pumps again.
+    One `Replicate` at a time waits for its `Sent`. That event says how much of the span really
+    left, and leads here again.
     """
     state = progress.state
     end = raft.terms.end

@@ -1,4 +1,8 @@
-"""The state of one member and the few moves that every role shares. Plain data throughout."""
+"""The state of one member, and the few changes of it that every role shares.
+
+All of it is plain data: integers, names of entries, and small containers of them. A checkpoint of
+a member is a pickle of it, and two members with equal state answer equal events equally.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,12 @@ class PreVoteRound:
 
 
 class State:
-    """What `Raft` knows. Outside `copycat.raft` every attribute is read-only."""
+    """What `Raft` knows. Outside `copycat.raft` every attribute is read-only.
+
+    Invariant: terms.before.index <= commit_index <= terms.last_index, and durable_index <=
+    terms.last_index (I4). Invariant: current_term and voted_for change only together with a
+    SaveHardState effect, and nothing of the new term leaves before that is saved (I2, C9).
+    """
 
     __slots__ = (
         "accepted_loss",
@@ -123,9 +132,9 @@ class State:
         self._begin_log(snapshot_index, kept_index)
         self.accepted_request = 0
         self.verified_index = 0
-        """This log equals the leader's of this term up to here."""
+        """Up to this index the log is known to equal the log of this term's leader (C2)."""
         self.reported_index = 0
-        """Highest match_index told to the leader of this term."""
+        """The highest match_index that this member reported to the leader of this term."""
         self.pre_vote_round: PreVoteRound | None = None
         self.pre_vote_number = self.random.next() >> 32
         self.term_seen = 0
@@ -139,24 +148,26 @@ class State:
         self._begin_timers()
         self._begin_proof(fresh=fresh, lost=lost)
         self.lost_upto = lost_upto
-        """C12: this log held so much before its disk lost some of it; NO_ENTRY: nothing is lost.
+        """C12: the last entry that this log may have acknowledged before its disk lost entries.
 
-        The name of the last entry that it may ever have acknowledged, or a greater one.
+        It may name a greater entry, never a lesser one. NO_ENTRY: the disk lost nothing.
         """
         self.accepted_loss = NO_ENTRY
-        """As `lost_upto`, after an operator accepted that it is lost; NO_ENTRY: nothing is."""
+        """What `lost_upto` was when an operator accepted the loss; NO_ENTRY when nobody did."""
         self.check_recovered()
 
     def _begin_proof(self, *, fresh: bool, lost: bool) -> None:
         self.storage_full = False
-        """F12: nothing more can be appended here."""
+        """F12: the disk of this member has no room for more entries."""
 
-        # C16: voters with empty logs that a fresh directory has met; empty once it may take part.
+        # C16: the voters with empty logs that a fresh directory has met, itself included. Empty
+        # once this member may vote.
         self.contacted_voters = frozenset({self.member}) if fresh or lost else frozenset()
         if self.configuration.has_quorum(self.contacted_voters):  # it is the only voter
             self.contacted_voters = frozenset()
         self.lost_below_term = self.current_term if self.contacted_voters and lost else 0
-        """Every entry that this member ever acknowledged is of a lower term; 0: none is lost."""
+        """Every entry that this member ever acknowledged has a lower term; 0 when the log lacks
+        none of them."""
 
     def _begin_log(self, snapshot_index: int, kept_index: int) -> None:
         terms = self.terms
@@ -168,19 +179,22 @@ class State:
             last_index=terms.last_index,
         )
         self.durable_index = self.synced_index = terms.last_index
-        """`synced_index`: a loss of power keeps what is below, in the weaker modes too."""
+        """`synced_index`: entries up to here survive a loss of power, in the weaker modes of
+        durability too. `durable_index`: entries up to here count as durable in the chosen mode."""
         self.sync_ticket = 0
         self.syncs: deque[tuple[int, int, int]] = deque()
-        """(ticket, last index when it was asked for, when that was), oldest first."""
+        """Syncs under way, oldest first: (ticket, last index and time of the request)."""
         self.commit_index = snapshot_index
         self.commit_ceiling = snapshot_index
-        """Verified and committed, but perhaps not durable here yet (C2 and C24)."""
+        """Up to here entries are verified and committed, but perhaps not durable here yet: the
+        commit index follows when they are (C2, C24)."""
         self.installed_index = snapshot_index
-        """Newest entry that is known to be committed because a snapshot covers it."""
+        """The newest entry that is known to be committed because a snapshot covers it."""
         self.kept_index = kept_index
-        """Oldest snapshot that a restart could fall back to; 0 for none (C23)."""
+        """Index of the oldest snapshot that a restart could begin with; 0 for none (C23)."""
         self.cluster_deletion_floor = 0
-        """Highest cleaning floor that a leader computed, this one or another (C23)."""
+        """The highest deletion floor that any leader computed, this member or another: every
+        voter has every deletion up to it (C23)."""
 
     def _begin_hard_state(self, current_term: int, voted_for: MemberId) -> None:
         # The log is a floor for the term: an entry of term t was written only by somebody who
@@ -193,8 +207,9 @@ class State:
         self.save_ticket = 0
         self.saved_ticket = 0
         self.save_asked_ms = 0
-        """When the oldest save was asked for that is not on the disk yet."""
-        # Bounded, whatever the disk does: the oldest is lost then, as a network may lose it.
+        """When the oldest save was requested that is not on the disk yet."""
+        # Messages that wait for a save, each with the save's ticket. The length is bounded even
+        # if the disk never answers: the oldest message is dropped then, as a network may do.
         self.pending_sends: deque[tuple[int, Send]] = deque(maxlen=256)
 
     def _begin_timers(self) -> None:
@@ -220,45 +235,50 @@ class State:
 
     @property
     def deletion_floor(self) -> int:
-        """C23: deletions up to here may be cleaned away here; never above the commit index.
+        """C23: deletions up to this index may be deleted from the log of this member.
 
-        Nor above the oldest snapshot kept here: a restart replays this log from there.
+        It is never above the commit index, and never above the oldest snapshot on the disk, for a
+        restart replays this log from that snapshot on.
         """
         deletion_floor = min(self.cluster_deletion_floor, self.commit_index)
         return min(deletion_floor, self.kept_index) if self.kept_index else deletion_floor
 
     def stable_index(self, match_index: int) -> int:
-        """What a restart of this member, durable up to `match_index`, does not fall behind."""
+        """Up to where this member's state stays, whatever restart happens, when its log is durable
+        up to `match_index`: a restart keeps those entries or a snapshot that covers them."""
         stable_index = min(match_index, self.synced_index)
         return min(stable_index, self.kept_index) if self.kept_index else stable_index
 
     @property
     def is_fresh(self) -> bool:
-        """C16: a directory without a past that may not take part yet.
+        """C16: whether the directory has no past, and this member may not vote yet.
 
-        It cannot know whether it is new or was wiped; a wiped voter that votes again could elect
-        a leader without the entries it once acknowledged. Two things prove it new: a majority
-        of the list with empty logs, for then nothing was ever committed; or its incarnation in
-        the log, for then the leader met it for the first time (docs/decisions/0009).
+        The member cannot know whether its directory is new or was wiped. A wiped voter that votes
+        again could elect a leader without the entries that the voter once acknowledged. Two facts
+        prove a directory new: a majority of the voters has empty logs, for then nothing was ever
+        committed; or the directory's incarnation is committed in the log, for then a leader met
+        this directory for the first time (docs/decisions/0009).
         """
         return bool(self.contacted_voters)
 
     @property
     def is_lost(self) -> bool:
-        """Entries that it acknowledged may be missing: it must not vote with what is left.
+        """Whether entries that this member acknowledged may be missing from its log, so that it
+        must not vote with what is left.
 
-        An entry of a term above all that it acknowledged ends this: its leader had everything
-        that was ever committed before, and so has whoever holds that entry (decision 0016).
+        This ends with an entry of a term above the terms of all that the member acknowledged: the
+        leader of that term had every entry that was committed before, and so has every log that
+        holds an entry of that leader (decision 0016).
         """
         return self.lost_below_term > 0
 
     def note_entry(self, term: int) -> None:
-        """An entry of `term` is here with all that its leader has before it: a snapshot's, too."""
+        """The log, or a snapshot, has an entry of `term` and all that its leader had before it."""
         if self.lost_below_term and term >= self.lost_below_term:
             self.become_eligible()
 
     def become_eligible(self) -> None:
-        """This log is known to hold what it promised: it may vote and campaign (C16)."""
+        """The log is known to have all that it acknowledged: this member may vote and campaign."""
         self.lost_below_term = 0
         if self.contacted_voters:
             self.contacted_voters = frozenset()
@@ -266,47 +286,50 @@ class State:
 
     @property
     def is_recovering(self) -> bool:
-        """Entries that were on this disk are damaged, and no leader has given them back so far.
+        """Whether entries on this disk were damaged and no leader has sent them again so far.
 
-        Unlike a lost member it knows up to where it held entries, and goes on voting as if it
-        held them still: only for somebody who has as much (decision 0017).
+        Unlike a lost member, a recovering member knows where its log once ended. It goes on voting
+        as if it had those entries: only for a candidate that has as much (decision 0017).
         """
         return self.lost_upto != NO_ENTRY
 
     def accept_loss(self, lost_upto: EntryId) -> None:
-        """An operator accepted the loss: it votes and campaigns with what it has."""
+        """An operator accepted the loss: this member votes and campaigns with what it has."""
         self.lost_upto, self.accepted_loss = NO_ENTRY, lost_upto
         self.draw_election_timeout()
 
     @property
     def has_accepted_loss(self) -> bool:
-        """What it gave up may still be missing here in a way that it is missing nowhere else.
+        """Whether entries whose loss was accepted may be missing from this log alone.
 
-        Not any more once an entry is committed here, durably, at or above all that it held: then
-        all further leaders have this log up to there. One that is only appended may be replaced.
+        This ends when an entry at or above them is committed and durable here: then every later
+        leader has the same log up to that entry. An entry that is only appended proves nothing,
+        for it may be replaced.
         """
         index = min(self.commit_index, self.durable_index, self.synced_index)
         return self.accepted_loss != NO_ENTRY and self.terms.entry_at(index) < self.accepted_loss
 
     @property
     def refuses_gaps(self) -> bool:
-        """Holes of a leader's log are no substitute here: entries that this member lost may be
-        deletions that went because it once had them, while it still has what they deleted.
+        """Whether gaps in a leader's log must not stand for entries that this member lacks.
 
-        All that it ever had lies below where it stops to owe or to be lost, and so do these.
+        An entry that this member lost may be a deletion, deleted from the other logs because this
+        member had acknowledged it, while this member still has what it deleted. Only a snapshot
+        is as good. All such entries lie below the entry that ends this.
         """
         return self.is_recovering or self.is_lost or self.has_accepted_loss
 
     @property
     def vote_floor(self) -> EntryId:
-        """Who has less than this gets no vote of ours (paper 5.4.1, C12)."""
+        """The least up-to-date last entry that a candidate may have to get this member's vote
+        (Raft paper, section 5.4.1; C12)."""
         return max(self.terms.last, self.lost_upto)
 
     def check_recovered(self) -> None:
-        """More is durable here, perhaps all that was owed: then this log speaks for itself.
+        """More is durable here: perhaps the log has all again that its disk lost.
 
-        Its last entry is at or above what was owed, in the order of Raft. So it was copied from
-        a leader that had all that this member ever acknowledged, or was that leader's own.
+        It has when its durable end is at or above `lost_upto`, in the order of Raft. Such an entry
+        comes from a leader that had all that this member ever acknowledged.
         """
         if (
             self.lost_upto != NO_ENTRY
@@ -317,14 +340,15 @@ class State:
 
     @property
     def hears_leader(self) -> bool:
-        """A leader was heard within the least election timeout, or may have been (C11)."""
+        """Whether a leader was heard within the least election timeout, or may have been before
+        this process began (C11)."""
         return (
             self.now_ms < self.leader_active_until_ms or self.now_ms < self.startup_wait_until_ms
         )
 
     @property
     def is_saving(self) -> bool:
-        """Term or vote are not on the disk yet: nothing of this term may leave (C9)."""
+        """Whether term or vote are not on the disk yet: no message of the term may leave (C9)."""
         return self.saved_ticket < self.save_ticket
 
     @property
@@ -406,7 +430,7 @@ class State:
             self.effects.append(pending.popleft()[1])
 
     def send(self, peer: MemberId, message: PeerMessage) -> None:
-        """Say it now, or as soon as the term it speaks for is on the disk (C9, I2)."""
+        """Send `message` now, or as soon as the term that it names is on the disk (C9, I2)."""
         effect = Send(peer, message)
         if self.saved_ticket < self.save_ticket:
             self.pending_sends.append((self.save_ticket, effect))
