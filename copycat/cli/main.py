@@ -62,30 +62,36 @@ class _Tree(click.Group):
 def tree() -> None:
     """A durable log and a replicated state machine that you import.
 
-    Data goes to stdout, words to stderr. Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3
-    no leader or quorum (try again), 4 verification found damage, 130 interrupted.
+    Data goes to stdout, messages to stderr. Exit codes: 0 success, 1 failure, 2 wrong usage or
+    configuration, 3 no leader or no quorum (try again), 4 verification found damage, 130
+    interrupted.
     """
 
 
-@tree.command(short_help="Three processes, a SIGKILL half-way, and proof from the disks.")
+@tree.command(short_help="Kill a member of a small cluster, and prove that nothing is lost.")
 @click.option(
     "--file",
     type=PathOption(path_type=Path, exists=True, dir_okay=False),
-    help="These lines instead of the standard library's.",
+    help="Use the lines of this file as commands, not the standard library's.",
 )
-@click.option("--directory", type=click.Path(path_type=Path), help="A new one; it is kept.")
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    help="A new directory for the members; it is kept.",
+)
 @click.option(
     "--in-flight",
     default=4096,
     show_default=True,
     type=click.IntRange(1, 65536),
-    help="Commands on their way at a time.",
+    help="How many commands may wait for their replies at a time.",
 )
 @click.option("--keep", is_flag=True, help="Keep the members' directories.")
 def demo(**options: Any) -> None:
-    """Three processes, real lines, a SIGKILL half-way, and proof from the disks.
+    """Run three members, kill the leader half-way, and prove that no acknowledged line is lost.
 
-    By default every line of every .py file of this Python's standard library.
+    Each command is a line of text, by default of the .py files of this Python's standard library.
+    The proof reads the directories of all three members.
     """
     from copycat.cli.demo.app import DemoOptions, run_demo
 
@@ -97,12 +103,16 @@ def demo(**options: Any) -> None:
 @click.argument("address")
 @click.option("--app", required=True, metavar="MODULE:CLASS", help="The state machine's class.")
 @click.option(
-    "--member", "members", multiple=True, metavar="HOST:PORT", help="A founder; once for each."
+    "--member",
+    "members",
+    multiple=True,
+    metavar="HOST:PORT",
+    help="A founding member; give the option once for each.",
 )
 @click.option(
     "--directory",
     type=PathOption(file_okay=False),
-    help="The member's own; made when it is missing.  [default: that of --config, or"
+    help="The directory of this member; created if it is missing.  [default: that of --config, or"
     " ./copycat-data]",
 )
 @click.option(
@@ -111,25 +121,35 @@ def demo(**options: Any) -> None:
     help="A TOML file with a table [storage], as copycat tune writes it.",
 )
 @click.option(
-    "--cluster-name", default="copycat", show_default=True, help="Which cluster it belongs to."
+    "--cluster-name", default="copycat", show_default=True, help="The name of the cluster."
 )
-@click.option("--bind", metavar="HOST:PORT", help="Listen here, not on ADDRESS: 0.0.0.0:8700.")
-@click.option("--insecure", is_flag=True, help="Plaintext on a network that you trust.")
-@click.option("--keep-log", is_flag=True, help="No snapshots and no cleaning.")
-@click.option("--json", "as_json", is_flag=True, help="State changes as JSON lines.")
+@click.option(
+    "--bind",
+    metavar="HOST:PORT",
+    help="Listen on this address instead of ADDRESS, as 0.0.0.0:8700.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Allow unencrypted connections from other machines, on a network that you trust.",
+)
+@click.option("--keep-log", is_flag=True, help="Take no snapshots, and compact nothing.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print state changes as JSON, one document a line."
+)
 @click.option(
     "--log-level",
     default="info",
     show_default=True,
     type=click.Choice(LEVELS),
-    help="What is logged to stderr, from here on upwards.",
+    help="Log to stderr from this level upwards.",
 )
 @click.option("--parent", type=int, default=None, hidden=True)
 def serve(**options: Any) -> None:
     """Run one member on ADDRESS (HOST:PORT) until SIGTERM, SIGINT or SIGHUP.
 
-    Its log is closed cleanly then.
-    The first start needs the same --member list on all founders; it may contain ADDRESS itself.
+    The signal closes the log cleanly. The first start needs the same --member list on all
+    founding members; the list may contain ADDRESS itself.
     """
     from copycat.cli.serve import ServeOptions, run_serve, storage_of
 
@@ -139,42 +159,46 @@ def serve(**options: Any) -> None:
     raise click.exceptions.Exit(run_serve(ServeOptions(**options)))
 
 
-@tree.command(short_help="Give up what a stopped member cannot read. It can lose data.")
+@tree.command(short_help="Discard what a stopped member cannot read. It can lose data.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
 @click.option(
     "--accept-loss-from",
     type=click.IntRange(1),
     metavar="INDEX",
-    help="The first entry that is given up.",
+    help="Discard this entry and all entries behind it.",
 )
 @click.option(
     "--accept-unsynced-loss",
     "unsynced",
     is_flag=True,
-    help="Begin anew a log that kept its promises in memory only.",
+    help="Let the member vote although entries that it acknowledged before a sync may be missing.",
 )
 @click.option(
     "--accept-owed-loss",
     "owed",
     is_flag=True,
-    help="Vote without the entries that were cut off and that nobody can give back.",
+    help="Let the member vote without the entries that it lost and no other member can send.",
 )
 @click.option(
     "--skip-entry",
     "skip",
     type=click.IntRange(1),
     metavar="INDEX",
-    help="Leave the state machine's code out at this entry, which stops every member.",
+    help="Do not run the state machine's code at this entry, which stops every member.",
 )
-@click.option("--cluster-name", default="", help="Typed by hand, as a second signature.")
-@click.option("--yes", is_flag=True, help="Do it; without it the loss is only shown.")
+@click.option(
+    "--cluster-name",
+    default="",
+    help="The name of the cluster, which confirms that this is the right directory.",
+)
+@click.option("--yes", is_flag=True, help="Do it. Without this option the loss is only shown.")
 def recover(directory: str, **options: Any) -> None:
-    """Give up entries of a stopped member's DIRECTORY that cannot be read. It can lose data.
+    """Discard entries in a stopped member's DIRECTORY that cannot be read. It can lose data.
 
-    INDEX is the first entry that is given up, with all behind it; `copycat log verify` names it.
-    The damaged log is kept aside. Where there are other members, start this one instead: it
-    fetches from them what it lost. After a cut by hand they do not take it back as a voter.
-    An entry is skipped on every member, while all of them are stopped.
+    `copycat log verify` names the first entry that cannot be read. The damaged log is kept beside
+    the new one. In a cluster with other members, start this member instead: it fetches from them
+    what it lost. After entries were discarded by hand, the others do not accept it as a voter.
+    An entry must be skipped on every member, while all of them are stopped.
     """
     from copycat.cli.recover import run_recover
 
@@ -186,24 +210,27 @@ tree.add_command(log)
 
 @tree.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False))
-@click.option("--major", is_flag=True, help="All of the log but its tail, in order.")
+@click.option(
+    "--major", is_flag=True, help="Rewrite all of the log but its last segment, in order."
+)
 @click.option(
     "--segment-size",
     "size",
     metavar="SIZE",
-    help="Merge up to so much, as 32MiB.  [default: what the newest segment was made for]",
+    help="Merge segments up to this size, as 32MiB.  [default: the size limit of the newest"
+    " segment]",
 )
 @click.option(
     "--compression",
     type=click.Choice(["lz4", "none"]),
-    help="Of what is written.  [default: lz4 if a segment has it already, else none]",
+    help="Compression of the new segments.  [default: lz4 if a segment has it already, else none]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def compact(directory: str, **options: Any) -> None:
-    """Clean the bare log in DIRECTORY while no process has it open.
+    """Compact the bare log in DIRECTORY while no process has it open.
 
-    Only the process that released entries can delete them. This merges
-    what earlier runs left small. A member's log is cleaned by its server.
+    Only the process that released entries can delete them; this command merges the small
+    segments that earlier runs left. The log of a member is compacted by its server.
     """
     from copycat.cli.compact import run_compact
 
@@ -217,30 +244,35 @@ def compact(directory: str, **options: Any) -> None:
     default=60.0,
     show_default=True,
     type=click.FloatRange(1, 86400),
-    help="About how long.",
+    help="About how long to measure.",
 )
 @click.option(
     "--space",
     default="1GiB",
     show_default=True,
-    help="At most so much on the disk; 64MiB or more.",
+    help="How much of the disk to use at most; at least 64MiB.",
 )
-@click.option("--entry-size", default="256", show_default=True, help="Bytes of an entry.")
+@click.option(
+    "--entry-size", default="256", show_default=True, help="The size of an entry in bytes."
+)
 @click.option(
     "--output",
     default="./copycat-tune",
     show_default=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the three files go.",
+    help="Where to write the three files.",
 )
-@click.option("--html/--no-html", default=True, help="A page with plots; needs matplotlib.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-@click.option("-q", "--quiet", is_flag=True, help="No words on stderr but errors.")
+@click.option(
+    "--html/--no-html", default=True, help="Also write a page with plots; needs matplotlib."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors on stderr.")
 def tune(**options: Any) -> None:
     """Measure settings on the disk of DIRECTORY, and say which to use.
 
-    Works in a folder of its own there, which is gone afterwards. Writes settings.toml,
-    tune.json and tune.html to --output, over those of an earlier run.
+    The measurements use a folder of their own in DIRECTORY, which is deleted afterwards. The
+    results are written to --output as settings.toml, tune.json and tune.html, and replace those of
+    an earlier run.
     """
     from copycat.cli.tune.app import TuneOptions, run_tune
     from copycat.sizes import parse_size

@@ -10,13 +10,15 @@ import click
 __all__ = ["log"]
 
 _DIRECTORY = click.argument("directory", type=click.Path(exists=True, file_okay=False))
-_QUIET = click.option("-q", "--quiet", is_flag=True, help="No words on stderr but errors.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document.")
-_JSONL = click.option("--jsonl", "as_jsonl", is_flag=True, help="One JSON document a line.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors on stderr.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_JSONL = click.option("--jsonl", "as_jsonl", is_flag=True, help="Print one JSON document a line.")
 _APP = click.option(
-    "--app", metavar="MODULE:CLASS", help="The state machine whose operations are shown by name."
+    "--app", metavar="MODULE:CLASS", help="Show operations by the names of this state machine."
 )
-_KIND = click.option("--kind", metavar="KIND", help="Only these: command, noop, data, gap, …")
+_KIND = click.option(
+    "--kind", metavar="KIND", help="Only entries of this kind: command, noop, data, gap, …"
+)
 _SESSION = click.option(
     "--session", metavar="N", type=click.IntRange(1), help="Only entries of this session."
 )
@@ -37,19 +39,19 @@ def _all_of(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
 
 @click.group()
 def log() -> None:
-    """Look into a log; nothing is locked, made or repaired.
+    """Look into a log. These commands lock, create and change nothing.
 
-    DIRECTORY is a log's or a member's, and a server may be running on it.
+    DIRECTORY is that of a log or of a member. A server may be running on it.
     """
 
 
 @log.command()
 @_all_of(_DIRECTORY, _FROM, _TO)
 @click.option(
-    "--last", "last_count", metavar="N", type=click.IntRange(1), help="Only the last so many."
+    "--last", "last_count", metavar="N", type=click.IntRange(1), help="Only the last N entries."
 )
 @click.option(
-    "--count", metavar="N", type=click.IntRange(1), help="At most so many.  [default: 20 lines]"
+    "--count", metavar="N", type=click.IntRange(1), help="At most N entries.  [default: 20 lines]"
 )
 @_all_of(_KIND, _SESSION, _APP, _JSON, _JSONL, _QUIET)
 def show(**options: Any) -> None:
@@ -72,15 +74,17 @@ def show(**options: Any) -> None:
     default=10,
     show_default=True,
     type=click.IntRange(0),
-    help="Begin with the last so many.",
+    help="Begin with the last N entries.",
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on as the log grows, until Ctrl-C.")
-@click.option("--count", metavar="N", type=click.IntRange(1), help="End after so many entries.")
+@click.option(
+    "-f", "--follow", is_flag=True, help="Print new entries as the log grows, until Ctrl-C."
+)
+@click.option("--count", metavar="N", type=click.IntRange(1), help="End after N entries.")
 @_all_of(_KIND, _SESSION, _APP, _JSONL, _QUIET)
 def tail(**options: Any) -> None:
-    """Print the end of a log, and follow it.
+    """Print the last entries of a log, and new ones with --follow.
 
-    An entry is shown when it is appended; it may not be durable or committed yet.
+    An entry is shown as soon as it is appended; it may not be durable or committed yet.
     """
     from copycat.cli.log.show import TailOptions, run_tail
 
@@ -90,7 +94,10 @@ def tail(**options: Any) -> None:
 @log.command()
 @_all_of(_DIRECTORY, _JSON, _QUIET)
 def stat(directory: str, *, as_json: bool, quiet: bool) -> None:
-    """What is in a log: segments, gaps, sizes; and a member's vote, identity and snapshots."""
+    """Print what a log contains, and what a member stores beside it.
+
+    Of a log: segments, gaps and sizes. Of a member: vote, identity and snapshots.
+    """
     from copycat.cli.log.stat import run_stat
 
     raise click.exceptions.Exit(run_stat(directory, as_json=as_json, quiet=quiet))
@@ -99,7 +106,7 @@ def stat(directory: str, *, as_json: bool, quiet: bool) -> None:
 @log.command()
 @_all_of(_DIRECTORY, _JSON, _QUIET)
 def verify(directory: str, *, as_json: bool, quiet: bool) -> None:
-    """Read every byte that counts; exit code 4 when something durable cannot be read."""
+    """Read and check every durable byte; the exit code 4 means damage."""
     from copycat.cli.log.verify import run_verify
 
     raise click.exceptions.Exit(run_verify(directory, as_json=as_json, quiet=quiet))
@@ -110,13 +117,18 @@ def verify(directory: str, *, as_json: bool, quiet: bool) -> None:
 @click.option(
     "--format", "form", type=click.Choice(["jsonl", "raw"]), default="jsonl", show_default=True
 )
-@click.option("-o", "--output", type=click.Path(dir_okay=False), help="A new file, not stdout.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    help="Write to this new file instead of stdout.",
+)
 @_all_of(_FROM, _TO, _KIND, _SESSION, _APP, _QUIET)
 def export(**options: Any) -> None:
-    """Write entries out, for other programs.
+    """Write entries for other programs.
 
-    jsonl: as `log show --jsonl`. raw: frames byte for byte, as docs/reference/disk-format.md
-    describes them, one behind the other.
+    jsonl: as `log show --jsonl`. raw: the frames byte for byte, one after the other, as
+    docs/reference/disk-format.md describes them.
     """
     from copycat.cli.log.export import ExportOptions, run_export
 
