@@ -14,8 +14,9 @@ Its objects:
 * `Driver` steps the core and executes effects, in the order in which the core listed them.
 * `SyncScheduler` turns the core's wishes to make something durable into tickets for the host.
 * `RequestRouter` decides for each request whether this member serves it, forwards it to the
-  leader, or refuses it. `ProposalQueue` holds what the leader is to append, and `Delivery` sends
-  the results of commands. `Queries` holds the queries that wait for their read index.
+  leader, or refuses it; `Replies` sends the answers. `ProposalQueue` holds what the leader is to
+  append, and `Delivery` sends the results of commands. `Queries` holds the queries that wait for
+  their read index.
 * `Applier` gives committed entries to the executor, one slice at a time.
 * `EntrySender` makes AppendEntries messages, and `PeerInbound` decodes what peers send.
 * `SnapshotTaker`, `SnapshotSender` and `SnapshotReceiver` take, send and install snapshots.

@@ -20,7 +20,7 @@ from copycat.replica.options import ReplicaOptions
 from copycat.replica.proposals import Admission, Limits, ProposalQueue
 from copycat.replica.queries import Queries
 from copycat.replica.replication import EntrySender, RecentBatches
-from copycat.replica.requests import RequestRouter
+from copycat.replica.replies import Replies
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage.interface import HardStateStore, ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore
@@ -76,13 +76,11 @@ def assemble(
     executor: SessionExecutor,
     host: Host,
     clock: LogClock,
-    door: RequestRouter,
-    members: tuple[str, ...],
     ballast: BallastFile | None,
-    inbox: Inbox,
     slice_done: Callable[[ApplyResult], None],
 ) -> ReplicaParts:
-    """Everything but those who need all the parts. members: addresses of the voters."""
+    """The parts that work with each other only, in the order in which they need each other."""
+    inbox, replies = Inbox(host), Replies(host)
     limits = Limits(
         inflight_commands_max=options.inflight_commands_max,
         inflight_bytes_max=options.inflight_bytes_max,
@@ -91,10 +89,10 @@ def assemble(
         limits,
         session_timeout_ms=options.session_timeout_ms,
         cluster_name=options.cluster_name,
-        members=members,
+        members=tuple(options.members_by_id.values()),
         admission=Admission(executor.commands.refusals, options.max_entry_size),
-        answer=door.answer,
-        delivery=Delivery(host, executor, answer=door.answer, inbox=inbox),
+        replies=replies,
+        delivery=Delivery(host, executor, replies=replies, inbox=inbox),
     )
     gateway.sessions.load(executor.session_rows())
     recent = RecentBatches(
@@ -116,7 +114,8 @@ def assemble(
         shipping=EntrySender(recent, host),
         applier=Applier(executor, recent, inbox, slice_done, options.skips),
         gateway=gateway,
-        queries=Queries(executor, gateway.sessions, host, door.answer, inbox),
+        queries=Queries(executor, gateway.sessions, host, replies, inbox),
         host=host,
         inbox=inbox,
+        replies=replies,
     )

@@ -21,6 +21,7 @@ from copycat.machine.session_executor import SessionExecutor
 from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Lane
 from copycat.replica.options import CompactionOptions
+from copycat.replica.snapshots import Snapshots
 from copycat.storage.compaction import CompactionTrigger, plan_major, plan_minor
 from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionReport, Release
 
@@ -49,10 +50,10 @@ class CompactionScheduler:
         executor: SessionExecutor,
         options: CompactionOptions,
         *,
-        snapshot_floor: Callable[[], int],
+        snapshots: Snapshots,
     ) -> None:
         self._parts = parts
-        self._snapshot_floor = snapshot_floor
+        self._snapshots = snapshots
         self._executor = executor
         self._options = options
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
@@ -174,7 +175,7 @@ class CompactionScheduler:
             horizon = 0  # replaying: what is applied is no state of the full log yet
         # What goes with a snapshot goes by whole files (`SnapshotTaker.trim`): a hole in its place
         # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
-        floor = min(parts.raft.deletion_floor, self._snapshot_floor(), horizon)
+        floor = min(parts.raft.deletion_floor, self._snapshots.floor(), horizon)
         return CompactionLimits(horizon, floor, 0)
 
     def _set_bits(self, upto: int) -> None:

@@ -8,15 +8,16 @@ is anyway, and one reply alone always fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 from copycat.machine.apply_result import RunReply
 from copycat.machine.session_executor import SessionExecutor
-from copycat.protocol.client import Results, ServerMessage
+from copycat.protocol.client import Results
 from copycat.protocol.results import PIECE_NBYTES, cut_results
 from copycat.replica.host import REPLY_ROOM, Host, Lane
 from copycat.replica.inbox import Inbox
+from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route, SessionView
 
 __all__ = ["Delivery"]
@@ -40,12 +41,12 @@ class Delivery:
         host: Host,
         executor: SessionExecutor,
         *,
-        answer: Callable[[Route, ServerMessage], None],
+        replies: Replies,
         inbox: Inbox,
     ) -> None:
         self._host = host
         self._executor = executor
-        self._answer = answer
+        self._replies = replies
         self._inbox = inbox
         self._pending: dict[int, SessionView] = {}
         """Sessions with results that wait for room or for a later turn; who was served last is
@@ -136,7 +137,7 @@ class Delivery:
                 self._postpone(view, first, reply.first_sequence + reply.count - 1)
                 return False
             self._turn_nbytes += len(results.body)
-            self._answer(route, results)
+            self._replies.send(route, results)
             view.delivered_up_to(first, first + results.count - 1)
         return True
 

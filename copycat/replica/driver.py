@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, Protocol, assert_never
 
 import msgspec
 
@@ -47,6 +47,7 @@ from copycat.replica.log_clock import LogClock
 from copycat.replica.proposals import Proposal, ProposalQueue
 from copycat.replica.queries import Queries
 from copycat.replica.replication import EntrySender, RecentBatches
+from copycat.replica.replies import Replies
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
@@ -74,6 +75,7 @@ class ReplicaParts(NamedTuple):
     queries: Queries
     host: Host
     inbox: Inbox
+    replies: Replies
 
 
 class Payload(NamedTuple):
@@ -90,23 +92,36 @@ class Payload(NamedTuple):
 _EMPTY = Payload()
 
 
+class EffectHandler(Protocol):
+    """Who executes the effects that need more than the parts: the replica."""
+
+    def on_role_changed(self, effect: RoleChanged) -> None:
+        """This member has another role, or another leader."""
+        ...
+
+    def on_transfer_finished(self, effect: TransferFinished) -> None:
+        """The transfer of leadership ended."""
+        ...
+
+    def on_snapshot_effect(self, effect: SnapshotEffect, chunk: bytes) -> None:
+        """`chunk` arrived with the message that caused the effect."""
+        ...
+
+    def on_regression_effect(self, effect: RegressionEffect) -> None:
+        """A directory is an older copy of itself."""
+        ...
+
+
 class Driver:
     """The only place that knows what each effect means."""
 
     def __init__(
         self,
         parts: ReplicaParts,
-        *,
-        role_changed: Callable[[RoleChanged], None],
-        transfer_finished: Callable[[TransferFinished], None],
-        snapshot_effect: Callable[[SnapshotEffect, bytes], None],
-        regression_effect: Callable[[RegressionEffect], None],
+        handler: EffectHandler,
     ) -> None:
         self._parts = parts
-        self._role_changed = role_changed
-        self._transfer_finished = transfer_finished
-        self._snapshot_effect = snapshot_effect
-        self._regression_effect = regression_effect
+        self._handler = handler
         self._events: deque[tuple[Event, Payload]] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
@@ -162,17 +177,17 @@ class Driver:
                 _twice(partial(self._parts.log.reset, effect.entry))
                 self._parts.recent.truncate(0)
             case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
-                self._snapshot_effect(effect, payload.chunk)
+                self._handler.on_snapshot_effect(effect, payload.chunk)
             case PeerRegressed() | RecordLoss():
-                self._regression_effect(effect)
+                self._handler.on_regression_effect(effect)
             case SaveHardState():
                 self._parts.durable.want_save(effect)
             case ReadReady():
                 self._parts.queries.confirmed(effect.token, effect.index)
             case RoleChanged():
-                self._role_changed(effect)
+                self._handler.on_role_changed(effect)
             case TransferFinished():
-                self._transfer_finished(effect)
+                self._handler.on_transfer_finished(effect)
             case _:
                 assert_never(effect)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from copycat.errors import ProtocolError
@@ -27,6 +25,7 @@ from copycat.protocol.wire import FrameType
 from copycat.raft.events import Received
 from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.log_clock import TimeReport
+from copycat.replica.maintenance import Maintenance
 from copycat.replica.outage import Outage
 from copycat.replica.replication import received_batch
 from copycat.replica.requests import RequestRouter
@@ -38,8 +37,7 @@ __all__ = ["PeerInbound"]
 
 
 class PeerInbound:
-    """admits_span: whether a span of so many bytes may be appended now; if not, the disk counts
-    as full."""
+    """Decodes and verifies at once; what follows happens in a turn."""
 
     def __init__(
         self,
@@ -48,13 +46,13 @@ class PeerInbound:
         door: RequestRouter,
         outage: Outage,
         *,
-        admits_span: Callable[[Span, int], bool],
+        maintenance: Maintenance,
     ) -> None:
         self._parts = parts
         self._carrier = carrier
         self._door = door
         self._outage = outage
-        self._admits_span = admits_span
+        self._maintenance = maintenance
         self._inbox = parts.inbox
 
     def receive(self, peer: MemberId, frame: Frame) -> None:
@@ -95,7 +93,7 @@ class PeerInbound:
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None
     ) -> None:
-        if batch is not None and not self._admits_span(message.span, batch.nbytes):
+        if batch is not None and not self._maintenance.takes(message.span, batch.nbytes):
             # F12: as if it were a heartbeat at the same place. What it says of the log before
             # these entries is true; of the entries it says nothing, neither yes nor no.
             first = message.span.first

@@ -8,7 +8,8 @@ import msgspec
 
 from copycat.raft.core import Raft
 from copycat.raft.effects import TransferFailure, TransferFinished
-from copycat.raft.events import Event, TransferRequested
+from copycat.raft.events import TransferRequested
+from copycat.replica.driver import Driver
 from copycat.types import MemberId, ServerState
 
 __all__ = ["LeadershipTransfer", "TransferOutcome"]
@@ -36,11 +37,9 @@ class LeadershipTransfer:
     addresses: of all voters.
     """
 
-    def __init__(
-        self, raft: Raft, step: Callable[[Event], None], addresses: Mapping[MemberId, str]
-    ) -> None:
+    def __init__(self, raft: Raft, driver: Driver, addresses: Mapping[MemberId, str]) -> None:
         self._raft = raft
-        self._step = step
+        self._driver = driver
         self._addresses = addresses
         self._asked: list[tuple[MemberId, Callable[[TransferOutcome], None]]] = []
 
@@ -50,7 +49,7 @@ class LeadershipTransfer:
             done(self._outcome(to, TransferFinished(ok=False, failure=TransferFailure.NO_TARGET)))
             return
         self._asked.append((to, done))
-        self._step(TransferRequested(to))
+        self._driver.step(TransferRequested(to))
 
     def finished(self, effect: TransferFinished) -> None:
         """The core said how it went."""

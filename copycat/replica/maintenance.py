@@ -16,9 +16,9 @@ from copycat.errors import DiskFullError, ResourceError
 from copycat.member.ballast_file import BallastFile
 from copycat.member.time_note import TimeFile, TimeNote
 from copycat.protocol.client import Refusal
-from copycat.raft.events import Event, StorageFull
+from copycat.raft.events import StorageFull
 from copycat.replica.compaction import CompactionScheduler
-from copycat.replica.driver import ReplicaParts
+from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.handshake import Handshake
 from copycat.replica.host import Lane
 from copycat.replica.options import ReplicaOptions
@@ -46,9 +46,9 @@ class Maintenance:
     def __init__(
         self,
         parts: ReplicaParts,
+        driver: Driver,
         handshake: Handshake,
         *,
-        step: Callable[[Event], None],
         options: ReplicaOptions,
         snapshotting: SnapshotTaker,
         cleaning: CompactionScheduler,
@@ -60,7 +60,7 @@ class Maintenance:
     ) -> None:
         self._parts = parts
         self._handshake = handshake
-        self._step = step
+        self._driver = driver
         self._batch_bytes_max = options.batch_bytes_max
         self._snapshotting = snapshotting
         self._cleaning = cleaning
@@ -155,7 +155,7 @@ class Maintenance:
         self.look_at_disks()
         if full and self._ballast is not None:
             self._ballast.release()
-        self._step(StorageFull(full))
+        self._driver.step(StorageFull(full))
         for listener in self._storage_listeners:
             listener(full)
 

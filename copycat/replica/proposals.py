@@ -38,11 +38,11 @@ from copycat.protocol.client import (
     Refusal,
     Register,
     Registered,
-    ServerMessage,
     SessionClosed,
 )
 from copycat.replica.delivery import Delivery
 from copycat.replica.outage import NoRoom, Why
+from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route, SessionIndex, SessionView
 from copycat.storage.interface import EncodeItem
 from copycat.types import EntryKind, MemberId
@@ -179,7 +179,7 @@ class ProposalQueue:
         cluster_name: str,
         members: tuple[str, ...],
         admission: Admission,
-        answer: Callable[[Route, ServerMessage], None],
+        replies: Replies,
         delivery: Delivery,
     ) -> None:
         self._limits = limits
@@ -187,7 +187,7 @@ class ProposalQueue:
         self._cluster_name = cluster_name
         self._members = members
         self._admission = admission
-        self._answer = answer
+        self._replies = replies
         self.delivery = delivery
         self.sessions = SessionIndex()
         self.proposals: deque[Proposal] = deque()
@@ -240,14 +240,14 @@ class ProposalQueue:
         else:
             code, reason, missing, since_ms = why
             failure = Failure(message.request, code, self.leader, reason, missing, since_ms)
-            self._answer(route, failure)
+            self._replies.send(route, failure)
 
     def _refuse_commands(self, route: Route, session: int, next_sequence: int, why: Why) -> None:
         code, reason, missing, since_ms = why
         refusal = CommandsRefused(
             session, next_sequence, code, self.leader, reason, missing, since_ms
         )
-        self._answer(route, refusal)
+        self._replies.send(route, refusal)
 
     def _admit(self, route: Route, message: LogRequest) -> None:
         match message:
@@ -301,7 +301,7 @@ class ProposalQueue:
         expected = view.request_sequence + 1
         if first > expected:
             refusal = CommandsRefused(view.session, expected, Refusal.COMMAND, self.leader)
-            self._answer(route, refusal)
+            self._replies.send(route, refusal)
             return
         if first <= view.sequence:  # applied before: the first result again, never a second
             self.delivery.resend(view, first, min(last, view.sequence))
@@ -329,7 +329,7 @@ class ProposalQueue:
     def _refuse_more(self, view: SessionView, route: Route, next_sequence: int) -> None:
         """Too much is under way: the client sends again from `next_sequence`, a little later."""
         code = Refusal.OVERLOADED
-        self._answer(route, CommandsRefused(view.session, next_sequence, code, self.leader))
+        self._replies.send(route, CommandsRefused(view.session, next_sequence, code, self.leader))
 
     def _room(self, view: SessionView) -> int:
         """How many commands of a session may be logged now, by the size of its replies (F24).
@@ -428,14 +428,14 @@ class ProposalQueue:
             if index in opened:
                 timeout_ms = opened[index].timeout_ms
                 named = self.leader, self._members, self._cluster_name
-                self._answer(route, Registered(request, index, timeout_ms, *named))
+                self._replies.send(route, Registered(request, index, timeout_ms, *named))
             elif index in touched:
-                self._answer(route, KeptAlive(request, self.leader, self._members))
+                self._replies.send(route, KeptAlive(request, self.leader, self._members))
             elif index in ended:
-                self._answer(route, SessionClosed(request))
+                self._replies.send(route, SessionClosed(request))
             else:
                 code = Refusal.UNKNOWN_SESSION
-                self._answer(route, Failure(request, code, self.leader, "no such session"))
+                self._replies.send(route, Failure(request, code, self.leader, "no such session"))
         noop_index, noop_ms = self._noop
         if not noop_index or outcome.last_applied < noop_index:
             return False
@@ -456,7 +456,7 @@ class ProposalQueue:
             self._total_nbytes -= view.inflight_nbytes
         if view is not None and view.route is not None and view.inflight:
             code = Refusal.UNKNOWN_SESSION
-            self._answer(view.route, CommandsRefused(view.session, 1, code, self.leader))
+            self._replies.send(view.route, CommandsRefused(view.session, 1, code, self.leader))
 
     # ---- leadership ----------------------------------------------------------------------
 
@@ -500,7 +500,7 @@ class ProposalQueue:
         for view in self.sessions:
             if view.route is not None and view.inflight:
                 code = Refusal.NO_LEADER
-                self._answer(view.route, CommandsRefused(view.session, 1, code, leader))
+                self._replies.send(view.route, CommandsRefused(view.session, 1, code, leader))
         self._fail_waiters(Why(Refusal.NO_LEADER, reason, (), 0), logged=True)
         self._total_nbytes = 0
         self.proposals.clear()
@@ -513,7 +513,7 @@ class ProposalQueue:
             waiters = [(route, request) for _, route, request in self._waiters] + waiters
             self._waiters.clear()
         for route, request in waiters:
-            self._answer(route, Failure(request, why.code, self.leader, why.reason))
+            self._replies.send(route, Failure(request, why.code, self.leader, why.reason))
         for route, message in self._waiting:
             self.refuse_for(route, message, why)
         self.proposals = deque(each for each in self.proposals if each.waiter is None)

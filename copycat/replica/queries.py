@@ -14,14 +14,14 @@ not run a second time: the answer of the first run leaves by the connection that
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 
 from copycat.machine.apply_result import QueryAnswer, QueryAsk
 from copycat.machine.session_executor import SessionExecutor
-from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal, ServerMessage
+from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal
 from copycat.replica.host import REPLY_ROOM, Host, Lane
 from copycat.replica.inbox import Inbox
+from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route, SessionIndex
 from copycat.types import ConsistencyLevel
 
@@ -77,13 +77,13 @@ class Queries:
         executor: SessionExecutor,
         sessions: SessionIndex,
         host: Host,
-        answer: Callable[[Route, ServerMessage], None],
+        replies: Replies,
         inbox: Inbox,
     ) -> None:
         self._executor = executor
         self._sessions = sessions
         self._host = host
-        self._answer = answer
+        self._replies = replies
         self._inbox = inbox
         self._token = 0
         self._unconfirmed: dict[int, list[_Waiting]] = {}
@@ -110,7 +110,9 @@ class Queries:
         nbytes = self._nbytes + len(request.operation)
         if len(self._known) >= WAITING_MAX or nbytes > WAITING_NBYTES_MAX:
             reason = f"{len(self._known)} queries wait already"
-            self._answer(route, Failure(request.request, Refusal.OVERLOADED, self.leader, reason))
+            self._replies.send(
+                route, Failure(request.request, Refusal.OVERLOADED, self.leader, reason)
+            )
             return
         waiting = _Waiting(route, request, request.index, self._turn)
         self._known[key], self._nbytes = waiting, nbytes
@@ -164,7 +166,7 @@ class Queries:
         for waiting in (*failed, *self._arrived):
             failure = Failure(waiting.request.request, code, self.leader, reason)
             self._forget(waiting)
-            self._answer(waiting.route, failure)
+            self._replies.send(waiting.route, failure)
         self._unconfirmed.clear()
         self._arrived.clear()
 
@@ -219,9 +221,9 @@ class Queries:
             if answer.unknown_session:
                 code = Refusal.UNKNOWN_SESSION
                 failure = Failure(number, code, self.leader, "no such session")
-                self._answer(waiting.route, failure)
+                self._replies.send(waiting.route, failure)
             else:
-                self._answer(waiting.route, QueryResult(number, answer.index, answer.body))
+                self._replies.send(waiting.route, QueryResult(number, answer.index, answer.body))
         if left:
             self._ready = left + self._ready  # they came first
 

@@ -13,8 +13,8 @@ from functools import partial
 from copycat.errors import require
 from copycat.member.markers import LostEntries
 from copycat.raft.effects import PeerRegressed, RecordLoss
-from copycat.raft.events import Event, GapsKnown, LossAccepted, LossRecorded
-from copycat.replica.driver import ReplicaParts
+from copycat.raft.events import GapsKnown, LossAccepted, LossRecorded
+from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.host import Lane
 from copycat.types import EntryId, MemberId
 
@@ -37,19 +37,19 @@ class RecoveryStatus:
     def __init__(
         self,
         parts: ReplicaParts,
+        driver: Driver,
         address: str,
         lost_entries: LostEntries | None,
         *,
         new_record: NewRecord | None,
         addresses: Mapping[MemberId, str],
-        step: Callable[[Event], None],
     ) -> None:
         self._parts = parts
         self._address = address
         self._lost_entries = lost_entries
         self._new_record = new_record
         self._addresses = addresses
-        self._step = step
+        self._driver = driver
         self._again_ms = 0
         self._is_removing = False
         self._waiting: RecordLoss | None = None
@@ -122,7 +122,7 @@ class RecoveryStatus:
         self._parts.inbox.run(Lane.ASIDE, lost_entries.write, partial(self._written, effect.term))
 
     def _written(self, term: int, _: None) -> None:
-        self._step(LossRecorded(term))
+        self._driver.step(LossRecorded(term))
 
     def gaps_known(self) -> GapsKnown:
         """How far the holes of this log prove what was committed (C22).

@@ -19,7 +19,7 @@ from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
-from copycat.raft.effects import RoleChanged
+from copycat.raft.effects import RoleChanged, TransferFinished
 from copycat.raft.events import (
     Event,
     IncarnationCommitted,
@@ -31,11 +31,10 @@ from copycat.raft.events import (
 )
 from copycat.replica.assembly import assemble, core_of
 from copycat.replica.compaction import CompactionScheduler
-from copycat.replica.driver import Driver
+from copycat.replica.driver import Driver, RegressionEffect, SnapshotEffect
 from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.inbound import PeerInbound
-from copycat.replica.inbox import Inbox
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
@@ -52,6 +51,20 @@ from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
+
+
+def handshake_of(
+    options: ReplicaOptions, member: MemberId, incarnation: int, log: ReplicaLog
+) -> Handshake:
+    """Who this member is to its peers, and who they are to it, as its options and its log say."""
+    return Handshake(
+        cluster_name=options.cluster_name,
+        me=Peer(member, options.address),
+        peers=tuple(Peer(m, a) for m, a in options.members_by_id.items() if m != member),
+        incarnation=incarnation,
+        logged=logged_pins(log, len(options.members)),
+        skips=options.skips,
+    )
 
 
 class Replica:
@@ -78,12 +91,10 @@ class Replica:
         ballast: BallastFile | None = None,
         time_file: TimeFile | None = None,
     ) -> None:
-        self._ballast, self._time_file = ballast, time_file
         require(options.address in options.members, "a member outside its own list")
         self._options, self._host, self._log = options, host, log
         self._executor, self._peers = executor, options.members_by_id
         self.member = member_id(options.cluster_name, options.address)
-        self._inbox = Inbox(host)
         self._listeners: list[Callable[[ServerState], None]] = []
         self.stopped: BaseException | None = None
         loaded = restore(snapshots, log, executor)
@@ -105,106 +116,79 @@ class Replica:
         noted = None if time_file is None else time_file.read()
         voters = self.raft.configuration
         clock = LogClock(self.member, voters, now_ms, wall_ms, time_ms, noted=noted)
-        self._open_door(hard_state, executor, clock)
-        self._repayment = RecoveryStatus(
-            self._parts,
-            options.address,
-            lost_entries,
-            new_record=regressed,
-            addresses=self._peers,
-            step=self._step,
+        parts = self._parts = assemble(
+            options,
+            raft=self.raft,
+            log=log,
+            hard_state=hard_state,
+            executor=executor,
+            host=host,
+            clock=clock,
+            ballast=ballast,
+            slice_done=self._on_applied,
         )
-        self._furnish(incarnation, now_ms, snapshots)
+        self._inbox, self._carrier = parts.inbox, Driver(parts, self)
+        self._build(snapshots, incarnation, lost_entries, regressed, ballast, time_file)
         for member, number in executor.incarnations.items():
             self._pin(member, number)
 
-    def _open_door(
-        self, hard_state: HardStateStore, executor: SessionExecutor, clock: LogClock
+    def _build(
+        self,
+        snapshots: SnapshotStore | None,
+        incarnation: int,
+        lost_entries: LostEntries | None,
+        regressed: NewRecord | None,
+        ballast: BallastFile | None,
+        time_file: TimeFile | None,
     ) -> None:
-        options = self._options
+        """The parts that step the core, each after those that it needs."""
+        options, parts, driver, peers = self._options, self._parts, self._carrier, self._peers
         self.outage = Outage(
-            self.member, self._peers, self.raft.configuration, clock, options.raft
+            self.member, peers, self.raft.configuration, parts.clock, options.raft
         )
-        self._door = RequestRouter(
-            self.raft,
-            self._peers,
-            host=self._host,
-            inbox=self._inbox,
-            max_entry_size=options.max_entry_size,
-            outage=self.outage,
-            cluster_name=options.cluster_name,
+        self._repayment = RecoveryStatus(
+            parts, driver, options.address, lost_entries, new_record=regressed, addresses=peers
         )
-        self._parts = assemble(
-            options,
-            raft=self.raft,
-            log=self._log,
-            hard_state=hard_state,
-            executor=executor,
-            host=self._host,
-            clock=clock,
-            door=self._door,
-            members=tuple(self._peers.values()),
-            ballast=self._ballast,
-            inbox=self._inbox,
-            slice_done=self._on_applied,
-        )
-        self._door.open(self._parts.gateway, self._parts.queries)
-        self.client_timeout_ms = self._door.timeout_ms
-
-    def _furnish(self, incarnation: int, now_ms: int, store: SnapshotStore | None) -> None:
-        """Those who need all the parts."""
-        options, parts = self._options, self._parts
-        self._carrier = Driver(
-            parts,
-            role_changed=self._on_role_changed,
-            transfer_finished=lambda effect: self._handover.finished(effect),
-            snapshot_effect=lambda effect, chunk: self._snapshots.carry(effect, chunk),
-            regression_effect=self._repayment.carry,
-        )
-        self._handover = LeadershipTransfer(self.raft, self._step, self._peers)
+        self._handover = LeadershipTransfer(self.raft, driver, peers)
         self._snapshots = Snapshots(
             parts,
-            store,
+            driver,
+            snapshots,
             self._executor,
             threshold=options.snapshot_threshold,
-            step=self._step,
-            queue=self._carrier.queue,
             pin=self._pin,
         )
         self._cleaning = CompactionScheduler(
-            parts,
-            self._executor,
-            options.cleaning,
-            snapshot_floor=self._snapshots.floor,
+            parts, self._executor, options.cleaning, snapshots=self._snapshots
         )
-        self._inbound = PeerInbound(
+        self._door = RequestRouter(
             parts,
-            self._carrier,
-            self._door,
+            peers,
             self.outage,
-            admits_span=lambda span, nbytes: self._household.takes(span, nbytes),
-        )
-        self._handshake = Handshake(
+            max_entry_size=options.max_entry_size,
             cluster_name=options.cluster_name,
-            me=Peer(self.member, options.address),
-            peers=tuple(Peer(m, a) for m, a in self._peers.items() if m != self.member),
-            incarnation=incarnation,
-            logged=logged_pins(self._log, len(options.members)),
-            skips=options.skips,
         )
+        self._handshake = handshake_of(options, self.member, incarnation, self._log)
         self._household = Maintenance(
             parts,
+            driver,
             self._handshake,
-            step=self._step,
             options=options,
             snapshotting=self._snapshots.taking,
             cleaning=self._cleaning,
             outage=self.outage,
-            now_ms=now_ms,
-            ballast=self._ballast,
-            time_file=self._time_file,
+            now_ms=parts.clock.now_ms,
+            ballast=ballast,
+            time_file=time_file,
             repayment=self._repayment,
         )
+        self._inbound = PeerInbound(
+            parts, driver, self._door, self.outage, maintenance=self._household
+        )
+
+    def client_timeout_ms(self, connection: int) -> int:
+        """The timeout of the session that a client's connection serves; 0 when none is known."""
+        return self._door.timeout_ms(connection)
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
 
@@ -395,23 +379,36 @@ class Replica:
 
     # ---- leadership ----------------------------------------------------------------------
 
-    def _on_role_changed(self, change: RoleChanged) -> None:
-        leader = self._peers.get(change.leader, "")
+    def on_transfer_finished(self, effect: TransferFinished) -> None:
+        """See `EffectHandler`."""
+        self._handover.finished(effect)
+
+    def on_snapshot_effect(self, effect: SnapshotEffect, chunk: bytes) -> None:
+        """See `EffectHandler`."""
+        self._snapshots.carry(effect, chunk)
+
+    def on_regression_effect(self, effect: RegressionEffect) -> None:
+        """See `EffectHandler`."""
+        self._repayment.carry(effect)
+
+    def on_role_changed(self, effect: RoleChanged) -> None:
+        """See `EffectHandler`."""
+        leader = self._peers.get(effect.leader, "")
         was_leader = self._state is ServerState.LEADER
-        if was_leader and change.state is not ServerState.LEADER:
+        if was_leader and effect.state is not ServerState.LEADER:
             self._snapshots.stepped_down()
             self._parts.gateway.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
-        if self.outage.leader_changed(change.leader):
+        if self.outage.leader_changed(effect.leader):
             self._door.relay.leader_gone(leader)
         self._parts.gateway.leader_changed(leader)
         self._parts.queries.leader_changed(leader)
-        if change.state is ServerState.LEADER:
+        if effect.state is ServerState.LEADER:
             self._carrier.queue(self._repayment.gaps_known())
-        if change.state is not self._state:
-            self._state = change.state
+        if effect.state is not self._state:
+            self._state = effect.state
             for listener in list(self._listeners):
-                listener(change.state)
+                listener(effect.state)
 
     @property
     def no_room(self) -> NoRoom:

@@ -1,13 +1,10 @@
-"""Client requests at the door: served here, passed on to the leader, or refused.
-
-Answers leave by the same door, over the connection or over the link that the request came by.
-"""
+"""Requests of clients: served here, forwarded to the leader, or refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from copycat.errors import EntryTooLargeError, ProtocolError, require
+from copycat.errors import EntryTooLargeError, ProtocolError
 from copycat.protocol.client import (
     ClientMessage,
     Commands,
@@ -21,15 +18,13 @@ from copycat.protocol.client import (
     ServerMessage,
 )
 from copycat.protocol.codec_client import decode_client, decode_server, encode_server
-from copycat.protocol.codec_peer import encode_forward, encode_return
+from copycat.protocol.codec_peer import encode_forward
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
-from copycat.raft.core import Raft
-from copycat.replica.host import Host
-from copycat.replica.inbox import Inbox
+from copycat.replica.driver import ReplicaParts
 from copycat.replica.outage import Outage, Why
-from copycat.replica.proposals import ProposalQueue
-from copycat.replica.queries import Queries, must_lead
+from copycat.replica.queries import must_lead
+from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route
 from copycat.storage import check_commands
 from copycat.types import MemberId, ServerState
@@ -50,8 +45,8 @@ class _Passed:
 class ForwardedRequests:
     """Remembers who waits for the leader."""
 
-    def __init__(self, answer: Callable[[int, ServerMessage], None]) -> None:
-        self._answer = answer
+    def __init__(self, replies: Replies) -> None:
+        self._replies = replies
         self._passed: dict[int, _Passed] = {}
 
     def passed(self, connection: int, message: ClientMessage) -> None:
@@ -79,10 +74,10 @@ class ForwardedRequests:
             reason = "the leader that this request was passed to is gone"
             for session in sorted(passed.sessions):
                 refusal = CommandsRefused(session, 1, Refusal.NO_LEADER, leader, reason)
-                self._answer(connection, refusal)
+                self._replies.send(Route(MemberId(0), connection), refusal)
             for request in sorted(passed.requests):
                 failure = Failure(request, Refusal.NO_LEADER, leader, reason)
-                self._answer(connection, failure)
+                self._replies.send(Route(MemberId(0), connection), failure)
 
 
 _RUN_ANSWERS = frozenset({FrameType.RESULTS, FrameType.COMMANDS_REFUSED})
@@ -94,55 +89,34 @@ SMALL_NBYTES = 4096
 
 
 class RequestRouter:
-    """Where requests come in and answers go out."""
+    """Where the requests of clients come in: served here, forwarded to the leader, or refused."""
 
     def __init__(
         self,
-        raft: Raft,
+        parts: ReplicaParts,
         addresses: Mapping[MemberId, str],
-        *,
-        host: Host,
-        inbox: Inbox,
-        max_entry_size: int,
         outage: Outage,
+        *,
+        max_entry_size: int,
         cluster_name: str,
     ) -> None:
-        self._raft = raft
+        self._raft = parts.raft
+        self._host = parts.host
+        self._inbox = parts.inbox
+        self._gateway = parts.gateway
+        self._queries = parts.queries
+        self._replies = parts.replies
+        self._addresses = addresses
         self._outage = outage
+        self._max_entry_size = max_entry_size
         self._cluster_name = cluster_name
         self._strangers: dict[int, str] = {}
         """connection of this member -> the other cluster that its client means."""
-        self._addresses = addresses
-        self._host = host
-        self._inbox = inbox
-        self._max_entry_size = max_entry_size
-        self._gateway: ProposalQueue | None = None
-        self._queries: Queries | None = None
         self._sessions: dict[int, int] = {}
         """connection of this member -> the session that spoke there last."""
         self._asked_ms: dict[int, int] = {}
         """connection of this member -> the timeout that a REGISTER asked for there."""
-        self.relay = ForwardedRequests(
-            lambda token, message: self.answer(Route(MemberId(0), token), message)
-        )
-
-    def open(self, gateway: ProposalQueue, queries: Queries) -> None:
-        """Name those who serve; they answer through this door, so it is built first."""
-        self._gateway, self._queries = gateway, queries
-
-    @property
-    def gateway(self) -> ProposalQueue:
-        """Who takes requests that become entries."""
-        require(self._gateway is not None, "the door is not open yet")
-        assert self._gateway is not None  # noqa: S101  # for the type checker
-        return self._gateway
-
-    @property
-    def queries(self) -> Queries:
-        """Who takes queries."""
-        require(self._queries is not None, "the door is not open yet")
-        assert self._queries is not None  # noqa: S101  # for the type checker
-        return self._queries
+        self.relay = ForwardedRequests(parts.replies)
 
     @property
     def leader(self) -> str:
@@ -158,7 +132,7 @@ class RequestRouter:
             try:
                 check_commands(message.body, message.count, self._max_entry_size)
             except EntryTooLargeError:
-                self._inbox.put(self.gateway.refuse_for, route, message, self._too_large())
+                self._inbox.put(self._gateway.refuse_for, route, message, self._too_large())
                 return
             except ValueError as cause:
                 raise ProtocolError(f"a run of commands that does not add up: {cause}") from cause
@@ -179,15 +153,15 @@ class RequestRouter:
                 self._sessions[route.token] = message.session
         if isinstance(message, QueryRequest):
             if self._serves(message):
-                closed_for = self.gateway.closed_for
-                if closed_for and must_lead(message) and not self.gateway.admitting:
+                closed_for = self._gateway.closed_for
+                if closed_for and must_lead(message) and not self._gateway.admitting:
                     # Its first entry is not committed: a read index may never come (C10).
                     self._refuse_for(route, message, closed_for)
                 else:
-                    self.queries.ask(route, message)
+                    self._queries.ask(route, message)
                 return
         elif self._raft.state is ServerState.LEADER:
-            self.gateway.request(route, message)
+            self._gateway.request(route, message)
             return
         leader = self._raft.leader
         may_pass = not route.peer and leader and self._raft.state is not ServerState.LEADER
@@ -209,7 +183,7 @@ class RequestRouter:
         return True
 
     def _serves(self, query: QueryRequest) -> bool:
-        if must_lead(query) or self.gateway.sessions.get(query.session) is None:
+        if must_lead(query) or self._gateway.sessions.get(query.session) is None:
             # A session unknown here may only be unknown *yet*: the leader decides.
             return self._raft.state is ServerState.LEADER
         return True
@@ -219,9 +193,9 @@ class RequestRouter:
             failure = Failure(
                 message.request, why.code, self.leader, why.reason, why.missing, why.since_ms
             )
-            self.answer(route, failure)
+            self._replies.send(route, failure)
         else:
-            self.gateway.refuse_for(route, message, why)
+            self._gateway.refuse_for(route, message, why)
 
     def receive_return(self, token: int, frame: bytes) -> None:
         """The leader's answer to a request that was passed on. Raises ProtocolError."""
@@ -252,25 +226,14 @@ class RequestRouter:
 
     def timeout_ms(self, connection: int) -> int:
         """The timeout of the session that a client's connection serves; 0 when none is known."""
-        view = self.gateway.sessions.get(self._sessions.get(connection, 0))
+        view = self._gateway.sessions.get(self._sessions.get(connection, 0))
         return self._asked_ms.get(connection, 0) if view is None else view.timeout_ms
 
     def connection_gone(self, route: Route) -> None:
         """A client's connection closed."""
         self._sessions.pop(route.token, None)
         self._asked_ms.pop(route.token, None)
-        self.gateway.route_gone(route)
-        self.queries.route_gone(route)
+        self._gateway.route_gone(route)
+        self._queries.route_gone(route)
         self.relay.connection_gone(route.token)
         self._strangers.pop(route.token, None)
-
-    # ---- out -----------------------------------------------------------------------------
-
-    def answer(self, route: Route, message: ServerMessage) -> None:
-        """Send an answer to where the request came from."""
-        frame = encode_server(message)
-        if route.peer:
-            # Lost when the link is down: the member that passed the request on tells its client.
-            self._host.send(route.peer, encode_return(route.token, frame), None)
-        else:
-            self._host.reply(route.token, frame)

@@ -23,9 +23,9 @@ from copycat.errors import (
     require,
 )
 from copycat.machine.session_executor import SessionExecutor
-from copycat.raft.events import Compacted, Event, SnapshotsKept
+from copycat.raft.events import Compacted, SnapshotsKept
 from copycat.raft.term_index import TermIndex
-from copycat.replica.driver import ReplicaParts
+from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.host import Lane
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore, Writer
@@ -143,11 +143,11 @@ class SnapshotTaker:
     def __init__(
         self,
         parts: ReplicaParts,
+        driver: Driver,
         store: SnapshotStore | None,
         executor: SessionExecutor,
         *,
         threshold: int,
-        step: Callable[[Event], None],
         shipped: Callable[[], list[int]],
     ) -> None:
         self._parts = parts
@@ -155,7 +155,7 @@ class SnapshotTaker:
         self._executor = executor
         self._source = source_of(executor) if store is not None else None
         self._threshold = threshold
-        self._step = step
+        self._driver = driver
         self._shipped = shipped
         self._is_busy = False
         self.begun = 0
@@ -330,12 +330,12 @@ class SnapshotTaker:
         if stale:
             work = partial(store.discard, stale)
             self._parts.inbox.run(Lane.ASIDE, work, partial(self._discarded, store))
-        self._step(SnapshotsKept(store.oldest_index))
+        self._driver.step(SnapshotsKept(store.oldest_index))
         self.trim()
 
     def _discarded(self, store: SnapshotStore, gone: list[EntryId]) -> None:
         store.forget(gone)
-        self._step(SnapshotsKept(store.oldest_index))
+        self._driver.step(SnapshotsKept(store.oldest_index))
         self.trim()
 
     def trim(self) -> None:
@@ -354,7 +354,7 @@ class SnapshotTaker:
         replica_log.trim(last + 1)
         self._parts.durable.want_shape()
         if replica_log.first_index > self._parts.raft.terms.first_index:
-            self._step(Compacted(replica_log.first_index))
+            self._driver.step(Compacted(replica_log.first_index))
 
 
 def _finish(store: SnapshotStore, writer: Writer) -> Snapshot | DiskFullError | ResourceError:

@@ -16,13 +16,12 @@ from copycat.protocol.codec_peer import encode_install
 from copycat.protocol.peer import InstallSnapshot
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
 from copycat.raft.events import (
-    Event,
     SnapshotHeld,
     SnapshotInstalled,
     SnapshotShipping,
     Unreachable,
 )
-from copycat.replica.driver import ReplicaParts
+from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.host import Lane
 from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
@@ -103,13 +102,12 @@ class SnapshotSender:
     def __init__(
         self,
         parts: ReplicaParts,
+        driver: Driver,
         store: SnapshotStore | None,
-        *,
-        queue: Callable[[Event], None],
     ) -> None:
         self._parts = parts
         self._store = store
-        self._queue = queue
+        self._driver = driver
         self._ships: dict[MemberId, _Transfer] = {}
         self.snapshotting: SnapshotTaker | None = None
 
@@ -149,7 +147,7 @@ class SnapshotSender:
             self._ships[peer] = ship
         ship.request = effect.request
         ship.is_active = ship.is_asking = True
-        self._queue(SnapshotShipping(peer, effect.request, ship.snapshot.entry))
+        self._driver.queue(SnapshotShipping(peer, effect.request, ship.snapshot.entry))
         self._write(peer, ship, 0, b"")
 
     def _choose(self, store: SnapshotStore, least: int) -> _Transfer | None:
@@ -238,7 +236,7 @@ class SnapshotSender:
         header = encode_install(message, len(data))
         if not self._parts.host.send(peer, header, data or None):
             ship.is_asking = True
-            self._queue(Unreachable(peer))
+            self._driver.queue(Unreachable(peer))
 
     def end(self, effect: EndShipping) -> None:
         """The peer has it; or the link broke, and the same file goes on when it is back."""
@@ -292,14 +290,14 @@ class SnapshotReceiver:
     def __init__(
         self,
         parts: ReplicaParts,
+        driver: Driver,
         store: SnapshotStore | None,
         *,
-        step: Callable[[Event], None],
         install: Callable[[Snapshot, bytes, Callable[[], None]], None],
     ) -> None:
         self._parts = parts
         self._store = store
-        self._step = step
+        self._driver = driver
         self._install = install
         self._reception: Reception | None = None
         self._is_finishing = False
@@ -360,7 +358,7 @@ class SnapshotReceiver:
 
     def _held(self, effect: ReceiveChunk, offset: int) -> None:
         message = effect.message
-        self._step(
+        self._driver.step(
             SnapshotHeld(effect.sender, message.term, message.request, message.entry, offset)
         )
 
@@ -395,7 +393,7 @@ class SnapshotReceiver:
         self._is_finishing = False
         self.publishing = 0
         message = effect.message
-        self._step(SnapshotInstalled(effect.sender, message.request, message.entry))
+        self._driver.step(SnapshotInstalled(effect.sender, message.request, message.entry))
 
 
 def _ignore(_: None) -> None:

@@ -11,8 +11,7 @@ from copycat.errors import require
 from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.sessions import SessionRow
 from copycat.raft.effects import EndShipping, ReceiveChunk, ShipChunks, ShipSnapshot
-from copycat.raft.events import Event
-from copycat.replica.driver import ReplicaParts, SnapshotEffect
+from copycat.replica.driver import Driver, ReplicaParts, SnapshotEffect
 from copycat.replica.host import Lane
 from copycat.replica.snapshot_taker import SnapshotSource, SnapshotTaker, source_of
 from copycat.replica.snapshot_transfer import SnapshotReceiver, SnapshotSender
@@ -27,36 +26,35 @@ log = logging.getLogger("copycat.replica")
 class Snapshots:
     """Takes, ships, receives and installs. store: None when the member keeps none.
 
-    queue: an event that follows from an effect.  pin: an incarnation that the installed state
+    pin: an incarnation that the installed state
     knows (C16).
     """
 
     def __init__(
         self,
         parts: ReplicaParts,
+        driver: Driver,
         store: SnapshotStore | None,
         executor: SessionExecutor,
         *,
         threshold: int,
-        step: Callable[[Event], None],
-        queue: Callable[[Event], None],
         pin: Callable[[int, int], None],
     ) -> None:
         self._parts = parts
         self._store = store
         self._executor = executor
         self._source = source_of(executor)
-        self._step = step
+        self._driver = driver
         self._pin = pin
         self._has_warned = False
-        self._sending = SnapshotSender(parts, store, queue=queue)
-        self._receiving = SnapshotReceiver(parts, store, step=step, install=self._install)
+        self._sending = SnapshotSender(parts, driver, store)
+        self._receiving = SnapshotReceiver(parts, driver, store, install=self._install)
         self.taking = SnapshotTaker(
             parts,
+            driver,
             store,
             executor,
             threshold=threshold,
-            step=step,
             shipped=self._sending.shipped,
         )
         self._sending.snapshotting = self.taking

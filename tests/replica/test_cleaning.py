@@ -214,7 +214,8 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
         durable=SimpleNamespace(want_all=lambda: None),
     )
     executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
-    cleaning = CompactionScheduler(parts, executor, CompactionOptions(), snapshot_floor=lambda: 0)
+    snapshots: Any = SimpleNamespace(floor=lambda: 0)
+    cleaning = CompactionScheduler(parts, executor, CompactionOptions(), snapshots=snapshots)
     cleaning.applied(ApplyResult(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     cleaning.ask(Compaction.MINOR, reports.append)
     cleaning.keep(0, is_short=False)

@@ -147,8 +147,8 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
     )
     receiving = SnapshotReceiver(
         parts,
+        SimpleNamespace(step=events.append),  # type: ignore[arg-type]
         SnapshotStore(env, DIRECTORY),
-        step=events.append,
         install=lambda *given: installed.append(given[0]),
     )
     message = InstallSnapshot(2, 1, NEW, snapshot.nbytes, snapshot.digest, 0)
