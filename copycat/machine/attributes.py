@@ -28,13 +28,13 @@ def slots_of(kind: type[Any]) -> dict[str, MemberDescriptorType]:
 
 def attributes_of(machine: object) -> dict[str, Any]:
     """All attributes by name, those of slots last."""
-    found = {name: value for name, value in vars(machine).items() if name != _BINDING}
+    attributes = {name: value for name, value in vars(machine).items() if name != _BINDING}
     for name, slot in slots_of(type(machine)).items():
         try:
-            found[name] = slot.__get__(machine)
+            attributes[name] = slot.__get__(machine)
         except AttributeError:
             continue  # it was not set
-    return found
+    return attributes
 
 
 def replace_attributes(machine: object, state: Mapping[str, Any]) -> None:

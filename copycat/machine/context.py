@@ -56,15 +56,15 @@ class ApplyContext:
             )
         if not self.writable:
             return Commit(self.index, self.time_ms, self.session, self.operation)
-        found = self._commit
-        if found is None or found.index != self.index:  # one for the entry: it counts references
-            found = Commit(
+        commit = self._commit
+        if commit is None or commit.index != self.index:  # one for the entry: it counts references
+            commit = Commit(
                 self.index, self.time_ms, self.session, self.operation, self.release_tracker
             )
-            self._commit = found
+            self._commit = commit
             if self.release_tracker.pinned == self.index:
-                found.pin()
-        return found
+                commit.pin()
+        return commit
 
     def restart(self, index: int, time_ms: int) -> None:
         """A snapshot of this index is installed: nothing is known of the entry before."""

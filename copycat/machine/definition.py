@@ -39,13 +39,13 @@ def names_in(machine: type[Any]) -> list[str]:
 
 def _check_pair(machine: StateMachine, handlers: Collection[str]) -> None:
     """One of the two alone is never called: the attributes would be written instead."""
-    found = {
+    is_defined = {
         name: name not in handlers and _is_method(inspect.getattr_static(machine, name, None))
         for name in ("snapshot", "install")
     }
-    if found["snapshot"] == found["install"]:
+    if is_defined["snapshot"] == is_defined["install"]:
         return
-    has, lacks = ("snapshot", "install") if found["snapshot"] else ("install", "snapshot")
+    has, lacks = ("snapshot", "install") if is_defined["snapshot"] else ("install", "snapshot")
     name = type(machine).__name__
     takes = "writer" if lacks == "snapshot" else "reader"
     raise ConfigurationError(

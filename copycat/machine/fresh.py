@@ -56,22 +56,22 @@ class Fresh:
         """
         label, fresh = type(self._machine).__name__, _copies(self._values)
         renamed = {old: self._aliases.attribute(old) for old in state}
-        found = {new: state[old] for old, new in renamed.items() if new is not None}
-        added = {name: value for name, value in fresh.items() if name not in found}
+        result = {new: state[old] for old, new in renamed.items() if new is not None}
+        added = {name: value for name, value in fresh.items() if name not in result}
         hints = hints_of(type(self._machine))
         for old, new in renamed.items():
             if new is None:
                 continue
             if new in fresh:
-                found[new] = self._fitted(label, new, kinds.get(old, ""), found[new], hints)
+                result[new] = self._fitted(label, new, kinds.get(old, ""), result[new], hints)
             elif old in kinds and not self._may_have(new, hints):
-                check_gone(label, old, old, found[new], added)
+                check_gone(label, old, old, result[new], added)
                 _LOG.warning(
                     "%s has no attribute %s any more: a snapshot's is left out", label, new
                 )
-                del found[new]
-        ordered = {name: found.get(name, value) for name, value in fresh.items()}
-        return ordered | found
+                del result[new]
+        ordered = {name: result.get(name, value) for name, value in fresh.items()}
+        return ordered | result
 
     def _may_have(self, name: str, hints: dict[str, Any]) -> bool:
         """Whether the code may set or read this attribute, which a new machine does not have.

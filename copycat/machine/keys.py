@@ -1,8 +1,8 @@
-"""Release by key: which entry is the newest of each key, and when it is gone by itself.
+"""Release by key: which entry is the newest of each key, and when the key expires.
 
 A keyed command overwrites its key blindly (C21), so it releases the entry before it. A tombstone
-and an expiry delete: they go later than what they delete (C23). A command that reads its key,
-or one that raised, stays until the key is overwritten the next time.
+and an expiry delete: their entries are deleted later than those that they delete (C23). The
+entry of a command that reads its key, or that raised, stays until the key is next overwritten.
 """
 
 from __future__ import annotations
@@ -51,15 +51,16 @@ class KeyTable:
         self._entry_ms = entry_ms
         self.latest: dict[Hashable, Entry] = {}
         self.dependents: dict[Hashable, list[Entry]] = {}
-        """Of some keys: entries that the next overwrite releases together with the latest."""
+        """Per key: further entries to release together with the latest one when the key is next
+        overwritten."""
         self.expiries: dict[Hashable, tuple[int, int]] = {}
         """(due_ms, index) of the keys that will expire."""
         self._heap: list[tuple[int, int, Hashable]] = []
         self._queue: list[Entry] = []
         self.pending_releases: dict[Hashable, list[Pending]] = {}
-        """Of some keys: released entries that may still be in the log when it is deleted."""
+        """Per key: released entries that may still be in the log when the key is deleted."""
         self.snapshot_only: set[Hashable] = set()
-        """Keys of which an entry goes with a snapshot only: so does their deletion."""
+        """Keys with an entry that needs a snapshot to be deleted: their deletion needs one too."""
 
     # ---- while an entry is applied ---------------------------------------------------------
 
@@ -132,7 +133,7 @@ class KeyTable:
         heapify(self._heap)
 
     def _forget(self, key: Hashable) -> None:
-        """What else belonged to what the key was."""
+        """The key's earlier value has ended: release its dependents, and drop its expiry."""
         self._queue += self.dependents.pop(key, ())
         self.expiries.pop(key, None)
 
@@ -212,7 +213,7 @@ class KeyTable:
             self.snapshot_only.add(key)
 
     def _prune(self, key: Hashable) -> None:
-        """Forget entries of the key that went to the log since."""
+        """Forget the key's entries that were released to the log since."""
         chain = self.pending_releases.pop(key, [])
         if any(other.policy >= Release.SNAPSHOT for other in chain if not other.obstacles):
             self.snapshot_only.add(key)
@@ -247,7 +248,7 @@ class KeyTable:
         self._queue.clear()
 
     def drop_dependents(self) -> None:
-        """A snapshot is taken: what joined a key goes with it, so nobody has to count it.
+        """A snapshot is taken: it covers the dependents of every key, so they are not counted on.
 
         If the snapshot is never completed such entries stay, and what deletes them must too.
         """

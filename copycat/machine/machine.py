@@ -37,8 +37,8 @@ class Binding:
 
 def is_snapshottable(machine: object) -> bool:
     """Whether a machine writes and reads snapshots of its own."""
-    found = [inspect.getattr_static(machine, name, None) for name in ("snapshot", "install")]
-    return all(callable(one) and not isinstance(one, OperationMethod) for one in found)
+    methods = [inspect.getattr_static(machine, name, None) for name in ("snapshot", "install")]
+    return all(callable(one) and not isinstance(one, OperationMethod) for one in methods)
 
 
 class StateMachine:

@@ -148,7 +148,7 @@ class MachineRuntime:
         self.release_tracker.end_entry()
 
     def take_releases(self) -> list[tuple[Release, array[int]]]:
-        """What the log may be told since the last time, by class."""
+        """The releases since the last call that the log may be told of, by policy."""
         return self.release_tracker.take()
 
     @property

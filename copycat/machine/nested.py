@@ -83,9 +83,9 @@ def _check_dict(value: Any, raw: dict[Any, Any], path: str) -> None:
                 _check(getattr(value, name), raw[key], f"{path}.{name}")
     elif isinstance(value, dict):
         if len(value) < len(raw):  # a TypedDict without them
-            gone = [key for key in raw if key not in value]
-            if gone and all(isinstance(key, str) for key in raw):
-                raise _unknown(path, gone[0], "it")
+            unknown_keys = [key for key in raw if key not in value]
+            if unknown_keys and all(isinstance(key, str) for key in raw):
+                raise _unknown(path, unknown_keys[0], "it")
         for key, one in value.items():
             if key in raw:
                 _check(one, raw[key], f"{path}[{key!r}]")

@@ -1,4 +1,4 @@
-"""Entries that are held back, as part of a snapshot.
+"""Released entries that the log was not told of yet, as part of a snapshot.
 
 What is below the snapshot goes with it, whatever its class; but a deletion that comes later must
 still know what it waits for.
@@ -44,18 +44,18 @@ class _Numbers:
 
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
-        self.found: list[Pending] = []
+        self.ordered: list[Pending] = []
 
     def of(self, pending: Pending) -> int:
         place = self._places.get(id(pending))
         if place is None:
-            place = self._places[id(pending)] = len(self.found)
-            self.found.append(pending)
+            place = self._places[id(pending)] = len(self.ordered)
+            self.ordered.append(pending)
         return place
 
     def rows(self) -> list[tuple[int, int, bool, int, list[int]]]:
         rows = []
-        for pending in self.found:  # grows while it is walked
+        for pending in self.ordered:  # grows while it is walked
             waiters = [self.of(waiter) for waiter in pending.waiters]
             row = (pending.index, int(pending.policy), pending.by_hand, pending.obstacles, waiters)
             rows.append(row)
@@ -65,7 +65,7 @@ class _Numbers:
 def save_release_state(
     tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable, encoder: StateEncoder
 ) -> ReleaseState:
-    """All that is held back."""
+    """Everything that the tracker and the keys hold back."""
     numbers = _Numbers()
     session_releases = [
         (record.session, [numbers.of(pending) for pending in record.session_releases])

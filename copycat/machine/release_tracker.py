@@ -1,9 +1,9 @@
-"""Which entries the machine needs no more, and which must stay although it let them go.
+"""Which entries the machine no longer needs, and which of them the log must keep for now.
 
-A released entry goes to the log at once unless something else still needs it (C19 to C21):
+The log is told of a released entry at once, unless something else still needs it (C19 to C21):
 
 * its session's sequence, acknowledgement or activity stands on it (`SessionRecord.needs_entry`);
-* it is a deletion, and something that it deletes has not gone to the log yet.
+* it is a deletion, and the log was not yet told of everything that it deletes.
 
 An entry whose application touched a timer, or that decided something no later entry repeats, is
 pinned: it goes as UNKNOWN, under a snapshot only (C20, decision 0012).
@@ -79,7 +79,7 @@ class ReleaseTracker:
         self.by_hand_done: set[int] = set()
         self.by_hand_waiting: list[tuple[int, Release]] = []
 
-    # ---- what is said while an entry is applied --------------------------------------------
+    # ---- while an entry is applied ---------------------------------------------------------
 
     def pin_holder(self, record: SessionRecord, index: int) -> None:
         """Something was decided by what entry `index` left in `record`: it stays."""
@@ -204,7 +204,7 @@ class ReleaseTracker:
                 self._emit_by_hand(pending)
 
     def step(self, pending: Pending) -> None:
-        """One obstacle is gone."""
+        """One obstacle less; at the last one the log is told of the entry."""
         pending.obstacles -= 1
         if pending.obstacles:
             return
@@ -247,8 +247,8 @@ class ReleaseTracker:
         )
 
     def take(self) -> list[tuple[Release, array[int]]]:
-        """What the log may be told since the last time, by class."""
-        found = [(policy, indexes) for policy, indexes in self._out.items() if indexes]
-        for policy, _ in found:
+        """The releases since the last call that the log may be told of, by policy."""
+        releases = [(policy, indexes) for policy, indexes in self._out.items() if indexes]
+        for policy, _ in releases:
             self._out[policy] = array("Q")
-        return found
+        return releases

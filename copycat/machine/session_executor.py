@@ -97,7 +97,8 @@ class SessionExecutor:
     def reply_floor(self) -> int:
         """The highest index up to which every reply of every session is acknowledged.
 
-        An entry released while entry r was applied may go when r is not above it (C21).
+        An entry that was released while entry r was applied may be deleted once r is not above
+        this floor (C21).
         """
         unacked = [record.unacked_index for record in self._sessions if record.replies]
         return min(unacked) - 1 if unacked else self._last_applied
@@ -193,9 +194,10 @@ class SessionExecutor:
         self._runtime.check_memory()
 
     def apply(self, runs: list[Run]) -> ApplyResult:
-        """Apply entries last_applied + 1 .. in order; `runs` are neighbours, holes are GAPs.
+        """Apply entries last_applied + 1 and up, in order, and report what they did.
 
-        Over a gap the state may lack what its entries did until `valid_from` is reached (C22).
+        runs: neighbouring entries; a gap in the log is a run of kind GAP. After a gap the state
+        may lack what the missing entries did, until entry `valid_from` is applied (C22).
         """
         self._require_usable()
         self._replies, self._changes, self._rejected = [], [], []
@@ -298,7 +300,7 @@ class SessionExecutor:
             self._release_tracker.moved(record)
 
     def _may_jump(self, record: SessionRecord, index: int) -> bool:
-        """Whether a gap explains a hole in the sequences at entry `index` (C18).
+        """Whether a gap in the log explains missing sequences at entry `index` (C18).
 
         What the gap took lies below its `valid_from`, and so does what made up for it.
         """

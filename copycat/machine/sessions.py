@@ -109,7 +109,7 @@ class Pending:
         self.by_hand = by_hand
         self.obstacles = 1
         self.waiters: list[Pending] = []
-        """Deletions that must not go before it."""
+        """Deletions that the log must not hear of before this entry."""
 
 
 class SessionRecord:
@@ -203,7 +203,7 @@ class SessionRecord:
         self.acknowledge()
 
     def acknowledge(self) -> None:
-        """Let go of replies that reached the client. Beyond what was applied it means nothing."""
+        """Drop the replies that reached the client. A claim above `sequence` means nothing."""
         acked = self.acked_sequence = min(self.claimed, self.sequence)
         replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
@@ -214,7 +214,7 @@ class SessionRecord:
         """The replies to sequences first .. last again, byte for byte (I17); with `nbytes_max`
         as many of them as have so many bytes, at least one.
 
-        One that the client acknowledged before is gone: an error stands in its place, never a
+        A reply that the client acknowledged was dropped: an error stands in its place, never a
         null that looks like a result.
         """
         raws: list[object] = []
@@ -334,7 +334,7 @@ class SessionTable:
         self._heavy.clear()
 
     def remove(self, record: SessionRecord, state: SessionState) -> None:
-        """End one; its replies go with it."""
+        """End a session, and drop its replies."""
         del self._records[record.session]
         del self._by_client[record.client_id]
         self._heavy.pop(record.session, None)

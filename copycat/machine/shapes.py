@@ -146,13 +146,13 @@ class Plan:
             raise ValueError(f"{len(values)} values for {len(self._old_names)} fields")
         if self.is_plain:
             return dict(zip(self.names, values, strict=True))
-        found = {new: values[at] for at, new in self._takes}
+        result = {new: values[at] for at, new in self._takes}
         for at, new, hint in self._retyped:
             if not fits(values[at], hint):
                 problem = f"it has a {type(values[at]).__name__}, now `{describe_type(hint)}`"
                 raise mismatch(self._label, new, problem, "keep the type, or use another name")
             if hint is float:
-                found[new] = float(values[at])
+                result[new] = float(values[at])
         fresh = {name: self._default(name, make) for name, make in self._defaults.items()}
         for at, old in self._gone:
             self._check_gone(old, values[at], fresh)
@@ -161,8 +161,8 @@ class Plan:
                 _LOG.warning(
                     "%s has no field %s any more: a snapshot's is left out", self._label, old
                 )
-        found.update(fresh)
-        return {name: found[name] for name in self.names}
+        result.update(fresh)
+        return {name: result[name] for name in self.names}
 
     def _default(self, name: str, make: Default) -> Any:
         try:

@@ -50,9 +50,11 @@ class SnapshotWriter:
             data = _encode(obj)
             self._data += _LENGTH.pack(len(data))
         except Exception as error:
-            found = obstacles_in(obj)
-            problem = f"{found[0].problem} at object{found[0].path}" if found else str(error)
-            is_integer = bool(found) and found[0].is_integer
+            obstacles = obstacles_in(obj)
+            problem = (
+                f"{obstacles[0].problem} at object{obstacles[0].path}" if obstacles else str(error)
+            )
+            is_integer = bool(obstacles) and obstacles[0].is_integer
             raise SerializationError(
                 f"a snapshot cannot hold this {type(obj).__name__}: {problem}",
                 hint=INTEGERS if is_integer else "write plain values, structs or dataclasses",

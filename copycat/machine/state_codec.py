@@ -76,47 +76,47 @@ class Links:
 
 def seen_classes(machine: object) -> list[type[Any]]:
     """Classes of what the attributes of a new machine hold."""
-    found: Known = {}
+    classes: Known = {}
     for value in attributes_of(machine).values():
-        _observe(value, found, set(), set(), 0)
-    return list(found.values())
+        _observe(value, classes, set(), set(), 0)
+    return list(classes.values())
 
 
 def known_classes(
     machine: type[Any], observed: list[type[Any]], operations: Iterable[type[Any]]
 ) -> Known:
     """Classes by qualified name; a name that two classes have is left out."""
-    found: Known = {}
+    classes: Known = {}
     twice: set[str] = set()
     seen: set[Any] = set()
     for kind in machine.__mro__:
-        _collect(hints_of(kind).values(), found, twice, seen)
+        _collect(hints_of(kind).values(), classes, twice, seen)
     for operation in operations:
         fields = [field.type for field in msgspec.structs.fields(operation)]
-        _collect([*fields, getattr(operation, "__result_type__", Any)], found, twice, seen)
-    _collect(observed, found, twice, seen)
-    return {name: kind for name, kind in found.items() if name not in twice}
+        _collect([*fields, getattr(operation, "__result_type__", Any)], classes, twice, seen)
+    _collect(observed, classes, twice, seen)
+    return {name: kind for name, kind in classes.items() if name not in twice}
 
 
-def _collect(hints: Iterable[Any], found: Known, twice: set[str], seen: set[Any]) -> None:
+def _collect(hints: Iterable[Any], classes: Known, twice: set[str], seen: set[Any]) -> None:
     for hint in hints:
-        _collect(typing.get_args(hint), found, twice, seen)
+        _collect(typing.get_args(hint), classes, twice, seen)
         hint = typing.get_origin(hint) or hint  # noqa: PLW2901  (Box of Box[int])
         if isinstance(hint, type) and _is_named(hint) and hint not in seen:
             seen.add(hint)
-            if found.setdefault(hint.__qualname__, hint) is not hint:
+            if classes.setdefault(hint.__qualname__, hint) is not hint:
                 twice.add(hint.__qualname__)
-            _collect(hints_of(hint).values(), found, twice, seen)
+            _collect(hints_of(hint).values(), classes, twice, seen)
 
 
 def _is_named(kind: type[Any]) -> bool:
     return issubclass(kind, enum.Enum) or is_record(kind)
 
 
-def _observe(value: Any, found: Known, twice: set[str], seen: set[Any], depth: int) -> None:
+def _observe(value: Any, classes: Known, twice: set[str], seen: set[Any], depth: int) -> None:
     if depth > DEPTH_MAX:
         return
-    _collect([type(value)], found, twice, seen)
+    _collect([type(value)], classes, twice, seen)
     parts: Iterable[Any] = ()
     if isinstance(value, dict):
         parts = [*value, *value.values()]
@@ -126,7 +126,7 @@ def _observe(value: Any, found: Known, twice: set[str], seen: set[Any], depth: i
         parts = [getattr(value, name, None) for name in fields_of(type(value))]
     for part in parts:
         if type(part) not in LEAVES and type(part) is not int:
-            _observe(part, found, twice, seen, depth + 1)
+            _observe(part, classes, twice, seen, depth + 1)
 
 
 class Opened(NamedTuple):
@@ -184,14 +184,14 @@ class StateEncoder:
             return value
         if kind is int:
             return value if is_small(value) else ["int", hex(value)]
-        found = self.opened(value, kind, depth)
-        if found.row is not None:
-            return found.row
-        tree = list(found.head)
-        if found.blob is not None:
-            tree.append(bytes(found.blob))
+        opened = self.opened(value, kind, depth)
+        if opened.row is not None:
+            return opened.row
+        tree = list(opened.head)
+        if opened.blob is not None:
+            tree.append(bytes(opened.blob))
         else:
-            tree += [self.tree(part, depth + 1) for part in found.parts]
+            tree += [self.tree(part, depth + 1) for part in opened.parts]
         self.close(value)
         return tree
 

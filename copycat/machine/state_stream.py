@@ -104,17 +104,17 @@ class StateStream:
             if small is not None:
                 self.plain(*small)
                 return
-        found = encoder.opened(value, kind, depth)
-        if found.row is not None:
-            self.plain(found.row, 64)
+        opened = encoder.opened(value, kind, depth)
+        if opened.row is not None:
+            self.plain(opened.row, 64)
             return
-        self.head(len(found.head) + found.count)
-        for part in found.head:
+        self.head(len(opened.head) + opened.count)
+        for part in opened.head:
             self.plain(part)
-        if found.blob is not None:
-            self._long([found.blob], 0xC6)
+        if opened.blob is not None:
+            self._long([opened.blob], 0xC6)
         else:
-            self._many(found.parts, depth + 1)
+            self._many(opened.parts, depth + 1)
         encoder.close(value)
 
     def _leaf(self, value: Any, kind: type[Any]) -> None:

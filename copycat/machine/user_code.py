@@ -187,8 +187,8 @@ def log_raised(what: object, index: int, error: BaseException, level: int = logg
 
 def _traceback_of(error: BaseException) -> TracebackType | None:
     """Where it was raised, whatever its __getattribute__ does."""
-    found: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
-    return found
+    traceback: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
+    return traceback
 
 
 def result_of_query(error: BaseException) -> Any:

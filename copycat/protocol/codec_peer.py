@@ -259,10 +259,10 @@ def encode_peer(message: PeerMessage) -> bytes:
         case InstallSnapshot():
             return encode_install(message, 0)
         case AppendReply(
-            term, request, accepted, match_index, hint, stable_index, wanted, is_full
+            term, request, accepted, match_index, hint, stable_index, wants_snapshot, is_full
         ):
             kind = FrameType.APPEND_REPLY
-            answer = _WANTS_SNAPSHOT if wanted else int(accepted)
+            answer = _WANTS_SNAPSHOT if wants_snapshot else int(accepted)
             answer += _STORAGE_FULL * is_full
             body = _APPEND_REPLY.pack(
                 term, request, answer, match_index, hint.term, hint.index, stable_index
@@ -312,10 +312,10 @@ def decode_peer(frame: Frame) -> PeerMessage:
             hint = EntryId(hint_term, hint_index)
             is_full = bool(flag & _STORAGE_FULL)
             flag &= ~_STORAGE_FULL
-            wanted = flag == _WANTS_SNAPSHOT
-            accepted = _flag(frame, 0 if wanted else flag, 16)
+            wants_snapshot = flag == _WANTS_SNAPSHOT
+            accepted = _flag(frame, 0 if wants_snapshot else flag, 16)
             return AppendReply(
-                term, request, accepted, match_index, hint, stable_index, wanted, is_full
+                term, request, accepted, match_index, hint, stable_index, wants_snapshot, is_full
             )
         case FrameType.INSTALL_SNAPSHOT:
             install, data = decode_install(frame)

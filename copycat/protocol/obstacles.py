@@ -33,12 +33,12 @@ def obstacles_in(value: Any) -> list[Obstacle]:
     """All that is in the way; empty when nothing was found."""
     search = _Search()
     search.visit(value, "", 0)
-    return sorted(search.found)
+    return sorted(search.obstacles)
 
 
 class _Search:
     def __init__(self) -> None:
-        self.found: list[Obstacle] = []
+        self.obstacles: list[Obstacle] = []
         self._visited: dict[int, Any] = {}
 
     def visit(self, value: Any, path: str, depth: int) -> None:
@@ -49,7 +49,7 @@ class _Search:
                 bits = value.bit_length()
                 problem = f"an integer {'below -2**63' if value < 0 else 'above 2**64 - 1'}"
                 problem = f"{problem} ({bits} bits)"
-                self.found.append(Obstacle(problem, path, is_integer=True))
+                self.obstacles.append(Obstacle(problem, path, is_integer=True))
             return
         if isinstance(value, str):
             self._try(value, path)
@@ -58,23 +58,23 @@ class _Search:
             return
         self._visited[id(value)] = value
         if depth > _DEPTH_MAX:
-            self.found.append(Obstacle(f"something more than {_DEPTH_MAX} deep", path))
+            self.obstacles.append(Obstacle(f"something more than {_DEPTH_MAX} deep", path))
             return
-        before = len(self.found)
+        before = len(self.obstacles)
         for name, part in _parts(value):
             self.visit(part, f"{path}{name}", depth + 1)
-        if len(self.found) == before and not isinstance(value, list | dict):
+        if len(self.obstacles) == before and not isinstance(value, list | dict):
             self._try(value, path)
 
     def _try(self, value: Any, path: str) -> None:
         try:
             _encode(value)
         except UnicodeEncodeError:
-            self.found.append(Obstacle("text that is no Unicode (a lone surrogate)", path))
+            self.obstacles.append(Obstacle("text that is no Unicode (a lone surrogate)", path))
         except MemoryError:
             raise
         except Exception:  # noqa: BLE001  (the value's own code may raise anything)
-            self.found.append(Obstacle(f"a value of type `{type(value).__name__}`", path))
+            self.obstacles.append(Obstacle(f"a value of type `{type(value).__name__}`", path))
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

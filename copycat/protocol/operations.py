@@ -235,8 +235,8 @@ def misfit_of(annotation: Any, value: Any, name: str) -> Misfit | None:
     try:
         data = _encode(value)
     except _ERRORS:
-        found = obstacles_in(value)
-        shown, path, is_integer = found[0] if found else ("", "", False)
+        obstacles = obstacles_in(value)
+        shown, path, is_integer = obstacles[0] if obstacles else ("", "", False)
         if path or isinstance(value, int | str):
             got = shown or got
         else:

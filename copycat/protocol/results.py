@@ -173,10 +173,10 @@ def _encodable(result: Any, operation: object) -> Any:
 
 def _without_encoding(result: Any, operation: object) -> Ext:
     kind = type(result).__name__
-    found = obstacles_in(result)
-    if found:  # without its place: members may have their dicts in another order
-        hint = f"; {INTEGERS}" if found[0].is_integer else ""
-        text = f"has no encoding: it is or contains {found[0].problem}{hint}"
+    obstacles = obstacles_in(result)
+    if obstacles:  # without its place: members may have their dicts in another order
+        hint = f"; {INTEGERS}" if obstacles[0].is_integer else ""
+        text = f"has no encoding: it is or contains {obstacles[0].problem}{hint}"
     else:
         text = f"is a {kind} that has no encoding"
     return failure_value(SerializationError.code, kind, f"{_result_of(operation)} {text}")

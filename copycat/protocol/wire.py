@@ -116,9 +116,9 @@ class Reader:
                 f"{self._what} is cut short: {count} bytes wanted at byte {self._at} of "
                 f"{len(self._body)}"
             )
-        taken = self._body[self._at : end]
+        part = self._body[self._at : end]
         self._at = end
-        return taken
+        return part
 
     def unpack(self, layout: Struct) -> tuple[int, ...]:
         """The numbers of `layout`."""
@@ -154,9 +154,9 @@ class Reader:
 
     def rest(self) -> memoryview:
         """Everything that is left."""
-        taken = self._body[self._at :]
+        part = self._body[self._at :]
         self._at = len(self._body)
-        return taken
+        return part
 
     def end(self) -> None:
         """Nothing may be left."""
