@@ -1,16 +1,13 @@
-"""What every public object shares: closeable listeners and the fork guard."""
+"""Subscriptions: callbacks that a public object calls, and that can be closed."""
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from copycat.errors import ForkedProcessError
-
-__all__ = ["ForkGuard", "Listener", "Listeners"]
+__all__ = ["Listener", "Listeners"]
 
 T = TypeVar("T")
 
@@ -63,32 +60,3 @@ class Listeners(Generic[T]):
                 if is_exit and threading.current_thread() is threading.main_thread():
                     raise
                 self._log.exception("a listener raised for %r", value)
-
-
-_forks = 0
-
-
-def _count_fork() -> None:
-    global _forks  # noqa: PLW0603  (one integer that only the forked child moves)
-    _forks += 1
-
-
-os.register_at_fork(after_in_child=_count_fork)
-
-
-class ForkGuard:
-    """Remembers the process it was made in: sockets and threads do not survive a fork."""
-
-    __slots__ = ("_forks", "_what")
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._forks = _forks
-
-    def check(self) -> None:
-        """Raise ForkedProcessError in a forked child; costs one comparison."""
-        if self._forks != _forks:
-            raise ForkedProcessError(
-                f"{self._what} was opened before a fork and is used in the child (pid"
-                f" {os.getpid()})"
-            )

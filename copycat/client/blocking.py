@@ -14,7 +14,8 @@ from copycat.client.engine import BlockingFuture, Call, Engine
 from copycat.client.options import ClientSettings, ClientState
 from copycat.config import AddressLike, Duration
 from copycat.errors import ClosedSessionError, ConfigurationError
-from copycat.listeners import ForkGuard, Listener
+from copycat.fork_guard import ForkGuard
+from copycat.listeners import Listener
 from copycat.protocol.operations import Operation
 from copycat.types import ConsistencyLike
 
@@ -34,7 +35,7 @@ class CopycatClient:
 
     def __init__(self, *members: AddressLike, **options: Unpack[ClientSettings]) -> None:
         self._client = asynchronous.CopycatClient(*members, **options)
-        self._guard = ForkGuard("a blocking client")
+        self._guard = ForkGuard()
         self._is_closed = False
         self._engine = engine = Engine(self._client, self)
         try:
@@ -105,7 +106,7 @@ class CopycatClient:
         await asyncio.shield(asyncio.ensure_future(self._client.recover()))
 
     def _put(self, what: str, call: Call[Any]) -> None:
-        self._guard.check()
+        self._guard.check("a blocking client")
         if self._is_closed:
             raise ClosedSessionError(
                 f"{what}(): the client is closed", hint="make a new blocking client"
@@ -132,7 +133,7 @@ class CopycatClient:
 
         Interrupted, it goes on by itself; called again, it waits for the end.
         """
-        self._guard.check()
+        self._guard.check("a blocking client")
         self._engine.check_thread("close()")
         self._is_closed = True
         self._engine.stop()

@@ -32,7 +32,8 @@ from copycat.client.session import ClientSession, SessionPhase
 from copycat.client.trouble import shown
 from copycat.config import Address, AddressLike, Duration, choice, seconds
 from copycat.errors import ClosedSessionError, ConfigurationError
-from copycat.listeners import ForkGuard, Listener, Listeners
+from copycat.fork_guard import ForkGuard
+from copycat.listeners import Listener, Listeners
 from copycat.protocol.operations import Operation, Query, encode_operation
 from copycat.types import ConsistencyLevel, ConsistencyLike, SessionState
 
@@ -110,7 +111,7 @@ class CopycatClient:
             max_entry_size=max_entry_size,
             insecure=insecure,
         )
-        self._guard = ForkGuard(f"client {self._options.client_id}")
+        self._guard = ForkGuard()
         self._state = ClientState.CLOSED
         self._listeners: Listeners[ClientState] = Listeners(log)
         self._driver: SessionDriver | None = None
@@ -152,7 +153,7 @@ class CopycatClient:
         members: instead of those given before. Raises NoLeaderError, with one line in `state`
         for what each address answered; QuorumLostError when a server said so; DiskFullError.
         """
-        self._guard.check()
+        self._check_fork()
         driver = self._driver if self._is_alive() else None
         if driver is None:
             await self._stop("")
@@ -196,7 +197,7 @@ class CopycatClient:
         Commands that were sent before are applied; what has no reply by then fails with
         ClosedSessionError. Takes at most about two seconds, whoever answers.
         """
-        self._guard.check()
+        self._check_fork()
         driver = self._driver
         if driver is None:
             return
@@ -215,7 +216,7 @@ class CopycatClient:
         What waits fails with ClosedSessionError; what is submitted from now on waits for the new
         session. Raises what `connect` raises.
         """
-        self._guard.check()
+        self._check_fork()
         if self._is_alive() and self._driver is not None:
             _check_loop(self._driver)
         await self._stop("recover() opens a new session", restart=True)
@@ -322,8 +323,12 @@ class CopycatClient:
         driver.schedule()
         return future
 
+    def _check_fork(self) -> None:
+        if self._guard.is_child:  # the message is made when it is needed
+            self._guard.check(f"client {self._options.client_id}")
+
     def _ready(self) -> SessionDriver:
-        self._guard.check()
+        self._check_fork()
         driver = self._driver
         if driver is None or driver.is_over or driver.session.phase is SessionPhase.CLOSED:
             known = self._over if driver is None else (driver.over, driver.over_hint)

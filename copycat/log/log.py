@@ -14,6 +14,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar, Unpack, overload
 
 from copycat.errors import ConfigurationError, DirectoryInUseError, ResourceError
+from copycat.fork_guard import ForkGuard
 from copycat.log.background import FileMaintenance, SyncTimer
 from copycat.log.entries import (
     Data,
@@ -26,7 +27,6 @@ from copycat.log.entries import (
     entries_of,
     segment_of,
 )
-from copycat.log.forks import ForkGuard
 from copycat.log.indexes import (
     INDEX_MAX,
     IndexLike,

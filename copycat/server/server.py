@@ -29,7 +29,8 @@ from copycat.errors import (
     MachineMismatchError,
     require,
 )
-from copycat.listeners import ForkGuard, Listener, Listeners
+from copycat.fork_guard import ForkGuard
+from copycat.listeners import Listener, Listeners
 from copycat.machine.machine import StateMachine
 from copycat.replica.leadership_transfer import TransferOutcome
 from copycat.replica.status import Status
@@ -216,8 +217,8 @@ class CopycatServer(Generic[S]):
     # --- start and stop -------------------------------------------------------------------------
 
     def _check_process(self) -> None:
-        if self._guard is not None:
-            self._guard.check()
+        if self._guard is not None and self._guard.is_child:
+            self._guard.check(f"server {self._options.name}")
 
     async def _open(self) -> Node:
         self._check_process()
@@ -233,7 +234,7 @@ class CopycatServer(Generic[S]):
                 except BaseException:
                     await node.close()
                     raise
-                self._guard = ForkGuard(f"server {self._options.name}")
+                self._guard = ForkGuard()
                 self._node = node
                 self._stopped = asyncio.Event()
                 self._failure = None

@@ -232,7 +232,7 @@ def test_a_server_made_before_a_fork_may_be_used_after_it_unless_it_was_open(
     async def open_here() -> None:
         async with member:
             await member.bootstrap()
-            assert "opened before a fork" in in_child(refused)
+            assert "was forked since" in in_child(refused)
 
     run(open_here)
 

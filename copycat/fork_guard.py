@@ -1,4 +1,8 @@
-"""Handles that a fork carried into a child must not be used there: both would append."""
+"""A handle that a fork carried into a child process must not be used there.
+
+Sockets and threads do not survive a fork, and two processes that append to one log would destroy
+it. So each log, client and server owns a `ForkGuard`, and asks it before it does anything.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ __all__ = ["ForkGuard"]
 
 
 class ForkGuard:
-    """Remembers that a handle was opened in another process."""
+    """Remembers that a handle was opened in another process. Any thread."""
 
     __slots__ = ("__weakref__", "_pid", "is_child")
 
@@ -22,7 +26,7 @@ class ForkGuard:
         _guards.add(ref(self, _guards.discard))
 
     def check(self, what: str) -> None:
-        """ForkedProcessError in a child; `what` names the handle."""
+        """ForkedProcessError in a child process; `what` names the handle."""
         if self.is_child:
             raise ForkedProcessError(
                 f"{what} was opened by process {self._pid}, from which this one ({os.getpid()})"
@@ -32,14 +36,14 @@ class ForkGuard:
 
 
 _guards: set[ref[ForkGuard]] = set()
-# Told by the fork, since a read that had to ask would pay for it each time.
+# The fork itself marks them: a read of the log that had to compare process ids would pay for it.
 
 
-def _tell_guards() -> None:
+def _mark_guards() -> None:
     for one in list(_guards):
         guard = one()
         if guard is not None:
             guard.is_child = True
 
 
-os.register_at_fork(after_in_child=_tell_guards)
+os.register_at_fork(after_in_child=_mark_guards)
