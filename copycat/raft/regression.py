@@ -99,13 +99,17 @@ def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None
 
 
 def on_reachable(raft: State, peer: MemberId) -> None:
-    """The link to `peer` is open: say again what it lacks, once. A leader to whom the peer
-    acknowledged something since needs not: it compares each answer (`shows_regression`)."""
+    """The link to `peer` is open: tell the peer again what it lacks, once.
+
+    A leader to whom the peer's log proved itself since then does not. A leader that only will
+    compare the next answer does: it may stop to lead before that answer comes, and another member
+    may have told the peer of less meanwhile (seed 3017).
+    """
     acknowledged = raft.acknowledgements.unconfirmed.pop(peer, NO_ENTRY)
     if acknowledged == NO_ENTRY:
         return
     progress = raft.leader_state.progress[peer] if raft.leader_state is not None else None
-    if progress is None or not progress.match_index:
+    if progress is None or progress.has_regressed or not progress.match_index:
         raft.send(peer, LogRegressed(raft.current_term, acknowledged))
 
 

@@ -146,3 +146,17 @@ def test_a_leader_that_was_answered_since_does_not_say_it_again() -> None:
     raft.step(Tick(20))
     receive(raft, B, reply(raft, B, 4))
     assert sends(raft.step(Reachable(B, fresh=False))) == []
+
+
+def test_a_leader_that_was_not_answered_since_says_it_again() -> None:
+    """Seed 3017: another member told the copy of less, and its raised term ended the leadership
+    before the leader, who knew of more, could compare an answer."""
+    raft = leader_of_five()
+    told = [message for _, message in sends(receive(raft, B, LogPosition(2, EntryId(1, 3))))]
+    assert [type(message) for message in told] == [LogRegressed]
+    effects = raft.step(Reachable(B, fresh=False))
+    assert [message for _, message in sends(effects) if isinstance(message, LogRegressed)] == told
+    assert not any(
+        isinstance(message, LogRegressed)
+        for _, message in sends(raft.step(Reachable(B, fresh=False)))
+    )
