@@ -132,14 +132,14 @@ async def _resolve(address: Address) -> list[_Target]:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(RESOLVE_S):
-            found = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            infos = await loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
     except TimeoutError:
         reason = f"the name {address.host!r} was not resolved within {RESOLVE_S:g} s"
         raise DialError(reason) from None
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise DialError(f"the name {address.host!r} cannot be resolved: {why}") from error
-    targets = [_Target(family, where) for family, _, _, _, where in found]
+    targets = [_Target(family, where) for family, _, _, _, where in infos]
     if not targets:
         raise DialError(f"the name {address.host!r} stands for no number")
     return list(dict.fromkeys(targets))

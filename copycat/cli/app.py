@@ -22,15 +22,15 @@ def machine_class(app: str) -> type[StateMachine]:
     with suppress(FileNotFoundError):  # the working directory was deleted
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = pkgutil.resolve_name(app)
+        machine = pkgutil.resolve_name(app)
     except (Exception, SystemExit) as cause:
         raise _refused(app, cause) from cause
-    if not (isinstance(found, type) and issubclass(found, StateMachine)):
+    if not (isinstance(machine, type) and issubclass(machine, StateMachine)):
         raise ConfigurationError(
-            f"--app {app} is not a StateMachine class: {found!r}",
+            f"--app {app} is not a StateMachine class: {machine!r}",
             hint="write module:Class, where Class derives from copycat.StateMachine",
         )
-    return found
+    return machine
 
 
 def new_machine(app: str, machine: type[StateMachine]) -> StateMachine:

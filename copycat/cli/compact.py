@@ -38,9 +38,9 @@ def run_compact(
     """
     check_log(directory)
     _refuse_member(directory)  # before its files are looked for
-    told = None if size is None else parse_size(size)
-    kept = _kept(directory, told, compression)
-    with Log.open(directory, storage=kept) as log:
+    size_limit = None if size is None else parse_size(size)
+    settings = _settings(directory, size_limit, compression)
+    with Log.open(directory, storage=settings) as log:
         kind = Compaction.MAJOR if major else Compaction.MINOR
         report = log.compactor.compact(kind)
     if as_json:
@@ -50,15 +50,16 @@ def run_compact(
             "segments_after": report.segments_after,
             "bytes_reclaimed": report.bytes_reclaimed,
             "seconds": report.seconds,
-            "max_segment_size": kept.max_segment_size,
-            "compression": kept.compression,
+            "max_segment_size": settings.max_segment_size,
+            "compression": settings.compression,
         }
         print(msgspec.json.encode(document).decode())
     else:
         print(
             f"{report.segments_before:,} segments became {report.segments_after:,},"
             f" {size_of(report.bytes_reclaimed)} reclaimed in {report.seconds:.2f} s"
-            f" (segments of {size_of(kept.max_segment_size)}, compression {kept.compression})"
+            f" (segments of {size_of(settings.max_segment_size)},"
+            f" compression {settings.compression})"
         )
     return 0
 
@@ -74,7 +75,7 @@ def _refuse_member(directory: str) -> None:
         ) from cause
 
 
-def _kept(directory: str, size: int | None, compression: CompressionName | None) -> Storage:
+def _settings(directory: str, size: int | None, compression: CompressionName | None) -> Storage:
     """The settings of this run: those of the log's files where the user said nothing.
 
     No file tells what a log was opened with. The newest segment has the size it was made for;

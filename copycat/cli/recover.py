@@ -54,13 +54,14 @@ def run_recover(
         print(f"{directory}: an earlier recovery was completed")
         return 0
     assert accept_loss_from is not None  # noqa: S101  (for the type checker)
-    told = plan(env, directory, accept_loss_from)
-    print(_as_text(told))
+    recovery = plan(env, directory, accept_loss_from)
+    print(_as_text(recovery))
     if not yes:
         return _would(directory, f"--accept-loss-from {accept_loss_from}")
-    damaged = accept_loss(env, told, cluster_name, secrets.randbits(128))
+    damaged = accept_loss(env, recovery, cluster_name, secrets.randbits(128))
     print(
-        f"kept entries {told.first_index:,} to {told.kept_upto:,}; the damaged log is in {damaged}"
+        f"kept entries {recovery.first_index:,} to {recovery.kept_upto:,};"
+        f" the damaged log is in {damaged}"
     )
     return 0
 
@@ -108,26 +109,28 @@ def _would(directory: str, option: str) -> int:
     return 1
 
 
-def _as_text(told: RecoveryPlan) -> str:
-    kept = f"entries {told.first_index:,} to {told.kept_upto:,} are kept,"
-    lost = f" {told.kept_upto + 1:,} to {told.known_upto:,} (and what followed) are given up"
+def _as_text(recovery: RecoveryPlan) -> str:
+    kept = f"entries {recovery.first_index:,} to {recovery.kept_upto:,} are kept,"
+    lost = (
+        f" {recovery.kept_upto + 1:,} to {recovery.known_upto:,} (and what followed) are given up"
+    )
     lines = [
-        f'{told.directory}: member {told.address} of cluster "{told.cluster_name}"',
+        f'{recovery.directory}: member {recovery.address} of cluster "{recovery.cluster_name}"',
         kept + lost,
     ]
-    if not told.first_lost:
+    if not recovery.first_lost:
         lines.append("no entry of this log is damaged: those can be read")
-    elif told.first_lost > told.kept_upto + 1:
+    elif recovery.first_lost > recovery.kept_upto + 1:
         lines.append(
-            f"entries {told.kept_upto + 1:,} to {told.first_lost - 1:,} of those can be read:"
-            f" --accept-loss-from {told.first_lost} keeps them"
+            f"entries {recovery.kept_upto + 1:,} to {recovery.first_lost - 1:,} of those can be"
+            f" read: --accept-loss-from {recovery.first_lost} keeps them"
         )
-    covered = [one.last_index for one in told.report.snapshots if one.damage is None]
-    if covered and covered[-1] > told.kept_upto:
+    covered = [one.last_index for one in recovery.report.snapshots if one.damage is None]
+    if covered and covered[-1] > recovery.kept_upto:
         lines.append(f"what entries up to {covered[-1]:,} did is in a snapshot, and stays")
-    advice = Advice(told.report)
-    lines += [advice.error_of(one).message for one in told.report.damage]
-    if len(told.members) > 1:
+    advice = Advice(recovery.report)
+    lines += [advice.error_of(one).message for one in recovery.report.damage]
+    if len(recovery.members) > 1:
         lines.append(
             "this cluster has other members: start this one, and it fetches from them what it can."
             " After a cut by hand they do not take this directory back as a voter"

@@ -12,7 +12,7 @@ import msgspec
 
 from copycat.cli.formatting import size_of
 from copycat.cli.log.records import RecordReader
-from copycat.cli.log.show import check_log, filter_of, wanted_records
+from copycat.cli.log.show import check_log, filter_of, filtered_records
 from copycat.cli.progress import say
 from copycat.errors import ConfigurationError
 
@@ -34,14 +34,14 @@ class ExportOptions(NamedTuple):
 
 
 def run_export(options: ExportOptions) -> int:
-    """Write what is wanted. A file that is there already is not touched."""
+    """Write the chosen entries. A file that exists already is not touched."""
     check_log(options.directory)
-    wanted = filter_of(options.first, options.last, options.kind, options.session)
+    entry_filter = filter_of(options.first, options.last, options.kind, options.session)
     reader = RecordReader(options.app)
     encode = msgspec.json.Encoder().encode
     count = nbytes = 0
     with _target(options.output) as out:
-        for record in wanted_records(options.directory, wanted):
+        for record in filtered_records(options.directory, entry_filter):
             if options.form == "raw":
                 data = record.frame + bytes(-len(record.frame) % 8)
             else:

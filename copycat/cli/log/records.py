@@ -86,7 +86,7 @@ class RecordReader:
 
     def fields(self, record: StoredEntry) -> dict[str, Any]:
         """What a program gets; the values are JSON, bytes among them in base64."""
-        found: dict[str, Any] = {
+        fields: dict[str, Any] = {
             "index": record.index,
             "term": record.term,
             "kind": kind_name(record.kind),
@@ -95,10 +95,10 @@ class RecordReader:
             "crc": record.crc,
         }
         if record.is_gap:
-            return found | {"end": record.end, "valid_from": record.valid_from}
+            return fields | {"end": record.end, "valid_from": record.valid_from}
         if self._skipped(record):
-            found["skipped"] = True
-        return found | self._payload(record)
+            fields["skipped"] = True
+        return fields | self._payload(record)
 
     def _skipped(self, record: StoredEntry) -> bool:
         return SkippedEntry(record.index, record.term, record.crc) in self._skips
@@ -143,8 +143,8 @@ class RecordReader:
         if record.is_gap and record.end - 1 > record.index:
             index = f"{record.index}–{record.end - 1}"
         kind = kind_name(record.kind)
-        told = ("skipped by the operator: " if self._skipped(record) else "") + self._told(record)
-        row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<11}  {told}"
+        text = ("skipped by the operator: " if self._skipped(record) else "") + self._told(record)
+        row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<11}  {text}"
         row = row.rstrip()
         return paint(fitted(row), "dim") if record.is_gap else fitted(row)
 
@@ -153,18 +153,18 @@ class RecordReader:
             count = record.end - record.index
             words = "entry" if count == 1 else "entries"
             return f"{count:,} {words} deleted; exact from {record.valid_from:,} on"
-        found = self._payload(record)
-        problem = f"  ({found['problem']})" if "problem" in found else ""
-        if "operation" in found:
-            told = _call(found["operation"], found["arguments"])
-            return f"{found['session']}#{found['sequence']} {told}{problem}"
-        if "refused" in found:
-            return f"{found['session']}#{found['sequence']} refused: {found['refused']}"
-        if "payload" in found:
-            shown = _shown(bytes.fromhex(found["payload"]))
-            session = f"{found['session']}#{found['sequence']} " if "session" in found else ""
+        fields = self._payload(record)
+        problem = f"  ({fields['problem']})" if "problem" in fields else ""
+        if "operation" in fields:
+            text = _call(fields["operation"], fields["arguments"])
+            return f"{fields['session']}#{fields['sequence']} {text}{problem}"
+        if "refused" in fields:
+            return f"{fields['session']}#{fields['sequence']} refused: {fields['refused']}"
+        if "payload" in fields:
+            shown = _shown(bytes.fromhex(fields["payload"]))
+            session = f"{fields['session']}#{fields['sequence']} " if "session" in fields else ""
             return f"{session}{shown}{problem}"
-        return ", ".join(f"{name} {value}" for name, value in found.items())
+        return ", ".join(f"{name} {value}" for name, value in fields.items())
 
 
 def lines_of(reader: RecordReader, records: Iterator[StoredEntry]) -> Iterator[str]:
@@ -196,11 +196,11 @@ def _shown(payload: bytes) -> str:
 
 
 def _bytes(payload: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {"payload": payload.hex()}
+    fields: dict[str, Any] = {"payload": payload.hex()}
     try:
-        return found | {"text": payload.decode("utf-8")}
+        return fields | {"text": payload.decode("utf-8")}
     except UnicodeDecodeError:
-        return found
+        return fields
 
 
 def _register(payload: bytes) -> dict[str, Any]:

@@ -23,10 +23,10 @@ __all__ = [
     "TailOptions",
     "check_log",
     "filter_of",
+    "filtered_records",
     "no_log",
     "run_show",
     "run_tail",
-    "wanted_records",
 ]
 
 _LINES = 20
@@ -93,35 +93,35 @@ def filter_of(
     return Filter(first or 1, last, kind, session)
 
 
-def wanted_records(directory: str, wanted: Filter) -> Iterator[StoredEntry]:
+def filtered_records(directory: str, entry_filter: Filter) -> Iterator[StoredEntry]:
     """The records that a filter takes, in order. Nothing behind its last index is read: what is
     before a damage can be saved so."""
-    for record in records(directory, wanted.first):
-        if wanted.takes(record):
+    for record in records(directory, entry_filter.first):
+        if entry_filter.takes(record):
             yield record
-        if wanted.is_last(record):
+        if entry_filter.is_last(record):
             return
 
 
 def run_show(options: ShowOptions) -> int:
-    """Print what is wanted."""
+    """Print the chosen entries."""
     if options.last_count is not None and (options.first or options.last):
         raise ConfigurationError("--last goes without --from and --to")
     if options.as_json and options.as_jsonl:
         raise ConfigurationError("--json is one document, --jsonl one a line: give one of them")
     check_log(options.directory)
-    wanted = filter_of(options.first, options.last, options.kind, options.session)
+    entry_filter = filter_of(options.first, options.last, options.kind, options.session)
     reader = RecordReader(options.app, skips_of(Env(), options.directory))
-    found: Iterator[StoredEntry]
+    entries: Iterator[StoredEntry]
     if options.last_count is not None:
-        found = iter(last_records(options.directory, options.last_count, wanted.takes))
+        entries = iter(last_records(options.directory, options.last_count, entry_filter.takes))
     else:
-        found = wanted_records(options.directory, wanted)
+        entries = filtered_records(options.directory, entry_filter)
     count = options.count
     is_open = options.last is None and options.last_count is None
     if count is None and is_open and not (options.as_json or options.as_jsonl):
         count = _LINES
-    shown = islice(found, count) if count is not None else found
+    shown = islice(entries, count) if count is not None else entries
     if options.as_json:
         print(_encoded({"schema": 1, "entries": [reader.fields(record) for record in shown]}))
     elif options.as_jsonl:
@@ -130,7 +130,7 @@ def run_show(options: ShowOptions) -> int:
         for line in lines_of(reader, shown):
             print(line)
     if count is not None and is_open and not options.quiet:
-        _tell_more(next(found, None))
+        _tell_more(next(entries, None))
     return 0
 
 
@@ -139,8 +139,8 @@ def _tell_more(following: StoredEntry | None) -> None:
         say(f"more follows: --from {following.index}")
 
 
-def _print_jsonl(reader: RecordReader, found: Iterator[StoredEntry]) -> None:
-    for record in found:
+def _print_jsonl(reader: RecordReader, entries: Iterator[StoredEntry]) -> None:
+    for record in entries:
         print(_encoded({"schema": 1, **reader.fields(record)}))
 
 
@@ -151,10 +151,10 @@ def _encoded(document: dict[str, Any]) -> str:
 def run_tail(options: TailOptions) -> int:
     """Print the last entries; with `follow` all that come, until Ctrl-C (130) or `count`."""
     check_log(options.directory)
-    wanted = filter_of(None, None, options.kind, options.session)
+    entry_filter = filter_of(None, None, options.kind, options.session)
     reader = RecordReader(options.app, skips_of(Env(), options.directory))
-    found = _followed(options, wanted) if options.follow else _last(options, wanted)
-    shown = islice(found, options.count) if options.count is not None else found
+    entries = _followed(options, entry_filter) if options.follow else _last(options, entry_filter)
+    shown = islice(entries, options.count) if options.count is not None else entries
     with suppress(BrokenPipeError):
         if options.as_jsonl:
             for record in shown:
@@ -165,15 +165,15 @@ def run_tail(options: TailOptions) -> int:
     return 0
 
 
-def _last(options: TailOptions, wanted: Filter) -> Iterator[StoredEntry]:
+def _last(options: TailOptions, entry_filter: Filter) -> Iterator[StoredEntry]:
     if options.last_count:
-        yield from last_records(options.directory, options.last_count, wanted.takes)
+        yield from last_records(options.directory, options.last_count, entry_filter.takes)
 
 
-def _followed(options: TailOptions, wanted: Filter) -> Iterator[StoredEntry]:
+def _followed(options: TailOptions, entry_filter: Filter) -> Iterator[StoredEntry]:
     newest = last_records(options.directory, 1)
     follower = Follower(options.directory, newest[-1].end if newest else 1)
-    for record in _last(options, wanted):
+    for record in _last(options, entry_filter):
         if not newest or record.end <= newest[-1].end:
             yield record
     while True:
@@ -181,7 +181,7 @@ def _followed(options: TailOptions, wanted: Filter) -> Iterator[StoredEntry]:
         if news.rewound_to and not options.quiet:
             say(f"the log was cut after entry {news.rewound_to:,}; what is above it follows anew")
         for record in news.records:
-            if wanted.takes(record):
+            if entry_filter.takes(record):
                 yield record
         if not news.records:
             time.sleep(_POLL_S)

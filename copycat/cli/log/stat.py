@@ -80,11 +80,11 @@ def _sizes(paths: Iterator[Path]) -> _Sizes:
     nbytes = allocated = files = 0
     for path in paths:
         try:
-            found = path.stat()
+            status = path.stat()
         except FileNotFoundError:
             continue  # a compaction or a trim was quicker
-        nbytes += found.st_size
-        allocated += found.st_blocks * 512
+        nbytes += status.st_size
+        allocated += status.st_blocks * 512
         files += 1
     return _Sizes(nbytes, allocated, files)
 

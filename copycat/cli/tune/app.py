@@ -76,13 +76,13 @@ def points_of(space: int) -> list[Point]:
     """Every setting of every sweep; segment sizes only as far as two of them fit in `space`."""
 
     def append(**settings: Any) -> Run:
-        told: dict[str, Any] = {
+        arguments: dict[str, Any] = {
             "batch": _BATCH,
             "segment_size": _SEGMENT,
             "durability": "fsync",
             **settings,
         }
-        return partial(measure_append, **told)
+        return partial(measure_append, **arguments)
 
     sizes = [mib << 20 for mib in (1, 4, 8, 16, 32, 64, 128) if 2 * (mib << 20) <= space]
     points = [
@@ -100,8 +100,8 @@ def _churn_points() -> list[Point]:
     """A keyed churn in small segments, so that a run gets through many of them."""
 
     def churn(**settings: float) -> Run:
-        told: dict[str, Any] = {"threshold": 0.5, "segment_size": 1 << 20, **settings}
-        return partial(measure_churn, **told)
+        arguments: dict[str, Any] = {"threshold": 0.5, "segment_size": 1 << 20, **settings}
+        return partial(measure_churn, **arguments)
 
     return [
         *(
@@ -134,7 +134,7 @@ def run_tune(options: TuneOptions) -> int:
     document = _document(measurements, choice, facts, snippets)
     try:
         _write(options, document, measurements, choice, facts, snippets)
-    finally:  # what took so long to measure is told even when it cannot be written
+    finally:  # what took so long to measure is printed even when it cannot be written
         if options.as_json:
             print(msgspec.json.encode(document).decode())
         else:

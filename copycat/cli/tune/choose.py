@@ -126,11 +126,11 @@ def choose(measurements: Sequence[Measurement]) -> Choice:
     )
 
 
-def _batch(found: list[Measurement]) -> tuple[float | None, str]:
-    if not found:
+def _batch(measurements: list[Measurement]) -> tuple[float | None, str]:
+    if not measurements:
         return None, ""
-    best = _smallest_good(found)
-    single = _default(found, 1)
+    best = _smallest_good(measurements)
+    single = _default(measurements, 1)
     if single is not None and not best.differs(single, "entries_per_s"):
         return single.value_number, _stays("batch", single, ("entries_per_s",), best)
     return best.value_number, (
@@ -139,11 +139,11 @@ def _batch(found: list[Measurement]) -> tuple[float | None, str]:
     )
 
 
-def _segment(found: list[Measurement]) -> tuple[float | None, str]:
-    if not found:
+def _segment(measurements: list[Measurement]) -> tuple[float | None, str]:
+    if not measurements:
         return None, ""
-    best = _smallest_good(found, by_p99=True)
-    usual = _default(found, _DEFAULTS.max_segment_size)
+    best = _smallest_good(measurements, by_p99=True)
+    usual = _default(measurements, _DEFAULTS.max_segment_size)
     fields = ("entries_per_s", "p99_us")
     if usual is not None and not any(best.differs(usual, field) for field in fields):
         return usual.value_number, _stays("max_segment_size", usual, fields, best)
@@ -154,15 +154,15 @@ def _segment(found: list[Measurement]) -> tuple[float | None, str]:
     )
 
 
-def _threshold(found: list[Measurement]) -> tuple[float | None, str]:
+def _threshold(measurements: list[Measurement]) -> tuple[float | None, str]:
     """Among those that had the time to clean anything; None when the runs were too short."""
-    found = [one for one in found if one.sample.space_amplification]
-    if not found:
+    measurements = [one for one in measurements if one.sample.space_amplification]
+    if not measurements:
         return None, ""
-    least = min(one.sample.space_amplification for one in found)
-    good = [one for one in found if one.sample.space_amplification <= _SPACE_SLACK * least]
+    least = min(one.sample.space_amplification for one in measurements)
+    good = [one for one in measurements if one.sample.space_amplification <= _SPACE_SLACK * least]
     best = min(good, key=_written_then_value)
-    usual = _default(found, _DEFAULTS.compaction_threshold)
+    usual = _default(measurements, _DEFAULTS.compaction_threshold)
     fields = ("write_amplification", "space_amplification")
     if usual is not None and not any(best.differs(usual, field) for field in fields):
         return usual.value_number, _stays("compaction_threshold", usual, fields, best)
@@ -174,8 +174,8 @@ def _threshold(found: list[Measurement]) -> tuple[float | None, str]:
     )
 
 
-def _default(found: list[Measurement], value: float) -> Measurement | None:
-    return next((one for one in found if one.value == value), None)
+def _default(measurements: list[Measurement], value: float) -> Measurement | None:
+    return next((one for one in measurements if one.value == value), None)
 
 
 _UNITS = {
@@ -206,9 +206,9 @@ def _of(measurements: Sequence[Measurement], sweep: str) -> list[Measurement]:
     return [one for one in measurements if one.sweep == sweep]
 
 
-def _smallest_good(found: list[Measurement], *, by_p99: bool = False) -> Measurement:
-    best = max(one.sample.entries_per_s for one in found)
-    good = [one for one in found if one.sample.entries_per_s >= _NEAR_BEST * best]
+def _smallest_good(measurements: list[Measurement], *, by_p99: bool = False) -> Measurement:
+    best = max(one.sample.entries_per_s for one in measurements)
+    good = [one for one in measurements if one.sample.entries_per_s >= _NEAR_BEST * best]
     if by_p99:
         least = min(one.sample.p99_us for one in good)
         good = [one for one in good if one.sample.p99_us <= _P99_SLACK * least]

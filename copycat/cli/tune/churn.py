@@ -36,7 +36,7 @@ class Amplification:
 
     def __init__(self) -> None:
         self._rewritten: dict[tuple[int, int], int] = {}
-        self._kept: list[float] = []
+        self._space_ratios: list[float] = []
 
     def look(self, segments: Iterable[_Segment], live_nbytes: int) -> None:
         """Take in the log's segments; those of a later version were written by cleaning."""
@@ -45,7 +45,7 @@ class Amplification:
             total += segment.size
             if segment.version > 1:
                 self._rewritten[segment.id, segment.version] = segment.size
-        self._kept.append(total / live_nbytes)
+        self._space_ratios.append(total / live_nbytes)
 
     def written(self, appended_nbytes: int) -> float:
         """1 when nothing was rewritten."""
@@ -54,7 +54,7 @@ class Amplification:
     @property
     def kept(self) -> float:
         """The mean over all looks; 0 without any."""
-        return sum(self._kept) / len(self._kept) if self._kept else 0.0
+        return sum(self._space_ratios) / len(self._space_ratios) if self._space_ratios else 0.0
 
 
 def measure_churn(
@@ -68,7 +68,7 @@ def measure_churn(
     rng = random.Random(threshold)
     payload = rng.randbytes(limits.entry_size)
     newest: dict[int, int] = {}
-    found = Amplification()
+    amplification = Amplification()
     times: list[float] = []
     appended = since = 0
     try:
@@ -92,10 +92,10 @@ def measure_churn(
                 since += _BATCH * entry_nbytes
                 if since >= segment_size:
                     log.compactor.compact(Compaction.MINOR)
-                    found.look(log.segments, len(newest) * entry_nbytes)
+                    amplification.look(log.segments, len(newest) * entry_nbytes)
                     since = 0
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return sample_of(times, _BATCH, entry_nbytes)._replace(
-        write_amplification=found.written(appended), space_amplification=found.kept
+        write_amplification=amplification.written(appended), space_amplification=amplification.kept
     )

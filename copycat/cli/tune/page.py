@@ -64,7 +64,7 @@ def page(
 ) -> str:
     """The whole page. Needs matplotlib."""
     pictures = plots(measurements, choice)
-    told = " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
+    facts_text = " · ".join(f"{name.replace('_', ' ')} {value}" for name, value in facts.items())
     reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in choice.reasons)
     code = "".join(f"<pre>{html.escape(text.strip())}</pre>" for text in snippets)
     sections = "".join(
@@ -77,7 +77,7 @@ def page(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>copycat tune</title><style>{_CSS}</style></head><body><main>"
-        f'<h1>copycat tune</h1><p class="facts">{html.escape(told)}</p>'
+        f'<h1>copycat tune</h1><p class="facts">{html.escape(facts_text)}</p>'
         f"<section><h2>Settings for this disk</h2><ul>{reasons}</ul>{code}</section>"
         f"<section><h2>How to read the plots</h2>{_legend(measurements)}</section>"
         f"{sections}</main></body></html>\n"
