@@ -257,7 +257,6 @@ class Sized(Book):
         ({"state_machine": Book()}, "and is one", "Book, not Book()"),
         ({"state_machine": int}, "int) is no StateMachine", "derive your class"),
         ({"state_machine": "Book"}, "('Book') must make", "pass the class"),
-        ({"type": "leader"}, "type ('leader') must be one of", ""),
         ({"election_timeout": "fast"}, "election_timeout ('fast') is no duration", "seconds"),
         ({"cluster_name": 5}, "cluster_name (5)", ""),
         ({"name": ""}, "name ('')", ""),
