@@ -85,7 +85,7 @@ def assemble(
         inflight_commands_max=options.inflight_commands_max,
         inflight_bytes_max=options.inflight_bytes_max,
     )
-    gateway = ProposalQueue(
+    proposal_queue = ProposalQueue(
         limits,
         session_timeout_ms=options.session_timeout_ms,
         cluster_name=options.cluster_name,
@@ -94,7 +94,7 @@ def assemble(
         replies=replies,
         delivery=Delivery(host, executor, replies=replies, inbox=inbox),
     )
-    gateway.sessions.load(executor.session_rows())
+    proposal_queue.sessions.load(executor.session_rows())
     recent = RecentBatches(
         log, options.recent_bytes_max, options.batch_bytes_max, options.entry_buffer_size
     )
@@ -111,10 +111,10 @@ def assemble(
         ),
         clock=clock,
         recent=recent,
-        shipping=EntrySender(recent, host),
+        entry_sender=EntrySender(recent, host),
         applier=Applier(executor, recent, inbox, slice_done, options.skips),
-        gateway=gateway,
-        queries=Queries(executor, gateway.sessions, host, replies, inbox),
+        proposal_queue=proposal_queue,
+        queries=Queries(executor, proposal_queue.sessions, host, replies, inbox),
         host=host,
         inbox=inbox,
         replies=replies,

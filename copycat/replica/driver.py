@@ -69,9 +69,9 @@ class ReplicaParts(NamedTuple):
     durable: SyncScheduler
     clock: LogClock
     recent: RecentBatches
-    shipping: EntrySender
+    entry_sender: EntrySender
     applier: Applier
-    gateway: ProposalQueue
+    proposal_queue: ProposalQueue
     queries: Queries
     host: Host
     inbox: Inbox
@@ -150,9 +150,9 @@ class Driver:
             effects = self._parts.raft.step(event)
             self._say_position()
             for effect in effects:
-                self._carry(effect, payload)
+                self._execute(effect, payload)
 
-    def _carry(self, effect: Effect, payload: Payload) -> None:
+    def _execute(self, effect: Effect, payload: Payload) -> None:
         match effect:
             case Append():
                 self._append(effect, payload)
@@ -204,7 +204,7 @@ class Driver:
                 time_ms = parts.clock.stamp_ms()
                 noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
                 batch = encode_batch(span.term, span.first, time_ms, [noop])
-                parts.gateway.noop_appended(span.first, time_ms)
+                parts.proposal_queue.noop_appended(span.first, time_ms)
             case Content.RECEIVED:
                 received = payload.batch
                 require(received is not None, "an append of frames that never came")
@@ -217,11 +217,11 @@ class Driver:
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
         _twice(partial(parts.log.append, batch))
         parts.recent.add(batch)
-        parts.gateway.appended(span.first, proposals)
+        parts.proposal_queue.appended(span.first, proposals)
 
     def _replicate(self, effect: Replicate) -> None:
         parts = self._parts
-        sent = parts.shipping.ship(parts.raft.current_term, effect, parts.clock.peek_ms())
+        sent = parts.entry_sender.ship(parts.raft.current_term, effect, parts.clock.peek_ms())
         if sent is None:
             self.queue(Unreachable(effect.peer))
         elif sent.first < sent.end:
@@ -254,7 +254,7 @@ class Driver:
     def flush_replies(self) -> None:
         """End of a turn: send the answers that were kept for a durable one to replace, and the
         results that there is room for now."""
-        self._parts.gateway.delivery.deliver()
+        self._parts.proposal_queue.delivery.deliver()
         replies, self._replies = self._replies, {}
         for peer, reply in replies.items():
             self._write(peer, reply)

@@ -49,8 +49,8 @@ class PeerInbound:
         maintenance: Maintenance,
     ) -> None:
         self._parts = parts
-        self._carrier = carrier
-        self._door = door
+        self._driver = carrier
+        self._requests = door
         self._outage = outage
         self._maintenance = maintenance
         self._inbox = parts.inbox
@@ -71,10 +71,10 @@ class PeerInbound:
                 self._inbox.put(self._on_install_snapshot, peer, chunk, bytes(data))
             case FrameType.FORWARD:
                 token, inner = decode_forward(frame)
-                self._door.receive(Route(peer, token), inner)
+                self._requests.receive(Route(peer, token), inner)
             case FrameType.RETURN:
                 token, answer = decode_return(frame)
-                self._door.receive_return(token, answer)
+                self._requests.receive_return(token, answer)
             case _:
                 other: PeerMessage = decode_peer(frame)
                 self._inbox.put(self._on_message, peer, other)
@@ -85,10 +85,10 @@ class PeerInbound:
         if isinstance(message, PreVoteReply | VoteReply):
             report = TimeReport(message.wall_ms, message.log_time_ms, message.log_time_term)
             self._parts.clock.reported(peer, report)
-        self._carrier.step(Received(peer, message))
+        self._driver.step(Received(peer, message))
 
     def _on_install_snapshot(self, peer: MemberId, message: InstallSnapshot, chunk: bytes) -> None:
-        self._carrier.step(Received(peer, message), chunk=chunk)
+        self._driver.step(Received(peer, message), chunk=chunk)
 
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None
@@ -100,7 +100,7 @@ class PeerInbound:
             empty = Span(message.span.term, first, first)
             message, batch = msgspec.structs.replace(message, span=empty), None
         has_gaps = batch is not None and batch.has_gaps
-        self._carrier.step(Received(peer, message, has_gaps), batch=batch)
+        self._driver.step(Received(peer, message, has_gaps), batch=batch)
         raft = self._parts.raft
         # Until this log ends as the leader's does, its entries may be of other leaders, whose
         # log time was behind this one's: it must not lead on with this one's.

@@ -54,7 +54,7 @@ class Maintenance:
         cleaning: CompactionScheduler,
         outage: Outage,
         now_ms: int,
-        repayment: RecoveryStatus,
+        recovery: RecoveryStatus,
         ballast: BallastFile | None = None,
         time_file: TimeFile | None = None,
     ) -> None:
@@ -63,13 +63,13 @@ class Maintenance:
         self._driver = driver
         self._batch_bytes_max = options.batch_bytes_max
         self._snapshotting = snapshotting
-        self._cleaning = cleaning
+        self._compaction = cleaning
         self._outage = outage
         self._ballast = ballast
         self._time_file = time_file
         self._is_noting = False
         self._note_ms = now_ms
-        self.repayment = repayment
+        self.recovery = recovery
         self._is_making_ballast = False
         self._reserve_ms = now_ms
         self._storage_listeners: list[Callable[[bool], None]] = []
@@ -103,8 +103,10 @@ class Maintenance:
 
     def begin(self, now_ms: int, elapsed_ms: int) -> None:
         """Look whether there is room, and whether this process was held up (F18)."""
-        if elapsed_ms >= PAUSE_MS and self._parts.gateway.admitting:
-            self._parts.gateway.sessions.excuse(self._parts.clock.peek_ms(), elapsed_ms)
+        if elapsed_ms >= PAUSE_MS and self._parts.proposal_queue.admitting:
+            self._parts.proposal_queue.sessions.extend_timeouts(
+                self._parts.clock.peek_ms(), elapsed_ms
+            )
         if not self.is_full:
             if not self.admits(self._batch_bytes_max):
                 self.ran_full()
@@ -165,16 +167,16 @@ class Maintenance:
         if no_room == self.no_room:
             return
         self.no_room = no_room
-        gateway = self._parts.gateway
+        proposal_queue = self._parts.proposal_queue
         if no_room.reason:
-            gateway.close_for(no_room)
-            if no_room.stops_commits and not gateway.admitting:
+            proposal_queue.close_for(no_room)
+            if no_room.stops_commits and not proposal_queue.admitting:
                 self._parts.queries.refuse_unconfirmed(Refusal.DISK_FULL, no_room.reason)
             return
-        gateway.reopen()
-        if gateway.admitting:
+        proposal_queue.reopen()
+        if proposal_queue.admitting:
             # Keep-alives were refused meanwhile: nobody was silent of their own will.
-            gateway.sessions.excuse_all(self._parts.clock.peek_ms())
+            proposal_queue.sessions.extend_all_timeouts(self._parts.clock.peek_ms())
 
     # ---- by the clock ----------------------------------------------------------------------
 
@@ -183,24 +185,24 @@ class Maintenance:
         self.deadline_ms = now_ms + INTERVAL_MS
         parts = self._parts
         parts.log.mark_idle()
-        self.repayment.keep(now_ms)
+        self.recovery.keep(now_ms)
         is_short = self.is_full or not parts.log.has_room(
             4 * self._batch_bytes_max, in_new_segment=True
         )
         if is_short:
             self._snapshotting.relieve(now_ms)
-        self._cleaning.keep(now_ms, is_short=is_short)
+        self._compaction.keep(now_ms, is_short=is_short)
         self._make_ballast(now_ms)
         self._note_time(now_ms)
-        if not parts.gateway.admitting or self.no_room.reason:
+        if not parts.proposal_queue.admitting or self.no_room.reason:
             return
         log_time_ms = parts.clock.peek_ms()
-        parts.gateway.expire_overdue(log_time_ms)
+        parts.proposal_queue.expire_overdue(log_time_ms)
         due = self._timer_ms and self._timer_ms <= log_time_ms
-        if due and not parts.gateway.proposals:
-            parts.gateway.tick()
+        if due and not parts.proposal_queue.proposals:
+            parts.proposal_queue.tick()
         for member, incarnation in self._handshake.unpinned():
-            parts.gateway.pin(member, incarnation)
+            parts.proposal_queue.pin(member, incarnation)
 
     def _make_ballast(self, now_ms: int) -> None:
         """Take the reserve again once there was room for a while; a disk is asked now and then."""

@@ -193,7 +193,7 @@ class ProposalQueue:
         self.proposals: deque[Proposal] = deque()
         self.leader = ""
         """Address of the leader as far as known: every refusal carries it."""
-        self.closed_for: Why | None = None
+        self.write_stall_reason: Why | None = None
         """Why nothing new is taken now: full disks (F12). Queries go on."""
         self._admitting = False
         self._noop = (0, 0)
@@ -212,8 +212,8 @@ class ProposalQueue:
         if self._admitting:
             self._admit(route, message)
             return
-        if self.closed_for:
-            self.refuse_for(route, message, self.closed_for)
+        if self.write_stall_reason:
+            self.refuse_for(route, message, self.write_stall_reason)
             return
         nbytes = len(message.body) if isinstance(message, Commands) else 0
         limits = self._limits
@@ -253,8 +253,8 @@ class ProposalQueue:
         match message:
             case Commands():
                 self._admit_commands(route, message)
-            case _ if self.closed_for:
-                self.refuse_for(route, message, self.closed_for)
+            case _ if self.write_stall_reason:
+                self.refuse_for(route, message, self.write_stall_reason)
             case _ if len(self._waiters) + len(self.proposals) >= self._limits.waiting_max:
                 self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
             case Register():
@@ -305,8 +305,8 @@ class ProposalQueue:
             return
         if first <= view.sequence:  # applied before: the first result again, never a second
             self.delivery.resend(view, first, min(last, view.sequence))
-        if self.closed_for and last > view.sequence:
-            self._refuse_commands(route, view.session, expected, self.closed_for)
+        if self.write_stall_reason and last > view.sequence:
+            self._refuse_commands(route, view.session, expected, self.write_stall_reason)
             return
         if last < expected:
             return  # what is in flight is answered when it is applied
@@ -477,7 +477,7 @@ class ProposalQueue:
 
         Commands in the log stay there: the refusal is of those after them.
         """
-        why = self.closed_for = Why(Refusal.DISK_FULL, no_room.reason, (), 0)
+        why = self.write_stall_reason = Why(Refusal.DISK_FULL, no_room.reason, (), 0)
         for view in self.sessions:
             if view.route is not None and view.inflight:
                 self._refuse_commands(view.route, view.session, view.request_sequence + 1, why)
@@ -485,7 +485,7 @@ class ProposalQueue:
 
     def reopen(self) -> None:
         """No disk is full any more."""
-        self.closed_for = None
+        self.write_stall_reason = None
 
     def leader_changed(self, leader: str) -> None:
         """`leader` is the address that every refusal carries from now on; empty: not known."""

@@ -127,7 +127,7 @@ class Replica:
             ballast=ballast,
             slice_done=self._on_applied,
         )
-        self._inbox, self._carrier = parts.inbox, Driver(parts, self)
+        self._inbox, self._driver = parts.inbox, Driver(parts, self)
         self._build(snapshots, incarnation, lost_entries, regressed, ballast, time_file)
         for member, number in executor.incarnations.items():
             self._pin(member, number)
@@ -142,14 +142,14 @@ class Replica:
         time_file: TimeFile | None,
     ) -> None:
         """The parts that step the core, each after those that it needs."""
-        options, parts, driver, peers = self._options, self._parts, self._carrier, self._peers
+        options, parts, driver, peers = self._options, self._parts, self._driver, self._peers
         self.outage = Outage(
             self.member, peers, self.raft.configuration, parts.clock, options.raft
         )
-        self._repayment = RecoveryStatus(
+        self._recovery = RecoveryStatus(
             parts, driver, options.address, lost_entries, new_record=regressed, addresses=peers
         )
-        self._handover = LeadershipTransfer(self.raft, driver, peers)
+        self._transfer = LeadershipTransfer(self.raft, driver, peers)
         self._snapshots = Snapshots(
             parts,
             driver,
@@ -158,10 +158,10 @@ class Replica:
             threshold=options.snapshot_threshold,
             pin=self._pin,
         )
-        self._cleaning = CompactionScheduler(
+        self._compaction = CompactionScheduler(
             parts, self._executor, options.cleaning, snapshots=self._snapshots
         )
-        self._door = RequestRouter(
+        self._requests = RequestRouter(
             parts,
             peers,
             self.outage,
@@ -169,26 +169,26 @@ class Replica:
             cluster_name=options.cluster_name,
         )
         self._handshake = handshake_of(options, self.member, incarnation, self._log)
-        self._household = Maintenance(
+        self._maintenance = Maintenance(
             parts,
             driver,
             self._handshake,
             options=options,
             snapshotting=self._snapshots.taking,
-            cleaning=self._cleaning,
+            cleaning=self._compaction,
             outage=self.outage,
             now_ms=parts.clock.now_ms,
             ballast=ballast,
             time_file=time_file,
-            repayment=self._repayment,
+            recovery=self._recovery,
         )
         self._inbound = PeerInbound(
-            parts, driver, self._door, self.outage, maintenance=self._household
+            parts, driver, self._requests, self.outage, maintenance=self._maintenance
         )
 
     def client_timeout_ms(self, connection: int) -> int:
         """The timeout of the session that a client's connection serves; 0 when none is known."""
-        return self._door.timeout_ms(connection)
+        return self._requests.timeout_ms(connection)
 
     # ---- inputs: check, decode, queue ----------------------------------------------------
 
@@ -220,11 +220,11 @@ class Replica:
 
     def receive_client(self, connection: int, frame: Frame) -> None:
         """One frame from a client. ProtocolError: the listener closes the connection."""
-        self._door.receive(Route(MemberId(0), connection), frame)
+        self._requests.receive(Route(MemberId(0), connection), frame)
 
     def client_gone(self, connection: int) -> None:
         """A client's connection closed."""
-        self._inbox.put(self._door.connection_gone, Route(MemberId(0), connection))
+        self._inbox.put(self._requests.connection_gone, Route(MemberId(0), connection))
 
     def synced(self, ticket: SyncTicket) -> None:
         """`ticket.run` returned; see `Host.sync`."""
@@ -244,7 +244,7 @@ class Replica:
 
     def transfer_leadership(self, to: MemberId, done: Callable[[TransferOutcome], None]) -> None:
         """Hand leadership to `to`, or to the best follower when 0; `done(outcome)` in a turn."""
-        self._inbox.put(self._handover.ask, to, done)
+        self._inbox.put(self._transfer.ask, to, done)
 
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call back with each new state; the returned function ends that."""
@@ -253,7 +253,7 @@ class Replica:
 
     def on_storage_change(self, callback: Callable[[bool], None]) -> None:
         """Call back with True when the disk is found full, with False when it has room."""
-        self._household.on_storage_change(callback)
+        self._maintenance.on_storage_change(callback)
 
     # ---- the turn ------------------------------------------------------------------------
 
@@ -265,14 +265,14 @@ class Replica:
             elapsed_ms = self._parts.clock.advance(now_ms, wall_ms)
             self._parts.durable.begin(now_ms)
             self._step(Tick(elapsed_ms))
-            self._household.begin(now_ms, elapsed_ms)
+            self._maintenance.begin(now_ms, elapsed_ms)
             self._take_completed()
             self._inbox.take()
-            self._household.look_at_disks()
+            self._maintenance.look_at_disks()
             self._propose()
             self._ask_reads()
-            if now_ms >= self._household.deadline_ms:
-                self._household.keep(now_ms)
+            if now_ms >= self._maintenance.deadline_ms:
+                self._maintenance.keep(now_ms)
                 self._propose()
             self._finish()
         except Exception as cause:  # noqa: BLE001  # fail-stop: whatever it was, promise no more
@@ -282,29 +282,29 @@ class Replica:
         """`turn` must run at this time of CLOCK_BOOTTIME even if nothing arrives."""
         return min(
             self._parts.clock.now_ms + self.raft.timeout_ms,
-            self._household.deadline_ms,
+            self._maintenance.deadline_ms,
             self._parts.applier.due_ms,
             self._parts.durable.due_ms,
         )
 
     def _step(self, event: Event) -> None:
-        self._carrier.step(event)
+        self._driver.step(event)
 
     def _take_completed(self) -> None:
         for event in self._parts.durable.take_completed():
             self._step(event)
 
     def _propose(self) -> None:
-        while self._parts.gateway.proposals and self.raft.can_propose:
-            taken = self._parts.gateway.take(self._options.batch_bytes_max)
+        while self._parts.proposal_queue.proposals and self.raft.can_propose:
+            taken = self._parts.proposal_queue.take(self._options.batch_bytes_max)
             count = sum(proposal.count for proposal in taken)
-            if not self._household.admits(sum(each.frames_nbytes_max for each in taken), count):
+            if not self._maintenance.admits(sum(each.frames_nbytes_max for each in taken), count):
                 # Back first: the core's answer may be to step down, which fails them all.
-                self._parts.gateway.put_back(taken)
-                self._household.ran_full()
+                self._parts.proposal_queue.put_back(taken)
+                self._maintenance.ran_full()
                 return
             last_index = self._log.last_index
-            self._carrier.step(Proposed(count), proposals=taken)
+            self._driver.step(Proposed(count), proposals=taken)
             appended = self._log.last_index - last_index
             require(appended == count, "a leader did not append its proposals")
 
@@ -314,7 +314,7 @@ class Replica:
         if self.raft.state is ServerState.LEADER:
             self._step(ReadRequested(token))
         else:
-            self._parts.queries.fail_unconfirmed(self._door.leader)
+            self._parts.queries.fail_unconfirmed(self._requests.leader)
 
     def _finish(self) -> None:
         """Start what the turn asked for. An inline sync comes back at once, and what it lets
@@ -329,38 +329,38 @@ class Replica:
             if not self._parts.durable.has_completed:
                 break
             self._take_completed()
-        self._carrier.flush_replies()
+        self._driver.flush_replies()
         eager = self.raft.state is ServerState.LEADER or self._parts.queries.is_waiting
         self._parts.applier.advance(self._parts.clock.now_ms, eager=eager)
         if self._parts.applier.last_applied >= self._log.valid_from:  # else replaying (C22)
             self._parts.queries.serve(self._parts.applier.last_applied)
         self._snapshots.taking.advance(self._parts.clock.now_ms)
-        self._household.keep_files(self._parts.clock.now_ms)
+        self._maintenance.keep_files(self._parts.clock.now_ms)
 
     # ---- peers ---------------------------------------------------------------------------
 
     def _on_peer_up(self, event: Reachable) -> None:
         self.outage.link_up(event.peer)
-        self._carrier.greet(event.peer)
+        self._driver.greet(event.peer)
         self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self.outage.link_down(peer)
         if peer == self.raft.leader:
-            self._door.relay.leader_gone("")
+            self._requests.relay.leader_gone("")
         self._step(Unreachable(peer))
 
     # ---- the machine ---------------------------------------------------------------------
 
     def _on_applied(self, outcome: ApplyResult) -> None:
         self._parts.applier.finished(outcome)
-        self._household.timer_set(outcome.next_due_ms)
-        self._cleaning.applied(outcome)
+        self._maintenance.timer_set(outcome.next_due_ms)
+        self._compaction.applied(outcome)
         for change in outcome.changes:
             if isinstance(change, IncarnationRecorded):
                 self._pin(change.member, change.incarnation)
-        if self._parts.gateway.applied(outcome):
-            self._household.keep_soon()
+        if self._parts.proposal_queue.applied(outcome):
+            self._maintenance.keep_soon()
 
     def _pin(self, member: int, incarnation: int) -> None:
         error = self._handshake.pin(MemberId(member), incarnation)
@@ -375,13 +375,13 @@ class Replica:
 
     def compact(self, compaction: Compaction, done: Callable[[CompactionReport], None]) -> None:
         """Clean the log as soon as no other run is under way; `done` in a turn."""
-        self._inbox.put(self._cleaning.ask, compaction, done)
+        self._inbox.put(self._compaction.ask, compaction, done)
 
     # ---- leadership ----------------------------------------------------------------------
 
     def on_transfer_finished(self, effect: TransferFinished) -> None:
         """See `EffectHandler`."""
-        self._handover.finished(effect)
+        self._transfer.finished(effect)
 
     def on_snapshot_effect(self, effect: SnapshotEffect, chunk: bytes) -> None:
         """See `EffectHandler`."""
@@ -389,7 +389,7 @@ class Replica:
 
     def on_regression_effect(self, effect: RegressionEffect) -> None:
         """See `EffectHandler`."""
-        self._repayment.carry(effect)
+        self._recovery.carry(effect)
 
     def on_role_changed(self, effect: RoleChanged) -> None:
         """See `EffectHandler`."""
@@ -397,14 +397,14 @@ class Replica:
         was_leader = self._state is ServerState.LEADER
         if was_leader and effect.state is not ServerState.LEADER:
             self._snapshots.stepped_down()
-            self._parts.gateway.step_down(leader)
+            self._parts.proposal_queue.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
         if self.outage.leader_changed(effect.leader):
-            self._door.relay.leader_gone(leader)
-        self._parts.gateway.leader_changed(leader)
+            self._requests.relay.leader_gone(leader)
+        self._parts.proposal_queue.leader_changed(leader)
         self._parts.queries.leader_changed(leader)
         if effect.state is ServerState.LEADER:
-            self._carrier.queue(self._repayment.gaps_known())
+            self._driver.queue(self._recovery.gaps_known())
         if effect.state is not self._state:
             self._state = effect.state
             for listener in list(self._listeners):
@@ -413,16 +413,16 @@ class Replica:
     @property
     def no_room(self) -> NoRoom:
         """What full disks stop now, in the cluster that this member leads or at itself."""
-        return self._household.no_room
+        return self._maintenance.no_room
 
     def status(self) -> Status:
         """This member now."""
         return status_of(
             self._options,
             self._parts,
-            self._door.leader,
+            self._requests.leader,
             self.outage,
-            self._household.is_full,
+            self._maintenance.is_full,
             self._snapshots.taking.index,
-            self._repayment,
+            self._recovery,
         )

@@ -103,7 +103,7 @@ class RequestRouter:
         self._raft = parts.raft
         self._host = parts.host
         self._inbox = parts.inbox
-        self._gateway = parts.gateway
+        self._proposal_queue = parts.proposal_queue
         self._queries = parts.queries
         self._replies = parts.replies
         self._addresses = addresses
@@ -132,7 +132,7 @@ class RequestRouter:
             try:
                 check_commands(message.body, message.count, self._max_entry_size)
             except EntryTooLargeError:
-                self._inbox.put(self._gateway.refuse_for, route, message, self._too_large())
+                self._inbox.put(self._proposal_queue.refuse_for, route, message, self._too_large())
                 return
             except ValueError as cause:
                 raise ProtocolError(f"a run of commands that does not add up: {cause}") from cause
@@ -153,15 +153,19 @@ class RequestRouter:
                 self._sessions[route.token] = message.session
         if isinstance(message, QueryRequest):
             if self._serves(message):
-                closed_for = self._gateway.closed_for
-                if closed_for and must_lead(message) and not self._gateway.admitting:
+                write_stall_reason = self._proposal_queue.write_stall_reason
+                if (
+                    write_stall_reason
+                    and must_lead(message)
+                    and not self._proposal_queue.admitting
+                ):
                     # Its first entry is not committed: a read index may never come (C10).
-                    self._refuse_for(route, message, closed_for)
+                    self._refuse_for(route, message, write_stall_reason)
                 else:
                     self._queries.ask(route, message)
                 return
         elif self._raft.state is ServerState.LEADER:
-            self._gateway.request(route, message)
+            self._proposal_queue.request(route, message)
             return
         leader = self._raft.leader
         may_pass = not route.peer and leader and self._raft.state is not ServerState.LEADER
@@ -183,7 +187,7 @@ class RequestRouter:
         return True
 
     def _serves(self, query: QueryRequest) -> bool:
-        if must_lead(query) or self._gateway.sessions.get(query.session) is None:
+        if must_lead(query) or self._proposal_queue.sessions.get(query.session) is None:
             # A session unknown here may only be unknown *yet*: the leader decides.
             return self._raft.state is ServerState.LEADER
         return True
@@ -195,7 +199,7 @@ class RequestRouter:
             )
             self._replies.send(route, failure)
         else:
-            self._gateway.refuse_for(route, message, why)
+            self._proposal_queue.refuse_for(route, message, why)
 
     def receive_return(self, token: int, frame: bytes) -> None:
         """The leader's answer to a request that was passed on. Raises ProtocolError."""
@@ -226,14 +230,14 @@ class RequestRouter:
 
     def timeout_ms(self, connection: int) -> int:
         """The timeout of the session that a client's connection serves; 0 when none is known."""
-        view = self._gateway.sessions.get(self._sessions.get(connection, 0))
+        view = self._proposal_queue.sessions.get(self._sessions.get(connection, 0))
         return self._asked_ms.get(connection, 0) if view is None else view.timeout_ms
 
     def connection_gone(self, route: Route) -> None:
         """A client's connection closed."""
         self._sessions.pop(route.token, None)
         self._asked_ms.pop(route.token, None)
-        self._gateway.route_gone(route)
+        self._proposal_queue.route_gone(route)
         self._queries.route_gone(route)
         self.relay.connection_gone(route.token)
         self._strangers.pop(route.token, None)

@@ -192,13 +192,13 @@ class SessionIndex:
         for view in self._views.values():
             view.touched(index, time_ms)
 
-    def excuse(self, now_ms: int, elapsed_ms: int) -> None:
+    def extend_timeouts(self, now_ms: int, elapsed_ms: int) -> None:
         """This member was held up: whom it could not have heard in time starts anew (F18)."""
         for view in self._views.values():
             if 2 * elapsed_ms >= view.timeout_ms:
                 view.active_ms = max(view.active_ms, now_ms)
 
-    def excuse_all(self, now_ms: int) -> None:
+    def extend_all_timeouts(self, now_ms: int) -> None:
         """Nobody could be heard for a while: everybody gets a whole timeout again."""
         for view in self._views.values():
             view.active_ms = max(view.active_ms, now_ms)

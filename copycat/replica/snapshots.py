@@ -130,7 +130,7 @@ class Snapshots:
     ) -> None:
         self._parts.applier.installed(snapshot.entry.index)
         self._parts.clock.installed(snapshot.time_ms)
-        self._parts.gateway.sessions.load(rows)
+        self._parts.proposal_queue.sessions.load(rows)
         stale = store.supersede(snapshot)
         done()
         for member, incarnation in self._executor.incarnations.items():

@@ -58,7 +58,7 @@ def status_of(
     outage: Outage,
     full: bool,
     snapshot_index: int,
-    repayment: RecoveryStatus,
+    recovery: RecoveryStatus,
 ) -> Status:
     """The status of the member that is made of `parts`."""
     return Status(
@@ -71,14 +71,14 @@ def status_of(
         durable_index=parts.log.durable_index,
         commit_index=parts.raft.commit_index,
         last_applied=parts.applier.last_applied,
-        sessions=len(parts.gateway.sessions),
+        sessions=len(parts.proposal_queue.sessions),
         members=options.members,
         unreachable=tuple(outage.unlinked()),
         storage_full=full,
         durability=options.durability,
         snapshot_index=snapshot_index,
         floor=parts.raft.deletion_floor,
-        owed=repayment.owed,
-        regressed=repayment.regressed,
+        owed=recovery.owed,
+        regressed=recovery.regressed,
         full_disks=outage.full_disks(is_full=full),
     )

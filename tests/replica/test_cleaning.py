@@ -288,7 +288,7 @@ def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
     node = lone_leader(log=log)
     session = open_session(node)
     put_many(node, session, 1, 600, others=10)
-    node.replica._cleaning._options = CompactionOptions(shape=SegmentLimits(16384, 20))
+    node.replica._compaction._options = CompactionOptions(shape=SegmentLimits(16384, 20))
     held, reports = Held(node), list[CompactionReport]()
     node.replica.compact(Compaction.MAJOR, reports.append)
     turns(node, 6)
@@ -304,7 +304,7 @@ def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
     assert report.failure is None
     assert report.segments_after == report.segments_before
     assert report.bytes_reclaimed == 0
-    assert node.replica._cleaning.runs == 0
+    assert node.replica._compaction.runs == 0
     node.host.slow.discard(Lane.COMPACT)
     assert compact(node).bytes_reclaimed > 0, "the next run takes all of it"
 
@@ -315,10 +315,10 @@ def test_a_run_with_nothing_to_do_says_how_many_segments_there_are() -> None:
     session = open_session(node)
     put_many(node, session, 1, 600)
     compact(node)
-    runs, count = node.replica._cleaning.runs, len(rows(log))
+    runs, count = node.replica._compaction.runs, len(rows(log))
     report = compact(node, Compaction.MINOR)
     assert (report.segments_before, report.segments_after) == (count, count)
-    assert node.replica._cleaning.runs == runs == 1
+    assert node.replica._compaction.runs == runs == 1
 
 
 def test_f13_a_short_disk_is_cleaned_again_after_a_failure() -> None:
