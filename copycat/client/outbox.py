@@ -158,8 +158,8 @@ class Outbox:
         return sequence, len(self._encoded[sequence - self._base])
 
     def empty(self, sequence: int) -> None:
-        """No server takes this command. Its sequence is kept, with no operation in it, for a
-        hole would stop the session."""
+        """No server takes this command. Its sequence is kept, with no operation in it, since
+        a missing sequence would stop the session."""
         require(
             self.answered < sequence <= self.attempted,
             "a command that was not sent cannot have been refused",

@@ -2,7 +2,7 @@
 
 A command has its sequence from the call on. One that was never sent when its caller gives up
 (a timeout, a cancellation) is taken out as if it had never been submitted, and those behind it
-move up: the session has no hole, and the outcome is known. One that was sent keeps its place.
+move up: no sequence is missing, and the outcome is known. One that was sent keeps its place.
 """
 
 from __future__ import annotations

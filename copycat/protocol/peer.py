@@ -79,7 +79,7 @@ class AppendReply(msgspec.Struct, frozen=True):
         the leader steps back to its own newest entry not above it, in one probe.
     stable_index: what a restart of the sender cannot fall behind (C23): its match_index, but not
         above the oldest snapshot that it keeps; 0 when rejected.
-    wants_snapshot: when rejected, the sender lost entries and takes no holes in their place: only
+    wants_snapshot: when rejected, the sender lost entries and accepts no gaps in their place: only
         a snapshot at or above the leader's commit index is as good (decision 0017).
     storage_full: the sender takes no entries now, because its disk is full (F12).
     """

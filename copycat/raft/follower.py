@@ -31,7 +31,7 @@ def on_append_entries(
     """Entries or a heartbeat. The term rule ran before: the term is ours, or an old one.
 
     1. An old term: answer with the current term, change nothing, and leave the election timer.
-    2. Not after our log: reject, with a hint; holes where ours may lack more than they stand for:
+    2. Not after our log: reject, with a hint; gaps where ours may lack more than they stand for:
     reject, a snapshot must do (0017). 3. Else append what is new, answer at once what is durable
     of it (C1), and keep the commit that this very message verified (C2).
     """

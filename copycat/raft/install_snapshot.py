@@ -65,7 +65,7 @@ def begin(
 ) -> None:
     """Ask the replica to ship a snapshot to `peer`. One transfer a peer.
 
-    whole: for a peer that takes no holes, of all that is committed now, and every hole in this
+    whole: for a peer that takes no gaps, of all that is committed now, and every gap in this
     log lies below that. The floor would not do: a leader that restarted has forgotten it.
     """
     leader_state.request += 1
@@ -81,7 +81,7 @@ def begin(
 
 
 def _commit_below_gaps(raft: State, leader_state: LeaderState) -> None:
-    """What the holes of this log say was committed is committed: no count is needed for a fact.
+    """What the gaps of this log say was committed is committed: no count is needed for a fact.
 
     A leader that restarted knows of no commit, and cannot count one without the very peer that
     waits for the snapshot (decision 0017). Its own no-op and what follows are never taken so:

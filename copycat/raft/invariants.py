@@ -156,7 +156,7 @@ def _check_commit(before: Facts, after: Facts) -> None:
     if after.commit_index > max(before.commit_index, after.installed_index):
         if after.state is ServerState.LEADER:
             if after.commit_index == after.valid_from < after.noop_index:
-                return  # C22: not by count; holes say that it was committed long ago
+                return  # C22: not by count; gaps say that it was committed long ago
             require(
                 after.commit_index >= after.noop_index,
                 "I7: a leader committed an entry of another term by count",

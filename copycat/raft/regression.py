@@ -3,7 +3,7 @@
 Whoever led knows what each voter had acknowledged. A voter whose log does not reach that any
 more was restored from a backup or a snapshot of its machine. It is told, records durably how far
 it once was, and from there on is a member that lost entries to damage (C12): it votes as if it
-held them, does not campaign, and takes no holes. Its raised term makes the leader that counted
+held them, does not campaign, and takes no gaps. Its raised term makes the leader that counted
 it step down; the next one counts from nothing (decision 0024).
 """
 

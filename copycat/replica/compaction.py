@@ -173,7 +173,7 @@ class CompactionScheduler:
         horizon = min(parts.applier.last_applied, parts.log.durable_index)  # C22
         if parts.applier.last_applied < parts.log.valid_from:
             horizon = 0  # replaying: what is applied is no state of the full log yet
-        # What goes with a snapshot goes by whole files (`SnapshotTaker.trim`): a hole in its place
+        # What goes with a snapshot goes by whole files (`SnapshotTaker.trim`): a gap in its place
         # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
         floor = min(parts.raft.deletion_floor, self._snapshots.floor(), horizon)
         return CompactionLimits(horizon, floor, 0)

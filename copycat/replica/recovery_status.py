@@ -125,7 +125,7 @@ class RecoveryStatus:
         self._driver.step(LossRecorded(term))
 
     def gaps_known(self) -> GapsKnown:
-        """How far the holes of this log prove what was committed (C22).
+        """How far the gaps of this log prove what was committed (C22).
 
         Not where it was given up: the entries that are there now are others.
         """

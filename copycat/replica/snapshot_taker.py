@@ -67,7 +67,7 @@ def restore(
 
     A log that does not hold that entry is behind the snapshot, or in conflict with it: it
     begins anew right after it (C24). CorruptLogError when neither snapshots nor log reach back
-    to what the other lacks (F17): a log with holes is no history without the snapshot that they
+    to what the other lacks (F17): a log with gaps is no history without the snapshot that they
     were made under, for what was released below it was forgotten at a restart, and stayed.
     """
     found = store.newest_good() if store is not None else None
@@ -83,7 +83,7 @@ def restore(
             if replica_log.valid_from:
                 raise CorruptLogError(
                     f"no snapshot can be read ({len(store.bad)} are bad), and the log from"
-                    f" {replica_log.first_index} on has holes up to {replica_log.valid_from}:"
+                    f" {replica_log.first_index} on has gaps up to {replica_log.valid_from}:"
                     " what is left of it may bring back what was deleted",
                     index=replica_log.first_index,
                 )

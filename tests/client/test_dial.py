@@ -50,11 +50,11 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 
 @contextmanager
-def black_hole(number: str, port: int) -> Iterator[None]:
+def silent_address(number: str, port: int) -> Iterator[None]:
     """A listener whose queue is full: the kernel answers nobody any more."""
-    with socket.socket() as hole, socket.socket() as first, socket.socket() as second:
-        hole.bind((number, port))
-        hole.listen(0)
+    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
+        silent.bind((number, port))
+        silent.listen(0)
         for filler in (first, second):
             filler.setblocking(False)
             filler.connect_ex((number, port))
@@ -71,11 +71,11 @@ def dialled(names: Names, port: int, *numbers: str) -> socket.socket:
 
 
 @pytest.mark.slow
-def test_the_first_is_a_black_hole_and_the_second_works(names: Names) -> None:
+def test_the_first_is_a_silent_address_and_the_second_works(names: Names) -> None:
     async def scenario() -> None:
         async with serving(silence) as address:
             port = int(address.rpartition(":")[2])
-            with black_hole("127.0.0.2", port):
+            with silent_address("127.0.0.2", port):
                 names.numbers = ["127.0.0.2", "127.0.0.1"]
                 async with asyncio.timeout(1.5):  # less than one attempt may take
                     sock = await dial(Address(HOST, port))
@@ -86,23 +86,23 @@ def test_the_first_is_a_black_hole_and_the_second_works(names: Names) -> None:
 
 
 @pytest.mark.slow
-def test_many_black_holes_each_have_their_own_time(names: Names) -> None:
+def test_many_silent_addresss_each_have_their_own_time(names: Names) -> None:
     async def scenario() -> None:
         async with serving(silence) as address, AsyncExitStack() as stack:
             port = int(address.rpartition(":")[2])
-            holes = [f"127.0.0.{n}" for n in range(2, 12)]
-            for hole in holes:
-                stack.enter_context(black_hole(hole, port))
-            names.numbers = [*holes, "127.0.0.1"]
+            silent_ones = [f"127.0.0.{n}" for n in range(2, 12)]
+            for silent in silent_ones:
+                stack.enter_context(silent_address(silent, port))
+            names.numbers = [*silent_ones, "127.0.0.1"]
             sock = await dial(Address(HOST, port))
             assert sock.getpeername()[0] == "127.0.0.1"
             sock.close()
-            names.numbers = holes[:2]
+            names.numbers = silent_ones[:2]
             with pytest.raises(DialError) as caught:
                 await dial(Address(HOST, port))
             text = str(caught.value)
             assert text.count("no answer within 2 s") == 2
-            assert all(hole in text for hole in holes[:2])
+            assert all(silent in text for silent in silent_ones[:2])
 
     run(scenario)
 

@@ -53,7 +53,7 @@ HELD_MAX = 12
 GROWN = 24
 """A log of more entries may be reset: else it would never grow."""
 
-LIFE = 20
+PROCESS = 20
 """So many verbs at least come between two starts, but for every fourth, which may end at once:
 a log that is killed all the time never has much to compact."""
 
@@ -67,7 +67,7 @@ flag = strategies.booleans()
 
 
 def may_end(machine: LogMachine) -> bool:
-    return machine.lived >= LIFE or (machine.lived == 0 and machine.starts % 4 == 0)
+    return machine.lived >= PROCESS or (machine.lived == 0 and machine.starts % 4 == 0)
 
 
 def may_stop(machine: LogMachine) -> bool:

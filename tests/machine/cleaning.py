@@ -25,7 +25,7 @@ __all__ = [
     "clean",
     "frames",
     "full_digests",
-    "holes",
+    "gaps_of",
     "legal",
 ]
 
@@ -217,7 +217,7 @@ def frames(
     return runs
 
 
-def holes(dropped: set[int]) -> list[tuple[int, int]]:
+def gaps_of(dropped: set[int]) -> list[tuple[int, int]]:
     """[first, end) of neighbouring indexes."""
     found: list[tuple[int, int]] = []
     for index in sorted(dropped):

@@ -17,7 +17,7 @@ from tests.machine.cleaning import (
     clean,
     frames,
     full_digests,
-    holes,
+    gaps_of,
     legal,
 )
 
@@ -91,7 +91,7 @@ def check(log: Log, horizon: int, dropped: set[int], longest: int) -> None:
     """The cleaned log, cut in other runs, against the full one, from the horizon on."""
     expected = full_digests(Busy(), log.entries, 1)
     executor = SessionExecutor(Busy())
-    for run in frames(log.entries, holes(dropped), horizon, longest):
+    for run in frames(log.entries, gaps_of(dropped), horizon, longest):
         executor.apply([run])
         if executor.last_applied >= horizon:
             assert executor.digest() == expected[executor.last_applied], executor.last_applied
@@ -145,7 +145,7 @@ def test_c23_a_snapshot_at_or_above_the_floor_and_a_cleaned_log_are_worth_the_fu
     whole, executor = SessionExecutor(Busy()), SessionExecutor(Busy())
     whole.apply(frames(entries, [], 0)[:at])
     executor.install(whole.snapshot())
-    for run in frames(entries, holes({index for index in dropped if index > at}), horizon):
+    for run in frames(entries, gaps_of({index for index in dropped if index > at}), horizon):
         if run.first_index > at:
             executor.apply([run])
             if executor.last_applied >= horizon:

@@ -79,7 +79,7 @@ class Node:
         self.has_regressed = False
         """It runs on such a copy, and was not told so far (F8)."""
         self.gaps = (0, 0)
-        """(last, valid_from): entries up to `last` were let go, and holes stand for them (C22).
+        """(last, valid_from): entries up to `last` were let go, and gaps stand for them (C22).
 
         Their contents stay in the lists, for the laws.
         """

@@ -135,7 +135,7 @@ def test_a_log_that_holds_as_much_owes_nothing() -> None:
     assert member(3, 3, lost_upto=EntryId(3, 3)).is_recovering
 
 
-# ---- holes ----------------------------------------------------------------------------------
+# ---- gaps ----------------------------------------------------------------------------------
 
 
 def test_it_takes_no_hole_and_asks_for_a_snapshot() -> None:
@@ -178,7 +178,7 @@ def test_a_leader_then_ships_a_snapshot_of_all_that_is_committed() -> None:
 
 
 def asked_for_a_snapshot(raft: Raft, valid_from: int) -> list[Effect]:
-    """It was elected with holes of its log that are valid from there, and B takes no hole."""
+    """It was elected with gaps of its log that are valid from there, and B takes no gap."""
     assert raft.leader_state is not None
     raft.step(GapsKnown(valid_from))
     assert raft.commit_index == 0, "nobody needs to know so far"
@@ -206,9 +206,9 @@ def asked_again(raft: Raft) -> list[Effect]:
 
 @pytest.mark.parametrize("valid_from", [5, 6, 99])
 def test_c22_its_own_entries_are_never_committed_by_holes(valid_from: int) -> None:
-    """Holes say that more was committed than it had when it was elected: a loss was accepted.
+    """Gaps say that more was committed than it had when it was elected: a loss was accepted.
 
-    Nor may a heartbeat match before there is a snapshot: the holes would go out once a round trip.
+    Nor may a heartbeat match before there is a snapshot: the gaps would go out once a round trip.
     """
     raft, _ = leader(1, 1, 1, 1)
     assert raft.leader_state is not None
@@ -346,7 +346,7 @@ class Rotting(Chaos):
         self.rots = 0
         self.cluster.watch = self.look
         self.by_holes = 0
-        """Commits that a leader took from holes of its log (C22)."""
+        """Commits that a leader took from gaps of its log (C22)."""
 
     def look(self, number: int, effect: Effect) -> None:
         leader_state = self.cluster.nodes[number].raft.leader_state

@@ -1,4 +1,4 @@
-"""A member that owes entries is fed (0017), and never over holes: what they stood for is gone."""
+"""A member that owes entries is fed (0017), and never over gaps: what they stood for is gone."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def repaired(net: Disks, other: MemberId, index: int) -> Disk:
 
 
 def test_c12_a_deletion_that_went_is_not_forgotten_by_who_lost_it() -> None:
-    """The leader has forgotten the floor, and would feed holes to a member that still has x."""
+    """The leader has forgotten the floor, and would feed gaps to a member that still has x."""
     net = Disks()
     other, deletion = with_a_deletion(net)
     disk = repaired(net, other, deletion)
@@ -159,7 +159,7 @@ def test_c12_a_leader_that_started_anew_feeds_who_takes_no_holes(
 ) -> None:
     """It has everything and knows of no commit; the others are who owes, and one that is away.
 
-    What its holes are valid from was committed (C22), so it can give what is asked for: a
+    What its gaps are valid from was committed (C22), so it can give what is asked for: a
     snapshot.
     """
     net = Disks(count)
@@ -178,7 +178,7 @@ def test_c12_a_leader_that_started_anew_feeds_who_takes_no_holes(
     assert other.replica.status().owed == ""
     assert other.executor.last_applied == here.executor.last_applied
     assert other.executor.digest() == here.executor.digest()
-    assert frames < 400, "the same holes are not sent again and again"
+    assert frames < 400, "the same gaps are not sent again and again"
 
 
 def after_both_accepted(net: Disks) -> tuple[Disk, Disk]:
@@ -194,7 +194,7 @@ def after_both_accepted(net: Disks) -> tuple[Disk, Disk]:
         submit(net, leader, row.session, sequence, KeyValueStore.put("y", b"%d" % sequence))
     for member in net.nodes:
         net.cut(member)
-    assert net.disks[one].log.valid_from < net.disks[one].log.last_index - 1, "holes tell truth"
+    assert net.disks[one].log.valid_from < net.disks[one].log.last_index - 1, "gaps tell truth"
     here, there = net.disks[one], net.disks[other]
     here.cut(here.log.last_index - 1)
     there.cut(deletion)

@@ -93,7 +93,7 @@ def test_f17_a_log_with_holes_is_not_whole_without_its_snapshots() -> None:
     disk = net.disks[member]
     rot(disk)
     net.cut(member)
-    with pytest.raises(CorruptLogError, match="has holes up to") as caught:
+    with pytest.raises(CorruptLogError, match="has gaps up to") as caught:
         disk.restart()
     assert caught.value.index == 1
     assert len(disk.snapshots) == 2, "nothing was changed"
@@ -108,7 +108,7 @@ def test_f17_a_log_with_holes_is_not_whole_without_its_snapshots() -> None:
 
 
 def test_f17_holes_made_after_a_whole_replay_need_no_snapshot() -> None:
-    """A log without holes was replayed whole, and then cleaned: the bad one says nothing of it."""
+    """A log without gaps was replayed whole, and then cleaned: the bad one says nothing of it."""
     disk = lone()
     session = open_session(disk.node)
     append(disk.node, session, 1, 3)

@@ -30,7 +30,7 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     accept 2            an operator accepts the loss of what it owes
     snapshot 2          it saves what is committed; the newest two are kept
     trim 2 7            its log begins at 7, as far as its oldest snapshot allows
-    clean 2 7           it lets entries up to 7 go: holes, valid from its commit index on
+    clean 2 7           it lets entries up to 7 go: gaps, valid from its commit index on
     show / floor / log 2 / network / hush / speak
 
 What is observed: every change of role, every commit, truncation, read and finished transfer,
@@ -330,7 +330,7 @@ class _Runner:
     def do_clean(self, number: str, last: str) -> None:
         node = self.cluster.nodes[int(number)]
         node.gaps = (min(int(last), node.commit_index), node.commit_index)
-        self.lines.append(f"{number} holes up to {node.gaps[0]}, valid from {node.gaps[1]}")
+        self.lines.append(f"{number} gaps up to {node.gaps[0]}, valid from {node.gaps[1]}")
 
     def do_floor(self) -> None:
         for number, node in self.cluster.nodes.items():

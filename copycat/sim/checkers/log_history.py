@@ -26,7 +26,7 @@ def violated(rule: str, message: str, **values: object) -> InvariantError:
 
 
 class Gap(NamedTuple):
-    """A hole [first, end) of one term, and the index from which a replay over it is right."""
+    """A gap [first, end) of one term, and the index from which a replay over it is right."""
 
     first: int
     end: int

@@ -261,7 +261,7 @@ class RaftChecker:
         if now[0] is ServerState.LEADER and entry_term == now[1]:
             return
         if was_leader and commit <= min(len(self.committed), disk_model.valid_from()):
-            return  # not by counting: holes of its log say that it was committed before (C22)
+            return  # not by counting: gaps of its log say that it was committed before (C22)
         if was_leader and now[:2] == before[:2]:
             raise violated(
                 "I7",

@@ -92,7 +92,9 @@ class SessionChecker:
         """The next committed entries, read back from the log of who committed them first."""
         for run in runs:
             if run.first_index != self.committed_index + 1 or run.kind == EntryKind.GAP:
-                raise violated("I6", "a hole in the committed log", index=run.first_index)
+                raise violated(
+                    "I6", "an index is missing from the committed log", index=run.first_index
+                )
             self.committed_index += len(run.payloads)
             self._runs.append(run)
 

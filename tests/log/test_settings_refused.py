@@ -25,7 +25,7 @@ WRONG: list[Any] = [None, True, "1", b"x", 1.5j, [], math.nan, -1, 1 << 64, 10**
 TAKES: dict[str, list[Any]] = {"directory": ["1"], "retain_stale_snapshots": [True]}
 
 
-def holes(type_: Any) -> list[tuple[str, Any]]:
+def refused_values(type_: Any) -> list[tuple[str, Any]]:
     """(setting, value that is none) of a type of settings."""
     return [
         (field.name, value)
@@ -35,13 +35,13 @@ def holes(type_: Any) -> list[tuple[str, Any]]:
     ]
 
 
-@pytest.mark.parametrize(("name", "value"), holes(Storage))
+@pytest.mark.parametrize(("name", "value"), refused_values(Storage))
 def test_storage_refuses(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"^storage\.{name} \("):
         Storage(**{name: value})
 
 
-@pytest.mark.parametrize(("name", "value"), holes(RaftOptions))
+@pytest.mark.parametrize(("name", "value"), refused_values(RaftOptions))
 def test_raft_options_refuse(name: str, value: Any) -> None:
     with pytest.raises(ConfigurationError, match=rf"{name} \("):
         RaftOptions(**{name: value})
