@@ -380,7 +380,7 @@ def cut_after(log: NativeLog, after: int) -> None:
         ),
     ],
 )
-def test_entries_that_a_hole_proves_to_be_missing_are_told(
+def test_entries_that_a_gap_proves_to_be_missing_are_told(
     tmp_path: Path, members: tuple[str, ...] | None, words: str
 ) -> None:
     if members is None:

@@ -124,7 +124,7 @@ def test_f3_f17_where_a_cut_does_not_help_it_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("valid_from", [13, 16])
-def test_holes_that_are_right_only_behind_the_damage_are_named(
+def test_gaps_that_are_right_only_behind_the_damage_are_named(
     tmp_path: Path, valid_from: int
 ) -> None:
     path = member(tmp_path / "n1", MEMBERS)

@@ -129,7 +129,7 @@ def test_a_query_behind_a_dropped_command_asks_for_the_sequence_that_is_left() -
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_dropping_at_random_leaves_the_others_in_order_without_a_hole(seed: int) -> None:
+def test_dropping_at_random_leaves_the_others_in_order_without_a_gap(seed: int) -> None:
     rng = random.Random(seed)
     session = opened(Outbox(window_commands=rng.randint(1, 4)))
     calls: dict[int, Call] = {}

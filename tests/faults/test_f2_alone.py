@@ -188,7 +188,7 @@ def test_an_operator_may_accept_what_was_not_synced(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_f2_recover_keeps_holes_and_a_log_that_begins_behind_a_snapshot(tmp_path: Path) -> None:
+def test_f2_recover_keeps_gaps_and_a_log_that_begins_behind_a_snapshot(tmp_path: Path) -> None:
     path = tmp_path / "one"
     address = free_address()
 

@@ -21,7 +21,7 @@ SOON_S = 5.0
 
 @pytest.mark.parametrize("level", ["disk", "memory"])
 @pytest.mark.parametrize("gap", [1, 255, 256, 1000, 1 << 40])
-def test_a_tail_goes_on_behind_a_hole(
+def test_a_tail_goes_on_behind_a_gap(
     tmp_path: Path, level: StorageLevelLike, gap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []

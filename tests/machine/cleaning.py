@@ -199,11 +199,11 @@ class Log:
 
 
 def frames(
-    entries: Sequence[Entry], holes_: Sequence[tuple[int, int]], valid_from: int, longest: int = 1
+    entries: Sequence[Entry], gaps_: Sequence[tuple[int, int]], valid_from: int, longest: int = 1
 ) -> list[Run]:
     """The runs of a log in which [first, end) of every deleted range is a gap."""
     runs: list[Run] = []
-    ends = dict(holes_)
+    ends = dict(gaps_)
     index = 1
     while index <= len(entries):
         end = ends.get(index)

@@ -138,7 +138,7 @@ def test_a_log_that_holds_as_much_owes_nothing() -> None:
 # ---- gaps ----------------------------------------------------------------------------------
 
 
-def test_it_takes_no_hole_and_asks_for_a_snapshot() -> None:
+def test_it_takes_no_gap_and_asks_for_a_snapshot() -> None:
     raft = member(3, 3)
     message = append(5, 1, (3, 2), [3, 3])
     effects = raft.step(Received(B, message, has_gaps=True)) + raft.step(Saved(raft.save_ticket))
@@ -188,7 +188,7 @@ def asked_for_a_snapshot(raft: Raft, valid_from: int) -> list[Effect]:
     return receive(raft, B, reply)
 
 
-def test_c22_what_holes_say_was_committed_needs_no_count() -> None:
+def test_c22_what_gaps_say_was_committed_needs_no_count() -> None:
     """It restarted, and knows of no commit. Without B it can count none, and B waits for it."""
     raft, _ = leader(1, 1, 1, 1)
     effects = asked_for_a_snapshot(raft, 3)
@@ -205,7 +205,7 @@ def asked_again(raft: Raft) -> list[Effect]:
 
 
 @pytest.mark.parametrize("valid_from", [5, 6, 99])
-def test_c22_its_own_entries_are_never_committed_by_holes(valid_from: int) -> None:
+def test_c22_its_own_entries_are_never_committed_by_gaps(valid_from: int) -> None:
     """Gaps say that more was committed than it had when it was elected: a loss was accepted.
 
     Nor may a heartbeat match before there is a snapshot: the gaps would go out once a round trip.
@@ -243,7 +243,7 @@ def test_whose_loss_was_accepted_votes_and_campaigns_with_what_it_has() -> None:
     assert raft.pre_vote_round is not None
 
 
-def test_it_takes_no_hole_until_something_newer_is_committed() -> None:
+def test_it_takes_no_gap_until_something_newer_is_committed() -> None:
     raft = accepted_loss(3, 3)
     effects = raft.step(Received(B, append(5, 1, (3, 2), [3, 3]), has_gaps=True))
     assert raft.last == EntryId(3, 2)
@@ -345,7 +345,7 @@ class Rotting(Chaos):
         self.weights[8] = 3  # crash or restart
         self.rots = 0
         self.cluster.watch = self.look
-        self.by_holes = 0
+        self.by_gaps = 0
         """Commits that a leader took from gaps of its log (C22)."""
 
     def look(self, number: int, effect: Effect) -> None:
@@ -355,7 +355,7 @@ class Rotting(Chaos):
             and leader_state is not None
             and effect.index < leader_state.noop_index
         ):
-            self.by_holes += 1
+            self.by_gaps += 1
 
     def calm(self) -> None:
         """First everybody goes down: whoever is elected then knows of no commit."""
@@ -388,15 +388,15 @@ class Rotting(Chaos):
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(4))
 def test_laws_hold_while_disks_rot(block: int) -> None:
-    rotten = by_holes = 0
+    rotten = by_gaps = 0
     for seed in range(50 * block, 50 * block + 50):
         chaos = Rotting(seed)
         chaos.storm()
         chaos.calm()
         rotten += chaos.rots
-        by_holes += chaos.by_holes
+        by_gaps += chaos.by_gaps
     assert rotten > 25
-    assert by_holes > 0
+    assert by_gaps > 0
 
 
 def test_entries_that_it_acknowledges_meanwhile_count() -> None:

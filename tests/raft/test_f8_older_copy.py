@@ -287,7 +287,7 @@ def test_a_newer_leader_counts_from_nothing_already() -> None:
     assert raft.current_term == 7
 
 
-def test_it_takes_no_holes_until_it_has_everything_again() -> None:
+def test_it_takes_no_gaps_until_it_has_everything_again() -> None:
     raft = regressed()
     assert raft.refuses_gaps
     raft.step(LossRecorded(4))

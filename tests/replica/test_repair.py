@@ -91,7 +91,7 @@ def test_c12_without_the_rule_what_was_deleted_is_back(monkeypatch: pytest.Monke
     assert "x" in disk.executor.machine.values  # type: ignore[attr-defined]
 
 
-def test_c12_entries_without_holes_are_enough(caplog: pytest.LogCaptureFixture) -> None:
+def test_c12_entries_without_gaps_are_enough(caplog: pytest.LogCaptureFixture) -> None:
     net = Disks()
     leader = net.elect()
     leader.client(Register(1, "client", 60_000))
@@ -110,7 +110,7 @@ def test_c12_entries_without_holes_are_enough(caplog: pytest.LogCaptureFixture) 
     assert "are here again" in caplog.text
 
 
-def with_holes(net: Disks, *, has_snapshot: bool) -> Node:
+def with_gaps(net: Disks, *, has_snapshot: bool) -> Node:
     """y is written over and over; the leader, which is returned, cleaned its log to the end."""
     leader = net.elect()
     leader.client(Register(1, "client", 60_000))
@@ -154,7 +154,7 @@ def frames_of(net: Disks, turns: int) -> int:
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("has_snapshot", [False, True])
-def test_c12_a_leader_that_started_anew_feeds_who_takes_no_holes(
+def test_c12_a_leader_that_started_anew_feeds_who_takes_no_gaps(
     count: int, has_snapshot: bool
 ) -> None:
     """It has everything and knows of no commit; the others are who owes, and one that is away.
@@ -163,7 +163,7 @@ def test_c12_a_leader_that_started_anew_feeds_who_takes_no_holes(
     snapshot.
     """
     net = Disks(count)
-    one = with_holes(net, has_snapshot=has_snapshot).member
+    one = with_gaps(net, has_snapshot=has_snapshot).member
     two = next(member for member in net.nodes if member != one)
     for member in net.nodes:
         net.cut(member)
@@ -206,7 +206,7 @@ def after_both_accepted(net: Disks) -> tuple[Disk, Disk]:
     return here, there
 
 
-def test_c12_whose_loss_was_accepted_takes_no_holes_in_its_place() -> None:
+def test_c12_whose_loss_was_accepted_takes_no_gaps_in_its_place() -> None:
     """It votes without what it lost. But the deletion went since it had it: x must not be back."""
     net = Disks()
     here, there = after_both_accepted(net)

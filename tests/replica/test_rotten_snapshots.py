@@ -87,7 +87,7 @@ def with_what_stayed(net: Disks) -> MemberId:
     return member
 
 
-def test_f17_a_log_with_holes_is_not_whole_without_its_snapshots() -> None:
+def test_f17_a_log_with_gaps_is_not_whole_without_its_snapshots() -> None:
     net = Disks()
     member = with_what_stayed(net)
     disk = net.disks[member]
@@ -107,7 +107,7 @@ def test_f17_a_log_with_holes_is_not_whole_without_its_snapshots() -> None:
     assert disk.replica.status().owed == ""
 
 
-def test_f17_holes_made_after_a_whole_replay_need_no_snapshot() -> None:
+def test_f17_gaps_made_after_a_whole_replay_need_no_snapshot() -> None:
     """A log without gaps was replayed whole, and then cleaned: the bad one says nothing of it."""
     disk = lone()
     session = open_session(disk.node)
