@@ -62,8 +62,9 @@ class Member:
 
 
 async def used(address: str, *operations: Any) -> None:
-    """Submit all of them."""
-    async with asyncio.timeout(LIMIT_S), CopycatClient(address) as client:
+    """Submit all of them, as soon as the member listens: a busy machine may take a while."""
+    client = CopycatClient(address, give_up_after=LIMIT_S)
+    async with asyncio.timeout(LIMIT_S), client:
         for operation in operations:
             await client.submit(operation)
 
