@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from copycat import CopycatClient
+from copycat import Backoff, CopycatClient
 from copycat.cli.output import WAITING_MAX, Lines
 from copycat.machine.kv import KeyValueStore
 from tests.server.cluster import free_address
@@ -63,7 +63,8 @@ class Member:
 
 async def used(address: str, *operations: Any) -> None:
     """Submit all of them, as soon as the member listens: a busy machine may take a while."""
-    client = CopycatClient(address, give_up_after=LIMIT_S)
+    patient = Backoff.exponential(give_up_after=LIMIT_S)
+    client = CopycatClient(address, connection_strategy=patient)
     async with asyncio.timeout(LIMIT_S), client:
         for operation in operations:
             await client.submit(operation)

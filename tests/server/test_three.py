@@ -17,6 +17,7 @@ from copycat import (
     ServerState,
     UnknownMemberError,
 )
+from copycat.client import session
 from tests.server.cluster import Book, free_address, run, server, trio
 
 pytestmark = pytest.mark.slow
