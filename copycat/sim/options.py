@@ -266,9 +266,11 @@ def _with_stale_leaders(random: SimRandom, options: SeedOptions) -> SeedOptions:
     replace = msgspec.structs.replace
     heartbeat_ms = random.pick((50, 100))
     timeout_ms = heartbeat_ms * random.pick((4, 6))
+    members = random.pick((3, 3, 5))
     return replace(
         options,
-        members=random.pick((3, 3, 5)),
+        members=members,
+        wrong_clock=options.wrong_clock % members,
         duration_us=90 * timeout_ms * MS,
         fault_us=12 * timeout_ms * MS,
         faults=random.pick((("stale_leader",), ("process", "stale_leader"))),

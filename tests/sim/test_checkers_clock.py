@@ -82,3 +82,10 @@ def test_a_leader_that_believes_its_own_wall_clock_is_caught(
         except SeedFailed as failed:
             found.append(failed.message)
     assert any("C25: log time is ahead" in message for message in found), found
+
+
+def test_the_wrong_clock_is_that_of_a_member() -> None:
+    """A seed that draws stale leaders as well draws its number of members again."""
+    for seed in range(20_000):
+        options = draw_options(seed)
+        assert options.wrong_clock < options.members, seed
