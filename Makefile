@@ -65,7 +65,7 @@ $(VENV)/.stamp-venv:
 	@test -n "$(BASE_PYTHON)" && $(BASE_PYTHON) -c \
 	  'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "copycat needs Python 3.11 or later: make BASE_PYTHON=/path/to/python3.12"; exit 1; }
-	@test -x $(PYTHON) || $(STEP) "making $(VENV)" $(BASE_PYTHON) -m venv $(VENV)
+	@test -x $(PYTHON) || { $(STEP) "making $(VENV)" $(BASE_PYTHON) -m venv $(VENV); }
 	@touch $@
 
 # The packages that running copycat needs. The extension is compiled once, in place, by the rule below.
