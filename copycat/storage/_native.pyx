@@ -31,7 +31,7 @@ __all__ = [
     "Batch", "Env", "FaultEnv", "File", "FileSync", "HardState", "Lock", "NativeLog",
     "RecoveryReport", "Rewrite", "SaveTicket", "SyncTicket", "allocation_refusals",
     "check_commands", "crc32c",
-    "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_gap",
+    "crc32c_force_table", "crc32c_is_hardware", "encode_batch", "encode_bytes", "encode_gap",
     "encode_mark", "lz4_compress", "lz4_decompress", "open_hard_state", "open_log",
     "run_locked",
     "watch_allocations",
