@@ -140,7 +140,8 @@ def test_a_bare_log_removes_them_by_itself(tmp_path: Path) -> None:
         log.trim(200)
         assert log.first_index > 1
         for thread in threading.enumerate():
-            if thread.name == "copycat-files":
+            # An interrupt inside of Thread.start, in another test, leaves one that never began.
+            if thread.name == "copycat-files" and thread.is_alive():
                 thread.join()
         assert len(list(tmp_path.glob("*.log"))) < files
         assert len(list(tmp_path.glob("*.log"))) <= len(log.segments)
