@@ -19,41 +19,15 @@ from copycat import (
     StateMachine,
     Storage,
     command,
-    query,
 )
 from copycat.machine import SnapshotReader, SnapshotWriter
 from copycat.member.skips import write_skips
 from copycat.storage import Env
 from copycat.types import SkippedEntry
 from tests.server.cluster import TIMERS, free_address, run
+from tests.server.test_evolution import COUNT, Counter, Renamed
 
 pytestmark = pytest.mark.slow
-
-COUNT = 20
-
-
-class Counter(StateMachine):
-    def __init__(self) -> None:
-        self.total = 0
-
-    @command
-    def add(self, by: int) -> int:
-        self.total += by
-        return self.total
-
-    @query
-    def now(self) -> int:
-        return self.total
-
-
-class Renamed(StateMachine):
-    def __init__(self) -> None:
-        self.total = 0
-
-    @command
-    def increase(self, by: int) -> int:
-        self.total += by
-        return self.total
 
 
 class Retyped(StateMachine):
