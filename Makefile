@@ -96,7 +96,7 @@ build: $(VENV)/.stamp-extension $(VENV)/.stamp-packages ## make .venv with all t
 demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
 	$(PYTHON) -m copycat demo $(if $(FILE),--file "$(FILE)") $(DEMO_ARGS)
 
-quick: build ## the tests that are not slow, in about a minute; K=word selects
+quick: build ## the tests that are not slow, in one to two minutes; K=word selects
 	$(PYTHON) -m pytest -q -m "not slow" $(if $(K),-k "$(K)")
 
 test: build ## the whole test suite with 200 fresh simulator seeds; K=word selects
