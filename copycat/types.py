@@ -159,34 +159,40 @@ CompactionLike: TypeAlias = Compaction | Literal["minor", "major"]
 
 
 class Release(enum.IntEnum):
-    """When a released entry may leave the log; larger is stricter."""
+    """When a compaction may delete an entry that was released; larger is stricter.
+
+    No class lets an entry above the horizon be deleted (C22).
+    """
 
     ANY = 1
-    """Mode QUORUM (RELEASE): at any compaction."""
-    SETTLED = 2
-    """Mode FULL: at any compaction, once it is at or below the floor (C23)."""
+    """Mode QUORUM (RELEASE): by any compaction."""
+    STABLE = 2
+    """Mode FULL: by any compaction, at or below the deletion floor (C23)."""
     SEQUENTIAL = 3
-    """Mode SEQUENTIAL (EXPIRING, TOMBSTONE): at or below the floor, by a major compaction
-    only, so that never a deletion goes before what it deleted."""
+    """Mode SEQUENTIAL (EXPIRING, TOMBSTONE): by a major compaction only, at or below the deletion
+    floor, so that a deletion stays longer than what it deleted."""
     SNAPSHOT = 4
-    """Mode SNAPSHOT: at any compaction, once a complete snapshot covers it."""
+    """Mode SNAPSHOT: by any compaction, once a complete snapshot covers the entry."""
     UNKNOWN = 5
-    """Mode UNKNOWN, the strictest: below floor and snapshot, by a major compaction only."""
+    """Mode UNKNOWN, the strictest: by a major compaction only, at or below the deletion floor
+    and covered by a complete snapshot."""
 
 
 class CompactionLimits(NamedTuple):
     """How far a compaction may reach; all inclusive indexes."""
 
     horizon: int
-    """min(last_applied, durable_index): nothing above it goes; a gap's `valid_from` (C22)."""
-    floor: int
-    """The least `settled` of all stateful members; 0 while one is unknown (C23)."""
+    """min(last_applied, durable_index): no entry above it is deleted. It becomes the `valid_from`
+    of each gap that the compaction writes (C22)."""
+    deletion_floor: int
+    """Every voter has the entries up to here, durably and in every snapshot that it keeps; 0
+    while one voter is unknown (C23)."""
     snapshot_index: int
     """Index of the newest complete snapshot that was read back; 0 for none."""
 
 
 NO_LIMITS = CompactionLimits(0, 0, 0)
-"""Nothing may go: for who only looks."""
+"""Nothing may be deleted: for whoever only looks at the statistics."""
 
 
 class SegmentStats(NamedTuple):

@@ -6,20 +6,20 @@
 namespace copycat {
 
 std::uint64_t Limits::upto(Release how, bool major) const {
-    const std::uint64_t settled = std::min(horizon, floor);
+    const std::uint64_t stable = std::min(horizon, deletion_floor);
     switch (how) {
         case Release::none:
             return 0;
         case Release::any:
             return horizon;
-        case Release::settled:
-            return settled;
+        case Release::stable:
+            return stable;
         case Release::sequential:
-            return major ? settled : 0;
+            return major ? stable : 0;
         case Release::snapshot:
             return std::min(horizon, snapshot_index);
         case Release::unknown:
-            return major ? std::min(settled, snapshot_index) : 0;
+            return major ? std::min(stable, snapshot_index) : 0;
     }
     return 0;
 }
@@ -71,7 +71,7 @@ std::uint64_t Liveness::class_of(std::size_t word, Release how) const {
 
 Bits Liveness::removable(const SlotView& view, const Limits& limits, bool major) const {
     Bits out;
-    for (const Release how : {Release::any, Release::settled, Release::sequential,
+    for (const Release how : {Release::any, Release::stable, Release::sequential,
                               Release::snapshot, Release::unknown}) {
         const std::size_t count = view.upto(limits.upto(how, major)).count();
         const std::size_t words = std::min((count + 63) / 64, planes_[0].size());

@@ -14,7 +14,7 @@ namespace copycat {
 enum class Release : std::uint8_t {
     none = 0,
     any = 1,
-    settled = 2,
+    stable = 2,
     sequential = 3,
     snapshot = 4,
     unknown = 5,
@@ -23,7 +23,7 @@ enum class Release : std::uint8_t {
 // copycat.types.CompactionLimits: inclusive indexes.
 struct Limits {
     std::uint64_t horizon = 0;
-    std::uint64_t floor = 0;
+    std::uint64_t deletion_floor = 0;
     std::uint64_t snapshot_index = 0;
 
     // The highest index at which a record released as `how` may go; 0 for none.

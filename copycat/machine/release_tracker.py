@@ -23,7 +23,7 @@ __all__ = ["ReleaseTracker", "is_deletion", "release_of"]
 
 _RELEASES = {
     CompactionMode.QUORUM: Release.ANY,
-    CompactionMode.FULL: Release.SETTLED,
+    CompactionMode.FULL: Release.STABLE,
     CompactionMode.SEQUENTIAL: Release.SEQUENTIAL,
     CompactionMode.SNAPSHOT: Release.SNAPSHOT,
     CompactionMode.UNKNOWN: Release.UNKNOWN,

@@ -37,7 +37,7 @@ cdef extern from "log.hpp" namespace "copycat":
         none
     cdef cppclass CLimits "copycat::Limits":
         uint64_t horizon
-        uint64_t floor
+        uint64_t deletion_floor
         uint64_t snapshot_index
     cdef cppclass CStats "copycat::SegmentStats":
         uint64_t id
@@ -155,7 +155,7 @@ cdef class Rewrite:
 
 cdef CLimits limits_of(limits) except *:
     cdef CLimits out
-    out.horizon, out.floor, out.snapshot_index = limits
+    out.horizon, out.deletion_floor, out.snapshot_index = limits
     return out
 
 

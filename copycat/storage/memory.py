@@ -8,7 +8,6 @@ error, so that whoever is tested over it meets the same reactions (F9, F10, F12)
 from __future__ import annotations
 
 import errno
-from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, cast
@@ -37,145 +36,7 @@ if TYPE_CHECKING:
     from copycat.storage import interface
     from copycat.storage._native import Batch
 
-__all__ = ["MemoryCleaning", "MemoryLog", "MemoryTicket"]
-
-
-class MemoryCleaning(ABC):
-    """The cleaning half of `MemoryLog`: what was released, over the segments of the other."""
-
-    _segments: MemorySegments
-    _configurations: list[int]
-    _released: dict[int, Release]
-    _durable_index: int
-    _poison: BaseException | None
-
-    @property
-    @abstractmethod
-    def first_index(self) -> int: ...
-    @property
-    @abstractmethod
-    def last_index(self) -> int: ...
-    @abstractmethod
-    def _check(self) -> None: ...
-    @abstractmethod
-    def _meet_fault(self, operation: str, verb: str) -> None: ...
-    @abstractmethod
-    def _batches(self) -> Iterator[Batch]: ...
-
-    def release(self, indexes: Sequence[int], how: Release) -> None:
-        """Let these entries go; see `ReplicaLog.release`."""
-        self._check()
-        last = self.last_index
-        above = [index for index in indexes if index > last]
-        if above:
-            raise IndexError(f"entry {above[0]} cannot be released: the log ends at {last}")
-        gone = [gap for batch in self._batches() for gap in batch.gaps()]
-        for index in indexes:
-            if index >= self.first_index and not any(a <= index < b for a, b, _ in gone):
-                self._released[index] = min(how, self._released.get(index, how))
-
-    def _keep_releases(self, first: int, last: int) -> None:
-        self._released = {i: how for i, how in self._released.items() if first <= i <= last}
-
-    def _removable(
-        self, segment: MemorySegment, limits: CompactionLimits, *, major: bool
-    ) -> frozenset[int]:
-        horizon = min(limits.horizon, self._durable_index, self.last_index - 1)
-        capped = limits._replace(horizon=horizon)
-        return frozenset(
-            index
-            for index, how in self._released.items()
-            if segment.first <= index < segment.end and index <= reach(capped, how, major=major)
-        )
-
-    def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
-        """One row a segment; see `ReplicaLog.segment_stats`."""
-        self._check()
-        return [self._stats(segment, limits) for segment in self._segments]
-
-    def _stats(self, segment: MemorySegment, limits: CompactionLimits) -> SegmentStats:
-        sealed = segment is not self._segments[-1]
-        return SegmentStats(
-            id=segment.number,
-            version=segment.version,
-            first_index=segment.first,
-            last_index=segment.end - 1,
-            nbytes=segment.nbytes,
-            entries=segment.count,
-            released=sum(segment.first <= i < segment.end for i in self._released),
-            removable_minor=len(self._removable(segment, limits, major=False)) if sealed else 0,
-            removable_major=len(self._removable(segment, limits, major=True)) if sealed else 0,
-            is_sealed=sealed and segment.end - 1 <= self._durable_index,
-        )
-
-    def rewrite(
-        self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
-    ) -> MemoryRewrite:
-        """Freeze what goes; see `ReplicaLog.rewrite`."""
-        self._check()
-        frozen = []
-        for ids in groups:
-            chosen = self._neighbours(ids)
-            drops = [self._removable(segment, limits, major=major) for segment in chosen]
-            batches = [batch for segment in chosen for batch in segment.batches]
-            frozen.append(
-                RewriteGroup(list(ids), chosen[-1].end, batches, frozenset().union(*drops))
-            )
-        horizon = min(limits.horizon, self.last_index)
-        return MemoryRewrite(frozen, horizon, self._meet_rewrite_fault)
-
-    def _meet_rewrite_fault(self) -> None:
-        try:
-            self._meet_fault("write", "rewrite")
-        finally:
-            self._poison = None  # F13: a rewrite that fails is no failure of the log
-
-    def _neighbours(self, ids: Sequence[int]) -> list[MemorySegment]:
-        numbers = [segment.number for segment in self._segments[:-1]]
-        if not ids or ids[0] not in numbers:
-            raise ValueError(f"no sealed segments {list(ids)}")
-        begin = numbers.index(ids[0])
-        chosen = self._segments[begin : begin + len(ids)]
-        is_durable = chosen[-1].end - 1 <= self._durable_index
-        if numbers[begin : begin + len(ids)] != list(ids) or not is_durable:
-            raise ValueError(f"the segments {list(ids)} are no sealed neighbours")
-        return chosen
-
-    def install(self, rewrite: interface.Rewrite) -> CompactionResult:
-        """Swap in what was written; see `ReplicaLog.install`."""
-        self._check()
-        made = cast("MemoryRewrite", rewrite)
-        require(made.written is not None, "a rewrite is run before it is installed")
-        before: list[MemorySegment] = []
-        after: list[MemorySegment] = []
-        is_cut_short = False
-        for group, batches in zip(made.groups, made.written or [], strict=True):
-            old = [s for s in self._segments if s.number in group.ids]
-            if [s.number for s in old] != group.ids or old[-1].end != group.end:
-                if self.first_index < group.end:
-                    is_cut_short = True
-                    break
-                continue
-            version = max(s.version for s in old) + 1
-            fresh = MemorySegment(old[0].first, old[0].number, version, before=old[0].before)
-            for batch in batches:
-                fresh.add(batch, len(batch.entries()))
-            begin = self._segments.index(old[0])
-            self._segments[begin : begin + len(old)] = [fresh]
-            self._released = {i: w for i, w in self._released.items() if i not in group.drops}
-            self._configurations = [i for i in self._configurations if i not in group.drops]
-            before += old
-            after.append(fresh)
-        made.abandon()
-        return CompactionResult(
-            len(before),
-            len(after),
-            sum(segment.nbytes for segment in before),
-            sum(segment.nbytes for segment in after),
-            sum(s.count for s in before) - sum(s.count for s in after),
-            is_cut_short,
-        )
-
+__all__ = ["MemoryLog", "MemoryTicket"]
 
 _MAX_INDEX = 1 << 62
 
@@ -193,7 +54,7 @@ class MemoryTicket:
         self._log._run(self)  # noqa: SLF001 - a ticket is a part of its log
 
 
-class MemoryLog(MemoryCleaning):
+class MemoryLog:
     """`ReplicaLog` without a disk. Sizes as in `Storage`, so that rolls happen alike."""
 
     def __init__(
@@ -202,15 +63,17 @@ class MemoryLog(MemoryCleaning):
         self._max_segment_size = max_segment_size
         self._max_entries_per_segment = max_entries_per_segment
         self._segments = MemorySegments([MemorySegment(1)])
-        self._configurations = []
+        self._configurations: list[int] = []
+        """Indexes of configuration entries: each is read alone (C4)."""
         self._durable_index = 0
         self._in_flight: MemoryTicket | None = None
         self._faults: dict[str, str] = {}
         self._room: int | None = None
-        self._poison = None
+        self._poison: BaseException | None = None
         self._closed = False
         self._numbers = 1
-        self._released = {}
+        """Segments that were begun so far; each has its number."""
+        self._released: dict[int, Release] = {}
 
     # --- where it stands ---------------------------------------------------------------------
 
@@ -399,6 +262,122 @@ class MemoryLog(MemoryCleaning):
         self._released = {}
         fresh = self._new_segment(entry.index + 1, entry)
         self._segments = MemorySegments([fresh], self._segments.truncations + 1)
+
+    # --- compaction --------------------------------------------------------------------------
+
+    def release(self, indexes: Sequence[int], how: Release) -> None:
+        """Let these entries go; see `ReplicaLog.release`."""
+        self._check()
+        last = self.last_index
+        above = [index for index in indexes if index > last]
+        if above:
+            raise IndexError(f"entry {above[0]} cannot be released: the log ends at {last}")
+        gone = [gap for batch in self._batches() for gap in batch.gaps()]
+        for index in indexes:
+            if index >= self.first_index and not any(a <= index < b for a, b, _ in gone):
+                self._released[index] = min(how, self._released.get(index, how))
+
+    def _keep_releases(self, first: int, last: int) -> None:
+        self._released = {i: how for i, how in self._released.items() if first <= i <= last}
+
+    def _removable(
+        self, segment: MemorySegment, limits: CompactionLimits, *, major: bool
+    ) -> frozenset[int]:
+        horizon = min(limits.horizon, self._durable_index, self.last_index - 1)
+        capped = limits._replace(horizon=horizon)
+        return frozenset(
+            index
+            for index, how in self._released.items()
+            if segment.first <= index < segment.end and index <= reach(capped, how, major=major)
+        )
+
+    def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
+        """One row a segment; see `ReplicaLog.segment_stats`."""
+        self._check()
+        return [self._stats(segment, limits) for segment in self._segments]
+
+    def _stats(self, segment: MemorySegment, limits: CompactionLimits) -> SegmentStats:
+        sealed = segment is not self._segments[-1]
+        return SegmentStats(
+            id=segment.number,
+            version=segment.version,
+            first_index=segment.first,
+            last_index=segment.end - 1,
+            nbytes=segment.nbytes,
+            entries=segment.count,
+            released=sum(segment.first <= i < segment.end for i in self._released),
+            removable_minor=len(self._removable(segment, limits, major=False)) if sealed else 0,
+            removable_major=len(self._removable(segment, limits, major=True)) if sealed else 0,
+            is_sealed=sealed and segment.end - 1 <= self._durable_index,
+        )
+
+    def rewrite(
+        self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
+    ) -> MemoryRewrite:
+        """Freeze what goes; see `ReplicaLog.rewrite`."""
+        self._check()
+        frozen = []
+        for ids in groups:
+            chosen = self._neighbours(ids)
+            drops = [self._removable(segment, limits, major=major) for segment in chosen]
+            batches = [batch for segment in chosen for batch in segment.batches]
+            frozen.append(
+                RewriteGroup(list(ids), chosen[-1].end, batches, frozenset().union(*drops))
+            )
+        horizon = min(limits.horizon, self.last_index)
+        return MemoryRewrite(frozen, horizon, self._meet_rewrite_fault)
+
+    def _meet_rewrite_fault(self) -> None:
+        try:
+            self._meet_fault("write", "rewrite")
+        finally:
+            self._poison = None  # F13: a rewrite that fails is no failure of the log
+
+    def _neighbours(self, ids: Sequence[int]) -> list[MemorySegment]:
+        numbers = [segment.number for segment in self._segments[:-1]]
+        if not ids or ids[0] not in numbers:
+            raise ValueError(f"no sealed segments {list(ids)}")
+        begin = numbers.index(ids[0])
+        chosen = self._segments[begin : begin + len(ids)]
+        is_durable = chosen[-1].end - 1 <= self._durable_index
+        if numbers[begin : begin + len(ids)] != list(ids) or not is_durable:
+            raise ValueError(f"the segments {list(ids)} are no sealed neighbours")
+        return chosen
+
+    def install(self, rewrite: interface.Rewrite) -> CompactionResult:
+        """Swap in what was written; see `ReplicaLog.install`."""
+        self._check()
+        made = cast("MemoryRewrite", rewrite)
+        require(made.written is not None, "a rewrite is run before it is installed")
+        before: list[MemorySegment] = []
+        after: list[MemorySegment] = []
+        is_cut_short = False
+        for group, batches in zip(made.groups, made.written or [], strict=True):
+            old = [s for s in self._segments if s.number in group.ids]
+            if [s.number for s in old] != group.ids or old[-1].end != group.end:
+                if self.first_index < group.end:
+                    is_cut_short = True
+                    break
+                continue
+            version = max(s.version for s in old) + 1
+            fresh = MemorySegment(old[0].first, old[0].number, version, before=old[0].before)
+            for batch in batches:
+                fresh.add(batch, len(batch.entries()))
+            begin = self._segments.index(old[0])
+            self._segments[begin : begin + len(old)] = [fresh]
+            self._released = {i: w for i, w in self._released.items() if i not in group.drops}
+            self._configurations = [i for i in self._configurations if i not in group.drops]
+            before += old
+            after.append(fresh)
+        made.abandon()
+        return CompactionResult(
+            len(before),
+            len(after),
+            sum(segment.nbytes for segment in before),
+            sum(segment.nbytes for segment in after),
+            sum(s.count for s in before) - sum(s.count for s in after),
+            is_cut_short,
+        )
 
     # --- spares, the end, and the faults of a disk -------------------------------------------
 

@@ -97,13 +97,13 @@ class MemorySegments(list[MemorySegment]):
 
 def reach(limits: CompactionLimits, how: Release, *, major: bool) -> int:
     """The highest index at which an entry released as `how` may go; 0 for none."""
-    settled = min(limits.horizon, limits.floor)
+    stable = min(limits.horizon, limits.deletion_floor)
     return {
         Release.ANY: limits.horizon,
-        Release.SETTLED: settled,
-        Release.SEQUENTIAL: settled if major else 0,
+        Release.STABLE: stable,
+        Release.SEQUENTIAL: stable if major else 0,
         Release.SNAPSHOT: min(limits.horizon, limits.snapshot_index),
-        Release.UNKNOWN: min(settled, limits.snapshot_index) if major else 0,
+        Release.UNKNOWN: min(stable, limits.snapshot_index) if major else 0,
     }[how]
 
 

@@ -28,8 +28,12 @@ from tests.log.contract_cleaning import shape
 __all__ = ["CompactionContract", "compact", "limits", "sealed"]
 
 
-def limits(horizon: int, floor: int | None = None, snapshot_index: int = 0) -> CompactionLimits:
-    return CompactionLimits(horizon, horizon if floor is None else floor, snapshot_index)
+def limits(
+    horizon: int, deletion_floor: int | None = None, snapshot_index: int = 0
+) -> CompactionLimits:
+    return CompactionLimits(
+        horizon, horizon if deletion_floor is None else deletion_floor, snapshot_index
+    )
 
 
 def sealed(log: ReplicaLog) -> list[int]:
@@ -110,7 +114,7 @@ class CompactionContract:
         ("how", "reach"),
         [
             (Release.ANY, (30, 30)),
-            (Release.SETTLED, (20, 20)),
+            (Release.STABLE, (20, 20)),
             (Release.SEQUENTIAL, (0, 20)),
             (Release.SNAPSHOT, (10, 10)),
             (Release.UNKNOWN, (0, 10)),

@@ -212,13 +212,13 @@ class Oracle:
     def removable(self, log: NativeLog, limits: CompactionLimits, *, major: bool) -> set[int]:
         """What each mode allows (C22), never the last entry. The caller leaves out the tail."""
         top = min(limits.horizon, log.durable_index, log.last_index - 1)
-        settled = min(top, limits.floor)
+        stable = min(top, limits.deletion_floor)
         reach = {
             Release.ANY: top,
-            Release.SETTLED: settled,
-            Release.SEQUENTIAL: settled if major else 0,
+            Release.STABLE: stable,
+            Release.SEQUENTIAL: stable if major else 0,
             Release.SNAPSHOT: min(top, limits.snapshot_index),
-            Release.UNKNOWN: min(settled, limits.snapshot_index) if major else 0,
+            Release.UNKNOWN: min(stable, limits.snapshot_index) if major else 0,
         }
         return {index for index, how in self.releases.items() if index <= reach[how]}
 

@@ -18,7 +18,7 @@ from copycat.storage.compaction import (
 from copycat.types import CompactionLimits, SegmentStats
 
 SHAPE = SegmentLimits(max_segment_size=1000, max_entries_per_segment=100)
-ALL = CompactionLimits(horizon=1 << 40, floor=1 << 40, snapshot_index=0)
+ALL = CompactionLimits(horizon=1 << 40, deletion_floor=1 << 40, snapshot_index=0)
 
 
 def segment(number: int, removable: int, *, version: int = 1, nbytes: int = 1000) -> SegmentStats:

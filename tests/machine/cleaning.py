@@ -261,7 +261,7 @@ def legal(
     """
     limit = min(horizon, cleaned.floors[horizon])
     # The stricter classes go with a snapshot only.
-    reach = {Release.ANY: horizon, Release.SETTLED: floor, Release.SEQUENTIAL: floor}
+    reach = {Release.ANY: horizon, Release.STABLE: floor, Release.SEQUENTIAL: floor}
     dropped: set[int] = set()
     for at, index, policy in cleaned.releases:
         in_front = major and index <= upto

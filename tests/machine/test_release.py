@@ -14,7 +14,7 @@ from copycat.types import EntryKind, Release, Run
 from tests.machine.cleaning import Busy
 from tests.machine.runs import Script, released, values
 
-ANY, SETTLED, SEQUENTIAL = Release.ANY, Release.SETTLED, Release.SEQUENTIAL
+ANY, STABLE, SEQUENTIAL = Release.ANY, Release.STABLE, Release.SEQUENTIAL
 SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
 
 
@@ -188,7 +188,7 @@ def test_a_command_class_may_be_keyed_and_decide_its_mode() -> None:
     other = Script(Explicit())
     session = other.register()
     outcome = other.commands(session, [Put("a", False), Put("a", True), Explicit.drop("a")])
-    assert released(outcome) == [(2, SNAPSHOT), (3, SETTLED)]
+    assert released(outcome) == [(2, SNAPSHOT), (3, STABLE)]
     # What it deletes goes with a snapshot only, so the deletion must not go before that.
     assert released(other.close(session)) == [(4, UNKNOWN)]
 

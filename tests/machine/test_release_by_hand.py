@@ -16,7 +16,7 @@ from copycat.protocol.operations import CompactionMode
 from copycat.types import Release
 from tests.machine.runs import Script, released, values
 
-ANY, SETTLED, SEQUENTIAL = Release.ANY, Release.SETTLED, Release.SEQUENTIAL
+ANY, STABLE, SEQUENTIAL = Release.ANY, Release.STABLE, Release.SEQUENTIAL
 SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
 
 
@@ -25,7 +25,7 @@ SNAPSHOT, UNKNOWN = Release.SNAPSHOT, Release.UNKNOWN
     [
         (CompactionMode.RELEASE, ANY),
         (CompactionMode.QUORUM, ANY),
-        (CompactionMode.FULL, SETTLED),
+        (CompactionMode.FULL, STABLE),
         (CompactionMode.SEQUENTIAL, SEQUENTIAL),
         (CompactionMode.EXPIRING, SEQUENTIAL),
         (CompactionMode.TOMBSTONE, SEQUENTIAL),

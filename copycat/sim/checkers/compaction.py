@@ -251,8 +251,8 @@ class CompactionLaws:
             for r, how in sorted(known, key=lambda one: one[1]):
                 if how is Release.ANY:
                     return how, r
-                if how in {Release.SETTLED, Release.SEQUENTIAL} and index <= frozen.platter:
-                    if how is Release.SETTLED or frozen.is_major:
+                if how in {Release.STABLE, Release.SEQUENTIAL} and index <= frozen.platter:
+                    if how is Release.STABLE or frozen.is_major:
                         return how, r
                     why = "a deletion went with a minor compaction"
             if not why and any(how < Release.SNAPSHOT for _, how in known):
