@@ -73,7 +73,7 @@ def bench_churn(benchmark: Any, disk: Path, engine: str) -> None:
         live = store.live_bytes()
         facts["write_amplification"] = round(wrote / wrote_here, 3)
         facts["space_at_the_end"] = round(store.log.size / live, 3)
-    store.settle()
+    store.finish_maintenance()
     if isinstance(store, CopycatKeyed):
         facts["space_amplification"] = round(store.log.size / live, 3)
         facts["segments"] = len(store.log.segments)

@@ -48,7 +48,7 @@ class Keyed(Protocol):
     how: str
 
     def put(self, churn: Churn) -> None: ...
-    def settle(self) -> None: ...
+    def finish_maintenance(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -80,7 +80,7 @@ class CopycatKeyed:
         gone = np.concatenate([before[before > 0], first + order[~is_last]])
         return array("Q", np.sort(gone).astype(np.uint64).tobytes())
 
-    def settle(self) -> None:
+    def finish_maintenance(self) -> None:
         """What the thread would do at its next interval."""
         self.log.compactor.compact()
 
@@ -106,7 +106,7 @@ class _Lmdb:
         with self.env.begin(write=True) as txn, txn.cursor() as cursor:
             cursor.putmulti(churn.items)
 
-    def settle(self) -> None:
+    def finish_maintenance(self) -> None:
         self.env.sync(True)
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class _RocksDb:
             batch.put(key, value)
         self.db.write(batch)
 
-    def settle(self) -> None:
+    def finish_maintenance(self) -> None:
         self.db.flush()
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ class _Sqlite:
         self.db.executemany("INSERT OR REPLACE INTO kv VALUES (?, ?)", churn.items)
         self.db.execute("COMMIT")
 
-    def settle(self) -> None:
+    def finish_maintenance(self) -> None:
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ namespace copycat {
 namespace {
 
 // Its shortening arrived, or the file is as long as it was.
-void settle_cut(Node& node, bool is_kept) {
+void resolve_cut(Node& node, bool is_kept) {
     if (node.cut.empty()) return;
     if (is_kept) {
         node.durable_size = node.image->size();
@@ -20,7 +20,7 @@ void settle_cut(Node& node, bool is_kept) {
 }
 
 // The file is `image` now, all of it durable.
-void settle(Node& node, std::shared_ptr<Bytes> image) {
+void set_durable_image(Node& node, std::shared_ptr<Bytes> image) {
     // A write of which nothing arrived never happened: its place may be written by the next
     // life of the log, which cannot know of it.
     for (const Unsynced& write : node.unsynced) {
@@ -42,7 +42,7 @@ void settle(Node& node, std::shared_ptr<Bytes> image) {
 // 4 keeps all of it; between them each write is kept, dropped or torn for itself.
 void tear(Node& node, SeededRandom& rng, std::uint64_t bias, bool garbage) {
     if (node.is_durable()) return;
-    if (!node.cut.empty()) settle_cut(node, rng.below(4) < bias);
+    if (!node.cut.empty()) resolve_cut(node, rng.below(4) < bias);
     auto image = std::make_shared<Bytes>(*node.image);  // old mappings keep the old bytes
     std::vector<std::uint64_t> sizes = {node.durable_size, image->size()};
     const auto wipe = [&](std::uint64_t begin, std::uint64_t end) {
@@ -74,14 +74,14 @@ void tear(Node& node, SeededRandom& rng, std::uint64_t bias, bool garbage) {
     sizes.push_back(node.durable_size + rng.below(grown + 1));
     const std::size_t pick = bias == 0 ? 0 : bias == 4 ? 1 : rng.below(sizes.size());
     image->resize(sizes[pick]);
-    settle(node, std::move(image));
+    set_durable_image(node, std::move(image));
 }
 
 // As tear(), with a decision for a shortening, one for the file's size and one for each write, in
 // this order.
 template <typename Keeps>
 void keep_some(Node& node, Keeps keeps) {
-    if (!node.cut.empty()) settle_cut(node, keeps());
+    if (!node.cut.empty()) resolve_cut(node, keeps());
     auto image = std::make_shared<Bytes>(*node.image);
     std::uint64_t size = node.durable_size;
     if (node.has_grown() && keeps()) size = image->size();
@@ -93,7 +93,7 @@ void keep_some(Node& node, Keeps keeps) {
             std::memset(image->data() + write.offset, 0, write.length);
     }
     image->resize(size);
-    settle(node, std::move(image));
+    set_durable_image(node, std::move(image));
 }
 
 std::uint64_t mixed(std::uint64_t hash, std::uint64_t word) {

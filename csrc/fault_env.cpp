@@ -255,7 +255,7 @@ public:
         const Guard guard(disk_->mutex);
         require(parent_of(from) == parent_of(to), "a rename stays in its directory");
         const bool is_directory = disk_->now.directories.contains(from);
-        if (is_directory) require_settled(from, to);
+        if (is_directory) require_all_synced(from, to);
         const NodePtr node = is_directory ? nullptr : disk_->find("rename", from);
         disk_->step("rename", from);
         disk_->change({Change::rename, parent_of(from), from, to, node});
@@ -395,7 +395,7 @@ public:
 private:
     // A directory is renamed as a whole: nothing in it may still wait for its own sync, or a crash
     // could keep the one without the other, which this model does not know.
-    void require_settled(const std::string& from, const std::string& to) const {
+    void require_all_synced(const std::string& from, const std::string& to) const {
         if (disk_->now.files.contains(to) || disk_->now.directories.contains(to))
             throw_io("rename", to, EEXIST);
         for (const DirectoryChange& made : disk_->changes)

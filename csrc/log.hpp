@@ -135,7 +135,7 @@ private:
     void mark_obsolete(std::string&& path) noexcept;
     void cut_last(std::uint64_t after, std::uint64_t end_offset);
     Limits capped(Limits limits) const;
-    bool is_settled(const Segment& segment) const;
+    bool is_durable(const Segment& segment) const;
     Rewrite::Group group_of(std::span<const std::uint64_t> ids, const Limits& limits, bool major);
     bool is_current(const Rewrite::Group& group) const;
     std::shared_ptr<Segment> successor(const Rewrite::Group& group);

@@ -35,7 +35,7 @@ Limits SegmentedLog::capped(Limits limits) const {
 }
 
 // Sealed, and no power loss can make it a tail again.
-bool SegmentedLog::is_settled(const Segment& segment) const {
+bool SegmentedLog::is_durable(const Segment& segment) const {
     return segment.last_index() <= durable_index_;
 }
 
@@ -55,7 +55,7 @@ std::vector<SegmentStats> SegmentedLog::segment_stats(const Limits& wanted) {
                            liveness.released(),
                            0,
                            0,
-                           is_settled(*segment)};
+                           is_durable(*segment)};
         if (liveness.released() != 0) {
             const SlotView view = segment->view();
             stats.removable_minor = liveness.count_removable(view, limits, false);
@@ -77,7 +77,7 @@ Rewrite::Group SegmentedLog::group_of(std::span<const std::uint64_t> ids, const 
                              [&](const auto& each) { return each->row().id == ids.front(); });
     Rewrite::Group group;
     for (const std::uint64_t id : ids) {
-        if (next == segments_.end() || (*next)->row().id != id || !is_settled(**next))
+        if (next == segments_.end() || (*next)->row().id != id || !is_durable(**next))
             throw std::invalid_argument("segment " + std::to_string(id) +
                                         " is not sealed, not durable, or no neighbour");
         Segment& segment = **next++;

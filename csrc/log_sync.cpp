@@ -49,7 +49,7 @@ std::uint64_t SegmentedLog::end_sync(const SyncTicket& ticket) {
     require(in_flight_.get() == &ticket, "a ticket is ended once, by the log that began it");
     require(ticket.is_done(), "a ticket is run before it is ended");
     durable_index_ = std::max(durable_index_, ticket.end_index_);
-    for (const auto& seal : ticket.seals_) seal.segment->settle();
+    for (const auto& seal : ticket.seals_) seal.segment->map_index();
     in_flight_.reset();
     if (pending_ != 0 && !is_layout_new_) {
         env_->discard(pending_path(directory_, pending_));

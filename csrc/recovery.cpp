@@ -54,7 +54,7 @@ public:
             remove_obsolete_files(true);
             for (const auto& segment : rebuilt_) {
                 write_index(*env_, segment->index_file(), segment->row(), *segment->index());
-                segment->settle();
+                segment->map_index();
             }
             reopen_tail();
             shorten_sealed();
@@ -254,7 +254,7 @@ private:
         out_.tail->file()->fsync();
         env_->sync_directory(directory_);
         replace_manifest();
-        for (const auto& segment : out_.segments) segment->settle();
+        for (const auto& segment : out_.segments) segment->map_index();
         out_.has_tail_index = false;
     }
 

@@ -64,7 +64,7 @@ void Segment::cut(std::uint64_t after, std::uint64_t end_offset) {
     data_ = Block{};
 }
 
-void Segment::settle() noexcept {
+void Segment::map_index() noexcept {
     file_.reset();
     if (index_->is_mapped()) return;
     try {

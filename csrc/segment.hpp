@@ -42,7 +42,7 @@ public:
     void cut(std::uint64_t after, std::uint64_t end_offset);
     // Its data is synced and its index file written: reads go through the maps from now on.
     // Without the memory for that the index stays where it is.
-    void settle() noexcept;
+    void map_index() noexcept;
 
     // Read with pread from now on; a plain one through a map when `mapped`.
     void set_file_cache(std::shared_ptr<FileCache> file_cache, bool mapped) {

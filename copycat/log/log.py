@@ -597,7 +597,7 @@ class Log:
 
     def _feed(self, follower: Tail) -> None:
         native = self._usable()
-        if follower.settle(native.truncations):
+        if follower.confirm_truncation(native.truncations):
             return  # it was in doubt only
         waits = self._durability is Durability.FSYNC
         last = native.durable_index if waits else native.last_index

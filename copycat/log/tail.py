@@ -88,10 +88,10 @@ class Tail:
 
     def expect(self, truncations: int, after: int) -> None:
         """A truncation begins (under the log's lock, all along)."""
-        self.settle(truncations)
+        self.confirm_truncation(truncations)
         self._doubt = (truncations, after)
 
-    def settle(self, truncations: int) -> bool:
+    def confirm_truncation(self, truncations: int) -> bool:
         """So many were done: if the one that was begun is, forget entries above it that nobody
         saw yet (under the log's lock). Whether others are there to be shown."""
         if self._doubt is not None:

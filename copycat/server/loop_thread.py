@@ -141,13 +141,13 @@ async def _run_in(
     done: asyncio.Future[asyncio.Task[T]] = here.create_future()
     tasks: list[asyncio.Task[T]] = []
 
-    def settle(task: asyncio.Task[T]) -> None:
+    def set_result(task: asyncio.Task[T]) -> None:
         if not done.done():
             done.set_result(task)
 
     def ended(task: asyncio.Task[T]) -> None:
         with suppress(RuntimeError):  # the application's loop ended under its call
-            here.call_soon_threadsafe(settle, task)
+            here.call_soon_threadsafe(set_result, task)
 
     def begin() -> None:
         task = loop.create_task(work())

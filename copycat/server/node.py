@@ -46,7 +46,7 @@ _LOCKED: list[MemberDirectory] = []
 """What no other member of this process may open any more; a lock that nobody holds is let go."""
 
 
-def _settle(done: asyncio.Future[object], answer: object) -> None:
+def _set_result(done: asyncio.Future[object], answer: object) -> None:
     if not done.done():
         done.set_result(answer)
 
@@ -213,20 +213,20 @@ class Node:
         if replica.status().state is not ServerState.LEADER:
             return None
         done: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        replica.transfer_leadership(to, partial(_settle, done))
+        replica.transfer_leadership(to, partial(_set_result, done))
         await asyncio.wait({done}, timeout=timeouts * self._options.election_timeout)
         return cast("TransferOutcome", done.result()) if done.done() else None
 
     async def take_snapshot(self) -> Snapshot:
         """Take one now; the CopycatError that says why there is none."""
         replica, done = self._asked("no snapshot now")
-        replica.take_snapshot(partial(_settle, done))
+        replica.take_snapshot(partial(_set_result, done))
         return cast("Snapshot", await self._answer(done))
 
     async def compact(self, compaction: Compaction) -> CompactionReport:
         """Clean the log now; IllegalMemberStateError when this member does not run."""
         replica, done = self._asked("no compaction now")
-        replica.compact(compaction, partial(_settle, done))
+        replica.compact(compaction, partial(_set_result, done))
         return cast("CompactionReport", await self._answer(done))
 
     def _asked(self, what: str) -> tuple[Replica, asyncio.Future[object]]:

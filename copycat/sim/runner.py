@@ -161,7 +161,7 @@ def _must_live(cluster: Cluster) -> None:
     leader, term = cluster.agreed_leader(), max(host.term for host in cluster.hosts)
     clients = cluster.clients
     rounds = CALM_TIMEOUTS + 10 * SECOND // _timeout_us(cluster)
-    _wait(cluster, "clients without answers", rounds, lambda: all(c.is_settled for c in clients))
+    _wait(cluster, "clients without answers", rounds, lambda: all(c.is_idle for c in clients))
     _wait(
         cluster,
         "probes without answers",

@@ -83,7 +83,7 @@ class SessionClient:
         return self._session.session if self._session.phase is SessionPhase.OPEN else 0
 
     @property
-    def is_settled(self) -> bool:
+    def is_idle(self) -> bool:
         """It has a session and nothing open."""
         return self.session > 0 and self._session.is_idle
 

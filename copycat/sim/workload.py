@@ -441,6 +441,6 @@ class SimClient:
         return False
 
     @property
-    def is_settled(self) -> bool:
+    def is_idle(self) -> bool:
         """It has a session and nothing open."""
         return self.session > 0 and not self.unanswered

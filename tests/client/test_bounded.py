@@ -206,7 +206,7 @@ def test_without_a_quorum_everything_says_who_is_missing_and_reads_go_on(tmp_pat
                 trio.leader.client(session_timeout=10.0, timeout=2.0)
             )
             assert await client.submit(Book.add(1)) == 1
-            await trio.settled()
+            await trio.all_applied()
             left = trio.followers[0]
             gone = sorted(str(s.address) for s in trio.servers.values() if s is not left)
             for member in [s for s in trio.servers.values() if s is not left]:
@@ -227,7 +227,7 @@ def test_without_a_quorum_everything_says_who_is_missing_and_reads_go_on(tmp_pat
             assert isinstance(error, QuorumLostError)
             assert all(address in error.render() for address in gone)
             await trio.start(*gone)
-            await trio.settled()
+            await trio.all_applied()
             assert await client.submit(Book.add(4), timeout=20.0) in {2, 3}
             numbers = await client.submit(Book.all())
             assert 3 not in numbers, "its caller was told that it was never sent"

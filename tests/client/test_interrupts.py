@@ -110,7 +110,7 @@ def client_threads() -> int:
     return sum(thread.name == "copycat-client" for thread in threading.enumerate())
 
 
-def settled(holds: Callable[[], bool]) -> None:
+def wait_until(holds: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE_S
     while not holds():
         assert time.monotonic() < end, [thread.name for thread in threading.enumerate()]
@@ -187,7 +187,7 @@ def test_an_interrupted_constructor_leaves_no_thread(tmp_path: Path) -> None:
             blocking.CopycatClient(address).close()
 
         for _ in interrupted(verb, 17):
-            settled(lambda: client_threads() == 0)
+            wait_until(lambda: client_threads() == 0)
 
 
 def test_an_interrupted_close_goes_on_by_itself(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_client_that_is_dropped_ends_its_thread(tmp_path: Path) -> None:
         del client
         assert future.result(PATIENCE_S) == 1
         del future
-        settled(lambda: client_threads() == 0)
+        wait_until(lambda: client_threads() == 0)
 
 
 def test_a_call_from_the_clients_own_thread_is_refused_instead_of_waiting(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_nothing_that_comes_by_a_strangers_connection_is_taken() -> None:
     node.client(KeepAlive(1, session, 0, "another"), 9)
     node.replica.receive_client(9, commands(session, 1, KeyValueStore.append("k", b"a")))
     node.client(QueryRequest(2, session, 0, 0, ConsistencyLevel.SEQUENTIAL, query), 9)
-    node.settle()
+    node.stabilize()
     answers = [message for connection, message in node.host.replies if connection == 9]
     assert [type(answer) for answer in answers] == [Failure, CommandsRefused, Failure]
     for answer in answers:
@@ -97,10 +97,10 @@ def test_nothing_that_comes_by_a_strangers_connection_is_taken() -> None:
         assert 'of cluster "test"' in answer.reason
     assert node.replica.status().last_index == before
     node.client(Register(3, "me", 0, "test"), 10)
-    node.settle()
+    node.stabilize()
     registered = node.last_reply()
     assert isinstance(registered, Registered)
     assert registered.cluster == "test"
     node.client(KeepAlive(4, registered.session, 0, "test"), 10)
-    node.settle()
+    node.stabilize()
     assert not isinstance(node.last_reply(), Failure)

@@ -103,7 +103,7 @@ def full_leader(env: FaultEnv) -> tuple[Node, BallastFile]:
         if node.replica.status().storage_full:
             break
         node.replica.receive_client(7, _register(index))
-        node.settle()
+        node.stabilize()
     assert node.replica.status().storage_full
     return node, one
 
@@ -121,12 +121,12 @@ def test_f12_a_full_member_gives_it_up_and_takes_it_again_when_there_was_room() 
     env.set_free_space(1 << 40)
     for _ in range(2 * ROOM_AGAIN_MS // INTERVAL_MS + 5):
         node.turn(INTERVAL_MS)
-        node.settle(rounds=1)
+        node.stabilize(rounds=1)
     assert not node.replica.status().storage_full
     assert told == [False]
     for _ in range(ROOM_AGAIN_MS // INTERVAL_MS + 1):
         node.turn(INTERVAL_MS)
-        node.settle(rounds=1)
+        node.stabilize(rounds=1)
     assert one.is_allocated
     assert env.size(FILE) == MIB
 

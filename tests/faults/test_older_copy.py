@@ -41,7 +41,7 @@ def scenario(
             copy = tmp_path / "copy"
             shutil.copytree(directory_of(victim), copy)
             await add(trio, 40, 90)
-            await trio.settled()
+            await trio.all_applied()
             address = await put_back(victim, copy)
             third = None
             if is_alone:  # the member that was restored is needed for a majority
@@ -50,7 +50,7 @@ def scenario(
                 await third.shutdown()
             await trio.start(address)
             await add(trio, 90, 100)
-            await trio.settled()
+            await trio.all_applied()
             assert trio.servers[address].state_machine.entries == list(range(100))
             if third is not None:
                 await trio.start(str(third.address))

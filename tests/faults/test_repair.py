@@ -41,7 +41,7 @@ async def trio_of(tmp_path: Path, stack: AsyncExitStack, count: int = 120) -> Tr
     async with CopycatClient(*trio.addresses) as client:
         for number in range(count):
             await client.submit(Book.add(number))
-    await trio.settled()
+    await trio.all_applied()
     return trio
 
 
@@ -53,7 +53,7 @@ async def check_equal(trio: Trio, count: int) -> None:
     """Everybody runs, has all commands once, and the same bytes; the debt is forgotten."""
     async with CopycatClient(*trio.addresses) as client:
         await client.submit(Book.add(count))
-    await trio.settled()
+    await trio.all_applied()
     paths = [directory_of(member) for member in trio.running]
     assert len(paths) == 3
     for member in trio.running:
@@ -191,7 +191,7 @@ def test_f17_without_a_good_snapshot_it_is_sent_one(tmp_path: Path) -> None:
                     await member.take_snapshot()
                 async with CopycatClient(*trio.addresses) as client:
                     await client.submit(Book.add(len(trio.leader.state_machine.entries)))
-                await trio.settled()
+                await trio.all_applied()
             path = directory_of(away)
             await trio.until(lambda: away.status().first_index > 1)
             await away.shutdown()

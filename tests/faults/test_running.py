@@ -41,7 +41,7 @@ def test_f11_rot_that_shows_while_the_log_is_open_is_told_and_hides_nothing_else
 def run_for(node: Node, turns: int) -> None:
     for _ in range(turns):
         node.turn(100)
-        node.settle()
+        node.stabilize()
 
 
 def test_f11_apply_stops_before_what_cannot_be_read_and_the_member_with_it() -> None:
@@ -53,7 +53,7 @@ def test_f11_apply_stops_before_what_cannot_be_read_and_the_member_with_it() -> 
     session = open_session(node)
     for sequence in range(1, 6):
         node.replica.receive_client(7, commands(session, sequence, PUT))
-        node.settle()
+        node.stabilize()
     victim = log.last_index - 2
     end = log.segments()[-1][4]
     log.close()

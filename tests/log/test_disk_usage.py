@@ -139,7 +139,7 @@ def sealed_usage(env: FaultEnv, log: NativeLog) -> int:
     return sum(env.size(f"{DIRECTORY}/{row[0]}-{row[1]}.log") for row in log.segments() if row[5])
 
 
-def settled(log: NativeLog) -> None:
+def sync_and_remove_obsolete(log: NativeLog) -> None:
     durable(log)
     while log.has_obsolete_files():
         log.remove_obsolete_files()
@@ -151,9 +151,9 @@ def test_truncations_give_back_what_is_behind_them() -> None:
     log = opened(env, size=MIB)
     for term in range(1, 31):
         log.append(batch(log.last_index + 1, b"%d" % term, bytes(200_000), term=term))
-        settled(log)
+        sync_and_remove_obsolete(log)
         log.truncate(log.last_index - 1)
-        settled(log)
+        sync_and_remove_obsolete(log)
     assert sealed_usage(env, log) <= 30 * 2 * BLOCK
     assert log.disk_usage <= 2 * MIB + 30 * PER_CRASH
     before = contents(log)
@@ -173,7 +173,7 @@ def test_a_power_loss_around_a_file_that_is_cut_loses_nothing(seed: int) -> None
         env.stop_after(step)
         with suppress(DiskError):
             log.truncate(4)
-            settled(log)
+            sync_and_remove_obsolete(log)
         env.crash(seed)
         found = contents(opened(env, size=MIB))
         assert found[:4] == expected(1, 5)
@@ -187,12 +187,12 @@ def test_resets_and_many_rolls_leave_a_constant_number_of_bytes() -> None:
     for number in range(1, 20):
         log.append(batch(log.last_index + 1, b"x"))
         log.reset(EntryId(1, number * 100))
-        settled(log)
+        sync_and_remove_obsolete(log)
         assert log.disk_usage <= 2 * MIB + PER_CRASH
     items = [bytes(600_000)] * 10  # each leaves two fifths of its segment
     for item in items:
         log.append(batch(log.last_index + 1, item))
-        settled(log)
+        sync_and_remove_obsolete(log)
     assert sealed_usage(env, log) <= 9 * (600_000 + 3 * BLOCK)
 
 

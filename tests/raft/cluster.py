@@ -389,7 +389,7 @@ class Cluster(DiskFaults, Snapshotting):
 
     # ---- conveniences ----------------------------------------------------------------
 
-    def settle(self, *, slow: frozenset[int] = frozenset(), rounds: int = 10_000) -> None:
+    def stabilize(self, *, slow: frozenset[int] = frozenset(), rounds: int = 10_000) -> None:
         """Deliver, save and sync in order until nothing moves; `slow` disks do not sync."""
         for _ in range(rounds):
             moved = False
@@ -403,7 +403,7 @@ class Cluster(DiskFaults, Snapshotting):
                 moved = True
             if not moved:
                 return
-        raise AssertionError("the cluster never settles")
+        raise AssertionError("the cluster never comes to rest")
 
     def age(self) -> None:
         """Let the grace of C11 pass everywhere without an election."""
@@ -415,7 +415,7 @@ class Cluster(DiskFaults, Snapshotting):
         """Make `number` the leader, everybody willing."""
         self.forget_leader()
         self.tick(number, self.nodes[number].raft.timeout_ms)
-        self.settle()
+        self.stabilize()
 
     def forget_leader(self, *numbers: int) -> None:
         """At these nodes (default: all) the link to their leader breaks."""

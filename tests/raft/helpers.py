@@ -14,7 +14,7 @@ from copycat.types import EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import runs_of
 from tests.raft.laws import Entry
 
-__all__ = ["OPTIONS", "append", "core", "leader", "of", "receive", "sends", "settle", "ship"]
+__all__ = ["OPTIONS", "append", "complete_io", "core", "leader", "of", "receive", "sends", "ship"]
 
 OPTIONS = RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20, window=2)
 
@@ -54,7 +54,7 @@ def receive(raft: Raft, sender: int, message: PeerMessage) -> list[Effect]:
     return raft.step(Received(MemberId(sender), message))
 
 
-def settle(raft: Raft) -> list[Effect]:
+def complete_io(raft: Raft) -> list[Effect]:
     """All saves and syncs end."""
     return [*raft.step(Saved(raft.save_ticket)), *raft.step(Synced(raft.sync_ticket))]
 

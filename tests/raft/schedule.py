@@ -88,7 +88,7 @@ class Chaos:
             self.break_link,
             self.calm_links,
             self.split,
-            self.cluster.settle,
+            self.cluster.stabilize,
             self.transfer,
             self.snapshot,
             self.trim,
@@ -201,11 +201,11 @@ class Chaos:
             self.cluster.blocked |= {(alone, other), (other, alone)}
         for _ in range(self.rng.randrange(1, 4)):
             self.propose()
-            self.cluster.settle()
+            self.cluster.stabilize()
             for number in others:
                 if self.cluster.nodes[number].is_up:
                     self.cluster.tick(number, self.cluster.options.heartbeat_interval_ms)
-            self.cluster.settle()
+            self.cluster.stabilize()
             for number in others:
                 self.cluster.snapshot(number)
         for number in others:
@@ -227,7 +227,7 @@ class Chaos:
                 cluster.start(number)
         self.calm_links()
         for _ in range(10 * 2 * cluster.options.election_timeout_ms // 5):
-            cluster.settle()
+            cluster.stabilize()
             if self.is_calm():
                 break
             for number in cluster.nodes:
@@ -238,7 +238,7 @@ class Chaos:
         assert cluster.propose(leaders[0], "last"), "I16: no proposals taken"
         cluster.read(leaders[0], self.tokens + 1)
         for _ in range(20):
-            cluster.settle()
+            cluster.stabilize()
             for number in cluster.nodes:
                 cluster.tick(number, 5)
         reference = cluster.nodes[leaders[0]]

@@ -30,7 +30,7 @@ from copycat.raft.events import (
 from copycat.raft.progress import ProgressState
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import Cluster, runs_of
-from tests.raft.helpers import OPTIONS, append, leader, of, receive, sends, settle
+from tests.raft.helpers import OPTIONS, append, complete_io, leader, of, receive, sends
 from tests.raft.laws import BrokenLaw, Entry
 from tests.raft.schedule import Chaos
 
@@ -100,7 +100,7 @@ def test_it_says_truly_what_it_holds_and_is_fed() -> None:
     effects += raft.step(Saved(raft.save_ticket))
     assert sends(effects) == [(B, AppendReply(5, 1, False, 0, EntryId(3, 2)))]
     receive(raft, B, append(5, 2, (3, 2), [3, 3, 3]))
-    assert sends(settle(raft)) == [(B, AppendReply(5, 2, True, 5, NO_ENTRY, 5))]
+    assert sends(complete_io(raft)) == [(B, AppendReply(5, 2, True, 5, NO_ENTRY, 5))]
     assert raft.is_recovering
 
 
@@ -109,7 +109,7 @@ def test_it_owes_until_as_much_is_durable() -> None:
     receive(raft, B, append(5, 1, (3, 2), [3] * 7))
     assert raft.last == OWED
     assert raft.is_recovering, "a crash would take it back"
-    settle(raft)
+    complete_io(raft)
     assert not raft.is_recovering
     raft.step(Tick(10_000))
     assert raft.pre_vote_round is not None, "it may campaign again"
@@ -118,7 +118,7 @@ def test_it_owes_until_as_much_is_durable() -> None:
 def test_one_entry_of_a_later_term_is_as_much() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 2), [5]))
-    settle(raft)
+    complete_io(raft)
     assert not raft.is_recovering
 
 
@@ -251,7 +251,7 @@ def test_it_takes_no_gap_until_something_newer_is_committed() -> None:
     hint = EntryId(3, 2)
     assert sends(effects) == [(B, AppendReply(5, 1, False, 0, hint, wants_snapshot=True))]
     receive(raft, B, append(5, 2, (3, 2), [5], commit=2))
-    settle(raft)
+    complete_io(raft)
     assert raft.commit_index == 2
     assert raft.refuses_gaps, "another leader may replace what is not committed"
     receive(raft, B, append(5, 3, (5, 3), [], commit=3))
@@ -292,17 +292,17 @@ def without_its_entries(*, is_recovering: bool) -> Cluster:
     cluster = Cluster(3)
     cluster.age()
     cluster.elect(1)
-    cluster.settle()
+    cluster.stabilize()
     cluster.blocked |= {(1, 3), (3, 1), (2, 3), (3, 2)}
     cluster.propose(1, "x")
-    cluster.settle()
+    cluster.stabilize()
     cluster.crash(1)
     cluster.rot(2, 2, is_recovering=is_recovering)
     cluster.blocked.clear()
     cluster.tick(2, 300)
     for _ in range(5):
         cluster.tick(3, 300)
-        cluster.settle()
+        cluster.stabilize()
     return cluster
 
 
@@ -319,14 +319,14 @@ def test_all_three_suspect_at_one_index_nobody_leads_and_nothing_is_discarded() 
     cluster.age()
     cluster.elect(1)
     cluster.propose(1, "x")
-    cluster.settle()
+    cluster.stabilize()
     for number in cluster.nodes:
         cluster.rot(number, 2)
     cluster.age()
     for _ in range(20):
         for number in cluster.nodes:
             cluster.tick(number, 200)
-        cluster.settle()
+        cluster.stabilize()
     for node in cluster.nodes.values():
         assert node.raft.state is ServerState.FOLLOWER
         assert (node.raft.current_term, node.raft.lost_upto) == (2, EntryId(1, 2))
@@ -405,17 +405,17 @@ def test_entries_that_it_acknowledges_meanwhile_count() -> None:
     cluster.age()
     cluster.elect(1)
     cluster.propose(1, *"abcdef")
-    cluster.settle()
+    cluster.stabilize()
     cluster.rot(2, 3)
     cluster.crash(3)
     cluster.tick(2, 150)
     cluster.tick(1, 20)
-    cluster.settle()
+    cluster.stabilize()
     assert not cluster.leaders(), "1 has heard of a newer term"
     while not cluster.propose(1, "y"):
         cluster.tick(1, 20)
-        cluster.settle()
-    cluster.settle()
+        cluster.stabilize()
+    cluster.stabilize()
     assert cluster.nodes[1].commit_index == len(cluster.nodes[1].log)
     assert not cluster.nodes[2].raft.is_recovering
     assert cluster.nodes[2].platter == cluster.nodes[1].log
@@ -426,7 +426,7 @@ def test_append_entries_is_well_formed_here() -> None:
     assert append(5, 2, (3, 2), [3]) == AppendEntries(5, 2, EntryId(3, 2), Span(3, 3, 4), 0)
 
 
-def test_a_sync_of_what_was_there_before_settles_nothing() -> None:
+def test_a_sync_of_what_was_there_before_clears_nothing() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 2), [3]))
     raft.step(Saved(raft.save_ticket))

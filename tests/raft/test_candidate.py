@@ -9,7 +9,7 @@ from copycat.raft.core import Raft
 from copycat.raft.effects import RoleChanged, SaveHardState
 from copycat.raft.events import IncarnationCommitted, Reachable, Saved, Tick, Unreachable
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
-from tests.raft.helpers import append, core, leader, of, receive, sends, settle
+from tests.raft.helpers import append, complete_io, core, leader, of, receive, sends
 
 
 def vote(term: int, last: tuple[int, int] = (0, 0), *, transfer: bool = False) -> RequestVote:
@@ -106,7 +106,7 @@ def test_a_higher_term_and_the_vote_are_one_save() -> None:
 def test_while_a_leader_is_heard_polls_and_votes_move_nothing() -> None:
     raft = core(1)
     receive(raft, 2, append(3, 1, (1, 1), []))
-    settle(raft)
+    complete_io(raft)
     deadline = raft.election_at_ms
     last = EntryId(9, 9)
     assert sends(receive(raft, 3, PreVote(9, 1, last))) == [(3, PreVoteReply(3, 1, False))]
@@ -254,7 +254,7 @@ def test_a_link_that_comes_up_is_asked_too() -> None:
 def test_timeout_now_skips_the_poll_and_is_answered_though_a_leader_is_heard() -> None:
     raft = core(1)
     receive(raft, 2, append(3, 1, (1, 1), []))
-    settle(raft)
+    complete_io(raft)
     assert receive(raft, 3, TimeoutNow(3)) == [], "only the leader hands over"
     effects = receive(raft, 2, TimeoutNow(3))
     assert of(effects, SaveHardState) == [SaveHardState(4, MemberId(1), 2)]
@@ -262,5 +262,5 @@ def test_timeout_now_skips_the_poll_and_is_answered_though_a_leader_is_heard() -
     assert sends(raft.step(Saved(2))) == [(2, request), (3, request)]
     other = core(1, member=3)
     receive(other, 2, append(3, 1, (1, 1), []))
-    settle(other)
+    complete_io(other)
     assert granted(other, 1, vote(4, (1, 1), transfer=True))

@@ -8,7 +8,7 @@ from copycat.raft.effects import Append, RoleChanged, TransferFailure, TransferF
 from copycat.raft.events import Saved, StorageFull, Tick, TransferRequested
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 from tests.raft.cluster import Cluster
-from tests.raft.helpers import OPTIONS, append, core, leader, of, receive, sends, settle
+from tests.raft.helpers import OPTIONS, append, complete_io, core, leader, of, receive, sends
 
 
 def caught_up(raft: Raft, *peers: int) -> None:
@@ -92,11 +92,11 @@ def test_f12_a_full_target_is_silent_and_the_leader_proposes_again() -> None:
     cluster.elect(1)
     cluster.step(2, StorageFull(True))
     cluster.step(1, TransferRequested(MemberId(2)))
-    cluster.settle()
+    cluster.stabilize()
     assert not cluster.propose(1, "x")
     for _ in range(5):
         cluster.tick(1, 20)
-        cluster.settle()
+        cluster.stabilize()
     finished = of([effect for _, effect in cluster.effects], TransferFinished)
     silent = TransferFailure.SILENT
     assert finished == [TransferFinished(ok=False, failure=silent, to=MemberId(2))]
@@ -121,7 +121,7 @@ def test_f12_a_leader_whose_disk_has_room_again_proposes_again() -> None:
 def test_f12_a_lone_voter_that_is_full_goes_on_leading() -> None:
     raft = core(voters=1, young=True)
     raft.step(Tick(1))
-    settle(raft)
+    complete_io(raft)
     assert raft.state is ServerState.LEADER
     assert raft.step(StorageFull(True)) == []
     assert raft.step(Tick(10_000)) == []
@@ -134,5 +134,5 @@ def test_f12_a_lone_voter_that_starts_full_waits_for_room() -> None:
     assert raft.step(Tick(10_000)) == []
     raft.step(StorageFull(False))
     raft.step(Tick(10_000))
-    assert of(settle(raft), Append)
+    assert of(complete_io(raft), Append)
     assert raft.state is ServerState.LEADER

@@ -31,7 +31,7 @@ from copycat.raft.events import (
     Tick,
 )
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
-from tests.raft.helpers import append, core, leader, of, receive, sends, settle, ship
+from tests.raft.helpers import append, complete_io, core, leader, of, receive, sends, ship
 
 B, C, D, E = (MemberId(number) for number in (2, 3, 4, 5))
 
@@ -166,22 +166,22 @@ def test_nor_for_a_read_since_it_may_have_forgotten_a_newer_term() -> None:
 def test_nor_for_the_floor() -> None:
     """C23: deletions are let go by what members have, and of this one nothing is known."""
 
-    def settles(peer: int, stable_index: int) -> None:
+    def report_stable(peer: int, stable_index: int) -> None:
         receive(
             raft, peer, msgspec.structs.replace(reply(raft, peer, 2), stable_index=stable_index)
         )
 
     raft, _ = leader(1)
-    settles(B, 1)
-    settles(C, 1)
+    report_stable(B, 1)
+    report_stable(C, 1)
     assert raft.cluster_deletion_floor == 1
     raft.step(Tick(20))
     receive(raft, B, rejection(raft, B))
-    settles(C, 2)
+    report_stable(C, 2)
     raft.step(SnapshotsKept(2))
     assert raft.cluster_deletion_floor == 1
     raft.step(Tick(20))
-    settles(B, 2)
+    report_stable(B, 2)
     assert raft.cluster_deletion_floor == 2
 
 
@@ -201,7 +201,7 @@ def deposed() -> Raft:
     """It led in term 2, and 2 acknowledged entries up to 4 to it."""
     raft = leader_of_five()
     receive(raft, C, AppendReply(9, 1, False, 0, NO_ENTRY))
-    settle(raft)
+    complete_io(raft)
     assert raft.state is ServerState.FOLLOWER
     return raft
 
@@ -282,7 +282,7 @@ def test_the_term_is_raised_once_it_is_written_down() -> None:
 def test_a_newer_leader_counts_from_nothing_already() -> None:
     raft = regressed()
     receive(raft, C, append(7, 1, (2, 5), []))
-    settle(raft)
+    complete_io(raft)
     assert of(raft.step(LossRecorded(4)), SaveHardState) == []
     assert raft.current_term == 7
 
@@ -291,9 +291,9 @@ def test_it_takes_no_gaps_until_it_has_everything_again() -> None:
     raft = regressed()
     assert raft.refuses_gaps
     raft.step(LossRecorded(4))
-    settle(raft)
+    complete_io(raft)
     receive(raft, C, append(5, 1, (1, 1), [5]))
-    settle(raft)
+    complete_io(raft)
     assert not raft.is_recovering, (
         "an entry of a later term: its leader had all that was acknowledged"
     )
@@ -346,7 +346,7 @@ def test_a_leader_goes_on_for_its_own_entry_is_newer() -> None:
     assert raft.state is ServerState.LEADER
 
 
-def test_a_sync_of_what_is_here_settles_nothing() -> None:
+def test_a_sync_of_what_is_here_proves_nothing_about_what_was_lost() -> None:
     raft = regressed()
     raft.step(Synced(raft.sync_ticket))
     assert raft.lost_upto == EntryId(2, 5)

@@ -24,7 +24,7 @@ from copycat.raft.events import (
     Tick,
 )
 from copycat.types import EntryId, MemberId
-from tests.raft.helpers import append, core, of, receive, sends, settle, ship
+from tests.raft.helpers import append, complete_io, core, of, receive, sends, ship
 from tests.raft.test_f8_older_copy import leader_of_five, regressed, rejection, reply
 
 B, C, D = (MemberId(number) for number in (2, 3, 4))
@@ -81,14 +81,14 @@ def test_a_term_that_no_leader_is_heard_of_hides_nothing() -> None:
     receive(raft, C, RequestVote(5, EntryId(0, 0), False))
     assert raft.current_term == 5
     assert raft.position == LogPosition(2, EntryId(1, 1))
-    settle(raft)
+    complete_io(raft)
     assert raft.position == LogPosition(2, EntryId(1, 1))
 
 
 def test_a_leader_that_had_entries_dropped_is_named() -> None:
     raft = core(1, 1, current_term=2)
     receive(raft, B, append(4, 1, (1, 2), []))
-    settle(raft)
+    complete_io(raft)
     assert raft.position == LogPosition(2, EntryId(1, 2)), "it dropped nothing"
     effects = receive(raft, B, append(4, 2, (1, 1), [4]))
     assert of(effects, Truncate) == [Truncate(1)]
@@ -113,7 +113,7 @@ def test_a_copy_from_before_the_first_election_votes_when_it_knows_what_it_lacks
     (recorded,) = of(effects, RecordLoss)
     assert raft.is_fresh, "not before that is durable"
     raft.step(LossRecorded(recorded.term))
-    settle(raft)
+    complete_io(raft)
     for last, granted in ((EntryId(2, 4), False), (EntryId(2, 5), True)):
         poll = sends(receive(raft, C, PreVote(9, 3, last)))
         assert poll == [(C, PreVoteReply(3, 3, granted))]
@@ -127,7 +127,7 @@ def test_what_is_said_before_the_link_is_open_is_said_again_once() -> None:
     had that."""
     raft = leader_of_five()
     receive(raft, C, RequestVote(raft.current_term + 1, EntryId(9, 9), True))
-    settle(raft)
+    complete_io(raft)
     assert raft.leader_state is None
     told = [LogRegressed(raft.current_term, EntryId(2, 4))]
     effects = receive(raft, B, LogPosition(2, EntryId(1, 3)))

@@ -20,18 +20,18 @@ def with_a_lagging_member(*, tells: bool) -> Cluster:
     cluster.nodes[2].take_image()
     cluster.blocked |= {(1, 3), (3, 1), (2, 3), (3, 2)}
     cluster.propose(1, "x")
-    cluster.settle()
+    cluster.stabilize()
     cluster.regress(2)
     if tells:
         cluster.tick(1, 20)
-        cluster.settle()
+        cluster.stabilize()
     cluster.crash(1)
     cluster.blocked.clear()
     cluster.age()
     for _ in range(5):
         cluster.tick(2, 100)
         cluster.tick(3, 300)
-        cluster.settle()
+        cluster.stabilize()
     return cluster
 
 

@@ -19,7 +19,7 @@ from copycat.raft.effects import (
 )
 from copycat.raft.events import Saved, Synced, Tick, Unreachable
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
-from tests.raft.helpers import append, core, of, receive, sends, settle
+from tests.raft.helpers import append, complete_io, core, of, receive, sends
 
 
 def following(*terms: int, term: int = 3) -> Raft:
@@ -27,7 +27,7 @@ def following(*terms: int, term: int = 3) -> Raft:
     raft = core(*terms)
     last = raft.last
     receive(raft, 2, append(term, 1, (last.term, last.index), []))
-    settle(raft)
+    complete_io(raft)
     return raft
 
 
@@ -53,7 +53,7 @@ def test_c1_answers_at_once_and_again_when_durable() -> None:
     assert raft.step(Synced(raft.sync_ticket)) == []
 
 
-def test_c23_written_is_not_settled() -> None:
+def test_c23_written_is_not_stable() -> None:
     """In the weaker modes a match is what was written; the floor goes by what was synced."""
     raft = following(1)
     receive(raft, 2, append(3, 2, (1, 1), [3, 3]))

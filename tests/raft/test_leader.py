@@ -29,7 +29,7 @@ from copycat.raft.events import (
 from copycat.raft.invariants import observe
 from copycat.raft.progress import Progress
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
-from tests.raft.helpers import core, leader, of, receive, settle, ship
+from tests.raft.helpers import complete_io, core, leader, of, receive, ship
 
 
 def progress_of(raft: Raft, peer: int) -> Progress:
@@ -66,7 +66,7 @@ def lone_leader(*terms: int) -> Raft:
     """The only voter, elected; its no-op is committed."""
     raft = core(*terms, voters=1, young=True)
     raft.step(Tick(0))
-    settle(raft)
+    complete_io(raft)
     return raft
 
 

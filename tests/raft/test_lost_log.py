@@ -158,17 +158,17 @@ def without_its_entries(*, knows: bool) -> Cluster:
     cluster = Cluster(3)
     cluster.age()
     cluster.elect(1)
-    cluster.settle()
+    cluster.stabilize()
     cluster.blocked |= {(1, 3), (3, 1), (2, 3), (3, 2)}
     cluster.propose(1, "x")
-    cluster.settle()
+    cluster.stabilize()
     cluster.forget(2, lost=knows)
     cluster.crash(1)
     cluster.blocked.clear()
     cluster.age()
     for _ in range(5):
         cluster.tick(3, 300)
-        cluster.settle()
+        cluster.stabilize()
     return cluster
 
 

@@ -125,7 +125,7 @@ class Disk:
         answers: list[Any] = []
         self.replica.take_snapshot(answers.append)
         self.node.turn()
-        self.node.settle()
+        self.node.stabilize()
         return answers[0]
 
     @property

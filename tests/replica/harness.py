@@ -230,7 +230,7 @@ class Node:
     def finish_work(self) -> None:
         self.host.finish(Lane.APPLY)
 
-    def settle(self, rounds: int = 8) -> None:
+    def stabilize(self, rounds: int = 8) -> None:
         """Everything that is under way comes back, and what follows from it too."""
         for _ in range(rounds):
             self.finish_saves()
@@ -265,7 +265,7 @@ def lone_leader(
     )
     for _ in range(40):
         node.turn(100)
-        node.settle()
+        node.stabilize()
     assert node.replica.raft.state is ServerState.LEADER
     return node
 
@@ -276,7 +276,7 @@ def open_session(node: Node, connection: int = CLIENT) -> int:
 
     node.client(Register(1, f"client-{connection}", 5000), connection)
     node.turn()
-    node.settle()
+    node.stabilize()
     reply = node.last_reply()
     assert isinstance(reply, Registered), reply
     return reply.session
@@ -309,20 +309,20 @@ class Network:
                     count += 1
         return count
 
-    def settle(self, elapsed_ms: int = 0, rounds: int = 12) -> None:
+    def stabilize(self, elapsed_ms: int = 0, rounds: int = 12) -> None:
         for node in self.nodes.values():
             node.turn(elapsed_ms)
         for _ in range(rounds):
             self.deliver()
             for node in self.nodes.values():
-                node.settle(rounds=2)
+                node.stabilize(rounds=2)
 
     def elect(self) -> Node:
         for _ in range(60):
-            self.settle(100)
+            self.stabilize(100)
             for node in self.nodes.values():
                 if node.replica.raft.state is ServerState.LEADER:
-                    self.settle(300)
+                    self.stabilize(300)
                     return node
         raise AssertionError("no leader")
 

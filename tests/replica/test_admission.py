@@ -62,7 +62,7 @@ def test_a_bad_command_in_a_run_is_refused_alone(bad: bytes) -> None:
     before = node.replica.status().last_index
     send(node, session, 1, PUT, bad, PUT)
     node.turn()
-    node.settle()
+    node.stabilize()
     first, refused, second = answers(node)
     assert (first, second) == (None, None)
     assert isinstance(refused, MachineMismatchError)
@@ -73,14 +73,14 @@ def test_a_bad_command_in_a_run_is_refused_alone(bad: bytes) -> None:
     known = node.last_reply()
     send(node, session, 2, bad, PUT)  # sent again, cut elsewhere
     node.turn()
-    node.settle()
+    node.stabilize()
     (again, _) = answers(node)
     assert again.message == refused.message
     assert node.replica.status().last_index == before + 3
     assert isinstance(known, Results)
     send(node, session, 3, PUT, bad, bad, PUT)  # a part of it is known, a part is new
     node.turn()
-    node.settle()
+    node.stabilize()
     assert [type(one) for one in answers(node)][-3:] == [
         MachineMismatchError,
         MachineMismatchError,
@@ -116,12 +116,12 @@ def test_a_follower_passes_it_on_and_the_leader_refuses_it() -> None:
     follower = next(node for node in network.nodes.values() if node is not leader)
     session = session_at(network, follower)
     send(follower, session, 1, PUT, POKE, PUT)
-    network.settle()
+    network.stabilize()
     first, refused, second = answers(follower)
     assert (first, second) == (None, None)
     assert isinstance(refused, MachineMismatchError)
     for _ in range(3):  # followers hear what is committed, and apply what they heard
-        network.settle(300)
+        network.stabilize(300)
     digests = {node.executor.digest() for node in network.nodes.values()}
     assert len(digests) == 1
 
@@ -131,19 +131,19 @@ def test_the_next_leader_gives_the_same_answer() -> None:
     leader = network.elect()
     session = session_at(network, leader)
     send(leader, session, 1, PUT, POKE, PUT)
-    network.settle()
+    network.stabilize()
     _, refused, _ = answers(leader)
-    network.settle(300)
+    network.stabilize(300)
     network.cut(leader.member)
     others = [node for node in network.nodes.values() if node is not leader]
     for _ in range(40):
-        network.settle(100)
+        network.stabilize(100)
         if any(node.replica.raft.state is ServerState.LEADER for node in others):
             break
     (other,) = [node for node in others if node.replica.raft.state is ServerState.LEADER]
     send(other, session, 1, PUT, POKE, PUT, POKE)
-    network.settle()
-    network.settle()
+    network.stabilize()
+    network.stabilize()
     found = [
         decode_results(reply.body, reply.count, [Any] * reply.count)
         for _, reply in other.host.replies
@@ -159,15 +159,15 @@ def session_at(network: Network, node: Node) -> int:
 
     node.client(Register(1, "client", 5000))
     for _ in range(3):
-        network.settle()
+        network.stabilize()
     reply = node.last_reply()
     assert isinstance(reply, Registered), reply
     return reply.session
 
 
-def settle_often(network: Network) -> None:
+def stabilize_often(network: Network) -> None:
     for _ in range(10):
-        network.settle(20)
+        network.stabilize(20)
 
 
 def newer_first(address: str, members: tuple[str, ...]) -> Node:
@@ -184,12 +184,12 @@ def test_a_member_with_old_code_stops_by_name_while_the_others_go_on() -> None:
     session = session_at(network, leader)
     send(leader, session, 1, PUT, DOUBLE)
     with pytest.raises(MachineMismatchError) as caught:
-        settle_often(network)
+        stabilize_often(network)
     assert caught.value.operation == "KeyValueStore.double"
     assert caught.value.index == older.replica.status().last_index
     assert older.replica.status().last_applied == session  # nothing of the slice with it
     network.cut(older.member)
-    network.settle(300)
+    network.stabilize(300)
     assert answers(leader) == [None, 2]
 
 
@@ -198,7 +198,7 @@ def test_a_leader_with_old_code_refuses_what_only_the_others_know() -> None:
     session = open_session(node)
     send(node, session, 1, PUT, DOUBLE)
     node.turn()
-    node.settle()
+    node.stabilize()
     _, refused = answers(node)
     assert isinstance(refused, MachineMismatchError)
     newer = SessionExecutor(Newer())

@@ -48,7 +48,7 @@ class Clocks(Disks):
     def run(self, seconds: int) -> None:
         """Everything goes on for so long."""
         for _ in range(10 * seconds):
-            self.settle(100)
+            self.stabilize(100)
 
     def elect_of(self, *numbers: int) -> Node:
         """The leader among these members; nobody else hears or says anything."""
@@ -57,7 +57,7 @@ class Clocks(Disks):
             if number not in numbers:
                 self.cut(member)
         for _ in range(100):
-            self.settle(100)
+            self.stabilize(100)
             for number in numbers:
                 node = self.nodes[members[number]]
                 if node.replica.raft.state is ServerState.LEADER:
@@ -75,12 +75,12 @@ def lead(net: Clocks, member: MemberId) -> Node:
     """This member leads."""
     node = net.nodes[member]
     for _ in range(60):
-        net.settle(100)
+        net.stabilize(100)
         leaders = [
             one for one in net.nodes.values() if one.replica.raft.state is ServerState.LEADER
         ]
         if leaders == [node]:
-            net.settle(300)
+            net.stabilize(300)
             return node
         for leader in leaders:
             leader.replica.transfer_leadership(member, lambda _: None)
@@ -102,11 +102,11 @@ def test_a_leader_whose_clock_is_two_hours_ahead_ends_no_session() -> None:
     others = [member for member in net.nodes if member != first]
     leader = lead(net, others[0])
     leader.client(Register(1, "client", HOUR))
-    net.settle(50)
+    net.stabilize(50)
     assert isinstance(leader.last_reply(), Registered)
     before_ms = log_time(leader)
     again = lead(net, first)
-    net.settle(2000)
+    net.stabilize(2000)
     assert log_time(again) - before_ms < 120_000
     assert again.replica.status().sessions == 1
 
@@ -127,15 +127,15 @@ def test_sessions_end_by_log_time_and_not_by_a_wall_clock_that_jumps(jump_ms: in
     net = Clocks(0, 0, 0)
     leader = net.elect()
     leader.client(Register(1, "client", 10_000))
-    net.settle(50)
+    net.stabilize(50)
     assert isinstance(leader.last_reply(), Registered)
     for node in net.nodes.values():
         node.wall_ms += jump_ms
     for _ in range(40):
-        net.settle(200)
+        net.stabilize(200)
     assert leader.replica.status().sessions == 1
     for _ in range(40):
-        net.settle(200)
+        net.stabilize(200)
     assert leader.replica.status().sessions == 0, "16 s of silence are more than 10 s"
 
 
@@ -145,7 +145,7 @@ def test_sessions_end_by_log_time_and_not_by_a_wall_clock_that_jumps(jump_ms: in
 def lease(net: Clocks, leader: Node) -> int:
     """A lease of an hour begins: log time then."""
     leader.client(Register(1, "client", HOUR))
-    net.settle(50)
+    net.stabilize(50)
     assert isinstance(leader.last_reply(), Registered)
     return log_time(leader)
 
@@ -236,7 +236,7 @@ def test_what_a_member_cannot_remember_makes_log_time_late_and_not_early(
     if how == "cannot be written":
         env.fail("create", 1, "ENOSPC")
         net.set_clock(number, HOUR)
-        net.settle(200)
+        net.stabilize(200)
         assert net.nodes[member].host.stopped is None
         assert not env.exists(FILE)
     net.restart_all(HOUR // 2)

@@ -46,9 +46,9 @@ def put_many(node: Node, session: int, first: int, count: int, *, others: int = 
         ]
         frame = commands(session, sequence, *batch, acked=sequence - 1)
         node.replica.receive_client(CLIENT, frame)
-        node.settle(3)
+        node.stabilize(3)
     node.client(KeepAlive(99, session, first + count - 1))
-    node.settle(3)
+    node.stabilize(3)
     return first + count
 
 
@@ -57,7 +57,7 @@ def compact(node: Node, compaction: Compaction = Compaction.MAJOR) -> Compaction
     node.replica.compact(compaction, reports.append)
     for _ in range(20):
         node.turn(100)
-        node.settle(2)
+        node.stabilize(2)
         if reports:
             return reports[0]
     raise AssertionError("no report")
@@ -117,10 +117,10 @@ def test_c22_a_member_that_replays_over_gaps_cleans_nothing() -> None:
         batch = [KeyValueStore.put(key, bytes(40)) for key in keys]
         frame = commands(session, sequence, *batch, acked=sequence - 1)
         first.replica.receive_client(CLIENT, frame)
-        first.settle(3)
+        first.stabilize(3)
     put_many(first, session, 401, 600)
     assert compact(first, Compaction.MINOR).bytes_reclaimed > 0
-    first.settle(20)
+    first.stabilize(20)
     log.close()
 
     log = opened(env)
@@ -144,7 +144,7 @@ def test_c22_a_member_that_replays_over_gaps_cleans_nothing() -> None:
     assert node.executor.last_applied < log.valid_from
     assert reports[0].failure is None
     assert entries_of(log) == before
-    node.settle(20)
+    node.stabilize(20)
     assert node.executor.last_applied >= log.valid_from
 
 
@@ -172,11 +172,11 @@ def test_what_is_not_acknowledged_stays_c21() -> None:
     for sequence in range(1, 400, 10):
         batch = [KeyValueStore.put("k", bytes(40)) for _ in range(10)]
         node.replica.receive_client(CLIENT, commands(session, sequence, *batch, acked=0))
-        node.settle(3)
+        node.stabilize(3)
     compact(node)  # merges small segments, and drops nothing
     assert entries_of(log) == log.last_index
     node.client(KeepAlive(99, session, 400))
-    node.settle(3)
+    node.stabilize(3)
     compact(node)
     assert entries_of(log) < 100
 
@@ -278,7 +278,7 @@ class Held:
 def turns(node: Node, count: int, step_ms: int = 100) -> None:
     for _ in range(count):
         node.turn(step_ms)
-        node.settle(2)
+        node.stabilize(2)
 
 
 def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
@@ -348,5 +348,5 @@ def test_it_runs_by_the_clock() -> None:
     node.client(KeepAlive(100, session, 400))
     for _ in range(700):
         node.turn(100)
-        node.settle(1)
+        node.stabilize(1)
     assert any(version > 1 for _, version, *_ in log.segments())

@@ -27,9 +27,9 @@ def submit(node: Node, operations: list[Operation[Any]]) -> None:
     for first in range(0, len(operations), 10):
         batch = operations[first : first + 10]
         node.replica.receive_client(CLIENT, commands(session, first + 1, *batch, acked=first))
-        node.settle(3)
+        node.stabilize(3)
     node.client(KeepAlive(99, session, len(operations)))
-    node.settle(3)
+    node.stabilize(3)
 
 
 def compact(node: Node) -> None:
@@ -37,7 +37,7 @@ def compact(node: Node) -> None:
     node.replica.compact(Compaction.MAJOR, reports.append)
     for _ in range(6):
         node.turn(100)
-        node.settle(2)
+        node.stabilize(2)
     assert [report.failure for report in reports] == [None]
 
 

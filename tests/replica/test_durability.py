@@ -139,7 +139,7 @@ def test_with_fsync_no_command_is_answered_before_its_sync() -> None:
     node = Node("127.0.0.1:1", ("127.0.0.1:1",))
     for _ in range(40):
         node.turn(100)
-        node.settle()
+        node.stabilize()
     session = open_session(node)
     before = len(node.host.replies)
     node.replica.receive_client(7, commands(session, 1, PUT))

@@ -42,12 +42,12 @@ def empty(node: Node) -> None:
     node.log.set_room(None)
     for _ in range(15):
         node.turn(100)
-        node.settle()
+        node.stabilize()
 
 
 def send(node: Node, session: int, first: int) -> None:
     node.replica.receive_client(7, commands(session, first, ITEM))
-    node.settle()
+    node.stabilize()
 
 
 def test_f12_a_full_leader_refuses_entries_and_names_its_disk() -> None:
@@ -60,7 +60,7 @@ def test_f12_a_full_leader_refuses_entries_and_names_its_disk() -> None:
     assert node.last_reply() == refused
     for request in (Register(5, "another", 0), KeepAlive(5, session, 0)):
         node.client(request)
-        node.settle()
+        node.stabilize()
         assert node.last_reply() == Failure(5, Refusal.DISK_FULL, node.address, reason)
     assert node.replica.status().storage_full
 
@@ -72,7 +72,7 @@ def test_f12_queries_and_known_replies_go_on() -> None:
     fill(node)
     query = encode_operation(KeyValueStore.size())
     node.client(QueryRequest(9, session, 1, 0, ConsistencyLevel.LINEARIZABLE, query))
-    node.settle()
+    node.stabilize()
     assert isinstance(node.last_reply(), QueryResult)
     send(node, session, 1)
     assert isinstance(node.last_reply(), Results), "a resent command is answered as before"
@@ -99,7 +99,7 @@ def test_f12_nobody_expires_for_a_keep_alive_that_was_refused() -> None:
     fill(node)
     for _ in range(200):
         node.turn(100)
-        node.settle()
+        node.stabilize()
     last_index = node.log.last_index
     assert node.replica.status().sessions == 1, "leader-written entries wait too"
     empty(node)
@@ -114,7 +114,7 @@ def test_f12_what_was_admitted_before_waits_and_is_not_lost() -> None:
     node.log.set_room(1 << 20)
     big = KeyValueStore.append("k", b"x" * ((1 << 20) - 60))
     node.replica.receive_client(7, commands(session, 1, big))
-    node.settle()
+    node.stabilize()
     assert (node.replica.status().storage_full, node.machine.lists) == (True, {})
     empty(node)
     assert len(node.machine.lists["k"]) == 1
@@ -122,7 +122,7 @@ def test_f12_what_was_admitted_before_waits_and_is_not_lost() -> None:
 
 def open_session_in(net: Network, leader: Node) -> int:
     leader.client(Register(1, "client", 5000))
-    net.settle()
+    net.stabilize()
     reply = leader.last_reply()
     assert isinstance(reply, Registered), reply
     return reply.session
@@ -132,7 +132,7 @@ def elected(net: Network) -> Node:
     """Everybody up to date, one leader."""
     leader = net.elect()
     for _ in range(4):
-        net.settle(100)
+        net.stabilize(100)
     return leader
 
 
@@ -145,14 +145,14 @@ def test_f12_a_full_follower_neither_nacks_nor_acknowledges_what_it_has_no_room_
     fill(full)
     for first in range(1, 4):
         leader.replica.receive_client(7, commands(session, first, ITEM))
-        net.settle(50)
+        net.stabilize(50)
     assert (full.log.last_index, full.replica.status().storage_full) == (before, True)
     assert len(leader.machine.lists["k"]) == 3, "the other two are a majority"
     assert leader.replica.raft.match_index(full.member) == before
     assert leader.replica.raft.state is ServerState.LEADER
     full.log.set_room(None)
     for _ in range(30):
-        net.settle(100)
+        net.stabilize(100)
     assert full.machine.lists == leader.machine.lists
 
 
@@ -162,17 +162,17 @@ def test_f12_a_full_leader_hands_over_and_the_cluster_goes_on() -> None:
     session = open_session_in(net, leader)
     fill(leader)
     for _ in range(20):
-        net.settle(100)
+        net.stabilize(100)
     (new,) = [n for n in net.nodes.values() if n.replica.raft.state is ServerState.LEADER]
     assert new is not leader
     new.replica.receive_client(8, commands(session, 1, ITEM))
     for _ in range(4):
-        net.settle(100)
+        net.stabilize(100)
     assert new.machine.lists == {"k": [b"a"]}
     assert leader.machine.lists == {}
     leader.log.set_room(None)
     for _ in range(30):
-        net.settle(100)
+        net.stabilize(100)
     assert leader.machine.lists == {"k": [b"a"]}
 
 
@@ -182,23 +182,23 @@ def test_f12_a_full_follower_with_a_tail_of_its_own_keeps_it_until_there_is_room
     session = open_session_in(net, leader)
     net.cut(leader.member)
     leader.replica.receive_client(7, commands(session, 1, ITEM))
-    leader.settle()
+    leader.stabilize()
     tail = leader.log.last_index
     fill(leader)
     for _ in range(30):
-        net.settle(100)
+        net.stabilize(100)
     for member, node in net.nodes.items():
         for peer in net.nodes:
             if peer != member:
                 node.host.links.add(peer)
                 node.replica.peer_up(Reachable(peer, fresh=False))
     for _ in range(20):
-        net.settle(100)
+        net.stabilize(100)
     assert leader.replica.raft.state is ServerState.FOLLOWER
     assert leader.log.last_index == tail
     leader.log.set_room(None)
     for _ in range(30):
-        net.settle(100)
+        net.stabilize(100)
     logs = {tuple(node.log.read(tail, tail + 1, 1).checksums()) for node in net.nodes.values()}
     assert len(logs) == 1
 
@@ -222,7 +222,7 @@ def test_f12_a_spare_that_finds_no_space_does_not_stop_the_member() -> None:
     big = KeyValueStore.append("k", b"x" * 100_000)
     for first in range(1, 60):
         node.replica.receive_client(7, commands(session, first, big))
-        node.settle()
+        node.stabilize()
     assert node.replica.status().storage_full
     assert node.host.stopped is None
     assert 0 < len(node.machine.lists["k"]) < 40
@@ -230,10 +230,10 @@ def test_f12_a_spare_that_finds_no_space_does_not_stop_the_member() -> None:
     env.set_free_space(1 << 30)
     for _ in range(15):
         node.turn(100)
-        node.settle()
+        node.stabilize()
     for first in range(kept + 1, 60):
         node.replica.receive_client(7, commands(session, first, big))
-        node.settle()
+        node.stabilize()
     assert len(node.machine.lists["k"]) == 59
     env.crash(1)
     again = open_log(env, "/disk", max_segment_size=4 << 20, max_entries_per_segment=1 << 12)
@@ -261,7 +261,7 @@ def short_of_room(threshold: int = 0) -> tuple[Disk, int]:
     disk = Disk("127.0.0.1:1", ("127.0.0.1:1",), threshold)
     for _ in range(12):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     session = open_session(disk.node)
     for sequence in range(1, 41):
         send(disk.node, session, sequence)
@@ -274,14 +274,14 @@ def test_f12_a_full_disk_is_answered_with_a_snapshot_that_lets_the_log_be_trimme
     assert (disk.snapshots, disk.log.first_index) == ([], 1)
     for _ in range(3):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     assert len(disk.snapshots) == 1
     assert disk.log.first_index > 30
     assert disk.replica.status().storage_full
     disk.env.set_free_space(1 << 40)
     for _ in range(15):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     send(disk.node, session, 41)
     assert len(disk.executor.machine.lists["k"]) == 41  # type: ignore[attr-defined]
 
@@ -290,17 +290,17 @@ def test_f12_a_snapshot_that_would_free_nothing_is_not_taken() -> None:
     disk, session = short_of_room()
     for _ in range(200):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     assert len(disk.snapshots) == 1, "nothing was applied since"
     disk.env.set_free_space(1 << 40)
     for _ in range(15):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     send(disk.node, session, 41)
     disk.env.set_free_space(0)
     for _ in range(200):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     assert len(disk.snapshots) == 1, "the log has one file, and none of it goes"
 
 
@@ -317,11 +317,11 @@ def test_f12_a_snapshot_that_finds_no_room_either_is_tried_again_later(
     monkeypatch.setattr(disk.store, "begin", full)
     for _ in range(99):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     assert len(tries) == 1
     for _ in range(99):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     assert len(tries) == 2
     assert disk.node.host.stopped is None
 

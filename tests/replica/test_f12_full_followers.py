@@ -28,13 +28,13 @@ def elected(count: int = 3) -> tuple[Network, Node, list[Node]]:
     net = Network(count)
     leader = net.elect()
     for _ in range(4):
-        net.settle(100)
+        net.stabilize(100)
     return net, leader, [node for node in net.nodes.values() if node is not leader]
 
 
 def register(net: Network, leader: Node) -> int:
     leader.client(Register(1, "client", 5000))
-    net.settle()
+    net.stabilize()
     reply = leader.last_reply()
     assert isinstance(reply, Registered), reply
     return reply.session
@@ -42,7 +42,7 @@ def register(net: Network, leader: Node) -> int:
 
 def pass_time(net: Network, seconds: float = 0.5) -> None:
     for _ in range(int(seconds * 10)):
-        net.settle(100)
+        net.stabilize(100)
 
 
 def answers(leader: Node) -> list[ServerMessage]:
@@ -73,7 +73,7 @@ def test_f12_a_leader_refuses_what_full_followers_would_not_take_and_names_them(
     leader.replica.receive_client(CLIENT, commands(session, 1, ITEM))
     leader.client(Register(5, "another", 0))
     leader.client(KeepAlive(6, session, 0))
-    net.settle()
+    net.stabilize()
     assert answers(leader) == [
         CommandsRefused(session, 1, Refusal.DISK_FULL, leader.address, why),
         Failure(5, Refusal.DISK_FULL, leader.address, why),
@@ -100,7 +100,7 @@ def test_f12_who_waits_for_a_commit_hears_that_disks_are_full() -> None:
     refused = CommandsRefused(session, 3, Refusal.DISK_FULL, leader.address, why)
     assert refused in answers(leader)
     leader.replica.receive_client(8, commands(session, 1, ITEM, ITEM))
-    net.settle()
+    net.stabilize()
     assert answers(leader) == [refused], "a new connection of the session hears it, too"
     for node in followers:
         node.log.set_room(None)
@@ -133,7 +133,7 @@ def test_f12_nobody_expires_while_full_followers_stop_commits() -> None:
         node.log.set_room(None)
     pass_time(net, 2)
     leader.replica.receive_client(CLIENT, commands(session, 1, ITEM))
-    net.settle(100)
+    net.stabilize(100)
     assert leader.machine.lists == {"k": [b"a"]}
     assert leader.replica.status().full_disks == ()
     assert leader.replica.no_room == NoRoom()
@@ -147,7 +147,7 @@ def test_f12_queries_go_on_while_full_followers_stop_commits() -> None:
     pass_time(net)
     query = encode_operation(KeyValueStore.size())
     leader.client(QueryRequest(9, session, 0, 0, ConsistencyLevel.LINEARIZABLE, query))
-    net.settle()
+    net.stabilize()
     assert isinstance(leader.last_reply(), QueryResult)
 
 
@@ -159,7 +159,7 @@ def test_f12_a_leader_elected_among_full_disks_refuses_what_waits_for_its_first_
     answers(heir)
     other.log.set_room(0)
     for _ in range(60):
-        net.settle(100)
+        net.stabilize(100)
         if heir.replica.raft.state is ServerState.LEADER:
             break
     query = encode_operation(KeyValueStore.size())
@@ -173,12 +173,12 @@ def test_f12_a_leader_elected_among_full_disks_refuses_what_waits_for_its_first_
         number: Failure(number, Refusal.DISK_FULL, heir.address, why) for number in (9, 10)
     }
     heir.client(QueryRequest(11, session, 0, 0, ConsistencyLevel.LINEARIZABLE, query))
-    net.settle()
+    net.stabilize()
     assert answers(heir) == [Failure(11, Refusal.DISK_FULL, heir.address, why)]
     other.log.set_room(None)
     pass_time(net, 3)
     heir.client(QueryRequest(12, session, 0, 0, ConsistencyLevel.LINEARIZABLE, query))
-    net.settle()
+    net.stabilize()
     assert isinstance(heir.last_reply(), QueryResult)
 
 
@@ -188,7 +188,7 @@ def test_f12_one_full_follower_of_three_is_named_in_status_and_stops_nothing() -
     full.log.set_room(0)
     pass_time(net)
     leader.replica.receive_client(CLIENT, commands(session, 1, ITEM))
-    net.settle(100)
+    net.stabilize(100)
     assert leader.machine.lists == {"k": [b"a"]}
     assert leader.replica.status().full_disks == (full.address,)
     assert full.replica.status().full_disks == (full.address,)
@@ -202,7 +202,7 @@ def test_f12_a_full_disk_and_an_unreachable_member_are_both_named() -> None:
     net.cut(away.member)
     pass_time(net)
     leader.client(Register(5, "another", 0))
-    net.settle()
+    net.stabilize()
     why = reason([full]) + f"; unreachable: {away.address}"
     assert leader.last_reply() == Failure(5, Refusal.DISK_FULL, leader.address, why)
 

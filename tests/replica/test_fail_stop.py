@@ -44,7 +44,7 @@ def the_log_is_cleaned() -> None:
     compact(node)
     for _ in range(5):
         node.turn(100)
-        node.settle()
+        node.stabilize()
 
 
 def a_client_asks() -> None:
@@ -53,7 +53,7 @@ def a_client_asks() -> None:
     query = encode_operation(KeyValueStore.items("k"))
     node.client(QueryRequest(1, session, 0, 0, ConsistencyLevel.SEQUENTIAL, query))
     node.turn()
-    node.settle()
+    node.stabilize()
 
 
 def replies_wait_for_room() -> None:
@@ -61,9 +61,9 @@ def replies_wait_for_room() -> None:
     session = open_session(node)
     node.host.unsent[CLIENT] = 1 << 30
     node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.put("k", b"v")))
-    node.settle()
+    node.stabilize()
     node.host.unsent[CLIENT] = 0
-    node.settle()
+    node.stabilize()
 
 
 def ballast_is_made() -> None:
@@ -74,7 +74,7 @@ def ballast_is_made() -> None:
     ballast.release()
     for _ in range(30):
         node.turn(100)
-        node.settle()
+        node.stabilize()
 
 
 def a_follower_gets_a_snapshot() -> None:
@@ -105,7 +105,7 @@ def an_older_copy_is_fed() -> None:
     leader, victim, _ = with_an_image(net)
     back_and_told(net, leader, victim)
     for _ in range(40):
-        net.settle(100)
+        net.stabilize(100)
 
 
 SITES: list[tuple[type, str, Callable[..., None]]] = [

@@ -12,7 +12,7 @@ from tests.replica.harness import Node
 def three() -> tuple[Disks, Node, list[Node]]:
     net = Disks()
     leader = net.elect()
-    net.settle(100)
+    net.stabilize(100)
     return net, leader, [node for node in net.nodes.values() if node is not leader]
 
 
@@ -27,7 +27,7 @@ def test_it_is_done_when_the_other_was_heard_to_lead() -> None:
     net, leader, (heir, _) = three()
     outcomes = asked(leader, heir.member)
     assert outcomes == [], "not when it was told to campaign"
-    net.settle(50)
+    net.stabilize(50)
     assert outcomes == [TransferOutcome(ok=True, leader=heir.address)]
     assert heir.replica.raft.state is ServerState.LEADER
 
@@ -37,7 +37,7 @@ def test_a_target_that_is_away_is_named_with_the_reason() -> None:
     net.cut(heir.member)
     outcomes = asked(leader, heir.member)
     for _ in range(20):
-        net.settle(100)
+        net.stabilize(100)
     (outcome,) = outcomes
     assert outcome.failure is TransferFailure.UNREACHABLE
     assert outcome.why == f"{leader.address} has no link to {heir.address}, and goes on leading"
@@ -56,7 +56,7 @@ def test_a_target_that_campaigns_and_is_cut_off_did_not_take_over() -> None:
     assert leader.replica.raft.state is ServerState.FOLLOWER
     net.cut(heir.member)
     for _ in range(60):
-        net.settle(100)
+        net.stabilize(100)
     (outcome,) = outcomes
     assert outcome.failure in {TransferFailure.ANOTHER_LEADS, TransferFailure.NOBODY_LEADS}
     assert heir.address in outcome.why
@@ -68,7 +68,7 @@ def test_two_that_ask_for_different_members_are_not_both_told_that_it_was_done()
     outcomes: list[TransferOutcome] = []
     leader.replica.transfer_leadership(first.member, outcomes.append)
     leader.replica.transfer_leadership(second.member, outcomes.append)
-    net.settle(50)
+    net.stabilize(50)
     assert [outcome.ok for outcome in outcomes] == [True, False]
     assert outcomes[1].why == (
         f"{second.address} did not win the election: {first.address} leads term "
@@ -83,7 +83,7 @@ def test_the_second_of_two_is_not_told_what_is_wrong_with_the_first() -> None:
     leader.replica.transfer_leadership(second.member, outcomes.append)
     leader.replica.transfer_leadership(MemberId(0), outcomes.append)
     for _ in range(20):
-        net.settle(100)
+        net.stabilize(100)
     failures = [outcome.failure for outcome in outcomes]
     away = TransferFailure.UNREACHABLE
     assert failures == [away, TransferFailure.BUSY, away]
@@ -93,7 +93,7 @@ def test_the_second_of_two_is_not_told_what_is_wrong_with_the_first() -> None:
     )
     assert outcomes[2].why == outcomes[0].why
     done = asked(leader, second.member)
-    net.settle(50)
+    net.stabilize(50)
     assert [outcome.ok for outcome in done] == [True]
 
 

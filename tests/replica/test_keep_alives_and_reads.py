@@ -26,13 +26,13 @@ TIMEOUT_MS = 5000
 def pass_time(node: Node, milliseconds: int) -> None:
     for _ in range(milliseconds // 100):
         node.turn(100)
-        node.settle(rounds=3)
+        node.stabilize(rounds=3)
 
 
 def keep_alive(node: Node, session: int, request: int) -> None:
     node.client(KeepAlive(request, session, 0))
     node.turn()
-    node.settle()
+    node.stabilize()
     reply = node.last_reply()
     assert isinstance(reply, KeptAlive), reply
     assert reply.request == request
@@ -88,13 +88,13 @@ def test_followers_see_keep_alives_too() -> None:
     net = Network()
     leader = net.elect()
     leader.client(Register(1, "client", TIMEOUT_MS))
-    net.settle()
+    net.stabilize()
     opened = leader.last_reply()
     assert isinstance(opened, Registered)
-    net.settle(1000)
+    net.stabilize(1000)
     leader.client(KeepAlive(2, opened.session, 0))
     for _ in range(4):
-        net.settle(100)
+        net.stabilize(100)
     views = [
         n.replica._parts.proposal_queue.sessions.get(opened.session) for n in net.nodes.values()
     ]
@@ -138,15 +138,15 @@ def test_a_follower_that_lags_keeps_a_sequential_read_until_it_is_not_behind(by:
     leader = net.elect()
     lagging = next(node for node in net.nodes.values() if node is not leader)
     leader.client(Register(1, "client", TIMEOUT_MS))
-    net.settle()
-    net.settle(100)
+    net.stabilize()
+    net.stabilize(100)
     opened = leader.last_reply()
     assert isinstance(opened, Registered)
     net.cut(lagging.member)
     leader.replica.receive_client(
         CLIENT, commands(opened.session, 1, KeyValueStore.append("k", b"a"))
     )
-    net.settle(100)
+    net.stabilize(100)
     written = next(m for _, m in leader.host.replies if isinstance(m, Results))
     seen = written.last_index
     if by == "a read":
@@ -161,7 +161,7 @@ def test_a_follower_that_lags_keeps_a_sequential_read_until_it_is_not_behind(by:
     assert answers(lagging, 9) == [(lagging.executor.last_applied, [])]
     net.mend(lagging.member)
     for _ in range(6):
-        net.settle(100)
+        net.stabilize(100)
     ((index, items),) = answers(lagging, 8)
     assert index >= seen
     assert items == [b"a"]
@@ -176,7 +176,7 @@ def test_a_sequential_read_waits_exactly_for_what_its_client_saw() -> None:
     assert answers(node, 9) == []
     node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
     node.turn()
-    node.settle()
+    node.stabilize()
     assert answers(node, 9) == [(node.executor.last_applied, [b"a"])]
 
 
@@ -184,11 +184,11 @@ def test_a_linearizable_read_does_not_go_below_what_its_client_saw_either() -> N
     node = lone_leader()
     session = open_session(node)
     read(node, session, node.executor.last_applied + 1, ConsistencyLevel.LINEARIZABLE, 9)
-    node.settle()
+    node.stabilize()
     assert answers(node, 9) == []
     node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
     node.turn()
-    node.settle()
+    node.stabilize()
     assert answers(node, 9) == [(node.executor.last_applied, [b"a"])]
 
 
@@ -207,7 +207,7 @@ def test_a_read_that_is_asked_again_by_other_connections_runs_once(
         assert len(node.host.work) == 1, "it is under way already"
         if connection == 9:
             node.replica.client_gone(8)
-    node.settle()
+    node.stabilize()
     assert [len(answers(node, connection)) for connection in (8, 9, 10)] == [0, 0, 1]
 
 
@@ -218,11 +218,11 @@ def test_the_first_runs_answer_is_not_older_than_what_the_client_saw_meanwhile()
     assert len(node.host.work) == 1
     seen = node.executor.last_applied + 1
     ask(node, session, seen, ConsistencyLevel.SEQUENTIAL, 9, request=5)
-    node.settle()
+    node.stabilize()
     assert answers(node, 9) == []
     node.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
     node.turn()
-    node.settle()
+    node.stabilize()
     assert answers(node, 9) == [(seen, [b"a"])]
     assert answers(node, 8) == []
 
@@ -234,5 +234,5 @@ def test_another_operation_under_the_same_number_is_a_read_of_its_own() -> None:
     query = encode_operation(KeyValueStore.items("other"))
     node.client(QueryRequest(5, session, 0, 0, ConsistencyLevel.SEQUENTIAL, query), 9)
     node.turn()
-    node.settle()
+    node.stabilize()
     assert len(answers(node, 8)) == len(answers(node, 9)) == 1

@@ -34,13 +34,13 @@ def test_f18_a_pause_of_the_member_itself_expires_nobody() -> None:
     node = lone_leader()
     open_session(node)
     node.turn(60_000)  # a laptop slept; nobody could have been heard
-    node.settle()
+    node.stabilize()
     node.turn(100)
-    node.settle()
+    node.stabilize()
     assert node.replica.status().sessions == 1
     for _ in range(60):
         node.turn(100)
-        node.settle()
+        node.stabilize()
     assert node.replica.status().sessions == 0, "from then on silence counts"
 
 
@@ -49,7 +49,7 @@ def test_f18_a_short_pause_is_no_excuse() -> None:
     open_session(node)
     for _ in range(11):
         node.turn(600)
-        node.settle()
+        node.stabilize()
     assert node.replica.status().sessions == 0
 
 
@@ -59,7 +59,7 @@ def test_timeouts_are_clamped() -> None:
     for asked in (1, 1000, (1 << 32) - 1):
         node.client(Register(1, f"client {asked}", asked))
         node.turn()
-        node.settle(2)
+        node.stabilize(2)
         reply = node.last_reply()
         assert isinstance(reply, Registered)
         given.append(reply.timeout_ms)
@@ -79,7 +79,7 @@ def test_requests_that_wait_for_a_leader_to_be_ready_are_bounded_in_bytes() -> N
         node.replica.receive_client(7, commands(5, first, ITEM))
     node.turn()
     assert node.host.replies == [(7, CommandsRefused(5, 3, Refusal.OVERLOADED, node.address))]
-    node.settle()
+    node.stabilize()
     codes = [m.code for _, m in node.host.replies if isinstance(m, CommandsRefused)]
     assert codes == [Refusal.OVERLOADED, Refusal.NO_LEADER, Refusal.NO_LEADER]
 
@@ -99,12 +99,12 @@ def test_a_backlog_in_one_run_is_admitted_when_nothing_is_in_flight() -> None:
     node.turn()
     refused = CommandsRefused(session, 4, Refusal.OVERLOADED, node.address)
     assert node.host.replies[-1] == (11, refused)
-    node.settle()
+    node.stabilize()
     reply = node.last_reply()
     assert isinstance(reply, Results)
     assert (reply.first_sequence, reply.count) == (1, 3)
     node.replica.receive_client(11, commands(session, 4, ITEM))
-    node.settle()
+    node.stabilize()
     assert node.last_reply() != refused
 
 
@@ -120,10 +120,10 @@ def test_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:
         13,
         CommandsRefused(last, 1, Refusal.OVERLOADED, node.address),
     )
-    node.settle()
+    node.stabilize()
     assert node.replica._parts.proposal_queue._total_nbytes == 0
     node.replica.receive_client(13, commands(last, 1, ITEM))
-    node.settle()
+    node.stabilize()
     assert isinstance(node.last_reply(), Results)
 
 
@@ -163,7 +163,7 @@ def test_large_results_leave_in_several_frames_and_again_from_the_cache() -> Non
     for attempt in range(2):
         node.host.replies.clear()
         node.replica.receive_client(7, run)
-        node.settle(40)
+        node.stabilize(40)
         frames = [m for _, m in node.host.replies if isinstance(m, Results)]
         assert all(len(frame.body) <= (4 << 20) + 64 for frame in frames)
         if attempt == 0:
@@ -184,7 +184,7 @@ def test_a_result_that_fits_no_frame_is_an_error_in_its_place() -> None:
     node.replica.receive_client(
         7, commands(session, 1, Wide.blob(1), Wide.blob(17 << 20), Wide.blob(2))
     )
-    node.settle()
+    node.stabilize()
     frames = [m for _, m in node.host.replies if isinstance(m, Results)]
     found = [decode_results(f.body, f.count, [bytes] * f.count) for f in frames]
     one, error, two = [result for results in found for result in results]
@@ -192,7 +192,7 @@ def test_a_result_that_fits_no_frame_is_an_error_in_its_place() -> None:
     assert isinstance(error, SerializationError)
     body = encode_operation(Wide.look(17 << 20))
     node.client(QueryRequest(9, session, 3, 0, ConsistencyLevel.SEQUENTIAL, body))
-    node.settle()
+    node.stabilize()
     answer = node.last_reply()
     assert isinstance(answer, QueryResult)
     assert isinstance(decode_result(answer.body, bytes), SerializationError)
@@ -214,7 +214,7 @@ def flood(node: Node, session: int, size: int, rounds: int) -> int:
     sequence = 1
     for _ in range(rounds):
         node.replica.receive_client(7, blobs(session, sequence, 10, size))
-        node.settle(20)
+        node.stabilize(20)
         sequence = node.executor.session_rows()[0].sequence + 1
     return sequence
 
@@ -232,13 +232,13 @@ def test_f24_replies_that_are_not_acknowledged_are_bounded_in_bytes(size: int) -
     assert node.replica.status().sessions == 1
     # Nothing was dropped: the first result again, byte for byte.
     node.replica.receive_client(7, blobs(session, 1, 1, size))
-    node.settle(20)
+    node.stabilize(20)
     reply = [m for _, m in node.host.replies if isinstance(m, Results)][-1]
     assert (reply.first_sequence, reply.count) == (1, 1)
     # What a refused run acknowledges makes room, and the session goes on where it was.
     for _ in range(3):
         node.replica.receive_client(7, blobs(session, sequence, 10, size, acked=sequence - 1))
-        node.settle(20)
+        node.stabilize(20)
     assert node.executor.session_rows()[0].sequence == sequence + 9
     assert cached(node) < limit
 
@@ -253,10 +253,10 @@ def test_f24_a_keep_alive_makes_room_too_and_a_new_leader_knows_the_bound() -> N
     restored.executor.install(node.executor.snapshot())
     assert restored.noop().unacked_nbytes == {session: cached(node)}
     node.client(KeepAlive(9, session, sequence - 1))
-    node.settle(20)
+    node.stabilize(20)
     assert cached(node) == 0
     node.replica.receive_client(7, blobs(session, sequence, 10, 1 << 20))
-    node.settle(20)
+    node.stabilize(20)
     assert node.executor.session_rows()[0].sequence == sequence + 9
 
 
@@ -268,7 +268,7 @@ def test_f24_all_sessions_together_are_bounded_and_who_owes_nothing_goes_on() ->
     flood(node, greedy, 1 << 20, rounds=10)
     assert cached(node) < 21 << 20
     node.replica.receive_client(8, blobs(modest, 1, 1, 10))
-    node.settle(20)
+    node.stabilize(20)
     assert isinstance(node.last_reply(), Results)
 
 
@@ -278,9 +278,9 @@ def test_f24_one_reply_alone_always_fits() -> None:
     node.replica._parts.proposal_queue._limits.replies_bytes_max = 1000
     for sequence in range(1, 4):
         node.replica.receive_client(7, blobs(session, sequence, 1, 5 << 20, acked=sequence - 1))
-        node.settle(20)
+        node.stabilize(20)
         node.replica.receive_client(7, blobs(session, sequence, 1, 5 << 20, acked=sequence - 1))
-        node.settle(20)
+        node.stabilize(20)
     assert node.executor.session_rows()[0].sequence >= 2
 
 
@@ -298,9 +298,9 @@ def test_requests_for_sessions_that_are_logged_and_not_applied_are_bounded() -> 
         (4, Refusal.OVERLOADED),
         (5, Refusal.OVERLOADED),
     ]
-    node.settle(20)
+    node.stabilize(20)
     node.client(Register(6, "client 6", 0))
-    node.settle(20)
+    node.stabilize(20)
     assert isinstance(node.last_reply(), Registered)
 
 
@@ -319,7 +319,7 @@ def test_a_slice_of_large_entries_is_bounded_in_bytes(monkeypatch: pytest.Monkey
     for sequence in range(1, 41):  # batches of their own
         node.replica.receive_client(7, commands(session, sequence, ITEM))
         node.turn()
-    node.settle(40)
+    node.stabilize(40)
     assert node.executor.session_rows()[0].sequence == 40
     assert max(applied) < 1200
     assert sum(applied) > 40 * 100
@@ -330,9 +330,9 @@ def test_f24_a_run_is_cut_where_its_replies_would_not_fit() -> None:
     session = open_session(node)
     node.replica._parts.proposal_queue._limits.replies_bytes_max = 20 << 20
     node.replica.receive_client(7, blobs(session, 1, 2, 1 << 20))
-    node.settle(20)
+    node.stabilize(20)
     node.replica.receive_client(7, blobs(session, 3, 100, 1 << 20))
-    node.settle(20)
+    node.stabilize(20)
     assert 15 <= node.executor.session_rows()[0].sequence <= 20
     assert cached(node) <= 20 << 20
     refused = [m for _, m in node.host.replies if isinstance(m, CommandsRefused)]
@@ -346,7 +346,7 @@ def test_a_command_above_the_limit_is_refused_with_whose_limit_it_is() -> None:
     session = open_session(node)
     big = KeyValueStore.append("k", bytes(1 << 20))
     node.replica.receive_client(7, commands(session, 1, big))
-    node.settle()
+    node.stabilize()
     reason = f"storage.max_entry_size of the server {node.address} is {1 << 20}"
     code = Refusal.TOO_LARGE
     assert node.last_reply() == CommandsRefused(session, 1, code, node.address, reason)

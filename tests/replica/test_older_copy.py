@@ -21,7 +21,7 @@ from tests.replica.test_snapshotting import same
 
 def session_of(net: Disks, leader: Node) -> int:
     leader.client(Register(1, "client", 60_000))
-    net.settle(50)
+    net.stabilize(50)
     reply = leader.last_reply()
     assert isinstance(reply, Registered)
     return reply.session
@@ -31,7 +31,7 @@ def puts(net: Disks, leader: Node, session: int, first: int, end: int) -> None:
     for sequence in range(first, end):
         frame = commands(session, sequence, KeyValueStore.put("x", b"%d" % sequence), acked=0)
         leader.replica.receive_client(CLIENT, frame)
-        net.settle(50)
+        net.stabilize(50)
 
 
 def with_an_image(net: Disks) -> tuple[Node, Disk, int]:
@@ -39,11 +39,11 @@ def with_an_image(net: Disks) -> tuple[Node, Disk, int]:
     leader = net.elect()
     session = session_of(net, leader)
     puts(net, leader, session, 1, 4)
-    net.settle(100)
+    net.stabilize(100)
     victim = next(disk for member, disk in net.disks.items() if member != leader.member)
     victim.take_image()
     puts(net, leader, session, 4, 8)
-    net.settle(100)
+    net.stabilize(100)
     return leader, victim, victim.node.replica.status().last_index
 
 
@@ -53,7 +53,7 @@ def back_and_told(net: Disks, leader: Node, victim: Disk) -> Node:
     net.regress(member)
     net.cut(next(third for third in net.nodes if third not in (leader.member, member)))
     for _ in range(3):
-        net.settle(50)
+        net.stabilize(50)
         if victim.node.replica.status().owed:
             break
     return net.nodes[member]
@@ -80,7 +80,7 @@ def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:
     node = back_and_told(net, leader, victim)
     assert victim.env.exists(f"/member/{LOST_ENTRIES_FILE}")
     for _ in range(40):
-        net.settle(100)
+        net.stabilize(100)
     assert leader.replica.raft.state is ServerState.LEADER, "nobody else has all of it"
     status = node.replica.status()
     assert (status.owed, status.regressed) == ("", ())
@@ -89,7 +89,7 @@ def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:
     assert leader.replica.status().regressed == ()
     net.mend(third.member)
     for _ in range(4):
-        net.settle(100)
+        net.stabilize(100)
     same(net)
 
 
@@ -119,7 +119,7 @@ def test_what_it_lacks_was_trimmed_and_comes_as_a_snapshot() -> None:
     member = victim.node.member
     net.regress(member)
     for _ in range(40):
-        net.settle(100)
+        net.stabilize(100)
     status = net.nodes[member].replica.status()
     assert status.owed == ""
     assert status.last_applied > last
@@ -132,11 +132,11 @@ def test_an_older_copy_of_the_leader_follows() -> None:
     session = session_of(net, leader)
     net.disks[leader.member].take_image()
     puts(net, leader, session, 1, 5)
-    net.settle(100)
+    net.stabilize(100)
     last = leader.replica.status().last_applied
     net.regress(leader.member)
     for _ in range(40):
-        net.settle(100)
+        net.stabilize(100)
     states = {node.replica.raft.state for node in net.nodes.values()}
     assert states == {ServerState.LEADER, ServerState.FOLLOWER}
     assert net.nodes[MemberId(leader.member)].replica.status().last_applied > last

@@ -72,7 +72,7 @@ def test_every_kind_of_request_hears_it_from_a_member_that_is_cut_off() -> None:
     leader = net.elect()
     net.cut(leader.member)
     for _ in range(40):
-        net.settle(100)
+        net.stabilize(100)
     others = tuple(sorted(n.address for n in net.nodes.values() if n is not leader))
     leader.replica.receive_client(7, commands(5, 1, KeyValueStore.append("k", b"a")))
     leader.client(KeepAlive(2, 5, 0))

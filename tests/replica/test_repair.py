@@ -21,7 +21,7 @@ def submit(net: Disks, leader: Node, session: int, sequence: int, operation: obj
     """One command, applied everywhere and acknowledged; its index."""
     frame = commands(session, sequence, operation, acked=sequence - 1)
     leader.replica.receive_client(CLIENT, frame)
-    net.settle(50)
+    net.stabilize(50)
     return leader.replica.status().last_applied
 
 
@@ -32,7 +32,7 @@ def with_a_deletion(net: Disks) -> tuple[MemberId, int]:
     """
     leader = net.elect()
     leader.client(Register(1, "client", 60_000))
-    net.settle(50)
+    net.stabilize(50)
     reply = leader.last_reply()
     assert isinstance(reply, Registered)
     session = reply.session
@@ -42,13 +42,13 @@ def with_a_deletion(net: Disks) -> tuple[MemberId, int]:
         submit(net, leader, session, sequence, KeyValueStore.put("y", b"%d" % sequence))
     leader.client(KeepAlive(99, session, 39))
     for _ in range(10):
-        net.settle(100)
+        net.stabilize(100)
     other = next(member for member in net.nodes if member != leader.member)
     cleaned = [member for member in net.nodes if member != other]
     for member in cleaned:
         assert net.nodes[member].replica.raft.deletion_floor > deletion
         compact(net.nodes[member], Compaction.MAJOR)
-        net.nodes[member].settle()
+        net.nodes[member].stabilize()
     forget_the_floor(net, cleaned)
     for member in cleaned:
         found = net.disks[member].log.read(deletion, deletion + 1, 1)
@@ -67,7 +67,7 @@ def repaired(net: Disks, other: MemberId, index: int) -> Disk:
     disk = net.disks[other]
     assert disk.replica.status().owed
     for _ in range(60):
-        net.settle(100)
+        net.stabilize(100)
     return disk
 
 
@@ -95,7 +95,7 @@ def test_c12_entries_without_gaps_are_enough(caplog: pytest.LogCaptureFixture) -
     net = Disks()
     leader = net.elect()
     leader.client(Register(1, "client", 60_000))
-    net.settle(50)
+    net.stabilize(50)
     reply = leader.last_reply()
     assert isinstance(reply, Registered)
     for sequence in range(1, 30):
@@ -114,7 +114,7 @@ def with_gaps(net: Disks, *, has_snapshot: bool) -> Node:
     """y is written over and over; the leader, which is returned, cleaned its log to the end."""
     leader = net.elect()
     leader.client(Register(1, "client", 60_000))
-    net.settle(50)
+    net.stabilize(50)
     reply = leader.last_reply()
     assert isinstance(reply, Registered)
     for sequence in range(1, 60):
@@ -124,11 +124,11 @@ def with_gaps(net: Disks, *, has_snapshot: bool) -> Node:
                 assert isinstance(disk.take(), Snapshot)
     leader.client(KeepAlive(99, reply.session, 59))
     for _ in range(10):
-        net.settle(100)
+        net.stabilize(100)
     compact(leader, Compaction.MINOR)
-    leader.settle()
+    leader.stabilize()
     for _ in range(5):
-        net.settle(100)
+        net.stabilize(100)
     return leader
 
 
@@ -148,7 +148,7 @@ def frames_of(net: Disks, turns: int) -> int:
         for _ in range(12):
             frames += net.deliver()
             for node in net.nodes.values():
-                node.settle(rounds=2)
+                node.stabilize(rounds=2)
     return frames
 
 

@@ -45,7 +45,7 @@ def test_a_command_goes_through_log_and_machine_to_its_answer() -> None:
     node = lone_leader()
     session = open_session(node)
     send(node, commands(session, 1, KeyValueStore.append("k", b"a"), KeyValueStore.size()))
-    node.settle()
+    node.stabilize()
     reply = node.last_reply()
     assert isinstance(reply, Results)
     assert (reply.first_sequence, reply.count) == (1, 2)
@@ -60,7 +60,7 @@ def test_nothing_is_applied_before_it_is_durable_on_a_majority() -> None:
         node.finish_work()
         node.turn(10)
     assert node.machine.lists == {}
-    node.settle()
+    node.stabilize()
     assert node.machine.lists == {"k": [b"a"]}
 
 
@@ -83,7 +83,7 @@ def matches(follower: Node, leader: Node) -> list[int]:
 
 def open_session_in(net: Network, leader: Node, connection: int = CLIENT) -> int:
     leader.client(Register(1, f"client-{connection}", 5000), connection)
-    net.settle()
+    net.stabilize()
     reply = leader.last_reply()
     assert isinstance(reply, Registered), reply
     return reply.session
@@ -120,10 +120,10 @@ def test_c18_a_resent_run_is_answered_from_the_cache_and_never_logged_twice() ->
     session = open_session(node)
     run = commands(session, 1, KeyValueStore.append("k", b"a"), KeyValueStore.append("k", b"b"))
     send(node, run)
-    node.settle()
+    node.stabilize()
     first, last_index = node.last_reply(), node.log.last_index
     send(node, run, connection=8)
-    node.settle()
+    node.stabilize()
     assert isinstance(first, Results)
     again = node.last_reply()
     assert isinstance(again, Results)
@@ -138,7 +138,7 @@ def test_a_run_that_overlaps_what_is_logged_adds_only_its_end() -> None:
     items = [KeyValueStore.append("k", bytes([n])) for n in range(5)]
     send(node, commands(session, 1, *items[:3]))
     send(node, commands(session, 2, *items[1:]))
-    node.settle()
+    node.stabilize()
     assert node.machine.lists["k"] == [bytes([n]) for n in range(5)]
     sequences = sorted(
         n
@@ -162,7 +162,7 @@ def test_unknown_session_is_refused_at_the_door() -> None:
     session = open_session(node)
     node.client(CloseSession(3, session))
     node.turn()
-    node.settle()
+    node.stabilize()
     send(node, commands(session, 1, KeyValueStore.append("k", b"a")))
     assert node.last_reply() == CommandsRefused(session, 1, Refusal.UNKNOWN_SESSION, node.address)
     node.client(KeepAlive(5, session, 0))
@@ -177,11 +177,11 @@ def test_keep_alive_and_close_are_answered() -> None:
     session = open_session(node)
     node.client(KeepAlive(2, session, 0))
     node.turn()
-    node.settle()
+    node.stabilize()
     assert isinstance(node.last_reply(), KeptAlive)
     node.client(CloseSession(3, session))
     node.turn()
-    node.settle()
+    node.stabilize()
     assert node.last_reply() == SessionClosed(3)
     assert node.replica.status().sessions == 0
 
@@ -192,7 +192,7 @@ def test_a_silent_session_expires_without_any_traffic() -> None:
     assert node.replica.status().sessions == 1
     for _ in range(60):
         node.turn(100)
-        node.settle()
+        node.stabilize()
     assert node.replica.status().sessions == 0
 
 
@@ -205,9 +205,9 @@ def test_overload_is_refused_with_where_to_go_on_and_recovers() -> None:
     send(node, commands(session, 1, *items[:2]))
     send(node, commands(session, 3, *items[2:]))
     assert node.last_reply() == CommandsRefused(session, 3, Refusal.OVERLOADED, node.address)
-    node.settle()
+    node.stabilize()
     send(node, commands(session, 3, *items[2:]))
-    node.settle()
+    node.stabilize()
     assert len(node.machine.lists["k"]) == 4
 
 
@@ -218,7 +218,7 @@ def test_queries_see_the_commands_before_them() -> None:
     send(node, commands(session, 1, KeyValueStore.append("k", b"a")))
     for number, level in ((2, ConsistencyLevel.LINEARIZABLE), (3, ConsistencyLevel.SEQUENTIAL)):
         node.client(QueryRequest(number, session, 1, 0, level, query))
-    node.settle()
+    node.stabilize()
     answers = [m for _, m in node.host.replies if isinstance(m, QueryResult)]
     assert [decode_result(m.body, list[bytes]) for m in answers] == [[b"a"], [b"a"]]
 
@@ -229,7 +229,7 @@ def test_a_follower_passes_requests_on_and_the_answer_comes_back() -> None:
     follower = next(node for node in net.nodes.values() if node is not leader)
     session = open_session_in(net, follower)
     follower.replica.receive_client(CLIENT, commands(session, 1, KeyValueStore.append("k", b"a")))
-    net.settle()
+    net.stabilize()
     assert results(follower.last_reply()) == [1]
     assert leader.host.replies == []
 
@@ -270,7 +270,7 @@ def test_followers_tell_those_they_relayed_for_when_the_leader_is_gone() -> None
     follower.replica.outage.leader_changed(leader.member)
     follower.replica._requests.relay.passed(CLIENT, Commands(session, 1, 0, 1, b""))
     for _ in range(30):
-        net.settle(100)
+        net.stabilize(100)
     refusals = [m for _, m in follower.host.replies if isinstance(m, CommandsRefused)]
     assert refusals
     assert refusals[0].code == Refusal.NO_LEADER
@@ -282,9 +282,9 @@ def test_committed_entries_are_equal_on_all_three() -> None:
     session = open_session_in(net, leader)
     for n in range(1, 6):
         send(leader, commands(session, n, KeyValueStore.append("k", bytes([n]))))
-        net.settle()
+        net.stabilize()
     for _ in range(6):
-        net.settle(100)
+        net.stabilize(100)
     digests = {node.executor.digest() for node in net.nodes.values()}
     assert len(digests) == 1
     assert all(
@@ -310,7 +310,7 @@ def test_c16_another_directory_under_a_pinned_id_is_refused() -> None:
             if other is not node:
                 node.replica.accept_peer(split_frame(other.replica.hello()))
     for _ in range(4):
-        net.settle(200)
+        net.stabilize(200)
     lost = next(node for node in nodes if node is not leader)
     assert leader.replica._handshake.pins.keys() == net.nodes.keys()
     fresh = Node(lost.address, lost.replica._options.members)
@@ -328,7 +328,7 @@ def test_c16_a_lost_disk_is_refused_by_one_that_has_just_started_too() -> None:
             if other is not node:
                 node.replica.accept_peer(split_frame(other.replica.hello()))
     for _ in range(4):
-        net.settle(200)
+        net.stabilize(200)
     lost = next(node for node in nodes if node is not leader)
     leader.log.close()
     leader.log.reopen()
@@ -349,7 +349,7 @@ def test_frames_that_do_not_add_up_are_protocol_errors_and_hurt_nobody() -> None
         with pytest.raises(ProtocolError):
             node.replica.receive_client(CLIENT, bad)
     send(node, good)
-    node.settle()
+    node.stabilize()
     assert results(node.last_reply()) == [1]
 
 
@@ -380,12 +380,12 @@ def test_i19_a_leader_that_was_left_behind_does_not_call_a_newer_session_unknown
         for _ in range(6):
             net.deliver()
             for node in rest:
-                node.settle(rounds=2)
+                node.stabilize(rounds=2)
     new = next(node for node in rest if node.replica.raft.state is ServerState.LEADER)
     new.client(Register(1, "somebody", 5000))
     for _ in range(6):
         for node in rest:
-            node.settle(rounds=2)
+            node.stabilize(rounds=2)
         net.deliver()
     opened = new.last_reply()
     assert isinstance(opened, Registered), opened
@@ -403,7 +403,7 @@ def test_a_session_that_never_was_is_called_unknown_by_the_log_itself() -> None:
     node = lone_leader()
     node.client(KeepAlive(5, 999_999, 0))
     node.turn()
-    node.settle()
+    node.stabilize()
     refusal = node.last_reply()
     assert isinstance(refusal, Failure)
     assert (refusal.request, refusal.code) == (5, Refusal.UNKNOWN_SESSION)

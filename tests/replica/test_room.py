@@ -93,7 +93,7 @@ def test_a_burst_of_large_queries_waits_as_requests_and_all_are_answered_once() 
         ask(node, session, number, MIB)
     most, rounds = 0, 0
     while len(answered(node)) < 80:
-        node.settle()
+        node.stabilize()
         assert len(answered(node)) > rounds, "each time there is room, one more is answered"
         most = max(most, node.host.unsent[CLIENT])
         node.host.unsent[CLIENT] = 0
@@ -107,17 +107,17 @@ def test_small_queries_of_another_client_do_not_wait_behind_a_full_connection() 
     node.host.unsent[CLIENT] = REPLY_ROOM
     ask(node, session, 1, 10)
     ask(node, session, 2, 10, connection=99)
-    node.settle()
+    node.stabilize()
     assert answered(node) == [2]
     node.host.unsent[CLIENT] = 0
-    node.settle()
+    node.stabilize()
     assert answered(node) == [2, 1]
 
 
 def test_one_answer_always_fits() -> None:
     node, _, session = leader_with_a_slow_client()
     ask(node, session, 1, 15 * MIB)
-    node.settle()
+    node.stabilize()
     assert answered(node) == [1]
 
 
@@ -126,12 +126,12 @@ def test_a_query_that_is_asked_again_while_it_waits_runs_once() -> None:
     node.host.unsent[CLIENT] = REPLY_ROOM
     for _ in range(5):
         ask(node, session, 1, 10)
-        node.settle()
+        node.stabilize()
     node.host.unsent[CLIENT] = 0
-    node.settle()
+    node.stabilize()
     assert (answered(node), machine.asked) == ([1], [1])
     ask(node, session, 1, 10)
-    node.settle()
+    node.stabilize()
     assert answered(node) == [1, 1], "once it is answered, asking again is a new request"
 
 
@@ -146,7 +146,7 @@ def test_a_query_that_is_asked_again_for_less_waits_for_less(level: ConsistencyL
     query = encode_operation(Wide.look(1, 10))
     for sequence in (3, 3, 0):
         node.client(QueryRequest(1, session, sequence, 0, level, query), CLIENT)
-        node.settle()
+        node.stabilize()
     assert (answered(node), machine.asked) == ([1], [1])
 
 
@@ -154,13 +154,13 @@ def test_what_a_connection_left_behind_is_not_run() -> None:
     node, machine, session = leader_with_a_slow_client()
     node.host.unsent[CLIENT] = REPLY_ROOM
     ask(node, session, 1, 10)
-    node.settle()
+    node.stabilize()
     node.replica.client_gone(CLIENT)
     node.host.unsent.clear()
-    node.settle()
+    node.stabilize()
     assert not machine.asked
     ask(node, session, 1, 10)
-    node.settle()
+    node.stabilize()
     assert answered(node) == [1]
 
 
@@ -169,7 +169,7 @@ def drained(node: Node, until: int) -> None:
     while len(numbers(node)) < until:
         before = len(numbers(node))
         node.host.unsent[CLIENT] = 0
-        node.settle()
+        node.stabilize()
         assert len(numbers(node)) > before
 
 
@@ -178,7 +178,7 @@ def test_a_burst_of_large_results_waits_in_the_cache_and_all_arrive_in_order() -
     for first in range(1, 81, 20):
         run = [Wide.blob(n, MIB) for n in range(first, first + 20)]
         node.replica.receive_client(CLIENT, commands(session, first, *run))
-    node.settle()
+    node.stabilize()
     assert len(machine.applied) == 80
     assert len(numbers(node)) < 10
     assert node.host.unsent[CLIENT] < REPLY_ROOM + 5 * MIB
@@ -191,14 +191,14 @@ def test_commands_that_are_sent_again_over_a_slow_connection_are_not_answered_tw
     node, _, session = leader_with_a_slow_client()
     run = [Wide.blob(n, MIB) for n in range(1, 21)]
     node.replica.receive_client(CLIENT, commands(session, 1, *run))
-    node.settle()
+    node.stabilize()
     for _ in range(3):
         node.replica.receive_client(CLIENT, commands(session, 1, *run))
-        node.settle()
+        node.stabilize()
     drained(node, 20)
     node.replica.receive_client(CLIENT, commands(session, 1, *run))
     node.host.unsent[CLIENT] = 0
-    node.settle()
+    node.stabilize()
     assert numbers(node) == list(range(1, 21)), "what was written is on its way"
 
 
@@ -206,14 +206,14 @@ def test_another_connection_gets_all_that_the_client_does_not_have() -> None:
     node, _, session = leader_with_a_slow_client()
     run = [Wide.blob(n, MIB) for n in range(1, 21)]
     node.replica.receive_client(CLIENT, commands(session, 1, *run))
-    node.settle()
+    node.stabilize()
     node.replica.client_gone(CLIENT)
     node.host.unsent.clear()
-    node.settle()
+    node.stabilize()
     node.host.replies.clear()
     node.client(KeepAlive(5, session, 0), 99)
     node.replica.receive_client(99, commands(session, 1, *run))
-    node.settle(40)
+    node.stabilize(40)
     assert numbers(node) == list(range(1, 21))
     assert {to for to, _ in node.host.replies} == {99}
 
@@ -227,7 +227,7 @@ def relayed() -> tuple[Network, Node, Node, int]:
     leader = net.elect()
     follower = next(node for node in net.nodes.values() if node is not leader)
     follower.client(Register(1, "client", 5000))
-    net.settle()
+    net.stabilize()
     registered = follower.last_reply()
     assert isinstance(registered, Registered)
     follower.host.replies.clear()
@@ -241,7 +241,7 @@ def test_answers_of_the_leader_leave_its_link_room_for_the_log() -> None:
         ask(follower, session, number, MIB)
     rounds = 0
     while len(answered(follower)) < 40:
-        net.settle()
+        net.stabilize()
         assert len(answered(follower)) > rounds
         rounds += 1
         assert leader.host.unsent[follower.member] < 3 * MIB
@@ -256,7 +256,7 @@ def test_a_relayed_answer_without_room_is_refused_and_asked_for_again() -> None:
     ask(follower, session, 2, 10)
     follower.replica.receive_client(CLIENT, commands(session, 1, Wide.blob(1, MIB)))
     for _ in range(4):
-        net.settle()
+        net.stabilize()
     refused = [m for _, m in follower.host.replies if isinstance(m, Failure | CommandsRefused)]
     assert {type(m) for m in refused} == {Failure, CommandsRefused}
     assert {m.code for m in refused} == {Refusal.OVERLOADED}
@@ -265,7 +265,7 @@ def test_a_relayed_answer_without_room_is_refused_and_asked_for_again() -> None:
     ask(follower, session, 1, MIB)
     follower.replica.receive_client(CLIENT, commands(session, 1, Wide.blob(1, MIB)))
     for _ in range(4):
-        net.settle()
+        net.stabilize()
     assert answered(follower) == [2, 1]
     assert numbers(follower) == [1]
 

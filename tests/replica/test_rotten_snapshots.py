@@ -24,7 +24,7 @@ def rot(disk: Disk) -> None:
 
 def clean(disk: Disk) -> None:
     compact(disk.node, Compaction.MAJOR)
-    disk.node.settle()
+    disk.node.stabilize()
 
 
 class Writer:
@@ -34,7 +34,7 @@ class Writer:
         self.net = net
         self.leader: Node = net.elect()
         self.leader.client(Register(1, "client", 60_000))
-        net.settle(50)
+        net.stabilize(50)
         reply = self.leader.last_reply()
         assert isinstance(reply, Registered)
         self.session = reply.session
@@ -51,7 +51,7 @@ class Writer:
             self.do(KeyValueStore.put("y", b"%d" % self.sequence))
         self.leader.client(KeepAlive(99, self.session, self.sequence))
         for _ in range(5):
-            self.net.settle(100)
+            self.net.stabilize(100)
 
 
 def with_what_stayed(net: Disks) -> MemberId:
@@ -65,12 +65,12 @@ def with_what_stayed(net: Disks) -> MemberId:
     put = writer.do(KeyValueStore.put("x", b"1"))
     writer.do(KeyValueStore.put("x", b"2"))
     for _ in range(5):
-        net.settle(100)
+        net.stabilize(100)
     disk.take()
     writer.put_often(2)
     net.restart(member)
     for _ in range(10):
-        net.settle(100)
+        net.stabilize(100)
     deletion = writer.do(KeyValueStore.delete("x"))
     writer.put_often(20)
     disk.take()
@@ -101,7 +101,7 @@ def test_f17_a_log_with_gaps_is_not_whole_without_its_snapshots() -> None:
     net.nodes[member] = disk.cut(1)
     net.mend(member)
     for _ in range(60):
-        net.settle(100)
+        net.stabilize(100)
     same(net)
     assert "x" not in disk.executor.machine.values  # type: ignore[attr-defined]
     assert disk.replica.status().owed == ""

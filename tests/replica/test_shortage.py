@@ -24,7 +24,7 @@ def test_f29_an_append_that_meets_a_shortage_is_tried_once_more(operation: str) 
     for number in range(1, 41):
         env.fail(operation, 1, "ENOMEM")
         node.replica.receive_client(7, commands(session, number, KeyValueStore.append("k", b"a")))
-        node.settle()
+        node.stabilize()
         assert isinstance(node.last_reply(), Results)
         assert node.host.stopped is None
     assert len(log.segments()) > 4
@@ -44,7 +44,7 @@ def test_f29_a_member_that_lacks_it_still_stops_by_name() -> None:
             env.fail("create", 1, "EMFILE")
             env.fail("create", 2, "EMFILE")
             node.replica.receive_client(7, commands(session, number, commanded))
-            node.settle()
+            node.stabilize()
 
     with pytest.raises(ResourceError):
         lacking()

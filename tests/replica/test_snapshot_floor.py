@@ -36,7 +36,7 @@ class Slow:
 
     def go(self) -> None:
         self._node.host.slow.discard(Lane.ASIDE)
-        self._node.settle()
+        self._node.stabilize()
 
 
 class Story:
@@ -46,7 +46,7 @@ class Story:
         self.net = Disks()
         self.leader = self.net.elect()
         self.leader.client(Register(1, "client", 60_000))
-        self.net.settle(50)
+        self.net.stabilize(50)
         reply = self.leader.last_reply()
         assert isinstance(reply, Registered)
         self.session, self.sequence = reply.session, 1
@@ -66,7 +66,7 @@ class Story:
 
     def rounds(self, count: int) -> None:
         for _ in range(count):
-            self.net.settle(100)
+            self.net.stabilize(100)
 
     def disk(self, *, leads: bool) -> Disk:
         return next(
@@ -92,7 +92,7 @@ def test_a_deletion_above_a_snapshot_that_is_being_written_stays(leads: bool) ->
     slow = Slow(disk.node)
     disk.replica.take_snapshot(answers.append)
     disk.node.turn()
-    disk.node.settle()
+    disk.node.stabilize()
     assert not answers
     deletion = story.submit(KeyValueStore.delete("x"))
     story.fill(40)
@@ -118,7 +118,7 @@ def test_f13_a_snapshot_that_found_no_room_holds_nothing_back() -> None:
     slow = Slow(disk.node)
     disk.replica.take_snapshot(answers.append)
     disk.node.turn()
-    disk.node.settle()
+    disk.node.stabilize()
     deletion = story.submit(KeyValueStore.delete("x"))
     story.fill(20)
     disk.env.fail("write", 1, "ENOSPC")
@@ -180,11 +180,11 @@ def test_f13_what_found_no_room_to_be_installed_is_no_start_for_anybody(
         full.setattr(Snapshots, "_has_room", has_none)
         net.mend(away.node.member)
         for _ in range(10):
-            net.settle(100)
+            net.stabilize(100)
     assert asked
     assert away.snapshots == [], "it was published, and is gone"
     assert away.replica.stopped is None
     for _ in range(130):
-        net.settle(100)
+        net.stabilize(100)
     same(net)
     assert len(away.snapshots) == 1

@@ -37,7 +37,7 @@ def lone(threshold: int = 0) -> Disk:
 def lead(disk: Disk) -> None:
     for _ in range(40):
         disk.node.turn(100)
-        disk.node.settle()
+        disk.node.stabilize()
     assert disk.replica.raft.state is ServerState.LEADER
 
 
@@ -46,7 +46,7 @@ def append(node: Node, session: int, first: int, count: int, size: int = 100) ->
         operation = KeyValueStore.append("k", random.Random(sequence).randbytes(size))
         node.replica.receive_client(7, commands(session, sequence, operation, acked=0))
         node.turn()
-        node.settle(rounds=2)
+        node.stabilize(rounds=2)
 
 
 def test_on_demand_and_a_restart_from_it() -> None:
@@ -143,7 +143,7 @@ def test_f13_a_full_disk_keeps_the_old_state_and_is_tried_again(
     assert disk.node.host.stopped is None
     monkeypatch.setattr(disk.store, "begin", begin)
     disk.node.turn(10_000)
-    disk.node.settle()
+    disk.node.stabilize()
     assert len(disk.snapshots) == 1
     monkeypatch.setattr(disk.store, "begin", full)
     append(disk.node, session, 31, 1)
@@ -176,16 +176,16 @@ def left_behind(net: Disks, *, size: int = 100, count: int = 40) -> tuple[Disk, 
     leader = net.elect()
     away = next(m for m in net.nodes if m != leader.member)
     leader.client(Register(1, "client", 60_000))
-    net.settle(50)
+    net.stabilize(50)
     reply = leader.last_reply()
     assert isinstance(reply, Registered)
     session = reply.session
     append(leader, session, 1, 2)
-    net.settle(50)
+    net.stabilize(50)
     net.cut(away)
     for first in range(3, count, 10):
         append(leader, session, first, 10, size)
-        net.settle(50)
+        net.stabilize(50)
     for member, disk in net.disks.items():
         if member != away:
             assert isinstance(disk.take(), Snapshot)
@@ -194,7 +194,7 @@ def left_behind(net: Disks, *, size: int = 100, count: int = 40) -> tuple[Disk, 
 
 def same(net: Disks) -> None:
     for _ in range(12):
-        net.settle(100)
+        net.stabilize(100)
     digests = {disk.executor.digest() for disk in net.disks.values()}
     lasts = {disk.executor.last_applied for disk in net.disks.values()}
     assert len(lasts) == 1, lasts
@@ -234,7 +234,7 @@ def test_a_big_snapshot_goes_in_chunks_and_goes_on_where_it_broke_off() -> None:
         net.deliver()
         for node in net.nodes.values():
             shipped += sum(frame.type == 12 for _, frame in node.host.sent)
-            node.settle(rounds=1)
+            node.stabilize(rounds=1)
             node.turn(20)
         part = [name for name in away.snapshots if name.endswith(".part")]
         if part and away.env.size(f"{SNAPSHOTS}/{part[0]}") >= 2 * CHUNK_NBYTES:
@@ -250,7 +250,7 @@ def test_a_big_snapshot_goes_in_chunks_and_goes_on_where_it_broke_off() -> None:
         net.deliver()
         for node in net.nodes.values():
             shipped += sum(frame.type == 12 for _, frame in node.host.sent)
-            node.settle(rounds=1)
+            node.stabilize(rounds=1)
             node.turn(20)
     same(net)
     assert away.store.entries == [snapshot.entry]
@@ -266,11 +266,11 @@ def test_the_leader_changes_in_the_middle() -> None:
     for _ in range(3):
         net.deliver()
         for node in net.nodes.values():
-            node.settle(rounds=1)
+            node.stabilize(rounds=1)
             node.turn(20)
     net.cut(leader.node.member)
     for _ in range(80):
-        net.settle(100)
+        net.stabilize(100)
     net.mend(leader.node.member)
     same(net)
     assert away.log.before.index > 0
@@ -282,7 +282,7 @@ def test_a_full_disk_at_the_receiver_is_no_end() -> None:
     away.env.fail("create", 1, "ENOSPC")
     net.mend(away.node.member)
     for _ in range(30):
-        net.settle(100)
+        net.stabilize(100)
     same(net)
     assert away.node.host.stopped is None
     assert leader.replica.status().floor <= leader.store.oldest_index
@@ -308,7 +308,7 @@ def test_c3_a_gap_above_the_commit_index_closes_the_connection() -> None:
         follower.replica.receive_peer(leader.member, gap(last + 1, last + 5, last + 3))
     follower.replica.receive_peer(leader.member, gap(last + 1, last + 5, last + 4))
     follower.turn()
-    follower.settle()
+    follower.stabilize()
     assert follower.replica.status().last_index == last + 4
     assert follower.host.stopped is None
 
@@ -332,13 +332,13 @@ def test_members_take_their_snapshots_one_after_the_other_and_the_leader_last() 
     net = Disks(3, threshold=4000)
     leader = net.elect()
     leader.client(Register(1, "client", 60_000))
-    net.settle()
+    net.stabilize()
     session = next(m.session for _, m in leader.host.replies if isinstance(m, Registered))
     order: list[MemberId] = []
     for sequence in range(1, 200):
         operation = KeyValueStore.append("k", b"x" * 100)
         leader.replica.receive_client(7, commands(session, sequence, operation))
-        net.settle(elapsed_ms=10)
+        net.stabilize(elapsed_ms=10)
         order += [m for m, disk in net.disks.items() if disk.snapshots and m not in order]
         if len(order) == 3:
             break
@@ -368,5 +368,5 @@ def test_f13_a_disk_that_fails_while_the_state_is_written_stops_the_member() -> 
     disk.env.fail("create", 1, "EIO")
     disk.replica.take_snapshot(lambda _: None)
     with pytest.raises(DiskError):
-        disk.node.settle()
+        disk.node.stabilize()
     assert isinstance(disk.node.host.stopped, DiskError)

@@ -31,7 +31,7 @@ def newest(disk: Disk) -> Snapshot:
 
 def wait(net: Disks, ms: int) -> None:
     for _ in range(ms // 100):
-        net.settle(100)
+        net.stabilize(100)
 
 
 def grow(net: Disks, disk: Disk) -> Snapshot:
@@ -144,7 +144,7 @@ def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(
     leader, away = left_behind(net)
     net.mend(away.node.member)
     for _ in range(20):
-        net.settle(20, rounds=1)
+        net.stabilize(20, rounds=1)
         if "send INSTALL_SNAPSHOT" in leader.node.host.calls:
             break
     else:
@@ -264,7 +264,7 @@ def test_a_transfer_that_gains_nothing_leaves_its_place_to_another(
     _, away = left_behind(net)
     net.mend(away.node.member)
     for _ in range(20):
-        net.settle(20, rounds=1)
+        net.stabilize(20, rounds=1)
         if "send INSTALL_SNAPSHOT" in leader.host.calls:
             break
     away.node.host.links.clear()
@@ -321,7 +321,7 @@ def test_i12_entries_that_are_quicker_than_their_snapshot_are_not_undone(
     applied, digest = away.executor.last_applied, away.executor.digest()
     ((done, whole),) = late
     done(whole)
-    away.node.settle()
+    away.node.stabilize()
     assert (away.executor.last_applied, away.executor.digest()) == (applied, digest)
     assert away.store.entries == [shipped.entry]
     net.mend(leader.node.member)

@@ -8,14 +8,14 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     propose 1 x y       one turn with these entries
     read 1 7            a linearizable read with token 7
     transfer 1 2        hand leadership over (0: to the best)
-    settle              deliver, save and sync in order until nothing moves
+    stabilize           deliver, save and sync in order until nothing moves
     deliver 1->2 [n]    the oldest n messages of this link (default: all)
     lose 1->2           throw away what is on its way on this link
     last 1->2           deliver only the newest message of this link, out of order
     drop 1->2 / heal    nothing new passes this link / all links pass again
     down 1->2           this link refuses: the sender is told `Unreachable`
     isolate 3           both directions, to everybody
-    slow 2 / sync 2 [n] `settle` leaves its disk alone / its oldest n syncs end (all)
+    slow 2 / sync 2 [n] `stabilize` leaves its disk alone / its oldest n syncs end (all)
     save 2 [n]          its oldest n saves of the hard state end (all)
     unreachable 1->2    member 1 learns that its link to 2 broke (reachable 1->2: is up)
     position 1->2       the first message on a new link: where the log of member 1 ends
@@ -199,8 +199,8 @@ class _Runner:
     def do_transfer(self, number: str, to: str) -> None:
         self.cluster.step(int(number), TransferRequested(MemberId(int(to))))
 
-    def do_settle(self) -> None:
-        self.cluster.settle(slow=frozenset(self.slow))
+    def do_stabilize(self) -> None:
+        self.cluster.stabilize(slow=frozenset(self.slow))
 
     def _positions(self, link: str) -> list[int]:
         pair = _link(link)

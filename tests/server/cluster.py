@@ -116,7 +116,7 @@ class Trio:
         """The running others."""
         return [s for s in self.servers.values() if s.state is ServerState.FOLLOWER]
 
-    async def settled(self) -> None:
+    async def all_applied(self) -> None:
         """Wait until one leads and every running member has applied all it committed."""
         await self.until(
             lambda: (

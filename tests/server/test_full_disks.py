@@ -29,7 +29,7 @@ def test_f12_a_client_hears_whose_disks_stop_its_commands(
         async with AsyncExitStack() as stack:
             cluster = Trio(tmp_path, stack, max_segment_size=1 << 16)
             await cluster.start()
-            await cluster.settled()
+            await cluster.all_applied()
             leader = cluster.leader
             full = sorted(str(member.address) for member in cluster.followers)
             client = await stack.enter_async_context(CopycatClient(str(leader.address)))

@@ -62,7 +62,7 @@ def test_a_member_in_memory_comes_back_empty_and_is_fed(tmp_path: Path) -> None:
                 assert not (Path(away.storage.directory) / "log").exists()
                 await trio.start(str(away.address))
                 assert await client.submit(Book.add(5)) == 6
-                await trio.settled()
+                await trio.all_applied()
                 back = trio.servers[str(away.address)]
                 assert back.state_machine.entries == list(range(6))
                 assert back._node is not None
@@ -108,7 +108,7 @@ def test_a_member_that_was_away_is_fed_from_sealed_segments(
                 for number in range(40):
                     await client.submit(Book.add(number))
                 await trio.start(str(away.address))
-                await trio.settled()
+                await trio.all_applied()
                 assert trio.servers[str(away.address)].state_machine.entries == list(range(40))
                 assert (".log" in mapped_files(tmp_path)) is (level is StorageLevel.MAPPED)
 

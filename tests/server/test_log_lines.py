@@ -34,7 +34,7 @@ def test_who_leads_and_a_quorum_that_is_lost_and_found(
 ) -> None:
     async def scenario() -> None:
         async with trio(tmp_path) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             leader = str(cluster.leader.address)
             for member in cluster.servers:
                 since = rf"{member}: {leader} leads since \d{{4}}-\d\d-\d\d .*, in term \d+"

@@ -85,7 +85,7 @@ def test_all_clocks_are_set_while_members_run_and_then_all_are_down(
         async with AsyncExitStack() as stack:
             trio = Trio(tmp_path, stack, Leases)
             await trio.start()
-            await trio.settled()
+            await trio.all_applied()
             async with CopycatClient(*trio.addresses) as client:
                 await client.submit(Leases.lend("a", "me", HOUR))
             await record_damage(trio, wall)
@@ -94,7 +94,7 @@ def test_all_clocks_are_set_while_members_run_and_then_all_are_down(
             await stop_all(trio)
             wall.wrong_by_s = away_s
             await trio.start()
-            await trio.settled()
+            await trio.all_applied()
             async with CopycatClient(*trio.addresses) as client:
                 await client.submit(Leases.lend("b", "me", None))
                 assert await client.submit(Leases.held()) == ["a", "b"]

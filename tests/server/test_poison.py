@@ -72,7 +72,7 @@ def test_no_request_takes_a_member_down_now_or_at_a_restart(tmp_path: Path) -> N
     async def scenario() -> None:
         async with trio(tmp_path, Poison) as cluster:
             for before in (0, 1):
-                await cluster.settled()
+                await cluster.all_applied()
                 async with CopycatClient(*cluster.addresses) as client:
                     for how in RAISES:
                         with pytest.raises(ApplicationError, match=f"^{how}"):
@@ -80,12 +80,12 @@ def test_no_request_takes_a_member_down_now_or_at_a_restart(tmp_path: Path) -> N
                         with pytest.raises(ApplicationError, match=f"^{how}"):
                             await client.submit(Poison.ask(how))
                     assert await client.submit(Poison.add(1)) == before + 1
-                await cluster.settled()
+                await cluster.all_applied()
                 assert len(cluster.running) == 3
                 for member in cluster.running:
                     await member.shutdown()
                 await cluster.start()
-            await cluster.settled()
+            await cluster.all_applied()
             for member in cluster.servers.values():
                 assert member.state_machine.entries == [1, 1]
 
@@ -100,7 +100,7 @@ def test_an_entry_that_stops_every_member_is_skipped_by_all_or_by_none(
 
     async def scenario() -> None:
         async with trio(tmp_path, Poison) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             async with CopycatClient(*cluster.addresses) as client:
                 assert await client.submit(Poison.add(1)) == 1
                 starving = client.submit(Poison.starve())
@@ -132,10 +132,10 @@ def test_an_entry_that_stops_every_member_is_skipped_by_all_or_by_none(
             await asyncio.wait({starting})
             skip_entry(Env(), directory(third), index, "test")
             await cluster.start(third)
-            await cluster.settled()
+            await cluster.all_applied()
             async with CopycatClient(*cluster.addresses) as client:
                 assert await client.submit(Poison.add(2)) == 2
-            await cluster.settled()
+            await cluster.all_applied()
             for member in cluster.running:
                 assert member.state_machine.entries == [1, 2]
             with pytest.raises(DirectoryInUseError):

@@ -139,7 +139,7 @@ def test_a_burst_of_large_answers_arrives(tmp_path: Path, way: str) -> None:
 def test_a_burst_of_large_answers_arrives_over_a_follower(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path, Wide) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             follower = str(cluster.followers[0].address)
             async with CopycatClient(follower) as client:
                 answers = await asyncio.gather(*(client.submit(Wide.look(MIB)) for _ in range(80)))
@@ -267,7 +267,7 @@ def test_patience_counts_progress_and_not_amounts() -> None:
 def test_every_socket_of_a_member_and_a_client_is_watched(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             async with CopycatClient(*cluster.addresses) as client:
                 assert await client.submit(Book.add(1)) == 1
                 driver: Any = client._driver

@@ -40,7 +40,7 @@ def test_one_member_is_a_cluster_and_its_state_survives(tmp_path: Path) -> None:
 def test_a_command_reaches_three_disks_and_comes_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             async with CopycatClient(*cluster.addresses) as client:
                 assert client.state is ClientState.CONNECTED
                 assert await client.submit(Book.add(5)) == 1
@@ -49,7 +49,7 @@ def test_a_command_reaches_three_disks_and_comes_back(tmp_path: Path) -> None:
                 assert await client.submit_many(Book.add(n) for n in range(500)) == list(
                     range(2, 502)
                 )
-            await cluster.settled()
+            await cluster.all_applied()
             for member in cluster.servers.values():
                 assert member.state_machine.entries == [5, *range(500)]
                 assert member.status().durable_index == member.status().last_index
@@ -83,7 +83,7 @@ def test_commands_and_queries_work_through_any_member(
 def test_a_follower_relays_and_serves_sequential_reads_itself(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             follower = str(cluster.followers[0].address)
             async with CopycatClient(follower) as client:
                 assert await client.submit(Book.add(1)) == 1
@@ -97,7 +97,7 @@ def test_a_follower_relays_and_serves_sequential_reads_itself(tmp_path: Path) ->
 def test_leadership_is_handed_over_and_every_command_counts_once(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             old = cluster.leader
             async with CopycatClient(*cluster.addresses) as client:
                 awaited = [client.submit(Book.add(n)) for n in range(200)]
@@ -109,7 +109,7 @@ def test_leadership_is_handed_over_and_every_command_counts_once(tmp_path: Path)
                 assert old.state is ServerState.INACTIVE
                 await cluster.start(str(old.address))
                 assert await client.submit(Book.add(2000)) == 2001
-            await cluster.settled()
+            await cluster.all_applied()
             for member in cluster.running:
                 assert member.state_machine.entries == list(range(2001))
 
@@ -133,7 +133,7 @@ def test_all_stop_and_the_cluster_comes_back_with_its_state(tmp_path: Path) -> N
 def test_a_majority_is_enough_to_start_and_to_go_on(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with trio(tmp_path) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             down = cluster.followers[0]
             await down.shutdown()
             async with CopycatClient(*cluster.addresses) as client:
@@ -141,7 +141,7 @@ def test_a_majority_is_enough_to_start_and_to_go_on(tmp_path: Path) -> None:
                     range(1, 101)
                 )
                 await cluster.start(str(down.address))
-            await cluster.settled()
+            await cluster.all_applied()
             (back,) = [s for s in cluster.running if s.address == down.address]
             assert back.state_machine.entries == list(range(100))
 
@@ -151,7 +151,7 @@ def test_a_majority_is_enough_to_start_and_to_go_on(tmp_path: Path) -> None:
 def test_leadership_is_handed_to_whom_the_caller_names(tmp_path: Path) -> None:
     async def test() -> None:
         async with trio(tmp_path) as cluster:
-            await cluster.settled()
+            await cluster.all_applied()
             old = cluster.leader
             heir = next(member for member in cluster.servers.values() if member is not old)
             with pytest.raises(NotLeaderError, match=str(old.address)):

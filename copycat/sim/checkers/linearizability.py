@@ -192,7 +192,7 @@ def _deadlines(chains: list[_Chain], positions: Sequence[int]) -> list[float]:
     return [chain.must_return[at] for chain, at in zip(chains, positions, strict=True)]
 
 
-def _settle(chains: list[_Chain], positions: list[int], state: Hashable) -> list[float]:
+def _take_reads(chains: list[_Chain], positions: list[int], state: Hashable) -> list[float]:
     """Take at once every open operation that fits and changes nothing; the deadlines then.
 
     If there is a linear order with such an operation later, there is one with it now: nothing
@@ -219,7 +219,7 @@ def _settle(chains: list[_Chain], positions: list[int], state: Hashable) -> list
 
 def _search(chains: list[_Chain], states_max: int) -> bool:
     start = [0] * len(chains)
-    _settle(chains, start, None)
+    _take_reads(chains, start, None)
     stack: list[tuple[tuple[int, ...], Hashable]] = [(tuple(start), None)]
     seen: set[tuple[tuple[int, ...], Hashable]] = {stack[0]}
     furthest = stack[0][0]
@@ -243,14 +243,14 @@ def _search(chains: list[_Chain], states_max: int) -> bool:
                 continue
             moved = list(positions)
             moved[place] += 1
-            _settle(chains, moved, after)
+            _take_reads(chains, moved, after)
             new = (tuple(moved), after)
             if new not in seen:
                 seen.add(new)
                 successors.append((deadlines[place], place, new))
         if isinstance(state, _Lent):  # its time may be over now
             moved = list(positions)
-            _settle(chains, moved, None)
+            _take_reads(chains, moved, None)
             new = (tuple(moved), None)
             if new not in seen:
                 seen.add(new)
