@@ -32,6 +32,7 @@ from copycat.raft.events import (
     IncarnationCommitted,
     LossAccepted,
     LossRecorded,
+    OldestSnapshotChanged,
     Proposed,
     Reachable,
     ReadRequested,
@@ -41,7 +42,6 @@ from copycat.raft.events import (
     SnapshotHeld,
     SnapshotInstalled,
     SnapshotShipping,
-    SnapshotsKept,
     StorageFull,
     Synced,
     Tick,
@@ -59,11 +59,11 @@ class Raft(State):
 
     current_term, voted_for: the hard state, perhaps still being saved.  term_runs,
     before, first_index, last_index: the log as it was opened, all of it durable.
-    snapshot_index: of the snapshot that was loaded, so committed.  kept_index: of the oldest on
-    the disk.  fresh: the directory was empty (C16).  lost: entries that were acknowledged may
-    be gone from it, and the term was raised since (decision 0016).  owed: what damage took of the
-    log, NO_ENTRY for nothing (C12).  regressed: not damage, the directory is an older copy of what
-    it was (F8).  seed: of the election timeouts.
+    snapshot_index: of the snapshot that was loaded, so committed.  oldest_snapshot_index: of the
+    oldest on the disk.  fresh: the directory was empty (C16).  lost: entries that were
+    acknowledged may be missing, and the term was raised since (decision 0016).  lost_upto: what
+    damage took of the log, NO_ENTRY for nothing (C12).  regressed: not damage, the directory is an
+    older copy of what it was (F8).  seed: of the election timeouts.
     """
 
     __slots__ = ()
@@ -134,8 +134,8 @@ class Raft(State):
                 self.accept_loss(event.lost_upto)
             case LossRecorded():
                 regression.on_loss_recorded(self, event)
-            case SnapshotsKept():
-                install_snapshot.on_kept(self, event.oldest_index)
+            case OldestSnapshotChanged():
+                install_snapshot.on_oldest_snapshot_changed(self, event.oldest_index)
             case SnapshotShipping():
                 install_snapshot.on_snapshot_shipping(self, event)
             case SnapshotHeld():

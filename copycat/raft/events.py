@@ -14,6 +14,7 @@ __all__ = [
     "IncarnationCommitted",
     "LossAccepted",
     "LossRecorded",
+    "OldestSnapshotChanged",
     "Proposed",
     "Reachable",
     "ReadRequested",
@@ -23,7 +24,6 @@ __all__ = [
     "SnapshotHeld",
     "SnapshotInstalled",
     "SnapshotShipping",
-    "SnapshotsKept",
     "StorageFull",
     "Synced",
     "Tick",
@@ -155,7 +155,7 @@ class LossRecorded(msgspec.Struct, frozen=True):
     term: int
 
 
-class SnapshotsKept(msgspec.Struct, frozen=True):
+class OldestSnapshotChanged(msgspec.Struct, frozen=True):
     """The oldest snapshot kept here covers entries up to this; 0 for none (C23)."""
 
     oldest_index: int
@@ -210,7 +210,7 @@ Event = (
     | GapsKnown
     | LossAccepted
     | LossRecorded
-    | SnapshotsKept
+    | OldestSnapshotChanged
     | SnapshotShipping
     | SnapshotHeld
     | SnapshotInstalled

@@ -27,7 +27,7 @@ from copycat.raft.term_index import UNKNOWN_TERM
 from copycat.types import EntryId, MemberId
 
 __all__ = [
-    "advance_floor",
+    "advance_deletion_floor",
     "begin",
     "is_needed",
     "is_well_formed",
@@ -35,7 +35,7 @@ __all__ = [
     "on_gaps_known",
     "on_install_reply",
     "on_install_snapshot",
-    "on_kept",
+    "on_oldest_snapshot_changed",
     "on_snapshot_held",
     "on_snapshot_installed",
     "on_snapshot_shipping",
@@ -126,7 +126,7 @@ def on_install_reply(
     if progress is None or not 1 <= message.request <= progress.last_request:
         raft.ignored += 1
         return False
-    progress.heard_at_ms = raft.now_ms
+    progress.last_contact_ms = raft.now_ms
     if not progress.has_regressed:
         progress.acked_request = max(progress.acked_request, message.request)
     if message.request != progress.snapshot_request or message.entry != progress.snapshot:
@@ -142,7 +142,7 @@ def on_install_reply(
     return True
 
 
-def advance_floor(raft: State, leader_state: LeaderState) -> None:
+def advance_deletion_floor(raft: State, leader_state: LeaderState) -> None:
     """C23: the least settled of all voters; one that is unknown stops it. It never falls."""
     least = min(raft.commit_index, raft.stable_index(raft.durable_index))
     for progress in leader_state.progress.values():
@@ -255,8 +255,8 @@ def on_gaps_known(raft: State, valid_from: int) -> None:
         raft.leader_state.valid_from = valid_from
 
 
-def on_kept(raft: State, oldest_index: int) -> None:
+def on_oldest_snapshot_changed(raft: State, oldest_index: int) -> None:
     """The oldest snapshot on this disk is another one now."""
-    raft.kept_index = oldest_index
+    raft.oldest_snapshot_index = oldest_index
     if raft.leader_state is not None:
-        advance_floor(raft, raft.leader_state)
+        advance_deletion_floor(raft, raft.leader_state)

@@ -92,7 +92,7 @@ def check(before: Facts | None, after: Facts) -> None:
         _check_hard_state(before, after)
         _check_commit(before, after)
         _check_log(before, after)
-        _check_floor(before, after)
+        _check_deletion_floor(before, after)
         _check_leader(before, after)
 
 
@@ -207,7 +207,7 @@ def _between(runs: tuple[TermRun, ...], first: int, last: int) -> list[TermRun]:
     return runs_between
 
 
-def _check_floor(before: Facts, after: Facts) -> None:
+def _check_deletion_floor(before: Facts, after: Facts) -> None:
     """C23, I22: the floor moves by what members have, never back and never by time."""
     require(
         after.cluster_deletion_floor >= before.cluster_deletion_floor,

@@ -24,7 +24,7 @@ from copycat.raft.leader_state import NEVER_MS, LeaderState
 from copycat.raft.progress import Progress, ProgressState
 from copycat.raft.replication import replicate, send_heartbeat
 from copycat.raft.state import NOBODY, State
-from copycat.raft.transfer import why_late
+from copycat.raft.transfer import on_transfer_timeout
 from copycat.types import MemberId, ServerState, Span
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
     "on_transfer_requested",
 ]
 
-COMMIT_NEWS_MS = 5
+COMMIT_HEARTBEAT_DELAY_MS = 5
 """How long the news of a commit waits for entries that carry it to the followers for free.
 
 Under load the next entries follow within a millisecond; an empty message in between would
@@ -125,7 +125,7 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
     if leader_state is None or progress is None or not 1 <= request <= progress.last_request:
         raft.ignored += 1
         return
-    progress.heard_at_ms = raft.now_ms
+    progress.last_contact_ms = raft.now_ms
     if request <= progress.void_request:
         return
     is_proof = request > progress.match_request or progress.has_regressed
@@ -134,17 +134,17 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
     if not progress.has_regressed:
         progress.acked_request = max(progress.acked_request, request)
     if message.accepted:
-        _accepted(raft, leader_state, sender, progress, message)
+        _on_accepted(raft, leader_state, sender, progress, message)
         if leader_state.transfer_to == sender:
-            _hand_over(raft, leader_state)
+            _send_timeout_now(raft, leader_state)
     else:
-        _rejected(raft, leader_state, sender, progress, message)
+        _on_rejected(raft, leader_state, sender, progress, message)
     if leader_state.reads.round_request:
         _count_round(raft, leader_state)
     replicate(raft, leader_state, sender, progress)
 
 
-def _accepted(
+def _on_accepted(
     raft: State,
     leader_state: LeaderState,
     sender: MemberId,
@@ -168,10 +168,10 @@ def _accepted(
     stable_index = min(message.stable_index, progress.match_index)
     if stable_index > progress.stable_index:
         progress.stable_index = stable_index
-        install_snapshot.advance_floor(raft, leader_state)
+        install_snapshot.advance_deletion_floor(raft, leader_state)
 
 
-def _rejected(
+def _on_rejected(
     raft: State,
     leader_state: LeaderState,
     sender: MemberId,
@@ -222,9 +222,9 @@ def _advance_commit(raft: State, leader_state: LeaderState) -> None:
     raft.commit_index = index
     raft.effects.append(Commit(index))
     if not raft.peers:  # no heartbeat and nobody's reply does it (C23)
-        install_snapshot.advance_floor(raft, leader_state)
-    elif leader_state.news_at_ms == NEVER_MS:
-        leader_state.news_at_ms = raft.now_ms + COMMIT_NEWS_MS
+        install_snapshot.advance_deletion_floor(raft, leader_state)
+    elif leader_state.commit_heartbeat_at_ms == NEVER_MS:
+        leader_state.commit_heartbeat_at_ms = raft.now_ms + COMMIT_HEARTBEAT_DELAY_MS
     if leader_state.reads.wants_round:
         _begin_round(raft, leader_state)
 
@@ -274,8 +274,8 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
         raft.become_follower(raft.current_term, NOBODY)
         return
     if now_ms >= leader_state.transfer_at_ms:
-        raft.effects.append(why_late(leader_state, raft.terms.last_index))
-        _stop_transfer(leader_state)
+        raft.effects.append(on_transfer_timeout(leader_state, raft.terms.last_index))
+        _end_transfer(leader_state)
         if now_ms < raft.slow_until_ms:
             raft.become_follower(raft.current_term, NOBODY)
             return
@@ -287,17 +287,17 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
             return
         _begin_transfer(raft, leader_state, target)
     if raft.storage_full and leader_state.transfer_to == NOBODY:
-        _give_away(raft, leader_state)
+        _begin_transfer_when_full(raft, leader_state)
     if now_ms >= leader_state.heartbeat_at_ms:
         leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
-        leader_state.news_at_ms = NEVER_MS
+        leader_state.commit_heartbeat_at_ms = NEVER_MS
         for peer, progress in leader_state.progress.items():
             send_heartbeat(raft, leader_state, peer, progress)
             install_snapshot.resend_snapshot_request(raft, peer, progress)
-        install_snapshot.advance_floor(raft, leader_state)
-        _hand_over(raft, leader_state)
-    elif now_ms >= leader_state.news_at_ms:
-        leader_state.news_at_ms = NEVER_MS
+        install_snapshot.advance_deletion_floor(raft, leader_state)
+        _send_timeout_now(raft, leader_state)
+    elif now_ms >= leader_state.commit_heartbeat_at_ms:
+        leader_state.commit_heartbeat_at_ms = NEVER_MS
         for peer, progress in leader_state.progress.items():
             if (
                 progress.commit_sent < raft.commit_index
@@ -322,7 +322,7 @@ def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bo
     it has read what arrived meanwhile: once, it looks again a heartbeat later.
     """
     timeout_ms = raft.options.election_timeout_ms
-    if _hears_quorum(raft, leader_state):
+    if _is_quorum_active(raft, leader_state):
         leader_state.check_at_ms = raft.now_ms + timeout_ms
         leader_state.is_second_look = False
         return True
@@ -333,12 +333,12 @@ def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bo
     return True
 
 
-def _hears_quorum(raft: State, leader_state: LeaderState) -> bool:
+def _is_quorum_active(raft: State, leader_state: LeaderState) -> bool:
     """A majority answered within E; else another leader may be at work (I16)."""
     since_ms = raft.now_ms - raft.options.election_timeout_ms
     heard = [raft.member]
     for peer, progress in leader_state.progress.items():
-        if progress.heard_at_ms >= since_ms:
+        if progress.last_contact_ms >= since_ms:
             heard.append(peer)
     return raft.configuration.has_quorum(heard)
 
@@ -348,7 +348,7 @@ def deadline_ms(leader_state: LeaderState) -> int:
     return min(
         leader_state.heartbeat_at_ms,
         leader_state.check_at_ms,
-        leader_state.news_at_ms,
+        leader_state.commit_heartbeat_at_ms,
         leader_state.transfer_at_ms,
     )
 
@@ -379,23 +379,23 @@ def on_transfer_requested(raft: State, to: MemberId) -> None:
     """Stop taking proposals, let the target catch up, then tell it to campaign."""
     leader_state = raft.leader_state
     if leader_state is not None and leader_state.transfer_to != NOBODY:
-        leader_state.is_transfer_asked = True  # one answer ends both
+        leader_state.is_transfer_requested = True  # one answer ends both
         return
     target = to if to != NOBODY or leader_state is None else best_follower(leader_state)
     if leader_state is None or target not in leader_state.progress:
         raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NO_TARGET, to=to))
         return
-    leader_state.is_transfer_asked, leader_state.is_transfer_to_any = True, to == NOBODY
+    leader_state.is_transfer_requested, leader_state.is_transfer_to_any = True, to == NOBODY
     _begin_transfer(raft, leader_state, target)
 
 
 def _begin_transfer(raft: State, leader_state: LeaderState, target: MemberId) -> None:
     leader_state.transfer_to = target
     leader_state.transfer_at_ms = raft.now_ms + raft.options.election_timeout_ms
-    _hand_over(raft, leader_state)
+    _send_timeout_now(raft, leader_state)
 
 
-def _give_away(raft: State, leader_state: LeaderState) -> None:
+def _begin_transfer_when_full(raft: State, leader_state: LeaderState) -> None:
     """F12: a leader without room hands over; each try that fails is followed by another.
 
     The one that was tried last comes last: its disk may be as full as ours.
@@ -420,7 +420,7 @@ def best_follower(leader_state: LeaderState, after: MemberId = NOBODY) -> Member
     return best
 
 
-def _hand_over(raft: State, leader_state: LeaderState) -> None:
+def _send_timeout_now(raft: State, leader_state: LeaderState) -> None:
     """Send TimeoutNow once the target has everything; again with each heartbeat.
 
     Not to one whose link broke: what it has is known again when it has answered.
@@ -435,7 +435,7 @@ def _hand_over(raft: State, leader_state: LeaderState) -> None:
         raft.send(leader_state.transfer_to, TimeoutNow(raft.current_term))
 
 
-def _stop_transfer(leader_state: LeaderState) -> None:
+def _end_transfer(leader_state: LeaderState) -> None:
     leader_state.transfer_to = NOBODY
     leader_state.transfer_at_ms = NEVER_MS
-    leader_state.is_transfer_asked = leader_state.is_transfer_to_any = False
+    leader_state.is_transfer_requested = leader_state.is_transfer_to_any = False

@@ -17,12 +17,12 @@ class LeaderState:
 
     __slots__ = (
         "check_at_ms",
+        "commit_heartbeat_at_ms",
         "heartbeat_at_ms",
         "is_second_look",
-        "is_transfer_asked",
+        "is_transfer_requested",
         "is_transfer_to_any",
         "last_transfer_to",
-        "news_at_ms",
         "noop_index",
         "progress",
         "reads",
@@ -44,9 +44,9 @@ class LeaderState:
         self.heartbeat_at_ms = NEVER_MS
         self.check_at_ms = NEVER_MS
         self.is_second_look = False
-        self.news_at_ms = NEVER_MS
+        self.commit_heartbeat_at_ms = NEVER_MS
         self.transfer_to = MemberId(0)
-        self.is_transfer_asked = False
+        self.is_transfer_requested = False
         """Somebody waits for the end of the transfer under way."""
         self.is_transfer_to_any = False
         """Whoever waits left it to this member to choose the target."""

@@ -34,14 +34,14 @@ class Progress:
 
     __slots__ = (
         "acked_request",
-        "asked_request",
         "commit_sent",
         "has_regressed",
-        "heard_at_ms",
+        "last_contact_ms",
         "last_request",
         "match_index",
         "match_request",
         "next_index",
+        "pending_request",
         "rewind_request",
         "sent",
         "snapshot",
@@ -69,12 +69,12 @@ class Progress:
         """Newest request to this peer; a reply to a later one is nonsense."""
         self.acked_request = 0
         """The newest request that the peer answered in this term: read rounds count it."""
-        self.asked_request = 0
+        self.pending_request = 0
         """Request of the `Replicate` with entries that waits for its `Sent`; 0 for none."""
         self.rewind_request = 0
         """Newest request at the last rewind; answers to it and older ones move no state."""
         self.commit_sent = 0
-        self.heard_at_ms = now_ms
+        self.last_contact_ms = now_ms
         self.sent: deque[tuple[int, int]] = deque()
         """(request, end) in flight, both strictly rising: the bound of I9 and the window."""
         self.stable_index = 0
@@ -106,10 +106,10 @@ class Progress:
 
     def on_sent(self, span: Span) -> bool:
         """`Sent` arrived: move next_index. False when it answers nothing that was asked."""
-        request = self.asked_request
+        request = self.pending_request
         if request == 0 or span.first != self.next_index or span.end <= span.first:
             return False
-        self.asked_request = 0
+        self.pending_request = 0
         self.next_index = span.end
         self.note_sent(request, span.end)
         return True
@@ -192,6 +192,6 @@ class Progress:
     def _reset(self, state: ProgressState) -> None:
         self.state = state
         self.sent.clear()
-        self.asked_request = 0
+        self.pending_request = 0
         self.rewind_request = self.last_request
         self.leave_snapshot()

@@ -20,7 +20,7 @@ def replicate(raft: State, leader_state: LeaderState, peer: MemberId, progress: 
     state = progress.state
     end = raft.terms.end
     if (
-        progress.asked_request
+        progress.pending_request
         or progress.next_index >= end
         or state is ProgressState.LOST
         or state is ProgressState.SNAPSHOT
@@ -28,7 +28,7 @@ def replicate(raft: State, leader_state: LeaderState, peer: MemberId, progress: 
     ):
         return
     request = _number(raft, leader_state, progress)
-    progress.asked_request = request
+    progress.pending_request = request
     next_index = progress.next_index
     raft.effects.append(
         Replicate(

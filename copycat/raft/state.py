@@ -64,7 +64,6 @@ class State:
         "election_at_ms",
         "ignored",
         "installed_index",
-        "kept_index",
         "leader",
         "leader_active_until_ms",
         "leader_state",
@@ -72,6 +71,7 @@ class State:
         "lost_upto",
         "member",
         "now_ms",
+        "oldest_snapshot_index",
         "options",
         "peers",
         "pending_sends",
@@ -79,7 +79,7 @@ class State:
         "pre_vote_round",
         "random",
         "reported_index",
-        "save_asked_ms",
+        "save_requested_ms",
         "save_ticket",
         "saved_ticket",
         "slow_until_ms",
@@ -113,7 +113,7 @@ class State:
         seed: int,
         before: EntryId = NO_ENTRY,
         snapshot_index: int = 0,
-        kept_index: int = 0,
+        oldest_snapshot_index: int = 0,
         lost: bool = False,
         lost_upto: EntryId = NO_ENTRY,
         regressed: bool = False,
@@ -129,7 +129,7 @@ class State:
         self.ignored = 0
         """How many messages of peers were nonsense, forged or hopelessly late."""
         self.terms = TermIndex(term_runs, first_index, last_index, before)
-        self._begin_log(snapshot_index, kept_index)
+        self._begin_log(snapshot_index, oldest_snapshot_index)
         self.accepted_request = 0
         self.verified_index = 0
         """Up to this index the log is known to equal the log of this term's leader (C2)."""
@@ -169,7 +169,7 @@ class State:
         """Every entry that this member ever acknowledged has a lower term; 0 when the log lacks
         none of them."""
 
-    def _begin_log(self, snapshot_index: int, kept_index: int) -> None:
+    def _begin_log(self, snapshot_index: int, oldest_snapshot_index: int) -> None:
         terms = self.terms
         require(
             terms.before.index <= snapshot_index <= terms.last_index,
@@ -190,7 +190,7 @@ class State:
         commit index follows when they are (C2, C24)."""
         self.installed_index = snapshot_index
         """The newest entry that is known to be committed because a snapshot covers it."""
-        self.kept_index = kept_index
+        self.oldest_snapshot_index = oldest_snapshot_index
         """Index of the oldest snapshot that a restart could begin with; 0 for none (C23)."""
         self.cluster_deletion_floor = 0
         """The highest deletion floor that any leader computed, this member or another: every
@@ -206,7 +206,7 @@ class State:
         self.leader = NOBODY
         self.save_ticket = 0
         self.saved_ticket = 0
-        self.save_asked_ms = 0
+        self.save_requested_ms = 0
         """When the oldest save was requested that is not on the disk yet."""
         # Messages that wait for a save, each with the save's ticket. The length is bounded even
         # if the disk never answers: the oldest message is dropped then, as a network may do.
@@ -241,13 +241,21 @@ class State:
         restart replays this log from that snapshot on.
         """
         deletion_floor = min(self.cluster_deletion_floor, self.commit_index)
-        return min(deletion_floor, self.kept_index) if self.kept_index else deletion_floor
+        return (
+            min(deletion_floor, self.oldest_snapshot_index)
+            if self.oldest_snapshot_index
+            else deletion_floor
+        )
 
     def stable_index(self, match_index: int) -> int:
         """Up to where this member's state stays, whatever restart happens, when its log is durable
         up to `match_index`: a restart keeps those entries or a snapshot that covers them."""
         stable_index = min(match_index, self.synced_index)
-        return min(stable_index, self.kept_index) if self.kept_index else stable_index
+        return (
+            min(stable_index, self.oldest_snapshot_index)
+            if self.oldest_snapshot_index
+            else stable_index
+        )
 
     @property
     def is_fresh(self) -> bool:
@@ -358,10 +366,10 @@ class State:
         Not since that was asked for, if it waited behind one that was answered later: a disk
         that is slow and alive is no reason to change the leader for another one like it.
         """
-        asked_ms = max(self.syncs[0][2], self.synced_at_ms) if self.syncs else self.now_ms
+        waiting_since_ms = max(self.syncs[0][2], self.synced_at_ms) if self.syncs else self.now_ms
         if self.is_saving:
-            asked_ms = min(asked_ms, self.save_asked_ms)
-        return self.now_ms - asked_ms
+            waiting_since_ms = min(waiting_since_ms, self.save_requested_ms)
+        return self.now_ms - waiting_since_ms
 
     @property
     def may_campaign(self) -> bool:
@@ -412,7 +420,7 @@ class State:
         self.current_term = term
         self.voted_for = voted_for
         if not self.is_saving:
-            self.save_asked_ms = self.now_ms
+            self.save_requested_ms = self.now_ms
         self.save_ticket += 1
         self.effects.append(SaveHardState(term, voted_for, self.save_ticket))
 

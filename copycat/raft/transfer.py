@@ -12,7 +12,7 @@ from copycat.raft.leader_state import LeaderState
 from copycat.raft.progress import ProgressState
 from copycat.types import MemberId
 
-__all__ = ["Transfer", "on_step_down", "why_late"]
+__all__ = ["Transfer", "on_step_down", "on_transfer_timeout"]
 
 
 class Transfer:
@@ -39,11 +39,11 @@ class Transfer:
         return TransferFinished(ok=False, failure=TransferFailure.NOBODY_LEADS, to=self.to)
 
 
-def why_late(leader_state: LeaderState, last_index: int) -> TransferFinished:
+def on_transfer_timeout(leader_state: LeaderState, last_index: int) -> TransferFinished:
     """The time of a transfer is over, and this member, whose log ends at `last_index`, leads."""
     progress = leader_state.progress[leader_state.transfer_to]
     to, lacks = leader_state.transfer_to, last_index - progress.counted_index
-    if not leader_state.is_transfer_asked:
+    if not leader_state.is_transfer_requested:
         return TransferFinished(ok=False)
     if progress.state is ProgressState.LOST and not progress.has_regressed:
         return TransferFinished(ok=False, failure=TransferFailure.UNREACHABLE, to=to)
@@ -63,7 +63,7 @@ def on_step_down(
     to = leader_state.transfer_to
     if to == 0:
         return None
-    if not leader_state.is_transfer_asked:
+    if not leader_state.is_transfer_requested:
         return TransferFinished(ok=term > leader_state.term)
     if term > leader_state.term:
         return Transfer(to, until_ms, is_any=leader_state.is_transfer_to_any)

@@ -58,7 +58,7 @@ def core_of(
         last_index=log.last_index,
         before=log.before,
         snapshot_index=covered,
-        kept_index=0 if snapshots is None else snapshots.oldest_index,
+        oldest_snapshot_index=0 if snapshots is None else snapshots.oldest_index,
         fresh=fresh,
         lost=lost,
         lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,

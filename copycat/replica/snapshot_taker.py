@@ -23,7 +23,7 @@ from copycat.errors import (
     require,
 )
 from copycat.machine.session_executor import SessionExecutor
-from copycat.raft.events import Compacted, SnapshotsKept
+from copycat.raft.events import Compacted, OldestSnapshotChanged
 from copycat.raft.term_index import TermIndex
 from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.host import Lane
@@ -330,12 +330,12 @@ class SnapshotTaker:
         if stale:
             work = partial(store.discard, stale)
             self._parts.inbox.run(Lane.ASIDE, work, partial(self._discarded, store))
-        self._driver.step(SnapshotsKept(store.oldest_index))
+        self._driver.step(OldestSnapshotChanged(store.oldest_index))
         self.trim()
 
     def _discarded(self, store: SnapshotStore, gone: list[EntryId]) -> None:
         store.forget(gone)
-        self._driver.step(SnapshotsKept(store.oldest_index))
+        self._driver.step(OldestSnapshotChanged(store.oldest_index))
         self.trim()
 
     def trim(self) -> None:

@@ -110,8 +110,8 @@ class Cluster(DiskFaults, Snapshotting):
         node.log = list(node.platter)
         node.first = node.platter_first
         node.commit_index = len(node.snapshots[-1]) if node.snapshots else 0
-        if node.lost_upto != NO_ENTRY and node.hard_state[0] < node.owed_term:
-            node.hard_state = (node.owed_term, 0)
+        if node.lost_upto != NO_ENTRY and node.hard_state[0] < node.required_term:
+            node.hard_state = (node.required_term, 0)
         term, vote = node.hard_state
         node.raft = Raft(
             MemberId(number),
@@ -124,7 +124,7 @@ class Cluster(DiskFaults, Snapshotting):
             last_index=len(node.log),
             before=name_of(node.log[: node.first - 1]),
             snapshot_index=node.commit_index,
-            kept_index=len(node.snapshots[0]) if node.snapshots else 0,
+            oldest_snapshot_index=len(node.snapshots[0]) if node.snapshots else 0,
             fresh=fresh,
             seed=self.seed,
             lost=lost,
@@ -144,8 +144,8 @@ class Cluster(DiskFaults, Snapshotting):
         if survivors > len(node.platter) and not node.is_reset:
             node.platter = node.log[:survivors]
         node.is_up = False
-        for key in [key for key in self.history.read_floors if key[0] == number]:
-            del self.history.read_floors[key]
+        for key in [key for key in self.history.read_index_min if key[0] == number]:
+            del self.history.read_index_min[key]
         return len(node.log) - survivors
 
     # ---- steps -----------------------------------------------------------------------
@@ -165,13 +165,15 @@ class Cluster(DiskFaults, Snapshotting):
             node.accepted_loss = NO_ENTRY
         for other in self.nodes.values():
             if not other.has_lost:
-                self.history.cleaned(facts.cluster_deletion_floor, other.number, other.durable)
+                self.history.deletions_allowed(
+                    facts.cluster_deletion_floor, other.number, other.durable
+                )
         answers: list[Event] = []
         for effect in effects:
             self.effects.append((number, effect))
             if self.watch is not None:
                 self.watch(number, effect)
-            self._carry_out(node, effect, answers)
+            self._execute(node, effect, answers)
         self._check_matches(node)
         for answer in answers:
             self.step(number, answer)
@@ -185,7 +187,7 @@ class Cluster(DiskFaults, Snapshotting):
                 match_index = raft.match_index(MemberId(other.number))
                 self.history.matched(match_index, node.log, other.durable)
 
-    def _carry_out(self, node: Node, effect: Effect, answers: list[Event]) -> None:
+    def _execute(self, node: Node, effect: Effect, answers: list[Event]) -> None:
         match effect:
             case Send() | Replicate() if (node.number, effect.peer) in self.down:
                 lost = Unreachable(effect.peer)
@@ -203,7 +205,7 @@ class Cluster(DiskFaults, Snapshotting):
             case Sync(ticket=ticket):
                 node.syncs.append((ticket, len(node.log)))
             case Send(peer=peer, message=message):
-                self._check_promise(node, peer, message)
+                self._check_sent(node, peer, message)
                 self.post(Envelope(node.number, peer, message, ()))
             case Replicate():
                 shipped = self._ship(node, effect)
@@ -212,7 +214,7 @@ class Cluster(DiskFaults, Snapshotting):
             case Commit(index=index):
                 node.commit_index = index
                 mine = node.log[:index]
-                platters = [other.keeps(mine) for other in self.nodes.values()]
+                platters = [other.log_for_majority(mine) for other in self.nodes.values()]
                 self.history.commit(index, node.log, platters)
             case ReadReady(token=token, index=index):
                 self.history.read_answered(node.number, token, index)
@@ -244,9 +246,9 @@ class Cluster(DiskFaults, Snapshotting):
                 pass
 
     def _forget_reads(self, node: Node) -> None:
-        floors = self.history.read_floors
-        for key in [key for key in floors if key[0] == node.number]:
-            del floors[key]
+        read_index_min = self.history.read_index_min
+        for key in [key for key in read_index_min if key[0] == node.number]:
+            del read_index_min[key]
 
     def _append(self, node: Node, span: Span, content: Content) -> None:
         if content is Content.NOOP:
@@ -265,7 +267,7 @@ class Cluster(DiskFaults, Snapshotting):
             node.log.append(entry)
             self.history.appended(len(node.log), entry, previous_term)
 
-    def _check_promise(self, node: Node, peer: int, message: PeerMessage) -> None:
+    def _check_sent(self, node: Node, peer: int, message: PeerMessage) -> None:
         match message:
             case AppendReply(accepted=True, match_index=match_index):
                 self.history.acknowledged(node.number, match_index, node.durable)
@@ -277,8 +279,8 @@ class Cluster(DiskFaults, Snapshotting):
                 self.history.voted(node.number, term, node.number, node.hard_state)
             case _:
                 pass
-        floor = max((entry.term for entry in node.durable), default=0)
-        saved = max(node.hard_state[0], floor)
+        last_term = max((entry.term for entry in node.durable), default=0)
+        saved = max(node.hard_state[0], last_term)
         assert isinstance(message, PreVote) or message.term <= saved, ("C9 unsaved term", message)
 
     def _ship(self, node: Node, effect: Replicate) -> Span:
@@ -349,13 +351,13 @@ class Cluster(DiskFaults, Snapshotting):
         return True
 
     def record(self, number: int) -> bool:
-        """Its directory says what it lost; False when it was told nothing."""
+        """Write the oldest loss into the directory; False when there is none to write."""
         node = self.nodes[number]
         if not node.is_up or not node.losses:
             return False
-        node.lost_upto, node.owed_term = node.losses.pop(0)
+        node.lost_upto, node.required_term = node.losses.pop(0)
         node.has_regressed, node.is_older_copy = False, True
-        self.step(number, LossRecorded(node.owed_term))
+        self.step(number, LossRecorded(node.required_term))
         return True
 
     def propose(self, number: int, *payloads: str) -> bool:
@@ -368,7 +370,7 @@ class Cluster(DiskFaults, Snapshotting):
         return True
 
     def read(self, number: int, token: int) -> None:
-        self.history.read_asked(number, token)
+        self.history.read_requested(number, token)
         if self.nodes[number].raft.state is not ServerState.LEADER:
             self._forget_reads(self.nodes[number])
         self.step(number, ReadRequested(token))
@@ -406,7 +408,7 @@ class Cluster(DiskFaults, Snapshotting):
         raise AssertionError("the cluster never comes to rest")
 
     def age(self) -> None:
-        """Let the grace of C11 pass everywhere without an election."""
+        """Let the wait of C11 after a start pass at every member, without an election."""
         for node in self.nodes.values():
             node.raft.election_at_ms += self.options.election_timeout_ms
             self.tick(node.number, self.options.election_timeout_ms)

@@ -58,7 +58,7 @@ class DiskFaults(ABC):
         self.start(number, fresh=not node.durable and node.hard_state == (0, 0))
 
     def accept_loss(self, number: int) -> None:
-        """An operator accepts that what this member owes is lost; it is restarted (0017)."""
+        """An operator accepts the loss of its entries; the member is restarted (0017)."""
         node = self.nodes[number]
         self.crash(number)
         node.accepted_loss, node.lost_upto = node.lost_upto, NO_ENTRY

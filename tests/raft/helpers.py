@@ -31,7 +31,7 @@ def core(
     young: bool = False,
     seed: int = 0,
 ) -> Raft:
-    """A core whose log has entries of these terms; past its first grace unless `young`."""
+    """A core whose log has entries of these terms; past the wait at a start unless `young`."""
     raft = Raft(
         MemberId(member),
         Configuration.of(*map(MemberId, range(1, voters + 1))),

@@ -34,7 +34,7 @@ class History:
         self.entries: dict[tuple[int, int], tuple[str, int]] = {}
         self.committed: list[Entry] = []
         self.commit_max = 0
-        self.read_floors: dict[tuple[int, int], int] = {}
+        self.read_index_min: dict[tuple[int, int], int] = {}
 
     def elected(self, member: int, term: int, log: list[Entry]) -> None:
         """I1, and leader completeness (I6): it holds all that was ever committed."""
@@ -51,8 +51,8 @@ class History:
 
     def appended(self, index: int, entry: Entry, previous_term: int) -> None:
         """I5: same index and term, same payload and same predecessor."""
-        known = self.entries.setdefault((index, entry.term), (entry.payload, previous_term))
-        law(known == (entry.payload, previous_term), "I5 log matching", index=index, entry=entry)
+        first = self.entries.setdefault((index, entry.term), (entry.payload, previous_term))
+        law(first == (entry.payload, previous_term), "I5 log matching", index=index, entry=entry)
 
     def acknowledged(self, member: int, match_index: int, platter: list[Entry]) -> None:
         """I3: what is promised is on the platter."""
@@ -63,15 +63,15 @@ class History:
         same = entries == self.committed[: len(entries)]
         law(entries and same, "I12 snapshot is a prefix", member=member, length=len(entries))
 
-    def cleaned(self, floor: int, member: int, durable: list[Entry]) -> None:
+    def deletions_allowed(self, floor: int, member: int, durable: list[Entry]) -> None:
         """C23, I22: nobody is below a floor that anybody knows, whatever crashed."""
         law(floor <= len(durable), "C23 below the floor", member=member, floor=floor)
 
     def commit(self, index: int, log: list[Entry], platters: list[list[Entry]]) -> None:
         """I6: committed is for ever and durable on a majority (I7, Figure 8)."""
-        known = self.committed[:index]
+        first = self.committed[:index]
         mine = log[:index]
-        law(mine[: len(known)] == known, "I6 committed is for ever", index=index)
+        law(mine[: len(first)] == first, "I6 committed is for ever", index=index)
         law(len(mine) == index, "I4 commit beyond the log", index=index)
         if index > len(self.committed):
             copies = sum(platter[:index] == mine for platter in platters)
@@ -85,13 +85,13 @@ class History:
             same = platter[match_index - 1 : match_index] == log[match_index - 1 : match_index]
             law(same, "I9 match is a fact", match_index=match_index, platter=len(platter))
 
-    def read_asked(self, member: int, token: int) -> None:
+    def read_requested(self, member: int, token: int) -> None:
         """A read arrives: it must see everything that is committed now (I14)."""
-        self.read_floors[member, token] = self.commit_max
+        self.read_index_min[member, token] = self.commit_max
 
     def read_answered(self, member: int, token: int, index: int) -> None:
         """I14: one token answers all before it, so check each of them."""
-        for key, floor in list(self.read_floors.items()):
+        for key, least in list(self.read_index_min.items()):
             if key[0] == member and key[1] <= token:
-                law(index >= floor, "I14 stale read", member=member, token=key[1], floor=floor)
-                del self.read_floors[key]
+                law(index >= least, "I14 stale read", member=member, token=key[1], least=least)
+                del self.read_index_min[key]

@@ -69,15 +69,15 @@ class Node:
         self.accepted_loss = NO_ENTRY
         """The same, once an operator accepted that it is lost."""
         self.vote_floor: list[Entry] = []
-        """Its log as it was before that: it votes as if it held this still."""
-        self.owed_term = 0
+        """The log before the loss: the member votes as if it still had these entries."""
+        self.required_term = 0
         """What its directory says that the hard state must have reached for it."""
         self.image: Image | None = None
         """A copy of its disk, taken earlier."""
         self.is_older_copy = False
-        """What it owes it was told of: no damage took it (F8)."""
+        """Entries are missing since the disk is an older copy, not since it is damaged (F8)."""
         self.has_regressed = False
-        """It runs on such a copy, and was not told so far (F8)."""
+        """The member runs on an older copy of its disk, and no peer has said so yet (F8)."""
         self.gaps = (0, 0)
         """(last, valid_from): entries up to `last` were let go, and gaps stand for them (C22).
 
@@ -92,22 +92,26 @@ class Node:
         self.syncs: list[tuple[int, int]] = []
         self.first = 1
         self.is_reset = False
-        """The log began anew, and no sync has told the platter yet."""
+        """The log was reset, and no sync has reached the platter since."""
         self.shipping: dict[int, list[Entry]] = {}
         self.part: tuple[EntryId, int] = (NO_ENTRY, 0)
         self.saves: list[tuple[int, int, int]] = []
         self.losses: list[tuple[EntryId, int]] = []
-        """What it was told that it lost, and its directory does not say so far."""
+        """Losses that a peer reported and that are not written into the directory yet."""
         self.proposals: list[str] = []
         self.incoming: tuple[int, tuple[Entry, ...]] = (0, ())
         self.incoming_gaps = (0, 0)
         self.commit_index = 0
 
-    def keeps(self, entries: list[Entry]) -> list[Entry]:
-        """Its disk; or what it is held to instead while it owes, if that begins with these."""
+    def log_for_majority(self, entries: list[Entry]) -> list[Entry]:
+        """What counts for a majority: the durable log, or the log before a loss.
+
+        The log before a loss counts when `entries` is the beginning of it: the member votes as if
+        it had that log still.
+        """
         is_bound = self.has_regressed or self.lost_upto != NO_ENTRY
-        is_pledged = is_bound and self.vote_floor[: len(entries)] == entries
-        return self.vote_floor if is_pledged else self.durable
+        votes_as_before = is_bound and self.vote_floor[: len(entries)] == entries
+        return self.vote_floor if votes_as_before else self.durable
 
     def take_image(self) -> None:
         """A backup of the disk as it is now."""

@@ -247,7 +247,7 @@ class Chaos:
             assert node.raft.current_term == term, "I16: the term moved in calm"
             assert node.log == reference.log == node.platter, f"I16: logs differ {node.number}"
             assert node.commit_index == len(node.log), f"I16: not all committed {node.number}"
-        assert not cluster.history.read_floors, "I16: a read hangs"
+        assert not cluster.history.read_index_min, "I16: a read hangs"
 
 
 class Speaking(Chaos):

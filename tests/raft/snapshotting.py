@@ -9,10 +9,10 @@ from copycat.raft.effects import ReceiveChunk, ShipSnapshot
 from copycat.raft.events import (
     Compacted,
     Event,
+    OldestSnapshotChanged,
     SnapshotHeld,
     SnapshotInstalled,
     SnapshotShipping,
-    SnapshotsKept,
 )
 from copycat.types import NO_ENTRY
 from tests.raft.laws import History
@@ -44,7 +44,7 @@ class Snapshotting(ABC):
         ):
             return False
         node.snapshots = [*node.snapshots, contents][-2:]
-        self.step(number, SnapshotsKept(len(node.snapshots[0])))
+        self.step(number, OldestSnapshotChanged(len(node.snapshots[0])))
         return True
 
     def trim(self, number: int, first: int) -> bool:
@@ -67,7 +67,7 @@ class Snapshotting(ABC):
                 if node.commit_index < max(least, 1):
                     return  # asked again with the next heartbeat
                 node.snapshots = [*node.snapshots, node.log[: node.commit_index]][-2:]
-                answers.append(SnapshotsKept(len(node.snapshots[0])))
+                answers.append(OldestSnapshotChanged(len(node.snapshots[0])))
             node.shipping[peer] = node.snapshots[-1]
         answers.append(SnapshotShipping(peer, effect.request, name_of(node.shipping[peer])))
         self.post_chunk(node, peer, effect.request, 0, is_empty=True)
@@ -85,17 +85,19 @@ class Snapshotting(ABC):
     def receive_chunk(self, node: Node, effect: ReceiveChunk, answers: list[Event]) -> None:
         message = effect.message
         entries = node.incoming[1]
-        entry, held = node.part
+        entry, offset = node.part
         if entry != message.entry:
-            entry, held = message.entry, 0
-        if entries and message.offset == held:
-            held += 1
-        if held < CHUNKS:
-            node.part = (entry, held)
-            answers.append(SnapshotHeld(effect.sender, message.term, message.request, entry, held))
+            entry, offset = message.entry, 0
+        if entries and message.offset == offset:
+            offset += 1
+        if offset < CHUNKS:
+            node.part = (entry, offset)
+            answers.append(
+                SnapshotHeld(effect.sender, message.term, message.request, entry, offset)
+            )
             return
         node.part = (NO_ENTRY, 0)
         self.history.installed(node.number, list(entries))
         node.snapshots = [list(entries)]
         answers.append(SnapshotInstalled(effect.sender, message.request, entry))
-        answers.append(SnapshotsKept(entry.index))
+        answers.append(OldestSnapshotChanged(entry.index))

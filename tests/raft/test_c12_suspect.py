@@ -40,7 +40,7 @@ HUGE = (1 << 63) - 1
 
 
 def member(*terms: int, lost_upto: EntryId = OWED) -> Raft:
-    """Its log holds entries of these terms, its disk once had `lost_upto`; past its grace."""
+    """Its log holds entries of these terms, its disk once had `lost_upto`."""
     raft = Raft(
         ME,
         Configuration.of(ME, B, C),
@@ -70,8 +70,8 @@ def member(*terms: int, lost_upto: EntryId = OWED) -> Raft:
 def test_it_votes_only_for_who_has_what_it_once_had(last: EntryId, granted: bool) -> None:
     raft = member(2, 3)
     assert (raft.last, raft.vote_floor) == (EntryId(3, 2), OWED)
-    poll = sends(receive(raft, C, PreVote(5, 3, last)))
-    assert poll == [(C, PreVoteReply(4, 3, granted))]
+    answers = sends(receive(raft, C, PreVote(5, 3, last)))
+    assert answers == [(C, PreVoteReply(4, 3, granted))]
     effects = receive(raft, C, RequestVote(5, last, False)) + raft.step(Saved(raft.save_ticket))
     assert (C, VoteReply(5, granted)) in sends(effects)
 

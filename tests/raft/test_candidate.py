@@ -18,7 +18,7 @@ def vote(term: int, last: tuple[int, int] = (0, 0), *, transfer: bool = False) -
 
 def granted(raft: Raft, sender: int, message: RequestVote) -> bool:
     effects = [*receive(raft, sender, message), *raft.step(Saved(raft.save_ticket))]
-    (answer,) = [said for _, said in sends(effects) if isinstance(said, VoteReply)]
+    (answer,) = [message for _, message in sends(effects) if isinstance(message, VoteReply)]
     return answer.granted
 
 
@@ -44,7 +44,7 @@ def test_a_won_poll_becomes_an_election_that_waits_for_the_disk() -> None:
     assert receive(raft, 2, VoteReply(2, True)) == [], "its own vote is not durable yet"
     effects = raft.step(Saved(1))
     assert raft.state is ServerState.LEADER
-    assert [said for _, said in sends(effects)] == [vote(2, (1, 1))] * 2
+    assert [message for _, message in sends(effects)] == [vote(2, (1, 1))] * 2
 
 
 def test_late_and_foreign_poll_answers_do_not_count() -> None:
@@ -215,7 +215,7 @@ def test_a_lost_election_polls_again_and_keeps_its_distance() -> None:
     assert raft.timeout_ms >= 100
     effects = raft.step(Tick(raft.timeout_ms))
     assert of(effects, RoleChanged) == [RoleChanged(ServerState.FOLLOWER, 1, MemberId(0))]
-    assert [type(said) for _, said in sends(effects)] == [PreVote, PreVote]
+    assert [type(message) for _, message in sends(effects)] == [PreVote, PreVote]
     assert 25 <= raft.timeout_ms < 100
 
 

@@ -35,7 +35,7 @@ def hung() -> Raft:
     return raft
 
 
-def told_to_campaign(raft: Raft, elapsed_ms: int = STEP_MS) -> list[int]:
+def asked_to_campaign(raft: Raft, elapsed_ms: int = STEP_MS) -> list[int]:
     effects = raft.step(Tick(elapsed_ms))
     return [peer for peer, message in sends(effects) if isinstance(message, TimeoutNow)]
 
@@ -43,14 +43,14 @@ def told_to_campaign(raft: Raft, elapsed_ms: int = STEP_MS) -> list[int]:
 def test_f15_it_commits_by_the_disks_of_others_and_hands_over() -> None:
     raft = hung()
     assert raft.commit_index == raft.last.index > raft.durable_index
-    assert set(told_to_campaign(raft)) == {2}
+    assert set(asked_to_campaign(raft)) == {2}
     assert not raft.can_propose
 
 
 def test_f15_a_sync_in_time_changes_nothing() -> None:
     raft = hung()
     raft.step(Synced(raft.sync_ticket))
-    assert told_to_campaign(raft) == []
+    assert asked_to_campaign(raft) == []
     assert raft.can_propose
     assert raft.slow_until_ms == 0
 
@@ -63,7 +63,7 @@ def test_f15_a_disk_that_is_slow_and_alive_keeps_its_leader() -> None:
     assert raft.disk_age_ms == E_MS // 3, "not since the second one was asked for"
     for _ in range(E_MS // STEP_MS - 2):
         answered(raft)
-        assert told_to_campaign(raft) == []
+        assert asked_to_campaign(raft) == []
         raft.step(Synced(raft.sync_ticket))
         ship(raft, raft.step(Proposed(1)))
     assert raft.state is ServerState.LEADER

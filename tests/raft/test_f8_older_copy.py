@@ -23,10 +23,10 @@ from copycat.raft.effects import Commit, PeerRegressed, ReadReady, RecordLoss, S
 from copycat.raft.events import (
     Compacted,
     LossRecorded,
+    OldestSnapshotChanged,
     Proposed,
     ReadRequested,
     Saved,
-    SnapshotsKept,
     Synced,
     Tick,
 )
@@ -130,15 +130,17 @@ def test_it_counts_for_no_commit_until_it_has_everything_again() -> None:
     assert of(receive(raft, D, reply(raft, D, 4)), Commit) == [Commit(4)]
 
 
-@pytest.mark.parametrize("is_told_by_position", [True, False])
-def test_late_answers_of_the_process_before_count_for_nothing(is_told_by_position: bool) -> None:
+@pytest.mark.parametrize("is_noticed_by_position", [True, False])
+def test_late_answers_of_the_process_before_count_for_nothing(
+    is_noticed_by_position: bool,
+) -> None:
     """They acknowledge what the older copy lacks; those to later requests are its own."""
     raft = leader_of_five()
     ship(raft, raft.step(Proposed(1)))
     assert raft.leader_state is not None
     progress = raft.leader_state.progress[B]
     late = reply(raft, B, 5)
-    if is_told_by_position:
+    if is_noticed_by_position:
         receive(raft, B, LogPosition(raft.current_term, EntryId(1, 3)))
     else:
         receive(raft, B, rejection(raft, B, hint=EntryId(1, 3)))
@@ -178,7 +180,7 @@ def test_nor_for_the_floor() -> None:
     raft.step(Tick(20))
     receive(raft, B, rejection(raft, B))
     report_stable(C, 2)
-    raft.step(SnapshotsKept(2))
+    raft.step(OldestSnapshotChanged(2))
     assert raft.cluster_deletion_floor == 1
     raft.step(Tick(20))
     report_stable(B, 2)
@@ -224,8 +226,8 @@ def test_the_end_of_a_log_is_compared_with_what_was_acknowledged(
 ) -> None:
     raft = leader_of_five() if leads else deposed()
     effects = receive(raft, B, LogPosition(term, last))
-    told = [(B, LogRegressed(raft.current_term, EntryId(2, 4)))]
-    assert sends(effects) == (told if has_regressed else [])
+    notices = [(B, LogRegressed(raft.current_term, EntryId(2, 4)))]
+    assert sends(effects) == (notices if has_regressed else [])
     assert len(of(effects, PeerRegressed)) == has_regressed
 
 
@@ -255,8 +257,8 @@ def regressed() -> Raft:
 def test_it_votes_only_for_what_it_had() -> None:
     raft = regressed()
     for last, granted in ((EntryId(2, 4), False), (EntryId(2, 5), True), (EntryId(3, 1), True)):
-        poll = sends(receive(raft, C, PreVote(9, 3, last)))
-        assert poll == [(C, PreVoteReply(3, 3, granted))]
+        answers = sends(receive(raft, C, PreVote(9, 3, last)))
+        assert answers == [(C, PreVoteReply(3, 3, granted))]
     receive(raft, C, RequestVote(4, EntryId(2, 4), False))
     assert sends(raft.step(Saved(raft.save_ticket))) == [(C, VoteReply(4, False))]
 
@@ -319,11 +321,11 @@ def test_what_it_was_told_once_is_not_recorded_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "held", [EntryId(4, 1), EntryId(0, 1), EntryId(1, 0), EntryId(1, 1 << 63)]
+    "acknowledged", [EntryId(4, 1), EntryId(0, 1), EntryId(1, 0), EntryId(1, 1 << 63)]
 )
-def test_nonsense_is_ignored(held: EntryId) -> None:
+def test_nonsense_is_ignored(acknowledged: EntryId) -> None:
     raft = core(1, current_term=3)
-    assert receive(raft, B, LogRegressed(3, held)) == []
+    assert receive(raft, B, LogRegressed(3, acknowledged)) == []
     assert raft.ignored == 1
 
 

@@ -49,8 +49,8 @@ def snapshot_done(raft: Raft, effects: list[Effect], entry: EntryId) -> InstallR
     return InstallReply(raft.current_term, asked.request, entry, 0, True)
 
 
-@pytest.mark.parametrize("is_told_by_position", [True, False])
-def test_late_answers_about_a_snapshot_count_for_nothing(is_told_by_position: bool) -> None:
+@pytest.mark.parametrize("is_noticed_by_position", [True, False])
+def test_late_answers_about_a_snapshot_count_for_nothing(is_noticed_by_position: bool) -> None:
     """The process before installed it, and its answer comes when the older copy is known. The
     copy is sent another one."""
     raft = leader_of_five()
@@ -58,7 +58,7 @@ def test_late_answers_about_a_snapshot_count_for_nothing(is_told_by_position: bo
     raft.step(Tick(20))
     late = snapshot_done(raft, receive(raft, B, rejection(raft, B, hint=EntryId(2, 4))), newest)
     raft.step(Tick(20))
-    if is_told_by_position:
+    if is_noticed_by_position:
         effects = receive(raft, B, LogPosition(2, EntryId(1, 3)))
     else:
         effects = receive(raft, B, rejection(raft, B, hint=EntryId(1, 3)))
@@ -97,13 +97,13 @@ def test_a_leader_that_had_entries_dropped_is_named() -> None:
 
 def test_who_knows_more_is_believed_after_who_knows_less() -> None:
     """Both in any order: it votes only for the most that it is told."""
-    for held in ((EntryId(2, 5), EntryId(2, 8)), (EntryId(2, 8), EntryId(2, 5))):
+    for acknowledged in ((EntryId(2, 5), EntryId(2, 8)), (EntryId(2, 8), EntryId(2, 5))):
         raft = regressed()
-        for sender, entry in zip((B, C), held, strict=True):
+        for sender, entry in zip((B, C), acknowledged, strict=True):
             receive(raft, sender, LogRegressed(3, entry))
         for last, granted in ((EntryId(2, 7), False), (EntryId(2, 8), True)):
-            poll = sends(receive(raft, C, PreVote(9, 3, last)))
-            assert poll == [(C, PreVoteReply(3, 3, granted))]
+            answers = sends(receive(raft, C, PreVote(9, 3, last)))
+            assert answers == [(C, PreVoteReply(3, 3, granted))]
 
 
 def test_a_copy_from_before_the_first_election_votes_when_it_knows_what_it_lacks() -> None:
@@ -115,8 +115,8 @@ def test_a_copy_from_before_the_first_election_votes_when_it_knows_what_it_lacks
     raft.step(LossRecorded(recorded.term))
     complete_io(raft)
     for last, granted in ((EntryId(2, 4), False), (EntryId(2, 5), True)):
-        poll = sends(receive(raft, C, PreVote(9, 3, last)))
-        assert poll == [(C, PreVoteReply(3, 3, granted))]
+        answers = sends(receive(raft, C, PreVote(9, 3, last)))
+        assert answers == [(C, PreVoteReply(3, 3, granted))]
     raft.step(Tick(100_000))
     assert raft.pre_vote_round is None
 
@@ -129,11 +129,11 @@ def test_what_is_said_before_the_link_is_open_is_said_again_once() -> None:
     receive(raft, C, RequestVote(raft.current_term + 1, EntryId(9, 9), True))
     complete_io(raft)
     assert raft.leader_state is None
-    told = [LogRegressed(raft.current_term, EntryId(2, 4))]
+    notices = [LogRegressed(raft.current_term, EntryId(2, 4))]
     effects = receive(raft, B, LogPosition(2, EntryId(1, 3)))
-    assert [message for _, message in sends(effects)] == told
+    assert [message for _, message in sends(effects)] == notices
     effects = raft.step(Reachable(B, fresh=False))
-    assert [message for _, message in sends(effects)] == told
+    assert [message for _, message in sends(effects)] == notices
     assert sends(raft.step(Reachable(B, fresh=False))) == []
     receive(raft, B, LogPosition(2, EntryId(1, 3)))
     receive(raft, B, LogPosition(3, EntryId(3, 5)))
@@ -152,10 +152,12 @@ def test_a_leader_that_was_not_answered_since_says_it_again() -> None:
     """Seed 3017: another member told the copy of less, and its raised term ended the leadership
     before the leader, who knew of more, could compare an answer."""
     raft = leader_of_five()
-    told = [message for _, message in sends(receive(raft, B, LogPosition(2, EntryId(1, 3))))]
-    assert [type(message) for message in told] == [LogRegressed]
+    notices = [message for _, message in sends(receive(raft, B, LogPosition(2, EntryId(1, 3))))]
+    assert [type(message) for message in notices] == [LogRegressed]
     effects = raft.step(Reachable(B, fresh=False))
-    assert [message for _, message in sends(effects) if isinstance(message, LogRegressed)] == told
+    assert [
+        message for _, message in sends(effects) if isinstance(message, LogRegressed)
+    ] == notices
     assert not any(
         isinstance(message, LogRegressed)
         for _, message in sends(raft.step(Reachable(B, fresh=False)))

@@ -1,4 +1,4 @@
-"""F8 with all members: what one that was told keeps, and storms in which copies come back."""
+"""F8 with all members: what a copy that was noticed votes for, and storms of copies."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Restoring(Chaos):
         super().__init__(seed, 400)
         self.weights[8] = 5  # crash or restart
         self.restored = 0
-        self.told = 0
+        self.losses_recorded = 0
 
     def crash_or_restart(self) -> None:
         nodes = self.cluster.nodes
@@ -83,8 +83,10 @@ class Restoring(Chaos):
     def may_restore(self, number: int) -> bool:
         nodes = self.cluster.nodes
         node = nodes[number]
-        held = node.durable
-        others = [each.durable[: len(held)] == held for each in nodes.values() if each is not node]
+        durable = node.durable
+        others = [
+            each.durable[: len(durable)] == durable for each in nodes.values() if each is not node
+        ]
         return (
             len(node.platter) >= node.platter_first
             and not any(
@@ -95,18 +97,20 @@ class Restoring(Chaos):
 
     def calm(self) -> None:
         super().calm()
-        self.told = sum(isinstance(effect, RecordLoss) for _, effect in self.cluster.effects)
+        self.losses_recorded = sum(
+            isinstance(effect, RecordLoss) for _, effect in self.cluster.effects
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(4))
 def test_laws_hold_while_older_copies_come_back(block: int) -> None:
-    restored = told = 0
+    restored = losses_recorded = 0
     for seed in range(50 * block, 50 * block + 50):
         storm = Restoring(seed)
         storm.storm()
         storm.calm()
         restored += storm.restored
-        told += storm.told
+        losses_recorded += storm.losses_recorded
     assert restored > 20
-    assert told > 0
+    assert losses_recorded > 0

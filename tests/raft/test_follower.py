@@ -136,13 +136,13 @@ def test_a_rejection_names_the_newest_entry_not_above(
 
 def test_an_old_term_is_told_ours_and_resets_nothing() -> None:
     raft = following(1)
-    deadline, heard = raft.election_at_ms, raft.leader_active_until_ms
+    deadline, active_until_ms = raft.election_at_ms, raft.leader_active_until_ms
     raft.step(Tick(10))
     effects = receive(raft, 3, append(2, 50, (1, 1), [2]))
     assert sends(effects) == [(3, AppendReply(3, 50, False, 0, NO_ENTRY))]
-    assert (raft.election_at_ms, raft.leader_active_until_ms) == (deadline, heard)
+    assert (raft.election_at_ms, raft.leader_active_until_ms) == (deadline, active_until_ms)
     receive(raft, 2, append(3, 2, (1, 1), []))
-    assert raft.leader_active_until_ms == heard + 10
+    assert raft.leader_active_until_ms == active_until_ms + 10
 
 
 def test_c9_nothing_of_a_new_term_leaves_before_it_is_saved() -> None:

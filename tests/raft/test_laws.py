@@ -66,12 +66,12 @@ def foreign_snapshot(history: History) -> None:
 
 
 def high_floor(history: History) -> None:
-    history.cleaned(2, 1, [X])
+    history.deletions_allowed(2, 1, [X])
 
 
 def stale_read(history: History) -> None:
     history.commit(1, [X], [[X], [X], []])
-    history.read_asked(1, 5)
+    history.read_requested(1, 5)
     history.read_answered(1, 5, 0)
 
 
@@ -117,7 +117,7 @@ def any_of_them(_: Configuration, match_of: Mapping[MemberId, int]) -> int:
     [
         (progress.Progress, "acknowledge", believes_anything),
         (Configuration, "agreed_index", any_of_them),
-        (leader, "_hears_quorum", nobody_is_heard),
+        (leader, "_is_quorum_active", nobody_is_heard),
     ],
     ids=["match beyond the promise", "commit by one", "no leader is content"],
 )

@@ -19,9 +19,9 @@ from copycat.raft.effects import (
 )
 from copycat.raft.events import (
     Compacted,
+    OldestSnapshotChanged,
     Proposed,
     ReadRequested,
-    SnapshotsKept,
     Synced,
     Tick,
     Unreachable,
@@ -82,11 +82,11 @@ def test_c23_a_leader_without_peers_moves_the_floor_with_its_commit() -> None:
 
 def test_c23_a_snapshot_holds_the_floor_of_a_leader_without_peers() -> None:
     raft = lone_leader(1, 1)
-    raft.step(SnapshotsKept(3))
+    raft.step(OldestSnapshotChanged(3))
     raft.step(Proposed(2))
     raft.step(Synced(raft.sync_ticket))
     assert (raft.commit_index, raft.deletion_floor) == (5, 3)
-    raft.step(SnapshotsKept(4))
+    raft.step(OldestSnapshotChanged(4))
     assert raft.deletion_floor == 4
 
 
@@ -134,9 +134,9 @@ def test_f8_a_log_that_regressed_is_told_and_its_match_is_not_lowered() -> None:
     receive(raft, 2, accept(raft, 2, 1))
     raft.step(Tick(20))
     reply = AppendReply(raft.current_term, progress_of(raft, 2).last_request, False, 0, NO_ENTRY)
-    (named, told) = receive(raft, 2, reply)
+    (named, notice) = receive(raft, 2, reply)
     assert named == PeerRegressed(MemberId(2), EntryId(1, 1), NO_ENTRY)
-    assert told == Send(MemberId(2), LogRegressed(1, EntryId(1, 1)))
+    assert notice == Send(MemberId(2), LogRegressed(1, EntryId(1, 1)))
     assert (progress_of(raft, 2).match_index, raft.match_index(MemberId(2))) == (1, 0)
 
 
@@ -228,8 +228,8 @@ def test_a_lost_link_gets_heartbeats_only() -> None:
     receive(raft, 2, accept(raft, 2, 1))
     raft.step(Unreachable(MemberId(2)))
     assert of(raft.step(Proposed(2)), Replicate) == []
-    beats = of(raft.step(Tick(20)), Replicate)
-    assert {(send_heartbeat.peer, send_heartbeat.span.length) for send_heartbeat in beats} == {
+    heartbeats = of(raft.step(Tick(20)), Replicate)
+    assert {(heartbeat.peer, heartbeat.span.length) for heartbeat in heartbeats} == {
         (2, 0),
         (3, 0),
     }

@@ -28,7 +28,7 @@ OPTIONS = RaftOptions(election_timeout_ms=100, heartbeat_interval_ms=20)
 
 
 def member(*, lost: bool, voters: int = 3, entries: int = 0) -> Raft:
-    """Its disk said term 4 after the term was raised; everybody's grace is over."""
+    """Its disk said term 4 after the term was raised; the wait after the start is over for all."""
     raft = Raft(
         ME,
         Configuration.of(*map(MemberId, range(1, voters + 1))),
@@ -64,8 +64,8 @@ def test_it_grants_neither_vote_nor_poll_and_does_not_campaign() -> None:
     (saved,) = [e for e in raft.step(asked) if not isinstance(e, Send)][:1]
     assert saved
     assert VoteReply(9, False) in answers(raft.step(Saved(raft.save_ticket)))
-    poll = answers(raft.step(Received(C, PreVote(10, 3, EntryId(8, 100)))))
-    assert poll == [PreVoteReply(9, 3, False)]
+    answer = answers(raft.step(Received(C, PreVote(10, 3, EntryId(8, 100)))))
+    assert answer == [PreVoteReply(9, 3, False)]
     raft.step(Tick(100_000))
     assert raft.state is ServerState.FOLLOWER
     assert raft.pre_vote_round is None

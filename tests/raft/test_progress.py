@@ -7,7 +7,7 @@ from copycat.types import EntryId, Span
 
 
 def shipped(progress: Progress, request: int, first: int, end: int) -> None:
-    progress.asked_request = request
+    progress.pending_request = request
     progress.last_request = request
     assert progress.on_sent(Span(1, first, end))
 
@@ -49,7 +49,7 @@ def test_a_rejection_never_lowers_a_match_or_raises_next() -> None:
 def test_sent_that_answers_nothing_is_ignored() -> None:
     progress = Progress(11, 0)
     assert not progress.on_sent(Span(1, 11, 12))
-    progress.asked_request = 1
+    progress.pending_request = 1
     assert not progress.on_sent(Span(1, 12, 13))
     assert not progress.on_sent(Span(1, 11, 11))
     assert progress.on_sent(Span(1, 11, 12))

@@ -18,22 +18,22 @@ from tests.raft.schedule import Chaos
 
 
 class Recorder(Cluster):
-    """Keeps what each incarnation of member 1 was told and what it answered."""
+    """Keeps what each incarnation of member 1 received and what it answered."""
 
-    told: list[tuple[Raft, list[tuple[Event, list[Effect]]]]]
+    recordings: list[tuple[Raft, list[tuple[Event, list[Effect]]]]]
 
     def start(self, number: int, *, fresh: bool = False, lost: bool = False) -> None:
         super().start(number, fresh=fresh, lost=lost)
         if number == 1:
             raft = self.nodes[1].raft
-            if not hasattr(self, "told"):
-                self.told = []
-            self.told.append((copy.deepcopy(raft), []))
+            if not hasattr(self, "recordings"):
+                self.recordings = []
+            self.recordings.append((copy.deepcopy(raft), []))
 
     def step(self, number: int, event: Event) -> None:
         if number == 1:
             duplicate = copy.deepcopy(self.nodes[1].raft)
-            self.told[-1][1].append((event, duplicate.step(event)))
+            self.recordings[-1][1].append((event, duplicate.step(event)))
         super().step(number, event)
 
 
@@ -43,13 +43,13 @@ def test_same_events_same_effects_also_from_a_copy(seed: int) -> None:
     chaos.storm()
     cluster = chaos.cluster
     assert isinstance(cluster, Recorder)
-    for checkpoint, told in cluster.told:
+    for checkpoint, steps in cluster.recordings:
         raft = checkpoint
-        for at, (event, effects) in enumerate(told):
-            if at == len(told) // 2:
+        for at, (event, effects) in enumerate(steps):
+            if at == len(steps) // 2:
                 raft = copy.deepcopy(raft)
             assert raft.step(event) == effects
     answered = [effect for number, effect in cluster.effects if number == 1]
     assert answered == [
-        effect for _, told in cluster.told for _, effects in told for effect in effects
+        effect for _, steps in cluster.recordings for _, effects in steps for effect in effects
     ]

@@ -26,9 +26,9 @@ def test_no_round_before_the_own_no_op_is_committed() -> None:
     assert raft.step(ReadRequested(7)) == []
     effects = receive(raft, 2, accept(raft, 2, 3))
     assert of(effects, ReadReady) == []
-    beats = [effect for effect in of(effects, Replicate) if effect.span.length == 0]
-    assert {send_heartbeat.peer for send_heartbeat in beats} == {2, 3}
-    assert all(send_heartbeat.leader_commit == 3 for send_heartbeat in beats)
+    heartbeats = [effect for effect in of(effects, Replicate) if effect.span.length == 0]
+    assert {heartbeat.peer for heartbeat in heartbeats} == {2, 3}
+    assert all(heartbeat.leader_commit == 3 for heartbeat in heartbeats)
 
 
 def test_only_answers_to_requests_of_the_round_or_later_confirm() -> None:

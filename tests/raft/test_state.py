@@ -1,4 +1,4 @@
-"""The shared moves: the vote's law, what is held for the disk, sync tickets."""
+"""The shared moves: the vote's law, messages that wait for the disk, sync tickets."""
 
 from __future__ import annotations
 

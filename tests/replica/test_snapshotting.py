@@ -81,7 +81,7 @@ def test_by_growth_and_two_are_kept() -> None:
     status = disk.replica.status()
     oldest = disk.store.entries[0].index
     assert oldest - 8 < status.first_index <= oldest + 1, "the log reaches back to the older one"
-    assert disk.replica.raft.kept_index == oldest
+    assert disk.replica.raft.oldest_snapshot_index == oldest
     disk.env.corrupt(f"{SNAPSHOTS}/{disk.snapshots[1]}", 200, 1)
     disk.restart()
     assert disk.executor.last_applied == oldest, "F17: the one before it, and the log from there"
@@ -212,7 +212,7 @@ def test_a_follower_that_was_away_is_sent_a_snapshot() -> None:
     same(net)
     assert away.log.before == snapshot.entry
     assert away.store.entries == [snapshot.entry]
-    assert away.replica.raft.kept_index == snapshot.entry.index
+    assert away.replica.raft.oldest_snapshot_index == snapshot.entry.index
     assert away.replica.status().sessions == 1
     assert leader.store.stale() == []
     net.restart(member)

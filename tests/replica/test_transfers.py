@@ -102,7 +102,7 @@ def test_f17_without_any_good_one_the_log_keeps_its_front() -> None:
     assert (leader.store.entries, leader.store.bad) == ([], [bad.entry])
     assert leader.store.oldest_index == 0, "nothing covers what would be trimmed"
     assert leader.log.first_index == first_index
-    assert leader.replica.raft.kept_index == bad.entry.index
+    assert leader.replica.raft.oldest_snapshot_index == bad.entry.index
 
 
 def test_a_short_file_stops_nobody() -> None:

@@ -131,8 +131,8 @@ class _Runner:
     def watch(self, number: int, effect: Effect) -> None:
         match effect:
             case RoleChanged(state=state, term=term, leader=leader):
-                known = "" if state is ServerState.LEADER else f" leader={leader or '?'}"
-                self.lines.append(f"{number} {state} term={term}{known}")
+                following = "" if state is ServerState.LEADER else f" leader={leader or '?'}"
+                self.lines.append(f"{number} {state} term={term}{following}")
             case Commit(index=index):
                 self.lines.append(f"{number} commit {index}")
             case Truncate(after=after):
@@ -144,12 +144,12 @@ class _Runner:
                     f"{number} says that {peer} acknowledged {_name(acknowledged)} and has "
                     f"{_name(last)}"
                 )
-            case RecordLoss(lost_upto=held):
-                self.lines.append(f"{number} records that it held {_name(held)}")
+            case RecordLoss(lost_upto=lost_upto):
+                self.lines.append(f"{number} records that it held {_name(lost_upto)}")
             case Reset(entry=entry):
                 self.lines.append(f"{number} reset after={_name(entry)}")
-            case ShipSnapshot(peer=peer, min_index=floor):
-                self.lines.append(f"{number} ships a snapshot to {peer} floor={floor}")
+            case ShipSnapshot(peer=peer, min_index=min_index):
+                self.lines.append(f"{number} ships a snapshot to {peer} floor={min_index}")
             case EndShipping(peer=peer, done=done):
                 self.lines.append(f"{number} {'has shipped' if done else 'stops'} to {peer}")
             case TransferFinished(ok=True):
@@ -279,8 +279,8 @@ class _Runner:
     def do_forget(self, number: str) -> None:
         self.cluster.forget(int(number))
 
-    def do_rot(self, number: str, index: str, how: str = "") -> None:
-        self.cluster.rot(int(number), int(index), is_recovering=how != "silently")
+    def do_rot(self, number: str, index: str, mode: str = "") -> None:
+        self.cluster.rot(int(number), int(index), is_recovering=mode != "silently")
 
     def do_image(self, number: str) -> None:
         self.cluster.nodes[int(number)].take_image()
@@ -316,8 +316,8 @@ class _Runner:
 
     def do_match(self, number: str) -> None:
         raft = self.cluster.nodes[int(number)].raft
-        known = " ".join(f"{peer}={raft.match_index(peer)}" for peer in raft.peers)
-        self.lines.append(f"{number} match {known}")
+        matches = " ".join(f"{peer}={raft.match_index(peer)}" for peer in raft.peers)
+        self.lines.append(f"{number} match {matches}")
 
     def do_snapshot(self, number: str) -> None:
         if not self.cluster.snapshot(int(number)):
@@ -376,8 +376,8 @@ def _describe(message: object) -> str:
         case PreVoteReply():
             return f"PreVoteReply term={message.term} {'yes' if message.granted else 'no'}"
         case RequestVote():
-            how = " transfer" if message.transfer else ""
-            return f"RequestVote term={message.term} last={_name(message.last)}{how}"
+            transfer = " transfer" if message.transfer else ""
+            return f"RequestVote term={message.term} last={_name(message.last)}{transfer}"
         case VoteReply():
             return f"VoteReply term={message.term} {'yes' if message.granted else 'no'}"
         case InstallSnapshot():
@@ -386,8 +386,8 @@ def _describe(message: object) -> str:
                 f"offset={message.offset}"
             )
         case InstallReply():
-            held = "done" if message.done else f"offset={message.offset}"
-            return f"InstallReply request={message.request} {_name(message.entry)} {held}"
+            progress = "done" if message.done else f"offset={message.offset}"
+            return f"InstallReply request={message.request} {_name(message.entry)} {progress}"
         case LogPosition():
             return f"LogPosition term={message.term} last={_name(message.last)}"
         case LogRegressed():
