@@ -47,12 +47,12 @@ class Applier:
         self._inbox = inbox
         self._done = done
         self._busy = False
-        self.last_applied = self.handed = executor.last_applied
-        """`handed`: what is applied when the slice that is outstanding comes back."""
+        self.last_applied = self.dispatched_index = executor.last_applied
+        """`dispatched_index`: what is applied when the slice that is outstanding comes back."""
         self.commit_index = executor.last_applied
         self.nbytes = 0
         """Bytes of log that were handed to the executor: how much a restart would replay."""
-        self.is_held = False
+        self.is_paused = False
         """A snapshot is being installed: no slice starts before it is there."""
         self.due_ms = NEVER_MS
         """When what waits for more must be applied all the same."""
@@ -68,7 +68,7 @@ class Applier:
         eager: somebody waits for it. Otherwise less than a slice may wait a little for more.
         """
         waiting = self.commit_index - self.last_applied
-        if self._busy or self.is_held or waiting <= 0:
+        if self._busy or self.is_paused or waiting <= 0:
             return
         if not eager and waiting < SLICE_COMMANDS:
             self.due_ms = min(self.due_ms, now_ms + PATIENCE_MS)
@@ -88,7 +88,7 @@ class Applier:
                 break
         self.nbytes += nbytes
         self._busy = True
-        self.handed = runs[-1].end - 1
+        self.dispatched_index = runs[-1].end - 1
         self._inbox.run(Lane.APPLY, partial(self._executor.apply, runs), self._done)
 
     def _check_skips(self, span: Span) -> None:
@@ -114,20 +114,20 @@ class Applier:
         self.last_applied = outcome.last_applied
         self._recent.applied_up_to(self.last_applied)
 
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Start no slice until `installed`; one that is outstanding still comes back."""
-        self.is_held = True
+        self.is_paused = True
 
     def installed(self, index: int) -> None:
         """The executor's state is that of the entry at `index` now; never an older one."""
         require(
-            self.is_held and not self._busy and index >= self.last_applied,
+            self.is_paused and not self._busy and index >= self.last_applied,
             "a snapshot was installed over newer state",
             index=index,
             last_applied=self.last_applied,
         )
-        self.is_held = False
-        self.last_applied = self.handed = index
+        self.is_paused = False
+        self.last_applied = self.dispatched_index = index
         self._recent.applied_up_to(index)
         self.commit_index = max(self.commit_index, index)
         self.due_ms = NEVER_MS

@@ -156,7 +156,7 @@ class CompactionScheduler:
         last_applied, floor = found
         rewrite = partial(self._rewrite, compaction, floor, began_ms, finish)
         self._waits_for = (last_applied, rewrite)
-        self._parts.durable.want_all()
+        self._parts.durable.request_full_sync()
         self._go_on_if_durable()
 
     def _go_on_if_durable(self) -> None:
@@ -261,7 +261,7 @@ class CompactionScheduler:
         if installed:
             self.runs += 1
             self.bytes_reclaimed += freed
-        self._parts.durable.want_shape()
+        self._parts.durable.request_layout_sync()
         took_ms = self._parts.clock.now_ms - began_ms
         finish(CompactionReport(before, after, freed, took_ms / 1000, failure))
 

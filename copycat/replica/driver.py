@@ -125,7 +125,7 @@ class Driver:
         self._events: deque[tuple[Event, Payload]] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
         """Answers of this turn; a later one that says more replaces an earlier one."""
-        self._to_greet: set[MemberId] = set()
+        self._unannounced: set[MemberId] = set()
         """Peers with a new link that were not told yet where this log ends."""
 
     def queue(self, event: Event) -> None:
@@ -148,7 +148,7 @@ class Driver:
         while self._events:
             event, payload = self._events.popleft()
             effects = self._parts.raft.step(event)
-            self._say_position()
+            self._announce_position()
             for effect in effects:
                 self._execute(effect, payload)
 
@@ -159,7 +159,7 @@ class Driver:
             case Replicate():
                 self._replicate(effect)
             case Sync():
-                self._parts.durable.want_sync(effect.ticket)
+                self._parts.durable.request_sync(effect.ticket)
             case Send():
                 self._send(effect.peer, effect.message)
             case Commit():
@@ -181,7 +181,7 @@ class Driver:
             case PeerRegressed() | RecordLoss():
                 self._handler.on_regression_effect(effect)
             case SaveHardState():
-                self._parts.durable.want_save(effect)
+                self._parts.durable.request_save(effect)
             case ReadReady():
                 self._parts.queries.confirmed(effect.token, effect.index)
             case RoleChanged():
@@ -200,7 +200,7 @@ class Driver:
                 items = [proposal.item for proposal in proposals]
                 batch = encode_batch(span.term, span.first, parts.clock.stamp_ms(), items)
             case Content.NOOP:
-                parts.clock.lead(span.term, parts.log.last_entry.term)
+                parts.clock.elected(span.term, parts.log.last_entry.term)
                 time_ms = parts.clock.stamp_ms()
                 noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
                 batch = encode_batch(span.term, span.first, time_ms, [noop])
@@ -211,7 +211,7 @@ class Driver:
                 assert received is not None  # noqa: S101  # for the type checker
                 whole = received.span == span
                 batch = received if whole else received.slice(span.first, span.end)
-                parts.clock.saw(batch.last_time_ms)
+                parts.clock.entry_appended(batch.last_time_ms)
             case _:
                 assert_never(effect.content)
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
@@ -239,19 +239,19 @@ class Driver:
         else:
             self._write(peer, message)
 
-    def greet(self, peer: MemberId) -> None:
+    def link_opened(self, peer: MemberId) -> None:
         """A link is open: say first where this log ends (F8), or as soon as the term of the
         leader that it follows is on the disk (I2)."""
-        self._to_greet.add(peer)
-        self._say_position()
+        self._unannounced.add(peer)
+        self._announce_position()
 
-    def _say_position(self) -> None:
-        if self._to_greet and not self._parts.raft.is_saving:
-            for peer in sorted(self._to_greet):
+    def _announce_position(self) -> None:
+        if self._unannounced and not self._parts.raft.is_saving:
+            for peer in sorted(self._unannounced):
                 self._write(peer, self._parts.raft.position)
-            self._to_greet.clear()
+            self._unannounced.clear()
 
-    def flush_replies(self) -> None:
+    def send_replies(self) -> None:
         """End of a turn: send the answers that were kept for a durable one to replace, and the
         results that there is room for now."""
         self._parts.proposal_queue.delivery.deliver()

@@ -46,7 +46,7 @@ class Host(Protocol):
         """Queue one frame (header, then the body's bytes) on the link to `peer`.
 
         False when there is no link or its buffer is full; the replica then tells the core
-        `Unreachable`. Nothing is written before `flush`, or the end of the turn.
+        `Unreachable`. Nothing is written before `write_queued`, or the end of the turn.
         """
         ...
 
@@ -64,7 +64,7 @@ class Host(Protocol):
         """Close a client connection that broke the protocol; the reason is logged."""
         ...
 
-    def flush(self) -> None:
+    def write_queued(self) -> None:
         """Write what is queued: the leader's entries leave before its own sync begins."""
         ...
 

@@ -105,4 +105,4 @@ class PeerInbound:
         # Until this log ends as the leader's does, its entries may be of other leaders, whose
         # log time was behind this one's: it must not lead on with this one's.
         if raft.leader == peer and raft.current_term == message.term == raft.terms.last_term:
-            self._parts.clock.heard(message.log_time_ms, message.term)
+            self._parts.clock.leader_reported(message.log_time_ms, message.term)

@@ -41,20 +41,20 @@ class LeadershipTransfer:
         self._raft = raft
         self._driver = driver
         self._addresses = addresses
-        self._asked: list[tuple[MemberId, Callable[[TransferOutcome], None]]] = []
+        self._waiters: list[tuple[MemberId, Callable[[TransferOutcome], None]]] = []
 
     def ask(self, to: MemberId, done: Callable[[TransferOutcome], None]) -> None:
         """In a turn: to `to`, or to the best follower when 0."""
         if self._raft.state is not ServerState.LEADER:
             done(self._outcome(to, TransferFinished(ok=False, failure=TransferFailure.NO_TARGET)))
             return
-        self._asked.append((to, done))
+        self._waiters.append((to, done))
         self._driver.step(TransferRequested(to))
 
     def finished(self, effect: TransferFinished) -> None:
         """The core said how it went."""
-        asked, self._asked = self._asked, []
-        for to, done in asked:
+        waiters, self._waiters = self._waiters, []
+        for to, done in waiters:
             done(self._outcome(to, effect))
 
     def _outcome(self, to: MemberId, effect: TransferFinished) -> TransferOutcome:
@@ -64,8 +64,8 @@ class LeadershipTransfer:
             return TransferOutcome(ok=True, leader=leader)
         if effect.ok or failure is None:
             # A transfer that this member had begun by itself, to another member.
-            is_led = raft.leader not in (0, raft.member)
-            failure = TransferFailure.ANOTHER_LEADS if is_led else TransferFailure.SILENT
+            is_another = raft.leader not in (0, raft.member)
+            failure = TransferFailure.ANOTHER_LEADS if is_another else TransferFailure.SILENT
         tried = self._addresses.get(effect.to or to, "the follower")
         name = self._addresses.get(to, tried)
         if failure in LEADS_ON and name != tried:

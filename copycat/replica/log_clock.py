@@ -60,12 +60,12 @@ class LogClock:
         wall_ms: int,
         last_entry_ms: int,
         *,
-        noted: TimeNote | None = None,
+        written_note: TimeNote | None = None,
     ) -> None:
         self.now_ms = now_ms
         self.wall_ms = wall_ms
         self.last_ms = last_entry_ms
-        self.noted = noted
+        self.written_note = written_note
         """What is written down durably; None: nothing."""
         self._member = member
         self._configuration = configuration
@@ -90,7 +90,7 @@ class LogClock:
         """Another voter said what it knows of time."""
         self._reports[voter] = (report, self.now_ms)
 
-    def heard(self, log_time_ms: int, term: int) -> None:
+    def leader_reported(self, log_time_ms: int, term: int) -> None:
         """The leader of `term` said what log time is, and the last entry here is of that term.
 
         What was heard last counts, for it leads.
@@ -98,7 +98,7 @@ class LogClock:
         if log_time_ms >= self.last_ms:
             self._begin(log_time_ms, term)
 
-    def saw(self, entry_ms: int) -> None:
+    def entry_appended(self, entry_ms: int) -> None:
         """An entry with this time was appended on behalf of another leader, now or long ago, and
         is the last one. What log time is by now, a heartbeat says once all entries are here."""
         self.last_ms = entry_ms
@@ -119,26 +119,26 @@ class LogClock:
         log_time_ms, term = 0, 0
         if self._term:
             log_time_ms, term = self.peek_ms(), self._term
-        elif self.noted is not None:
-            passed_ms = self.wall_ms - self.noted.wall_ms
-            log_time_ms, term = self.noted.log_time_ms + passed_ms, self.noted.term
+        elif self.written_note is not None:
+            passed_ms = self.wall_ms - self.written_note.wall_ms
+            log_time_ms, term = self.written_note.log_time_ms + passed_ms, self.written_note.term
         return TimeReport(max(0, self.wall_ms), max(0, log_time_ms), term)
 
     @property
-    def to_note(self) -> TimeNote | None:
+    def note_to_write(self) -> TimeNote | None:
         """What should be written down now; None while what is written holds."""
         if not self._term:
             return None
         note = TimeNote(self.peek_ms(), self.wall_ms, self._term)
-        if self.noted is None or self.noted.term != note.term:
+        if self.written_note is None or self.written_note.term != note.term:
             return note
-        noted_ms = self.noted.log_time_ms - self.noted.wall_ms
+        noted_ms = self.written_note.log_time_ms - self.written_note.wall_ms
         moved_ms = note.log_time_ms - note.wall_ms - noted_ms
         return note if abs(moved_ms) > NOTE_MS else None
 
     def note_written(self, note: TimeNote) -> None:
-        """`to_note` is on the disk now."""
-        self.noted = note
+        """`note_to_write` is on the disk now."""
+        self.written_note = note
 
     # ---- as the leader -----------------------------------------------------------------
 
@@ -157,7 +157,7 @@ class LogClock:
                 times[voter] = time_ms + age_ms
         return self._configuration.agreed_index(times)
 
-    def lead(self, term: int, last_term: int) -> None:
+    def elected(self, term: int, last_term: int) -> None:
         """This member was elected for `term`: go on with log time as it knows it, or ask.
 
         Whoever was elected has the votes of a majority, and each came with a report.

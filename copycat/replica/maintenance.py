@@ -22,7 +22,7 @@ from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.handshake import Handshake
 from copycat.replica.host import Lane
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import NoRoom, Outage
+from copycat.replica.outage import Outage, WriteStall
 from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.obsolete_files import remove_obsolete_files
@@ -71,10 +71,10 @@ class Maintenance:
         self._note_ms = now_ms
         self.recovery = recovery
         self._is_making_ballast = False
-        self._reserve_ms = now_ms
+        self._ballast_ms = now_ms
         self._storage_listeners: list[Callable[[bool], None]] = []
         self._room_since_ms = -1
-        self._look_ms = now_ms
+        self._check_ms = now_ms
         self._is_preparing = False
         self._is_removing = False
         self._spare_ms = now_ms
@@ -84,7 +84,7 @@ class Maintenance:
         """Log time of the machine's next scheduled callback; 0 when there is none."""
         self.is_full = False
         """The log has no room for another batch (F12)."""
-        self.no_room = NoRoom()
+        self.write_stall = WriteStall()
         """What full disks stop, of this member and of its followers."""
 
     def on_storage_change(self, listener: Callable[[bool], None]) -> None:
@@ -95,7 +95,7 @@ class Maintenance:
         """The machine's next scheduled callback is due at this log time; 0: there is none."""
         self._timer_ms = due_ms
 
-    def keep_soon(self) -> None:
+    def run_soon(self) -> None:
         """`keep` is due in this turn."""
         self.deadline_ms = self._parts.clock.now_ms
 
@@ -110,9 +110,9 @@ class Maintenance:
         if not self.is_full:
             if not self.admits(self._batch_bytes_max):
                 self.ran_full()
-        elif now_ms >= self._look_ms:
-            self._look_ms = now_ms + INTERVAL_MS
-            self._look_for_room(now_ms)
+        elif now_ms >= self._check_ms:
+            self._check_ms = now_ms + INTERVAL_MS
+            self._check_room(now_ms)
 
     def admits(self, nbytes: int, entries: int = 1) -> bool:
         """Whether a batch of `nbytes` of frames may be appended now."""
@@ -143,7 +143,7 @@ class Maintenance:
         if not self.is_full:
             self._set_full(full=True)
 
-    def _look_for_room(self, now_ms: int) -> None:
+    def _check_room(self, now_ms: int) -> None:
         if not self._parts.log.has_room(2 * self._batch_bytes_max, in_new_segment=True):
             self._room_since_ms = -1
         elif self._room_since_ms < 0:
@@ -154,24 +154,24 @@ class Maintenance:
     def _set_full(self, *, full: bool) -> None:
         self.is_full = full
         self._room_since_ms = -1
-        self.look_at_disks()
+        self.update_write_stall()
         if full and self._ballast is not None:
             self._ballast.release()
         self._driver.step(StorageFull(full))
         for listener in self._storage_listeners:
             listener(full)
 
-    def look_at_disks(self) -> None:
+    def update_write_stall(self) -> None:
         """Refuse requests while disks are full, here or at too many followers, and say why."""
-        no_room = self._outage.no_room(is_full=self.is_full)
-        if no_room == self.no_room:
+        write_stall = self._outage.write_stall(is_full=self.is_full)
+        if write_stall == self.write_stall:
             return
-        self.no_room = no_room
+        self.write_stall = write_stall
         proposal_queue = self._parts.proposal_queue
-        if no_room.reason:
-            proposal_queue.close_for(no_room)
-            if no_room.stops_commits and not proposal_queue.admitting:
-                self._parts.queries.refuse_unconfirmed(Refusal.DISK_FULL, no_room.reason)
+        if write_stall.reason:
+            proposal_queue.close_for(write_stall)
+            if write_stall.stops_commits and not proposal_queue.admitting:
+                self._parts.queries.refuse_unconfirmed(Refusal.DISK_FULL, write_stall.reason)
             return
         proposal_queue.reopen()
         if proposal_queue.admitting:
@@ -194,7 +194,7 @@ class Maintenance:
         self._compaction.keep(now_ms, is_short=is_short)
         self._make_ballast(now_ms)
         self._note_time(now_ms)
-        if not parts.proposal_queue.admitting or self.no_room.reason:
+        if not parts.proposal_queue.admitting or self.write_stall.reason:
             return
         log_time_ms = parts.clock.peek_ms()
         parts.proposal_queue.expire_overdue(log_time_ms)
@@ -202,20 +202,20 @@ class Maintenance:
         if due and not parts.proposal_queue.proposals:
             parts.proposal_queue.tick()
         for member, incarnation in self._handshake.unpinned():
-            parts.proposal_queue.pin(member, incarnation)
+            parts.proposal_queue.propose_incarnation(member, incarnation)
 
     def _make_ballast(self, now_ms: int) -> None:
         """Take the reserve again once there was room for a while; a disk is asked now and then."""
         ballast = self._ballast
         if ballast is None or ballast.is_allocated or self.is_full or self._is_making_ballast:
             return
-        if now_ms >= self._reserve_ms:
+        if now_ms >= self._ballast_ms:
             self._is_making_ballast = True
             self._parts.inbox.run(Lane.ASIDE, ballast.make, self._ballast_made)
 
     def _ballast_made(self, ok: bool) -> None:
         self._is_making_ballast = False
-        self._reserve_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
+        self._ballast_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
         if ok and self._ballast is not None:
             self._ballast.made()
             if self.is_full:
@@ -223,7 +223,7 @@ class Maintenance:
 
     def _note_time(self, now_ms: int) -> None:
         """Have log time written down beside the wall clock (C25); on a full disk, later."""
-        file, note = self._time_file, self._parts.clock.to_note
+        file, note = self._time_file, self._parts.clock.note_to_write
         if file is None or note is None or self._is_noting or now_ms < self._note_ms:
             return
         self._is_noting = True

@@ -11,7 +11,7 @@ from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import LogClock
 from copycat.types import MemberId
 
-__all__ = ["NoRoom", "Outage", "Why"]
+__all__ = ["Outage", "RefusalReason", "WriteStall"]
 
 SILENT_ELECTIONS = 4
 """A member without a leader asks the others for votes once an election timeout or so. One that
@@ -19,7 +19,7 @@ was not heard for so many of them counts as unreachable, though its link may sta
 may be stopped."""
 
 
-class Why(NamedTuple):
+class RefusalReason(NamedTuple):
     """The fields of a refusal: see `protocol.client.Failure`."""
 
     code: Refusal
@@ -28,7 +28,7 @@ class Why(NamedTuple):
     since_ms: int
 
 
-class NoRoom(NamedTuple):
+class WriteStall(NamedTuple):
     """What full disks stop (F12): requests are refused for `reason`, unless that is empty."""
 
     reason: str = ""
@@ -53,7 +53,7 @@ class Outage:
         self._configuration = configuration
         self._clock = clock
         self._silent_ms = SILENT_ELECTIONS * options.election_timeout_ms
-        self._heard_ms: dict[MemberId, int] = {}
+        self._received_ms: dict[MemberId, int] = {}
         self._reasons: dict[MemberId, str] = {}
         self._leaderless_ms = clock.now_ms
         self._leader = MemberId(0)
@@ -62,15 +62,15 @@ class Outage:
         self._full: set[MemberId] = set()
         """Peers that answered the leader, this member, that their disks are full."""
 
-    def heard(self, peer: MemberId) -> None:
+    def frame_received(self, peer: MemberId) -> None:
         """A frame of this peer arrived."""
-        self._heard_ms[peer] = self._clock.now_ms
+        self._received_ms[peer] = self._clock.now_ms
 
     def link_up(self, peer: MemberId) -> None:
         """The link to this peer is open."""
         self.links.add(peer)
         self._reasons.pop(peer, None)
-        self.heard(peer)
+        self.frame_received(peer)
 
     def link_down(self, peer: MemberId) -> None:
         """It broke."""
@@ -107,15 +107,15 @@ class Outage:
         full = [self._peers[peer] for peer in self._full & self.links]
         return tuple(sorted([self._address, *full] if is_full else full))
 
-    def no_room(self, *, is_full: bool) -> NoRoom:
+    def write_stall(self, *, is_full: bool) -> WriteStall:
         """Whether full disks stop the cluster that this member leads, and whose they are."""
         if not is_full and not self._full:
-            return NoRoom()
+            return WriteStall()
         full = self.full_disks(is_full=is_full)
         able = {self._member} | (self.links - self._full)  # this member has room for its log
         stops_commits = bool(self._full & self.links) and not self._configuration.has_quorum(able)
         if not is_full and not stops_commits:
-            return NoRoom()
+            return WriteStall()
         verb = "disk of {} is" if len(full) == 1 else "disks of {} are"
         reason = f"the {verb.format(' and '.join(full))} full"
         if stops_commits:
@@ -123,20 +123,20 @@ class Outage:
             reason += f" {self._configuration.quorum_size} needed"
             if away := sorted(self.unlinked()):
                 reason += f"; unreachable: {', '.join(away)}"
-        return NoRoom(reason, stops_commits)
+        return WriteStall(reason, stops_commits)
 
-    def explain(self) -> Why:
+    def explain(self) -> RefusalReason:
         """Why a request for the leader cannot be served here now."""
         if self._leader:
             where = self._peers.get(self._leader)
             reason = f"no link to the leader {where}" if where else "this member is just elected"
-            return Why(Refusal.NO_LEADER, reason, (), 0)
+            return RefusalReason(Refusal.NO_LEADER, reason, (), 0)
         since_ms = self._clock.now_ms - self._leaderless_ms
         missing = [peer for peer in self._peers if not self._is_reachable(peer, since_ms)]
         up = {self._member} | (self._peers.keys() - missing)
         if self._configuration.has_quorum(up):
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
-            return Why(Refusal.NO_LEADER, reason, (), since_ms)
+            return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
         names = ", ".join(self._name(peer) for peer in missing)
         reason = (
             f"{len(up)} of {1 + len(self._peers)} members reachable,"
@@ -144,12 +144,12 @@ class Outage:
             f" unreachable: {names}"
         )
         addresses = tuple(sorted(self._peers[peer] for peer in missing))
-        return Why(Refusal.NO_QUORUM, reason, addresses, since_ms)
+        return RefusalReason(Refusal.NO_QUORUM, reason, addresses, since_ms)
 
     def _is_reachable(self, peer: MemberId, leaderless_ms: int) -> bool:
         if peer not in self.links:
             return False
-        silent_ms = self._clock.now_ms - self._heard_ms.get(peer, 0)
+        silent_ms = self._clock.now_ms - self._received_ms.get(peer, 0)
         return min(leaderless_ms, silent_ms) < self._silent_ms
 
     def _name(self, peer: MemberId) -> str:

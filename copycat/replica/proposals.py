@@ -41,7 +41,7 @@ from copycat.protocol.client import (
     SessionClosed,
 )
 from copycat.replica.delivery import Delivery
-from copycat.replica.outage import NoRoom, Why
+from copycat.replica.outage import RefusalReason, WriteStall
 from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route, SessionIndex, SessionView
 from copycat.storage.interface import EncodeItem
@@ -193,7 +193,7 @@ class ProposalQueue:
         self.proposals: deque[Proposal] = deque()
         self.leader = ""
         """Address of the leader as far as known: every refusal carries it."""
-        self.write_stall_reason: Why | None = None
+        self.write_stall_reason: RefusalReason | None = None
         """Why nothing new is taken now: full disks (F12). Queries go on."""
         self._admitting = False
         self._noop = (0, 0)
@@ -230,10 +230,12 @@ class ProposalQueue:
         """Answer that nothing of this request was logged here."""
         # Of commands the code says it all, and there may be thousands of such answers.
         self.refuse_for(
-            route, message, Why(code, "" if isinstance(message, Commands) else reason, (), 0)
+            route,
+            message,
+            RefusalReason(code, "" if isinstance(message, Commands) else reason, (), 0),
         )
 
-    def refuse_for(self, route: Route, message: LogRequest, why: Why) -> None:
+    def refuse_for(self, route: Route, message: LogRequest, why: RefusalReason) -> None:
         """The same, with the reason, who is missing and since when."""
         if isinstance(message, Commands):
             self._refuse_commands(route, message.session, message.first_sequence, why)
@@ -242,7 +244,9 @@ class ProposalQueue:
             failure = Failure(message.request, code, self.leader, reason, missing, since_ms)
             self._replies.send(route, failure)
 
-    def _refuse_commands(self, route: Route, session: int, next_sequence: int, why: Why) -> None:
+    def _refuse_commands(
+        self, route: Route, session: int, next_sequence: int, why: RefusalReason
+    ) -> None:
         code, reason, missing, since_ms = why
         refusal = CommandsRefused(
             session, next_sequence, code, self.leader, reason, missing, since_ms
@@ -337,12 +341,12 @@ class ProposalQueue:
         A reply of a live session is never dropped, so one that acknowledges nothing gets no
         further command into the log.
         """
-        owed, limits = self.sessions.owed_by(view), self._limits
+        unacked_nbytes, limits = self.sessions.unacked_nbytes_of(view), self._limits
         waiting = view.request_sequence - view.sequence
-        room = (limits.replies_bytes_max - owed) // view.reply_nbytes - waiting
-        if not owed and not waiting:
+        room = (limits.replies_bytes_max - unacked_nbytes) // view.reply_nbytes - waiting
+        if not unacked_nbytes and not waiting:
             return max(1, room)  # one reply alone always fits
-        return room if self.sessions.owed_nbytes <= limits.replies_total_bytes_max else 0
+        return room if self.sessions.unacked_total_nbytes <= limits.replies_total_bytes_max else 0
 
     def _acknowledge(self, view: SessionView, acked_sequence: int) -> None:
         """What refused commands said beside: it must reach the log, or nothing gets free."""
@@ -383,7 +387,7 @@ class ProposalQueue:
         if self._admitting:
             self._propose(EntryKind.TICK, b"")
 
-    def pin(self, member: MemberId, incarnation: int) -> None:
+    def propose_incarnation(self, member: MemberId, incarnation: int) -> None:
         """Write a member's incarnation (C16)."""
         if self._admitting:
             self._propose(EntryKind.INCARNATION, encode_incarnation(member, incarnation))
@@ -402,7 +406,7 @@ class ProposalQueue:
         """A slice was applied: bring the mirror up, answer those who wait. True when the no-op of
         this leader is in it, so that it admits requests from now on (C18)."""
         self._last_applied = outcome.last_applied
-        self.sessions.owes(outcome.unacked_nbytes)
+        self.sessions.set_unacked(outcome.unacked_nbytes)
         opened: dict[int, SessionOpened] = {}
         touched: dict[int, SessionKeptAlive] = {}
         ended: dict[int, SessionEnded] = {}
@@ -466,22 +470,22 @@ class ProposalQueue:
 
     def _lead(self, noop_index: int, time_ms: int) -> None:
         """This leader's no-op is applied: admit, beginning with those that waited (C18)."""
-        self.sessions.led(noop_index, time_ms)
+        self.sessions.restart_timeouts(noop_index, time_ms)
         self._admitting = True
         self._waiting_nbytes = 0
         while self._waiting:
             self._admit(*self._waiting.popleft())
 
-    def close_for(self, no_room: NoRoom) -> None:
+    def close_for(self, write_stall: WriteStall) -> None:
         """Take nothing new while disks are full, and say so to those whose requests wait.
 
         Commands in the log stay there: the refusal is of those after them.
         """
-        why = self.write_stall_reason = Why(Refusal.DISK_FULL, no_room.reason, (), 0)
+        why = self.write_stall_reason = RefusalReason(Refusal.DISK_FULL, write_stall.reason, (), 0)
         for view in self.sessions:
             if view.route is not None and view.inflight:
                 self._refuse_commands(view.route, view.session, view.request_sequence + 1, why)
-        self._fail_waiters(why, logged=no_room.stops_commits)
+        self._fail_waiters(why, logged=write_stall.stops_commits)
 
     def reopen(self) -> None:
         """No disk is full any more."""
@@ -501,12 +505,12 @@ class ProposalQueue:
             if view.route is not None and view.inflight:
                 code = Refusal.NO_LEADER
                 self._replies.send(view.route, CommandsRefused(view.session, 1, code, leader))
-        self._fail_waiters(Why(Refusal.NO_LEADER, reason, (), 0), logged=True)
+        self._fail_waiters(RefusalReason(Refusal.NO_LEADER, reason, (), 0), logged=True)
         self._total_nbytes = 0
         self.proposals.clear()
         self.sessions.forget_requests()
 
-    def _fail_waiters(self, why: Why, *, logged: bool) -> None:
+    def _fail_waiters(self, why: RefusalReason, *, logged: bool) -> None:
         """Answer the requests that wait to be appended and, if `logged`, those that were."""
         waiters = [each.waiter for each in self.proposals if each.waiter is not None]
         if logged:
@@ -520,7 +524,7 @@ class ProposalQueue:
         self._waiting.clear()
         self._waiting_nbytes = 0
 
-    def route_gone(self, route: Route) -> None:
+    def connection_closed(self, route: Route) -> None:
         """A connection closed: its sessions are answered on their next one."""
         for view in self.sessions:
             if view.route == route:

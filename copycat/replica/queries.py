@@ -170,7 +170,7 @@ class Queries:
         self._unconfirmed.clear()
         self._arrived.clear()
 
-    def route_gone(self, route: Route) -> None:
+    def connection_closed(self, route: Route) -> None:
         """A connection closed: its queries have nobody to answer."""
         gone = [waiting for waiting in self._ready if waiting.route == route]
         if gone:

@@ -60,7 +60,7 @@ class RecoveryStatus:
             require(not effects, "nothing follows from an accepted loss", effects=effects)
 
     @property
-    def owed(self) -> str:
+    def missing_entries(self) -> str:
         """The entries that are missing, in words; empty when none is."""
         return (
             str(self._lost_entries)
@@ -73,12 +73,12 @@ class RecoveryStatus:
         """Addresses of members that run on an older copy of their directory; perhaps this one."""
         mine = (
             {self._address}
-            if self.owed and self._lost_entries and self._lost_entries.is_regressed
+            if self.missing_entries and self._lost_entries and self._lost_entries.is_regressed
             else set()
         )
         return tuple(sorted({*mine, *(self._addresses[peer] for peer in self._regressed)}))
 
-    def carry(self, effect: PeerRegressed | RecordLoss) -> None:
+    def execute(self, effect: PeerRegressed | RecordLoss) -> None:
         """What the core found out about a directory that is an older copy of itself."""
         if isinstance(effect, RecordLoss):
             self._record(effect)

@@ -39,7 +39,7 @@ from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutc
 from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import NoRoom, Outage
+from copycat.replica.outage import Outage, WriteStall
 from copycat.replica.recovery_status import NewRecord, RecoveryStatus
 from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import Route
@@ -113,9 +113,9 @@ class Replica:
         )
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))
-        noted = None if time_file is None else time_file.read()
+        written_note = None if time_file is None else time_file.read()
         voters = self.raft.configuration
-        clock = LogClock(self.member, voters, now_ms, wall_ms, time_ms, noted=noted)
+        clock = LogClock(self.member, voters, now_ms, wall_ms, time_ms, written_note=written_note)
         parts = self._parts = assemble(
             options,
             raft=self.raft,
@@ -130,7 +130,7 @@ class Replica:
         self._inbox, self._driver = parts.inbox, Driver(parts, self)
         self._build(snapshots, incarnation, lost_entries, regressed, ballast, time_file)
         for member, number in executor.incarnations.items():
-            self._pin(member, number)
+            self._record_incarnation(member, number)
 
     def _build(
         self,
@@ -156,7 +156,7 @@ class Replica:
             snapshots,
             self._executor,
             threshold=options.snapshot_threshold,
-            pin=self._pin,
+            pin=self._record_incarnation,
         )
         self._compaction = CompactionScheduler(
             parts, self._executor, options.cleaning, snapshots=self._snapshots
@@ -215,16 +215,16 @@ class Replica:
 
     def receive_peer(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
-        self.outage.heard(peer)
+        self.outage.frame_received(peer)
         self._inbound.receive(peer, frame)
 
     def receive_client(self, connection: int, frame: Frame) -> None:
         """One frame from a client. ProtocolError: the listener closes the connection."""
         self._requests.receive(Route(MemberId(0), connection), frame)
 
-    def client_gone(self, connection: int) -> None:
+    def client_disconnected(self, connection: int) -> None:
         """A client's connection closed."""
-        self._inbox.put(self._requests.connection_gone, Route(MemberId(0), connection))
+        self._inbox.put(self._requests.connection_closed, Route(MemberId(0), connection))
 
     def synced(self, ticket: SyncTicket) -> None:
         """`ticket.run` returned; see `Host.sync`."""
@@ -268,7 +268,7 @@ class Replica:
             self._maintenance.begin(now_ms, elapsed_ms)
             self._take_completed()
             self._inbox.take()
-            self._maintenance.look_at_disks()
+            self._maintenance.update_write_stall()
             self._propose()
             self._ask_reads()
             if now_ms >= self._maintenance.deadline_ms:
@@ -324,12 +324,12 @@ class Replica:
         self._parts.durable.start_save()
         while self._parts.durable.sync_is_due:
             if self.raft.state is ServerState.LEADER:
-                self._host.flush()  # followers write while the leader syncs
+                self._host.write_queued()  # followers write while the leader syncs
             self._parts.durable.start_sync()
             if not self._parts.durable.has_completed:
                 break
             self._take_completed()
-        self._driver.flush_replies()
+        self._driver.send_replies()
         eager = self.raft.state is ServerState.LEADER or self._parts.queries.is_waiting
         self._parts.applier.advance(self._parts.clock.now_ms, eager=eager)
         if self._parts.applier.last_applied >= self._log.valid_from:  # else replaying (C22)
@@ -341,13 +341,13 @@ class Replica:
 
     def _on_peer_up(self, event: Reachable) -> None:
         self.outage.link_up(event.peer)
-        self._driver.greet(event.peer)
+        self._driver.link_opened(event.peer)
         self._step(event)
 
     def _on_peer_down(self, peer: MemberId) -> None:
         self.outage.link_down(peer)
         if peer == self.raft.leader:
-            self._requests.relay.leader_gone("")
+            self._requests.forwarded_requests.fail_all("")
         self._step(Unreachable(peer))
 
     # ---- the machine ---------------------------------------------------------------------
@@ -358,11 +358,11 @@ class Replica:
         self._compaction.applied(outcome)
         for change in outcome.changes:
             if isinstance(change, IncarnationRecorded):
-                self._pin(change.member, change.incarnation)
+                self._record_incarnation(change.member, change.incarnation)
         if self._parts.proposal_queue.applied(outcome):
-            self._maintenance.keep_soon()
+            self._maintenance.run_soon()
 
-    def _pin(self, member: int, incarnation: int) -> None:
+    def _record_incarnation(self, member: int, incarnation: int) -> None:
         error = self._handshake.pin(MemberId(member), incarnation)
         if error is not None:
             raise error
@@ -385,11 +385,11 @@ class Replica:
 
     def on_snapshot_effect(self, effect: SnapshotEffect, chunk: bytes) -> None:
         """See `EffectHandler`."""
-        self._snapshots.carry(effect, chunk)
+        self._snapshots.execute(effect, chunk)
 
     def on_regression_effect(self, effect: RegressionEffect) -> None:
         """See `EffectHandler`."""
-        self._recovery.carry(effect)
+        self._recovery.execute(effect)
 
     def on_role_changed(self, effect: RoleChanged) -> None:
         """See `EffectHandler`."""
@@ -400,7 +400,7 @@ class Replica:
             self._parts.proposal_queue.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
         if self.outage.leader_changed(effect.leader):
-            self._requests.relay.leader_gone(leader)
+            self._requests.forwarded_requests.fail_all(leader)
         self._parts.proposal_queue.leader_changed(leader)
         self._parts.queries.leader_changed(leader)
         if effect.state is ServerState.LEADER:
@@ -411,9 +411,9 @@ class Replica:
                 listener(effect.state)
 
     @property
-    def no_room(self) -> NoRoom:
+    def write_stall(self) -> WriteStall:
         """What full disks stop now, in the cluster that this member leads or at itself."""
-        return self._maintenance.no_room
+        return self._maintenance.write_stall
 
     def status(self) -> Status:
         """This member now."""

@@ -82,9 +82,9 @@ class RecentBatches:
         """Forget every batch that reaches above `after`."""
         while self._batches and self._batches[-1].span.last > after:
             self._firsts.pop()
-            gone = self._batches.pop()
-            self._nbytes -= gone.nbytes
-            self._entries -= gone.span.length
+            removed = self._batches.pop()
+            self._nbytes -= removed.nbytes
+            self._entries -= removed.span.length
         if self._last_read is not None and self._last_read.span.last > after:
             self._last_read = None
 

@@ -22,7 +22,7 @@ from copycat.protocol.codec_peer import encode_forward
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
 from copycat.replica.driver import ReplicaParts
-from copycat.replica.outage import Outage, Why
+from copycat.replica.outage import Outage, RefusalReason
 from copycat.replica.queries import must_lead
 from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route
@@ -63,11 +63,11 @@ class ForwardedRequests:
         if passed is not None:
             passed.requests.discard(request)
 
-    def connection_gone(self, connection: int) -> None:
+    def connection_closed(self, connection: int) -> None:
         """Nobody waits there any more."""
         self._passed.pop(connection, None)
 
-    def leader_gone(self, leader: str) -> None:
+    def fail_all(self, leader: str) -> None:
         """Tell every waiting client that its requests may be lost; `leader` is the new one."""
         gone, self._passed = self._passed, {}
         for connection, passed in gone.items():
@@ -116,7 +116,7 @@ class RequestRouter:
         """connection of this member -> the session that spoke there last."""
         self._asked_ms: dict[int, int] = {}
         """connection of this member -> the timeout that a REGISTER asked for there."""
-        self.relay = ForwardedRequests(parts.replies)
+        self.forwarded_requests = ForwardedRequests(parts.replies)
 
     @property
     def leader(self) -> str:
@@ -138,10 +138,10 @@ class RequestRouter:
                 raise ProtocolError(f"a run of commands that does not add up: {cause}") from cause
         self._inbox.put(self._request, route, message, frame)
 
-    def _too_large(self) -> Why:
+    def _too_large(self) -> RefusalReason:
         where = self._addresses[self._raft.member]
         reason = f"storage.max_entry_size of the server {where} is {self._max_entry_size}"
-        return Why(Refusal.TOO_LARGE, reason, (), 0)
+        return RefusalReason(Refusal.TOO_LARGE, reason, (), 0)
 
     def _request(self, route: Route, message: ClientMessage, frame: Frame) -> None:
         if not route.peer:
@@ -170,7 +170,7 @@ class RequestRouter:
         leader = self._raft.leader
         may_pass = not route.peer and leader and self._raft.state is not ServerState.LEADER
         if may_pass and self._host.send(leader, encode_forward(route.token, frame), None):
-            self.relay.passed(route.token, message)
+            self.forwarded_requests.passed(route.token, message)
             return
         self._refuse_for(route, message, self._outage.explain())
 
@@ -183,7 +183,7 @@ class RequestRouter:
         if meant is None:
             return False
         reason = f'this is a member of cluster "{self._cluster_name}", not of "{meant}"'
-        self._refuse_for(route, message, Why(Refusal.WRONG_CLUSTER, reason, (), 0))
+        self._refuse_for(route, message, RefusalReason(Refusal.WRONG_CLUSTER, reason, (), 0))
         return True
 
     def _serves(self, query: QueryRequest) -> bool:
@@ -192,7 +192,7 @@ class RequestRouter:
             return self._raft.state is ServerState.LEADER
         return True
 
-    def _refuse_for(self, route: Route, message: ClientMessage, why: Why) -> None:
+    def _refuse_for(self, route: Route, message: ClientMessage, why: RefusalReason) -> None:
         if isinstance(message, QueryRequest):
             failure = Failure(
                 message.request, why.code, self.leader, why.reason, why.missing, why.since_ms
@@ -208,16 +208,16 @@ class RequestRouter:
         if inner.type not in _RUN_ANSWERS:
             request = getattr(decode_server(inner), "request", 0)
         if len(frame) > SMALL_NBYTES:
-            refusal = encode_server(self._no_room(inner))
+            refusal = encode_server(self._overloaded(inner))
         self._inbox.put(self._returned, token, request, frame, refusal)
 
     def _returned(self, token: int, request: int, frame: bytes, refusal: bytes) -> None:
-        self.relay.returned(token, request)
+        self.forwarded_requests.returned(token, request)
         if refusal and not self._host.has_room(MemberId(0), token, RELAYED_NBYTES_MAX):
             frame = refusal
         self._host.reply(token, frame)
 
-    def _no_room(self, answer: Frame) -> ServerMessage:
+    def _overloaded(self, answer: Frame) -> ServerMessage:
         """In place of a relayed answer that the client's connection has no room for: the client
         asks again, and is heard again when it has taken what waits."""
         message = decode_server(answer)
@@ -233,11 +233,11 @@ class RequestRouter:
         view = self._proposal_queue.sessions.get(self._sessions.get(connection, 0))
         return self._asked_ms.get(connection, 0) if view is None else view.timeout_ms
 
-    def connection_gone(self, route: Route) -> None:
+    def connection_closed(self, route: Route) -> None:
         """A client's connection closed."""
         self._sessions.pop(route.token, None)
         self._asked_ms.pop(route.token, None)
-        self._proposal_queue.route_gone(route)
-        self._queries.route_gone(route)
-        self.relay.connection_gone(route.token)
+        self._proposal_queue.connection_closed(route)
+        self._queries.connection_closed(route)
+        self.forwarded_requests.connection_closed(route.token)
         self._strangers.pop(route.token, None)

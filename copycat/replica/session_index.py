@@ -141,8 +141,8 @@ class SessionIndex:
 
     def __init__(self) -> None:
         self._views: dict[int, SessionView] = {}
-        self._owed: Mapping[int, int] = {}
-        self.owed_nbytes = 0
+        self._unacked_nbytes: Mapping[int, int] = {}
+        self.unacked_total_nbytes = 0
         """Bytes of replies that clients have not acknowledged, where they are many."""
 
     def __len__(self) -> int:
@@ -164,14 +164,14 @@ class SessionIndex:
             view.active_index = row.active_index
             view.sequence = view.request_sequence = row.sequence
 
-    def owes(self, owed: Mapping[int, int]) -> None:
+    def set_unacked(self, unacked_nbytes: Mapping[int, int]) -> None:
         """A slice was applied: what is not acknowledged after it, by session."""
-        self._owed = owed
-        self.owed_nbytes = sum(owed.values())
+        self._unacked_nbytes = unacked_nbytes
+        self.unacked_total_nbytes = sum(unacked_nbytes.values())
 
-    def owed_by(self, view: SessionView) -> int:
+    def unacked_nbytes_of(self, view: SessionView) -> int:
         """Bytes of replies of a session that are not acknowledged; 0 when they are not many."""
-        return self._owed.get(view.session, 0)
+        return self._unacked_nbytes.get(view.session, 0)
 
     def opened(self, change: SessionOpened) -> None:
         """A REGISTER was applied."""
@@ -187,7 +187,7 @@ class SessionIndex:
         """A CLOSE or EXPIRE was applied."""
         return self._views.pop(change.session, None)
 
-    def led(self, index: int, time_ms: int) -> None:
+    def restart_timeouts(self, index: int, time_ms: int) -> None:
         """A new leader's no-op was applied: everybody gets a fresh timeout (I19)."""
         for view in self._views.values():
             view.touched(index, time_ms)

@@ -214,7 +214,7 @@ class SnapshotTaker:
         applier = self._parts.applier
         if self._source is None:
             return "this member keeps no snapshots: its state machine cannot be one"
-        if applier.is_held:
+        if applier.is_paused:
             return "a snapshot of the leader is being installed"
         if applier.last_applied < self._parts.log.valid_from:
             return (
@@ -231,15 +231,15 @@ class SnapshotTaker:
         if refusal or store is None or source is None:
             self._answer(_refused(refusal))
             return
-        newest, handed = store.newest, self._parts.applier.handed
-        if newest is not None and newest.entry.index >= handed:
+        newest, dispatched_index = store.newest, self._parts.applier.dispatched_index
+        if newest is not None and newest.entry.index >= dispatched_index:
             self._answer(newest)
             return
         self._is_busy = True
         self.begun = self._parts.applier.last_applied
         self._begun_ms = self._parts.clock.now_ms
         # No slice starts between the outstanding one and this work.
-        entry = self._parts.raft.terms.entry_at(handed)
+        entry = self._parts.raft.terms.entry_at(dispatched_index)
         executor = self._executor
 
         def take() -> _Taken:
@@ -352,7 +352,7 @@ class SnapshotTaker:
         if last < replica_log.first_index:
             return
         replica_log.trim(last + 1)
-        self._parts.durable.want_shape()
+        self._parts.durable.request_layout_sync()
         if replica_log.first_index > self._parts.raft.terms.first_index:
             self._driver.step(Compacted(replica_log.first_index))
 

@@ -45,7 +45,7 @@ class Snapshots:
         self._executor = executor
         self._source = source_of(executor)
         self._driver = driver
-        self._pin = pin
+        self._record_incarnation = pin
         self._has_warned = False
         self._sending = SnapshotSender(parts, driver, store)
         self._receiving = SnapshotReceiver(parts, driver, store, install=self._install)
@@ -66,7 +66,7 @@ class Snapshots:
             filter(None, (self.taking.begun, self._receiving.publishing)), default=sys.maxsize
         )
 
-    def carry(self, effect: SnapshotEffect, chunk: bytes) -> None:
+    def execute(self, effect: SnapshotEffect, chunk: bytes) -> None:
         """Carry out one effect of the core; `chunk` arrived with the message that caused it."""
         match effect:
             case ShipSnapshot():
@@ -114,7 +114,7 @@ class Snapshots:
         if not self._has_room(snapshot.entry):
             self._receiving.postpone(snapshot)
             return
-        applier.hold()
+        applier.pause()
         self._parts.inbox.run(
             Lane.APPLY,
             partial(_install, source, data, self._executor),
@@ -134,7 +134,7 @@ class Snapshots:
         stale = store.supersede(snapshot)
         done()
         for member, incarnation in self._executor.incarnations.items():
-            self._pin(member, incarnation)
+            self._record_incarnation(member, incarnation)
         self.taking.keep(stale)
         log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
 

@@ -38,9 +38,9 @@ class Status(msgspec.Struct, frozen=True):
     """When an acknowledgement leaves: only "fsync" waits for the disk."""
     snapshot_index: int = 0
     """What the newest snapshot covers that was read back; 0 for none."""
-    floor: int = 0
+    deletion_floor: int = 0
     """Deletions up to here may be cleaned away: every member has them for good (C23)."""
-    owed: str = ""
+    missing_entries: str = ""
     """Entries that damage took and no leader has given back so far; until then this member does
     not campaign, and votes only for one that has them (C12). Empty: nothing is missing."""
     regressed: tuple[str, ...] = ()
@@ -77,8 +77,8 @@ def status_of(
         storage_full=full,
         durability=options.durability,
         snapshot_index=snapshot_index,
-        floor=parts.raft.deletion_floor,
-        owed=recovery.owed,
+        deletion_floor=parts.raft.deletion_floor,
+        missing_entries=recovery.missing_entries,
         regressed=recovery.regressed,
         full_disks=outage.full_disks(is_full=full),
     )

@@ -47,16 +47,16 @@ class SyncScheduler:
         self._durability = durability
         self._sync_interval_ms = sync_interval_ms
         self._ballast = ballast
-        self._sync_wanted = 0
+        self._pending_sync = 0
         self._syncing: tuple[int, SyncTicket] | None = None
-        self._is_shape_wanted = False
-        self._is_all_wanted = False
+        self._is_layout_sync_pending = False
+        self._is_full_sync_pending = False
         self._written = 0
         """Weaker modes: ticket of the newest Sync effect, until it is answered."""
         self._now_ms = 0
         self.due_ms = _NEVER_MS
         """When what was written is to be synced ("interval")."""
-        self._save_wanted: SaveHardState | None = None
+        self._pending_save: SaveHardState | None = None
         self._saving: tuple[SaveHardState, SaveTicket] | None = None
         self._completed: deque[SyncTicket | SaveTicket] = deque()
 
@@ -64,37 +64,37 @@ class SyncScheduler:
         """A turn begins at `now_ms` of CLOCK_BOOTTIME."""
         self._now_ms = now_ms
 
-    def want_sync(self, ticket: int) -> None:
+    def request_sync(self, ticket: int) -> None:
         """A Sync effect: everything appended so far."""
         if self._durability is Durability.FSYNC:
-            self._sync_wanted = ticket
+            self._pending_sync = ticket
             return
         self._written = ticket
         if self._durability is Durability.INTERVAL:
             self.due_ms = min(self.due_ms, self._now_ms + self._sync_interval_ms)
 
-    def want_shape(self) -> None:
+    def request_layout_sync(self) -> None:
         """The log's files were swapped: what they replace goes once a sync made that durable."""
-        self._is_shape_wanted = True
+        self._is_layout_sync_pending = True
 
-    def want_all(self) -> None:
+    def request_full_sync(self) -> None:
         """In every mode: what was appended so far is to be durable soon."""
-        self._is_all_wanted = self._log.durable_index < self._log.last_index
+        self._is_full_sync_pending = self._log.durable_index < self._log.last_index
 
-    def want_save(self, effect: SaveHardState) -> None:
+    def request_save(self, effect: SaveHardState) -> None:
         """A SaveHardState effect; a newer one replaces one that has not begun."""
-        self._save_wanted = effect
+        self._pending_save = effect
 
     @property
     def sync_is_due(self) -> bool:
         """A sync is wanted and none runs."""
         if self._syncing is not None:
             return False
-        if self._is_all_wanted or (self._is_shape_wanted and self._log.wants_sync()):
+        if self._is_full_sync_pending or (self._is_layout_sync_pending and self._log.wants_sync()):
             return True
         match self._durability:
             case Durability.FSYNC:
-                return self._sync_wanted > 0
+                return self._pending_sync > 0
             case Durability.INTERVAL:
                 return self._now_ms >= self.due_ms
             case _:  # a roll, a truncation, a trim: the manifest must not fall behind (C8)
@@ -106,17 +106,17 @@ class SyncScheduler:
         if self._ballast is not None and self._log.wants_sync():
             self._ballast.make_room_for_manifest()
         ticket = self._log.begin_sync()
-        self._syncing = (self._sync_wanted, ticket)
-        self._sync_wanted = 0
-        self._is_shape_wanted = self._is_all_wanted = False
+        self._syncing = (self._pending_sync, ticket)
+        self._pending_sync = 0
+        self._is_layout_sync_pending = self._is_full_sync_pending = False
         self.due_ms = _NEVER_MS
         self._host.sync(ticket)
 
     def start_save(self) -> None:
         """Hand the wanted save to the host, unless one is under way."""
-        if self._save_wanted is None or self._saving is not None:
+        if self._pending_save is None or self._saving is not None:
             return
-        effect, self._save_wanted = self._save_wanted, None
+        effect, self._pending_save = self._pending_save, None
         ticket = self._hard_state.begin_save(effect.term, effect.voted_for)
         self._saving = (effect, ticket)
         self._host.save(ticket)

@@ -190,8 +190,8 @@ class AsyncHost:
         if known is not None:
             known[1](reason)
 
-    def flush(self) -> None:
-        """See `Host.flush`."""
+    def write_queued(self) -> None:
+        """See `Host.write_queued`."""
         if self._dirty:
             dirty, self._dirty = self._dirty, {}
             for write_buffer in dirty:
@@ -209,7 +209,7 @@ class AsyncHost:
             self.sync(ticket)
         self._replica.turn(now_ms(), wall_ms())
         if not self.is_stopped:
-            self.flush()
+            self.write_queued()
             self._arm(self._replica.deadline_ms())
             self._turned()
         if self._watchers:

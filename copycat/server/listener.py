@@ -283,7 +283,7 @@ class Inbound(asyncio.BufferedProtocol):
             listener.clients -= 1
             listener.host.client_down(self._connection)
             if listener.replica is not None and not listener.host.is_stopped:
-                listener.replica.client_gone(self._connection)
+                listener.replica.client_disconnected(self._connection)
         self._transport = None
         if not self.lost.done():
             self.lost.set_result(None)

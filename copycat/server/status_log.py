@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from copycat.config import ServerOptions
 from copycat.protocol.client import Refusal
-from copycat.replica.outage import NoRoom
+from copycat.replica.outage import WriteStall
 from copycat.replica.replica import Replica
 from copycat.types import ServerState
 
@@ -38,7 +38,7 @@ class StatusLog:
         self._lost_s: float | None = None
         """When the quorum was lost; None while it stands, and before the first leader."""
         self._was_led = False
-        self._no_room = replica.no_room
+        self._write_stall = replica.write_stall
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -59,17 +59,17 @@ class StatusLog:
         raft = self._replica.raft
         if raft.leader != self._leader or (raft.leader and raft.current_term != self._term):
             self._leader_changed()
-        no_room = self._replica.no_room
-        if no_room != self._no_room:
-            self._room_changed(no_room)
+        write_stall = self._replica.write_stall
+        if write_stall != self._write_stall:
+            self._room_changed(write_stall)
 
-    def _room_changed(self, no_room: NoRoom) -> None:
+    def _room_changed(self, write_stall: WriteStall) -> None:
         """This member's own full disk is said where its numbers are known (`node.py`)."""
-        if no_room.stops_commits:
-            log.error("%s: nothing can be committed: %s", self._name, no_room.reason)
-        elif self._no_room.stops_commits and self._leader == self._replica.member:
+        if write_stall.stops_commits:
+            log.error("%s: nothing can be committed: %s", self._name, write_stall.reason)
+        elif self._write_stall.stops_commits and self._leader == self._replica.member:
             log.warning("%s: enough members have room again; commits go on", self._name)
-        self._no_room = no_room
+        self._write_stall = write_stall
 
     def _leader_changed(self) -> None:
         now = time.monotonic()
@@ -118,7 +118,11 @@ class StatusLog:
         status = self._replica.status()
         text = waiting_text(status.address, status.members, unlinked)
         if not text:
-            missing = f"; {status.owed} are to be fetched first" if status.owed else ""
+            missing = (
+                f"; {status.missing_entries} are to be fetched first"
+                if status.missing_entries
+                else ""
+            )
             text = f"waiting for an election in term {status.term}{missing}"
         refused = "".join(f"; {each}" for each in self._refused()[-REFUSED_SHOWN:])
         log.warning("%s: %s (for %.0f s by now)%s", self._name, text, seconds, refused)

@@ -280,7 +280,7 @@ class SimHost:
         replica.turn(self.clock.boot_ms(), self.clock.wall_ms())
         if self.process != process:
             return
-        self.flush()
+        self.write_queued()
         self._arm(replica.deadline_ms())
 
     def _arm(self, deadline_ms: int) -> None:
@@ -307,7 +307,7 @@ class SimHost:
         self._to_peers.append((to, data, message))
         return True
 
-    def flush(self) -> None:
+    def write_queued(self) -> None:
         for to, data, message in self._to_peers:
             self.links.carry(to, data, message)
         self._to_peers.clear()
@@ -345,12 +345,12 @@ class SimHost:
     def _refuse(self, connection: Connection) -> None:
         self._network.carry(self.number, connection.place, connection.close, connection)
 
-    def client_gone(self, connection: Connection) -> None:
+    def client_disconnected(self, connection: Connection) -> None:
         """The client closed its connection."""
         if self.is_paused:
-            self._held.append((self.client_gone, (connection,)))
+            self._held.append((self.client_disconnected, (connection,)))
         elif self._connections.pop(connection.number, None) is not None:
-            self.alive.client_gone(connection.number)
+            self.alive.client_disconnected(connection.number)
 
     def reply(self, connection: int, frame: bytes) -> None:
         to = self._connections.get(connection)
@@ -418,9 +418,9 @@ class ProcessHost:
         if self._is_current:
             self._host.disconnect(connection, reason)
 
-    def flush(self) -> None:
+    def write_queued(self) -> None:
         if self._is_current:
-            self._host.flush()
+            self._host.write_queued()
 
     def sync(self, ticket: SyncTicket) -> None:
         if self._is_current:

@@ -227,7 +227,7 @@ class SessionClient:
         self._register_by_us = 0
         self._session.disconnected()
         if connection is not None:
-            target, gone = self._host.number, self._host.client_gone
+            target, gone = self._host.number, self._host.client_disconnected
             self._around.network.carry(self.place, target, gone, connection)
 
     def _lose_server(self, reason: str) -> None:

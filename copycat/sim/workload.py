@@ -272,7 +272,7 @@ class SimClient:
         connection, self._connection = self._connection, None
         if connection is not None:
             host = self._hosts[self._server]
-            self._network.carry(self.place, host.number, host.client_gone, connection)
+            self._network.carry(self.place, host.number, host.client_disconnected, connection)
 
     def _resend(self, first: int) -> None:
         """Everything unanswered from `first` on, in order, in as few frames as tile it."""

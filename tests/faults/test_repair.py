@@ -62,7 +62,7 @@ async def check_equal(trio: Trio, count: int) -> None:
     first = max(next(iter(segments(path))).first_index for path in paths)
     assert compare(paths, last, first=first) is None
     await trio.until(lambda: not any((path / LOST_ENTRIES_FILE).exists() for path in paths))
-    assert all(member.status().owed == "" for member in trio.running)
+    assert all(member.status().missing_entries == "" for member in trio.running)
     for member in trio.running:
         await member.shutdown()
     for path in paths:
@@ -226,7 +226,7 @@ def test_f3_all_members_suspect_say_so_and_nothing_is_discarded(
             assert not starting.done()
             for member in trio.running:
                 status = member.status()
-                assert status.owed.startswith("entries 21 to 12")
+                assert status.missing_entries.startswith("entries 21 to 12")
                 assert not status.leader
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)

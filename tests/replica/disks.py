@@ -82,9 +82,14 @@ class Disk:
         lost_entries = read_lost_entries(self.env, "/member", hard_state.current_term)
         return self.start(hard_state=hard_state, lost_entries=lost_entries)
 
-    def _record(self, owed: EntryId, first_index: int, term: int) -> LostEntries:
+    def _record(self, lost_upto: EntryId, first_index: int, term: int) -> LostEntries:
         return LostEntries(
-            self.env, "/member", owed, first_index=first_index, term=term, is_regressed=True
+            self.env,
+            "/member",
+            lost_upto,
+            first_index=first_index,
+            term=term,
+            is_regressed=True,
         )
 
     def take_image(self) -> None:

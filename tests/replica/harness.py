@@ -102,8 +102,8 @@ class FakeHost:
     def disconnect(self, connection: int, reason: str) -> None:
         self.calls.append("disconnect")
 
-    def flush(self) -> None:
-        self.calls.append("flush")
+    def write_queued(self) -> None:
+        self.calls.append("write_queued")
 
     def sync(self, ticket: SyncTicket) -> None:
         self.calls.append("sync")

@@ -211,7 +211,7 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
         clock=SimpleNamespace(now_ms=0),
         host=host,
         inbox=Inbox(host),
-        durable=SimpleNamespace(want_all=lambda: None),
+        durable=SimpleNamespace(request_full_sync=lambda: None),
     )
     executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
     snapshots: Any = SimpleNamespace(floor=lambda: 0)

@@ -20,11 +20,13 @@ TERM = 7
 
 
 def restarted(
-    last_ms: int, wall_ms: int = NOW, voters: int = 3, noted: TimeNote | None = None
+    last_ms: int, wall_ms: int = NOW, voters: int = 3, written_note: TimeNote | None = None
 ) -> LogClock:
     """The clock of a member that was just started, its boot time at 500."""
     ids = [MemberId(number) for number in range(1, voters + 1)]
-    return LogClock(ids[0], Configuration.of(*ids), 500, wall_ms, last_ms, noted=noted)
+    return LogClock(
+        ids[0], Configuration.of(*ids), 500, wall_ms, last_ms, written_note=written_note
+    )
 
 
 def walls(wall_ms: int) -> TimeReport:
@@ -42,7 +44,7 @@ def times(log_time_ms: int, term: int = TERM) -> TimeReport:
 
 def test_it_passes_as_the_monotonic_clock_does_and_the_wall_clock_may_jump() -> None:
     clock = restarted(0, voters=1)
-    clock.lead(1, 0)
+    clock.elected(1, 0)
     assert clock.stamp_ms() == NOW
     clock.advance(1500, NOW + 5 * HOUR)
     assert clock.stamp_ms() == NOW + 1000
@@ -52,53 +54,53 @@ def test_it_passes_as_the_monotonic_clock_does_and_the_wall_clock_may_jump() -> 
 
 def test_a_follower_goes_on_from_what_it_heard() -> None:
     clock = restarted(0, wall_ms=NOW + 2 * HOUR)
-    clock.saw(NOW)
+    clock.entry_appended(NOW)
     clock.advance(2500, NOW + 2 * HOUR)
-    clock.heard(NOW + 1990, TERM)
+    clock.leader_reported(NOW + 1990, TERM)
     clock.advance(4500, NOW + 2 * HOUR)
     for voter in (A, B):
         clock.reported(voter, times(NOW + 2 * HOUR))
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == NOW + 3990, "no wall clock is asked, not those of all"
 
 
 def test_what_a_leader_says_counts_even_if_it_is_less_than_was_expected() -> None:
     """Its clock is slower than ours; else the difference of years would be there at once."""
     clock = restarted(0)
-    clock.heard(NOW, TERM)
+    clock.leader_reported(NOW, TERM)
     clock.advance(100_500, NOW)
     assert clock.peek_ms() == NOW + 100_000
-    clock.heard(NOW + 99_000, TERM)
+    clock.leader_reported(NOW + 99_000, TERM)
     assert clock.peek_ms() == NOW + 99_000
 
 
 def test_the_end_of_the_log_counts_and_not_what_stood_there_before() -> None:
     """Entries of a leader whom nobody followed were cut off: log time was never confirmed."""
     clock = restarted(0)
-    clock.saw(NOW)
-    clock.heard(NOW, TERM)
-    clock.saw(NOW - HOUR)
+    clock.entry_appended(NOW)
+    clock.leader_reported(NOW, TERM)
+    clock.entry_appended(NOW - HOUR)
     assert clock.peek_ms() == NOW - HOUR
-    clock.heard(NOW - HOUR + 5, TERM + 1)
+    clock.leader_reported(NOW - HOUR + 5, TERM + 1)
     clock.advance(1500, NOW)
     assert clock.peek_ms() == NOW - HOUR + 1005
 
 
 def test_without_heartbeats_an_entry_says_at_least_what_it_says() -> None:
     clock = restarted(0)
-    clock.saw(NOW)
+    clock.entry_appended(NOW)
     clock.advance(1500, 0)
-    clock.saw(NOW + 2000)
-    clock.lead(TERM + 1, TERM)
+    clock.entry_appended(NOW + 2000)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == NOW + 2000
 
 
 def test_who_knows_entries_only_asks_when_it_leads() -> None:
-    clock = restarted(NOW - HOUR, noted=TimeNote(NOW - 2 * HOUR, NOW - 2 * HOUR, TERM - 1))
-    clock.saw(NOW - HOUR + 5)
+    clock = restarted(NOW - HOUR, written_note=TimeNote(NOW - 2 * HOUR, NOW - 2 * HOUR, TERM - 1))
+    clock.entry_appended(NOW - HOUR + 5)
     for voter in (A, B):
         clock.reported(voter, times(NOW))
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == NOW
 
 
@@ -114,9 +116,9 @@ def test_it_never_goes_back() -> None:
     clock = restarted(NOW, wall_ms=NOW - HOUR)
     for voter in (A, B):
         clock.reported(voter, times(NOW - HOUR))
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == NOW
-    clock.heard(NOW - 5, TERM + 2)
+    clock.leader_reported(NOW - 5, TERM + 2)
     assert clock.peek_ms() == NOW
     clock.advance(400, NOW)
     assert clock.stamp_ms() == NOW
@@ -143,11 +145,11 @@ def test_it_never_goes_back() -> None:
 )
 def test_log_time_is_raised_to_the_lower_median(own: int, reports: list[int], agreed: int) -> None:
     last_ms = NOW - 3 * HOUR
-    clock = restarted(last_ms, wall_ms=own, noted=TimeNote(last_ms, last_ms, TERM))
+    clock = restarted(last_ms, wall_ms=own, written_note=TimeNote(last_ms, last_ms, TERM))
     for voter, time_ms in zip((A, B), reports, strict=False):
         clock.reported(voter, times(time_ms))
     assert clock.agreed_ms(TERM) == agreed
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == max(last_ms, agreed)
 
 
@@ -160,7 +162,7 @@ def test_wall_clocks_count_in_an_empty_log(voters: int, shown: list[int], agreed
     for voter, wall_ms in zip((A, B, C, D), shown[1:], strict=False):
         clock.reported(voter, walls(wall_ms))
     assert clock.agreed_ms(0) == agreed
-    clock.lead(1, 0)
+    clock.elected(1, 0)
     assert clock.stamp_ms() == agreed
 
 
@@ -181,13 +183,13 @@ def test_what_a_voter_said_last_counts() -> None:
 
 
 def test_it_is_asked_once_and_not_while_this_member_leads_or_again_later() -> None:
-    clock = restarted(NOW - HOUR, noted=TimeNote(NOW - HOUR, NOW - HOUR, TERM))
+    clock = restarted(NOW - HOUR, written_note=TimeNote(NOW - HOUR, NOW - HOUR, TERM))
     clock.reported(A, times(NOW - HOUR + 5))
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == NOW - HOUR + 5
     clock.reported(B, times(NOW))
     assert clock.peek_ms() == NOW - HOUR + 5, "a lease that began since must not end early"
-    clock.lead(TERM + 2, TERM + 1)
+    clock.elected(TERM + 2, TERM + 1)
     assert clock.peek_ms() == NOW - HOUR + 5
 
 
@@ -203,21 +205,21 @@ def test_who_knows_no_log_time_of_the_last_entrys_leader_has_come_to_no_time(
     ignorant: TimeReport,
 ) -> None:
     last_ms = NOW - HOUR
-    clock = restarted(last_ms, noted=TimeNote(last_ms, NOW - HOUR, TERM))
+    clock = restarted(last_ms, written_note=TimeNote(last_ms, NOW - HOUR, TERM))
     clock.reported(A, ignorant)
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == last_ms, "late, not early"
-    clock = restarted(last_ms, noted=TimeNote(last_ms, NOW - HOUR, TERM))
+    clock = restarted(last_ms, written_note=TimeNote(last_ms, NOW - HOUR, TERM))
     clock.reported(A, ignorant)
     clock.reported(B, times(NOW - 5))
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == NOW - 5
 
 
 def test_own_ignorance_is_late_too() -> None:
     clock = restarted(NOW - HOUR)
     clock.reported(A, times(NOW))
-    clock.lead(TERM + 1, TERM)
+    clock.elected(TERM + 1, TERM)
     assert clock.stamp_ms() == NOW - HOUR
 
 
@@ -229,33 +231,33 @@ def test_a_voter_says_what_log_time_is_by_now_and_not_what_its_wall_clock_shows(
     wrong_by: int,
 ) -> None:
     late_ms = NOW - 50 * HOUR
-    noted = TimeNote(late_ms, NOW + wrong_by, TERM)
-    clock = restarted(late_ms - 1, wall_ms=NOW + wrong_by + HOUR, noted=noted)
+    written_note = TimeNote(late_ms, NOW + wrong_by, TERM)
+    clock = restarted(late_ms - 1, wall_ms=NOW + wrong_by + HOUR, written_note=written_note)
     assert clock.report == TimeReport(NOW + wrong_by + HOUR, late_ms + HOUR, TERM)
 
 
 def test_one_that_runs_says_what_its_leader_says() -> None:
-    clock = restarted(0, noted=TimeNote(NOW - HOUR, NOW, TERM))
-    clock.saw(NOW - 5)
+    clock = restarted(0, written_note=TimeNote(NOW - HOUR, NOW, TERM))
+    clock.entry_appended(NOW - 5)
     assert clock.report == TimeReport(NOW, NOW - HOUR, TERM)
-    clock.heard(NOW, TERM + 1)
+    clock.leader_reported(NOW, TERM + 1)
     clock.advance(1500, -5)
     assert clock.report == TimeReport(0, NOW + 1000, TERM + 1)
 
 
 def test_what_it_knows_is_noted_once_for_each_leader_and_when_a_wall_clock_was_set() -> None:
     clock = restarted(0)
-    assert clock.to_note is None
-    clock.saw(NOW)
-    assert clock.to_note is None, "time may have passed since that entry"
-    clock.heard(NOW + 10, TERM)
-    clock.noted = clock.to_note
-    assert clock.noted == TimeNote(NOW + 10, NOW, TERM)
+    assert clock.note_to_write is None
+    clock.entry_appended(NOW)
+    assert clock.note_to_write is None, "time may have passed since that entry"
+    clock.leader_reported(NOW + 10, TERM)
+    clock.written_note = clock.note_to_write
+    assert clock.written_note == TimeNote(NOW + 10, NOW, TERM)
     clock.advance(HOUR, NOW + HOUR - 500)
-    assert clock.to_note is None
+    assert clock.note_to_write is None
     clock.advance(HOUR, NOW + HOUR - 500 - NOTE_MS - 1)
-    assert clock.to_note == TimeNote(NOW + HOUR - 490, NOW + HOUR - 501 - NOTE_MS, TERM)
+    assert clock.note_to_write == TimeNote(NOW + HOUR - 490, NOW + HOUR - 501 - NOTE_MS, TERM)
     clock.advance(HOUR, NOW + HOUR - 500 + NOTE_MS)
-    assert clock.to_note is None
-    clock.lead(TERM + 1, TERM)
-    assert clock.to_note == TimeNote(NOW + HOUR - 490, NOW + HOUR - 500 + NOTE_MS, TERM + 1)
+    assert clock.note_to_write is None
+    clock.elected(TERM + 1, TERM)
+    assert clock.note_to_write == TimeNote(NOW + HOUR - 490, NOW + HOUR - 500 + NOTE_MS, TERM + 1)

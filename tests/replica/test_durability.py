@@ -67,7 +67,7 @@ def test_an_append_is_answered_by_its_write_in_the_weaker_modes(mode: Durability
     log = MemoryLog()
     durable, host = durable_over(log, mode)
     log.append(batch(1, b"a"))
-    durable.want_sync(7)
+    durable.request_sync(7)
     assert durable.take_completed() == [Synced(7, synced_index=0)]
     assert not durable.has_completed
     assert not host.syncs
@@ -80,7 +80,7 @@ def test_interval_syncs_once_when_the_interval_is_over() -> None:
     durable.begin(1000)
     for index in (1, 2):
         log.append(batch(index, b"a"))
-        durable.want_sync(index)
+        durable.request_sync(index)
     assert durable.due_ms == 1020
     assert not durable.sync_is_due
     durable.take_completed()
@@ -102,7 +102,7 @@ def test_os_syncs_when_a_segment_was_rolled_only() -> None:
     durable, host = durable_over(log, Durability.OS)
     for index in range(1, 17):
         log.append(batch(index, b"a"))
-        durable.want_sync(index)
+        durable.request_sync(index)
     assert not durable.sync_is_due
     log.append(batch(17, b"a"))
     assert durable.sync_is_due
@@ -117,7 +117,7 @@ def test_os_syncs_when_a_segment_was_rolled_only() -> None:
 @pytest.mark.parametrize("mode", list(Durability))
 def test_i2_the_hard_state_waits_for_its_disk_in_every_mode(mode: Durability) -> None:
     durable, host = durable_over(MemoryLog(), mode)
-    durable.want_save(SaveHardState(3, MemberId(1), 9))
+    durable.request_save(SaveHardState(3, MemberId(1), 9))
     durable.start_save()
     assert durable.take_completed() == []
     (ticket,) = host.saves

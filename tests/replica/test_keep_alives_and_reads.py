@@ -206,7 +206,7 @@ def test_a_read_that_is_asked_again_by_other_connections_runs_once(
         node.turn()
         assert len(node.host.work) == 1, "it is under way already"
         if connection == 9:
-            node.replica.client_gone(8)
+            node.replica.client_disconnected(8)
     node.stabilize()
     assert [len(answers(node, connection)) for connection in (8, 9, 10)] == [0, 0, 1]
 

@@ -54,7 +54,7 @@ def back_and_told(net: Disks, leader: Node, victim: Disk) -> Node:
     net.cut(next(third for third in net.nodes if third not in (leader.member, member)))
     for _ in range(3):
         net.stabilize(50)
-        if victim.node.replica.status().owed:
+        if victim.node.replica.status().missing_entries:
             break
     return net.nodes[member]
 
@@ -65,7 +65,7 @@ def test_it_is_named_in_status_and_log_on_both_sides(caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.ERROR, "copycat.replica"):
         node = back_and_told(net, leader, victim)
     status = node.replica.status()
-    assert status.owed.endswith(f"to {last}")
+    assert status.missing_entries.endswith(f"to {last}")
     assert status.regressed == (node.address,)
     assert node.address in leader.replica.status().regressed
     said = [record.getMessage() for record in caplog.records]
@@ -83,7 +83,7 @@ def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:
         net.stabilize(100)
     assert leader.replica.raft.state is ServerState.LEADER, "nobody else has all of it"
     status = node.replica.status()
-    assert (status.owed, status.regressed) == ("", ())
+    assert (status.missing_entries, status.regressed) == ("", ())
     assert status.last_applied == leader.replica.status().last_applied > last
     assert not victim.env.exists(f"/member/{LOST_ENTRIES_FILE}")
     assert leader.replica.status().regressed == ()
@@ -100,7 +100,7 @@ def test_a_new_process_knows_what_the_last_one_was_told() -> None:
     back_and_told(net, leader, victim)
     net.restart(member)
     status = net.nodes[member].replica.status()
-    assert status.owed.endswith(f"to {last}")
+    assert status.missing_entries.endswith(f"to {last}")
     assert status.regressed == (victim.address,)
     lost_entries = read_lost_entries(victim.env, "/member", 1)
     assert lost_entries is not None
@@ -121,7 +121,7 @@ def test_what_it_lacks_was_trimmed_and_comes_as_a_snapshot() -> None:
     for _ in range(40):
         net.stabilize(100)
     status = net.nodes[member].replica.status()
-    assert status.owed == ""
+    assert status.missing_entries == ""
     assert status.last_applied > last
     same(net)
 

@@ -30,7 +30,7 @@ def test_with_a_majority_in_reach_only_the_leader_is_missing() -> None:
     known = outage(clock)
     known.link_up(B)
     clock.advance(3500, 0)
-    known.heard(B)
+    known.frame_received(B)
     why = known.explain()
     assert (why.code, why.missing, why.since_ms) == (Refusal.NO_LEADER, (), 2500)
 
@@ -63,7 +63,7 @@ def test_a_peer_that_is_linked_and_says_nothing_counts_as_missing() -> None:
     why = known.explain()
     assert why.code is Refusal.NO_QUORUM
     assert "connected, but silent" in why.reason
-    known.heard(C)
+    known.frame_received(C)
     assert known.explain().code is Refusal.NO_LEADER
 
 

@@ -65,7 +65,7 @@ def forget_the_floor(net: Disks, members: list[MemberId]) -> None:
 def repaired(net: Disks, other: MemberId, index: int) -> Disk:
     net.damage(other, index)
     disk = net.disks[other]
-    assert disk.replica.status().owed
+    assert disk.replica.status().missing_entries
     for _ in range(60):
         net.stabilize(100)
     return disk
@@ -78,7 +78,7 @@ def test_c12_a_deletion_that_went_is_not_forgotten_by_who_lost_it() -> None:
     disk = repaired(net, other, deletion)
     same(net)
     assert "x" not in disk.executor.machine.values  # type: ignore[attr-defined]
-    assert disk.replica.status().owed == ""
+    assert disk.replica.status().missing_entries == ""
     assert not disk.env.exists(f"/member/{LOST_ENTRIES_FILE}")
     assert disk.log.before.index >= deletion, "it was sent a snapshot"
 
@@ -105,7 +105,7 @@ def test_c12_entries_without_gaps_are_enough(caplog: pytest.LogCaptureFixture) -
     disk = repaired(net, other, 10)
     same(net)
     assert disk.log.first_index == 1
-    assert disk.replica.status().owed == ""
+    assert disk.replica.status().missing_entries == ""
     assert "were damaged on this disk" in caplog.text
     assert "are here again" in caplog.text
 
@@ -175,7 +175,7 @@ def test_c12_a_leader_that_started_anew_feeds_who_takes_no_gaps(
     assert here.replica.raft.commit_index < valid_from <= here.log.last_index
     frames = frames_of(net, 40)
     assert here.replica.raft.commit_index == here.log.last_index > valid_from
-    assert other.replica.status().owed == ""
+    assert other.replica.status().missing_entries == ""
     assert other.executor.last_applied == here.executor.last_applied
     assert other.executor.digest() == here.executor.digest()
     assert frames < 400, "the same gaps are not sent again and again"
@@ -201,7 +201,7 @@ def after_both_accepted(net: Disks) -> tuple[Disk, Disk]:
     for member in (one, other):
         net.nodes[member] = net.disks[member].accept_loss()
         assert not net.disks[member].env.exists(f"/member/{LOST_ENTRIES_FILE}")
-        assert net.disks[member].replica.status().owed == ""
+        assert net.disks[member].replica.status().missing_entries == ""
     join(net, one, other)
     return here, there
 

@@ -72,7 +72,7 @@ def test_leader_sends_before_it_syncs_and_flushes_between() -> None:
     send(leader, commands(session, 1, KeyValueStore.append("k", b"a")))
     calls = leader.host.calls
     assert calls.count("send APPEND_ENTRIES") == 2
-    assert calls.index("send APPEND_ENTRIES") < calls.index("flush") < calls.index("sync")
+    assert calls.index("send APPEND_ENTRIES") < calls.index("write_queued") < calls.index("sync")
 
 
 def matches(follower: Node, leader: Node) -> list[int]:
@@ -268,7 +268,7 @@ def test_followers_tell_those_they_relayed_for_when_the_leader_is_gone() -> None
     session = open_session_in(net, follower)
     net.cut(leader.member)
     follower.replica.outage.leader_changed(leader.member)
-    follower.replica._requests.relay.passed(CLIENT, Commands(session, 1, 0, 1, b""))
+    follower.replica._requests.forwarded_requests.passed(CLIENT, Commands(session, 1, 0, 1, b""))
     for _ in range(30):
         net.stabilize(100)
     refusals = [m for _, m in follower.host.replies if isinstance(m, CommandsRefused)]

@@ -155,7 +155,7 @@ def test_what_a_connection_left_behind_is_not_run() -> None:
     node.host.unsent[CLIENT] = REPLY_ROOM
     ask(node, session, 1, 10)
     node.stabilize()
-    node.replica.client_gone(CLIENT)
+    node.replica.client_disconnected(CLIENT)
     node.host.unsent.clear()
     node.stabilize()
     assert not machine.asked
@@ -207,7 +207,7 @@ def test_another_connection_gets_all_that_the_client_does_not_have() -> None:
     run = [Wide.blob(n, MIB) for n in range(1, 21)]
     node.replica.receive_client(CLIENT, commands(session, 1, *run))
     node.stabilize()
-    node.replica.client_gone(CLIENT)
+    node.replica.client_disconnected(CLIENT)
     node.host.unsent.clear()
     node.stabilize()
     node.host.replies.clear()

@@ -104,7 +104,7 @@ def test_f17_a_log_with_gaps_is_not_whole_without_its_snapshots() -> None:
         net.stabilize(100)
     same(net)
     assert "x" not in disk.executor.machine.values  # type: ignore[attr-defined]
-    assert disk.replica.status().owed == ""
+    assert disk.replica.status().missing_entries == ""
 
 
 def test_f17_gaps_made_after_a_whole_replay_need_no_snapshot() -> None:

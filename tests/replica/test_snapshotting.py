@@ -285,7 +285,7 @@ def test_a_full_disk_at_the_receiver_is_no_end() -> None:
         net.stabilize(100)
     same(net)
     assert away.node.host.stopped is None
-    assert leader.replica.status().floor <= leader.store.oldest_index
+    assert leader.replica.status().deletion_floor <= leader.store.oldest_index
 
 
 # ---- gaps -------------------------------------------------------------------------------

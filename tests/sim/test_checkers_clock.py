@@ -83,10 +83,10 @@ def what_fails(seed: int) -> str:
 def test_a_leader_that_believes_its_own_wall_clock_is_caught(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def lead(self: LogClock, term: int, _last_term: int) -> None:
-        self.heard(max(self.peek_ms(), self.wall_ms), term)
+    def elected(self: LogClock, term: int, _last_term: int) -> None:
+        self.leader_reported(max(self.peek_ms(), self.wall_ms), term)
 
-    monkeypatch.setattr(LogClock, "lead", lead)
+    monkeypatch.setattr(LogClock, "elected", elected)
     assert any("C25: log time is ahead" in what_fails(seed) for seed in WRONG[:8])
 
 
