@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from copycat.callbacks import check_callback
+from copycat.tracebacks import log_error
 
 __all__ = ["Listener", "Listeners"]
 
 T = TypeVar("T")
+
+Start = Callable[[Coroutine[Any, Any, object], object], None]
+"""Runs the coroutine of a listener that is `async def`, for the value that it was called with."""
 
 
 class Listener:
@@ -26,21 +33,28 @@ class Listener:
 
 
 class Listeners(Generic[T]):
-    """Callbacks in order of subscription, never in hash order."""
+    """Callbacks in order of subscription, never in hash order.
 
-    def __init__(self, log: logging.Logger) -> None:
+    takes: what a callback gets.  start: runs those that are `async def`; None: such are refused.
+    """
+
+    def __init__(self, log: logging.Logger, takes: str, start: Start | None = None) -> None:
         self._log = log
-        self._callbacks: dict[int, Callable[[T], None]] = {}
+        self._takes = takes
+        self._start = start
+        self._callbacks: dict[int, Callable[[T], object]] = {}
         self._next = 0
 
-    def add(self, callback: Callable[[T], None]) -> Listener:
-        """Subscribe."""
+    def add(self, callback: Callable[[T], object]) -> Listener:
+        """Subscribe. ConfigurationError for what cannot be called."""
+        awaited = self._start is not None
+        check_callback("on_state_change", callback, self._takes, awaited=awaited)
         self._next += 1
         key = self._next
         self._callbacks[key] = callback
         return Listener(lambda: self._drop(key))
 
-    def callbacks(self) -> list[Callable[[T], None]]:
+    def callbacks(self) -> list[Callable[[T], object]]:
         """All that are subscribed, in order."""
         return list(self._callbacks.values())
 
@@ -54,9 +68,22 @@ class Listeners(Generic[T]):
         """
         for callback in list(self._callbacks.values()):
             try:
-                callback(value)
+                outcome = callback(value)
+                if inspect.iscoroutine(outcome):
+                    self._run(outcome, value)
             except BaseException as error:  # (user code; a CancelledError would end our task)
                 is_exit = isinstance(error, SystemExit | KeyboardInterrupt)
                 if is_exit and threading.current_thread() is threading.main_thread():
                     raise
-                self._log.exception("a listener raised for %r", value)
+                log_error(self._log, logging.ERROR, error, "a listener raised for %r", value)
+
+    def _run(self, coroutine: Coroutine[Any, Any, object], value: T) -> None:
+        if self._start is not None:
+            self._start(coroutine, value)
+            return
+        coroutine.close()
+        self._log.error(
+            "a listener returned a coroutine for %r, and nothing awaits it here: give a plain"
+            " function",
+            value,
+        )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from copycat.errors import ConfigurationError
 from copycat.machine.machine import StateMachine
+from copycat.tracebacks import shortened
 
 __all__ = ["machine_class", "new_machine"]
 
@@ -45,7 +46,7 @@ def _refused(app: str, cause: BaseException) -> ConfigurationError:
     where = traceback.extract_tb(cause.__traceback__)[-1]
     is_theirs = where.filename not in {__file__, pkgutil.__file__} and "<" not in where.filename
     return ConfigurationError(
-        f"--app {app}: {type(cause).__name__}: {' '.join(str(cause).split())}",
+        f"--app {app}: {type(cause).__name__}: {' '.join(shortened(str(cause)).split())}",
         state=f"raised in {where.filename}, line {where.lineno}" if is_theirs else None,
         hint=getattr(cause, "hint", None)
         or "write module:Class; the module is looked for in this directory first",

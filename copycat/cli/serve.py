@@ -54,7 +54,7 @@ def run_serve(options: ServeOptions) -> int:
     with unhindered_output() as (out, errors):
         machine = machine_class(options.app)
         words = _Words(out if options.as_json else errors, as_json=options.as_json)
-        stop = _Stop()  # not before: an import that hangs is interrupted as any program's
+        stop = _Stop()  # not before: until here a signal ends the process (`copycat.__main__`)
         with logged_to(errors, options.log_level):
             _run(options, words, partial(new_machine, options.app, machine), stop)
         stop.ignore()
@@ -90,7 +90,7 @@ class _Stop:
     stops changes nothing. (A loop's own handlers end with the loop.)"""
 
     def __init__(self) -> None:
-        self._came = False
+        self.came = False
         self._event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = [signal.SIGTERM, signal.SIGINT]
@@ -100,7 +100,7 @@ class _Stop:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self._came = True
+        self.came = True
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._event.set)
@@ -108,7 +108,7 @@ class _Stop:
     async def wait(self) -> None:
         """Until a signal came, also one from before."""
         self._loop = asyncio.get_running_loop()
-        if not self._came:
+        if not self.came:
             await self._event.wait()
 
     def ignore(self) -> None:
@@ -129,8 +129,8 @@ class _Words:
         if self.as_json:
             self._lines.put(json.dumps({"event": event, "at": time.monotonic(), **fields}))
             return
-        values = "  ".join(f"{name} {value}" for name, value in fields.items())
-        self._lines.put(f"{event}  {values}")
+        words = [event, *(f"{name} {value}" for name, value in fields.items())]
+        self._lines.put("  ".join(words))
 
 
 async def _serve(
@@ -149,6 +149,9 @@ async def _serve(
         words.say("state", state=str(state), term=server.status().term)
 
     server.on_state_change(on_state)
+    if stop.came:  # nothing is opened, and nothing written
+        words.say("stopped")
+        return
     async with server:
         if await _first(server.bootstrap(*options.members), stop):
             words.say(
@@ -160,8 +163,13 @@ async def _serve(
             telling = asyncio.create_task(_tell_applied(server, words, every=_APPLIED_S))
             await _first(server.wait_stopped(), stop)
             telling.cancel()
-        last = server.status()
-    words.say("stopped", commit_index=last.commit_index, last_applied=last.last_applied)
+    last = server.status()
+    if not last.term:  # it was stopped before it knew where its log stands
+        words.say("stopped")
+        return
+    words.say(
+        "stopped", term=last.term, commit_index=last.commit_index, last_applied=last.last_applied
+    )
 
 
 def storage_of(directory: str | None, config: str | None, *, keep_log: bool) -> Storage:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, NoReturn, Self, TypeVar, Unpack
 
+from copycat.callbacks import check_callback
 from copycat.client import client as asynchronous
 from copycat.client.client import Session
 from copycat.client.engine import BlockingFuture, Call, Engine
@@ -59,7 +60,11 @@ class CopycatClient:
         return self._client.session
 
     def on_state_change(self, callback: Callable[[ClientState], None]) -> Listener:
-        """Call back with each new state, in the client's own thread: it must not block."""
+        """Call back with each new state, in the client's own thread: it must not block.
+
+        ConfigurationError for an `async def`: that loop is not the application's.
+        """
+        check_callback("on_state_change", callback, "a ClientState", awaited=False)
         return self._client.on_state_change(callback)
 
     def submit(

@@ -33,6 +33,7 @@ from copycat.client.trouble import shown
 from copycat.config import Address, AddressLike, Duration, choice, seconds
 from copycat.errors import ClosedSessionError, ConfigurationError
 from copycat.fork_guard import ForkGuard
+from copycat.listener_tasks import ListenerTasks
 from copycat.listeners import Listener, Listeners
 from copycat.protocol.operations import Operation, Query, encode_operation
 from copycat.types import ConsistencyLevel, ConsistencyLike, SessionState
@@ -113,7 +114,9 @@ class CopycatClient:
         )
         self._guard = ForkGuard()
         self._state = ClientState.CLOSED
-        self._listeners: Listeners[ClientState] = Listeners(log)
+        self._listeners: Listeners[ClientState] = Listeners(
+            log, "a ClientState", ListenerTasks(log).start
+        )
         self._driver: SessionDriver | None = None
         self._task: asyncio.Task[None] | None = None
         self._last = ClientSession()
@@ -133,10 +136,11 @@ class CopycatClient:
         """The session in use."""
         return Session(self._last if self._driver is None else self._driver.session)
 
-    def on_state_change(self, callback: Callable[[ClientState], None]) -> Listener:
-        """Call back with each new state, in the client's loop."""
-        if not callable(callback):
-            raise ConfigurationError(f"on_state_change({callback!r}): it cannot be called")
+    def on_state_change(self, callback: Callable[[ClientState], object]) -> Listener:
+        """Call back with each new state, in the client's loop.
+
+        An `async def` becomes a task of that loop; what it raises is logged.
+        """
         return self._listeners.add(callback)
 
     def _set_state(self, state: ClientState) -> None:

@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 from copycat.client.client import CopycatClient
 from copycat.errors import ClosedSessionError, ConfigurationError, OperationTimeout
 from copycat.shortages import SHORTAGES, shortage
+from copycat.tracebacks import log_error
 
 __all__ = ["BlockingFuture", "Call", "Engine", "Reply"]
 
@@ -326,8 +327,8 @@ class Engine:
                     future.set_exception(reply.error)
                 else:
                     future.set_result(reply.value)
-            except BaseException:  # of a callback; the standard library keeps an Exception back
-                log.exception("a callback of a future raised")
+            except BaseException as error:  # noqa: BLE001  (of a callback)
+                log_error(log, logging.ERROR, error, "a callback of a future raised")
         elif tries and self._loop is not None and not self.is_over:
             self._loop.call_later(0.01, self._notify, future, reply, tries - 1)
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Self
 
-from copycat.errors import ApplicationError, ConfigurationError
+from copycat.callbacks import check_callback
+from copycat.errors import ApplicationError
 from copycat.machine.commit import Commit, log_datetime
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, Sessions
@@ -173,8 +174,7 @@ class StateMachineExecutor:
                 "schedule() was called while no entry is applied (from a query or configure)",
                 hint="schedule from a @command, a session callback or a scheduled callback",
             )
-        if not callable(callback):
-            raise ConfigurationError(f"schedule() needs a callable, got {callback!r}")
+        check_callback("schedule", callback, "nothing", awaited=False)
         delay_ms = duration_ms("delay", delay, 0)
         interval_ms = 0 if interval is None else duration_ms("interval", interval, 1)
         # From the entry's time, not the callback's: nothing becomes due in the tick it is

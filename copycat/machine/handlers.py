@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from copycat.callbacks import needs_more_than_a_call
 from copycat.errors import ConfigurationError, CopycatError, SerializationError
 from copycat.machine.commit import Commit
 from copycat.machine.context import ApplyContext, StateMachineExecutor
@@ -128,17 +129,11 @@ class Handlers:
 
 def _check_plain(machine: str, name: str, function: Any) -> None:
     """ConfigurationError for `async def` and for a generator: nothing of it would ever run."""
-    kinds = {
-        "async def": inspect.iscoroutinefunction(function),
-        "a generator": inspect.isgeneratorfunction(function),
-        "an async generator": inspect.isasyncgenfunction(function),
-    }
-    for kind, found in kinds.items():
-        if found:
-            raise ConfigurationError(
-                f"{machine}.{name} is {kind}; a state machine is called, and nothing awaits it",
-                hint=f"make {name} a plain function: do what waits outside, and submit commands",
-            )
+    if kind := needs_more_than_a_call(function):
+        raise ConfigurationError(
+            f"{machine}.{name} is {kind}; a state machine is called, and nothing awaits it",
+            hint=f"make {name} a plain function: do what waits outside, and submit commands",
+        )
 
 
 def _handled_by(machine: type[Any], function: Callable[..., Any]) -> type[Operation[Any]] | None:

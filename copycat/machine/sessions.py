@@ -67,13 +67,13 @@ class ServerSession:
         """OPEN, then EXPIRED or CLOSED for ever."""
         return self._state
 
-    def on_state_change(self, callback: Callable[[SessionState], None]) -> Listener:
+    def on_state_change(self, callback: Callable[[SessionState], object]) -> Listener:
         """Called while the entry that ends the session is applied."""
         if self._listeners is None:
-            self._listeners = Listeners(_LOG)
+            self._listeners = Listeners(_LOG, "a SessionState")
         return self._listeners.add(callback)
 
-    def listening(self) -> list[Callable[[SessionState], None]]:
+    def listening(self) -> list[Callable[[SessionState], object]]:
         """The callbacks of `on_state_change`. For snapshots only."""
         return [] if self._listeners is None else self._listeners.callbacks()
 

@@ -7,6 +7,7 @@ only when no member could have had it (decision 0022).
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from types import TracebackType
@@ -27,6 +28,7 @@ from copycat.protocol.results import (
     text_of,
     textless_value,
 )
+from copycat.tracebacks import log_error
 
 __all__ = ["Refusals", "UserCode", "no_refusals", "result_of_query"]
 
@@ -87,12 +89,12 @@ class UserCode:
         if self._refusals()[0] != self._possible:
             raise self.shortage(None)
 
-    def call(self, callback: Callable[..., None], *arguments: object) -> None:
+    def call(self, callback: Callable[..., object], *arguments: object) -> None:
         """Code that nobody waits for a result of: what it raises is only logged."""
         if self.skips:
             return
         try:
-            callback(*arguments)
+            _check_outcome(callback(*arguments))
         except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
             self.raised(callback, error)
 
@@ -177,9 +179,9 @@ class UserCode:
 
 
 def log_raised(what: object, index: int, error: BaseException, level: int = logging.ERROR) -> None:
-    """One line and the traceback, whatever the user's __repr__ and __str__ do."""
+    """One line and the traceback, bounded, whatever the user's __repr__ and __str__ do."""
     try:
-        _LOG.log(level, "%s raised at entry %d", what, index, exc_info=error)
+        log_error(_LOG, level, error, "%s raised at entry %d", what, index)
     except BaseException:  # noqa: BLE001  (their own code is asked for texts)
         name = name_of(error)
         _LOG.error("a callback raised %s at entry %d; it has no text", name, index)
@@ -189,6 +191,16 @@ def _traceback_of(error: BaseException) -> TracebackType | None:
     """Where it was raised, whatever its __getattribute__ does."""
     traceback: TracebackType | None = BaseException.__dict__["__traceback__"].__get__(error)
     return traceback
+
+
+def _check_outcome(outcome: object) -> None:
+    """SerializationError for a coroutine, of which nothing ran."""
+    if inspect.iscoroutine(outcome):
+        outcome.close()
+        raise SerializationError(
+            "it returned a coroutine, and nothing awaits that in a state machine",
+            hint="give a plain function",
+        )
 
 
 def result_of_query(error: BaseException) -> Any:

@@ -33,6 +33,7 @@ from copycat.errors import (
 from copycat.protocol.client import Refusal
 from copycat.protocol.framing import Buffer
 from copycat.protocol.obstacles import INTEGERS, obstacles_in
+from copycat.tracebacks import shortened
 
 __all__ = [
     "ERROR_EXT",
@@ -226,9 +227,10 @@ def name_of(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Name and text for a message about what the user's code raised, whatever __str__ does."""
+    """Name and text for a message about what the user's code raised, bounded, whatever __str__
+    does."""
     try:
-        text = str(error)
+        text = shortened(str(error))
         return f"{name_of(error)}: {text}" if text else name_of(error)
     except BaseException:  # noqa: BLE001  (the user's __str__ may do anything)
         return f"{name_of(error)} (its text could not be made)"

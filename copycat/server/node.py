@@ -71,6 +71,8 @@ class Node:
         self._is_closed = False
         self.is_started = False
         """From the first call of `start` on."""
+        self.last_status: Status | None = None
+        """How it ended; None before, and when it never ran."""
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
@@ -269,6 +271,11 @@ class Node:
             built = await building
         except Exception:  # noqa: BLE001  (it made nothing, and `start` raised it)
             return
+        if self._replica is not None:
+            status = self._replica.status()
+            self.last_status = msgspec.structs.replace(
+                status, state=ServerState.INACTIVE, leader="", unreachable=()
+            )
         built.executor.close()
         directory = built.directory
         if self.host.hangs_in_save:

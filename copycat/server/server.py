@@ -30,6 +30,7 @@ from copycat.errors import (
     require,
 )
 from copycat.fork_guard import ForkGuard
+from copycat.listener_tasks import ListenerTasks
 from copycat.listeners import Listener, Listeners
 from copycat.machine.machine import StateMachine
 from copycat.replica.leadership_transfer import TransferOutcome
@@ -38,6 +39,7 @@ from copycat.server.arguments import ArgumentChecker, make_machine, parse_founde
 from copycat.server.cluster import Cluster
 from copycat.server.loop_thread import LoopThread
 from copycat.server.node import Node
+from copycat.tracebacks import log_error
 from copycat.types import (
     Compaction,
     CompactionReport,
@@ -127,8 +129,11 @@ class CopycatServer(Generic[S]):
         if loop == "thread":
             limit_s = self._options.election_timeout
             self._home = LoopThread(self._options.name, limit_s, self._is_idle)
-        self._listeners: Listeners[ServerState] = Listeners(log)
+        self._listeners: Listeners[ServerState] = Listeners(
+            log, "a ServerState", ListenerTasks(log).start
+        )
         self._node: Node | None = None
+        self._last_status: Status | None = None
         self._machine: StateMachine | None = None
         self._state = ServerState.INACTIVE
         self._failure: BaseException | None = None
@@ -183,20 +188,22 @@ class CopycatServer(Generic[S]):
         return cast("S", self._machine)
 
     def status(self) -> Status:
-        """Indexes, term and leader of this member at this moment."""
+        """Indexes, term and leader of this member at this moment; when it does not run, what they
+        were when it ended, and zeros before the first start."""
         return self._status() if self._home is None else self._home.call(self._status)
 
     def _status(self) -> Status:
         if self._node is not None:
             return self._node.status()
+        if self._last_status is not None:
+            return self._last_status
         return Node.inactive_status(self._options, self._storage)
 
-    def on_state_change(self, callback: Callable[[ServerState], None]) -> Listener:
-        """Call back with each new state, in the server's loop; starting again keeps it."""
-        if not callable(callback):
-            raise ConfigurationError(
-                f"on_state_change({callback!r}) needs a function that takes a ServerState"
-            )
+    def on_state_change(self, callback: Callable[[ServerState], object]) -> Listener:
+        """Call back with each new state, in the server's loop; starting again keeps it.
+
+        An `async def` becomes a task of that loop; what it raises is logged.
+        """
         return self._listeners.add(callback)
 
     def client(self, **options: Unpack[ClientSettings]) -> CopycatClient:
@@ -360,6 +367,7 @@ class CopycatServer(Generic[S]):
             await node.close()
         finally:
             self._ending = None
+            self._last_status = node.last_status or self._last_status
             self._set_state(ServerState.INACTIVE)
             require(self._stopped is not None, "a node that was never started")
             if self._stopped is not None:
@@ -389,7 +397,7 @@ class CopycatServer(Generic[S]):
         """The member stopped itself: say why, and let go of all."""
         self._failure = cause
         text = cause.render() if isinstance(cause, CopycatError) else repr(cause)
-        log.critical("%s: stopped: %s", self.name, text, exc_info=cause)
+        log_error(log, logging.CRITICAL, cause, "%s: stopped: %s", self.name, text)
         if self._ending is None and self._node is not None:
             node, self._node = self._node, None
             self._ending = asyncio.get_running_loop().create_task(self._close_node(node))

@@ -11,14 +11,16 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from copycat import Backoff, CopycatClient
+from copycat import Backoff, CopycatClient, Log, Storage
 from copycat.cli.output import WAITING_MAX, Lines
+from copycat.cli.serve import ServeOptions, _serve, _Stop, _Words
 from copycat.machine.kv import KeyValueStore
 from tests.server.cluster import free_address
 from tests.tidy.tree import ROOT
@@ -127,6 +129,79 @@ def test_each_signal_stops_cleanly_however_often_it_comes(
             member.process.send_signal(number)
         assert event == "stopped"
         assert member.process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "module"),
+    [
+        (signal.SIGINT, "click"),
+        (signal.SIGTERM, "msgspec"),
+        (signal.SIGINT, "app"),
+        (signal.SIGHUP, "app"),
+    ],
+)
+def test_a_signal_before_the_start_ends_with_0_and_writes_nothing(
+    tmp_path: Path, number: signal.Signals, module: str
+) -> None:
+    name = f"{module}.py"
+    (tmp_path / name).write_text(f"import os, time\nos.kill(os.getpid(), {int(number)})\n")
+    with (tmp_path / name).open("a") as file:
+        file.write("while True:\n    time.sleep(1)\n")
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Member(tmp_path, app="app:Machine", **streams) as member:
+        out, errors = member.process.communicate(timeout=LIMIT_S)
+        assert (out, errors, member.process.returncode) == (b"", b"", 0)
+    left = {path.name for path in tmp_path.iterdir()} - {"__pycache__"}
+    assert left == {name}
+
+
+def test_a_signal_between_the_import_and_the_start_opens_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    lines = Lines.__new__(Lines)
+    monkeypatch.setattr(lines, "put", heard.append)
+    with restored_signals():
+        stop = _Stop()
+        signal.raise_signal(signal.SIGTERM)
+        storage = Storage(directory=str(tmp_path / "member"))
+        options = ServeOptions(
+            "127.0.0.1:0", "", (), storage, cluster_name="c", as_json=False, parent=None
+        )
+        words = _Words(lines, as_json=False)
+        asyncio.run(_serve(options, words, KeyValueStore, stop))
+    assert heard == ["stopped"]
+    assert not list(tmp_path.iterdir())
+
+
+@contextmanager
+def restored_signals() -> Iterator[None]:
+    numbers = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+    before = [signal.getsignal(number) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@pytest.mark.slow
+def test_the_last_lines_say_where_the_log_ends(tmp_path: Path) -> None:
+    with Member(tmp_path, "--json", stdout=subprocess.PIPE) as member:
+        assert member.process.stdout is not None
+        asyncio.run(used(member.address, *[KeyValueStore.append("k", b"x")] * 3))
+        assert member.stop() == 0
+        lines = [json.loads(line) for line in member.process.stdout]
+    states = [line for line in lines if line["event"] == "state"]
+    last = lines[-1]
+    assert last["event"] == "stopped"
+    assert states[-1]["state"] == "inactive"
+    assert last["term"] == states[-1]["term"] > 0
+    # what leads, the session, three commands, and the end of the session
+    assert last["commit_index"] == last["last_applied"] >= 5
+    with Log.open(tmp_path / "member" / "log", read_only=True) as log:
+        assert last["last_applied"] <= log.last_index
 
 
 @pytest.mark.slow

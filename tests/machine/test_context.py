@@ -124,3 +124,44 @@ def test_a_machine_runs_in_one_server() -> None:
     SessionExecutor(machine)
     with pytest.raises(ConfigurationError, match="in another server already"):
         SessionExecutor(machine)
+
+
+class Hopeful(StateMachine):
+    """Gives functions of which a call runs nothing."""
+
+    async def later(self) -> None:
+        raise AssertionError("it was called")
+
+    @command
+    def schedule(self) -> None:
+        self.executor.schedule(1, self.later)  # type: ignore[arg-type]
+
+    @command
+    def schedule_hidden(self) -> None:
+        self.executor.schedule(1, lambda: self.later())  # type: ignore[arg-type]
+
+    @command
+    def watch(self) -> None:
+        async def ended(state: SessionState) -> None:
+            raise AssertionError("it was called")
+
+        self.commit.session.on_state_change(ended)
+
+
+@pytest.mark.parametrize("operation", [Hopeful.schedule, Hopeful.watch])
+def test_an_async_callback_of_a_machine_is_refused(operation: Any) -> None:
+    script = Script(Hopeful())
+    session = script.register()
+    (refused,) = script.results(session, operation())
+    assert isinstance(refused, ApplicationError)
+    assert "it is async def" in str(refused)
+
+
+def test_a_callback_that_returns_a_coroutine_is_named_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script = Script(Hopeful())
+    session = script.register()
+    assert script.results(session, Hopeful.schedule_hidden()) == [None]
+    script.tick(5000)
+    assert "it returned a coroutine" in caplog.text
