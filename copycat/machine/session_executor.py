@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from copycat.errors import ApplicationError, InvariantError, require
+from copycat.errors import ApplicationError, InvariantError, VersionMismatchError, require
 from copycat.machine import envelope
 from copycat.machine.apply_result import (
     ApplyResult,
@@ -359,6 +359,12 @@ class SessionExecutor:
                     self._pin_holder(idle, idle.active_index)
             case EntryKind.INCARNATION:
                 self._record_incarnation(*envelope.decode_incarnation(payload))
+            case EntryKind.CONFIGURATION:
+                raise VersionMismatchError(
+                    f"entry {index} changes who the members of the cluster are: this version of"
+                    " copycat knows no such entries, and nobody may skip one",
+                    hint="run the version of copycat that wrote the entry",
+                )
             case _:
                 require(law=False, message="an entry of this kind cannot be applied", kind=kind)
 

@@ -1,49 +1,98 @@
 """Who the members of the cluster are, and the only places where a majority of them is counted.
 
 Elections, commits, read rounds, the leader's check that it is heard, a fresh directory's proof and
-the clock of the log all ask here. A second kind of member, or a change of members, is a change of
-this file and not of theirs.
+the clock of the log all ask here. Who is a member and who votes is a value, so another
+configuration needs no change of theirs.
+
+So far a cluster has one configuration, that of its founders: no entry of a log changes it, and the
+member that would apply such an entry stops there (`SessionExecutor.apply`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from copycat.errors import require
-from copycat.types import MemberId
+from copycat.errors import ConfigurationError, require
+from copycat.types import NO_ENTRY, EntryId, MemberId, MemberType
 
-__all__ = ["Configuration"]
+__all__ = ["BOOTSTRAP", "Configuration", "MemberRecord"]
+
+BOOTSTRAP = NO_ENTRY
+"""The name of the founders' configuration, which no entry holds."""
+
+
+_BUILT = frozenset({MemberType.ACTIVE, MemberType.PASSIVE})
+
+
+class MemberRecord(NamedTuple):
+    """One member: who it is, what it may do, and where it listens."""
+
+    member: MemberId
+    type: MemberType
+    address: str = ""
+    """`host:port`; empty only in tests of the core, which asks nobody's address."""
 
 
 class Configuration(NamedTuple):
-    """The members of the cluster: each list is sorted by id and free of doubles (see `of`).
+    """The members of the cluster, each once. Made by `bootstrap`, `of` and `from_members`.
 
-    voters: only these count for a majority.  non_voters: members that are sent entries and never
-    count; no cluster has one so far.
+    entry: the name of the entry that holds it: index alone is no name, for two leaders may write
+    different entries at one index. members: in the order in which they are sent messages.
+    voters: the ids of those that are ACTIVE; only these count for a majority.
     """
 
+    entry: EntryId
+    members: tuple[MemberRecord, ...]
     voters: tuple[MemberId, ...]
-    non_voters: tuple[MemberId, ...] = ()
+
+    @classmethod
+    def from_members(
+        cls, members: Iterable[MemberRecord], entry: EntryId = BOOTSTRAP
+    ) -> Configuration:
+        """The configuration of these members, in this order."""
+        listed = tuple(members)
+        ids = [each.member for each in listed]
+        voters = tuple(each.member for each in listed if each.type is MemberType.ACTIVE)
+        require(voters, "a configuration needs a voter", members=ids)
+        require(0 not in ids, "member 0 is nobody and cannot vote", members=ids)
+        require(len(ids) == len(set(ids)), "a member votes or does not", members=ids)
+        for each in listed:
+            if each.type not in _BUILT:
+                raise ConfigurationError(
+                    f"{each.address or each.member} is of type {each.type}: this version of"
+                    " copycat has active and passive members only",
+                    hint="make it an active or a passive member",
+                )
+        return cls(entry, listed, voters)
+
+    @classmethod
+    def bootstrap(cls, addresses: Mapping[MemberId, str]) -> Configuration:
+        """The founders, all of them voters."""
+        return cls.from_members(
+            MemberRecord(member, MemberType.ACTIVE, address)
+            for member, address in addresses.items()
+        )
 
     @classmethod
     def of(cls, *voters: MemberId, non_voters: Collection[MemberId] = ()) -> Configuration:
-        """A configuration of these members in canonical order."""
-        require(voters, "a configuration needs a voter")
-        members = (*voters, *non_voters)
-        require(0 not in members, "member 0 is nobody and cannot vote", voters=members)
-        twice = set(voters).intersection(non_voters)
-        require(not twice, "a member votes or does not", members=twice)
-        return cls(tuple(sorted(set(voters))), tuple(sorted(set(non_voters))))
+        """A configuration in the order of the ids, for those who need no addresses."""
+        active = [MemberRecord(member, MemberType.ACTIVE) for member in sorted(set(voters))]
+        passive = [MemberRecord(member, MemberType.PASSIVE) for member in sorted(set(non_voters))]
+        return cls.from_members([*active, *passive])
 
     @property
-    def members(self) -> tuple[MemberId, ...]:
-        """All members, voters first."""
-        return self.voters + self.non_voters
+    def ids(self) -> tuple[MemberId, ...]:
+        """The ids of all members."""
+        return tuple(each.member for each in self.members)
 
     def others(self, member: MemberId) -> tuple[MemberId, ...]:
-        """Every member but `member`."""
-        return tuple(other for other in self.members if other != member)
+        """The ids of all members but `member`."""
+        return tuple(each.member for each in self.members if each.member != member)
+
+    def has_vote(self, member: MemberId) -> bool:
+        """Whether `member` is a voter."""
+        return member in self.voters
 
     @property
     def quorum_size(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from copycat.errors import require
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
@@ -24,7 +25,8 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.raft import election, follower, install_snapshot, leader, regression
-from copycat.raft.effects import Effect
+from copycat.raft.configuration import Configuration
+from copycat.raft.effects import ConfigurationChanged, Effect
 from copycat.raft.events import (
     Compacted,
     Event,
@@ -95,6 +97,22 @@ class Raft(State):
             return self.durable_index
         progress = self.leader_state.progress.get(peer) if self.leader_state is not None else None
         return progress.counted_index if progress is not None else 0
+
+    def adopt(self, configuration: Configuration) -> list[Effect]:
+        """From now on the members are those of `configuration`, this one among them still.
+
+        Only tests call this so far: no entry changes who is a member.
+        """
+        require(self.member in configuration.ids, "no member of this configuration")
+        self.configuration = configuration
+        self.peers = configuration.others(self.member)
+        effects: list[Effect] = [ConfigurationChanged(configuration)]
+        self.effects = effects
+        self.draw_election_timeout()
+        if self.leader_state is not None:
+            leader.follow_configuration(self, self.leader_state)
+        self.effects = []
+        return effects
 
     def step(self, event: Event) -> list[Effect]:
         """Take one event; the effects are to be carried out in list order."""

@@ -11,11 +11,13 @@ import enum
 import msgspec
 
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
+from copycat.raft.configuration import Configuration
 from copycat.types import EntryId, MemberId, ServerState, Span
 
 __all__ = [
     "Append",
     "Commit",
+    "ConfigurationChanged",
     "Content",
     "Effect",
     "EndShipping",
@@ -163,6 +165,13 @@ class RoleChanged(msgspec.Struct, frozen=True):
     """Zero when unknown."""
 
 
+class ConfigurationChanged(msgspec.Struct, frozen=True):
+    """The members are those of `configuration` now: connect to those that are new, and disconnect
+    from those that are no members any more."""
+
+    configuration: Configuration
+
+
 class PeerRegressed(msgspec.Struct, frozen=True):
     """`peer` lost what it had acknowledged to this member: say so where an operator looks (F8).
 
@@ -234,5 +243,6 @@ Effect = (
     | RecordLoss
     | ReadReady
     | RoleChanged
+    | ConfigurationChanged
     | TransferFinished
 )

@@ -191,6 +191,7 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
         and raft.now_ms >= raft.startup_wait_until_ms
+        and raft.has_vote
         and not raft.is_fresh
         and not raft.is_recovering
         and raft.may_campaign

@@ -31,6 +31,7 @@ __all__ = [
     "become_leader",
     "best_follower",
     "deadline_ms",
+    "follow_configuration",
     "on_append_reply",
     "on_compacted",
     "on_install_reply",
@@ -64,20 +65,34 @@ def become_leader(raft: State) -> None:
         term=raft.current_term,
     )
     end = raft.terms.end
-    now_ms = raft.now_ms
-    progress = {peer: Progress(end, now_ms) for peer in raft.peers}
-    leader_state = LeaderState(raft.current_term, end, progress)
-    leader_state.heartbeat_at_ms = (
-        now_ms + raft.options.heartbeat_interval_ms if raft.peers else NEVER_MS
-    )
-    leader_state.check_at_ms = (
-        now_ms + raft.options.election_timeout_ms if raft.peers else NEVER_MS
-    )
+    leader_state = LeaderState(raft.current_term, end, {})
+    follow_configuration(raft, leader_state)
     raft.leader_state = leader_state
     raft.votes = frozenset()
     raft.drawn_at_ms = -1
     raft.change_role(ServerState.LEADER, raft.member)
     _append(raft, leader_state, 1, Content.NOOP)
+
+
+def follow_configuration(raft: State, leader_state: LeaderState) -> None:
+    """Have the progress of each other member and of nobody else, and the timers of a leader that
+    has followers, or of one that has none."""
+    before, now_ms, options = leader_state.progress, raft.now_ms, raft.options
+    leader_state.progress = {
+        peer: before.get(peer) or Progress(raft.terms.end, now_ms) for peer in raft.peers
+    }
+    for peer, progress in before.items():
+        if peer not in leader_state.progress and progress.state is ProgressState.SNAPSHOT:
+            raft.effects.append(EndShipping(peer, done=False))
+    if leader_state.transfer_to not in (NOBODY, *raft.peers):
+        failure = TransferFailure.NO_TARGET
+        raft.effects.append(TransferFinished(False, failure, to=leader_state.transfer_to))
+        _end_transfer(leader_state)
+    if not raft.peers:
+        leader_state.heartbeat_at_ms = leader_state.check_at_ms = NEVER_MS
+    elif leader_state.heartbeat_at_ms == NEVER_MS:
+        leader_state.heartbeat_at_ms = now_ms + options.heartbeat_interval_ms
+        leader_state.check_at_ms = now_ms + options.election_timeout_ms
 
 
 def on_proposed(raft: State, count: int) -> None:
@@ -382,7 +397,11 @@ def on_transfer_requested(raft: State, to: MemberId) -> None:
         leader_state.is_transfer_requested = True  # one answer ends both
         return
     target = to if to != NOBODY or leader_state is None else best_follower(leader_state)
-    if leader_state is None or target not in leader_state.progress:
+    if (
+        leader_state is None
+        or target not in leader_state.progress
+        or not raft.configuration.has_vote(target)
+    ):
         raft.effects.append(TransferFinished(ok=False, failure=TransferFailure.NO_TARGET, to=to))
         return
     leader_state.is_transfer_requested, leader_state.is_transfer_to_any = True, to == NOBODY

@@ -118,8 +118,7 @@ class State:
         lost_upto: EntryId = NO_ENTRY,
         regressed: bool = False,
     ) -> None:
-        voters = configuration.voters
-        require(member in voters, "no voter of this configuration", member=member, voters=voters)
+        require(member in configuration.ids, "no member of this configuration", member=member)
         self.member = member
         self.configuration = configuration
         self.peers = configuration.others(member)
@@ -347,6 +346,12 @@ class State:
             self.draw_election_timeout()
 
     @property
+    def has_vote(self) -> bool:
+        """Whether this member is a voter: only voters campaign. Any member answers those who ask
+        for its vote, since a log is what a vote is judged by; whoever asks counts voters only."""
+        return self.configuration.has_vote(self.member)
+
+    @property
     def hears_leader(self) -> bool:
         """Whether a leader was heard within the least election timeout, or may have been before
         this process began (C11)."""
@@ -397,7 +402,8 @@ class State:
     @property
     def own_deadline_ms(self) -> int:
         """When a follower or candidate acts on its own."""
-        return NEVER_MS if self.is_fresh or self.is_recovering else self.election_at_ms
+        may_poll = self.has_vote and not (self.is_fresh or self.is_recovering)
+        return self.election_at_ms if may_poll else NEVER_MS
 
     # ---- hard state and what waits for it --------------------------------------------
 

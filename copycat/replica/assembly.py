@@ -31,7 +31,6 @@ __all__ = ["assemble", "core_of"]
 
 def core_of(
     member: MemberId,
-    voters: tuple[MemberId, ...],
     options: ReplicaOptions,
     *,
     log: ReplicaLog,
@@ -49,7 +48,7 @@ def core_of(
     """
     return Raft(
         member,
-        Configuration(voters),
+        Configuration.bootstrap(options.members_by_id),
         options.raft,
         current_term=hard_state.current_term,
         voted_for=hard_state.voted_for,

@@ -21,6 +21,7 @@ from copycat.raft.core import Raft
 from copycat.raft.effects import (
     Append,
     Commit,
+    ConfigurationChanged,
     Content,
     Effect,
     EndShipping,
@@ -97,6 +98,10 @@ class EffectHandler(Protocol):
 
     def on_role_changed(self, effect: RoleChanged) -> None:
         """This member has another role, or another leader."""
+        ...
+
+    def on_configuration_changed(self, effect: ConfigurationChanged) -> None:
+        """The cluster has other members."""
         ...
 
     def on_transfer_finished(self, effect: TransferFinished) -> None:
@@ -186,6 +191,8 @@ class Driver:
                 self._parts.queries.confirmed(effect.token, effect.index)
             case RoleChanged():
                 self._handler.on_role_changed(effect)
+            case ConfigurationChanged():
+                self._handler.on_configuration_changed(effect)
             case TransferFinished():
                 self._handler.on_transfer_finished(effect)
             case _:

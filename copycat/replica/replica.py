@@ -19,7 +19,7 @@ from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
-from copycat.raft.effects import RoleChanged, TransferFinished
+from copycat.raft.effects import ConfigurationChanged, RoleChanged, TransferFinished
 from copycat.raft.events import (
     Event,
     IncarnationCommitted,
@@ -38,6 +38,7 @@ from copycat.replica.inbound import PeerInbound
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
+from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import Outage, WriteStall
 from copycat.replica.recovery_status import NewRecord, RecoveryStatus
@@ -100,7 +101,6 @@ class Replica:
         loaded = restore(snapshots, log, executor)
         self.raft = core_of(
             self.member,
-            tuple(self._peers),
             options,
             log=log,
             hard_state=hard_state,
@@ -111,6 +111,7 @@ class Replica:
             lost=lost,
             lost_entries=lost_entries,
         )
+        self.members = MemberTable(self.member, self.raft.configuration)
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))
         written_note = None if time_file is None else time_file.read()
@@ -379,6 +380,10 @@ class Replica:
 
     # ---- leadership ----------------------------------------------------------------------
 
+    def on_configuration_changed(self, effect: ConfigurationChanged) -> None:
+        """See `EffectHandler`."""
+        self.members.adopt(effect.configuration)
+
     def on_transfer_finished(self, effect: TransferFinished) -> None:
         """See `EffectHandler`."""
         self._transfer.finished(effect)
@@ -393,7 +398,7 @@ class Replica:
 
     def on_role_changed(self, effect: RoleChanged) -> None:
         """See `EffectHandler`."""
-        leader = self._peers.get(effect.leader, "")
+        leader = self.members.address(effect.leader)
         was_leader = self._state is ServerState.LEADER
         if was_leader and effect.state is not ServerState.LEADER:
             self._snapshots.stepped_down()

@@ -13,6 +13,7 @@ from copycat.errors import (
     InvariantError,
     MachineMismatchError,
     SerializationError,
+    VersionMismatchError,
 )
 from copycat.machine import Commit, ServerSession, StateMachine, command, query
 from copycat.machine.apply_result import IncarnationRecorded, QueryAsk
@@ -278,3 +279,10 @@ def test_f23_a_result_whose_encoding_raises_anything_is_an_error_in_its_place() 
     first, second = script.results(session, Moody.when(), Moody.add(1))
     assert isinstance(first, SerializationError)
     assert second == [1]
+
+
+def test_nobody_skips_an_entry_that_changes_the_members() -> None:
+    """It is of a newer version: the member stops there, and says so."""
+    script = Script(KeyValueStore())
+    with pytest.raises(VersionMismatchError, match="entry 1 changes who the members"):
+        script.entry(EntryKind.CONFIGURATION)

@@ -1,12 +1,19 @@
-"""The voters of a configuration, in one order whoever lists them."""
+"""A configuration: members with types and addresses, in one order, under the name of its entry."""
 
 from __future__ import annotations
 
 import pytest
 
-from copycat.errors import InvariantError
-from copycat.raft.configuration import Configuration
-from copycat.types import MemberId
+from copycat.errors import ConfigurationError, InvariantError
+from copycat.protocol.peer import TimeoutNow
+from copycat.raft.configuration import BOOTSTRAP, Configuration, MemberRecord
+from copycat.raft.core import Raft
+from copycat.raft.effects import ConfigurationChanged, Replicate, TransferFinished
+from copycat.raft.events import Proposed, Saved, Tick, TransferRequested
+from copycat.types import EntryId, MemberId, MemberType, ServerState
+from tests.raft.helpers import OPTIONS, core, leader, of, receive
+
+ME, B, C, D = map(MemberId, (1, 2, 3, 4))
 
 
 def test_order_and_doubles_do_not_matter() -> None:
@@ -20,14 +27,14 @@ def test_quorum_and_others() -> None:
 
 
 def test_members_that_do_not_vote() -> None:
-    configuration = Configuration.of(
-        MemberId(2), MemberId(1), non_voters=(MemberId(4), MemberId(3))
-    )
+    configuration = Configuration.of(B, ME, non_voters=(D, C))
     assert configuration.voters == (1, 2)
-    assert configuration.members == (1, 2, 3, 4)
-    assert configuration.others(MemberId(2)) == (1, 3, 4)
+    assert configuration.ids == (1, 2, 3, 4)
+    assert configuration.others(B) == (1, 3, 4)
+    assert configuration.has_vote(B)
+    assert not configuration.has_vote(D)
     with pytest.raises(InvariantError, match="votes or does not"):
-        Configuration.of(MemberId(1), non_voters=(MemberId(1),))
+        Configuration.of(ME, non_voters=(ME,))
 
 
 def test_nobody_cannot_vote() -> None:
@@ -35,3 +42,98 @@ def test_nobody_cannot_vote() -> None:
         Configuration.of(MemberId(0))
     with pytest.raises(InvariantError, match="needs a voter"):
         Configuration.of()
+
+
+def test_founders_are_voters_in_the_order_that_is_given() -> None:
+    configuration = Configuration.bootstrap({C: "a:1", ME: "b:1"})
+    assert configuration.voters == (3, 1)
+    assert configuration.members == (
+        MemberRecord(C, MemberType.ACTIVE, "a:1"),
+        MemberRecord(ME, MemberType.ACTIVE, "b:1"),
+    )
+    assert configuration.entry == BOOTSTRAP
+
+
+def test_a_configuration_is_named_by_its_entry() -> None:
+    members = Configuration.of(ME, B).members
+    of_term_3 = Configuration.from_members(members, EntryId(3, 7))
+    assert of_term_3.entry == (3, 7)
+    assert of_term_3 != Configuration.from_members(members, EntryId(4, 7))
+
+
+@pytest.mark.parametrize("kind", [MemberType.RESERVE, MemberType.INACTIVE])
+def test_a_type_that_is_not_built_is_refused_by_name(kind: MemberType) -> None:
+    members = [MemberRecord(ME, MemberType.ACTIVE), MemberRecord(B, kind, "b:1")]
+    with pytest.raises(ConfigurationError, match=f"b:1 is of type {kind}"):
+        Configuration.from_members(members)
+
+
+# ---- the core ---------------------------------------------------------------------------------
+
+
+def passive() -> Raft:
+    """Member 4, which does not vote, of three voters."""
+    raft = Raft(
+        D,
+        Configuration.of(ME, B, C, non_voters=(D,)),
+        OPTIONS,
+        current_term=1,
+        voted_for=MemberId(0),
+        term_runs=(),
+        first_index=1,
+        last_index=0,
+        fresh=False,
+        seed=0,
+    )
+    raft.step(Tick(100))
+    return raft
+
+
+def test_who_has_no_vote_never_campaigns() -> None:
+    raft = passive()
+    for _ in range(100):
+        assert raft.step(Tick(100)) == []
+    assert receive(raft, ME, TimeoutNow(1)) == []
+    assert raft.state is ServerState.FOLLOWER
+
+
+def test_a_core_outside_its_configuration_is_refused() -> None:
+    with pytest.raises(InvariantError, match="no member of this configuration"):
+        core(member=4, voters=3)
+    with pytest.raises(InvariantError, match="no member of this configuration"):
+        core(member=4, voters=4).adopt(Configuration.of(ME, B, C))
+
+
+def test_progress_follows_the_configuration() -> None:
+    """A new member is sent entries from the next message on; one that was removed is not."""
+    raft, _ = leader(1, 1)
+    configuration = Configuration.of(ME, B, non_voters=(D,))
+    effects = raft.adopt(configuration)
+    assert effects == [ConfigurationChanged(configuration)]
+    assert raft.leader_state is not None
+    assert list(raft.leader_state.progress) == [B, D]
+    assert raft.leader_state.progress[B].match_index == 0
+    asked = [effect.peer for effect in of(raft.step(Proposed(1)), Replicate)]
+    assert asked == [D], "what was sent to B is not answered yet"
+    assert receive(raft, C, TimeoutNow(raft.current_term)) == []
+    assert raft.ignored == 1
+
+
+def test_a_member_without_a_vote_is_no_target_of_a_transfer() -> None:
+    raft, _ = leader(1, 1)
+    raft.adopt(Configuration.of(ME, B, non_voters=(D,)))
+    [answer] = of(raft.step(TransferRequested(D)), TransferFinished)
+    assert not answer.ok
+
+
+def test_a_leader_that_was_alone_sends_heartbeats_to_a_new_member() -> None:
+    raft = core(1, 1, voters=1, young=True)
+    raft.step(Tick(1))
+    raft.step(Saved(raft.save_ticket))
+    assert raft.state is ServerState.LEADER
+    assert raft.timeout_ms > 1_000_000
+    raft.adopt(Configuration.of(ME, non_voters=(D,)))
+    heartbeats = of(raft.step(Tick(OPTIONS.heartbeat_interval_ms)), Replicate)
+    assert [effect.peer for effect in heartbeats] == [D]
+    assert raft.adopt(Configuration.of(ME))[1:] == []
+    assert raft.timeout_ms > 1_000_000

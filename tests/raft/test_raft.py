@@ -142,7 +142,7 @@ def test_a_ticket_that_was_never_given_out_is_a_broken_law() -> None:
 
 
 def test_a_member_outside_its_configuration_is_refused() -> None:
-    with pytest.raises(InvariantError, match="no voter of this configuration"):
+    with pytest.raises(InvariantError, match="no member of this configuration"):
         Raft(
             MemberId(9),
             Configuration.of(MemberId(1)),
