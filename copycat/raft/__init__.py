@@ -11,6 +11,8 @@ Its objects:
 * `Raft` (core.py) takes an event, applies the rule about terms, and calls the file of the role
   that answers: follower.py, election.py, leader.py, install_snapshot.py, regression.py.
 * `State` (state.py) is what every role shares: positions in the log, hard state, timers.
+* `Eligibility` (eligibility.py) answers what a member may vote for, whether it may campaign, and
+  whether gaps may stand for entries that it lacks.
 * `LeaderState` (leader_state.py) is what only a leader has, with one `Progress` for each peer.
   It is made at the election and dropped whole when the member stops to lead.
 * `Configuration` (configuration.py) holds the members, and alone counts a majority.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from copycat.raft.leader_state import LeaderState
 from copycat.raft.progress import Progress
 from copycat.raft.term_index import TermIndex
-from copycat.types import NO_ENTRY, EntryId, MemberId
+from copycat.types import EntryId, MemberId
 
 __all__ = ["Acknowledged", "Acknowledgements", "acknowledged_by"]
 
@@ -35,7 +35,7 @@ class Acknowledged(NamedTuple):
 class Acknowledgements:
     """What this process knows of who acknowledged what to it; a restart forgets it."""
 
-    __slots__ = ("by_peer", "log_term", "recording", "unconfirmed")
+    __slots__ = ("by_peer", "log_term", "unconfirmed")
 
     def __init__(self, log_term: int) -> None:
         self.log_term = log_term
@@ -47,8 +47,6 @@ class Acknowledgements:
         self.by_peer: dict[MemberId, tuple[Acknowledged, ...]] = {}
         """Of each peer in the order of the terms: a later one counts beside an earlier one that is
         greater, for an older copy may be put back again before it has everything."""
-        self.recording = NO_ENTRY
-        """Of this member: what it was told, and is not durable in its directory yet."""
         self.unconfirmed: dict[MemberId, EntryId] = {}
         """What a peer lacks that said on its own link where its log ends: a message to it may have
         been lost, for the link to it may still be the one to its earlier process."""

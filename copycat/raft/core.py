@@ -138,8 +138,8 @@ class Raft(State):
             case Reachable():
                 _on_reachable(self, event)
             case IncarnationCommitted():
-                if not self.lost_below_term:
-                    self.become_eligible()
+                if self.eligibility.on_incarnation_committed():
+                    self.draw_election_timeout()
             case Unreachable():
                 _on_unreachable(self, event.peer)
             case StorageFull():
@@ -149,7 +149,8 @@ class Raft(State):
             case GapsKnown():
                 install_snapshot.on_gaps_known(self, event.valid_from)
             case LossAccepted():
-                self.accept_loss(event.lost_upto)
+                self.eligibility.accept_loss(event.lost_upto)
+                self.draw_election_timeout()
             case LossRecorded():
                 regression.on_loss_recorded(self, event)
             case OldestSnapshotChanged():
@@ -166,6 +167,8 @@ class Raft(State):
                 leader.on_transfer_requested(self, event.to)
             case _:
                 assert_never(event)
+        if self.eligibility.has_accepted_loss:
+            self.check_accepted_loss()
         self.effects = []
         return effects
 
@@ -255,18 +258,8 @@ def _on_tick(raft: Raft, elapsed_ms: int) -> None:
 def _on_reachable(raft: Raft, event: Reachable) -> None:
     peer = event.peer
     regression.on_reachable(raft, peer)
-    # A fresh directory believes empty logs only; a lost log believes all that hold no more than
-    # it does itself, and of those it wants every voter (decision 0016).
-    counts = event.fresh or (event.lost and raft.lost_below_term > 0)
-    if raft.contacted_voters and counts and peer in raft.peers:
-        raft.contacted_voters |= {peer}
-        configuration = raft.configuration
-        if raft.lost_below_term:
-            is_proof = raft.contacted_voters.issuperset(configuration.voters)
-        else:
-            is_proof = configuration.has_quorum(raft.contacted_voters)
-        if is_proof:
-            raft.become_eligible()
+    if raft.eligibility.on_reachable(peer, raft.configuration, fresh=event.fresh, lost=event.lost):
+        raft.draw_election_timeout()
     if raft.leader_state is not None:
         leader.on_peer_reachable(raft, raft.leader_state, peer)
     elif peer in raft.peers:
@@ -274,8 +267,7 @@ def _on_reachable(raft: Raft, event: Reachable) -> None:
 
 
 def _on_unreachable(raft: Raft, peer: MemberId) -> None:
-    if raft.lost_below_term and raft.contacted_voters:
-        raft.contacted_voters -= {peer}  # it may come back with entries
+    raft.eligibility.on_unreachable(peer)
     if raft.leader_state is not None:
         leader.on_peer_unreachable(raft, raft.leader_state, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:

@@ -53,7 +53,7 @@ def on_election_timeout(raft: State) -> None:
         raft.votes = frozenset()
         raft.change_role(ServerState.FOLLOWER, NOBODY)
     timeout_ms = raft.options.election_timeout_ms
-    if not raft.may_campaign:  # F12 and F15: a leader begins with an append and a sync
+    if not raft.has_healthy_disk:  # F12 and F15: a leader begins with an append and a sync
         raft.campaign_within(timeout_ms, 2 * timeout_ms)
         return
     if not raft.peers:
@@ -72,8 +72,7 @@ def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
     granted = (
         raft.state is not ServerState.LEADER
         and not raft.hears_leader
-        and not raft.is_fresh
-        and message.last >= raft.vote_floor
+        and message.last >= raft.eligibility.vote_floor(raft.last)
         and (
             message.term > raft.current_term
             or (message.term == raft.current_term and raft.voted_for in (NOBODY, sender))
@@ -147,13 +146,12 @@ def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None
         if is_new or (is_led and not message.transfer):
             raft.send(sender, VoteReply(raft.current_term, False))
             return
-        granted = message.last >= raft.vote_floor and not raft.is_fresh
+        granted = message.last >= raft.eligibility.vote_floor(raft.last)
         raft.become_follower(term, NOBODY, sender if granted else NOBODY)
     elif term == raft.current_term and raft.state is ServerState.FOLLOWER:
-        may_vote = raft.voted_for in (NOBODY, sender) and not raft.is_fresh
         is_free = not is_new if message.transfer else not raft.hears_leader
-        willing = is_free or raft.voted_for == sender
-        granted = may_vote and willing and message.last >= raft.vote_floor
+        may_grant = raft.voted_for == sender or (raft.voted_for == NOBODY and is_free)
+        granted = may_grant and message.last >= raft.eligibility.vote_floor(raft.last)
         if granted and raft.voted_for == NOBODY:
             raft.save_hard_state(term, sender)
     else:
@@ -192,9 +190,8 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
         and raft.leader in (NOBODY, sender)
         and raft.now_ms >= raft.startup_wait_until_ms
         and raft.has_vote
-        and not raft.is_fresh
-        and not raft.is_recovering
-        and raft.may_campaign
+        and raft.eligibility.may_campaign
+        and raft.has_healthy_disk
     ):
         elect(raft, transfer=True)
 

@@ -55,7 +55,7 @@ def on_append_entries(
         return
     span = message.span
     end = span.end
-    if has_gaps and raft.refuses_gaps:
+    if has_gaps and not raft.eligibility.accepts_gaps:
         hint = terms.last_at_or_below(prev)
         reply = AppendReply(term, message.request, False, 0, hint, wants_snapshot=True)
         raft.send(sender, reply)

@@ -37,7 +37,7 @@ class Facts(NamedTuple):
     cluster_deletion_floor: int
     runs: tuple[TermRun, ...]
     is_saving: bool
-    is_fresh: bool
+    may_vote: bool
     lost_upto: EntryId
     peers: tuple[MemberId, ...]
     matches: tuple[int, ...]
@@ -70,8 +70,8 @@ def observe(raft: State) -> Facts:
         raft.cluster_deletion_floor,
         tuple(raft.terms.runs),
         raft.is_saving,
-        raft.is_fresh,
-        raft.lost_upto,
+        raft.eligibility.may_vote,
+        raft.eligibility.lost_upto,
         tuple(progress),
         tuple(peer.match_index for peer in peers),
         tuple(peer.stable_index for peer in peers),
@@ -124,7 +124,7 @@ def _check_role(now: Facts) -> None:
         require(not now.matches, "a follower with progress of peers", facts=now)
     if now.state is not ServerState.FOLLOWER:
         require(now.voted_for == now.member, "I2: it campaigns without its vote", facts=now)
-        require(not now.is_fresh, "C16: a fresh directory takes part", facts=now)
+        require(now.may_vote, "C16: it campaigns and may not even vote", facts=now)
         require(now.lost_upto == NO_ENTRY, "C12: it campaigns without what it held", facts=now)
     for match, following in zip(now.matches, now.nexts, strict=True):
         require(0 <= match < following <= now.last.next, "progress out of order", facts=now)

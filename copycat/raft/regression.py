@@ -136,16 +136,14 @@ def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> No
     acknowledged = message.acknowledged
     if raft.leader_state is not None:
         return
-    if raft.vote_floor < acknowledged:
-        raft.lost_upto = acknowledged
-        raft.acknowledgements.recording = acknowledged
+    if raft.eligibility.report_loss(acknowledged, raft.last):
         raft.pre_vote_round = None
         if raft.state is not ServerState.FOLLOWER:
             raft.become_follower(raft.current_term, NOBODY)
         raft.effects.append(RecordLoss(acknowledged, raft.current_term + 1))
     elif (
         raft.leader == sender
-        and raft.acknowledgements.recording == NO_ENTRY
+        and raft.eligibility.unrecorded_loss == NO_ENTRY
         and raft.terms.term_at(acknowledged.index) != acknowledged.term
         and acknowledged.index > raft.terms.before.index
     ):
@@ -153,13 +151,8 @@ def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> No
 
 
 def on_loss_recorded(raft: State, event: LossRecorded) -> None:
-    """It is durable: raise the term, so that a leader that counts what is gone steps down.
-
-    A copy from before the first election takes itself for new (C16). It is not, and is bound by
-    what it was told: with its vote somebody can lead who gives it that.
-    """
-    raft.acknowledgements.recording = NO_ENTRY
-    if not raft.lost_below_term:
-        raft.become_eligible()
+    """It is durable: raise the term, so that a leader that counts what was lost steps down."""
+    if raft.eligibility.on_loss_recorded():
+        raft.draw_election_timeout()
     if event.term > raft.current_term:
         raft.become_follower(event.term, NOBODY)

@@ -15,6 +15,7 @@ from copycat.protocol.peer import PeerMessage
 from copycat.raft.acknowledgements import Acknowledgements
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
+from copycat.raft.eligibility import Eligibility
 from copycat.raft.leader_state import NEVER_MS, LeaderState
 from copycat.raft.term_index import TermIndex
 from copycat.raft.transfer import Transfer, on_step_down
@@ -49,26 +50,23 @@ class State:
     """
 
     __slots__ = (
-        "accepted_loss",
         "accepted_request",
         "acknowledgements",
         "cluster_deletion_floor",
         "commit_ceiling",
         "commit_index",
         "configuration",
-        "contacted_voters",
         "current_term",
         "drawn_at_ms",
         "durable_index",
         "effects",
         "election_at_ms",
+        "eligibility",
         "ignored",
         "installed_index",
         "leader",
         "leader_active_until_ms",
         "leader_state",
-        "lost_below_term",
-        "lost_upto",
         "member",
         "now_ms",
         "oldest_snapshot_index",
@@ -145,28 +143,17 @@ class State:
             lost_upto.term if regressed else self.current_term
         )
         self._begin_timers()
-        self._begin_proof(fresh=fresh, lost=lost)
-        self.lost_upto = lost_upto
-        """C12: the last entry that this log may have acknowledged before its disk lost entries.
-
-        It may name a greater entry, never a lesser one. NO_ENTRY: the disk lost nothing.
-        """
-        self.accepted_loss = NO_ENTRY
-        """What `lost_upto` was when an operator accepted the loss; NO_ENTRY when nobody did."""
-        self.check_recovered()
-
-    def _begin_proof(self, *, fresh: bool, lost: bool) -> None:
         self.storage_full = False
         """F12: the disk of this member has no room for more entries."""
-
-        # C16: the voters with empty logs that a fresh directory has met, itself included. Empty
-        # once this member may vote.
-        self.contacted_voters = frozenset({self.member}) if fresh or lost else frozenset()
-        if self.configuration.has_quorum(self.contacted_voters):  # it is the only voter
-            self.contacted_voters = frozenset()
-        self.lost_below_term = self.current_term if self.contacted_voters and lost else 0
-        """Every entry that this member ever acknowledged has a lower term; 0 when the log lacks
-        none of them."""
+        self.eligibility = Eligibility(
+            member,
+            configuration,
+            current_term=self.current_term,
+            fresh=fresh,
+            lost=lost,
+            lost_upto=lost_upto,
+        )
+        self.check_recovered()
 
     def _begin_log(self, snapshot_index: int, oldest_snapshot_index: int) -> None:
         terms = self.terms
@@ -256,94 +243,22 @@ class State:
             else stable_index
         )
 
-    @property
-    def is_fresh(self) -> bool:
-        """C16: whether the directory has no past, and this member may not vote yet.
-
-        The member cannot know whether its directory is new or was wiped. A wiped voter that votes
-        again could elect a leader without the entries that the voter once acknowledged. Two facts
-        prove a directory new: a majority of the voters has empty logs, for then nothing was ever
-        committed; or the directory's incarnation is committed in the log, for then a leader met
-        this directory for the first time (docs/decisions/0009).
-        """
-        return bool(self.contacted_voters)
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether entries that this member acknowledged may be missing from its log, so that it
-        must not vote with what is left.
-
-        This ends with an entry of a term above the terms of all that the member acknowledged: the
-        leader of that term had every entry that was committed before, and so has every log that
-        holds an entry of that leader (decision 0016).
-        """
-        return self.lost_below_term > 0
-
     def note_entry(self, term: int) -> None:
         """The log, or a snapshot, has an entry of `term` and all that its leader had before it."""
-        if self.lost_below_term and term >= self.lost_below_term:
-            self.become_eligible()
-
-    def become_eligible(self) -> None:
-        """The log is known to have all that it acknowledged: this member may vote and campaign."""
-        self.lost_below_term = 0
-        if self.contacted_voters:
-            self.contacted_voters = frozenset()
+        if self.eligibility.is_lost and self.eligibility.on_entry(term):
             self.draw_election_timeout()
-
-    @property
-    def is_recovering(self) -> bool:
-        """Whether entries on this disk were damaged and no leader has sent them again so far.
-
-        Unlike a lost member, a recovering member knows where its log once ended. It goes on voting
-        as if it had those entries: only for a candidate that has as much (decision 0017).
-        """
-        return self.lost_upto != NO_ENTRY
-
-    def accept_loss(self, lost_upto: EntryId) -> None:
-        """An operator accepted the loss: this member votes and campaigns with what it has."""
-        self.lost_upto, self.accepted_loss = NO_ENTRY, lost_upto
-        self.draw_election_timeout()
-
-    @property
-    def has_accepted_loss(self) -> bool:
-        """Whether entries whose loss was accepted may be missing from this log alone.
-
-        This ends when an entry at or above them is committed and durable here: then every later
-        leader has the same log up to that entry. An entry that is only appended proves nothing,
-        for it may be replaced.
-        """
-        index = min(self.commit_index, self.durable_index, self.synced_index)
-        return self.accepted_loss != NO_ENTRY and self.terms.entry_at(index) < self.accepted_loss
-
-    @property
-    def refuses_gaps(self) -> bool:
-        """Whether gaps in a leader's log must not stand for entries that this member lacks.
-
-        An entry that this member lost may be a deletion, deleted from the other logs because this
-        member had acknowledged it, while this member still has what it deleted. Only a snapshot
-        is as good. All such entries lie below the entry that ends this.
-        """
-        return self.is_recovering or self.is_lost or self.has_accepted_loss
-
-    @property
-    def vote_floor(self) -> EntryId:
-        """The least up-to-date last entry that a candidate may have to get this member's vote
-        (Raft paper, section 5.4.1; C12)."""
-        return max(self.terms.last, self.lost_upto)
 
     def check_recovered(self) -> None:
-        """More is durable here: perhaps the log has all again that its disk lost.
-
-        It has when its durable end is at or above `lost_upto`, in the order of Raft. Such an entry
-        comes from a leader that had all that this member ever acknowledged.
-        """
-        if (
-            self.lost_upto != NO_ENTRY
-            and self.terms.entry_at(self.durable_index) >= self.lost_upto
-        ):
-            self.lost_upto = NO_ENTRY
+        """More is durable here: perhaps the log has all again that its disk lost."""
+        entry = self.terms.entry_at(self.durable_index)
+        if self.eligibility.on_durable(entry):
             self.draw_election_timeout()
+
+    def check_accepted_loss(self) -> None:
+        """More is committed, or durable: perhaps the log has what its disk lost, or what took its
+        place in every log."""
+        index = min(self.commit_index, self.durable_index, self.synced_index)
+        self.eligibility.on_committed(self.terms.entry_at(index))
 
     @property
     def has_vote(self) -> bool:
@@ -377,8 +292,8 @@ class State:
         return self.now_ms - waiting_since_ms
 
     @property
-    def may_campaign(self) -> bool:
-        """Whether it could lead: it can append (F12), and its disk answers in time (F15)."""
+    def has_healthy_disk(self) -> bool:
+        """Whether this member could lead: it can append (F12), and its disk is in time (F15)."""
         timeout_ms = self.options.election_timeout_ms
         is_slow = self.now_ms < self.slow_until_ms or self.disk_age_ms > timeout_ms
         return not (self.storage_full or (is_slow and self.peers))
@@ -402,8 +317,8 @@ class State:
     @property
     def own_deadline_ms(self) -> int:
         """When a follower or candidate acts on its own."""
-        may_poll = self.has_vote and not (self.is_fresh or self.is_recovering)
-        return self.election_at_ms if may_poll else NEVER_MS
+        may_campaign = self.has_vote and self.eligibility.may_campaign
+        return self.election_at_ms if may_campaign else NEVER_MS
 
     # ---- hard state and what waits for it --------------------------------------------
 

@@ -64,7 +64,7 @@ class RecoveryStatus:
         """The entries that are missing, in words; empty when none is."""
         return (
             str(self._lost_entries)
-            if self._lost_entries is not None and self._parts.raft.is_recovering
+            if self._lost_entries is not None and self._parts.raft.eligibility.is_recovering
             else ""
         )
 
@@ -144,13 +144,13 @@ class RecoveryStatus:
         lost_entries, raft = self._lost_entries, self._parts.raft
         if lost_entries is None:
             return
-        if not (raft.is_recovering or raft.has_accepted_loss):
+        if not (raft.eligibility.is_recovering or raft.eligibility.has_accepted_loss):
             self._lost_entries = None
             self._is_removing = True
             self._parts.inbox.run(Lane.ASIDE, lost_entries.clear, self._removed)
             how = "were given up" if lost_entries.is_accepted else "are here again"
             log.warning("%s: %s %s: it votes as ever", self._address, lost_entries, how)
-        elif raft.is_recovering and now_ms >= self._again_ms:
+        elif raft.eligibility.is_recovering and now_ms >= self._again_ms:
             self._again_ms = now_ms + AGAIN_MS
             log.warning(
                 "%s: %s %s (%d are here): it votes only for a member that has them, and waits"

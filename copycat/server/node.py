@@ -283,7 +283,7 @@ class Node:
             log.error("%s stays locked until this process ends: its disk hangs", directory.path)
             _LOCKED.append(directory)
             return
-        lost = self._replica is None or self._replica.raft.is_lost
+        lost = self._replica is None or self._replica.raft.eligibility.is_lost
         try:
             await asyncio.to_thread(directory.close, lost=lost)
         except StorageError:

@@ -197,11 +197,15 @@ class Cluster:
                 self.raft.note_matches(host)
             self.marks.touched(host.number, raft)
             was_unaware = host.disk_model.loss.is_unaware
-            is_recorded = raft.acknowledgements.recording == NO_ENTRY and not raft.is_saving
-            if host.disk_model.loss.is_done(owes=raft.is_recovering, is_recorded=is_recorded):
+            eligibility = raft.eligibility
+            is_recorded = eligibility.unrecorded_loss == NO_ENTRY and not raft.is_saving
+            if host.disk_model.loss.is_done(
+                owes=eligibility.is_recovering, is_recorded=is_recorded
+            ):
                 self.trace.mark("debt repaid")
                 host.disk_model.loss.repaid()
-            if was_unaware and raft.is_recovering and not host.disk_model.loss.is_unaware:
+            is_aware = eligibility.is_recovering and not host.disk_model.loss.is_unaware
+            if was_unaware and is_aware:
                 self.trace.mark("older copy noticed")
             if host.disk.power_is_off:
                 self._power_went(host)

@@ -148,7 +148,7 @@ class SimHost:
     @property
     def may_vote(self) -> bool:
         """Whether it takes part, and would again after a crash: its disk proves it (C16)."""
-        if self.replica is not None and self.replica.raft.is_fresh:
+        if self.replica is not None and not self.replica.raft.eligibility.may_vote:
             return False
         return self.disk_model.hard_state[0] > 0
 

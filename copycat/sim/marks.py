@@ -132,9 +132,9 @@ def states_of(host: SimHost) -> Iterator[str]:
         yield "gaps are replayed"
     if raft.storage_full:
         yield "its disk is full"
-    if raft.is_recovering:
+    if raft.eligibility.is_recovering:
         yield "entries are owed"
-    if raft.is_fresh:
+    if not raft.eligibility.may_vote:
         yield "it may not vote"
 
 

@@ -157,11 +157,11 @@ class Cluster(DiskFaults, Snapshotting):
         facts = observe(node.raft)
         check(node.facts, facts)
         node.facts = facts
-        if not node.raft.is_recovering:
+        if not node.raft.eligibility.is_recovering:
             node.lost_upto = NO_ENTRY
         if node.has_regressed and node.durable[: len(node.vote_floor)] == node.vote_floor:
             node.has_regressed = False
-        if not node.raft.has_accepted_loss:
+        if not node.raft.eligibility.has_accepted_loss:
             node.accepted_loss = NO_ENTRY
         for other in self.nodes.values():
             if not other.has_lost:
@@ -380,7 +380,7 @@ class Cluster(DiskFaults, Snapshotting):
 
     def reachable(self, number: int, peer: int) -> None:
         raft = self.nodes[peer].raft
-        fresh = raft.last == NO_ENTRY and not raft.refuses_gaps
+        fresh = raft.last == NO_ENTRY and raft.eligibility.accepts_gaps
         self.step(number, Reachable(MemberId(peer), fresh))
         if self.says_position:
             self.say_position(number, peer)

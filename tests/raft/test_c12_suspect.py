@@ -69,7 +69,7 @@ def member(*terms: int, lost_upto: EntryId = OWED) -> Raft:
 )
 def test_it_votes_only_for_who_has_what_it_once_had(last: EntryId, granted: bool) -> None:
     raft = member(2, 3)
-    assert (raft.last, raft.vote_floor) == (EntryId(3, 2), OWED)
+    assert (raft.last, raft.eligibility.vote_floor(raft.last)) == (EntryId(3, 2), OWED)
     answers = sends(receive(raft, C, PreVote(5, 3, last)))
     assert answers == [(C, PreVoteReply(4, 3, granted))]
     effects = receive(raft, C, RequestVote(5, last, False)) + raft.step(Saved(raft.save_ticket))
@@ -101,16 +101,16 @@ def test_it_says_truly_what_it_holds_and_is_fed() -> None:
     assert sends(effects) == [(B, AppendReply(5, 1, False, 0, EntryId(3, 2)))]
     receive(raft, B, append(5, 2, (3, 2), [3, 3, 3]))
     assert sends(complete_io(raft)) == [(B, AppendReply(5, 2, True, 5, NO_ENTRY, 5))]
-    assert raft.is_recovering
+    assert raft.eligibility.is_recovering
 
 
 def test_it_owes_until_as_much_is_durable() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 2), [3] * 7))
     assert raft.last == OWED
-    assert raft.is_recovering, "a crash would take it back"
+    assert raft.eligibility.is_recovering, "a crash would take it back"
     complete_io(raft)
-    assert not raft.is_recovering
+    assert not raft.eligibility.is_recovering
     raft.step(Tick(10_000))
     assert raft.pre_vote_round is not None, "it may campaign again"
 
@@ -119,20 +119,20 @@ def test_one_entry_of_a_later_term_is_as_much() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 2), [5]))
     complete_io(raft)
-    assert not raft.is_recovering
+    assert not raft.eligibility.is_recovering
 
 
 def test_a_snapshot_may_be_as_much() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 12), []))
     raft.step(SnapshotInstalled(B, 2, EntryId(4, 12)))
-    assert not raft.is_recovering
+    assert not raft.eligibility.is_recovering
     assert raft.last == EntryId(4, 12)
 
 
 def test_a_log_that_holds_as_much_owes_nothing() -> None:
-    assert not member(3, 3, lost_upto=EntryId(3, 2)).is_recovering
-    assert member(3, 3, lost_upto=EntryId(3, 3)).is_recovering
+    assert not member(3, 3, lost_upto=EntryId(3, 2)).eligibility.is_recovering
+    assert member(3, 3, lost_upto=EntryId(3, 3)).eligibility.is_recovering
 
 
 # ---- gaps ----------------------------------------------------------------------------------
@@ -145,8 +145,7 @@ def test_it_takes_no_gap_and_asks_for_a_snapshot() -> None:
     hint = EntryId(3, 2)
     assert sends(effects) == [(B, AppendReply(5, 1, False, 0, hint, wants_snapshot=True))]
     assert raft.last == hint
-    whole = member()
-    whole.lost_upto = NO_ENTRY
+    whole = member(lost_upto=NO_ENTRY)
     whole.step(Received(B, append(5, 1, (0, 0), [3, 3]), has_gaps=True))
     assert whole.last == EntryId(3, 2)
 
@@ -236,8 +235,8 @@ def accepted_loss(*terms: int) -> Raft:
 
 def test_whose_loss_was_accepted_votes_and_campaigns_with_what_it_has() -> None:
     raft = accepted_loss(3)
-    assert not raft.is_recovering
-    assert raft.vote_floor == raft.last
+    assert not raft.eligibility.is_recovering
+    assert raft.eligibility.vote_floor(raft.last) == raft.last
     assert sends(receive(raft, C, PreVote(5, 3, EntryId(3, 1)))) == [(C, PreVoteReply(4, 3, True))]
     raft.step(Tick(10_000))
     assert raft.pre_vote_round is not None
@@ -253,10 +252,10 @@ def test_it_takes_no_gap_until_something_newer_is_committed() -> None:
     receive(raft, B, append(5, 2, (3, 2), [5], commit=2))
     complete_io(raft)
     assert raft.commit_index == 2
-    assert raft.refuses_gaps, "another leader may replace what is not committed"
+    assert not raft.eligibility.accepts_gaps, "another leader may replace what is not committed"
     receive(raft, B, append(5, 3, (5, 3), [], commit=3))
     assert raft.commit_index == 3
-    assert not raft.refuses_gaps
+    assert raft.eligibility.accepts_gaps
     raft.step(Received(B, append(5, 4, (5, 3), [5, 5]), has_gaps=True))
     assert raft.last == EntryId(5, 5)
 
@@ -266,10 +265,10 @@ def test_a_snapshot_that_covers_all_that_it_held_is_as_good() -> None:
     receive(raft, B, append(5, 1, (3, 9), []))
     raft.step(Saved(raft.save_ticket))
     raft.step(SnapshotInstalled(B, 2, EntryId(3, 8)))
-    assert raft.refuses_gaps, "it held one entry more"
+    assert not raft.eligibility.accepts_gaps, "it held one entry more"
     raft.step(SnapshotInstalled(B, 3, EntryId(3, 9)))
     raft.step(Synced(raft.sync_ticket))
-    assert not raft.refuses_gaps
+    assert raft.eligibility.accepts_gaps
 
 
 # ---- the law of one member ------------------------------------------------------------------
@@ -279,7 +278,7 @@ def test_the_law_sees_who_campaigns_without_what_it_held() -> None:
     from copycat.raft.invariants import check, observe
 
     raft, _ = leader(1)
-    raft.lost_upto = EntryId(9, 9)
+    assert raft.eligibility.report_loss(EntryId(9, 9), raft.last)
     with pytest.raises(InvariantError, match="C12"):
         check(None, observe(raft))
 
@@ -329,7 +328,7 @@ def test_all_three_suspect_at_one_index_nobody_leads_and_nothing_is_discarded() 
         cluster.stabilize()
     for node in cluster.nodes.values():
         assert node.raft.state is ServerState.FOLLOWER
-        assert (node.raft.current_term, node.raft.lost_upto) == (2, EntryId(1, 2))
+        assert (node.raft.current_term, node.raft.eligibility.lost_upto) == (2, EntryId(1, 2))
         assert len(node.platter) == 1
 
 
@@ -417,7 +416,7 @@ def test_entries_that_it_acknowledges_meanwhile_count() -> None:
         cluster.stabilize()
     cluster.stabilize()
     assert cluster.nodes[1].commit_index == len(cluster.nodes[1].log)
-    assert not cluster.nodes[2].raft.is_recovering
+    assert not cluster.nodes[2].raft.eligibility.is_recovering
     assert cluster.nodes[2].platter == cluster.nodes[1].log
 
 
@@ -431,4 +430,4 @@ def test_a_sync_of_what_was_there_before_clears_nothing() -> None:
     receive(raft, B, append(5, 1, (3, 2), [3]))
     raft.step(Saved(raft.save_ticket))
     raft.step(Synced(raft.sync_ticket, 3))
-    assert raft.is_recovering
+    assert raft.eligibility.is_recovering

@@ -15,7 +15,7 @@ def at_once(raft: State) -> None:
     """What an election timeout would do without a poll: campaign (paper section 5.2)."""
     if raft.state is ServerState.CANDIDATE and raft.is_saving:
         raft.draw_election_timeout()
-    elif not raft.may_campaign:
+    elif not raft.has_healthy_disk:
         timeout_ms = raft.options.election_timeout_ms
         raft.campaign_within(timeout_ms, 2 * timeout_ms)
     else:

@@ -291,12 +291,12 @@ def test_a_newer_leader_counts_from_nothing_already() -> None:
 
 def test_it_takes_no_gaps_until_it_has_everything_again() -> None:
     raft = regressed()
-    assert raft.refuses_gaps
+    assert not raft.eligibility.accepts_gaps
     raft.step(LossRecorded(4))
     complete_io(raft)
     receive(raft, C, append(5, 1, (1, 1), [5]))
     complete_io(raft)
-    assert not raft.is_recovering, (
+    assert not raft.eligibility.is_recovering, (
         "an entry of a later term: its leader had all that was acknowledged"
     )
     raft.step(Tick(10_000))
@@ -309,7 +309,7 @@ def test_it_takes_no_gaps_until_it_has_everything_again() -> None:
 def test_a_late_message_finds_nothing_missing(message: LogRegressed) -> None:
     raft = core(1, 1, current_term=3)
     assert receive(raft, B, message) == []
-    assert not raft.is_recovering
+    assert not raft.eligibility.is_recovering
 
 
 def test_what_it_was_told_once_is_not_recorded_twice() -> None:
@@ -351,7 +351,7 @@ def test_a_leader_goes_on_for_its_own_entry_is_newer() -> None:
 def test_a_sync_of_what_is_here_proves_nothing_about_what_was_lost() -> None:
     raft = regressed()
     raft.step(Synced(raft.sync_ticket))
-    assert raft.lost_upto == EntryId(2, 5)
+    assert raft.eligibility.lost_upto == EntryId(2, 5)
 
 
 def test_another_log_of_an_older_term_is_no_substitute() -> None:
@@ -386,7 +386,7 @@ def test_entries_of_a_term_that_lost_are_here_again_and_the_leader_counts_anew()
     effects = receive(raft, B, LogRegressed(5, EntryId(3, 9)))
     assert of(effects, RecordLoss) == []
     assert raft.current_term == 6
-    assert not raft.is_recovering
+    assert not raft.eligibility.is_recovering
 
 
 def test_what_was_trimmed_at_the_leader_has_no_exact_name() -> None:

@@ -111,7 +111,7 @@ def test_a_copy_from_before_the_first_election_votes_when_it_knows_what_it_lacks
     raft = core(fresh=True)
     effects = receive(raft, B, LogRegressed(2, EntryId(2, 5)))
     (recorded,) = of(effects, RecordLoss)
-    assert raft.is_fresh, "not before that is durable"
+    assert raft.eligibility.is_fresh, "not before that is durable"
     raft.step(LossRecorded(recorded.term))
     complete_io(raft)
     for last, granted in ((EntryId(2, 4), False), (EntryId(2, 5), True)):

@@ -46,7 +46,7 @@ def test_honest_facts_pass() -> None:
         ({"matches": (1,), "nexts": (2,)}, "progress of peers"),
         ({"state": ServerState.CANDIDATE}, "without its vote"),
         (
-            {"state": ServerState.CANDIDATE, "voted_for": MemberId(1), "is_fresh": True},
+            {"state": ServerState.CANDIDATE, "voted_for": MemberId(1), "may_vote": False},
             "C16",
         ),
     ],

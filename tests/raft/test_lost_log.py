@@ -74,8 +74,8 @@ def test_it_grants_neither_vote_nor_poll_and_does_not_campaign() -> None:
 def test_an_entry_of_a_newer_term_is_the_proof() -> None:
     raft = member(lost=True)
     fed(raft, 5)
-    assert not raft.is_lost
-    assert not raft.is_fresh
+    assert not raft.eligibility.is_lost
+    assert raft.eligibility.may_vote
     raft.step(Tick(10_000))
     assert raft.pre_vote_round is not None, "it may campaign again"
 
@@ -84,11 +84,11 @@ def test_entries_of_the_terms_that_it_acknowledged_are_no_proof() -> None:
     raft = member(lost=True)
     # A leader of term 5 gives back what is old, one message after the other.
     raft.step(Received(B, AppendEntries(5, 1, NO_ENTRY, Span(2, 1, 4), 0)))
-    assert raft.is_lost
+    assert raft.eligibility.is_lost
     raft.step(Received(B, AppendEntries(5, 2, EntryId(2, 3), Span(3, 4, 9), 0)))
-    assert raft.is_lost
+    assert raft.eligibility.is_lost
     raft.step(Received(B, AppendEntries(5, 3, EntryId(3, 8), Span(5, 9, 10), 0)))
-    assert not raft.is_lost
+    assert not raft.eligibility.is_lost
 
 
 @pytest.mark.parametrize(("term", "is_proof"), [(3, False), (4, True), (5, True)])
@@ -100,7 +100,7 @@ def test_a_snapshot_is_a_proof_if_it_ends_with_such_an_entry(term: int, is_proof
     raft.step(SnapshotInstalled(B, 2, EntryId(term, 12)))
     raft.step(Synced(raft.sync_ticket))
     assert raft.last == EntryId(term, 12)
-    assert raft.is_lost is not is_proof
+    assert raft.eligibility.is_lost is not is_proof
     raft.step(Tick(10_000))
     assert (raft.pre_vote_round is not None) is is_proof
 
@@ -108,15 +108,15 @@ def test_a_snapshot_is_a_proof_if_it_ends_with_such_an_entry(term: int, is_proof
 def test_its_own_incarnation_in_the_log_is_no_proof() -> None:
     raft = member(lost=True)
     raft.step(IncarnationCommitted())
-    assert raft.is_lost
+    assert raft.eligibility.is_lost
 
 
 def test_every_voter_without_entries_is_a_proof_but_a_majority_is_not() -> None:
     raft = member(lost=True)
     raft.step(Reachable(B, fresh=False, lost=True))
-    assert raft.is_lost, "C may hold what was acknowledged"
+    assert raft.eligibility.is_lost, "C may hold what was acknowledged"
     raft.step(Reachable(C, fresh=True))
-    assert not raft.is_lost
+    assert not raft.eligibility.is_lost
 
 
 def test_a_voter_that_went_away_may_come_back_with_entries() -> None:
@@ -124,9 +124,9 @@ def test_a_voter_that_went_away_may_come_back_with_entries() -> None:
     raft.step(Reachable(B, fresh=False, lost=True))
     raft.step(Unreachable(B))
     raft.step(Reachable(C, fresh=False, lost=True))
-    assert raft.is_lost
+    assert raft.eligibility.is_lost
     raft.step(Reachable(B, fresh=False, lost=False))
-    assert raft.is_lost
+    assert raft.eligibility.is_lost
 
 
 def test_c16_a_fresh_directory_does_not_count_a_lost_one_as_new() -> None:
@@ -143,12 +143,12 @@ def test_c16_a_fresh_directory_does_not_count_a_lost_one_as_new() -> None:
         seed=5,
     )
     raft.step(Reachable(B, fresh=False, lost=True))
-    assert raft.is_fresh
+    assert raft.eligibility.is_fresh
 
 
 def test_a_cluster_of_one_goes_on_with_what_is_left() -> None:
     raft = member(lost=True, voters=1)
-    assert not raft.is_lost
+    assert not raft.eligibility.is_lost
     raft.step(Saved(raft.save_ticket))
     assert raft.state is ServerState.LEADER
 

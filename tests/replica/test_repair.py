@@ -7,8 +7,8 @@ import pytest
 from copycat.machine.kv import KeyValueStore
 from copycat.member.markers import ACCEPTED_LOSS_FILE, LOST_ENTRIES_FILE, read_lost_entries
 from copycat.protocol.client import KeepAlive, Register, Registered
+from copycat.raft.eligibility import Eligibility
 from copycat.raft.events import Reachable
-from copycat.raft.state import State
 from copycat.storage.snapshot_store import Snapshot
 from copycat.types import Compaction, MemberId
 from tests.replica.disks import Disk, Disks
@@ -84,7 +84,7 @@ def test_c12_a_deletion_that_went_is_not_forgotten_by_who_lost_it() -> None:
 
 
 def test_c12_without_the_rule_what_was_deleted_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(State, "refuses_gaps", property(lambda _: False))
+    monkeypatch.setattr(Eligibility, "accepts_gaps", property(lambda _: True))
     net = Disks()
     other, deletion = with_a_deletion(net)
     disk = repaired(net, other, deletion)
@@ -224,9 +224,9 @@ def test_c12_an_accepted_loss_outlives_restarts() -> None:
     member = there.node.member
     net.cut(member)
     net.nodes[member] = there.restart()
-    assert there.replica.raft.has_accepted_loss
-    assert there.replica.raft.refuses_gaps
-    assert not there.replica.raft.is_recovering
+    assert there.replica.raft.eligibility.has_accepted_loss
+    assert not there.replica.raft.eligibility.accepts_gaps
+    assert not there.replica.raft.eligibility.is_recovering
 
 
 def test_c12_a_mark_that_cannot_be_read_refuses_most() -> None:

@@ -69,7 +69,7 @@ def test_a_member_in_memory_comes_back_empty_and_is_fed(tmp_path: Path) -> None:
                 replica = back._node.replica
                 assert replica is not None
                 # A sync and a word of the leader later than what it applied.
-                await trio.until(lambda: not replica.raft.is_lost)
+                await trio.until(lambda: not replica.raft.eligibility.is_lost)
 
     run(scenario)
 

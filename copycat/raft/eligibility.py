@@ -1,0 +1,299 @@
+"""What a member may vote for, whether it may campaign, and whether gaps may replace what it lacks.
+
+A member whose log has all that it ever acknowledged votes by the rule of the Raft paper (section
+5.4.1): for a candidate whose log is at least as up to date as its own. A member that may lack such
+entries must not, for with its vote a leader could win that lacks them too, and then committed
+entries would be lost. There are several ways to get there, and each is a `Restriction`. What a
+restriction forbids is a row of `PERMISSIONS`, and each restriction is lifted by its own proof:
+
+* FRESH: the directory is new, or was wiped. Lifted by a majority of voters whose logs are empty,
+  by the directory's own incarnation once it is committed, and by a durable record of what was
+  lost.
+* LOST: the member keeps its log in memory, and restarted. Lifted by an entry of a term above all
+  that the member acknowledged, and by every voter having an empty log or a lost one.
+* RECOVERING: the log lacks entries, and the member knows how far it reached before. Lifted by a
+  durable log that reaches as far again, and by an operator who accepts the loss.
+* LOSS_ACCEPTED: an operator accepted it. Lifted by an entry at or above the lost ones that is
+  committed and durable here.
+
+A member may be under several restrictions at once, and is bound by each. A further kind of
+restriction is one more member of `Restriction`, its row, and the event that lifts it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from copycat.raft.configuration import Configuration
+from copycat.types import NO_ENTRY, EntryId, MemberId
+
+__all__ = ["NEVER", "PERMISSIONS", "Eligibility", "Permissions", "Restriction"]
+
+NEVER: Final = EntryId(1 << 64, 0)
+"""The vote floor of a member that votes for nobody: above every entry that a message can name."""
+
+
+class Restriction(enum.Enum):
+    """Why a member may not do all that a voter does."""
+
+    FRESH = "fresh"
+    """C16: the directory has no past. The member cannot know whether it is new or was wiped."""
+    LOST = "lost"
+    """Entries that the member acknowledged may be missing, and it does not know which
+    (docs/decisions/0016)."""
+    RECOVERING = "recovering"
+    """C12: the disk lost entries, and the member knows how far its log reached before
+    (docs/decisions/0017)."""
+    LOSS_ACCEPTED = "loss accepted"
+    """An operator accepted that what was lost stays lost (docs/decisions/0017)."""
+
+
+class Permissions(NamedTuple):
+    """What a member may do under one restriction."""
+
+    may_vote: bool
+    """Whether it may vote at all: for a candidate whose log reaches the vote floor."""
+    may_campaign: bool
+    accepts_gaps: bool
+    """Whether gaps in a leader's log may stand for entries that this member lacks.
+
+    An entry that was lost may be a deletion. The other logs may have dropped the deletion because
+    this member had acknowledged it, while this member still has what it deleted. Only a snapshot
+    is as good as the entry.
+    """
+
+
+PERMISSIONS: Final[Mapping[Restriction, Permissions]] = MappingProxyType(
+    {
+        Restriction.FRESH: Permissions(may_vote=False, may_campaign=False, accepts_gaps=True),
+        Restriction.LOST: Permissions(may_vote=False, may_campaign=False, accepts_gaps=False),
+        Restriction.RECOVERING: Permissions(may_vote=True, may_campaign=False, accepts_gaps=False),
+        Restriction.LOSS_ACCEPTED: Permissions(
+            may_vote=True, may_campaign=True, accepts_gaps=False
+        ),
+    }
+)
+
+
+class Eligibility:
+    """The restrictions of one member, and what is known for the proofs that lift them.
+
+    The methods `on_...` return True when they lifted a restriction: a member that may campaign
+    from now on waits for a new election timeout first.
+
+    Invariant: FRESH and LOST exclude each other. Invariant: `contacted_voters` is empty exactly
+    when the member is neither FRESH nor LOST, `lost_upto` is NO_ENTRY exactly when it is not
+    RECOVERING, and `accepted_loss` is NO_ENTRY exactly when it is not LOSS_ACCEPTED.
+    """
+
+    __slots__ = (
+        "accepted_loss",
+        "contacted_voters",
+        "lost_below_term",
+        "lost_upto",
+        "restrictions",
+        "unrecorded_loss",
+    )
+
+    def __init__(
+        self,
+        member: MemberId,
+        configuration: Configuration,
+        *,
+        current_term: int,
+        fresh: bool,
+        lost: bool,
+        lost_upto: EntryId,
+    ) -> None:
+        self.restrictions: tuple[Restriction, ...] = ()
+        self.contacted_voters: frozenset[MemberId] = frozenset()
+        """FRESH, LOST: the voters that prove nothing was lost, this member included (C16)."""
+        self.lost_below_term = 0
+        """LOST: every entry that this member ever acknowledged has a lower term."""
+        self.lost_upto = lost_upto
+        """RECOVERING: the last entry that the log may have acknowledged before it lost entries.
+
+        It may name a greater entry, never a lesser one.
+        """
+        self.accepted_loss = NO_ENTRY
+        """LOSS_ACCEPTED: what `lost_upto` was."""
+        self.unrecorded_loss = NO_ENTRY
+        """What a peer reported as lost (F8) and is not durable in the directory yet."""
+        if (fresh or lost) and not configuration.has_quorum({member}):
+            self.contacted_voters = frozenset({member})
+            self.lost_below_term = current_term if lost else 0
+            self._add(Restriction.LOST if self.lost_below_term else Restriction.FRESH)
+        if lost_upto != NO_ENTRY:
+            self._add(Restriction.RECOVERING)
+
+    # ---- what the member may do --------------------------------------------------------------
+
+    @property
+    def may_vote(self) -> bool:
+        """Whether it votes at all (C16)."""
+        return not self.restrictions or all(
+            PERMISSIONS[restriction].may_vote for restriction in self.restrictions
+        )
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether it may ask for votes, as far as the entries of its log are concerned."""
+        return not self.restrictions or all(
+            PERMISSIONS[restriction].may_campaign for restriction in self.restrictions
+        )
+
+    @property
+    def accepts_gaps(self) -> bool:
+        """Whether gaps may stand for what it lacks; if not, a snapshot is sent to it instead."""
+        return not self.restrictions or all(
+            PERMISSIONS[restriction].accepts_gaps for restriction in self.restrictions
+        )
+
+    def vote_floor(self, last: EntryId) -> EntryId:
+        """The least up-to-date last entry that a candidate may have to get this member's vote
+        (Raft paper, section 5.4.1; C12). NEVER: nobody gets it.
+
+        last: the last entry of this member's own log.
+        """
+        return max(last, self.lost_upto) if self.may_vote else NEVER
+
+    @property
+    def is_fresh(self) -> bool:
+        """C16: whether the directory has no past.
+
+        A wiped voter that votes again could elect a leader without the entries that the voter
+        once acknowledged. Two facts prove a directory new: a majority of the voters has empty
+        logs, for then nothing was ever committed; or the directory's incarnation is committed in
+        the log, for then a leader met this directory for the first time (docs/decisions/0009).
+        """
+        return Restriction.FRESH in self.restrictions
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether any entry that this member acknowledged may be missing from its log."""
+        return Restriction.LOST in self.restrictions
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether entries were lost from this disk and no leader has sent them again so far.
+
+        Unlike a lost member, a recovering member knows where its log once ended. It votes as if
+        it still had those entries.
+        """
+        return Restriction.RECOVERING in self.restrictions
+
+    @property
+    def has_accepted_loss(self) -> bool:
+        """Whether entries whose loss was accepted may be missing from this log alone."""
+        return Restriction.LOSS_ACCEPTED in self.restrictions
+
+    # ---- what adds a restriction -------------------------------------------------------------
+
+    def report_loss(self, acknowledged: EntryId, last: EntryId) -> bool:
+        """A peer says that this member acknowledged this entry (F8); `last` is the end of the log.
+
+        True when the log lacks it and the member is bound by it from here on: the caller has it
+        recorded, and `on_loss_recorded` follows. A member that is bound by as much already, or
+        that has as much, learns nothing from the report.
+        """
+        if max(last, self.lost_upto) >= acknowledged:
+            return False
+        self.lost_upto = self.unrecorded_loss = acknowledged
+        self._add(Restriction.RECOVERING)
+        return True
+
+    def accept_loss(self, lost_upto: EntryId) -> None:
+        """An operator accepted the loss: this member votes and campaigns with what it has."""
+        self.lost_upto, self.accepted_loss = NO_ENTRY, lost_upto
+        self._lift(Restriction.RECOVERING)
+        if lost_upto != NO_ENTRY:
+            self._add(Restriction.LOSS_ACCEPTED)
+
+    # ---- what lifts one ----------------------------------------------------------------------
+
+    def on_reachable(
+        self, peer: MemberId, configuration: Configuration, *, fresh: bool, lost: bool
+    ) -> bool:
+        """A link to `peer` came up, and `peer` said what its log is.
+
+        A fresh directory counts empty logs only, and a majority of them is enough. A lost log
+        counts all that hold no more than it does itself, and of those it needs every voter
+        (docs/decisions/0016).
+        """
+        if not self.contacted_voters or peer not in configuration.ids:
+            return False
+        if not (fresh or (lost and self.is_lost)):
+            return False
+        self.contacted_voters |= {peer}
+        if self.is_lost:
+            is_proof = self.contacted_voters.issuperset(configuration.voters)
+        else:
+            is_proof = configuration.has_quorum(self.contacted_voters)
+        return is_proof and self._prove_log()
+
+    def on_unreachable(self, peer: MemberId) -> None:
+        """The link to `peer` broke. For a lost member `peer` proves nothing any more: it may come
+        back with entries."""
+        if self.is_lost:
+            self.contacted_voters -= {peer}
+
+    def on_incarnation_committed(self) -> bool:
+        """The cluster committed the incarnation of this directory (C16)."""
+        return self.is_fresh and self._prove_log()
+
+    def on_entry(self, term: int) -> bool:
+        """The log, or a snapshot, has an entry of `term` and all that its leader had before it.
+
+        The leader of a term above all that this member acknowledged had every entry that was
+        committed before, and so has every log that holds an entry of that leader.
+        """
+        return self.is_lost and term >= self.lost_below_term and self._prove_log()
+
+    def on_durable(self, entry: EntryId) -> bool:
+        """The durable end of the log is `entry`: perhaps it has all again that was lost.
+
+        It has when `entry` is at or above `lost_upto`, in the order of Raft. Such an entry comes
+        from a leader that had all that this member ever acknowledged.
+        """
+        if not self.is_recovering or entry < self.lost_upto:
+            return False
+        self.lost_upto = NO_ENTRY
+        return self._lift(Restriction.RECOVERING)
+
+    def on_committed(self, entry: EntryId) -> bool:
+        """The log is committed, durable and synced up to `entry`.
+
+        At or above what was accepted as lost, every later leader has the same log up to that
+        entry. An entry that is only appended proves nothing, for it may be replaced.
+        """
+        if not self.has_accepted_loss or entry < self.accepted_loss:
+            return False
+        self.accepted_loss = NO_ENTRY
+        return self._lift(Restriction.LOSS_ACCEPTED)
+
+    def on_loss_recorded(self) -> bool:
+        """What `report_loss` took is durable in the directory.
+
+        A copy from before the first election takes itself for new (C16). It is not new, and from
+        now on it is bound by the record: with its vote a member can win that has those entries.
+        """
+        self.unrecorded_loss = NO_ENTRY
+        return self.is_fresh and self._prove_log()
+
+    def _prove_log(self) -> bool:
+        self.contacted_voters = frozenset()
+        self.lost_below_term = 0
+        return self._lift(Restriction.FRESH) or self._lift(Restriction.LOST)
+
+    def _add(self, restriction: Restriction) -> None:
+        if restriction not in self.restrictions:
+            self.restrictions += (restriction,)
+
+    def _lift(self, restriction: Restriction) -> bool:
+        if restriction not in self.restrictions:
+            return False
+        self.restrictions = tuple(other for other in self.restrictions if other != restriction)
+        return True
