@@ -306,8 +306,8 @@ class DiskError(StorageError, OSError):
     default_hint = "check the disk; the next start rewrites what was not proved durable"
 
     def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
-        told = hint or _HINTS_OF_ERRNO.get(fields.get("errno", 0))
-        super().__init__(message, hint=told, **fields)
+        full_hint = hint or _HINTS_OF_ERRNO.get(fields.get("errno", 0))
+        super().__init__(message, hint=full_hint, **fields)
 
 
 _HINTS_OF_SHORTAGE = {
@@ -331,8 +331,8 @@ class ResourceError(DiskError):
     retryable = True
 
     def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
-        told = hint or _HINTS_OF_SHORTAGE.get(fields.get("errno", 0))
-        super().__init__(message, hint=told, **fields)
+        full_hint = hint or _HINTS_OF_SHORTAGE.get(fields.get("errno", 0))
+        super().__init__(message, hint=full_hint, **fields)
 
 
 class OutOfMemoryError(ResourceError, MemoryError):

@@ -98,7 +98,7 @@ class CopycatClient:
         submit = self._client.submit
         call = Call(partial(submit, operation, consistency=consistency, timeout=timeout))
         future = call.future = BlockingFuture(call.reply, self, self._engine)
-        self._put("submit_future", call)
+        self._start("submit_future", call)
         return future
 
     def recover(self) -> Self:
@@ -110,14 +110,14 @@ class CopycatClient:
         # An interrupted caller does not leave the client without a session half way.
         await asyncio.shield(asyncio.ensure_future(self._client.recover()))
 
-    def _put(self, what: str, call: Call[Any]) -> None:
+    def _start(self, what: str, call: Call[Any]) -> None:
         self._guard.check("a blocking client")
         if self._is_closed:
             raise ClosedSessionError(
                 f"{what}(): the client is closed", hint="make a new blocking client"
             )
         try:
-            self._engine.put(call)
+            self._engine.enqueue(call)
         except BaseException:
             self._engine.abandon(call)
             raise
@@ -126,7 +126,7 @@ class CopycatClient:
         self._engine.check_thread(f"{what}()")
         call: Call[R] = Call(start)
         try:
-            self._put(what, call)
+            self._start(what, call)
             call.reply.wait()
         except BaseException:
             self._engine.abandon(call)

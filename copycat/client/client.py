@@ -29,7 +29,7 @@ from copycat.client.options import (
 )
 from copycat.client.server_selector import ServerSelector
 from copycat.client.session import ClientSession, SessionPhase
-from copycat.client.trouble import shown
+from copycat.client.trouble import format_operations
 from copycat.config import Address, AddressLike, Duration, choice, seconds
 from copycat.errors import ClosedSessionError, ConfigurationError
 from copycat.fork_guard import ForkGuard
@@ -290,7 +290,7 @@ class CopycatClient:
             future.ticket = session.query(future, operation, encoded, level, deadline_ms)
         elif consistency is not None:
             raise ConfigurationError(
-                f"consistency= is for queries; {shown([operation])} is a command",
+                f"consistency= is for queries; {format_operations([operation])} is a command",
                 hint="leave it out: every command is linearizable",
             )
         else:
@@ -354,13 +354,13 @@ def commands_of(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
         commands = list(operations)
     except TypeError:
         raise ConfigurationError(
-            f"submit_many takes many commands, not {shown([operations])}",
+            f"submit_many takes many commands, not {format_operations([operations])}",
             hint="give a list of commands, or use submit() for one",
         ) from None
     for operation in commands:
         if isinstance(operation, Query):
             raise ConfigurationError(
-                f"submit_many takes commands; {shown([operation])} is a query",
+                f"submit_many takes commands; {format_operations([operation])} is a query",
                 hint="submit() each query: they are not logged, and need not be sent together",
             )
     return commands

@@ -169,30 +169,32 @@ class Completion:
         self._finished.append(Finished(call.future, error, failed=True))
         call.future, call.deadline_ms = None, FOREVER_MS
 
-    def drop(self, attempted: int) -> list[int]:
-        """Take out commands above `attempted` that nobody waits for; their sequences, ascending.
+    def drop(self, last_attempted: int) -> list[int]:
+        """Take out the commands above `last_attempted` that nobody waits for.
+
+        Returns their sequences, ascending.
 
         None of those was ever sent, nor what was submitted after them: that moves up, so that
         no sequence of the session is missing.
         """
         tail: list[Call] = []
-        while self._calls and self._calls[-1].last > attempted:
+        while self._calls and self._calls[-1].last > last_attempted:
             tail.append(self._calls.pop())
         dropped: list[int] = []
         for call in reversed(tail):
-            first, end = max(call.first, attempted + 1), call.first + call.count
+            first, end = max(call.first, last_attempted + 1), call.first + call.count
             if call.future is None:
-                if call.first <= attempted:
+                if call.first <= last_attempted:
                     call.operations = call.operations[: first - call.first]
                     call.count = first - call.first
                     self._calls.append(call)
                 dropped += range(first, end)
                 continue
-            if call.first > attempted:
+            if call.first > last_attempted:
                 call.first -= len(dropped)
             self._calls.append(call)
         for query in self._queries:
-            if dropped and query.after > attempted:
+            if dropped and query.after > last_attempted:
                 query.after -= bisect_right(dropped, query.after)
         return dropped
 
@@ -266,23 +268,25 @@ class Completion:
     # --- the end ---------------------------------------------------------------------------
 
     def outcomes(
-        self, call: Call, answered: int, attempted: int
+        self, call: Call, last_answered: int, last_attempted: int
     ) -> tuple[Sequence[object], Sequence[object]]:
         """Of its operations: those with an unknown outcome, those that were never sent."""
         operations, first = call.listed(), call.first
-        known = min(max(0, answered + 1 - first), call.count)
-        sent = min(max(0, attempted + 1 - first), call.count)
+        known = min(max(0, last_answered + 1 - first), call.count)
+        sent = min(max(0, last_attempted + 1 - first), call.count)
         return operations[known:sent], operations[sent:]
 
-    def end(self, answered: int, attempted: int, failure_factory: FailureFactory) -> None:
+    def end(
+        self, last_answered: int, last_attempted: int, failure_factory: FailureFactory
+    ) -> None:
         """Nothing more will arrive: complete what has arrived, fail the rest.
 
-        answered, attempted: highest sequence answered, and ever sent.
+        last_answered, last_attempted: highest sequence answered, and ever sent.
         """
         pending: list[object] = []
         unsent: list[object] = []
         for call in self._calls:
-            unknown, never = self.outcomes(call, answered, attempted)
+            unknown, never = self.outcomes(call, last_answered, last_attempted)
             pending += unknown
             unsent += never
         lists = tuple(pending), tuple(unsent)
@@ -293,7 +297,7 @@ class Completion:
                 )
         self.advance()
         for call in self._calls:
-            unknown, _ = self.outcomes(call, answered, attempted)
+            unknown, _ = self.outcomes(call, last_answered, last_attempted)
             error = failure_factory(*lists, bool(unknown))
             self._finished.append(Finished(call.future, error, failed=True))
         self._finished += [query.finished for query in self._queries if query.finished]

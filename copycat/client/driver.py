@@ -83,7 +83,7 @@ class SessionDriver:
         self._connection: Connection | None = None
         self._registering: asyncio.Future[None] | None = None
         self._closing: tuple[int, asyncio.Future[None]] | None = None
-        self._pump_is_scheduled = False
+        self._send_is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._cluster_name = options.cluster_name
         self._default_ms = FOREVER_MS
@@ -111,9 +111,9 @@ class SessionDriver:
         if connection is None:
             return lines
         trouble = self.session.trouble
-        said = "connected, but no answer" if trouble is None else f"connected: {trouble.text}"
+        state = "connected, but no answer" if trouble is None else f"connected: {trouble.text}"
         others = [line for line in lines.splitlines() if not line.startswith(connection.address)]
-        return "\n".join([f"{connection.address}: {said}", *others])
+        return "\n".join([f"{connection.address}: {state}", *others])
 
     # --- callers -----------------------------------------------------------------------------
 
@@ -138,17 +138,17 @@ class SessionDriver:
             session.give_up(ticket, _now_ms(), round(wait * 1000), servers)
         else:
             session.give_up_query(ticket, _now_ms(), round(wait * 1000), servers)
-        self._pump()
+        self._send_outgoing()
 
     def schedule(self) -> None:
         """Something was submitted: it leaves at the end of this loop turn."""
-        if not self._pump_is_scheduled:
-            self._pump_is_scheduled = True
-            self.loop.call_soon(self._pump)
+        if not self._send_is_scheduled:
+            self._send_is_scheduled = True
+            self.loop.call_soon(self._send_outgoing)
 
-    def _pump(self) -> None:
+    def _send_outgoing(self) -> None:
         """Send what may be sent, end what is overdue; arm the timer for the next time."""
-        self._pump_is_scheduled = False
+        self._send_is_scheduled = False
         connection, session = self._connection, self.session
         if session.phase is SessionPhase.CLOSED:
             return
@@ -188,7 +188,7 @@ class SessionDriver:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._pump()
+        self._send_outgoing()
 
     def complete(self) -> None:
         """Complete the futures of everything that was decided."""
@@ -205,7 +205,7 @@ class SessionDriver:
         connection = self._connection
         if connection is None or self.session.phase is not SessionPhase.OPEN:
             return
-        self._pump()
+        self._send_outgoing()
         message = self.session.close()
         done: asyncio.Future[None] = self.loop.create_future()
         self._closing = message.request, done
@@ -296,12 +296,12 @@ class SessionDriver:
         """Use one server for as long as it serves; returns or raises when it does not."""
         connection = await Connection.open(address, self._on_frames)
         self._connection = connection
-        connection.on_writable = self._pump
+        connection.on_writable = self._send_outgoing
         if self.session.phase is SessionPhase.WAITING:
             await self._register(connection)
         else:
             self.session.connected(_now_ms())
-            self._pump()
+            self._send_outgoing()
         await connection.lost
         if connection.reason:
             log.debug("connection to %s: %s", address, connection.reason)
@@ -356,7 +356,7 @@ class SessionDriver:
             if session.is_stable and self._closing is None:
                 self._on_state(ClientState.CONNECTED)
             self._selector.follow(session.leader, session.members)
-            self._pump()
+            self._send_outgoing()
 
     def _is_closed_by(
         self, message: ServerMessage, request: int, done: asyncio.Future[None]

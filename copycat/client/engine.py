@@ -178,7 +178,7 @@ class Engine:
         self._fail_calls()
         self.ended.set(None)
 
-    def put(self, call: Call[Any]) -> None:
+    def enqueue(self, call: Call[Any]) -> None:
         """Begin this in the loop soon, in the order of the calls."""
         self._calls.append(call)
         if self.is_over:
@@ -196,7 +196,7 @@ class Engine:
     def stop(self) -> None:
         """Close the client and end the thread soon."""
         self.is_stopping = True
-        self._signal(self._look)
+        self._signal(self._wake_up)
 
     def join(self) -> None:
         """Wait for the end of the thread. Raises OperationTimeout."""
@@ -271,7 +271,7 @@ class Engine:
     def _is_done(self) -> bool:
         return self.is_stopping or self._owner() is None
 
-    def _look(self) -> None:
+    def _wake_up(self) -> None:
         if self._wake is not None:
             self._wake.set()
 

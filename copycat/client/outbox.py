@@ -46,49 +46,49 @@ class Outbox:
         self._inflight_nbytes = 0
         self.nbytes = 0
         """Of the commands that wait for an answer, sent or not."""
-        self.answered = 0
+        self.last_answered = 0
         """Highest sequence whose reply has arrived, with all before it."""
-        self.sent = 0
+        self.last_sent = 0
         """Highest sequence sent on this connection."""
-        self.attempted = 0
+        self.last_attempted = 0
         """Highest sequence ever sent: above it nothing can have taken effect."""
-        self.submitted = 0
+        self.last_submitted = 0
 
     @property
     def is_idle(self) -> bool:
         """True when every command was answered."""
-        return self.answered == self.submitted
+        return self.last_answered == self.last_submitted
 
     def add(self, encoded: bytes, result_type: Any) -> int:
         """Take one command; its sequence, fixed from here on."""
         self._encoded.append(encoded)
         self._types.append(result_type)
         self.nbytes += len(encoded)
-        self.submitted += 1
-        return self.submitted
+        self.last_submitted += 1
+        return self.last_submitted
 
     def add_many(self, encoded: list[bytes], result_types: list[Any]) -> int:
         """Take several; the sequence of the first."""
-        first = self.submitted
+        first = self.last_submitted
         self._encoded += encoded
         self._types += result_types
         self.nbytes += sum(map(len, encoded))
-        self.submitted += len(encoded)
+        self.last_submitted += len(encoded)
         return first + 1
 
     def frames(self, session: int, last: int | None = None) -> list[Commands]:
         """Frames for everything (up to sequence `last`) that the window lets out; moves `sent`."""
         frames = []
-        end = self.submitted if last is None else min(last, self.submitted)
-        while self.sent < end and self._inflight_nbytes < self._window_nbytes:
-            room = min(end, self.answered + self._window_commands) - self.sent
+        end = self.last_submitted if last is None else min(last, self.last_submitted)
+        while self.last_sent < end and self._inflight_nbytes < self._window_nbytes:
+            room = min(end, self.last_answered + self._window_commands) - self.last_sent
             if room <= 0:
                 break
             frames.append(self._cut(session, min(room, FRAME_COMMANDS_MAX)))
         return frames
 
     def _cut(self, session: int, count_max: int) -> Commands:
-        start = self.sent + 1 - self._base
+        start = self.last_sent + 1 - self._base
         chunk = self._encoded[start : start + count_max]
         lengths = array("I", map(len, chunk))
         nbytes = sum(lengths)
@@ -100,13 +100,13 @@ class Outbox:
             lengths.byteswap()
         frame = Commands(
             session,
-            self.sent + 1,
-            self.answered,
+            self.last_sent + 1,
+            self.last_answered,
             len(chunk),
             b"".join([lengths.tobytes(), *chunk]),
         )
-        self.sent += len(chunk)
-        self.attempted = max(self.attempted, self.sent)
+        self.last_sent += len(chunk)
+        self.last_attempted = max(self.last_attempted, self.last_sent)
         self._inflight_nbytes += nbytes
         return frame
 
@@ -120,30 +120,30 @@ class Outbox:
     def answer(self, last_sequence: int) -> None:
         """Replies up to `last_sequence` have arrived: their bytes may go."""
         require(
-            self.answered <= last_sequence <= self.attempted,
+            self.last_answered <= last_sequence <= self.last_attempted,
             "an answer outside what was asked",
-            answered=self.answered,
+            last_answered=self.last_answered,
             last_sequence=last_sequence,
-            attempted=self.attempted,
+            attempted=self.last_attempted,
         )
-        first, end = self.answered + 1 - self._base, last_sequence + 1 - self._base
-        answered_in_flight = min(last_sequence, self.sent) + 1 - self._base
+        first, end = self.last_answered + 1 - self._base, last_sequence + 1 - self._base
+        answered_in_flight = min(last_sequence, self.last_sent) + 1 - self._base
         nbytes = sum(map(len, self._encoded[first:answered_in_flight]))
         self._inflight_nbytes -= nbytes
         self.nbytes -= nbytes + sum(map(len, self._encoded[answered_in_flight:end]))
-        self.answered = last_sequence
-        self.sent = max(self.sent, last_sequence)
+        self.last_answered = last_sequence
+        self.last_sent = max(self.last_sent, last_sequence)
         if end * _COMPACT_RATIO >= len(self._encoded) - end:
             del self._encoded[:end], self._types[:end]
             self._base += end
 
     def rewind(self, next_sequence: int) -> bool:
         """Send again from `next_sequence`; False when nothing is taken back."""
-        sent = max(self.answered, next_sequence - 1)
-        if sent >= self.sent:
+        sent = max(self.last_answered, next_sequence - 1)
+        if sent >= self.last_sent:
             return False
-        self.sent = sent
-        first, end = self.answered + 1 - self._base, sent + 1 - self._base
+        self.last_sent = sent
+        first, end = self.last_answered + 1 - self._base, sent + 1 - self._base
         self._inflight_nbytes = sum(map(len, self._encoded[first:end]))
         return True
 
@@ -152,8 +152,12 @@ class Outbox:
 
         One limit holds for all, so when a server finds any of them too large it is this one.
         """
-        first, end = self.answered + 1, self.attempted + 1
-        require(first < end, "nothing was sent that could be too large", answered=self.answered)
+        first, end = self.last_answered + 1, self.last_attempted + 1
+        require(
+            first < end,
+            "nothing was sent that could be too large",
+            last_answered=self.last_answered,
+        )
         sequence = max(range(first, end), key=lambda s: len(self._encoded[s - self._base]))
         return sequence, len(self._encoded[sequence - self._base])
 
@@ -161,12 +165,12 @@ class Outbox:
         """No server takes this command. Its sequence is kept, with no operation in it, since
         a missing sequence would stop the session."""
         require(
-            self.answered < sequence <= self.attempted,
+            self.last_answered < sequence <= self.last_attempted,
             "a command that was not sent cannot have been refused",
             sequence=sequence,
-            attempted=self.attempted,
+            attempted=self.last_attempted,
         )
-        self.rewind(self.answered + 1)
+        self.rewind(self.last_answered + 1)
         self.nbytes -= len(self._encoded[sequence - self._base])
         self._encoded[sequence - self._base] = b""
 
@@ -175,7 +179,9 @@ class Outbox:
         if not sequences:
             return
         first = sequences[0]
-        require(first > self.attempted, "a command was sent and cannot be dropped", first=first)
+        require(
+            first > self.last_attempted, "a command was sent and cannot be dropped", first=first
+        )
         dropped = set(sequences)
         start = first - self._base
         remaining = [
@@ -185,4 +191,4 @@ class Outbox:
         self._encoded[start:] = [self._encoded[at] for at in remaining]
         self.nbytes -= before - sum(map(len, self._encoded[start:]))
         self._types[start:] = [self._types[at] for at in remaining]
-        self.submitted -= len(sequences)
+        self.last_submitted -= len(sequences)

@@ -47,9 +47,9 @@ class PendingQuery(Waiting):
         """When it is to be sent again."""
         self.sent_ms = 0
 
-    def message(self, session: int, index: int, answered: int) -> QueryRequest:
+    def message(self, session: int, index: int, last_answered: int) -> QueryRequest:
         """What to send: it must see the commands before it, and nothing below `index`."""
-        sequence = answered if self.overtakes else self.after
+        sequence = last_answered if self.overtakes else self.after
         return QueryRequest(self.request, session, sequence, index, self.level, self.encoded)
 
 
@@ -140,10 +140,10 @@ class Queries:
                 query.overtakes = True
                 self._unsent[query.request] = query
 
-    def renumbered(self, attempted: int) -> None:
+    def renumbered(self, last_attempted: int) -> None:
         """Commands above `attempted` have other sequences now: who names them asks again."""
         for query in self._pending.values():
-            if query.after >= attempted:
+            if query.after >= last_attempted:
                 self._unsent[query.request] = query
 
     def postpone(self, query: PendingQuery, now_ms: int) -> None:
@@ -153,7 +153,7 @@ class Queries:
         self.due_ms = min(self.due_ms, query.due_ms)
 
     def outgoing(
-        self, now_ms: int, *, session: int, index: int, answered: int
+        self, now_ms: int, *, session: int, index: int, last_answered: int
     ) -> list[QueryRequest]:
         """The queries that leave now."""
         is_due = now_ms >= self.due_ms
@@ -168,7 +168,7 @@ class Queries:
         waiting = self._pending if is_due else due
         earliest = min((query.due_ms for query in waiting.values()), default=FOREVER_MS)
         self.due_ms = earliest if is_due else min(self.due_ms, earliest)
-        return [query.message(session, index, answered) for query in due.values()]
+        return [query.message(session, index, last_answered) for query in due.values()]
 
     def clear(self) -> None:
         """The session is over; `Completion.end` tells those who wait."""

@@ -26,7 +26,7 @@ class ServerSelector:
         self._selection = selection
         self._backoff = backoff
         self._random = random.Random(seed)
-        self._left: list[str] = []
+        self._untried: list[str] = []
         self._round = 0
         self.leader = ""
         self.failures: dict[str, str] = {}
@@ -42,16 +42,16 @@ class ServerSelector:
     def next(self) -> tuple[str, float]:
         """(address to try now, seconds to wait before)."""
         delay = 0.0
-        if not self._left:
+        if not self._untried:
             delay = self._backoff.delay(self._round)
             delay *= self._random.uniform(0.75, 1.0)
             self._round += 1
-            self._left = self._candidates()
-        elif self._selection is ServerSelection.LEADER and self.leader in self._left:
+            self._untried = self._candidates()
+        elif self._selection is ServerSelection.LEADER and self.leader in self._untried:
             # The hint came while this round was under way.
-            self._left.remove(self.leader)
-            self._left.insert(0, self.leader)
-        return self._left.pop(0), delay
+            self._untried.remove(self.leader)
+            self._untried.insert(0, self.leader)
+        return self._untried.pop(0), delay
 
     @property
     def rounds(self) -> int:
@@ -61,7 +61,7 @@ class ServerSelector:
     @property
     def is_round_over(self) -> bool:
         """True when every candidate of this round was tried."""
-        return not self._left
+        return not self._untried
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -84,14 +84,14 @@ class ServerSelector:
 
     def succeeded(self) -> None:
         """A session is served: the next loss begins with a round without a wait."""
-        self._left = []
+        self._untried = []
         self._round = 0
         self.failures.clear()
         self.troubles.clear()
 
     def avoid(self, address: str) -> None:
         """It was connected and could not serve: begin the next round with the others."""
-        self._left = [other for other in self._candidates() if other != address]
+        self._untried = [other for other in self._candidates() if other != address]
         self._round = 1
 
     def _candidates(self) -> list[str]:

@@ -110,7 +110,7 @@ class ClientSession(Submissions):
         self._is_connected = True
         if self.trouble is CUT_OFF:
             self.trouble = None
-        self._outbox.rewind(self._outbox.answered + 1)
+        self._outbox.rewind(self._outbox.last_answered + 1)
         self._hold_until_ms = 0
         self._resend_from(now_ms)
         self._queries.resend_all()
@@ -135,9 +135,9 @@ class ClientSession(Submissions):
         if is_full:
             return self._keep_alive_due_ms
         deadline = min(self._keep_alive_due_ms, self._queries.due_ms)
-        if self._outbox.sent > self._outbox.answered:
+        if self._outbox.last_sent > self._outbox.last_answered:
             deadline = min(deadline, self._progress_ms + self._resend_ms)
-        if self._outbox.sent < self._outbox.submitted and self._hold_until_ms:
+        if self._outbox.last_sent < self._outbox.last_submitted and self._hold_until_ms:
             deadline = min(deadline, self._hold_until_ms)
         return deadline
 
@@ -163,7 +163,10 @@ class ClientSession(Submissions):
             self._queries.overtake()
         if self._queries.must_leave or now_ms >= self._queries.due_ms:
             messages += self._queries.outgoing(
-                now_ms, session=self.session, index=self.index, answered=self._outbox.answered
+                now_ms,
+                session=self.session,
+                index=self.index,
+                last_answered=self._outbox.last_answered,
             )
         return messages
 
@@ -172,7 +175,7 @@ class ClientSession(Submissions):
         outcome of the others stays known, should their callers give up."""
         if self.trouble is None:
             return None
-        return max(self._outbox.attempted, self._outbox.answered + 1)
+        return max(self._outbox.last_attempted, self._outbox.last_answered + 1)
 
     def _is_stuck(self, now_ms: int) -> bool:
         if self._outbox.is_idle:
@@ -187,16 +190,16 @@ class ClientSession(Submissions):
         self._late_ms = max(self._late_ms, now_ms - self._keep_alive_due_ms)
         self._keep_alive_due_ms = now_ms + max(1, self.timeout_ms // 3)
         self._request += 1
-        return KeepAlive(self._request, self.session, self._outbox.answered, self.cluster)
+        return KeepAlive(self._request, self.session, self._outbox.last_answered, self.cluster)
 
     def _rewind_if_stalled(self, now_ms: int) -> None:
         outbox = self._outbox
-        if outbox.is_idle or (outbox.sent == outbox.answered and self.trouble is None):
+        if outbox.is_idle or (outbox.last_sent == outbox.last_answered and self.trouble is None):
             self._quiet_since_ms = now_ms
-        if outbox.sent == outbox.answered:
+        if outbox.last_sent == outbox.last_answered:
             self._progress_ms = now_ms
         elif now_ms >= self._progress_ms + self._resend_ms:
-            outbox.rewind(outbox.answered + 1)
+            outbox.rewind(outbox.last_answered + 1)
             self._progress_ms = now_ms
             self._resend_ms = min(2 * self._resend_ms, RESEND_MS_MAX)
 
@@ -245,13 +248,13 @@ class ClientSession(Submissions):
             return
         outbox, first = self._outbox, message.first_sequence
         last = first + message.count - 1
-        if first < 1 or message.count < 1 or last > outbox.attempted:
+        if first < 1 or message.count < 1 or last > outbox.last_attempted:
             raise ProtocolError(
                 f"session {self.session}: results for sequences {first} to {last}, while"
-                f" {outbox.attempted} were sent"
+                f" {outbox.last_attempted} were sent"
             )
         self.index = max(self.index, message.last_index)
-        if last <= outbox.answered:
+        if last <= outbox.last_answered:
             return
         if not self._take_results(first, message):
             return

@@ -65,7 +65,7 @@ class Submissions:
         Whatever comes alone has room.
         """
         outbox, queries = self._outbox, self._queries
-        waiting = outbox.submitted - outbox.answered
+        waiting = outbox.last_submitted - outbox.last_answered
         waiting_nbytes = outbox.nbytes + queries.nbytes
         if queries.nbytes:
             waiting += len(queries)
@@ -117,7 +117,7 @@ class Submissions:
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
         self._request += 1
-        after = self._outbox.submitted
+        after = self._outbox.last_submitted
         self._queries.add(
             PendingQuery(future, self._request, after, operation, encoded, level, deadline_ms)
         )
@@ -161,7 +161,9 @@ class Submissions:
         if self._completion.release(call):
             return
         outbox = self._outbox
-        unknown, unsent = self._completion.outcomes(call, outbox.answered, outbox.attempted)
+        unknown, unsent = self._completion.outcomes(
+            call, outbox.last_answered, outbox.last_attempted
+        )
         error = gave_up(
             call.listed(),
             wait_ms / 1000,
@@ -190,7 +192,7 @@ class Submissions:
     def _drop_given_up(self) -> None:
         """What nobody waits for and was never sent leaves the session without a trace."""
         self._has_given_up = False
-        dropped = self._completion.drop(self._outbox.attempted)
+        dropped = self._completion.drop(self._outbox.last_attempted)
         if dropped:
             self._outbox.drop(dropped)
             self._queries.renumbered(dropped[0] - 1)
@@ -207,22 +209,22 @@ class Submissions:
         outbox = self._outbox
         types = outbox.result_types(first, message.count)
         results = decode_results(message.body, message.count, types)
-        if first > outbox.answered + 1:
+        if first > outbox.last_answered + 1:
             known = self._early.get(first)
             if known is None or len(known) < len(results):
                 self._early[first] = results
             return False
         self._complete(first, results)
-        while self._early and min(self._early) <= outbox.answered + 1:
+        while self._early and min(self._early) <= outbox.last_answered + 1:
             first = min(self._early)
             self._complete(first, self._early.pop(first))
         return True
 
     def _complete(self, first: int, results: list[Any]) -> None:
-        skip = self._outbox.answered + 1 - first
+        skip = self._outbox.last_answered + 1 - first
         if skip < len(results):
             news = results[skip:] if skip else results
-            self._outbox.answer(self._outbox.answered + len(news))
+            self._outbox.answer(self._outbox.last_answered + len(news))
             self._completion.results(news)
 
     def _end(self, kind: type[CopycatError], text: str, hint: str | None = None) -> None:
@@ -241,6 +243,8 @@ class Submissions:
             )
 
         self.phase = SessionPhase.CLOSED
-        self._completion.end(self._outbox.answered, self._outbox.attempted, failure_factory)
+        self._completion.end(
+            self._outbox.last_answered, self._outbox.last_attempted, failure_factory
+        )
         self._queries.clear()
         self._early.clear()

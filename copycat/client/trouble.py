@@ -24,9 +24,9 @@ __all__ = [
     "LEFT_AT_ONCE",
     "RETRIED",
     "Trouble",
+    "format_operations",
     "gave_up",
     "not_opened",
-    "shown",
     "trouble_of",
 ]
 
@@ -43,7 +43,7 @@ RETRIED = frozenset(
 )
 """Refusals of a query after which it is asked again: it changes nothing."""
 
-SHOWN_MAX = 200
+OPERATION_CHARACTERS_MAX = 200
 
 _KINDS: dict[int, type[CopycatError]] = {
     Refusal.NO_LEADER: NoLeaderError,
@@ -94,11 +94,11 @@ def trouble_of(message: CommandsRefused | Failure, now_ms: int) -> Trouble | Non
 CUT_OFF = Trouble(NoLeaderError, "no server is connected")
 
 
-def shown(operations: Sequence[object]) -> str:
+def format_operations(operations: Sequence[object]) -> str:
     """Operations as a message names them, cut when they are long."""
     text = repr(operations[0]) if operations else "nothing"
-    if len(text) > SHOWN_MAX:
-        text = f"{text[:SHOWN_MAX]}... ({len(text)} characters)"
+    if len(text) > OPERATION_CHARACTERS_MAX:
+        text = f"{text[:OPERATION_CHARACTERS_MAX]}... ({len(text)} characters)"
     return text if len(operations) == 1 else f"{len(operations)} commands, the first {text}"
 
 
@@ -120,7 +120,7 @@ def gave_up(
     is_query = isinstance(operations[0], Query)
     done = 0 if is_query else len(operations) - len(unknown) - len(unsent)
     hints = []
-    text = f"{shown(operations)} had no answer within {wait_s:g} s"
+    text = f"{format_operations(operations)} had no answer within {wait_s:g} s"
     if trouble is not None:
         text += f": {trouble.text}"
     if unknown or done:
@@ -163,16 +163,16 @@ def not_opened(
     known = list(troubles)
     if len(known) == tried and all(t.kind is ConfigurationError for t in known):
         kinds = [ConfigurationError]  # no server is of the right cluster: waiting helps nobody
-    chosen = next((t for kind in kinds for t in known if t.kind is kind), None)
+    reason = next((t for kind in kinds for t in known if t.kind is kind), None)
     text = f"no server opened a session in {elapsed_s:.1f} s ({tried} tried)"
-    if chosen is None:
+    if reason is None:
         return NoLeaderError(text, state=servers, hint=_NOT_OPENED)
     missing = sorted({address for t in known for address in t.missing})
     since_ms = min((t.since_ms for t in known if t.since_ms >= 0), default=now_ms)
-    return chosen.kind(
-        f"{text}: {chosen.text}",
+    return reason.kind(
+        f"{text}: {reason.text}",
         state=servers,
-        hint=_BACK if chosen.kind is QuorumLostError else _hint_of(chosen.kind),
+        hint=_BACK if reason.kind is QuorumLostError else _hint_of(reason.kind),
         missing=tuple(missing),
         since=(now_ms - since_ms) / 1000,
     )

@@ -34,7 +34,7 @@ The replica's apply thread calls, for one slice of entries after another:
     result.replies                         # to send, and to hold until they are acknowledged
     result.changes                         # sessions that were opened, kept alive, ended
     result.releases                        # entries that the log may delete one day
-    executor.query(asks)                   # between two slices: reads change nothing
+    executor.query(queries)                   # between two slices: reads change nothing
     executor.write_snapshot(sink)          # between two slices: all of it is of one index
 
 Inside `apply`, an entry of later log time first fires the keys and callbacks that are due. Then

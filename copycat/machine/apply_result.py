@@ -11,8 +11,8 @@ from copycat.types import Release
 __all__ = [
     "ApplyResult",
     "IncarnationRecorded",
+    "MachineQuery",
     "QueryAnswer",
-    "QueryAsk",
     "RunReply",
     "SessionEnded",
     "SessionKeptAlive",
@@ -81,7 +81,7 @@ class ApplyResult(msgspec.Struct, frozen=True):
     """Session -> bytes of replies that its client has not acknowledged, where they are many."""
 
 
-class QueryAsk(msgspec.Struct, frozen=True):
+class MachineQuery(msgspec.Struct, frozen=True):
     token: int
     session: int
     operation: bytes

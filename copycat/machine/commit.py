@@ -34,7 +34,7 @@ class Commit(Generic[O_co]):
 
     __slots__ = (
         "_index",
-        "_is_pinned",
+        "_is_snapshot_only",
         "_operation",
         "_references",
         "_release_tracker",
@@ -52,7 +52,7 @@ class Commit(Generic[O_co]):
     ) -> None:
         self._release_tracker = tracker
         self._references = 0 if tracker is None else 1
-        self._is_pinned = False
+        self._is_snapshot_only = False
         self._index = index
         self._time_ms = time_ms
         self._session = session
@@ -131,8 +131,10 @@ class Commit(Generic[O_co]):
         policy = release_of(
             operation.compaction(), keyed=False, snapshottable=tracker.snapshottable
         )
-        pinned = self._is_pinned
-        tracker.release_by_hand(self._index, policy, self._session.id, is_pinned=pinned)
+        snapshot_only_index = self._is_snapshot_only
+        tracker.release_by_hand(
+            self._index, policy, self._session.id, is_snapshot_only=snapshot_only_index
+        )
         return True
 
     def _release_keyed(self, tracker: ReleaseTracker) -> bool:
@@ -144,7 +146,7 @@ class Commit(Generic[O_co]):
             )
         self._references -= 1
         if self._references == 1:
-            tracker.drop_acquired(self._index)
+            tracker.release_acquired(self._index)
         return False
 
     def close(self) -> None:
@@ -176,18 +178,18 @@ class Commit(Generic[O_co]):
         return self._time_ms
 
     @property
-    def is_pinned(self) -> bool:
+    def is_snapshot_only(self) -> bool:
         """Whether its application touched a timer (C20)."""
-        return self._is_pinned
+        return self._is_snapshot_only
 
-    def restore(self, references: int, *, is_pinned: bool) -> None:
+    def restore(self, references: int, *, is_snapshot_only: bool) -> None:
         """As it was when a snapshot was taken. For the executor only."""
         self._references = references
-        self._is_pinned = is_pinned
+        self._is_snapshot_only = is_snapshot_only
 
-    def pin(self) -> None:
+    def mark_snapshot_only(self) -> None:
         """Its application touched a timer (C20). For the executor only."""
-        self._is_pinned = True
+        self._is_snapshot_only = True
 
     def __repr__(self) -> str:
         operation: Any = self._operation

@@ -63,8 +63,8 @@ class ApplyContext:
                 self.index, self.time_ms, self.session, self.operation, self.release_tracker
             )
             self._commit = commit
-            if self.release_tracker.pinned == self.index:
-                commit.pin()
+            if self.release_tracker.snapshot_only_index == self.index:
+                commit.mark_snapshot_only()
         return commit
 
     def restart(self, index: int, time_ms: int) -> None:
@@ -72,13 +72,13 @@ class ApplyContext:
         self._commit = None
         self.index, self.time_ms, self.entry_ms = index, time_ms, time_ms
 
-    def touched(self) -> None:
+    def mark_timer_change(self) -> None:
         """A timer was scheduled, cancelled or fires: the entry is pinned (C20)."""
         if self.writable:
-            self.release_tracker.pinned = self.index
-            self.release_tracker.pins.add(self.index)
+            self.release_tracker.snapshot_only_index = self.index
+            self.release_tracker.snapshot_only_indexes.add(self.index)
             if self._commit is not None and self._commit.index == self.index:
-                self._commit.pin()
+                self._commit.mark_snapshot_only()
 
 
 class Clock:

@@ -14,7 +14,7 @@ from typing import Any
 from copycat.errors import ApplicationError
 from copycat.machine.keyed import Keyed, Special
 from copycat.machine.release_tracker import ReleaseTracker
-from copycat.machine.sessions import Pending
+from copycat.machine.sessions import PendingRelease
 from copycat.machine.timers import duration_ms
 from copycat.protocol.operations import Operation
 from copycat.types import Release
@@ -43,10 +43,10 @@ class KeyTable:
         self,
         tracker: ReleaseTracker,
         entry_ms: Callable[[], int],
-        raised: Callable[[object, BaseException], None],
+        log_error: Callable[[object, BaseException], None],
     ) -> None:
-        """raised: is given what a key's own __hash__ or __eq__ raised, with its place."""
-        self._raised = raised
+        """log_error: is given what a key's own __hash__ or __eq__ raised, with its place."""
+        self._log_error = log_error
         self._release_tracker = tracker
         self._entry_ms = entry_ms
         self.latest: dict[Hashable, Entry] = {}
@@ -57,7 +57,7 @@ class KeyTable:
         """(due_ms, index) of the keys that will expire."""
         self._heap: list[tuple[int, int, Hashable]] = []
         self._queue: list[Entry] = []
-        self.pending_releases: dict[Hashable, list[Pending]] = {}
+        self.pending_releases: dict[Hashable, list[PendingRelease]] = {}
         """Per key: released entries that may still be in the log when the key is deleted."""
         self.snapshot_only: set[Hashable] = set()
         """Keys with an entry that needs a snapshot to be deleted: their deletion needs one too."""
@@ -80,7 +80,7 @@ class KeyTable:
         except BaseException:
             self._add_dependent(key, self._entry(index, policy, session, key))
             raise
-        if self._release_tracker.pinned == index:
+        if self._release_tracker.snapshot_only_index == index:
             policy = _UNKNOWN
         # First what may raise (the key's __hash__ and __eq__): then nothing is released.
         self.latest[key] = (index, policy, session, key)
@@ -138,7 +138,12 @@ class KeyTable:
         self.expiries.pop(key, None)
 
     def _entry(self, index: int, policy: int, session: int, key: Hashable) -> Entry:
-        return index, _UNKNOWN if self._release_tracker.pinned == index else policy, session, key
+        return (
+            index,
+            _UNKNOWN if self._release_tracker.snapshot_only_index == index else policy,
+            session,
+            key,
+        )
 
     def _add_dependent(self, key: Hashable, entry: Entry) -> None:
         self.dependents.setdefault(key, []).append(entry)
@@ -154,7 +159,7 @@ class KeyTable:
                     self._expire(key)
                     return due_ms, key
             except BaseException as error:  # noqa: BLE001  (the key's own __eq__)
-                self._raised("a key that expires", error)
+                self._log_error("a key that expires", error)
         return None
 
     def _expire(self, key: Hashable) -> None:
@@ -175,7 +180,7 @@ class KeyTable:
             while heap and self.expiries.get(heap[0][2]) != heap[0][:2]:
                 heappop(heap)
         except BaseException as error:  # noqa: BLE001  (the key's own __eq__)
-            self._raised("a key that expires", error)  # early is harmless: nothing expires then
+            self._log_error("a key that expires", error)  # early is harmless: nothing expires then
         return heap[0][0] + 1 if heap else 0
 
     # ---- at the end of an entry ------------------------------------------------------------
@@ -201,7 +206,7 @@ class KeyTable:
                 else:
                     self._delete(index, policy - _DELETES, session, key)
             except BaseException as error:  # noqa: BLE001  (the key's own __hash__ or __eq__)
-                self._raised("a key that is released", error)  # the entry stays in the log
+                self._log_error("a key that is released", error)  # the entry stays in the log
         self._queue = []
 
     def _supersede(self, index: int, policy: Release, session: int, key: Hashable) -> None:

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 
-from copycat.machine.apply_result import QueryAnswer, QueryAsk
+from copycat.machine.apply_result import MachineQuery, QueryAnswer
 from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
@@ -21,7 +21,7 @@ from copycat.machine.reading import OperationReader
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, SessionsView, SessionTable
 from copycat.machine.snapshot import Position, Snapshots
-from copycat.machine.state_stream import Sink
+from copycat.machine.state_stream import PieceWriter
 from copycat.machine.timers import Timers, earliest
 from copycat.machine.user_code import Refusals, UserCode, no_refusals
 from copycat.protocol.operations import Command
@@ -47,9 +47,9 @@ class MachineRuntime:
         self.release_tracker = ReleaseTracker(
             sessions, self._entry_index, snapshottable=is_snapshottable(machine)
         )
-        self.keys = KeyTable(self.release_tracker, self._entry_ms, self._user.raised)
+        self.keys = KeyTable(self.release_tracker, self._entry_ms, self._user.log_error)
         self.apply_context = ApplyContext(self.release_tracker)
-        self.timers = Timers(self.apply_context.touched)
+        self.timers = Timers(self.apply_context.mark_timer_change)
         self.handlers = Handlers(machine, self.apply_context)
         context = StateMachineContext(self.apply_context, SessionsView(sessions))
         facade = StateMachineExecutor(self.apply_context, self.timers, self.handlers.register)
@@ -60,7 +60,7 @@ class MachineRuntime:
         self._performer = Performer(
             self.handlers, self.commands, self.keys, self.apply_context, self._user
         )
-        self.snapshots.seal(self.handlers, self.commands.read)
+        self.snapshots.bind_handlers(self.handlers, self.commands.read)
         self._query_executor = QueryExecutor(
             self.handlers, self.apply_context, sessions, self._user
         )
@@ -91,9 +91,9 @@ class MachineRuntime:
         """The error that stops the member when memory was refused inside an entry (F23)."""
         return self._user.shortage(error)
 
-    def leave(self, error: BaseException) -> None:
+    def reraise_signal(self, error: BaseException) -> None:
         """Raise what must leave the executor although the user's code raised it."""
-        self._user.leave(error)
+        self._user.reraise_signal(error)
 
     # ---- one entry -------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class MachineRuntime:
             if not scheduled.cancelled:
                 context.time_ms = scheduled.due_ms
                 self._user.call(scheduled.callback)
-                self.timers.again(scheduled, time_ms)
+                self.timers.reschedule(scheduled, time_ms)
         context.time_ms = context.entry_ms = time_ms
 
     def perform(
@@ -149,7 +149,7 @@ class MachineRuntime:
 
     def take_releases(self) -> list[tuple[Release, array[int]]]:
         """The releases since the last call that the log may be told of, by policy."""
-        return self.release_tracker.take()
+        return self.release_tracker.take_releases()
 
     @property
     def next_due_ms(self) -> int:
@@ -166,20 +166,20 @@ class MachineRuntime:
 
     # ---- queries, snapshots, the end ---------------------------------------------------------
 
-    def query(self, asks: list[QueryAsk], index: int, time_ms: int) -> list[QueryAnswer]:
+    def query(self, queries: list[MachineQuery], index: int, time_ms: int) -> list[QueryAnswer]:
         """Answer queries from the state as it is, which is that of entry `index`."""
         context = self.apply_context
         context.index, context.writable = index, False
         context.time_ms = context.entry_ms = time_ms
-        return self._query_executor.answer(asks)
+        return self._query_executor.answer(queries)
 
     def snapshot_obstacle(self) -> str:
         """Why the state as it is has no snapshot, with the attribute's name; "" when it has."""
         return self.snapshots.obstacle()
 
-    def write_snapshot(self, position: Position, sink: Sink) -> None:
+    def write_snapshot(self, position: Position, write_piece: PieceWriter) -> None:
         """Give the sink the state at `position`, piece by piece."""
-        self._user.save(self.machine, partial(self.snapshots.write, position, sink))
+        self._user.save(self.machine, partial(self.snapshots.write, position, write_piece))
         self.keys.drop_dependents()
 
     def prepare_snapshot(self, data: bytes) -> tuple[Position, Callable[[], None]]:

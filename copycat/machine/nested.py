@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import msgspec.inspect
 
-__all__ = ["UnknownFieldError", "check_whole", "has_records"]
+__all__ = ["UnknownFieldError", "check_field_names", "has_records"]
 
 _RECORDS = (
     msgspec.inspect.StructType,
@@ -52,7 +52,7 @@ def _finds_record(info: Any, seen: set[int]) -> bool:
     return any(_finds_record(getattr(info, name), seen) for name in info.__struct_fields__)
 
 
-def check_whole(operation: msgspec.Struct, payload: bytes) -> None:
+def check_field_names(operation: msgspec.Struct, payload: bytes) -> None:
     """UnknownFieldError names the first field of the bytes that the operation has not."""
     values = _decode_any(payload)[1:]
     for name, raw in zip(operation.__struct_fields__, values, strict=False):

@@ -175,10 +175,10 @@ class OperationMethod(Generic[P, R]):
         except Exception as error:
             word = describe_type(hint)
             problem = f"parameter {parameter.name!r} has the default {parameter.default!r}"
-            how = "give it a default of its type"
+            advice = "give it a default of its type"
             if parameter.default is None:
-                how = f"write `{parameter.name}: {word} | None = None`"
-            raise self._error(label, f"{problem}, which is no `{word}`", how) from error
+                advice = f"write `{parameter.name}: {word} | None = None`"
+            raise self._error(label, f"{problem}, which is no `{word}`", advice) from error
 
     def _check_type(self, label: str, what: str, annotation: Any) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from copycat.machine.apply_result import QueryAnswer, QueryAsk
+from copycat.machine.apply_result import MachineQuery, QueryAnswer
 from copycat.machine.context import ApplyContext
 from copycat.machine.handlers import Handlers
 from copycat.machine.sessions import SessionTable
@@ -29,25 +29,28 @@ class QueryExecutor:
         self._sessions = sessions
         self._queries = handlers.reader(Query)
 
-    def answer(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
+    def answer(self, queries: list[MachineQuery]) -> list[QueryAnswer]:
         """One answer each, at the index of the newest entry applied."""
         try:
-            return [self._answer(ask) for ask in asks]
+            return [self._answer(query) for query in queries]
         finally:
             self._apply_context.session = self._apply_context.operation = None
 
-    def _answer(self, ask: QueryAsk) -> QueryAnswer:
+    def _answer(self, query: MachineQuery) -> QueryAnswer:
         index = self._apply_context.index
-        record = self._sessions.get(ask.session)
+        record = self._sessions.get(query.session)
         if record is None:
-            return QueryAnswer(ask.token, index, True, b"")
+            return QueryAnswer(query.token, index, True, b"")
         try:
-            operation = self._queries.read(ask.operation)
-            self._apply_context.session, self._apply_context.operation = record.visible, operation
+            operation = self._queries.read(query.operation)
+            self._apply_context.session, self._apply_context.operation = (
+                record.server_session,
+                operation,
+            )
             handler, arguments, _ = self._handlers.table[type(operation)]
             body = encode_result(handler(*arguments(operation)), operation)
         except BaseException as error:  # noqa: BLE001  (its result: it changed nothing)
-            self._user.leave(error)
+            self._user.reraise_signal(error)
             self._user.log_once(error)
             body = encode_result(result_of_query(error))
-        return QueryAnswer(ask.token, index, False, body)
+        return QueryAnswer(query.token, index, False, body)

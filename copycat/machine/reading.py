@@ -14,7 +14,7 @@ import msgspec
 from msgspec.msgpack import Ext
 
 from copycat.errors import MachineMismatchError, SerializationError
-from copycat.machine.nested import check_whole, has_records
+from copycat.machine.nested import check_field_names, has_records
 from copycat.protocol.operations import Operation, misfit_of
 from copycat.protocol.results import ERROR_EXT, failure_value
 
@@ -103,7 +103,7 @@ class OperationReader:
     def _decode_whole(self, payload: bytes) -> Any:
         operation = self._decode(payload)
         if type(operation) in self._nested and _again(operation) != payload:
-            check_whole(operation, payload)
+            check_field_names(operation, payload)
         return operation
 
     def read(self, payload: bytes, index: int = 0) -> Any:
@@ -195,11 +195,11 @@ def _misfit(kind: type[Operation[Any]], payload: bytes, error: BaseException) ->
         return f"there are {len(values)}, and it takes {len(fields)}"
     for field, value in zip(fields, values, strict=False):
         try:
-            found = misfit_of(field.type, value, field.name)
+            misfit = misfit_of(field.type, value, field.name)
         except BaseException:  # noqa: BLE001  (the code of a field's type may raise anything)
             break
-        if found is not None:
-            return found.text
+        if misfit is not None:
+            return misfit.text
     missing = [field.name for field in fields[len(values) :] if field.required]
     if missing:
         return f"{missing[0]} is missing and has no default"

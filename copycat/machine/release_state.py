@@ -14,7 +14,7 @@ import msgspec
 
 from copycat.machine.keys import KeyTable
 from copycat.machine.release_tracker import ReleaseTracker
-from copycat.machine.sessions import Pending, SessionTable
+from copycat.machine.sessions import PendingRelease, SessionTable
 from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_decoder import StateDecoder
 from copycat.types import Release
@@ -33,20 +33,20 @@ class ReleaseState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """(index, pending or -1)"""
     pending_releases: list[tuple[Any, list[int]]]
     snapshot_only: list[Any]
-    needs_snapshot: bool
-    late_pins: list[int]
+    deletions_need_snapshot: bool
+    late_snapshot_only: list[int]
     waiting: list[tuple[int, int]]
     """(index, policy) of deletions by hand"""
 
 
-class _Numbers:
+class _PendingNumbers:
     """Gives every pending, and all that wait for it, a number."""
 
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
-        self.ordered: list[Pending] = []
+        self.ordered: list[PendingRelease] = []
 
-    def of(self, pending: Pending) -> int:
+    def of(self, pending: PendingRelease) -> int:
         place = self._places.get(id(pending))
         if place is None:
             place = self._places[id(pending)] = len(self.ordered)
@@ -66,7 +66,7 @@ def save_release_state(
     tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable, encoder: StateEncoder
 ) -> ReleaseState:
     """Everything that the tracker and the keys hold back."""
-    numbers = _Numbers()
+    numbers = _PendingNumbers()
     session_releases = [
         (record.session, [numbers.of(pending) for pending in record.session_releases])
         for record in sessions
@@ -87,8 +87,8 @@ def save_release_state(
         acquired,
         pending_releases,
         [encoder.tree(key) for key in keys.snapshot_only | keys.dependents.keys()],
-        tracker.needs_snapshot,
-        sorted(tracker.late_pins),
+        tracker.deletions_need_snapshot,
+        sorted(tracker.late_snapshot_only),
         [(index, int(policy)) for index, policy in tracker.by_hand_waiting],
     )
 
@@ -98,7 +98,7 @@ def load_release_state(
 ) -> Callable[[ReleaseTracker, KeyTable, SessionTable], None]:
     """Read it; what comes back puts it in place and cannot fail."""
     pendings = [
-        Pending(index, Release(policy), by_hand=by_hand)
+        PendingRelease(index, Release(policy), by_hand=by_hand)
         for index, policy, by_hand, _, _ in image.pendings
     ]
     for pending, (*_, obstacles, waiters) in zip(pendings, image.pendings, strict=True):
@@ -126,8 +126,8 @@ def load_release_state(
         heapify(tracker.by_hand_pending)
         heapify(waiting)
         tracker.by_hand_waiting = waiting
-        tracker.acquired, tracker.needs_snapshot = acquired, image.needs_snapshot
-        tracker.late_pins = set(image.late_pins)
+        tracker.acquired, tracker.deletions_need_snapshot = acquired, image.deletions_need_snapshot
+        tracker.late_snapshot_only = set(image.late_snapshot_only)
         keys.pending_releases, keys.snapshot_only = pending_releases, snapshot_only
 
     return put

@@ -15,7 +15,7 @@ from array import array
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
-from copycat.machine.sessions import Pending, SessionRecord, SessionTable
+from copycat.machine.sessions import PendingRelease, SessionRecord, SessionTable
 from copycat.protocol.operations import CompactionMode
 from copycat.types import Release
 
@@ -60,18 +60,18 @@ class ReleaseTracker:
         self.snapshottable = snapshottable
         self.is_open = False
         """True while entries are applied: only then may a commit be released."""
-        self.pinned = 0
+        self.snapshot_only_index = 0
         """The newest entry that touched a timer (C20)."""
-        self.pins: set[int] = set()
+        self.snapshot_only_indexes: set[int] = set()
         """All of them since the last `end_entry`."""
-        self.late_pins: set[int] = set()
+        self.late_snapshot_only: set[int] = set()
         """Entries pinned after their application that are not released yet."""
-        self.needs_snapshot = False
+        self.deletions_need_snapshot = False
         """An entry that goes with a snapshot only was released by hand, by its mode or since it
         is pinned: deletions by hand wait for a snapshot too, since nobody says what they delete.
         For ever: members take their snapshots at different entries, and must decide alike."""
-        self.acquired: dict[int, Pending | None] = {}
-        """Keyed entries that the user acquired; the Pending once their key let them go."""
+        self.acquired: dict[int, PendingRelease | None] = {}
+        """Keyed entries that the user acquired, with a `PendingRelease` once the key is done."""
         self._out: dict[Release, array[int]] = {policy: array("Q") for policy in Release}
         self._by_hand: list[tuple[int, int, Release, int, bool]] = []
         """(released at, index, policy, session, is pinned)"""
@@ -81,37 +81,39 @@ class ReleaseTracker:
 
     # ---- while an entry is applied ---------------------------------------------------------
 
-    def pin_holder(self, record: SessionRecord, index: int) -> None:
+    def require_snapshot(self, record: SessionRecord, index: int) -> None:
         """Something was decided by what entry `index` left in `record`: it stays."""
         for pending in record.session_releases:
             if pending.index == index:
                 pending.policy = Release.UNKNOWN
-                self.needs_snapshot |= pending.by_hand
+                self.deletions_need_snapshot |= pending.by_hand
                 return
-        self.late_pins.add(index)
+        self.late_snapshot_only.add(index)
 
     def release_by_hand(
-        self, index: int, policy: Release, session: int, *, is_pinned: bool
+        self, index: int, policy: Release, session: int, *, is_snapshot_only: bool
     ) -> None:
         """The user's machine let a commit go."""
-        self._by_hand.append((self._entry(), index, policy, session, is_pinned))
+        self._by_hand.append((self._entry(), index, policy, session, is_snapshot_only))
 
     # ---- at the end of an entry, when the sessions have moved ------------------------------
 
-    def release(self, index: int, policy: Release, session: int) -> tuple[Release, Pending | None]:
+    def release(
+        self, index: int, policy: Release, session: int
+    ) -> tuple[Release, PendingRelease | None]:
         """Entry `index` is not needed by the machine. (its final class, what holds it back)"""
-        if self.late_pins and index in self.late_pins:
-            self.late_pins.discard(index)
+        if self.late_snapshot_only and index in self.late_snapshot_only:
+            self.late_snapshot_only.discard(index)
             policy = Release.UNKNOWN
         record = self._sessions.get(session)
         if record is not None and record.needs_entry(index):
-            pending = Pending(index, policy)
+            pending = PendingRelease(index, policy)
             record.session_releases.append(pending)
         elif index not in self.acquired:
             self._out[policy].append(index)
             return policy, None
         else:
-            pending = Pending(index, policy)
+            pending = PendingRelease(index, policy)
             pending.obstacles = 0
         if index in self.acquired:
             self.acquired[index] = pending
@@ -125,23 +127,23 @@ class ReleaseTracker:
 
         The first is None while single entries must be looked at (`release`).
         """
-        is_plain = not self.late_pins and not self.acquired
+        is_plain = not self.late_snapshot_only and not self.acquired
         return self._out[Release.ANY].append if is_plain else None, self._sessions.get
 
-    def drop_acquired(self, index: int) -> None:
+    def release_acquired(self, index: int) -> None:
         """The user let go of a keyed entry that it had acquired."""
         pending = self.acquired.pop(index)
         if pending is not None:
-            self.step(pending)
+            self.remove_obstacle(pending)
 
     def release_deletion(
-        self, index: int, policy: Release, session: int, deleted: Iterable[Pending]
+        self, index: int, policy: Release, session: int, deleted: Iterable[PendingRelease]
     ) -> None:
         """The same of an entry that deletes: not before all of `deleted` went to the log."""
-        if index in self.late_pins:
-            self.late_pins.discard(index)
+        if index in self.late_snapshot_only:
+            self.late_snapshot_only.discard(index)
             policy = Release.UNKNOWN
-        pending = Pending(index, policy)
+        pending = PendingRelease(index, policy)
         for other in deleted:
             if other.policy >= Release.SNAPSHOT:
                 pending.policy = Release.UNKNOWN
@@ -155,20 +157,20 @@ class ReleaseTracker:
         if record is not None and record.needs_entry(index):
             record.session_releases.append(pending)
         else:
-            self.step(pending)
+            self.remove_obstacle(pending)
 
-    def without_effect(self, first: int, count: int) -> None:
+    def release_without_effect(self, first: int, count: int) -> None:
         """Entries that no replay misses."""
         for index in range(first, first + count):
-            policy = Release.UNKNOWN if index in self.pins else Release.ANY
+            policy = Release.UNKNOWN if index in self.snapshot_only_indexes else Release.ANY
             self._out[policy].append(index)
 
     def keep_alive(self, record: SessionRecord, index: int) -> None:
         """A keep-alive: all that it did is in `record`."""
-        policy = Release.UNKNOWN if index == self.pinned else Release.ANY
-        record.session_releases.append(Pending(index, policy))
+        policy = Release.UNKNOWN if index == self.snapshot_only_index else Release.ANY
+        record.session_releases.append(PendingRelease(index, policy))
 
-    def moved(self, record: SessionRecord) -> None:
+    def recheck(self, record: SessionRecord) -> None:
         """`record` stands on newer entries, or has ended (then it is not in the table)."""
         session_releases, record.session_releases = record.session_releases, []
         is_open = self._sessions.get(record.session) is record
@@ -176,26 +178,30 @@ class ReleaseTracker:
             if is_open and record.needs_entry(pending.index):
                 record.session_releases.append(pending)
             else:
-                self.step(pending)
+                self.remove_obstacle(pending)
 
     def end_entry(self) -> None:
         """Take in what was released by hand during the entry."""
         if self._by_hand:
             self._accept_by_hand()
-        if self.pins:
-            self.pins.clear()
+        if self.snapshot_only_indexes:
+            self.snapshot_only_indexes.clear()
 
     def _accept_by_hand(self) -> None:
         released, self._by_hand = self._by_hand, []
         # Entry by entry, so that cuts do not show; in one the oldest first, for a deletion may
         # let itself go before what it deletes.
-        for _, index, mode, session, is_pinned in sorted(released):
+        for _, index, mode, session, is_snapshot_only in sorted(released):
             policy = mode
-            if is_pinned or index in self.pins or index in self.late_pins:
-                self.late_pins.discard(index)
+            if (
+                is_snapshot_only
+                or index in self.snapshot_only_indexes
+                or index in self.late_snapshot_only
+            ):
+                self.late_snapshot_only.discard(index)
                 policy = Release.UNKNOWN
-            self.needs_snapshot |= policy >= Release.SNAPSHOT
-            pending = Pending(index, policy, by_hand=True)
+            self.deletions_need_snapshot |= policy >= Release.SNAPSHOT
+            pending = PendingRelease(index, policy, by_hand=True)
             record = self._sessions.get(session)
             if record is not None and record.needs_entry(index):
                 record.session_releases.append(pending)
@@ -203,7 +209,7 @@ class ReleaseTracker:
             else:
                 self._emit_by_hand(pending)
 
-    def step(self, pending: Pending) -> None:
+    def remove_obstacle(self, pending: PendingRelease) -> None:
         """One obstacle less; at the last one the log is told of the entry."""
         pending.obstacles -= 1
         if pending.obstacles:
@@ -211,18 +217,18 @@ class ReleaseTracker:
         if pending.by_hand:
             self.by_hand_done.add(pending.index)
             self._emit_by_hand(pending)
-            self._wake()
+            self._release_waiting_deletions()
         else:
             self._out[pending.policy].append(pending.index)
         for waiter in pending.waiters:
             if pending.policy >= Release.SNAPSHOT:
                 waiter.policy = Release.UNKNOWN
-            self.step(waiter)
+            self.remove_obstacle(waiter)
 
-    def _emit_by_hand(self, pending: Pending) -> None:
+    def _emit_by_hand(self, pending: PendingRelease) -> None:
         policy = pending.policy
         if is_deletion(policy):
-            if self.needs_snapshot:
+            if self.deletions_need_snapshot:
                 policy = Release.UNKNOWN
             if pending.index > self._oldest_pending():
                 heappush(self.by_hand_waiting, (pending.index, policy))
@@ -234,11 +240,11 @@ class ReleaseTracker:
             self.by_hand_done.discard(heappop(self.by_hand_pending))
         return self.by_hand_pending[0] if self.by_hand_pending else 1 << 64
 
-    def _wake(self) -> None:
+    def _release_waiting_deletions(self) -> None:
         oldest = self._oldest_pending()
         while self.by_hand_waiting and self.by_hand_waiting[0][0] < oldest:
             index, policy = heappop(self.by_hand_waiting)
-            self._out[Release.UNKNOWN if self.needs_snapshot else policy].append(index)
+            self._out[Release.UNKNOWN if self.deletions_need_snapshot else policy].append(index)
 
     def reset(self) -> None:
         """Forget everything: a snapshot takes its place."""
@@ -246,7 +252,7 @@ class ReleaseTracker:
             self._sessions, self._entry, snapshottable=self.snapshottable
         )
 
-    def take(self) -> list[tuple[Release, array[int]]]:
+    def take_releases(self) -> list[tuple[Release, array[int]]]:
         """The releases since the last call that the log may be told of, by policy."""
         releases = [(policy, indexes) for policy, indexes in self._out.items() if indexes]
         for policy, _ in releases:

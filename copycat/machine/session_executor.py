@@ -13,8 +13,8 @@ from copycat.machine import envelope
 from copycat.machine.apply_result import (
     ApplyResult,
     IncarnationRecorded,
+    MachineQuery,
     QueryAnswer,
-    QueryAsk,
     RunReply,
     SessionEnded,
     SessionKeptAlive,
@@ -27,7 +27,7 @@ from copycat.machine.machine_runtime import MachineRuntime
 from copycat.machine.sessions import SessionRecord, SessionRow, SessionTable
 from copycat.machine.skipping import cut_at
 from copycat.machine.snapshot import Position, pack_incarnations, unpack_incarnations
-from copycat.machine.state_stream import Sink
+from copycat.machine.state_stream import PieceWriter
 from copycat.machine.user_code import Refusals, no_refusals
 from copycat.types import EntryKind, Run, SessionState
 
@@ -143,7 +143,7 @@ class SessionExecutor:
         self.write_snapshot(lambda piece: pieces.append(bytes(piece)))
         return b"".join(pieces)
 
-    def write_snapshot(self, sink: Sink) -> None:
+    def write_snapshot(self, write_piece: PieceWriter) -> None:
         """Everything that followed from the log up to last_applied (I12), piece by piece.
 
         SerializationError with the name of what has no encoding. InvariantError while replaying:
@@ -156,8 +156,10 @@ class SessionExecutor:
             last_applied=self._last_applied,
             valid_from=self._valid_from,
         )
-        pins = pack_incarnations(self._incarnations)
-        self._runtime.write_snapshot(Position(self._last_applied, self._time_ms, pins), sink)
+        incarnations = pack_incarnations(self._incarnations)
+        self._runtime.write_snapshot(
+            Position(self._last_applied, self._time_ms, incarnations), write_piece
+        )
 
     def install(self, data: bytes) -> None:
         """Put a snapshot in place of everything. Errors as `Snapshots.prepare` has them.
@@ -174,7 +176,7 @@ class SessionExecutor:
             finish()
         except BaseException as error:
             self._broken = error
-            self._runtime.leave(error)
+            self._runtime.reraise_signal(error)
             if isinstance(error, Exception):
                 raise
             raise ApplicationError(  # SystemExit would end the process from any thread
@@ -260,9 +262,9 @@ class SessionExecutor:
 
     # ---- queries -------------------------------------------------------------------------
 
-    def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
+    def query(self, queries: list[MachineQuery]) -> list[QueryAnswer]:
         """Answer queries from the state as it is: index last_applied."""
-        return self._runtime.query(asks, self._last_applied, self._time_ms)
+        return self._runtime.query(queries, self._last_applied, self._time_ms)
 
     # ---- commands ------------------------------------------------------------------------
 
@@ -272,7 +274,7 @@ class SessionExecutor:
         first, payloads, index = run.first_sequence, run.payloads, run.first_index
         if record is None or (first > record.sequence + 1 and not self._may_jump(record, index)):
             if record is None:
-                self._release_tracker.without_effect(index, len(payloads))
+                self._release_tracker.release_without_effect(index, len(payloads))
             self._rejected += [
                 (run.session, first + offset, index + offset) for offset in range(len(payloads))
             ]
@@ -281,23 +283,23 @@ class SessionExecutor:
         known = record.sequence + 1 - first
         if known > 0:
             # In a cleaned log they are only known while that entry is there.
-            self._pin_holder(record, record.newest_index)
+            self._require_snapshot(record, record.newest_index)
             last = first + min(known, len(payloads)) - 1
-            self._replies += record.cached_pieces(first, last, time_ms)
+            self._replies += record.cached_replies(first, last, time_ms)
             first, payloads, index = last + 1, payloads[known:], index + known
         if payloads:
-            for count, body in self._runtime.perform(record.visible, index, payloads):
+            for count, body in self._runtime.perform(record.server_session, index, payloads):
                 last_index = index + count - 1
                 reply = RunReply(run.session, first, count, index, last_index, time_ms, body)
-                record.performed(reply)
+                record.add_reply(reply)
                 self._replies.append(reply)
                 first, index = first + count, index + count
         if run.acked > record.claimed:
-            record.claim(run.acked, run.end - 1)
+            record.claim_acked(run.acked, run.end - 1)
         elif record.claimed > record.acked_sequence:
             record.acknowledge()
         if record.session_releases:
-            self._release_tracker.moved(record)
+            self._release_tracker.recheck(record)
 
     def _may_jump(self, record: SessionRecord, index: int) -> bool:
         """Whether a gap in the log explains missing sequences at entry `index` (C18).
@@ -306,11 +308,11 @@ class SessionExecutor:
         """
         return record.newest_index < self._gap_index and index <= self._valid_from
 
-    def _pin_holder(self, record: SessionRecord, index: int) -> None:
+    def _require_snapshot(self, record: SessionRecord, index: int) -> None:
         if index != record.session:
-            self._release_tracker.pin_holder(record, index)
+            self._release_tracker.require_snapshot(record, index)
 
-    def cached(
+    def cached_replies(
         self, session: int, first_sequence: int, last_sequence: int, nbytes_max: int = 0
     ) -> list[RunReply]:
         """Replies to commands that were applied before, again; with `nbytes_max`
@@ -323,7 +325,7 @@ class SessionExecutor:
         last = min(last_sequence, record.sequence)
         if last < first_sequence:
             return []
-        return [record.cached(first_sequence, last, self._time_ms, nbytes_max)]
+        return [record.cached_reply(first_sequence, last, self._time_ms, nbytes_max)]
 
     # ---- everything that is not a command ------------------------------------------------
 
@@ -334,9 +336,9 @@ class SessionExecutor:
                 pass  # its time was all it had to say
             case EntryKind.NOOP:
                 for record in self._sessions:  # everybody gets a whole timeout (I19)
-                    record.touch(index, self._time_ms)
+                    record.mark_active(index, self._time_ms)
                     if record.session_releases:
-                        self._release_tracker.moved(record)
+                        self._release_tracker.recheck(record)
             case EntryKind.REGISTER:
                 self._register(index, *envelope.decode_register(payload))
             case EntryKind.KEEP_ALIVE:
@@ -356,7 +358,7 @@ class SessionExecutor:
                 elif idle.active_index <= active_index:  # C25
                     self._end(idle, index, expired=True)
                 else:  # or a cleaned log would let it expire
-                    self._pin_holder(idle, idle.active_index)
+                    self._require_snapshot(idle, idle.active_index)
             case EntryKind.INCARNATION:
                 self._record_incarnation(*envelope.decode_incarnation(payload))
             case EntryKind.CONFIGURATION:
@@ -375,25 +377,25 @@ class SessionExecutor:
         record = SessionRecord(index, client_id, timeout_ms, self._time_ms)
         self._sessions.open(record)
         self._changes.append(SessionOpened(index, client_id, timeout_ms, self._time_ms))
-        self._runtime.session_opened(record.visible)
+        self._runtime.session_opened(record.server_session)
 
     def _keep_alive(self, index: int, session: int, acked_sequence: int) -> None:
         record = self._sessions.get(session)
         if record is None:
-            self._release_tracker.without_effect(index, 1)
+            self._release_tracker.release_without_effect(index, 1)
             self._rejected.append((session, 0, index))
             return
-        record.touch(index, self._time_ms)
-        record.claim(acked_sequence, index)
+        record.mark_active(index, self._time_ms)
+        record.claim_acked(acked_sequence, index)
         self._release_tracker.keep_alive(record, index)
-        self._release_tracker.moved(record)
+        self._release_tracker.recheck(record)
         self._changes.append(SessionKeptAlive(session, index, self._time_ms))
 
     def _end(self, record: SessionRecord, index: int, *, expired: bool) -> None:
         self._sessions.remove(record, SessionState.EXPIRED if expired else SessionState.CLOSED)
         self._changes.append(SessionEnded(record.session, expired, index))
-        self._runtime.session_ended(record.visible, expired=expired)
-        self._release_tracker.moved(record)
+        self._runtime.session_ended(record.server_session, expired=expired)
+        self._release_tracker.recheck(record)
 
     def _record_incarnation(self, member: int, incarnation: int) -> None:
         if member not in self._incarnations:  # the first one holds for ever (C16)

@@ -22,7 +22,7 @@ from copycat.protocol.results import PIECE_NBYTES, encode_results, failure_value
 from copycat.types import Release, SessionState
 
 __all__ = [
-    "Pending",
+    "PendingRelease",
     "ServerSession",
     "SessionRecord",
     "SessionRow",
@@ -31,13 +31,13 @@ __all__ = [
     "SessionsView",
 ]
 
-HEAVY_NBYTES = 1 << 20
+LARGE_NBYTES = 1 << 20
 """A session that holds so many bytes of replies counts as one that holds much."""
 _LOG = logging.getLogger("copycat.machine")
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
-def _first(results: list[object], nbytes_max: int) -> list[object]:
+def _leading(results: list[object], nbytes_max: int) -> list[object]:
     nbytes = 0
     for number, result in enumerate(results):
         nbytes += memoryview(result).nbytes if isinstance(result, msgspec.Raw) else 256
@@ -86,7 +86,7 @@ class ServerSession:
 
 
 class SessionRow(msgspec.Struct, frozen=True):
-    """One open session, for checkers and status. cached: bytes of replies kept for it."""
+    """One open session, for checkers and status. cached_nbytes: bytes of replies kept for it."""
 
     session: int
     client_id: str
@@ -95,10 +95,10 @@ class SessionRow(msgspec.Struct, frozen=True):
     active_index: int
     sequence: int
     acked_sequence: int
-    cached: int
+    cached_nbytes: int
 
 
-class Pending:
+class PendingRelease:
     """A released entry that must stay for now: `obstacles` says how many reasons there are."""
 
     __slots__ = ("by_hand", "index", "obstacles", "policy", "waiters")
@@ -108,7 +108,7 @@ class Pending:
         self.policy = policy
         self.by_hand = by_hand
         self.obstacles = 1
-        self.waiters: list[Pending] = []
+        self.waiters: list[PendingRelease] = []
         """Deletions that the log must not hear of before this entry."""
 
 
@@ -121,16 +121,16 @@ class SessionRecord:
         "claim_index",
         "claimed",
         "client_id",
-        "heavy",
+        "large_sessions",
         "newest_index",
         "replies",
         "sequence",
+        "server_session",
         "session",
         "session_releases",
         "time_ms",
         "timeout_ms",
         "unacked_nbytes",
-        "visible",
     )
 
     def __init__(self, session: int, client_id: str, timeout_ms: int, time_ms: int) -> None:
@@ -151,40 +151,40 @@ class SessionRecord:
         self.acked_sequence = 0
         """Every reply up to here has reached the client: min(claimed, sequence). Both only
         grow, so their entries may be replayed without those between (decision 0012)."""
-        self.session_releases: list[Pending] = []
+        self.session_releases: list[PendingRelease] = []
         """Released entries that stay because this record is made of them (C19)."""
         self.replies: deque[RunReply] = deque()
         self.unacked_nbytes = 0
         """Of `replies`."""
-        self.heavy: dict[int, int] = {}
+        self.large_sessions: dict[int, int] = {}
         """The table's: session -> `unacked_nbytes`, of those that hold much."""
-        self.visible = ServerSession(session, client_id)
+        self.server_session = ServerSession(session, client_id)
 
-    def touch(self, index: int, time_ms: int) -> None:
+    def mark_active(self, index: int, time_ms: int) -> None:
         """Entry `index` shows that the client lives."""
         self.active_index = index
         self.time_ms = time_ms
 
-    def performed(self, reply: RunReply) -> None:
+    def add_reply(self, reply: RunReply) -> None:
         """Commands took effect: keep their reply."""
         self.sequence = reply.first_sequence + reply.count - 1
         self.newest_index = self.active_index = reply.last_index
         self.time_ms = reply.time_ms
-        self.keep([reply])
+        self.store_replies([reply])
 
-    def keep(self, replies: Iterable[RunReply]) -> None:
+    def store_replies(self, replies: Iterable[RunReply]) -> None:
         """Hold these replies until they are acknowledged."""
         for reply in replies:
             self.replies.append(reply)
             self.unacked_nbytes += len(reply.body)
-        self.weigh()
+        self.update_large_sessions()
 
-    def weigh(self) -> None:
+    def update_large_sessions(self) -> None:
         """Let the table know how much it holds."""
-        if self.unacked_nbytes >= HEAVY_NBYTES:
-            self.heavy[self.session] = self.unacked_nbytes
-        elif self.heavy:
-            self.heavy.pop(self.session, None)
+        if self.unacked_nbytes >= LARGE_NBYTES:
+            self.large_sessions[self.session] = self.unacked_nbytes
+        elif self.large_sessions:
+            self.large_sessions.pop(self.session, None)
 
     def needs_entry(self, index: int) -> bool:
         """Whether sequence, acknowledgement or activity would be lost with this entry (C19)."""
@@ -195,7 +195,7 @@ class SessionRecord:
         """The entries that it is made of."""
         return self.newest_index, self.active_index, self.claim_index
 
-    def claim(self, sequence: int, index: int) -> None:
+    def claim_acked(self, sequence: int, index: int) -> None:
         """Entry `index` says that the client has every reply up to `sequence`."""
         if sequence > self.claimed:
             self.claimed = sequence
@@ -208,9 +208,9 @@ class SessionRecord:
         replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
             self.unacked_nbytes -= len(replies.popleft().body)
-        self.weigh()
+        self.update_large_sessions()
 
-    def cached(self, first: int, last: int, time_ms: int, nbytes_max: int = 0) -> RunReply:
+    def cached_reply(self, first: int, last: int, time_ms: int, nbytes_max: int = 0) -> RunReply:
         """The replies to sequences first .. last again, byte for byte (I17); with `nbytes_max`
         as many of them as have so many bytes, at least one.
 
@@ -232,13 +232,13 @@ class SessionRecord:
             stop = min(end, last + 1)
             if start < stop:
                 nbytes += len(reply.body)
-                raws += [self._gone(missing) for missing in range(at, start)]
+                raws += [self._dropped_reply(missing) for missing in range(at, start)]
                 raws += results[start - reply.first_sequence : stop - reply.first_sequence]
                 indexes += (reply.first_index, reply.last_index)
                 at = stop
-        raws += [self._gone(missing) for missing in range(at, last + 1)]
+        raws += [self._dropped_reply(missing) for missing in range(at, last + 1)]
         if nbytes_max:
-            raws = _first(raws, nbytes_max)
+            raws = _leading(raws, nbytes_max)
             last = first + len(raws) - 1
         return RunReply(
             self.session,
@@ -250,14 +250,14 @@ class SessionRecord:
             encode_results(raws),
         )
 
-    def cached_pieces(self, first: int, last: int, time_ms: int) -> Iterator[RunReply]:
+    def cached_replies(self, first: int, last: int, time_ms: int) -> Iterator[RunReply]:
         """All of them, in pieces of about PIECE_NBYTES."""
         while first <= last:
-            reply = self.cached(first, last, time_ms, PIECE_NBYTES)
+            reply = self.cached_reply(first, last, time_ms, PIECE_NBYTES)
             yield reply
             first += reply.count
 
-    def _gone(self, sequence: int) -> object:
+    def _dropped_reply(self, sequence: int) -> object:
         return failure_value(
             CommandError.code,
             CommandError.__name__,
@@ -300,11 +300,11 @@ class SessionTable:
     def __init__(self) -> None:
         self._records: dict[int, SessionRecord] = {}
         self._by_client: dict[str, SessionRecord] = {}
-        self._heavy: dict[int, int] = {}
+        self._large_sessions: dict[int, int] = {}
 
     def unacked_nbytes(self) -> dict[int, int]:
         """Session -> bytes of replies that are not acknowledged, of those that hold much."""
-        return self._heavy.copy()
+        return self._large_sessions.copy()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -324,21 +324,21 @@ class SessionTable:
         """Add a new one; its client has no other any more."""
         self._records[record.session] = record
         self._by_client[record.client_id] = record
-        record.heavy = self._heavy
-        record.weigh()
+        record.large_sessions = self._large_sessions
+        record.update_large_sessions()
 
     def clear(self) -> None:
         """Forget all, and tell nobody: a snapshot takes their place."""
         self._records.clear()
         self._by_client.clear()
-        self._heavy.clear()
+        self._large_sessions.clear()
 
     def remove(self, record: SessionRecord, state: SessionState) -> None:
         """End a session, and drop its replies."""
         del self._records[record.session]
         del self._by_client[record.client_id]
-        self._heavy.pop(record.session, None)
-        record.visible.end(state)
+        self._large_sessions.pop(record.session, None)
+        record.server_session.end(state)
 
 
 class Sessions(Protocol):
@@ -358,7 +358,7 @@ class SessionsView:
         self._table = table
 
     def __iter__(self) -> Iterator[ServerSession]:
-        return iter([record.visible for record in self._table])
+        return iter([record.server_session for record in self._table])
 
     def __len__(self) -> int:
         return len(self._table)
@@ -367,4 +367,4 @@ class SessionsView:
         record = self._table.get(session_id)
         if record is None:
             raise UnknownSessionError(f"session {session_id} is not open")
-        return record.visible
+        return record.server_session

@@ -26,26 +26,26 @@ from copycat.errors import (
 from copycat.machine.aliases import Aliases
 from copycat.machine.apply_result import RunReply
 from copycat.machine.attributes import attributes_of, replace_attributes
+from copycat.machine.class_schema import ClassSchema
 from copycat.machine.commit import Commit
 from copycat.machine.context import ApplyContext
-from copycat.machine.fresh import Fresh
 from copycat.machine.handlers import Handlers
+from copycat.machine.initial_attributes import InitialAttributes
 from copycat.machine.keys import KeyTable
 from copycat.machine.machine import StateMachine, is_snapshottable
 from copycat.machine.release_state import ReleaseState, load_release_state, save_release_state
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, SessionRecord, SessionTable
-from copycat.machine.shapes import Shape
-from copycat.machine.snapshot_io import own_install, own_snapshot, takes_version
+from copycat.machine.snapshot_io import accepts_version, install_custom, write_custom
 from copycat.machine.state_codec import (
     LEAVES,
     Links,
     StateEncoder,
-    known_classes,
-    seen_classes,
+    classes_in,
+    nameable_classes,
 )
 from copycat.machine.state_decoder import StateDecoder
-from copycat.machine.state_stream import Sink, StateStream
+from copycat.machine.state_stream import PieceWriter, StateStream
 from copycat.machine.timers import Scheduled, Timers
 from copycat.protocol.operations import encode_operation
 from copycat.types import SessionState
@@ -96,10 +96,10 @@ class _Image(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     keys: list[tuple[Any, int, int, int, int]]
     """(key, index, class, session, due_ms or -1)"""
     release_tracker: ReleaseState
-    classes: dict[str, Shape] = {}
+    classes: dict[str, ClassSchema] = {}
     """How the classes that `state` and the others name looked."""
-    born: dict[str, str] = {}
-    """Type of each attribute of a new machine (`Fresh.kinds`)."""
+    initial_kinds: dict[str, str] = {}
+    """Type of each attribute of a new machine (`InitialAttributes.kinds`)."""
 
 
 class Snapshots:
@@ -118,15 +118,15 @@ class Snapshots:
         self._keys = keys
         self._timers = timers
         self._release_tracker: ReleaseTracker = apply_context.release_tracker
-        self._own = is_snapshottable(machine)
+        self._is_snapshottable = is_snapshottable(machine)
         self._observed: list[type[Any]] = []
         self._operations: list[type[Any]] = []
         self._decode: Any = None
-        self._fresh: Fresh | None = None
-        self._dead: dict[int, ServerSession] = {}
+        self._initial: InitialAttributes | None = None
+        self._ended_sessions: dict[int, ServerSession] = {}
         self._scheduled: dict[int, Scheduled] = {}
 
-    def seal(self, handlers: Handlers, decode: Callable[[bytes], Any]) -> None:
+    def bind_handlers(self, handlers: Handlers, decode: Callable[[bytes], Any]) -> None:
         """The machine is new and whole: what it shows now are the classes that it may name."""
         version: object = self._machine.version
         if type(version) is not int or not 0 <= version < 1 << 63:
@@ -135,15 +135,17 @@ class Snapshots:
                 hint="give it 1, and a larger number with each change of the form",
             )
         aliases = Aliases(type(self._machine))
-        self._observed = [*seen_classes(self._machine), *aliases.classes.values()]
-        self._fresh = None if self._own else Fresh(self._machine, aliases)
+        self._observed = [*classes_in(self._machine), *aliases.classes.values()]
+        self._initial = (
+            None if self._is_snapshottable else InitialAttributes(self._machine, aliases)
+        )
         self._operations = [kind for kind in handlers.table if hasattr(kind, "__operation_name__")]
         self._decode = decode
 
     @cached_property
     def known(self) -> dict[str, type[Any]]:
         """Classes that a snapshot may name. Found when the first one is made or read."""
-        return known_classes(type(self._machine), self._observed, self._operations)
+        return nameable_classes(type(self._machine), self._observed, self._operations)
 
     # ---- making ----------------------------------------------------------------------------
 
@@ -155,20 +157,20 @@ class Snapshots:
             return error.message
         return ""
 
-    def write(self, position: Position, sink: Sink) -> None:
+    def write(self, position: Position, write_piece: PieceWriter) -> None:
         """Give the sink the snapshot piece by piece.
 
         SerializationError with the name of the attribute, session or timer in the way.
         """
-        own = own_snapshot(self._machine) if self._own else []
-        sink(_MAGIC + bytes([_FORMAT]))
+        own = write_custom(self._machine) if self._is_snapshottable else []
+        write_piece(_MAGIC + bytes([_FORMAT]))
         encoder = StateEncoder(self._machine, self.known, self._links())
-        stream = StateStream(encoder, sink)
+        stream = StateStream(encoder, write_piece)
         stream.head(len(_Image.__struct_fields__))
         stream.plain(type(self._machine).__qualname__)
         stream.plain(self._machine.version)
         stream.plain(position)
-        if self._own:
+        if self._is_snapshottable:
             stream.blob(own)
             stream.plain(None)
         else:
@@ -190,8 +192,8 @@ class Snapshots:
                 save_release_state(self._release_tracker, self._keys, self._sessions, encoder)
             )
             stream.plain(encoder.classes)
-            stream.plain({} if self._fresh is None else self._fresh.kinds)
-            stream.flush()
+            stream.plain({} if self._initial is None else self._initial.kinds)
+            stream.write_pending()
         except _ERRORS as error:
             raise SerializationError(f"a snapshot has no encoding: {error}") from error
 
@@ -242,7 +244,7 @@ class Snapshots:
             record.claim_index,
             record.acked_sequence,
             list(record.replies),
-            [_named(what, encoder, callback) for callback in record.visible.listening()],
+            [_named(what, encoder, callback) for callback in record.server_session.listening()],
         )
 
     # ---- installing ------------------------------------------------------------------------
@@ -256,7 +258,7 @@ class Snapshots:
         """
         image = self._checked(data)
         before = list(self._sessions)
-        self._dead, self._scheduled = {}, {}
+        self._ended_sessions, self._scheduled = {}, {}
         self._sessions.clear()
         try:
             finish = self._read(image)
@@ -279,10 +281,10 @@ class Snapshots:
         keys = [(decoder.value(row[0]), *row[1:]) for row in image.keys]
         for record, row in zip(records, image.sessions, strict=True):
             for callback in row.listeners:
-                record.visible.on_state_change(decoder.value(callback))
+                record.server_session.on_state_change(decoder.value(callback))
         load = load_release_state(image.release_tracker, decoder)
-        if state is not None and self._fresh is not None:
-            state = self._fresh.merged(state, image.born)
+        if state is not None and self._initial is not None:
+            state = self._initial.merged(state, image.initial_kinds)
 
         def finish() -> None:
             self._timers.reset(image.timer_count)
@@ -291,8 +293,8 @@ class Snapshots:
                 self._timers.restore(handle, callback)
             self._keys.restore(keys)
             load(self._release_tracker, self._keys, self._sessions)
-            if state is None or self._own:
-                own_install(self._machine, image.own or b"", image.version, state)
+            if state is None or self._is_snapshottable:
+                install_custom(self._machine, image.own or b"", image.version, state)
                 return
             replace_attributes(self._machine, state)
 
@@ -322,12 +324,12 @@ class Snapshots:
         hint = ""
         if image.version > now:
             hint = "start the member with the version of the machine that took the snapshot"
-        elif image.own is not None and not self._own:
+        elif image.own is not None and not self._is_snapshottable:
             hint = (
                 f"keep install() in {machine.__qualname__}: what its snapshot() wrote, nothing "
                 "else can read"
             )
-        elif image.own is not None and image.version != now and not takes_version(self._machine):
+        elif image.own is not None and image.version != now and not accepts_version(self._machine):
             hint = "let it be install(self, reader, version), which reads older versions too"
         if hint:
             raise MachineMismatchError(
@@ -346,18 +348,18 @@ class Snapshots:
     def _visible(self, session: int, client_id: str, state: str) -> ServerSession:
         record = self._sessions.get(session)
         if record is not None:
-            return record.visible
-        found = self._dead.get(session)
-        if found is None:
-            found = self._dead[session] = ServerSession(session, client_id)
-            found.end(SessionState(state))
-        return found
+            return record.server_session
+        ended = self._ended_sessions.get(session)
+        if ended is None:
+            ended = self._ended_sessions[session] = ServerSession(session, client_id)
+            ended.end(SessionState(state))
+        return ended
 
     def _handle(self, number: int, due_ms: int, interval_ms: int) -> Scheduled:
-        found = self._scheduled.get(number)
-        if found is None:
-            found = self._scheduled[number] = self._timers.handle(number, due_ms, interval_ms)
-        return found
+        scheduled = self._scheduled.get(number)
+        if scheduled is None:
+            scheduled = self._scheduled[number] = self._timers.handle(number, due_ms, interval_ms)
+        return scheduled
 
     def _commit_row(self, commit: Commit[Any]) -> list[Any]:
         session = commit.session
@@ -367,7 +369,7 @@ class Snapshots:
             [session.id, session.client_id, session.state.value],
             encode_operation(commit.operation),
             commit.references,
-            commit.is_pinned,
+            commit.is_snapshot_only,
         ]
 
     def _commit(
@@ -377,11 +379,11 @@ class Snapshots:
         session: ServerSession,
         operation: bytes,
         references: int,
-        is_pinned: bool,
+        is_snapshot_only: bool,
     ) -> Commit[Any]:
         command = self._decode(operation)
         commit: Commit[Any] = Commit(index, time_ms, session, command, self._release_tracker)
-        commit.restore(references, is_pinned=is_pinned)
+        commit.restore(references, is_snapshot_only=is_snapshot_only)
         return commit
 
 
@@ -397,9 +399,9 @@ def pack_incarnations(incarnations: dict[int, int]) -> list[tuple[bytes, bytes]]
     ]
 
 
-def unpack_incarnations(pins: list[tuple[bytes, bytes]]) -> dict[int, int]:
+def unpack_incarnations(rows: list[tuple[bytes, bytes]]) -> dict[int, int]:
     """And back."""
-    return {int.from_bytes(one, "little"): int.from_bytes(two, "little") for one, two in pins}
+    return {int.from_bytes(one, "little"): int.from_bytes(two, "little") for one, two in rows}
 
 
 def _named(what: str, encoder: StateEncoder, value: Any) -> Any:
@@ -424,5 +426,5 @@ def _record(row: _Session) -> SessionRecord:
     for reply in row.replies:
         if len(_split(reply.body)) != reply.count:
             raise CorruptLogError(f"replies of session {row.session} in a snapshot are cut")
-    record.keep(row.replies)
+    record.store_replies(row.replies)
     return record

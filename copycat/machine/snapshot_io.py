@@ -17,9 +17,9 @@ __all__ = [
     "SnapshotReader",
     "SnapshotWriter",
     "Snapshottable",
-    "own_install",
-    "own_snapshot",
-    "takes_version",
+    "accepts_version",
+    "install_custom",
+    "write_custom",
 ]
 
 T = TypeVar("T")
@@ -140,14 +140,14 @@ class Snapshottable(Protocol):
         """
 
 
-def own_snapshot(machine: Any) -> list[bytes]:
+def write_custom(machine: Any) -> list[bytes]:
     """What the machine writes of itself, in pieces."""
     writer = SnapshotWriter()
     machine.snapshot(writer)
     return writer.pieces()
 
 
-def takes_version(machine: Any) -> bool:
+def accepts_version(machine: Any) -> bool:
     """Whether its install() has a second parameter."""
     return _version_by_name(machine) is not None
 
@@ -166,7 +166,7 @@ def _version_by_name(machine: Any) -> bool | None:
     return False if by_place > 1 else None
 
 
-def own_install(
+def install_custom(
     machine: Any, data: bytes, version: int, attributes: Mapping[str, Any] | None
 ) -> None:
     """Let it read what it wrote when it had `version`, or the attributes that it had then.

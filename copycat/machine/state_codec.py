@@ -26,9 +26,9 @@ import msgspec
 
 from copycat.errors import SerializationError
 from copycat.machine.attributes import attributes_of, slots_of
+from copycat.machine.class_schema import ClassSchema, fields_of, hints_of, is_record, schema_of
 from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession
-from copycat.machine.shapes import Shape, fields_of, hints_of, is_record, shape_of
 from copycat.machine.timers import Scheduled
 
 __all__ = [
@@ -36,13 +36,13 @@ __all__ = [
     "FACTORIES",
     "LEAVES",
     "SMALL_NBYTES",
-    "Known",
+    "ClassTable",
     "Links",
     "Opened",
     "StateEncoder",
+    "classes_in",
     "is_small",
-    "known_classes",
-    "seen_classes",
+    "nameable_classes",
 ]
 
 LEAVES = frozenset({type(None), bool, float, str, bytes})
@@ -55,7 +55,7 @@ FACTORIES: dict[str, Callable[[], Any]] = {
 DEPTH_MAX = 200
 """Containers inside of each other. Deeper states have no default snapshot."""
 
-Known = dict[str, type[Any]]
+ClassTable = dict[str, type[Any]]
 
 
 class Links:
@@ -74,19 +74,19 @@ class Links:
         self.commit = commit
 
 
-def seen_classes(machine: object) -> list[type[Any]]:
+def classes_in(machine: object) -> list[type[Any]]:
     """Classes of what the attributes of a new machine hold."""
-    classes: Known = {}
+    classes: ClassTable = {}
     for value in attributes_of(machine).values():
         _observe(value, classes, set(), set(), 0)
     return list(classes.values())
 
 
-def known_classes(
+def nameable_classes(
     machine: type[Any], observed: list[type[Any]], operations: Iterable[type[Any]]
-) -> Known:
+) -> ClassTable:
     """Classes by qualified name; a name that two classes have is left out."""
-    classes: Known = {}
+    classes: ClassTable = {}
     twice: set[str] = set()
     seen: set[Any] = set()
     for kind in machine.__mro__:
@@ -98,7 +98,7 @@ def known_classes(
     return {name: kind for name, kind in classes.items() if name not in twice}
 
 
-def _collect(hints: Iterable[Any], classes: Known, twice: set[str], seen: set[Any]) -> None:
+def _collect(hints: Iterable[Any], classes: ClassTable, twice: set[str], seen: set[Any]) -> None:
     for hint in hints:
         _collect(typing.get_args(hint), classes, twice, seen)
         hint = typing.get_origin(hint) or hint  # noqa: PLW2901  (Box of Box[int])
@@ -113,7 +113,7 @@ def _is_named(kind: type[Any]) -> bool:
     return issubclass(kind, enum.Enum) or is_record(kind)
 
 
-def _observe(value: Any, classes: Known, twice: set[str], seen: set[Any], depth: int) -> None:
+def _observe(value: Any, classes: ClassTable, twice: set[str], seen: set[Any], depth: int) -> None:
     if depth > DEPTH_MAX:
         return
     _collect([type(value)], classes, twice, seen)
@@ -150,16 +150,16 @@ def _pairs(value: dict[Any, Any]) -> Iterable[Any]:
     return chain.from_iterable(value.items())
 
 
-def _is_made(kind: type[Any], name: str) -> bool:
+def _is_computed(kind: type[Any], name: str) -> bool:
     """Whether a field is what some code returns, rather than what the object holds."""
-    found = inspect.getattr_static(kind, name, None)
-    return hasattr(type(found), "__get__") and type(found) is not MemberDescriptorType
+    attribute = inspect.getattr_static(kind, name, None)
+    return hasattr(type(attribute), "__get__") and type(attribute) is not MemberDescriptorType
 
 
 class StateEncoder:
     """Makes trees of plain values. SerializationError says what has no encoding."""
 
-    def __init__(self, machine: object, known: Known, links: Links) -> None:
+    def __init__(self, machine: object, known: ClassTable, links: Links) -> None:
         self._machine = machine
         self._known = known
         self._links = links
@@ -174,7 +174,7 @@ class StateEncoder:
         self._makes: dict[type[Any], bool] = {}
         self._slots: dict[type[Any], list[str]] = {}
         """Of each class of records, the slots that are no fields."""
-        self.classes: dict[str, Shape] = {}
+        self.classes: dict[str, ClassSchema] = {}
         """The classes that were named so far."""
 
     def tree(self, value: Any, depth: int = 0) -> Any:
@@ -311,7 +311,7 @@ class StateEncoder:
         head, parts = ["record", self._name(kind)], [getattr(value, name) for name in names]
         makes = self._makes.get(kind)
         if makes is None:
-            makes = self._makes[kind] = any(_is_made(kind, name) for name in names)
+            makes = self._makes[kind] = any(_is_computed(kind, name) for name in names)
         if makes:
             self._alive += parts
         return Opened(None, head, parts, len(names))
@@ -336,7 +336,7 @@ class StateEncoder:
                 "`things: dict[str, ...]`), or define snapshot() and install()",
             )
         if name not in self.classes:
-            self.classes[name] = shape_of(kind)
+            self.classes[name] = schema_of(kind)
         return name
 
     def callback(self, value: Any, depth: int = 0) -> list[Any]:
@@ -349,8 +349,8 @@ class StateEncoder:
             return ["partial", inner, [self.tree(part, depth + 1) for part in value.args], named]
         name = getattr(value, "__name__", "")
         if type(value) is MethodType and value.__self__ is self._machine:
-            found = getattr(self._machine, name, None)
-            if getattr(found, "__func__", None) is value.__func__:
+            method = getattr(self._machine, name, None)
+            if getattr(method, "__func__", None) is value.__func__:
                 return ["method", name]
         raise _refused(value, "is no method of the machine (nor a partial of one)")
 

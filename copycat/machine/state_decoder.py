@@ -22,10 +22,10 @@ import msgspec
 
 from copycat.errors import CorruptLogError
 from copycat.machine.aliases import Aliases
+from copycat.machine.class_schema import ClassSchema, FieldMapping, is_record, mismatch
 from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession
-from copycat.machine.shapes import Plan, Shape, is_record, mismatch
-from copycat.machine.state_codec import FACTORIES, Known, Links
+from copycat.machine.state_codec import FACTORIES, ClassTable, Links
 from copycat.machine.timers import Scheduled
 from copycat.protocol.results import text_of
 
@@ -49,9 +49,9 @@ class StateDecoder:
     def __init__(
         self,
         machine: object,
-        known: Known,
+        known: ClassTable,
         links: Links,
-        classes: Mapping[str, Shape] | None = None,
+        classes: Mapping[str, ClassSchema] | None = None,
     ) -> None:
         self._machine = machine
         self._label = type(machine).__name__
@@ -59,7 +59,7 @@ class StateDecoder:
         self._links = links
         self._classes = classes or {}
         self._aliases = Aliases(type(machine))
-        self._plans: dict[tuple[str, int], Plan] = {}
+        self._plans: dict[tuple[str, int], FieldMapping] = {}
         self._numbered: list[Any] = []
 
     def value(self, tree: Any) -> Any:
@@ -134,9 +134,9 @@ class StateDecoder:
 
     def _make_flag(self, name: str, value: int) -> Any:
         kind = self._class(name, enum.Flag)
-        shape = self._classes.get(name)
-        if shape is not None and shape.types:  # else it was written before values were recorded
-            for member, text in zip(shape.fields, shape.types, strict=True):
+        schema = self._classes.get(name)
+        if schema is not None and schema.types:  # else it was written before values were recorded
+            for member, text in zip(schema.fields, schema.types, strict=True):
                 if int(text) & value == int(text):
                     self._check_flag(kind, name, member, int(text))
         try:
@@ -159,14 +159,14 @@ class StateDecoder:
         return self._member(self._class(name, enum.Enum), name, member)
 
     def _member(self, kind: Any, name: str, member: str) -> Any:
-        found = self._aliases.field(name, kind.__qualname__, member)
-        if found not in kind.__members__:
+        current = self._aliases.field(name, kind.__qualname__, member)
+        if current not in kind.__members__:
             hint = (
                 f"keep {member}, as another name of a member if it was renamed; or "
                 f'snapshot_aliases = {{"{name}.{member}": "NEW_NAME"}} in the machine\'s class'
             )
             raise mismatch(kind.__qualname__, member, "it has no such member", hint)
-        return kind[found]
+        return kind[current]
 
     def _make_named(self, name: str, *parts: Any) -> Any:
         plan = self._plan(name, len(parts))
@@ -184,7 +184,7 @@ class StateDecoder:
         value = self._numbered[number] = object.__new__(kind)  # a ring may name it
         return _fill(value, plan.fields(list(map(self._value, parts))))
 
-    def _record(self, plan: Plan, fields: dict[str, Any]) -> Any:
+    def _record(self, plan: FieldMapping, fields: dict[str, Any]) -> Any:
         kind = plan.kind
         if issubclass(kind, tuple):
             return tuple.__new__(kind, fields.values())
@@ -200,14 +200,14 @@ class StateDecoder:
             msgspec.structs.force_setattr(value, field, part)
         return value
 
-    def _plan(self, name: str, count: int) -> Plan:
+    def _plan(self, name: str, count: int) -> FieldMapping:
         plan = self._plans.get((name, count))
         if plan is None:
-            kind, shape = self._class(name, object), self._classes.get(name)
+            kind, schema = self._class(name, object), self._classes.get(name)
             if not is_record(kind):
                 problem = "it had fields, and is neither a dataclass, a Struct nor a NamedTuple"
                 raise mismatch(kind.__qualname__, "", problem, "keep it what it was")
-            plan = Plan(kind, name, shape, count, self._aliases)
+            plan = FieldMapping(kind, name, schema, count, self._aliases)
             self._plans[name, count] = plan
         return plan
 
@@ -227,8 +227,8 @@ class StateDecoder:
         return kind
 
     def _unknown(self, name: str) -> Exception:
-        shape = self._classes.get(name)
-        known = "" if shape is None else f" (of {shape.module})"
+        schema = self._classes.get(name)
+        known = "" if schema is None else f" (of {schema.module})"
         problem = f"{self._label} shows no class of this name{known}"
         hint = (
             f'where it was renamed, snapshot_aliases = {{"{name}": NewName}} in the class '
@@ -242,28 +242,28 @@ class StateDecoder:
     def _make_scheduled(
         self, number: int, due_ms: int, interval_ms: int, cancelled: bool
     ) -> Scheduled:
-        found = self._links.scheduled(number, due_ms, interval_ms)
-        found.cancelled = cancelled
-        return found
+        scheduled = self._links.scheduled(number, due_ms, interval_ms)
+        scheduled.cancelled = cancelled
+        return scheduled
 
     def _make_commit(self, index: int, time_ms: int, *rest: Any) -> Commit[Any]:
         number = len(self._numbered)
         self._numbered.append(None)
-        session, operation, references, is_pinned = rest
+        session, operation, references, is_snapshot_only = rest
         owner = self._links.session(*session)
-        value = self._links.commit(index, time_ms, owner, operation, references, is_pinned)
+        value = self._links.commit(index, time_ms, owner, operation, references, is_snapshot_only)
         self._numbered[number] = value
         return value
 
     def _make_method(self, name: str) -> Any:
-        found = getattr(self._machine, self._aliases.attribute(name) or "", None)
-        if type(found) is not MethodType:
+        method = getattr(self._machine, self._aliases.attribute(name) or "", None)
+        if type(method) is not MethodType:
             hint = (
                 f"keep a method {name}; or, where it was renamed, "
                 f'snapshot_aliases = {{"{name}": "new_name"}} in the class {self._label}'
             )
             raise mismatch(self._label, name, "a callback names it, and it is no method", hint)
-        return found
+        return method
 
     def _make_partial(self, inner: Any, arguments: list[Any], named: list[Any]) -> Any:
         values = list(map(self._value, named))

@@ -17,9 +17,9 @@ import msgspec
 from copycat.errors import SerializationError
 from copycat.machine.state_codec import DEPTH_MAX, LEAVES, StateEncoder, is_small
 
-__all__ = ["PIECE_NBYTES", "Sink", "StateStream"]
+__all__ = ["PIECE_NBYTES", "PieceWriter", "StateStream"]
 
-Sink = Callable[[bytes | memoryview], None]
+PieceWriter = Callable[[bytes | memoryview], None]
 """Is given the bytes of a snapshot, in order."""
 
 PIECE_NBYTES = 256 << 10
@@ -50,9 +50,9 @@ _HEADS = [msgspec.Raw(_head(count)) for count in range(16)]
 class StateStream:
     """Writes values one after the other. sink: is given the bytes, in order."""
 
-    def __init__(self, encoder: StateEncoder, sink: Sink) -> None:
+    def __init__(self, encoder: StateEncoder, write_piece: PieceWriter) -> None:
         self._encoder = encoder
-        self._sink = sink
+        self._write_piece = write_piece
         self._pending: list[Any] = []
         self._nbytes = 0
         """About what `_pending` will be."""
@@ -66,9 +66,9 @@ class StateStream:
         self._pending.append(value)
         self._nbytes += nbytes
         if self._nbytes >= PIECE_NBYTES or len(self._pending) >= _COUNT_MAX:
-            self.flush()
+            self.write_pending()
 
-    def flush(self) -> None:
+    def write_pending(self) -> None:
         """Give the sink what was collected."""
         pending = self._pending
         if pending:
@@ -77,13 +77,13 @@ class StateStream:
             self._nbytes = 0
             data = _encode(pending)
             pending.clear()
-            self._sink(memoryview(data)[cut:])
+            self._write_piece(memoryview(data)[cut:])
 
     def named(self, what: str, value: Any) -> None:
         """One value of the state; SerializationError names it where it has no encoding."""
         try:
             self.value(value)
-            self.flush()
+            self.write_pending()
         except SerializationError as error:
             raise SerializationError(f"{what}: {error.message}", hint=error.hint) from error
         except _ERRORS as error:
@@ -132,12 +132,12 @@ class StateStream:
         self._long(pieces, 0xC6)
 
     def _long(self, pieces: Sequence[bytes | bytearray], tag: int) -> None:
-        self.flush()
-        self._sink(_U32(tag, sum(map(len, pieces))))
+        self.write_pending()
+        self._write_piece(_U32(tag, sum(map(len, pieces))))
         for piece in pieces:
             with memoryview(piece) as view:
                 for first in range(0, len(piece), _BLOB_NBYTES):
-                    self._sink(view[first : first + _BLOB_NBYTES])
+                    self._write_piece(view[first : first + _BLOB_NBYTES])
 
     def _many(self, values: Iterable[Any], depth: int) -> None:
         source = iter(values)
@@ -153,7 +153,7 @@ class StateStream:
                 pending += chunk
                 self._nbytes += nbytes
                 if self._nbytes >= PIECE_NBYTES or len(pending) >= _COUNT_MAX:
-                    self.flush()
+                    self.write_pending()
                 continue
             for value in chunk:
                 self.value(value, depth)

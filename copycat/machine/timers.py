@@ -24,7 +24,7 @@ Delay: TypeAlias = float | timedelta
 class Scheduled:
     """A callback to come; `cancel()` as often as you like."""
 
-    __slots__ = ("callback", "cancelled", "due_ms", "interval_ms", "number", "touched")
+    __slots__ = ("_on_change", "callback", "cancelled", "due_ms", "interval_ms", "number")
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class Scheduled:
         number: int,
         interval_ms: int,
         callback: Callable[[], None],
-        touched: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
-        self.touched = touched
+        self._on_change = on_change
         self.due_ms = due_ms
         self.number = number
         self.interval_ms = interval_ms
@@ -45,7 +45,7 @@ class Scheduled:
         """It will not fire (again)."""
         if not self.cancelled:
             self.cancelled = True
-            self.touched()
+            self._on_change()
 
     def __lt__(self, other: Scheduled) -> bool:
         return (self.due_ms, self.number) < (other.due_ms, other.number)
@@ -54,12 +54,12 @@ class Scheduled:
 class Timers:
     """All callbacks of one machine, by due time and then in order of scheduling.
 
-    touched: called whenever one is scheduled, cancelled or taken to fire: the entry that is
+    on_change: called whenever one is scheduled, cancelled or taken to fire: the entry that is
     being applied then is pinned (C20).
     """
 
-    def __init__(self, touched: Callable[[], None] = lambda: None) -> None:
-        self._touched = touched
+    def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
+        self._on_change = on_change
         self._heap: list[Scheduled] = []
         self._count = 0
 
@@ -68,12 +68,12 @@ class Timers:
     ) -> Scheduled:
         """Fire at the first log time above `due_ms`; then every interval unless that is 0."""
         self._count += 1
-        scheduled = Scheduled(due_ms, self._count, interval_ms, callback, self._touched)
+        scheduled = Scheduled(due_ms, self._count, interval_ms, callback, self._on_change)
         heappush(self._heap, scheduled)
-        self._touched()
+        self._on_change()
         return scheduled
 
-    def again(self, scheduled: Scheduled, now_ms: int) -> None:
+    def reschedule(self, scheduled: Scheduled, now_ms: int) -> None:
         """Put a repeating one back: an interval after this tick, so it never bursts."""
         if scheduled.interval_ms and not scheduled.cancelled:
             self._count += 1
@@ -89,7 +89,7 @@ class Timers:
             if not scheduled.cancelled:
                 due.append(scheduled)
         if due:
-            self._touched()
+            self._on_change()
         return due
 
     @property
@@ -115,7 +115,7 @@ class Timers:
 
     def handle(self, number: int, due_ms: int, interval_ms: int) -> Scheduled:
         """One that is over; `restore` gives it a callback again."""
-        scheduled = Scheduled(due_ms, number, interval_ms, _nothing, self._touched)
+        scheduled = Scheduled(due_ms, number, interval_ms, _nothing, self._on_change)
         scheduled.cancelled = True
         return scheduled
 

@@ -96,7 +96,7 @@ class UserCode:
         try:
             _check_outcome(callback(*arguments))
         except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
-            self.raised(callback, error)
+            self.log_error(callback, error)
 
     def close(self, callback: Callable[[], None]) -> None:
         """The same at the end, in any thread; memory does not matter any more."""
@@ -114,13 +114,13 @@ class UserCode:
         except (SerializationError, StorageError):
             raise
         except BaseException as error:
-            self.leave(error)
+            self.reraise_signal(error)
             raise SerializationError(
                 f"{type(machine).__name__} raised {text_of(error)} while a snapshot of it"
                 " was taken; it goes on without"
             ) from error
 
-    def raised(self, what: object, error: BaseException) -> None:
+    def log_error(self, what: object, error: BaseException) -> None:
         """Log what such code raised. Leaves by MemoryShortageError or a signal."""
         self._check(error)
         log_raised(what, self.index, error)
@@ -156,9 +156,9 @@ class UserCode:
             if possible != self._possible or impossible == self._impossible:
                 raise self.shortage(error) from error
         else:
-            self.leave(error)
+            self.reraise_signal(error)
 
-    def leave(self, error: BaseException) -> None:
+    def reraise_signal(self, error: BaseException) -> None:
         """Raise it again when it may be a signal of this process."""
         if self._in_main_thread and issubclass(type(error), KeyboardInterrupt):
             raise error

@@ -102,7 +102,7 @@ class Delivery:
                 self._pending[session] = self._pending.pop(session)
                 first, last = view.unsent
                 last = min(last, first + FETCH_MAX - 1)
-                work = partial(self._executor.cached, session, first, last, REPLY_ROOM)
+                work = partial(self._executor.cached_replies, session, first, last, REPLY_ROOM)
                 self._inbox.run(Lane.APPLY, work, partial(self._fetched, view, route, first))
 
     def _fetched(

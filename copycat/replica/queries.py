@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from copycat.machine.apply_result import QueryAnswer, QueryAsk
+from copycat.machine.apply_result import MachineQuery, QueryAnswer
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal
 from copycat.replica.host import REPLY_ROOM, Host, Lane
@@ -237,7 +237,7 @@ def answer_what_fits(executor: SessionExecutor, due: list[_Waiting]) -> list[Que
     start, count, total = 0, 1, 0
     while start < len(due) and total < TURN_NBYTES_MAX:
         asks = [
-            QueryAsk(number, waiting.request.session, bytes(waiting.request.operation))
+            MachineQuery(number, waiting.request.session, bytes(waiting.request.operation))
             for number, waiting in enumerate(due[start : start + count], start)
             if filled.get(waiting.ran_for, 0) < REPLY_ROOM
         ]

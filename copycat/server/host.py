@@ -172,7 +172,7 @@ class AsyncHost:
         self._short[write_buffer] = min(unsent_max, self._short.get(write_buffer, unsent_max))
         return False
 
-    def look_for_room(self) -> None:
+    def check_write_buffers(self) -> None:
         """Some bytes were taken: wake the replica if somebody has room again."""
         free = [
             write_buffer
@@ -197,7 +197,7 @@ class AsyncHost:
             for write_buffer in dirty:
                 write_buffer.flush()
             if self._short:
-                self.look_for_room()
+                self.check_write_buffers()
 
     def _turn(self) -> None:
         if not self._is_scheduled or self.is_stopped or self._replica is None:
@@ -316,20 +316,20 @@ class AsyncHost:
 
     # --- watching -------------------------------------------------------------------------------
 
-    def when(self, holds: Callable[[], bool]) -> asyncio.Future[None]:
-        """Done after the first turn at whose end `holds()`; cancelled when the host stops."""
+    def when(self, condition: Callable[[], bool]) -> asyncio.Future[None]:
+        """Done after the first turn at whose end `condition()`; cancelled when the host stops."""
         future: asyncio.Future[None] = self._loop.create_future()
-        self._watchers.append((holds, future))
+        self._watchers.append((condition, future))
         self.wake()
         return future
 
     def _check_watchers(self) -> None:
-        left = []
-        for holds, future in self._watchers:
+        waiting = []
+        for condition, future in self._watchers:
             if future.done():
                 continue
-            if holds():
+            if condition():
                 future.set_result(None)
             else:
-                left.append((holds, future))
-        self._watchers = left
+                waiting.append((condition, future))
+        self._watchers = waiting

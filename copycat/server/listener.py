@@ -37,7 +37,7 @@ HANDSHAKE_S = 5.0
 PROGRESS_TIMEOUT_SHARE = 3 / 4
 """Of a session's timeout: a client that says or takes nothing for so long is closed. With the
 look that comes after it, that is within the timeout."""
-LOOKS = 8
+CHECKS_PER_TIMEOUT = 8
 """Looks at each client within a session timeout."""
 LINGER_S = 1.0
 """For the frame that refuses somebody to arrive before the connection is cut."""
@@ -81,37 +81,37 @@ class Listener:
         """Why connections were closed from here: error code -> how often."""
         self.refusal_log = RefusalLog()
         self._server: asyncio.Server | None = None
-        self._look: asyncio.TimerHandle | None = None
-        self._look_s = 0.0
+        self._check_timer: asyncio.TimerHandle | None = None
+        self._check_due_s = 0.0
         self.is_closing = False
 
     async def start(self, bind: Address) -> Address:
         """Listen; the address with the port that was given. Raises AddressInUseError, or
         ConfigurationError for an address that is not this machine's."""
         self._server = await serve(bind, partial(Inbound, self))
-        self._look_again()
+        self._schedule_check()
         port: int = self._server.sockets[0].getsockname()[1]
         return Address(bind.host, port)
 
-    def _look_again(self) -> None:
+    def _schedule_check(self) -> None:
         loop = asyncio.get_running_loop()
-        self._look_s = loop.time() + self.session_timeout / LOOKS
-        self._look = loop.call_at(self._look_s, self._look_at_clients)
+        self._check_due_s = loop.time() + self.session_timeout / CHECKS_PER_TIMEOUT
+        self._check_timer = loop.call_at(self._check_due_s, self._check_clients)
 
-    def _look_at_clients(self) -> None:
+    def _check_clients(self) -> None:
         """Close the connections of clients that vanished, or that do not read."""
         now = asyncio.get_running_loop().time()
         # Who held the loop up held up what clients said, too.
-        late_s = now - self._look_s
+        late_s = now - self._check_due_s
         for inbound in list(self.inbounds):
-            inbound.look(now, late_s)
-        self._look_again()
+            inbound.check_progress(now, late_s)
+        self._schedule_check()
 
     async def close(self) -> None:
         """Stop listening and close every connection; returns when all are gone."""
         self.is_closing = True
-        if self._look is not None:
-            self._look.cancel()
+        if self._check_timer is not None:
+            self._check_timer.cancel()
         if self._server is not None:
             # What was accepted a moment ago gets its transport in the next pass of the loop.
             # CPython up to 3.12 leaks its socket if the server is closed before that.
@@ -186,7 +186,7 @@ class Inbound(asyncio.BufferedProtocol):
         # A reset for what it still sends could overtake the answer.
         self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
-    def look(self, now_s: float, late_s: float) -> None:
+    def check_progress(self, now_s: float, late_s: float) -> None:
         """Close a client's connection that takes nothing, or says nothing, for too long."""
         write_buffer, transport, replica = (
             self._write_buffer,
@@ -207,7 +207,7 @@ class Inbound(asyncio.BufferedProtocol):
             now_s,
             PROGRESS_TIMEOUT_SHARE * limit_s,
             received=self._received,
-            taken=write_buffer.written - unsent,
+            sent=write_buffer.written - unsent,
             unsent=unsent,
         )
         if reason:
@@ -266,7 +266,7 @@ class Inbound(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         if self._transport is not None and self._connection:
             self._transport.resume_reading()
-            self._listener.host.look_for_room()
+            self._listener.host.check_write_buffers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         listener = self._listener

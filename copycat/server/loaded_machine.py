@@ -56,7 +56,7 @@ class LoadedMachine:
             )
         return self._executor
 
-    def look(self, env: Env, replica_log: ReplicaLog | None) -> bool:
+    def load_snapshot(self, env: Env, replica_log: ReplicaLog | None) -> bool:
         """Install the newest snapshot and read the log behind it; nothing on the disk changes.
 
         True when all of the log could be read. MachineMismatchError when the machine cannot read

@@ -10,7 +10,7 @@ __all__ = ["LoopLag"]
 
 log = logging.getLogger("copycat.server")
 
-LOOKS = 4
+CHECKS_PER_LIMIT = 4
 """Looks within the limit: what is measured is less than the block by one of them at most."""
 
 
@@ -32,8 +32,8 @@ class LoopLag:
 
     def start(self) -> None:
         """Begin to look."""
-        self._due_s = self._loop.time() + self._limit_s / LOOKS
-        self._timer = self._loop.call_at(self._due_s, self._look)
+        self._due_s = self._loop.time() + self._limit_s / CHECKS_PER_LIMIT
+        self._timer = self._loop.call_at(self._due_s, self._check)
 
     def close(self) -> None:
         """Look no more. Any thread, for a loop that has ended too."""
@@ -41,7 +41,7 @@ class LoopLag:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         late_s = self._loop.time() - self._due_s
         if late_s >= self._limit_s / 2:
             log.log(

@@ -126,7 +126,7 @@ class LoopThread:
                 return answer.result()
         return work()  # nothing runs there any more
 
-    def tell(self, callback: Callable[[T], None], value: T) -> None:
+    def call_back(self, callback: Callable[[T], None], value: T) -> None:
         """Call back in the application's loop; dropped when that has ended."""
         application = self._application
         if application is not None:

@@ -39,7 +39,9 @@ log = logging.getLogger("copycat.server")
 
 WAITING_S = 3.0
 """How often a member that waits for others says whom it waits for."""
-LATE = 'this member answered nobody meanwhile (CopycatServer(loop="thread") has its own loop)'
+LAG_EFFECT = (
+    'this member answered nobody meanwhile (CopycatServer(loop="thread") has its own loop)'
+)
 """What follows when the loop was blocked that it lives in."""
 CLOSE_S = 5.0
 _LOCKED: list[MemberDirectory] = []
@@ -98,7 +100,7 @@ class Node:
         """None before `start`."""
         return self._replica
 
-    async def start(self, given: tuple[str, ...], machine: StateMachine) -> Replica:
+    async def start(self, member_addresses: tuple[str, ...], machine: StateMachine) -> Replica:
         """Open the directory and begin, once. `given`: the founding members, as to `bootstrap`.
 
         The disk is read in a thread: an application's loop goes on while a large log is
@@ -108,7 +110,7 @@ class Node:
         require(not self.is_started, "a node is started once")
         self.is_started = True
         building = asyncio.get_running_loop().run_in_executor(
-            None, build, self._options, self._storage, self.host, given, machine
+            None, build, self._options, self._storage, self.host, member_addresses, machine
         )
         self._stack.push_async_callback(self._close_started, building)
         built = await asyncio.shield(building)
@@ -122,7 +124,7 @@ class Node:
         watch = self._status_log = StatusLog(self._options, replica, self.listener.refusal_log.all)
         watch.start()
         self._stack.callback(watch.close)
-        loop_lag = LoopLag(self._options.name, self._options.election_timeout, LATE)
+        loop_lag = LoopLag(self._options.name, self._options.election_timeout, LAG_EFFECT)
         loop_lag.start()
         self._stack.callback(loop_lag.close)
         self.host.start(replica, watch.turned)
@@ -181,7 +183,7 @@ class Node:
             durability=storage.durability,
         )
 
-    async def leader_known(self) -> None:
+    async def wait_for_leader(self) -> None:
         """Wait for a leader, and say every few seconds who is missing, and why."""
         replica, watch = self._replica, self._status_log
         if replica is None or watch is None:
@@ -221,17 +223,17 @@ class Node:
 
     async def take_snapshot(self) -> Snapshot:
         """Take one now; the CopycatError that says why there is none."""
-        replica, done = self._asked("no snapshot now")
+        replica, done = self._replica_and_future("no snapshot now")
         replica.take_snapshot(partial(_set_result, done))
         return cast("Snapshot", await self._answer(done))
 
     async def compact(self, compaction: Compaction) -> CompactionReport:
         """Clean the log now; IllegalMemberStateError when this member does not run."""
-        replica, done = self._asked("no compaction now")
+        replica, done = self._replica_and_future("no compaction now")
         replica.compact(compaction, partial(_set_result, done))
         return cast("CompactionReport", await self._answer(done))
 
-    def _asked(self, what: str) -> tuple[Replica, asyncio.Future[object]]:
+    def _replica_and_future(self, what: str) -> tuple[Replica, asyncio.Future[object]]:
         if self._replica is None or self.host.is_stopped:
             raise IllegalMemberStateError(f"{what}: this member does not run")
         return self._replica, asyncio.get_running_loop().create_future()

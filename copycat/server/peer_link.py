@@ -98,7 +98,7 @@ class Link:
         sock = await dial(self._address)
         try:
             transport, outbound = await loop.create_connection(
-                partial(Outbound, self._host.look_for_room), sock=sock
+                partial(Outbound, self._host.check_write_buffers), sock=sock
             )
         except BaseException:
             sock.close()

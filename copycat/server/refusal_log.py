@@ -13,7 +13,7 @@ KNOWN_MAX = 256
 REASONS_MAX = 32
 """Different reasons for one host that are told apart. A reason may hold what the stranger sent,
 and that can be something else each time: all others are counted as one."""
-OTHERS = "other reasons"
+OTHER_REASONS = "other reasons"
 
 
 class RefusalLog:
@@ -42,7 +42,7 @@ class RefusalLog:
         if key in self._counts:
             return key
         known = sum(each[:2] == (what, host) for each in self._counts)
-        return key if known < REASONS_MAX else (what, host, OTHERS)
+        return key if known < REASONS_MAX else (what, host, OTHER_REASONS)
 
     def all(self) -> list[str]:
         """Each refusal that is remembered, with its count; the newest last."""

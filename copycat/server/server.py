@@ -138,7 +138,7 @@ class CopycatServer(Generic[S]):
         self._state = ServerState.INACTIVE
         self._failure: BaseException | None = None
         self._stopped: asyncio.Event | None = None
-        self._ending: asyncio.Task[None] | None = None
+        self._close_task: asyncio.Task[None] | None = None
 
     # --- what it is ---------------------------------------------------------------------------
 
@@ -229,11 +229,11 @@ class CopycatServer(Generic[S]):
 
     async def _open(self) -> Node:
         self._check_process()
-        if self._node is None and self._ending is None and not self._opening.locked():
+        if self._node is None and self._close_task is None and not self._opening.locked():
             self._opening = asyncio.Lock()  # the old one may belong to a loop that has ended
         async with self._opening:
-            if self._ending is not None:  # it was shut down a moment ago, and is started again
-                await asyncio.shield(self._ending)
+            if self._close_task is not None:  # it was shut down a moment ago, and is started again
+                await asyncio.shield(self._close_task)
             if self._node is None:
                 node = Node(self._options, self._storage, self._on_failure)
                 try:
@@ -266,7 +266,7 @@ class CopycatServer(Generic[S]):
         founders = parse_founders(members, self._options.address)
         try:
             await self._start(node, founders)
-            await self._leader_known(node)
+            await self._wait_for_leader(node)
         except BaseException as error:
             if isinstance(error, MachineMismatchError):  # the same if it is found before a start
                 self._failure = error
@@ -281,9 +281,9 @@ class CopycatServer(Generic[S]):
         replica.on_state_change(self._set_state)
         self._set_state(replica.status().state)
 
-    async def _leader_known(self, node: Node) -> None:
+    async def _wait_for_leader(self, node: Node) -> None:
         try:
-            await node.leader_known()
+            await node.wait_for_leader()
         except (asyncio.CancelledError, IllegalMemberStateError):
             if self._failure is not None:
                 raise self._failure from None
@@ -351,22 +351,22 @@ class CopycatServer(Generic[S]):
             raise self._failure
 
     def _is_idle(self) -> bool:
-        return self._node is None and self._ending is None
+        return self._node is None and self._close_task is None
 
     async def _close(self) -> None:
-        if self._ending is None:
+        if self._close_task is None:
             node, self._node = self._node, None
             if node is None:
                 return
-            self._ending = asyncio.get_running_loop().create_task(self._close_node(node))
-        ending = self._ending
-        await asyncio.shield(ending)  # a cancelled caller must not leave a half-closed member
+            self._close_task = asyncio.get_running_loop().create_task(self._close_node(node))
+        close_task = self._close_task
+        await asyncio.shield(close_task)  # a cancelled caller must not leave a half-closed member
 
     async def _close_node(self, node: Node) -> None:
         try:
             await node.close()
         finally:
-            self._ending = None
+            self._close_task = None
             self._last_status = node.last_status or self._last_status
             self._set_state(ServerState.INACTIVE)
             require(self._stopped is not None, "a node that was never started")
@@ -391,13 +391,13 @@ class CopycatServer(Generic[S]):
             if self._home is None:
                 self._listeners.fire(state)
             else:
-                self._home.tell(self._listeners.fire, state)
+                self._home.call_back(self._listeners.fire, state)
 
     def _on_failure(self, cause: BaseException) -> None:
         """The member stopped itself: say why, and let go of all."""
         self._failure = cause
         text = cause.render() if isinstance(cause, CopycatError) else repr(cause)
         log_error(log, logging.CRITICAL, cause, "%s: stopped: %s", self.name, text)
-        if self._ending is None and self._node is not None:
+        if self._close_task is None and self._node is not None:
             node, self._node = self._node, None
-            self._ending = asyncio.get_running_loop().create_task(self._close_node(node))
+            self._close_task = asyncio.get_running_loop().create_task(self._close_node(node))

@@ -40,17 +40,19 @@ log = logging.getLogger("copycat.server")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def founding_members(directory: str, address: str, given: tuple[str, ...]) -> tuple[str, ...]:
+def founding_members(
+    directory: str, address: str, member_addresses: tuple[str, ...]
+) -> tuple[str, ...]:
     """The voters of configuration 0, sorted: the stored list, or the given one with ourselves.
 
     Raises ConfigurationError with both lists when they differ (C16).
     """
-    founders = tuple(sorted({*given, address}))
+    founders = tuple(sorted({*member_addresses, address}))
     env = Env()
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
     if identity is None or identity.address != address:
         return founders  # a foreign directory is refused when it is opened
-    if given and founders != identity.members:
+    if member_addresses and founders != identity.members:
         raise ConfigurationError(
             f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
             f" given {', '.join(founders)}",
@@ -74,7 +76,7 @@ def build(
     options: ServerOptions,
     storage: Storage,
     host: AsyncHost,
-    given: tuple[str, ...],
+    member_addresses: tuple[str, ...],
     machine: StateMachine,
 ) -> StartedMember:
     """Open the directory and make the replica; any one thread. Whole or nothing.
@@ -83,7 +85,7 @@ def build(
     """
     storage = msgspec.structs.replace(storage, directory=real_path(storage.directory))
     refuse_file(Env(), storage.directory)
-    founders = founding_members(storage.directory, str(options.address), given)
+    founders = founding_members(storage.directory, str(options.address), member_addresses)
     _log_start(options, storage, founders)
     with ExitStack() as undo:
         loaded = LoadedMachine(machine, options, storage)
@@ -159,7 +161,7 @@ def _opened(
             boot=_boot_id(),
             whole=len(members) == 1 and storage.level is not StorageLevel.MEMORY,
             snapshots=partial(loaded.tidy_snapshots, env),
-            look=partial(loaded.look, env),
+            look=partial(loaded.load_snapshot, env),
         )
     except DirectoryInUseError as error:
         raise with_holder(f"{storage.directory}/lock", error) from error

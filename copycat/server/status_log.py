@@ -37,22 +37,22 @@ class StatusLog:
         self._missing: tuple[str, ...] = ()
         self._lost_s: float | None = None
         """When the quorum was lost; None while it stands, and before the first leader."""
-        self._was_led = False
+        self._had_leader = False
         self._write_stall = replica.write_stall
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
         """Begin to look."""
-        self._look_later()
+        self._schedule_check()
 
     def close(self) -> None:
         """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look_later(self) -> None:
+    def _schedule_check(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._interval_s, self._look)
+        self._timer = loop.call_later(self._interval_s, self._check)
 
     def turned(self) -> None:
         """A turn has ended: is there another leader?"""
@@ -91,19 +91,19 @@ class StatusLog:
                 status.term,
                 " (this member)" if is_own else "",
             )
-            self._was_led = True
-            self._found(now)
+            self._had_leader = True
+            self._log_quorum_regained(now)
         raft = self._replica.raft
         self._leader, self._term, self._since_s = raft.leader, raft.current_term, now
 
-    def _found(self, now: float) -> None:
+    def _log_quorum_regained(self, now: float) -> None:
         if self._lost_s is not None:
             log.warning("%s: the quorum is back after %.1f s", self._name, now - self._lost_s)
             self._lost_s, self._missing = None, ()
 
-    def _look(self) -> None:
-        self._look_later()
-        if self._leader or not self._was_led:
+    def _check(self) -> None:
+        self._schedule_check()
+        if self._leader or not self._had_leader:
             return
         why = self._replica.outage.explain()
         if why.code is not Refusal.NO_QUORUM or why.missing == self._missing:

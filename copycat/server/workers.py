@@ -130,16 +130,16 @@ class Worker:
             self._mailbox.post(partial(self._finished, done), result)
 
     def _result(self, work: Callable[[], Any]) -> Any:
-        is_said = False
+        is_logged = False
         while True:
             try:
                 return work()
             except ResourceError as shortage:
                 if not self._retries:
                     raise
-                if not is_said:
+                if not is_logged:
                     log.warning("%s waits until it can go on: %s", self._name, shortage)
-                    is_said = True
+                    is_logged = True
                 if self._is_closing.wait(SHORTAGE_S):
                     raise
 

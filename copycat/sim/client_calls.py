@@ -109,7 +109,7 @@ class ClientCalls:
         self, drawn: Sequence[tuple[str, int, tuple[int, ...]]], *, as_one: bool = False
     ) -> list[Operation]:
         """Submit these, in order. as_one: by one call, whose caller hears of all at once."""
-        session, first = self._session, self._outbox.submitted + 1
+        session, first = self._session, self._outbox.last_submitted + 1
         operations = [
             Operation(
                 chain=session.session,
@@ -189,14 +189,14 @@ class ClientCalls:
                 "command dropped before it was sent", len(self._unsent) - len(remaining)
             )
             self._unsent = remaining
-            for number, (_, operation) in enumerate(remaining, self._outbox.attempted + 1):
+            for number, (_, operation) in enumerate(remaining, self._outbox.last_attempted + 1):
                 operation.number = number
 
     def note_sent(self) -> None:
         """From the moment when they are first sent, commands may take effect."""
         count = 0
         for _, operation in self._unsent:
-            if operation.number > self._outbox.attempted:
+            if operation.number > self._outbox.last_attempted:
                 break
             count += 1
             self._around.asked[(self._session.session, operation.number)] = operation
@@ -221,7 +221,7 @@ class ClientCalls:
         """A reply arrived, and was not looked at by the session yet."""
         if (message.session, message.first_sequence) not in self._around.asked:
             raise violated("I17", "a reply to what nobody asked", reply=message)
-        answered = self._outbox.answered if message.session == self._session.session else 0
+        answered = self._outbox.last_answered if message.session == self._session.session else 0
         last = message.first_sequence + message.count - 1
         if last <= answered:
             self._trace.mark("reply heard twice")

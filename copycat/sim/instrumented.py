@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from copycat.errors import require
-from copycat.machine.apply_result import QueryAnswer, QueryAsk
+from copycat.machine.apply_result import MachineQuery, QueryAnswer
 from copycat.machine.session_executor import SessionExecutor
-from copycat.machine.state_stream import Sink
+from copycat.machine.state_stream import PieceWriter
 from copycat.sim.checkers.compaction import Frozen
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
@@ -142,17 +142,17 @@ class InstrumentedExecutor(SessionExecutor):
         self._on_snapshot = on_snapshot
         self._did = did
 
-    def query(self, asks: list[QueryAsk]) -> list[QueryAnswer]:
+    def query(self, queries: list[MachineQuery]) -> list[QueryAnswer]:
         self._did("queries answered")
-        return super().query(asks)
+        return super().query(queries)
 
     def reply_floor(self) -> int:
         self._did("reply floor read")
         return super().reply_floor()
 
-    def write_snapshot(self, sink: Sink) -> None:
+    def write_snapshot(self, write_piece: PieceWriter) -> None:
         self._did("snapshot taken")
-        super().write_snapshot(sink)
+        super().write_snapshot(write_piece)
         self._on_snapshot(self, True)
 
     def install(self, data: bytes) -> None:

@@ -115,7 +115,7 @@ class SessionClient:
 
     def _ask_something(self) -> None:
         random, options = self._random, self.options
-        in_flight = self._outbox.submitted - self._outbox.answered
+        in_flight = self._outbox.last_submitted - self._outbox.last_answered
         if (
             random.chance(options.command)
             and in_flight < options.inflight_max

@@ -41,7 +41,7 @@ def test_a_server_that_stops_reading_is_left_and_costs_no_busy_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pumps = 0
-    pump = SessionDriver._pump
+    pump = SessionDriver._send_outgoing
 
     def counted(self: SessionDriver) -> None:
         nonlocal pumps
@@ -54,7 +54,7 @@ def test_a_server_that_stops_reading_is_left_and_costs_no_busy_loop(
         host, port = server.sockets[0].getsockname()[:2]
         client = CopycatClient(f"{host}:{port}", session_timeout=0.6)
         await client.connect()
-        monkeypatch.setattr(SessionDriver, "_pump", counted)
+        monkeypatch.setattr(SessionDriver, "_send_outgoing", counted)
         waiting = client.submit_many([Blob(bytes(900_000))] * 40)
         await asyncio.wait_for(deaf.second.wait(), 5)
         assert pumps < 50

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from copycat import Backoff, ConfigurationError, CopycatClient, blocking
-from copycat.client.trouble import shown
+from copycat.client.trouble import format_operations
 from copycat.errors import CopycatError, SerializationError
 from tests.client.servers import opening, serving
 from tests.client.test_bounded import deaf
@@ -176,7 +176,7 @@ def test_a_loop_that_ended_without_a_close_leaves_a_client_that_can_be_connected
 
 
 def test_an_operation_is_shown_in_a_line() -> None:
-    assert shown([Book.add(1)]) == "Book.add(number=1)"
-    text = shown([Book.fail("x" * 10_000)] * 3)
+    assert format_operations([Book.add(1)]) == "Book.add(number=1)"
+    text = format_operations([Book.fail("x" * 10_000)] * 3)
     assert text.startswith("3 commands, the first Book.fail(text='xxx")
     assert len(text) < 300

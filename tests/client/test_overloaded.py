@@ -15,7 +15,7 @@ from tests.client.sessions import SESSION, Add, ask, opened, results, submit
 
 def held(session: ClientSession, outbox: Outbox) -> tuple[int, int]:
     """(what is counted, what is there) in bytes of commands and queries without an answer."""
-    start = outbox.answered + 1 - outbox._base
+    start = outbox.last_answered + 1 - outbox._base
     commands = sum(map(len, outbox._encoded[start:]))
     queries = sum(len(query.encoded) for query in session._queries._pending.values())
     return outbox.nbytes + session._queries.nbytes, commands + queries
@@ -35,9 +35,9 @@ def test_what_waits_is_counted_through_answers_resends_and_callers_that_give_up(
                 requests.append(ask(session, f"q{step}"))
             case 3:
                 session.abandon(rng.choice(requests))
-            case 4 if outbox.attempted > outbox.answered:
-                last = rng.randint(outbox.answered + 1, outbox.attempted)
-                first = rng.randint(1, outbox.answered + 1)
+            case 4 if outbox.last_attempted > outbox.last_answered:
+                last = rng.randint(outbox.last_answered + 1, outbox.last_attempted)
+                first = rng.randint(1, outbox.last_answered + 1)
                 values = range(last - first + 1)
                 session.received(results(first, *values), now_ms)
             case 5:

@@ -55,7 +55,7 @@ def test_the_leader_comes_where_the_selection_says(
 def test_a_hint_in_the_middle_of_a_round_counts() -> None:
     it = selector(ServerSelection.LEADER)
     it.next()
-    leader = next(address for address in SEEDS if address in it._left[1:])
+    leader = next(address for address in SEEDS if address in it._untried[1:])
     it.follow(leader, SEEDS)
     assert it.next()[0] == leader
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from copycat.machine.apply_result import ApplyResult, QueryAsk, RunReply
+from copycat.machine.apply_result import ApplyResult, MachineQuery, RunReply
 from copycat.machine.envelope import (
     encode_close,
     encode_expire,
@@ -81,7 +81,7 @@ class Script:
     def expire(self, session: int, active_index: int) -> ApplyResult:
         return self.entry(EntryKind.EXPIRE, encode_expire(session, active_index))
 
-    def pin(self, member: int, incarnation: int) -> ApplyResult:
+    def record_incarnation(self, member: int, incarnation: int) -> ApplyResult:
         return self.entry(EntryKind.INCARNATION, encode_incarnation(member, incarnation))
 
     def noop(self) -> ApplyResult:
@@ -112,7 +112,7 @@ class Script:
         return values(self.commands(session, operations).replies)
 
     def query(self, session: int, operation: Operation[Any]) -> Any:
-        (answer,) = self.executor.query([QueryAsk(1, session, encode_operation(operation))])
+        (answer,) = self.executor.query([MachineQuery(1, session, encode_operation(operation))])
         return decode_result(answer.body, Any)
 
 

@@ -148,8 +148,8 @@ def test_digests_tell_states_apart() -> None:
 
 def test_pins_and_timers_are_in_the_digest() -> None:
     left, right = Script(Hashy()), Script(Hashy())
-    left.pin(1, 2)
-    right.pin(1, 3)
+    left.record_incarnation(1, 2)
+    right.record_incarnation(1, 3)
     assert left.executor.digest() != right.executor.digest()
 
 

@@ -16,7 +16,7 @@ from copycat.errors import (
     VersionMismatchError,
 )
 from copycat.machine import Commit, ServerSession, StateMachine, command, query
-from copycat.machine.apply_result import IncarnationRecorded, QueryAsk
+from copycat.machine.apply_result import IncarnationRecorded, MachineQuery
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.operations import Command, encode_operation
@@ -180,8 +180,8 @@ def test_queries_see_the_state_and_its_index() -> None:
     session = script.register()
     script.results(session, Moody.add(7))
     asks = [
-        QueryAsk(5, session, encode_operation(Moody.last())),
-        QueryAsk(6, session + 1, encode_operation(Moody.last())),
+        MachineQuery(5, session, encode_operation(Moody.last())),
+        MachineQuery(6, session + 1, encode_operation(Moody.last())),
     ]
     known, unknown = script.executor.query(asks)
     assert (known.token, known.index, known.unknown_session) == (5, 2, False)
@@ -201,7 +201,7 @@ def test_a_query_that_fails_is_an_answer() -> None:
 def test_a_query_must_be_one(body: bytes) -> None:
     script = Script(Moody())
     session = script.register()
-    (answer,) = script.executor.query([QueryAsk(1, session, body)])
+    (answer,) = script.executor.query([MachineQuery(1, session, body)])
     assert not answer.unknown_session
     assert isinstance(decode_result(answer.body, Any), MachineMismatchError)
     assert script.machine.log == []
@@ -219,8 +219,8 @@ def test_i19_log_time_never_goes_back() -> None:
 def test_c16_the_first_incarnation_holds() -> None:
     script = Script(KeyValueStore())
     member, first, second = 1 << 127, 1 << 100, 3
-    assert script.pin(member, first).changes == [IncarnationRecorded(member, first)]
-    assert script.pin(member, second).changes == []
+    assert script.record_incarnation(member, first).changes == [IncarnationRecorded(member, first)]
+    assert script.record_incarnation(member, second).changes == []
     assert script.executor.incarnations == {member: first}
 
 

@@ -135,7 +135,7 @@ def test_replies_go_when_the_envelope_acknowledges_them() -> None:
     script.commands(session, [put(1), put(2)])
     script.commands(session, [put(3)], acked=2)
     (row,) = script.executor.session_rows()
-    assert (row.acked_sequence, row.cached) == (2, 2)  # one reply of one byte is kept
+    assert (row.acked_sequence, row.cached_nbytes) == (2, 2)  # one reply of one byte is kept
 
 
 def test_replies_go_when_a_keep_alive_acknowledges_them() -> None:
@@ -144,7 +144,7 @@ def test_replies_go_when_a_keep_alive_acknowledges_them() -> None:
     script.commands(session, [put(1), put(2)])
     script.keep_alive(session, 99)
     (row,) = script.executor.session_rows()
-    assert (row.acked_sequence, row.cached) == (2, 0)  # never beyond what was applied
+    assert (row.acked_sequence, row.cached_nbytes) == (2, 0)  # never beyond what was applied
 
 
 def test_a_reply_that_is_gone_is_an_error_not_a_null() -> None:
@@ -166,11 +166,11 @@ def test_cached_replies_for_the_leaders_door() -> None:
     session = script.register()
     script.commands(session, [put(1), put(2)])
     script.commands(session, [put(3)])
-    (reply,) = script.executor.cached(session, 2, 9)
+    (reply,) = script.executor.cached_replies(session, 2, 9)
     assert (reply.first_sequence, reply.count) == (2, 2)
     assert values([reply]) == [2, 3]
-    assert script.executor.cached(session, 4, 9) == []
-    assert script.executor.cached(99, 1, 1) == []
+    assert script.executor.cached_replies(session, 4, 9) == []
+    assert script.executor.cached_replies(99, 1, 1) == []
 
 
 def test_c25_expiry_is_ignored_when_the_session_was_active_since() -> None:

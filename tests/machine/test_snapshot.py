@@ -82,7 +82,7 @@ def test_a_machine_may_write_its_snapshots_itself() -> None:
     other.install(script.executor.snapshot())
     assert other.machine.names == ["a", "b"]  # type: ignore[attr-defined]
     assert other.last_applied == 3
-    assert [reply.count for reply in other.cached(session, 1, 2)] == [2]
+    assert [reply.count for reply in other.cached_replies(session, 1, 2)] == [2]
 
 
 class Forgetful(Own):

@@ -57,7 +57,7 @@ def streamed(value: Any) -> list[bytes]:
     pieces: list[bytes] = []
     stream = StateStream(encoder_of(Holder()), lambda piece: pieces.append(bytes(piece)))
     stream.value(value)
-    stream.flush()
+    stream.write_pending()
     return pieces
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from copycat.errors import SerializationError
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
-from copycat.machine.state_stream import Sink
+from copycat.machine.state_stream import PieceWriter
 from copycat.member.markers import LostEntries, read_lost_entries
 from copycat.member.time_note import TimeFile
 from copycat.replica.replica import Replica
@@ -29,10 +29,10 @@ class StubbornExecutor(SessionExecutor):
         super().__init__(KeyValueStore())
         self.obstacle = ""
 
-    def write_snapshot(self, sink: Sink) -> None:
+    def write_snapshot(self, write_piece: PieceWriter) -> None:
         if self.obstacle:
             raise SerializationError(self.obstacle)
-        super().write_snapshot(sink)
+        super().write_snapshot(write_piece)
 
 
 class Disk:

@@ -206,7 +206,7 @@ def blobs(session: int, first: int, count: int, size: int, acked: int = 0) -> Fr
 
 
 def cached(node: Node) -> int:
-    return sum(row.cached for row in node.executor.session_rows())
+    return sum(row.cached_nbytes for row in node.executor.session_rows())
 
 
 def flood(node: Node, session: int, size: int, rounds: int) -> int:

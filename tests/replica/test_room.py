@@ -346,11 +346,11 @@ def test_a_piece_from_the_cache_ends_where_the_next_begins() -> None:
     record = SessionRecord(1, "client", 5000, 0)
     for first in range(1, 20, 4):
         values = [b"%d" % n + bytes(1000) for n in range(first, first + 4)]
-        record.performed(RunReply(1, first, 4, first, first + 3, 0, encode_results(values)))
+        record.add_reply(RunReply(1, first, 4, first, first + 3, 0, encode_results(values)))
     found: list[bytes] = []
     at = 3
     while at <= 20:
-        reply = record.cached(at, 20, 0, 1500)
+        reply = record.cached_reply(at, 20, 0, 1500)
         assert reply.first_sequence == at
         found += decode_results(reply.body, reply.count, [bytes] * reply.count)
         at += reply.count

@@ -177,14 +177,14 @@ def test_a_start_right_after_a_shutdown_waits_for_its_end(
         member = server(tmp_path / "one", "127.0.0.1:0")
         await member.bootstrap()
         monkeypatch.setattr(Node, "close", slow_close)
-        ending = asyncio.create_task(member.shutdown())
+        close_task = asyncio.create_task(member.shutdown())
         await asyncio.sleep(0)
-        while member._ending is None:  # noqa: ASYNC110  (it has no event of its own)
+        while member._close_task is None:  # noqa: ASYNC110  (it has no event of its own)
             await asyncio.sleep(0)
         starting = asyncio.create_task(member.bootstrap())
         await asyncio.sleep(0)
         go_on.set()
-        await asyncio.gather(ending, starting)
+        await asyncio.gather(close_task, starting)
         assert member.is_running
         await member.shutdown()
 

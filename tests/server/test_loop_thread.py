@@ -198,7 +198,7 @@ def test_how_long_a_loop_was_blocked(caplog: pytest.LogCaptureFixture) -> None:
         late.start()
         for step in (0.5, 1.4, 1.6, 2.6):  # due half a second after the last
             loop.now += step
-            late._look()
+            late._check()
 
     with caplog.at_level(logging.INFO, "copycat.server"):
         run(scenario)

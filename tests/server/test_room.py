@@ -245,22 +245,22 @@ def test_a_client_that_says_nothing_is_closed_within_its_session_timeout(
 def test_patience_counts_progress_and_not_amounts() -> None:
     progress = ProgressTimeout(0.0)
     for second in range(1, 100):
-        assert not progress.reason_to_close(second, 5.0, received=0, taken=second, unsent=1 << 30)
-    assert not progress.reason_to_close(103.9, 5.0, received=0, taken=99, unsent=1 << 30)
-    reason = progress.reason_to_close(104.0, 5.0, received=0, taken=99, unsent=1 << 30)
+        assert not progress.reason_to_close(second, 5.0, received=0, sent=second, unsent=1 << 30)
+    assert not progress.reason_to_close(103.9, 5.0, received=0, sent=99, unsent=1 << 30)
+    reason = progress.reason_to_close(104.0, 5.0, received=0, sent=99, unsent=1 << 30)
     assert reason == (
         "it does not read: 1073741824 bytes of replies wait, and it took none of them in 5.0 s"
     )
     reader = ProgressTimeout(0.0)
     for second in range(1, 20):
-        assert not reader.reason_to_close(second, 5.0, received=0, taken=second, unsent=second % 2)
+        assert not reader.reason_to_close(second, 5.0, received=0, sent=second, unsent=second % 2)
     progress.extend(1.0)
-    assert not progress.reason_to_close(104.9, 5.0, received=0, taken=99, unsent=1)
-    assert progress.reason_to_close(105.0, 5.0, received=0, taken=99, unsent=1)
-    assert not progress.reason_to_close(108.0, 5.0, received=1, taken=100, unsent=0)
-    assert not progress.reason_to_close(112.9, 5.0, received=1, taken=100, unsent=0)
+    assert not progress.reason_to_close(104.9, 5.0, received=0, sent=99, unsent=1)
+    assert progress.reason_to_close(105.0, 5.0, received=0, sent=99, unsent=1)
+    assert not progress.reason_to_close(108.0, 5.0, received=1, sent=100, unsent=0)
+    assert not progress.reason_to_close(112.9, 5.0, received=1, sent=100, unsent=0)
     assert "nothing was heard" in progress.reason_to_close(
-        113.0, 5.0, received=1, taken=100, unsent=0
+        113.0, 5.0, received=1, sent=100, unsent=0
     )
 
 

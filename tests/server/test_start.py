@@ -180,12 +180,12 @@ def test_a_start_that_is_given_up_while_it_reads_lets_go_of_everything(
                     with pytest.raises(asyncio.CancelledError):
                         await starting
                 else:
-                    ending = asyncio.create_task(member.shutdown())
+                    close_task = asyncio.create_task(member.shutdown())
                     await asyncio.sleep(0)
                     disk.go_on.set()
                     with pytest.raises(IllegalMemberStateError, match="while it started"):
                         await starting
-                    await ending
+                    await close_task
             assert not member.is_running
         async with server(tmp_path / "one", address) as member:
             await member.bootstrap()

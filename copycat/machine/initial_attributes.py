@@ -17,9 +17,16 @@ from uuid import UUID
 
 from copycat.machine.aliases import Aliases
 from copycat.machine.attributes import attributes_of
-from copycat.machine.shapes import check_gone, fields_of, fits, hints_of, is_record, mismatch
+from copycat.machine.class_schema import (
+    check_removed_field,
+    fields_of,
+    fits,
+    hints_of,
+    is_record,
+    mismatch,
+)
 
-__all__ = ["Fresh"]
+__all__ = ["InitialAttributes"]
 
 _LOG = logging.getLogger("copycat.machine")
 
@@ -31,7 +38,7 @@ _WIDER: dict[str, tuple[type[Any], ...]] = {"int": (bool,), "float": (bool, int)
 """Numbers that a wider type holds: as a machine that replays has them."""
 
 
-class Fresh:
+class InitialAttributes:
     """What `__init__` and `configure` gave a machine. Made before anything is applied.
 
     Values that cannot be part of a snapshot (a lock, a socket) are kept as they are.
@@ -65,7 +72,7 @@ class Fresh:
             if new in fresh:
                 result[new] = self._fitted(label, new, kinds.get(old, ""), result[new], hints)
             elif old in kinds and not self._may_have(new, hints):
-                check_gone(label, old, old, result[new], added)
+                check_removed_field(label, old, old, result[new], added)
                 _LOG.warning(
                     "%s has no attribute %s any more: a snapshot's is left out", label, new
                 )

@@ -24,12 +24,21 @@ from copycat.protocol.results import text_of
 
 _LOG = logging.getLogger("copycat.machine")
 
-__all__ = ["Plan", "Shape", "fields_of", "fits", "hints_of", "is_record", "mismatch", "shape_of"]
+__all__ = [
+    "ClassSchema",
+    "FieldMapping",
+    "fields_of",
+    "fits",
+    "hints_of",
+    "is_record",
+    "mismatch",
+    "schema_of",
+]
 
 Default = Callable[[], Any]
 
 
-class Shape(msgspec.Struct, array_like=True):
+class ClassSchema(msgspec.Struct, array_like=True):
     """A class as it was when a snapshot was written."""
 
     module: str
@@ -63,15 +72,17 @@ def fields_of(kind: Any) -> list[str]:
     return list(kind.__struct_fields__ if issubclass(kind, msgspec.Struct) else kind._fields)
 
 
-def shape_of(kind: type[Any]) -> Shape:
+def schema_of(kind: type[Any]) -> ClassSchema:
     """The class as it is now."""
     if issubclass(kind, enum.Enum):
         members = kind.__members__
         is_flag = issubclass(kind, enum.Flag)
         values = [str(one.value) for one in members.values()] if is_flag else []
-        return Shape(kind.__module__, list(members), values)
+        return ClassSchema(kind.__module__, list(members), values)
     names, hints = fields_of(kind), hints_of(kind)
-    return Shape(kind.__module__, names, [describe_type(hints.get(name, "")) for name in names])
+    return ClassSchema(
+        kind.__module__, names, [describe_type(hints.get(name, "")) for name in names]
+    )
 
 
 def mismatch(
@@ -89,7 +100,7 @@ def mismatch(
     return error
 
 
-class Plan:
+class FieldMapping:
     """How a class takes what a snapshot has for its fields.
 
     shape: as it was written; None for snapshots of the first format, which have no names: then
@@ -97,15 +108,15 @@ class Plan:
     """
 
     def __init__(
-        self, kind: Any, name: str, shape: Shape | None, count: int, aliases: Aliases
+        self, kind: Any, name: str, schema: ClassSchema | None, count: int, aliases: Aliases
     ) -> None:
         self.kind = kind
         self._label = kind.__qualname__
         names, defaults = fields_of(kind), dict(_defaults(kind))
-        if shape is None and count > len(names):
+        if schema is None and count > len(names):
             problem = f"it has {count} values, and the class has {len(names)} fields"
             raise mismatch(self._label, "", problem, "keep the fields that were there")
-        old_names = names[:count] if shape is None else shape.fields
+        old_names = names[:count] if schema is None else schema.fields
         self._targets = [aliases.field(name, self._label, old) for old in old_names]
         self._old_names = old_names
         missing = [one for one in names if one not in self._targets]
@@ -118,25 +129,25 @@ class Plan:
                 raise mismatch(self._label, one, "it has no value for this field", hint)
         self._defaults = {one: defaults[one] for one in missing}
         known = set(names)
-        self._gone = [
+        self._removed_fields = [
             (at, old)
             for at, (old, new) in enumerate(zip(old_names, self._targets, strict=True))
             if new is not None and new not in known
         ]
-        self._said: set[str] = set()
-        self._retyped = [] if shape is None else self._find_retyped(shape, known)
-        self._takes = [
+        self._warned_fields: set[str] = set()
+        self._retyped_fields = [] if schema is None else self._find_retyped(schema, known)
+        self._shared_fields = [
             (at, new) for at, new in enumerate(self._targets) if new is not None and new in known
         ]
-        self.is_plain = self._targets == names and not self._retyped
+        self.is_plain = self._targets == names and not self._retyped_fields
         """The class is what it was."""
         self.names = names
 
-    def _find_retyped(self, shape: Shape, known: set[str]) -> list[tuple[int, str, Any]]:
+    def _find_retyped(self, schema: ClassSchema, known: set[str]) -> list[tuple[int, str, Any]]:
         hints = hints_of(self.kind)
         return [
             (at, new, hints[new])
-            for at, (new, text) in enumerate(zip(self._targets, shape.types, strict=False))
+            for at, (new, text) in enumerate(zip(self._targets, schema.types, strict=False))
             if new in known and new in hints and text and describe_type(hints[new]) != text
         ]
 
@@ -146,22 +157,22 @@ class Plan:
             raise ValueError(f"{len(values)} values for {len(self._old_names)} fields")
         if self.is_plain:
             return dict(zip(self.names, values, strict=True))
-        result = {new: values[at] for at, new in self._takes}
-        for at, new, hint in self._retyped:
+        result = {new: values[at] for at, new in self._shared_fields}
+        for at, new, hint in self._retyped_fields:
             if not fits(values[at], hint):
                 problem = f"it has a {type(values[at]).__name__}, now `{describe_type(hint)}`"
                 raise mismatch(self._label, new, problem, "keep the type, or use another name")
             if hint is float:
                 result[new] = float(values[at])
-        fresh = {name: self._default(name, make) for name, make in self._defaults.items()}
-        for at, old in self._gone:
-            self._check_gone(old, values[at], fresh)
-            if old not in self._said:
-                self._said.add(old)
+        new_values = {name: self._default(name, make) for name, make in self._defaults.items()}
+        for at, old in self._removed_fields:
+            self._check_removed_field(old, values[at], new_values)
+            if old not in self._warned_fields:
+                self._warned_fields.add(old)
                 _LOG.warning(
                     "%s has no field %s any more: a snapshot's is left out", self._label, old
                 )
-        result.update(fresh)
+        result.update(new_values)
         return {name: result[name] for name in self.names}
 
     def _default(self, name: str, make: Default) -> Any:
@@ -171,15 +182,17 @@ class Plan:
             problem = f"its default raised {text_of(error)}"
             raise mismatch(self._label, name, problem, "mend the default", error) from error
 
-    def _check_gone(self, old: str, value: Any, fresh: dict[str, Any]) -> None:
-        check_gone(self._label, f"{self._label}.{old}", old, value, fresh)
+    def _check_removed_field(self, old: str, value: Any, new_values: dict[str, Any]) -> None:
+        check_removed_field(self._label, f"{self._label}.{old}", old, value, new_values)
 
 
-def check_gone(label: str, alias: str, old: str, value: Any, fresh: dict[str, Any]) -> None:
+def check_removed_field(
+    label: str, alias: str, old: str, value: Any, new_values: dict[str, Any]
+) -> None:
     """A name that is gone may be another one's old name: then its value must not be lost."""
     if not value:
         return
-    like = [name for name, default in fresh.items() if type(default) is type(value)]
+    like = [name for name, default in new_values.items() if type(default) is type(value)]
     if like:
         problem = f"it is gone, and {like[0]} of the same type is new: was it renamed?"
         hint = (
