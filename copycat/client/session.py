@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from copycat.client.outbox import Outbox
 from copycat.client.submissions import SessionPhase, Submissions
-from copycat.client.trouble import BACK_PRESSURE, CUT_OFF, LEFT_AT_ONCE, RETRIED, trouble_of
+from copycat.client.trouble import (
+    BACK_PRESSURE,
+    CUT_OFF,
+    LEFT_AT_ONCE,
+    RETRIED,
+    Trouble,
+    answers_lost,
+    trouble_of,
+)
 from copycat.errors import (
     ClosedSessionError,
     CopycatError,
@@ -67,6 +75,7 @@ class ClientSession(Submissions):
         """The most that a keep-alive left later than it was due: the loop was blocked."""
         self._served_ms = 0
         """When the cluster last confirmed the session."""
+        self._answers_lost: Trouble | None = None
         self._hold_until_ms = 0
         self._refusals = 0
         self._leaderless_since_ms: int | None = None
@@ -210,9 +219,9 @@ class ClientSession(Submissions):
         self._leaderless_since_ms = None
 
     def _served(self, now_ms: int) -> None:
-        """The leader did what was asked: there is no trouble."""
+        """The leader did what was asked: no trouble, unless it lacks commands it had answered."""
         self.is_stable = True
-        self.trouble = None
+        self.trouble = self._answers_lost
         self._served_ms = now_ms
         self._leaderless_since_ms = None
 
@@ -260,6 +269,7 @@ class ClientSession(Submissions):
             return
         self._resend_from(now_ms)
         self._quiet_since_ms = now_ms
+        self._answers_lost = None
         self._served(now_ms)
 
     def _on_query_result(self, message: QueryResult, now_ms: int) -> None:
@@ -285,7 +295,17 @@ class ClientSession(Submissions):
             self._take_back_largest(message.reason)
             return
         self._judge_server(message, now_ms)
-        if self._outbox.rewind(message.next_sequence) or message.code in BACK_PRESSURE:
+        outbox, expected = self._outbox, message.next_sequence
+        if (
+            message.code == Refusal.COMMAND
+            and expected <= outbox.last_answered
+            and not outbox.is_idle
+        ):
+            # A leader that is cut off says so too; then results of the next one end it.
+            self.trouble = self._answers_lost = answers_lost(
+                message.leader, expected, outbox.last_answered, now_ms
+            )
+        if outbox.rewind(message.next_sequence) or message.code in BACK_PRESSURE:
             # A first gap (frames overtook each other at an election) is closed at once; what
             # is refused again without progress waits longer each time.
             delay_ms = 0

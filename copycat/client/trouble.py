@@ -24,6 +24,7 @@ __all__ = [
     "LEFT_AT_ONCE",
     "RETRIED",
     "Trouble",
+    "answers_lost",
     "format_operations",
     "gave_up",
     "not_opened",
@@ -89,6 +90,17 @@ def trouble_of(message: CommandsRefused | Failure, now_ms: int) -> Trouble | Non
     text = message.reason or _WORDS[Refusal(message.code)]
     since_ms = now_ms - message.since_ms if message.since_ms else -1
     return Trouble(kind, text, message.missing, since_ms, now_ms)
+
+
+def answers_lost(leader: str, next_sequence: int, answered: int, now_ms: int) -> Trouble:
+    """The leader lacks commands of this session whose results the client has."""
+    text = (
+        f"the leader {leader or '(its address is not known)'} knows this session up to command"
+        f" {next_sequence - 1} only, although command {answered} was answered: entries that the"
+        " cluster had acknowledged are missing, as when several members come back with older"
+        " copies of their directories at once; recover() opens a new session"
+    )
+    return Trouble(OperationTimeout, text, seen_ms=now_ms)
 
 
 CUT_OFF = Trouble(NoLeaderError, "no server is connected")

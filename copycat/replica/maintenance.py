@@ -22,8 +22,9 @@ from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.handshake import Handshake
 from copycat.replica.host import Lane
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import Outage, WriteStall
+from copycat.replica.outage import Outage
 from copycat.replica.recovery_status import RecoveryStatus
+from copycat.replica.refusal_reason import WriteStall
 from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.obsolete_files import remove_obsolete_files
 from copycat.types import Span

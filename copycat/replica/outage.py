@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from copycat.config import RaftOptions
 from copycat.protocol.client import Refusal
 from copycat.raft.configuration import Configuration
+from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.log_clock import LogClock
+from copycat.replica.refusal_reason import RefusalReason, WriteStall
 from copycat.types import MemberId
 
-__all__ = ["Outage", "RefusalReason", "WriteStall"]
+__all__ = ["Outage"]
 
 SILENT_ELECTIONS = 4
 """A member without a leader asks the others for votes once an election timeout or so. One that
 was not heard for so many of them counts as unreachable, though its link may stand: its process
 may be stopped."""
-
-
-class RefusalReason(NamedTuple):
-    """The fields of a refusal: see `protocol.client.Failure`."""
-
-    code: Refusal
-    reason: str
-    missing: tuple[str, ...]
-    since_ms: int
-
-
-class WriteStall(NamedTuple):
-    """What full disks stop (F12): requests are refused for `reason`, unless that is empty."""
-
-    reason: str = ""
-    stops_commits: bool = False
-    """Too few members take entries: what the leader has in its log cannot be committed either."""
 
 
 class Outage:
@@ -46,7 +30,9 @@ class Outage:
         configuration: Configuration,
         clock: LogClock,
         options: RaftOptions,
+        obstacles: ElectionObstacles | None = None,
     ) -> None:
+        self._obstacles = obstacles
         self._member = member
         self._address = addresses[member]
         self._peers = {peer: where for peer, where in addresses.items() if peer != member}
@@ -136,15 +122,20 @@ class Outage:
         up = {self._member} | (self._peers.keys() - missing)
         if self._configuration.has_quorum(up):
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
+            reason += self._obstacle_texts()
             return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
         names = ", ".join(self._name(peer) for peer in missing)
         reason = (
             f"{len(up)} of {1 + len(self._peers)} members reachable,"
             f" {self._configuration.quorum_size} needed; no leader for {since_ms / 1000:.1f} s;"
-            f" unreachable: {names}"
+            f" unreachable: {names}{self._obstacle_texts()}"
         )
         addresses = tuple(sorted(self._peers[peer] for peer in missing))
         return RefusalReason(Refusal.NO_QUORUM, reason, addresses, since_ms)
+
+    def _obstacle_texts(self) -> str:
+        texts = [] if self._obstacles is None else self._obstacles.texts()
+        return "".join(f"; {text}" for text in texts)
 
     def _is_reachable(self, peer: MemberId, leaderless_ms: int) -> bool:
         if peer not in self.links:

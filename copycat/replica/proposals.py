@@ -41,7 +41,7 @@ from copycat.protocol.client import (
     SessionClosed,
 )
 from copycat.replica.delivery import Delivery
-from copycat.replica.outage import RefusalReason, WriteStall
+from copycat.replica.refusal_reason import RefusalReason, WriteStall
 from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route, SessionIndex, SessionView
 from copycat.storage.interface import EncodeItem

@@ -32,6 +32,7 @@ from copycat.raft.events import (
 from copycat.replica.assembly import assemble, core_of
 from copycat.replica.compaction import CompactionScheduler
 from copycat.replica.driver import Driver, RegressionEffect, SnapshotEffect
+from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.handshake import Handshake, Peer, logged_pins
 from copycat.replica.host import Host
 from copycat.replica.inbound import PeerInbound
@@ -40,8 +41,9 @@ from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import Outage, WriteStall
+from copycat.replica.outage import Outage
 from copycat.replica.recovery_status import NewRecord, RecoveryStatus
+from copycat.replica.refusal_reason import WriteStall
 from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import Route
 from copycat.replica.snapshot_taker import restore
@@ -144,11 +146,16 @@ class Replica:
     ) -> None:
         """The parts that step the core, each after those that it needs."""
         options, parts, driver, peers = self._options, self._parts, self._driver, self._peers
-        self.outage = Outage(
-            self.member, peers, self.raft.configuration, parts.clock, options.raft
-        )
         self._recovery = RecoveryStatus(
             parts, driver, options.address, lost_entries, new_record=regressed, addresses=peers
+        )
+        self.outage = Outage(
+            self.member,
+            peers,
+            self.raft.configuration,
+            parts.clock,
+            options.raft,
+            ElectionObstacles(options.address, self.raft, self._recovery),
         )
         self._transfer = LeadershipTransfer(self.raft, driver, peers)
         self._snapshots = Snapshots(

@@ -22,8 +22,9 @@ from copycat.protocol.codec_peer import encode_forward
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
 from copycat.replica.driver import ReplicaParts
-from copycat.replica.outage import Outage, RefusalReason
+from copycat.replica.outage import Outage
 from copycat.replica.queries import must_lead
+from copycat.replica.refusal_reason import RefusalReason
 from copycat.replica.replies import Replies
 from copycat.replica.session_index import Route
 from copycat.storage import check_commands

@@ -9,6 +9,7 @@ import pytest
 from copycat.client.completion import Call
 from copycat.client.outbox import Outbox
 from copycat.client.session import STUCK_MS, ClientSession
+from copycat.client.trouble import gave_up
 from copycat.errors import (
     CopycatError,
     DiskFullError,
@@ -20,6 +21,7 @@ from copycat.protocol.client import (
     Commands,
     CommandsRefused,
     Failure,
+    KeptAlive,
     QueryRequest,
     QueryResult,
     Refusal,
@@ -38,6 +40,7 @@ from tests.client.sessions import (
     refused,
     results,
     runs,
+    submit,
 )
 
 WAIT_MS = 3000
@@ -389,3 +392,33 @@ def test_what_was_sent_on_a_connection_that_is_gone_was_sent() -> None:
     session.give_up_overdue(WAIT_MS, WAIT_MS, "")
     unknown = {future: error.outcome_unknown for future, error in failed(session).items()}
     assert unknown == {"s1": True, "s2": False}
+
+
+def test_a_leader_that_lost_answered_commands_is_named() -> None:
+    session = opened()
+    submit(session, 1, 2, 3)
+    session.outgoing(0)
+    session.received(results(1, 1, 2, 3), 10)
+    submit(session, 4)
+    session.outgoing(10)
+    session.received(refused(2, Refusal.COMMAND), 20)
+    session.received(KeptAlive(1, "b:1", ()), 30)
+    assert session.trouble is not None
+    error = gave_up(
+        [Add(4)], 5, unknown=[Add(4)], trouble=session.trouble, servers="", now_ms=5000
+    )
+    assert isinstance(error, OperationTimeout)
+    assert "the leader b:1 knows this session up to command 1 only" in error.message
+    assert "command 3 was answered" in error.message
+    assert "older copies" in error.message
+    session.received(results(4, 4), 6000)
+    assert session.trouble is None, "it was a leader that was cut off; another one answered"
+
+
+def test_a_gap_of_frames_that_overtook_each_other_is_no_loss() -> None:
+    session = opened()
+    submit(session, 1, 2, 3)
+    session.outgoing(0)
+    session.received(results(1, 1), 10)
+    session.received(refused(2, Refusal.COMMAND), 20)
+    assert session.trouble is None

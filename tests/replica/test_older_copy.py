@@ -163,3 +163,17 @@ def test_i2_a_new_link_hears_of_a_term_when_it_is_on_the_disk() -> None:
 def positions(node: Node, peer: MemberId) -> list[LogPosition]:
     frames = [codec_peer.decode_peer(frame) for to, frame in node.host.sent if to == peer]
     return [message for message in frames if isinstance(message, LogPosition)]
+
+
+def test_clients_without_a_leader_hear_who_misses_what() -> None:
+    net = Disks()
+    leader, victim, last = with_an_image(net)
+    node = back_and_told(net, leader, victim)
+    net.cut(leader.member)
+    for _ in range(30):
+        net.stabilize(100)
+    reason = node.replica.outage.explain().reason
+    assert f"{node.address} misses entries" in reason
+    assert f"to {last} and votes only for a member that has them" in reason
+    reason = leader.replica.outage.explain().reason
+    assert f"{node.address} runs on an older copy of its directory" in reason

@@ -9,8 +9,8 @@ from copycat.protocol.operations import encode_operation
 from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import LogClock
 from copycat.replica.outage import Outage
-from copycat.types import ConsistencyLevel, MemberId
-from tests.replica.harness import Network, commands
+from copycat.types import ConsistencyLevel, MemberId, ServerState
+from tests.replica.harness import Network, Node, commands
 
 A, B, C = MemberId(1), MemberId(2), MemberId(3)
 ADDRESSES = {A: "a:1", B: "b:1", C: "c:1"}
@@ -85,3 +85,26 @@ def test_every_kind_of_request_hears_it_from_a_member_that_is_cut_off() -> None:
         assert isinstance(answer, CommandsRefused | Failure)
         assert (answer.code, answer.missing) == (Refusal.NO_QUORUM, others)
         assert answer.since_ms > 1000
+
+
+def test_a_member_without_a_leader_names_its_full_disk() -> None:
+    net = Network()
+    net.elect()
+    for node in net.nodes.values():
+        node.log.set_room(0)
+    leader = next(n for n in net.nodes.values() if n.replica.raft.state is ServerState.LEADER)
+    net.cut(leader.member)
+    for _ in range(30):
+        net.stabilize(100)
+    for node in net.nodes.values():
+        if node is not leader:
+            why = node.replica.outage.explain()
+            assert why.code is Refusal.NO_LEADER
+            assert f"the disk of {node.address} is full, so it does not campaign" in why.reason
+
+
+def test_a_member_with_an_empty_directory_says_that_it_has_no_vote() -> None:
+    node = Node("127.0.0.1:1", ("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"), fresh=True)
+    node.turn(3000)
+    reason = node.replica.outage.explain().reason
+    assert f"the directory of {node.address} is empty, and it has no vote" in reason
