@@ -13,8 +13,10 @@ Its objects:
 * `State` (state.py) is what every role shares: positions in the log, hard state, timers.
 * `Eligibility` (eligibility.py) answers what a member may vote for, whether it may campaign, and
   whether gaps may stand for entries that it lacks.
-* `LeaderState` (leader_state.py) is what only a leader has, with one `Progress` for each peer.
-  It is made at the election and dropped whole when the member stops to lead.
+* `LeaderState` (leader_state.py) is what only a leader has. It is made at the election and dropped
+  whole when the member stops to lead.
+* `Replicator` (replication.py) decides what each peer is sent next. It owns one `Progress`
+  (progress.py) for each peer. A leader owns it, and it needs nothing of a leader but its log.
 * `Configuration` (configuration.py) holds the members, and alone counts a majority.
 * `TermIndex` (term_index.py) knows the term of every entry, as runs of equal terms.
 * `ReadRounds` (read_index.py), `Transfer` (transfer.py) and `Acknowledgements`

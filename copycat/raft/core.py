@@ -269,7 +269,7 @@ def _on_reachable(raft: Raft, event: Reachable) -> None:
 def _on_unreachable(raft: Raft, peer: MemberId) -> None:
     raft.eligibility.on_unreachable(peer)
     if raft.leader_state is not None:
-        leader.on_peer_unreachable(raft, raft.leader_state, peer)
+        raft.leader_state.replicator.on_unreachable(raft, peer)
     elif raft.leader == peer and peer != NOBODY and raft.state is ServerState.FOLLOWER:
         follower.on_leader_unreachable(raft)
 

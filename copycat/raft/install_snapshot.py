@@ -28,8 +28,7 @@ from copycat.types import EntryId, MemberId
 
 __all__ = [
     "advance_deletion_floor",
-    "begin",
-    "is_needed",
+    "commit_below_gaps",
     "is_well_formed",
     "on_compacted",
     "on_gaps_known",
@@ -43,44 +42,10 @@ __all__ = [
 ]
 
 
-# ---- the leader: whom, and how far it is ------------------------------------------------------
+# ---- the leader: how far each transfer is -----------------------------------------------------
 
 
-def is_needed(raft: State, next_index: int) -> bool:
-    """Whether entries from `next_index` on would not do.
-
-    The log may not reach back so far. And below the floor deletions may be cleaned away: who
-    lacks entries there has lost what it once had, and must not be fed around them (C23).
-    """
-    return next_index < raft.terms.first_index or next_index <= raft.cluster_deletion_floor
-
-
-def begin(
-    raft: State,
-    leader_state: LeaderState,
-    peer: MemberId,
-    progress: Progress,
-    *,
-    whole: bool = False,
-) -> None:
-    """Ask the replica to ship a snapshot to `peer`. One transfer a peer.
-
-    whole: for a peer that takes no gaps, of all that is committed now, and every gap in this
-    log lies below that. The floor would not do: a leader that restarted has forgotten it.
-    """
-    leader_state.request += 1
-    progress.last_request = leader_state.request
-    terms = raft.terms
-    min_index = raft.cluster_deletion_floor
-    if whole:
-        _commit_below_gaps(raft, leader_state)
-        min_index = max(min_index, raft.commit_index, leader_state.valid_from)
-    next_index = min(max(terms.first_index, min_index + 1), terms.end)
-    progress.begin_snapshot(leader_state.request, next_index, min_index)
-    raft.effects.append(ShipSnapshot(peer, leader_state.request, min_index))
-
-
-def _commit_below_gaps(raft: State, leader_state: LeaderState) -> None:
+def commit_below_gaps(raft: State, leader_state: LeaderState) -> None:
     """What the gaps of this log say was committed is committed: no count is needed for a fact.
 
     A leader that restarted knows of no commit, and cannot count one without the very peer that
@@ -137,8 +102,9 @@ def on_install_reply(
         return False
     progress.end_snapshot(message.entry.index)
     raft.effects.append(EndShipping(sender, done=True))
-    if is_needed(raft, progress.next_index):
-        begin(raft, leader_state, sender, progress)
+    replicator = leader_state.replicator
+    if replicator.needs_snapshot(raft, progress.next_index):
+        replicator.send_snapshot(raft, sender)
     return True
 
 

@@ -15,14 +15,12 @@ from copycat.raft.effects import (
     Append,
     Commit,
     Content,
-    EndShipping,
     ReadReady,
     TransferFailure,
     TransferFinished,
 )
 from copycat.raft.leader_state import NEVER_MS, LeaderState
 from copycat.raft.progress import Progress, ProgressState
-from copycat.raft.replication import replicate, send_heartbeat
 from copycat.raft.state import NOBODY, State
 from copycat.raft.transfer import on_transfer_timeout
 from copycat.types import MemberId, ServerState, Span
@@ -36,7 +34,6 @@ __all__ = [
     "on_compacted",
     "on_install_reply",
     "on_peer_reachable",
-    "on_peer_unreachable",
     "on_proposed",
     "on_read_requested",
     "on_sent",
@@ -65,7 +62,7 @@ def become_leader(raft: State) -> None:
         term=raft.current_term,
     )
     end = raft.terms.end
-    leader_state = LeaderState(raft.current_term, end, {})
+    leader_state = LeaderState(raft.current_term, end, raft.options.window)
     follow_configuration(raft, leader_state)
     raft.leader_state = leader_state
     raft.votes = frozenset()
@@ -77,13 +74,8 @@ def become_leader(raft: State) -> None:
 def follow_configuration(raft: State, leader_state: LeaderState) -> None:
     """Have the progress of each other member and of nobody else, and the timers of a leader that
     has followers, or of one that has none."""
-    before, now_ms, options = leader_state.progress, raft.now_ms, raft.options
-    leader_state.progress = {
-        peer: before.get(peer) or Progress(raft.terms.end, now_ms) for peer in raft.peers
-    }
-    for peer, progress in before.items():
-        if peer not in leader_state.progress and progress.state is ProgressState.SNAPSHOT:
-            raft.effects.append(EndShipping(peer, done=False))
+    now_ms, options = raft.now_ms, raft.options
+    leader_state.replicator.follow_members(raft, raft.peers, now_ms)
     if leader_state.transfer_to not in (NOBODY, *raft.peers):
         failure = TransferFailure.NO_TARGET
         raft.effects.append(TransferFinished(False, failure, to=leader_state.transfer_to))
@@ -109,17 +101,15 @@ def _append(raft: State, leader_state: LeaderState, count: int, content: Content
     span = Span(raft.current_term, first, first + count)
     raft.terms.append(span)
     raft.effects.append(Append(span, content))
-    for peer, progress in leader_state.progress.items():
-        replicate(raft, leader_state, peer, progress)
+    for peer in raft.peers:
+        leader_state.replicator.send_entries(raft, peer)
     raft.sync()
 
 
 def on_sent(raft: State, peer: MemberId, span: Span) -> None:
     """Part of the last Replicate left: send more while the window of `peer` has room."""
-    leader_state = raft.leader_state
-    progress = leader_state.progress.get(peer) if leader_state is not None else None
-    if leader_state is not None and progress is not None and progress.on_sent(span):
-        replicate(raft, leader_state, peer, progress)
+    if raft.leader_state is not None:
+        raft.leader_state.replicator.on_sent(raft, peer, span)
 
 
 def on_synced(raft: State, leader_state: LeaderState) -> None:
@@ -156,7 +146,7 @@ def on_append_reply(raft: State, sender: MemberId, message: AppendReply) -> None
         _on_rejected(raft, leader_state, sender, progress, message)
     if leader_state.reads.round_request:
         _count_round(raft, leader_state)
-    replicate(raft, leader_state, sender, progress)
+    leader_state.replicator.send_entries(raft, sender)
 
 
 def _on_accepted(
@@ -168,13 +158,7 @@ def _on_accepted(
 ) -> None:
     request = message.request
     match_index = message.match_index
-    if request > progress.rewind_request:
-        if (
-            progress.state is ProgressState.SNAPSHOT
-        ):  # it got there without: by another leader, say
-            progress.leave_snapshot()
-            raft.effects.append(EndShipping(sender, done=True))
-        progress.state = ProgressState.REPLICATE
+    leader_state.replicator.on_accepted(raft, sender, request)
     if match_index > progress.match_index:
         if not progress.acknowledge(request, match_index):
             raft.ignored += 1
@@ -193,15 +177,19 @@ def _on_rejected(
     progress: Progress,
     message: AppendReply,
 ) -> None:
-    """Step back in one probe, over a whole diverged term if need be (paper section 5.3)."""
+    """Go back to what both logs have, or send a snapshot to a peer that entries do not help.
+
+    A peer that takes no gaps is sent a snapshot of all that is committed now, and every gap in
+    this log lies below that. The deletion floor would not be enough: a leader that restarted
+    does not know it any more.
+    """
     if progress.state is ProgressState.SNAPSHOT:
         return  # as expected: what it lacks is on its way
-    newest = raft.terms.last_at_or_below(message.hint)
-    next_index = max(newest.next, progress.match_index + 1)
-    is_news = message.request > progress.rewind_request
-    if is_news and (message.wants_snapshot or install_snapshot.is_needed(raft, next_index)):
-        install_snapshot.begin(raft, leader_state, sender, progress, whole=message.wants_snapshot)
-    elif not progress.rewind(message.request, newest):
+    if message.wants_snapshot and message.request > progress.rewind_request:
+        install_snapshot.commit_below_gaps(raft, leader_state)
+        min_index = max(raft.commit_index, leader_state.valid_from)
+        leader_state.replicator.send_snapshot(raft, sender, min_index)
+    elif not leader_state.replicator.on_rejected(raft, sender, message.request, message.hint):
         raft.ignored += 1
 
 
@@ -216,15 +204,15 @@ def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> No
     if leader_state.reads.round_request:
         _count_round(raft, leader_state)
     if sender in leader_state.progress:
-        replicate(raft, leader_state, sender, leader_state.progress[sender])
+        leader_state.replicator.send_entries(raft, sender)
 
 
 def on_compacted(raft: State, first_index: int) -> None:
     """The front of the log was deleted: go on with each peer from what the log still has."""
     install_snapshot.on_compacted(raft, first_index)
     if raft.leader_state is not None:
-        for peer, progress in raft.leader_state.progress.items():
-            replicate(raft, raft.leader_state, peer, progress)
+        for peer in raft.peers:
+            raft.leader_state.replicator.send_entries(raft, peer)
 
 
 def _advance_commit(raft: State, leader_state: LeaderState) -> None:
@@ -261,9 +249,10 @@ def on_read_requested(raft: State, token: int) -> None:
 def _begin_round(raft: State, leader_state: LeaderState) -> None:
     if raft.commit_index < leader_state.noop_index:
         return
-    leader_state.reads.begin(leader_state.request + 1, raft.commit_index)
-    for peer, progress in leader_state.progress.items():
-        send_heartbeat(raft, leader_state, peer, progress)
+    replicator = leader_state.replicator
+    leader_state.reads.begin(replicator.request + 1, raft.commit_index)
+    for peer in raft.peers:
+        replicator.send_heartbeat(raft, peer)
     _count_round(raft, leader_state)
 
 
@@ -307,18 +296,13 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
         leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
         leader_state.commit_heartbeat_at_ms = NEVER_MS
         for peer, progress in leader_state.progress.items():
-            send_heartbeat(raft, leader_state, peer, progress)
+            leader_state.replicator.send_heartbeat(raft, peer)
             install_snapshot.resend_snapshot_request(raft, peer, progress)
         install_snapshot.advance_deletion_floor(raft, leader_state)
         _send_timeout_now(raft, leader_state)
     elif now_ms >= leader_state.commit_heartbeat_at_ms:
         leader_state.commit_heartbeat_at_ms = NEVER_MS
-        for peer, progress in leader_state.progress.items():
-            if (
-                progress.commit_sent < raft.commit_index
-                and progress.state is not ProgressState.LOST
-            ):
-                send_heartbeat(raft, leader_state, peer, progress)
+        leader_state.replicator.send_commit_index(raft)
 
 
 def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
@@ -373,18 +357,8 @@ def deadline_ms(leader_state: LeaderState) -> int:
 
 def on_peer_reachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
     """Send a heartbeat over the new link: the answer says where to go on."""
-    progress = leader_state.progress.get(peer)
-    if progress is not None:
-        send_heartbeat(raft, leader_state, peer, progress)
-
-
-def on_peer_unreachable(raft: State, leader_state: LeaderState, peer: MemberId) -> None:
-    """What was in flight may be lost: nothing but heartbeats until one is answered."""
-    progress = leader_state.progress.get(peer)
-    if progress is not None:
-        if progress.state is ProgressState.SNAPSHOT:
-            raft.effects.append(EndShipping(peer, done=False))
-        progress.mark_lost()
+    if peer in leader_state.progress:
+        leader_state.replicator.send_heartbeat(raft, peer)
 
 
 # ---- transfer ------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copycat.raft.progress import Progress
 from copycat.raft.read_index import ReadRounds
+from copycat.raft.replication import Replicator
 from copycat.types import MemberId
 
 __all__ = ["NEVER_MS", "LeaderState"]
@@ -24,23 +25,21 @@ class LeaderState:
         "is_transfer_to_any",
         "last_transfer_to",
         "noop_index",
-        "progress",
         "reads",
-        "request",
+        "replicator",
         "term",
         "transfer_at_ms",
         "transfer_to",
         "valid_from",
     )
 
-    def __init__(self, term: int, noop_index: int, progress: dict[MemberId, Progress]) -> None:
+    def __init__(self, term: int, noop_index: int, window: int) -> None:
         self.term = term
         self.noop_index = noop_index
         """First entry of the leader's own term; nothing commits below it by count alone."""
-        self.progress = progress
+        self.replicator = Replicator(window)
+        """What each peer is sent next, with the progress of each."""
         self.reads = ReadRounds()
-        self.request = 0
-        """Newest request number of this term, shared by all peers (C10)."""
         self.heartbeat_at_ms = NEVER_MS
         self.check_at_ms = NEVER_MS
         self.is_second_look = False
@@ -57,3 +56,8 @@ class LeaderState:
         self.valid_from = 0
         """What the gaps in the log say since the election: all up to this index was committed
         before the newest gap was made (C22). 0 without a gap."""
+
+    @property
+    def progress(self) -> dict[MemberId, Progress]:
+        """What each peer proved, and what was sent to it."""
+        return self.replicator.progress
