@@ -71,12 +71,12 @@ public:
         store(crc, frame.crc);
         hash_ = crc32c(View(crc), hash_);
         buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
-        if (buffer_.size() >= write_bytes) flush();
+        if (buffer_.size() >= write_bytes) write_buffer();
     }
 
     // Everything written and synced; the row tells where it ends.
     void finish() {
-        flush();
+        write_buffer();
         const std::uint64_t begin = segment_data_offset + mark_size;
         std::uint8_t bytes[mark_size];
         encode_mark(Mark{static_cast<std::uint32_t>(offset_ - begin), row_.first_index,
@@ -98,7 +98,7 @@ public:
     std::vector<TermRun>& runs() { return runs_; }
 
 private:
-    void flush() {
+    void write_buffer() {
         write(offset_, View(buffer_));
         if (!packer_) file_->write_out(offset_, offset_ + buffer_.size());
         throttle_.moved();
@@ -157,7 +157,7 @@ public:
             ++position;
         }
     }
-    void flush_gap() {
+    void write_gap() {
         if (!gap_) return;
         const Frames frames = encode_gap(gap_->span, gap_->time_ms, gap_->valid_from);
         gap_.reset();
@@ -194,7 +194,7 @@ private:
     }
 
     void keep(const Frame& frame, View bytes) {
-        flush_gap();
+        write_gap();
         out_.frame(frame, bytes);
     }
     void drop(const Frame& frame) {
@@ -202,7 +202,7 @@ private:
         gap(frame, frame.index + 1, horizon_);
     }
     void gap(const Frame& frame, std::uint64_t end, std::uint64_t valid_from) {
-        if (gap_ && gap_->span.term != frame.term) flush_gap();
+        if (gap_ && gap_->span.term != frame.term) write_gap();
         if (!gap_) gap_ = OpenGap{{frame.term, frame.index, frame.index}, 0, 0};
         gap_->span.end = end;
         gap_->time_ms = frame.time_ms;
@@ -313,7 +313,7 @@ bool Rewrite::write_as(Group& group, bool packed) {
         each_source(group, [&](File& file, const Row& row, const std::string& path,
                                const Bits& drops) { copier.segment(file, row, path, drops); });
         if (!group.missing.empty()) return true;
-        copier.flush_gap();
+        copier.write_gap();
         out.finish();
     } catch (const NotWorth&) {
         return false;
@@ -334,15 +334,15 @@ void Rewrite::verify(Group& group, const SlotView& written, RewriteThrottle& thr
     check_header(*file, group.row, path);
     Scan scan = scan_sealed(*file, group.row, path, &throttle);
     file->drop_cache();
-    const SlotView found = scan.slots.view();
+    const SlotView read_back = scan.slots.view();
     const auto same = [](const IndexSlot& a, const IndexSlot& b) {
         return a.offset == b.offset && a.size == b.size;
     };
-    require(found.end == written.end && scan.valid_from == group.row.valid_from &&
-                std::equal(found.slots.begin(), found.slots.end(), written.slots.begin(),
+    require(read_back.end == written.end && scan.valid_from == group.row.valid_from &&
+                std::equal(read_back.slots.begin(), read_back.slots.end(), written.slots.begin(),
                            written.slots.end(), same) &&
-                std::equal(found.starts.begin(), found.starts.end(), written.starts.begin(),
-                           written.starts.end()),
+                std::equal(read_back.starts.begin(), read_back.starts.end(),
+                           written.starts.begin(), written.starts.end()),
             "a rewritten segment reads back as it was written");
     group.index = SlotIndex::open(*env_, index_path(directory_, group.row.id, group.row.version),
                                   group.row, true);

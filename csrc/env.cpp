@@ -173,8 +173,8 @@ std::unique_ptr<DIR, int (*)(DIR*)> open_stream(const Place& place) {
 class PosixEnv final : public Env {
 public:
     PosixEnv() = default;
-    PosixEnv(std::string held, std::shared_ptr<const Descriptor> descriptor)
-        : held_(std::move(held)), descriptor_(std::move(descriptor)) {}
+    PosixEnv(std::string base, std::shared_ptr<const Descriptor> descriptor)
+        : base_(std::move(base)), descriptor_(std::move(descriptor)) {}
 
     std::shared_ptr<Env> inside(const std::string& directory) override {
         const std::size_t end = directory.find_last_not_of('/');
@@ -248,9 +248,9 @@ public:
     void sync_directory(const std::string& path) override { open_directory(path)->sync(); }
 
     std::shared_ptr<Directory> open_directory(const std::string& path) override {
-        const bool is_held = descriptor_ != nullptr && at(path).name == here;
+        const bool is_base = descriptor_ != nullptr && at(path).name == here;
         return std::make_shared<PosixDirectory>(path,
-                                                is_held ? descriptor_ : opened_directory(path));
+                                                is_base ? descriptor_ : opened_directory(path));
     }
 
     std::uint64_t disk_usage(const std::string& path) override {
@@ -291,8 +291,8 @@ private:
     static constexpr const char* here = ".";
 
     Place at(const std::string& path) const {
-        const std::size_t size = held_.size();
-        const bool is_in = descriptor_ != nullptr && path.starts_with(held_) &&
+        const std::size_t size = base_.size();
+        const bool is_in = descriptor_ != nullptr && path.starts_with(base_) &&
                            (path.size() == size || path[size] == '/');
         if (!is_in) return {path, AT_FDCWD, path.c_str()};
         const std::size_t begin = path.find_first_not_of('/', size);
@@ -306,7 +306,7 @@ private:
         return made;
     }
 
-    std::string held_;  // without slashes at its end
+    std::string base_;  // without slashes at its end
     std::shared_ptr<const Descriptor> descriptor_;
 };
 

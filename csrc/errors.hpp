@@ -44,8 +44,8 @@ struct IoError : Error {
           operation(operation_),
           number(number_) {}
     // Refused by the log itself, which says why.
-    IoError(const Error& told, const std::string& operation_, int number_)
-        : Error(told), operation(operation_), number(number_) {}
+    IoError(const Error& error, const std::string& operation_, int number_)
+        : Error(error), operation(operation_), number(number_) {}
     std::string operation;
     int number;
 };

@@ -213,14 +213,15 @@ void Disk::crash(std::uint64_t seed, bool garbage) {
 }
 
 std::vector<NodePtr> Disk::unsynced_files() const {
-    std::vector<NodePtr> found;
+    std::vector<NodePtr> unsynced_nodes;
     std::set<const Node*> seen;
     const auto take = [&](const NodePtr& node) {
-        if (node && !node->is_durable() && seen.insert(node.get()).second) found.push_back(node);
+        if (node && !node->is_durable() && seen.insert(node.get()).second)
+            unsynced_nodes.push_back(node);
     };
     for (const auto& [path, node] : platter.files) take(node);
     for (const DirectoryChange& made : changes) take(made.node);
-    return found;
+    return unsynced_nodes;
 }
 
 std::uint64_t Disk::unsynced() const {
@@ -230,9 +231,11 @@ std::uint64_t Disk::unsynced() const {
     return count;
 }
 
-void Disk::crash_keeping(std::uint64_t kept) {
+void Disk::crash_keeping(std::uint64_t kept_bits) {
     std::uint64_t number = 0;
-    const auto keeps = [&] { return ((kept >> std::min<std::uint64_t>(number++, 63)) & 1) != 0; };
+    const auto keeps = [&] {
+        return ((kept_bits >> std::min<std::uint64_t>(number++, 63)) & 1) != 0;
+    };
     const std::vector<NodePtr> files = unsynced_files();
     for (const DirectoryChange& made : changes)
         if (keeps()) platter.apply(made);

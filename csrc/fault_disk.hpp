@@ -128,18 +128,18 @@ public:
     void pass() {
         std::unique_lock lock(mutex_);
         if (left_ == 0 || --left_ > 0) return;
-        is_held_ = true;
+        is_blocked_ = true;
         changed_.notify_all();
-        changed_.wait(lock, [this] { return !is_held_; });
+        changed_.wait(lock, [this] { return !is_blocked_; });
     }
-    void await_held() {
+    void await_blocked() {
         std::unique_lock lock(mutex_);
-        changed_.wait(lock, [this] { return is_held_; });
+        changed_.wait(lock, [this] { return is_blocked_; });
     }
     void let_go() {
         const std::lock_guard lock(mutex_);
         left_ = 0;
-        is_held_ = false;
+        is_blocked_ = false;
         changed_.notify_all();
     }
 
@@ -147,7 +147,7 @@ private:
     std::mutex mutex_;
     std::condition_variable changed_;
     std::uint64_t left_ = 0;
-    bool is_held_ = false;
+    bool is_blocked_ = false;
 };
 
 struct Fault {
@@ -184,7 +184,7 @@ struct Disk {
     void sync_directory(const std::string& path);
     void crash(std::uint64_t seed, bool garbage);
     std::uint64_t unsynced() const;
-    void crash_keeping(std::uint64_t kept);
+    void crash_keeping(std::uint64_t kept_bits);
     std::uint64_t digest() const;
     std::shared_ptr<Disk> clone() const;
     // Files of which something is not durable, each once, whatever it is called.
@@ -192,9 +192,9 @@ struct Disk {
     // Directory changes are decided: the platter is the disk, and the power is back.
     void wake();
     NodePtr find(const char* operation, const std::string& path) const {
-        const auto found = now.files.find(path);
-        if (found == now.files.end()) throw_io(operation, path, ENOENT);
-        return found->second;
+        const auto entry = now.files.find(path);
+        if (entry == now.files.end()) throw_io(operation, path, ENOENT);
+        return entry->second;
     }
     void change(DirectoryChange made) {
         now.apply(made);

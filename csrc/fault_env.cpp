@@ -18,9 +18,9 @@ int error_number(const std::string& name) {
         {"EIO", EIO},       {"ENOSPC", ENOSPC}, {"EDQUOT", EDQUOT}, {"EROFS", EROFS},
         {"EACCES", EACCES}, {"EMFILE", EMFILE}, {"ENOENT", ENOENT}, {"ENFILE", ENFILE},
         {"ENOMEM", ENOMEM}, {"EFBIG", EFBIG},   {"ENOLCK", ENOLCK}, {"SHORT", short_write}};
-    const auto found = numbers.find(name);
-    if (found == numbers.end()) throw std::invalid_argument("no error is named " + name);
-    return found->second;
+    const auto entry = numbers.find(name);
+    if (entry == numbers.end()) throw std::invalid_argument("no error is named " + name);
+    return entry->second;
 }
 
 class FaultFile final : public File {
@@ -318,9 +318,9 @@ public:
         return disk_->unsynced();
     }
 
-    void crash_keeping(std::uint64_t kept) override {
+    void crash_keeping(std::uint64_t kept_bits) override {
         const Guard guard(disk_->mutex);
-        disk_->crash_keeping(kept);
+        disk_->crash_keeping(kept_bits);
     }
 
     void crash_process() override {
@@ -347,7 +347,7 @@ public:
         if (nth == 0) throw std::invalid_argument("the next sync is number 1");
         disk_->gate.hold(nth);
     }
-    void await_held() override { disk_->gate.await_held(); }
+    void await_blocked() override { disk_->gate.await_blocked(); }
     void let_go() override { disk_->gate.let_go(); }
 
     void corrupt(const std::string& path, std::uint64_t offset, std::uint8_t mask) override {

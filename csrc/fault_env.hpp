@@ -18,9 +18,9 @@ public:
     virtual void crash(std::uint64_t seed, bool garbage = false) = 0;
     // How many changes no sync made durable: of directories, of sizes, and writes.
     virtual std::uint64_t unsynced() const = 0;
-    // Power loss that keeps the nth of them whole if bit n of `kept` is set, else drops it; bit
-    // 63 stands for all from there on.
-    virtual void crash_keeping(std::uint64_t kept) = 0;
+    // Power loss that keeps the nth of them whole if bit n of `kept_bits` is set, else drops it;
+    // bit 63 stands for all from there on.
+    virtual void crash_keeping(std::uint64_t kept_bits) = 0;
     // SIGKILL: the page cache survives; handles, locks and syncs die.
     virtual void crash_process() = 0;
     // The nth matching operation from now (1 = the next) fails. Operations: open create read map
@@ -32,7 +32,7 @@ public:
     // The nth sync of a file from now on hangs until let_go(): others go on. await_held() returns
     // once it does.
     virtual void hold_sync(std::uint64_t nth) = 0;
-    virtual void await_held() = 0;
+    virtual void await_blocked() = 0;
     virtual void let_go() = 0;
     // Xors one byte, in cache and on the platter.
     virtual void corrupt(const std::string& path, std::uint64_t offset, std::uint8_t mask) = 0;

@@ -46,11 +46,11 @@ private:
 
     Open& of(const Row& row, const std::string& path) {
         if (files_[last_].is_of(row)) return files_[last_];
-        const auto found = std::find_if(files_.begin(), files_.end(),
-                                        [&](const Open& open) { return open.is_of(row); });
-        if (found != files_.end()) {
-            last_ = static_cast<std::size_t>(found - files_.begin());
-            return *found;
+        const auto position = std::find_if(files_.begin(), files_.end(),
+                                           [&](const Open& open) { return open.is_of(row); });
+        if (position != files_.end()) {
+            last_ = static_cast<std::size_t>(position - files_.begin());
+            return *position;
         }
         auto file = open_segment(*env_, row, path);
         last_ = next_++ % files_.size();

@@ -122,7 +122,7 @@ std::uint32_t mark_crc(const std::uint8_t* block, const Uuid& uuid, std::uint64_
     return crc32c(View(place, sizeof place), crc32c(View(block + 4, mark_size - 4)));
 }
 
-bool is_shape_good(const Frame& frame) {
+bool is_well_formed(const Frame& frame) {
     if (frame.flags != 0) return false;
     if (!frame.is_gap()) return is_entry_kind(frame.kind);
     if (frame.size != sizeof(GapBody)) return false;
@@ -170,7 +170,7 @@ const char* describe(FrameFault fault) {
             return "has a wrong checksum";
         case FrameFault::padding:
             return "has padding that is not zero";
-        case FrameFault::shape:
+        case FrameFault::malformed:
             return "has flags, a kind or a gap that no batch may hold";
     }
     return "has an unknown fault";
@@ -202,7 +202,7 @@ FrameFault parse_frame(View bytes, std::size_t offset, Frame& out) noexcept {
     if (crc32c(View(at + 4, used - 4)) != out.crc) return FrameFault::checksum;
     for (std::size_t pad = used; pad < frame_size(size); ++pad)
         if (at[pad] != 0) return FrameFault::padding;
-    return is_shape_good(out) ? FrameFault::none : FrameFault::shape;
+    return is_well_formed(out) ? FrameFault::none : FrameFault::malformed;
 }
 
 bool verify_frames(View bytes, const Span& span) {

@@ -36,10 +36,10 @@ struct Frame {
 
 enum class FrameFault : std::uint8_t {
     none = 0,
-    cut,       // the bytes end inside it
-    checksum,  // crc does not fit
-    padding,   // a padding byte is not zero
-    shape,     // flags not zero, a kind that no batch may hold (mark, unknown), no gap at all
+    cut,        // the bytes end inside it
+    checksum,   // crc does not fit
+    padding,    // a padding byte is not zero
+    malformed,  // flags not zero, a kind that no batch may hold (mark, unknown), no gap at all
 };
 const char* describe(FrameFault fault);
 

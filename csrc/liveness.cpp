@@ -5,9 +5,9 @@
 
 namespace copycat {
 
-std::uint64_t Limits::upto(Release how, bool major) const {
+std::uint64_t Limits::upto(Release policy, bool major) const {
     const std::uint64_t stable = std::min(horizon, deletion_floor);
-    switch (how) {
+    switch (policy) {
         case Release::none:
             return 0;
         case Release::any:
@@ -25,15 +25,15 @@ std::uint64_t Limits::upto(Release how, bool major) const {
 }
 
 Release Liveness::at(std::size_t position) const {
-    unsigned how = 0;
+    unsigned policy = 0;
     for (std::size_t plane = 0; plane < planes_.size(); ++plane)
-        how |= static_cast<unsigned>(has_bit(planes_[plane], position)) << plane;
-    return static_cast<Release>(how);
+        policy |= static_cast<unsigned>(has_bit(planes_[plane], position)) << plane;
+    return static_cast<Release>(policy);
 }
 
-void Liveness::release(std::size_t position, Release how) {
+void Liveness::release(std::size_t position, Release policy) {
     const Release before = at(position);
-    if (before != Release::none && before <= how) return;
+    if (before != Release::none && before <= policy) return;
     if (before == Release::none) ++released_;
     const std::size_t word = position / 64;
     if (word >= planes_[0].size()) {
@@ -43,7 +43,7 @@ void Liveness::release(std::size_t position, Release how) {
     }
     const std::uint64_t bit = std::uint64_t{1} << (position % 64);
     for (std::size_t plane = 0; plane < planes_.size(); ++plane)
-        if (((static_cast<unsigned>(how) >> plane) & 1) != 0)
+        if (((static_cast<unsigned>(policy) >> plane) & 1) != 0)
             planes_[plane][word] |= bit;
         else
             planes_[plane][word] &= ~bit;
@@ -60,10 +60,10 @@ void Liveness::cut(std::size_t count) {
         released_ += static_cast<std::uint64_t>(std::popcount(any_of(word)));
 }
 
-std::uint64_t Liveness::class_of(std::size_t word, Release how) const {
+std::uint64_t Liveness::class_of(std::size_t word, Release policy) const {
     std::uint64_t bits = ~std::uint64_t{0};
     for (std::size_t plane = 0; plane < planes_.size(); ++plane) {
-        const bool is_set = ((static_cast<unsigned>(how) >> plane) & 1) != 0;
+        const bool is_set = ((static_cast<unsigned>(policy) >> plane) & 1) != 0;
         bits &= is_set ? planes_[plane][word] : ~planes_[plane][word];
     }
     return bits;
@@ -71,13 +71,13 @@ std::uint64_t Liveness::class_of(std::size_t word, Release how) const {
 
 Bits Liveness::removable(const SlotView& view, const Limits& limits, bool major) const {
     Bits out;
-    for (const Release how : {Release::any, Release::stable, Release::sequential,
-                              Release::snapshot, Release::unknown}) {
-        const std::size_t count = view.upto(limits.upto(how, major)).count();
+    for (const Release policy : {Release::any, Release::stable, Release::sequential,
+                                 Release::snapshot, Release::unknown}) {
+        const std::size_t count = view.upto(limits.upto(policy, major)).count();
         const std::size_t words = std::min((count + 63) / 64, planes_[0].size());
         if (out.size() < words) out.resize(words);
         for (std::size_t word = 0; word < words; ++word) {
-            std::uint64_t bits = class_of(word, how);
+            std::uint64_t bits = class_of(word, policy);
             if (word == count / 64) bits &= (std::uint64_t{1} << (count % 64)) - 1;
             out[word] |= bits;
         }

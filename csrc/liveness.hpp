@@ -1,4 +1,5 @@
-// Which records of one segment were let go, and how: three bits a record, once one was.
+// Which records of one segment were released, and under which policy: three bits a record, once
+// one was.
 #pragma once
 
 #include <array>
@@ -26,8 +27,8 @@ struct Limits {
     std::uint64_t deletion_floor = 0;
     std::uint64_t snapshot_index = 0;
 
-    // The highest index at which a record released as `how` may go; 0 for none.
-    std::uint64_t upto(Release how, bool major) const;
+    // The highest index at which a record released as `policy` may go; 0 for none.
+    std::uint64_t upto(Release policy, bool major) const;
 };
 
 using Bits = std::vector<std::uint64_t>;
@@ -39,7 +40,7 @@ inline bool has_bit(const Bits& bits, std::size_t at) {
 class Liveness {
 public:
     // A looser class replaces a stricter one, never the other way round.
-    void release(std::size_t position, Release how);
+    void release(std::size_t position, Release policy);
     Release at(std::size_t position) const;
     std::uint64_t released() const { return released_; }
     // Records from `count` on are no longer part of the segment.
@@ -48,11 +49,13 @@ public:
     // One bit a record: those that a compaction within `limits` drops.
     Bits removable(const SlotView& view, const Limits& limits, bool major) const;
     std::uint64_t count_removable(const SlotView& view, const Limits& limits, bool major) const;
-    // Calls each(position, how) for every record that was released and is not in `gone`, in order.
+    // Calls each(position, policy) for every record that was released and is not in
+    // `dropped_bits`, in order.
     template <typename Each>
-    void for_each_but(const Bits& gone, Each each) const {
+    void for_each_but(const Bits& dropped_bits, Each each) const {
         for (std::size_t word = 0; word < planes_[0].size(); ++word)
-            for (std::uint64_t left = any_of(word) & ~(word < gone.size() ? gone[word] : 0);
+            for (std::uint64_t left =
+                     any_of(word) & ~(word < dropped_bits.size() ? dropped_bits[word] : 0);
                  left != 0; left &= left - 1) {
                 const std::size_t position =
                     word * 64 + static_cast<std::size_t>(__builtin_ctzll(left));
@@ -64,7 +67,7 @@ private:
     std::uint64_t any_of(std::size_t word) const {
         return planes_[0][word] | planes_[1][word] | planes_[2][word];
     }
-    std::uint64_t class_of(std::size_t word, Release how) const;
+    std::uint64_t class_of(std::size_t word, Release policy) const;
 
     std::array<Bits, 3> planes_;  // bits 0, 1 and 2 of the class
     std::uint64_t released_ = 0;

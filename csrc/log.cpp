@@ -31,7 +31,7 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
     : env_(std::move(env)), directory_(directory), options_(checked(options)) {
     if (!options_.read_only) env_->make_directory(directory_);
     // From here on this very directory, and not whatever has its name later.
-    if (auto held = env_->inside(directory_)) env_ = std::move(held);
+    if (auto directory_env = env_->inside(directory_)) env_ = std::move(directory_env);
     if (!options_.read_only) {
         lock_ = env_->lock(join(directory_, lock_name));
         handle_ = env_->open_directory(directory_);
@@ -39,16 +39,16 @@ SegmentedLog::SegmentedLog(std::shared_ptr<Env> env, const std::string& director
     preallocated_files_ = std::make_shared<PreallocatedFiles>(
         env_, directory_, options_.max_segment_size, options_.min_free_space);
     obsolete_files_ = std::make_shared<ObsoleteFiles>(env_, log_status_);
-    Recovered found = recover(env_, directory_, options_, *preallocated_files_);
-    segments_ = std::move(found.segments);
+    RecoveryResult recovery = recover(env_, directory_, options_, *preallocated_files_);
+    segments_ = std::move(recovery.segments);
     file_cache_ = std::make_shared<FileCache>(env_);
     for (const auto& segment : segments_) segment->set_file_cache(file_cache_, options_.mapped);
-    tail_ = std::move(found.tail);
-    next_id_ = found.manifest.next_id;
-    generation_ = found.manifest.generation;
-    has_tail_index_ = found.has_tail_index;
-    report_ = std::move(found.report);
-    lost_ = std::move(found.lost);
+    tail_ = std::move(recovery.tail);
+    next_id_ = recovery.manifest.next_id;
+    generation_ = recovery.manifest.generation;
+    has_tail_index_ = recovery.has_tail_index;
+    report_ = std::move(recovery.report);
+    lost_ = std::move(recovery.lost);
     durable_index_ = tail_->last_index();
 }
 

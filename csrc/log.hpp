@@ -86,7 +86,7 @@ public:
     void mark_idle();
 
     // Ignores what lies below the log or in a gap. std::out_of_range above it: nothing is done.
-    void release(std::span<const std::uint64_t> indexes, Release how);
+    void release(std::span<const std::uint64_t> indexes, Release policy);
     // Oldest first, the tail last.
     std::vector<SegmentStats> segment_stats(const Limits& limits);
     // Freezes what goes of all groups at once. std::invalid_argument unless each group

@@ -5,7 +5,7 @@
 
 namespace copycat {
 
-void SegmentedLog::release(std::span<const std::uint64_t> indexes, Release how) {
+void SegmentedLog::release(std::span<const std::uint64_t> indexes, Release policy) {
     check_open();
     const std::uint64_t last = last_index();
     for (const std::uint64_t index : indexes)
@@ -17,13 +17,13 @@ void SegmentedLog::release(std::span<const std::uint64_t> indexes, Release how) 
     for (const std::uint64_t index : indexes) {
         if (index < first_index()) continue;
         if (index >= tail_->first_index()) {
-            tail_->release(index, how);
+            tail_->release(index, policy);
             continue;
         }
         const bool is_near = segment != nullptr && segment->first_index() <= index &&
                              index <= segment->last_index();
         if (!is_near) segment = &segment_of(index);
-        segment->release(index, how);
+        segment->release(index, policy);
     }
 }
 
@@ -39,9 +39,9 @@ bool SegmentedLog::is_durable(const Segment& segment) const {
     return segment.last_index() <= durable_index_;
 }
 
-std::vector<SegmentStats> SegmentedLog::segment_stats(const Limits& wanted) {
+std::vector<SegmentStats> SegmentedLog::segment_stats(const Limits& uncapped) {
     check_open();
-    const Limits limits = capped(wanted);
+    const Limits limits = capped(uncapped);
     std::vector<SegmentStats> out;
     for (const auto& segment : segments_) {
         const Row& row = segment->row();
@@ -105,9 +105,9 @@ Rewrite::Group SegmentedLog::group_of(std::span<const std::uint64_t> ids, const 
 }
 
 std::shared_ptr<Rewrite> SegmentedLog::rewrite(const std::vector<std::vector<std::uint64_t>>& ids,
-                                               const Limits& wanted, bool major) {
+                                               const Limits& uncapped, bool major) {
     check_writable();
-    const Limits limits = capped(wanted);
+    const Limits limits = capped(uncapped);
     std::vector<Rewrite::Group> groups;
     for (const auto& each : ids) groups.push_back(group_of(each, limits, major));
     std::erase_if(rewrites_, [](const auto& each) { return each.expired(); });
@@ -118,7 +118,7 @@ std::shared_ptr<Rewrite> SegmentedLog::rewrite(const std::vector<std::vector<std
                     throw std::invalid_argument("segment " + std::to_string(group.row.id) +
                                                 " is being rewritten already");
     auto made = std::make_shared<Rewrite>(env_, directory_, std::move(groups),
-                                          std::min(wanted.horizon, last_index()),
+                                          std::min(uncapped.horizon, last_index()),
                                           options_.compress, log_status_, this);
     rewrites_.push_back(made);
     return made;

@@ -270,14 +270,14 @@ void SegmentedLog::cut_last(std::uint64_t after, std::uint64_t end_offset) {
 
 void SegmentedLog::trim(std::uint64_t before) {
     check_writable();
-    const auto kept = std::find_if(segments_.begin(), segments_.end(), [&](const auto& segment) {
-        return segment->last_index() >= before;
-    });
-    if (kept == segments_.begin()) return;
+    const auto first_kept =
+        std::find_if(segments_.begin(), segments_.end(),
+                     [&](const auto& segment) { return segment->last_index() >= before; });
+    if (first_kept == segments_.begin()) return;
     poisoning([&] {
         const Note note = begin_note();
-        std::for_each(segments_.begin(), kept, [&](const auto& segment) { drop(*segment); });
-        segments_.erase(segments_.begin(), kept);
+        std::for_each(segments_.begin(), first_kept, [&](const auto& segment) { drop(*segment); });
+        segments_.erase(segments_.begin(), first_kept);
         is_layout_new_ = true;
         end_note(note);
     });

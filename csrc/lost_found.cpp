@@ -40,28 +40,28 @@ void keep_torn_bytes(Env& env, const std::string& directory, const Row& row, Fil
 
 std::vector<std::string> torn_files(Env& env, const std::string& directory) {
     const std::string folder = join(directory, lost_folder);
-    std::vector<std::string> found;
-    if (!env.exists(folder)) return found;
+    std::vector<std::string> files;
+    if (!env.exists(folder)) return files;
     try {
         for (const std::string& name : env.list(folder))
-            if (name.ends_with(suffix)) found.push_back(join(folder, name));
+            if (name.ends_with(suffix)) files.push_back(join(folder, name));
     } catch (const ResourceError&) {
         throw;
     } catch (const IoError&) {  // not ours to read
     }
-    std::stable_sort(found.begin(), found.end(), [](const auto& one, const auto& other) {
+    std::stable_sort(files.begin(), files.end(), [](const auto& one, const auto& other) {
         return segment_of(one) < segment_of(other);
     });
-    return found;
+    return files;
 }
 
 std::vector<std::string> newest_torn_files(Env& env, const std::string& directory) {
-    std::vector<std::string> found = torn_files(env, directory);
-    while (found.size() > torn_files_max) {
-        env.discard(found.front());
-        found.erase(found.begin());
+    std::vector<std::string> files = torn_files(env, directory);
+    while (files.size() > torn_files_max) {
+        env.discard(files.front());
+        files.erase(files.begin());
     }
-    return found;
+    return files;
 }
 
 }  // namespace copycat

@@ -57,12 +57,12 @@ public:
         const std::uint64_t end = offset + into.size();
         for (std::uint64_t at = offset; at < end;) {
             const auto number = static_cast<std::size_t>(at / header_.block_bytes);
-            const Kept* kept = find(number);
-            if (kept == nullptr) {
+            const PlainBlock* block = find(number);
+            if (block == nullptr) {
                 at = unpack(number, offset, into, at);
                 continue;
             }
-            at = copy(number, View(kept->bytes), offset, into, at);
+            at = copy(number, View(block->bytes), offset, into, at);
         }
         return into.size();
     }
@@ -76,7 +76,7 @@ public:
     Block map() override { refuse(); }
 
 private:
-    struct Kept {
+    struct PlainBlock {
         std::size_t number = std::numeric_limits<std::size_t>::max();
         Bytes bytes;
     };
@@ -126,10 +126,11 @@ private:
             std::min<std::uint64_t>(header_.block_bytes, header_.plain_size - begin));
     }
 
-    const Kept* find(std::size_t number) const {
-        const auto found = std::find_if(kept_.begin(), kept_.end(),
-                                        [&](const Kept& kept) { return kept.number == number; });
-        return found == kept_.end() ? nullptr : &*found;
+    const PlainBlock* find(std::size_t number) const {
+        const auto match =
+            std::find_if(cache_.begin(), cache_.end(),
+                         [&](const PlainBlock& block) { return block.number == number; });
+        return match == cache_.end() ? nullptr : &*match;
     }
 
     // The part of block `number` that `into`, which begins at `offset`, lacks from `at` on.
@@ -172,12 +173,12 @@ private:
                 at = from + size;
                 continue;
             }
-            Kept& kept = kept_[next_++ % kept_.size()];
-            kept.number = std::numeric_limits<std::size_t>::max();
-            kept.bytes.resize(size);
-            check(number, stored, MutableView(kept.bytes));
-            kept.number = number;
-            at = copy(number, View(kept.bytes), offset, into, at);
+            PlainBlock& block = cache_[next_++ % cache_.size()];
+            block.number = std::numeric_limits<std::size_t>::max();
+            block.bytes.resize(size);
+            check(number, stored, MutableView(block.bytes));
+            block.number = number;
+            at = copy(number, View(block.bytes), offset, into, at);
         }
         return at;
     }
@@ -199,7 +200,7 @@ private:
     std::uint64_t first_index_;
     PackedHeader header_{};
     std::vector<PackedBlock> table_;
-    std::array<Kept, 2> kept_;
+    std::array<PlainBlock, 2> cache_;
     std::size_t next_ = 0;
 };
 
@@ -264,10 +265,10 @@ void Packer::pack(std::size_t number, View plain) {
                       static_cast<std::uint32_t>(size), crc_of(header_.uuid, number, stored)};
     plain_ += plain.size();
     stored_ += size;
-    if (buffer_.size() >= write_bytes) flush();
+    if (buffer_.size() >= write_bytes) write_buffer();
 }
 
-void Packer::flush() {
+void Packer::write_buffer() {
     file_->pwrite(offset_, View(buffer_));
     file_->write_out(offset_, offset_ + buffer_.size());
     offset_ += buffer_.size();
@@ -288,7 +289,7 @@ void Packer::finish() {
     for (std::size_t number = 0; number < table_.size(); ++number)
         store(buffer_.data() + before + number * sizeof(PackedBlock), table_[number]);
     header_.table_crc = crc32c(View(buffer_).subspan(before));
-    flush();
+    write_buffer();
     stored_ = offset_;
     Bytes head(sizeof header_);
     store(head.data(), header_);

@@ -38,7 +38,7 @@ public:
 
 private:
     void pack(std::size_t number, View plain);
-    void flush();
+    void write_buffer();
 
     std::shared_ptr<File> file_;
     PackedHeader header_{};

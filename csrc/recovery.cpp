@@ -37,7 +37,7 @@ public:
           preallocated_files_(spares),
           file_cache_(std::make_shared<FileCache>(env)) {}
 
-    Recovered run() {
+    RecoveryResult run() {
         names_ = env_->list(directory_);
         if (std::find(names_.begin(), names_.end(), "manifest") == names_.end())
             begin_directory();
@@ -157,7 +157,7 @@ private:
         const auto scanned = scans_.find(row.id);
         const bool is_unproven = scanned != scans_.end();
         auto index = is_unproven ? nullptr : SlotIndex::open(*env_, name, row, true);
-        const bool is_found = index != nullptr || is_unproven;
+        const bool is_present = index != nullptr || is_unproven;
         if (index == nullptr) {
             Scan scan = is_unproven ? std::move(scanned->second) : scan_sealed(file, row, path);
             if (is_unproven && row.version == first_version)
@@ -168,7 +168,7 @@ private:
         auto segment = std::make_shared<Segment>(env_, directory_, row, std::move(index), nullptr);
         segment->set_file_cache(file_cache_, options_.mapped);
         if (row.packed) segment->set_packed_bytes(file.stored_size());
-        if (!is_found) {
+        if (!is_present) {
             rebuilt_.push_back(segment);
             ++out_.report.rebuilt_indexes;
         }
@@ -243,9 +243,11 @@ private:
         if (old != nullptr) {
             const Row& lowest = lowest_unproven(*old);
             const std::uint64_t last = old->last_index();
-            const std::uint64_t kept = std::clamp(durable_upto_, lowest.first_index - 1, last);
-            row.first_index = kept + 1;
-            row.prev_term = kept < lowest.first_index ? lowest.prev_term : term_at(*old, kept);
+            const std::uint64_t kept_upto =
+                std::clamp(durable_upto_, lowest.first_index - 1, last);
+            row.first_index = kept_upto + 1;
+            row.prev_term =
+                kept_upto < lowest.first_index ? lowest.prev_term : term_at(*old, kept_upto);
             keep_torn_bytes(*env_, directory_, old->row(), *old->file(), old->end_offset(),
                             torn_bytes_);
             seal_unproven(*old, row);
@@ -271,10 +273,11 @@ private:
         sizes_[row.id] = size;
     }
 
-    // About how many bytes of `old` and the unproven segments lie above `kept`; not less.
-    std::uint64_t bytes_above(const Tail& old, std::uint64_t kept) const {
+    // About how many bytes of `old` and the unproven segments lie above `kept_upto`; not less.
+    std::uint64_t bytes_above(const Tail& old, std::uint64_t kept_upto) const {
         std::uint64_t bytes = old.end_offset();
-        if (kept >= old.first_index() && kept < old.last_index()) bytes -= old.offset_of(kept + 1);
+        if (kept_upto >= old.first_index() && kept_upto < old.last_index())
+            bytes -= old.offset_of(kept_upto + 1);
         for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i)
             bytes += out_.segments[i]->row().end_offset;
         return bytes;
@@ -295,31 +298,32 @@ private:
                                          : old.term_at(index);
     }
 
-    // Copies what is above `kept` into fresh segments, and seals what is not. How much was not
-    // proven durable knows no limit: it may fill several.
+    // Copies what is above `kept_upto` into fresh segments, and seals what is not. How much was
+    // not proven durable knows no limit: it may fill several.
     void seal_unproven(Tail& old, Row row) {
-        const std::uint64_t kept = row.first_index - 1;
+        const std::uint64_t kept_upto = row.first_index - 1;
         const std::uint64_t last = old.last_index();
         std::vector<std::shared_ptr<Segment>> copies;
-        for (std::uint64_t next = kept + 1; next <= last; next = out_.tail->last_index() + 1) {
+        for (std::uint64_t next = kept_upto + 1; next <= last;
+             next = out_.tail->last_index() + 1) {
             const Frames frames = unproven_frames(old, next);
             if (out_.tail == nullptr || !out_.tail->fits(frames)) {
                 if (out_.tail != nullptr) copies.push_back(sealed_copy(row));
-                begin_tail(row, frames.nbytes(), bytes_above(old, kept));
+                begin_tail(row, frames.nbytes(), bytes_above(old, kept_upto));
             }
-            out_.tail->append(frames, kept);
+            out_.tail->append(frames, kept_upto);
         }
-        out_.report.copied_entries = last - kept;
-        // What is wholly above `kept` loses its row; its file is obsolete then.
-        for (; unproven_ > 0 && out_.segments.back()->first_index() > kept; --unproven_)
+        out_.report.copied_entries = last - kept_upto;
+        // What is wholly above `kept_upto` loses its row; its file is obsolete then.
+        for (; unproven_ > 0 && out_.segments.back()->first_index() > kept_upto; --unproven_)
             out_.segments.pop_back();
-        if (kept >= old.first_index()) {
+        if (kept_upto >= old.first_index()) {
             out_.segments.push_back(old.seal());
             out_.segments.back()->set_file_cache(file_cache_, options_.mapped);
             ++unproven_;
         }
-        if (unproven_ > 0 && kept < out_.segments.back()->last_index())
-            out_.segments.back()->cut(kept, out_.segments.back()->end_of(kept));
+        if (unproven_ > 0 && kept_upto < out_.segments.back()->last_index())
+            out_.segments.back()->cut(kept_upto, out_.segments.back()->end_of(kept_upto));
         unproven_ += copies.size();
         out_.segments.insert(out_.segments.end(), copies.begin(), copies.end());
         for (std::size_t i = out_.segments.size() - unproven_; i < out_.segments.size(); ++i) {
@@ -332,11 +336,11 @@ private:
     Frames unproven_frames(const Tail& old, std::uint64_t next) const {
         const std::uint64_t end = old.last_index() + 1;
         const std::uint64_t bytes = std::min(copy_bytes, options_.max_segment_size - size_for(0));
-        const Frames found = next < old.first_index()
-                                 ? unproven_segment_of(next).read(next, end, bytes)
-                                 : old.read(next, end, bytes);
-        if (found.count_max() <= options_.max_entries) return found;
-        return slice(found, next, next + options_.max_entries);
+        const Frames frames = next < old.first_index()
+                                  ? unproven_segment_of(next).read(next, end, bytes)
+                                  : old.read(next, end, bytes);
+        if (frames.count_max() <= options_.max_entries) return frames;
+        return slice(frames, next, next + options_.max_entries);
     }
 
     // The fresh tail is full: synced and sealed; `row` becomes that of the next one.
@@ -375,7 +379,7 @@ private:
     }
 
     // is_early: the manifest on the disk may be another than the one that counts.
-    bool is_wanted(const FileName& file, bool is_early) const {
+    bool is_needed(const FileName& file, bool is_early) const {
         if (file.role == FileRole::other || file.role == FileRole::manifest) return true;
         if (file.role == FileRole::leftover) return false;
         if (file.role == FileRole::pending) return is_early && has_pending_;
@@ -388,7 +392,7 @@ private:
     // F4: leftovers from before a commit point. Names that are not ours stay.
     void remove_obsolete_files(bool is_early) {
         std::erase_if(names_, [&](const std::string& name) {
-            if (is_wanted(parse_name(name), is_early)) return false;
+            if (is_needed(parse_name(name), is_early)) return false;
             out_.report.obsolete_files.push_back(name);
             const std::string path = join(directory_, name);
             if (!options_.read_only && env_->exists(path)) env_->unlink(path);
@@ -412,26 +416,26 @@ private:
     std::size_t unproven_ = 0;  // so many of the last segments are such
     std::uint64_t durable_upto_ = 0;
     std::uint64_t torn_bytes_ = 0;
-    Recovered out_;
+    RecoveryResult out_;
 };
 
 using Damage = std::tuple<std::string, std::int64_t, std::uint64_t>;
 
 }  // namespace
 
-Recovered recover(const std::shared_ptr<Env>& env, const std::string& directory,
-                  const LogOptions& options, PreallocatedFiles& spares) {
+RecoveryResult recover(const std::shared_ptr<Env>& env, const std::string& directory,
+                       const LogOptions& options, PreallocatedFiles& spares) {
     const auto begun = std::chrono::steady_clock::now();
-    Recovered out;
-    std::optional<Damage> seen;
+    RecoveryResult out;
+    std::optional<Damage> previous;
     for (int look = 1; look <= max_looks; ++look) {
         try {
             out = Recovery(env, directory, options, spares).run();
             break;
         } catch (const CorruptError& error) {
-            Damage found{error.path, error.offset, error.index};
-            if (!options.read_only || look == max_looks || seen == found) throw;
-            seen = std::move(found);
+            Damage damage{error.path, error.offset, error.index};
+            if (!options.read_only || look == max_looks || previous == damage) throw;
+            previous = std::move(damage);
         }
     }
     out.report.seconds =

@@ -34,7 +34,7 @@ struct RecoveryReport {
     double seconds = 0;
 };
 
-struct Recovered {
+struct RecoveryResult {
     Manifest manifest;
     std::vector<std::shared_ptr<Segment>> segments;
     std::unique_ptr<Tail> tail;
@@ -46,7 +46,7 @@ struct Recovered {
 // CorruptError (F2, F3), FormatError: nothing was changed. NotFoundError: no log here, and
 // read_only. Everything kept is durable when it returns. With read_only another process may be
 // writing: what looks damaged is looked at again, and is damage when it looks the same twice.
-Recovered recover(const std::shared_ptr<Env>& env, const std::string& directory,
-                  const LogOptions& options, PreallocatedFiles& spares);
+RecoveryResult recover(const std::shared_ptr<Env>& env, const std::string& directory,
+                       const LogOptions& options, PreallocatedFiles& spares);
 
 }  // namespace copycat

@@ -147,15 +147,16 @@ Frame Segment::frame(std::uint64_t index, Block& keep) {
     return checked_frame(from.bytes, index);
 }
 
-void Segment::release(std::uint64_t index, Release how) {
+void Segment::release(std::uint64_t index, Release policy) {
     std::size_t position = 0;
-    if (!checked_index().find(index, position).is_gap()) liveness_.release(position, how);
+    if (!checked_index().find(index, position).is_gap()) liveness_.release(position, policy);
 }
 
-void Segment::inherit(Segment& old, const Bits& gone) {
+void Segment::inherit(Segment& old, const Bits& dropped_bits) {
     const SlotView before = old.view();
-    old.liveness().for_each_but(
-        gone, [&](std::size_t position, Release how) { release(before.index_of(position), how); });
+    old.liveness().for_each_but(dropped_bits, [&](std::size_t position, Release policy) {
+        release(before.index_of(position), policy);
+    });
 }
 
 std::uint64_t Segment::entries() {

@@ -63,9 +63,9 @@ public:
     const Liveness& liveness() const { return liveness_; }
     void set_liveness(Liveness&& liveness) { liveness_ = std::move(liveness); }
     // Of a gap: nothing.
-    void release(std::uint64_t index, Release how);
+    void release(std::uint64_t index, Release policy);
     // What was released in `old`, but for what is gone from it.
-    void inherit(Segment& old, const Bits& gone);
+    void inherit(Segment& old, const Bits& dropped_bits);
     // How many entries, gaps left out.
     std::uint64_t entries();
 

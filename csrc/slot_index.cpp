@@ -101,8 +101,8 @@ bool SlotIndex::place() {
 
 // F14: a page that cannot be read, or that a shorter file lacks, costs a rebuild and no signal.
 bool SlotIndex::make_readable(Env& env) {
-    const Readable found = probe(mapped_.bytes);
-    if (found != Readable::unknown) return found == Readable::yes;
+    const Readable readability = probe(mapped_.bytes);
+    if (readability != Readable::unknown) return readability == Readable::yes;
     try {
         mapped_ = Block::own(env.read_file(path_));
     } catch (const IoError&) {

@@ -37,16 +37,16 @@ SlotView::Extent SlotView::extent(std::uint64_t first, std::uint64_t end_, std::
 SlotView SlotView::upto(std::uint64_t last) const {
     if (last < first_index) return {first_index, first_index, {}, {}};
     std::size_t hint = 0;
-    const std::size_t kept = std::min(position_of(last, hint) + 1, count());
-    return {first_index, last + 1, slots.first(kept),
-            is_dense() ? std::span<const std::uint32_t>{} : starts.first(kept)};
+    const std::size_t kept_count = std::min(position_of(last, hint) + 1, count());
+    return {first_index, last + 1, slots.first(kept_count),
+            is_dense() ? std::span<const std::uint32_t>{} : starts.first(kept_count)};
 }
 
-void Slots::reserve(std::size_t more, bool may_have_gaps) {
-    const std::size_t wanted = slots_.size() + more;
-    if (slots_.capacity() < wanted) slots_.reserve(std::max(wanted, 2 * slots_.capacity()));
-    if ((may_have_gaps || !starts_.empty()) && starts_.capacity() < wanted)
-        starts_.reserve(std::max(wanted, 2 * starts_.capacity()));
+void Slots::allocate(std::size_t more, bool may_have_gaps) {
+    const std::size_t least = slots_.size() + more;
+    if (slots_.capacity() < least) slots_.reserve(std::max(least, 2 * slots_.capacity()));
+    if ((may_have_gaps || !starts_.empty()) && starts_.capacity() < least)
+        starts_.reserve(std::max(least, 2 * starts_.capacity()));
 }
 
 void Slots::become_sparse() {

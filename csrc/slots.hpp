@@ -59,7 +59,7 @@ public:
     const IndexSlot& back() const { return slots_.back(); }
 
     // Memory for `more` records, so that push() throws nothing.
-    void reserve(std::size_t more, bool may_have_gaps);
+    void allocate(std::size_t more, bool may_have_gaps);
     // The record of [end(), end).
     void push(const IndexSlot& slot, std::uint64_t end) {
         const std::uint64_t start = end_index_ - first_index_;

@@ -6,8 +6,9 @@ void SyncTicket::run() {
     const std::lock_guard lock(mutex_);
     if (is_done_) return;
     log_status_->check();
-    const std::shared_ptr<Lock> held = lock_.lock();
-    if (held == nullptr) throw std::invalid_argument("the log " + directory_ + " is closed");
+    const std::shared_ptr<Lock> directory_lock = lock_.lock();
+    if (directory_lock == nullptr)
+        throw std::invalid_argument("the log " + directory_ + " is closed");
     try {
         work();
     } catch (const ResourceError&) {

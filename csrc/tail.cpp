@@ -51,7 +51,7 @@ std::unique_ptr<Tail> Tail::begin(const std::shared_ptr<Env>& env, const std::st
 }
 
 bool Tail::fits(std::uint64_t bytes, std::uint64_t count, std::uint64_t end) const {
-    return !is_spoiled_ && end_ + mark_size + bytes + tail_reserve <= max_size_ &&
+    return !is_spoiled_ && end_ + mark_size + bytes + closing_marks_size <= max_size_ &&
            slots_.count() + count <= max_entries_ && end - row_.first_index <= max_record_start;
 }
 
@@ -70,8 +70,8 @@ void Tail::write(View bytes) {
 }
 
 // Before the write, so that no MemoryError comes between the bytes and their slots.
-void Tail::reserve(const Frames& frames) {
-    slots_.reserve(static_cast<std::size_t>(frames.count_max()), frames.may_have_gaps);
+void Tail::allocate_for(const Frames& frames) {
+    slots_.allocate(static_cast<std::size_t>(frames.count_max()), frames.may_have_gaps);
     if (runs_.capacity() == runs_.size()) runs_.reserve(2 * runs_.size() + 1);
 }
 
@@ -83,7 +83,7 @@ void Tail::append(const Frames& frames, std::uint64_t durable_upto) {
     const Mark mark{static_cast<std::uint32_t>(bytes.size()), frames.span.first, durable_upto,
                     frames_hash(bytes), 0};
     buffer_.resize(mark_size + bytes.size());
-    reserve(frames);
+    allocate_for(frames);
     encode_mark(mark, row_.uuid, end_, MutableView(buffer_).first(mark_size));
     std::memcpy(buffer_.data() + mark_size, bytes.data(), bytes.size());
     const std::uint64_t base = end_ + mark_size;
@@ -146,12 +146,12 @@ Frames Tail::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_byte
     return gather(source, first, extent.end, max_bytes);
 }
 
-void Tail::release(std::uint64_t index, Release how) {
+void Tail::release(std::uint64_t index, Release policy) {
     std::size_t hint = released_hint_;
     const SlotView view = slots_.view();
     const std::size_t position = view.position_of(index, hint);
     released_hint_ = hint;
-    if (!view.slots[position].is_gap()) liveness_.release(position, how);
+    if (!view.slots[position].is_gap()) liveness_.release(position, policy);
 }
 
 std::uint64_t Tail::entries() const { return entries_in(slots_.view()); }

@@ -17,11 +17,11 @@
 namespace copycat {
 
 // Kept free at the end of a segment: one idle mark and the close mark.
-inline constexpr std::uint64_t tail_reserve = 2 * mark_size;
+inline constexpr std::uint64_t closing_marks_size = 2 * mark_size;
 
 // The size that a segment file must have to take `bytes` of frames in one append.
 constexpr std::uint64_t size_for(std::uint64_t bytes) {
-    return segment_data_offset + mark_size + bytes + tail_reserve;
+    return segment_data_offset + mark_size + bytes + closing_marks_size;
 }
 
 class Tail {
@@ -85,12 +85,12 @@ public:
 
     const Liveness& liveness() const { return liveness_; }
     // A record of the tail; of a gap: nothing.
-    void release(std::uint64_t index, Release how);
+    void release(std::uint64_t index, Release policy);
     // How many entries, gaps left out.
     std::uint64_t entries() const;
 
 private:
-    void reserve(const Frames& frames);
+    void allocate_for(const Frames& frames);
     void write(View bytes);
 
     std::shared_ptr<Env> env_;

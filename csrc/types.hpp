@@ -44,9 +44,9 @@ struct Block {
     View bytes;
 
     static Block own(Bytes&& data) {
-        auto kept = std::make_shared<const Bytes>(std::move(data));
-        const View bytes(*kept);
-        return Block{std::move(kept), bytes};
+        auto buffer = std::make_shared<const Bytes>(std::move(data));
+        const View bytes(*buffer);
+        return Block{std::move(buffer), bytes};
     }
     Block part(std::size_t offset, std::size_t size) const {
         return Block{owner, bytes.subspan(offset, size)};

@@ -110,11 +110,11 @@ cdef class Env:
     def inside(self, directory):
         """The same, with `directory` held open: a path that leads into it is one of that very
         directory, also when it is renamed or another one takes its name. FileNotFoundError."""
-        cdef shared_ptr[CEnv] held = dereference(self.env).inside(text_of(directory))
-        if held.get() == NULL:
+        cdef shared_ptr[CEnv] directory_env = dereference(self.env).inside(text_of(directory))
+        if directory_env.get() == NULL:
             return self
         cdef Env out = Env.__new__(Env)
-        out.env = held
+        out.env = directory_env
         return out
 
     def open(self, path, *, write=False):
@@ -172,9 +172,9 @@ cdef class Env:
 
     def lock(self, path):
         """Lock the file `path`, made when missing. DirectoryInUseError names the holder."""
-        cdef Lock held = Lock.__new__(Lock)
-        held.lock = move(dereference(self.env).lock(text_of(path)))
-        return held
+        cdef Lock lock = Lock.__new__(Lock)
+        lock.lock = move(dereference(self.env).lock(text_of(path)))
+        return lock
 
 
 cdef class Seen_(Env):
@@ -224,12 +224,12 @@ cdef class FaultEnv(Seen_):
         """
         dereference(self.fault).crash(seed, garbage)
 
-    def crash_keeping(self, kept):
-        """Power loss that keeps the nth unsynced change if bit n of `kept` is set, else not.
+    def crash_keeping(self, kept_bits):
+        """Power loss that keeps the nth unsynced change if bit n of `kept_bits` is set, else not.
 
         Bit 63 stands for all from there on.
         """
-        dereference(self.fault).crash_keeping(kept)
+        dereference(self.fault).crash_keeping(kept_bits)
 
     def crash_process(self):
         """SIGKILL: the page cache survives; handles, locks and tickets die."""
@@ -243,10 +243,10 @@ cdef class FaultEnv(Seen_):
         """The nth sync of a file from now (1 is the next) hangs until `let_go`."""
         dereference(self.fault).hold_sync(nth)
 
-    def await_held(self):
+    def await_blocked(self):
         """Return once that sync hangs."""
         with nogil:
-            dereference(self.fault).await_held()
+            dereference(self.fault).await_blocked()
 
     def let_go(self):
         """Let it go on, and hold none."""

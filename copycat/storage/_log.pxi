@@ -214,11 +214,11 @@ cdef class NativeLog:
     @property
     def report(self):
         """What opening found, as a RecoveryReport; rebuilt_indexes counts later ones too."""
-        cdef CReport found = dereference(self.log).report()
+        cdef CReport report = dereference(self.log).report()
         return RecoveryReport(
-            found.clean, found.dropped_bytes, found.dropped_from_index,
-            dereference(self.log).rebuilt_indexes(), found.copied_entries, found.obsolete_files,
-            found.segments, found.seconds,
+            report.clean, report.dropped_bytes, report.dropped_from_index,
+            dereference(self.log).rebuilt_indexes(), report.copied_entries, report.obsolete_files,
+            report.segments, report.seconds,
         )
 
     @property
@@ -355,24 +355,24 @@ cdef class NativeLog:
         with nogil:
             dereference(self.log).reset(after)
 
-    def release(self, indexes, how):
-        """Let entries go as `how` says; an array("Q") is taken as it is. IndexError."""
+    def release(self, indexes, policy):
+        """Let entries go as `policy` says; an array("Q") is taken as it is. IndexError."""
         is_array = isinstance(indexes, _array) and indexes.typecode == "Q"
         cdef Block block = hold_buffer(indexes if is_array else _array("Q", indexes))
-        cdef CRelease which = <CRelease> <int> _Release(how)
+        cdef CRelease which = <CRelease> <int> _Release(policy)
         with nogil:
             dereference(self.log).release(index_span(block), which)
 
     def segment_stats(self, limits):
         """A copycat.types.SegmentStats for each segment, oldest first, the tail last."""
         cdef CLimits upto = limits_of(limits)
-        cdef vector[CStats] found
+        cdef vector[CStats] stats
         cdef CStats row
         with nogil:
-            found = dereference(self.log).segment_stats(upto)
+            stats = dereference(self.log).segment_stats(upto)
         return [_SegmentStats(row.id, row.version, row.first_index, row.last_index, row.bytes,
                               row.entries, row.released, row.removable_minor,
-                              row.removable_major, row.sealed) for row in found]
+                              row.removable_major, row.sealed) for row in stats]
 
     def rewrite(self, groups, limits, *, major):
         """Freeze what goes of each group of neighbouring segments. ValueError."""

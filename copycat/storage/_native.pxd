@@ -103,8 +103,8 @@ cdef extern from "frame.hpp" namespace "copycat":
 
 
 cdef extern from "_objects.hpp" namespace "copycat":
-    cdef cppclass HeldItems:
-        HeldItems()
+    cdef cppclass ItemBuffers:
+        ItemBuffers()
         void take(object) except +raise_error
         const vector[EncodeItem]& items() nogil
         size_t nbytes()
@@ -158,7 +158,7 @@ cdef extern from "fault_env.hpp" namespace "copycat":
         void crash_process() except +raise_error nogil
         void fail(string, uint64_t, string) except +raise_error
         void hold_sync(uint64_t) except +raise_error
-        void await_held() nogil
+        void await_blocked() nogil
         void let_go()
         void corrupt(string, uint64_t, uint8_t) except +raise_error
         uint64_t size(string) except +raise_error

@@ -291,17 +291,17 @@ def encode_bytes(list items not None, limit):
 
 def encode_batch(term, first, time_ms, items):
     """Items (copycat.storage.interface.EncodeItem) as frames from index `first` on."""
-    cdef HeldItems held
+    cdef ItemBuffers buffers
     cdef Frames frames
     cdef uint64_t in_term = term
     cdef uint64_t from_index = first
     cdef uint64_t at_ms = time_ms
-    held.take(items)
-    if held.nbytes() < LONG:
-        frames = c_encode_batch(in_term, from_index, at_ms, held.items())
+    buffers.take(items)
+    if buffers.nbytes() < LONG:
+        frames = c_encode_batch(in_term, from_index, at_ms, buffers.items())
     else:
         with nogil:
-            frames = c_encode_batch(in_term, from_index, at_ms, held.items())
+            frames = c_encode_batch(in_term, from_index, at_ms, buffers.items())
     return Batch.wrap(frames)
 
 

@@ -78,12 +78,12 @@ inline std::vector<std::vector<std::uint64_t>> number_lists(PyObject* sequence) 
 }
 
 // The buffers of the items of one batch, let go of at the end of the call.
-class HeldItems {
+class ItemBuffers {
 public:
-    HeldItems() = default;
-    HeldItems(const HeldItems&) = delete;
-    HeldItems& operator=(const HeldItems&) = delete;
-    ~HeldItems() {
+    ItemBuffers() = default;
+    ItemBuffers(const ItemBuffers&) = delete;
+    ItemBuffers& operator=(const ItemBuffers&) = delete;
+    ~ItemBuffers() {
         for (Py_buffer& buffer : buffers_) PyBuffer_Release(&buffer);
     }
 
@@ -112,20 +112,20 @@ private:
             PyErr_SetString(PyExc_TypeError, "an item is a tuple of six");
             throw PythonError();
         }
-        EncodeItem taken;
-        taken.kind = static_cast<std::uint8_t>(number(item, 0, 255));
-        taken.session = number(item, 1, ~0ULL);
-        taken.first_sequence = number(item, 2, ~0ULL);
-        taken.acked_sequence = number(item, 3, ~0ULL);
-        taken.count = static_cast<std::uint32_t>(number(item, 4, 0xffffffff));
+        EncodeItem encode_item;
+        encode_item.kind = static_cast<std::uint8_t>(number(item, 0, 255));
+        encode_item.session = number(item, 1, ~0ULL);
+        encode_item.first_sequence = number(item, 2, ~0ULL);
+        encode_item.acked_sequence = number(item, 3, ~0ULL);
+        encode_item.count = static_cast<std::uint32_t>(number(item, 4, 0xffffffff));
         Py_buffer buffer;
         if (PyObject_GetBuffer(PyTuple_GET_ITEM(item, 5), &buffer, PyBUF_SIMPLE) != 0)
             throw PythonError();
         buffers_.push_back(buffer);
-        taken.body = View(static_cast<const std::uint8_t*>(buffer.buf),
-                          static_cast<std::size_t>(buffer.len));
-        nbytes_ += taken.body.size();
-        items_.push_back(taken);
+        encode_item.body = View(static_cast<const std::uint8_t*>(buffer.buf),
+                                static_cast<std::size_t>(buffer.len));
+        nbytes_ += encode_item.body.size();
+        items_.push_back(encode_item);
     }
 
     std::vector<Py_buffer> buffers_;

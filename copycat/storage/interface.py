@@ -181,8 +181,8 @@ class ReplicaLog(Protocol):
         """
         ...
 
-    def release(self, indexes: Sequence[int], how: Release) -> None:
-        """Let these entries go from the log as soon as `how` allows.
+    def release(self, indexes: Sequence[int], policy: Release) -> None:
+        """Let these entries go from the log as soon as `policy` allows.
 
         Idempotent: a stricter class never replaces a looser one. Indexes below first_index and
         in gaps are ignored; one above last_index is an IndexError, and nothing is done. Not

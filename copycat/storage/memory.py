@@ -265,7 +265,7 @@ class MemoryLog:
 
     # --- compaction --------------------------------------------------------------------------
 
-    def release(self, indexes: Sequence[int], how: Release) -> None:
+    def release(self, indexes: Sequence[int], policy: Release) -> None:
         """Let these entries go; see `ReplicaLog.release`."""
         self._check()
         last = self.last_index
@@ -275,10 +275,10 @@ class MemoryLog:
         gone = [gap for batch in self._batches() for gap in batch.gaps()]
         for index in indexes:
             if index >= self.first_index and not any(a <= index < b for a, b, _ in gone):
-                self._released[index] = min(how, self._released.get(index, how))
+                self._released[index] = min(policy, self._released.get(index, policy))
 
     def _keep_releases(self, first: int, last: int) -> None:
-        self._released = {i: how for i, how in self._released.items() if first <= i <= last}
+        self._released = {i: policy for i, policy in self._released.items() if first <= i <= last}
 
     def _removable(
         self, segment: MemorySegment, limits: CompactionLimits, *, major: bool
@@ -287,8 +287,8 @@ class MemoryLog:
         capped = limits._replace(horizon=horizon)
         return frozenset(
             index
-            for index, how in self._released.items()
-            if segment.first <= index < segment.end and index <= reach(capped, how, major=major)
+            for index, policy in self._released.items()
+            if segment.first <= index < segment.end and index <= reach(capped, policy, major=major)
         )
 
     def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:

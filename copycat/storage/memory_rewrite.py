@@ -95,8 +95,8 @@ class MemorySegments(list[MemorySegment]):
         self.truncations = truncations
 
 
-def reach(limits: CompactionLimits, how: Release, *, major: bool) -> int:
-    """The highest index at which an entry released as `how` may go; 0 for none."""
+def reach(limits: CompactionLimits, policy: Release, *, major: bool) -> int:
+    """The highest index at which an entry released as `policy` may go; 0 for none."""
     stable = min(limits.horizon, limits.deletion_floor)
     return {
         Release.ANY: limits.horizon,
@@ -104,7 +104,7 @@ def reach(limits: CompactionLimits, how: Release, *, major: bool) -> int:
         Release.SEQUENTIAL: stable if major else 0,
         Release.SNAPSHOT: min(limits.horizon, limits.snapshot_index),
         Release.UNKNOWN: min(stable, limits.snapshot_index) if major else 0,
-    }[how]
+    }[policy]
 
 
 class RewriteGroup(NamedTuple):

@@ -111,7 +111,7 @@ class CompactionContract:
         assert (row.released, row.removable_minor, row.removable_major) == (1, 1, 1)
 
     @pytest.mark.parametrize(
-        ("how", "reach"),
+        ("policy", "reach"),
         [
             (Release.ANY, (30, 30)),
             (Release.STABLE, (20, 20)),
@@ -121,10 +121,10 @@ class CompactionContract:
         ],
     )
     def test_what_each_mode_lets_be_deleted_and_when(
-        self, log: ReplicaLog, how: Release, reach: tuple[int, int]
+        self, log: ReplicaLog, policy: Release, reach: tuple[int, int]
     ) -> None:
         filled(log)
-        log.release(range(1, 41), how)
+        log.release(range(1, 41), policy)
         rows = log.segment_stats(CompactionLimits(30, 20, 10))
         found = sum(r.removable_minor for r in rows), sum(r.removable_major for r in rows)
         assert found == reach

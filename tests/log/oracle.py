@@ -179,7 +179,9 @@ class Oracle:
         del self.rows[max(0, after - self.before.index) :]
         self.shapes = [shape.up_to(after) for shape in self.shapes]
         self.must = {index: row for index, row in self.must.items() if index <= after}
-        self.releases = {index: how for index, how in self.releases.items() if index <= after}
+        self.releases = {
+            index: policy for index, policy in self.releases.items() if index <= after
+        }
         if self.held:
             self.held.groups = [group for group in self.held.groups if group.last <= after]
         log.truncate(after)
@@ -202,12 +204,12 @@ class Oracle:
 
     # --- cleaning ------------------------------------------------------------------------------
 
-    def release(self, log: NativeLog, indexes: Sequence[int], how: Release) -> None:
+    def release(self, log: NativeLog, indexes: Sequence[int], policy: Release) -> None:
         """A looser class replaces a stricter one; what is not there is ignored."""
         for index in indexes:
             if index >= log.first_index and index not in self.gone:
-                self.releases[index] = min(how, self.releases.get(index, how))
-        log.release(indexes, how)
+                self.releases[index] = min(policy, self.releases.get(index, policy))
+        log.release(indexes, policy)
 
     def removable(self, log: NativeLog, limits: CompactionLimits, *, major: bool) -> set[int]:
         """What each mode allows (C22), never the last entry. The caller leaves out the tail."""
@@ -220,7 +222,7 @@ class Oracle:
             Release.SNAPSHOT: min(top, limits.snapshot_index),
             Release.UNKNOWN: min(stable, limits.snapshot_index) if major else 0,
         }
-        return {index for index, how in self.releases.items() if index <= reach[how]}
+        return {index for index, policy in self.releases.items() if index <= reach[policy]}
 
     def rewrite(
         self,
@@ -251,7 +253,9 @@ class Oracle:
         drops = frozenset().union(*(group.drops for group in groups))
         self.shapes.append(SegmentLimits(self.shapes[-1].number + 1, self.gone | drops))
         self.must = {index: row for index, row in self.must.items() if index not in drops}
-        self.releases = {index: how for index, how in self.releases.items() if index not in drops}
+        self.releases = {
+            index: policy for index, policy in self.releases.items() if index not in drops
+        }
         assert log.install(held.rewrite).entries_dropped == len(drops)
         return drops
 

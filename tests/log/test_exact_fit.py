@@ -14,9 +14,9 @@ from tests.log.test_native import DIRECTORY, open_small
 
 SEGMENT = 16384
 DATA, MARK, HEADER = 4096, 32, 32
-RESERVE = 2 * MARK
+CLOSING_MARKS = 2 * MARK
 """Kept free at the end of a segment, for an idle mark and the close mark."""
-STEPS = range(-RESERVE, RESERVE + 1, 8)
+STEPS = range(-CLOSING_MARKS, CLOSING_MARKS + 1, 8)
 """How many bytes are left above what is reserved: frames are padded to 8."""
 
 
@@ -27,7 +27,7 @@ def frame_nbytes(payload: int) -> int:
 def payload_for(left: int) -> int:
     """Of the third entry, so that so many bytes are left free behind it, beyond the reserve."""
     used = DATA + 2 * (MARK + frame_nbytes(8)) + MARK + HEADER
-    return SEGMENT - RESERVE - left - used
+    return SEGMENT - CLOSING_MARKS - left - used
 
 
 @cache
@@ -117,7 +117,7 @@ def test_c6_each_flip_of_its_last_entry_is_convicted(
         clean.remove(path.replace(".log", ".idx"))
         assert open_small(clean.clone()).report.clean
     nbytes = frame_nbytes(payload_for(left))
-    end = SEGMENT - RESERVE - left if left >= 0 else DATA + MARK + nbytes
+    end = SEGMENT - CLOSING_MARKS - left if left >= 0 else DATA + MARK + nbytes
     begin = end - nbytes
     places = [*range(begin, begin + HEADER), *range(begin + HEADER, end, 997), end - 1]
     for place in places:
@@ -141,7 +141,7 @@ def with_flips(env: FaultEnv, path: str, begin: int, end: int) -> list[FaultEnv]
 def test_a_flip_of_the_close_mark_costs_no_entry(left: int) -> None:
     """A mark proves that entries are durable; without it they are what can be read."""
     clean = filled(left)
-    end = SEGMENT - RESERVE - left
+    end = SEGMENT - CLOSING_MARKS - left
     for env in with_flips(clean, tail_path(clean), end, end + 2 * MARK):
         log = open_small(env)
         assert contents(log) == entries(left)
@@ -182,7 +182,7 @@ def test_c6_damage_in_it_is_convicted_after_a_crash_too(left: int) -> None:
     durable(log)
     env.crash_process()
     nbytes = frame_nbytes(payload_for(left))
-    end = SEGMENT - RESERVE - left if left >= 0 else DATA + MARK + nbytes
+    end = SEGMENT - CLOSING_MARKS - left if left >= 0 else DATA + MARK + nbytes
     for place in (end - nbytes, end - nbytes + 4, end - nbytes + 30, end - 1):
         one = env.clone()
         one.corrupt(path, place, 0x10)

@@ -27,7 +27,7 @@ class Hung:
         self._thread = threading.Thread(target=self._run, args=(log.begin_sync(),))
         env.hold_sync(nth)
         self._thread.start()
-        env.await_held()
+        env.await_blocked()
 
     def _run(self, ticket: SyncTicket) -> None:
         try:

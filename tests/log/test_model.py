@@ -163,9 +163,9 @@ class LogMachine(RuleBasedStateMachine):
     # --- cleaning ----------------------------------------------------------------------------
 
     @precondition(lambda self: self.log.last_index >= self.log.first_index)
-    @rule(where=share, pattern=patterns, how=strategies.sampled_from(Release))
-    def release(self, where: float, pattern: int, how: Release) -> None:
-        self.oracle.release(self.log, self._some(where, pattern), how)
+    @rule(where=share, pattern=patterns, policy=strategies.sampled_from(Release))
+    def release(self, where: float, pattern: int, policy: Release) -> None:
+        self.oracle.release(self.log, self._some(where, pattern), policy)
 
     def _some(self, where: float, pattern: int) -> list[int]:
         low, high = self.log.first_index, self.log.last_index
@@ -177,7 +177,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(
         where=share,
         pattern=patterns,
-        how=strategies.sampled_from(Release),
+        policy=strategies.sampled_from(Release),
         lengths=lengths,
         reach=strategies.tuples(reaches, reaches, reaches),
         major=flag,
@@ -186,7 +186,7 @@ class LogMachine(RuleBasedStateMachine):
         self,
         where: float,
         pattern: int,
-        how: Release,
+        policy: Release,
         lengths: list[int],
         reach: tuple[float, float, float],
         major: bool,
@@ -194,7 +194,7 @@ class LogMachine(RuleBasedStateMachine):
         """Freeze some neighbours in groups; the statistics say the same as the rules."""
         if not any(row.is_sealed for row in self.log.segment_stats(CompactionLimits(0, 0, 0))):
             return
-        self.oracle.release(self.log, self._some(where / 2, pattern), how)
+        self.oracle.release(self.log, self._some(where / 2, pattern), policy)
         limits = CompactionLimits(*(round(part * (self.log.last_index + 2)) for part in reach))
         stats = [row for row in self.log.segment_stats(limits) if row.is_sealed]
         ids = deque(row.id for row in stats[round(where / 2 * (len(stats) - 1)) :])

@@ -171,25 +171,25 @@ def test_f3_a_missing_segment_is_owed_up_to_its_end() -> None:
     assert str(directory.lost_entries) == "entries 6 to 13"
 
 
-@pytest.mark.parametrize("how", ["gone", "header", "manifest", "no manifest", "all"])
-def test_f3_where_the_end_is_not_known_nothing_of_this_term_is_enough(how: str) -> None:
+@pytest.mark.parametrize("damage", ["gone", "header", "manifest", "no manifest", "all"])
+def test_f3_where_the_end_is_not_known_nothing_of_this_term_is_enough(damage: str) -> None:
     env = FaultEnv()
     used(env)
     tail = f"{LOG}/{segments(LOG, env=env)[-1].name}"
-    if how == "gone":
+    if damage == "gone":
         env.remove(tail)
-    elif how == "header":
+    elif damage == "header":
         env.corrupt(tail, 20, 1)
-    elif how == "manifest":
+    elif damage == "manifest":
         env.corrupt(f"{LOG}/manifest", 50, 1)
-    elif how == "no manifest":
+    elif damage == "no manifest":
         env.remove(f"{LOG}/manifest")
     else:
         for name in env.list(LOG):
             env.remove(f"{LOG}/{name}") if name != "lost+found" else None
     directory = open_member(env)
     assert lost_upto(directory) == EntryId(3, INDEX_MAX)
-    kept = 11 if how in {"gone", "header"} else 1
+    kept = 11 if damage in {"gone", "header"} else 1
     assert contents(directory.log) == expected(1, kept, 2)
     assert str(directory.lost_entries) == f"entries from {kept} on, up to the end of term 3"
     assert not directory.fresh

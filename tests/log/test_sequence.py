@@ -192,13 +192,13 @@ def test_an_index_outside_is_told_what_the_log_holds(tmp_path: Path, level: Any)
 
 
 @pytest.mark.parametrize("level", ["disk", "memory"])
-@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy])
+@pytest.mark.parametrize("copy_it", [copy.copy, copy.deepcopy])
 def test_a_log_is_neither_copied_nor_pickled(
-    tmp_path: Path, level: Any, how: Callable[[Log], object]
+    tmp_path: Path, level: Any, copy_it: Callable[[Log], object]
 ) -> None:
     with Log.open(tmp_path, level=level) as log:
         log.append(b"x")
         with pytest.raises(TypeError, match="a Log cannot be copied or pickled"):
-            how(log)
+            copy_it(log)
         assert [entry.data for entry in log] == [b"x"]
         assert copy.deepcopy(log[1]) == log[1]

@@ -184,25 +184,25 @@ def last(log: NativeLog) -> bytes:
     return found[3]
 
 
-@pytest.mark.parametrize("how", ["clean", "killed", "lost", "read_only"])
-def test_f29_an_open_that_meets_a_shortage_may_follow_again(how: str) -> None:
+@pytest.mark.parametrize("ending", ["clean", "killed", "lost", "read_only"])
+def test_f29_an_open_that_meets_a_shortage_may_follow_again(ending: str) -> None:
     met = set()
     for operation, error in SHORTAGES:
         for nth in range(1, 30):
             env = written()
             before = contents(open_small(env))
             env.crash_process()
-            if how in {"killed", "lost"}:
+            if ending in {"killed", "lost"}:
                 log = open_small(env)
                 roll(log)
                 before = contents(log)
-                if how == "killed":
+                if ending == "killed":
                     env.crash_process()
                 else:
                     durable(log)
                     env.crash(nth)
             env.fail(operation, nth, error)
-            reads = how == "read_only"
+            reads = ending == "read_only"
             try:
                 log = open_like(env, read_only=reads)
             except ResourceError:
@@ -217,8 +217,8 @@ def test_f29_an_open_that_meets_a_shortage_may_follow_again(how: str) -> None:
                 log.close()
             env.crash(nth)
             assert contents(open_small(env)) == before
-    assert met >= ({"open", "list"} if how == "read_only" else {"open", "list", "lock"})
-    if how in {"killed", "lost"}:
+    assert met >= ({"open", "list"} if ending == "read_only" else {"open", "list", "lock"})
+    if ending in {"killed", "lost"}:
         assert met >= {"create", "rename", "allocate", "open_directory"}
 
 

@@ -118,13 +118,13 @@ void Mutator::change_size(Bytes& bytes, std::uint64_t way) {
 }
 
 int drive(int argc, char** argv, std::uint64_t runs, const std::function<void(Mutator&)>& run) {
-    const auto told = [&](int place, std::uint64_t otherwise) {
+    const auto argument = [&](int place, std::uint64_t otherwise) {
         return argc > place ? std::strtoull(argv[place], nullptr, 10) : otherwise;
     };
     program = argv[0];
-    runs = told(1, runs);
-    base_seed = told(2, 1);
-    const std::uint64_t first = told(3, 0);
+    runs = argument(1, runs);
+    base_seed = argument(2, 1);
+    const std::uint64_t first = argument(3, 0);
     if (__sanitizer_set_death_callback != nullptr) __sanitizer_set_death_callback(tell_where);
     const auto begun = std::chrono::steady_clock::now();
     for (number = first; number < first + runs; ++number) {

@@ -183,12 +183,12 @@ void read_mark(Mutator& rng) {
     rng.mutate(bytes, rng.below(3));
     const std::uint64_t place = rng.chance(8) ? offset + 8 : offset;
     const Exact exact{View(bytes)};
-    Mark found;
-    const bool is_mark = parse_mark(exact.view(), 0, uuid, place, found);
+    Mark parsed_mark;
+    const bool is_mark = parse_mark(exact.view(), 0, uuid, place, parsed_mark);
     bytes.resize(mark_size);
     expect(is_mark == (place == offset && exact.view().size() >= mark_size && bytes == before),
            "a mark is of its bytes and its place");
-    parse_mark(exact.view(), rng.edge(mark_size), uuid, place, found);
+    parse_mark(exact.view(), rng.edge(mark_size), uuid, place, parsed_mark);
 }
 
 void run(Mutator& rng) {

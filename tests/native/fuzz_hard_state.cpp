@@ -88,18 +88,18 @@ void run(Mutator& rng) {
     const std::size_t first = rng.below(2);
     const bool is_first_bad = damage(*env, rng, copies[first], is_fixed);
     const bool is_second_bad = is_both && damage(*env, rng, copies[1 - first], is_fixed);
-    const std::optional<HardValue> found = opened(env);
+    const std::optional<HardValue> value = opened(env);
     if (is_fixed) return;
-    if (is_first_bad && is_second_bad) return expect(!found, "two bad copies are no vote");
-    expect(found && found->term == whole->term && found->voted_for == whole->voted_for,
+    if (is_first_bad && is_second_bad) return expect(!value, "two bad copies are no vote");
+    expect(value && value->term == whole->term && value->voted_for == whole->voted_for,
            "one good copy is enough");
     env->crash(rng.word());
     const std::optional<HardValue> again = opened(env);
-    expect(again && again->term == found->term, "what was repaired is durable");
+    expect(again && again->term == value->term, "what was repaired is durable");
     HardState state(env, directory, false);
     expect(state.repaired() == 0, "a repair is done once");
-    save(state, found->term + 1);
-    expect(opened(env)->term == found->term + 1, "and goes on from there");
+    save(state, value->term + 1);
+    expect(opened(env)->term == value->term + 1, "and goes on from there");
 }
 
 }  // namespace

@@ -47,12 +47,12 @@ void block(Mutator& rng) {
     Bytes stored(into.get(), into.get() + size);
     const bool is_changed = !rng.chance(4);
     if (is_changed) rng.mutate(stored, 1 + rng.below(3));
-    const std::size_t wanted = rng.chance(8) ? rng.edge(plain.size()) % 70000 : plain.size();
+    const std::size_t nbytes = rng.chance(8) ? rng.edge(plain.size()) % 70000 : plain.size();
     const auto from = exact(View(stored));
-    const auto back = std::make_unique<std::uint8_t[]>(wanted);
+    const auto back = std::make_unique<std::uint8_t[]>(nbytes);
     const bool is_good =
-        lz4_decompress(View(from.get(), stored.size()), MutableView(back.get(), wanted));
-    if (is_changed || wanted != plain.size()) return;
+        lz4_decompress(View(from.get(), stored.size()), MutableView(back.get(), nbytes));
+    if (is_changed || nbytes != plain.size()) return;
     expect(is_good && std::equal(plain.begin(), plain.end(), back.get()),
            "what was packed is unpacked");
 }
@@ -72,11 +72,11 @@ void read_as_asked(File& file, const Bytes& plain, Mutator& rng) {
     for (int i = 0; i < 6; ++i) {
         const std::uint64_t offset = rng.below(plain.size() + 40);
         const std::size_t size = rng.below(rng.chance(2) ? 200 : plain.size() + 100);
-        const Block found = file.read(offset, size);
+        const Block block = file.read(offset, size);
         const std::size_t from = std::min<std::size_t>(offset, plain.size());
         const std::size_t many = std::min(size, plain.size() - from);
-        expect(found.bytes.size() == many &&
-                   std::equal(found.bytes.begin(), found.bytes.end(),
+        expect(block.bytes.size() == many &&
+                   std::equal(block.bytes.begin(), block.bytes.end(),
                               plain.begin() + static_cast<std::ptrdiff_t>(from)),
                "a packed segment reads as the plain one");
     }

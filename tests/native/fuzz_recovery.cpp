@@ -50,10 +50,10 @@ void sync(SegmentedLog& log) {
 // Of the indexes and segments that random numbers choose: released, rewritten and swapped in.
 void compact(SegmentedLog& log, Mutator& rng) {
     const std::uint64_t first = log.first_index();
-    std::vector<std::uint64_t> gone;
+    std::vector<std::uint64_t> indexes;
     for (std::uint64_t index = first; index <= log.last_index(); ++index)
-        if (!rng.chance(3)) gone.push_back(index);
-    log.release(gone, Release::any);
+        if (!rng.chance(3)) indexes.push_back(index);
+    log.release(indexes, Release::any);
     const Limits limits{log.durable_index(), log.durable_index(), 0};
     std::vector<std::vector<std::uint64_t>> groups;
     for (const SegmentStats& row : log.segment_stats(limits)) {
@@ -234,7 +234,7 @@ struct Entry {
 };
 
 std::vector<Entry> contents(SegmentedLog& log) {
-    std::vector<Entry> found;
+    std::vector<Entry> entries;
     for (std::uint64_t index = log.first_index(); index <= log.last_index();) {
         const Frames frames = log.read(index, log.last_index() + 1, 300);
         verify_frames(frames.block.bytes, frames.span);
@@ -247,17 +247,17 @@ std::vector<Entry> contents(SegmentedLog& log) {
             }
             for (std::size_t at = 0; at < part.count; ++at) {
                 const View payload = runs.payloads[part.first_payload + at];
-                found.push_back(
+                entries.push_back(
                     {index++, frames.span.term, Bytes(payload.begin(), payload.end())});
             }
         }
         expect(index == frames.span.end, "a read gives its span");
     }
-    return found;
+    return entries;
 }
 
-void check_entries(const std::vector<Entry>& found) {
-    for (const Entry& entry : found) {
+void check_entries(const std::vector<Entry>& entries) {
+    for (const Entry& entry : entries) {
         const std::string text = payload_of(entry.index, entry.term);
         expect(std::ranges::equal(entry.payload, text, {}, {},
                                   [](char c) { return static_cast<std::uint8_t>(c); }),
@@ -272,8 +272,8 @@ bool is_refused(const std::shared_ptr<FaultEnv>& env, bool read_only, bool is_fi
     try {
         SegmentedLog log(env, directory, options(read_only));
         is_open = true;
-        const std::vector<Entry> found = contents(log);
-        if (!is_fixed) check_entries(found);
+        const std::vector<Entry> entries = contents(log);
+        if (!is_fixed) check_entries(entries);
         for (const SegmentInfo& segment : log.segments()) log.slots(segment.id);
         if (read_only) {
             expect(env->digest() == before, "a reader changes nothing");
@@ -283,10 +283,11 @@ bool is_refused(const std::shared_ptr<FaultEnv>& env, bool read_only, bool is_fi
         sync(log);
         log.close();
         SegmentedLog again(env, directory, options());
-        std::vector<Entry> kept = contents(again);
-        expect(kept.size() == found.size() + 7, "what was kept and appended is there again");
-        kept.resize(found.size());
-        expect(kept == found, "what was kept stays as it was");
+        std::vector<Entry> entries_again = contents(again);
+        expect(entries_again.size() == entries.size() + 7,
+               "what was kept and appended is there again");
+        entries_again.resize(entries.size());
+        expect(entries_again == entries, "what was kept stays as it was");
         return false;
     } catch (const CorruptError&) {
     } catch (const FormatError&) {

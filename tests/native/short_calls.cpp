@@ -156,10 +156,10 @@ void* mmap(void* address, std::size_t size, int protection, int flags, int file,
     return real(address, size, protection, flags, file, offset);
 }
 
-int fstatvfs(int file, struct statvfs* found) noexcept {
+int fstatvfs(int file, struct statvfs* status) noexcept {
     static auto* const real = next(&fstatvfs, "fstatvfs");
-    const int result = real(file, found);
-    if (is_full) found->f_bavail = 0;
+    const int result = real(file, status);
+    if (is_full) status->f_bavail = 0;
     return result;
 }
 

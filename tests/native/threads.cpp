@@ -22,7 +22,7 @@
 namespace copycat::native_test {
 namespace {
 
-constexpr std::size_t held_max = 16;
+constexpr std::size_t reads_max = 16;
 
 // One thread that takes jobs in order; `idle` says whether all are done.
 class Worker {
@@ -65,7 +65,7 @@ private:
     std::thread thread_;
 };
 
-struct Held {
+struct ReadFrames {
     Frames frames;
     std::uint32_t hash = 0;
 };
@@ -209,13 +209,13 @@ private:
         const std::uint64_t last = log_.last_index();
         if (last < first) return;
         const std::uint64_t from = first + rng.below(last - first + 1);
-        Held held{log_.read(from, last + 1, rng.below(20'000)), 0};
-        held.hash = frames_hash(held.frames.block.bytes);
-        held_.push_back(held);
-        if (held_.size() > held_max) held_.pop_front();
-        readers_[rng.below(2)].give([held = held_[rng.below(held_.size())]] {
-            verify_frames(held.frames.block.bytes, held.frames.span);
-            expect(frames_hash(held.frames.block.bytes) == held.hash, "a view stays as it was");
+        ReadFrames one{log_.read(from, last + 1, rng.below(20'000)), 0};
+        one.hash = frames_hash(one.frames.block.bytes);
+        reads_.push_back(one);
+        if (reads_.size() > reads_max) reads_.pop_front();
+        readers_[rng.below(2)].give([one = reads_[rng.below(reads_.size())]] {
+            verify_frames(one.frames.block.bytes, one.frames.span);
+            expect(frames_hash(one.frames.block.bytes) == one.hash, "a view stays as it was");
         });
     }
 
@@ -227,7 +227,7 @@ private:
     std::atomic<bool> is_synced_{false};
     std::atomic<bool> is_preparing_{false};
     std::atomic<bool> is_removing_{false};
-    std::deque<Held> held_;
+    std::deque<ReadFrames> reads_;
     Compaction compactions_[2];
     std::uint64_t dropped_ = 0;
     // Last, so that they end first.

@@ -83,8 +83,8 @@ class Compaction:
         self._merge = merge
 
     def __call__(self) -> None:
-        how = Release.SEQUENTIAL if self._major else Release.ANY
-        self.log.release(sorted(self.gone), how)
+        policy = Release.SEQUENTIAL if self._major else Release.ANY
+        self.log.release(sorted(self.gone), policy)
         ids = sealed(self.log)
         groups = [ids[at : at + self._merge] for at in range(0, len(ids), self._merge)]
         compact(self.log, limits(self.log.last_index), major=self._major, groups=groups)

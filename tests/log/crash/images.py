@@ -68,8 +68,8 @@ def subsets(count: int) -> Iterator[int]:
 
 def crashes(env: FaultEnv, boundary: int) -> Iterator[Callable[[FaultEnv], object]]:
     """What may happen to a disk, some of it to the same end: subsets, draws, and a kill alone."""
-    for kept in subsets(env.unsynced):
-        yield partial(FaultEnv.crash_keeping, kept=kept)
+    for kept_bits in subsets(env.unsynced):
+        yield partial(FaultEnv.crash_keeping, kept_bits=kept_bits)
     for seed in range(SEEDS):
         yield partial(FaultEnv.crash, seed=1000 * boundary + seed, garbage=seed % 2 == 1)
     yield _killed
