@@ -20,7 +20,7 @@ Its objects:
 * `Applier` gives committed entries to the executor, one slice at a time.
 * `EntrySender` makes AppendEntries messages, and `PeerInbound` decodes what peers send.
 * `SnapshotTaker`, `SnapshotSender` and `SnapshotReceiver` take, send and install snapshots.
-* `CompactionScheduler` starts the rewriting of segments. `Maintenance` is what a member does by
+* `CompactionRunner` starts the rewriting of segments. `Maintenance` is what a member does by
   the clock, and what it does about a full disk. `RecoveryStatus` reports what a damaged or
   restored directory lacks.
 * `Host` is the protocol of what differs between a real process and a simulated one.

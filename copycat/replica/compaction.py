@@ -28,7 +28,7 @@ from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionRep
 if TYPE_CHECKING:
     from copycat.storage.interface import Rewrite
 
-__all__ = ["CompactionScheduler"]
+__all__ = ["CompactionRunner"]
 
 _LOG = logging.getLogger("copycat.replica")
 
@@ -41,7 +41,7 @@ LOOK_MS = 1_000
 Done = Callable[[CompactionReport], None]
 
 
-class CompactionScheduler:
+class CompactionRunner:
     """One run at a time; asked for by the clock, by what was released, or by somebody."""
 
     def __init__(
@@ -62,7 +62,7 @@ class CompactionScheduler:
         """Entries that were released since the last run that took all it found."""
         self._taken = 0
         """Those that the run under way is to take."""
-        self._trigger = CompactionTrigger(options.threshold, options.shape.max_entries_per_segment)
+        self._trigger = CompactionTrigger(options.threshold, options.segment_limits.max_entries_per_segment)
         self._busy = False
         self._waits_for: tuple[int, Callable[[], None]] | None = None
         """(index, what to do then) of a run that waits for this entry to be durable here."""
@@ -201,9 +201,9 @@ class CompactionScheduler:
         self._trigger.observe(stats)
         is_major = compaction is Compaction.MAJOR
         if is_major:
-            groups = plan_major(stats, limits, options.shape)
+            groups = plan_major(stats, limits, options.segment_limits)
         else:
-            groups = plan_minor(stats, limits, options.shape, options.threshold)
+            groups = plan_minor(stats, limits, options.segment_limits, options.threshold)
         if not groups:
             took_ms = self._parts.clock.now_ms - began_ms
             finish(CompactionReport(len(stats), len(stats), 0, took_ms / 1000))

@@ -17,7 +17,7 @@ from copycat.member.ballast_file import BallastFile
 from copycat.member.time_note import TimeFile, TimeNote
 from copycat.protocol.client import Refusal
 from copycat.raft.events import StorageFull
-from copycat.replica.compaction import CompactionScheduler
+from copycat.replica.compaction import CompactionRunner
 from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.handshake import Handshake
 from copycat.replica.host import Lane
@@ -52,7 +52,7 @@ class Maintenance:
         *,
         options: ReplicaOptions,
         snapshotting: SnapshotTaker,
-        cleaning: CompactionScheduler,
+        compaction: CompactionRunner,
         outage: Outage,
         now_ms: int,
         recovery: RecoveryStatus,
@@ -64,7 +64,7 @@ class Maintenance:
         self._driver = driver
         self._batch_bytes_max = options.batch_bytes_max
         self._snapshotting = snapshotting
-        self._compaction = cleaning
+        self._compaction = compaction
         self._outage = outage
         self._ballast = ballast
         self._time_file = time_file

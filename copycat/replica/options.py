@@ -14,7 +14,7 @@ __all__ = ["CompactionOptions", "ReplicaOptions"]
 class CompactionOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of `Storage` that concern cleaning; times in milliseconds of the member."""
 
-    shape: SegmentLimits = SegmentLimits(32 << 20, 1 << 20)
+    segment_limits: SegmentLimits = SegmentLimits(32 << 20, 1 << 20)
     minor_ms: int = 60_000
     major_ms: int = 3_600_000
     threshold: float = 0.5
@@ -41,7 +41,7 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     inflight_commands_max: int = 65536
     snapshot_threshold: int = 64 << 20
     """A snapshot when so many bytes of entries were applied since the last; 0: on demand only."""
-    cleaning: CompactionOptions = CompactionOptions()
+    compaction: CompactionOptions = CompactionOptions()
     skips: tuple[SkippedEntry, ...] = ()
     """Where the operator had the user's code left out; by index (decision 0022)."""
 

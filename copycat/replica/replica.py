@@ -30,7 +30,7 @@ from copycat.raft.events import (
     Unreachable,
 )
 from copycat.replica.assembly import assemble, core_of
-from copycat.replica.compaction import CompactionScheduler
+from copycat.replica.compaction import CompactionRunner
 from copycat.replica.driver import Driver, RegressionEffect, SnapshotEffect
 from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.handshake import Handshake, Peer, logged_pins
@@ -166,8 +166,8 @@ class Replica:
             threshold=options.snapshot_threshold,
             pin=self._record_incarnation,
         )
-        self._compaction = CompactionScheduler(
-            parts, self._executor, options.cleaning, snapshots=self._snapshots
+        self._compaction = CompactionRunner(
+            parts, self._executor, options.compaction, snapshots=self._snapshots
         )
         self._requests = RequestRouter(
             parts,
@@ -183,7 +183,7 @@ class Replica:
             self._handshake,
             options=options,
             snapshotting=self._snapshots.taking,
-            cleaning=self._compaction,
+            compaction=self._compaction,
             outage=self.outage,
             now_ms=parts.clock.now_ms,
             ballast=ballast,

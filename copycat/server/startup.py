@@ -245,8 +245,8 @@ def replica_options(
         max_entry_size=storage.max_entry_size,
         entry_buffer_size=storage.entry_buffer_size,
         snapshot_threshold=storage.snapshot_threshold,
-        cleaning=CompactionOptions(
-            shape=SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment),
+        compaction=CompactionOptions(
+            segment_limits=SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment),
             minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
             major_ms=max(1, round(storage.major_compaction_interval * 1000)),
             threshold=storage.compaction_threshold,

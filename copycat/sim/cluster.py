@@ -114,7 +114,7 @@ class Cluster:
                     inflight_commands_max=options.limits.inflight_commands_max,
                     inflight_bytes_max=options.limits.inflight_bytes_max,
                     snapshot_threshold=options.limits.snapshot_threshold,
-                    cleaning=self._cleaning(),
+                    compaction=self._cleaning(),
                 ),
                 observer=self,
             )
@@ -128,7 +128,7 @@ class Cluster:
     def _cleaning(self) -> CompactionOptions:
         disk, clean = self.options.disk, self.options.clean
         return CompactionOptions(
-            shape=SegmentLimits(disk.max_segment_size, disk.max_entries_per_segment),
+            segment_limits=SegmentLimits(disk.max_segment_size, disk.max_entries_per_segment),
             minor_ms=clean.minor_ms,
             major_ms=clean.major_ms,
             threshold=clean.threshold,

@@ -14,7 +14,7 @@ from copycat.machine.apply_result import ApplyResult
 from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import KeepAlive
-from copycat.replica.compaction import CompactionScheduler
+from copycat.replica.compaction import CompactionRunner
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
 from copycat.replica.options import CompactionOptions
@@ -215,7 +215,7 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     )
     executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
     snapshots: Any = SimpleNamespace(floor=lambda: 0)
-    cleaning = CompactionScheduler(parts, executor, CompactionOptions(), snapshots=snapshots)
+    cleaning = CompactionRunner(parts, executor, CompactionOptions(), snapshots=snapshots)
     cleaning.applied(ApplyResult(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     cleaning.ask(Compaction.MINOR, reports.append)
     cleaning.keep(0, is_short=False)
@@ -288,7 +288,7 @@ def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
     node = lone_leader(log=log)
     session = open_session(node)
     put_many(node, session, 1, 600, others=10)
-    node.replica._compaction._options = CompactionOptions(shape=SegmentLimits(16384, 20))
+    node.replica._compaction._options = CompactionOptions(segment_limits=SegmentLimits(16384, 20))
     held, reports = Held(node), list[CompactionReport]()
     node.replica.compact(Compaction.MAJOR, reports.append)
     turns(node, 6)

@@ -14,7 +14,7 @@ from copycat.machine.kv import KeyValueStore
 from copycat.member.ballast_file import BallastFile
 from copycat.protocol.client import QueryRequest
 from copycat.protocol.operations import encode_operation
-from copycat.replica.compaction import CompactionScheduler
+from copycat.replica.compaction import CompactionRunner
 from copycat.replica.delivery import Delivery
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.queries import Queries
@@ -112,8 +112,8 @@ SITES: list[tuple[type, str, Callable[..., None]]] = [
     (Replica, "_on_applied", the_log_is_cleaned),
     (Queries, "_answered", a_client_asks),
     (Delivery, "_fetched", replies_wait_for_room),
-    (CompactionScheduler, "_floor_read", the_log_is_cleaned),
-    (CompactionScheduler, "_rewritten", the_log_is_cleaned),
+    (CompactionRunner, "_floor_read", the_log_is_cleaned),
+    (CompactionRunner, "_rewritten", the_log_is_cleaned),
     (Maintenance, "_prepared", the_log_is_cleaned),
     (Maintenance, "_removed", the_log_is_cleaned),
     (Maintenance, "_ballast_made", ballast_is_made),

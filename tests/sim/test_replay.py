@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from copycat.errors import InvariantError
-from copycat.replica.compaction import CompactionScheduler
+from copycat.replica.compaction import CompactionRunner
 from copycat.sim import runner
 from copycat.sim.checkers.replay import CommittedLog
 from copycat.sim.cluster import Cluster
@@ -71,7 +71,7 @@ def test_i23_a_log_with_other_gaps_than_were_made_tells(monkeypatch: pytest.Monk
 
 
 def test_i25_what_was_released_and_stays_tells(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CompactionScheduler, "applied", lambda *_: None)
+    monkeypatch.setattr(CompactionRunner, "applied", lambda *_: None)
     with pytest.raises(SeedFailed, match="I25: a compaction left"):
         run_seed(SEED)
 
