@@ -59,7 +59,7 @@ def bench_churn(benchmark: Any, disk: Path, engine: str) -> None:
     spent = cpu_s() - spent
     wrote_here = written_bytes(thread=True) - wrote_here
     if isinstance(store, CopycatKeyed):
-        store.log.compactor.stop()
+        store.log._compaction_thread().stop()
     wrote = written_bytes() - wrote
     facts: dict[str, object] = {
         "durability": "os",

@@ -83,7 +83,7 @@ def churn_point(directory: Path, count: int, keys: int, **options: Any) -> Point
         if number % 20 == 0:
             sizes.append(store.log.size)
     took = time.perf_counter() - began
-    store.log.compactor.stop()
+    store.log._compaction_thread().stop()
     appended = written_bytes(thread=True) - appended
     others = written_bytes() - written_bytes(thread=True) - others
     live = store.live_bytes()

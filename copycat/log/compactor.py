@@ -1,8 +1,9 @@
-"""Cleaning a bare log: on demand, and by a lazy thread of its own.
+"""Compactions of a bare log: on demand, and by a thread that begins when it is needed.
 
-What the user released leaves the log by rewriting sealed segments beside it. Appends go on
-meanwhile: the log's lock is held to freeze what is released and to swap the files, never while
-bytes are copied.
+What the user released is deleted by rewriting sealed segments beside the log. Appends go on
+meanwhile: the log's lock is held while the released entries are determined and while the files
+take their place, never while bytes are copied. When a run pays is decided by
+`copycat.storage.compaction.CompactionScheduler`.
 """
 
 from __future__ import annotations
@@ -10,43 +11,33 @@ from __future__ import annotations
 import logging
 import time
 from _thread import RLock
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from copycat.errors import ConfigurationError, DiskFullError, ResourceError, StorageError
 from copycat.log.background import SHORTAGE_S, Flag, LazyThread
 from copycat.storage._native import run_locked
-from copycat.storage.compaction import CompactionTrigger, SegmentLimits, plan_major, plan_minor
+from copycat.storage.compaction import CompactionOptions, CompactionRun, CompactionScheduler
 from copycat.storage.obsolete_files import remove_obsolete_files
-from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionReport
+from copycat.types import Compaction, CompactionLimits, CompactionReport
 
 if TYPE_CHECKING:
     import threading
 
     from copycat.config import Storage
-    from copycat.storage.interface import ReplicaLog, Rewrite
-    from copycat.types import CompactionLike, CompactionResult, SegmentStats
+    from copycat.storage._native import NativeLog
+    from copycat.storage.in_memory import InMemoryLog
+    from copycat.storage.interface import Rewrite
+    from copycat.storage.recent_batches import RecentEntries
+    from copycat.types import CompactionLike
 
-__all__ = ["Compactor"]
+__all__ = ["CompactionThread", "Compactor"]
 
 _LOG = logging.getLogger("copycat.log")
 
-BACK_OFF_S = 10.0
-"""After a run that the disk had no room for, or the system nothing left."""
-
-
-class _Frozen(NamedTuple):
-    """What a run is to do; `rewrite` is None when there is nothing."""
-
-    rewrite: Rewrite | None
-    stats: Sequence[SegmentStats]
-    limits: CompactionLimits
-    released: int
-    """How many releases it knows of."""
-
 
 def kind_of(compaction: CompactionLike) -> Compaction:
-    """The member of the enum. ConfigurationError for what is none."""
+    """The member of the enum. ConfigurationError when there is no such kind."""
     try:
         return Compaction(compaction)
     except ValueError:
@@ -56,8 +47,12 @@ def kind_of(compaction: CompactionLike) -> Compaction:
         ) from None
 
 
+def _now_ms() -> float:
+    return time.monotonic() * 1000
+
+
 class Compactor:
-    """`log.compactor`: lets go of what was released (`Log.release`).
+    """`log.compactor`: deletes what was released (`Log.release`).
 
     A minor run takes segments of which enough was released (`compaction_threshold`); a major one
     takes all of the log but its tail, in order. Both run by their intervals too, a minor one
@@ -65,26 +60,52 @@ class Compactor:
     `min_free_space`.
     """
 
+    def __init__(self, thread: CompactionThread) -> None:
+        self._thread = thread
+
+    @property
+    def compact_index(self) -> int:
+        """No entry above this one is deleted: the last that is durable, and that was committed
+        where `Log.commit` is used."""
+        return self._thread.horizon
+
+    @property
+    def last_report(self) -> CompactionReport | None:
+        """Of the last run that changed something, on demand or by the thread."""
+        return self._thread.last_report
+
+    @property
+    def failure(self) -> StorageError | None:
+        """Why the thread gave up; `compact` raises its own errors."""
+        return self._thread.failure
+
+    def compact(self, compaction: CompactionLike = Compaction.MINOR) -> CompactionReport:
+        """Run now, in the calling thread. Errors: DiskFullError and DiskError leave the log as
+        it was (F13); ValueError when it is closed; ConfigurationError: there is no such kind."""
+        return self._thread.compact(kind_of(compaction))
+
+
+class CompactionThread:
+    """Runs the compactions of one log. Its thread begins when something was released.
+
+    `release` and `commit` are called under the log's lock.
+    """
+
     def __init__(
         self,
-        log: ReplicaLog,
+        log: NativeLog | InMemoryLog,
         storage: Storage,
         *,
         lock: RLock,
         sync: Callable[[], int],
-        free_space: Callable[[], int],
-        swaps: Callable[[], None],
+        recent: RecentEntries,
     ) -> None:
         self._log = log
-        self._storage = storage
         self._lock = lock
         self._sync = sync
-        self._free_space = free_space
-        self._swaps = swaps
-        self._shape = SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment)
-        self._trigger = CompactionTrigger(
-            storage.compaction_threshold, storage.max_entries_per_segment
-        )
+        self._recent = recent
+        self._free_space_min = 2 * storage.min_free_space
+        self._scheduler = CompactionScheduler(CompactionOptions.of(storage), _now_ms())
         self._commit_index: int | None = None
         self._lazy = LazyThread("copycat-compact")
         self._awake = Flag()
@@ -92,38 +113,20 @@ class Compactor:
         self._running = RLock()
         self._rewrite: Rewrite | None = None
         """The one that was begun last: whoever ran it may have been interrupted."""
-        self._released = 0
-        """Entries that were released, since the log was opened."""
-        self._taken = 0
-        """How many of them the last run knew of that took all it found."""
-        self._begins_at = 0.0
-        """When the next try to start the thread may be, by the monotonic clock."""
+        self._begins_at_ms = 0.0
+        """When the next try to start the thread may be."""
         self.last_report: CompactionReport | None = None
-        """Of the last run that changed something, by hand or by the thread."""
+        """Of the last run that changed something, on demand or by the thread."""
         self.failure: StorageError | None = None
-        """Why the thread gave up; `compact` by hand raises its own."""
+        """Why the thread gave up."""
+        self.compactor = Compactor(self)
 
     # --- how far it may reach ----------------------------------------------------------------
 
     @property
-    def compact_index(self) -> int:
-        """Nothing above this entry goes: durable, and committed where `Log.commit` was used."""
+    def horizon(self) -> int:
+        """No entry above this one is deleted."""
         return run_locked(self._lock, self._limits).horizon
-
-    @property
-    def minor_index(self) -> int:
-        """How far a minor run may reach; in a bare log as far as any run."""
-        return self.compact_index
-
-    @property
-    def major_index(self) -> int:
-        """How far a major run may reach; a bare log has no other members to wait for."""
-        return self.compact_index
-
-    @property
-    def snapshot_index(self) -> int:
-        """0: a bare log has no snapshots."""
-        return 0
 
     def commit(self, index: int) -> None:
         """Entries above `index` may still be truncated: they stay."""
@@ -137,142 +140,112 @@ class Compactor:
 
     # --- a run -------------------------------------------------------------------------------
 
-    def compact(self, compaction: CompactionLike = Compaction.MINOR) -> CompactionReport:
-        """Run now, in the calling thread. Errors: DiskFullError and DiskError leave the log as
-        it was (F13); ValueError when it is closed; ConfigurationError: there is no such kind."""
-        kind = kind_of(compaction)
-        return run_locked(self._running, lambda: self._run(kind))
+    def compact(self, compaction: Compaction, *, is_scheduled: bool = False) -> CompactionReport:
+        """Run now, in the calling thread, after the run of another thread."""
+        return run_locked(self._running, self._run, compaction, is_scheduled)
 
-    def _run(self, compaction: Compaction) -> CompactionReport:
-        """What is begun here and not done, for an exception, the next run gives up or takes."""
-        began = time.perf_counter()
+    def _run(self, compaction: Compaction, is_scheduled: bool) -> CompactionReport:
+        """An exception may come anywhere; the next run abandons the rewrite that it left."""
+        run = CompactionRun(compaction, _now_ms(), is_scheduled=is_scheduled)
         self._sync()
-        found = run_locked(self._lock, self._frozen, compaction)
-        before = len(found.stats)
-        if found.rewrite is None:
-            self._taken = found.released
-            return CompactionReport(before, before, 0, time.perf_counter() - began)
+        rewrite = run_locked(self._lock, self._frozen, run)
+        if rewrite is None:
+            return self._scheduler.finish(run, _now_ms())
         try:
-            found.rewrite.run()
+            rewrite.run()
         except BaseException:
-            found.rewrite.abandon()
+            rewrite.abandon()
             raise
-        result, after = run_locked(self._lock, self._installed, found)
-        self._sync()  # the manifest that names the new files alone
+        run_locked(self._lock, self._install, run, rewrite)
+        self._sync()  # the manifest that names only the new files
         while self._log.has_obsolete_files():
             remove_obsolete_files(self._log)
-        self.last_report = CompactionReport(
-            segments_before=before,
-            segments_after=after,
-            bytes_reclaimed=result.bytes_before - result.bytes_after,
-            seconds=time.perf_counter() - began,
-        )
+        self.last_report = self._scheduler.finish(run, _now_ms())
         return self.last_report
 
-    def _frozen(self, compaction: Compaction) -> _Frozen:
-        """What is to be rewritten, as it is now (under the log's lock)."""
+    def _frozen(self, run: CompactionRun) -> Rewrite | None:
+        """What is to be rewritten, as it is now; None when there is nothing."""
         if self._rewrite is not None:
             self._rewrite.abandon()  # nothing happens when it was installed
         limits = self._limits()
-        stats = self._log.segment_stats(limits)
-        self._trigger.observe(stats)
-        is_major = compaction is Compaction.MAJOR
-        if is_major:
-            groups = plan_major(stats, limits, self._shape)
-        else:
-            groups = plan_minor(stats, limits, self._shape, self._storage.compaction_threshold)
-        rewrite = self._log.rewrite(groups, limits, major=is_major) if groups else None
-        self._rewrite = rewrite
-        return _Frozen(rewrite, stats, limits, self._released)
+        self._scheduler.plan(run, self._log, limits)
+        self._rewrite = None
+        if run.groups:
+            self._rewrite = self._log.rewrite(run.groups, limits, major=run.is_major)
+        return self._rewrite
 
-    def _installed(self, found: _Frozen) -> tuple[CompactionResult, int]:
-        """(what installing it changed, how many segments there are), under the log's lock."""
-        self._swaps()  # before: memory must not hold what is gone from the log
-        result = self._log.install(cast("Rewrite", found.rewrite))
-        if not result.is_cut_short:
-            self._taken = found.released
-        return result, len(self._log.segment_stats(found.limits))
+    def _install(self, run: CompactionRun, rewrite: Rewrite) -> None:
+        self._recent.clear()  # before: memory must not hold what the log does not have any more
+        run.installed(self._log.install(rewrite))
 
     # --- by itself ---------------------------------------------------------------------------
 
-    def released(self, count: int) -> None:
-        """So many more entries were released: begin the thread, or wake it when it is time."""
-        self._released += count
-        waiting = self._released - self._taken
-        self._trigger.observe_first(waiting, lambda: self._log.segment_stats(NO_LIMITS))
-        if not self._stopped.is_set() and self.failure is None:
-            self._begin()
-        if waiting >= self._enough():
+    def release(self, count: int) -> None:
+        """So many more entries were released: begin the thread, or wake it when a run is due."""
+        self._scheduler.release(count)
+        now_ms = _now_ms()
+        if not self._stopped.is_set() and self.failure is None and now_ms >= self._begins_at_ms:
+            self._begin(now_ms)
+        if self._scheduler.due(self._log, now_ms, is_short=False) is not None:
             self._awake.set()
 
-    def _enough(self) -> float:
-        return self._trigger.threshold(self._log.last_index - self._log.first_index + 1)
-
     @property
-    def _thread(self) -> threading.Thread | None:
+    def thread(self) -> threading.Thread | None:
+        """None while it was not needed."""
         return self._lazy.thread
 
-    def _begin(self) -> None:
+    def _begin(self, now_ms: float) -> None:
         """The thread, unless it runs; without one, what was released waits for the next call."""
-        if time.monotonic() < self._begins_at:
-            return
         try:
             self._lazy.begin(self._work)
         except ResourceError as error:
-            self._begins_at = time.monotonic() + SHORTAGE_S
+            self._begins_at_ms = now_ms + SHORTAGE_S * 1000
             _LOG.warning("compactions begin later: %s", error)
 
     def _work(self) -> None:
-        storage = self._storage
-        now = time.monotonic()
-        minor_at = now + storage.minor_compaction_interval
-        major_at = now + storage.major_compaction_interval
-        while True:
-            wait = min(minor_at, major_at) - time.monotonic()
-            if wait > 0 and self._released - self._taken < self._enough():
-                self._awake.wait(wait)
+        while not self._stopped.is_set():
+            now_ms = _now_ms()
+            try:
+                compaction = run_locked(self._lock, self._due, now_ms, self._is_short())
+            except StorageError as error:
+                self._give_up(error)
+                return
+            if compaction is None:
+                self._awake.wait(max(self._scheduler.next_ms(now_ms) - now_ms, 0) / 1000)
                 self._awake.clear()
-            if self._stopped.is_set():
+            elif not self._try(compaction):
                 return
-            now = time.monotonic()
-            waiting = self._released - self._taken
-            if now < min(minor_at, major_at) and waiting < self._enough():
-                continue
-            is_major = now >= major_at or (waiting > 0 and self._is_short())
-            had_room = self._try(Compaction.MAJOR if is_major else Compaction.MINOR)
-            if self.failure is not None:
-                return
-            if not had_room:  # what made it begin is still there: it is tried again
-                self._stopped.wait(BACK_OFF_S)
-                continue
-            now = time.monotonic()
-            minor_at = now + storage.minor_compaction_interval
-            if is_major:
-                major_at = now + storage.major_compaction_interval
+
+    def _due(self, now_ms: float, is_short: bool) -> Compaction | None:
+        return self._scheduler.due(self._log, now_ms, is_short=is_short)
+
+    def _give_up(self, error: StorageError) -> None:
+        _LOG.warning("compactions stop: %s", error)
+        self.failure = error
 
     def _is_short(self) -> bool:
         """Whether little is free; where the disk does not say, a run finds out."""
         try:
-            return self._free_space() < 2 * self._storage.min_free_space
+            return self._log.free_space < self._free_space_min
         except (StorageError, OSError):
             return False
 
     def _try(self, compaction: Compaction) -> bool:
-        """One run of the thread; False when the disk or the system had no room for it."""
+        """One run of the thread; False when the thread is to end, since the disk fails."""
         try:
-            self.compact(compaction)
+            self.compact(compaction, is_scheduled=True)
         except DiskFullError as error:
             _LOG.warning("a %s compaction had no room: %s", compaction, error)
-            return False
+            self._scheduler.back_off(_now_ms())
         except ResourceError as error:
             _LOG.warning("a %s compaction is tried again later: %s", compaction, error)
-            return False
+            self._scheduler.back_off(_now_ms())
         except StorageError as error:
-            _LOG.warning("compactions stop: %s", error)
-            self.failure = error
+            self._give_up(error)
+            return False
         except Exception:  # noqa: BLE001 - the thread must not end with one run
             _LOG.exception("a %s compaction failed, and is tried again", compaction)
-            return False
+            self._scheduler.back_off(_now_ms())
         return True
 
     def stop(self) -> None:

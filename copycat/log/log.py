@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from _thread import RLock
 from _weakref import ref
@@ -56,7 +55,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVarTuple, Unpack
 
     from copycat.config import Storage
-    from copycat.log.compactor import Compactor
+    from copycat.log.compactor import CompactionThread, Compactor
     from copycat.log.tail import Tail
     from copycat.storage.in_memory import InMemoryLog
     from copycat.storage.recent_batches import RecentEntries
@@ -105,7 +104,7 @@ class Log:
         self._maintenance = FileMaintenance(native)
         # Nothing here refers back to the log: dropped, it lets go of its directory at once.
         self._timer = SyncTimer(partial(_sync_of, ref(self)), storage.sync_interval)
-        self._compactor: Compactor | None = None
+        self._compaction: CompactionThread | None = None
         self._storage = storage
         self._tails: list[ref[Tail]] = []
         self._closed = False
@@ -317,8 +316,8 @@ class Log:
             return
         self._timer.stop()
         self._maintenance.stop()
-        if self._compactor is not None:
-            self._compactor.stop()
+        if self._compaction is not None:
+            self._compaction.stop()
         run_locked(self._sync_lock, run_locked, self._lock, self._end_all)
         self._wake_tails()
 
@@ -583,19 +582,20 @@ class Log:
         if self._read_only:
             from copycat.log.tail import TailBeside  # noqa: PLC0415 - the same
 
-            return TailBeside(self, begin, path=self._path, end=end)
-        follower = Tail(self, begin)
+            return TailBeside(self, begin, self._feed, path=self._path, end=end)
+        follower = Tail(self, begin, self._feed)
         run_locked(self._lock, self._follow, follower)
         return follower
 
-    def feed(self, follower: Tail) -> None:
+    def _feed(self, follower: Tail) -> None:
         """Give a tail what it may show now, of one read, and where it stands then.
 
-        In a gap there is nothing to show, but it ends with this read, however long it is.
+        In a gap there is nothing to show, but the gap ends with this read, however long it is.
         """
-        self._read_locked(self._feed, follower)  # a truncation comes before or after all of it
+        # Locked, so that a truncation comes before or after all of it.
+        self._read_locked(self._feed_locked, follower)
 
-    def _feed(self, follower: Tail) -> None:
+    def _feed_locked(self, follower: Tail) -> None:
         native = self._usable()
         if follower.confirm_truncation(native.truncations):
             return  # it was in doubt only
@@ -613,25 +613,21 @@ class Log:
     @property
     def compactor(self) -> Compactor:
         """Rewrites segments without what was released, on demand and by itself."""
-        return run_locked(self._lock, self._cleaner)  # one for all threads: it runs one rewrite
+        return run_locked(self._lock, self._compaction_thread).compactor
 
-    def _cleaner(self) -> Compactor:
-        if self._compactor is None:
-            from copycat.log.compactor import Compactor  # noqa: PLC0415 - only who cleans pays
+    def _compaction_thread(self) -> CompactionThread:
+        """One for all threads: it runs one rewrite at a time."""
+        if self._compaction is None:
+            from copycat.log.compactor import CompactionThread  # noqa: PLC0415 - only who cleans
 
-            self._compactor = Compactor(
+            self._compaction = CompactionThread(
                 self._writable(),
                 self._storage,
                 lock=self._lock,
                 sync=self.sync,
-                swaps=self._recent.clear,  # it may hold what is to be gone
-                free_space=self._free_space,
+                recent=self._recent,
             )
-        return self._compactor
-
-    def _free_space(self) -> int:
-        native = self._native
-        return native.free_space if isinstance(native, NativeLog) else sys.maxsize
+        return self._compaction
 
     def release(self, index: IndexLike) -> None:
         """Entry `index` is needed no more: a compaction may let it go. IndexError above the log.
@@ -649,14 +645,14 @@ class Log:
 
     def _release(self, indexes: array[int]) -> None:
         self._writable().release(indexes, Release.ANY)
-        self._cleaner().released(len(indexes))
+        self._compaction_thread().release(len(indexes))
 
     def commit(self, index: IndexLike) -> None:
         """Entries up to `index` will not be truncated: from now on no compaction goes above."""
         run_locked(self._lock, self._commit, position_of(index))
 
     def _commit(self, index: int) -> None:
-        self._cleaner().commit(index)
+        self._compaction_thread().commit(index)
 
     def skip(self, entries: IndexLike) -> None:
         """Leave out the next `entries` indexes: a gap, as if these entries had been deleted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -26,7 +26,6 @@ class Source(Protocol):
 
     @property
     def closed(self) -> bool: ...
-    def feed(self, follower: Tail) -> None: ...
 
 
 class Tail:
@@ -37,8 +36,10 @@ class Tail:
     let go before it was read is skipped.
     """
 
-    def __init__(self, log: Source, start: int) -> None:
+    def __init__(self, log: Source, start: int, feed: Callable[[Tail], None]) -> None:
         self._log = log
+        self._feed = feed
+        """Has the log call `take`."""
         self._state: tuple[deque[Entry], int] = (deque(), start)
         """What was read and not shown, and the next entry that the log is asked for: they change
         in one step, so that an exception loses none and doubles none."""
@@ -74,7 +75,7 @@ class Tail:
     def _fill(self) -> bool:
         """Whether it got on: entries, or a gap that ends here."""
         before = self.position
-        self._log.feed(self)
+        self._feed(self)
         return bool(self._ahead) or self.position > before
 
     def take(self, entries: Iterable[Entry], position: int) -> None:
@@ -116,8 +117,10 @@ class TailBeside(Tail):
     truncation it goes on behind the entry that was kept.
     """
 
-    def __init__(self, log: Source, start: int, *, path: str, end: int) -> None:
-        super().__init__(log, start)
+    def __init__(
+        self, log: Source, start: int, feed: Callable[[Tail], None], *, path: str, end: int
+    ) -> None:
+        super().__init__(log, start, feed)
         self._end = end
         self._follower = Follower(path, max(start, end))
 

@@ -1,10 +1,20 @@
-"""When a member's log lets go of what its machine released, and how much of it.
+"""When a member's log deletes what its machine released, and how much of it.
 
-The executor says what was released while entry r was applied. That may go once every reply up
-to r is acknowledged (C21): until then it waits here, then its bits are set in the log. A run
-freezes the bits of all its segments at one moment, rewrites them aside, and the swap rides on
-the next sync. Nothing here is replicated: each member cleans by itself, within the limits that
-make that harmless (C22, C23).
+The executor reports what was released while entry r was applied. It may be deleted once every
+reply up to r is acknowledged (C21): until then it waits here, then its bits are set in the log.
+When a run pays is decided by `copycat.storage.compaction.CompactionScheduler`, which is asked in
+turns of the replica.
+
+A run goes through the turns of the replica in five steps, and `_MemberRun` carries it:
+
+1. the apply thread reads how far all replies are acknowledged (C21);
+2. everything that was applied at that moment becomes durable here (C22);
+3. the released entries of all segments are determined at one moment, one rewrite a group;
+4. the compaction threads write the rewrites beside the log;
+5. the rewrites take their place in the log, in order, and the next sync writes the manifest.
+
+Nothing here is replicated: each member compacts by itself, within the limits that make that
+harmless (C22, C23).
 """
 
 from __future__ import annotations
@@ -20,10 +30,9 @@ from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
 from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Lane
-from copycat.replica.options import CompactionOptions
 from copycat.replica.snapshots import Snapshots
-from copycat.storage.compaction import CompactionTrigger, plan_major, plan_minor
-from copycat.types import NO_LIMITS, Compaction, CompactionLimits, CompactionReport, Release
+from copycat.storage.compaction import CompactionOptions, CompactionRun, CompactionScheduler
+from copycat.types import Compaction, CompactionLimits, CompactionReport, Release
 
 if TYPE_CHECKING:
     from copycat.storage.interface import Rewrite
@@ -32,13 +41,27 @@ __all__ = ["CompactionRunner"]
 
 _LOG = logging.getLogger("copycat.replica")
 
-BACK_OFF_MS = 10_000
-"""After a run that the disk had no room for (F13)."""
-LOOK_MS = 1_000
+COUNT_INTERVAL_MS = 1_000
 """How often released entries are counted against the threshold."""
 
-
 Done = Callable[[CompactionReport], None]
+
+
+class _MemberRun:
+    """One run of a member, while it goes from turn to turn and from thread to thread."""
+
+    def __init__(self, run: CompactionRun, done: Done | None) -> None:
+        self.run = run
+        self.done = done
+        """Called with the report, in a turn."""
+        self.waits_for: int | None = None
+        """The run waits until this entry is durable here; None when it does not wait for that."""
+        self.acknowledged_index = 0
+        """Every reply up to this entry was acknowledged when the run began (C21)."""
+        self.rewrites: list[Rewrite] = []
+        """One a group, oldest first."""
+        self.failures: dict[int, StorageError | None] = {}
+        """By the position of a rewrite that was run, why it failed."""
 
 
 class CompactionRunner:
@@ -55,34 +78,23 @@ class CompactionRunner:
         self._parts = parts
         self._snapshots = snapshots
         self._executor = executor
-        self._options = options
+        self._scheduler = CompactionScheduler(
+            options, parts.clock.now_ms, count_interval_ms=COUNT_INTERVAL_MS
+        )
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
-        """(r, class, indexes): released while entries up to r were applied."""
-        self._released = 0
-        """Entries that were released since the last run that took all it found."""
-        self._taken = 0
-        """Those that the run under way is to take."""
-        self._trigger = CompactionTrigger(options.threshold, options.segment_limits.max_entries_per_segment)
-        self._busy = False
-        self._waits_for: tuple[int, Callable[[], None]] | None = None
-        """(index, what to do then) of a run that waits for this entry to be durable here."""
-        self._asked: list[tuple[Compaction, Done | None]] = []
-        now_ms = parts.clock.now_ms
-        self._look_ms = now_ms + LOOK_MS
-        self._minor_ms = now_ms + options.minor_ms
-        self._major_ms = now_ms + options.major_ms
-        self._not_before_ms = now_ms
-        self.runs = 0
-        """Runs that changed the log."""
-        self.bytes_reclaimed = 0
+        """(r, class, indexes): released while entries up to r were applied; not in the log yet."""
+        self._run: _MemberRun | None = None
+        """The run that is under way."""
+        self._asked: list[tuple[Compaction, Done]] = []
+        """Runs that somebody asked for, oldest first."""
 
     # ---- what was released ------------------------------------------------------------------
 
     def applied(self, outcome: ApplyResult) -> None:
-        """A slice came back: keep what it released until its replies are acknowledged."""
-        for how, indexes in outcome.releases:
-            self._waiting.append((outcome.last_applied, how, indexes))
-            self._released += len(indexes)
+        """A slice was applied: keep what it released until its replies are acknowledged."""
+        for policy, indexes in outcome.releases:
+            self._waiting.append((outcome.last_applied, policy, indexes))
+            self._scheduler.release(len(indexes))
 
     # ---- by the clock and on demand ----------------------------------------------------------
 
@@ -93,187 +105,120 @@ class CompactionRunner:
     def keep(self, now_ms: int, *, is_short: bool) -> None:
         """Begin a run if one is due. is_short: the disk is nearly full."""
         self._go_on_if_durable()
-        if self._busy:
+        if self._run is not None:
             return
-        if not self._asked:
-            self._ask_by_clock(now_ms, is_short=is_short)
         if self._asked:
             self._begin(*self._asked.pop(0))
-
-    def _ask_by_clock(self, now_ms: int, *, is_short: bool) -> None:
-        if now_ms < self._not_before_ms:
             return
-        is_enough = False
-        if now_ms >= self._look_ms:
-            self._look_ms = now_ms + LOOK_MS
-            log = self._parts.log
-            self._trigger.observe_first(self._released, lambda: log.segment_stats(NO_LIMITS))
-            enough = self._trigger.threshold(log.last_index - log.first_index + 1)
-            is_enough = self._released >= enough
-        if now_ms >= self._major_ms or (is_short and self._released):
-            self._major_ms = now_ms + self._options.major_ms
-            self._not_before_ms = now_ms + LOOK_MS
-            self._asked.append((Compaction.MAJOR, None))
-        elif is_enough or now_ms >= self._minor_ms:
-            self._minor_ms = now_ms + self._options.minor_ms
-            self._asked.append((Compaction.MINOR, None))
+        compaction = self._scheduler.due(self._parts.log, now_ms, is_short=is_short)
+        if compaction is not None:
+            self._begin(compaction, None)
 
     # ---- a run ------------------------------------------------------------------------------
 
     def _begin(self, compaction: Compaction, done: Done | None) -> None:
         """First the apply thread is asked how far all replies are acknowledged (C21)."""
-        self._busy = True
-        began_ms = self._parts.clock.now_ms
+        now_ms = self._parts.clock.now_ms
+        run = _MemberRun(CompactionRun(compaction, now_ms, is_scheduled=done is None), done)
+        self._run = run
+        read = partial(_read_acknowledged, self._executor)
+        self._parts.inbox.run(Lane.APPLY, read, partial(self._acknowledged_read, run))
 
-        def finish(report: CompactionReport) -> None:
-            self._busy = False
-            self._parts.host.wake()
-            if report.failure is not None:
-                _LOG.warning("the log was not cleaned: %s", report.failure)
-                self._not_before_ms = self._parts.clock.now_ms + BACK_OFF_MS
-            elif report.bytes_reclaimed or report.segments_after != report.segments_before:
-                _LOG.info(
-                    "a %s compaction made %d segments of %d and freed %d bytes in %d ms",
-                    compaction,
-                    report.segments_after,
-                    report.segments_before,
-                    report.bytes_reclaimed,
-                    round(report.seconds * 1000),
-                )
-            if done is not None:
-                done(report)
-
-        asked = partial(self._floor_read, compaction, began_ms, finish)
-        self._parts.inbox.run(Lane.APPLY, partial(_read_floor, self._executor), asked)
-
-    def _floor_read(
-        self,
-        compaction: Compaction,
-        began_ms: int,
-        finish: Callable[[CompactionReport], None],
-        found: tuple[int, int],
-    ) -> None:
-        last_applied, floor = found
-        rewrite = partial(self._rewrite, compaction, floor, began_ms, finish)
-        self._waits_for = (last_applied, rewrite)
+    def _acknowledged_read(self, run: _MemberRun, found: tuple[int, int]) -> None:
+        run.waits_for, run.acknowledged_index = found
         self._parts.durable.request_full_sync()
         self._go_on_if_durable()
 
     def _go_on_if_durable(self) -> None:
         """An acknowledgement that a crash takes back is none for who replays from this disk: the
         run begins once this disk has all that the executor had applied when it was asked (C22)."""
-        if self._waits_for is None or self._waits_for[0] > self._parts.log.durable_index:
+        run = self._run
+        if run is None or run.waits_for is None:
             return
-        _, rewrite = self._waits_for
-        self._waits_for = None
-        rewrite()
+        if run.waits_for <= self._parts.log.durable_index:
+            run.waits_for = None
+            self._rewrite(run)
 
     def _limits(self) -> CompactionLimits:
         parts = self._parts
         horizon = min(parts.applier.last_applied, parts.log.durable_index)  # C22
         if parts.applier.last_applied < parts.log.valid_from:
             horizon = 0  # replaying: what is applied is no state of the full log yet
-        # What goes with a snapshot goes by whole files (`SnapshotTaker.trim`): a gap in its place
-        # would be wrong for whoever is fed from below that snapshot, or falls back to an older.
-        floor = min(parts.raft.deletion_floor, self._snapshots.floor(), horizon)
-        return CompactionLimits(horizon, floor, 0)
+        # C23: no voter, and no snapshot that a restart here may begin with, lacks these entries.
+        deletion_floor = min(parts.raft.deletion_floor, self._snapshots.pending_index(), horizon)
+        # No snapshot counts as one that replaces entries: these are deleted by whole files
+        # (`SnapshotTaker.trim`). A gap in their place would be wrong for a peer that is sent
+        # entries from below that snapshot, and for a restart from an older one.
+        return CompactionLimits(horizon, deletion_floor, snapshot_index=0)
 
     def _set_bits(self, upto: int) -> None:
-        """What was released up to entry `upto`: one above the horizon may be lost with a crash,
-        and then nothing has made up for what it released (C22)."""
+        """Tell the log what was released up to entry `upto`. An entry above the horizon may be
+        lost in a crash, and then nothing has replaced what it released (C22)."""
         log = self._parts.log
         while self._waiting and self._waiting[0][0] <= upto:
-            _, how, indexes = self._waiting.popleft()
-            log.release(indexes, how)
+            _, policy, indexes = self._waiting.popleft()
+            log.release(indexes, policy)
 
-    def _rewrite(
-        self,
-        compaction: Compaction,
-        floor: int,
-        began_ms: int,
-        finish: Callable[[CompactionReport], None],
-    ) -> None:
-        log, options = self._parts.log, self._options
-        limits = self._limits()
-        self._set_bits(min(floor, limits.horizon))
-        self._taken, self._released = self._released, 0
-        stats = log.segment_stats(limits)
-        self._trigger.observe(stats)
-        is_major = compaction is Compaction.MAJOR
-        if is_major:
-            groups = plan_major(stats, limits, options.segment_limits)
-        else:
-            groups = plan_minor(stats, limits, options.segment_limits, options.threshold)
-        if not groups:
-            took_ms = self._parts.clock.now_ms - began_ms
-            finish(CompactionReport(len(stats), len(stats), 0, took_ms / 1000))
+    def _rewrite(self, run: _MemberRun) -> None:
+        log, limits = self._parts.log, self._limits()
+        self._set_bits(min(run.acknowledged_index, limits.horizon))
+        self._scheduler.plan(run.run, log, limits)
+        if not run.run.groups:
+            self._finish(run, None)
             return
         # All frozen now, at one moment, whenever each of them is run.
-        rewrites = [log.rewrite([group], limits, major=is_major) for group in groups]
-        failures: dict[int, StorageError | None] = {}
-        before = len(stats)
-
-        for number, rewrite in enumerate(rewrites):
-            rewritten = partial(
-                self._rewritten, number, rewrites, failures, before, began_ms, finish
-            )
+        is_major = run.run.is_major
+        run.rewrites = [log.rewrite([group], limits, major=is_major) for group in run.run.groups]
+        for number, rewrite in enumerate(run.rewrites):
+            rewritten = partial(self._rewritten, run, number)
             self._parts.inbox.run(Lane.COMPACT, partial(_run, rewrite), rewritten)
 
-    def _rewritten(
-        self,
-        number: int,
-        rewrites: list[Rewrite],
-        failures: dict[int, StorageError | None],
-        before: int,
-        began_ms: int,
-        finish: Callable[[CompactionReport], None],
-        failure: StorageError | None,
-    ) -> None:
-        failures[number] = failure
-        if len(failures) == len(rewrites):
-            self._install(rewrites, failures, before, began_ms, finish)
+    def _rewritten(self, run: _MemberRun, number: int, failure: StorageError | None) -> None:
+        run.failures[number] = failure
+        if len(run.failures) == len(run.rewrites):
+            self._install(run)
 
-    def _install(
-        self,
-        rewrites: list[Rewrite],
-        failures: dict[int, StorageError | None],
-        before: int,
-        began_ms: int,
-        finish: Callable[[CompactionReport], None],
-    ) -> None:
+    def _install(self, run: _MemberRun) -> None:
         """In order, and none behind one that failed, or that was dropped with some of it still in
-        the log: a deletion must not go before what it deleted."""
-        installed, after, freed = 0, before, 0
+        the log: a deletion must not be deleted before what it deleted."""
         failure: StorageError | None = None
-        is_cut_short = False
-        for number, rewrite in enumerate(rewrites):
-            failure = failure or failures[number]
-            if failure is not None or is_cut_short:
+        for number, rewrite in enumerate(run.rewrites):
+            failure = failure or run.failures[number]
+            if failure is not None or run.run.is_cut_short:
                 rewrite.abandon()
-                continue
-            result = self._parts.log.install(rewrite)
-            is_cut_short = result.is_cut_short
-            installed += result.segments_after
-            after += result.segments_after - result.segments_before
-            freed += result.bytes_before - result.bytes_after
-        if failure is not None or is_cut_short:
-            self._released += self._taken  # they wait for the next run, as if just released
-        if installed:
-            self.runs += 1
-            self.bytes_reclaimed += freed
+            else:
+                run.run.installed(self._parts.log.install(rewrite))
         self._parts.durable.request_layout_sync()
-        took_ms = self._parts.clock.now_ms - began_ms
-        finish(CompactionReport(before, after, freed, took_ms / 1000, failure))
+        self._finish(run, failure)
+
+    def _finish(self, run: _MemberRun, failure: StorageError | None) -> None:
+        self._run = None
+        self._parts.host.wake()
+        report = self._scheduler.finish(run.run, self._parts.clock.now_ms, failure)
+        if report.failure is not None:
+            _LOG.warning("the log was not cleaned: %s", report.failure)
+        elif report.bytes_reclaimed or report.segments_after != report.segments_before:
+            _LOG.info(
+                "a %s compaction made %d segments of %d and freed %d bytes in %d ms",
+                run.run.compaction,
+                report.segments_after,
+                report.segments_before,
+                report.bytes_reclaimed,
+                round(report.seconds * 1000),
+            )
+        if run.done is not None:
+            run.done(report)
 
 
-def _read_floor(executor: SessionExecutor) -> tuple[int, int]:
-    """In the apply thread: up to which entry it applied, and all replies are acknowledged."""
+def _read_acknowledged(executor: SessionExecutor) -> tuple[int, int]:
+    """In the apply thread: the last entry that it applied, and the last one up to which all
+    replies are acknowledged."""
     return executor.last_applied, executor.reply_floor()
 
 
 def _run(rewrite: Rewrite) -> StorageError | None:
-    """Off the loop. A disk that is full or fails here leaves the log as it was (F13); a frame
-    that cannot be read is damage, and what reads it next says so."""
+    """In a compaction thread. A disk that is full or fails here leaves the log as it was (F13); a
+    frame that cannot be read is damage, and what reads it next says so."""
     try:
         rewrite.run()
     except StorageError as error:

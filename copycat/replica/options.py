@@ -5,19 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from copycat.config import RaftOptions, member_id
-from copycat.storage.compaction import SegmentLimits
+from copycat.storage.compaction import CompactionOptions
 from copycat.types import Durability, MemberId, SkippedEntry
 
-__all__ = ["CompactionOptions", "ReplicaOptions"]
-
-
-class CompactionOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of `Storage` that concern cleaning; times in milliseconds of the member."""
-
-    segment_limits: SegmentLimits = SegmentLimits(32 << 20, 1 << 20)
-    minor_ms: int = 60_000
-    major_ms: int = 3_600_000
-    threshold: float = 0.5
+__all__ = ["ReplicaOptions"]
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,9 +59,12 @@ class Snapshots:
         )
         self._sending.snapshotting = self.taking
 
-    def floor(self) -> int:
-        """No deletion above this may be cleaned away: a restart may begin with a snapshot that is
-        on its way to the disk, and replays the log from there (C23, decision 0014)."""
+    def pending_index(self) -> int:
+        """Index of the oldest snapshot that is on its way to this disk; above all when none is.
+
+        A restart may begin with that snapshot and replay the log from there, so no deletion above
+        it may be deleted from the log (C23, decision 0014).
+        """
         return min(
             filter(None, (self.taking.begun, self._receiving.publishing)), default=sys.maxsize
         )

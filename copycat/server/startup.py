@@ -25,12 +25,11 @@ from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
-from copycat.replica.options import CompactionOptions
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
 from copycat.server.loaded_machine import LoadedMachine
 from copycat.storage import Env
-from copycat.storage.compaction import SegmentLimits
+from copycat.storage.compaction import CompactionOptions
 from copycat.types import Durability, StorageLevel
 
 __all__ = ["StartedMember", "build", "founding_members", "record_damage"]
@@ -245,10 +244,5 @@ def replica_options(
         max_entry_size=storage.max_entry_size,
         entry_buffer_size=storage.entry_buffer_size,
         snapshot_threshold=storage.snapshot_threshold,
-        compaction=CompactionOptions(
-            segment_limits=SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment),
-            minor_ms=max(1, round(storage.minor_compaction_interval * 1000)),
-            major_ms=max(1, round(storage.major_compaction_interval * 1000)),
-            threshold=storage.compaction_threshold,
-        ),
+        compaction=CompactionOptions.of(storage),
     )

@@ -9,7 +9,6 @@ from copycat.errors import CopycatError, DiskError, DiskFullError, InvariantErro
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.peer import PeerMessage
-from copycat.replica.options import CompactionOptions
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.compaction import CompactionLaws
 from copycat.sim.checkers.disk_model import DiskModel
@@ -30,7 +29,7 @@ from copycat.sim.options import SeedOptions
 from copycat.sim.session_client import SessionClient
 from copycat.sim.workload import SimClient
 from copycat.sim.world import MS, SimClock, Trace, World
-from copycat.storage.compaction import SegmentLimits
+from copycat.storage.compaction import CompactionOptions, SegmentLimits
 from copycat.types import NO_ENTRY, MemberId, Run, ServerState
 
 __all__ = ["Cluster"]
@@ -129,8 +128,8 @@ class Cluster:
         disk, clean = self.options.disk, self.options.clean
         return CompactionOptions(
             segment_limits=SegmentLimits(disk.max_segment_size, disk.max_entries_per_segment),
-            minor_ms=clean.minor_ms,
-            major_ms=clean.major_ms,
+            minor_interval_ms=clean.minor_ms,
+            major_interval_ms=clean.major_ms,
             threshold=clean.threshold,
         )
 

@@ -1,27 +1,55 @@
-"""What a compaction rewrites: pure arithmetic over `SegmentStats`, the same for every log.
+"""When a compaction runs and what it rewrites: arithmetic over `SegmentStats`, for every log.
 
-A plan is a list of groups; a group is the ids of neighbouring sealed segments that become one.
-Sizes after a rewrite are estimated from the share of entries that go: entries of one segment are
-mostly of one size, and a segment that comes out a little larger than planned is still right.
+`CompactionScheduler` decides when a run pays: by what was released, by two intervals, and never
+within a moment after a run that failed. It has no thread and no clock; its caller says what time
+it is. The thread of a bare log asks it (`copycat/log/compactor.py`), and so does a member in its
+turns (`copycat/replica/compaction.py`).
+
+`plan_minor` and `plan_major` decide what a run rewrites. A plan is a list of groups; a group is
+the ids of neighbouring sealed segments that become one. The size of a segment after its rewrite is
+estimated from the share of its entries that would be deleted: the entries of one segment are
+mostly of one size, and a segment that becomes a little larger than planned does no harm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from copycat.types import CompactionLimits, SegmentStats
+from copycat.types import (
+    NO_LIMITS,
+    Compaction,
+    CompactionLimits,
+    CompactionReport,
+    CompactionResult,
+    SegmentStats,
+)
 
-__all__ = ["CompactionTrigger", "Groups", "SegmentLimits", "plan_major", "plan_minor"]
+if TYPE_CHECKING:
+    from copycat.config import Storage
+    from copycat.storage.in_memory import InMemoryLog
+    from copycat.storage.interface import ReplicaLog
+
+__all__ = [
+    "CompactionOptions",
+    "CompactionRun",
+    "CompactionScheduler",
+    "CompactionTrigger",
+    "Groups",
+    "SegmentLimits",
+    "plan_major",
+    "plan_minor",
+]
 
 Groups = list[list[int]]
 """Ids of segments, oldest first in each group and from group to group."""
 
 MERGE_FANIN = 4
-"""So many small neighbours are merged even if nothing of them goes: each entry is then rewritten
-a logarithmic number of times, and the number of files stays small."""
+"""So many small neighbours are merged even if no entry of them would be deleted: each entry is
+then rewritten a logarithmic number of times, and the number of files stays small."""
 GENERATIONS = 4
-"""A segment of this version or a later one is rewritten when a quarter of the threshold goes."""
+"""A segment of this version or a later one is rewritten for a quarter of the threshold."""
 LARGEST_PER_FREED_MAX = 64
 """The part of the largest segment that a rewrite of another must free at least."""
 SPAN_MAX = 1 << 31
@@ -35,6 +63,11 @@ RELEASED_MIN = 1024
 """Fewer released entries than these never start a run before its interval."""
 ENTRIES_PER_RELEASED_MAX = 32
 """A run looks at every entry's bit: a log of so many entries a released one waits for more."""
+BACK_OFF_MS = 10_000
+"""How long no run is due after one that failed, as for want of space (F13)."""
+MAJOR_PAUSE_MS = 1_000
+"""A major run is followed by no other within so long after its begin: on a short disk one is due
+whenever anything was released."""
 
 
 class SegmentLimits(NamedTuple):
@@ -44,10 +77,30 @@ class SegmentLimits(NamedTuple):
     max_entries_per_segment: int
 
 
-class CompactionTrigger:
-    """How many released entries are worth a run before its interval: a segment's threshold full.
+class CompactionOptions(NamedTuple):
+    """The settings of `Storage` that concern compactions."""
 
-    A segment here is one as large as those that the last run saw, or the first `look`.
+    segment_limits: SegmentLimits = SegmentLimits(32 << 20, 1 << 20)
+    minor_interval_ms: float = 60_000
+    major_interval_ms: float = 3_600_000
+    threshold: float = 0.5
+
+    @staticmethod
+    def of(storage: Storage) -> CompactionOptions:
+        """The settings as the user gave them, in seconds there and in milliseconds here."""
+        return CompactionOptions(
+            SegmentLimits(storage.max_segment_size, storage.max_entries_per_segment),
+            max(1, round(storage.minor_compaction_interval * 1000)),
+            max(1, round(storage.major_compaction_interval * 1000)),
+            storage.compaction_threshold,
+        )
+
+
+class CompactionTrigger:
+    """How many released entries are worth a run before its interval.
+
+    They are so many as fill the threshold of one segment. A segment here is as large as those
+    that the last run saw; before the first run, as those that `observe_first` saw.
     """
 
     def __init__(self, threshold: float, max_entries_per_segment: int) -> None:
@@ -63,7 +116,7 @@ class CompactionTrigger:
             self.observe(stats())
 
     def observe(self, stats: Sequence[SegmentStats]) -> None:
-        """What a run found; the tail, the last of them, is still growing."""
+        """Remember the segments that a run found; the last one, the tail, is still growing."""
         sealed = stats[:-1]
         if sealed:
             self._has_observed_nothing = False
@@ -77,8 +130,151 @@ class CompactionTrigger:
         return max(RELEASED_MIN, share, entries / ENTRIES_PER_RELEASED_MAX)
 
 
+class CompactionRun:
+    """One run, from its begin to its report: what it rewrites, and what that changed."""
+
+    def __init__(self, compaction: Compaction, now_ms: float, *, is_scheduled: bool) -> None:
+        self.compaction = compaction
+        self.is_scheduled = is_scheduled
+        """The scheduler said that it was due; False: somebody asked for it."""
+        self.began_ms = now_ms
+        self.limits = NO_LIMITS
+        self.groups: Groups = []
+        """What it rewrites, from `CompactionScheduler.plan` on."""
+        self.released = 0
+        """Entries that had been released since the log was opened, when the run was planned."""
+        self.is_cut_short = False
+        """Something of its plan was left undone, since the log changed meanwhile."""
+        self._segments_before = 0
+        self._segments_after = 0
+        self._bytes_reclaimed = 0
+
+    @property
+    def is_major(self) -> bool:
+        return self.compaction is Compaction.MAJOR
+
+    def planned(self, groups: Groups, segments: int) -> None:
+        """The log has so many segments, of which `groups` are rewritten."""
+        self.groups = groups
+        self._segments_before = self._segments_after = segments
+
+    def installed(self, result: CompactionResult) -> None:
+        """A rewrite of the run took its place in the log."""
+        self._segments_after += result.segments_after - result.segments_before
+        self._bytes_reclaimed += result.bytes_before - result.bytes_after
+        self.is_cut_short |= result.is_cut_short
+
+    def report(self, now_ms: float, failure: Exception | None = None) -> CompactionReport:
+        """What the run changed until now."""
+        return CompactionReport(
+            self._segments_before,
+            self._segments_after,
+            self._bytes_reclaimed,
+            (now_ms - self.began_ms) / 1000,
+            failure,
+        )
+
+
+class CompactionScheduler:
+    """Decides when a run is due, and what it takes. One run at a time: `plan`, then `finish`.
+
+    count_interval_ms: how often `due` compares what was released with what a run needs; 0 means at
+    each call. Times are of any clock that never moves back, the same one in all calls.
+    """
+
+    def __init__(
+        self, options: CompactionOptions, now_ms: float, *, count_interval_ms: float = 0
+    ) -> None:
+        self._options = options
+        self._trigger = CompactionTrigger(
+            options.threshold, options.segment_limits.max_entries_per_segment
+        )
+        self._count_interval_ms = count_interval_ms
+        self._released = 0
+        """Entries that were released since the log was opened."""
+        self._taken = 0
+        """Those of them that the last run knew of that took everything it found. Both only grow,
+        so that an exception between two steps loses none."""
+        self._count_at_ms = now_ms + count_interval_ms
+        self._minor_at_ms = now_ms + options.minor_interval_ms
+        self._major_at_ms = now_ms + options.major_interval_ms
+        self._not_before_ms = now_ms
+
+    @property
+    def waiting(self) -> int:
+        """Released entries that no run has taken so far."""
+        return self._released - self._taken
+
+    def release(self, count: int) -> None:
+        """So many more entries were released."""
+        self._released += count
+
+    def due(
+        self, log: ReplicaLog | InMemoryLog, now_ms: float, *, is_short: bool
+    ) -> Compaction | None:
+        """The run that is to begin now, or None. is_short: the disk is nearly full."""
+        if now_ms < self._not_before_ms:
+            return None
+        is_enough = False
+        if now_ms >= self._count_at_ms:
+            self._count_at_ms = now_ms + self._count_interval_ms
+            is_enough = self._is_enough(log)
+        if now_ms >= self._major_at_ms or (is_short and self.waiting):
+            return Compaction.MAJOR
+        if is_enough or now_ms >= self._minor_at_ms:
+            return Compaction.MINOR
+        return None
+
+    def _is_enough(self, log: ReplicaLog | InMemoryLog) -> bool:
+        self._trigger.observe_first(self.waiting, partial(log.segment_stats, NO_LIMITS))
+        return self.waiting >= self._trigger.threshold(log.last_index - log.first_index + 1)
+
+    def next_ms(self, now_ms: float) -> float:
+        """When a run may become due even if nothing more is released."""
+        if now_ms < self._not_before_ms:
+            return self._not_before_ms
+        return min(self._minor_at_ms, self._major_at_ms)
+
+    def plan(
+        self, run: CompactionRun, log: ReplicaLog | InMemoryLog, limits: CompactionLimits
+    ) -> None:
+        """Choose what the run rewrites; `run.groups` may be empty. Just before the rewrites are
+        made, since they freeze which entries are released."""
+        stats = log.segment_stats(limits)
+        self._trigger.observe(stats)
+        run.limits = limits
+        run.released = self._released
+        segment_limits, threshold = self._options.segment_limits, self._options.threshold
+        if run.is_major:
+            groups = plan_major(stats, limits, segment_limits)
+        else:
+            groups = plan_minor(stats, limits, segment_limits, threshold)
+        run.planned(groups, len(stats))
+
+    def finish(
+        self, run: CompactionRun, now_ms: float, failure: Exception | None = None
+    ) -> CompactionReport:
+        """The run is over. After a failure, what made it begin is still there, and makes another
+        begin after `BACK_OFF_MS`."""
+        if failure is not None:
+            self.back_off(now_ms)
+            return run.report(now_ms, failure)
+        if not run.is_cut_short:
+            self._taken = run.released
+        if run.is_scheduled and run.is_major:
+            self._major_at_ms = run.began_ms + self._options.major_interval_ms
+            self._not_before_ms = run.began_ms + MAJOR_PAUSE_MS
+        elif run.is_scheduled:
+            self._minor_at_ms = run.began_ms + self._options.minor_interval_ms
+        return run.report(now_ms)
+
+    def back_off(self, now_ms: float) -> None:
+        """No run is due for a while."""
+        self._not_before_ms = now_ms + BACK_OFF_MS
+
+
 class _Group:
-    """Segments that are gathered, and about what they come to."""
+    """Neighbouring segments that become one, and about how large the result will be."""
 
     def __init__(self) -> None:
         self.members: list[SegmentStats] = []
@@ -174,8 +370,8 @@ def plan_major(
 ) -> Groups:
     """Every eligible segment from the front on, merged as far as they fit.
 
-    A segment that stays by itself and of which nothing would go is left alone; no other is
-    passed over, or a deletion could go before what it deleted.
+    A segment that would stay by itself, and of which nothing would be deleted, is left alone. No
+    other one is left out, or a deletion could be deleted before what it deleted.
     """
     prefix: list[SegmentStats] = []
     for segment in stats:
@@ -193,7 +389,7 @@ def _is_useful(group: _Group) -> bool:
 def _neighbours(
     stats: Sequence[SegmentStats], chosen: Callable[[SegmentStats], bool], *, by_version: bool
 ) -> list[list[SegmentStats]]:
-    """The chosen ones in runs of neighbours, of one version each when asked."""
+    """The segments that `chosen` accepts, in runs of neighbours. by_version: of one version."""
     runs: list[list[SegmentStats]] = []
     before: SegmentStats | None = None
     for segment in stats:

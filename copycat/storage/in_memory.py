@@ -6,6 +6,7 @@ Nothing of it outlives the process.
 
 from __future__ import annotations
 
+import sys
 from _thread import RLock
 from collections.abc import Iterator
 from typing import Never, TypeVar
@@ -34,6 +35,11 @@ class InMemoryLog(MemoryLog):
     def disk_usage(self) -> int:
         """Nothing of it is on a disk: as `size`, which it takes in memory."""
         return self.size
+
+    @property
+    def free_space(self) -> int:
+        """As much as there may be: no disk can be full of it."""
+        return sys.maxsize
 
     @property
     def entries(self) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from copycat.log.background import FileMaintenance, SyncTimer
-from copycat.log.compactor import Compactor
+from copycat.log.compactor import CompactionThread, Compactor
 from copycat.log.log import Log
 from copycat.types import Compaction
 
@@ -31,9 +31,9 @@ def is_held(log: Log) -> bool:
 @pytest.mark.parametrize(
     ("kind", "verb"),
     [
-        (Compactor, "__init__"),
-        (Compactor, "released"),
-        (Compactor, "commit"),
+        (CompactionThread, "__init__"),
+        (CompactionThread, "release"),
+        (CompactionThread, "commit"),
         (SyncTimer, "start"),
         (FileMaintenance, "start_if_needed"),
     ],
@@ -79,7 +79,9 @@ def test_threads_that_clean_at_once_share_one_compactor(tmp_path: Path) -> None:
         assert len(found) == 8, "none was refused since another one rewrites"
         assert len(set(map(id, found))) == 1
         assert [log.get(n) for n in range(1, 9)] == [None] * 8
-    assert not [each for each in threading.enumerate() if each.name == "copycat-compact"]
+        thread = log._compaction_thread().thread
+    assert thread is not None
+    assert not thread.is_alive()
 
 
 def test_a_stop_between_two_steps_of_the_timer_is_not_lost() -> None:

@@ -30,7 +30,7 @@ def is_free(log: Log) -> bool:
 
     def take() -> None:
         locks = [log._lock, log._sync_lock]
-        locks += [log._compactor._running] if log._compactor is not None else []
+        locks += [log._compaction._running] if log._compaction is not None else []
         for lock in locks:
             found.append(lock.acquire(timeout=20))
             if found[-1]:
@@ -252,7 +252,7 @@ def test_the_threads_of_a_log_begin_again_after_an_interrupt(tmp_path: Path) -> 
     def attempt(interrupt: Interrupt) -> None:
         log = Log.open(tmp_path / "log", durability="interval", sync_interval=0.001)
         log._timer._sync = noted(synced, 0)
-        log.compactor._run = noted(cleaned, None)  # type: ignore[method-assign]
+        log._compaction_thread()._run = noted(cleaned, None)  # type: ignore[method-assign]
 
         def both() -> None:
             log.append(b"x")

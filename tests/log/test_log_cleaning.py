@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from copycat.errors import ConfigurationError, DiskFullError
-from copycat.log import compactor
 from copycat.log.log import Log
 from copycat.types import Compaction, CompactionReport
 
@@ -83,14 +82,15 @@ def test_appends_go_on_while_it_is_rewritten(tmp_path: Path) -> None:
 def test_it_runs_by_itself_when_enough_was_released(tmp_path: Path) -> None:
     with filled(tmp_path, 3000, compaction_threshold=0.3) as log:
         ran = threading.Event()
-        run = log.compactor._run
+        thread = log._compaction_thread()
+        run = thread._run
 
-        def watched(compaction: Compaction) -> CompactionReport:
-            report = run(compaction)
+        def watched(compaction: Compaction, is_scheduled: bool) -> CompactionReport:
+            report = run(compaction, is_scheduled)
             ran.set()
             return report
 
-        log.compactor._run = watched  # type: ignore[method-assign]
+        thread._run = watched  # type: ignore[method-assign]
         log.release_many(range(1, 2900))
         assert ran.wait(20)
         assert log.get(1) is None
@@ -100,21 +100,22 @@ def test_f13_a_run_without_room_is_tried_again_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It had forgotten what was released: nothing ran before the next interval."""
-    monkeypatch.setattr(compactor, "BACK_OFF_S", 0.01)
+    monkeypatch.setattr("copycat.storage.compaction.BACK_OFF_MS", 10)
     with filled(tmp_path, 3000, compaction_threshold=0.3) as log:
         attempts, cleaned = list[Compaction](), threading.Event()
-        run = log.compactor._run
+        thread = log._compaction_thread()
+        run = thread._run
 
-        def full_twice(compaction: Compaction) -> CompactionReport:
+        def full_twice(compaction: Compaction, is_scheduled: bool) -> CompactionReport:
             attempts.append(compaction)
             with pytest.MonkeyPatch.context() as patch:
                 if len(attempts) <= 2:
-                    patch.setattr(log.compactor, "_log", NoRoom(log.compactor._log))
-                report = run(compaction)
+                    patch.setattr(thread, "_log", NoRoom(thread._log))
+                report = run(compaction, is_scheduled)
             cleaned.set()
             return report
 
-        log.compactor._run = full_twice  # type: ignore[method-assign]
+        thread._run = full_twice  # type: ignore[method-assign]
         log.release_many(range(1, 2900))
         assert cleaned.wait(20)
         assert len(attempts) == 3

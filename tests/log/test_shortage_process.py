@@ -149,6 +149,7 @@ def test_f29_spares_and_compactions_wait_for_a_thread(
         log.append(b"last")
         log.release(100)
         assert log._maintenance._thread is not None
-        assert log.compactor._thread is not None
+        assert log._compaction is not None
+        assert log._compaction.thread is not None
     with Log.open(tmp_path) as log:
         assert log.last_index == 301

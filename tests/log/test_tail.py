@@ -25,7 +25,7 @@ def test_a_tail_goes_on_behind_a_gap(
     tmp_path: Path, level: StorageLevelLike, gap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    feed = Log.feed
+    feed = Log._feed
 
     def counted(log: Log, follower: Tail) -> None:
         looks.append(follower.position)
@@ -40,7 +40,7 @@ def test_a_tail_goes_on_behind_a_gap(
             found.append(await asyncio.wait_for(anext(tail), SOON_S))
         return found
 
-    monkeypatch.setattr(Log, "feed", counted)
+    monkeypatch.setattr(Log, "_feed", counted)
     with Log.open(tmp_path, level=level) as log:
         log.append(b"one")
         found = asyncio.run(follow(log))

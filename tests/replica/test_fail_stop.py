@@ -112,7 +112,7 @@ SITES: list[tuple[type, str, Callable[..., None]]] = [
     (Replica, "_on_applied", the_log_is_cleaned),
     (Queries, "_answered", a_client_asks),
     (Delivery, "_fetched", replies_wait_for_room),
-    (CompactionRunner, "_floor_read", the_log_is_cleaned),
+    (CompactionRunner, "_acknowledged_read", the_log_is_cleaned),
     (CompactionRunner, "_rewritten", the_log_is_cleaned),
     (Maintenance, "_prepared", the_log_is_cleaned),
     (Maintenance, "_removed", the_log_is_cleaned),
@@ -176,6 +176,6 @@ def test_every_answer_of_a_thread_is_in_the_list_above() -> None:
                 found.add(ast.unparse(done).removeprefix("self."))
     assert hosts == {"inbox.py"}, "every answer is an event of a turn"
     # The applier's is given to it; two names stand for a `partial` that is written above them.
-    named = {"_done": "_on_applied", "asked": "_floor_read", "rewritten": "_rewritten"}
+    named = {"_done": "_on_applied", "asked": "_acknowledged_read", "rewritten": "_rewritten"}
     listed = {method for _, method, _ in SITES}
     assert {named.get(one, one) for one in found} - IGNORED == listed
