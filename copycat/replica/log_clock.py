@@ -29,7 +29,11 @@ __all__ = ["REPORT_MS_MAX", "LogClock", "TimeReport", "last_time_ms"]
 REPORT_MS_MAX = 60_000
 """What a voter said of its clocks counts for so long: they may have been set since."""
 NOTE_MS = 1000
-"""A wall clock that differs from log time by so much more or less than was written is noted."""
+"""A wall clock that differs from log time by so much more or less than was written is noted.
+
+By less, clocks that run at slightly different speeds would have it written all the time. So after
+all members were down log time can be ahead by so much, if the clocks of a majority were set ahead.
+"""
 
 
 class TimeReport(NamedTuple):
