@@ -101,6 +101,11 @@ class Address(msgspec.Struct, frozen=True):
                 f"{text!r} is several addresses in one",
                 hint="give each address as an argument of its own: (*addresses)",
             )
+        if not isinstance(text, str | tuple):
+            kind = type(text).__name__
+            raise ConfigurationError(
+                f"address {text!r} is of type {kind}; write it as text, host:port, or as a tuple"
+            )
         try:
             host, port = msgspec.convert(
                 _split(text) if isinstance(text, str) else text, tuple[str, int]

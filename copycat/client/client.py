@@ -388,6 +388,8 @@ def _patience(timeout: Duration) -> float | None:
     wait = seconds(timeout, "timeout")
     if math.isnan(wait):
         raise ConfigurationError("timeout (nan) must be seconds")
+    if wait == -math.inf:  # its time was over long ago, as for any negative number
+        return 0.0
     return wait if math.isfinite(wait) else None
 
 

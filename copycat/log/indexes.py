@@ -75,4 +75,12 @@ def indexes_of(indexes: Iterable[IndexLike]) -> array[int]:
             return array("Q", cast("Sequence[int]", told))
         except OverflowError:
             pass  # the first that is out of range is named below
-    return array("Q", map(position_of, told))
+    return array("Q", map(_entry_of, told))
+
+
+def _entry_of(value: IndexLike) -> int:
+    """As `position_of`; IndexError with the value itself above the highest index there can be."""
+    index = position_of(value)
+    if index > INDEX_MAX:
+        raise IndexError(f"entry {index_of(value)}: no log has an entry above {INDEX_MAX}")
+    return index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -123,6 +124,8 @@ def make_machine(factory: Callable[[], Any]) -> StateMachine:
             hint=hint if isinstance(error, TypeError) else "see the error that it raised",
         ) from error
     if not isinstance(machine, StateMachine):
+        if inspect.iscoroutine(machine):
+            machine.close()
         raise ConfigurationError(
             f"state_machine made a {machine.__class__.__name__}, which is no StateMachine",
             hint="derive your class from copycat.StateMachine",

@@ -144,6 +144,12 @@ class Cluster:
             raise UnknownMemberError(
                 f'no member "{name}" in cluster "{self._cluster_name}" ({everyone})', hint=hint
             )
+        if len(status.members) == 1:
+            raise UnknownMemberError(
+                f"{status.address} is the only member of its cluster: there is no follower that"
+                " could lead",
+                hint="nothing is wrong: this member goes on leading",
+            )
         target = MemberId(0) if name is None else member_id(self._cluster_name, name)
         _check_outcome(await self._hand_over(target), name or "a follower", status.address)
 

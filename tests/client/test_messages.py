@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from copycat import Backoff, ConfigurationError, CopycatClient, blocking
+from copycat.client.client import _patience
 from copycat.client.trouble import format_operations
 from copycat.errors import CopycatError, SerializationError
 from tests.client.servers import opening, serving
@@ -35,8 +37,9 @@ ONE = "127.0.0.1:1"
         ("localhost:0", "has port 0, where nobody listens"),
         (["a:1", "b:1"], "several addresses in one"),
         (("a:1", "b:1"), "several addresses in one"),
-        (None, "Expected `array`, got `null`"),
-        (8700, "Expected `array`, got `int`"),
+        (None, "address None is of type NoneType; write it as text"),
+        (8700, "address 8700 is of type int; write it as text"),
+        (b"localhost:8700", "is of type bytes; write it as text"),
         (("localhost", "8700"), "Expected `int`, got `str`"),
         (("::1", 1, 2), "array"),
         (b"localhost:1", "address b'localhost:1'"),
@@ -104,6 +107,10 @@ def test_the_wrong_kind_of_with() -> None:
             await client.__aenter__()
 
     run(scenario)
+
+
+def test_a_time_that_is_over_long_ago_is_no_time_without_end() -> None:
+    assert [_patience(wait) for wait in (-math.inf, math.inf, 2)] == [0.0, None, 2.0]
 
 
 @pytest.mark.slow

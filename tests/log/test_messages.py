@@ -162,3 +162,13 @@ def test_what_is_no_entry_is_said(tmp_path: Path, items: Any, said: str) -> None
         assert "datetime" not in str(caught.value.hint), "a hint of state machines"
         assert isinstance(caught.value, CopycatError)
         assert log.last_index == 0
+
+
+@pytest.mark.parametrize("index", [1 << 62, 1 << 64, 1 << 200])
+def test_an_index_above_every_log_is_named_as_it_was_given(tmp_path: Path, index: int) -> None:
+    with Log.open(tmp_path / "log") as log:
+        log.append(b"one")
+        for indexes in (index, [1, index]):
+            with pytest.raises(IndexError, match=rf"^entry {index}\b"):
+                log.release_many(indexes) if isinstance(indexes, list) else log.release(indexes)
+        assert 1 in log

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 from functools import partial
@@ -19,7 +20,9 @@ from copycat import (
     ForkedProcessError,
     IllegalMemberStateError,
     ServerState,
+    UnknownMemberError,
 )
+from copycat.server.arguments import make_machine
 from copycat.server.node import Node
 from tests.server.cluster import Book, free_address, run, server
 
@@ -375,5 +378,27 @@ def test_calls_that_a_running_server_refuses(tmp_path: Path) -> None:
         with pytest.raises(IllegalMemberStateError, match="does not run") as caught:
             await member.compact()
         assert "bootstrap() starts it" in caught.value.render()
+
+    run(scenario)
+
+
+def test_an_async_factory_makes_no_machine_and_leaves_no_coroutine(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    async def factory() -> Book:
+        return Book()
+
+    with pytest.raises(ConfigurationError, match="made a coroutine, which is no StateMachine"):
+        make_machine(factory)
+    gc.collect()
+    assert not recwarn.list
+
+
+def test_the_only_member_has_nobody_to_hand_leadership_to(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with server(tmp_path / "one", "127.0.0.1:0") as member:
+            await member.bootstrap()
+            with pytest.raises(UnknownMemberError, match="the only member of its cluster"):
+                await member.cluster.transfer_leadership()
 
     run(scenario)
