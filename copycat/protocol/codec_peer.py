@@ -5,6 +5,8 @@ from __future__ import annotations
 from struct import Struct
 from typing import assert_never
 
+import msgspec
+
 from copycat.errors import ConfigurationError, ProtocolError
 from copycat.protocol.framing import (
     HANDSHAKE_LIMIT,
@@ -33,6 +35,7 @@ from copycat.protocol.peer import (
 )
 from copycat.protocol.wire import (
     CLIENT_TYPES,
+    PROTOCOL_VERSIONS,
     REASON_MAX,
     SERVER_TYPES,
     FrameType,
@@ -61,16 +64,16 @@ __all__ = [
     "encode_return",
 ]
 
-_APPEND = Struct("<10Q")
-"""term, request, prev (term, index), span (term, first, end), leader_commit, deletion_floor, log
-time."""
+_APPEND = Struct("<Q16s11Q")
+"""term, leader, request, prev (term, index), span (term, first, end), leader_commit,
+deletion_floor, configuration (term, index), log time."""
 _APPEND_REPLY = Struct("<QQB7xQQQQ")
 _WANTS_SNAPSHOT = 2
 """In the place of 0 (rejected) and 1 (accepted): rejected, and entries will not do."""
 _STORAGE_FULL = 4
 """Added to these: the sender's disk is full."""
-_INSTALL = Struct("<5Q32sQ")
-"""term, request, entry (term, index), size of the file, digest, offset."""
+_INSTALL = Struct("<Q16s4Q32sQ")
+"""term, leader, request, entry (term, index), size of the file, digest, offset."""
 _INSTALL_REPLY = Struct("<5QB7x")
 _PRE_VOTE = Struct("<4Q")
 _PRE_VOTE_REPLY = Struct("<QQB7xQQQ")
@@ -82,8 +85,8 @@ _LOG_POSITION = Struct("<3Q")
 _HELLO = Struct("<BHH")
 _SKIP = Struct("<QQI")
 _COUNT = Struct("<H")
-_HAS_SKIPS = 4
-"""Flag of a HELLO."""
+_IS_FRESH, _IS_LOST, _HAS_SKIPS, _HAS_CLUSTER_INCARNATION = 1, 2, 4, 8
+"""Flags of a HELLO."""
 _TOKEN = Struct("<Q")
 _MAGIC = b"copycat\x01"
 
@@ -97,7 +100,11 @@ def encode_hello(hello: Hello) -> bytes:
         (
             _MAGIC,
             _HELLO.pack(
-                hello.fresh | hello.lost << 1 | _HAS_SKIPS * bool(hello.skips), *hello.protocol
+                _IS_FRESH * hello.fresh
+                | _IS_LOST * hello.lost
+                | _HAS_SKIPS * bool(hello.skips)
+                | _HAS_CLUSTER_INCARNATION * bool(hello.cluster_incarnation),
+                *hello.protocol,
             ),
             hello.member.to_bytes(16, "little"),
             hello.incarnation.to_bytes(16, "little"),
@@ -105,6 +112,7 @@ def encode_hello(hello: Hello) -> bytes:
             pack_text(hello.address),
             pack_texts(hello.members),
             _pack_skips(hello.skips) if hello.skips else b"",
+            hello.cluster_incarnation.to_bytes(16, "little") if hello.cluster_incarnation else b"",
         )
     )
     if len(body) > HANDSHAKE_LIMIT:
@@ -117,7 +125,11 @@ def encode_hello(hello: Hello) -> bytes:
 
 
 def decode_hello(frame: Frame) -> Hello:
-    """ProtocolError unless it is a whole and exact Hello."""
+    """ProtocolError unless it is a whole and exact Hello.
+
+    Of a member that speaks other versions only what every version has in the same place is read:
+    up to its address, so that it can be refused by name.
+    """
     if frame.type != FrameType.HELLO:
         raise unknown_frame(frame, "HELLO")
     reader = Reader(frame.body, "HELLO")
@@ -125,25 +137,24 @@ def decode_hello(frame: Frame) -> Hello:
     if magic != _MAGIC:
         raise ProtocolError(f"HELLO begins with {magic!r}, not {_MAGIC!r}")
     flags, low, high = reader.unpack(_HELLO)
-    is_fresh, is_lost = bool(flags & 1), reader.flag((flags & ~_HAS_SKIPS) >> 1)
-    if is_fresh and is_lost:
-        raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
     if low > high:
         raise ProtocolError(f"HELLO: protocol versions {low} to {high} are no range")
     member, incarnation = MemberId(reader.wide()), reader.wide()
-    cluster_name, address, members = reader.text(), reader.text(), reader.texts()
+    cluster_name, address = reader.text(), reader.text()
+    is_fresh, is_lost = bool(flags & _IS_FRESH), bool(flags & _IS_LOST)
+    hello = Hello(cluster_name, (), member, incarnation, address, is_fresh, (low, high), is_lost)
+    if low > PROTOCOL_VERSIONS[1] or high < PROTOCOL_VERSIONS[0]:
+        return hello
+    if flags & ~(_IS_FRESH | _IS_LOST | _HAS_SKIPS | _HAS_CLUSTER_INCARNATION):
+        raise ProtocolError(f"HELLO: flags {flags:#x} are not known")
+    if is_fresh and is_lost:
+        raise ProtocolError("HELLO: a log that never held anything cannot have lost it")
+    members = reader.texts()
     skips = _read_skips(reader) if flags & _HAS_SKIPS else ()
+    cluster_incarnation = reader.wide() if flags & _HAS_CLUSTER_INCARNATION else 0
     reader.end()
-    return Hello(
-        cluster_name,
-        members,
-        member,
-        incarnation,
-        address,
-        is_fresh,
-        (low, high),
-        is_lost,
-        skips,
+    return msgspec.structs.replace(
+        hello, members=members, skips=skips, cluster_incarnation=cluster_incarnation
     )
 
 
@@ -184,6 +195,7 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
     prev, span = message.prev, message.span
     return frame_header(FrameType.APPEND_ENTRIES, _APPEND.size + nbytes) + _APPEND.pack(
         message.term,
+        message.leader.to_bytes(16, "little"),
         message.request,
         prev.term,
         prev.index,
@@ -192,6 +204,7 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
         span.end,
         message.leader_commit,
         message.deletion_floor,
+        *message.configuration,
         message.log_time_ms,
     )
 
@@ -202,15 +215,23 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         raise unknown_frame(frame, "APPEND_ENTRIES")
     if len(frame.body) < _APPEND.size:
         raise ProtocolError(f"APPEND_ENTRIES has {len(frame.body)} bytes, under {_APPEND.size}")
-    term, request, prev_term, prev_index, span_term, first, end, *rest = _APPEND.unpack_from(
-        frame.body
-    )
+    term, leader, *numbers = _APPEND.unpack_from(frame.body)
+    request, prev_term, prev_index, span_term, first, end, commit, floor, *rest = numbers
     if first > end or (first == end) != (len(frame.body) == _APPEND.size):
         raise ProtocolError(
             f"APPEND_ENTRIES of [{first}, {end}) carries {len(frame.body) - _APPEND.size} bytes"
         )
+    configuration_term, configuration_index, log_time_ms = rest
     message = AppendEntries(
-        term, request, EntryId(prev_term, prev_index), Span(span_term, first, end), *rest
+        term,
+        MemberId(int.from_bytes(leader, "little")),
+        request,
+        EntryId(prev_term, prev_index),
+        Span(span_term, first, end),
+        commit,
+        floor,
+        EntryId(configuration_term, configuration_index),
+        log_time_ms,
     )
     return message, frame.body[_APPEND.size :]
 
@@ -223,6 +244,7 @@ def encode_install(message: InstallSnapshot, nbytes: int) -> bytes:
     entry = message.entry
     return frame_header(FrameType.INSTALL_SNAPSHOT, _INSTALL.size + nbytes) + _INSTALL.pack(
         message.term,
+        message.leader.to_bytes(16, "little"),
         message.request,
         entry.term,
         entry.index,
@@ -238,14 +260,24 @@ def decode_install(frame: Frame) -> tuple[InstallSnapshot, memoryview]:
         raise unknown_frame(frame, "INSTALL_SNAPSHOT")
     if len(frame.body) < _INSTALL.size:
         raise ProtocolError(f"INSTALL_SNAPSHOT has {len(frame.body)} bytes, under {_INSTALL.size}")
-    term, request, entry_term, index, nbytes, digest, offset = _INSTALL.unpack_from(frame.body)
+    term, leader, request, entry_term, index, nbytes, digest, offset = _INSTALL.unpack_from(
+        frame.body
+    )
     data = frame.body[_INSTALL.size :]
     if offset + len(data) > nbytes:
         raise ProtocolError(
             f"INSTALL_SNAPSHOT carries bytes {offset} to {offset + len(data)} of {nbytes}"
         )
-    entry = EntryId(entry_term, index)
-    return InstallSnapshot(term, request, entry, nbytes, digest, offset), data
+    message = InstallSnapshot(
+        term,
+        MemberId(int.from_bytes(leader, "little")),
+        request,
+        EntryId(entry_term, index),
+        nbytes,
+        digest,
+        offset,
+    )
+    return message, data
 
 
 # ---- everything else between members ----------------------------------------------------------

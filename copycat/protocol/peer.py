@@ -1,6 +1,7 @@
 """What members say to each other. Values only; `codec_peer.py` gives them bytes.
 
-The sender is known from the link that a message came by, so no message names it.
+The sender is known from the link that a message came by, so no message names it. What only a
+leader says names that leader: who sends entries need not be the one that leads.
 `(term, request)` is unique for ever: a term has one leader, and that leader counts its
 requests up from one and never resumes a term after a restart (C10).
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.types import EntryId, MemberId, SkippedEntry, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, SkippedEntry, Span
 
 __all__ = [
     "AppendEntries",
@@ -47,6 +48,9 @@ class Hello(msgspec.Struct, frozen=True):
     """The sender's log lost entries that it acknowledged, and no leader has fed it since."""
     skips: tuple[SkippedEntry, ...] = ()
     """By index: where its operator had the user's code left out (decision 0022)."""
+    cluster_incarnation: int = 0
+    """128 bits that the first leader of the cluster drew; 0 while the sender knows none. No
+    cluster has one yet."""
 
 
 class HelloRefused(msgspec.Struct, frozen=True):
@@ -60,12 +64,16 @@ class AppendEntries(msgspec.Struct, frozen=True):
     """Entries [span.first, span.end) after `prev`; a heartbeat when the span is empty."""
 
     term: int
+    leader: MemberId
+    """Who leads `term`."""
     request: int
     prev: EntryId
     span: Span
     leader_commit: int
     deletion_floor: int = 0
     """No stateful member needs a deletion at or below this any more (C23); 0 while unknown."""
+    configuration: EntryId = NO_ENTRY
+    """Names the configuration whose members that floor is about; NO_ENTRY is the founders'."""
     log_time_ms: int = 0
     """Log time at the leader when it left (C25); 0 in an empty log."""
 
@@ -149,6 +157,8 @@ class InstallSnapshot(msgspec.Struct, frozen=True):
     """
 
     term: int
+    leader: MemberId
+    """Who leads `term`."""
     request: int
     """Of the leader: which transfer this is. The first request of it counts (C10)."""
     entry: EntryId

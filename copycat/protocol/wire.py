@@ -12,6 +12,7 @@ __all__ = [
     "ADDRESSES_MAX",
     "CLIENT_TYPES",
     "PEER_TYPES",
+    "PROTOCOL_VERSIONS",
     "REASON_MAX",
     "SERVER_TYPES",
     "TEXT_MAX",
@@ -22,6 +23,9 @@ __all__ = [
     "pack_texts",
     "unknown_frame",
 ]
+
+PROTOCOL_VERSIONS = (4, 4)
+"""Lowest and highest version of the protocol between members that this build speaks."""
 
 TEXT_MAX = 255
 """Bytes of a name, an address or a client id."""

@@ -182,11 +182,11 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
         return
     match message:
         case AppendEntries():
-            if not follower.is_well_formed(message):
-                raft.ignored += 1
+            if not follower.is_well_formed(message) or message.leader != sender:
+                raft.ignored += 1  # nobody passes on the entries of another member
                 return
             if term > raft.current_term:
-                raft.become_follower(term, sender)
+                raft.become_follower(term, message.leader)
             follower.on_append_entries(raft, sender, message, has_gaps=has_gaps)
         case AppendReply():
             if term > raft.current_term:
@@ -209,11 +209,11 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
                 raft.become_follower(term, sender)
             election.on_timeout_now(raft, sender, message)
         case InstallSnapshot():
-            if not install_snapshot.is_well_formed(message):
+            if not install_snapshot.is_well_formed(message) or message.leader != sender:
                 raft.ignored += 1
                 return
             if term > raft.current_term:
-                raft.become_follower(term, sender)
+                raft.become_follower(term, message.leader)
             install_snapshot.on_install_snapshot(raft, sender, message)
         case InstallReply():
             if term > raft.current_term:

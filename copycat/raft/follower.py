@@ -40,9 +40,10 @@ def on_append_entries(
         reply = AppendReply(raft.current_term, message.request, False, 0, NO_ENTRY)
         raft.send(sender, reply)
         return
-    if not hear_leader(raft, sender):
+    if not hear_leader(raft, message.leader):
         return
-    raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, message.deletion_floor)
+    if message.configuration == raft.configuration.entry:
+        raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, message.deletion_floor)
     terms = raft.terms
     prev = message.prev
     # Below the log there is nothing to compare: a snapshot covers it, so it is committed, and
@@ -82,13 +83,14 @@ def on_append_entries(
         _advance_commit(raft)
 
 
-def hear_leader(raft: State, sender: MemberId) -> bool:
-    """Note a message that only the leader of this term sends; False when another member leads."""
-    if raft.leader != sender:
+def hear_leader(raft: State, leader: MemberId) -> bool:
+    """Note a message that names `leader` as the leader of this term; False, and no sign of a
+    leader, when another member is known to lead it."""
+    if raft.leader != leader:
         if raft.leader != NOBODY:
             raft.ignored += 1  # two leaders of one term cannot be: forged or corrupt (I1)
             return False
-        raft.become_follower(raft.current_term, sender)
+        raft.become_follower(raft.current_term, leader)
     raft.pre_vote_round = None
     raft.leader_active_until_ms = raft.now_ms + raft.options.election_timeout_ms
     raft.draw_election_timeout()

@@ -139,7 +139,7 @@ def on_install_snapshot(raft: State, sender: MemberId, message: InstallSnapshot)
     if message.term < raft.current_term:
         _answer(raft, sender, message.request, message.entry, 0, done=False)
         return
-    if not hear_leader(raft, sender):
+    if not hear_leader(raft, message.leader):
         return
     index = message.entry.index
     if raft.commit_index < index:

@@ -228,7 +228,13 @@ class Driver:
 
     def _replicate(self, effect: Replicate) -> None:
         parts = self._parts
-        sent = parts.entry_sender.ship(parts.raft.current_term, effect, parts.clock.peek_ms())
+        sent = parts.entry_sender.ship(
+            effect,
+            term=parts.raft.current_term,
+            leader=parts.raft.member,
+            configuration=parts.raft.configuration.entry,
+            log_time_ms=parts.clock.peek_ms(),
+        )
         if sent is None:
             self.queue(Unreachable(effect.peer))
         elif sent.first < sent.end:

@@ -202,7 +202,7 @@ class Maintenance:
         due = self._timer_ms and self._timer_ms <= log_time_ms
         if due and not parts.proposal_queue.proposals:
             parts.proposal_queue.tick()
-        for member, incarnation in self._handshake.unpinned():
+        for member, incarnation in self._handshake.uncommitted_incarnations():
             parts.proposal_queue.propose_incarnation(member, incarnation)
 
     def _make_ballast(self, now_ms: int) -> None:

@@ -26,11 +26,23 @@ class MemberChanges(NamedTuple):
 
 
 class MemberTable:
-    """The members, by id. `member` is this one."""
+    """The members, by id. `member` is this one.
 
-    def __init__(self, member: MemberId, configuration: Configuration) -> None:
+    logged: the incarnations of directories as far as the log told at the start, committed or not.
+    Nothing is applied yet then, and a wiped member that is let in before would help to elect
+    somebody who lacks entries.
+    """
+
+    def __init__(
+        self, member: MemberId, configuration: Configuration, logged: Mapping[MemberId, int]
+    ) -> None:
         self.member = member
         self._records = {each.member: each for each in configuration.members}
+        self._logged = logged
+        self.committed_incarnations: dict[MemberId, int] = {}
+        """Member -> incarnation of its directory, as committed and applied here."""
+        self.greeted_incarnations: dict[MemberId, int] = {}
+        """What each peer said last with its Hello; the leader commits those that are new."""
 
     def adopt(self, configuration: Configuration) -> MemberChanges:
         """The members are those of `configuration` from now on; what is different for links."""
@@ -39,19 +51,30 @@ class MemberTable:
         to_connect = tuple(
             record
             for member, record in after.items()
-            if member != self.member and before.get(member) != record
+            if member != self.member and _address(before, member) != record.address
         )
         to_disconnect = tuple(
             member
             for member, record in before.items()
-            if member != self.member and after.get(member) != record
+            if member != self.member and _address(after, member) != record.address
         )
         return MemberChanges(to_connect, to_disconnect)
 
+    # ---- the directories of the members --------------------------------------------------
+
+    def incarnation(self, member: MemberId) -> int | None:
+        """That of the directory of `member`; None while the cluster knows none."""
+        return self.committed_incarnations.get(member, self._logged.get(member))
+
+    def record_incarnation(self, member: MemberId, incarnation: int) -> None:
+        """It was committed, and applied here: the first one holds for ever (C16)."""
+        self.committed_incarnations.setdefault(member, incarnation)
+
+    # ---- who and where ---------------------------------------------------------------------
+
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""
-        record = self._records.get(member)
-        return "" if record is None else record.address
+        return _address(self._records, member)
 
     @property
     def own_address(self) -> str:
@@ -71,3 +94,8 @@ class MemberTable:
             for member, record in self._records.items()
             if member != self.member
         }
+
+
+def _address(records: Mapping[MemberId, MemberRecord], member: MemberId) -> str:
+    record = records.get(member)
+    return "" if record is None else record.address

@@ -33,7 +33,7 @@ from copycat.replica.assembly import assemble, core_of
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.driver import Driver, RegressionEffect, SnapshotEffect
 from copycat.replica.election_obstacles import ElectionObstacles
-from copycat.replica.handshake import Handshake, Peer, logged_pins
+from copycat.replica.handshake import Handshake, logged_incarnations
 from copycat.replica.host import Host
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
@@ -54,20 +54,6 @@ from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
-
-
-def handshake_of(
-    options: ReplicaOptions, member: MemberId, incarnation: int, log: ReplicaLog
-) -> Handshake:
-    """Who this member is to its peers, and who they are to it, as its options and its log say."""
-    return Handshake(
-        cluster_name=options.cluster_name,
-        me=Peer(member, options.address),
-        peers=tuple(Peer(m, a) for m, a in options.members_by_id.items() if m != member),
-        incarnation=incarnation,
-        logged=logged_pins(log, len(options.members)),
-        skips=options.skips,
-    )
 
 
 class Replica:
@@ -113,7 +99,8 @@ class Replica:
             lost=lost,
             lost_entries=lost_entries,
         )
-        self.members = MemberTable(self.member, self.raft.configuration)
+        logged = logged_incarnations(log, len(self._peers))
+        self.members = MemberTable(self.member, self.raft.configuration, logged)
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))
         written_note = None if time_file is None else time_file.read()
@@ -176,7 +163,12 @@ class Replica:
             max_entry_size=options.max_entry_size,
             cluster_name=options.cluster_name,
         )
-        self._handshake = handshake_of(options, self.member, incarnation, self._log)
+        self._handshake = Handshake(
+            self.members,
+            cluster_name=options.cluster_name,
+            incarnation=incarnation,
+            skips=options.skips,
+        )
         self._maintenance = Maintenance(
             parts,
             driver,
@@ -371,7 +363,7 @@ class Replica:
             self._maintenance.run_soon()
 
     def _record_incarnation(self, member: int, incarnation: int) -> None:
-        error = self._handshake.pin(MemberId(member), incarnation)
+        error = self._handshake.record_incarnation(MemberId(member), incarnation)
         if error is not None:
             raise error
         if member == self.member:

@@ -17,7 +17,7 @@ from copycat.raft.effects import Replicate
 from copycat.replica.host import Host
 from copycat.storage import Batch as FrameBatch
 from copycat.storage.interface import Batch, ReplicaLog
-from copycat.types import Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, Span
 
 __all__ = ["EntrySender", "RecentBatches", "received_batch"]
 
@@ -126,10 +126,19 @@ class EntrySender:
         self._recent = recent
         self._host = host
 
-    def ship(self, term: int, effect: Replicate, log_time_ms: int = 0) -> Span | None:
+    def ship(
+        self,
+        effect: Replicate,
+        *,
+        term: int,
+        leader: MemberId,
+        configuration: EntryId = NO_ENTRY,
+        log_time_ms: int = 0,
+    ) -> Span | None:
         """Send what one message takes; the span that went out, None when no link took it.
 
-        log_time_ms: as this leader knows it (C25).
+        leader: this member, which leads `term`.  configuration: the name of the one that the
+        deletion floor is about.  log_time_ms: as this leader knows it (C25).
 
         What is in a gap was committed (C3), even if this leader started anew and does not know
         yet how far: it says so, or a peer that lags would refuse the gap, and without that
@@ -143,11 +152,13 @@ class EntrySender:
                 committed = max(committed, batch.gaps()[-1][1] - 1)
         message = AppendEntries(
             term,
+            leader,
             effect.request,
             effect.prev,
             span,
             committed,
             effect.deletion_floor,
+            configuration,
             log_time_ms,
         )
         header = encode_append(message, 0 if batch is None else batch.nbytes)

@@ -227,6 +227,7 @@ class SnapshotSender:
         snapshot = ship.snapshot
         message = InstallSnapshot(
             self._parts.raft.current_term,
+            self._parts.raft.member,
             ship.request,
             snapshot.entry,
             snapshot.nbytes,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from copycat.protocol import client, peer
 from copycat.protocol.codec_client import (
     decode_client,
@@ -38,7 +40,7 @@ __all__ = ["CLIENTS", "DECODERS", "PEERS", "SERVERS", "encoded"]
 BODY = bytes.fromhex("02000000 03000000".replace(" ", "")) + b"abcde"
 
 HELLO = peer.Hello(
-    "orders", ("127.0.0.1:8700", "b:1"), MemberId((1 << 127) + 7), 99, "b:1", True, (1, 3)
+    "orders", ("127.0.0.1:8700", "b:1"), MemberId((1 << 127) + 7), 99, "b:1", True, (1, 4)
 )
 SKIPPING = peer.Hello(
     "orders",
@@ -47,15 +49,19 @@ SKIPPING = peer.Hello(
     99,
     "b:1",
     False,
-    (1, 3),
+    (1, 4),
     skips=(SkippedEntry(17, 2, 0xDEADBEEF), SkippedEntry(18, 2, 1)),
 )
+KNOWN = msgspec.structs.replace(SKIPPING, cluster_incarnation=(1 << 120) + 3)
 REFUSED = peer.HelloRefused("bad-config", "another list")
-APPEND = peer.AppendEntries(7, 42, EntryId(6, 10), Span(7, 11, 13), 9, 5, 1_767_225_600_000)
-INSTALL = peer.InstallSnapshot(7, 44, EntryId(6, 10), 4096, bytes(range(32)), 1024)
+LEADER = MemberId((1 << 127) + 9)
+APPEND = peer.AppendEntries(
+    7, LEADER, 42, EntryId(6, 10), Span(7, 11, 13), 9, 5, EntryId(4, 3), 1_767_225_600_000
+)
+INSTALL = peer.InstallSnapshot(7, LEADER, 44, EntryId(6, 10), 4096, bytes(range(32)), 1024)
 
 PEERS: list[peer.PeerMessage] = [
-    peer.AppendEntries(7, 43, EntryId(7, 12), Span(7, 13, 13), 12),
+    peer.AppendEntries(7, LEADER, 43, EntryId(7, 12), Span(7, 13, 13), 12),
     peer.AppendReply(7, 42, True, 12, EntryId(0, 0), 11),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8)),
     peer.AppendReply(7, 42, False, 0, EntryId(5, 8), wants_snapshot=True),
@@ -67,7 +73,7 @@ PEERS: list[peer.PeerMessage] = [
     peer.RequestVote(8, EntryId(7, 12), True),
     peer.VoteReply(8, False, 1_767_225_600_000, 1_767_225_599_000, 6),
     peer.TimeoutNow(8),
-    peer.InstallSnapshot(7, 44, EntryId(6, 10), 4096, bytes(range(32)), 0),
+    peer.InstallSnapshot(7, LEADER, 44, EntryId(6, 10), 4096, bytes(range(32)), 0),
     peer.InstallReply(7, 44, EntryId(6, 10), 1024, False),
     peer.InstallReply(7, 44, EntryId(6, 10), 4096, True),
     peer.LogPosition(0, EntryId(0, 0)),
@@ -106,6 +112,7 @@ def encoded() -> dict[str, bytes]:
     frames = {
         "hello": encode_hello(HELLO),
         "hello-skipping": encode_hello(SKIPPING),
+        "hello-known": encode_hello(KNOWN),
         "hello-refused": encode_hello_refused(REFUSED),
         "append": encode_append(APPEND, 5) + b"12345",
         "install": encode_install(INSTALL, 5) + b"12345",

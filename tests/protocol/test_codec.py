@@ -41,7 +41,7 @@ from copycat.protocol.codec_peer import (
     encode_return,
 )
 from copycat.protocol.framing import Frame
-from copycat.protocol.wire import FrameType
+from copycat.protocol.wire import PROTOCOL_VERSIONS, FrameType
 from copycat.types import MemberId
 from tests.golden import compare_or_rewrite
 from tests.protocol import samples
@@ -83,6 +83,8 @@ def test_handshake_round_trips() -> None:
     assert decode_hello(frame_of(encode_hello(samples.HELLO))) == samples.HELLO
     skipping = frame_of(encode_hello(samples.SKIPPING))
     assert decode_hello(skipping) == samples.SKIPPING
+    known = frame_of(encode_hello(samples.KNOWN))
+    assert decode_hello(known) == samples.KNOWN
     frame = frame_of(encode_hello_refused(samples.REFUSED))
     assert decode_hello_refused(frame) == samples.REFUSED
 
@@ -222,6 +224,23 @@ def test_a_hello_fits_the_limit_of_strangers() -> None:
     members = tuple(f"{'x' * 200}:{number}" for number in range(30))
     with pytest.raises(ConfigurationError, match="30 members"):
         encode_hello(peer.Hello("c", members, MemberId(1), 1, members[0], False, (1, 1)))
+
+
+def test_of_a_hello_of_another_version_only_the_first_fields_are_read() -> None:
+    """Whatever follows the address: the member is to be refused by its name and address."""
+    older = msgspec.structs.replace(samples.KNOWN, protocol=(1, PROTOCOL_VERSIONS[0] - 1))
+    newer = msgspec.structs.replace(samples.KNOWN, protocol=(PROTOCOL_VERSIONS[1] + 1, 99))
+    for hello in (older, newer):
+        data = bytearray(encode_hello(hello) + b"what a later version adds")
+        data[0] = len(data) - 8
+        data[8 + 8] |= 0x80  # a flag that is not known
+        read = decode_hello(frame_of(bytes(data)))
+        assert (read.address, read.member) == (hello.address, hello.member)
+        assert (read.cluster_name, read.protocol) == (hello.cluster_name, hello.protocol)
+    same = bytearray(encode_hello(samples.HELLO))
+    same[8 + 8] |= 0x80
+    with pytest.raises(ProtocolError, match="flags 0x81 are not known"):
+        decode_hello(frame_of(bytes(same)))
 
 
 def test_the_entries_that_a_hello_skips_are_in_order() -> None:

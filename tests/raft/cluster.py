@@ -292,6 +292,7 @@ class Cluster(DiskFaults, Snapshotting):
         assert all(entry.term == term for entry in entries), effect
         message = AppendEntries(
             node.raft.current_term,
+            MemberId(node.number),
             effect.request,
             effect.prev,
             span,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import msgspec
+
 from copycat.config import RaftOptions
 from copycat.protocol.peer import AppendEntries, PeerMessage, PreVoteReply, VoteReply
 from copycat.raft.configuration import Configuration
@@ -50,8 +52,12 @@ def core(
     return raft
 
 
-def receive(raft: Raft, sender: int, message: PeerMessage) -> list[Effect]:
-    return raft.step(Received(MemberId(sender), message))
+def receive(
+    raft: Raft, sender: int, message: PeerMessage, *, has_gaps: bool = False
+) -> list[Effect]:
+    if isinstance(message, AppendEntries) and not message.leader:
+        message = msgspec.structs.replace(message, leader=MemberId(sender))
+    return raft.step(Received(MemberId(sender), message, has_gaps))
 
 
 def complete_io(raft: Raft) -> list[Effect]:
@@ -62,11 +68,11 @@ def complete_io(raft: Raft) -> list[Effect]:
 def append(
     term: int, request: int, prev: tuple[int, int], terms: list[int], commit: int = 0
 ) -> AppendEntries:
-    """AppendEntries with entries of one term after `prev` (term, index)."""
+    """AppendEntries with entries of one term after `prev` (term, index), of who sends them."""
     span_term = terms[0] if terms else term
     first = prev[1] + 1
     span = Span(span_term, first, first + len(terms))
-    return AppendEntries(term, request, EntryId(*prev), span, commit)
+    return AppendEntries(term, MemberId(0), request, EntryId(*prev), span, commit)
 
 
 def of(effects: list[Effect], kind: type[E]) -> list[E]:

@@ -78,7 +78,7 @@ class Snapshotting(ABC):
         contents = node.shipping[peer]
         entry, digest = name_of(contents), bytes(32)
         term = node.raft.current_term
-        message = InstallSnapshot(term, request, entry, CHUNKS, digest, offset)
+        message = InstallSnapshot(term, node.raft.member, request, entry, CHUNKS, digest, offset)
         entries = () if is_empty else tuple(contents)
         self.post(Envelope(node.number, peer, message, entries))
 

@@ -21,7 +21,6 @@ from copycat.raft.effects import Commit, Effect, ShipSnapshot
 from copycat.raft.events import (
     GapsKnown,
     LossAccepted,
-    Received,
     Saved,
     SnapshotInstalled,
     Synced,
@@ -141,12 +140,12 @@ def test_a_log_that_holds_as_much_owes_nothing() -> None:
 def test_it_takes_no_gap_and_asks_for_a_snapshot() -> None:
     raft = member(3, 3)
     message = append(5, 1, (3, 2), [3, 3])
-    effects = raft.step(Received(B, message, has_gaps=True)) + raft.step(Saved(raft.save_ticket))
+    effects = receive(raft, B, message, has_gaps=True) + raft.step(Saved(raft.save_ticket))
     hint = EntryId(3, 2)
     assert sends(effects) == [(B, AppendReply(5, 1, False, 0, hint, wants_snapshot=True))]
     assert raft.last == hint
     whole = member(lost_upto=NO_ENTRY)
-    whole.step(Received(B, append(5, 1, (0, 0), [3, 3]), has_gaps=True))
+    receive(whole, B, append(5, 1, (0, 0), [3, 3]), has_gaps=True)
     assert whole.last == EntryId(3, 2)
 
 
@@ -244,7 +243,7 @@ def test_whose_loss_was_accepted_votes_and_campaigns_with_what_it_has() -> None:
 
 def test_it_takes_no_gap_until_something_newer_is_committed() -> None:
     raft = accepted_loss(3, 3)
-    effects = raft.step(Received(B, append(5, 1, (3, 2), [3, 3]), has_gaps=True))
+    effects = receive(raft, B, append(5, 1, (3, 2), [3, 3]), has_gaps=True)
     assert raft.last == EntryId(3, 2)
     effects = [*effects, *raft.step(Saved(raft.save_ticket))]
     hint = EntryId(3, 2)
@@ -256,7 +255,7 @@ def test_it_takes_no_gap_until_something_newer_is_committed() -> None:
     receive(raft, B, append(5, 3, (5, 3), [], commit=3))
     assert raft.commit_index == 3
     assert raft.eligibility.accepts_gaps
-    raft.step(Received(B, append(5, 4, (5, 3), [5, 5]), has_gaps=True))
+    receive(raft, B, append(5, 4, (5, 3), [5, 5]), has_gaps=True)
     assert raft.last == EntryId(5, 5)
 
 
@@ -422,7 +421,9 @@ def test_entries_that_it_acknowledges_meanwhile_count() -> None:
 
 def test_append_entries_is_well_formed_here() -> None:
     """The helper's messages are the ones that a leader makes."""
-    assert append(5, 2, (3, 2), [3]) == AppendEntries(5, 2, EntryId(3, 2), Span(3, 3, 4), 0)
+    assert append(5, 2, (3, 2), [3]) == AppendEntries(
+        5, MemberId(0), 2, EntryId(3, 2), Span(3, 3, 4), 0
+    )
 
 
 def test_a_sync_of_what_was_there_before_clears_nothing() -> None:

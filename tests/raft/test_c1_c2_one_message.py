@@ -34,7 +34,7 @@ def with_an_old_tail() -> Raft:
 
 
 def heartbeat(leader_commit: int) -> Received:
-    return Received(C, AppendEntries(2, 1, EntryId(1, 2), Span(2, 3, 3), leader_commit))
+    return Received(C, AppendEntries(2, C, 1, EntryId(1, 2), Span(2, 3, 3), leader_commit))
 
 
 def test_c2_commit_is_at_most_the_verified_range() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from copycat.errors import InvariantError
@@ -158,6 +159,27 @@ def test_i1_a_second_leader_of_the_term_is_nonsense() -> None:
     assert receive(raft, 3, append(3, 1, (1, 1), [3])) == []
     assert raft.ignored == 1
     assert raft.leader == 2
+
+
+def test_entries_count_for_the_leader_that_they_name() -> None:
+    """Who sends them is not taken for the leader, nor for a sign of one."""
+    raft = following(1)
+    entries = msgspec.structs.replace(append(3, 2, (1, 1), [3]), leader=MemberId(2))
+    assert receive(raft, 3, entries) == []
+    of_nobody = msgspec.structs.replace(entries, term=4, leader=MemberId(9))
+    assert receive(raft, 3, of_nobody) == []
+    assert (raft.ignored, raft.leader, raft.current_term) == (2, 2, 3)
+
+
+def test_c23_a_floor_of_other_members_is_not_adopted() -> None:
+    """It was computed for a configuration that this member does not have."""
+    raft = following(1, 1)
+    heartbeat = append(3, 2, (1, 2), [], commit=2)
+    heartbeat = msgspec.structs.replace(heartbeat, deletion_floor=2)
+    receive(raft, 2, msgspec.structs.replace(heartbeat, configuration=EntryId(3, 1)))
+    assert raft.cluster_deletion_floor == 0
+    receive(raft, 2, heartbeat)
+    assert raft.cluster_deletion_floor == 2
 
 
 def test_i10_committed_entries_are_never_replaced() -> None:

@@ -53,7 +53,7 @@ def answers(effects: list[Effect]) -> list[object]:
 def fed(raft: Raft, term: int, index: int = 1) -> None:
     """Entry `index` of `term`, from B, its leader."""
     prev = NO_ENTRY if index == 1 else EntryId(raft.last.term, index - 1)
-    raft.step(Received(B, AppendEntries(term, 1, prev, Span(term, index, index + 1), 0)))
+    raft.step(Received(B, AppendEntries(term, B, 1, prev, Span(term, index, index + 1), 0)))
     raft.step(Saved(raft.save_ticket))
     raft.step(Synced(raft.sync_ticket))
 
@@ -83,11 +83,11 @@ def test_an_entry_of_a_newer_term_is_the_proof() -> None:
 def test_entries_of_the_terms_that_it_acknowledged_are_no_proof() -> None:
     raft = member(lost=True)
     # A leader of term 5 gives back what is old, one message after the other.
-    raft.step(Received(B, AppendEntries(5, 1, NO_ENTRY, Span(2, 1, 4), 0)))
+    raft.step(Received(B, AppendEntries(5, B, 1, NO_ENTRY, Span(2, 1, 4), 0)))
     assert raft.eligibility.is_lost
-    raft.step(Received(B, AppendEntries(5, 2, EntryId(2, 3), Span(3, 4, 9), 0)))
+    raft.step(Received(B, AppendEntries(5, B, 2, EntryId(2, 3), Span(3, 4, 9), 0)))
     assert raft.eligibility.is_lost
-    raft.step(Received(B, AppendEntries(5, 3, EntryId(3, 8), Span(5, 9, 10), 0)))
+    raft.step(Received(B, AppendEntries(5, B, 3, EntryId(3, 8), Span(5, 9, 10), 0)))
     assert not raft.eligibility.is_lost
 
 
@@ -95,7 +95,7 @@ def test_entries_of_the_terms_that_it_acknowledged_are_no_proof() -> None:
 def test_a_snapshot_is_a_proof_if_it_ends_with_such_an_entry(term: int, is_proof: bool) -> None:
     """A leader that has nothing else to send would else never hear a vote of it again."""
     raft = member(lost=True)
-    raft.step(Received(B, AppendEntries(5, 1, EntryId(5, 12), Span(5, 13, 13), 12)))
+    raft.step(Received(B, AppendEntries(5, B, 1, EntryId(5, 12), Span(5, 13, 13), 12)))
     raft.step(Saved(raft.save_ticket))
     raft.step(SnapshotInstalled(B, 2, EntryId(term, 12)))
     raft.step(Synced(raft.sync_ticket))

@@ -92,7 +92,7 @@ def test_only_other_voters_are_heard(sender: int) -> None:
 )
 def test_entries_that_no_leader_sends_move_not_even_the_term(prev: EntryId, span: Span) -> None:
     raft = core(1)
-    assert receive(raft, 2, AppendEntries(3, 1, prev, span, 0)) == []
+    assert receive(raft, 2, AppendEntries(3, MemberId(2), 1, prev, span, 0)) == []
     assert (raft.current_term, raft.ignored) == (1, 1)
 
 

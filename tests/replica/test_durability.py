@@ -156,7 +156,7 @@ def test_c1_a_follower_says_what_it_has_written() -> None:
     peer = next(p for p in node.replica.raft.peers)
     node.host.links.add(peer)
     entries = batch(1, b"a")
-    message = AppendEntries(1, 1, NO_ENTRY, Span(1, 1, 2), 0)
+    message = AppendEntries(1, peer, 1, NO_ENTRY, Span(1, 1, 2), 0)
     header = encode_append(message, entries.nbytes)
     node.replica.receive_peer(peer, split_frame(header + bytes(memoryview(entries))))
     node.turn()

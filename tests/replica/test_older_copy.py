@@ -148,7 +148,7 @@ def test_i2_a_new_link_hears_of_a_term_when_it_is_on_the_disk() -> None:
     node = Node("127.0.0.1:1", tuple(f"127.0.0.1:{n}" for n in (1, 2, 3)))
     one, other = (peer for peer in node.replica.raft.peers)
     node.host.links |= {one, other}
-    heartbeat = AppendEntries(5, 1, NO_ENTRY, Span(5, 1, 1), 0)
+    heartbeat = AppendEntries(5, one, 1, NO_ENTRY, Span(5, 1, 1), 0)
     node.replica.receive_peer(one, split_frame(codec_peer.encode_peer(heartbeat)))
     node.turn()
     assert node.replica.raft.is_saving

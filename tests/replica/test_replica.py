@@ -312,7 +312,7 @@ def test_c16_another_directory_under_a_pinned_id_is_refused() -> None:
     for _ in range(4):
         net.stabilize(200)
     lost = next(node for node in nodes if node is not leader)
-    assert leader.replica._handshake.pins.keys() == net.nodes.keys()
+    assert leader.replica.members.committed_incarnations.keys() == net.nodes.keys()
     fresh = Node(lost.address, lost.replica._options.members)
     fresh.replica._handshake._incarnation += 1
     with pytest.raises(PeerRefused, match="another directory"):
@@ -333,7 +333,10 @@ def test_c16_a_lost_disk_is_refused_by_one_that_has_just_started_too() -> None:
     leader.log.close()
     leader.log.reopen()
     again = Node(leader.address, leader.replica._options.members, log=leader.log)
-    assert (again.replica._handshake.pins, again.replica.status().commit_index) == ({}, 0)
+    assert (again.replica.members.committed_incarnations, again.replica.status().commit_index) == (
+        {},
+        0,
+    )
     fresh = Node(lost.address, lost.replica._options.members)
     again.replica.accept_peer(split_frame(fresh.replica.hello()))
     fresh.replica._handshake._incarnation += 1

@@ -69,5 +69,5 @@ def test_c3_a_leader_that_started_anew_says_that_what_is_in_a_gap_was_committed(
     sender = EntrySender(RecentBatches(log, 1 << 20, 1 << 16), host)  # type: ignore[arg-type]
     for span, known, said in (((1, 1, 3), 0, 0), ((1, 3, 10), 0, 6), ((1, 3, 10), 8, 8)):
         effect = Replicate(MemberId(2), 1, EntryId(1, span[1] - 1), Span(*span), known, 0)
-        sender.ship(1, effect)
+        sender.ship(effect, term=1, leader=MemberId(1))
         assert host.sent[-1].leader_commit == said

@@ -151,7 +151,7 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
         SnapshotStore(env, DIRECTORY),
         install=lambda *given: installed.append(given[0]),
     )
-    message = InstallSnapshot(2, 1, NEW, snapshot.nbytes, snapshot.digest, 0)
+    message = InstallSnapshot(2, MemberId(1), 1, NEW, snapshot.nbytes, snapshot.digest, 0)
     receiving.receive(ReceiveChunk(MemberId(1), message), data)
     assert receiving.publishing == 0
     parts.raft.commit_index = commit_index

@@ -291,10 +291,10 @@ def test_a_full_disk_at_the_receiver_is_no_end() -> None:
 # ---- gaps -------------------------------------------------------------------------------
 
 
-def gap(first: int, end: int, commit: int) -> Frame:
+def gap(leader: MemberId, first: int, end: int, commit: int) -> Frame:
     """An AppendEntries of one gap, as a leader with that commit index would send it."""
     batch = encode_gap(1, first, end, 1000, commit)
-    message = AppendEntries(1, 5, EntryId(1, first - 1), batch.span, commit)
+    message = AppendEntries(1, leader, 5, EntryId(1, first - 1), batch.span, commit)
     return split_frame(encode_append(message, batch.nbytes) + bytes(memoryview(batch)))
 
 
@@ -305,8 +305,10 @@ def test_c3_a_gap_above_the_commit_index_closes_the_connection() -> None:
     last = follower.replica.status().last_index
     assert last >= 1
     with pytest.raises(ProtocolError, match="above the leader's commit index"):
-        follower.replica.receive_peer(leader.member, gap(last + 1, last + 5, last + 3))
-    follower.replica.receive_peer(leader.member, gap(last + 1, last + 5, last + 4))
+        follower.replica.receive_peer(
+            leader.member, gap(leader.member, last + 1, last + 5, last + 3)
+        )
+    follower.replica.receive_peer(leader.member, gap(leader.member, last + 1, last + 5, last + 4))
     follower.turn()
     follower.stabilize()
     assert follower.replica.status().last_index == last + 4
@@ -319,7 +321,7 @@ def test_a_gap_of_millions_is_one_frame_for_a_full_disk() -> None:
     follower = next(node for node in net.nodes.values() if node is not leader)
     last = follower.replica.status().last_index
     far = last + 50_000_000
-    follower.replica.receive_peer(leader.member, gap(last + 1, far, far))
+    follower.replica.receive_peer(leader.member, gap(leader.member, last + 1, far, far))
     follower.turn()
     assert not follower.replica.status().storage_full
     assert follower.replica.status().last_index == far - 1

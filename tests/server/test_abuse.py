@@ -17,8 +17,7 @@ from copycat.protocol.codec_client import encode_client
 from copycat.protocol.codec_peer import decode_hello_refused, encode_hello
 from copycat.protocol.framing import encode_frame, split_frame
 from copycat.protocol.peer import Hello
-from copycat.protocol.wire import FrameType
-from copycat.replica.handshake import PROTOCOL_VERSIONS
+from copycat.protocol.wire import PROTOCOL_VERSIONS, FrameType
 from copycat.server import listener
 from copycat.types import MemberId
 from tests.server.cluster import Book, free_address, run, server

@@ -70,7 +70,7 @@ class Three:
         return view
 
     def hear(self, member: int, term: int, end: int, commit: int) -> None:
-        message = AppendEntries(term, 1, NO_ENTRY, Span(term, end, end), commit)
+        message = AppendEntries(term, MemberId(1), 1, NO_ENTRY, Span(term, end, end), commit)
         self.checker.received(member, message)
 
 

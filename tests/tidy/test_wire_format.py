@@ -11,8 +11,7 @@ import pytest
 
 from copycat.protocol import client, peer
 from copycat.protocol.client import Refusal
-from copycat.protocol.wire import FrameType
-from copycat.replica.handshake import PROTOCOL_VERSIONS
+from copycat.protocol.wire import PROTOCOL_VERSIONS, FrameType
 from copycat.types import SkippedEntry
 from tests.protocol import samples
 from tests.tidy.tree import ROOT
@@ -104,7 +103,8 @@ def value_of(message: Any, field: str) -> Any:
     """What stands in a message where the page has `field`, as the wire has it."""
     match field:
         case "flags":
-            return message.fresh + 2 * message.lost + 4 * bool(message.skips)
+            flags = message.fresh + 2 * message.lost + 4 * bool(message.skips)
+            return flags + 8 * bool(message.cluster_incarnation)
         case "answer":
             answer = 2 if message.wants_snapshot else int(message.accepted)
             return answer + 4 * message.storage_full
@@ -122,7 +122,7 @@ def check(section: Section, message: Any, body: bytes) -> None:
     """Read `body` by the rows of a section, and compare each field with the message."""
     cursor = Cursor(body)
     for field, kind in section.rows:
-        if kind == "skips" and not message.skips:
+        if field in {"skips", "cluster_incarnation"} and not getattr(message, field):
             continue
         value = cursor.read(kind)
         if field == "magic":
@@ -135,14 +135,15 @@ def check(section: Section, message: Any, body: bytes) -> None:
 
 
 def messages() -> Iterator[Any]:
-    yield from (samples.HELLO, samples.SKIPPING, samples.REFUSED, samples.APPEND, samples.INSTALL)
+    yield from (samples.HELLO, samples.SKIPPING, samples.KNOWN, samples.REFUSED)
+    yield from (samples.APPEND, samples.INSTALL)
     yield from (*samples.PEERS, *samples.CLIENTS, *samples.SERVERS)
 
 
 def frames() -> list[tuple[Any, bytes]]:
     """Each sample message with its bytes on the wire."""
     encoded = samples.encoded()
-    first = ["hello", "hello-skipping", "hello-refused", "append", "install"]
+    first = ["hello", "hello-skipping", "hello-known", "hello-refused", "append", "install"]
     rest = [name for name in encoded if name not in {*first, "forward", "return"}]
     return list(zip(messages(), [encoded[name] for name in first + rest], strict=True))
 

@@ -1,0 +1,106 @@
+"""Who is let in: the cluster, the version, the founders, the member and its directory."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from copycat.config import member_id
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    ProtocolError,
+    VersionMismatchError,
+    WrongDirectoryError,
+)
+from copycat.protocol.codec_peer import decode_hello_refused, encode_hello
+from copycat.protocol.framing import split_frame
+from copycat.protocol.peer import Hello
+from copycat.protocol.wire import PROTOCOL_VERSIONS
+from copycat.raft.configuration import Configuration
+from copycat.replica.handshake import Handshake, PeerRefused
+from copycat.replica.members import MemberTable
+from copycat.types import MemberId
+
+ADDRESSES = ("a:1", "b:1", "c:1")
+IDS = {address: member_id("test", address) for address in ADDRESSES}
+CONFIGURATION = Configuration.bootstrap({IDS[address]: address for address in ADDRESSES})
+
+
+def handshake(address: str, cluster_incarnation: int = 0) -> Handshake:
+    members = MemberTable(IDS[address], CONFIGURATION, {})
+    return Handshake(
+        members, cluster_name="test", incarnation=7, cluster_incarnation=cluster_incarnation
+    )
+
+
+def hello(of: str, /, **changes: object) -> Hello:
+    return msgspec.structs.replace(handshake(of).hello(fresh=True), **changes)
+
+
+def test_a_founder_is_let_in_and_its_directory_is_to_be_committed() -> None:
+    mine = handshake("a:1")
+    assert mine.judge(hello("b:1")) == IDS["b:1"]
+    assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7), (IDS["b:1"], 7)]
+    mine.record_incarnation(IDS["b:1"], 7)
+    assert mine.uncommitted_incarnations() == [(IDS["a:1"], 7)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "said"),
+    [
+        ({"cluster_name": "x"}, WrongDirectoryError, 'b:1 is a member of cluster "x", a:1 of "t'),
+        ({"protocol": (3, 3)}, VersionMismatchError, "b:1 speaks protocol 3 to 3, a:1 4 to 4"),
+        ({"members": ("b:1",)}, ConfigurationError, "b:1 was started with members b:1; a:1 with"),
+        ({"member": MemberId(5)}, WrongDirectoryError, "b:1 with member id 0+5 is no other"),
+        ({"member": IDS["a:1"], "address": "a:1"}, WrongDirectoryError, "a:1 .* is no other"),
+        ({"address": "c:1"}, WrongDirectoryError, "c:1 says that it is member .* at b:1"),
+    ],
+)
+def test_who_is_refused_is_told_by_whom_and_why(
+    changes: dict[str, object], kind: type[CopycatError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        handshake("a:1").judge(hello("b:1", **changes))
+
+
+def test_a_peer_of_another_version_is_refused_by_name_over_the_wire() -> None:
+    older = encode_hello(hello("b:1", protocol=(1, PROTOCOL_VERSIONS[0] - 1)))
+    with pytest.raises(PeerRefused) as caught:
+        handshake("a:1").accept(split_frame(older))
+    refused = decode_hello_refused(split_frame(caught.value.frame))
+    assert refused.code == "version-mismatch"
+    assert refused.reason.startswith("b:1 speaks protocol 1 to 3, a:1")
+
+
+def test_c16_another_directory_under_a_known_id_is_refused() -> None:
+    mine = handshake("a:1")
+    mine.record_incarnation(IDS["b:1"], 8)
+    with pytest.raises(WrongDirectoryError, match="b:1 came back with another directory"):
+        mine.judge(hello("b:1"))
+
+
+def test_clusters_with_one_name_are_told_apart_by_their_incarnations() -> None:
+    """The founders were replaced, wiped and started anew: a new cluster with the old ids."""
+    mine = handshake("a:1", cluster_incarnation=1)
+    said = f"b:1 is a member of another cluster .*{2:032x}, that of a:1 is {1:032x}"
+    with pytest.raises(WrongDirectoryError, match=said):
+        mine.judge(hello("b:1", cluster_incarnation=2))
+    assert mine.judge(hello("b:1", cluster_incarnation=1)) == IDS["b:1"]
+
+
+def test_lists_of_founders_are_compared_only_while_nobody_knows_the_cluster() -> None:
+    other_list = {"members": ("b:1", "d:1")}
+    assert handshake("a:1", 1).judge(hello("b:1", **other_list)) == IDS["b:1"]
+    known = hello("b:1", **other_list, cluster_incarnation=1)
+    assert handshake("a:1").judge(known) == IDS["b:1"]
+    with pytest.raises(ConfigurationError, match="was started with members"):
+        handshake("a:1").judge(hello("b:1", **other_list))
+
+
+def test_an_answer_of_somebody_else_is_not_the_peers() -> None:
+    mine = handshake("a:1")
+    frame = split_frame(encode_hello(hello("b:1")))
+    assert mine.answered(IDS["b:1"], frame).peer == IDS["b:1"]
+    with pytest.raises(ProtocolError, match="b:1 answered on the link to c:1"):
+        mine.answered(IDS["c:1"], frame)
