@@ -7,6 +7,8 @@ acknowledgements must not count: it forgot what it promised (F8).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from copycat.errors import (
     ConfigurationError,
     CopycatError,
@@ -47,7 +49,10 @@ class PeerRefused(ProtocolError):
 class Handshake:
     """Judges the Hello of a dialler, and the answer to our own.
 
-    incarnation: of this directory.  cluster_incarnation: 0 while this member knows none.
+    incarnation: of this directory.  logged: those of all directories as far as the log told at the
+    start, committed or not; nothing is applied yet then, and a wiped member that is let in before
+    would help to elect somebody who lacks entries.  cluster_incarnation: 0 while this member knows
+    none.
     """
 
     def __init__(
@@ -56,6 +61,7 @@ class Handshake:
         *,
         cluster_name: str,
         incarnation: int,
+        logged: Mapping[MemberId, int],
         skips: tuple[SkippedEntry, ...] = (),
         cluster_incarnation: int = 0,
     ) -> None:
@@ -63,6 +69,7 @@ class Handshake:
         self._cluster_name = cluster_name
         self._founders = tuple(sorted(members.addresses))
         self._incarnation = incarnation
+        self._logged = logged
         self._skips = skips
         self._cluster_incarnation = cluster_incarnation
 
@@ -155,7 +162,8 @@ class Handshake:
         return Reachable(peer, hello.fresh, hello.lost)
 
     def _check_incarnation(self, hello: Hello) -> None:
-        known = self._members.incarnation(hello.member)
+        logged = self._logged.get(hello.member)
+        known = self._members.committed_incarnations.get(hello.member, logged)
         if known is not None and known != hello.incarnation:
             raise WrongDirectoryError(
                 f"{hello.address} came back with another directory (incarnation "

@@ -26,19 +26,11 @@ class MemberChanges(NamedTuple):
 
 
 class MemberTable:
-    """The members, by id. `member` is this one.
+    """The members, by id. `member` is this one."""
 
-    logged: the incarnations of directories as far as the log told at the start, committed or not.
-    Nothing is applied yet then, and a wiped member that is let in before would help to elect
-    somebody who lacks entries.
-    """
-
-    def __init__(
-        self, member: MemberId, configuration: Configuration, logged: Mapping[MemberId, int]
-    ) -> None:
+    def __init__(self, member: MemberId, configuration: Configuration) -> None:
         self.member = member
         self._records = {each.member: each for each in configuration.members}
-        self._logged = logged
         self.committed_incarnations: dict[MemberId, int] = {}
         """Member -> incarnation of its directory, as committed and applied here."""
         self.greeted_incarnations: dict[MemberId, int] = {}
@@ -61,10 +53,6 @@ class MemberTable:
         return MemberChanges(to_connect, to_disconnect)
 
     # ---- the directories of the members --------------------------------------------------
-
-    def incarnation(self, member: MemberId) -> int | None:
-        """That of the directory of `member`; None while the cluster knows none."""
-        return self.committed_incarnations.get(member, self._logged.get(member))
 
     def record_incarnation(self, member: MemberId, incarnation: int) -> None:
         """It was committed, and applied here: the first one holds for ever (C16)."""

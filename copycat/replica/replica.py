@@ -99,8 +99,7 @@ class Replica:
             lost=lost,
             lost_entries=lost_entries,
         )
-        logged = logged_incarnations(log, len(self._peers))
-        self.members = MemberTable(self.member, self.raft.configuration, logged)
+        self.members = MemberTable(self.member, self.raft.configuration)
         self._state = self.raft.state
         time_ms = max(executor.time_ms, last_time_ms(log))
         written_note = None if time_file is None else time_file.read()
@@ -167,6 +166,7 @@ class Replica:
             self.members,
             cluster_name=options.cluster_name,
             incarnation=incarnation,
+            logged=logged_incarnations(self._log, len(self._peers)),
             skips=options.skips,
         )
         self._maintenance = Maintenance(

@@ -27,10 +27,15 @@ IDS = {address: member_id("test", address) for address in ADDRESSES}
 CONFIGURATION = Configuration.bootstrap({IDS[address]: address for address in ADDRESSES})
 
 
-def handshake(address: str, cluster_incarnation: int = 0) -> Handshake:
-    members = MemberTable(IDS[address], CONFIGURATION, {})
+def handshake(
+    address: str, cluster_incarnation: int = 0, logged: dict[MemberId, int] | None = None
+) -> Handshake:
     return Handshake(
-        members, cluster_name="test", incarnation=7, cluster_incarnation=cluster_incarnation
+        MemberTable(IDS[address], CONFIGURATION),
+        cluster_name="test",
+        incarnation=7,
+        logged=logged or {},
+        cluster_incarnation=cluster_incarnation,
     )
 
 
@@ -78,6 +83,9 @@ def test_c16_another_directory_under_a_known_id_is_refused() -> None:
     mine.record_incarnation(IDS["b:1"], 8)
     with pytest.raises(WrongDirectoryError, match="b:1 came back with another directory"):
         mine.judge(hello("b:1"))
+    only_logged = handshake("a:1", logged={IDS["b:1"]: 8})
+    with pytest.raises(WrongDirectoryError, match="b:1 came back with another directory"):
+        only_logged.judge(hello("b:1"))
 
 
 def test_clusters_with_one_name_are_told_apart_by_their_incarnations() -> None:
