@@ -56,6 +56,19 @@ from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 __all__ = ["Replica", "ReplicaOptions"]
 
 
+def handshake_of(
+    members: MemberTable, options: ReplicaOptions, incarnation: int, log: ReplicaLog
+) -> Handshake:
+    """Judges who is let in as a peer, by what the options and the log say."""
+    return Handshake(
+        members,
+        cluster_name=options.cluster_name,
+        incarnation=incarnation,
+        logged=logged_incarnations(log, len(members.addresses)),
+        skips=options.skips,
+    )
+
+
 class Replica:
     """See `docs/internals/raft-core.md`. The host calls; all in one thread, but for the work that
     it was handed (`Host.sync`, `.save`, `.run`)."""
@@ -162,13 +175,7 @@ class Replica:
             max_entry_size=options.max_entry_size,
             cluster_name=options.cluster_name,
         )
-        self._handshake = Handshake(
-            self.members,
-            cluster_name=options.cluster_name,
-            incarnation=incarnation,
-            logged=logged_incarnations(self._log, len(self._peers)),
-            skips=options.skips,
-        )
+        self._handshake = handshake_of(self.members, options, incarnation, self._log)
         self._maintenance = Maintenance(
             parts,
             driver,
