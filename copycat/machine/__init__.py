@@ -24,7 +24,9 @@ Its objects
   which callbacks are scheduled at which log time.
 * `ReleaseTracker`: which entries were released, under which `Release` policy, and what holds a
   released entry back for now (C19 to C21).
-* `Snapshots` (`snapshot.py`, with `StateEncoder` and `StateDecoder`): everything above as bytes.
+* A snapshot has two sections: `session_section.py` is the executor's, `MachineSections`
+  (`machine_section.py`, with `StateEncoder` and `StateDecoder`) the machine's; `snapshot.py` is
+  the layout of the bytes.
 
 The loop that drives it
 -----------------------
@@ -34,8 +36,8 @@ The replica's apply thread calls, for one slice of entries after another:
     result.replies                         # to send, and to hold until they are acknowledged
     result.changes                         # sessions that were opened, kept alive, ended
     result.releases                        # entries that the log may delete one day
-    executor.query(queries)                   # between two slices: reads change nothing
-    executor.write_snapshot(sink)          # between two slices: all of it is of one index
+    executor.query(queries)                # between two slices: reads change nothing
+    executor.write_snapshot(write_piece)   # between two slices: all of it is of one index
 
 Inside `apply`, an entry of later log time first fires the keys and callbacks that are due. Then
 the entry itself takes effect, sessions move on, and what was released reaches the tracker.

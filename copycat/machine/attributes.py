@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from types import MemberDescriptorType
 from typing import Any
 
-__all__ = ["attributes_of", "replace_attributes", "slots_of"]
+__all__ = ["BINDING", "attributes_of", "replace_attributes", "slots_of"]
 
-_BINDING = "_binding"
-"""What the executor sets; no part of the state."""
+BINDING = "_binding"
+"""The attribute that `machine.bind` sets; no part of the state."""
 
 
 def slots_of(kind: type[Any]) -> dict[str, MemberDescriptorType]:
@@ -28,7 +28,7 @@ def slots_of(kind: type[Any]) -> dict[str, MemberDescriptorType]:
 
 def attributes_of(machine: object) -> dict[str, Any]:
     """All attributes by name, those of slots last."""
-    attributes = {name: value for name, value in vars(machine).items() if name != _BINDING}
+    attributes = {name: value for name, value in vars(machine).items() if name != BINDING}
     for name, slot in slots_of(type(machine)).items():
         try:
             attributes[name] = slot.__get__(machine)
@@ -40,7 +40,7 @@ def attributes_of(machine: object) -> dict[str, Any]:
 def replace_attributes(machine: object, state: Mapping[str, Any]) -> None:
     """Put these in place of all attributes."""
     slots, own = slots_of(type(machine)), vars(machine)
-    binding = own[_BINDING]
+    binding = own[BINDING]
     own.clear()
     for name in slots:
         if name not in state and hasattr(machine, name):
@@ -50,4 +50,4 @@ def replace_attributes(machine: object, state: Mapping[str, Any]) -> None:
             object.__setattr__(machine, name, value)
         else:
             own[name] = value
-    own[_BINDING] = binding
+    own[BINDING] = binding

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from copycat.callbacks import check_callback
 from copycat.errors import ApplicationError
-from copycat.machine.commit import Commit, log_datetime
+from copycat.machine.commit import Commit, CommitState, commit_state, log_datetime
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, Sessions
 from copycat.machine.timers import Delay, Scheduled, Timers, duration_ms
@@ -56,15 +56,14 @@ class ApplyContext:
                 hint="use self.commit inside a @command or @query method",
             )
         if not self.writable:
-            return Commit(self.index, self.time_ms, self.session, self.operation)
+            return Commit(CommitState(self.index, self.time_ms, self.session, self.operation))
         commit = self._commit
         if commit is None or commit.index != self.index:  # one for the entry: it counts references
-            commit = Commit(
+            state = CommitState(
                 self.index, self.time_ms, self.session, self.operation, self.release_tracker
             )
-            self._commit = commit
-            if self.release_tracker.snapshot_only_index == self.index:
-                commit.mark_snapshot_only()
+            state.is_snapshot_only = self.release_tracker.snapshot_only_index == self.index
+            commit = self._commit = Commit(state)
         return commit
 
     def restart(self, index: int, time_ms: int) -> None:
@@ -78,7 +77,7 @@ class ApplyContext:
             self.release_tracker.snapshot_only_index = self.index
             self.release_tracker.snapshot_only_indexes.add(self.index)
             if self._commit is not None and self._commit.index == self.index:
-                self._commit.mark_snapshot_only()
+                commit_state(self._commit).is_snapshot_only = True
 
 
 class Clock:

@@ -18,7 +18,7 @@ import msgspec
 
 from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession, SessionTable
-from copycat.machine.timers import Scheduled
+from copycat.machine.timers import Scheduled, timer_of
 
 __all__ = ["digest_of", "encode_state"]
 
@@ -81,7 +81,8 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, ServerSession):
         return value.id
     if isinstance(value, Scheduled):
-        return [value.due_ms, value.interval_ms, value.cancelled]
+        timer = timer_of(value)
+        return [timer.due_ms, timer.interval_ms, timer.is_cancelled]
     return value  # datetime, Enum, UUID, Decimal ...: the encoder knows, or refuses
 
 

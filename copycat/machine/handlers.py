@@ -48,7 +48,10 @@ def _same(result: Any) -> Any:
 class Handlers:
     """The dispatch table of one machine, by exact class."""
 
-    def __init__(self, machine: StateMachine, apply_context: ApplyContext) -> None:
+    def __init__(
+        self, machine: StateMachine, apply_context: ApplyContext, machine_id: int = 0
+    ) -> None:
+        self._machine_id = machine_id
         self._machine = machine
         self._apply_context = apply_context
         self._sealed = False
@@ -124,7 +127,7 @@ class Handlers:
 
     def reader(self, base: type[Operation[Any]]) -> OperationReader:
         """Reads any operation of this machine that derives from `base`."""
-        return OperationReader(type(self._machine), self._names, base)
+        return OperationReader(type(self._machine), self._names, base, self._machine_id)
 
 
 def _check_plain(machine: str, name: str, function: Any) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from copycat.errors import ConfigurationError
+from copycat.machine.attributes import BINDING
 from copycat.machine.commit import Commit
 from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
 from copycat.machine.operation_methods import OperationMethod
 from copycat.machine.sessions import ServerSession
 
-__all__ = ["Binding", "StateMachine", "is_snapshottable"]
+__all__ = ["Binding", "StateMachine", "bind", "is_snapshottable"]
 
 
 class Binding:
@@ -61,15 +62,6 @@ class StateMachine:
         for attribute in vars(cls).values():
             if isinstance(attribute, OperationMethod) and attribute.operation is None:
                 attribute.derive(cls)
-
-    def bind(self, binding: Binding) -> None:
-        """Called once by the executor, before `configure`."""
-        if self._binding is not None:
-            raise ConfigurationError(
-                f"this {type(self).__name__} runs in another server already",
-                hint="give each server a machine of its own: pass the class, not an instance",
-            )
-        self._binding = binding
 
     def _bound(self) -> Binding:
         if self._binding is None:
@@ -118,3 +110,14 @@ class StateMachine:
 
     def close(self) -> None:
         """The member stops."""
+
+
+def bind(machine: StateMachine, binding: Binding) -> None:
+    """Tie a machine to the runtime that calls it: once, before `configure`."""
+    attributes = vars(machine)
+    if attributes.get(BINDING) is not None:
+        raise ConfigurationError(
+            f"this {type(machine).__name__} runs in another server already",
+            hint="give each server a machine of its own: pass the class, not an instance",
+        )
+    attributes[BINDING] = binding

@@ -7,20 +7,21 @@ out. It knows sessions only as far as a machine may see them.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from copycat.errors import MachineMismatchError
 from copycat.machine.apply_result import MachineQuery, QueryAnswer
 from copycat.machine.context import ApplyContext, StateMachineContext, StateMachineExecutor
 from copycat.machine.handlers import Handlers
 from copycat.machine.keys import KeyTable
-from copycat.machine.machine import Binding, StateMachine, is_snapshottable
+from copycat.machine.machine import Binding, StateMachine, bind, is_snapshottable
+from copycat.machine.machine_section import MachineSections, SectionWriter
 from copycat.machine.performer import Performer
 from copycat.machine.query_executor import QueryExecutor
 from copycat.machine.reading import OperationReader
 from copycat.machine.release_tracker import ReleaseTracker
-from copycat.machine.sessions import ServerSession, SessionsView, SessionTable
-from copycat.machine.snapshot import Position, Snapshots
+from copycat.machine.sessions import ServerSession, SessionsView, SessionTable, listeners_of
+from copycat.machine.snapshot import MachineSection
 from copycat.machine.state_stream import PieceWriter
 from copycat.machine.timers import Timers, earliest
 from copycat.machine.user_code import Refusals, UserCode, no_refusals
@@ -40,8 +41,11 @@ class MachineRuntime:
         *,
         refusals: Refusals = no_refusals,
         in_main_thread: bool = True,
+        machine_id: int = 0,
     ) -> None:
-        """refusals, in_main_thread: as `UserCode` has them."""
+        """refusals, in_main_thread: as `UserCode` has them. machine_id: what the tags of
+        operations and the section of a snapshot name this machine by."""
+        self.machine_id = machine_id
         self.machine = machine
         self._user = UserCode(refusals, in_main_thread=in_main_thread)
         self.release_tracker = ReleaseTracker(
@@ -50,17 +54,19 @@ class MachineRuntime:
         self.keys = KeyTable(self.release_tracker, self._entry_ms, self._user.log_error)
         self.apply_context = ApplyContext(self.release_tracker)
         self.timers = Timers(self.apply_context.mark_timer_change)
-        self.handlers = Handlers(machine, self.apply_context)
+        self.handlers = Handlers(machine, self.apply_context, machine_id)
         context = StateMachineContext(self.apply_context, SessionsView(sessions))
         facade = StateMachineExecutor(self.apply_context, self.timers, self.handlers.register)
-        machine.bind(Binding(self.apply_context, context, facade))
+        bind(machine, Binding(self.apply_context, context, facade))
         self.handlers.configure(facade)
-        self.snapshots = Snapshots(machine, sessions, self.keys, self.timers, self.apply_context)
+        self._sections = MachineSections(
+            machine, sessions, self.keys, self.timers, self.release_tracker
+        )
         self.commands: OperationReader = self.handlers.reader(Command)
         self._performer = Performer(
             self.handlers, self.commands, self.keys, self.apply_context, self._user
         )
-        self.snapshots.bind_handlers(self.handlers, self.commands.read)
+        self._sections.bind_handlers(self.handlers, self.commands.read)
         self._query_executor = QueryExecutor(
             self.handlers, self.apply_context, sessions, self._user
         )
@@ -111,11 +117,11 @@ class MachineRuntime:
         while (expired := self.keys.next_expired(time_ms)) is not None:
             context.time_ms, key = expired
             self._user.call(self.machine.on_key_expired, key)
-        for scheduled in self.timers.take_due(time_ms):
-            if not scheduled.cancelled:
-                context.time_ms = scheduled.due_ms
-                self._user.call(scheduled.callback)
-                self.timers.reschedule(scheduled, time_ms)
+        for timer in self.timers.take_due(time_ms):
+            if not timer.is_cancelled:
+                context.time_ms = timer.due_ms
+                self._user.call(timer.callback)
+                self.timers.reschedule(timer, time_ms)
         context.time_ms = context.entry_ms = time_ms
 
     def perform(
@@ -136,7 +142,7 @@ class MachineRuntime:
     def session_ended(self, session: ServerSession, *, expired: bool) -> None:
         """Tell the session's listeners, then the machine."""
         self.apply_context.session = session
-        for listener in session.listening():
+        for listener in listeners_of(session):
             self._user.call(listener, session.state)
         machine = self.machine
         self._user.call(machine.on_expire if expired else machine.on_unregister, session)
@@ -173,22 +179,33 @@ class MachineRuntime:
         context.time_ms = context.entry_ms = time_ms
         return self._query_executor.answer(queries)
 
-    def snapshot_obstacle(self) -> str:
-        """Why the state as it is has no snapshot, with the attribute's name; "" when it has."""
-        return self.snapshots.obstacle()
+    def section_writer(self, write_piece: PieceWriter) -> SectionWriter:
+        """Writes this machine's section of a snapshot of the state as it is."""
+        return self._sections.writer(write_piece)
 
-    def write_snapshot(self, position: Position, write_piece: PieceWriter) -> None:
-        """Give the sink the state at `position`, piece by piece."""
-        self._user.save(self.machine, partial(self.snapshots.write, position, write_piece))
+    def take_snapshot(self, write: Callable[[], None]) -> None:
+        """Have a snapshot written that contains this machine's section."""
+        self._user.save(self.machine, write)
         self.keys.drop_dependents()
 
-    def prepare_snapshot(self, data: bytes) -> tuple[Position, Callable[[], None]]:
-        """As `Snapshots.prepare`."""
-        return self.snapshots.prepare(data)
+    def prepare_section(
+        self, section: MachineSection, sessions: Mapping[int, ServerSession]
+    ) -> Callable[[], None]:
+        """Decode this machine's section; the function that is returned installs it. As
+        `MachineSections.prepare`."""
+        if section.machine_id != self.machine_id:
+            raise MachineMismatchError(
+                f"a snapshot has a section of machine {section.machine_id} ({section.machine}), "
+                "which this member does not have; nothing was changed",
+                hint="start the member with all machines of its cluster",
+                class_name=section.machine,
+                field="machine_id",
+            )
+        return self._sections.prepare(section, sessions)
 
-    def restart(self, position: Position) -> None:
-        """A snapshot takes the place of everything: nothing is known of the entry before it."""
-        self.apply_context.restart(position.last_applied, position.time_ms)
+    def restart(self, index: int, time_ms: int) -> None:
+        """A snapshot of this index is installed: nothing is known of the entry before it."""
+        self.apply_context.restart(index, time_ms)
 
     def close(self) -> None:
         """The member stops: tell the machine. What it raises does not keep a file open."""

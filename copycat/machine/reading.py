@@ -8,6 +8,7 @@ a machine cannot read was written by other code of the same machine, and must no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Union
 
 import msgspec
@@ -15,6 +16,7 @@ from msgspec.msgpack import Ext
 
 from copycat.errors import MachineMismatchError, SerializationError
 from copycat.machine.nested import check_field_names, has_records
+from copycat.protocol.machine_tag import split_tag
 from copycat.protocol.operations import Operation, misfit_of
 from copycat.protocol.results import ERROR_EXT, failure_value
 
@@ -78,7 +80,8 @@ def _stand_in(text: str) -> bytes:
 class OperationReader:
     """Reads the commands, or the queries, of one machine.
 
-    names: all operations of the machine by their name on the wire.
+    names: all operations of the machine by their name on the wire. machine_id: what their tags
+    name it by; an operation of another machine is as unknown as one of another name.
     """
 
     def __init__(
@@ -86,7 +89,9 @@ class OperationReader:
         machine: type[Any],
         names: Mapping[str, type[Operation[Any]]],
         base: type[Operation[Any]],
+        machine_id: int = 0,
     ) -> None:
+        self._machine_id = machine_id
         self._machine = machine.__name__
         self._unexplained = _stand_in(f"{self._machine} cannot read it, nor others of its run")
         self._names = names
@@ -96,9 +101,17 @@ class OperationReader:
         union: Any = Union[kinds or (_Nothing,)]  # noqa: UP007  (built at run time)
         self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(union).decode
         self._nested = frozenset(filter(has_records, kinds))
-        self.decode = self._decode_whole if self._nested else self._decode
+        decode = self._decode_whole if self._nested else self._decode
+        self.decode = partial(self._decode_tagged, decode) if machine_id else decode
         """Raises whatever msgspec raises, or the user's own code in a field's type; and
-        UnknownFieldError."""
+        UnknownFieldError. The tag of an operation of machine 0 has no id, so that its bytes go
+        straight to msgspec, which refuses every tag that has one."""
+
+    def _decode_tagged(self, decode: Callable[[bytes], Any], payload: bytes) -> Any:
+        machine_id, operation = split_tag(payload)
+        if machine_id != self._machine_id:
+            raise ValueError(f"an operation of machine {machine_id}")
+        return decode(operation)
 
     def _decode_whole(self, payload: bytes) -> Any:
         operation = self._decode(payload)
@@ -152,6 +165,9 @@ class OperationReader:
 
     def mismatch(self, payload: bytes, error: BaseException, index: int) -> MachineMismatchError:
         """What is wrong with these bytes; `error` is what `decode` raised."""
+        machine_id, payload = split_tag(payload)
+        if machine_id != self._machine_id:
+            return self._other_machine(machine_id, _name_in(payload), index)
         name = _name_in(payload)
         known = self._names.get(name)
         if known is not None and issubclass(known, self._base):
@@ -177,6 +193,19 @@ class OperationReader:
                 )
         message = f"entry {index}: {problem}; nothing of it was applied" if index else problem
         return MachineMismatchError(message, hint=hint, operation=operation, index=index)
+
+    def _other_machine(self, machine_id: int, name: str, index: int) -> MachineMismatchError:
+        problem = (
+            f"{name!r} is for machine {machine_id}, which this member does not have; "
+            f"{self._machine} is machine {self._machine_id}"
+        )
+        message = f"entry {index}: {problem}; nothing of it was applied" if index else problem
+        return MachineMismatchError(
+            message,
+            hint=f"start the member with all machines of its cluster, {machine_id} among them",
+            operation=name,
+            index=index,
+        )
 
     def _renamed(self, name: str) -> str:
         quoted = '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -7,8 +7,15 @@ however the entries were cut into runs and slices. One thread at a time calls th
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 
-from copycat.errors import ApplicationError, InvariantError, VersionMismatchError, require
+from copycat.errors import (
+    ApplicationError,
+    InvariantError,
+    SerializationError,
+    VersionMismatchError,
+    require,
+)
 from copycat.machine import envelope
 from copycat.machine.apply_result import (
     ApplyResult,
@@ -24,9 +31,15 @@ from copycat.machine.attributes import attributes_of
 from copycat.machine.digest import digest_of, encode_state
 from copycat.machine.machine import StateMachine
 from copycat.machine.machine_runtime import MachineRuntime
+from copycat.machine.session_section import (
+    pack_incarnations,
+    read_sessions,
+    unpack_incarnations,
+    write_sessions,
+)
 from copycat.machine.sessions import SessionRecord, SessionRow, SessionTable
 from copycat.machine.skipping import cut_at
-from copycat.machine.snapshot import Position, pack_incarnations, unpack_incarnations
+from copycat.machine.snapshot import Position, read_snapshot, write_snapshot
 from copycat.machine.state_stream import PieceWriter
 from copycat.machine.user_code import Refusals, no_refusals
 from copycat.types import EntryKind, Run, SessionState
@@ -135,7 +148,11 @@ class SessionExecutor:
 
     def snapshot_obstacle(self) -> str:
         """Why the state as it is has no snapshot, with the attribute's name; "" when it has."""
-        return self._runtime.snapshot_obstacle()
+        try:
+            self._write_sections(Position(0, 0, []), _ignore)
+        except SerializationError as error:
+            return error.message
+        return ""
 
     def snapshot(self) -> bytes:
         """What `write_snapshot` writes, in memory."""
@@ -157,21 +174,33 @@ class SessionExecutor:
             valid_from=self._valid_from,
         )
         incarnations = pack_incarnations(self._incarnations)
-        self._runtime.write_snapshot(
-            Position(self._last_applied, self._time_ms, incarnations), write_piece
-        )
+        position = Position(self._last_applied, self._time_ms, incarnations)
+        self._runtime.take_snapshot(partial(self._write_sections, position, write_piece))
+
+    def _write_sections(self, position: Position, write_piece: PieceWriter) -> None:
+        """The session section, which is this object's, and the section of the machine."""
+        section = self._runtime.section_writer(write_piece)
+        sessions = partial(write_sessions, self._sessions, section.listeners)
+        write_snapshot(position, sessions, section, write_piece)
 
     def install(self, data: bytes) -> None:
-        """Put a snapshot in place of everything. Errors as `Snapshots.prepare` has them.
+        """Put a snapshot in place of everything.
 
-        When the machine's own install() raises, the executor is of no more use (F23).
+        CorruptLogError for bytes that are no snapshot, MachineMismatchError for one that this
+        machine cannot read: then nothing has changed. When the machine's own install() raises,
+        the executor refuses to go on (F23).
         """
         self._require_usable()
-        position, finish = self._runtime.prepare_snapshot(data)
+        section, machine_section = read_snapshot(data)
+        records = read_sessions(section.sessions)
+        sessions = {record.session: record.server_session for record in records}
+        finish = self._runtime.prepare_section(machine_section, sessions)
+        position = section.position
+        self._sessions.replace(records)
         self._last_applied, self._time_ms = position.last_applied, position.time_ms
         self._gap_index = self._valid_from = 0
         self._incarnations = unpack_incarnations(position.incarnations)
-        self._runtime.restart(position)
+        self._runtime.restart(self._last_applied, self._time_ms)
         try:
             finish()
         except BaseException as error:
@@ -401,3 +430,7 @@ class SessionExecutor:
         if member not in self._incarnations:  # the first one holds for ever (C16)
             self._incarnations[member] = incarnation
             self._changes.append(IncarnationRecorded(member, incarnation))
+
+
+def _ignore(piece: bytes | memoryview) -> None:
+    """Takes the pieces of a snapshot that is made only to learn whether it can be."""

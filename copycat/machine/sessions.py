@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ __all__ = [
     "SessionTable",
     "Sessions",
     "SessionsView",
+    "listeners_of",
 ]
 
 LARGE_NBYTES = 1 << 20
@@ -46,43 +48,60 @@ def _leading(results: list[object], nbytes_max: int) -> list[object]:
     return results
 
 
+class _Identity:
+    """What a `ServerSession` shows, and what only this file may change."""
+
+    __slots__ = ("client_id", "listeners", "session", "state")
+
+    def __init__(self, session: int, client_id: str, state: SessionState) -> None:
+        self.session = session
+        self.client_id = client_id
+        self.state = state
+        self.listeners: Listeners[SessionState] | None = None
+
+
 class ServerSession:
     """A client's session as the state machine sees it."""
 
-    __slots__ = ("_id", "_listeners", "_state", "client_id")
+    __slots__ = ("_identity",)
 
-    def __init__(self, session: int, client_id: str) -> None:
-        self._id = session
-        self._state = SessionState.OPEN
-        self._listeners: Listeners[SessionState] | None = None
-        self.client_id = client_id
+    def __init__(
+        self, session: int, client_id: str, state: SessionState = SessionState.OPEN
+    ) -> None:
+        self._identity = _Identity(session, client_id, state)
 
     @property
     def id(self) -> int:
         """The index of the entry that opened it; never reused."""
-        return self._id
+        return self._identity.session
+
+    @property
+    def client_id(self) -> str:
+        """The id of the client that opened it."""
+        return self._identity.client_id
 
     @property
     def state(self) -> SessionState:
         """OPEN, then EXPIRED or CLOSED for ever."""
-        return self._state
+        return self._identity.state
 
     def on_state_change(self, callback: Callable[[SessionState], object]) -> Listener:
         """Called while the entry that ends the session is applied."""
-        if self._listeners is None:
-            self._listeners = Listeners(_LOG, "a SessionState")
-        return self._listeners.add(callback)
-
-    def listening(self) -> list[Callable[[SessionState], object]]:
-        """The callbacks of `on_state_change`. For snapshots only."""
-        return [] if self._listeners is None else self._listeners.callbacks()
-
-    def end(self, state: SessionState) -> None:
-        """The table ended it; its listeners are the executor's to call."""
-        self._state = state
+        if self._identity.listeners is None:
+            self._identity.listeners = Listeners(_LOG, "a SessionState")
+        return self._identity.listeners.add(callback)
 
     def __repr__(self) -> str:
-        return f"ServerSession(id={self._id}, client_id={self.client_id!r}, {self._state.value})"
+        return f"ServerSession(id={self.id}, client_id={self.client_id!r}, {self.state.value})"
+
+
+_identity_of: Callable[[ServerSession], _Identity] = attrgetter("_identity")
+
+
+def listeners_of(session: ServerSession) -> list[Callable[[SessionState], object]]:
+    """The callbacks of `on_state_change`, in the order in which they were added."""
+    listeners = _identity_of(session).listeners
+    return [] if listeners is None else listeners.callbacks()
 
 
 class SessionRow(msgspec.Struct, frozen=True):
@@ -327,18 +346,20 @@ class SessionTable:
         record.large_sessions = self._large_sessions
         record.update_large_sessions()
 
-    def clear(self) -> None:
-        """Forget all, and tell nobody: a snapshot takes their place."""
+    def replace(self, records: Iterable[SessionRecord]) -> None:
+        """A snapshot is installed: its sessions take the place of all. No listener is called."""
         self._records.clear()
         self._by_client.clear()
         self._large_sessions.clear()
+        for record in records:
+            self.open(record)
 
     def remove(self, record: SessionRecord, state: SessionState) -> None:
         """End a session, and drop its replies."""
         del self._records[record.session]
         del self._by_client[record.client_id]
         self._large_sessions.pop(record.session, None)
-        record.server_session.end(state)
+        _identity_of(record.server_session).state = state
 
 
 class Sessions(Protocol):

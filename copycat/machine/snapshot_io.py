@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter, methodcaller
 from struct import Struct
 from typing import Any, Protocol, TypeVar
 
@@ -61,13 +62,15 @@ class SnapshotWriter:
             ) from error
         self.write(data)
 
-    def pieces(self) -> list[bytes]:
-        """All that was written."""
+    def finish(self) -> bytes:
+        """All that was written, as one string."""
+        return b"".join(_pieces_of(self))
+
+    def _all_pieces(self) -> list[bytes]:
         return [*self._pieces, bytes(self._data)]
 
-    def finish(self) -> bytes:
-        """The same as one string."""
-        return b"".join(self.pieces())
+
+_pieces_of: Callable[[SnapshotWriter], list[bytes]] = methodcaller("_all_pieces")
 
 
 class SnapshotReader:
@@ -81,14 +84,13 @@ class SnapshotReader:
         self._at = 0
         self._attributes = attributes
         self._machine = machine
-        self.was_asked = False
-        """`attributes` was looked at."""
+        self._attributes_were_read = False
 
     @property
     def attributes(self) -> Mapping[str, Any] | None:
         """The attributes of the machine by name, when it had no snapshot() of its own at the
         time; then there is nothing else to read. None when its snapshot() wrote this."""
-        self.was_asked = True
+        self._attributes_were_read = True
         return self._attributes
 
     @property
@@ -127,6 +129,9 @@ class SnapshotReader:
         return MachineMismatchError(problem, hint=hint, class_name=self._machine, field="install")
 
 
+_attributes_were_read: Callable[[SnapshotReader], bool] = attrgetter("_attributes_were_read")
+
+
 class Snapshottable(Protocol):
     """A machine that writes and reads its state itself."""
 
@@ -144,7 +149,7 @@ def write_custom(machine: Any) -> list[bytes]:
     """What the machine writes of itself, in pieces."""
     writer = SnapshotWriter()
     machine.snapshot(writer)
-    return writer.pieces()
+    return _pieces_of(writer)
 
 
 def accepts_version(machine: Any) -> bool:
@@ -196,7 +201,7 @@ def install_custom(
     if reader.left:
         problem = f"left {reader.left} of {len(data)} bytes unread"
         hint = "read in install() all that snapshot() wrote, in the same order"
-    elif attributes is not None and not reader.was_asked:
+    elif attributes is not None and not _attributes_were_read(reader):
         problem = "did not read the attributes of a snapshot that the default encoder wrote"
         hint = "read reader.attributes in install() when it is not None"
     else:

@@ -27,9 +27,10 @@ import msgspec
 from copycat.errors import SerializationError
 from copycat.machine.attributes import attributes_of, slots_of
 from copycat.machine.class_schema import ClassSchema, fields_of, hints_of, is_record, schema_of
-from copycat.machine.commit import Commit
+from copycat.machine.commit import Commit, commit_state
 from copycat.machine.sessions import ServerSession
-from copycat.machine.timers import Scheduled
+from copycat.machine.timers import Scheduled, timer_of
+from copycat.protocol.operations import encode_operation
 
 __all__ = [
     "DEPTH_MAX",
@@ -59,18 +60,16 @@ ClassTable = dict[str, type[Any]]
 
 
 class Links:
-    """How a snapshot names what belongs to the executor: sessions, timers, commits."""
+    """Finds what a snapshot only names: sessions, timers, commits."""
 
     def __init__(
         self,
         session: Callable[[int, str, str], ServerSession],
         scheduled: Callable[[int, int, int], Scheduled],
-        commit_row: Callable[[Commit[Any]], list[Any]],
         commit: Callable[[int, int, ServerSession, bytes, int, bool], Commit[Any]],
     ) -> None:
         self.session = session
         self.scheduled = scheduled
-        self.commit_row = commit_row
         self.commit = commit
 
 
@@ -159,10 +158,9 @@ def _is_computed(kind: type[Any], name: str) -> bool:
 class StateEncoder:
     """Makes trees of plain values. SerializationError says what has no encoding."""
 
-    def __init__(self, machine: object, known: ClassTable, links: Links) -> None:
+    def __init__(self, machine: object, nameable: ClassTable) -> None:
         self._machine = machine
-        self._known = known
-        self._links = links
+        self._nameable = nameable
         self._numbers: dict[int, int | None] = {}
         """Of what was met, by id and in order. Most states share nothing: the numbers themselves
         stand here from the first value on that is met again."""
@@ -231,8 +229,14 @@ class StateEncoder:
         if kind is ServerSession:
             return ["session", value.id, value.client_id, value.state.value]
         if kind is Scheduled:
-            over = value.cancelled
-            return ["scheduled", value.number, value.due_ms, value.interval_ms, over]
+            timer = timer_of(value)
+            return [
+                "scheduled",
+                timer.number,
+                timer.due_ms,
+                timer.interval_ms,
+                timer.is_cancelled,
+            ]
         if kind is MethodType or kind is partial:
             return self.callback(value, depth)
         return None
@@ -248,9 +252,9 @@ class StateEncoder:
         return [kind.__name__, text, value.fold, offset // timedelta(microseconds=1)]
 
     def _numbered(self, value: Any, kind: type[Any]) -> Opened:
-        again = self._again(value)
-        if again is not None:
-            return Opened(again)
+        reference = self._back_reference(value)
+        if reference is not None:
+            return Opened(reference)
         if kind is list or kind is set:
             return Opened(None, [kind.__name__], value, len(value))
         if kind is bytearray:
@@ -263,12 +267,12 @@ class StateEncoder:
             head = ["defaultdict", self._factory(value)]
             return Opened(None, head, _pairs(value), 2 * len(value))
         if kind is Commit:
-            return Opened(["commit", *self._links.commit_row(value)])
+            return Opened(["commit", *_commit_row(value)])
         if isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(kind):
             return self._record(value, kind)
         raise _refused(value, "has no encoding")
 
-    def _again(self, value: Any) -> list[Any] | None:
+    def _back_reference(self, value: Any) -> list[Any] | None:
         """What stands for a value that was met before; else it gets the next number."""
         numbers = self._numbers
         if id(value) not in numbers:
@@ -294,8 +298,8 @@ class StateEncoder:
                 return None
         if nbytes > SMALL_NBYTES:
             return None
-        again = self._again(value) if kind in _NUMBERED else None
-        return again or [kind.__name__, *parts], nbytes
+        reference = self._back_reference(value) if kind in _NUMBERED else None
+        return reference or [kind.__name__, *parts], nbytes
 
     def _factory(self, value: defaultdict[Any, Any]) -> str:
         name = getattr(value.default_factory, "__name__", "")
@@ -329,7 +333,7 @@ class StateEncoder:
 
     def _name(self, kind: type[Any]) -> str:
         name = kind.__qualname__
-        if self._known.get(name) is not kind:
+        if self._nameable.get(name) is not kind:
             raise SerializationError(
                 f"a snapshot cannot name the class {name}: the machine does not show it",
                 hint=f"annotate an attribute of the machine's class with it ({name} in "
@@ -353,6 +357,18 @@ class StateEncoder:
             if getattr(method, "__func__", None) is value.__func__:
                 return ["method", name]
         raise _refused(value, "is no method of the machine (nor a partial of one)")
+
+
+def _commit_row(commit: Commit[Any]) -> list[Any]:
+    state, session = commit_state(commit), commit.session
+    return [
+        state.index,
+        state.time_ms,
+        [session.id, session.client_id, session.state.value],
+        encode_operation(state.operation),
+        state.references,
+        state.is_snapshot_only,
+    ]
 
 
 def _refused(value: object, why: str) -> SerializationError:

@@ -26,7 +26,7 @@ from copycat.machine.class_schema import ClassSchema, FieldMapping, is_record, m
 from copycat.machine.commit import Commit
 from copycat.machine.sessions import ServerSession
 from copycat.machine.state_codec import FACTORIES, ClassTable, Links
-from copycat.machine.timers import Scheduled
+from copycat.machine.timers import Scheduled, timer_of
 from copycat.protocol.results import text_of
 
 __all__ = ["StateDecoder"]
@@ -49,13 +49,13 @@ class StateDecoder:
     def __init__(
         self,
         machine: object,
-        known: ClassTable,
+        nameable: ClassTable,
         links: Links,
         classes: Mapping[str, ClassSchema] | None = None,
     ) -> None:
         self._machine = machine
         self._label = type(machine).__name__
-        self._known = known
+        self._nameable = nameable
         self._links = links
         self._classes = classes or {}
         self._aliases = Aliases(type(machine))
@@ -214,10 +214,10 @@ class StateDecoder:
     def _class(self, name: str, base: type[Any]) -> Any:
         """The class that a snapshot calls so: by an alias, its name, or the name's last part
         where one class alone has that (it was moved)."""
-        kind = self._aliases.classes.get(name) or self._known.get(name)
+        kind = self._aliases.classes.get(name) or self._nameable.get(name)
         if kind is None:
             last = name.rpartition(".")[2]
-            like = [one for one in self._known.values() if one.__name__ == last]
+            like = [one for one in self._nameable.values() if one.__name__ == last]
             if len(like) != 1:
                 raise self._unknown(name)
             (kind,) = like
@@ -243,7 +243,7 @@ class StateDecoder:
         self, number: int, due_ms: int, interval_ms: int, cancelled: bool
     ) -> Scheduled:
         scheduled = self._links.scheduled(number, due_ms, interval_ms)
-        scheduled.cancelled = cancelled
+        timer_of(scheduled).is_cancelled = cancelled
         return scheduled
 
     def _make_commit(self, index: int, time_ms: int, *rest: Any) -> Commit[Any]:

@@ -11,20 +11,21 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import TypeAlias
 
 from copycat.errors import ConfigurationError
 
-__all__ = ["Scheduled", "Timers", "duration_ms", "earliest"]
+__all__ = ["Scheduled", "Timer", "Timers", "duration_ms", "earliest", "timer_of"]
 
 Delay: TypeAlias = float | timedelta
 """Seconds, or a timedelta."""
 
 
-class Scheduled:
-    """A callback to come; `cancel()` as often as you like."""
+class Timer:
+    """One scheduled callback, as `Timers` keeps it."""
 
-    __slots__ = ("_on_change", "callback", "cancelled", "due_ms", "interval_ms", "number")
+    __slots__ = ("callback", "due_ms", "interval_ms", "is_cancelled", "number", "on_change")
 
     def __init__(
         self,
@@ -34,21 +35,40 @@ class Scheduled:
         callback: Callable[[], None],
         on_change: Callable[[], None],
     ) -> None:
-        self._on_change = on_change
         self.due_ms = due_ms
         self.number = number
         self.interval_ms = interval_ms
         self.callback = callback
-        self.cancelled = False
+        self.on_change = on_change
+        self.is_cancelled = False
+
+    def __lt__(self, other: Timer) -> bool:
+        return (self.due_ms, self.number) < (other.due_ms, other.number)
+
+
+class Scheduled:
+    """A callback to come; `cancel()` as often as you like."""
+
+    __slots__ = ("_timer",)
+
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
+
+    @property
+    def cancelled(self) -> bool:
+        """True when the callback will not be called again: cancelled, or called for the last time
+        before a snapshot was taken."""
+        return self._timer.is_cancelled
 
     def cancel(self) -> None:
-        """It will not fire (again)."""
-        if not self.cancelled:
-            self.cancelled = True
-            self._on_change()
+        """The callback will not be called any more."""
+        if not self._timer.is_cancelled:
+            self._timer.is_cancelled = True
+            self._timer.on_change()
 
-    def __lt__(self, other: Scheduled) -> bool:
-        return (self.due_ms, self.number) < (other.due_ms, other.number)
+
+timer_of: Callable[[Scheduled], Timer] = attrgetter("_timer")
+"""What stands behind a handle."""
 
 
 class Timers:
@@ -60,7 +80,7 @@ class Timers:
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
         self._on_change = on_change
-        self._heap: list[Scheduled] = []
+        self._heap: list[Timer] = []
         self._count = 0
 
     def schedule(
@@ -68,26 +88,26 @@ class Timers:
     ) -> Scheduled:
         """Fire at the first log time above `due_ms`; then every interval unless that is 0."""
         self._count += 1
-        scheduled = Scheduled(due_ms, self._count, interval_ms, callback, self._on_change)
-        heappush(self._heap, scheduled)
+        timer = Timer(due_ms, self._count, interval_ms, callback, self._on_change)
+        heappush(self._heap, timer)
         self._on_change()
-        return scheduled
+        return Scheduled(timer)
 
-    def reschedule(self, scheduled: Scheduled, now_ms: int) -> None:
+    def reschedule(self, timer: Timer, now_ms: int) -> None:
         """Put a repeating one back: an interval after this tick, so it never bursts."""
-        if scheduled.interval_ms and not scheduled.cancelled:
+        if timer.interval_ms and not timer.is_cancelled:
             self._count += 1
-            scheduled.number = self._count
-            scheduled.due_ms = now_ms + scheduled.interval_ms
-            heappush(self._heap, scheduled)
+            timer.number = self._count
+            timer.due_ms = now_ms + timer.interval_ms
+            heappush(self._heap, timer)
 
-    def take_due(self, now_ms: int) -> list[Scheduled]:
+    def take_due(self, now_ms: int) -> list[Timer]:
         """Everything due before `now_ms`, taken out, in order."""
-        due: list[Scheduled] = []
-        while self._heap and (self._heap[0].cancelled or self._heap[0].due_ms < now_ms):
-            scheduled = heappop(self._heap)
-            if not scheduled.cancelled:
-                due.append(scheduled)
+        due: list[Timer] = []
+        while self._heap and (self._heap[0].is_cancelled or self._heap[0].due_ms < now_ms):
+            timer = heappop(self._heap)
+            if not timer.is_cancelled:
+                due.append(timer)
         if due:
             self._on_change()
         return due
@@ -95,13 +115,13 @@ class Timers:
     @property
     def next_ms(self) -> int:
         """The first log time at which something fires; 0 when nothing is scheduled."""
-        while self._heap and self._heap[0].cancelled:
+        while self._heap and self._heap[0].is_cancelled:
             heappop(self._heap)
         return self._heap[0].due_ms + 1 if self._heap else 0
 
-    def live(self) -> list[Scheduled]:
+    def live(self) -> list[Timer]:
         """All that may still fire, in order of firing."""
-        return sorted(scheduled for scheduled in self._heap if not scheduled.cancelled)
+        return sorted(timer for timer in self._heap if not timer.is_cancelled)
 
     @property
     def count(self) -> int:
@@ -115,18 +135,18 @@ class Timers:
 
     def handle(self, number: int, due_ms: int, interval_ms: int) -> Scheduled:
         """One that is over; `restore` gives it a callback again."""
-        scheduled = Scheduled(due_ms, number, interval_ms, _nothing, self._on_change)
-        scheduled.cancelled = True
-        return scheduled
+        timer = Timer(due_ms, number, interval_ms, _nothing, self._on_change)
+        timer.is_cancelled = True
+        return Scheduled(timer)
 
-    def restore(self, scheduled: Scheduled, callback: Callable[[], None]) -> None:
+    def restore(self, timer: Timer, callback: Callable[[], None]) -> None:
         """Put one back as it was when a snapshot was taken."""
-        scheduled.cancelled, scheduled.callback = False, callback
-        heappush(self._heap, scheduled)
+        timer.is_cancelled, timer.callback = False, callback
+        heappush(self._heap, timer)
 
     def rows(self) -> list[tuple[int, int]]:
         """(due_ms, interval_ms) of all, in order of firing: part of the state digest."""
-        return [(scheduled.due_ms, scheduled.interval_ms) for scheduled in self.live()]
+        return [(timer.due_ms, timer.interval_ms) for timer in self.live()]
 
 
 def _nothing() -> None:

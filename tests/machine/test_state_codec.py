@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from copycat.errors import CorruptLogError, MachineMismatchError, SerializationError
 from copycat.machine import StateMachine, command
+from copycat.machine.machine_section import MachineSections, _SnapshotLinks
 from copycat.machine.session_executor import SessionExecutor
-from copycat.machine.snapshot import Snapshots
 from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_decoder import StateDecoder
 
@@ -82,12 +82,16 @@ class Holder(StateMachine):
         return Flags.A
 
 
-SNAPSHOTS: Snapshots = SessionExecutor(Holder())._runtime.snapshots
+SECTIONS: MachineSections = SessionExecutor(Holder())._runtime._sections
 
 
 def codec() -> tuple[StateEncoder, StateDecoder]:
-    parts = (SNAPSHOTS._machine, SNAPSHOTS.known, SNAPSHOTS._links())
-    return StateEncoder(*parts), StateDecoder(*parts)
+    sections = SECTIONS
+    links = _SnapshotLinks(sections.timers, sections.release_tracker, sections._decode, {})
+    return (
+        StateEncoder(sections.machine, sections.nameable),
+        StateDecoder(sections.machine, sections.nameable, links.links()),
+    )
 
 
 def through(value: Any) -> Any:

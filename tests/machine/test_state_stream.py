@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from copycat.errors import SerializationError
 from copycat.machine import StateMachine
 from copycat.machine import state_stream as streams
+from copycat.machine.machine_section import MachineSections
 from copycat.machine.session_executor import SessionExecutor
-from copycat.machine.snapshot import Snapshots
 from copycat.machine.state_codec import StateEncoder
 from copycat.machine.state_stream import StateStream
 from copycat.storage._native import Env
@@ -49,8 +49,8 @@ class Holder(StateMachine):
 
 
 def encoder_of(machine: Holder) -> StateEncoder:
-    snapshots: Snapshots = SessionExecutor(machine)._runtime.snapshots
-    return StateEncoder(machine, snapshots.known, snapshots._links())
+    sections: MachineSections = SessionExecutor(machine)._runtime._sections
+    return StateEncoder(machine, sections.nameable)
 
 
 def streamed(value: Any) -> list[bytes]:
@@ -142,7 +142,7 @@ def test_what_code_makes_of_a_field_is_not_taken_for_something_else() -> None:
     machine = Holder()
     machine.it = [Made(1) for _ in range(50)]
     encoder = encoder_of(machine)
-    encoder._known[Made.__qualname__] = Made
+    encoder._nameable[Made.__qualname__] = Made
     rows = encoder.tree(machine.it)[1:]
     assert [row[2] for row in rows] == [["list", 0]] * 50
 

@@ -15,7 +15,7 @@ from copycat.errors import (
     ProtocolError,
 )
 from copycat.machine.kv import KeyValueStore
-from copycat.machine.snapshot import Snapshots
+from copycat.machine.machine_section import SectionWriter
 from copycat.protocol.client import Register, Registered
 from copycat.protocol.codec_peer import encode_append
 from copycat.protocol.framing import Frame, split_frame
@@ -353,13 +353,13 @@ def test_a_state_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = lone()
     append(disk.node, open_session(disk.node), 1, 10)
     count: list[int] = []
-    write = Snapshots.write
+    write = SectionWriter.write_state
 
     def counted(*arguments: Any) -> None:
         count.append(1)
         write(*arguments)
 
-    monkeypatch.setattr(Snapshots, "write", counted)
+    monkeypatch.setattr(SectionWriter, "write_state", counted)
     assert isinstance(disk.take(), Snapshot)
     assert len(count) == 1
 
