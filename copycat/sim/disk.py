@@ -257,6 +257,11 @@ class SimDisk:
         self.env.set_free_space(nbytes)
         self.is_short = nbytes < SPACE
 
+    def put_back(self, older: FaultEnv) -> None:
+        """An older copy of all files. How much room the disk has is not in a copy."""
+        older.set_free_space(self.env.free_space(PATH))
+        self.env = older
+
     def fail_next(self, operation: str, error: str) -> None:
         """The next `operation` answers with an error: the member must stop (F9, F10, F12)."""
         self.env.fail(operation, 1, error)

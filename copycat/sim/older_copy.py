@@ -57,7 +57,7 @@ class OlderCopy(NamedTuple):
         """The member is down; its next process runs on this."""
         disk_model = host.disk_model
         disk_model.loss.regress()
-        host.disk.env = self.env.clone()
+        host.disk.put_back(self.env.clone())
         disk_model.entries, disk_model.durable = list(self.entries), self.durable
         disk_model.promised = min(disk_model.promised, self.durable)
         if self.hard_state != disk_model.hard_state:
