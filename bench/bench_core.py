@@ -10,6 +10,7 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import Append, Replicate, SaveHardState, Send, Sync
 from copycat.raft.events import Proposed, Reachable, Received, Saved, Sent, Synced, Tick
+from copycat.raft.initial_state import InitialState
 from copycat.types import MemberId, ServerState
 
 VOTERS = tuple(MemberId(n) for n in (1, 2, 3))
@@ -52,14 +53,9 @@ def _elected() -> Raft:
     cores = {
         member: Raft(
             member,
-            Configuration(VOTERS),
+            Configuration.of(*VOTERS),
             RaftOptions(),
-            current_term=0,
-            voted_for=MemberId(0),
-            term_runs=[],
-            first_index=1,
-            last_index=0,
-            fresh=False,
+            InitialState(),
             seed=member,
         )
         for member in VOTERS

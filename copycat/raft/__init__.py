@@ -17,6 +17,7 @@ Its objects:
   whole when the member stops to lead.
 * `Replicator` (replication.py) decides what each peer is sent next. It owns one `Progress`
   (progress.py) for each peer. A leader owns it, and it needs nothing of a leader but its log.
+* `InitialState` (initial_state.py) is what a member recovered from its directory.
 * `Configuration` (configuration.py) holds the members, and alone counts a majority.
 * `TermIndex` (term_index.py) knows the term of every entry, as runs of equal terms.
 * `ReadRounds` (read_index.py), `Transfer` (transfer.py) and `Acknowledgements`

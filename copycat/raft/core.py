@@ -57,16 +57,7 @@ __all__ = ["Raft"]
 
 
 class Raft(State):
-    """One member's consensus. Plain data: `pickle.dumps(raft)` is a checkpoint.
-
-    current_term, voted_for: the hard state, perhaps still being saved.  term_runs,
-    before, first_index, last_index: the log as it was opened, all of it durable.
-    snapshot_index: of the snapshot that was loaded, so committed.  oldest_snapshot_index: of the
-    oldest on the disk.  fresh: the directory was empty (C16).  lost: entries that were
-    acknowledged may be missing, and the term was raised since (decision 0016).  lost_upto: what
-    damage took of the log, NO_ENTRY for nothing (C12).  regressed: not damage, the directory is an
-    older copy of what it was (F8).  seed: of the election timeouts.
-    """
+    """One member's consensus. Plain data: `pickle.dumps(raft)` is a checkpoint."""
 
     __slots__ = ()
 

@@ -7,7 +7,6 @@ a member is a pickle of it, and two members with equal state answer equal events
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 
 from copycat.config import RaftOptions
 from copycat.errors import require
@@ -16,11 +15,12 @@ from copycat.raft.acknowledgements import Acknowledgements
 from copycat.raft.configuration import Configuration
 from copycat.raft.effects import Effect, RoleChanged, SaveHardState, Send, Sync
 from copycat.raft.eligibility import Eligibility
+from copycat.raft.initial_state import InitialState
 from copycat.raft.leader_state import NEVER_MS, LeaderState
 from copycat.raft.term_index import TermIndex
 from copycat.raft.transfer import Transfer, on_step_down
 from copycat.seeded_random import SplitMix64
-from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, TermRun
+from copycat.types import EntryId, MemberId, ServerState
 
 __all__ = ["NOBODY", "TERM_MAX", "PreVoteRound", "State"]
 
@@ -31,22 +31,24 @@ TERM_MAX = (1 << 63) - 1
 
 
 class PreVoteRound:
-    """A PreVote round in flight. It is a follower's: no role and no term changed yet."""
+    """A PreVote round in flight. A follower has it: no role and no term has changed yet."""
 
     __slots__ = ("round", "term", "votes")
 
     def __init__(self, number: int, term: int, member: MemberId) -> None:
         self.round = number
+        """The number that an answer must repeat."""
         self.term = term
+        """The term in which an election would be held."""
         self.votes = frozenset({member})
+        """Who would vote for this member, itself included."""
 
 
 class State:
     """What `Raft` knows. Outside `copycat.raft` every attribute is read-only.
 
-    Invariant: terms.before.index <= commit_index <= terms.last_index, and durable_index <=
-    terms.last_index (I4). Invariant: current_term and voted_for change only together with a
-    SaveHardState effect, and nothing of the new term leaves before that is saved (I2, C9).
+    member: this one, which `configuration` must list.  seed: of the random numbers that the
+    election timeouts are made of; the id of the member makes it another sequence for each.
     """
 
     __slots__ = (
@@ -101,62 +103,46 @@ class State:
         member: MemberId,
         configuration: Configuration,
         options: RaftOptions,
+        initial: InitialState,
         *,
-        current_term: int,
-        voted_for: MemberId,
-        term_runs: Sequence[TermRun],
-        first_index: int,
-        last_index: int,
-        fresh: bool,
         seed: int,
-        before: EntryId = NO_ENTRY,
-        snapshot_index: int = 0,
-        oldest_snapshot_index: int = 0,
-        lost: bool = False,
-        lost_upto: EntryId = NO_ENTRY,
-        regressed: bool = False,
     ) -> None:
         require(member in configuration.ids, "no member of this configuration", member=member)
         self.member = member
         self.configuration = configuration
         self.peers = configuration.others(member)
+        """Invariant: all members of `configuration` but this one, in its order."""
         self.options = options
         self.random = SplitMix64(seed ^ (member & ((1 << 64) - 1)) ^ (member >> 64))
+        """Invariant: nothing else is random, so equal events lead to equal effects."""
         self.effects: list[Effect] = []
+        """What the step under way has asked for so far, in the order of execution."""
         self.ignored = 0
         """How many messages of peers were nonsense, forged or hopelessly late."""
-        self.terms = TermIndex(term_runs, first_index, last_index, before)
-        self._begin_log(snapshot_index, oldest_snapshot_index)
-        self.accepted_request = 0
-        self.verified_index = 0
-        """Up to this index the log is known to equal the log of this term's leader (C2)."""
-        self.reported_index = 0
-        """The highest match_index that this member reported to the leader of this term."""
-        self.pre_vote_round: PreVoteRound | None = None
-        self.pre_vote_number = self.random.next() >> 32
-        self.term_seen = 0
-        self.votes: frozenset[MemberId] = frozenset()
-        self.leader_state: LeaderState | None = None
-        self.transfer: Transfer | None = None
-        self._begin_hard_state(current_term, voted_for)
+        self._init_log(initial)
+        self._init_role()
+        self._init_hard_state(initial)
         self.acknowledgements = Acknowledgements(
-            lost_upto.term if regressed else self.current_term
+            initial.lost_upto.term if initial.is_older_copy else self.current_term
         )
-        self._begin_timers()
-        self.storage_full = False
-        """F12: the disk of this member has no room for more entries."""
+        """What peers acknowledged to this member, and what it may have dropped itself (F8)."""
+        self._init_timers()
         self.eligibility = Eligibility(
             member,
             configuration,
             current_term=self.current_term,
-            fresh=fresh,
-            lost=lost,
-            lost_upto=lost_upto,
+            fresh=initial.fresh,
+            lost=initial.lost,
+            lost_upto=initial.lost_upto,
         )
+        """What this member may vote for, whether it may campaign, and whether it takes gaps."""
         self.check_recovered()
 
-    def _begin_log(self, snapshot_index: int, oldest_snapshot_index: int) -> None:
-        terms = self.terms
+    def _init_log(self, initial: InitialState) -> None:
+        terms = TermIndex(
+            initial.term_runs, initial.first_index, initial.last_index, initial.before
+        )
+        snapshot_index = initial.snapshot_index
         require(
             terms.before.index <= snapshot_index <= terms.last_index,
             "the log does not continue the snapshot that was loaded",
@@ -164,51 +150,96 @@ class State:
             snapshot_index=snapshot_index,
             last_index=terms.last_index,
         )
-        self.durable_index = self.synced_index = terms.last_index
-        """`synced_index`: entries up to here survive a loss of power, in the weaker modes of
-        durability too. `durable_index`: entries up to here count as durable in the chosen mode."""
+        self.terms = terms
+        """The term of each entry of the log. Invariant: terms of entries never fall, and the last
+        one is at most `current_term`."""
+        self.durable_index = terms.last_index
+        """Entries up to here are durable in the chosen mode. Invariant: it is at most the last
+        index, and this member acknowledges nothing above it (C1, I10)."""
+        self.synced_index = terms.last_index
+        """Entries up to here survive a loss of power, in the weaker modes of durability too."""
         self.sync_ticket = 0
+        """The newest `Sync` that was asked for."""
         self.syncs: deque[tuple[int, int, int]] = deque()
-        """Syncs under way, oldest first: (ticket, last index and time of the request)."""
+        """Syncs under way, oldest first: (ticket, last index and time of the request). Invariant:
+        the index is at most where the log was truncated to since (C6)."""
         self.commit_index = snapshot_index
+        """Invariant: terms.before.index <= commit_index <= terms.last_index, it never falls (I4),
+        and what is at or below it never changes (I10)."""
         self.commit_ceiling = snapshot_index
         """Up to here entries are verified and committed, but perhaps not durable here yet: the
-        commit index follows when they are (C2, C24)."""
+        commit index follows when they are (C2, C24). Invariant: it never falls."""
         self.installed_index = snapshot_index
-        """The newest entry that is known to be committed because a snapshot covers it."""
-        self.oldest_snapshot_index = oldest_snapshot_index
+        """The newest entry that is known to be committed because a snapshot covers it. Invariant:
+        at most the commit index (I12)."""
+        self.oldest_snapshot_index = initial.oldest_snapshot_index
         """Index of the oldest snapshot that a restart could begin with; 0 for none (C23)."""
         self.cluster_deletion_floor = 0
-        """The highest deletion floor that any leader computed, this member or another: every
-        voter has every deletion up to it (C23)."""
+        """The highest deletion floor that any leader computed, this member or another. Invariant:
+        it never falls, and every voter has every deletion up to it (C23, I22)."""
+        self.storage_full = False
+        """F12: the disk of this member has no room for more entries."""
+        self.accepted_request = 0
+        """The newest request of this term's leader whose entries were accepted."""
+        self.verified_index = 0
+        """Up to this index the log is known to equal the log of this term's leader (C2).
+        Invariant: 0 in a new term."""
+        self.reported_index = 0
+        """The highest match_index that this member reported to the leader of this term. Invariant:
+        0 in a new term."""
 
-    def _begin_hard_state(self, current_term: int, voted_for: MemberId) -> None:
-        # The log is a floor for the term: an entry of term t was written only by somebody who
-        # had seen t. A vote of ours in t would have been saved before it left, so none did.
-        last_term = self.terms.last_term
-        self.current_term = max(current_term, last_term)
-        self.voted_for = voted_for if current_term >= last_term else NOBODY
+    def _init_role(self) -> None:
         self.state = ServerState.FOLLOWER
         self.leader = NOBODY
+        """Who leads this term, as far as this member knows. Invariant: once known it stays the
+        same for the rest of the term, or is unknown again (I1)."""
+        self.leader_state: LeaderState | None = None
+        """Invariant: there is one exactly while this member leads."""
+        self.votes: frozenset[MemberId] = frozenset()
+        """Who voted for this member in this term; it counts itself when its vote is durable."""
+        self.pre_vote_round: PreVoteRound | None = None
+        """Invariant: only a follower has one."""
+        self.pre_vote_number = self.random.next() >> 32
+        """Of the newest round, so that answers to an earlier process do not count."""
+        self.term_seen = 0
+        """The highest term that an answer to a PreVote named."""
+        self.transfer: Transfer | None = None
+        """A transfer for which this member gave up its role, until it is known who leads."""
+
+    def _init_hard_state(self, initial: InitialState) -> None:
+        # An entry of term t was written only by a member that had seen t, so the term is at least
+        # the last entry's. A vote of ours in t would have been saved before it left, so none did.
+        last_term = self.terms.last_term
+        self.current_term = max(initial.current_term, last_term)
+        """Invariant: it never falls, and moves only together with a SaveHardState effect; nothing
+        of the new term leaves before that is saved (I2, C9)."""
+        self.voted_for = initial.voted_for if initial.current_term >= last_term else NOBODY
+        """Invariant: within a term it changes at most once, from nobody (I2)."""
         self.save_ticket = 0
+        """The newest `SaveHardState` that was asked for."""
         self.saved_ticket = 0
+        """Saves up to this one are on the disk."""
         self.save_requested_ms = 0
         """When the oldest save was requested that is not on the disk yet."""
-        # Messages that wait for a save, each with the save's ticket. The length is bounded even
-        # if the disk never answers: the oldest message is dropped then, as a network may do.
         self.pending_sends: deque[tuple[int, Send]] = deque(maxlen=256)
+        """Messages that wait for a save, each with the ticket of the save. The length is bounded
+        even if the disk never answers: the oldest is dropped then, as a network may do."""
 
-    def _begin_timers(self) -> None:
+    def _init_timers(self) -> None:
         self.now_ms = 0
+        """The sum of all ticks. Invariant: it never falls (C11)."""
         self.drawn_at_ms = -1
+        """When the election timeout was last drawn; -1 lets it be drawn again in this turn."""
         self.synced_at_ms = 0
         """When a sync was last answered."""
         self.slow_until_ms = 0
         """F15: until then this member does not campaign, for its disk was too slow to lead."""
         self.startup_wait_until_ms = self.options.election_timeout_ms if self.peers else 0
-        """C11: a member that starts may have heard a leader a moment before it went down."""
+        """C11: a member that starts may have heard a leader a moment before it stopped."""
         self.leader_active_until_ms = self.startup_wait_until_ms
+        """Until then a leader counts as active, and this member votes for nobody else."""
         self.election_at_ms = 0
+        """When this member asks for votes, unless it hears a leader before."""
         if self.peers:
             self.draw_election_timeout()
 
@@ -227,11 +258,8 @@ class State:
         restart replays this log from that snapshot on.
         """
         deletion_floor = min(self.cluster_deletion_floor, self.commit_index)
-        return (
-            min(deletion_floor, self.oldest_snapshot_index)
-            if self.oldest_snapshot_index
-            else deletion_floor
-        )
+        oldest_index = self.oldest_snapshot_index
+        return min(deletion_floor, oldest_index) if oldest_index else deletion_floor
 
     def stable_index(self, match_index: int) -> int:
         """Up to where this member's state stays, whatever restart happens, when its log is durable

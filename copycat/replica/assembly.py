@@ -10,6 +10,7 @@ from copycat.member.ballast_file import BallastFile
 from copycat.member.markers import LostEntries
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
+from copycat.raft.initial_state import InitialState
 from copycat.replica.applier import Applier
 from copycat.replica.delivery import Delivery
 from copycat.replica.driver import ReplicaParts
@@ -50,18 +51,20 @@ def core_of(
         member,
         Configuration.bootstrap(options.members_by_id),
         options.raft,
-        current_term=hard_state.current_term,
-        voted_for=hard_state.voted_for,
-        term_runs=log.term_runs(),
-        first_index=log.first_index,
-        last_index=log.last_index,
-        before=log.before,
-        snapshot_index=covered,
-        oldest_snapshot_index=0 if snapshots is None else snapshots.oldest_index,
-        fresh=fresh,
-        lost=lost,
-        lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,
-        regressed=lost_entries is not None and lost_entries.is_regressed,
+        InitialState(
+            current_term=hard_state.current_term,
+            voted_for=hard_state.voted_for,
+            term_runs=log.term_runs(),
+            first_index=log.first_index,
+            last_index=log.last_index,
+            before=log.before,
+            snapshot_index=covered,
+            oldest_snapshot_index=0 if snapshots is None else snapshots.oldest_index,
+            fresh=fresh,
+            lost=lost,
+            lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,
+            is_older_copy=lost_entries is not None and lost_entries.is_regressed,
+        ),
         seed=seed,
     )
 

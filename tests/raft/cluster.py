@@ -57,6 +57,7 @@ from copycat.raft.events import (
     Tick,
     Unreachable,
 )
+from copycat.raft.initial_state import InitialState
 from copycat.raft.invariants import check, observe
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 from tests.raft.disk_faults import DiskFaults
@@ -117,19 +118,21 @@ class Cluster(DiskFaults, Snapshotting):
             MemberId(number),
             self.configuration,
             self.options,
-            current_term=term,
-            voted_for=MemberId(vote),
-            term_runs=runs_of(node.log),
-            first_index=node.first,
-            last_index=len(node.log),
-            before=name_of(node.log[: node.first - 1]),
-            snapshot_index=node.commit_index,
-            oldest_snapshot_index=len(node.snapshots[0]) if node.snapshots else 0,
-            fresh=fresh,
+            InitialState(
+                current_term=term,
+                voted_for=MemberId(vote),
+                term_runs=runs_of(node.log),
+                first_index=node.first,
+                last_index=len(node.log),
+                before=name_of(node.log[: node.first - 1]),
+                snapshot_index=node.commit_index,
+                oldest_snapshot_index=len(node.snapshots[0]) if node.snapshots else 0,
+                fresh=fresh,
+                lost=lost,
+                lost_upto=node.lost_upto,
+                is_older_copy=node.lost_upto != NO_ENTRY and node.is_older_copy,
+            ),
             seed=self.seed,
-            lost=lost,
-            lost_upto=node.lost_upto,
-            regressed=node.lost_upto != NO_ENTRY and node.is_older_copy,
         )
         node.is_up = True
         node.facts = observe(node.raft)

@@ -12,6 +12,7 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import Effect, Replicate, Send
 from copycat.raft.events import Received, Saved, Sent, Synced, Tick
+from copycat.raft.initial_state import InitialState
 from copycat.types import EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import runs_of
 from tests.raft.laws import Entry
@@ -38,12 +39,13 @@ def core(
         MemberId(member),
         Configuration.of(*map(MemberId, range(1, voters + 1))),
         OPTIONS,
-        current_term=max(current_term, *terms) if terms else current_term,
-        voted_for=MemberId(voted_for),
-        term_runs=runs_of([Entry(term, "") for term in terms]),
-        first_index=1,
-        last_index=len(terms),
-        fresh=fresh,
+        InitialState(
+            current_term=max(current_term, *terms) if terms else current_term,
+            voted_for=MemberId(voted_for),
+            term_runs=runs_of([Entry(term, "") for term in terms]),
+            last_index=len(terms),
+            fresh=fresh,
+        ),
         seed=seed,
     )
     if not young:

@@ -26,6 +26,7 @@ from copycat.raft.events import (
     Synced,
     Tick,
 )
+from copycat.raft.initial_state import InitialState
 from copycat.raft.progress import ProgressState
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.cluster import Cluster, runs_of
@@ -44,14 +45,13 @@ def member(*terms: int, lost_upto: EntryId = OWED) -> Raft:
         ME,
         Configuration.of(ME, B, C),
         OPTIONS,
-        current_term=4,
-        voted_for=MemberId(0),
-        term_runs=runs_of([Entry(term, "") for term in terms]),
-        first_index=1,
-        last_index=len(terms),
-        fresh=False,
+        InitialState(
+            current_term=4,
+            term_runs=runs_of([Entry(term, "") for term in terms]),
+            last_index=len(terms),
+            lost_upto=lost_upto,
+        ),
         seed=5,
-        lost_upto=lost_upto,
     )
     raft.step(Tick(101))
     return raft

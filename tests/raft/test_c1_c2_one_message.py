@@ -12,6 +12,7 @@ from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.effects import Commit, Send
 from copycat.raft.events import Received
+from copycat.raft.initial_state import InitialState
 from copycat.types import EntryId, MemberId, Span, TermRun
 
 A, B, C = MemberId(1), MemberId(2), MemberId(3)
@@ -23,12 +24,12 @@ def with_an_old_tail() -> Raft:
         A,
         Configuration.of(A, B, C),
         RaftOptions(),
-        current_term=2,
-        voted_for=C,
-        term_runs=[TermRun(1, 1)],
-        first_index=1,
-        last_index=6,
-        fresh=False,
+        InitialState(
+            current_term=2,
+            voted_for=C,
+            term_runs=[TermRun(1, 1)],
+            last_index=6,
+        ),
         seed=1,
     )
 

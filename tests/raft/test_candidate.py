@@ -8,6 +8,7 @@ from copycat.protocol.peer import PreVote, PreVoteReply, RequestVote, TimeoutNow
 from copycat.raft.core import Raft
 from copycat.raft.effects import RoleChanged, SaveHardState
 from copycat.raft.events import IncarnationCommitted, Reachable, Saved, Tick, Unreachable
+from copycat.raft.initial_state import InitialState
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState
 from tests.raft.helpers import append, complete_io, core, leader, of, receive, sends
 
@@ -191,19 +192,11 @@ def test_c16_a_fresh_directory_that_is_pinned_was_never_another_one() -> None:
 
 
 def test_the_term_of_the_last_entry_is_a_floor_without_a_vote() -> None:
-    raft = Raft.__new__(Raft)
-    raft.__init__(  # type: ignore[misc]
-        MemberId(1),
-        core().configuration,
-        core().options,
-        current_term=3,
-        voted_for=MemberId(2),
-        term_runs=core(5).terms.runs,
-        first_index=1,
-        last_index=1,
-        fresh=False,
-        seed=0,
+    young = core(5)
+    initial = InitialState(
+        current_term=3, voted_for=MemberId(2), term_runs=young.terms.runs, last_index=1
     )
+    raft = Raft(MemberId(1), young.configuration, young.options, initial, seed=0)
     assert (raft.current_term, raft.voted_for) == (5, 0)
 
 

@@ -19,6 +19,7 @@ from copycat.raft.events import (
     Tick,
     Unreachable,
 )
+from copycat.raft.initial_state import InitialState
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span, TermRun
 from tests.raft.cluster import Cluster
 from tests.raft.laws import BrokenLaw
@@ -33,14 +34,13 @@ def member(*, lost: bool, voters: int = 3, entries: int = 0) -> Raft:
         ME,
         Configuration.of(*map(MemberId, range(1, voters + 1))),
         OPTIONS,
-        current_term=4,
-        voted_for=MemberId(0),
-        term_runs=[TermRun(3, 1)] if entries else [],
-        first_index=1,
-        last_index=entries,
-        fresh=False,
+        InitialState(
+            current_term=4,
+            term_runs=[TermRun(3, 1)] if entries else [],
+            last_index=entries,
+            lost=lost,
+        ),
         seed=5,
-        lost=lost,
     )
     raft.step(Tick(101))
     return raft
@@ -134,12 +134,9 @@ def test_c16_a_fresh_directory_does_not_count_a_lost_one_as_new() -> None:
         ME,
         Configuration.of(ME, B, C),
         OPTIONS,
-        current_term=0,
-        voted_for=MemberId(0),
-        term_runs=[],
-        first_index=1,
-        last_index=0,
-        fresh=True,
+        InitialState(
+            fresh=True,
+        ),
         seed=5,
     )
     raft.step(Reachable(B, fresh=False, lost=True))

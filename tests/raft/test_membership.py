@@ -10,6 +10,7 @@ from copycat.raft.configuration import BOOTSTRAP, Configuration, MemberRecord
 from copycat.raft.core import Raft
 from copycat.raft.effects import ConfigurationChanged, Replicate, TransferFinished
 from copycat.raft.events import Proposed, Saved, Tick, TransferRequested
+from copycat.raft.initial_state import InitialState
 from copycat.types import EntryId, MemberId, MemberType, ServerState
 from tests.raft.helpers import OPTIONS, core, leader, of, receive
 
@@ -77,12 +78,9 @@ def passive() -> Raft:
         D,
         Configuration.of(ME, B, C, non_voters=(D,)),
         OPTIONS,
-        current_term=1,
-        voted_for=MemberId(0),
-        term_runs=(),
-        first_index=1,
-        last_index=0,
-        fresh=False,
+        InitialState(
+            current_term=1,
+        ),
         seed=0,
     )
     raft.step(Tick(100))

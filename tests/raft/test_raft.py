@@ -20,6 +20,7 @@ from copycat.protocol.peer import (
 from copycat.raft.configuration import Configuration
 from copycat.raft.core import Raft
 from copycat.raft.events import Reachable, Saved, Sent, Synced, Tick, Unreachable
+from copycat.raft.initial_state import InitialState
 from copycat.raft.invariants import check, observe
 from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 from tests.raft.helpers import OPTIONS, append, core, leader, receive
@@ -147,11 +148,6 @@ def test_a_member_outside_its_configuration_is_refused() -> None:
             MemberId(9),
             Configuration.of(MemberId(1)),
             OPTIONS,
-            current_term=0,
-            voted_for=MemberId(0),
-            term_runs=[],
-            first_index=1,
-            last_index=0,
-            fresh=False,
+            InitialState(),
             seed=0,
         )
