@@ -171,12 +171,16 @@ def segment_size(data: bytes) -> int:
     return int(_SEGMENT.unpack_from(data)[8]) if len(data) >= _SEGMENT.size else 0
 
 
-def read_mark(data: bytes, offset: int, uuid: bytes) -> Mark | None:
-    """The mark at `offset` of this segment's file; None when there is none (C5)."""
-    if offset + MARK_SIZE > len(data) or data[offset + 30] != KIND_MARK:
+def read_mark(data: bytes, offset: int, uuid: bytes, base: int = 0) -> Mark | None:
+    """The mark at `offset` of this segment's file; None when there is none (C5).
+
+    base: the offset of the first byte of `data`.
+    """
+    at = offset - base
+    if at + MARK_SIZE > len(data) or data[at + 30] != KIND_MARK:
         return None
-    crc, size, first, durable_upto, frames_hash, zero, _, flags = _MARK.unpack_from(data, offset)
-    covered = data[offset + 4 : offset + MARK_SIZE] + uuid + offset.to_bytes(8, "little")
+    crc, size, first, durable_upto, frames_hash, zero, _, flags = _MARK.unpack_from(data, at)
+    covered = data[at + 4 : at + MARK_SIZE] + uuid + offset.to_bytes(8, "little")
     if zero or crc != crc32c(covered):
         return None
     return Mark(size, first, durable_upto, frames_hash, flags)

@@ -1,4 +1,4 @@
-"""Following a log that another process writes: polls, and a truncation is told."""
+"""Following a log that another process writes: each poll reads what is new, and reports cuts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from copycat.errors import CorruptLogError
 from copycat.storage._native import Env
-from copycat.storage.disk_format import SegmentInfo
+from copycat.storage.disk_format import FRAME, SegmentInfo
 from copycat.storage.reader import (
     SegmentReader,
     StoredEntry,
     confirm_current,
-    is_there,
     log_directory,
     named_place,
     rows_of,
@@ -29,21 +28,38 @@ class News(NamedTuple):
     records: list[StoredEntry]
 
 
+class _End(NamedTuple):
+    """Where the last walk of a segment ended."""
+
+    uuid: bytes
+    position: tuple[int, int]
+    """(offset, index) of the next record."""
+    last: tuple[int, bytes] | None
+    """(offset, header) of the record before it; None when there is none."""
+
+
 class Follower:
-    """Records from `first` on, as they are appended (durable or not)."""
+    """Records from `first` on, as they are appended (durable or not).
+
+    A poll that finds nothing new reads the manifest, and of the newest segment two headers of
+    frames: that of the last record, to see that the file is still the same, and where the next
+    record would be. Otherwise it reads what follows, and the segment's header once more.
+    """
 
     def __init__(self, path: str | PathLike[str], first: int, *, env: Env | None = None) -> None:
         self._env = env or Env()
         named = named_place(path, env)
         self._directory = log_directory(self._env, named)
         self._next = first
-        self._seen = {row.uuid for row in rows_of(self._env, self._directory)}
-        self._tail: tuple[bytes, tuple[int, int]] | None = None
-        """(uuid, position) of where the last walk of an unsealed segment ended."""
+        self._verified: dict[str, bytes] = {}
+        """See `rows_of`."""
+        rows = rows_of(self._env, self._directory, self._verified)
+        self._seen = {row.uuid for row in rows}
+        self._end: _End | None = None
 
     def poll(self) -> News:
         """What was appended since the last poll. CorruptLogError at damage."""
-        rows = rows_of(self._env, self._directory)
+        rows = rows_of(self._env, self._directory, self._verified)
         rewound_to = self._rewind(rows)
         found: list[StoredEntry] = []
         for row in rows:
@@ -52,11 +68,15 @@ class Follower:
             walk = self._walk(row)
             if walk is None:
                 continue
-            found += [record for record in walk if record.end > self._next]
+            last = self._last_of(row)
+            for record in walk:
+                last = (record.offset, record.frame[: FRAME.size])
+                if record.end > self._next:
+                    found.append(record)
             if not confirm_current(self._env, self._directory, row, walk):
                 break  # the next poll reads what replaced it
             self._next = max(self._next, walk.position[1])
-            self._tail = (row.uuid, walk.position)
+            self._end = _End(row.uuid, walk.position, last)
             if walk.damage is not None:
                 raise CorruptLogError(
                     f"{walk.path}: entry {walk.damage.index}: {walk.damage.what}",
@@ -77,14 +97,28 @@ class Follower:
         if not begins:
             return 0
         self._next = min(begins)
-        self._tail = None
+        self._end = None
         return self._next - 1
+
+    def _last_of(self, row: SegmentInfo) -> tuple[int, bytes] | None:
+        end = self._end
+        return end.last if end is not None and end.uuid == row.uuid else None
 
     def _walk(self, row: SegmentInfo) -> SegmentReader | None:
         """A walk from where the last one ended; None while nothing new stands there."""
-        if self._tail is None or self._tail[0] != row.uuid:
+        end = self._end
+        if end is None or end.uuid != row.uuid:
             return SegmentReader(self._env, self._directory, row)
-        position = self._tail[1]
-        if not row.sealed and not is_there(self._env, self._directory, row, position):
-            return None
-        return SegmentReader(self._env, self._directory, row, position)
+        try:
+            file = self._env.open(f"{self._directory}/{row.name}")
+            if not row.packed and end.last is not None:
+                offset, header = end.last
+                if file.read(offset, len(header)) != header:  # it is not the file that was read
+                    self._end = None
+                    return SegmentReader(self._env, self._directory, row)
+            if not row.sealed and not any(file.read(end.position[0], FRAME.size)):
+                return None
+        except FileNotFoundError:
+            if not row.sealed:
+                return None
+        return SegmentReader(self._env, self._directory, row, end.position)

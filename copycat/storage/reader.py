@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike, fspath
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from copycat.errors import CorruptLogError, DiskError, StorageError
 from copycat.paths import path_text, real_path
@@ -32,6 +32,9 @@ from copycat.storage.disk_format import (
     segment_size,
 )
 
+if TYPE_CHECKING:
+    from copycat.storage._native import File
+
 __all__ = [
     "Damage",
     "Difference",
@@ -42,7 +45,6 @@ __all__ = [
     "damage_of",
     "entries",
     "follow_rows",
-    "is_there",
     "last_records",
     "log_directory",
     "named_place",
@@ -54,6 +56,10 @@ __all__ = [
 _HEADER = FRAME.size
 _LAST_ENTRY_KIND = 10
 _ZEROS = bytes(8)
+_READ_BYTES = 4096
+"""Of the end of a segment, the first time; each further read doubles what is at hand."""
+_AGAIN_BYTES = 1 << 16
+"""What is read twice to see whether a file grows."""
 _END = "the file ends"
 _REFUSALS = {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """What the system says of the process that asks, and not of the bytes."""
@@ -137,7 +143,9 @@ class _Moved(Exception):
 class SegmentReader:
     """The entries and gaps of one segment, in order; afterwards what stopped it.
 
-    start: (offset, index) of a record that an earlier walk of the same row ended at.
+    start: (offset, index) of a record that an earlier walk of the same row ended at. Then nothing
+    before that offset is read but the header, and behind the end no more than a block: a stretch
+    of zeros there is not searched for marks that prove it to be damage.
     """
 
     def __init__(
@@ -158,22 +166,55 @@ class SegmentReader:
         """(offset, what) of the first bad block of a packed segment."""
         self._row = row
         self._env = env
+        self._goes_on = start is not None and not row.packed
+        self._data = b""
+        self._base = 0
+        """Offset in the plain segment of the first byte of `_data`."""
+        self._size = 0
+        """Bytes of the plain segment."""
+        self._size_min = 0
+        """Bytes that the plain segment should have, as its header says."""
+        self._file: File | None = None
+        """Where the rest of the segment is read from; None when `_data` is all of it."""
 
     def __iter__(self) -> Iterator[StoredEntry]:
         while True:
             try:
-                data = self._read()
-                read_segment_header(data, self._row, self.path)
+                self._open()
             except (StorageError, FileNotFoundError) as error:
                 self.is_gone = isinstance(error, FileNotFoundError)
                 row = "F3" if self.is_gone else "F2"
                 self.damage = damage_of(error, self.path, self._row.first_index, row)
                 return
             try:
-                yield from self._records(data)
+                yield from self._records()
             except _Moved:
                 continue
+            self._data = b""
             return
+
+    def _open(self) -> None:
+        """Read the header, and the rest of the segment unless it is read bit by bit."""
+        if self._goes_on:
+            self._file = self._env.open(self.path)
+            self._size = self.nbytes = self._file.size()
+            self._data = self._file.read(0, DATA_OFFSET)
+        else:
+            self._data = self._read()
+            self._size = len(self._data)
+        read_segment_header(self._data, self._row, self.path)
+        self._size_min = segment_size(self._data)
+        if self._goes_on:
+            self._data = b""
+            self._base = self.position[0]
+
+    def _more(self, end: int) -> bytes:
+        """`_data`, with all bytes below offset `end` that there are, and some more."""
+        begin = self._base + len(self._data)
+        if self._file is not None and begin < min(end, self._size):
+            size = max(end - begin, len(self._data), _READ_BYTES)
+            self._data += self._file.read(begin, min(size, self._size - begin))
+        return self._data
 
     def _read(self) -> bytes:
         """The plain segment; what a damaged block of a packed one cut short is told later."""
@@ -195,9 +236,9 @@ class SegmentReader:
                 )
         return found.data
 
-    def _records(self, data: bytes) -> Iterator[StoredEntry]:
-        row = self._row
-        limit = min(row.end_offset if row.sealed else len(data), len(data))
+    def _records(self) -> Iterator[StoredEntry]:
+        row, data, base = self._row, self._data, self._base
+        limit = min(row.end_offset if row.sealed else self._size, self._size)
         offset, index = self.position
         fault = _END
         mark: Mark | None = None
@@ -205,8 +246,13 @@ class SegmentReader:
         while offset + _HEADER <= limit:
             if row.sealed and index > row.last_index:
                 break
-            if data[offset + 30] == KIND_MARK:
-                mark = read_mark(data, offset, row.uuid)
+            if self._file is not None:
+                data = self._more(offset + _HEADER)
+                data = self._more(offset + _HEADER + _payload_size(data, offset - base))
+                if len(data) < offset - base + _HEADER:
+                    break  # the file became shorter
+            if data[offset - base + 30] == KIND_MARK:
+                mark = read_mark(data, offset, row.uuid, base)
                 if mark is None:
                     fault = "a mark fails its checksum"
                     break
@@ -214,12 +260,12 @@ class SegmentReader:
                 group = offset
                 sums.clear()
                 continue
-            entry, fault = _frame(data, offset, index, self.path)
+            entry, fault = _frame(data, offset, index, self.path, base)
             if entry is None:
                 break
             yield entry
             if mark is not None:
-                sums += data[offset : offset + 4]
+                sums += data[offset - base : offset - base + 4]
             offset += (len(entry.frame) + 7) & ~7
             index = entry.end
             self.position = (offset, index)
@@ -229,51 +275,52 @@ class SegmentReader:
                     fault = "these are not the frames that their mark covers"
                     break
                 mark = None
-        self._stopped(data, offset, index, fault)
+        self._stopped(offset, index, fault)
 
-    def _stopped(self, data: bytes, offset: int, index: int, fault: str) -> None:
+    def _stopped(self, offset: int, index: int, fault: str) -> None:
         """Nothing readable at `offset`, where entry `index` would be: an end, torn, or rot?"""
         if self._row.sealed:
             if index <= self._row.last_index:
                 at, what = self._block or (offset, fault)
                 self.damage = Damage(self.path, at, index, what)
             return
-        if _convicted(data, offset, index, self._row.uuid):
-            if self._is_growing(data, offset):
+        at = offset - self._base
+        if any(self._data[at : at + _HEADER]):
+            self._more(self._size)
+        data = self._data
+        if _convicted(data, at, index, self._row.uuid, self._base):
+            if self._is_growing(data[at : at + _AGAIN_BYTES], offset):
                 raise _Moved
             self.damage = Damage(self.path, offset, index, f"{fault}, and it was durable")
             return
-        found, least = len(data), segment_size(data)
-        if found < least:  # it had all of them before the manifest named it (check_header)
-            what = f"the file has {found:,} of at least {least:,} bytes"
-            self.damage = Damage(self.path, found, index, what, "F3")
+        if self._size < self._size_min:
+            # It had all of them before the manifest named it (check_header).
+            what = f"the file has {self._size:,} of at least {self._size_min:,} bytes"
+            self.damage = Damage(self.path, self._size, index, what, "F3")
             return
-        self.torn_bytes = len(data[offset:].rstrip(b"\0"))
+        self.torn_bytes = len(data[at:].rstrip(b"\0"))
 
     def _is_growing(self, data: bytes, offset: int) -> bool:
         """One read of a file is no snapshot of it: its front may be older than its back."""
-        part = 1 << 16
-        with_bytes = self._env.open(self.path).read(offset, part)
-        return with_bytes != data[offset : offset + len(with_bytes)]
+        again = self._env.open(self.path).read(offset, _AGAIN_BYTES)
+        return again != data[: len(again)]
 
 
-def is_there(env: Env, directory: str, row: SegmentInfo, position: tuple[int, int]) -> bool:
-    """Whether anything was written at `position` of a tail: a small read, to follow it."""
-    try:
-        data = env.open(f"{directory}/{row.name}").read(position[0], _HEADER)
-    except FileNotFoundError:
-        return False
-    return any(data)
+def _payload_size(data: bytes, at: int) -> int:
+    """What the frame whose header is at `at` says of its payload; 0 without a header."""
+    return int(FRAME.unpack_from(data, at)[1]) if at + _HEADER <= len(data) else 0
 
 
 def _frame(
-    data: bytes, offset: int, index: int, path: str
+    data: bytes, offset: int, index: int, path: str, base: int
 ) -> tuple[StoredEntry, str] | tuple[None, str]:
-    crc, size, found, term, time_low, time_high, kind, flags = FRAME.unpack_from(data, offset)
-    end = offset + _HEADER + size
+    """The frame at `offset` of a segment of which `data` begins at `base`."""
+    at = offset - base
+    crc, size, found, term, time_low, time_high, kind, flags = FRAME.unpack_from(data, at)
+    end = at + _HEADER + size
     if end > len(data):
         return None, f"a frame of {size} bytes crosses the end of the file"
-    if crc != crc32c(data[offset + 4 : end]):
+    if crc != crc32c(data[at + 4 : end]):
         return None, f"checksum {crc:08x} does not fit"
     padding = -end % 8
     if flags or (padding and data[end : end + padding] != _ZEROS[:padding]):
@@ -282,17 +329,20 @@ def _frame(
     if found != index or not (1 <= kind <= _LAST_ENTRY_KIND or is_gap):
         return None, f"a frame of kind {kind} with index {found} stands here"
     time_ms = time_high << 16 | time_low
-    frame = data[offset:end]
+    frame = data[at:end]
     return _make(StoredEntry, (index, term, kind, time_ms, crc, frame, path, offset)), _END
 
 
-def _convicted(data: bytes, offset: int, index: int, uuid: bytes) -> bool:
-    """C6: only a later mark of this very file, whose durable_upto reaches it, convicts."""
-    position = data.find(KIND_MARK, offset + 30)
+def _convicted(data: bytes, at: int, index: int, uuid: bytes, base: int) -> bool:
+    """C6: only a later mark of this very file, whose durable_upto reaches it, convicts.
+
+    `at`: where in `data`, which begins at offset `base` of the segment.
+    """
+    position = data.find(KIND_MARK, at + 30)
     while position >= 0:
         begin = position - 30
         if begin % 8 == 0:
-            mark = read_mark(data, begin, uuid)
+            mark = read_mark(data, base + begin, uuid, base)
             if mark is not None and mark.durable_upto >= index:
                 return True
         position = data.find(KIND_MARK, position + 1)
@@ -312,26 +362,34 @@ def log_directory(env: Env, path: str) -> str:
     return f"{path}/log" if env.exists(f"{path}/log") else path
 
 
-def rows_of(env: Env, directory: str) -> list[SegmentInfo]:
+def rows_of(
+    env: Env, directory: str, verified: dict[str, bytes] | None = None
+) -> list[SegmentInfo]:
     """The manifest's rows, or those of a pending one that no sync made durable so far.
 
+    A pending manifest counts when all that it names can be read. verified: pending manifests
+    whose files were read, by path, so that the next call need not read them again.
     CorruptLogError, FormatVersionError; FileNotFoundError when no log is there.
     """
+    if verified is None:
+        verified = {}
     path = f"{directory}/manifest"
     while True:
         data = env.read_file(path)
-        rows = _newest_rows(env, directory, data)
+        rows = _newest_rows(env, directory, data, verified)
         if env.read_file(path) == data:
             return rows  # else a pending one may have taken its place unseen: the log went on
 
 
-def _newest_rows(env: Env, directory: str, data: bytes) -> list[SegmentInfo]:
+def _newest_rows(
+    env: Env, directory: str, data: bytes, verified: dict[str, bytes]
+) -> list[SegmentInfo]:
     rows = read_manifest(data, f"{directory}/manifest")
     proven = {row.id for row in rows if row.sealed}
     for generation in sorted(_pending(env, directory), reverse=True):
         if generation <= manifest_generation(data):
             break
-        newer = _whole_rows(env, directory, generation, proven)
+        newer = _whole_rows(env, directory, generation, proven, verified)
         if newer is not None:
             return newer
     return rows
@@ -375,14 +433,17 @@ def _pending(env: Env, directory: str) -> list[int]:
 
 
 def _whole_rows(
-    env: Env, directory: str, generation: int, proven: set[int]
+    env: Env, directory: str, generation: int, proven: set[int], verified: dict[str, bytes]
 ) -> list[SegmentInfo] | None:
     """The rows of a pending manifest, if all that they name beyond `proven` can be read."""
     path = f"{directory}/manifest-{generation}.pending"
     try:
-        rows = read_manifest(env.read_file(path), path)
+        data = env.read_file(path)
+        rows = read_manifest(data, path)
     except (StorageError, FileNotFoundError):
         return None  # torn, or its sync has come meanwhile
+    if verified.get(path) == data:
+        return rows
     for row in rows:
         if row.id in proven:
             continue
@@ -391,6 +452,8 @@ def _whole_rows(
         drain.extend(walk)
         if walk.damage is not None:
             return None
+    verified.clear()  # an older one is not asked for again
+    verified[path] = data
     return rows
 
 
