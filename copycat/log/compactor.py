@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     import threading
 
     from copycat.config import Storage
-    from copycat.storage._native import NativeLog
+    from copycat.storage._native import Batch, NativeLog
     from copycat.storage.in_memory import InMemoryLog
     from copycat.storage.interface import Rewrite
-    from copycat.storage.recent_batches import RecentEntries
+    from copycat.storage.recent_batches import RecentBatches
     from copycat.types import CompactionLike
 
 __all__ = ["CompactionThread", "Compactor"]
@@ -98,7 +98,7 @@ class CompactionThread:
         *,
         lock: RLock,
         sync: Callable[[], int],
-        recent: RecentEntries,
+        recent: RecentBatches[Batch],
     ) -> None:
         self._log = log
         self._lock = lock

@@ -44,7 +44,7 @@ from copycat.storage._native import (
     open_log,
     run_locked,
 )
-from copycat.storage.recent_batches import RecentEntries
+from copycat.storage.recent_batches import RecentBatches
 from copycat.storage.unreadable import removed_since
 from copycat.types import NO_LIMITS, Durability, Release, SegmentStats, StorageLevel
 
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from copycat.log.compactor import CompactionThread, Compactor
     from copycat.log.tail import Tail
     from copycat.storage.in_memory import InMemoryLog
-    from copycat.storage.recent_batches import RecentEntries
+    from copycat.storage.recent_batches import RecentBatches
 
     _Arguments = TypeVarTuple("_Arguments")
     _Result = TypeVar("_Result")
@@ -100,7 +100,7 @@ class Log:
         self._lock = RLock()  # the log's shape; never held while the disk is waited for
         self._sync_lock = RLock()  # one sync in flight; taken before _lock
         self._fork_guard = ForkGuard()
-        self._recent = RecentEntries(storage.entry_buffer_size)
+        self._recent = RecentBatches[Batch](storage.entry_buffer_size)
         self._maintenance = FileMaintenance(native)
         # Nothing here refers back to the log: dropped, it lets go of its directory at once.
         self._timer = SyncTimer(partial(_sync_of, ref(self)), storage.sync_interval)

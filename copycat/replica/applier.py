@@ -16,7 +16,7 @@ from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
-from copycat.replica.replication import RecentBatches
+from copycat.storage.recent_batches import BatchReader
 from copycat.types import Run, SkippedEntry, Span
 
 __all__ = ["PATIENCE_MS", "SLICE_COMMANDS", "SLICE_NBYTES", "Applier"]
@@ -36,14 +36,14 @@ class Applier:
     def __init__(
         self,
         executor: SessionExecutor,
-        recent: RecentBatches,
+        batch_reader: BatchReader,
         inbox: Inbox,
         done: Callable[[ApplyResult], None],
         skips: tuple[SkippedEntry, ...] = (),
     ) -> None:
         self._skips = skips
         self._executor = executor
-        self._recent = recent
+        self._batch_reader = batch_reader
         self._inbox = inbox
         self._done = done
         self._busy = False
@@ -79,7 +79,7 @@ class Applier:
         end = min(self.commit_index + 1, first + SLICE_COMMANDS)
         runs: list[Run] = []
         nbytes = 0
-        for batch in self._recent.walk(first, end):
+        for batch in self._batch_reader.walk(first, end):
             runs += batch.runs(batch.span.first, batch.span.end)
             if self._skips:
                 self._check_skips(batch.span)
@@ -112,7 +112,7 @@ class Applier:
         )
         self._busy = False
         self.last_applied = outcome.last_applied
-        self._recent.applied_up_to(self.last_applied)
+        self._batch_reader.applied_up_to(self.last_applied)
 
     def pause(self) -> None:
         """Start no slice until `installed`; one that is outstanding still comes back."""
@@ -128,6 +128,6 @@ class Applier:
         )
         self.is_paused = False
         self.last_applied = self.dispatched_index = index
-        self._recent.applied_up_to(index)
+        self._batch_reader.applied_up_to(index)
         self.commit_index = max(self.commit_index, index)
         self.due_ms = NEVER_MS

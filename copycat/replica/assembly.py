@@ -20,10 +20,11 @@ from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.proposals import Admission, Limits, ProposalQueue
 from copycat.replica.queries import Queries
-from copycat.replica.replication import EntrySender, RecentBatches
+from copycat.replica.replication import EntrySender
 from copycat.replica.replies import Replies
 from copycat.replica.sync_scheduler import SyncScheduler
-from copycat.storage.interface import HardStateStore, ReplicaLog
+from copycat.storage.interface import Batch, HardStateStore, ReplicaLog
+from copycat.storage.recent_batches import BatchReader, RecentBatches
 from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY, MemberId
 
@@ -97,9 +98,10 @@ def assemble(
         delivery=Delivery(host, executor, replies=replies, inbox=inbox),
     )
     proposal_queue.sessions.load(executor.session_rows())
-    recent = RecentBatches(
-        log, options.recent_bytes_max, options.batch_bytes_max, options.entry_buffer_size
+    recent = RecentBatches[Batch](
+        options.entry_buffer_size, options.recent_bytes_max, keeps_newest=True
     )
+    batch_reader = BatchReader(log, recent, options.batch_bytes_max)
     return ReplicaParts(
         raft=raft,
         log=log,
@@ -112,9 +114,9 @@ def assemble(
             ballast=ballast,
         ),
         clock=clock,
-        recent=recent,
-        entry_sender=EntrySender(recent, host),
-        applier=Applier(executor, recent, inbox, slice_done, options.skips),
+        batch_reader=batch_reader,
+        entry_sender=EntrySender(batch_reader, host),
+        applier=Applier(executor, batch_reader, inbox, slice_done, options.skips),
         proposal_queue=proposal_queue,
         queries=Queries(executor, proposal_queue.sessions, host, replies, inbox),
         host=host,

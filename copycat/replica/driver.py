@@ -47,11 +47,12 @@ from copycat.replica.inbox import Inbox
 from copycat.replica.log_clock import LogClock
 from copycat.replica.proposals import Proposal, ProposalQueue
 from copycat.replica.queries import Queries
-from copycat.replica.replication import EntrySender, RecentBatches
+from copycat.replica.replication import EntrySender
 from copycat.replica.replies import Replies
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
+from copycat.storage.recent_batches import BatchReader
 from copycat.types import EntryKind, MemberId
 
 __all__ = ["Driver", "RegressionEffect", "ReplicaParts", "SnapshotEffect"]
@@ -69,7 +70,7 @@ class ReplicaParts(NamedTuple):
     log: ReplicaLog
     durable: SyncScheduler
     clock: LogClock
-    recent: RecentBatches
+    batch_reader: BatchReader
     entry_sender: EntrySender
     applier: Applier
     proposal_queue: ProposalQueue
@@ -177,10 +178,10 @@ class Driver:
                     self._parts.raft.current_term,
                 )
                 _twice(partial(self._parts.log.truncate, effect.after))
-                self._parts.recent.truncate(effect.after)
+                self._parts.batch_reader.truncate(effect.after)
             case Reset():
                 _twice(partial(self._parts.log.reset, effect.entry))
-                self._parts.recent.truncate(0)
+                self._parts.batch_reader.truncate(0)
             case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
                 self._handler.on_snapshot_effect(effect, payload.chunk)
             case PeerRegressed() | RecordLoss():
@@ -223,7 +224,7 @@ class Driver:
                 assert_never(effect.content)
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
         _twice(partial(parts.log.append, batch))
-        parts.recent.add(batch)
+        parts.batch_reader.add(batch)
         parts.proposal_queue.appended(span.first, proposals)
 
     def _replicate(self, effect: Replicate) -> None:

@@ -1,14 +1,6 @@
-"""Bytes for the wire: a `Replicate` effect becomes a header and a view of frames.
-
-The batch that was just appended is nearly always the one that every peer wants next, and the
-one that is applied next. So the newest batches are kept, bounded by bytes; the log is read
-only for those that lag.
-"""
+"""Bytes for the wire: a `Replicate` effect becomes a header and a view of frames."""
 
 from __future__ import annotations
-
-from bisect import bisect_right
-from collections.abc import Iterator
 
 from copycat.errors import ProtocolError
 from copycat.protocol.codec_peer import encode_append
@@ -16,10 +8,10 @@ from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import Replicate
 from copycat.replica.host import Host
 from copycat.storage import Batch as FrameBatch
-from copycat.storage.interface import Batch, ReplicaLog
+from copycat.storage.recent_batches import BatchReader
 from copycat.types import NO_ENTRY, EntryId, MemberId, Span
 
-__all__ = ["EntrySender", "RecentBatches", "received_batch"]
+__all__ = ["EntrySender", "received_batch"]
 
 
 def received_batch(body: memoryview, message: AppendEntries) -> FrameBatch:
@@ -38,92 +30,11 @@ def received_batch(body: memoryview, message: AppendEntries) -> FrameBatch:
     return batch
 
 
-class RecentBatches:
-    """The newest batches of the log, in order; the log behind them for the rest."""
-
-    def __init__(
-        self, log: ReplicaLog, bytes_max: int, read_bytes_max: int, entries_max: int = 1024
-    ) -> None:
-        self._log = log
-        self._bytes_max = bytes_max
-        self._entries_max = entries_max
-        self._entries = 0
-        self.applied = 0
-        """What is not applied yet is wanted soon: only the byte limit lets it go."""
-        self._read_bytes_max = read_bytes_max
-        self._firsts: list[int] = []
-        self._batches: list[Batch] = []
-        self._nbytes = 0
-        self._last_read: Batch | None = None
-
-    def add(self, batch: Batch) -> None:
-        """Remember a batch that was appended; let the oldest go beyond the limits."""
-        self._firsts.append(batch.span.first)
-        self._batches.append(batch)
-        self._nbytes += batch.nbytes
-        self._entries += batch.span.length
-        drop = 0
-        while drop < len(self._batches) - 1 and self._is_over(self._batches[drop]):
-            self._nbytes -= self._batches[drop].nbytes
-            self._entries -= self._batches[drop].span.length
-            drop += 1
-        if drop:
-            del self._firsts[:drop], self._batches[:drop]
-
-    def _is_over(self, oldest: Batch) -> bool:
-        many = self._entries - oldest.span.length >= self._entries_max
-        return self._nbytes > self._bytes_max or (many and oldest.span.last <= self.applied)
-
-    def applied_up_to(self, index: int) -> None:
-        """Entries up to `index` are applied: the limit of entries counts for them again."""
-        self.applied = index
-
-    def truncate(self, after: int) -> None:
-        """Forget every batch that reaches above `after`."""
-        while self._batches and self._batches[-1].span.last > after:
-            self._firsts.pop()
-            removed = self._batches.pop()
-            self._nbytes -= removed.nbytes
-            self._entries -= removed.span.length
-        if self._last_read is not None and self._last_read.span.last > after:
-            self._last_read = None
-
-    def read(self, first: int, end: int) -> Batch:
-        """A batch that starts at `first` and ends at `end` or before; one entry at least."""
-        at = bisect_right(self._firsts, first) - 1
-        batch = self._batches[at] if at >= 0 else self._last_read
-        if batch is None or not batch.span.first <= first < batch.span.end:
-            batch = self._last_read = self._log.read(
-                first, self._log.last_index + 1, self._read_bytes_max
-            )
-        if batch.span.first == first and batch.span.end <= end:
-            return batch
-        return batch.slice(first, min(end, batch.span.end))
-
-    def gather(self, first: int, end: int) -> Batch:
-        """As `read`, but over the borders of small batches: as much as one message takes.
-
-        A peer that lags behind a stream of small batches would else be sent one of them a round
-        trip, and never come nearer while its disk is the slower one.
-        """
-        batch = self.read(first, end)
-        if batch.span.end < end and 2 * batch.nbytes <= self._read_bytes_max:
-            return self._log.read(first, end, self._read_bytes_max)
-        return batch
-
-    def walk(self, first: int, end: int) -> Iterator[Batch]:
-        """Batches that tile [first, end)."""
-        while first < end:
-            batch = self.read(first, end)
-            yield batch
-            first = batch.span.end
-
-
 class EntrySender:
     """Carries out `Replicate`."""
 
-    def __init__(self, recent: RecentBatches, host: Host) -> None:
-        self._recent = recent
+    def __init__(self, batch_reader: BatchReader, host: Host) -> None:
+        self._batch_reader = batch_reader
         self._host = host
 
     def ship(
@@ -146,7 +57,7 @@ class EntrySender:
         """
         span, batch, committed = effect.span, None, effect.leader_commit
         if span.first < span.end:
-            batch = self._recent.gather(span.first, span.end)
+            batch = self._batch_reader.gather(span.first, span.end)
             span = Span(span.term, span.first, batch.span.end)
             if committed < span.last and batch.has_gaps:
                 committed = max(committed, batch.gaps()[-1][1] - 1)

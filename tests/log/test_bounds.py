@@ -13,7 +13,7 @@ import copycat.log.log as log_module
 from copycat.log.log import Log
 from copycat.log.tail import Tail
 from copycat.storage._native import Batch, encode_batch
-from copycat.storage.recent_batches import BYTES_MAX, RecentEntries
+from copycat.storage.recent_batches import BYTES_MAX, RecentBatches
 from copycat.types import EntryKind
 from tests.log.contract import batch
 
@@ -29,7 +29,7 @@ def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
     bounds are there."""
     rng = random.Random(seed)
     entries_max, bytes_max = rng.choice([(5, 1 << 20), (40, 3000), (1000, 6000), (12, 2000)])
-    recent, model = RecentEntries(entries_max, bytes_max), list[Batch]()
+    recent, model = RecentBatches[Batch](entries_max, bytes_max), list[Batch]()
     end = 1
     for _ in range(400):
         step = rng.random()
@@ -78,7 +78,7 @@ def test_the_newest_entries_have_a_bound_of_bytes(tmp_path: Path) -> None:
 
 
 def test_small_entries_are_counted_with_what_holds_them() -> None:
-    recent = RecentEntries(1 << 24, 1 << 16)
+    recent = RecentBatches[Batch](1 << 24, 1 << 16)
     for index in range(1, 2000):
         recent.add(batch(index, b""))
     assert recent.nbytes <= 1 << 16

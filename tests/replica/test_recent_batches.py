@@ -8,10 +8,10 @@ from itertools import pairwise
 import pytest
 
 from copycat.errors import CorruptLogError
-from copycat.replica.replication import RecentBatches
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import Batch as AnyBatch
 from copycat.storage.memory import MemoryLog
+from copycat.storage.recent_batches import BatchReader, RecentBatches
 from copycat.types import EntryId, EntryKind
 
 Row = tuple[int, int, bytes]
@@ -46,7 +46,8 @@ class Model:
             [(1 << 20, 1024), (2000, 1024), (1 << 20, 12), (900, 6), (0, 0)]
         )
         self.log = CountedLog(max_segment_size=8192, max_entries_per_segment=8)
-        self.recent = RecentBatches(self.log, self.bytes_max, READ_BYTES, self.entries_max)
+        self.recent = RecentBatches[AnyBatch](self.entries_max, self.bytes_max, keeps_newest=True)
+        self.reader = BatchReader(self.log, self.recent, READ_BYTES)
         self.rows: list[Row] = []
         self.term = 1
         self.edges = {1}
@@ -67,16 +68,16 @@ class Model:
         self.rows += [(self.end + at, self.term, payload) for at, payload in enumerate(payloads)]
         self.edges.add(self.end)
         self.log.append(batch)
-        self.recent.add(batch)
+        self.reader.add(batch)
         return batch
 
     def apply(self) -> None:
-        self.recent.applied = self.rng.randrange(self.recent.applied, self.end)
+        self.reader.applied_up_to(self.rng.randrange(self.recent.applied, self.end))
 
     def truncate(self) -> None:
         lowest = max(self.log.first_index - 1, self.recent.applied, self.end - 14)
         after = self.rng.randrange(lowest, self.end)
-        self.recent.truncate(after)
+        self.reader.truncate(after)
         self.log.truncate(after)
         self.rows = [row for row in self.rows if row[0] <= after]
         self.edges.add(after + 1)
@@ -91,9 +92,9 @@ class Model:
         """A snapshot was installed (C24)."""
         self.sync()
         entry = EntryId(self.term, self.end + self.rng.randrange(20))
-        self.recent.truncate(0)
+        self.reader.truncate(0)
         self.log.reset(entry)
-        self.recent.applied = entry.index
+        self.reader.applied_up_to(entry.index)
         self.rows = []
         self.edges = {entry.index + 1}
 
@@ -109,12 +110,12 @@ class Model:
         places = sorted(one for one in near if lowest <= one <= self.end)
         for first in places:
             for end in (one for one in places if one > first):
-                for read in (self.recent.read, self.recent.gather):
+                for read in (self.reader.read, self.reader.gather):
                     batch = read(first, end)
                     assert batch.span.first == first < batch.span.end <= end
                     assert rows_of(batch) == self.between(first, batch.span.end)
         if places and places[0] < self.end:
-            batches = list(self.recent.walk(places[0], self.end))
+            batches = list(self.reader.walk(places[0], self.end))
             assert all(one.span.end == next_.span.first for one, next_ in pairwise(batches))
             told = [row for batch in batches for row in rows_of(batch)]
             assert told == self.between(places[0], self.end)
@@ -123,11 +124,9 @@ class Model:
         return [row for row in self.rows if first <= row[0] < end]
 
     def check_bounds(self) -> None:
-        held = self.recent._batches
-        assert self.recent._nbytes == sum(one.nbytes for one in held)
-        assert self.recent._entries == sum(one.span.length for one in held)
-        assert self.recent._firsts == [one.span.first for one in held]
-        assert len(held) <= 1 or self.recent._nbytes <= self.bytes_max
+        kept = [batch for _, _, batch, _, _ in self.recent._rows]
+        assert self.recent.nbytes == sum(one.nbytes + 512 for one in kept)
+        assert len(kept) <= 1 or self.recent.nbytes <= self.bytes_max
 
 
 @pytest.mark.slow
@@ -139,7 +138,7 @@ def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
         if step < 0.6:
             newest = model.append()
             before = model.log.reads
-            assert model.recent.read(newest.span.first, newest.span.end) is newest
+            assert model.reader.read(newest.span.first, newest.span.end) is newest
             assert model.log.reads == before, "the newest is there"
         elif step < 0.75:
             model.apply()
@@ -156,14 +155,14 @@ def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
 def test_one_that_was_read_and_then_cut_off_is_read_anew() -> None:
     """Not from the newest batches, but from what the last read of the log left."""
     log = MemoryLog()
-    recent = RecentBatches(log, 1 << 20, 1 << 16)
+    reader = BatchReader(log, RecentBatches(1024, 1 << 20, keeps_newest=True), 1 << 16)
     item = (int(EntryKind.NOOP), 0, 0, 0, 1, b"old")
     log.append(encode_batch(1, 1, 0, [item] * 6))
-    assert recent.read(2, 7).span == (1, 2, 7)
-    recent.truncate(3)
+    assert reader.read(2, 7).span == (1, 2, 7)
+    reader.truncate(3)
     log.truncate(3)
     log.append(encode_batch(2, 4, 0, [(*item[:5], b"new")] * 3))
-    assert [row[2] for row in rows_of(recent.read(4, 7))] == [b"new"] * 3
+    assert [row[2] for row in rows_of(reader.read(4, 7))] == [b"new"] * 3
 
 
 def test_what_cannot_be_read_is_not_remembered() -> None:
@@ -176,9 +175,9 @@ def test_what_cannot_be_read_is_not_remembered() -> None:
             return super().read(first, end, max_bytes)
 
     log = Rotten()
-    recent = RecentBatches(log, 1 << 20, 1 << 16)
+    reader = BatchReader(log, RecentBatches(1024, 1 << 20, keeps_newest=True), 1 << 16)
     log.append(encode_batch(1, 1, 0, [(int(EntryKind.NOOP), 0, 0, 0, 1, b"x")]))
     with pytest.raises(CorruptLogError):
-        recent.read(1, 2)
+        reader.read(1, 2)
     log.is_bad = False
-    assert rows_of(recent.read(1, 2)) == [(1, 1, b"x")]
+    assert rows_of(reader.read(1, 2)) == [(1, 1, b"x")]

@@ -6,15 +6,20 @@ from copycat.protocol.codec_peer import decode_append
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import Replicate
-from copycat.replica.replication import EntrySender, RecentBatches, received_batch
+from copycat.replica.replication import EntrySender, received_batch
 from copycat.storage import Batch, encode_batch, encode_gap
 from copycat.storage.memory import MemoryLog
+from copycat.storage.recent_batches import BatchReader, RecentBatches
 from copycat.types import EntryId, EntryKind, MemberId, Span
 
 
-def recent(batches: int, read_bytes_max: int = 1 << 16) -> tuple[RecentBatches, MemoryLog]:
+def reader(log: MemoryLog, read_bytes_max: int = 1 << 16) -> BatchReader:
+    return BatchReader(log, RecentBatches(1024, 1 << 20, keeps_newest=True), read_bytes_max)
+
+
+def recent(batches: int, read_bytes_max: int = 1 << 16) -> tuple[BatchReader, MemoryLog]:
     log = MemoryLog()
-    made = RecentBatches(log, 1 << 20, read_bytes_max)
+    made = reader(log, read_bytes_max)
     for number in range(batches):
         item = (int(EntryKind.TICK), 0, 0, 0, 1, b"")
         batch = encode_batch(1, 1 + 2 * number, 0, [item, item])
@@ -66,7 +71,7 @@ def test_c3_a_leader_that_started_anew_says_that_what_is_in_a_gap_was_committed(
     log.append(encode_batch(1, 1, 0, [item, item]))
     log.append(encode_gap(1, 3, 7, 0, 9))
     log.append(encode_batch(1, 7, 0, [item, item, item]))
-    sender = EntrySender(RecentBatches(log, 1 << 20, 1 << 16), host)  # type: ignore[arg-type]
+    sender = EntrySender(reader(log), host)  # type: ignore[arg-type]
     for span, known, said in (((1, 1, 3), 0, 0), ((1, 3, 10), 0, 6), ((1, 3, 10), 8, 8)):
         effect = Replicate(MemberId(2), 1, EntryId(1, span[1] - 1), Span(*span), known, 0)
         sender.ship(effect, term=1, leader=MemberId(1))
