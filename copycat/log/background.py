@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from copycat.errors import ResourceError, StorageError
 from copycat.storage._native import run_locked
-from copycat.storage.obsolete_files import remove_obsolete_files
+from copycat.storage.segment_files import SpareSegment, remove_obsolete_files
 
 if TYPE_CHECKING:
     import threading
@@ -115,46 +115,47 @@ class LazyThread:
 
 
 class FileMaintenance:
-    """Zero-fills the next segment, and removes files that nothing needs any more (F4)."""
+    """The thread that prepares the next segment and deletes obsolete files (F4)."""
 
     def __init__(self, native: NativeLog | InMemoryLog) -> None:
         self._native = native
         self._lazy = LazyThread("copycat-files")
-        self._wants_spare = False
+        self._spare = SpareSegment(native)
+        self._is_spare_due = False
         self.failure: StorageError | None = None
-        """Why no more spares are made; the next roll meets the same disk and raises itself."""
-        self._waits_until = 0.0
+        """Why no more segments are prepared; the next roll meets the same disk, and raises."""
+        self._begins_at_ms = 0.0
+        """When the next try to start the thread may be."""
 
     @property
-    def _thread(self) -> threading.Thread | None:
+    def thread(self) -> threading.Thread | None:
+        """None while it was not needed."""
         return self._lazy.thread
 
     def start_if_needed(self) -> None:
-        """Begin what the log wants, unless that is being done. Under the log's lock.
+        """Begin what the log needs, unless that is being done. Under the log's lock.
 
-        Nobody waits for it: without a thread or a descriptor it is tried again later.
+        Nobody waits for it: without a thread it is tried again later.
         """
-        if self._waits_until and time.monotonic() < self._waits_until:
-            return
         wants_spare = self.failure is None and self._native.wants_spare()
-        if not wants_spare and not self._native.has_obsolete_files():
+        has_obsolete_files = self._native.has_obsolete_files()
+        if not wants_spare and not has_obsolete_files:
             return
-        self._wants_spare = wants_spare
+        now_ms = time.monotonic() * 1000
+        is_due = wants_spare and self._spare.is_due(now_ms)
+        if now_ms < self._begins_at_ms or not (is_due or has_obsolete_files):
+            return
+        self._is_spare_due = is_due
         try:
             self._lazy.begin(self._work)
         except ResourceError as error:
-            self._wait(error)
-
-    def _wait(self, error: StorageError) -> None:
-        self._waits_until = time.monotonic() + SHORTAGE_S
-        _warn("the next segment is prepared later: %s", error)
+            self._begins_at_ms = now_ms + SHORTAGE_S * 1000
+            _warn("the next segment is prepared later: %s", error)
 
     def _work(self) -> None:
         try:
-            if self._wants_spare:
-                self._native.prepare_spare()
-        except ResourceError as error:
-            self._wait(error)
+            if self._is_spare_due and not self._spare.prepare():
+                self._spare.retry_later(time.monotonic() * 1000)
         except StorageError as error:
             self.failure = error
         while self._native.has_obsolete_files():

@@ -18,7 +18,7 @@ from copycat.errors import ConfigurationError, DiskFullError, ResourceError, Sto
 from copycat.log.background import SHORTAGE_S, Flag, LazyThread
 from copycat.storage._native import run_locked
 from copycat.storage.compaction import CompactionOptions, CompactionRun, CompactionScheduler
-from copycat.storage.obsolete_files import remove_obsolete_files
+from copycat.storage.segment_files import remove_obsolete_files
 from copycat.types import Compaction, CompactionLimits, CompactionReport
 
 if TYPE_CHECKING:

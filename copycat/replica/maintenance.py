@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from copycat.errors import DiskFullError, ResourceError
 from copycat.member.ballast_file import BallastFile
 from copycat.member.time_note import TimeFile, TimeNote
 from copycat.protocol.client import Refusal
@@ -26,7 +25,7 @@ from copycat.replica.outage import Outage
 from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.refusal_reason import WriteStall
 from copycat.replica.snapshot_taker import SnapshotTaker
-from copycat.storage.obsolete_files import remove_obsolete_files
+from copycat.storage.segment_files import SpareSegment, remove_obsolete_files
 from copycat.types import Span
 
 __all__ = ["Maintenance"]
@@ -78,7 +77,7 @@ class Maintenance:
         self._check_ms = now_ms
         self._is_preparing = False
         self._is_removing = False
-        self._spare_ms = now_ms
+        self._spare = SpareSegment(parts.log)
         self.deadline_ms = now_ms
         """When `keep` is due: the host wakes the member for it."""
         self._timer_ms = 0
@@ -244,24 +243,17 @@ class Maintenance:
         A full disk is asked again a while later.
         """
         log, inbox = self._parts.log, self._parts.inbox
-        if not self._is_preparing and now_ms >= self._spare_ms and log.wants_spare():
+        if not self._is_preparing and self._spare.is_due(now_ms):
             self._is_preparing = True
-            inbox.run(Lane.ASIDE, self._prepare, self._prepared)
+            inbox.run(Lane.ASIDE, self._spare.prepare, self._prepared)
         if not self._is_removing and log.has_obsolete_files():
             self._is_removing = True
             inbox.run(Lane.ASIDE, partial(remove_obsolete_files, log), self._removed)
 
-    def _prepare(self) -> bool:
-        try:
-            self._parts.log.prepare_spare()
-        except (DiskFullError, ResourceError):
-            return False
-        return True
-
     def _prepared(self, ok: bool) -> None:
         self._is_preparing = False
         if not ok:
-            self._spare_ms = self._parts.clock.now_ms + ROOM_AGAIN_MS
+            self._spare.retry_later(self._parts.clock.now_ms)
 
     def _removed(self, _: None) -> None:
         self._is_removing = False

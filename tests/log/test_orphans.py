@@ -11,7 +11,7 @@ import pytest
 from copycat.errors import DiskError, LogPoisonedError
 from copycat.log.log import Log
 from copycat.storage._native import FaultEnv, NativeLog
-from copycat.storage.obsolete_files import remove_obsolete_files
+from copycat.storage.segment_files import remove_obsolete_files
 from copycat.types import EntryId, Release
 from tests.log.contract import contents, durable, expected, grow
 from tests.log.contract_compaction import compact, limits

@@ -148,7 +148,7 @@ def test_f29_spares_and_compactions_wait_for_a_thread(
         none.is_on = False
         log.append(b"last")
         log.release(100)
-        assert log._maintenance._thread is not None
+        assert log._maintenance.thread is not None
         assert log._compaction is not None
         assert log._compaction.thread is not None
     with Log.open(tmp_path) as log:
