@@ -181,7 +181,8 @@ class SyncTimer:
         self.failure: StorageError | None = None
 
     @property
-    def _thread(self) -> threading.Thread | None:
+    def thread(self) -> threading.Thread | None:
+        """None while it was not needed."""
         return self._lazy.thread
 
     def start(self, owner: object = None) -> None:

@@ -43,7 +43,7 @@ def test_a_blocking_client_says_what_was_lacking(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    address = free_address()
+    address, before = free_address(), set(threading.enumerate())
     with monkeypatch.context() as patch:
         patch.setattr(where, name, fails)
         with pytest.raises(ResourceError) as caught:
@@ -51,7 +51,8 @@ def test_a_blocking_client_says_what_was_lacking(
     assert caught.value.errno == number
     assert caught.value.hint
     assert not caplog.records
-    assert "copycat-client" not in [thread.name for thread in threading.enumerate()]
+    began = [each for each in threading.enumerate() if each not in before]
+    assert "copycat-client" not in [each.name for each in began], "other tests may have theirs"
 
 
 @pytest.mark.parametrize(("where", "name", "fails", "number"), LACKS[1:])

@@ -71,7 +71,7 @@ def test_f9_a_failed_sync_of_the_timer_is_told_by_the_next_append() -> None:
     log = Log(native, DIRECTORY, storage, read_only=False)  # too large to want a spare
     env.fail("sync", 1, "EIO")
     log.append(b"a")
-    timer = log._timer._thread
+    timer = log._timer.thread
     assert timer is not None
     timer.join(10)
     assert not timer.is_alive()
