@@ -15,8 +15,9 @@ Its objects:
   cuts many payloads into batches for the native encoder.
 * `Tail` (`tail.py`) follows the log from another position in the same process, or from another
   process: it waits for entries behind the last one that it returned.
-* `Compactor` (`compactor.py`) decides when a compaction pays, and runs it in a thread. The rule
-  is `copycat.storage.compaction.CompactionTrigger`, which a member uses too.
+* `Compactor` (`compactor.py`) runs a compaction on demand; `CompactionThread` beside it runs one
+  in a thread when `copycat.storage.compaction.CompactionScheduler` says that one is due, which
+  decides that for a member too.
 * `FileMaintenance` (`background.py`) allocates the next segment before it is needed, and deletes
   files that no manifest names. `SyncTimer` in the same file syncs by interval (durability
   "interval").
@@ -26,8 +27,8 @@ Its objects:
 What drives it: there is no loop. Each call takes the lock, calls the native log, and releases
 the lock. An append with durability "fsync" waits for a sync. Threads that wait at the same time
 share one sync, so that the cost of a sync is divided among them. After an append `Log` asks
-`FileMaintenance` and `Compactor` whether they want to run; both begin a thread if they do, and
-the caller does not wait for it.
+`FileMaintenance` whether it has something to do, and after a release `CompactionThread`; both
+begin a thread if they have, and the caller does not wait for it.
 
 What it promises:
 

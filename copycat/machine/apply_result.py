@@ -76,7 +76,7 @@ class ApplyResult(msgspec.Struct, frozen=True):
     """Log time of the next scheduled callback or expiring key; 0 for none."""
     releases: list[tuple[Release, array[int]]] = []
     """Indexes (array "Q") of entries that the machine no longer needs. The log may be told of them
-    once `SessionExecutor.reply_floor` has reached `last_applied` (C21)."""
+    once `SessionExecutor.acknowledged_index` has reached `last_applied` (C21)."""
     unacked_nbytes: dict[int, int] = {}
     """Session -> bytes of replies that its client has not acknowledged, where they are many."""
 

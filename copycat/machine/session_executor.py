@@ -107,11 +107,11 @@ class SessionExecutor:
         """The largest `valid_from` of the gaps applied: replaying until last_applied is there."""
         return self._valid_from
 
-    def reply_floor(self) -> int:
+    def acknowledged_index(self) -> int:
         """The highest index up to which every reply of every session is acknowledged.
 
-        An entry that was released while entry r was applied may be deleted once r is not above
-        this floor (C21).
+        An entry that was released while entry r was applied may be deleted once r is at or below
+        this index (C21).
         """
         unacked = [record.unacked_index for record in self._sessions if record.replies]
         return min(unacked) - 1 if unacked else self._last_applied

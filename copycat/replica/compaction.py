@@ -213,7 +213,7 @@ class CompactionRunner:
 def _read_acknowledged(executor: SessionExecutor) -> tuple[int, int]:
     """In the apply thread: the last entry that it applied, and the last one up to which all
     replies are acknowledged."""
-    return executor.last_applied, executor.reply_floor()
+    return executor.last_applied, executor.acknowledged_index()
 
 
 def _run(rewrite: Rewrite) -> StorageError | None:

@@ -146,9 +146,9 @@ class InstrumentedExecutor(SessionExecutor):
         self._did("queries answered")
         return super().query(queries)
 
-    def reply_floor(self) -> int:
-        self._did("reply floor read")
-        return super().reply_floor()
+    def acknowledged_index(self) -> int:
+        self._did("acknowledged index read")
+        return super().acknowledged_index()
 
     def write_snapshot(self, write_piece: PieceWriter) -> None:
         self._did("snapshot taken")

@@ -51,7 +51,7 @@ KINDS = (
     "save",
     "slice applied",
     "queries answered",
-    "reply floor read",
+    "acknowledged index read",
     "snapshot taken",
     "snapshot saved",
     "snapshot published",

@@ -183,7 +183,7 @@ def _must_live(cluster: Cluster) -> None:
 
 def _clean_all(cluster: Cluster, rounds: int) -> None:
     """I25: a last major compaction of every member leaves nothing that was released for good."""
-    before = [_what_must_go(host, cluster.sessions.reply_floor()) for host in cluster.hosts]
+    before = [_what_must_go(host, cluster.sessions.acknowledged_index()) for host in cluster.hosts]
     reports: list[CompactionReport] = []
     for host in cluster.hosts:
         if host.replica is not None:
@@ -216,11 +216,11 @@ def _converged(cluster: Cluster) -> bool:
     )
 
 
-def _what_must_go(host: SimHost, reply_floor: int) -> set[int]:
+def _what_must_go(host: SimHost, acknowledged_index: int) -> set[int]:
     directory = host.disk.directory
     if directory is None:
         return set()
-    return what_must_go(directory.log, host.disk_model, host.last_applied, reply_floor)
+    return what_must_go(directory.log, host.disk_model, host.last_applied, acknowledged_index)
 
 
 def _check_equal(cluster: Cluster) -> None:

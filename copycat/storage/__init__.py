@@ -17,8 +17,10 @@ Its objects:
   plain Python, for tests and the simulator. `InMemoryLog` (`in_memory.py`) is the log of a member
   whose level is "memory".
 * `RecentBatches` keeps the newest batches, so that followers and tails need not read the disk.
-* `compaction.py` chooses which segments a compaction rewrites (`plan_minor`, `plan_major`), and
-  when a run pays (`CompactionTrigger`). It is arithmetic over statistics and touches no file.
+  `BatchReader` in the same file reads a member's log through it.
+* `compaction.py` decides when a compaction runs (`CompactionScheduler`), and which segments it
+  rewrites (`plan_minor`, `plan_major`). It is arithmetic over statistics and touches no file.
+* `segment_files.py` says when the next segment is prepared, and deletes obsolete files.
 * `SnapshotStore` and `snapshot_file.py` write, verify, receive and delete snapshots.
 * `disk_format.py` and `SegmentReader` (`reader.py`) read every structure on the disk a second
   time, written apart from the C++ code, so that tests and tools can check one against the other.

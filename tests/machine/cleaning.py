@@ -229,7 +229,7 @@ def gaps_of(dropped: set[int]) -> list[tuple[int, int]]:
 
 
 class Cleaned(NamedTuple):
-    """What a whole log releases, and the reply floor at each index."""
+    """What a whole log releases, and the acknowledged index at each index."""
 
     releases: list[tuple[int, int, Release]]
     """(released at, index, class)"""
@@ -246,7 +246,7 @@ def clean(machine: StateMachine, entries: Sequence[Entry], longest: int = 1) -> 
         at = outcome.last_applied
         for policy, indexes in outcome.releases:
             releases += [(at, index, policy) for index in indexes]
-        floors[run.first_index : at + 1] = [executor.reply_floor()] * len(run.payloads)
+        floors[run.first_index : at + 1] = [executor.acknowledged_index()] * len(run.payloads)
     return Cleaned(releases, floors)
 
 

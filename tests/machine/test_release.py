@@ -320,16 +320,16 @@ def test_c22_no_jump_above_what_the_gap_can_explain() -> None:
 
 def test_the_reply_floor_is_below_the_first_reply_that_is_owed() -> None:
     script, [a, b] = started(2)
-    assert script.executor.reply_floor() == 2
+    assert script.executor.acknowledged_index() == 2
     script.commands(a, [Busy.put("x", 1), Busy.put("x", 2), Busy.put("x", 3)])  # 3, 4, 5
     script.commands(b, [Busy.put("y", 1)])  # 6
-    assert script.executor.reply_floor() == 2
+    assert script.executor.acknowledged_index() == 2
     script.keep_alive(a, 2)
-    assert script.executor.reply_floor() == 4
+    assert script.executor.acknowledged_index() == 4
     script.keep_alive(a, 3)
-    assert script.executor.reply_floor() == 5
+    assert script.executor.acknowledged_index() == 5
     script.close(b)
-    assert script.executor.reply_floor() == script.executor.last_applied == 9
+    assert script.executor.acknowledged_index() == script.executor.last_applied == 9
 
 
 def play(script: Script, steps: Sequence[tuple[int, list[Any]]]) -> list[tuple[int, Release]]:

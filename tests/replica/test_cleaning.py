@@ -136,7 +136,9 @@ def test_c22_a_member_that_replays_over_gaps_cleans_nothing() -> None:
     node.replica.compact(Compaction.MAJOR, reports.append)
     while not reports:
         node.turn(100)
-        for work, done in node.host.work[1:]:  # the reply floor is read; the next slice waits
+        for work, done in node.host.work[
+            1:
+        ]:  # the acknowledged index is read; the next slice waits
             done(work())
         del node.host.work[1:]
         node.turn()
@@ -212,7 +214,7 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
         inbox=Inbox(host),
         durable=SimpleNamespace(request_full_sync=lambda: None),
     )
-    executor: Any = SimpleNamespace(reply_floor=lambda: 122, last_applied=122)
+    executor: Any = SimpleNamespace(acknowledged_index=lambda: 122, last_applied=122)
     snapshots: Any = SimpleNamespace(pending_index=lambda: 0)
     cleaning = CompactionRunner(parts, executor, CompactionOptions(), snapshots=snapshots)
     cleaning.applied(ApplyResult(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))

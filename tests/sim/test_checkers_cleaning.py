@@ -35,7 +35,7 @@ class Known:
         self.held = {1}
         self.writes: dict[Hashable, list[Write]] = {}
 
-    def reply_floor(self) -> int:
+    def acknowledged_index(self) -> int:
         return self.floor
 
     def is_held(self, index: int) -> bool:

@@ -247,13 +247,13 @@ def test_i4_applied_before_committed(sessions: Sessions) -> None:
 def test_c21_the_reply_floor_is_what_the_log_says_is_acknowledged(sessions: Sessions) -> None:
     first = sessions.command(1, 2, 3)
     sessions.apply()
-    assert sessions.checker.reply_floor() == first - 1
+    assert sessions.checker.acknowledged_index() == first - 1
     sessions.entry(EntryKind.KEEP_ALIVE, acked=2)
     sessions.apply(SessionKeptAlive(1, sessions.index, 0))
-    assert sessions.checker.reply_floor() == first + 1
+    assert sessions.checker.acknowledged_index() == first + 1
     ended = sessions.entry(EntryKind.CLOSE)
     sessions.apply(SessionEnded(1, False, ended))
-    assert sessions.checker.reply_floor() == ended
+    assert sessions.checker.acknowledged_index() == ended
 
 
 def test_c19_what_a_session_stands_on_is_held(sessions: Sessions) -> None:

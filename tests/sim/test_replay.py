@@ -96,7 +96,7 @@ def test_i25_what_a_snapshot_took_meanwhile_is_not_left(
     marks: list[str] = []
     cluster: Any = SimpleNamespace(
         hosts=[host],
-        sessions=SimpleNamespace(reply_floor=lambda: 20),
+        sessions=SimpleNamespace(acknowledged_index=lambda: 20),
         trace=SimpleNamespace(mark=marks.append),
     )
     monkeypatch.setattr(runner, "_what_must_go", lambda *_: {9, 12})

@@ -43,7 +43,7 @@ class Cleanable(Protocol):
 class Reference(Protocol):
     """What only the committed log can say; `SessionChecker` replays it."""
 
-    def reply_floor(self) -> int:
+    def acknowledged_index(self) -> int:
         """Up to this index every reply of every session is acknowledged (C21)."""
         ...
 
@@ -83,7 +83,7 @@ class Frozen(NamedTuple):
     platter: int
     """Every member has its log, or a snapshot, up to here on its platter, or had it before
     damage took it (0017)."""
-    reply_floor: int
+    acknowledged_index: int
 
 
 class Gaps:
@@ -167,7 +167,7 @@ class CompactedMember(Protocol):
 class _Nobody:
     """A reference that knows of no acknowledged reply."""
 
-    def reply_floor(self) -> int:
+    def acknowledged_index(self) -> int:
         return 0
 
     def is_held(self, index: int) -> bool:
@@ -213,7 +213,7 @@ class CompactionLaws:
             applied,
             member.durable,
             min((one.had for one in self._disk_models), default=0),
-            self._reference.reply_floor(),
+            self._reference.acknowledged_index(),
         )
 
     def dropped(self, member: CompactedMember, frozen: Frozen, deleted: Mapping[int, int]) -> None:
@@ -244,10 +244,10 @@ class CompactionLaws:
             why = "an entry went that a session or the cluster stands on (C19)"
         elif not known:
             why = "an entry went that the machine still needs"
-        elif all(r > frozen.reply_floor for r, _ in known):
+        elif all(r > frozen.acknowledged_index for r, _ in known):
             why = "an entry went before the replies were acknowledged (C21)"
         else:
-            known = [(r, how) for r, how in known if r <= frozen.reply_floor]
+            known = [(r, how) for r, how in known if r <= frozen.acknowledged_index]
             for r, how in sorted(known, key=lambda one: one[1]):
                 if how is Release.ANY:
                     return how, r

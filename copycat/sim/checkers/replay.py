@@ -33,7 +33,7 @@ Reader = Callable[[int, int], Iterator[list[Run]]]
 
 
 def what_must_go(
-    log: interface.ReplicaLog, disk_model: DiskModel, upto: int, reply_floor: int
+    log: interface.ReplicaLog, disk_model: DiskModel, upto: int, acknowledged_index: int
 ) -> set[int]:
     """What a major compaction of this member, asked for now, has no reason to keep: released for
     good by this process, acknowledged, durable, and in a sealed segment of the front.
@@ -51,7 +51,7 @@ def what_must_go(
         index
         for index, releases in disk_model.gaps.released.items()
         if log.first_index <= index <= last
-        and any(r <= min(reply_floor, upto) and how is Release.ANY for r, how in releases)
+        and any(r <= min(acknowledged_index, upto) and how is Release.ANY for r, how in releases)
     }
 
 

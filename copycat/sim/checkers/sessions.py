@@ -204,7 +204,7 @@ class SessionChecker:
 
     # --- what cleaning asks (checkers_gaps.Reference) -----------------------------------------
 
-    def reply_floor(self) -> int:
+    def acknowledged_index(self) -> int:
         """Up to here every reply is acknowledged, as the log says it (C21)."""
         owed = [
             self.effects[(number, session.acked + 1)].index
