@@ -62,7 +62,7 @@ def opened(env: FaultEnv) -> NativeLog:
 
 def append(log: NativeLog, count: int, *, is_synced: bool = True) -> None:
     for _ in range(count):
-        item = (int(EntryKind.DATA), 0, 0, 0, 1, PAYLOAD)
+        item = (int(EntryKind.NOOP), 0, 0, 0, 1, PAYLOAD)
         log.append(encode_batch(1, log.last_index + 1, 0, [item]))
     if is_synced:
         ticket = log.begin_sync()
@@ -129,7 +129,7 @@ def test_a_record_that_is_larger_than_a_block_is_read_whole() -> None:
     append(log, 3)
     follower = Follower("/log", 1, env=env)
     assert indexes(follower) == [1, 2, 3]
-    item = (int(EntryKind.DATA), 0, 0, 0, 1, bytes(range(256)) * 400)
+    item = (int(EntryKind.NOOP), 0, 0, 0, 1, bytes(range(256)) * 400)
     log.append(encode_batch(1, 4, 0, [item]))
     (record,) = follower.poll().records
     assert record.payload == item[5]
