@@ -19,6 +19,8 @@ Its objects:
   their read index.
 * `Applier` gives committed entries to the executor, one slice at a time.
 * `EntrySender` makes AppendEntries messages, and `PeerInbound` decodes what peers send.
+* `MemberTable` says who the members are and where they listen, and `Handshake` judges whether a
+  peer is one of them. The host makes and ends links when the table changes.
 * `SnapshotTaker`, `SnapshotSender` and `SnapshotReceiver` take, send and install snapshots.
 * `CompactionRunner` starts the rewriting of segments. `Maintenance` is what a member does by
   the clock, and what it does about a full disk. `RecoveryStatus` reports what a damaged or

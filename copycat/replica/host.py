@@ -50,6 +50,16 @@ class Host(Protocol):
         """
         ...
 
+    def connect(self, peer: MemberId, address: str) -> None:
+        """Keep a link to `peer` open from now on: dial `address`, and again whenever the link
+        breaks. The replica hears of it by `Replica.peer_up` and `Replica.peer_down`."""
+        ...
+
+    def disconnect_peer(self, peer: MemberId) -> None:
+        """Close the link to `peer`, who is no member any more or has another address, and dial no
+        more. What was queued for it is dropped."""
+        ...
+
     def reply(self, connection: int, frame: bytes) -> None:
         """Queue one frame to a client connection; dropped when it is gone."""
         ...

@@ -212,6 +212,11 @@ class Replica:
         """The answer to our Hello on a link to `peer`, as `peer_up` wants it."""
         return self._handshake.answered(peer, frame)
 
+    def connect_peers(self) -> None:
+        """Have links made to all other members; the host calls it once, when it takes turns."""
+        for peer, address in self.members.peers.items():
+            self._host.connect(peer, address)
+
     def peer_up(self, event: Reachable) -> None:
         """The link that this member writes to `peer` on is open and its Hello was good."""
         self._inbox.put(self._on_peer_up, event)
@@ -388,7 +393,11 @@ class Replica:
 
     def on_configuration_changed(self, effect: ConfigurationChanged) -> None:
         """See `EffectHandler`."""
-        self.members.adopt(effect.configuration)
+        changes = self.members.adopt(effect.configuration)
+        for peer in changes.to_disconnect:
+            self._host.disconnect_peer(peer)
+        for record in changes.to_connect:
+            self._host.connect(record.member, record.address)
 
     def on_transfer_finished(self, effect: TransferFinished) -> None:
         """See `EffectHandler`."""

@@ -17,6 +17,7 @@ from copycat.errors import ResourceError, require
 from copycat.net import WriteBuffer
 from copycat.replica.host import REPLY_ROOM, Body, Lane
 from copycat.replica.replica import Replica
+from copycat.server.peer_link import Link
 from copycat.server.workers import Mailbox, SyncPace, Worker
 from copycat.storage.interface import SaveTicket, SyncTicket
 from copycat.types import MemberId
@@ -68,7 +69,10 @@ class AsyncHost:
         self._may_sync_inline = True
         self._deferred: SyncTicket | None = None
         self._saves = 0
+        self.peer_links: dict[MemberId, Link] = {}
+        self._cancelled_links: list[Link] = []
         self._links: dict[MemberId, WriteBuffer] = {}
+        """Those of `peer_links` that are up."""
         self._clients: dict[int, tuple[WriteBuffer, Callable[[str], None]]] = {}
         self._dirty: dict[WriteBuffer, None] = {}
         self._short: dict[WriteBuffer, int] = {}
@@ -94,12 +98,32 @@ class AsyncHost:
         return self._replica
 
     def start(self, replica: Replica, turned: Callable[[], None] = _nothing) -> None:
-        """Take the first turn soon, and go on from there; `turned` is called after each."""
+        """Dial the peers and take the first turn soon; `turned` is called after each turn."""
         self._replica = replica
         self._turned = turned
         self.wake()
+        replica.connect_peers()
 
     # --- connections ------------------------------------------------------------------------
+
+    def connect(self, peer: MemberId, address: str) -> None:
+        """See `Host.connect`."""
+        self.peer_links[peer] = Link(peer, address, self, self.replica)
+
+    def disconnect_peer(self, peer: MemberId) -> None:
+        """See `Host.disconnect_peer`."""
+        link = self.peer_links.pop(peer, None)
+        if link is not None:
+            link.cancel()
+            self._cancelled_links.append(link)
+
+    async def close_links(self) -> None:
+        """Close the links to all peers."""
+        links = [*self._cancelled_links, *self.peer_links.values()]
+        self._cancelled_links.clear()
+        self.peer_links.clear()
+        for link in links:
+            await link.close()
 
     def link_up(self, peer: MemberId, write_buffer: WriteBuffer) -> None:
         """From now on what is sent to `peer` goes there."""

@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from copycat.config import Address, ServerOptions, Storage, member_id
+from copycat.config import Address, ServerOptions, Storage
 from copycat.errors import (
     CopycatError,
     IllegalMemberStateError,
@@ -27,7 +27,6 @@ from copycat.replica.status import Status
 from copycat.server.host import AsyncHost
 from copycat.server.listener import Listener
 from copycat.server.loop_lag import LoopLag
-from copycat.server.peer_link import Link
 from copycat.server.startup import StartedMember, build, record_damage
 from copycat.server.status_log import StatusLog
 from copycat.storage.snapshot_store import Snapshot
@@ -61,7 +60,6 @@ class Node:
     ) -> None:
         self._options = options
         self._storage = storage
-        self._links: dict[MemberId, Link] = {}
         self._stack = AsyncExitStack()
         self._replica: Replica | None = None
         self._failed = failed
@@ -128,12 +126,7 @@ class Node:
         loop_lag.start()
         self._stack.callback(loop_lag.close)
         self.host.start(replica, watch.turned)
-        address = str(self._options.address)
-        for peer in built.founders:
-            if peer != address:
-                member = member_id(self._options.cluster_name, peer)
-                self._links[member] = Link(member, peer, self.host, replica)
-        self._stack.push_async_callback(self._close_links)
+        self._stack.push_async_callback(self.host.close_links)
         return replica
 
     def _on_failure(self, cause: BaseException) -> None:
@@ -194,9 +187,8 @@ class Node:
             done, _ = await asyncio.wait({known}, timeout=WAITING_S)
             if not done:
                 seconds += WAITING_S
-                unlinked = {
-                    link.address: link.reason for link in self._links.values() if not link.is_up
-                }
+                links = self.host.peer_links.values()
+                unlinked = {link.address: link.reason for link in links if not link.is_up}
                 watch.log_missing_members(unlinked, seconds)
         if known.cancelled():  # the host has stopped; not the caller
             raise self._shut_down()
@@ -212,7 +204,7 @@ class Node:
         """A leader with followers gives its leadership to `to`, or (0) to the best of them; how
         that went, None when it does not lead, or not known within so many election timeouts."""
         replica = self._replica
-        if replica is None or self.host.is_stopped or len(self._links) == 0:
+        if replica is None or self.host.is_stopped or len(self.host.peer_links) == 0:
             return None
         if replica.status().state is not ServerState.LEADER:
             return None
@@ -253,11 +245,6 @@ class Node:
         self._is_closed = True
         await self._stack.aclose()
 
-    async def _close_links(self) -> None:
-        links, self._links = self._links, {}
-        for link in links.values():
-            await link.close()
-
     async def _close_host(self) -> None:
         for future in self._awaited:
             if not future.done():
@@ -294,6 +281,6 @@ class Node:
             log.exception("%s was not closed cleanly", directory.path)  # it failed before
 
     def _peer_dialled(self, peer: MemberId) -> None:
-        link = self._links.get(peer)
+        link = self.host.peer_links.get(peer)
         if link is not None:
             link.retry_now()

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 from copycat.config import Address
 from copycat.errors import CopycatError, ProtocolError
@@ -23,7 +23,6 @@ from copycat.protocol.wire import FrameType
 from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM
 from copycat.replica.replica import Replica
-from copycat.server.host import AsyncHost
 from copycat.types import MemberId
 
 __all__ = ["Link"]
@@ -35,10 +34,20 @@ WAIT_MAX_S = 1.0
 HELLO_S = 5.0
 
 
+class LinkHost(Protocol):
+    """What a link asks of the host that it belongs to (`AsyncHost`)."""
+
+    is_stopped: bool
+
+    def link_up(self, peer: MemberId, write_buffer: WriteBuffer) -> None: ...
+    def link_down(self, peer: MemberId) -> None: ...
+    def check_write_buffers(self) -> None: ...
+
+
 class Link:
     """Keeps one peer connected until it is closed."""
 
-    def __init__(self, peer: MemberId, address: str, host: AsyncHost, replica: Replica) -> None:
+    def __init__(self, peer: MemberId, address: str, host: LinkHost, replica: Replica) -> None:
         self._peer = peer
         self._address = Address.parse(address)
         self._host = host
@@ -59,9 +68,13 @@ class Link:
         """The peer has just dialled us: do not wait any longer."""
         self._retry.set()
 
-    async def close(self) -> None:
-        """Close the connection and dial no more."""
+    def cancel(self) -> None:
+        """Begin to close; nothing is dialled any more."""
         self._task.cancel()
+
+    async def close(self) -> None:
+        """Close the connection and dial no more; returns when both are so."""
+        self.cancel()
         await asyncio.wait({self._task})
 
     async def _run(self) -> None:

@@ -211,7 +211,7 @@ class SimHost:
             self._world.now_us, self.number, "start", self.process, log.last_index, self.term
         )
         self._observer.started(self)
-        self.links.started()
+        self.replica.connect_peers()
         self.wake()
 
     def lose_power(self) -> None:
@@ -406,6 +406,16 @@ class ProcessHost:
 
     def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
         return self._is_current and self._host.send(peer, header, body)
+
+    def connect(self, peer: MemberId, address: str) -> None:
+        if self._is_current:
+            links = self._host.links
+            links.connect(links.numbers[peer])
+
+    def disconnect_peer(self, peer: MemberId) -> None:
+        if self._is_current:
+            links = self._host.links
+            links.disconnect(links.numbers[peer])
 
     def reply(self, connection: int, frame: bytes) -> None:
         if self._is_current:

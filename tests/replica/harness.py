@@ -68,6 +68,8 @@ class FakeHost:
         self.jobs: dict[Lane, list[Job]] = {lane: [] for lane in Lane}
         self.slow: set[Lane] = {Lane.APPLY}
         """Lanes whose work waits until the test lets it go; that of others until the next turn."""
+        self.dialled: dict[MemberId, str] = {}
+        """The addresses of the peers that the replica wants links to."""
         self.links: set[MemberId] = set()
         self.unsent: dict[int, int] = {}
         """Bytes that wait for each slow peer or connection; the test takes them out."""
@@ -88,6 +90,13 @@ class FakeHost:
             self.unsent[peer] += len(data)
         self.sent.append((peer, frame))
         return True
+
+    def connect(self, peer: MemberId, address: str) -> None:
+        self.dialled[peer] = address
+
+    def disconnect_peer(self, peer: MemberId) -> None:
+        del self.dialled[peer]
+        self.links.discard(peer)
 
     def reply(self, connection: int, frame: bytes) -> None:
         message = decode_server(split_frame(frame))
@@ -202,6 +211,7 @@ class Node:
             regressed=regressed,
             time_file=time_file,
         )
+        self.replica.connect_peers()
         self.host.replica = self.replica
         self.member = self.replica.member
 

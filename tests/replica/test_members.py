@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from copycat.config import member_id
 from copycat.raft.configuration import Configuration, MemberRecord
+from copycat.raft.effects import ConfigurationChanged
 from copycat.replica.members import MemberTable
 from copycat.types import EntryId, MemberId, MemberType
+from tests.replica.harness import Node
 
 ME, B, C, D = map(MemberId, (1, 2, 3, 4))
 FOUNDERS = Configuration.bootstrap({ME: "a:1", B: "b:1", C: "c:1"})
@@ -42,3 +45,18 @@ def test_c16_the_first_incarnation_that_was_committed_holds() -> None:
     table.record_incarnation(B, 6)
     table.record_incarnation(B, 7)
     assert table.committed_incarnations == {B: 6}
+
+
+def test_links_begin_and_end_by_the_verbs_of_the_host() -> None:
+    """At the start to all peers, later where a configuration says so."""
+    addresses = tuple(f"127.0.0.1:{port}" for port in (1, 2, 3))
+    node = Node(addresses[0], addresses)
+    first, second, third = (member_id("test", address) for address in addresses)
+    assert node.host.dialled == {second: addresses[1], third: addresses[2]}
+    before = node.replica.raft.configuration.members
+    moved = MemberRecord(third, MemberType.ACTIVE, "127.0.0.1:9")
+    new = MemberRecord(D, MemberType.PASSIVE, "127.0.0.1:4")
+    members = [*(each for each in before if each.member == first), moved, new]
+    changed = ConfigurationChanged(Configuration.from_members(members, EntryId(1, 2)))
+    node.replica.on_configuration_changed(changed)
+    assert node.host.dialled == {third: "127.0.0.1:9", D: "127.0.0.1:4"}

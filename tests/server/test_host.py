@@ -26,6 +26,9 @@ class StubReplica:
         self.on_turn: Callable[[], None] = lambda: None
         self.wake: Callable[[], None] = lambda: None
 
+    def connect_peers(self) -> None:
+        """It has none."""
+
     def turn(self, now_ms: int, wall_ms: int) -> None:
         self.calls.append("turn")
         self.on_turn()

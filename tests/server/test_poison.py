@@ -147,4 +147,4 @@ def test_an_entry_that_stops_every_member_is_skipped_by_all_or_by_none(
 def links_of(member: CopycatServer[Book]) -> list[str]:
     """Why each link is not up."""
     node = member._node
-    return [] if node is None else [link.reason for link in node._links.values()]
+    return [] if node is None else [link.reason for link in node.host.peer_links.values()]
