@@ -68,9 +68,10 @@ one, and takes nothing from another one while it knows a leader of the term. `Ap
 how far the follower's log is durable and equal to the leader's (C1), or names the entry to go
 back to. A follower commits only what the very message in its hand verified (C2).
 
-`InstallSnapshot` carries part of a snapshot when the log does not reach back far enough, or when
-deletions that the peer lacks may be deleted from it (C23). `InstallReply` says how many bytes
-are written, and at the end that the snapshot is durable and installed.
+`InstallSnapshot` offers a snapshot when the log does not reach back far enough, or when deletions
+that the peer lacks may be deleted from it (C23). `InstallReply` says at the end that the snapshot
+is durable and installed. The chunks between the two are exchanged by the replicas; the core only
+hears that their senders live, and in which terms they are.
 
 `TimeoutNow` asks the follower to whom the leader hands over to campaign at once.
 

@@ -32,16 +32,17 @@ from copycat.raft.events import (
     Event,
     GapsKnown,
     IncarnationCommitted,
+    LeaderHeard,
     LossAccepted,
     LossRecorded,
     OldestSnapshotChanged,
+    PeerHeard,
     Proposed,
     Reachable,
     ReadRequested,
     Received,
     Saved,
     Sent,
-    SnapshotHeld,
     SnapshotInstalled,
     SnapshotShipping,
     StorageFull,
@@ -112,6 +113,8 @@ class Raft(State):
         match event:
             case Received():
                 _on_received(self, event.sender, event.message, event.has_gaps)
+            case LeaderHeard() | PeerHeard():
+                _on_heard(self, event)
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
@@ -148,8 +151,6 @@ class Raft(State):
                 install_snapshot.on_oldest_snapshot_changed(self, event.oldest_index)
             case SnapshotShipping():
                 install_snapshot.on_snapshot_shipping(self, event)
-            case SnapshotHeld():
-                install_snapshot.on_snapshot_held(self, event)
             case SnapshotInstalled():
                 install_snapshot.on_snapshot_installed(self, event)
                 self.check_recovered()
@@ -222,6 +223,18 @@ def _on_received(raft: Raft, sender: MemberId, message: PeerMessage, has_gaps: b
             regression.on_log_regressed(raft, sender, message)
         case _:
             assert_never(message)
+
+
+def _on_heard(raft: Raft, event: LeaderHeard | PeerHeard) -> None:
+    """A frame that the replica takes by itself: the term rule, and a sign of life."""
+    if event.sender not in raft.peers or not election.is_plausible_term(raft, event.term):
+        raft.ignored += 1
+    elif isinstance(event, PeerHeard):
+        install_snapshot.on_peer_heard(raft, event.sender, event.term)
+    elif event.leader != event.sender:
+        raft.ignored += 1  # nobody passes on the snapshot of another member
+    else:
+        install_snapshot.on_leader_heard(raft, event.leader, event.term)
 
 
 def _on_synced(raft: Raft, event: Synced) -> None:

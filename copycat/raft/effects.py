@@ -23,14 +23,13 @@ __all__ = [
     "EndShipping",
     "PeerRegressed",
     "ReadReady",
-    "ReceiveChunk",
+    "ReceiveSnapshot",
     "RecordLoss",
     "Replicate",
     "Reset",
     "RoleChanged",
     "SaveHardState",
     "Send",
-    "ShipChunks",
     "ShipSnapshot",
     "Sync",
     "TransferFailure",
@@ -109,21 +108,13 @@ class Replicate(msgspec.Struct, frozen=True):
 class ShipSnapshot(msgspec.Struct, frozen=True):
     """Send a snapshot at or above `min_index`: the log does not reach back to what `peer` lacks.
 
-    Answered by `SnapshotShipping`. The same again means that nothing was heard of it: ask the
-    peer how much it holds. Only one a peer; never begun anew because there is a newer one.
+    Asked for once; the replica sends until `EndShipping`, and sends again what is lost. Each file
+    that it chooses for it is named by `SnapshotShipping`. One transfer a peer.
     """
 
     peer: MemberId
     request: int
     min_index: int
-
-
-class ShipChunks(msgspec.Struct, frozen=True):
-    """The peer holds `offset` bytes of the snapshot: go on from there."""
-
-    peer: MemberId
-    request: int
-    offset: int
 
 
 class EndShipping(msgspec.Struct, frozen=True):
@@ -133,10 +124,10 @@ class EndShipping(msgspec.Struct, frozen=True):
     done: bool
 
 
-class ReceiveChunk(msgspec.Struct, frozen=True):
-    """Write the bytes that came with this message; answered by `SnapshotHeld`.
+class ReceiveSnapshot(msgspec.Struct, frozen=True):
+    """Take the snapshot that this message offers, and say how much of it is here already.
 
-    Or by `SnapshotInstalled`, once the file is whole, verified, durable and installed.
+    Answered by `SnapshotInstalled`, once the file is whole, verified, durable and installed.
     """
 
     sender: MemberId
@@ -236,9 +227,8 @@ Effect = (
     | Commit
     | Reset
     | ShipSnapshot
-    | ShipChunks
     | EndShipping
-    | ReceiveChunk
+    | ReceiveSnapshot
     | PeerRegressed
     | RecordLoss
     | ReadReady

@@ -22,6 +22,7 @@ from copycat.types import MemberId, ServerState
 __all__ = [
     "elect",
     "is_plausible",
+    "is_plausible_term",
     "on_election_timeout",
     "on_peer_reachable",
     "on_pre_vote",
@@ -210,7 +211,10 @@ def is_plausible(raft: State, message: PeerMessage) -> bool:
 
     Only who answers a question, or says where its log ends, may never have seen a term at all.
     """
-    term = message.term
-    if term < 1 and not isinstance(message, PreVoteReply | VoteReply | LogPosition):
-        return False
-    return term <= TERM_MAX and term - raft.current_term <= TERM_JUMP_MAX
+    may_be_zero = isinstance(message, PreVoteReply | VoteReply | LogPosition)
+    return is_plausible_term(raft, message.term, least=0 if may_be_zero else 1)
+
+
+def is_plausible_term(raft: State, term: int, *, least: int = 1) -> bool:
+    """Whether a member of this cluster can be in `term`."""
+    return least <= term <= TERM_MAX and term - raft.current_term <= TERM_JUMP_MAX

@@ -12,16 +12,17 @@ __all__ = [
     "Event",
     "GapsKnown",
     "IncarnationCommitted",
+    "LeaderHeard",
     "LossAccepted",
     "LossRecorded",
     "OldestSnapshotChanged",
+    "PeerHeard",
     "Proposed",
     "Reachable",
     "ReadRequested",
     "Received",
     "Saved",
     "Sent",
-    "SnapshotHeld",
     "SnapshotInstalled",
     "SnapshotShipping",
     "StorageFull",
@@ -51,6 +52,24 @@ class Received(msgspec.Struct, frozen=True):
     sender: MemberId
     message: PeerMessage
     has_gaps: bool = False
+
+
+class LeaderHeard(msgspec.Struct, frozen=True):
+    """A frame arrived that only the leader of `term` sends, and that the replica takes by itself:
+    bytes of a snapshot. The term rule holds for it, and it is a sign of life."""
+
+    sender: MemberId
+    term: int
+    leader: MemberId
+    """Who leads `term`, as the frame says."""
+
+
+class PeerHeard(msgspec.Struct, frozen=True):
+    """A frame arrived that answers the replica itself: a peer acknowledges bytes of a snapshot.
+    The term rule holds for it, and it is a sign of life."""
+
+    sender: MemberId
+    term: int
 
 
 class Proposed(msgspec.Struct, frozen=True):
@@ -169,16 +188,6 @@ class SnapshotShipping(msgspec.Struct, frozen=True):
     entry: EntryId
 
 
-class SnapshotHeld(msgspec.Struct, frozen=True):
-    """So many bytes of the snapshot that `sender` ships are written here."""
-
-    sender: MemberId
-    term: int
-    request: int
-    entry: EntryId
-    offset: int
-
-
 class SnapshotInstalled(msgspec.Struct, frozen=True):
     """A received snapshot is durable, verified, and the machine's state is that of `entry`."""
 
@@ -196,6 +205,8 @@ class TransferRequested(msgspec.Struct, frozen=True):
 Event = (
     Tick
     | Received
+    | LeaderHeard
+    | PeerHeard
     | Proposed
     | ReadRequested
     | Synced
@@ -212,6 +223,5 @@ Event = (
     | LossRecorded
     | OldestSnapshotChanged
     | SnapshotShipping
-    | SnapshotHeld
     | SnapshotInstalled
 )

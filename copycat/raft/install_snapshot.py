@@ -1,7 +1,8 @@
 """Snapshots in place of entries: when a peer is sent one, and what the receiver's log becomes.
 
-The core sees names and counts only. The replica ships the file's bytes, writes them, verifies
-them and installs the state; each of its steps comes back as an event.
+The core decides that a snapshot is sent and that a transfer is over, and what the receiver's log
+becomes. It never hears of the bytes: senders and receivers in the replicas count them between
+themselves. Of a frame of theirs the core learns only that its sender is alive, and in which term.
 """
 
 from __future__ import annotations
@@ -13,15 +14,12 @@ from copycat.protocol.peer import InstallReply, InstallSnapshot
 from copycat.raft.effects import (
     Commit,
     EndShipping,
-    ReceiveChunk,
+    ReceiveSnapshot,
     Reset,
-    ShipChunks,
-    ShipSnapshot,
 )
-from copycat.raft.events import SnapshotHeld, SnapshotInstalled, SnapshotShipping
+from copycat.raft.events import SnapshotInstalled, SnapshotShipping
 from copycat.raft.follower import hear_leader
 from copycat.raft.leader_state import LeaderState
-from copycat.raft.progress import Progress, ProgressState
 from copycat.raft.state import NOBODY, TERM_MAX, State
 from copycat.raft.term_index import UNKNOWN_TERM
 from copycat.types import EntryId, MemberId
@@ -34,11 +32,11 @@ __all__ = [
     "on_gaps_known",
     "on_install_reply",
     "on_install_snapshot",
+    "on_leader_heard",
     "on_oldest_snapshot_changed",
-    "on_snapshot_held",
+    "on_peer_heard",
     "on_snapshot_installed",
     "on_snapshot_shipping",
-    "resend_snapshot_request",
 ]
 
 
@@ -57,21 +55,12 @@ def commit_below_gaps(raft: State, leader_state: LeaderState) -> None:
         raft.effects.append(Commit(raft.commit_index))
 
 
-def resend_snapshot_request(raft: State, peer: MemberId, progress: Progress) -> None:
-    """With a heartbeat: nothing was heard of the transfer since the last one, so ask again."""
-    if progress.state is ProgressState.SNAPSHOT and not progress.snapshot_is_heard:
-        min_index = max(raft.cluster_deletion_floor, progress.snapshot_min_index)
-        raft.effects.append(ShipSnapshot(peer, progress.snapshot_request, min_index))
-    progress.snapshot_is_heard = False
-
-
 def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
     """The replica chose this one: only now a reply can name it (I9)."""
     leader_state = raft.leader_state
     progress = leader_state.progress.get(event.peer) if leader_state is not None else None
     if progress is None or progress.snapshot_request != event.request:
-        raft.effects.append(EndShipping(event.peer, done=False))
-        return
+        return  # of a transfer that is over, and the replica was told that it is
     require(
         event.entry.index <= raft.terms.last_index
         and raft.terms.term_at(event.entry.index) in {event.entry.term, UNKNOWN_TERM},
@@ -85,8 +74,8 @@ def on_snapshot_shipping(raft: State, event: SnapshotShipping) -> None:
 def on_install_reply(
     raft: State, leader_state: LeaderState, sender: MemberId, message: InstallReply
 ) -> bool:
-    """Credit an answer of this term: a sign of life, and perhaps the end. True when it moved
-    the peer's match_index."""
+    """A peer says in this term that it has a snapshot, or what that covers. True when this ends
+    its transfer, which moves its match_index."""
     progress = leader_state.progress.get(sender)
     if progress is None or not 1 <= message.request <= progress.last_request:
         raft.ignored += 1
@@ -94,12 +83,9 @@ def on_install_reply(
     progress.last_contact_ms = raft.now_ms
     if not progress.has_regressed:
         progress.acked_request = max(progress.acked_request, message.request)
-    if message.request != progress.snapshot_request or message.entry != progress.snapshot:
+    is_current = message.request == progress.snapshot_request
+    if not message.done or not is_current or message.entry != progress.snapshot:
         return False  # of a transfer that is over
-    progress.snapshot_is_heard = True
-    if not message.done:
-        raft.effects.append(ShipChunks(sender, message.request, message.offset))
-        return False
     progress.end_snapshot(message.entry.index)
     raft.effects.append(EndShipping(sender, done=True))
     replicator = leader_state.replicator
@@ -118,7 +104,17 @@ def advance_deletion_floor(raft: State, leader_state: LeaderState) -> None:
     raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, least)
 
 
-# ---- the follower: bytes arrive, then the log is made to fit ----------------------------------
+def on_peer_heard(raft: State, sender: MemberId, term: int) -> None:
+    """A peer acknowledged bytes of a snapshot: it is alive. A newer term ends this leadership."""
+    if term > raft.current_term:
+        raft.become_follower(term, NOBODY)
+    elif term == raft.current_term and raft.leader_state is not None:
+        progress = raft.leader_state.progress.get(sender)
+        if progress is not None:
+            progress.last_contact_ms = raft.now_ms
+
+
+# ---- the follower: a snapshot is offered, arrives, and the log is made to fit ------------------
 
 
 def is_well_formed(message: InstallSnapshot) -> bool:
@@ -135,7 +131,7 @@ def is_well_formed(message: InstallSnapshot) -> bool:
 
 
 def on_install_snapshot(raft: State, sender: MemberId, message: InstallSnapshot) -> None:
-    """1. An old term: say ours. 2. Already there: say so. 3. Else take the bytes."""
+    """A snapshot is offered. 1. An old term: say ours. 2. Already there: say so. 3. Take it."""
     if message.term < raft.current_term:
         _answer(raft, sender, message.request, message.entry, 0, done=False)
         return
@@ -143,16 +139,18 @@ def on_install_snapshot(raft: State, sender: MemberId, message: InstallSnapshot)
         return
     index = message.entry.index
     if raft.commit_index < index:
-        raft.effects.append(ReceiveChunk(sender, message))
+        raft.effects.append(ReceiveSnapshot(sender, message))
     elif raft.durable_index >= index:
         _answer(raft, sender, message.request, message.entry, message.nbytes, done=True)
     # Else it is committed here and not yet durable: silence, and the leader asks again.
 
 
-def on_snapshot_held(raft: State, event: SnapshotHeld) -> None:
-    """Some bytes were written: tell who ships them, if that is still the leader."""
-    if event.term == raft.current_term and event.sender == raft.leader:
-        _answer(raft, event.sender, event.request, event.entry, event.offset, done=False)
+def on_leader_heard(raft: State, leader: MemberId, term: int) -> None:
+    """Bytes of a snapshot arrived: their sender leads. Who led in an older term is not heard."""
+    if term > raft.current_term:
+        raft.become_follower(term, leader)
+    if term == raft.current_term:
+        hear_leader(raft, leader)
 
 
 def on_snapshot_installed(raft: State, event: SnapshotInstalled) -> None:

@@ -194,7 +194,7 @@ def _on_rejected(
 
 
 def on_install_reply(raft: State, sender: MemberId, message: InstallReply) -> None:
-    """An answer of this term to bytes of a snapshot: a sign of life like any other."""
+    """A peer of this term says that it has a snapshot: a sign of life like any other."""
     leader_state = raft.leader_state
     if leader_state is None:
         raft.ignored += 1
@@ -295,9 +295,8 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
     if now_ms >= leader_state.heartbeat_at_ms:
         leader_state.heartbeat_at_ms = now_ms + raft.options.heartbeat_interval_ms
         leader_state.commit_heartbeat_at_ms = NEVER_MS
-        for peer, progress in leader_state.progress.items():
+        for peer in leader_state.progress:
             leader_state.replicator.send_heartbeat(raft, peer)
-            install_snapshot.resend_snapshot_request(raft, peer, progress)
         install_snapshot.advance_deletion_floor(raft, leader_state)
         _send_timeout_now(raft, leader_state)
     elif now_ms >= leader_state.commit_heartbeat_at_ms:

@@ -45,8 +45,6 @@ class Progress:
         "rewind_request",
         "sent",
         "snapshot",
-        "snapshot_is_heard",
-        "snapshot_min_index",
         "snapshot_request",
         "stable_index",
         "state",
@@ -81,12 +79,8 @@ class Progress:
         """Up to here the peer keeps what it has, whatever restart happens (C23); 0: unknown."""
         self.snapshot_request = 0
         """Of the transfer under way; 0 when there is none."""
-        self.snapshot_min_index = 0
-        """The snapshot must cover at least the entries up to this index."""
         self.snapshot = NO_ENTRY
         """The last entry that the snapshot covers; NO_ENTRY until the replica has said so."""
-        self.snapshot_is_heard = False
-        """Whether the peer answered part of the transfer since the last heartbeat."""
 
     @property
     def counted_index(self) -> int:
@@ -150,17 +144,14 @@ class Progress:
         self._reset(ProgressState.PROBE)
         return True
 
-    def begin_snapshot(self, request: int, next_index: int, min_index: int) -> None:
+    def begin_snapshot(self, request: int, next_index: int) -> None:
         """Entries do not help this peer; after the snapshot they go on at `next_index` or later.
-
-        min_index: what the snapshot must cover.
 
         Heartbeats at `next_index` meanwhile: whoever accepts one needs no snapshot any more.
         """
         self.next_index = max(next_index, self.match_index + 1)
         self._reset(ProgressState.SNAPSHOT)
         self.snapshot_request = request
-        self.snapshot_min_index = min_index
 
     def end_snapshot(self, match_index: int) -> None:
         """The peer has everything up to `match_index` durably: go on with entries."""
@@ -174,7 +165,6 @@ class Progress:
         """The peer accepts what follows `next_index`, so it needs no snapshot any more."""
         self.snapshot_request = 0
         self.snapshot = NO_ENTRY
-        self.snapshot_is_heard = False
 
     def on_trimmed(self, first_index: int) -> None:
         """The log begins at `first_index` now; what was in flight from below is asked again."""

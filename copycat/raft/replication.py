@@ -180,7 +180,7 @@ class Replicator:
         terms = source.terms
         min_index = max(min_index, source.cluster_deletion_floor)
         next_index = min(max(terms.first_index, min_index + 1), terms.end)
-        progress.begin_snapshot(self.request, next_index, min_index)
+        progress.begin_snapshot(self.request, next_index)
         source.effects.append(ShipSnapshot(peer, self.request, min_index))
 
     def _number(self, source: LogSource, progress: Progress) -> int:

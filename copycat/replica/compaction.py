@@ -30,7 +30,8 @@ from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
 from copycat.replica.driver import ReplicaParts
 from copycat.replica.host import Lane
-from copycat.replica.snapshots import Snapshots
+from copycat.replica.snapshot_receiver import SnapshotReceiver
+from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.compaction import CompactionOptions, CompactionRun, CompactionScheduler
 from copycat.types import Compaction, CompactionLimits, CompactionReport, Release
 
@@ -73,10 +74,12 @@ class CompactionRunner:
         executor: SessionExecutor,
         options: CompactionOptions,
         *,
-        snapshots: Snapshots,
+        snapshot_taker: SnapshotTaker,
+        snapshot_receiver: SnapshotReceiver,
     ) -> None:
         self._parts = parts
-        self._snapshots = snapshots
+        self._snapshot_taker = snapshot_taker
+        self._snapshot_receiver = snapshot_receiver
         self._executor = executor
         self._scheduler = CompactionScheduler(
             options, parts.clock.now_ms, count_interval_ms=COUNT_INTERVAL_MS
@@ -145,7 +148,10 @@ class CompactionRunner:
         if parts.applier.last_applied < parts.log.valid_from:
             horizon = 0  # replaying: what is applied is no state of the full log yet
         # C23: no voter, and no snapshot that a restart here may begin with, lacks these entries.
-        deletion_floor = min(parts.raft.deletion_floor, self._snapshots.pending_index(), horizon)
+        pending_index = min(
+            self._snapshot_taker.pending_index, self._snapshot_receiver.pending_index
+        )
+        deletion_floor = min(parts.raft.deletion_floor, pending_index, horizon)
         # No snapshot counts as one that replaces entries: these are deleted by whole files
         # (`SnapshotTaker.trim`). A gap in their place would be wrong for a peer that is sent
         # entries from below that snapshot, and for a restart from an older one.

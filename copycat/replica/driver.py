@@ -27,14 +27,13 @@ from copycat.raft.effects import (
     EndShipping,
     PeerRegressed,
     ReadReady,
-    ReceiveChunk,
+    ReceiveSnapshot,
     RecordLoss,
     Replicate,
     Reset,
     RoleChanged,
     SaveHardState,
     Send,
-    ShipChunks,
     ShipSnapshot,
     Sync,
     TransferFinished,
@@ -60,7 +59,7 @@ __all__ = ["Driver", "RegressionEffect", "ReplicaParts", "SnapshotEffect"]
 log = logging.getLogger("copycat.replica")
 
 RegressionEffect = PeerRegressed | RecordLoss
-SnapshotEffect = ShipSnapshot | ShipChunks | EndShipping | ReceiveChunk
+SnapshotEffect = ShipSnapshot | EndShipping | ReceiveSnapshot
 
 
 class ReplicaParts(NamedTuple):
@@ -87,8 +86,6 @@ class Payload(NamedTuple):
     """Of `Proposed`."""
     batch: Batch | None = None
     """Entries of an AppendEntries, each frame verified."""
-    chunk: bytes = b""
-    """Bytes of a snapshot, of an InstallSnapshot."""
 
 
 _EMPTY = Payload()
@@ -109,8 +106,8 @@ class EffectHandler(Protocol):
         """The transfer of leadership ended."""
         ...
 
-    def on_snapshot_effect(self, effect: SnapshotEffect, chunk: bytes) -> None:
-        """`chunk` arrived with the message that caused the effect."""
+    def on_snapshot_effect(self, effect: SnapshotEffect) -> None:
+        """A snapshot is sent or received, or a transfer is over."""
         ...
 
     def on_regression_effect(self, effect: RegressionEffect) -> None:
@@ -144,13 +141,16 @@ class Driver:
         *,
         proposals: Sequence[Proposal] = (),
         batch: Batch | None = None,
-        chunk: bytes = b"",
     ) -> None:
         """Step the core with `event` and with all that follows from its effects.
 
         The rest is what the event stands for, see `Payload`.
         """
-        self._events.append((event, Payload(proposals, batch, chunk)))
+        self._events.append((event, Payload(proposals, batch)))
+        self.step_queued()
+
+    def step_queued(self) -> None:
+        """Step the core with what was queued outside of a step."""
         while self._events:
             event, payload = self._events.popleft()
             effects = self._parts.raft.step(event)
@@ -182,8 +182,8 @@ class Driver:
             case Reset():
                 _twice(partial(self._parts.log.reset, effect.entry))
                 self._parts.batch_reader.truncate(0)
-            case ShipSnapshot() | ShipChunks() | EndShipping() | ReceiveChunk():
-                self._handler.on_snapshot_effect(effect, payload.chunk)
+            case ShipSnapshot() | EndShipping() | ReceiveSnapshot():
+                self._handler.on_snapshot_effect(effect)
             case PeerRegressed() | RecordLoss():
                 self._handler.on_regression_effect(effect)
             case SaveHardState():
@@ -251,6 +251,12 @@ class Driver:
                 message = merged or message
             self._replies[peer] = message
         else:
+            self._write(peer, message)
+
+    def answer(self, peer: MemberId, message: PeerMessage) -> None:
+        """Send what the replica says by itself in the core's term. Nothing is sent while the term
+        is not on the disk (I2): it is an answer to a peer that asks again."""
+        if not self._parts.raft.is_saving:
             self._write(peer, message)
 
     def link_opened(self, peer: MemberId) -> None:

@@ -16,7 +16,7 @@ from copycat.protocol.framing import Frame
 from copycat.protocol.peer import (
     AppendEntries,
     AppendReply,
-    InstallSnapshot,
+    InstallReply,
     PeerMessage,
     PreVoteReply,
     VoteReply,
@@ -30,6 +30,8 @@ from copycat.replica.outage import Outage
 from copycat.replica.replication import received_batch
 from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import Route
+from copycat.replica.snapshot_receiver import SnapshotReceiver
+from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.storage import Batch
 from copycat.types import MemberId, Span
 
@@ -47,12 +49,16 @@ class PeerInbound:
         outage: Outage,
         *,
         maintenance: Maintenance,
+        snapshot_sender: SnapshotSender,
+        snapshot_receiver: SnapshotReceiver,
     ) -> None:
         self._parts = parts
         self._driver = carrier
         self._requests = door
         self._outage = outage
         self._maintenance = maintenance
+        self._snapshot_sender = snapshot_sender
+        self._snapshot_receiver = snapshot_receiver
         self._inbox = parts.inbox
 
     def receive(self, peer: MemberId, frame: Frame) -> None:
@@ -67,8 +73,12 @@ class PeerInbound:
                     raise ProtocolError(f"{body.nbytes} bytes of entries in an empty span")
                 self._inbox.put(self._on_append_entries, peer, message, batch)
             case FrameType.INSTALL_SNAPSHOT:
-                chunk, data = decode_install(frame)
-                self._inbox.put(self._on_install_snapshot, peer, chunk, bytes(data))
+                offer, chunk = decode_install(frame)
+                if chunk.nbytes:
+                    receive = self._snapshot_receiver.on_chunk
+                    self._inbox.put(receive, peer, offer, bytes(chunk))
+                else:
+                    self._inbox.put(self._on_message, peer, offer)
             case FrameType.FORWARD:
                 token, inner = decode_forward(frame)
                 self._requests.receive(Route(peer, token), inner)
@@ -77,7 +87,10 @@ class PeerInbound:
                 self._requests.receive_return(token, answer)
             case _:
                 other: PeerMessage = decode_peer(frame)
-                self._inbox.put(self._on_message, peer, other)
+                if isinstance(other, InstallReply) and not other.done:
+                    self._inbox.put(self._snapshot_sender.on_acknowledged, peer, other)
+                else:
+                    self._inbox.put(self._on_message, peer, other)
 
     def _on_message(self, peer: MemberId, message: PeerMessage) -> None:
         if isinstance(message, AppendReply):
@@ -86,9 +99,6 @@ class PeerInbound:
             report = TimeReport(message.wall_ms, message.log_time_ms, message.log_time_term)
             self._parts.clock.reported(peer, report)
         self._driver.step(Received(peer, message))
-
-    def _on_install_snapshot(self, peer: MemberId, message: InstallSnapshot, chunk: bytes) -> None:
-        self._driver.step(Received(peer, message), chunk=chunk)
 
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None

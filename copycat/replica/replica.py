@@ -9,6 +9,7 @@ batches itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import assert_never
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, require
@@ -19,7 +20,14 @@ from copycat.member.markers import LostEntries
 from copycat.member.time_note import TimeFile
 from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
-from copycat.raft.effects import ConfigurationChanged, RoleChanged, TransferFinished
+from copycat.raft.effects import (
+    ConfigurationChanged,
+    EndShipping,
+    ReceiveSnapshot,
+    RoleChanged,
+    ShipSnapshot,
+    TransferFinished,
+)
 from copycat.raft.events import (
     Event,
     IncarnationCommitted,
@@ -46,8 +54,9 @@ from copycat.replica.recovery_status import NewRecord, RecoveryStatus
 from copycat.replica.refusal_reason import WriteStall
 from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import Route
-from copycat.replica.snapshot_taker import restore
-from copycat.replica.snapshots import Snapshots
+from copycat.replica.snapshot_receiver import SnapshotReceiver
+from copycat.replica.snapshot_sender import SnapshotSender
+from copycat.replica.snapshot_taker import SnapshotTaker, restore
 from copycat.replica.status import Status, status_of
 from copycat.storage.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
@@ -132,7 +141,7 @@ class Replica:
         self._inbox, self._driver = parts.inbox, Driver(parts, self)
         self._build(snapshots, incarnation, lost_entries, regressed, ballast, time_file)
         for member, number in executor.incarnations.items():
-            self._record_incarnation(member, number)
+            self.record_incarnation(member, number)
 
     def _build(
         self,
@@ -157,17 +166,7 @@ class Replica:
             ElectionObstacles(options.address, self.raft, self._recovery),
         )
         self._transfer = LeadershipTransfer(self.raft, driver, peers)
-        self._snapshots = Snapshots(
-            parts,
-            driver,
-            snapshots,
-            self._executor,
-            threshold=options.snapshot_threshold,
-            pin=self._record_incarnation,
-        )
-        self._compaction = CompactionRunner(
-            parts, self._executor, options.compaction, snapshots=self._snapshots
-        )
+        self._build_compaction(snapshots)
         self._requests = RequestRouter(
             parts,
             peers,
@@ -181,7 +180,7 @@ class Replica:
             driver,
             self._handshake,
             options=options,
-            snapshotting=self._snapshots.taking,
+            snapshotting=self._snapshot_taker,
             compaction=self._compaction,
             outage=self.outage,
             now_ms=parts.clock.now_ms,
@@ -190,7 +189,41 @@ class Replica:
             recovery=self._recovery,
         )
         self._inbound = PeerInbound(
-            parts, driver, self._requests, self.outage, maintenance=self._maintenance
+            parts,
+            driver,
+            self._requests,
+            self.outage,
+            maintenance=self._maintenance,
+            snapshot_sender=self._snapshot_sender,
+            snapshot_receiver=self._snapshot_receiver,
+        )
+
+    def _build_compaction(self, snapshots: SnapshotStore | None) -> None:
+        """What takes the place of entries: snapshots that are sent, taken and received, and
+        compaction, which deletes none that one of them needs."""
+        self._snapshot_sender = SnapshotSender(self._parts, self._driver, snapshots)
+        self._snapshot_taker = SnapshotTaker(
+            self._parts,
+            self._driver,
+            snapshots,
+            self._executor,
+            threshold=self._options.snapshot_threshold,
+            sender=self._snapshot_sender,
+        )
+        self._snapshot_receiver = SnapshotReceiver(
+            self._parts,
+            self._driver,
+            snapshots,
+            self._executor,
+            taker=self._snapshot_taker,
+            incarnations=self,
+        )
+        self._compaction = CompactionRunner(
+            self._parts,
+            self._executor,
+            self._options.compaction,
+            snapshot_taker=self._snapshot_taker,
+            snapshot_receiver=self._snapshot_receiver,
         )
 
     def client_timeout_ms(self, connection: int) -> int:
@@ -280,6 +313,7 @@ class Replica:
             self._maintenance.begin(now_ms, elapsed_ms)
             self._take_completed()
             self._inbox.take()
+            self._snapshot_sender.advance(now_ms)
             self._maintenance.update_write_stall()
             self._propose()
             self._ask_reads()
@@ -297,6 +331,7 @@ class Replica:
             self._maintenance.deadline_ms,
             self._parts.applier.due_ms,
             self._parts.durable.due_ms,
+            self._snapshot_sender.due_ms,
         )
 
     def _step(self, event: Event) -> None:
@@ -346,7 +381,7 @@ class Replica:
         self._parts.applier.advance(self._parts.clock.now_ms, eager=eager)
         if self._parts.applier.last_applied >= self._log.valid_from:  # else replaying (C22)
             self._parts.queries.serve(self._parts.applier.last_applied)
-        self._snapshots.taking.advance(self._parts.clock.now_ms)
+        self._snapshot_taker.advance(self._parts.clock.now_ms)
         self._maintenance.keep_files(self._parts.clock.now_ms)
 
     # ---- peers ---------------------------------------------------------------------------
@@ -370,11 +405,12 @@ class Replica:
         self._compaction.applied(outcome)
         for change in outcome.changes:
             if isinstance(change, IncarnationRecorded):
-                self._record_incarnation(change.member, change.incarnation)
+                self.record_incarnation(change.member, change.incarnation)
         if self._parts.proposal_queue.applied(outcome):
             self._maintenance.run_soon()
 
-    def _record_incarnation(self, member: int, incarnation: int) -> None:
+    def record_incarnation(self, member: int, incarnation: int) -> None:
+        """See `IncarnationRecorder`."""
         error = self._handshake.record_incarnation(MemberId(member), incarnation)
         if error is not None:
             raise error
@@ -383,7 +419,7 @@ class Replica:
 
     def take_snapshot(self, done: Callable[[Snapshot | CopycatError], None]) -> None:
         """Take a snapshot as soon as may be; `done` in a turn, with it or with why not."""
-        self._inbox.put(self._snapshots.taking.take, done)
+        self._inbox.put(self._snapshot_taker.take, done)
 
     def compact(self, compaction: Compaction, done: Callable[[CompactionReport], None]) -> None:
         """Clean the log as soon as no other run is under way; `done` in a turn."""
@@ -403,9 +439,17 @@ class Replica:
         """See `EffectHandler`."""
         self._transfer.finished(effect)
 
-    def on_snapshot_effect(self, effect: SnapshotEffect, chunk: bytes) -> None:
+    def on_snapshot_effect(self, effect: SnapshotEffect) -> None:
         """See `EffectHandler`."""
-        self._snapshots.execute(effect, chunk)
+        match effect:
+            case ShipSnapshot():
+                self._snapshot_sender.begin(effect)
+            case EndShipping():
+                self._snapshot_sender.end(effect)
+            case ReceiveSnapshot():
+                self._snapshot_receiver.receive(effect)
+            case _:
+                assert_never(effect)
 
     def on_regression_effect(self, effect: RegressionEffect) -> None:
         """See `EffectHandler`."""
@@ -416,7 +460,7 @@ class Replica:
         leader = self.members.address(effect.leader)
         was_leader = self._state is ServerState.LEADER
         if was_leader and effect.state is not ServerState.LEADER:
-            self._snapshots.stepped_down()
+            self._snapshot_sender.end_all()
             self._parts.proposal_queue.step_down(leader)
             self._parts.queries.fail_unconfirmed(leader)
         if self.outage.leader_changed(effect.leader):
@@ -443,6 +487,6 @@ class Replica:
             self._requests.leader,
             self.outage,
             self._maintenance.is_full,
-            self._snapshots.taking.index,
+            self._snapshot_taker.index,
             self._recovery,
         )

@@ -7,6 +7,7 @@ aside thread reads it back and names it, and only then does the log lose its fro
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol, runtime_checkable
@@ -27,6 +28,7 @@ from copycat.raft.events import Compacted, OldestSnapshotChanged
 from copycat.raft.term_index import TermIndex
 from copycat.replica.driver import Driver, ReplicaParts
 from copycat.replica.host import Lane
+from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore, Writer
 from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
@@ -137,7 +139,7 @@ class SnapshotTaker:
     """Takes snapshots, keeps the newest two, trims the log behind them. Called in turns.
 
     threshold: one is taken when so many bytes of entries were applied since the last; 0: only
-    on demand.  shipped: indexes of snapshots under way to a peer, whose logs go on from there.
+    on demand.  sender: the log stays for the peers to which it sends snapshots.
     """
 
     def __init__(
@@ -148,7 +150,7 @@ class SnapshotTaker:
         executor: SessionExecutor,
         *,
         threshold: int,
-        shipped: Callable[[], list[int]],
+        sender: SnapshotSender,
     ) -> None:
         self._parts = parts
         self._store = store
@@ -156,9 +158,9 @@ class SnapshotTaker:
         self._source = source_of(executor) if store is not None else None
         self._threshold = threshold
         self._driver = driver
-        self._shipped = shipped
+        self._sender = sender
         self._is_busy = False
-        self.begun = 0
+        self._begun_index = 0
         """What the snapshot covers at least that is on its way to the disk; 0: none is."""
         self._begun_ms = 0
         self._waiting: list[Done] = []
@@ -175,6 +177,15 @@ class SnapshotTaker:
         newest = self._store.newest if self._store is not None else None
         return newest.entry.index if newest is not None else 0
 
+    @property
+    def pending_index(self) -> int:
+        """Index of the snapshot that is on its way to this disk; above all when none is.
+
+        A restart may begin with that snapshot and replay the log from there, so no deletion above
+        it may be deleted from the log (C23, decision 0014).
+        """
+        return self._begun_index or sys.maxsize
+
     # ---- taking --------------------------------------------------------------------------
 
     def take(self, done: Done | None = None) -> None:
@@ -187,7 +198,10 @@ class SnapshotTaker:
         self._begin()
 
     def advance(self, now_ms: int) -> None:
-        """Every turn: whether the log has grown by enough since the last one."""
+        """Every turn: whether the log has grown by enough since the last one, or a peer needs a
+        newer one."""
+        if self._sender.is_newer_needed():
+            self.take()
         grown = self._parts.applier.nbytes - self._applied_nbytes
         if not self._threshold or grown < self._threshold or self._is_busy:
             return
@@ -236,7 +250,7 @@ class SnapshotTaker:
             self._answer(newest)
             return
         self._is_busy = True
-        self.begun = self._parts.applier.last_applied
+        self._begun_index = self._parts.applier.last_applied
         self._begun_ms = self._parts.clock.now_ms
         # No slice starts between the outstanding one and this work.
         entry = self._parts.raft.terms.entry_at(dispatched_index)
@@ -312,7 +326,7 @@ class SnapshotTaker:
 
     def _end(self, answer: Snapshot | CopycatError) -> None:
         self._is_busy = False
-        self.begun = 0
+        self._begun_index = 0
         self._answer(answer)
 
     def _answer(self, answer: Snapshot | CopycatError) -> None:
@@ -347,7 +361,7 @@ class SnapshotTaker:
         """
         if self._store is None:
             return
-        last = min([self._store.oldest_index, *self._shipped()])
+        last = min([self._store.oldest_index, *self._sender.indexes_in_use()])
         replica_log = self._parts.log
         if last < replica_log.first_index:
             return

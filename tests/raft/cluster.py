@@ -29,14 +29,13 @@ from copycat.raft.effects import (
     EndShipping,
     PeerRegressed,
     ReadReady,
-    ReceiveChunk,
+    ReceiveSnapshot,
     RecordLoss,
     Replicate,
     Reset,
     RoleChanged,
     SaveHardState,
     Send,
-    ShipChunks,
     ShipSnapshot,
     Sync,
     TransferFinished,
@@ -62,7 +61,7 @@ from copycat.raft.invariants import check, observe
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 from tests.raft.disk_faults import DiskFaults
 from tests.raft.laws import Entry, History
-from tests.raft.node import CHUNKS, Envelope, Node, name_of, runs_of
+from tests.raft.node import Envelope, Node, name_of, runs_of
 from tests.raft.snapshotting import Snapshotting
 
 __all__ = ["Cluster", "Envelope", "Node", "runs_of"]
@@ -227,16 +226,14 @@ class Cluster(DiskFaults, Snapshotting):
                     answers.append(GapsKnown(node.gaps[1]))
                 else:
                     self._forget_reads(node)
+                    node.requests.clear()
+                    node.shipping.clear()
             case ShipSnapshot():
-                self.ship_snapshot(node, effect, answers)
-            case ShipChunks(peer=peer, request=request, offset=offset):
-                for at in range(offset, min(offset + 2, CHUNKS)):
-                    self.post_chunk(node, peer, request, at, is_empty=False)
-            case EndShipping(peer=peer, done=done):
-                if done:
-                    node.shipping.pop(peer, None)
-            case ReceiveChunk():
-                self.receive_chunk(node, effect, answers)
+                answers += self.begin_snapshot(node, effect)
+            case EndShipping():
+                self.end_snapshot(node, effect)
+            case ReceiveSnapshot():
+                self.receive_offer(node, effect)
             case Reset(entry=entry):
                 node.log = list(node.snapshots[-1])
                 assert name_of(node.log) == entry, (entry, node.log)
@@ -314,6 +311,7 @@ class Cluster(DiskFaults, Snapshotting):
 
     def tick(self, number: int, elapsed_ms: int) -> None:
         self.step(number, Tick(elapsed_ms))
+        self.resend_snapshots(self.nodes[number])
 
     def deliver(self, position: int = 0, *, keep: bool = False) -> None:
         """Deliver one message; with `keep` a copy stays in the network."""
@@ -321,14 +319,18 @@ class Cluster(DiskFaults, Snapshotting):
         node = self.nodes[envelope.target]
         if not node.is_up or (envelope.source, envelope.target) in self.blocked:
             return
-        message = envelope.message
+        message, sender = envelope.message, MemberId(envelope.source)
+        if isinstance(message, InstallSnapshot) and envelope.entries:
+            self.receive_chunk(node, sender, message, list(envelope.entries))
+            return
+        if isinstance(message, InstallReply) and not message.done:
+            self.receive_acknowledgement(node, sender, message)
+            return
         if isinstance(message, AppendEntries):
             node.incoming = (message.span.first, envelope.entries)
             node.incoming_gaps = envelope.gaps
-        elif isinstance(message, InstallSnapshot):
-            node.incoming = (0, envelope.entries)
         has_gaps = envelope.gaps[0] > 0
-        self.step(envelope.target, Received(MemberId(envelope.source), message, has_gaps))
+        self.step(envelope.target, Received(sender, message, has_gaps))
 
     def sync(self, number: int) -> bool:
         """The oldest sync ends; False when none is in flight."""

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from copycat.protocol.peer import PeerMessage
 from copycat.raft.core import Raft
+from copycat.raft.effects import ShipSnapshot
 from copycat.raft.invariants import Facts
-from copycat.types import NO_ENTRY, EntryId, TermRun
+from copycat.types import NO_ENTRY, EntryId, MemberId, TermRun
 from tests.raft.laws import Entry
 
 __all__ = ["CHUNKS", "Envelope", "Node", "name_of", "runs_of"]
@@ -93,7 +94,13 @@ class Node:
         self.first = 1
         self.is_reset = False
         """The log was reset, and no sync has reached the platter since."""
-        self.shipping: dict[int, list[Entry]] = {}
+        self.requests: dict[MemberId, ShipSnapshot] = {}
+        """Snapshots that its core wants to be sent."""
+        self.shipping: dict[MemberId, list[Entry]] = {}
+        """Files that were begun, perhaps over links that broke since."""
+        self.heard: set[MemberId] = set()
+        """Who acknowledged chunks since `resend_ms` was set."""
+        self.resend_ms = 0
         self.part: tuple[EntryId, int] = (NO_ENTRY, 0)
         self.saves: list[tuple[int, int, int]] = []
         self.losses: list[tuple[EntryId, int]] = []

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from copycat.protocol.peer import InstallSnapshot
-from copycat.raft.effects import ReceiveChunk, ShipSnapshot
+from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.effects import EndShipping, ReceiveSnapshot, ShipSnapshot
 from copycat.raft.events import (
     Compacted,
     Event,
+    LeaderHeard,
     OldestSnapshotChanged,
-    SnapshotHeld,
+    PeerHeard,
     SnapshotInstalled,
     SnapshotShipping,
 )
-from copycat.types import NO_ENTRY
-from tests.raft.laws import History
+from copycat.types import NO_ENTRY, MemberId
+from tests.raft.laws import Entry, History
 from tests.raft.node import CHUNKS, Envelope, Node, name_of
 
 __all__ = ["Snapshotting"]
@@ -59,45 +60,105 @@ class Snapshotting(ABC):
         self.step(number, Compacted(first))
         return True
 
-    def ship_snapshot(self, node: Node, effect: ShipSnapshot, answers: list[Event]) -> None:
-        peer, least = effect.peer, max(effect.min_index, node.first - 1)
+    # ---- the sender and the receiver: three chunks, counted between themselves ---------------
+
+    def begin_snapshot(self, node: Node, effect: ShipSnapshot) -> list[Event]:
+        """`effect`: send a snapshot until the core ends that. What the core hears of it."""
+        node.requests[effect.peer] = effect
+        return self._offer(node, effect)
+
+    def end_snapshot(self, node: Node, effect: EndShipping) -> None:
+        """The peer has it; or the link broke, and the same file continues when it is back."""
+        node.requests.pop(effect.peer, None)
+        if effect.done:
+            node.shipping.pop(effect.peer, None)
+
+    def resend_snapshots(self, node: Node) -> None:
+        """Offer again what nothing was heard of for a heartbeat."""
+        if node.raft.now_ms < node.resend_ms:
+            return
+        node.resend_ms = node.raft.now_ms + node.raft.options.heartbeat_interval_ms
+        for peer, request in list(node.requests.items()):
+            if peer not in node.heard:
+                for event in self._offer(node, request):
+                    self.step(node.number, event)
+        node.heard.clear()
+
+    def _offer(self, node: Node, request: ShipSnapshot) -> list[Event]:
+        peer, raft = request.peer, node.raft
+        least = max(request.min_index, raft.cluster_deletion_floor, node.first - 1)
+        events: list[Event] = []
         if len(node.shipping.get(peer, [])) < max(least, 1):
             node.shipping.pop(peer, None)
             if not node.snapshots or len(node.snapshots[-1]) < least:
                 if node.commit_index < max(least, 1):
-                    return  # asked again with the next heartbeat
+                    return []
                 node.snapshots = [*node.snapshots, node.log[: node.commit_index]][-2:]
-                answers.append(OldestSnapshotChanged(len(node.snapshots[0])))
+                events.append(OldestSnapshotChanged(len(node.snapshots[0])))
             node.shipping[peer] = node.snapshots[-1]
-        answers.append(SnapshotShipping(peer, effect.request, name_of(node.shipping[peer])))
-        self.post_chunk(node, peer, effect.request, 0, is_empty=True)
+        entry = name_of(node.shipping[peer])
+        events.append(SnapshotShipping(peer, request.request, entry))
+        self._post_chunk(node, request, 0, is_empty=True)
+        return events
 
-    def post_chunk(
-        self, node: Node, peer: int, request: int, offset: int, *, is_empty: bool
+    def _post_chunk(
+        self, node: Node, request: ShipSnapshot, offset: int, *, is_empty: bool
     ) -> None:
-        contents = node.shipping[peer]
+        contents = node.shipping[request.peer]
         entry, digest = name_of(contents), bytes(32)
         term = node.raft.current_term
-        message = InstallSnapshot(term, node.raft.member, request, entry, CHUNKS, digest, offset)
+        leader, number = node.raft.member, request.request
+        message = InstallSnapshot(term, leader, number, entry, CHUNKS, digest, offset)
         entries = () if is_empty else tuple(contents)
-        self.post(Envelope(node.number, peer, message, entries))
+        self.post(Envelope(node.number, request.peer, message, entries))
 
-    def receive_chunk(self, node: Node, effect: ReceiveChunk, answers: list[Event]) -> None:
+    def receive_acknowledgement(self, node: Node, sender: MemberId, message: InstallReply) -> None:
+        """The peer has so many chunks; the core is told only that it lives."""
+        self.step(node.number, PeerHeard(sender, message.term))
+        request = node.requests.get(sender)
+        if (
+            request is None
+            or (message.term, message.request) != (node.raft.current_term, request.request)
+            or message.entry != name_of(node.shipping.get(sender, []))
+        ):
+            return
+        node.heard.add(sender)
+        for at in range(message.offset, min(message.offset + 2, CHUNKS)):
+            self._post_chunk(node, request, at, is_empty=False)
+
+    def receive_offer(self, node: Node, effect: ReceiveSnapshot) -> None:
+        """`effect`: say how many chunks are here."""
         message = effect.message
-        entries = node.incoming[1]
-        entry, offset = node.part
-        if entry != message.entry:
-            entry, offset = message.entry, 0
-        if entries and message.offset == offset:
-            offset += 1
-        if offset < CHUNKS:
-            node.part = (entry, offset)
-            answers.append(
-                SnapshotHeld(effect.sender, message.term, message.request, entry, offset)
-            )
+        if node.part[0] != message.entry:
+            node.part = (message.entry, 0)
+        self._answer(node, effect.sender, message, node.part[1])
+
+    def receive_chunk(
+        self, node: Node, sender: MemberId, message: InstallSnapshot, entries: list[Entry]
+    ) -> None:
+        """One more chunk; the core is told only that the leader lives, or of the last one."""
+        self.step(node.number, LeaderHeard(sender, message.term, message.leader))
+        raft = node.raft
+        if message.term < raft.current_term:
+            self._answer(node, sender, message, 0)
+            return
+        entry, count = node.part
+        is_of_leader = (sender, message.term) == (raft.leader, raft.current_term)
+        if not is_of_leader or entry != message.entry or raft.commit_index >= entry.index:
+            return
+        count += message.offset == count
+        node.part = (entry, count)
+        if count < CHUNKS:
+            self._answer(node, sender, message, count)
             return
         node.part = (NO_ENTRY, 0)
-        self.history.installed(node.number, list(entries))
-        node.snapshots = [list(entries)]
-        answers.append(SnapshotInstalled(effect.sender, message.request, entry))
-        answers.append(OldestSnapshotChanged(entry.index))
+        self.history.installed(node.number, entries)
+        node.snapshots = [entries]
+        self.step(node.number, SnapshotInstalled(sender, message.request, entry))
+        self.step(node.number, OldestSnapshotChanged(entry.index))
+
+    def _answer(self, node: Node, to: MemberId, message: InstallSnapshot, count: int) -> None:
+        raft = node.raft
+        if not raft.is_saving:
+            reply = InstallReply(raft.current_term, message.request, message.entry, count, False)
+            self.post(Envelope(node.number, to, reply, ()))

@@ -215,8 +215,14 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
         durable=SimpleNamespace(request_full_sync=lambda: None),
     )
     executor: Any = SimpleNamespace(acknowledged_index=lambda: 122, last_applied=122)
-    snapshots: Any = SimpleNamespace(pending_index=lambda: 0)
-    cleaning = CompactionRunner(parts, executor, CompactionOptions(), snapshots=snapshots)
+    snapshots: Any = SimpleNamespace(pending_index=0)
+    cleaning = CompactionRunner(
+        parts,
+        executor,
+        CompactionOptions(),
+        snapshot_taker=snapshots,
+        snapshot_receiver=snapshots,
+    )
     cleaning.applied(ApplyResult(by, 0, [], [], [], 0, [(Release.ANY, array("Q", [88]))]))
     cleaning.ask(Compaction.MINOR, reports.append)
     cleaning.keep(0, is_short=False)

@@ -20,9 +20,9 @@ from copycat.replica.maintenance import Maintenance
 from copycat.replica.queries import Queries
 from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.replica import Replica
+from copycat.replica.snapshot_receiver import SnapshotReceiver
+from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.replica.snapshot_taker import SnapshotTaker
-from copycat.replica.snapshot_transfer import SnapshotReceiver, SnapshotSender
-from copycat.replica.snapshots import Snapshots
 from copycat.storage._native import FaultEnv
 from copycat.types import ConsistencyLevel
 from tests.replica.disks import Disks
@@ -96,7 +96,7 @@ def a_snapshot_rots_on_its_way() -> None:
 
 
 def a_snapshot_has_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Snapshots, "_has_room", lambda *_: False)
+    monkeypatch.setattr(SnapshotReceiver, "_has_room", lambda *_: False)
     a_follower_gets_a_snapshot()
 
 
@@ -125,8 +125,8 @@ SITES: list[tuple[type, str, Callable[..., None]]] = [
     (SnapshotSender, "_checked", a_snapshot_rots_on_its_way),
     (SnapshotReceiver, "_written", a_follower_gets_a_snapshot),
     (SnapshotReceiver, "_finished", a_follower_gets_a_snapshot),
-    (SnapshotReceiver, "_postponed", a_snapshot_has_no_room),
-    (Snapshots, "_installed", a_follower_gets_a_snapshot),
+    (SnapshotReceiver, "_not_installed", a_snapshot_has_no_room),
+    (SnapshotReceiver, "_installed", a_follower_gets_a_snapshot),
     (RecoveryStatus, "_written", an_older_copy_is_fed),
     (RecoveryStatus, "_removed", an_older_copy_is_fed),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,17 +11,16 @@ import pytest
 from copycat.errors import DiskFullError
 from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
-from copycat.protocol.peer import InstallSnapshot
-from copycat.raft.effects import ReceiveChunk
+from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.effects import ReceiveSnapshot
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
-from copycat.replica.snapshot_transfer import SnapshotReceiver
-from copycat.replica.snapshots import Snapshots
+from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.storage._native import FaultEnv
 from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import Compaction, EntryId, MemberId
 from tests.log.test_snapshots import DIRECTORY, NEW, shipped
-from tests.replica.disks import Disk, Disks
+from tests.replica.disks import Disk, Disks, StubbornExecutor
 from tests.replica.harness import FakeHost, Node
 from tests.replica.test_cleaning import compact
 from tests.replica.test_repair import submit
@@ -139,29 +139,43 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
     from then on it holds deletions back. Overtaken before, it could come too late for them."""
     snapshot, data = shipped(NEW)
     env, host = FaultEnv(1), FakeHost()
-    installed, events = list[object](), list[object]()
     parts: Any = SimpleNamespace(
         clock=SimpleNamespace(now_ms=0),
-        raft=SimpleNamespace(commit_index=0),
+        raft=SimpleNamespace(
+            commit_index=0,
+            current_term=2,
+            leader=MemberId(1),
+            terms=SimpleNamespace(term_at=lambda _: NEW.term),
+        ),
         inbox=Inbox(host),
+        log=None,
+        applier=SimpleNamespace(pause=lambda: None),
     )
+    answers = list[object]()
+    nobody: Any = None
+    driver: Any = SimpleNamespace(step=lambda _: None, answer=lambda *said: answers.append(said))
     receiving = SnapshotReceiver(
         parts,
-        SimpleNamespace(step=events.append),  # type: ignore[arg-type]
+        driver,
         SnapshotStore(env, DIRECTORY),
-        install=lambda *given: installed.append(given[0]),
+        StubbornExecutor(),
+        taker=nobody,
+        incarnations=nobody,
     )
     message = InstallSnapshot(2, MemberId(1), 1, NEW, snapshot.nbytes, snapshot.digest, 0)
-    receiving.receive(ReceiveChunk(MemberId(1), message), data)
-    assert receiving.publishing == 0
+    receiving.receive(ReceiveSnapshot(MemberId(1), message))
+    assert answers == [(MemberId(1), InstallReply(2, 1, NEW, 0, done=False))]
+    receiving.on_chunk(MemberId(1), message, data)
+    assert receiving.pending_index == sys.maxsize
     parts.raft.commit_index = commit_index
     while host.jobs[Lane.ASIDE]:
         work, done = host.jobs[Lane.ASIDE].pop(0)
         done(work())
         parts.inbox.take()
     is_overtaken = commit_index >= NEW.index
-    assert receiving.publishing == (0 if is_overtaken else NEW.index)
-    assert installed == ([] if is_overtaken else [snapshot])
+    assert receiving.pending_index == (sys.maxsize if is_overtaken else NEW.index)
+    assert len(host.jobs[Lane.APPLY]) == (0 if is_overtaken else 1), "it is being installed"
+    assert len(answers) == 1
     assert env.list(DIRECTORY) == ([] if is_overtaken else ["20-2.snap"])
 
 
@@ -172,12 +186,12 @@ def test_f13_what_found_no_room_to_be_installed_is_no_start_for_anybody(
     _, away = left_behind(net)
     asked = list[EntryId]()
 
-    def has_none(_: Snapshots, entry: EntryId) -> bool:
+    def has_none(_: SnapshotReceiver, entry: EntryId) -> bool:
         asked.append(entry)
         return False
 
     with monkeypatch.context() as full:
-        full.setattr(Snapshots, "_has_room", has_none)
+        full.setattr(SnapshotReceiver, "_has_room", has_none)
         net.mend(away.node.member)
         for _ in range(10):
             net.stabilize(100)

@@ -20,7 +20,7 @@ from copycat.protocol.client import Register, Registered
 from copycat.protocol.codec_peer import encode_append
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import AppendEntries
-from copycat.replica.snapshot_transfer import CHUNK_NBYTES
+from copycat.replica.snapshot_sender import CHUNK_NBYTES
 from copycat.storage._native import encode_gap
 from copycat.storage.snapshot_store import Snapshot
 from copycat.types import EntryId, MemberId, ServerState

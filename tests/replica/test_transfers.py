@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from copycat.errors import CorruptLogError, DiskFullError
 from copycat.protocol.client import Register, Registered
-from copycat.replica import snapshot_transfer
+from copycat.protocol.codec_peer import decode_peer, encode_install
+from copycat.protocol.framing import split_frame
+from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.core import Raft
+from copycat.raft.effects import Effect
+from copycat.raft.events import Event, Received
+from copycat.replica import snapshot_receiver, snapshot_sender
 from copycat.replica.host import Lane
-from copycat.replica.snapshot_transfer import STALLED_MS
+from copycat.replica.snapshot_sender import STALLED_MS
 from copycat.storage._native import FaultEnv
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
 from copycat.types import EntryId, ServerState
@@ -205,7 +212,7 @@ class SlowDisk:
         self.ms = ms
         self.taken = 0
         self.write = Reception.write
-        monkeypatch.setattr(snapshot_transfer, "CHUNK_NBYTES", 512)
+        monkeypatch.setattr(snapshot_sender, "CHUNK_NBYTES", 512)
         monkeypatch.setattr(Reception, "write", self)
 
     def __get__(self, reception: Reception, _: type) -> Any:
@@ -256,7 +263,7 @@ def test_who_lost_what_it_held_is_sent_the_newest(monkeypatch: pytest.MonkeyPatc
 def test_a_transfer_that_gains_nothing_leaves_its_place_to_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(snapshot_transfer, "SENDING_MAX", 1)
+    monkeypatch.setattr(snapshot_sender, "SENDING_MAX", 1)
     net = Disks(5)
     leader = net.elect()
     waits = [member for member in net.nodes if member != leader.member][-1]
@@ -302,7 +309,7 @@ def test_i12_entries_that_are_quicker_than_their_snapshot_are_not_undone(
 
     def run(lane: Lane, work: Any, done: Any) -> None:
         def heard(result: Any) -> None:
-            if isinstance(result, snapshot_transfer._Whole):
+            if isinstance(result, snapshot_receiver._Whole):
                 late.append((done, result))
             else:
                 done(result)
@@ -326,3 +333,81 @@ def test_i12_entries_that_are_quicker_than_their_snapshot_are_not_undone(
     assert away.store.entries == [shipped.entry]
     net.mend(leader.node.member)
     same(net)
+
+
+# ---- what the two sides count between themselves ------------------------------------------------
+
+
+def test_the_core_hears_of_begin_and_end_and_of_no_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(snapshot_sender, "CHUNK_NBYTES", 512)
+    heard = Counter[str]()
+    step = Raft.step
+
+    def stepped(raft: Raft, event: Event) -> list[Effect]:
+        heard[type(event.message if isinstance(event, Received) else event).__name__] += 1
+        return step(raft, event)
+
+    net = Disks()
+    leader, away = left_behind(net)
+    chunks = -(-newest(leader).nbytes // 512)
+    assert chunks > 5
+    monkeypatch.setattr(Raft, "step", stepped)
+    net.mend(away.node.member)
+    wait(net, 3000)
+    same(net)
+    assert heard["LeaderHeard"] == chunks
+    assert heard["PeerHeard"] == chunks, "one for the offer, and one for each chunk but the last"
+    assert heard["InstallSnapshot"] <= 2
+    assert heard["InstallReply"] <= 2
+    assert heard["SnapshotShipping"] == heard["SnapshotInstalled"] == 1
+
+
+def test_an_offer_that_nobody_answers_is_repeated_with_each_heartbeat() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    net.mend(away.node.member)
+    for _ in range(20):
+        net.stabilize(20, rounds=1)
+        if "send INSTALL_SNAPSHOT" in leader.node.host.calls:
+            break
+    away.node.host.links.clear()
+    interval_ms = leader.replica.raft.options.heartbeat_interval_ms
+    leader.node.host.calls.clear()
+    for _ in range(10):
+        net.stabilize(interval_ms, rounds=1)
+    assert leader.replica.raft.state is ServerState.LEADER
+    assert 8 <= leader.node.host.calls.count("send INSTALL_SNAPSHOT") <= 11
+
+
+def test_who_cannot_take_a_snapshot_yet_is_sent_one_when_there_is_one() -> None:
+    """The core asks once. The sender keeps that in mind while there is no file to send."""
+    net = Disks()
+    leader, away = left_behind(net)
+    leader.env.corrupt(path_of(newest(leader)), 100, 1)
+    leader.executor.obstacle = "not now"
+    net.mend(away.node.member)
+    wait(net, 3000)
+    assert away.executor.last_applied < leader.log.first_index
+    leader.executor.obstacle = ""
+    wait(net, 3000)
+    same(net)
+
+
+def test_bytes_of_a_leader_that_was_replaced_are_refused_with_the_newer_term() -> None:
+    net = Disks()
+    leader, away = left_behind(net)
+    net.mend(away.node.member)
+    net.stabilize(20, rounds=1)
+    term = away.replica.raft.current_term
+    snapshot = newest(leader)
+    leader_id, digest = leader.node.member, snapshot.digest
+    chunk = InstallSnapshot(term - 1, leader_id, 1, snapshot.entry, snapshot.nbytes, digest, 0)
+    away.node.host.sent.clear()
+    frame = split_frame(encode_install(chunk, 3) + b"abc")
+    away.replica.receive_peer(leader_id, frame)
+    away.node.turn()
+    answers = [decode_peer(frame) for _, frame in away.node.host.sent]
+    assert InstallReply(term, 1, snapshot.entry, 0, done=False) in answers
+    assert not [name for name in away.snapshots if name.endswith(".part")]

@@ -1,0 +1,309 @@
+"""Snapshot files on their way in: written chunk by chunk, verified whole, then installed.
+
+A snapshot that the leader offers is passed by the core to this receiver. From there on the
+receiver and the sender at the leader (`copycat/replica/snapshot_sender.py:SnapshotSender`) count
+the bytes between themselves: the receiver writes only what continues what it has, and each answer
+says how much that is. When the receiver is silent, because its disk is full or because it installs
+what it has, the sender asks again after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from typing import NamedTuple, Protocol
+
+from copycat.errors import (
+    CorruptLogError,
+    DiskFullError,
+    ProtocolError,
+    ResourceError,
+    require,
+)
+from copycat.machine.session_executor import SessionExecutor
+from copycat.machine.sessions import SessionRow
+from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.effects import ReceiveSnapshot
+from copycat.raft.events import LeaderHeard, SnapshotInstalled
+from copycat.replica.driver import Driver, ReplicaParts
+from copycat.replica.host import Lane
+from copycat.replica.snapshot_taker import SnapshotSource, SnapshotTaker, source_of
+from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
+from copycat.types import EntryId, MemberId
+
+__all__ = ["IncarnationRecorder", "SnapshotReceiver"]
+
+log = logging.getLogger("copycat.replica")
+
+RETRY_MS = 1000
+"""A full disk takes no chunk for so long."""
+
+_NoRoom = DiskFullError | ResourceError
+
+
+class IncarnationRecorder(Protocol):
+    """Who remembers which directory of each member the cluster knows (C16): the replica."""
+
+    def record_incarnation(self, member: int, incarnation: int) -> None:
+        """The state that is applied here knows this incarnation of `member`."""
+        ...
+
+
+class _Offer(NamedTuple):
+    """Who sends a snapshot, and which one."""
+
+    sender: MemberId
+    message: InstallSnapshot
+
+
+class _Whole(NamedTuple):
+    """A file that arrived whole, was verified and published."""
+
+    snapshot: Snapshot
+    data: bytes
+
+
+class SnapshotReceiver:
+    """The follower's side: one snapshot at a time, whoever sends it.
+
+    store: None when the member keeps no snapshots.
+    """
+
+    def __init__(
+        self,
+        parts: ReplicaParts,
+        driver: Driver,
+        store: SnapshotStore | None,
+        executor: SessionExecutor,
+        *,
+        taker: SnapshotTaker,
+        incarnations: IncarnationRecorder,
+    ) -> None:
+        self._parts = parts
+        self._driver = driver
+        self._store = store
+        self._executor = executor
+        self._source = source_of(executor)
+        self._taker = taker
+        self._incarnations = incarnations
+        self._reception: Reception | None = None
+        self._writes = 0
+        """Chunks that are being written."""
+        self._is_finishing = False
+        self._publishing_index = 0
+        """What the snapshot covers that is on its way to its name; 0: none is."""
+        self._retry_ms = 0
+        self._has_warned = False
+
+    @property
+    def pending_index(self) -> int:
+        """Index of the snapshot that is on its way to this disk; above all when none is.
+
+        A restart may begin with that snapshot and replay the log from there, so no deletion above
+        it may be deleted from the log (C23, decision 0014).
+        """
+        return self._publishing_index or sys.maxsize
+
+    # ---- bytes ---------------------------------------------------------------------------
+
+    def receive(self, effect: ReceiveSnapshot) -> None:
+        """The leader offers a snapshot, and the core wants it: say how much of it is here.
+
+        Silence makes the sender ask again.
+        """
+        store = self._store
+        if store is None or self._source is None:
+            self._warn_once()
+            return
+        if not self._is_ready():
+            return
+        offer = _Offer(effect.sender, effect.message)
+        reception = self._reception
+        if reception is None or not _is_of(reception, offer.message):
+            if self._writes:
+                return  # a chunk of another file is on its way to the disk
+            reception = self._begin(store, offer.message)
+        if reception is not None and not self._writes:
+            self._acknowledge(offer, reception.held)
+
+    def on_chunk(self, sender: MemberId, message: InstallSnapshot, data: bytes) -> None:
+        """Bytes of a snapshot arrived. Those of a file that is not being received are dropped."""
+        self._driver.step(LeaderHeard(sender, message.term, message.leader))
+        raft = self._parts.raft
+        if message.term < raft.current_term:
+            self._answer(_Offer(sender, message), 0)  # which says the newer term
+            return
+        if raft.leader != sender or message.term > raft.current_term:
+            return  # nobody who leads sent it
+        if raft.commit_index >= message.entry.index or not self._is_ready():
+            return
+        reception = self._reception
+        if reception is None or not _is_of(reception, message):
+            return
+        self._writes += 1
+        work, offer = partial(_write, reception, message.offset, data), _Offer(sender, message)
+        self._parts.inbox.run(Lane.ASIDE, work, partial(self._written, reception, offer))
+
+    def _is_ready(self) -> bool:
+        return not self._is_finishing and self._parts.clock.now_ms >= self._retry_ms
+
+    def _warn_once(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "the leader sends a snapshot, and this member cannot take one: its state machine"
+                " or its storage has none"
+            )
+
+    def _begin(self, store: SnapshotStore, message: InstallSnapshot) -> Reception | None:
+        older = self._reception
+        try:
+            self._reception = store.receive(message.entry, message.nbytes, message.digest)
+        except ProtocolError as error:
+            log.warning("a snapshot is refused: %s", error)
+            return None
+        if older is not None:
+            self._parts.inbox.run(Lane.ASIDE, older.drop, _ignore)
+        return self._reception
+
+    def _written(self, reception: Reception, offer: _Offer, written: int | _NoRoom) -> None:
+        self._writes -= 1
+        if reception is not self._reception or self._is_finishing:
+            return
+        if isinstance(written, DiskFullError | ResourceError):
+            log.warning("a snapshot of the leader has no room: %s (F13)", written)
+            self._reception = None
+            self._retry_later()
+        elif written < reception.nbytes:
+            self._acknowledge(offer, written)
+        elif self._parts.raft.commit_index >= reception.entry.index:
+            # Entries were quicker, and may have been cleaned since: it must not be kept (C23).
+            self._reception = None
+            self._parts.inbox.run(Lane.ASIDE, reception.drop, _ignore)
+        else:
+            self._is_finishing = True
+            self._publishing_index = reception.entry.index
+            work = partial(_finish, self._store, reception)
+            self._parts.inbox.run(Lane.ASIDE, work, partial(self._finished, offer))
+
+    def _retry_later(self) -> None:
+        self._retry_ms = self._parts.clock.now_ms + RETRY_MS
+
+    def _acknowledge(self, offer: _Offer, nbytes: int) -> None:
+        """Say how much is here, if who sends it still leads."""
+        raft = self._parts.raft
+        if offer.message.term == raft.current_term and offer.sender == raft.leader:
+            self._answer(offer, nbytes)
+
+    def _answer(self, offer: _Offer, nbytes: int) -> None:
+        message, term = offer.message, self._parts.raft.current_term
+        reply = InstallReply(term, message.request, message.entry, nbytes, done=False)
+        self._driver.answer(offer.sender, reply)
+
+    # ---- the whole of it -----------------------------------------------------------------
+
+    def _finished(self, offer: _Offer, whole: _Whole | CorruptLogError | _NoRoom) -> None:
+        self._reception = None
+        if isinstance(whole, _Whole):
+            self._install(offer, whole)  # nothing else is received until it is installed
+            return
+        log.warning("a snapshot that arrived is not good, it is asked for anew: %s", whole)
+        self._end()
+        self._retry_later()
+
+    def _end(self) -> None:
+        self._is_finishing = False
+        self._publishing_index = 0
+
+    def _has_room(self, entry: EntryId) -> bool:
+        """A log that must begin anew needs a segment: asked before the state changes (F13)."""
+        terms, replica_log = self._parts.raft.terms, self._parts.log
+        if terms.term_at(entry.index) == entry.term:
+            return True
+        return replica_log.has_room(0, entries=0, in_new_segment=True)
+
+    def _install(self, offer: _Offer, whole: _Whole) -> None:
+        """I12: never over newer state; between two slices; then the log is made to fit."""
+        store, source, applier = self._store, self._source, self._parts.applier
+        require(store is not None and source is not None, "nothing to install into")
+        assert store is not None and source is not None  # noqa: S101,PT018  # for the type checker
+        snapshot = whole.snapshot
+        if self._parts.raft.commit_index >= snapshot.entry.index:
+            # Entries were quicker. It is as good as one that was taken here.
+            self._tell(offer)
+            self._taker.keep(store.admit(snapshot))
+            return
+        if not self._has_room(snapshot.entry):
+            # Asked for anew, when there may be room. Its file is deleted: left behind, a restart
+            # would begin with it, whatever was deleted from the log since.
+            log.warning("a snapshot of the leader has no room to be installed (F13)")
+            work = partial(store.discard, [snapshot.entry])
+            self._parts.inbox.run(Lane.ASIDE, work, self._not_installed)
+            return
+        applier.pause()
+        self._parts.inbox.run(
+            Lane.APPLY,
+            partial(_install, source, whole.data, self._executor),
+            partial(self._installed, store, offer, snapshot),
+        )
+
+    def _not_installed(self, _: list[EntryId]) -> None:
+        self._end()
+        self._retry_later()
+
+    def _installed(
+        self,
+        store: SnapshotStore,
+        offer: _Offer,
+        snapshot: Snapshot,
+        rows: list[SessionRow],
+    ) -> None:
+        self._parts.applier.installed(snapshot.entry.index)
+        self._parts.clock.installed(snapshot.time_ms)
+        self._parts.proposal_queue.sessions.load(rows)
+        stale = store.supersede(snapshot)
+        self._tell(offer)
+        for member, incarnation in self._executor.incarnations.items():
+            self._incarnations.record_incarnation(member, incarnation)
+        self._taker.keep(stale)
+        log.info("a snapshot of the leader was installed: %d entries", snapshot.entry.index)
+
+    def _tell(self, offer: _Offer) -> None:
+        """The core makes the log fit, and answers the leader."""
+        self._end()
+        message = offer.message
+        self._driver.step(SnapshotInstalled(offer.sender, message.request, message.entry))
+
+
+def _ignore(_: None) -> None:
+    """Nobody waits for it."""
+
+
+def _is_of(reception: Reception, message: InstallSnapshot) -> bool:
+    return reception.is_of(message.entry, message.nbytes, message.digest)
+
+
+def _write(reception: Reception, offset: int, data: bytes) -> int | _NoRoom:
+    try:
+        return reception.write(offset, data)
+    except (DiskFullError, ResourceError) as error:
+        return error
+
+
+def _finish(
+    store: SnapshotStore | None, reception: Reception
+) -> _Whole | CorruptLogError | _NoRoom:
+    """Verify, publish and load (aside)."""
+    assert store is not None  # noqa: S101  # for the type checker
+    try:
+        snapshot = reception.finish()
+        return _Whole(snapshot, store.load(snapshot))
+    except (CorruptLogError, DiskFullError, ResourceError) as error:
+        return error
+
+
+def _install(source: SnapshotSource, data: bytes, executor: SessionExecutor) -> list[SessionRow]:
+    """In the apply thread, between two slices: the sessions of the state that is there now."""
+    source.install(data)
+    return executor.session_rows()
