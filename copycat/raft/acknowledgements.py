@@ -1,7 +1,7 @@
 """What the peers of a member acknowledged to it, as far as this process remembers (F8).
 
 A member whose disk was replaced by an older copy cannot know that its log once held more. The
-members to which it acknowledged entries know, and tell it (`copycat/raft/regression.py`).
+members to which it acknowledged entries know, and report it (`copycat/raft/regression.py`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ class Acknowledged(NamedTuple):
 
     term: int
     entry: EntryId
-    """Its own name, or a greater one where the leader's log does not reach back to it."""
+    """The name of the last such entry, or a greater name if the leader's log does not reach back
+    to that entry."""
     is_exact: bool
 
     def lacks(self, last: EntryId) -> bool:
-        """Whether a log that still holds it cannot have `last` at the end, or as a hint."""
+        """Whether a log that ends with `last`, or names it as a hint, must have lost `entry`."""
         return last.index < self.entry.index or (self.is_exact and last.term < self.entry.term)
 
 
@@ -41,26 +42,27 @@ class Acknowledgements:
         self.log_term = log_term
         """Newest term in which a leader may have had this log drop entries.
 
-        At the start that of the hard state; of an older copy that knows what it is, that of what
-        it owes, for it raised its term by itself since.
+        At the start it is the term of the hard state. A member that knows that its directory is
+        an older copy has raised that term by itself, so it begins with the term of what it lost.
         """
         self.by_peer: dict[MemberId, tuple[Acknowledged, ...]] = {}
-        """Of each peer in the order of the terms: a later one counts beside an earlier one that is
-        greater, for an older copy may be put back again before it has everything."""
+        """For each peer, in the order of the terms. An earlier acknowledgement that is greater
+        than a later one still counts, since a directory may be replaced by an older copy again
+        before its log has everything."""
         self.unconfirmed: dict[MemberId, EntryId] = {}
-        """What a peer lacks that said on its own link where its log ends: a message to it may have
-        been lost, for the link to it may still be the one to its earlier process."""
+        """What was reported to a peer that may not have received it: the link to the peer may
+        still have been the one to its earlier process."""
 
     def remember(self, leader_state: LeaderState, terms: TermIndex) -> None:
         """This member stops to lead: remember what each peer acknowledged to it.
 
-        terms: of its log, which still is the one of that leadership.
+        terms: the log of this member, which has not changed since it led.
         """
         for peer, progress in leader_state.progress.items():
             if progress.match_index:
                 last = acknowledged_by(progress, terms, leader_state.term)
                 earlier = self.by_peer.get(peer, ())
-                greater = [one for one in earlier if one.entry > last.entry]
+                greater = [each for each in earlier if each.entry > last.entry]
                 self.by_peer[peer] = (*greater[-MEMORIES_MAX:], last)
 
 

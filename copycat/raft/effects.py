@@ -1,7 +1,8 @@
 """Everything the core can ask for. The replica carries them out in list order.
 
 Leader: `[Append, Replicate..., Sync]`, so that followers work while the leader syncs.
-Follower: `[Truncate?, Append, Sync, Commit?]`; the promise leaves on `Synced`, never before.
+Follower: `[Truncate?, Append, Sync, Commit?]`; the answer that the entries are durable leaves on
+`Synced`, never before.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ class Truncate(msgspec.Struct, frozen=True):
 
 
 class Reset(msgspec.Struct, frozen=True):
-    """Drop the whole log and begin it anew right after `entry`, which a durable snapshot
-    covers: the log lacks that entry, or holds another one there (I12)."""
+    """Delete the whole log and begin an empty one right after `entry`, which a durable snapshot
+    covers: the log lacks that entry, or has another one there (I12)."""
 
     entry: EntryId
 

@@ -1,6 +1,6 @@
-"""Elections: the poll before one (PreVote), the vote, the tally, and how others answer.
+"""Elections: the PreVote round before one, the vote, the tally, and how others answer.
 
-A poll changes nobody's term and promises nothing: it only asks whether an election could
+A PreVote round changes nobody's term and promises nothing: it only asks whether an election could
 be won, so that a member that cannot win one never disturbs a healthy cluster.
 """
 
@@ -42,9 +42,9 @@ out, and no honest cluster holds four billion elections while one member looks a
 def on_election_timeout(raft: State) -> None:
     """No leader was heard (or an election ended without one): ask before campaigning.
 
-    The next try is nearer than an election's would be, within [E/4, E): a poll moves no term
-    and takes no vote, so members that poll at the same time cannot split anything, and asking
-    again soon costs a few messages. An election keeps [E, 2E) (paper section 5.2).
+    The next round begins sooner than the next election would, within [E/4, E): a PreVote round
+    moves no term and takes no vote, so members that ask at the same time cannot split anything,
+    and asking again soon costs a few messages. An election keeps [E, 2E) (paper section 5.2).
     """
     if raft.state is ServerState.CANDIDATE and raft.is_saving:
         raft.draw_election_timeout()  # the disk is slow; another term would not make it faster
@@ -69,7 +69,8 @@ def on_election_timeout(raft: State) -> None:
 
 
 def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
-    """Would we vote for them? No while a leader is heard, and never as a leader (I16)."""
+    """Say whether this member would vote for `sender`: not while it hears a leader, and never as
+    a leader (I16)."""
     granted = (
         raft.state is not ServerState.LEADER
         and not raft.hears_leader
@@ -82,18 +83,18 @@ def on_pre_vote(raft: State, sender: MemberId, message: PreVote) -> None:
     raft.send(sender, PreVoteReply(raft.current_term, message.round, granted))
     crossed = granted and raft.pre_vote_round is not None
     if crossed and (message.last, sender) > (raft.last, raft.member):
-        # Two polls crossed, and both would be granted: then both campaign and split the vote.
-        # The lesser one gives way, which costs nothing: its own poll just counts as lost.
+        # Two PreVote rounds crossed. If both were granted, both members would campaign and split
+        # the vote, so the one with the lesser log ends its own round, which costs nothing.
         raft.pre_vote_round = None
         timeout_ms = raft.options.election_timeout_ms
         raft.campaign_within(timeout_ms // 4, timeout_ms)
 
 
 def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> None:
-    """Tally a poll. An answer may name a higher term: the next poll asks beyond it.
+    """Tally a PreVote round. An answer may name a higher term: the next round asks beyond it.
 
-    The term itself does not move, yet a member with the best log and an old term does
-    not ask for ever in a term in which nobody can vote any more.
+    The term itself does not move. Without this, a member with the best log and an old term would
+    ask for ever in a term in which nobody can vote any more.
     """
     raft.term_seen = max(raft.term_seen, message.term)
     pre_vote_round = raft.pre_vote_round
@@ -110,7 +111,11 @@ def on_pre_vote_reply(raft: State, sender: MemberId, message: PreVoteReply) -> N
 
 
 def elect(raft: State, *, transfer: bool) -> None:
-    """Start a real election. Our own vote counts, and leaves, only when it is saved (C9)."""
+    """Start an election. This member's own vote counts only when it is durable, and the requests
+    leave only then (C9).
+
+    transfer: a leader asked for it, so that members vote although they hear that leader.
+    """
     term = max(raft.current_term, raft.term_seen) + 1
     if term > TERM_MAX:
         raft.ignored += 1  # terms ran out: `is_plausible` keeps this out of reach
@@ -136,9 +141,10 @@ def on_self_vote_saved(raft: State) -> None:
 def on_request_vote(raft: State, sender: MemberId, message: RequestVote) -> None:
     """Grant at most one vote a term, to a log at least as new (paper 5.2 and 5.4.1, C12).
 
-    While a leader is heard the request moves nothing, not even the term; an election
-    that the leader itself asked for is the exception, for it has stopped serving. Not for a
-    member that has just been started: that one may be an older copy, and not know it (C11, F8).
+    While this member hears a leader the request changes nothing, not even the term. An election
+    that the leader itself asked for is the exception, for that leader takes no proposals any more.
+    A member that has just been started makes no exception: its directory may be an older copy
+    without its knowing (C11, F8).
     """
     term = message.term
     is_new = raft.now_ms < raft.startup_wait_until_ms
@@ -180,10 +186,11 @@ def _count(raft: State, voter: MemberId) -> None:
 
 
 def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
-    """The leader hands over: campaign at once, without a poll (Ongaro section 3.10).
+    """The leader hands over: campaign at once, without a PreVote round (Ongaro section 3.10).
 
-    A member that has just been started waits as ever (C11): the leader may mean the process
-    before, and this directory be an older copy (F8). It is asked again with each heartbeat.
+    A member that has just been started waits first (C11): the leader may mean the process before
+    the restart, and the directory of this one may be an older copy (F8). The leader repeats the
+    message with each heartbeat.
     """
     if (
         raft.state is ServerState.FOLLOWER
@@ -198,11 +205,14 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
 
 
 def on_peer_reachable(raft: State, peer: MemberId) -> None:
-    """A link came up while we were asking: ask this peer too. Doubled answers are harmless."""
+    """A link came up while this member asks for votes: ask this peer too.
+
+    The peer may have been asked before; a second answer changes nothing.
+    """
     if raft.pre_vote_round is not None:
         raft.send(peer, PreVote(raft.pre_vote_round.term, raft.pre_vote_round.round, raft.last))
     elif raft.state is ServerState.CANDIDATE and not raft.is_saving:
-        # A RequestVote that waits for the disk still goes out to everybody by itself.
+        # A RequestVote that waits for the disk is sent to everybody when the disk answers.
         raft.send(peer, RequestVote(raft.current_term, raft.last, False))
 
 

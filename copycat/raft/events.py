@@ -46,7 +46,7 @@ class Tick(msgspec.Struct, frozen=True):
 class Received(msgspec.Struct, frozen=True):
     """A message of a peer whose bytes were checked. May be stale, duplicated or nonsense.
 
-    has_gaps: some of the entries that it carries were let go, and gaps stand for them (C3).
+    has_gaps: some of the entries that it carries were deleted, and gaps stand for them (C3).
     """
 
     sender: MemberId
@@ -152,14 +152,14 @@ class GapsKnown(msgspec.Struct, frozen=True):
     """This member was just elected, and its log has gaps: all up to `valid_from` was committed
     before the newest of them was made (C22).
 
-    Only what was applied somewhere is let go, and `valid_from` is how far that was.
+    Only what was applied somewhere is deleted, and `valid_from` is how far that was.
     """
 
     valid_from: int
 
 
 class LossAccepted(msgspec.Struct, frozen=True):
-    """Right after a start: an operator gave up what this log once held, up to `lost_upto` (C12).
+    """Right after a start: an operator accepted the loss of entries up to `lost_upto` (C12).
 
     From here on it votes and campaigns with what it has, but takes no gap in place of what it
     lost until something newer is committed (decision 0017).

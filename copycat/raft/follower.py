@@ -1,9 +1,9 @@
 """What a follower does: it checks what a leader sent, appends it, reports what is durable, and
 commits what it may.
 
-A follower believes a leader only as far as the message in its hand proves: that the logs are equal
-up to the end of the message's span (C2). It reports only what its disk has (C1). So a leader may
-count every report, and a follower never has to take one back.
+Each message proves that both logs are equal up to the end of its span, and a follower relies on
+nothing beyond that (C2). It reports only what its disk has (C1). So a leader may count every
+report, and a follower never has to take one back.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ __all__ = [
 def on_append_entries(
     raft: State, sender: MemberId, message: AppendEntries, *, has_gaps: bool
 ) -> None:
-    """Entries or a heartbeat. The term rule ran before: the term is ours, or an old one.
+    """Entries or a heartbeat. `core.py` applied the term rule before: the term is not a newer one.
 
     1. An old term: answer with the current term, change nothing, and leave the election timer.
-    2. Not after our log: reject, with a hint; gaps where ours may lack more than they stand for:
-    reject, a snapshot must do (0017). 3. Else append what is new, answer at once what is durable
-    of it (C1), and keep the commit that this very message verified (C2).
+    2. The entry before the span is not in this log: reject, and hint where both may be equal.
+    3. The entries have gaps, and this log may lack more than the gaps stand for: reject, and ask
+    for a snapshot (docs/decisions/0017).
+    4. Else append what is new, answer at once how much of it is durable (C1), and commit up to
+    what this very message verified (C2).
     """
     term = message.term
     if term < raft.current_term:
@@ -46,8 +48,8 @@ def on_append_entries(
         raft.cluster_deletion_floor = max(raft.cluster_deletion_floor, message.deletion_floor)
     terms = raft.terms
     prev = message.prev
-    # Below the log there is nothing to compare: a snapshot covers it, so it is committed, and
-    # a leader has what is committed.
+    # An entry below the log cannot be compared: a snapshot covers it, so it is committed, and a
+    # leader has what is committed.
     if prev.index > terms.last_index or (
         prev.index >= terms.before.index and terms.term_at(prev.index) != prev.term
     ):
@@ -115,7 +117,8 @@ def is_well_formed(message: AppendEntries) -> bool:
 
 
 def _append(raft: State, span: Span) -> None:
-    """Append the new entries; drop what conflicts with them, and only that (Raft paper 5.3)."""
+    """Append the new entries, and first delete what conflicts with them and nothing else (Raft
+    paper, section 5.3)."""
     terms = raft.terms
     if span.first <= terms.last_index:
         after = span.first - 1
@@ -170,8 +173,8 @@ def _advance_commit(raft: State) -> None:
 def on_leader_unreachable(raft: State) -> None:
     """The link to the leader broke: ask for votes after a short random delay, not a full timeout.
 
-    Only this member stops to regard the leader as active. If the leader lives, the others still
-    hear it and refuse their votes, and its next message makes it the leader here again.
+    Only this member stops to regard the leader as active. If the leader is alive, the others
+    still hear it and refuse their votes, and its next message makes it the leader here again.
     """
     raft.leader_active_until_ms = raft.now_ms
     raft.change_role(ServerState.FOLLOWER, NOBODY)

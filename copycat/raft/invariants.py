@@ -104,7 +104,9 @@ def _check_order(now: Facts) -> None:
     require(now.before.index <= now.commit_index, "I4: trimmed above the commit", facts=now)
     require(now.before.index <= now.durable_index, "C24: trimmed what is not durable", facts=now)
     require(now.installed_index <= now.commit_index, "I12: an install is no commit", facts=now)
-    require(now.deletion_floor <= now.commit_index, "C23: a floor above the commit", facts=now)
+    require(
+        now.deletion_floor <= now.commit_index, "C23: a deletion floor above the commit", facts=now
+    )
     require(0 <= now.commit_index <= last, "I4: committed beyond the log", facts=now)
     require(0 <= now.durable_index <= last, "I4: durable beyond the log", facts=now)
     require(now.commit_ceiling <= last, "I8: verified beyond the log", facts=now)
@@ -125,16 +127,18 @@ def _check_role(now: Facts) -> None:
     if now.state is not ServerState.FOLLOWER:
         require(now.voted_for == now.member, "I2: it campaigns without its vote", facts=now)
         require(now.may_vote, "C16: it campaigns and may not even vote", facts=now)
-        require(now.lost_upto == NO_ENTRY, "C12: it campaigns without what it held", facts=now)
+        require(
+            now.lost_upto == NO_ENTRY, "C12: it campaigns without what it acknowledged", facts=now
+        )
     for match, following in zip(now.matches, now.nexts, strict=True):
         require(0 <= match < following <= now.last.next, "progress out of order", facts=now)
         require(following >= now.first_index, "progress below the log", facts=now)
     for match, stable_index in zip(now.matches, now.stable_indexes, strict=True):
-        require(0 <= stable_index <= match, "C23: settled what is not durable", facts=now)
+        require(0 <= stable_index <= match, "C23: stable what is not durable", facts=now)
 
 
 def _check_hard_state(before: Facts, after: Facts) -> None:
-    require(after.current_term >= before.current_term, "the term went back", facts=after)
+    require(after.current_term >= before.current_term, "the term fell", facts=after)
     if after.current_term == before.current_term:
         require(
             before.voted_for in (NOBODY, after.voted_for),
@@ -148,11 +152,15 @@ def _check_commit(before: Facts, after: Facts) -> None:
     require(
         after.commit_index >= before.commit_index
         and after.commit_ceiling >= before.commit_ceiling,
-        "I4: commit went back",
+        "I4: the commit index fell",
         before=before,
         after=after,
     )
-    require(after.installed_index >= before.installed_index, "I12: an install back", after=after)
+    require(
+        after.installed_index >= before.installed_index,
+        "I12: the installed index fell",
+        after=after,
+    )
     if after.commit_index > max(before.commit_index, after.installed_index):
         if after.state is ServerState.LEADER:
             if after.commit_index == after.valid_from < after.noop_index:
@@ -183,8 +191,14 @@ def _check_log(before: Facts, after: Facts) -> None:
     fixed_index = max(before.commit_index, before.commit_ceiling)
     if before.state is after.state is ServerState.LEADER:
         fixed_index = before.last.index
-        require(after.durable_index >= before.durable_index, "C6: a leader forgot", after=after)
-    require(after.before.index >= before.before.index, "I12: the front came back", after=after)
+        require(
+            after.durable_index >= before.durable_index,
+            "C6: the durable index of a leader fell",
+            after=after,
+        )
+    require(
+        after.before.index >= before.before.index, "I12: deleted entries came back", after=after
+    )
     first = after.first_index
     same = _between(before.runs, first, fixed_index) == _between(after.runs, first, fixed_index)
     require(
@@ -208,10 +222,10 @@ def _between(runs: tuple[TermRun, ...], first: int, last: int) -> list[TermRun]:
 
 
 def _check_deletion_floor(before: Facts, after: Facts) -> None:
-    """C23, I22: the floor moves by what members have, never back and never by time."""
+    """C23, I22: only what members have moves the deletion floor, never back and never by time."""
     require(
         after.cluster_deletion_floor >= before.cluster_deletion_floor,
-        "C23: the floor fell",
+        "C23: the deletion floor fell",
         after=after,
     )
     if (
@@ -221,7 +235,7 @@ def _check_deletion_floor(before: Facts, after: Facts) -> None:
         least = min(after.commit_index, after.durable_index, *after.stable_indexes)
         require(
             after.cluster_deletion_floor <= least,
-            "C23: a floor above a settled member",
+            "C23: a deletion floor above the stable index of a member",
             after=after,
         )
 
@@ -232,4 +246,4 @@ def _check_leader(before: Facts, after: Facts) -> None:
         return
     require(before.current_term == after.current_term, "a leader changed its term", after=after)
     for old, new in zip(before.matches, after.matches, strict=True):
-        require(new >= old, "I9: a match went back", before=before, after=after)
+        require(new >= old, "I9: a match index fell", before=before, after=after)

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 COMMIT_HEARTBEAT_DELAY_MS = 5
-"""How long the news of a commit waits for entries that carry it to the followers for free.
+"""How long a new commit index waits for a message with entries, which names it to the followers.
 
 Under load the next entries follow within a millisecond; an empty message in between would
 double the messages of a cluster that serves one command at a time.
@@ -272,7 +272,7 @@ def _count_round(raft: State, leader_state: LeaderState) -> None:
 
 
 def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
-    """CheckQuorum, heartbeats, news of a commit that nothing carried yet, and transfers."""
+    """CheckQuorum, heartbeats, a commit index that no message has named so far, and transfers."""
     now_ms = raft.now_ms
     if now_ms >= leader_state.check_at_ms and not _check_quorum(raft, leader_state, elapsed_ms):
         raft.become_follower(raft.current_term, NOBODY)
@@ -305,9 +305,10 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
 
 
 def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
-    """F15: our own oldest append has waited for its sync longer than E (no zombie leader).
+    """F15: whether the oldest append of this leader has waited for its sync longer than E.
 
-    A process that was held up itself takes this tick before what came back meanwhile.
+    A process that stood still for a while takes this tick before the answers that came meanwhile,
+    so a long tick proves nothing about the disk.
     """
     timeout_ms = raft.options.election_timeout_ms
     return bool(raft.peers) and raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
@@ -316,8 +317,8 @@ def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
 def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bool:
     """Whether to go on leading; sets the time of the next check.
 
-    A process that was held up itself (a slow disk, a stopped machine) takes this tick before
-    it has read what arrived meanwhile: once, it looks again a heartbeat later.
+    A process that stood still for a while (a slow disk, a stopped machine) takes this tick before
+    it has read what arrived meanwhile, so it checks once more a heartbeat later.
     """
     timeout_ms = raft.options.election_timeout_ms
     if _is_quorum_active(raft, leader_state):
@@ -332,13 +333,13 @@ def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bo
 
 
 def _is_quorum_active(raft: State, leader_state: LeaderState) -> bool:
-    """A majority answered within E; else another leader may be at work (I16)."""
+    """Whether a majority answered within E; if not, another leader may be at work (I16)."""
     since_ms = raft.now_ms - raft.options.election_timeout_ms
-    heard = [raft.member]
+    active = [raft.member]
     for peer, progress in leader_state.progress.items():
         if progress.last_contact_ms >= since_ms:
-            heard.append(peer)
-    return raft.configuration.has_quorum(heard)
+            active.append(peer)
+    return raft.configuration.has_quorum(active)
 
 
 def deadline_ms(leader_state: LeaderState) -> int:
@@ -388,9 +389,9 @@ def _begin_transfer(raft: State, leader_state: LeaderState, target: MemberId) ->
 
 
 def _begin_transfer_when_full(raft: State, leader_state: LeaderState) -> None:
-    """F12: a leader without room hands over; each try that fails is followed by another.
+    """F12: a leader whose disk is full hands over; after each try that fails it tries again.
 
-    The one that was tried last comes last: its disk may be as full as ours.
+    The follower that was tried last is chosen last: its disk may be as full as this one.
     """
     target = best_follower(leader_state, after=leader_state.last_transfer_to)
     if target != NOBODY:
@@ -413,9 +414,9 @@ def best_follower(leader_state: LeaderState, after: MemberId = NOBODY) -> Member
 
 
 def _send_timeout_now(raft: State, leader_state: LeaderState) -> None:
-    """Send TimeoutNow once the target has everything; again with each heartbeat.
+    """Send TimeoutNow once the target has everything, and again with each heartbeat.
 
-    Not to one whose link broke: what it has is known again when it has answered.
+    A target whose link broke is sent none until it has answered again.
     """
     if leader_state.transfer_to == NOBODY:
         return

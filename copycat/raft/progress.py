@@ -63,15 +63,18 @@ class Progress:
         """The newest request when the leader noticed that the log regressed. An answer to it, or
         to an older one, may be of the log before, so it counts as lost."""
         self.next_index = next_index
+        """The index of the entry to be sent next. Invariant: match_index < next_index."""
         self.last_request = 0
-        """Newest request to this peer; a reply to a later one is nonsense."""
+        """The newest request to this peer. Invariant: no honest reply names a later one."""
         self.acked_request = 0
         """The newest request that the peer answered in this term: read rounds count it."""
         self.pending_request = 0
         """Request of the `Replicate` with entries that waits for its `Sent`; 0 for none."""
         self.rewind_request = 0
-        """Newest request at the last rewind; answers to it and older ones move no state."""
+        """The newest request at the last rewind: answers to it and to older ones change nothing of
+        what is sent."""
         self.commit_sent = 0
+        """The highest commit index that a message to the peer named."""
         self.last_contact_ms = now_ms
         self.sent: deque[tuple[int, int]] = deque()
         """(request, end) in flight, both strictly rising: the bound of I9 and the window."""
@@ -109,10 +112,10 @@ class Progress:
         return True
 
     def acknowledge(self, request: int, match_index: int) -> bool:
-        """Believe `match_index` if `request` or one before it reached that far (I9).
+        """Credit `match_index` if `request`, or one before it, reached that far (I9).
 
-        After a rewind or a broken link the bound starts anew: a late reply to an older request
-        proves nothing more here, the next probe will.
+        False if none did. After a rewind or a broken link nothing counts as sent any more, so a
+        late reply to an older request is not credited; the answer to the next probe is.
         """
         sent = self.sent
         bound = 0
@@ -131,11 +134,11 @@ class Progress:
         return True
 
     def rewind(self, request: int, newest: EntryId) -> bool:
-        """A rejection of `request`: step back to `newest`, the own entry at or below its hint.
+        """`request` was rejected: go back to `newest`, the leader's entry at or below the hint.
 
-        False when it tells nothing new: stale, or not below what is known. A rejection below
-        match_index moves nothing: if it is no late one, the log of the peer has regressed (F8,
-        `copycat/raft/regression.py`), and probes would be exchanged for ever.
+        False when the rejection tells nothing new: it is late, or its hint is not below what is
+        known. A rejection below match_index moves nothing: unless it is late, the log of the peer
+        has regressed (F8, `copycat/raft/regression.py`), and probes would go on for ever.
         """
         next_index = max(newest.next, self.match_index + 1)
         if request <= self.rewind_request or next_index >= self.next_index:
@@ -167,7 +170,7 @@ class Progress:
         self.snapshot = NO_ENTRY
 
     def on_trimmed(self, first_index: int) -> None:
-        """The log begins at `first_index` now; what was in flight from below is asked again."""
+        """The log begins at `first_index` now: the peer is sent nothing below it any more."""
         if self.next_index < first_index:
             self.next_index = first_index
             if self.state is not ProgressState.SNAPSHOT:

@@ -1,10 +1,12 @@
-"""A member that came back with an older copy of its own directory (F8): noticed, told, bound.
+"""A member that came back with an older copy of its own directory (F8).
 
-Whoever led knows what each voter had acknowledged. A voter whose log does not reach that any
-more was restored from a backup or a snapshot of its machine. It is told, records durably how far
-it once was, and from there on is a member that lost entries to damage (C12): it votes as if it
-held them, does not campaign, and takes no gaps. Its raised term makes the leader that counted
-it step down; the next one counts from nothing (decision 0024).
+Every member that led knows what each voter acknowledged to it. A voter whose log does not reach
+that far any more was restored from a backup or from a snapshot of its machine. The member that
+notices this sends it `LogRegressed`. The voter records durably how far its log once reached, and
+from there on it is RECOVERING (`copycat/raft/eligibility.py`): it votes only for a log that
+reaches as far, does not campaign, and takes no gaps. It also raises its term, so that the leader
+that counted what is missing steps down, and the next leader counts from nothing
+(docs/decisions/0024).
 """
 
 from __future__ import annotations
@@ -28,17 +30,17 @@ __all__ = [
 ]
 
 
-# ---- the one that was told of acknowledgements -------------------------------------------------
+# ---- the member to which entries were acknowledged ---------------------------------------------
 
 
 def shows_regression(raft: State, progress: Progress, message: AppendReply) -> bool:
-    """Whether this answer proves that the log of the peer lacks what it acknowledged.
+    """Whether this answer proves that the log of the peer lacks what the peer acknowledged.
 
-    Only an answer to a request that was sent after the acknowledgement had arrived: answers and
-    requests that overtook each other on the way prove nothing. From there on each request
-    follows an entry at or above match_index. A log that holds that one either accepts it and is
-    durable so far, or names in its hint an entry at or above it, in term and in index: terms in
-    a log never fall.
+    Only an answer to a request that was sent after the acknowledgement had arrived proves it:
+    answers and requests may overtake each other. Each later request follows an entry at or above
+    match_index. A log that has the entry at match_index either accepts such a request and is
+    durable up to there, or its hint is at or above that entry, in term and in index, since terms
+    in a log never fall.
     """
     if message.request <= progress.match_request or not progress.match_index:
         return False
@@ -48,19 +50,19 @@ def shows_regression(raft: State, progress: Progress, message: AppendReply) -> b
 
 
 def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendReply) -> bool:
-    """Look at an answer of this term before anything of it is used; whether it may be.
+    """Check an answer of this term for a regression; True when the leader may use the answer.
 
-    What the peer promised before is gone, perhaps with a newer term that it had seen: until it
-    holds its acknowledged entries again it counts neither for commits nor for reads.
+    A peer whose log regressed may also have lost a newer term that it had seen. Until it has its
+    acknowledged entries again it counts neither for commits nor for reads.
     """
     if not shows_regression(raft, progress, message):
         if message.accepted and message.request > progress.match_request:
             progress.has_regressed = False
         return True
     acknowledged = acknowledged_by(progress, raft.terms, raft.current_term).entry
-    is_news = not progress.has_regressed
+    was_counted = not progress.has_regressed
     _discount(raft, peer, progress)
-    if is_news:
+    if was_counted:
         last = EntryId(0, message.match_index) if message.accepted else message.hint
         raft.effects.append(PeerRegressed(peer, acknowledged, last))
     raft.send(peer, LogRegressed(raft.current_term, acknowledged))
@@ -68,8 +70,12 @@ def on_reply(raft: State, peer: MemberId, progress: Progress, message: AppendRep
 
 
 def _discount(raft: State, peer: MemberId, progress: Progress) -> None:
-    """It counts for nothing. A snapshot that is on its way was meant for the log before: what is
-    said of it may be of the process before, so it ends, and a later answer begins another."""
+    """The peer counts for nothing from here on.
+
+    A snapshot on its way to the peer was meant for the log before the regression, and an answer
+    about it may come from the process before. So the transfer ends, and a later rejection begins
+    another one.
+    """
     if progress.state is ProgressState.SNAPSHOT:
         raft.effects.append(EndShipping(peer, done=False))
         progress.mark_lost()
@@ -79,31 +85,34 @@ def _discount(raft: State, peer: MemberId, progress: Progress) -> None:
 def on_log_position(raft: State, sender: MemberId, message: LogPosition) -> None:
     """A peer says, on a new link, where its log ends: compare it with what it acknowledged.
 
-    A log may lose acknowledged entries to a leader of a later term, and the hard state knows
-    that term before; so only a log that followed no leader since has lost them by itself.
+    A leader of a later term may make a log drop entries that were acknowledged before, and the
+    hard state has reached that term by then. So the log lost entries by itself only if its
+    `term` is not above the term of the acknowledgement.
     """
-    known = list(raft.acknowledgements.by_peer.get(sender, ()))
+    acknowledgements = list(raft.acknowledgements.by_peer.get(sender, ()))
     progress = raft.leader_state.progress[sender] if raft.leader_state is not None else None
     if progress is not None and progress.match_index:
-        known.append(acknowledged_by(progress, raft.terms, raft.current_term))
-    missing = [one for one in known if message.term <= one.term and one.lacks(message.last)]
+        acknowledgements.append(acknowledged_by(progress, raft.terms, raft.current_term))
+    lacking = [
+        each for each in acknowledgements if message.term <= each.term and each.lacks(message.last)
+    ]
     raft.acknowledgements.unconfirmed.pop(sender, None)
-    if not missing:
+    if not lacking:
         return
-    if progress is not None and progress.match_index and known[-1] in missing:
+    if progress is not None and progress.match_index and acknowledgements[-1] in lacking:
         _discount(raft, sender, progress)  # an answer to a later request may end it
-    acknowledged = max(one.entry for one in missing)
+    acknowledged = max(each.entry for each in lacking)
     raft.effects.append(PeerRegressed(sender, acknowledged, message.last))
     raft.acknowledgements.unconfirmed[sender] = acknowledged
     raft.send(sender, LogRegressed(raft.current_term, acknowledged))
 
 
 def on_reachable(raft: State, peer: MemberId) -> None:
-    """The link to `peer` is open: tell the peer again what it lacks, once.
+    """The link to `peer` is open: send `LogRegressed` once more, in case the first one was lost.
 
-    A leader to whom the peer's log proved itself since then does not. A leader that only will
-    compare the next answer does: it may stop to lead before that answer comes, and another member
-    may have told the peer of less meanwhile (seed 3017).
+    A leader that has seen since then that the peer's log is complete sends nothing. A leader that
+    has not compared an answer yet sends it: it may stop to lead before that answer comes, and
+    another member may meanwhile have reported a lesser entry to the peer (seed 3017).
     """
     acknowledged = raft.acknowledgements.unconfirmed.pop(peer, NO_ENTRY)
     if acknowledged == NO_ENTRY:
@@ -117,7 +126,7 @@ def on_reachable(raft: State, peer: MemberId) -> None:
 
 
 def is_well_formed(message: LogRegressed) -> bool:
-    """Whether somebody who led could have said it."""
+    """Whether a member that led could have sent this message."""
     return (
         1 <= message.acknowledged.term <= message.term
         and 1 <= message.acknowledged.index < TERM_MAX
@@ -125,13 +134,14 @@ def is_well_formed(message: LogRegressed) -> bool:
 
 
 def on_log_regressed(raft: State, sender: MemberId, message: LogRegressed) -> None:
-    """Somebody to whom this member acknowledged the named entry says that it should have it.
+    """A peer says that this member acknowledged an entry, and that its log lacks this entry now.
 
-    Nothing is believed that this log contradicts: if it holds the entry, the message is late, or
-    what was lost has come back. If its last entry is less, it does not vote for less from here
-    on; its term is raised when that is durable, so that a crash cannot leave the one without the
-    other. If it is not (entries of a term that lost are here again), then whoever it votes for
-    has all that it acknowledged, and only the leader has to count anew.
+    If the log has the entry, the message is late, or the entry has been sent again: nothing is to
+    be done. If the last entry of the log is less than the acknowledged one, this member votes for
+    no lesser log from here on. Its term is raised when that is durable, so that a crash cannot
+    leave the one without the other. If the last entry is not less, although the log lacks the
+    acknowledged one (entries of a term that lost are here again), then whoever gets the vote of
+    this member has all that it acknowledged, and only the leader has to count again from nothing.
     """
     acknowledged = message.acknowledged
     if raft.leader_state is not None:

@@ -152,7 +152,7 @@ class Replicator:
         )
 
     def send_commit_index(self, source: LogSource) -> None:
-        """A heartbeat to each peer that no message has told of the commit index so far."""
+        """A heartbeat to each peer to which no message has named the commit index so far."""
         for peer, progress in self.progress.items():
             is_behind = progress.commit_sent < source.commit_index
             if is_behind and progress.state is not ProgressState.LOST:

@@ -309,10 +309,10 @@ class State:
 
     @property
     def disk_age_ms(self) -> int:
-        """For how long the disk has owed an answer: to the oldest sync or save (F15).
+        """For how long the oldest sync or save has waited for the disk (F15).
 
-        Not since that was asked for, if it waited behind one that was answered later: a disk
-        that is slow and alive is no reason to change the leader for another one like it.
+        Time that it waited behind a sync that was answered later does not count: a disk that is
+        slow but answers is no reason to change the leader for another one like it.
         """
         waiting_since_ms = max(self.syncs[0][2], self.synced_at_ms) if self.syncs else self.now_ms
         if self.is_saving:
@@ -336,7 +336,7 @@ class State:
             self.election_at_ms = self.now_ms + timeout_ms + self.random.below(timeout_ms)
 
     def campaign_within(self, low_ms: int, high_ms: int) -> None:
-        """Let the next poll begin in [low, high) from now, but not inside the grace (C11)."""
+        """Ask for votes in [low, high) from now, but not within the wait after a start (C11)."""
         self.drawn_at_ms = -1
         self.election_at_ms = max(
             self.now_ms + low_ms + self.random.below(high_ms - low_ms), self.startup_wait_until_ms
@@ -362,7 +362,7 @@ class State:
             vote=self.voted_for,
         )
         if term > self.current_term:
-            self.pending_sends.clear()  # promises of a term that is over
+            self.pending_sends.clear()  # messages of a term that is over
             self.accepted_request = 0
             self.verified_index = 0
             self.reported_index = 0
@@ -374,7 +374,7 @@ class State:
         self.effects.append(SaveHardState(term, voted_for, self.save_ticket))
 
     def release(self, ticket: int) -> None:
-        """`Saved(ticket)`: what waited for it leaves now."""
+        """`Saved(ticket)`: the messages that waited for this save are sent now."""
         require(
             ticket <= self.save_ticket,
             "a save ended that was never asked for",
@@ -422,7 +422,7 @@ class State:
     # ---- roles -----------------------------------------------------------------------
 
     def become_follower(self, term: int, leader: MemberId, voted_for: MemberId = NOBODY) -> None:
-        """Follow `leader` (zero when unknown) in `term`; drop all that another role held.
+        """Follow `leader` (zero when unknown) in `term`; drop the state of any other role.
 
         `voted_for` counts only when the term moves: one save then carries both.
         """
@@ -430,7 +430,7 @@ class State:
             self.save_hard_state(term, voted_for)
         leader_state = self.leader_state
         if leader_state is not None:
-            self.leader_state = None  # with it go reads, windows and proposals that nobody answers
+            self.leader_state = None  # reads and proposals under way are not answered any more
             self.acknowledgements.remember(leader_state, self.terms)
             self.draw_election_timeout()
             until_ms = self.now_ms + self.options.election_timeout_ms

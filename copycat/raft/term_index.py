@@ -22,8 +22,8 @@ UNKNOWN_TERM = -1
 class TermIndex:
     """Terms of the entries first_index .. last_index, as (term, first) runs, oldest first.
 
-    before: the entry just below first_index; its name outlives it, for it is the `prev` of the
-    first entry. NO_ENTRY in a log that begins at 1.
+    before: the entry just below first_index. The log does not have it any more, but its name is
+    still the `prev` of the first entry. NO_ENTRY in a log that begins at 1.
     """
 
     __slots__ = ("_firsts", "_terms", "before", "first_index", "last_index")
@@ -85,7 +85,7 @@ class TermIndex:
 
     @property
     def end(self) -> int:
-        """One past the last entry: where the next one goes."""
+        """One past the last entry: the index of the next one."""
         return self.last_index + 1
 
     @property
@@ -146,7 +146,7 @@ class TermIndex:
         self.last_index = after
 
     def trim(self, first_index: int) -> None:
-        """Forget everything below `first_index`; the entry before it keeps its name."""
+        """Drop everything below `first_index`, and remember the name of the entry before it."""
         if first_index <= self.first_index:
             return
         require(
@@ -164,7 +164,7 @@ class TermIndex:
             firsts[0] = first_index
 
     def reset(self, entry: EntryId) -> None:
-        """Begin anew, empty, right after `entry` (I12)."""
+        """Begin an empty log right after `entry` (I12)."""
         require(entry.term >= 1 and entry.index >= 1, "a log cannot begin there", entry=entry)
         self._firsts.clear()
         self._terms.clear()

@@ -1,8 +1,8 @@
-"""A transfer of leadership that somebody asked for, from the request to who was heard to lead.
+"""A transfer of leadership, from the request until it is known who leads.
 
-The target gets everything first, while nothing new is proposed, and is then told to campaign.
-Its election takes the old leader's role at once, and proves nothing: a target that campaigns may
-lose. So the old leader waits until it hears who leads, and only then says how it went.
+The target is sent everything first, while nothing new is proposed, and is then asked to campaign.
+Its election ends the old leader's role at once, but the target may lose that election. So the old
+leader waits until it hears who leads, and only then reports how the transfer ended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ __all__ = ["Transfer", "on_step_down", "on_transfer_timeout"]
 class Transfer:
     """This member gave up its role for `to`, and has not heard since who leads.
 
-    is_any: the caller left it to this member to whom.  until_ms: when it stops to wait.
+    is_any: whether the caller left the choice of the target to this member.  until_ms: when this
+    member stops to wait.
     """
 
     __slots__ = ("is_any", "to", "until_ms")
@@ -29,13 +30,13 @@ class Transfer:
         self.is_any = is_any
 
     def on_leader_known(self, leader: MemberId, member: MemberId) -> TransferFinished:
-        """`leader` was heard to lead, or was elected: it is perhaps `member`, this one."""
+        """It is known that `leader` leads; that may be `member`, this one."""
         ok = leader != member and (self.is_any or leader == self.to)
         failure = None if ok else TransferFailure.ANOTHER_LEADS
         return TransferFinished(ok=ok, failure=failure, to=self.to)
 
     def on_timeout(self) -> TransferFinished:
-        """Nobody was heard to lead in time: the target campaigned and lost, or cannot be heard."""
+        """No leader was heard in time: the target lost its election, or cannot be heard."""
         return TransferFinished(ok=False, failure=TransferFailure.NOBODY_LEADS, to=self.to)
 
 
@@ -57,7 +58,7 @@ def on_step_down(
 ) -> Transfer | TransferFinished | None:
     """What becomes of a transfer when this member stops to lead, since it heard of `term`.
 
-    Who leads now is not known, so a transfer that somebody asked for goes on until `until_ms`.
+    It is not known who leads now, so a transfer that was requested continues until `until_ms`.
     None: no transfer was under way.
     """
     to = leader_state.transfer_to
