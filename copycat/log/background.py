@@ -1,4 +1,4 @@
-"""The two lazy threads of a bare log: one looks after files, one syncs by interval.
+"""Threads of a bare log that begin when they are needed: one for files, one for syncs.
 
 `threading` is imported by the first of them: a log that needs neither does not pay for it.
 A thread that cannot be started is a ResourceError (F29).
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SHORTAGE_S", "FileMaintenance", "Flag", "LazyThread", "SyncTimer"]
 
 SHORTAGE_S = 1.0
-"""How long what can wait does wait after the system had nothing left for it."""
+"""How long the start of a thread that nobody waits for is put off when the system had none."""
 
 
 def _warn(text: str, error: StorageError) -> None:

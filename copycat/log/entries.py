@@ -49,7 +49,7 @@ make_entry = cast("Callable[[type[Entry], tuple[int, int, bytes]], Entry]", tupl
 class Segment(NamedTuple):
     """One file of the log. Sizes in bytes, before compression; `last_index` is inclusive.
 
-    `count` is of the entries that are there: what was let go is none.
+    `count` is of the entries that are there; deleted entries are not counted.
     """
 
     id: int

@@ -85,9 +85,10 @@ class Log:
     the log then says; an interrupted `close` is to be called again.
     """
 
-    # What is true of the log is asked of the native one, whose calls are each done or not. What
-    # is kept beside it may lag, but must never be wrong: it forgets before the log drops
-    # something, and is told of what was added afterwards. Locks are taken by run_locked alone.
+    # The native log knows what is in the log, and each of its calls is done or not. What this
+    # object remembers beside it may lack something, but must never be wrong: it forgets before
+    # the native log drops something, and remembers after the native log has added something.
+    # Locks are taken by run_locked alone.
 
     def __init__(
         self, native: NativeLog | InMemoryLog, path: str, storage: Storage, *, read_only: bool
@@ -102,7 +103,7 @@ class Log:
         self._fork_guard = ForkGuard()
         self._recent = RecentBatches[Batch](storage.entry_buffer_size)
         self._maintenance = FileMaintenance(native)
-        # Nothing here refers back to the log: dropped, it lets go of its directory at once.
+        # Nothing here refers back to the log, so a log that nobody uses is closed at once.
         self._timer = SyncTimer(partial(_sync_of, ref(self)), storage.sync_interval)
         self._compaction: CompactionThread | None = None
         self._storage = storage
@@ -123,12 +124,12 @@ class Log:
         Options are the fields of `Storage`; those that govern members do nothing here. A relative
         path is meant as of now: what the working directory or a link is later changes nothing, and
         a directory that is renamed while it is open stays this log's, wherever it is then.
-        With level "memory" nothing is on the disk, and `close` lets go of all.
+        With level "memory" nothing is on the disk, and `close` forgets everything.
         After a crash a torn tail that was never durable is dropped; bytes that were durable
         and cannot be read are a CorruptLogError, and nothing is changed on disk.
-        read_only: changes nothing, and may stand beside a process that writes. It shows the log
-        of this moment; where a compaction, trim or truncation has removed a file since, a read
-        is a StorageError: open it anew.
+        read_only: changes nothing, also while another process writes. It shows the log of this
+        moment; where a compaction, trim or truncation has removed a file since, a read is a
+        StorageError: open the log anew.
         Errors: ConfigurationError, DirectoryInUseError, WrongDirectoryError (a member's
         directory), CorruptLogError, FormatVersionError, DiskError.
         """
@@ -148,7 +149,7 @@ class Log:
             return cls(native, directory, settings, read_only=read_only)
         except BaseException:
             if native is not None:
-                native.close()  # nobody else could let go of the directory
+                native.close()  # nobody else could unlock the directory
             raise
 
     @staticmethod
@@ -196,9 +197,9 @@ class Log:
     def append(self, data: Data, *, term: IndexLike | None = None) -> int:
         """Append one entry and return its index.
 
-        With durability "fsync" it is on disk when this returns. `term` is the last entry's
-        (or 1) unless told; a lower one is a ValueError. EntryTooLargeError above
-        max_entry_size; DiskFullError leaves the log as it was.
+        With durability "fsync" the entry is on the disk when this returns. Without `term` the
+        entry has the term of the last one, or 1; a lower term is a ValueError.
+        EntryTooLargeError above max_entry_size; DiskFullError leaves the log as it was.
         """
         return self._append([encode_payload(data)], term).start
 
@@ -301,7 +302,7 @@ class Log:
         native.truncate(after)
 
     def trim(self, before: IndexLike) -> None:
-        """Let entries below `before` go, by whole segments: `first_index` <= `before`."""
+        """Delete entries below `before` by whole segments, so that `first_index` <= `before`."""
         run_locked(self._lock, self._shorten, position_of(before))
         self._sync(0)
 
@@ -311,7 +312,8 @@ class Log:
         native.trim(before)
 
     def close(self) -> None:
-        """Sync and let go of the directory. A second close is nothing; so is a child's."""
+        """Sync and unlock the directory. A second close does nothing, nor does one in a child
+        process."""
         if self._fork_guard.is_child:
             return
         self._timer.stop()
@@ -434,7 +436,7 @@ class Log:
         return self._usable().segment_stats(NO_LIMITS)
 
     def __len__(self) -> int:
-        """How many entries an iteration gives: what was let go is none."""
+        """How many entries an iteration gives; deleted entries are not counted."""
         return self._read_locked(self._count)
 
     def _count(self) -> int:
@@ -492,7 +494,7 @@ class Log:
             found = self._read_locked(self._get, index)
         if found is None:
             self.term(index)  # an IndexError outside the log
-            raise IndexError(f"entry {index} is in a gap: it was let go")
+            raise IndexError(f"entry {index} is in a gap: it was deleted")
         return found
 
     def __contains__(self, index: object) -> bool:
@@ -531,9 +533,9 @@ class Log:
         """Entries from `start` (or the first) up to and without `stop` (or the end of now).
 
         `stop` may lie beyond the end, `start` may be `next_index`; a `start` outside
-        [first_index, next_index] is an IndexError: what was trimmed is not passed over.
-        TypeError for what is no int. What is truncated while an iteration goes on may still come
-        out of it, or end it with an IndexError; appends never do.
+        [first_index, next_index] is an IndexError, since a read does not silently begin later.
+        TypeError for what is no int. An entry that is truncated while an iteration goes on may
+        still be returned, or end the iteration with an IndexError; appends never end it.
         """
         first, end = run_locked(self._lock, self._bounds)
         begin = first if start is None else index_of(start)
@@ -630,14 +632,14 @@ class Log:
         return self._compaction
 
     def release(self, index: IndexLike) -> None:
-        """Entry `index` is needed no more: a compaction may let it go. IndexError above the log.
+        """Entry `index` is needed no more: a compaction may delete it. IndexError above the log.
 
-        Not remembered across restarts: release again what you replay.
+        A release is not remembered across restarts: release again what you replay.
         """
         self.release_many((index,))
 
     def release_many(self, indexes: Iterable[IndexLike]) -> None:
-        """The same for all of them at once; those that are gone already are passed over.
+        """The same for all `indexes` at once; those that are deleted already do not matter.
 
         IndexError and TypeError before any of them was released.
         """
@@ -648,7 +650,8 @@ class Log:
         self._compaction_thread().release(len(indexes))
 
     def commit(self, index: IndexLike) -> None:
-        """Entries up to `index` will not be truncated: from now on no compaction goes above."""
+        """Entries up to `index` will not be truncated. From the first call on, no compaction
+        deletes an entry above the highest `index`."""
         run_locked(self._lock, self._commit, position_of(index))
 
     def _commit(self, index: int) -> None:

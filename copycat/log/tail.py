@@ -1,4 +1,4 @@
-"""Following a log while it grows, from an event loop. The only asyncio in this room."""
+"""Following a log while it grows, from an event loop. The only asyncio in this package."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Tail:
     """Entries from `start` on, for ever; ends when the log is closed.
 
     With durability "fsync" an entry appears when it is durable, else when it is appended.
-    After a truncation the iterator goes on behind the entry that was kept; what was trimmed or
-    let go before it was read is skipped.
+    After a truncation the iterator goes on behind the last entry that stayed; what was trimmed
+    or deleted before it was read is skipped.
     """
 
     def __init__(self, log: Source, start: int, feed: Callable[[Tail], None]) -> None:
@@ -73,7 +73,7 @@ class Tail:
         return self._ahead.popleft()
 
     def _fill(self) -> bool:
-        """Whether it got on: entries, or a gap that ends here."""
+        """Whether there was anything: entries, or a gap that ends here."""
         before = self.position
         self._feed(self)
         return bool(self._ahead) or self.position > before
@@ -114,7 +114,7 @@ class TailBeside(Tail):
 
     What was there when the log was opened comes from it. Behind that, the files are looked at
     ten times a second, and an entry is shown once it is appended, durable or not. After a
-    truncation it goes on behind the entry that was kept.
+    truncation it goes on behind the last entry that stayed.
     """
 
     def __init__(

@@ -243,7 +243,7 @@ class MemoryLog:
         self._keep_releases(self.first_index, after)
 
     def trim(self, before: int) -> None:
-        """Let whole segments below `before` go; see `ReplicaLog.trim`."""
+        """Delete whole segments below `before`; see `ReplicaLog.trim`."""
         self._check()
         while len(self._segments) > 1 and self._segments[0].end <= before:
             del self._segments[0]
@@ -266,7 +266,7 @@ class MemoryLog:
     # --- compaction --------------------------------------------------------------------------
 
     def release(self, indexes: Sequence[int], policy: Release) -> None:
-        """Let these entries go; see `ReplicaLog.release`."""
+        """These entries may be deleted; see `ReplicaLog.release`."""
         self._check()
         last = self.last_index
         above = [index for index in indexes if index > last]
@@ -432,7 +432,7 @@ class MemoryLog:
         self._durable_index = self.last_index
 
     def crash(self) -> None:
-        """Power loss: everything that no ended sync proved is gone. Tickets die with it."""
+        """Power loss: everything that no ended sync proved is lost, and no ticket is in flight."""
         kept = self._durable_index
         self.reopen()
         self.truncate(max(kept, self.first_index - 1))

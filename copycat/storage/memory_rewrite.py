@@ -96,7 +96,7 @@ class MemorySegments(list[MemorySegment]):
 
 
 def reach(limits: CompactionLimits, policy: Release, *, major: bool) -> int:
-    """The highest index at which an entry released as `policy` may go; 0 for none."""
+    """The highest index at which an entry of class `policy` may be deleted; 0 for none."""
     stable = min(limits.horizon, limits.deletion_floor)
     return {
         Release.ANY: limits.horizon,
@@ -108,7 +108,7 @@ def reach(limits: CompactionLimits, policy: Release, *, major: bool) -> int:
 
 
 class RewriteGroup(NamedTuple):
-    """Neighbouring segments that become one; what they were when it was frozen."""
+    """Neighbouring segments that become one, as they were when the rewrite was frozen."""
 
     ids: list[int]
     end: int

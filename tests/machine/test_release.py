@@ -318,7 +318,7 @@ def test_c22_no_jump_above_what_the_gap_can_explain() -> None:
     assert script.commands(a, [Busy.put("x", 1)], first_sequence=2).rejected == [(a, 2, 6)]
 
 
-def test_the_reply_floor_is_below_the_first_reply_that_is_owed() -> None:
+def test_the_acknowledged_index_is_below_the_first_reply_that_is_unacknowledged() -> None:
     script, [a, b] = started(2)
     assert script.executor.acknowledged_index() == 2
     script.commands(a, [Busy.put("x", 1), Busy.put("x", 2), Busy.put("x", 3)])  # 3, 4, 5

@@ -244,7 +244,7 @@ def test_i4_applied_before_committed(sessions: Sessions) -> None:
 # ---- what cleaning asks ------------------------------------------------------------------
 
 
-def test_c21_the_reply_floor_is_what_the_log_says_is_acknowledged(sessions: Sessions) -> None:
+def test_c21_the_acknowledged_index_is_what_the_log_says(sessions: Sessions) -> None:
     first = sessions.command(1, 2, 3)
     sessions.apply()
     assert sessions.checker.acknowledged_index() == first - 1
