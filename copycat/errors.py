@@ -43,7 +43,7 @@ CopycatError
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 __all__ = [
     "AddressInUseError",
@@ -85,6 +85,7 @@ __all__ = [
     "VersionMismatchError",
     "WrongDirectoryError",
     "require",
+    "unreachable",
 ]
 
 
@@ -94,7 +95,8 @@ class CopycatError(Exception):
     code: stable name, also the page in docs/reference/errors.md.
     hint: one action a line, or None.  state: lines about the state of things.
     retryable: the same call may work later.  outcome_unknown: it may have taken effect.
-    Keyword arguments beyond these become attributes of the same name (fields, not text).
+    Each class declares its fields, with the value that a field has when nothing is known. The
+    constructor takes them by keyword, and refuses (TypeError) a field that was not declared.
     """
 
     code: ClassVar[str] = "copycat"
@@ -102,14 +104,35 @@ class CopycatError(Exception):
     retryable: bool = False
     outcome_unknown: bool = False
 
+    # An error that a client raises may have these, whatever its type.
+    operation: Any = None
+    """What was submitted."""
+    pending: tuple[object, ...] = ()
+    """Operations that were sent and have no reply: they may take effect."""
+    unsent: tuple[object, ...] = ()
+    """Operations that were never sent."""
+    missing: tuple[str, ...] = ()
+    """Addresses of members that are not reachable."""
+    since: float = 0.0
+    """For how many seconds they have been missing."""
+    leader: str | None = None
+    """Address of the leader, where a server named it."""
+    refusal: int = 0
+    """The code of the refusal, when a server sent one."""
+    type_name: str = ""
+    """The type of the exception that a state machine raised, and its text."""
+    text: str = ""
+
     def __init__(
-        self, message: str, *, hint: str | None = None, state: str | None = None, **fields: Any
+        self, message: str, *, hint: str | None = None, state: str | None = None, **fields: object
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint if hint is not None else self.default_hint
         self.state = state
         for name, value in fields.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no field {name!r}")
             setattr(self, name, value)
         if state:
             self.add_note(_indented(state))
@@ -136,6 +159,9 @@ def _indented(text: str) -> str:
 class ConfigurationError(CopycatError, ValueError):
     code = "bad-config"
     default_hint = "correct the settings named above; nothing was started"
+    stored: tuple[str, ...] = ()
+    """The members that the directory was founded with, and those that were given now."""
+    given: tuple[str, ...] = ()
 
 
 class UnknownMemberError(ConfigurationError):
@@ -152,7 +178,6 @@ class NoLeaderError(CopycatError):
 class NotLeaderError(NoLeaderError):
     code = "not-leader"
     default_hint = "use server.client() or CopycatClient(...), which find the leader and retry"
-    leader: str | None = None
 
 
 class QuorumLostError(NoLeaderError):
@@ -160,8 +185,6 @@ class QuorumLostError(NoLeaderError):
 
     code = "no-quorum"
     default_hint = "bring the missing members back; nothing is lost"
-    missing: tuple[str, ...] = ()
-    since: float = 0.0
 
 
 class CommandError(CopycatError):
@@ -204,8 +227,6 @@ class SessionExpiredError(UnknownSessionError):
     code = "session-expired"
     default_hint = "move blocking work to asyncio.to_thread(), or raise session_timeout"
     outcome_unknown = True
-    pending: tuple[object, ...] = ()
-    unsent: tuple[object, ...] = ()
 
 
 class ClosedSessionError(SessionError):
@@ -216,16 +237,26 @@ class ClosedSessionError(SessionError):
 class SerializationError(CopycatError, TypeError):
     code = "not-serializable"
     default_hint = "use str, int, float, bytes, datetime, Enum, dataclass, list, dict"
+    value: object = None
+    """What has no encoding; or `operation`, with the field and what it was to be and is."""
+    field: str = ""
+    expected: str = ""
+    got: str = ""
+    place: str = ""
+    """Where in the field."""
 
 
 class EntryTooLargeError(CopycatError, ValueError):
     code = "entry-too-large"
     default_hint = "store the blob elsewhere and log a reference, or raise max_entry_size"
+    size: int = 0
+    limit: int = 0
 
 
 class StateDivergedError(CopycatError):
     code = "state-diverged"
     default_hint = "take time and randomness from self.context, and sort sets"
+    index: int = 0
 
 
 class MemoryShortageError(CopycatError, MemoryError):
@@ -240,16 +271,23 @@ class MemoryShortageError(CopycatError, MemoryError):
 class StorageError(CopycatError):
     code = "storage"
     default_hint = "see the cause above"
+    path: str = ""
 
 
 class DirectoryInUseError(StorageError):
     code = "directory-in-use"
     default_hint = "stop the process that holds the directory, or use another one"
+    pid: int = 0
+    """The process that holds it; 0 when that is not known."""
 
 
 class WrongDirectoryError(StorageError):
     code = "wrong-directory"
     default_hint = "give each member its own directory"
+    field: str = ""
+    """What of the directory's identity is another one than expected."""
+    expected: object = None
+    found: object = None
 
 
 class CorruptLogError(StorageError):
@@ -257,7 +295,6 @@ class CorruptLogError(StorageError):
 
     code = "corrupt-log"
     default_hint = "restore this directory from a backup, or replace the member"
-    path: str = ""
     offset: int = -1
     index: int = 0
 
@@ -265,11 +302,17 @@ class CorruptLogError(StorageError):
 class FormatVersionError(StorageError):
     code = "format-version"
     default_hint = "open the directory with the version of copycat that wrote it"
+    found: object = None
+    """The version there, and those that this version of copycat reads."""
+    supported: object = None
 
 
 class SyncUnsupportedError(StorageError):
     code = "sync-unsupported"
     default_hint = 'use a local disk, or accept the risk with durability = "os"'
+    offset: int = -1
+    operation: str = ""
+    errno: int = 0
 
 
 class DiskFullError(StorageError, OSError):
@@ -279,14 +322,21 @@ class DiskFullError(StorageError, OSError):
         "a server's take_snapshot() lets its log be trimmed; `copycat compact` cleans a closed log"
     )
     retryable = True
+    offset: int = -1
+    operation: str = ""
+    free: int = -1
+    """Bytes that are free, and how many must stay free; -1 when that is not known."""
+    limit: int = -1
 
-    def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, state: str | None = None, **fields: object
+    ) -> None:
         if hint is None and fields.get("errno") == errno.EFBIG:
             hint = (
                 "a file may not grow that far: raise the limit (ulimit -f, RLIMIT_FSIZE) or lower"
                 " max_segment_size; the log is whole and goes on then"
             )
-        super().__init__(message, hint=hint, **fields)
+        super().__init__(message, hint=hint, state=state, **fields)
 
 
 _NOT_ALLOWED = "this user may not: ls -l says whose the file is; do it as that user"
@@ -294,6 +344,11 @@ _HINTS_OF_ERRNO = {
     errno.EACCES: _NOT_ALLOWED,
     errno.EPERM: _NOT_ALLOWED,
 }
+
+
+def _hint_for(hints: dict[int, str], fields: dict[str, object]) -> str | None:
+    number = fields.get("errno")
+    return hints.get(number) if isinstance(number, int) else None
 
 
 class DiskError(StorageError, OSError):
@@ -304,10 +359,16 @@ class DiskError(StorageError, OSError):
 
     code = "disk-error"
     default_hint = "check the disk; the next start rewrites what was not proved durable"
+    offset: int = -1
+    index: int = 0
+    operation: str = ""
+    """The call that failed, as in "read"; `errno` is the system's number."""
 
-    def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
-        full_hint = hint or _HINTS_OF_ERRNO.get(fields.get("errno", 0))
-        super().__init__(message, hint=full_hint, **fields)
+    def __init__(
+        self, message: str, *, hint: str | None = None, state: str | None = None, **fields: object
+    ) -> None:
+        full_hint = hint or _hint_for(_HINTS_OF_ERRNO, fields)
+        super().__init__(message, hint=full_hint, state=state, **fields)
 
 
 _HINTS_OF_SHORTAGE = {
@@ -330,9 +391,11 @@ class ResourceError(DiskError):
     default_hint = "see ulimit -a for the limits of this process"
     retryable = True
 
-    def __init__(self, message: str, *, hint: str | None = None, **fields: Any) -> None:
-        full_hint = hint or _HINTS_OF_SHORTAGE.get(fields.get("errno", 0))
-        super().__init__(message, hint=full_hint, **fields)
+    def __init__(
+        self, message: str, *, hint: str | None = None, state: str | None = None, **fields: object
+    ) -> None:
+        full_hint = hint or _hint_for(_HINTS_OF_SHORTAGE, fields)
+        super().__init__(message, hint=full_hint, state=state, **fields)
 
 
 class OutOfMemoryError(ResourceError, MemoryError):
@@ -345,11 +408,15 @@ class OutOfMemoryError(ResourceError, MemoryError):
 class LogPoisonedError(StorageError):
     code = "log-poisoned"
     default_hint = "an earlier write or sync failed: stop this process and look at its disk"
+    errno: int = 0
+    cause: BaseException | None = None
 
 
 class AddressInUseError(CopycatError, OSError):
     code = "address-in-use"
     default_hint = "stop the process that has the address, or use another one"
+    address: str = ""
+    pid: int | None = None
 
 
 class VersionMismatchError(CopycatError):
@@ -381,11 +448,16 @@ class ProtocolError(CopycatError):
 
     code = "protocol"
     default_hint = "check that the port is copycat's and both sides run compatible versions"
+    offset: int = -1
+    index: int = 0
+    length: int = 0
+    limit: int = 0
 
 
 class ForkedProcessError(CopycatError, RuntimeError):
     code = "forked"
     default_hint = "open logs, servers and clients after the fork"
+    pid: int = 0
 
 
 class OperationTimeout(CopycatError, TimeoutError):
@@ -411,10 +483,23 @@ class InvariantError(InternalError):
     """A law of the house was broken; always on, in production too (house rule 7)."""
 
     code = "invariant"
+    rule: str = ""
+    """Its number in docs/internals/rules.md, where a checker of the simulator found it."""
+    path: str = ""
+    offset: int = -1
 
 
 def require(law: object, message: str, **values: object) -> None:
     """Raise InvariantError unless `law` holds. `values` go into the message."""
     if not law:
-        detail = ", ".join(f"{name}={value!r}" for name, value in values.items())
-        raise InvariantError(f"{message} ({detail})" if detail else message)
+        raise InvariantError(_with_values(message, values))
+
+
+def unreachable(message: str, **values: object) -> NoReturn:
+    """Raise InvariantError: this line is reached only when a law was broken."""
+    raise InvariantError(_with_values(message, values))
+
+
+def _with_values(message: str, values: dict[str, object]) -> str:
+    detail = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return f"{message} ({detail})" if detail else message

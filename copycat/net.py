@@ -137,7 +137,7 @@ async def _resolve(address: Address) -> list[_Target]:
         reason = f"the name {address.host!r} was not resolved within {RESOLVE_S:g} s"
         raise DialError(reason) from None
     except (OSError, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise DialError(f"the name {address.host!r} cannot be resolved: {why}") from error
     targets = [_Target(family, where) for family, _, _, _, where in infos]
     if not targets:
@@ -179,7 +179,7 @@ def _reason(error: BaseException | None) -> str:
         return "connection refused: nothing listens there"
     if isinstance(error, TimeoutError):
         return f"no answer within {ATTEMPT_S:g} s"
-    strerror = getattr(error, "strerror", None)
+    strerror = error.strerror if isinstance(error, OSError) else None
     return str(strerror or error) or type(error).__name__
 
 

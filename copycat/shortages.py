@@ -14,7 +14,7 @@ SHORTAGES = OSError, RuntimeError, MemoryError
 
 def shortage(what: str, error: BaseException) -> ResourceError:
     """The ResourceError that says that `what` could not be started."""
-    number = getattr(error, "errno", None)
+    number = error.errno if isinstance(error, OSError) else None
     if number is None:
         number = errno.ENOMEM if isinstance(error, MemoryError) else errno.EAGAIN
     return ResourceError(

@@ -8,7 +8,7 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from copycat.errors import ConfigurationError
+from copycat.errors import ConfigurationError, CopycatError
 from copycat.machine.machine import StateMachine
 from copycat.tracebacks import shortened
 
@@ -48,6 +48,6 @@ def _refused(app: str, cause: BaseException) -> ConfigurationError:
     return ConfigurationError(
         f"--app {app}: {type(cause).__name__}: {' '.join(shortened(str(cause)).split())}",
         state=f"raised in {where.filename}, line {where.lineno}" if is_theirs else None,
-        hint=getattr(cause, "hint", None)
+        hint=(cause.hint if isinstance(cause, CopycatError) else None)
         or "write module:Class; the module is looked for in this directory first",
     )

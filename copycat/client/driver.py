@@ -244,7 +244,7 @@ class SessionDriver:
                 self.opened.exception()
             else:
                 log.exception("session %d: the client stops", self.session.session)
-            self.end(str(error), getattr(error, "hint", None))
+            self.end(str(error), error.hint if isinstance(error, CopycatError) else None)
         finally:
             self._drop_connection("the client was closed")
 

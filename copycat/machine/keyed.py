@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from copycat.errors import ConfigurationError
 from copycat.machine.release_tracker import release_of
 from copycat.protocol.operations import Command, CompactionMode, Operation
+from copycat.types import Release
 
 __all__ = ["Keyed", "Special", "check_keyed", "keyed_of"]
 
@@ -20,7 +21,7 @@ class Special(NamedTuple):
     is_tombstone: bool
     reads: bool
     expires: Callable[[Any], float | timedelta | None] | None
-    policy: Callable[[Operation[Any]], int] | None
+    policy: Callable[[Operation[Any]], Release] | None
     """Its class, where the user's `compaction()` decides it."""
 
 
@@ -28,8 +29,8 @@ class Keyed(NamedTuple):
     """How a class of commands is keyed."""
 
     key: Callable[[Any], Hashable]
-    policy: int
-    """The class of its entries (`Release`)."""
+    policy: Release
+    """The policy of its entries."""
     special: Special | None
 
 
@@ -72,9 +73,9 @@ def keyed_of(operation: type[Command[Any]], *, snapshottable: bool) -> Keyed | N
     if key is None:
         return None
 
-    def policy(command: Operation[Any]) -> int:
+    def policy(command: Operation[Any]) -> Release:
         mode: CompactionMode = command.compaction()  # type: ignore[attr-defined]
-        return int(release_of(CompactionMode(mode), keyed=True, snapshottable=snapshottable))
+        return release_of(CompactionMode(mode), keyed=True, snapshottable=snapshottable)
 
     is_fixed = operation.compaction is Command.compaction
     special = Special(
@@ -86,6 +87,6 @@ def keyed_of(operation: type[Command[Any]], *, snapshottable: bool) -> Keyed | N
     mode = operation.__compaction__
     return Keyed(
         key if callable(key) else attrgetter(key),
-        int(release_of(mode, keyed=True, snapshottable=snapshottable)),
+        release_of(mode, keyed=True, snapshottable=snapshottable),
         special if any(special) else None,
     )

@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+import msgspec
+
 from copycat.errors import ApplicationError
 from copycat.machine.keyed import Keyed, Special
 from copycat.machine.release_tracker import ReleaseTracker
@@ -19,19 +21,26 @@ from copycat.machine.timers import duration_ms
 from copycat.protocol.operations import Operation
 from copycat.types import Release
 
-__all__ = ["Entry", "KeyTable", "Row"]
+__all__ = ["KeyEntry", "KeyTable", "Row"]
 
-Entry = tuple[int, int, int, Hashable]
-"""(index, policy, session, key) of a keyed entry that is live. Of plain values: the collector of
-garbage does not look at it."""
+
+class KeyEntry(msgspec.Struct, gc=False):
+    """A keyed entry that is live, or that is to be released at the end of the entry at hand.
+
+    The garbage collector does not look at it: there may be millions, and none is in a cycle.
+    """
+
+    index: int
+    policy: Release
+    session: int
+    key: Hashable
+    deletes: bool = False
+    """The entry deletes its key: it is deleted later than what it deletes."""
+
 
 _STALE_MAX = 64
 """Expiries in the heap beyond twice those that are due, before it is swept."""
-_DELETES = 8
-"""Added to the policy of an entry that deletes its key."""
-_ANY = int(Release.ANY)
-_SEQUENTIAL = int(Release.SEQUENTIAL)
-_UNKNOWN = int(Release.UNKNOWN)
+_ANY = Release.ANY
 
 Row = tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]], Keyed]
 
@@ -49,14 +58,14 @@ class KeyTable:
         self._log_error = log_error
         self._release_tracker = tracker
         self._entry_ms = entry_ms
-        self.latest: dict[Hashable, Entry] = {}
-        self.dependents: dict[Hashable, list[Entry]] = {}
+        self.latest: dict[Hashable, KeyEntry] = {}
+        self.dependents: dict[Hashable, list[KeyEntry]] = {}
         """Per key: further entries to release together with the latest one when the key is next
         overwritten."""
         self.expiries: dict[Hashable, tuple[int, int]] = {}
         """(due_ms, index) of the keys that will expire."""
         self._heap: list[tuple[int, int, Hashable]] = []
-        self._queue: list[Entry] = []
+        self._queue: list[KeyEntry] = []
         self.pending_releases: dict[Hashable, list[PendingRelease]] = {}
         """Per key: released entries that may still be in the log when the key is deleted."""
         self.snapshot_only: set[Hashable] = set()
@@ -74,16 +83,17 @@ class KeyTable:
             raise ApplicationError(_unhashable(operation, key)) from None
         if special is not None:
             call = handler, arguments
-            return self._perform_special(operation, call, (index, policy, session, key), special)
+            entry = KeyEntry(index, policy, session, key)
+            return self._perform_special(operation, call, entry, special)
         try:
             result = handler(*arguments(operation))
         except BaseException:
             self._add_dependent(key, self._entry(index, policy, session, key))
             raise
         if self._release_tracker.snapshot_only_index == index:
-            policy = _UNKNOWN
+            policy = Release.UNKNOWN
         # First what may raise (the key's __hash__ and __eq__): then nothing is released.
-        self.latest[key] = (index, policy, session, key)
+        self.latest[key] = KeyEntry(index, policy, session, key)
         if self.dependents or self.expiries:
             self._forget(key)
         if old is not None:
@@ -94,10 +104,10 @@ class KeyTable:
         self,
         operation: Operation[Any],
         call: tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]]],
-        entry: Entry,
+        entry: KeyEntry,
         special: Special,
     ) -> Any:
-        index, policy, session, key = entry
+        index, policy, session, key = entry.index, entry.policy, entry.session, entry.key
         handler, arguments = call
         if special.policy is not None:
             policy = special.policy(operation)
@@ -117,7 +127,8 @@ class KeyTable:
             self._queue.append(old)
         self._forget(key)
         if special.is_tombstone:
-            self._queue.append((index, entry[1] | _DELETES, session, key))
+            entry.deletes = True
+            self._queue.append(entry)
             return result
         self.latest[key] = entry
         if delay is not None:
@@ -137,15 +148,12 @@ class KeyTable:
         self._queue += self.dependents.pop(key, ())
         self.expiries.pop(key, None)
 
-    def _entry(self, index: int, policy: int, session: int, key: Hashable) -> Entry:
-        return (
-            index,
-            _UNKNOWN if self._release_tracker.snapshot_only_index == index else policy,
-            session,
-            key,
-        )
+    def _entry(self, index: int, policy: Release, session: int, key: Hashable) -> KeyEntry:
+        if self._release_tracker.snapshot_only_index == index:
+            policy = Release.UNKNOWN
+        return KeyEntry(index, policy, session, key)
 
-    def _add_dependent(self, key: Hashable, entry: Entry) -> None:
+    def _add_dependent(self, key: Hashable, entry: KeyEntry) -> None:
         self.dependents.setdefault(key, []).append(entry)
 
     def next_expired(self, now_ms: int) -> tuple[int, Hashable] | None:
@@ -163,14 +171,16 @@ class KeyTable:
         return None
 
     def _expire(self, key: Hashable) -> None:
-        index, policy, session, _ = self.latest.pop(key)
+        entry = self.latest.pop(key)
         dependents = self.dependents.pop(key, [])
-        # The deletion is older than what joined it, so order does not protect it: only a
+        # The deletion is older than its dependents, so order does not protect it: only a
         # snapshot does.
         if dependents:
-            policy = _UNKNOWN
-        self._queue += [(other, _UNKNOWN, owner, key) for other, _, owner, _ in dependents]
-        self._queue.append((index, policy | _DELETES, session, key))
+            entry.policy = Release.UNKNOWN
+        for other in dependents:
+            other.policy = Release.UNKNOWN
+        entry.deletes = True
+        self._queue += [*dependents, entry]
 
     @property
     def next_ms(self) -> int:
@@ -193,24 +203,32 @@ class KeyTable:
         tracker = self._release_tracker
         at_once, get = tracker.shortcut()
         owner, entries_needed = -1, (0, 0, 0)
-        for index, policy, session, key in queue:
+        for entry in queue:
+            index, session = entry.index, entry.session
             if session != owner:
                 record, owner = get(session), session
                 entries_needed = (0, 0, 0) if record is None else record.entries_needed
-            if policy == _ANY and at_once is not None and index not in entries_needed:
+            if (
+                entry.policy is _ANY
+                and not entry.deletes
+                and at_once is not None
+                and index not in entries_needed
+            ):
                 at_once(index)  # nearly all of them
                 continue
             try:
-                if policy < _DELETES:
-                    self._supersede(index, Release(policy), session, key)
+                if entry.deletes:
+                    self._delete(entry)
                 else:
-                    self._delete(index, policy - _DELETES, session, key)
+                    self._supersede(entry)
             except BaseException as error:  # noqa: BLE001  (the key's own __hash__ or __eq__)
                 self._log_error("a key that is released", error)  # the entry stays in the log
         self._queue = []
 
-    def _supersede(self, index: int, policy: Release, session: int, key: Hashable) -> None:
-        policy, pending = self._release_tracker.release(index, policy, session)
+    def _supersede(self, entry: KeyEntry) -> None:
+        """A later entry took the place of this one."""
+        key = entry.key
+        policy, pending = self._release_tracker.release(entry.index, entry.policy, entry.session)
         if pending is not None:
             self._prune(key)
             self.pending_releases.setdefault(key, []).append(pending)
@@ -226,31 +244,37 @@ class KeyTable:
         if rest:
             self.pending_releases[key] = rest
 
-    def _delete(self, index: int, policy: int, session: int, key: Hashable) -> None:
-        needs_snapshot = key in self.snapshot_only
+    def _delete(self, entry: KeyEntry) -> None:
+        """This entry deleted its key: it waits for the released entries of the key."""
+        key = entry.key
+        needs_snapshot = key in self.snapshot_only or entry.policy > Release.SEQUENTIAL
         self.snapshot_only.discard(key)
-        final = Release.UNKNOWN if needs_snapshot or policy > _SEQUENTIAL else Release.SEQUENTIAL
-        self._release_tracker.release_deletion(
-            index, final, session, self.pending_releases.pop(key, ())
-        )
+        final = Release.UNKNOWN if needs_snapshot else Release.SEQUENTIAL
+        deleted = self.pending_releases.pop(key, ())
+        self._release_tracker.release_deletion(entry.index, final, entry.session, deleted)
 
     # ---- what the digest and a snapshot see ------------------------------------------------
 
     def rows(self) -> list[tuple[int, int]]:
         """(index, due_ms or -1) of the newest entry of every key, by index: part of the digest."""
         due_of = {index: due_ms for due_ms, index in self.expiries.values()}
-        live = sorted(entry[0] for entry in self.latest.values())
+        live = sorted(entry.index for entry in self.latest.values())
         return [(index, due_of.get(index, -1)) for index in live]
 
-    def restore(self, rows: list[tuple[Any, int, int, int, int]]) -> None:
-        """(key, index, policy, session, due_ms or -1) of a snapshot, in place of everything."""
-        self.latest = {
-            key: (index, policy, session, key) for key, index, policy, session, _ in rows
-        }
-        self.expiries = {row[0]: (row[4], row[1]) for row in rows if row[4] >= 0}
+    def restore(self, rows: list[tuple[KeyEntry, int]]) -> None:
+        """(entry, due_ms or -1) of each key of a snapshot, in place of everything."""
+        self.latest = {entry.key: entry for entry, _ in rows}
+        self.expiries = {entry.key: (due_ms, entry.index) for entry, due_ms in rows if due_ms >= 0}
         self._sweep()
         self.dependents.clear()
         self._queue.clear()
+
+    def restore_releases(
+        self, pending: dict[Hashable, list[PendingRelease]], snapshot_only: set[Hashable]
+    ) -> None:
+        """The released entries of a snapshot that deletions wait for, in place of everything."""
+        self.pending_releases = pending
+        self.snapshot_only = snapshot_only
 
     def drop_dependents(self) -> None:
         """A snapshot is taken: it covers the dependents of every key, so they are not counted on.

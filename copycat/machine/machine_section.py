@@ -24,7 +24,7 @@ from copycat.machine.attributes import attributes_of, replace_attributes
 from copycat.machine.commit import Commit, CommitState
 from copycat.machine.handlers import Handlers
 from copycat.machine.initial_attributes import InitialAttributes
-from copycat.machine.keys import KeyTable
+from copycat.machine.keys import KeyEntry, KeyTable
 from copycat.machine.machine import StateMachine, is_snapshottable
 from copycat.machine.release_state import load_release_state, save_release_state
 from copycat.machine.release_tracker import ReleaseTracker
@@ -46,7 +46,7 @@ from copycat.machine.state_codec import (
 from copycat.machine.state_decoder import StateDecoder
 from copycat.machine.state_stream import PieceWriter, StateStream
 from copycat.machine.timers import Scheduled, Timer, Timers, timer_of
-from copycat.types import SessionState
+from copycat.types import Release, SessionState
 
 __all__ = ["MachineSections", "SectionWriter"]
 
@@ -122,7 +122,10 @@ class MachineSections:
         decoder = StateDecoder(self.machine, self.nameable, links.links(), section.classes)
         state = None if section.state is None else _attributes(decoder, section.state)
         timers = [(*row[:3], decoder.value(row[3])) for row in section.timers]
-        keys = [(decoder.value(row[0]), *row[1:]) for row in section.keys]
+        keys = [
+            (KeyEntry(index, Release(policy), session, decoder.value(key)), due_ms)
+            for key, index, policy, session, due_ms in section.keys
+        ]
         for session, callbacks in section.listeners:
             for callback in callbacks:
                 sessions[session].on_state_change(decoder.value(callback))
@@ -243,8 +246,14 @@ class SectionWriter:
     def _key_rows(self) -> Iterable[tuple[Any, int, int, int, int]]:
         latest, expiries = self._sections.keys.latest, self._sections.keys.expiries
         rows = (
-            (self._key(key), index, policy, session, expiries.get(key, (-1, 0))[0])
-            for key, (index, policy, session, _) in latest.items()
+            (
+                self._key(key),
+                entry.index,
+                int(entry.policy),
+                entry.session,
+                expiries.get(key, (-1, 0))[0],
+            )
+            for key, entry in latest.items()
         )
         # Keys that are leaves are not numbered, so they need not be encoded before they leave.
         return rows if LEAVES.issuperset(map(type, latest)) else list(rows)

@@ -7,7 +7,6 @@ still know what it waits for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heapify
 from typing import Any
 
 import msgspec
@@ -116,18 +115,16 @@ def load_release_state(
     snapshot_only = {decoder.value(key) for key in image.snapshot_only}
     waiting = [(index, Release(policy)) for index, policy in image.waiting]
 
-    def put(tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable) -> None:
-        tracker.reset()
+    def restore(tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable) -> None:
         for record in sessions:
             record.session_releases = session_releases.get(record.session, [])
-            tracker.by_hand_pending += [
-                each.index for each in record.session_releases if each.by_hand
-            ]
-        heapify(tracker.by_hand_pending)
-        heapify(waiting)
-        tracker.by_hand_waiting = waiting
-        tracker.acquired, tracker.deletions_need_snapshot = acquired, image.deletions_need_snapshot
-        tracker.late_snapshot_only = set(image.late_snapshot_only)
-        keys.pending_releases, keys.snapshot_only = pending_releases, snapshot_only
+        tracker.restore(
+            sessions,
+            acquired,
+            image.late_snapshot_only,
+            waiting,
+            deletions_need_snapshot=image.deletions_need_snapshot,
+        )
+        keys.restore_releases(pending_releases, snapshot_only)
 
-    return put
+    return restore

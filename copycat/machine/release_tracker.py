@@ -1,19 +1,56 @@
 """Which entries the machine no longer needs, and which of them the log must keep for now.
 
-The log is told of a released entry at once, unless something else still needs it (C19 to C21):
+Released and deletable
+----------------------
+An entry is *released* when the state no longer depends on it: a later command overwrote its key,
+the machine released the commit, or the entry had no effect from the start. A released entry is
+*deletable* once nothing else depends on it; only then is the log told of it (`take_releases`).
+Between the two stands a `PendingRelease` with a count of obstacles. An obstacle is one of these:
 
-* its session's sequence, acknowledgement or activity stands on it (`SessionRecord.needs_entry`);
-* it is a deletion, and the log was not yet told of everything that it deletes.
+* **The session** (C19). The session's sequence, its acknowledgement or its activity is that of
+  this entry (`SessionRecord.entries_needed`). A replay of the log without the entry would lose
+  it. The obstacle is removed when the session moves on to a newer entry, or ends
+  (`recheck`); until then the record holds the pending release in `session_releases`.
+* **What the entry deletes.** A deletion (a tombstone, a key that expired) must not be deleted
+  before the entries that it deletes, or a replay would bring the key back. Each such entry that
+  is pending itself counts as one obstacle of the deletion, and lists it in `waiters`.
+* **The user.** A keyed entry whose commit was acquired stays until it is released as often.
 
-An entry whose application touched a timer, or that decided something no later entry repeats, is
-pinned: it goes as UNKNOWN, under a snapshot only (C20, decision 0012).
+When the last obstacle is removed (`remove_obstacle`), the entry goes into the list of its policy,
+and its waiters lose one obstacle each.
+
+Policies
+--------
+`Release` says what a compaction must wait for: ANY is the weakest, UNKNOWN the strictest. The
+command's `CompactionMode` gives the policy (`release_of`), and two rules make it stricter:
+
+* **Snapshot only** (C20). An entry whose application scheduled, cancelled or fired a timer, or
+  that decided something which no later entry repeats, is released as UNKNOWN: only a snapshot
+  can stand for it (decision 0012). `snapshot_only_index` and `snapshot_only_indexes` name the
+  entries of the slice at hand, `late_snapshot_only` those that were found out later.
+* **A deletion is as strict as what it deletes.** If one of the deleted entries waits for a
+  snapshot, the deletion does too.
+
+Releases by hand
+----------------
+A machine without keys calls `commit.release()`, and nobody says which entry deletes which. So
+every deletion by hand waits for all older entries that were released by hand and are pending
+(`by_hand_pending`, `by_hand_waiting`); and once one of them was snapshot-only, all deletions by
+hand are, for ever: members take their snapshots at different entries, and must decide alike.
+
+Order
+-----
+What happens inside an entry counts from the end of that entry on: the machine's releases first,
+in the order in which it made them, then those of sessions. So it does not show how entries were
+cut into runs.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
 
 from copycat.machine.sessions import PendingRelease, SessionRecord, SessionTable
 from copycat.protocol.operations import CompactionMode
@@ -48,6 +85,16 @@ def is_deletion(policy: Release) -> bool:
     return policy in {Release.SEQUENTIAL, Release.UNKNOWN}
 
 
+class ReleaseByHand(NamedTuple):
+    """One `commit.release()`, until the end of the entry in which it was called."""
+
+    released_at: int
+    entry_index: int
+    policy: Release
+    session: int
+    is_snapshot_only: bool
+
+
 class ReleaseTracker:
     """The releases of one machine. What happens inside an entry counts from its end on."""
 
@@ -60,24 +107,51 @@ class ReleaseTracker:
         self.snapshottable = snapshottable
         self.is_open = False
         """True while entries are applied: only then may a commit be released."""
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing was released yet: the machine is new, or a snapshot takes its place."""
+        self.is_open = False
         self.snapshot_only_index = 0
         """The newest entry that touched a timer (C20)."""
         self.snapshot_only_indexes: set[int] = set()
-        """All of them since the last `end_entry`."""
+        """All such entries since the last `end_entry`."""
         self.late_snapshot_only: set[int] = set()
-        """Entries pinned after their application that are not released yet."""
+        """Entries that became snapshot-only after their application, and are not released."""
         self.deletions_need_snapshot = False
-        """An entry that goes with a snapshot only was released by hand, by its mode or since it
-        is pinned: deletions by hand wait for a snapshot too, since nobody says what they delete.
-        For ever: members take their snapshots at different entries, and must decide alike."""
+        """An entry released by hand was snapshot-only: deletions by hand are, for ever."""
         self.acquired: dict[int, PendingRelease | None] = {}
         """Keyed entries that the user acquired, with a `PendingRelease` once the key is done."""
-        self._out: dict[Release, array[int]] = {policy: array("Q") for policy in Release}
-        self._by_hand: list[tuple[int, int, Release, int, bool]] = []
-        """(released at, index, policy, session, is pinned)"""
+        self._deletable: dict[Release, array[int]] = {policy: array("Q") for policy in Release}
+        """What the log is told of next. Invariant: no obstacle is left for any of them."""
+        self._by_hand: list[ReleaseByHand] = []
         self.by_hand_pending: list[int] = []
+        """A heap of the entries released by hand that a session needs."""
         self.by_hand_done: set[int] = set()
+        """Those of them that no session needs any more, and that are not the oldest."""
         self.by_hand_waiting: list[tuple[int, Release]] = []
+        """A heap of deletions by hand that wait for an older entry in `by_hand_pending`."""
+
+    def restore(
+        self,
+        records: Iterable[SessionRecord],
+        acquired: dict[int, PendingRelease | None],
+        late_snapshot_only: Iterable[int],
+        waiting: list[tuple[int, Release]],
+        *,
+        deletions_need_snapshot: bool,
+    ) -> None:
+        """Put what a snapshot says in place of everything. records: with their releases."""
+        self.forget()
+        self.by_hand_pending = [
+            each.index for record in records for each in record.session_releases if each.by_hand
+        ]
+        heapify(self.by_hand_pending)
+        self.by_hand_waiting = waiting
+        heapify(self.by_hand_waiting)
+        self.acquired = acquired
+        self.late_snapshot_only = set(late_snapshot_only)
+        self.deletions_need_snapshot = deletions_need_snapshot
 
     # ---- while an entry is applied ---------------------------------------------------------
 
@@ -93,8 +167,10 @@ class ReleaseTracker:
     def release_by_hand(
         self, index: int, policy: Release, session: int, *, is_snapshot_only: bool
     ) -> None:
-        """The user's machine let a commit go."""
-        self._by_hand.append((self._entry(), index, policy, session, is_snapshot_only))
+        """The machine released a commit for the last time."""
+        self._by_hand.append(
+            ReleaseByHand(self._entry(), index, policy, session, is_snapshot_only)
+        )
 
     # ---- at the end of an entry, when the sessions have moved ------------------------------
 
@@ -110,7 +186,7 @@ class ReleaseTracker:
             pending = PendingRelease(index, policy)
             record.session_releases.append(pending)
         elif index not in self.acquired:
-            self._out[policy].append(index)
+            self._deletable[policy].append(index)
             return policy, None
         else:
             pending = PendingRelease(index, policy)
@@ -128,7 +204,7 @@ class ReleaseTracker:
         The first is None while single entries must be looked at (`release`).
         """
         is_plain = not self.late_snapshot_only and not self.acquired
-        return self._out[Release.ANY].append if is_plain else None, self._sessions.get
+        return self._deletable[Release.ANY].append if is_plain else None, self._sessions.get
 
     def release_acquired(self, index: int) -> None:
         """The user let go of a keyed entry that it had acquired."""
@@ -163,7 +239,7 @@ class ReleaseTracker:
         """Entries that no replay misses."""
         for index in range(first, first + count):
             policy = Release.UNKNOWN if index in self.snapshot_only_indexes else Release.ANY
-            self._out[policy].append(index)
+            self._deletable[policy].append(index)
 
     def keep_alive(self, record: SessionRecord, index: int) -> None:
         """A keep-alive: all that it did is in `record`."""
@@ -189,8 +265,8 @@ class ReleaseTracker:
 
     def _accept_by_hand(self) -> None:
         released, self._by_hand = self._by_hand, []
-        # Entry by entry, so that cuts do not show; in one the oldest first, for a deletion may
-        # let itself go before what it deletes.
+        # Entry by entry, so that cuts do not show. In one entry the oldest first, for the machine
+        # may release a deletion before what it deletes.
         for _, index, mode, session, is_snapshot_only in sorted(released):
             policy = mode
             if (
@@ -219,7 +295,7 @@ class ReleaseTracker:
             self._emit_by_hand(pending)
             self._release_waiting_deletions()
         else:
-            self._out[pending.policy].append(pending.index)
+            self._deletable[pending.policy].append(pending.index)
         for waiter in pending.waiters:
             if pending.policy >= Release.SNAPSHOT:
                 waiter.policy = Release.UNKNOWN
@@ -233,7 +309,7 @@ class ReleaseTracker:
             if pending.index > self._oldest_pending():
                 heappush(self.by_hand_waiting, (pending.index, policy))
                 return
-        self._out[policy].append(pending.index)
+        self._deletable[policy].append(pending.index)
 
     def _oldest_pending(self) -> int:
         while self.by_hand_pending and self.by_hand_pending[0] in self.by_hand_done:
@@ -244,17 +320,13 @@ class ReleaseTracker:
         oldest = self._oldest_pending()
         while self.by_hand_waiting and self.by_hand_waiting[0][0] < oldest:
             index, policy = heappop(self.by_hand_waiting)
-            self._out[Release.UNKNOWN if self.deletions_need_snapshot else policy].append(index)
-
-    def reset(self) -> None:
-        """Forget everything: a snapshot takes its place."""
-        self.__init__(  # type: ignore[misc]
-            self._sessions, self._entry, snapshottable=self.snapshottable
-        )
+            self._deletable[Release.UNKNOWN if self.deletions_need_snapshot else policy].append(
+                index
+            )
 
     def take_releases(self) -> list[tuple[Release, array[int]]]:
         """The releases since the last call that the log may be told of, by policy."""
-        releases = [(policy, indexes) for policy, indexes in self._out.items() if indexes]
+        releases = [(policy, indexes) for policy, indexes in self._deletable.items() if indexes]
         for policy, _ in releases:
-            self._out[policy] = array("Q")
+            self._deletable[policy] = array("Q")
         return releases

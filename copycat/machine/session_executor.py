@@ -15,6 +15,7 @@ from copycat.errors import (
     SerializationError,
     VersionMismatchError,
     require,
+    unreachable,
 )
 from copycat.machine import envelope
 from copycat.machine.apply_result import (
@@ -397,7 +398,7 @@ class SessionExecutor:
                     hint="run the version of copycat that wrote the entry",
                 )
             case _:
-                require(law=False, message="an entry of this kind cannot be applied", kind=kind)
+                unreachable("an entry of this kind cannot be applied", kind=kind)
 
     def _register(self, index: int, client_id: str, timeout_ms: int) -> None:
         old = self._sessions.of_client(client_id)

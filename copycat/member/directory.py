@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self, TypeAlias, cast
 
 from copycat.errors import (
     CorruptLogError,
+    DiskError,
     LogPoisonedError,
     StorageError,
     WrongDirectoryError,
@@ -203,19 +204,21 @@ class MemberDirectory:
         repair it (F11). The same error then, with what to do; None when it is another one.
         """
         path = f"{self.path}/log/"
-        if not (is_unreadable(error) or isinstance(error, CorruptLogError)):
+        if not isinstance(error, CorruptLogError | DiskError):
             return None
-        where = str(getattr(error, "path", ""))
+        if isinstance(error, DiskError) and not is_unreadable(error):
+            return None
+        where = error.path
         if not where.startswith(path) or isinstance(self.hard_state, FrozenHardState):
             return None
-        index = getattr(error, "index", 0)
+        index = error.index
         damage = CorruptLogError(
             str(error),
             state="This member stops here; what it answered until now is right.",
             hint=f"start it again: it will fetch entries {index or self.log.first_index} to"
             f" {self.log.last_index} from the other members",
             path=where,
-            offset=getattr(error, "offset", -1),
+            offset=error.offset,
             index=index,
         )
         write_note(self.env, self.path, damage)

@@ -59,7 +59,7 @@ def with_holder(lock: str, error: DirectoryInUseError) -> DirectoryInUseError:
     found = holders_of(lock)
     if not found:
         return error
-    directory, recorded = getattr(error, "path", ""), getattr(error, "pid", 0)
+    directory, recorded = error.path, error.pid
     holder = next((one for one in found if one.pid == recorded), found[0])
     hint = None
     if holder.pid == os.getpid():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 
 from copycat.config import RaftOptions
-from copycat.errors import require
+from copycat.errors import require, unreachable
 from copycat.protocol.peer import PeerMessage
 from copycat.raft.acknowledgements import Acknowledgements
 from copycat.raft.configuration import Configuration
@@ -410,7 +410,7 @@ class State:
         """
         if ticket > self.sync_ticket:
             newest = self.sync_ticket
-            require(False, "a sync ended that was never asked for", ticket=ticket, newest=newest)
+            unreachable("a sync ended that was never asked for", ticket=ticket, newest=newest)
         self.synced_at_ms = self.now_ms
         self.synced_index = synced_index
         before = self.durable_index

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from copycat.errors import require
+from copycat.errors import require, unreachable
 from copycat.member.ballast_file import BallastFile
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
@@ -148,5 +148,5 @@ class SyncScheduler:
                 events.append(Saved(self._saving[0].ticket))
                 self._saving = None
             else:
-                require(law=False, message="a ticket that is not under way", ticket=ticket)
+                unreachable("a ticket that is not under way", ticket=ticket)
         return events

@@ -21,8 +21,7 @@ _NUMBERS = (errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENODATA)
 
 def is_unreadable(error: BaseException) -> bool:
     """Whether the disk says that it cannot give back bytes that it holds."""
-    operation, number = getattr(error, "operation", ""), getattr(error, "errno", 0)
-    return isinstance(error, DiskError) and operation in _READS and number in _NUMBERS
+    return isinstance(error, DiskError) and error.operation in _READS and error.errno in _NUMBERS
 
 
 @contextmanager
@@ -33,8 +32,7 @@ def unreadable_is_corrupt() -> Iterator[None]:
     except DiskError as error:
         if not is_unreadable(error):
             raise
-        path, offset = getattr(error, "path", ""), getattr(error, "offset", -1)
-        raise CorruptLogError(error.message, path=path, offset=offset) from error
+        raise CorruptLogError(error.message, path=error.path, offset=error.offset) from error
 
 
 def removed_since(path: str, error: FileNotFoundError) -> StorageError:

@@ -68,7 +68,7 @@ def test_a_child_that_holds_its_parents_lock_is_named(tmp_path: Path) -> None:
         assert program in str(caught.value) or "pytest" in str(caught.value)
         assert f"forked from process {os.getpid()}" in str(caught.value)
         assert f"end process {child}" in str(caught.value.hint)
-        assert caught.value.pid == child  # type: ignore[attr-defined]
+        assert caught.value.pid == child
     finally:
         os.close(writing)
         os.waitpid(child, 0)

@@ -90,7 +90,7 @@ def test_sessions_are_seen_in_order() -> None:
     assert script.results(ids[0], Curious.find(ids[1])) == ["a"]
     (missing,) = script.results(ids[0], Curious.find(99))
     assert isinstance(missing, ApplicationError)
-    assert missing.type_name == "UnknownSessionError"  # type: ignore[attr-defined]
+    assert missing.type_name == "UnknownSessionError"
     with pytest.raises(UnknownSessionError):
         script.machine.context.sessions[99]
 

@@ -120,7 +120,7 @@ def test_an_exception_is_a_value_in_its_place() -> None:
         assert (one, three) == (1, 3)
         assert isinstance(error, ApplicationError)
         assert error.message == "KeyError: 'chair'"
-        assert error.type_name == "KeyError"  # type: ignore[attr-defined]
+        assert error.type_name == "KeyError"
 
 
 def test_error_texts_are_bounded_and_the_same_everywhere() -> None:
@@ -137,7 +137,7 @@ def test_an_exception_whose_text_raises_is_still_a_result() -> None:
 
     error = decode_result(encode_result(error_value(RudeError())), int)
     assert isinstance(error, ApplicationError)
-    assert "could not be made" in error.text  # type: ignore[attr-defined]
+    assert "could not be made" in error.text
 
 
 def test_serialization_errors_keep_their_type() -> None:
@@ -202,4 +202,4 @@ def test_refusals_become_errors() -> None:
     for code in Refusal:
         error = refusal_error(code, "why", leader="a:1")
         assert isinstance(error, CopycatError)
-        assert (error.refusal, error.leader) == (code, "a:1")  # type: ignore[attr-defined]
+        assert (error.refusal, error.leader) == (code, "a:1")

@@ -32,7 +32,7 @@ def test_a_port_that_is_taken_names_its_holder(tmp_path: Path) -> None:
             with pytest.raises(AddressInUseError, match=r"pid \d+ ") as caught:
                 async with server(tmp_path / "two", str(first.address)):
                     pass
-            assert caught.value.pid == os.getpid()  # type: ignore[attr-defined]
+            assert caught.value.pid == os.getpid()
 
     run(scenario)
 

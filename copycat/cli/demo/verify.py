@@ -24,7 +24,7 @@ from copycat.cli.demo.proof import (
     prove_same_frames,
 )
 from copycat.cli.paths import PathOption
-from copycat.errors import StorageError
+from copycat.errors import CorruptLogError, DiskError, StorageError
 from copycat.storage.reader import StoredEntry, entries
 from copycat.types import EntryKind
 
@@ -96,7 +96,7 @@ def _checked(name: str, directory: str) -> Iterator[StoredEntry]:
         raise ProofError(
             f"its log cannot be read: {cause}",
             member=name,
-            index=getattr(cause, "index", 0),
+            index=cause.index if isinstance(cause, CorruptLogError | DiskError) else 0,
             expected="readable entries",
             found=type(cause).__name__,
         ) from cause
