@@ -69,13 +69,13 @@ def indexes_of(indexes: Iterable[IndexLike]) -> array[int]:
     """Each as one that the log may be asked for. IndexError, TypeError."""
     if isinstance(indexes, array) and indexes.typecode == "Q":
         return indexes
-    told = indexes if isinstance(indexes, Sequence) else list(indexes)
-    if isinstance(told, range) or set(map(type, told)) <= {int}:  # no work an index
+    items = indexes if isinstance(indexes, Sequence) else list(indexes)
+    if isinstance(items, range) or set(map(type, items)) <= {int}:  # no work an index
         try:
-            return array("Q", cast("Sequence[int]", told))
+            return array("Q", cast("Sequence[int]", items))
         except OverflowError:
             pass  # the first that is out of range is named below
-    return array("Q", map(_entry_of, told))
+    return array("Q", map(_entry_of, items))
 
 
 def _entry_of(value: IndexLike) -> int:

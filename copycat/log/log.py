@@ -362,8 +362,8 @@ class Log:
         self._tails = [one for one in self._tails if one() is not None] + [ref(follower)]
 
     def _followers(self) -> Iterator[Tail]:
-        found = (one() for one in self._tails)
-        return (follower for follower in found if follower is not None)
+        tails = (one() for one in self._tails)
+        return (follower for follower in tails if follower is not None)
 
     def _wake_tails(self) -> None:
         for follower in self._followers():
@@ -451,8 +451,10 @@ class Log:
     def _term(self, index: int) -> int:
         first, end = self._bounds()
         if not first <= index < end:
-            held = f"holds {first} to {end - 1}" if first < end else f"is empty, {end} comes next"
-            raise IndexError(f"entry {index}: the log {held}")
+            extent = (
+                f"holds {first} to {end - 1}" if first < end else f"is empty, {end} comes next"
+            )
+            raise IndexError(f"entry {index}: the log {extent}")
         runs = self._native.term_runs()
         return runs[bisect_right([run.first for run in runs], index) - 1].term
 
@@ -478,24 +480,24 @@ class Log:
         IndexError outside the log, in a gap and for what is counted from the end; a slice takes
         what the log has of it. TypeError for what is no int.
         """
-        found: Entry | None
+        entry: Entry | None
         if type(index) is not int or index < 0:
             if isinstance(index, slice):
                 return self._slice(index)
             index = position_of(index)
         if index < self._recent.first_index and not self._fork_guard.is_child:
             try:  # most are: one call, and no search
-                found = self._native.entry_locked(self._lock, min(index, INDEX_MAX), Entry)
+                entry = self._native.entry_locked(self._lock, min(index, INDEX_MAX), Entry)
             except FileNotFoundError:
-                found = self.get(index)  # it says why
+                entry = self.get(index)  # it says why
             except IndexError:
-                found = None
+                entry = None
         else:
-            found = self._read_locked(self._get, index)
-        if found is None:
+            entry = self._read_locked(self._get, index)
+        if entry is None:
             self.term(index)  # an IndexError outside the log
             raise IndexError(f"entry {index} is in a gap: it was deleted")
-        return found
+        return entry
 
     def __contains__(self, index: object) -> bool:
         """Whether `log[index]` is there; of an entry, whether this very one is in the log."""
@@ -677,5 +679,5 @@ class Log:
 
 
 def _sync_of(log: ref[Log]) -> int:
-    found = log()
-    return found.sync() if found is not None else 0
+    target = log()
+    return target.sync() if target is not None else 0

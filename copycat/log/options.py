@@ -38,14 +38,14 @@ def storage_of(
         options.pop(name)
     base = msgspec.structs.asdict(storage) if storage is not None else {}
     try:
-        found = Storage(**(base | options | {"directory": directory}))
+        settings = Storage(**(base | options | {"directory": directory}))
     except ConfigurationError as error:
         problems.append(str(error))
     if problems:
         names.remove("directory")
         hint = f"the options are {', '.join(names)}" if strangers else None
         raise ConfigurationError("; ".join(problems), hint=hint)
-    return msgspec.structs.replace(found, directory=real_path(found.directory))
+    return msgspec.structs.replace(settings, directory=real_path(settings.directory))
 
 
 def log_in_memory(settings: Storage, read_only: bool) -> InMemoryLog:

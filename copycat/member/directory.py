@@ -92,8 +92,8 @@ class MemberDirectory:
         """Where log time is written down beside the wall clock (C25)."""
         self.env = env
         """What its files are reached by."""
-        self._held = resources
-        self._floor = log.last_entry.term
+        self._resources = resources
+        self._log_term = log.last_entry.term
 
     @classmethod
     def open(
@@ -192,12 +192,14 @@ class MemberDirectory:
     @property
     def current_term(self) -> int:
         """The hard state's term, or the last entry's where that is later (C9)."""
-        return max(self.hard_state.current_term, self._floor)
+        return max(self.hard_state.current_term, self._log_term)
 
     @property
     def voted_for(self) -> MemberId:
         """The vote, if it is of `current_term`: the floor of the log clears it (C9)."""
-        return _NOBODY if self._floor > self.hard_state.current_term else self.hard_state.voted_for
+        return (
+            _NOBODY if self._log_term > self.hard_state.current_term else self.hard_state.voted_for
+        )
 
     def note(self, error: BaseException) -> CorruptLogError | None:
         """A running member stops at `error`: if that is damage of its log, the next start is to
@@ -232,7 +234,7 @@ class MemberDirectory:
         ends them, and none can be made of a poisoned log, whose own close is silent (F9).
         DiskError, DiskFullError: it was not closed cleanly.
         """
-        with self._held:
+        with self._resources:
             is_kept = lost or isinstance(self.log, InMemoryLog)
             is_frozen = isinstance(self.hard_state, FrozenHardState)
             if is_kept or is_frozen or read_unsynced_acks(self.env, self.path) is None:

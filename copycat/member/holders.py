@@ -27,26 +27,26 @@ class Holder(NamedTuple):
 
 def holders_of(path: str) -> list[Holder]:
     """Those that have the file `path` open; what cannot be seen is left out."""
-    found: list[Holder] = []
+    holders: list[Holder] = []
     try:
-        wanted = Path(path).stat()
+        target = Path(path).stat()
     except OSError:
-        return found
+        return holders
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and _has_open(process, wanted):
+        if process.name.isdigit() and _has_open(process, target):
             with suppress(OSError, ValueError, IndexError):
                 words = (process / "cmdline").read_bytes().split(b"\0")
                 command = b" ".join(words).decode("utf-8", "replace").strip()
                 parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                found.append(Holder(int(process.name), command[:_COMMAND_MAX], parent))
-    return sorted(found)
+                holders.append(Holder(int(process.name), command[:_COMMAND_MAX], parent))
+    return sorted(holders)
 
 
-def _has_open(process: Path, wanted: os.stat_result) -> bool:
+def _has_open(process: Path, target: os.stat_result) -> bool:
     with suppress(OSError):
         for fd in (process / "fd").iterdir():
             with suppress(OSError):
-                if os.path.samestat(fd.stat(), wanted):
+                if os.path.samestat(fd.stat(), target):
                     return True
     return False
 
@@ -56,11 +56,11 @@ def with_holder(lock: str, error: DirectoryInUseError) -> DirectoryInUseError:
 
     A child of a fork has the lock of its parent as long as it lives, also when that one ended.
     """
-    found = holders_of(lock)
-    if not found:
+    holders = holders_of(lock)
+    if not holders:
         return error
     directory, recorded = error.path, error.pid
-    holder = next((one for one in found if one.pid == recorded), found[0])
+    holder = next((one for one in holders if one.pid == recorded), holders[0])
     hint = None
     if holder.pid == os.getpid():
         what = f"this very process ({holder.pid}): it has another object open on it"

@@ -110,7 +110,7 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str,
     None when no copy exists (F27). One bad, unreadable or missing copy is ignored;
     CorruptLogError when no good one is left, or when the two are good and differ.
     """
-    found: dict[str, Identity] = {}
+    by_name: dict[str, Identity] = {}
     causes: list[CorruptLogError] = []
     for name in IDENTITY_FILES:
         path = f"{directory}/{name}"
@@ -119,23 +119,23 @@ def read_identity(env: Env, directory: str) -> tuple[Identity | None, tuple[str,
         try:
             with unreadable_is_corrupt():
                 data = env.read_file(path)
-            found[name] = Identity.decode(data, path)
+            by_name[name] = Identity.decode(data, path)
         except CorruptLogError as error:
             causes.append(error)
-    if not found and causes:
+    if not by_name and causes:
         raise CorruptLogError(
             f"{directory}: no readable identity: " + "; ".join(map(str, causes)),
             path=causes[0].path,
         ) from causes[0]
-    if not found:
+    if not by_name:
         return None, ()
-    copies = list(found.values())
+    copies = list(by_name.values())
     if copies[0] != copies[-1]:
         raise CorruptLogError(
             f"{directory}: its two identities differ: {copies[0]} and {copies[-1]}",
             path=directory,
         )
-    return copies[0], tuple(name for name in IDENTITY_FILES if name not in found)
+    return copies[0], tuple(name for name in IDENTITY_FILES if name not in by_name)
 
 
 def write_identity(
@@ -147,22 +147,22 @@ def write_identity(
         env.replace_file(f"{directory}/{name}", data)
 
 
-def check_identity(found: Identity, expected: Identity, directory: str) -> None:
-    """WrongDirectoryError, naming both, unless `found` is who is about to start (F7)."""
-    for field, told in (
+def check_identity(identity: Identity, expected: Identity, directory: str) -> None:
+    """WrongDirectoryError, naming both, unless `identity` is who is about to start (F7)."""
+    for field, label in (
         ("cluster_name", "cluster"),
         ("address", "address"),
         ("members", "founding members"),
         ("member", "member id"),
     ):
-        ours, theirs = getattr(expected, field), getattr(found, field)
+        ours, theirs = getattr(expected, field), getattr(identity, field)
         if ours != theirs:
             if field == "member":
                 ours, theirs = f"{ours:032x}", f"{theirs:032x}"
             elif field == "members":
                 ours, theirs = ", ".join(ours), ", ".join(theirs)
             raise WrongDirectoryError(
-                f"{directory} belongs to {told} {theirs}, this process is of {told} {ours}",
+                f"{directory} belongs to {label} {theirs}, this process is of {label} {ours}",
                 path=directory,
                 field=field,
                 expected=ours,

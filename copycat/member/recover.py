@@ -60,7 +60,7 @@ class RecoveryPlan(NamedTuple):
     address: str
     members: tuple[str, ...]
     first_index: int
-    kept_upto: int
+    new_last_index: int
     """The last entry that stays; `first_index - 1` when none does."""
     first_lost: int
     """The first entry that cannot be read; 0 when all can."""
@@ -131,7 +131,7 @@ def _check_use(env: Env, directory: str, report: VerifyReport) -> None:
 
 
 def accept_loss(env: Env, recovery_plan: RecoveryPlan, cluster_name: str, incarnation: int) -> str:
-    """Keep the entries up to `recovery_plan.kept_upto`; where the damaged log stays.
+    """Keep the entries up to `recovery_plan.new_last_index`; where the damaged log stays.
 
     ConfigurationError unless `cluster_name` is the directory's; DirectoryInUseError while a
     server runs. A crash leaves the old log, or the new one, or a directory without a log, which
@@ -145,13 +145,13 @@ def accept_loss(env: Env, recovery_plan: RecoveryPlan, cluster_name: str, incarn
     try:
         identity = _identity(env, directory)
         log_scan = scan(env, f"{directory}/log")
-        cut = TruncationPlan(log_scan.before, recovery_plan.kept_upto + 1, NO_ENTRY)
+        cut = TruncationPlan(log_scan.before, recovery_plan.new_last_index + 1, NO_ENTRY)
         write_log(env, recovered, cut, log_scan, _SIZES)
         _write_audit(
             env,
             directory,
             action="accept-loss-from",
-            index=recovery_plan.kept_upto + 1,
+            index=recovery_plan.new_last_index + 1,
             known_upto=recovery_plan.known_upto,
             cluster=identity.cluster_name,
             address=identity.address,

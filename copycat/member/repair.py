@@ -75,13 +75,11 @@ def plan_cut(env: Env, log_scan: LogScan, base: EntryId, current_term: int) -> T
         for loss in log_scan.losses:
             if loss.end > start.next:
                 first_bad = min(first_bad, max(loss.first, start.next))
-    last_kept = start
+    new_last = start
     if first_bad > start.next:
-        last_kept = EntryId(log_scan.term_at(env, first_bad - 1), first_bad - 1)
+        new_last = EntryId(log_scan.term_at(env, first_bad - 1), first_bad - 1)
     last_written = EntryId(log_scan.last_term or current_term, log_scan.last_index)
-    return TruncationPlan(
-        start, first_bad, NO_ENTRY if last_kept >= last_written else last_written
-    )
+    return TruncationPlan(start, first_bad, NO_ENTRY if new_last >= last_written else last_written)
 
 
 class LogRepair:

@@ -102,10 +102,10 @@ def _fault(data: bytes, row: SegmentInfo, slots: list[Slot]) -> tuple[int, str] 
         return head, "its slots fail their checksum"
     end = head + count * _SLOT.size
     starts = [start for (start,) in _START.iter_unpack(data[end:])]
-    found = dict(zip(starts or range(count), _SLOT.iter_unpack(data[head:end]), strict=True))
+    by_position = dict(zip(starts or range(count), _SLOT.iter_unpack(data[head:end]), strict=True))
     for position, (index, offset, size, is_gap) in enumerate(slots):
         expected = (offset, size | (_GAP_BIT if is_gap else 0))
-        slot = found.get(index - row.first_index)
+        slot = by_position.get(index - row.first_index)
         if slot != expected:
             what = f"its slot of entry {index} is {slot or 'none'}, not {expected}"
             return head + position * _SLOT.size, what
@@ -158,7 +158,7 @@ def member_damage(env: Env, path: str, last_index: int) -> list[Damage]:
     if not is_members(env, path):
         return []
     votes: list[int] = []
-    found: list[Damage] = []
+    damage: list[Damage] = []
     begun = _has_identity(env, path)
     for names, both in ((HARD_STATE_FILES, "F6"), (IDENTITY_FILES, "F7")):
         bad: list[Damage] = []
@@ -177,12 +177,12 @@ def member_damage(env: Env, path: str, last_index: int) -> list[Damage]:
         if names is IDENTITY_FILES:
             begun = begun or last_index > 0 or max(votes, default=0) > 0
         if len(missing) == len(names) and begun:
-            found.append(Damage(f"{path}/{names[0]}", -1, 0, "both copies are missing", both))
+            damage.append(Damage(f"{path}/{names[0]}", -1, 0, "both copies are missing", both))
         elif len(missing) + len(bad) < len(names):
-            found += bad + (missing if begun else [])
+            damage += bad + (missing if begun else [])
         else:
-            found += [one._replace(row=both) for one in bad]
-    return found
+            damage += [one._replace(row=both) for one in bad]
+    return damage
 
 
 def is_members(env: Env, path: str) -> bool:
@@ -218,11 +218,11 @@ def snapshots_of(env: Env, path: str) -> tuple[SnapshotCheck, ...]:
     directory = f"{path}/snapshots"
     while env.exists(directory):
         names = [match for name in env.list(directory) if (match := _SNAPSHOT.fullmatch(name))]
-        found = [
+        checks = [
             _snapshot(env, f"{directory}/{match[0]}", int(match[1]), int(match[2]))
             for match in names
         ]
-        whole = [one for one in found if one is not None]
+        whole = [one for one in checks if one is not None]
         if len(whole) == len(names):
             return tuple(sorted(whole, key=lambda one: (one.last_index, one.term)))
         # one was discarded meanwhile, since a newer one has come: that is to be seen
@@ -234,16 +234,18 @@ def _snapshot(env: Env, path: str, index: int, term: int) -> SnapshotCheck | Non
     from copycat.storage import snapshot_file  # noqa: PLC0415 - lz4
 
     try:
-        found = snapshot_file.verify(env, path)
+        content = snapshot_file.verify(env, path)
     except FileNotFoundError:
         return None
     except StorageError as error:
         bad = damage_of(error, path, index, "F17")
         return SnapshotCheck(path, index, term, 0, 0, 0, bad)
     damage = None
-    if found.entry != (term, index):
-        damage = Damage(path, 0, index, f"it holds the snapshot of {found.entry}", "F17")
-    return SnapshotCheck(path, index, term, found.time_ms, found.raw_nbytes, found.nbytes, damage)
+    if content.entry != (term, index):
+        damage = Damage(path, 0, index, f"it holds the snapshot of {content.entry}", "F17")
+    return SnapshotCheck(
+        path, index, term, content.time_ms, content.raw_nbytes, content.nbytes, damage
+    )
 
 
 OnProgress = Callable[[int, int], None]
@@ -297,8 +299,8 @@ class VerifyReport(NamedTuple):
         are gone. No damage: a bare log's truncate() leaves a log so, and a member may have a
         gap from its leader before the entries that follow. 0 where damage says it already.
         """
-        is_told = bool(self.checks and self.checks[-1].damage)
-        return self.valid_from if self.valid_from > self.last_index and not is_told else 0
+        is_reported = bool(self.checks and self.checks[-1].damage)
+        return self.valid_from if self.valid_from > self.last_index and not is_reported else 0
 
 
 def verify(

@@ -92,13 +92,13 @@ class Mark(NamedTuple):
 def _check(
     data: bytes, path: str, magic: bytes, end: int, versions: tuple[int, ...] = (FORMAT_VERSION,)
 ) -> None:
-    found, version, crc = struct.unpack_from("<8sII", data)
-    if found != magic:
+    actual_magic, version, crc = struct.unpack_from("<8sII", data)
+    if actual_magic != magic:
         raise CorruptLogError(f"{path}: it does not begin with {magic!r}", path=path, offset=0)
     if version not in versions:
-        told = " and ".join(map(str, versions))
+        readable = " and ".join(map(str, versions))
         raise FormatVersionError(
-            f"{path} has format version {version}; this copycat reads {told}",
+            f"{path} has format version {version}; this copycat reads {readable}",
             path=path,
             found=version,
         )
@@ -153,13 +153,13 @@ def read_segment_header(data: bytes, row: SegmentInfo, path: str) -> None:
         )
     _check(data, path, b"COPYSEG\0", _SEGMENT.size)
     _, _, _, uuid, id_, version, _, first_index, _ = _SEGMENT.unpack_from(data)
-    found, told = (
+    actual, expected = (
         (uuid, id_, version, first_index),
         (row.uuid, row.id, row.version, row.first_index),
     )
-    if found != told:
+    if actual != expected:
         raise CorruptLogError(
-            f"{path} is another segment: {found}, not {told}",
+            f"{path} is another segment: {actual}, not {expected}",
             path=path,
             offset=16,
             index=row.first_index,
@@ -211,15 +211,15 @@ def unpacked(data: bytes, row: SegmentInfo, path: str) -> Unpacked:
     plain = bytearray()
     for number, (offset, size, crc) in enumerate(table):
         stored = data[offset : offset + size]
-        wanted = min(block_bytes, plain_size - len(plain))
+        plain_nbytes = min(block_bytes, plain_size - len(plain))
         place = row.uuid + number.to_bytes(4, "little")
         if crc != crc32c(stored, crc32c(place)):
             return Unpacked(bytes(plain), offset, f"block {number} fails its checksum")
-        if size == wanted:
+        if size == plain_nbytes:
             plain += stored
             continue
         try:
-            plain += lz4.block.decompress(stored, uncompressed_size=wanted)
+            plain += lz4.block.decompress(stored, uncompressed_size=plain_nbytes)
         except lz4.block.LZ4BlockError as error:
             return Unpacked(bytes(plain), offset, f"block {number} is no LZ4 block: {error}")
     return Unpacked(bytes(plain), -1, "")

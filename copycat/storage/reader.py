@@ -153,7 +153,7 @@ class SegmentReader:
     ) -> None:
         self.path = f"{directory}/{row.name}"
         self.damage: Damage | None = None
-        self.is_gone = False
+        self.is_missing = False
         """The file is not there (any more): it was rewritten, trimmed, or lost."""
         self.is_replaced = False
         """Gone, and no manifest names it any more (`confirm_current`)."""
@@ -182,8 +182,8 @@ class SegmentReader:
             try:
                 self._open()
             except (StorageError, FileNotFoundError) as error:
-                self.is_gone = isinstance(error, FileNotFoundError)
-                row = "F3" if self.is_gone else "F2"
+                self.is_missing = isinstance(error, FileNotFoundError)
+                row = "F3" if self.is_missing else "F2"
                 self.damage = damage_of(error, self.path, self._row.first_index, row)
                 return
             try:
@@ -224,17 +224,17 @@ class SegmentReader:
             return data
         from copycat.storage.disk_format import unpacked  # noqa: PLC0415 - lz4
 
-        found = unpacked(data, self._row, self.path)
-        if found.offset >= 0:
-            self._block = (found.offset, found.fault)
-            if len(found.data) < DATA_OFFSET:
+        content = unpacked(data, self._row, self.path)
+        if content.offset >= 0:
+            self._block = (content.offset, content.fault)
+            if len(content.data) < DATA_OFFSET:
                 raise CorruptLogError(
-                    f"{self.path}: {found.fault}",
+                    f"{self.path}: {content.fault}",
                     path=self.path,
-                    offset=found.offset,
+                    offset=content.offset,
                     index=self._row.first_index,
                 )
-        return found.data
+        return content.data
 
     def _records(self) -> Iterator[StoredEntry]:
         row, data, base = self._row, self._data, self._base
@@ -316,7 +316,7 @@ def _frame(
 ) -> tuple[StoredEntry, str] | tuple[None, str]:
     """The frame at `offset` of a segment of which `data` begins at `base`."""
     at = offset - base
-    crc, size, found, term, time_low, time_high, kind, flags = FRAME.unpack_from(data, at)
+    crc, size, frame_index, term, time_low, time_high, kind, flags = FRAME.unpack_from(data, at)
     end = at + _HEADER + size
     if end > len(data):
         return None, f"a frame of {size} bytes crosses the end of the file"
@@ -325,9 +325,11 @@ def _frame(
     padding = -end % 8
     if flags or (padding and data[end : end + padding] != _ZEROS[:padding]):
         return None, "its padding or flags are not zero"
-    is_gap = kind == KIND_GAP and size == GAP.size and GAP.unpack_from(data, end - 16)[0] > found
-    if found != index or not (1 <= kind <= _LAST_ENTRY_KIND or is_gap):
-        return None, f"a frame of kind {kind} with index {found} stands here"
+    is_gap = (
+        kind == KIND_GAP and size == GAP.size and GAP.unpack_from(data, end - 16)[0] > frame_index
+    )
+    if frame_index != index or not (1 <= kind <= _LAST_ENTRY_KIND or is_gap):
+        return None, f"a frame of kind {kind} with index {frame_index} stands here"
     time_ms = time_high << 16 | time_low
     frame = data[at:end]
     return _make(StoredEntry, (index, term, kind, time_ms, crc, frame, path, offset)), _END
@@ -421,7 +423,7 @@ def confirm_current(env: Env, directory: str, row: SegmentInfo, walk: SegmentRea
 
     Only a file that the newest manifest names is missed.
     """
-    if walk.is_gone and row not in rows_of(env, directory):
+    if walk.is_missing and row not in rows_of(env, directory):
         walk.is_replaced = True
         walk.damage = None
     return not walk.is_replaced
@@ -527,18 +529,18 @@ def last_records(
     """
     disk = env or Env()
     directory = log_directory(disk, path_text(path))
-    found: list[StoredEntry] = []
+    last: list[StoredEntry] = []
     rows = rows_of(disk, directory)
-    while rows and len(found) < count:
+    while rows and len(last) < count:
         row = rows.pop()
         walk = SegmentReader(disk, directory, row)
-        newest: deque[StoredEntry] = deque(maxlen=count - len(found))
+        newest: deque[StoredEntry] = deque(maxlen=count - len(last))
         newest.extend(record for record in walk if predicate is None or predicate(record))
         if not confirm_current(disk, directory, row, walk):
             return last_records(path, count, predicate, env=disk)
         _refuse(walk)
-        found[:0] = newest
-    return found
+        last[:0] = newest
+    return last
 
 
 def compare(
@@ -552,12 +554,12 @@ def compare(
     names = [path_text(path) for path in paths]
     cursors = [_Cursor(records(path, first, env=env)) for path in names]
     for index in range(first, upto + 1):
-        found = [cursor.at(index) for cursor in cursors]
-        if None not in found and any(record and record.is_gap for record in found):
+        rows = [cursor.at(index) for cursor in cursors]
+        if None not in rows and any(record and record.is_gap for record in rows):
             continue
-        frames = {record.frame if record is not None else b"" for record in found}
-        if len(frames) != 1 or found[0] is None:
-            return Difference(index, tuple(zip(names, found, strict=True)))
+        frames = {record.frame if record is not None else b"" for record in rows}
+        if len(frames) != 1 or rows[0] is None:
+            return Difference(index, tuple(zip(names, rows, strict=True)))
     return None
 
 

@@ -317,8 +317,8 @@ class _Reader:
         nbytes, raw_nbytes, crc = _CHUNK.unpack(head)
         is_good = 1 <= raw_nbytes <= most if expected is None else raw_nbytes == expected
         if nbytes > raw_nbytes or not is_good:
-            wanted = f"at most {most}" if expected is None else expected
-            self.bad(f"a chunk of {raw_nbytes} bytes in {nbytes}, not of {wanted}", at)
+            bound = f"at most {most}" if expected is None else expected
+            self.bad(f"a chunk of {raw_nbytes} bytes in {nbytes}, not of {bound}", at)
         stored = self._take(nbytes)
         if crc != crc32c(stored, crc32c(head[:8])):
             self.bad("a chunk's checksum does not fit", at)
@@ -337,12 +337,12 @@ class _Reader:
         at = self._at
         table = self._take(len(self._offsets) * _OFFSET.size)
         tail = self._take(_FOOTER_END.size)
-        told, crc, magic = _FOOTER_END.unpack(tail)
+        stored_digest, crc, magic = _FOOTER_END.unpack(tail)
         if crc != crc32c(tail[:32], crc32c(table)) or magic != _END_MAGIC:
             self.bad("the footer's checksum does not fit", at)
         if table != b"".join(map(_OFFSET.pack, self._offsets)):
             self.bad("the footer names other chunks than there are", at)
-        if told != digest:
-            self.bad(f"the digest is {digest.hex()}, not {told.hex()}", at)
+        if stored_digest != digest:
+            self.bad(f"the digest is {digest.hex()}, not {stored_digest.hex()}", at)
         if self._at != self.size:
             self.bad(f"{self.size - self._at} bytes too many")

@@ -22,11 +22,11 @@ from copycat.types import EntryId
 if TYPE_CHECKING:
     from copycat.storage._native import Env, File
 
-__all__ = ["KEPT", "Reception", "Snapshot", "SnapshotStore", "Writer"]
+__all__ = ["RETAINED_MAX", "Reception", "Snapshot", "SnapshotStore", "Writer"]
 
 log = logging.getLogger("copycat.log")
 
-KEPT = 2
+RETAINED_MAX = 2
 """So many of the newest stay: one that rots leaves the one before it (F17)."""
 
 _NAME = re.compile(r"([1-9][0-9]{0,18})-([1-9][0-9]{0,18})\.snap")
@@ -164,7 +164,7 @@ class SnapshotStore:
         """
         aside = self._path(entry, "new")
         self._env.make_directory(self._directory)
-        with self._whole_or_gone(aside):
+        with self._fresh_file(aside):
             written = snapshot_file.write(
                 self._env,
                 aside,
@@ -188,7 +188,7 @@ class SnapshotStore:
         that has the state). Errors as `save`, and what `write` raises: nothing is left behind."""
         aside = self._path(entry, "new")
         self._env.make_directory(self._directory)
-        with self._whole_or_gone(aside):
+        with self._fresh_file(aside):
             writer = Writer(
                 self._env,
                 aside,
@@ -202,7 +202,7 @@ class SnapshotStore:
 
     def finish(self, writer: Writer) -> Snapshot:
         """The rest of `save` (aside)."""
-        with self._gone_unless_whole(writer.path):
+        with self._removed_on_error(writer.path):
             written = writer.finish()
             return self._publish(writer.path, written.entry, written.nbytes, written.digest)
 
@@ -214,8 +214,8 @@ class SnapshotStore:
     def _publish(self, aside: str, entry: EntryId, nbytes: int, digest: bytes) -> Snapshot:
         """Read back whole, then give it its name, then make the name durable."""
         snapshot = snapshot_file.verify(self._env, aside)
-        found = (snapshot.entry, snapshot.nbytes, snapshot.digest)
-        if found != (entry, nbytes, digest):
+        actual = (snapshot.entry, snapshot.nbytes, snapshot.digest)
+        if actual != (entry, nbytes, digest):
             raise CorruptLogError(
                 f"{aside} holds {snapshot.entry} in {snapshot.nbytes} bytes, SHA-256"
                 f" {snapshot.digest.hex()}; it should be {entry} in {nbytes}, {digest.hex()}",
@@ -228,14 +228,14 @@ class SnapshotStore:
         return snapshot
 
     @contextmanager
-    def _whole_or_gone(self, aside: str) -> Iterator[None]:
+    def _fresh_file(self, aside: str) -> Iterator[None]:
         if self._env.exists(aside):  # an earlier removal failed
             self._env.remove(aside)
-        with self._gone_unless_whole(aside):
+        with self._removed_on_error(aside):
             yield
 
     @contextmanager
-    def _gone_unless_whole(self, aside: str) -> Iterator[None]:
+    def _removed_on_error(self, aside: str) -> Iterator[None]:
         try:
             yield
         except BaseException:
@@ -260,7 +260,7 @@ class SnapshotStore:
         """What may go now (loop): all but the newest two, and what was found to be bad."""
         if self._retain_stale:
             return []
-        old = [entry for entry in self._entries[:-KEPT] if entry not in self._pins]
+        old = [entry for entry in self._entries[:-RETAINED_MAX] if entry not in self._pins]
         return [*self.bad, *old]
 
     def set_aside(self) -> None:
@@ -275,18 +275,18 @@ class SnapshotStore:
 
     def discard(self, entries: Iterable[EntryId]) -> list[EntryId]:
         """Remove their files, durably (aside). DiskError."""
-        gone = list(entries)
-        for entry in gone:
+        entry_ids = list(entries)
+        for entry in entry_ids:
             with suppress(FileNotFoundError):
                 self._env.remove(self._path(entry))
-        return gone
+        return entry_ids
 
     def forget(self, entries: Iterable[EntryId]) -> None:
         """They were discarded (loop): `oldest_index` moves."""
-        gone = set(entries)
-        self._entries = [entry for entry in self._entries if entry not in gone]
-        self.bad = [entry for entry in self.bad if entry not in gone]
-        for entry in gone:
+        entry_ids = set(entries)
+        self._entries = [entry for entry in self._entries if entry not in entry_ids]
+        self.bad = [entry for entry in self.bad if entry not in entry_ids]
+        for entry in entry_ids:
             self._whole.pop(entry, None)
 
     def supersede(self, snapshot: Snapshot) -> list[EntryId]:
@@ -344,10 +344,10 @@ class SnapshotStore:
     def check(self, snapshot: Snapshot) -> None:
         """Read all of its file once more (aside). CorruptLogError when it is not what it was,
         FileNotFoundError when it is gone; DiskError."""
-        found = snapshot_file.verify(self._env, self._path(snapshot.entry))
-        if found != snapshot:
+        actual = snapshot_file.verify(self._env, self._path(snapshot.entry))
+        if actual != snapshot:
             raise CorruptLogError(
-                f"{self._path(snapshot.entry)} holds {found}, it should be {snapshot}",
+                f"{self._path(snapshot.entry)} holds {actual}, it should be {snapshot}",
                 path=self._path(snapshot.entry),
                 offset=0,
                 index=snapshot.entry.index,
@@ -355,8 +355,8 @@ class SnapshotStore:
 
     def load(self, snapshot: Snapshot) -> bytes:
         """The raw bytes inside, checked once more (aside). CorruptLogError."""
-        found, data = snapshot_file.load(self._env, self._path(snapshot.entry))
-        self._check_name(found, snapshot.entry)
+        content, data = snapshot_file.load(self._env, self._path(snapshot.entry))
+        self._check_name(content, snapshot.entry)
         return data
 
     def receive(self, entry: EntryId, nbytes: int, digest: bytes) -> Reception:

@@ -107,15 +107,15 @@ def test_f2_recover_keeps_what_is_before_the_damage(tmp_path: Path) -> None:
     (aside,) = path.glob("log-damaged-*")
     assert image(aside) == damaged, "the damaged log is kept as it was"
     (line,) = (path / AUDIT_FILE).read_text().splitlines()
-    said = json.loads(line)
-    assert said["index"] == index
-    assert said["incarnation"] != said["new_incarnation"]
-    started(path, address, lambda found: check_prefix(found, 8))
+    report = json.loads(line)
+    assert report["index"] == index
+    assert report["incarnation"] != report["new_incarnation"]
+    started(path, address, lambda values: check_prefix(values, 8))
 
 
-def check_prefix(found: list[int], count: int) -> None:
-    assert found == list(range(len(found)))
-    assert 0 < len(found) < count
+def check_prefix(values: list[int], count: int) -> None:
+    assert values == list(range(len(values)))
+    assert 0 < len(values) < count
 
 
 @pytest.mark.slow
@@ -124,14 +124,14 @@ def test_recover_needs_the_clusters_name_and_a_stopped_member(tmp_path: Path) ->
     used(path)
     index = rot(path)
     before = image(path)
-    told = ["--accept-loss-from", str(index), "--yes"]
-    assert isinstance(recover(path, *told).exception, ConfigurationError)
-    wrong = recover(path, *told, "--cluster-name", "another")
+    options = ["--accept-loss-from", str(index), "--yes"]
+    assert isinstance(recover(path, *options).exception, ConfigurationError)
+    wrong = recover(path, *options, "--cluster-name", "another")
     assert isinstance(wrong.exception, ConfigurationError)
     env = Env()
     lock = env.lock(str(path / "lock"))
     try:
-        busy = recover(path, *told, "--cluster-name", "test")
+        busy = recover(path, *options, "--cluster-name", "test")
         assert isinstance(busy.exception, DirectoryInUseError)
     finally:
         lock.close()
@@ -169,7 +169,7 @@ def test_f2_a_recovery_that_was_cut_between_its_renames_is_completed(tmp_path: P
     run(scenario)
     assert complete(env, str(path), "test")
     assert not complete(env, str(path), "test")
-    started(path, address, lambda found: check_prefix(found, 8))
+    started(path, address, lambda values: check_prefix(values, 8))
 
 
 @pytest.mark.slow
@@ -221,11 +221,11 @@ def small(path: Path) -> Storage:
 def test_an_operator_may_accept_what_nobody_can_give_back(tmp_path: Path) -> None:
     path = tmp_path / "one"
     used(path)
-    told = ("--accept-owed-loss", "--cluster-name", "test", "--yes")
-    assert isinstance(recover(path, *told).exception, ConfigurationError)
+    options = ("--accept-owed-loss", "--cluster-name", "test", "--yes")
+    assert isinstance(recover(path, *options).exception, ConfigurationError)
     LostEntries(Env(), str(path), EntryId(1, 99), first_index=50, term=2).write()
     assert recover(path, "--accept-owed-loss").exit_code == 1
     assert (path / LOST_ENTRIES_FILE).exists()
-    assert recover(path, *told).exit_code == 0
+    assert recover(path, *options).exit_code == 0
     assert not (path / LOST_ENTRIES_FILE).exists()
     assert "accept-owed-loss" in (path / AUDIT_FILE).read_text()

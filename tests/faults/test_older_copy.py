@@ -68,6 +68,6 @@ def test_a_directory_that_is_put_back_is_noticed_and_fed(
 ) -> None:
     run(scenario(tmp_path, is_leader=is_leader, is_alone=is_alone))
     if not is_leader:  # who is elected in its place counts from nothing, and need not know
-        said = [record.getMessage() for record in caplog.records]
-        assert any("came back with an older copy" in one for one in said), said
-        assert any("this directory is an older copy" in one for one in said), said
+        messages = [record.getMessage() for record in caplog.records]
+        assert any("came back with an older copy" in one for one in messages), messages
+        assert any("this directory is an older copy" in one for one in messages), messages

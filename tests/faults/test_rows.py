@@ -21,11 +21,11 @@ def table() -> dict[str, list[tuple[str, str]]]:
 
 
 def test_every_row_has_a_test_that_bears_its_name() -> None:
-    found = table()
-    assert list(found) == ROWS
+    tests = table()
+    assert list(tests) == ROWS
     for row in ROWS:
-        assert found[row], row
-        names = [name for _, name in found[row]]
+        assert tests[row], row
+        names = [name for _, name in tests[row]]
         assert any(f"{row.lower()}_" in name for name in names), row
 
 

@@ -31,8 +31,8 @@ def test_f11_rot_that_shows_while_the_log_is_open_is_told_and_hides_nothing_else
     with pytest.raises(CorruptLogError) as caught:
         log.get(4)
     assert (caught.value.index, caught.value.offset) == (4, frame_of(4))
-    found = [log.get(index) for index in (3, 5)]
-    assert [row[3] for row in found if row is not None] == [b"1:3", b"1:5"]
+    rows = [log.get(index) for index in (3, 5)]
+    assert [row[3] for row in rows if row is not None] == [b"1:3", b"1:5"]
     with pytest.raises(CorruptLogError):
         log.read(4, 6, 1 << 20)
     assert log.last_index == 9, "it is not taken for an entry that was never there"
@@ -138,9 +138,9 @@ def limited(path: Path, kind: str, value: int, nbytes: int) -> list[str]:
 def test_f12_f29_a_real_system_that_refuses_costs_nothing_and_the_log_goes_on(
     tmp_path: Path, kind: str, value: int, nbytes: int, error: str
 ) -> None:
-    said = limited(tmp_path, kind, value, nbytes)
-    assert said[1:] == [error, str(int(said[0]) + 1)], said
+    output = limited(tmp_path, kind, value, nbytes)
+    assert output[1:] == [error, str(int(output[0]) + 1)], output
     with Log.open(tmp_path) as log:
-        assert log.last_index == int(said[0]) + 1
+        assert log.last_index == int(output[0]) + 1
         assert [entry.index for entry in log] == list(range(1, log.last_index + 1))
         assert log.append(b"again") == log.last_index

@@ -28,7 +28,7 @@ def clean_by_hand(
     keep: Collection[int],
     *,
     valid_from: int,
-    told_valid_from: int | None = None,
+    row_valid_from: int | None = None,
 ) -> SegmentInfo:
     """Rewrite the segment at `position` of the manifest: only `keep` stays, gaps for the rest.
 
@@ -43,7 +43,7 @@ def clean_by_hand(
     newer = row._replace(
         version=row.version + 1,
         end_offset=4096 + len(body),
-        valid_from=valid_from if told_valid_from is None else told_valid_from,
+        valid_from=valid_from if row_valid_from is None else row_valid_from,
     )
     header = bytearray(env.read_file(f"{directory}/{row.name}")[:4096])
     struct.pack_into("<I", header, 40, newer.version)
@@ -76,13 +76,13 @@ def _mark(row: SegmentInfo, frames: list[bytes]) -> bytes:
 
 def _records(stored: list[StoredEntry], keep: Collection[int], valid_from: int) -> list[bytes]:
     """Frames and gaps that tile the segment; one term a gap (C3)."""
-    found: list[bytes] = []
+    frames: list[bytes] = []
     gap: list[StoredEntry] = []
 
     def close_gap() -> None:
         if gap:
             first, last = gap[0], gap[-1]
-            found.append(
+            frames.append(
                 gap_frame(
                     first.index,
                     last.index + 1,
@@ -96,10 +96,10 @@ def _records(stored: list[StoredEntry], keep: Collection[int], valid_from: int) 
     for entry in stored:
         if entry.index in keep:
             close_gap()
-            found.append(entry.frame + bytes(-len(entry.frame) % 8))
+            frames.append(entry.frame + bytes(-len(entry.frame) % 8))
             continue
         if gap and gap[-1].term != entry.term:
             close_gap()
         gap.append(entry)
     close_gap()
-    return found
+    return frames

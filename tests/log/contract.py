@@ -65,19 +65,19 @@ def durable(log: ReplicaLog) -> int:
 
 def contents(log: ReplicaLog) -> list[tuple[int, int, bytes]]:
     """(index, term, payload) of every entry, through `read`."""
-    found: list[tuple[int, int, bytes]] = []
+    rows: list[tuple[int, int, bytes]] = []
     index = log.first_index
     while index <= log.last_index:
         part = log.read(index, log.last_index + 1, 256)
         span = part.span
         assert span.first == index
         for run in part.runs(span.first, span.end):
-            found += [
+            rows += [
                 (run.first_index + step, span.term, payload)
                 for step, payload in enumerate(run.payloads)
             ]
         index = span.end
-    return found
+    return rows
 
 
 def expected(first: int, end: int, term: int = 1) -> list[tuple[int, int, bytes]]:
@@ -135,9 +135,9 @@ class LogContract:
     def test_what_is_read_is_byte_for_byte_what_was_appended(self, log: ReplicaLog) -> None:
         given = batch(1, b"a", b"bc" * 300, b"", term=4)
         log.append(given)
-        found = log.read(1, 4, BIG)
-        assert bytes(found) == bytes(given)
-        assert found.checksums() == given.checksums()
+        copy = log.read(1, 4, BIG)
+        assert bytes(copy) == bytes(given)
+        assert copy.checksums() == given.checksums()
 
     # --- durability --------------------------------------------------------------------------
 
@@ -203,9 +203,9 @@ class LogContract:
         grow(log, 2)
         harness.crash(seed=1)
         again = harness.open()
-        kept = contents(again)
-        assert kept[:11] == expected(1, 12)
-        assert kept == expected(1, len(kept) + 1)
+        rows = contents(again)
+        assert rows[:11] == expected(1, 12)
+        assert rows == expected(1, len(rows) + 1)
         assert again.durable_index == again.last_index
 
     def test_after_close_everything_is_kept_and_durable(
@@ -265,13 +265,13 @@ class LogContract:
     def test_a_batch_keeps_its_bytes_when_the_log_changes(self, log: ReplicaLog) -> None:
         grow(log, 4)
         durable(log)
-        held = log.read(1, 5, BIG)
-        before = bytes(held)
-        view = memoryview(held)
+        entries = log.read(1, 5, BIG)
+        before = bytes(entries)
+        view = memoryview(entries)
         log.truncate(1)
         grow(log, 20, term=2)
         log.close()
-        assert bytes(held) == before == bytes(view)
+        assert bytes(entries) == before == bytes(view)
 
     # --- truncate and trim -------------------------------------------------------------------
 

@@ -86,13 +86,13 @@ class CleaningContract:
         self, log: ReplicaLog, harness: Harness
     ) -> None:
         with_gaps(log)
-        assert shape(log) == SHAPE
+        assert layout(log) == LAYOUT
         assert log.valid_from == 40
         assert log.term_runs() == [TermRun(1, 1), TermRun(2, 60)]
         assert durable(log) == 70
         harness.crash(seed=6)
         again = harness.open()
-        assert shape(again) == SHAPE
+        assert layout(again) == LAYOUT
         assert again.valid_from == 40
 
     def test_c3_a_read_that_begins_inside_a_gap_gives_the_rest_of_it(
@@ -121,9 +121,9 @@ class CleaningContract:
         assert durable(log) == after + 2
         log.close()
         again = harness.open()
-        cut = [(first, min(end, after + 1), kind) for first, end, kind in SHAPE if first <= after]
+        cut = [(first, min(end, after + 1), kind) for first, end, kind in LAYOUT if first <= after]
         new = [(after + 1 + step, after + 2 + step, EntryKind.TICK) for step in range(2)]
-        assert shape(again) == cut + new
+        assert layout(again) == cut + new
 
     def test_a_gap_elsewhere_than_at_the_end_is_refused(self, log: ReplicaLog) -> None:
         grow(log, 3)
@@ -131,7 +131,7 @@ class CleaningContract:
             log.append(encode_gap(1, 5, 9, 9, 9))
 
 
-SHAPE = [
+LAYOUT = [
     *((index, index + 1, EntryKind.TICK) for index in range(1, 4)),
     (4, 30, EntryKind.GAP),
     *((index, index + 1, EntryKind.TICK) for index in range(30, 60)),
@@ -149,16 +149,16 @@ def with_gaps(log: ReplicaLog) -> None:
     grow(log, 1, term=2)
 
 
-def shape(log: ReplicaLog) -> list[tuple[int, int, int]]:
+def layout(log: ReplicaLog) -> list[tuple[int, int, int]]:
     """(first, end, kind) of every entry and gap; neighbouring parts of a gap as one."""
-    found: list[tuple[int, int, int]] = []
+    parts: list[tuple[int, int, int]] = []
     index = log.first_index
     while index <= log.last_index:
         span = log.read(index, log.last_index + 1, 256).span
         for run in log.read(index, span.end, 256).runs(index, span.end):
             first = run.first_index
-            if found and run.kind == found[-1][2] == EntryKind.GAP and found[-1][1] == first:
-                first = found.pop()[0]
-            found.append((first, run.end, run.kind))
+            if parts and run.kind == parts[-1][2] == EntryKind.GAP and parts[-1][1] == first:
+                first = parts.pop()[0]
+            parts.append((first, run.end, run.kind))
         index = span.end
-    return found
+    return parts

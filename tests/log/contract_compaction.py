@@ -23,7 +23,7 @@ from copycat.types import (
     TermRun,
 )
 from tests.log.contract import BIG, Harness, batch, contents, durable, expected, grow
-from tests.log.contract_cleaning import shape
+from tests.log.contract_cleaning import layout
 
 __all__ = ["CompactionContract", "compact", "limits", "sealed"]
 
@@ -64,7 +64,7 @@ def left(log: ReplicaLog) -> list[int]:
 
 
 def _ones(log: ReplicaLog) -> list[tuple[int, int, int]]:
-    return [part for part in shape(log) if part[2] != EntryKind.GAP]
+    return [part for part in layout(log) if part[2] != EntryKind.GAP]
 
 
 class CompactionContract:
@@ -126,8 +126,8 @@ class CompactionContract:
         filled(log)
         log.release(range(1, 41), policy)
         rows = log.segment_stats(CompactionLimits(30, 20, 10))
-        found = sum(r.removable_minor for r in rows), sum(r.removable_major for r in rows)
-        assert found == reach
+        removable = sum(r.removable_minor for r in rows), sum(r.removable_major for r in rows)
+        assert removable == reach
         for major in (False, True):
             compact(log, CompactionLimits(30, 20, 10), major=major)
             assert left(log) == list(range(reach[major] + 1, 41))
@@ -154,8 +154,8 @@ class CompactionContract:
         filled(log, 20)
         grow(log, 20)
         log.release(range(1, 41), Release.ANY)
-        found = sum(r.removable_minor for r in log.segment_stats(limits(1000)))
-        assert 16 <= found <= log.durable_index < 40
+        removable = sum(r.removable_minor for r in log.segment_stats(limits(1000)))
+        assert 16 <= removable <= log.durable_index < 40
         assert sum(r.removable_minor for r in log.segment_stats(limits(11))) == 11
 
     def test_the_last_entry_and_the_tail_are_never_touched(self, log: ReplicaLog) -> None:
@@ -191,8 +191,8 @@ class CompactionContract:
         durable(log)
         rows = {row[0]: row for row in contents(log)}
         runs = log.term_runs()
-        gone = [i for i in range(1, 46) if i % 7 and i % 15]
-        log.release(gone, Release.ANY)
+        dropped_indexes = [i for i in range(1, 46) if i % 7 and i % 15]
+        log.release(dropped_indexes, Release.ANY)
         before = log.segment_stats(limits(45))
         result = compact(log, limits(45))
         after = log.segment_stats(limits(45))
@@ -215,14 +215,14 @@ class CompactionContract:
     def check_compacted(
         self, log: ReplicaLog, rows: dict[int, tuple[int, int, bytes]], runs: list[TermRun]
     ) -> None:
-        found = contents(log)
-        assert len(found) < len(rows)
-        assert all(rows[row[0]] == row for row in found)
+        left = contents(log)
+        assert len(left) < len(rows)
+        assert all(rows[row[0]] == row for row in left)
         assert log.term_runs() == runs
         assert log.valid_from == 45
         assert log.last_entry == EntryId(4, 45)
         assert (log.first_index, log.last_index) == (1, 45)
-        covered = shape(log)
+        covered = layout(log)
         assert covered[0][0] == 1
         assert all(a[1] == b[0] for a, b in itertools.pairwise(covered))
 
@@ -353,10 +353,10 @@ class CompactionContract:
             rewrite.run()
         dropped = [log.install(rewrite).entries_dropped for rewrite in rewrites]
         assert dropped == {"truncate": [1, 0], "trim": [0, 1], "reset": [0, 0]}[change]
-        covered = shape(log)
+        covered = layout(log)
         durable(log)
         log.close()
-        assert shape(harness.open()) == covered
+        assert layout(harness.open()) == covered
 
     @pytest.mark.parametrize("change", ["truncate", "trim", "reset"])
     def test_a_group_that_the_log_changed_under_is_dropped(
@@ -374,15 +374,15 @@ class CompactionContract:
         else:
             log.reset(EntryId(5, 100))
         result = log.install(rewrite)
-        kept = {"truncate": 1, "trim": len(ids) - 1, "reset": 0}[change]
-        assert result.segments_before == kept
+        segments = {"truncate": 1, "trim": len(ids) - 1, "reset": 0}[change]
+        assert result.segments_before == segments
         last = log.last_index
-        covered = shape(log)
+        covered = layout(log)
         durable(log)
         log.close()
         again = harness.open()
         assert again.last_index == last
-        assert shape(again) == covered
+        assert layout(again) == covered
 
     def test_an_abandoned_rewrite_leaves_nothing(self, log: ReplicaLog) -> None:
         filled(log)
@@ -431,13 +431,13 @@ class CompactionContract:
 
     def test_a_view_of_what_was_rewritten_keeps_its_bytes(self, log: ReplicaLog) -> None:
         filled(log)
-        held = log.read(1, 5, BIG)
-        before = bytes(held)
+        entries = log.read(1, 5, BIG)
+        before = bytes(entries)
         log.release(range(1, 40), Release.ANY)
         compact(log, limits(40))
         durable(log)
         durable(log)
-        assert bytes(memoryview(held)) == before
+        assert bytes(memoryview(entries)) == before
 
     def test_a_received_gap_is_rewritten_like_a_made_one(self, log: ReplicaLog) -> None:
         grow(log, 2)
@@ -446,5 +446,5 @@ class CompactionContract:
         durable(log)
         log.release([2, 30], Release.ANY)
         compact(log, limits(40))
-        assert (2, 31, EntryKind.GAP) in shape(log)
+        assert (2, 31, EntryKind.GAP) in layout(log)
         assert log.valid_from == 40

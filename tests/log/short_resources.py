@@ -61,13 +61,15 @@ def is_refused(calls: ShortCalls, kind: str, act: Callable[[], object]) -> bool:
     try:
         act()
     except (ResourceError, MemoryError) as error:
-        found = error
+        refusal = error
     else:
         return False
     assert calls.is_met(kind)
     # A path that has no memory on its way in is the interpreter's own MemoryError.
-    assert type(found) is MemoryError or (isinstance(found, ResourceError) and found.retryable)
-    assert isinstance(found, MemoryError) == (kind == "new")
+    assert type(refusal) is MemoryError or (
+        isinstance(refusal, ResourceError) and refusal.retryable
+    )
+    assert isinstance(refusal, MemoryError) == (kind == "new")
     return True
 
 
@@ -82,7 +84,7 @@ def test_a_verb_that_is_refused_something_may_follow_again(
         log = opened(directory)
         case.act(log)
         log.close()
-        wanted = seen(open_small(Env(), directory))
+        expected = seen(open_small(Env(), directory))
     for nth in count(1):
         with copied(image) as directory:
             log = opened(directory)
@@ -90,7 +92,7 @@ def test_a_verb_that_is_refused_something_may_follow_again(
             if is_refused(calls, kind[0], lambda: case.act(log)):  # noqa: B023 - called here
                 now = seen(log)
                 if case.name in HALVES:
-                    assert now[0] in (original[0], wanted[0], wanted[0][: len(now[0])])
+                    assert now[0] in (original[0], expected[0], expected[0][: len(now[0])])
                 else:
                     assert now == original
                 case.act(log)
@@ -100,7 +102,7 @@ def test_a_verb_that_is_refused_something_may_follow_again(
             log.close()
             again = open_small(Env(), directory)
             assert again.report.clean
-            assert seen(again) == wanted, nth
+            assert seen(again) == expected, nth
             again.close()
         if not is_met:
             break
@@ -120,7 +122,7 @@ def test_an_open_or_a_close_that_is_refused_something_may_follow_again(
         image = image.with_name("killed")
         log.close()
     with copied(image) as directory:
-        wanted = contents(open_small(Env(), directory))
+        expected = contents(open_small(Env(), directory))
     for verb in ("open", "close", "append"):
         for nth in count(1):
             with copied(image) as directory:
@@ -135,8 +137,8 @@ def test_an_open_or_a_close_that_is_refused_something_may_follow_again(
                 is_met = is_refused(calls, kind[0], act) or calls.is_met(kind[0])
                 log = open_small(Env(), directory) if verb == "open" else log
                 log.close()
-                found = contents(open_small(Env(), directory))
-                assert found[: len(wanted)] == wanted
+                rows = contents(open_small(Env(), directory))
+                assert rows[: len(expected)] == expected
             if not is_met:
                 break
 

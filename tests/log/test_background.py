@@ -13,19 +13,19 @@ from copycat.log.log import Log
 from copycat.types import Compaction
 
 
-def is_held(log: Log) -> bool:
+def is_locked(log: Log) -> bool:
     """Whether other threads have to wait for the log's lock now."""
-    taken: list[bool] = []
+    acquisitions: list[bool] = []
 
     def take() -> None:
-        taken.append(log._lock.acquire(blocking=False))
-        if taken[0]:
+        acquisitions.append(log._lock.acquire(blocking=False))
+        if acquisitions[0]:
             log._lock.release()
 
     other = threading.Thread(target=take)
     other.start()
     other.join()
-    return not taken[0]
+    return not acquisitions[0]
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def is_held(log: Log) -> bool:
 def test_what_begins_a_thread_once_is_called_by_one_thread_at_a_time(
     tmp_path: Path, kind: type, verb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held: list[bool] = []
+    locked: list[bool] = []
     wrapped = getattr(kind, verb)
 
     def watched(self: object, *arguments: object, **named: object) -> object:
-        held.append(is_held(log))
+        locked.append(is_locked(log))
         return wrapped(self, *arguments, **named)
 
     monkeypatch.setattr(kind, verb, watched)
@@ -54,20 +54,20 @@ def test_what_begins_a_thread_once_is_called_by_one_thread_at_a_time(
         log.sync()
         log.release(1)
         log.commit(2)
-    assert held
-    assert all(held)
+    assert locked
+    assert all(locked)
 
 
 def test_threads_that_clean_at_once_share_one_compactor(tmp_path: Path) -> None:
     """Two of them would rewrite the same segments, and only one would end with the log."""
     together = threading.Barrier(8)
-    found: list[Compactor] = []
+    compactors: list[Compactor] = []
 
     def clean(index: int) -> None:
         together.wait()
         log.release(index)
         log.compactor.compact(Compaction.MAJOR)
-        found.append(log.compactor)
+        compactors.append(log.compactor)
 
     with Log.open(tmp_path, max_segment_size=16384, max_entries_per_segment=8) as log:
         log.append_many(b"%d" % n for n in range(200))
@@ -76,8 +76,8 @@ def test_threads_that_clean_at_once_share_one_compactor(tmp_path: Path) -> None:
             each.start()
         for each in threads:
             each.join()
-        assert len(found) == 8, "none was refused since another one rewrites"
-        assert len(set(map(id, found))) == 1
+        assert len(compactors) == 8, "none was refused since another one rewrites"
+        assert len(set(map(id, compactors))) == 1
         assert [log.get(n) for n in range(1, 9)] == [None] * 8
         thread = log._compaction_thread().thread
     assert thread is not None

@@ -49,14 +49,14 @@ def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
             end = after + 1
         else:
             recent.trim(rng.randrange(max(end - 30, 1), end + 1))
-        held = 0
+        count = 0
         for index in range(max(end - 40, 1), end + 3):
-            found = recent.find(index)
-            if found is not None:
-                wanted = next(one for one in model if one.span.first <= index < one.span.end)
-                assert found is wanted
-                held += 1
-        assert held <= entries_max
+            match = recent.find(index)
+            if match is not None:
+                expected = next(one for one in model if one.span.first <= index < one.span.end)
+                assert match is expected
+                count += 1
+        assert count <= entries_max
         assert recent.nbytes <= bytes_max
         if step < 0.8 and added.span.length <= entries_max and added.nbytes + 512 <= bytes_max:
             assert recent.find(end - 1) is added, "the newest is there"
@@ -98,9 +98,9 @@ def test_a_tail_and_an_iterator_have_a_part_of_the_log_only(
             return getattr(self._native, name)
 
         def read(self, first: int, end: int, nbytes: int) -> Batch:
-            found = cast("Batch", self._native.read(first, end, nbytes))
-            read.append(found.nbytes)
-            return found
+            batch = cast("Batch", self._native.read(first, end, nbytes))
+            read.append(batch.nbytes)
+            return batch
 
     async def follow(log: Log) -> None:
         tail = cast("Tail", log.tail(1))

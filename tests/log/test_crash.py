@@ -38,7 +38,7 @@ from tests.log.crash.workloads import (
     truncations_to_nothing,
     votes,
 )
-from tests.log.oracle import Oracle, SegmentInfo, SegmentLimits
+from tests.log.oracle import EntryRow, Layout, Oracle
 from tests.log.test_native import DIRECTORY
 
 FLOORS: dict[Workload, int] = {
@@ -76,10 +76,10 @@ def test_there_are_enough_workloads_and_images() -> None:
     assert sum(FLOORS.values()) + sum(MEMBER_FLOORS.values()) >= 100_000
 
 
-def check(images: Images[Oracle, list[SegmentInfo]], floor: int) -> None:
+def check(images: Images[Oracle, list[EntryRow]], images_min: int) -> None:
     images.run()
     print(images)  # noqa: T201 - pytest shows it with -s
-    assert images.images >= floor // images.every
+    assert images.images >= images_min // images.every
     assert images.recoveries > images.images
 
 
@@ -122,8 +122,8 @@ def compacted() -> tuple[NativeLog, Oracle]:
     oracle.release(log, range(2, 8), Release.ANY)
     limits = CompactionLimits(20, 20, 0)
     oracle.rewrite(log, [[row.id] for row in log.segment_stats(limits)[:-1]], limits, major=False)
-    assert oracle.held is not None
-    oracle.held.run()
+    assert oracle.pending is not None
+    oracle.pending.run()
     assert oracle.install(log) == {2, 3, 4, 5, 6, 7}
     oracle.sync(log)
     assert len(oracle.check(log)) == 14
@@ -132,14 +132,14 @@ def compacted() -> tuple[NativeLog, Oracle]:
 
 def test_the_oracle_sees_an_entry_that_went_too_early_and_one_that_came_back() -> None:
     log, oracle = compacted()
-    oracle.shapes = [SegmentLimits(1, frozenset(range(2, 7)))]
+    oracle.layouts = [Layout(1, frozenset(range(2, 7)))]
     with pytest.raises(AssertionError, match="invented"):
         oracle.check(log)
     oracle.must[7] = oracle.rows[6]
     with pytest.raises(AssertionError, match="acknowledged"):
         oracle.check(log)
     del oracle.must[7]
-    oracle.shapes = [SegmentLimits(1, frozenset(range(2, 9)))]
+    oracle.layouts = [Layout(1, frozenset(range(2, 9)))]
     with pytest.raises(AssertionError, match="invented"):
         oracle.check(log)
 
@@ -162,19 +162,19 @@ def test_the_oracle_sees_a_vote_that_was_forgotten() -> None:
 def test_the_images_lose_and_tear_what_was_not_synced(garbage: bool) -> None:
     """Without a sync, some images lose an entry, some keep it, and some have half of it."""
     env, oracle, _ = run_until(appends_without_syncs, Oracle, 10_000)
-    lost = kept = torn = 0
+    lost = whole = torn = 0
     for seed in range(60):
         crashed = env.clone()
         crashed.crash(seed, garbage=garbage)
         log = log_of(crashed)
         lost += log.last_index < 3
-        kept += log.last_index == 3
+        whole += log.last_index == 3
         torn += log.report.dropped_bytes > 0
         try:
             oracle.check(log)
         except AssertionError:
             assert log.last_index < 3
-    assert min(lost, kept, torn) > 3, (lost, kept, torn)
+    assert min(lost, whole, torn) > 3, (lost, whole, torn)
 
 
 def appends_without_syncs(env: FaultEnv, oracle: Oracle) -> None:
@@ -194,5 +194,5 @@ def test_few_unsynced_changes_are_tried_in_all_their_subsets() -> None:
     assert sorted(subsets(0)) == [0]
     assert sorted(subsets(3)) == list(range(8))
     many = list(subsets(7))
-    assert sorted(kept.bit_count() for kept in many) == [0] + [1] * 7 + [6] * 7 + [7]
+    assert sorted(kept_bits.bit_count() for kept_bits in many) == [0] + [1] * 7 + [6] * 7 + [7]
     assert len(set(many)) == len(many)

@@ -29,7 +29,7 @@ from tests.log.crash.compactions import (
     twice,
 )
 from tests.log.crash.images import Images
-from tests.log.oracle import SegmentInfo
+from tests.log.oracle import EntryRow
 from tests.log.test_native import DIRECTORY, open_small
 
 FLOORS: dict[Workload, int] = {minor: 6000, major: 5000, twice: 5000, before_a_roll: 7500}
@@ -51,9 +51,9 @@ def test_f16_every_crash_image_is_the_old_set_or_the_new(
     sizes: set[int] = set()
 
     def recovered(env: FaultEnv, promises: Promises) -> Image:
-        found = compaction_recovered(env, promises)
-        sizes.add(len(found[1]))
-        return found
+        outcome = compaction_recovered(env, promises)
+        sizes.add(len(outcome[1]))
+        return outcome
 
     images = Images(workload, promises, recovered, every=THIRD * every)
     images.run()
@@ -62,7 +62,7 @@ def test_f16_every_crash_image_is_the_old_set_or_the_new(
     assert len(sizes) > 3
 
 
-def compacted(promises: type[Promises] = Promises) -> tuple[FaultEnv, str, list[SegmentInfo]]:
+def compacted(promises: type[Promises] = Promises) -> tuple[FaultEnv, str, list[EntryRow]]:
     """A closed log whose first segment was compacted, that segment's path, and the entries."""
     env = FaultEnv(2)
     env.make_directory(DIRECTORY)
@@ -80,8 +80,8 @@ def test_f16_leftovers_of_an_unfinished_rewrite_are_obsolete() -> None:
     rows = contents(log)
     log.release(range(1, 10), Release.ANY)
     log.rewrite([sealed(log)[:2]], limits(20), major=False).run()
-    kept = log.rewrite([sealed(log)[2:]], limits(20), major=False)
-    kept.run()
+    rewrite = log.rewrite([sealed(log)[2:]], limits(20), major=False)
+    rewrite.run()
     names = env.list(DIRECTORY)
     assert any(name.endswith("-2.log") for name in names)
     env.crash(1)
@@ -158,7 +158,7 @@ def test_f3_a_rewrite_that_misses_a_file_of_the_log_says_so() -> None:
 
 
 def test_f1_a_torn_tail_that_begins_with_a_gap_is_dropped() -> None:
-    lost = kept = 0
+    lost = whole = 0
     for seed in range(40):
         env = FaultEnv(2)
         env.make_directory(DIRECTORY)
@@ -172,6 +172,6 @@ def test_f1_a_torn_tail_that_begins_with_a_gap_is_dropped() -> None:
         assert contents(log)[:3] == expected(1, 4)
         assert log.last_index in (3, 999, 1000)
         lost += log.last_index == 3
-        kept += log.last_index == 1000
+        whole += log.last_index == 1000
     assert lost
-    assert kept
+    assert whole

@@ -17,7 +17,7 @@ from tests.log.crash.snapshots import (
     SnapshotWorkload,
     bad_receptions,
     full_disks,
-    pinned,
+    read_while_discarded,
     receptions,
     restarts,
     rot,
@@ -29,7 +29,7 @@ from tests.log.crash.snapshots import (
 
 FLOORS: dict[SnapshotWorkload, int] = {
     saves: 300,
-    pinned: 280,
+    read_while_discarded: 280,
     restarts: 240,
     rot: 225,
     full_disks: 325,

@@ -27,7 +27,7 @@ MEMBER = MemberId(2**127 + 5)
 
 
 def open_member(env: Env, path: str = PATH, **options: Any) -> MemberDirectory:
-    told: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "cluster_name": "test",
         "address": "a:1",
         "members": MEMBERS,
@@ -36,7 +36,7 @@ def open_member(env: Env, path: str = PATH, **options: Any) -> MemberDirectory:
         "max_segment_size": 16384,
         "max_entries_per_segment": 5,
     }
-    return MemberDirectory.open(env, path, **(told | options))
+    return MemberDirectory.open(env, path, **(defaults | options))
 
 
 def save(directory: MemberDirectory, term: int, vote: int) -> None:
@@ -47,14 +47,14 @@ def save(directory: MemberDirectory, term: int, vote: int) -> None:
 
 def image(env: FaultEnv, path: str = PATH) -> dict[str, bytes]:
     """Every file and its bytes: what a refusal must leave as it was."""
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     for name in env.list(path):
         child = f"{path}/{name}"
         try:
-            found[child] = env.read_file(child)
+            files[child] = env.read_file(child)
         except (OSError, StorageError):
-            found |= image(env, child)
-    return found
+            files |= image(env, child)
+    return files
 
 
 def used(env: FaultEnv, **options: Any) -> None:
@@ -156,7 +156,7 @@ def test_f6_both_copies_of_the_vote_missing_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "told"),
+    ("option", "value", "text"),
     [
         ("cluster_name", "other", "test"),
         ("address", "b:2", "a:1"),
@@ -164,11 +164,11 @@ def test_f6_both_copies_of_the_vote_missing_refuses() -> None:
         ("member", MemberId(6), f"{MEMBER:032x}"),
     ],
 )
-def test_f7_another_identity_refuses_and_names_both(option: str, value: object, told: str) -> None:
+def test_f7_another_identity_refuses_and_names_both(option: str, value: object, text: str) -> None:
     env = FaultEnv()
     used(env)
     error = refused(env, WrongDirectoryError, **{option: value})
-    assert told in error.message
+    assert text in error.message
     assert getattr(error, "field", None) == option
 
 

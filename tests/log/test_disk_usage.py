@@ -129,10 +129,10 @@ def test_torn_bytes_are_kept_of_a_few_crashes_only() -> None:
         env.crash_process()
         env.corrupt(f"{DIRECTORY}/{name}", 4096 + 200 + 64, 1 + crash)
     log = opened(env, size=MIB)
-    kept = env.list(f"{DIRECTORY}/lost+found")
-    assert len(kept) == 4
-    assert max(int(name.split("-")[0]) for name in kept) > 25, "the newest are"
-    assert log.disk_usage >= sum(env.size(f"{DIRECTORY}/lost+found/{name}") for name in kept)
+    names = env.list(f"{DIRECTORY}/lost+found")
+    assert len(names) == 4
+    assert max(int(name.split("-")[0]) for name in names) > 25, "the newest are"
+    assert log.disk_usage >= sum(env.size(f"{DIRECTORY}/lost+found/{name}") for name in names)
 
 
 def sealed_usage(env: FaultEnv, log: NativeLog) -> int:
@@ -175,9 +175,9 @@ def test_a_power_loss_around_a_file_that_is_cut_loses_nothing(seed: int) -> None
             log.truncate(4)
             sync_and_remove_obsolete(log)
         env.crash(seed)
-        found = contents(opened(env, size=MIB))
-        assert found[:4] == expected(1, 5)
-        assert len(found) in {4, 5}
+        rows = contents(opened(env, size=MIB))
+        assert rows[:4] == expected(1, 5)
+        assert len(rows) in {4, 5}
 
 
 def test_resets_and_many_rolls_leave_a_constant_number_of_bytes() -> None:

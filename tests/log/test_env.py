@@ -62,19 +62,19 @@ def test_an_empty_file_maps_to_nothing(tmp_path: Path) -> None:
 
 def test_a_lock_names_its_holder(tmp_path: Path) -> None:
     env, path = Env(), str(tmp_path / "lock")
-    held = env.lock(path)
+    lock = env.lock(path)
     with pytest.raises(DirectoryInUseError) as caught:
         Env().lock(path)
     assert (vars(caught.value)["pid"], vars(caught.value)["path"]) == (os.getpid(), str(tmp_path))
-    held.close()
-    held.close()
+    lock.close()
+    lock.close()
     env.lock(path).close()
 
 
 def test_a_lock_goes_with_its_object(tmp_path: Path) -> None:
     env, path = Env(), str(tmp_path / "lock")
-    held = env.lock(path)
-    del held
+    lock = env.lock(path)
+    del lock
     env.lock(path).close()
 
 

@@ -166,9 +166,9 @@ def test_c7_a_crash_on_the_way_there_loses_nothing_durable(left: int) -> None:
                 promised = 3
                 log.close()
             env.crash(seed)
-            found = contents(open_small(env))
-            assert found == entries(left)[: len(found)]
-            assert len(found) >= promised
+            rows = contents(open_small(env))
+            assert rows == entries(left)[: len(rows)]
+            assert len(rows) >= promised
 
 
 @pytest.mark.parametrize("left", STEPS)
@@ -176,8 +176,8 @@ def test_c6_damage_in_it_is_convicted_after_a_crash_too(left: int) -> None:
     """A mark of the next life says that it was durable."""
     env = filled(left).clone()
     log = open_small(env)
-    held = [row for row in log.segments() if row[2] <= 3 <= row[3]]
-    path = f"{DIRECTORY}/{held[0][0]}-1.log"
+    segments = [row for row in log.segments() if row[2] <= 3 <= row[3]]
+    path = f"{DIRECTORY}/{segments[0][0]}-1.log"
     log.append(batch(4, b"next"))
     durable(log)
     env.crash_process()

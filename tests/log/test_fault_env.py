@@ -197,7 +197,7 @@ def test_f9_after_a_failed_sync_the_next_one_lies() -> None:
 def test_handles_tickets_and_locks_die(crash: Callable[[FaultEnv], None]) -> None:
     env = disk()
     file = file_on(env)
-    held = env.lock("/d/lock")
+    lock = env.lock("/d/lock")
     ticket = file.begin_sync()
     crash(env)
     for use in (lambda: file.write(0, b"x"), ticket.run, file.size, file.begin_sync):
@@ -205,7 +205,7 @@ def test_handles_tickets_and_locks_die(crash: Callable[[FaultEnv], None]) -> Non
             use()
         assert caught.value.errno == errno.EBADF
     again = env.lock("/d/lock")
-    held.close()  # the dead lock must not open the new one
+    lock.close()  # the dead lock must not open the new one
     with pytest.raises(DirectoryInUseError):
         env.lock("/d/lock")
     again.close()

@@ -25,7 +25,7 @@ def changed() -> FaultEnv:
     return env
 
 
-def kept(env: FaultEnv, bits: int) -> tuple[str, int, bool, bool]:
+def state_after(env: FaultEnv, bits: int) -> tuple[str, int, bool, bool]:
     image = env.clone()
     image.crash_keeping(bits)
     name = next(name for name in image.list("/d") if name in "ab")
@@ -41,7 +41,7 @@ def test_every_subset_of_the_unsynced_changes_can_be_had() -> None:
         renamed, sized, first, second = (bool(bits >> bit & 1) for bit in range(4))
         # A write above the durable size brings the size along.
         size = 5096 if sized or second else 4096
-        assert kept(env, bits) == ("b" if renamed else "a", size, first, second)
+        assert state_after(env, bits) == ("b" if renamed else "a", size, first, second)
 
 
 def test_what_was_synced_is_in_every_subset() -> None:
@@ -50,7 +50,7 @@ def test_what_was_synced_is_in_every_subset() -> None:
     assert env.unsynced == 3
     env.open("/d/f", write=True).sync()
     assert env.unsynced == 0
-    assert kept(env, 0) == ("b", 5096, True, True)
+    assert state_after(env, 0) == ("b", 5096, True, True)
 
 
 def test_the_last_bit_stands_for_all_that_follow() -> None:

@@ -35,12 +35,12 @@ def is_refused(act: Callable[[], object]) -> bool:
     try:
         act()
     except DiskFullError as error:
-        found = error
+        refusal = error
     else:
         return False
-    assert found.retryable
-    assert found.errno == errno.EFBIG
-    assert "ulimit -f" in str(found.hint)
+    assert refusal.retryable
+    assert refusal.errno == errno.EFBIG
+    assert "ulimit -f" in str(refusal.hint)
     return True
 
 

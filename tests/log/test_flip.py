@@ -16,7 +16,7 @@ from copycat.errors import CorruptLogError, FormatVersionError, StorageError
 from copycat.member.identity import IDENTITY_FILES, Identity
 from copycat.storage._native import FaultEnv
 from tests.log.contract import contents, durable, expected, grow
-from tests.log.oracle import SegmentInfo
+from tests.log.oracle import EntryRow
 from tests.log.test_directory import MEMBER, PATH, open_member, save
 
 LOG = f"{PATH}/log"
@@ -62,7 +62,7 @@ def pending(members: tuple[str, ...] = ALONE) -> FaultEnv:
     return env
 
 
-def reaction(env: FaultEnv, whole: list[SegmentInfo] = WHOLE) -> str:
+def reaction(env: FaultEnv, whole: list[EntryRow] = WHOLE) -> str:
     """What a start makes of it; AssertionError when it serves a wrong entry or vote."""
     try:
         directory = open_member(env, members=ALONE)
@@ -74,13 +74,13 @@ def reaction(env: FaultEnv, whole: list[SegmentInfo] = WHOLE) -> str:
         return type(error).__name__
     assert (directory.current_term, directory.voted_for) == (3, 9)
     try:
-        found = contents(directory.log)
+        rows = contents(directory.log)
     except CorruptLogError:
         return "corrupt at read"
-    if found in (whole, WHOLE):
-        return "whole" if found == whole else "old"
-    assert found == whole[: len(found)], "a wrong entry"
-    return f"{len(whole) - len(found)} lost"
+    if rows in (whole, WHOLE):
+        return "whole" if rows == whole else "old"
+    assert rows == whole[: len(rows)], "a wrong entry"
+    return f"{len(whole) - len(rows)} lost"
 
 
 class Region(NamedTuple):
@@ -94,47 +94,45 @@ class Region(NamedTuple):
 def regions(env: FaultEnv, path: str) -> list[Region]:
     """A segment file by what its bytes are for: without a gap, to the last byte."""
     data = env.read_file(path)
-    found = [Region("version", 8, 12), Region("header", 0, 64), Region("unused", 64, DATA)]
+    parts = [Region("version", 8, 12), Region("header", 0, 64), Region("unused", 64, DATA)]
     at = DATA
     while any(data[at : at + RECORD]):
         size = RECORD
         if data[at + KIND] == MARK:
-            name = "mark" if found[-1].name in {"frame", "mark"} else "first mark"
+            name = "mark" if parts[-1].name in {"frame", "mark"} else "first mark"
         else:
             name = "frame"
             size += -(-int.from_bytes(data[at + 4 : at + 8], "little") // 8) * 8
-        found.append(Region(name, at, at + size))
+        parts.append(Region(name, at, at + size))
         at += size
-    for place in reversed(range(len(found))):
-        if found[place].name == "frame":
+    for place in reversed(range(len(parts))):
+        if parts[place].name == "frame":
             break
-        found[place] = found[place]._replace(name="last mark")
-    return [*found, Region("zeros", at, len(data))]
+        parts[place] = parts[place]._replace(name="last mark")
+    return [*parts, Region("zeros", at, len(data))]
 
 
-def flips(env: FaultEnv, path: str, whole: list[SegmentInfo] = WHOLE) -> Counter[str]:
+def flips(env: FaultEnv, path: str, whole: list[EntryRow] = WHOLE) -> Counter[str]:
     """How many bytes of this file had each reaction."""
     return Counter(flip(env, path, offset, whole) for offset in range(env.size(path)))
 
 
-def flip(env: FaultEnv, path: str, offset: int, whole: list[SegmentInfo]) -> str:
+def flip(env: FaultEnv, path: str, offset: int, whole: list[EntryRow]) -> str:
     image = env.clone()
     image.corrupt(path, offset, MASKS[offset % 2])
     return reaction(image, whole)
 
 
-def segment_flips(
-    env: FaultEnv, path: str, whole: list[SegmentInfo] = WHOLE
-) -> dict[str, set[str]]:
+def segment_flips(env: FaultEnv, path: str, whole: list[EntryRow] = WHOLE) -> dict[str, set[str]]:
     """The reactions to every byte of a segment file, by what the byte is for."""
-    found: dict[str, set[str]] = {}
+    reactions: dict[str, set[str]] = {}
     done: set[int] = set()
     for region in regions(env, path):
         for offset in set(range(region.begin, region.end)) - done:
-            found.setdefault(region.name, set()).add(flip(env, path, offset, whole))
+            reactions.setdefault(region.name, set()).add(flip(env, path, offset, whole))
             done.add(offset)
     assert done == set(range(env.size(path))), "every byte, once"
-    return found
+    return reactions
 
 
 def names(env: FaultEnv, suffix: str) -> list[str]:
@@ -211,9 +209,9 @@ def test_f14_an_index_file_is_rebuilt(clean: bool) -> None:
 @STOPPED_OR_KILLED
 def test_f3_the_manifest(clean: bool) -> None:
     env = written(clean=clean)
-    found = flips(env, f"{LOG}/manifest")
+    reactions = flips(env, f"{LOG}/manifest")
     # One bit makes version 2 of version 3, which does not fit rows that name no packed segment.
-    assert found == {"version": 3, "corrupt": env.size(f"{LOG}/manifest") - 3}
+    assert reactions == {"version": 3, "corrupt": env.size(f"{LOG}/manifest") - 3}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A member with others: whatever byte is flipped, it starts again, and owes what it lost.
+"""A member with others: whatever byte is flipped, it starts again, and records what it lost.
 
 Every byte of a segment or manifest that means something is flipped once. What a process meets
 only when it reads is noted by it, as a server does, and repaired by the next one (F11).
@@ -32,10 +32,10 @@ def started(env: FaultEnv) -> tuple[MemberDirectory, bool]:
     try:
         contents(directory.log)
     except CorruptLogError as error:
-        told = directory.note(error)
+        note = directory.note(error)
     else:
         return directory, False
-    assert told is not None
+    assert note is not None
     directory.close()
     return open_member(env), True
 
@@ -46,10 +46,10 @@ def outcome(env: FaultEnv) -> str:
         directory, was_noted = started(env)
     except FormatVersionError:
         return "version"
-    found = contents(directory.log)
-    assert found == WHOLE[: len(found)], "a wrong entry"
+    rows = contents(directory.log)
+    assert rows == WHOLE[: len(rows)], "a wrong entry"
     lost_entries = directory.lost_entries
-    if found == WHOLE and lost_entries is None:
+    if rows == WHOLE and lost_entries is None:
         assert (directory.current_term, directory.voted_for) == (3, 9)
         return "whole"
     assert lost_entries is not None, "entries are gone, and nobody is told"
@@ -59,16 +59,16 @@ def outcome(env: FaultEnv) -> str:
     assert not directory.fresh
     report = verify(PATH, env=env)
     assert report.ok, report.damage
-    return "owes, noted" if was_noted else "owes"
+    return "lost, noted" if was_noted else "lost"
 
 
 def outcomes(env: FaultEnv, path: str, offsets: Iterator[int]) -> set[str]:
-    found = set()
+    kinds = set()
     for offset in offsets:
         image = env.clone()
         image.corrupt(path, offset, MASKS[offset % 2])
-        found.add(outcome(image))
-    return found
+        kinds.add(outcome(image))
+    return kinds
 
 
 @pytest.mark.slow
@@ -76,8 +76,8 @@ def outcomes(env: FaultEnv, path: str, offsets: Iterator[int]) -> set[str]:
 def test_f2_f11_every_byte_of_a_sealed_segment(clean: bool) -> None:
     env = written(clean=clean, members=MEMBERS)
     path = names(env, ".log")[0]
-    found = outcomes(env, path, bytes_that_count(env, path))
-    assert found == {"version", "whole", "owes", "owes, noted"}
+    kinds = outcomes(env, path, bytes_that_count(env, path))
+    assert kinds == {"version", "whole", "lost", "lost, noted"}
 
 
 @pytest.mark.slow
@@ -85,9 +85,9 @@ def test_f2_f11_every_byte_of_a_sealed_segment(clean: bool) -> None:
 def test_f2_f11_every_byte_of_a_tail(clean: bool) -> None:
     env = written(clean=clean, members=MEMBERS)
     path = names(env, ".log")[-1]
-    found = outcomes(env, path, bytes_that_count(env, path))
-    noted = {"owes, noted"} if clean else set()
-    assert found == {"version", "whole", "owes"} | noted
+    kinds = outcomes(env, path, bytes_that_count(env, path))
+    noted = {"lost, noted"} if clean else set()
+    assert kinds == {"version", "whole", "lost"} | noted
 
 
 @pytest.mark.slow
@@ -95,4 +95,4 @@ def test_f2_f11_every_byte_of_a_tail(clean: bool) -> None:
 def test_f3_every_byte_of_the_manifest(clean: bool) -> None:
     env = written(clean=clean, members=MEMBERS)
     path = f"{LOG}/manifest"
-    assert outcomes(env, path, iter(range(env.size(path)))) == {"version", "owes"}
+    assert outcomes(env, path, iter(range(env.size(path)))) == {"version", "lost"}

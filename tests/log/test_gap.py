@@ -42,15 +42,15 @@ def gap(first: int, end: int, valid_from: int = 40, time_ms: int = 90) -> Run:
 
 
 def test_golden_bytes_of_a_gap() -> None:
-    found = encode_gap(
+    gap = encode_gap(
         0x0102030405060708, 0x1112131415161718, 0x1112131415161800, 0x212223242526, 0x31
     )
     golden = (
         "d4642be3 10000000 1817161514131211 0807060504030201 262524232221 0f 00"
         "0018161514131211 3100000000000000"
     )
-    assert bytes(found).hex() == golden.replace(" ", "")
-    assert found.span == Span(0x0102030405060708, 0x1112131415161718, 0x1112131415161800)
+    assert bytes(gap).hex() == golden.replace(" ", "")
+    assert gap.span == Span(0x0102030405060708, 0x1112131415161718, 0x1112131415161800)
 
 
 @pytest.mark.parametrize(
@@ -82,15 +82,15 @@ def test_c3_a_gap_with_another_payload_is_refused() -> None:
 
 
 def test_what_lists_entries_leaves_gaps_out() -> None:
-    found = sparse()
-    assert [row[0] for row in found.entries()] == [5, 20, 21, 23]
-    assert found.payloads() == [b"five", b"twenty", b"", b"last"]
-    assert [bytes(view) for view in found.views()] == found.payloads()
-    assert [row[:2] for row in found.checksums()] == [(5, 1), (20, 1), (21, 1), (23, 1)]
-    assert found.has_gaps
+    entries = sparse()
+    assert [row[0] for row in entries.entries()] == [5, 20, 21, 23]
+    assert entries.payloads() == [b"five", b"twenty", b"", b"last"]
+    assert [bytes(view) for view in entries.views()] == entries.payloads()
+    assert [row[:2] for row in entries.checksums()] == [(5, 1), (20, 1), (21, 1), (23, 1)]
+    assert entries.has_gaps
     assert not batch(5, b"x").has_gaps
-    assert (found.first_time_ms, found.last_time_ms) == (7, 7)
-    assert found.slice(5, 10).last_time_ms == 90
+    assert (entries.first_time_ms, entries.last_time_ms) == (7, 7)
+    assert entries.slice(5, 10).last_time_ms == 90
 
 
 def test_runs_show_gaps() -> None:
@@ -115,8 +115,8 @@ def test_every_slice_of_a_sparse_batch_is_a_batch() -> None:
 
 def test_runs_taken_in_order_use_the_cursor_inside_a_gap() -> None:
     whole = sparse()
-    found = [run for first in range(5, 24) for run in whole.runs(first, first + 1)]
-    assert [(run.first_index, run.end) for run in found] == [(i, i + 1) for i in range(5, 24)]
+    runs = [run for first in range(5, 24) for run in whole.runs(first, first + 1)]
+    assert [(run.first_index, run.end) for run in runs] == [(i, i + 1) for i in range(5, 24)]
 
 
 def test_an_entry_in_a_gap_is_absent() -> None:

@@ -82,13 +82,13 @@ def test_garbage_is_a_typed_error_or_a_right_log(
                 file.write(offset, word)
     try:
         log = opened(env)
-        found = contents(log)
+        rows = contents(log)
     except (CorruptLogError, FormatVersionError):
         return
-    assert found == [
-        (index, term, b"%d:%d" % (term, index)) for index, (_, term, _) in enumerate(found, 1)
+    assert rows == [
+        (index, term, b"%d:%d" % (term, index)) for index, (_, term, _) in enumerate(rows, 1)
     ]
     grow(log, 5, term=9)
     durable(log)
     log.close()
-    assert contents(opened(env))[:-5] == found
+    assert contents(opened(env))[:-5] == rows

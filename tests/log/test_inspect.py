@@ -45,8 +45,8 @@ def test_every_frame_has_its_place_and_its_bytes() -> None:
     env = written()
     log = open_small(env)
     sums = {e.index: (e.index, e.term, e.crc) for e in entries(DIRECTORY, env=env)}
-    found = [row for batch in log.scan(1, 22) for row in batch.checksums()]
-    assert list(sums.values()) == found
+    checksums = [row for batch in log.scan(1, 22) for row in batch.checksums()]
+    assert list(sums.values()) == checksums
     for entry in entries(DIRECTORY, env=env):
         data = env.read_file(entry.path)
         assert data[entry.offset : entry.offset + len(entry.frame)] == entry.frame
@@ -158,8 +158,8 @@ def test_a_members_directory_is_looked_into_with_its_vote_and_identity() -> None
     assert verify(PATH, env=env).last_index == 3
     env.corrupt(f"{PATH}/hard-state-b", 40, 1)
     env.corrupt(f"{PATH}/identity-a", 40, 1)
-    found = [damage.path for damage in verify(PATH, env=env).damage]
-    assert found == [f"{PATH}/hard-state-b", f"{PATH}/identity-a"]
+    paths = [damage.path for damage in verify(PATH, env=env).damage]
+    assert paths == [f"{PATH}/hard-state-b", f"{PATH}/identity-a"]
 
 
 # --- compare ----------------------------------------------------------------------------------
@@ -190,11 +190,11 @@ def test_the_first_entry_that_differs_is_named(tmp_path: Path) -> None:
     grow(log, 5, term=2)
     log.close()
     assert compare(paths, 7) is None
-    found = compare(paths, 12)
-    assert found is not None
-    assert found.index == 8
-    assert [entry.term if entry else 0 for _, entry in found.entries] == [1, 2, 1]
-    assert str(paths[1]) in found.describe()
+    difference = compare(paths, 12)
+    assert difference is not None
+    assert difference.index == 8
+    assert [entry.term if entry else 0 for _, entry in difference.entries] == [1, 2, 1]
+    assert str(paths[1]) in difference.describe()
 
 
 def test_an_entry_that_one_log_lacks_is_a_difference(tmp_path: Path) -> None:
@@ -202,20 +202,20 @@ def test_an_entry_that_one_log_lacks_is_a_difference(tmp_path: Path) -> None:
     log = open_small(Env(), str(paths[2]))
     log.truncate(9)
     log.close()
-    found = compare(paths, 12)
-    assert found is not None
-    assert found.index == 10
-    assert found.entries[2][1] is None
-    assert "no such entry" in found.describe()
+    difference = compare(paths, 12)
+    assert difference is not None
+    assert difference.index == 10
+    assert difference.entries[2][1] is None
+    assert "no such entry" in difference.describe()
     both = compare(paths, 13)
     assert both is not None
     assert both.index == 10
 
 
 def test_entries_that_all_logs_lack_are_a_difference(tmp_path: Path) -> None:
-    found = compare(three(tmp_path), 13)
-    assert found is not None
-    assert found.index == 13
+    difference = compare(three(tmp_path), 13)
+    assert difference is not None
+    assert difference.index == 13
 
 
 def test_a_trimmed_log_differs_from_its_first_entry_on(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_trimmed_log_differs_from_its_first_entry_on(tmp_path: Path) -> None:
     first = log.first_index
     log.close()
     assert first > 1
-    found = compare(paths, 12)
-    assert found is not None
-    assert found.index == 1
+    difference = compare(paths, 12)
+    assert difference is not None
+    assert difference.index == 1
     assert compare(paths, 12, first=first) is None

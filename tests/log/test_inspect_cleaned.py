@@ -28,7 +28,7 @@ def cleaned() -> FaultEnv:
     return env
 
 
-def shape(env: FaultEnv, first: int = 1) -> list[tuple[int, int, int]]:
+def layout(env: FaultEnv, first: int = 1) -> list[tuple[int, int, int]]:
     return [(r.index, r.end, r.term) for r in records(DIRECTORY, first, env=env)]
 
 
@@ -41,7 +41,7 @@ def overwrite(env: FaultEnv, victim: StoredEntry, frame: bytes) -> None:
 
 def test_gaps_are_records_with_one_term_each() -> None:
     env = cleaned()
-    assert shape(env)[:7] == [
+    assert layout(env)[:7] == [
         (1, 6, 1),
         (6, 7, 1),
         (7, 8, 1),
@@ -53,9 +53,9 @@ def test_gaps_are_records_with_one_term_each() -> None:
     gap = next(records(DIRECTORY, env=env))
     assert gap.is_gap
     assert (gap.end, gap.valid_from) == (6, 20)
-    assert shape(env, 12)[0] == (10, 15, 2)
-    kept = [(e.index, e.term, e.payload) for e in entries(DIRECTORY, env=env)]
-    assert kept == [WHOLE[5], WHOLE[8], *WHOLE[14:]]
+    assert layout(env, 12)[0] == (10, 15, 2)
+    rows = [(e.index, e.term, e.payload) for e in entries(DIRECTORY, env=env)]
+    assert rows == [WHOLE[5], WHOLE[8], *WHOLE[14:]]
 
 
 def test_verify_counts_entries_and_gaps() -> None:
@@ -71,7 +71,7 @@ def test_verify_counts_entries_and_gaps() -> None:
 
 def test_a_row_that_knows_less_than_its_gaps_is_damage() -> None:
     env = written()
-    clean_by_hand(env, DIRECTORY, 0, {6}, valid_from=20, told_valid_from=19)
+    clean_by_hand(env, DIRECTORY, 0, {6}, valid_from=20, row_valid_from=19)
     (damage,) = verify(DIRECTORY, env=env).damage
     assert (damage.path, damage.row) == (f"{DIRECTORY}/manifest", "F3")
     assert "valid from 20, its row says 19" in damage.what
@@ -105,11 +105,11 @@ def test_a_gap_that_ends_where_it_begins_is_none() -> None:
 
 def test_the_last_records_are_read_from_the_end() -> None:
     env = cleaned()
-    found = last_records(DIRECTORY, 9, env=env)
-    assert [r.index for r in found] == [9, 10, *range(15, 22)]
+    last = last_records(DIRECTORY, 9, env=env)
+    assert [r.index for r in last] == [9, 10, *range(15, 22)]
     odd = last_records(DIRECTORY, 3, lambda r: r.index % 2 == 1 and not r.is_gap, env=env)
     assert [r.index for r in odd] == [17, 19, 21]
-    assert len(last_records(DIRECTORY, 99, env=env)) == len(shape(env))
+    assert len(last_records(DIRECTORY, 99, env=env)) == len(layout(env))
 
 
 # --- files that go while one reads --------------------------------------------------------------
@@ -227,9 +227,9 @@ def test_a_cleaned_log_is_compared_where_both_hold_the_entry(tmp_path: Path) -> 
     grow(log, 7, each=3)
     grow(log, 5, term=2)
     log.close()
-    found = compare(paths, 12)
-    assert found is not None
-    assert found.index == 8
+    difference = compare(paths, 12)
+    assert difference is not None
+    assert difference.index == 8
 
 
 def sparse_index(row: SegmentInfo, slots: list[tuple[int, int, int, bool]]) -> bytes:
@@ -245,8 +245,8 @@ def sparse_index(row: SegmentInfo, slots: list[tuple[int, int, int, bool]]) -> b
 def test_the_index_of_a_cleaned_segment_has_a_slot_a_record() -> None:
     env = cleaned()
     row = segments(DIRECTORY, env=env)[0]
-    found = [r for r in records(DIRECTORY, env=env) if r.index <= row.last_index]
-    slots = [(r.index, r.offset, len(r.frame) - 32, r.is_gap) for r in found]
+    frames = [r for r in records(DIRECTORY, env=env) if r.index <= row.last_index]
+    slots = [(r.index, r.offset, len(r.frame) - 32, r.is_gap) for r in frames]
     path = f"{DIRECTORY}/{row.id}-{row.version}.idx"
     env.replace_file(path, sparse_index(row, slots))
     assert index_damage(env, DIRECTORY, row, slots) is None

@@ -190,14 +190,14 @@ def trimmed(env: FaultEnv) -> MemberDirectory:
 
 
 def out_of_reach(env: FaultEnv) -> bool:
-    told = Damage(
+    damage = Damage(
         f"{PATH}/snapshots",
         -1,
         0,
         "the log begins at 6, and no snapshot covers what was before it",
         "F17",
     )
-    return told in verify(PATH, env=env).damage
+    return damage in verify(PATH, env=env).damage
 
 
 def test_f17_a_trimmed_log_without_snapshots_is_damage() -> None:

@@ -26,34 +26,34 @@ SMALL: dict[str, Any] = {
 
 def is_free(log: Log) -> bool:
     """Whether another thread can take each of the log's locks, which its own threads let go of."""
-    found: list[bool] = []
+    acquisitions: list[bool] = []
 
     def take() -> None:
         locks = [log._lock, log._sync_lock]
         locks += [log._compaction._running] if log._compaction is not None else []
         for lock in locks:
-            found.append(lock.acquire(timeout=20))
-            if found[-1]:
+            acquisitions.append(lock.acquire(timeout=20))
+            if acquisitions[-1]:
                 lock.release()
 
     other = threading.Thread(target=take)
     other.start()
     other.join()
-    return all(found)
+    return all(acquisitions)
 
 
 def contents(log: Log) -> dict[int, Entry]:
     """What the log holds, by all ways of reading it, which must agree."""
-    held = {entry.index: entry for entry in log}
-    assert len(log) == len(held)
+    by_index = {entry.index: entry for entry in log}
+    assert len(log) == len(by_index)
     for index in range(max(log.first_index - 2, 0), log.next_index + 2):
-        assert log.get(index) == held.get(index)
-        assert (index in log) == (index in held)
-        if index in held:
-            assert log[index] == held[index]
-            assert next(log.read(index)) == held[index]
-    assert log[:] == list(held.values())
-    return held
+        assert log.get(index) == by_index.get(index)
+        assert (index in log) == (index in by_index)
+        if index in by_index:
+            assert log[index] == by_index[index]
+            assert next(log.read(index)) == by_index[index]
+    assert log[:] == list(by_index.values())
+    return by_index
 
 
 def ready(path: Path, level: Any = "disk", **options: Any) -> Log:
@@ -101,11 +101,11 @@ READS: list[Verb] = [
 @pytest.mark.slow
 @pytest.mark.parametrize("read", READS)
 def test_a_read_that_is_interrupted_leaves_no_lock(log: Log, read: Verb) -> None:
-    wanted, whole = read(log), contents(log)
+    expected, whole = read(log), contents(log)
 
     def attempt(interrupt: Interrupt) -> None:
-        found = interrupt.run(lambda: read(log))
-        assert interrupt.was_raised or found == wanted
+        answer = interrupt.run(lambda: read(log))
+        assert interrupt.was_raised or answer == expected
         assert is_free(log)
 
     assert everywhere(attempt, step=3 if read is not READS[6] else 41) > 3

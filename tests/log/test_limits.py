@@ -22,7 +22,7 @@ from tests.log.contract_compaction import compact, limits, sealed
 from tests.log.test_native import DIRECTORY
 from tests.log.test_recovery_rows import frame_of, image, killed
 
-KEPT = f"{DIRECTORY}/lost+found"
+LOST = f"{DIRECTORY}/lost+found"
 
 
 def opened(env: Env, *, min_free_space: int = 0, read_only: bool = False) -> NativeLog:
@@ -131,13 +131,13 @@ def test_f12_min_free_space_is_kept_for_opening() -> None:
     assert not log.has_room(1 << 20, in_new_segment=True)
 
 
-def garbage(kept: int, size: int = 60_000) -> tuple[FaultEnv, NativeLog, list[list[int]]]:
-    """Sixty entries in sealed segments; all but each `kept`th was released. And their ids."""
+def garbage(every: int, size: int = 60_000) -> tuple[FaultEnv, NativeLog, list[list[int]]]:
+    """Sixty entries in sealed segments; all but each `every`th was released. And their ids."""
     env, log = fresh()
     for index in range(1, 62):
         log.append(batch(index, bytes(size)))
     durable(log)
-    log.release([index for index in range(1, 61) if index % kept], Release.ANY)
+    log.release([index for index in range(1, 61) if index % every], Release.ANY)
     return env, log, [sealed(log)]
 
 
@@ -151,11 +151,11 @@ def test_f13_a_full_disk_is_asked_for_what_stays_only() -> None:
     assert result.bytes_after < 5000
 
 
-@pytest.mark.parametrize(("kept", "size"), [(2, 60_000), (2, 0), (7, 100), (1, 1000), (60, 0)])
+@pytest.mark.parametrize(("every", "size"), [(2, 60_000), (2, 0), (7, 100), (1, 1000), (60, 0)])
 def test_f13_a_rewrite_is_refused_where_it_would_take_what_manifests_need(
-    kept: int, size: int
+    every: int, size: int
 ) -> None:
-    env, log, groups = garbage(kept, size)
+    env, log, groups = garbage(every, size)
     other = log.rewrite(groups, limits(61), major=True)
     other.run()
     made = sum(env.size(f"{DIRECTORY}/{groups[0][0]}-2.{kind}") for kind in ("log", "idx"))
@@ -196,15 +196,15 @@ def test_f1_lost_bytes_are_kept_until_the_next_seal() -> None:
     log = opened(env)
     grow(log, 1)
     durable(log)
-    assert len(env.list(KEPT)) == 1
+    assert len(env.list(LOST)) == 1
     log.close()
     log = opened(env)
-    assert len(env.list(KEPT)) == 1, "a stop alone is no seal"
+    assert len(env.list(LOST)) == 1, "a stop alone is no seal"
     grow(log, 4)
-    assert len(env.list(KEPT)) == 1, "not before the seal is durable"
+    assert len(env.list(LOST)) == 1, "not before the seal is durable"
     durable(log)
     log.remove_obsolete_files()
-    assert env.list(KEPT) == []
+    assert env.list(LOST) == []
 
 
 def test_c7_what_no_mark_proves_may_fill_several_segments() -> None:
@@ -391,13 +391,13 @@ def test_f14_a_sparse_index_that_lies_with_a_good_checksum_ends_every_read() -> 
 
 def walked(log: NativeLog, first: int, nbytes: int) -> list[tuple[int, int, int]]:
     """(index, term, crc) of every entry from `first` on, by reads that are not empty."""
-    found = []
+    checksums = []
     while first <= log.last_index:
         batch = log.read(first, log.last_index + 1, nbytes)
         assert batch.span.first == first < batch.span.end
-        found += batch.checksums()
+        checksums += batch.checksums()
         first = batch.span.end
-    return found
+    return checksums
 
 
 def test_a_log_opens_in_a_short_zero_filled_segment_and_rolls_into_whole_ones() -> None:

@@ -48,9 +48,9 @@ def test_the_readmes_example(tmp_path: Path) -> None:
     with Log.open(tmp_path / "events") as log:
         first = log.append(b"user 7 signed in")
         log.append_many(b"click %d" % n for n in range(1000))
-        found = [(entry.index, entry.data) for entry in log.read(first)]
-        assert found[:2] == [(1, b"user 7 signed in"), (2, b"click 0")]
-        assert len(found) == len(log) == 1001
+        rows = [(entry.index, entry.data) for entry in log.read(first)]
+        assert rows[:2] == [(1, b"user 7 signed in"), (2, b"click 0")]
+        assert len(rows) == len(log) == 1001
         assert len(log.segments) == 1
 
 
@@ -340,10 +340,10 @@ def test_threads_share_a_log_and_its_syncs(log: Log) -> None:
         worker.start()
     for worker in workers:
         worker.join()
-    found = data(log)
-    assert len(found) == 100
+    payloads = data(log)
+    assert len(payloads) == 100
     for name in range(4):
-        mine = [item for item in found if item.startswith(b"%d:" % name)]
+        mine = [item for item in payloads if item.startswith(b"%d:" % name)]
         assert mine == [b"%d:%d" % (name, n) for n in range(25)]
 
 
@@ -352,14 +352,14 @@ def test_threads_share_a_log_and_its_syncs(log: Log) -> None:
 
 def test_a_tail_follows_what_is_appended(log: Log) -> None:
     async def follow() -> list[bytes]:
-        found = []
+        payloads = []
         async for entry in log.tail(1):
-            found.append(entry.data)
-            if len(found) == 3:
+            payloads.append(entry.data)
+            if len(payloads) == 3:
                 await asyncio.to_thread(log.append, b"d")
             if entry.data == b"d":
                 break
-        return found
+        return payloads
 
     log.append_many([b"a", b"b", b"c"])
     assert asyncio.run(follow()) == [b"a", b"b", b"c", b"d"]
@@ -379,11 +379,11 @@ def test_a_tail_begins_at_the_end_and_ends_at_close(log: Log) -> None:
 def test_a_tail_goes_on_behind_a_truncation(log: Log) -> None:
     async def follow() -> list[tuple[int, bytes]]:
         tail = log.tail(1)
-        found = [await anext(tail) for _ in range(2)]
+        entries = [await anext(tail) for _ in range(2)]
         log.truncate(1)
         log.append_many([b"B", b"C"])
-        found += [await anext(tail) for _ in range(2)]
-        return [(entry.index, entry.data) for entry in found]
+        entries += [await anext(tail) for _ in range(2)]
+        return [(entry.index, entry.data) for entry in entries]
 
     log.append_many([b"a", b"b", b"c"])
     assert asyncio.run(follow()) == [(1, b"a"), (2, b"b"), (2, b"B"), (3, b"C")]

@@ -24,8 +24,8 @@ def filled(path: Path, count: int = 400, **options: Any) -> Log:
 
 def test_released_entries_go_and_the_others_stay(tmp_path: Path) -> None:
     with filled(tmp_path) as log:
-        before, kept = log.size, range(5, 401, 10)
-        log.release_many([n for n in range(1, 401) if n not in kept])
+        before, unreleased = log.size, range(5, 401, 10)
+        log.release_many([n for n in range(1, 401) if n not in unreleased])
         report = log.compactor.compact(Compaction.MAJOR)
         assert report.segments_after < report.segments_before
         marks = 128  # of the syncs around the run
@@ -33,15 +33,15 @@ def test_released_entries_go_and_the_others_stay(tmp_path: Path) -> None:
         assert log.get(1) is None
         with pytest.raises(IndexError, match="was deleted"):
             log[1]
-        found = list(log)
-        assert [e.index for e in found if e.index in kept] == list(kept)
-        assert all(e.data.startswith(b"%d\0" % e.index) for e in found)
+        entries = list(log)
+        assert [e.index for e in entries if e.index in unreleased] == list(unreleased)
+        assert all(e.data.startswith(b"%d\0" % e.index) for e in entries)
         tail = log.segments[-1].first_index
-        assert [e.index for e in found if e.index < tail] == [n for n in kept if n < tail]
+        assert [e.index for e in entries if e.index < tail] == [n for n in unreleased if n < tail]
         assert all(row.is_compacted for row in log.segments[:-1])
-        assert (log.first_index, log.last_index, len(log)) == (1, 400, len(found))
+        assert (log.first_index, log.last_index, len(log)) == (1, 400, len(entries))
     with Log.open(tmp_path) as log:
-        assert list(log) == found
+        assert list(log) == entries
         assert log.append(b"next") == 401
 
 

@@ -92,13 +92,13 @@ def test_f28_changed_blocks_give_what_they_say_or_nothing() -> None:
     for at in range(len(block)):
         changed = bytearray(block)
         changed[at] ^= 1 << (at % 8)
-        found = lz4_decompress(bytes(changed), len(plain))
+        ours = lz4_decompress(bytes(changed), len(plain))
         try:
-            wanted = lz4.block.decompress(bytes(changed), uncompressed_size=len(plain))
+            theirs = lz4.block.decompress(bytes(changed), uncompressed_size=len(plain))
         except lz4.block.LZ4BlockError:
-            wanted = None
-        if found is not None and wanted is not None and len(wanted) == len(plain):
-            assert found == wanted
-        assert found is None or len(found) == len(plain)
+            theirs = None
+        if ours is not None and theirs is not None and len(theirs) == len(plain):
+            assert ours == theirs
+        assert ours is None or len(ours) == len(plain)
     for size in range(len(block)):
         assert lz4_decompress(block[:size], len(plain)) is None

@@ -81,16 +81,16 @@ def test_an_object_from_before_a_fork_says_whose_it_is(tmp_path: Path) -> None:
     log = Log.open(tmp_path)
     child = os.fork()
     if not child:
-        told = b"nothing was raised"
+        message = b"nothing was raised"
         for use in (lambda: log.append(b"x"), lambda: len(log), lambda: log[1], log.sync):
             try:
                 use()
             except ForkedProcessError as error:
-                told = str(error).encode()
+                message = str(error).encode()
             else:
-                told = b"nothing was raised"
+                message = b"nothing was raised"
                 break
-        os.write(writing, told)
+        os.write(writing, message)
         os._exit(0)
     os.close(writing)
     text = os.read(reading, 4096).decode()
@@ -110,7 +110,7 @@ def test_the_setting_that_refuses_for_space_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"durability": "fsynch"}, 'must be "fsync", "interval" or "os"'),
         ({"level": "ram"}, 'must be "memory", "mapped" or "disk"'),
@@ -119,8 +119,8 @@ def test_the_setting_that_refuses_for_space_is_named(tmp_path: Path) -> None:
         ({"durabilty": "os"}, "storage.durabilty: there is no such option"),
     ],
 )
-def test_what_may_be_given_is_said(tmp_path: Path, options: Any, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+def test_what_may_be_given_is_said(tmp_path: Path, options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
         Log.open(tmp_path / "log", **options)
     assert not (tmp_path / "log").exists()
 
@@ -147,7 +147,7 @@ def test_the_typed_keywords_are_the_fields_of_storage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "said"),
+    ("items", "message"),
     [
         (b"abc", "many entries, and was given one bytes"),
         ("abc", "many entries, and was given one str"),
@@ -155,9 +155,9 @@ def test_the_typed_keywords_are_the_fields_of_storage() -> None:
         ([memoryview(b"abcdef")[::2]], "do not lie side by side"),
     ],
 )
-def test_what_is_no_entry_is_said(tmp_path: Path, items: Any, said: str) -> None:
+def test_what_is_no_entry_is_said(tmp_path: Path, items: Any, message: str) -> None:
     with Log.open(tmp_path) as log:
-        with pytest.raises(SerializationError, match=said) as caught:
+        with pytest.raises(SerializationError, match=message) as caught:
             log.append_many(items)
         assert "datetime" not in str(caught.value.hint), "a hint of state machines"
         assert isinstance(caught.value, CopycatError)

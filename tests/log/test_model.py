@@ -29,7 +29,7 @@ from copycat.storage import reader
 from copycat.storage._native import Batch, FaultEnv, NativeLog, SyncTicket
 from copycat.types import CompactionLimits, EntryId, EntryKind, Release
 from tests.log.contract import contents
-from tests.log.contract_cleaning import shape
+from tests.log.contract_cleaning import layout
 from tests.log.oracle import Oracle
 from tests.log.test_native import DIRECTORY, open_small
 
@@ -38,7 +38,7 @@ STEPS_OF_AN_EXAMPLE = 100
 EXAMPLES = 50
 """Of a round. Some end before their last step, when they have drawn much: rounds follow until
 there are enough steps, each from a seed of its own."""
-FLOORS = {
+COUNTS_MIN = {
     "installs": 100,
     "dropped": 150,
     "merges": 150,
@@ -49,7 +49,7 @@ FLOORS = {
     "restarts with packed ones": 20,
 }
 """So often at least; about a fifth of what was counted."""
-HELD_MAX = 12
+VIEWS_MAX = 12
 GROWN = 24
 """A log of more entries may be reset: else it would never grow."""
 
@@ -94,9 +94,9 @@ class LogMachine(RuleBasedStateMachine):
         self.ticket: SyncTicket | None = None
         self.was_run = False
         self.lived = -1
-        self.floor = 0
-        self.batches: deque[tuple[Batch, memoryview, bytes]] = deque(maxlen=HELD_MAX)
-        self.arrays: deque[tuple[np.ndarray[Any, Any], bytes]] = deque(maxlen=HELD_MAX)
+        self.durable_index_min = 0
+        self.batches: deque[tuple[Batch, memoryview, bytes]] = deque(maxlen=VIEWS_MAX)
+        self.arrays: deque[tuple[np.ndarray[Any, Any], bytes]] = deque(maxlen=VIEWS_MAX)
 
     @rule(sizes=sizes, newer=strategies.integers(0, 1))
     def append(self, sizes: list[int], newer: int) -> None:
@@ -116,13 +116,13 @@ class LogMachine(RuleBasedStateMachine):
         if self.ticket is None:
             self.ticket = self.oracle.begin_sync(self.log)
             self.was_run = False
-            self.floor = self.log.last_index
+            self.durable_index_min = self.log.last_index
         elif not self.was_run:
             self.ticket.run()
             self.was_run = True
         else:
             durable_index = self.log.end_sync(self.ticket)
-            assert durable_index >= self.floor
+            assert durable_index >= self.durable_index_min
             self.oracle.synced(durable_index)
             self.ticket = None
 
@@ -131,8 +131,8 @@ class LogMachine(RuleBasedStateMachine):
     def hold(self, where: float, nbytes: int) -> None:
         """A batch and an index array, kept while the log goes on without them."""
         low, high = self.log.first_index, self.log.last_index
-        held = self.log.read(low + round(where * (high - low)), high + 1, nbytes)
-        self.batches.append((held, memoryview(held), bytes(held)))
+        entries = self.log.read(low + round(where * (high - low)), high + 1, nbytes)
+        self.batches.append((entries, memoryview(entries), bytes(entries)))
         segments = self.log.segments()
         array = self.log.index_array(segments[round(where * (len(segments) - 1))][0])
         self.arrays.append((array, array.tobytes()))
@@ -142,7 +142,7 @@ class LogMachine(RuleBasedStateMachine):
         """Mostly of few entries, as a new leader does it."""
         low, high = self.log.first_index - 1, self.log.last_index
         after = high - round(where**3 * (high - low))
-        self.floor = min(self.floor, after)
+        self.durable_index_min = min(self.durable_index_min, after)
         self.oracle.truncate(self.log, after)
 
     @precondition(lambda self: self.log.durable_index >= self.log.first_index)
@@ -156,7 +156,7 @@ class LogMachine(RuleBasedStateMachine):
     def reset(self, where: float) -> None:
         """Anew from a snapshot, which covers less than the log, or all of it, or more."""
         low, high = self.log.first_index, self.log.last_index + GROWN
-        self.floor = 0
+        self.durable_index_min = 0
         self.oracle.reset(self.log, EntryId(self.term, low + round(where * (high - low))))
         self.met["resets"] += 1
 
@@ -173,7 +173,7 @@ class LogMachine(RuleBasedStateMachine):
         named = [begin + bit for bit in range(pattern.bit_length()) if pattern >> bit & 1]
         return [index for index in named if index <= high]
 
-    @precondition(lambda self: self.oracle.held is None)
+    @precondition(lambda self: self.oracle.pending is None)
     @rule(
         where=share,
         pattern=patterns,
@@ -199,33 +199,35 @@ class LogMachine(RuleBasedStateMachine):
         stats = [row for row in self.log.segment_stats(limits) if row.is_sealed]
         ids = deque(row.id for row in stats[round(where / 2 * (len(stats) - 1)) :])
         groups = [[ids.popleft() for _ in range(min(n, len(ids)))] for n in lengths]
-        held = self.oracle.rewrite(self.log, [g for g in groups if g], limits, major=major)
-        for group in held.groups:
+        rewrite = self.oracle.rewrite(self.log, [g for g in groups if g], limits, major=major)
+        for group in rewrite.groups:
             inside = [row for row in stats if group.first <= row.first_index <= group.last]
-            told = sum(row.removable_major if major else row.removable_minor for row in inside)
-            assert told == len(group.drops)
+            removable = sum(
+                row.removable_major if major else row.removable_minor for row in inside
+            )
+            assert removable == len(group.drops)
         self.met["merges"] += any(len(group) > 1 for group in groups)
 
-    @precondition(lambda self: self.oracle.held is not None)
+    @precondition(lambda self: self.oracle.pending is not None)
     @rule(parts=strategies.integers(1, 3))
     def go_on(self, parts: int) -> None:
         """The next parts of a rewrite: run, install; other verbs come between."""
-        held = self.oracle.held
-        assert held is not None
-        if not held.was_run:
-            held.run()
+        rewrite = self.oracle.pending
+        assert rewrite is not None
+        if not rewrite.was_run:
+            rewrite.run()
             parts -= 1
         if parts:
-            self.met["overtaken"] += len(held.groups) == 0
+            self.met["overtaken"] += len(rewrite.groups) == 0
             self.met["dropped"] += len(self.oracle.install(self.log))
             self.met["installs"] += 1
 
-    @precondition(lambda self: self.oracle.held is not None and self.lived % 4 == 0)
+    @precondition(lambda self: self.oracle.pending is not None and self.lived % 4 == 0)
     @rule()
     def abandon(self) -> None:
-        assert self.oracle.held is not None
-        self.oracle.held.rewrite.abandon()
-        self.oracle.held = None
+        assert self.oracle.pending is not None
+        self.oracle.pending.rewrite.abandon()
+        self.oracle.pending = None
         self.met["abandoned"] += 1
 
     # --- stopping and starting ---------------------------------------------------------------
@@ -260,7 +262,7 @@ class LogMachine(RuleBasedStateMachine):
     @precondition(may_end)
     @rule()
     def killed(self) -> None:
-        before, is_new = contents(self.log), self.oracle.is_shape_new
+        before, is_new = contents(self.log), self.oracle.is_layout_new
         self.env.crash_process()
         self.log = self._opened()
         assert is_new or contents(self.log) == before, "the page cache survives a killed process"
@@ -318,10 +320,10 @@ class LogMachine(RuleBasedStateMachine):
         """All parts of a minor compaction of every sealed segment."""
         limits = CompactionLimits(self.log.last_index, 0, 0)
         ids = [row.id for row in self.log.segment_stats(limits) if row.is_sealed]
-        if self.oracle.held is None and ids:
+        if self.oracle.pending is None and ids:
             self.oracle.rewrite(self.log, [ids], limits, major=False)
-        if self.oracle.held is not None:
-            self.oracle.held.run()
+        if self.oracle.pending is not None:
+            self.oracle.pending.run()
             self.oracle.install(self.log)
 
     def _opened(self) -> NativeLog:
@@ -330,11 +332,11 @@ class LogMachine(RuleBasedStateMachine):
 
     def _adopt(self) -> None:
         self.oracle.adopt(self.log)
-        self.met["restarts with gaps"] += bool(self.oracle.gone)
+        self.met["restarts with gaps"] += bool(self.oracle.dropped_indexes)
         rows = reader.segments(DIRECTORY, env=self.env)
         self.met["restarts with packed ones"] += any(row.packed for row in rows)
         self.ticket = None
-        self.floor = self.log.last_index
+        self.durable_index_min = self.log.last_index
         self.lived = -1
         self.starts += 1
 
@@ -361,14 +363,14 @@ class LogMachine(RuleBasedStateMachine):
     @invariant()
     def gaps_and_entries_tile_it(self) -> None:
         first, last = self.log.first_index, self.log.last_index
-        parts = shape(self.log)
+        parts = layout(self.log)
         ends = [first, *(end for _, end, _ in parts)]
         assert [begin for begin, _, _ in parts] == ends[:-1]
         assert ends[-1] == last + 1
         gaps = [range(a, b) for a, b, kind in parts if kind == EntryKind.GAP]
-        gone = {index for index in self.oracle.gone if index >= first}
-        assert {index for gap in gaps for index in gap} == gone
-        assert self.log.valid_from >= max(gone, default=0)
+        dropped_indexes = {index for index in self.oracle.dropped_indexes if index >= first}
+        assert {index for gap in gaps for index in gap} == dropped_indexes
+        assert self.log.valid_from >= max(dropped_indexes, default=0)
 
     @invariant()
     def statistics_count_what_is_there(self) -> None:
@@ -383,9 +385,9 @@ class LogMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_held_stays_as_it_was(self) -> None:
-        for held, view, before in self.batches:
+        for entries, view, before in self.batches:
             assert view == before
-            assert held.nbytes == len(before)
+            assert entries.nbytes == len(before)
         for array, slots in self.arrays:
             assert array.tobytes() == slots
 
@@ -406,5 +408,5 @@ def test_the_log_is_its_model(every: int) -> None:
             break
     print(f"{LogMachine.steps} steps, {dict(LogMachine.met)}")  # noqa: T201 - shown with -s
     if every == 1:  # a part is too short for what is rare
-        rare = {what: n for what, n in FLOORS.items() if LogMachine.met[what] < n}
+        rare = {what: n for what, n in COUNTS_MIN.items() if LogMachine.met[what] < n}
         assert not rare, f"{LogMachine.met} is less than {rare}"

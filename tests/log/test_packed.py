@@ -174,10 +174,10 @@ def test_what_turns_out_to_save_too_little_is_written_plain(noisy: bool) -> None
 
 def test_a_packed_segment_is_rewritten_again() -> None:
     env, log, items = packed()
-    kept = rows(items)
+    left = rows(items)
     for third in range(3):
-        gone = range(1 + third, len(items) - 400, 3)
-        log.release(gone, Release.ANY)
+        drops = range(1 + third, len(items) - 400, 3)
+        log.release(drops, Release.ANY)
         ids = sealed(log)
         groups = [ids[at : at + 2] for at in range(0, len(ids), 2)]
         before = log.size
@@ -185,10 +185,10 @@ def test_a_packed_segment_is_rewritten_again() -> None:
         durable(log)
         assert result.entries_dropped > 0
         assert result.bytes_before - result.bytes_after == before - log.size > 0
-        kept = [row for row in kept if row[0] not in gone or row[0] >= log.segments()[-1][2]]
-        assert all_of(log) == kept
+        left = [row for row in left if row[0] not in drops or row[0] >= log.segments()[-1][2]]
+        assert all_of(log) == left
     log.close()
-    assert all_of(opened(env)) == kept
+    assert all_of(opened(env)) == left
 
 
 def test_a_truncation_and_a_trim_into_packed_segments() -> None:
@@ -198,11 +198,11 @@ def test_a_truncation_and_a_trim_into_packed_segments() -> None:
     log.truncate(second[2] + 20)
     log.append(batch(log.last_index + 1, b"anew", term=2))
     durable(log)
-    kept = [*rows(items)[second[2] - 1 : second[2] + 20], (second[2] + 21, 2, b"anew")]
-    assert all_of(log) == kept
+    expected = [*rows(items)[second[2] - 1 : second[2] + 20], (second[2] + 21, 2, b"anew")]
+    assert all_of(log) == expected
     env.crash(1)
     log = opened(env)
-    assert all_of(log) == kept
+    assert all_of(log) == expected
     assert verify(DIRECTORY, env=env).ok
 
 
@@ -270,13 +270,13 @@ def test_f2_a_bad_block_is_told_with_byte_and_index_and_hides_nothing_else() -> 
         assert (caught.value.offset, caught.value.index) == (offset, first)
     (damage,) = verify(DIRECTORY, env=env).damage
     assert (damage.path, damage.offset, damage.index, damage.row) == (PACKED, offset, first, "F2")
-    found = scan(env, DIRECTORY)  # what a member of a cluster would fetch again
-    assert [(loss.first, loss.end) for loss in found.losses] == [(first, row.last_index + 1)]
-    assert [(run.first, run.end) for run in found.runs][:2] == [
+    log_scan = scan(env, DIRECTORY)  # what a member of a cluster would fetch again
+    assert [(loss.first, loss.end) for loss in log_scan.losses] == [(first, row.last_index + 1)]
+    assert [(run.first, run.end) for run in log_scan.runs][:2] == [
         (1, first),
         (row.last_index + 1, segments(DIRECTORY, env=env)[1].last_index + 1),
     ]
-    assert len(list(found.records(env, 1, first))) == first - 1
+    assert len(list(log_scan.records(env, 1, first))) == first - 1
     with pytest.raises(CorruptLogError, match="block 4"):
         list(entries(DIRECTORY, env=env))
     assert next(entries(DIRECTORY, env=env)).index == 1
@@ -346,9 +346,9 @@ def test_the_public_log_packs_unless_told_not_to(tmp_path: Path) -> None:
             report = log.compactor.compact(Compaction.MAJOR)
             assert report.bytes_reclaimed > 0
             sizes[compression] = log.size
-            kept = [log.get(index) for index in range(1, 1501)]
+            entries = [log.get(index) for index in range(1, 1501)]
         with Log.open(path, level="mapped", compression="none") as log:
-            assert [log.get(index) for index in range(1, 1501)] == kept
-        assert sum(entry is None for entry in kept) == 300
+            assert [log.get(index) for index in range(1, 1501)] == entries
+        assert sum(entry is None for entry in entries) == 300
         assert verify(path).ok
     assert sizes["lz4"] < 0.7 * sizes["none"]

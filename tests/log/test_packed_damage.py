@@ -80,8 +80,10 @@ def check(path: Path, items: list[bytes], number: int, seed: int) -> None:
                     log.get(position)
                 assert bytes_read() - before < 20 * whole + BLOCK
                 continue
-            is_gone = position % 100 == 50
-            assert log.get(position) == (None if is_gone else (position, 1, items[position - 1]))
+            is_dropped = position % 100 == 50
+            assert log.get(position) == (
+                None if is_dropped else (position, 1, items[position - 1])
+            )
             assert bytes_read() - before < 6 * BLOCK + len(items[position - 1])
     log.close()
 

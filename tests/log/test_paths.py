@@ -108,10 +108,10 @@ def test_a_log_stays_where_it_was_opened(
     log = Log.open(path, durability=durability, **settings)
     os.chdir(there)
     use(log)
-    wanted = None if log.closed else list(log)
+    expected = None if log.closed else list(log)
     log.close()
     with Log.open(here / "data") as again:
-        assert wanted is None or list(again) == wanted
+        assert expected is None or list(again) == expected
 
 
 @pytest.mark.parametrize("level", ["disk", "mapped"])
@@ -173,10 +173,10 @@ def test_settings_are_of_the_directory_where_they_were_made(places: tuple[Path, 
 def test_a_working_directory_that_was_deleted_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+    directory = tmp_path / "gone"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    directory.rmdir()
     with pytest.raises(ConfigurationError, match="the working directory was deleted"):
         Log.open("data")
     Log.open(tmp_path / "log", storage=Storage(durability="os")).close()  # no use for its own
@@ -210,10 +210,10 @@ def test_a_member_stays_where_its_storage_said(places: tuple[Path, Path]) -> Non
 
 def test_what_is_read_beside_a_log_is_read_where_it_was_named(places: tuple[Path, Path]) -> None:
     here, there = places
-    found = (records("data"), entries("data", 3), entries(Path("data"), 5))
+    readers = (records("data"), entries("data", 3), entries(Path("data"), 5))
     follower = Follower("data", 1)
     os.chdir(here / "data")
-    assert [len(list(one)) for one in found] == [40, 38, 36]
+    assert [len(list(one)) for one in readers] == [40, 38, 36]
     assert len(follower.poll().records) == 40
     os.chdir(here)
     assert compare(["data", there / "data"], 40) is None

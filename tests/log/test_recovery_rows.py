@@ -71,9 +71,9 @@ def test_f1_a_torn_tail_is_dropped_and_kept_aside() -> None:
     assert not log.report.clean
     assert log.report.dropped_from_index == 4
     assert log.report.dropped_bytes > RECORD
-    kept = env.list(f"{DIRECTORY}/lost+found")
-    assert len(kept) == 1
-    torn = env.read_file(f"{DIRECTORY}/lost+found/{kept[0]}")
+    names = env.list(f"{DIRECTORY}/lost+found")
+    assert len(names) == 1
+    torn = env.read_file(f"{DIRECTORY}/lost+found/{names[0]}")
     assert len(torn) == log.report.dropped_bytes
     assert b"1:5" in torn
     grow(log, 3, term=2)
@@ -269,10 +269,10 @@ def test_f16_a_roll_or_a_truncation_is_there_as_a_whole_or_not_at_all() -> None:
         grow(log, 6, term=2, each=3)
         env.crash(seed)
         log = open_small(env)
-        found = contents(log)
+        rows = contents(log)
         old, new = expected(1, 7), expected(1, 4) + expected(4, 10, term=2)
-        assert found == old or (found == new[: len(found)] and len(found) >= 3), seed
-        outcomes.add(len(found))
+        assert rows == old or (rows == new[: len(rows)] and len(rows) >= 3), seed
+        outcomes.add(len(rows))
     assert {6, 9} <= outcomes
 
 
@@ -370,9 +370,9 @@ def test_c8_a_new_segment_counts_only_with_its_manifest() -> None:
         except DiskError:
             is_synced = False
         env.crash(seed)
-        found = contents(open_small(env))
-        assert found == new or (not is_synced and found in (old, old[:5])), (boundary, seed)
-        outcomes.add((is_synced, len(found), found == new))
+        rows = contents(open_small(env))
+        assert rows == new or (not is_synced and rows in (old, old[:5])), (boundary, seed)
+        outcomes.add((is_synced, len(rows), rows == new))
     assert {(False, 6, False), (False, 6, True), (True, 6, True)} <= outcomes
 
 
@@ -404,7 +404,7 @@ def test_read_only_changes_nothing_and_takes_no_lock() -> None:
     with pytest.raises(ValueError, match="read-only"):
         frozen.append(batch(23, b"no"))
     assert (image(env), env.operations) == (before, operations)
-    held = open_small(env)
+    writer = open_small(env)
     with pytest.raises(DirectoryInUseError):
         open_small(env)
-    held.close()
+    writer.close()

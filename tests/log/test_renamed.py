@@ -90,11 +90,11 @@ def test_a_log_goes_on_in_its_own_directory(
     there = moved(place, replace)
     decoy = bytes_at(place)
     use(log)
-    wanted = None if log.closed else list(log)
+    expected = None if log.closed else list(log)
     log.close()
     assert bytes_at(place) == decoy
     with Log.open(there) as again:
-        assert wanted is None or list(again) == wanted
+        assert expected is None or list(again) == expected
 
 
 @pytest.mark.parametrize("level", ["disk", "mapped"])
@@ -137,9 +137,9 @@ def test_a_log_is_moved_while_it_grows(tmp_path: Path) -> None:
             log.append_many(ITEMS[:7])
             if number % 4 == 0:
                 log.trim(log.next_index - 20)
-        wanted = list(log)
+        expected = list(log)
     with Log.open(place, **SMALL) as again:
-        assert list(again) == wanted
+        assert list(again) == expected
     assert [one.name for one in tmp_path.iterdir()] == ["data-29"]
 
 
@@ -174,8 +174,8 @@ def test_what_is_held_is_found_by_each_form_of_its_path(tmp_path: Path) -> None:
     assert not env.exists(f"{place}/a")
     with pytest.raises(FileNotFoundError):
         env.inside(f"{place}/a")
-    held = Env().inside(os.sep)
-    assert held.read_file(f"{tmp_path}/moved/c/vote") == b"one"
+    root = Env().inside(os.sep)
+    assert root.read_file(f"{tmp_path}/moved/c/vote") == b"one"
     assert image(tmp_path).keys() == {
         f"{tmp_path}/{name}" for name in ("data-2/file", "moved/file", "moved/c/vote")
     }

@@ -67,8 +67,8 @@ def noted(env: FaultEnv, index: int, **options: Any) -> MemberDirectory:
     """A process that met entry `index` and stopped; then the next one."""
     directory = open_member(env, **options)
     path, offset = frame_at(env, index)
-    told = directory.note(CorruptLogError("bad", path=path, offset=offset, index=index))
-    assert told is not None
+    note = directory.note(CorruptLogError("bad", path=path, offset=offset, index=index))
+    assert note is not None
     directory.close()
     return open_member(env, **options)
 
@@ -77,7 +77,7 @@ def lost_upto(directory: MemberDirectory) -> EntryId:
     return NO_ENTRY if directory.lost_entries is None else directory.lost_entries.lost_upto
 
 
-def test_f2_damage_in_the_tail_is_cut_and_owed() -> None:
+def test_f2_damage_in_the_tail_is_cut_and_recorded_as_lost() -> None:
     env = FaultEnv()
     used(env)
     rot(env, 12)
@@ -89,8 +89,8 @@ def test_f2_damage_in_the_tail_is_cut_and_owed() -> None:
     assert directory.hard_state.current_term == 4, "who counts on 12 must hear of a newer term"
     assert directory.hard_state.voted_for == 0
     assert not directory.fresh
-    kept = {name: env.read_file(f"{PATH}/log-damaged-1/{name}") for name in damaged}
-    assert kept == damaged, "the damaged log is kept as it was"
+    files = {name: env.read_file(f"{PATH}/log-damaged-1/{name}") for name in damaged}
+    assert files == damaged, "the damaged log is kept as it was"
     assert verify(PATH, env=env).ok
 
 
@@ -102,9 +102,9 @@ def test_f11_damage_in_a_sealed_segment_is_repaired_at_the_next_start() -> None:
     directory = open_member(env)
     with pytest.raises(CorruptLogError) as caught:
         contents(directory.log)
-    told = directory.note(caught.value)
-    assert told is not None
-    assert told.hint == "start it again: it will fetch entries 3 to 13 from the other members"
+    note = directory.note(caught.value)
+    assert note is not None
+    assert note.hint == "start it again: it will fetch entries 3 to 13 from the other members"
     directory.close()
     assert env.exists(f"{PATH}/{NOTE_FILE}")
     again = open_member(env)
@@ -161,7 +161,7 @@ def test_f11_a_sector_that_cannot_be_read_costs_its_file() -> None:
     assert again.log.last_index < 13
 
 
-def test_f3_a_missing_segment_is_owed_up_to_its_end() -> None:
+def test_f3_a_missing_segment_is_lost_up_to_its_end() -> None:
     env = FaultEnv()
     used(env)
     env.remove(f"{LOG}/{segments(LOG, env=env)[1].name}")
@@ -189,9 +189,9 @@ def test_f3_where_the_end_is_not_known_nothing_of_this_term_is_enough(damage: st
             env.remove(f"{LOG}/{name}") if name != "lost+found" else None
     directory = open_member(env)
     assert lost_upto(directory) == EntryId(3, INDEX_MAX)
-    kept = 11 if damage in {"gone", "header"} else 1
-    assert contents(directory.log) == expected(1, kept, 2)
-    assert str(directory.lost_entries) == f"entries from {kept} on, up to the end of term 3"
+    last = 11 if damage in {"gone", "header"} else 1
+    assert contents(directory.log) == expected(1, last, 2)
+    assert str(directory.lost_entries) == f"entries from {last} on, up to the end of term 3"
     assert not directory.fresh
 
 
@@ -259,7 +259,7 @@ def test_c12_an_entry_of_a_later_term_is_as_much_too() -> None:
     assert open_member(env).lost_entries is None
 
 
-def test_c12_damage_of_what_was_fetched_owes_the_greater_of_both() -> None:
+def test_c12_damage_of_what_was_fetched_records_the_greater_of_both() -> None:
     env = FaultEnv()
     used(env)
     rot(env, 4)

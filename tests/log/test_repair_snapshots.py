@@ -28,7 +28,7 @@ def with_snapshots(env: FaultEnv, *indexes: int, count: int = 13, **options: Any
 
 
 @pytest.mark.parametrize("members", [{}, ALONE], ids=["three", "alone"])
-def test_f2_what_a_snapshot_covers_is_not_owed(members: dict[str, Any]) -> None:
+def test_f2_what_a_snapshot_covers_is_not_lost(members: dict[str, Any]) -> None:
     env = FaultEnv()
     with_snapshots(env, 4, 7, **members)
     rot(env, 3)
@@ -79,13 +79,13 @@ def test_f17_the_older_snapshot_and_the_log_are_enough() -> None:
     directory = open_member(env, **snapshots_of(env))
     assert directory.lost_entries is None
     assert directory.snapshots is not None
-    found = directory.snapshots.newest_good()
-    assert found is not None
-    assert found[0].entry == EntryId(2, 5)
+    good = directory.snapshots.newest_good()
+    assert good is not None
+    assert good[0].entry == EntryId(2, 5)
     assert contents(directory.log) == expected(6, 14, 2)
 
 
-def test_f17_without_a_snapshot_the_log_is_of_no_use_and_all_of_it_is_owed() -> None:
+def test_f17_without_a_snapshot_the_log_is_of_no_use_and_all_of_it_is_lost() -> None:
     env = FaultEnv()
     trimmed(env)
     for index in (5, 7):
@@ -166,7 +166,7 @@ def test_f2_gaps_are_kept_byte_for_byte() -> None:
 
 def crashed_repairs(damage: list[int], *indexes: int) -> list[MemberDirectory]:
     """The power is cut after every operation of a repair; what the next start finds."""
-    found: list[MemberDirectory] = []
+    directories: list[MemberDirectory] = []
     clean = FaultEnv()
     with_snapshots(clean, *indexes)
     for index in damage:
@@ -181,11 +181,11 @@ def crashed_repairs(damage: list[int], *indexes: int) -> list[MemberDirectory]:
             with contextlib.suppress(DiskError):
                 open_member(env, **snapshots_of(env))
             env.crash(operations * 7 + seed)
-            found.append(open_member(env, **snapshots_of(env)))
-    return found
+            directories.append(open_member(env, **snapshots_of(env)))
+    return directories
 
 
-def test_i24_a_repair_may_be_cut_anywhere_and_never_forgets_what_it_owes() -> None:
+def test_i24_a_repair_may_be_cut_anywhere_and_never_forgets_what_was_lost() -> None:
     for directory in crashed_repairs([4, 12]):
         assert contents(directory.log) == expected(1, 4, 2)
         assert lost_upto(directory) == EntryId(2, 13)
@@ -246,9 +246,9 @@ def test_f2_a_damaged_block_of_a_packed_segment() -> None:
         contents(again.log)
     assert again.note(caught.value) is not None
     again.close()
-    mended = open_member(env, **options)
-    kept = mended.log.last_index
-    assert 0 < kept < row.last_index
-    assert [index for index, *_ in contents(mended.log)] == [1, *range(3, kept + 1)]
-    assert lost_upto(mended) == EntryId(1, 300)
+    repaired = open_member(env, **options)
+    last = repaired.log.last_index
+    assert 0 < last < row.last_index
+    assert [index for index, *_ in contents(repaired.log)] == [1, *range(3, last + 1)]
+    assert lost_upto(repaired) == EntryId(1, 300)
     assert verify(PATH, env=env).ok

@@ -61,19 +61,19 @@ def log(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Log]:
 
 
 def test_all_ways_to_read_agree(log: Log) -> None:
-    found = list(log)
-    held = [entry.index for entry in found]
-    assert len(log) == len(found)
-    assert bool(log) == bool(found)
-    assert [n for n in range(log.next_index + 5) if n in log] == held
-    assert all(entry in log for entry in found)
-    assert Entry(held[0] if held else 1, 1, b"another") not in log
-    assert list(reversed(log)) == found[::-1]
-    assert log[:] == log[1:] == log[0 : 2**200] == found
-    assert [log[n] for n in held] == found
+    entries = list(log)
+    indexes = [entry.index for entry in entries]
+    assert len(log) == len(entries)
+    assert bool(log) == bool(entries)
+    assert [n for n in range(log.next_index + 5) if n in log] == indexes
+    assert all(entry in log for entry in entries)
+    assert Entry(indexes[0] if indexes else 1, 1, b"another") not in log
+    assert list(reversed(log)) == entries[::-1]
+    assert log[:] == log[1:] == log[0 : 2**200] == entries
+    assert [log[n] for n in indexes] == entries
     for begin in range(0, log.next_index + 3, 3):
         for end in range(begin, log.next_index + 3, 5):
-            assert log[begin:end] == [e for e in found if begin <= e.index < end]
+            assert log[begin:end] == [e for e in entries if begin <= e.index < end]
     assert log[10:5] == []
 
 
@@ -159,25 +159,25 @@ def test_integers_of_numpy_are_indexes(tmp_path: Path) -> None:
 def test_a_tail_of_a_log_that_is_only_read_follows_who_writes_it(tmp_path: Path) -> None:
     async def follow(writer: Log, reader: Log) -> list[bytes]:
         tail = reader.tail(1)
-        found = [(await asyncio.wait_for(anext(tail), SOON_S)).data for _ in range(40)]
+        payloads = [(await asyncio.wait_for(anext(tail), SOON_S)).data for _ in range(40)]
         for n in range(20):
             writer.append(b"more %d" % n)
-            found.append((await asyncio.wait_for(anext(tail), SOON_S)).data)
+            payloads.append((await asyncio.wait_for(anext(tail), SOON_S)).data)
         writer.truncate(50)
         writer.append(b"instead")
-        found.append((await asyncio.wait_for(anext(tail), SOON_S)).data)
+        payloads.append((await asyncio.wait_for(anext(tail), SOON_S)).data)
         waiting = asyncio.ensure_future(anext(tail))
         await asyncio.sleep(0)
         reader.close()
         with pytest.raises(StopAsyncIteration):
             await asyncio.wait_for(waiting, SOON_S)
-        return found
+        return payloads
 
     with Log.open(tmp_path, **SMALL) as writer:
         whole(writer)
-        found = asyncio.run(follow(writer, Log.open(tmp_path, read_only=True)))
-        assert found[:40] == [b"%d" % n for n in range(40)]
-        assert found[40:] == [b"more %d" % n for n in range(20)] + [b"instead"]
+        payloads = asyncio.run(follow(writer, Log.open(tmp_path, read_only=True)))
+        assert payloads[:40] == [b"%d" % n for n in range(40)]
+        assert payloads[40:] == [b"more %d" % n for n in range(20)] + [b"instead"]
 
 
 @pytest.mark.parametrize("level", ["disk", "memory"])

@@ -147,18 +147,18 @@ def test_retain_stale_snapshots_is_a_flag() -> None:
 
 
 def test_all_problems_are_told_at_once() -> None:
-    told = {"durability": "never", "sync_interval": 0.0, "max_entry_size": "big", "speed": 9}
+    settings = {"durability": "never", "sync_interval": 0.0, "max_entry_size": "big", "speed": 9}
     with pytest.raises(ConfigurationError) as caught:
-        storage_of("/log", None, told)
-    for name in told:
+        storage_of("/log", None, settings)
+    for name in settings:
         assert f"storage.{name}" in caught.value.message
     assert "entry_buffer_size" in str(caught.value.hint)
 
 
 def test_text_and_numbers_of_a_file_become_what_they_mean() -> None:
-    found = storage_of("/log", None, {"durability": "os", "level": "memory", "sync_interval": 1})
-    assert found.durability is Durability.OS
-    assert found.level is StorageLevel.MEMORY
-    assert isinstance(found.sync_interval, float)
-    told = cast("Any", {"durability": "interval"})
-    assert Storage(**told).durability is Durability.INTERVAL
+    storage = storage_of("/log", None, {"durability": "os", "level": "memory", "sync_interval": 1})
+    assert storage.durability is Durability.OS
+    assert storage.level is StorageLevel.MEMORY
+    assert isinstance(storage.sync_interval, float)
+    settings = cast("Any", {"durability": "interval"})
+    assert Storage(**settings).durability is Durability.INTERVAL

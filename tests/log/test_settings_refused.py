@@ -47,7 +47,7 @@ def test_raft_options_refuse(name: str, value: Any) -> None:
         RaftOptions(**{name: value})
 
 
-def server(**told: Any) -> ServerOptions:
+def server(**changes: Any) -> ServerOptions:
     at = Address("127.0.0.1", 1)
     good: dict[str, Any] = {
         "address": at,
@@ -59,7 +59,7 @@ def server(**told: Any) -> ServerOptions:
         "session_timeout": 5.0,
         "insecure": False,
     }
-    return ServerOptions(**{**good, **told})
+    return ServerOptions(**{**good, **changes})
 
 
 @pytest.mark.parametrize("name", ["election_timeout", "heartbeat_interval", "session_timeout"])
@@ -88,8 +88,8 @@ def test_the_problems_of_a_server_and_of_the_core_are_told_at_once() -> None:
 
 
 def test_timers_that_fit_in_seconds_fit_in_milliseconds() -> None:
-    found = server(heartbeat_interval=0.0015, election_timeout=0.003).raft()
-    assert (found.heartbeat_interval_ms, found.election_timeout_ms) == (2, 4)
+    options = server(heartbeat_interval=0.0015, election_timeout=0.003).raft()
+    assert (options.heartbeat_interval_ms, options.election_timeout_ms) == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ LONGEST = {
 @pytest.mark.parametrize("name", LONGEST)
 def test_a_log_works_with_the_largest_that_passes(tmp_path: Path, name: str) -> None:
     """Its threads too: one that dies is an error of this test (pytest's threadexception)."""
-    told: dict[str, Any] = {"durability": "interval", name: LONGEST[name]}
-    with Log.open(tmp_path / "log", **told) as log:
+    settings: dict[str, Any] = {"durability": "interval", name: LONGEST[name]}
+    with Log.open(tmp_path / "log", **settings) as log:
         if name in {"max_segment_size", "min_free_space"}:
             return  # an append would zero-fill 2 GiB, or be refused for want of a petabyte
         log.append_many([b"x"] * 2000)

@@ -130,24 +130,28 @@ def is_short(act: Callable[[], object]) -> bool:
     try:
         act()
     except ResourceError as error:
-        found = error
+        shortage = error
     else:
         return False
-    assert found.retryable
-    assert "ulimit" in str(found.hint) or "memory" in str(found.hint) or "fs." in str(found.hint)
+    assert shortage.retryable
+    assert (
+        "ulimit" in str(shortage.hint)
+        or "memory" in str(shortage.hint)
+        or "fs." in str(shortage.hint)
+    )
     return True
 
 
 def met_by(case: Case, operation: str, error: str, nth: int) -> bool:
     """Run the verb with that fault, and again if it was met; all else as if there was none."""
-    wanted, original = outcome(case), seen(open_small(written()))
+    expected, original = outcome(case), seen(open_small(written()))
     env = written()
     log = opened(env)
     env.fail(operation, nth, error)
     is_met = is_short(lambda: case.act(log))
     if is_met:
         # What consists of several calls may have come to the end of one of them.
-        whole = (original, wanted) if case.name in {"sync", "rewrite"} else (original,)
+        whole = (original, expected) if case.name in {"sync", "rewrite"} else (original,)
         assert seen(log) in whole
         image = env.clone()
         image.crash_process()
@@ -159,7 +163,7 @@ def met_by(case: Case, operation: str, error: str, nth: int) -> bool:
     env.crash(nth)  # which forgets a fault that was not met
     again = open_small(env)
     assert again.report.clean
-    assert seen(again) == wanted, (operation, nth)
+    assert seen(again) == expected, (operation, nth)
     again.append(batch(again.last_index + 1, b"next", term=9))
     assert last(again) == b"next"
     return is_met
@@ -179,9 +183,9 @@ def test_f29_a_verb_that_meets_a_shortage_changes_nothing_and_may_follow_again(
 
 
 def last(log: NativeLog) -> bytes:
-    found = log.get(log.last_index)
-    assert found is not None
-    return found[3]
+    row = log.get(log.last_index)
+    assert row is not None
+    return row[3]
 
 
 @pytest.mark.parametrize("ending", ["clean", "killed", "lost", "read_only"])
@@ -324,7 +328,7 @@ def test_f29_a_snapshot_that_meets_a_shortage_is_saved_by_the_next_try() -> None
     assert met >= {"create", "open", "rename", "open_directory"}
 
 
-def test_f29_a_reserve_that_meets_a_shortage_is_made_later() -> None:
+def test_f29_a_ballast_file_that_meets_a_shortage_is_made_later() -> None:
     for operation in ("create", "allocate", "open_directory"):
         env = FaultEnv()
         env.make_directory(DIRECTORY)

@@ -28,18 +28,18 @@ def test_f29_a_tail_that_meets_a_shortage_goes_on_where_it_was() -> None:
     env, log = written()
 
     async def scenario() -> None:
-        found: list[bytes] = []
+        payloads: list[bytes] = []
         refused = 0
         tail = log.tail(1)
-        while len(found) < len(ITEMS):
-            if len(found) % 3 == 0 and refused <= len(found):
+        while len(payloads) < len(ITEMS):
+            if len(payloads) % 3 == 0 and refused <= len(payloads):
                 env.fail("open", 1, "EMFILE")
                 refused += 1
             try:
-                found.append((await anext(tail)).data)
+                payloads.append((await anext(tail)).data)
             except ResourceError:
                 refused += 1
-        assert found == ITEMS
+        assert payloads == ITEMS
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
     log.close()

@@ -28,14 +28,14 @@ def without_descriptors(act: Callable[[], object]) -> bool:
     try:
         act()
     except ResourceError as error:
-        found = error
+        shortage = error
     else:
         return False
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert found.retryable
-    assert "ulimit -n" in str(found.hint)
-    assert "open files" in str(found)
+    assert shortage.retryable
+    assert "ulimit -n" in str(shortage.hint)
+    assert "open files" in str(shortage)
     return True
 
 
@@ -67,12 +67,12 @@ def appended(path: Path, durability: Durability) -> None:
         assert log.first_index == 1
         log.trim(100)
         assert data(log) == [item * 300 for item in items[log.first_index - 1 : 150]]
-        first, kept = log.first_index, data(log)
+        first, payloads = log.first_index, data(log)
     assert refused > 20
     assert without_descriptors(lambda: Log.open(path))
     assert without_descriptors(lambda: Log.open(path, read_only=True))
     with Log.open(path) as log:
-        assert (log.first_index, data(log)) == (first, kept)
+        assert (log.first_index, data(log)) == (first, payloads)
         without_descriptors(log.close)
 
 

@@ -37,8 +37,8 @@ def save(store: SnapshotStore, entry: EntryId, data: bytes | None = None) -> Sna
 
 def loaded(env: FaultEnv) -> tuple[EntryId, bytes] | None:
     """What a start finds."""
-    found = store_on(env).newest_good()
-    return None if found is None else (found[0].entry, found[1])
+    good = store_on(env).newest_good()
+    return None if good is None else (good[0].entry, good[1])
 
 
 def test_a_snapshot_comes_back() -> None:
@@ -87,11 +87,11 @@ def test_golden_bytes() -> None:
     data = b"twenty bytes of text"
     store = store_on(env, compress=False)
     store.save(EntryId(3, 5), time_ms=7, data=data, configuration=b"cf")
-    found = env.read_file(f"{DIRECTORY}/5-3.snap").hex()
-    assert found[: len(GOLDEN)] == GOLDEN
-    assert found[len(GOLDEN) : len(GOLDEN) + 16] == "1400000014000000"
-    assert found.endswith(b"COPYSNE\0".hex())
-    assert len(found) == 2 * (64 + 2 + 12 + 20 + 8 + 32 + 4 + 8)
+    text = env.read_file(f"{DIRECTORY}/5-3.snap").hex()
+    assert text[: len(GOLDEN)] == GOLDEN
+    assert text[len(GOLDEN) : len(GOLDEN) + 16] == "1400000014000000"
+    assert text.endswith(b"COPYSNE\0".hex())
+    assert len(text) == 2 * (64 + 2 + 12 + 20 + 8 + 32 + 4 + 8)
 
 
 def test_two_are_kept_and_pins_hold() -> None:
@@ -136,9 +136,9 @@ def test_f17_a_bad_one_falls_back_to_the_one_before(caplog: pytest.LogCaptureFix
     save(store, NEW)
     env.corrupt(f"{DIRECTORY}/20-2.snap", 100, 1)
     store = store_on(env)
-    found = store.newest_good()
-    assert found is not None
-    assert found[1] == DATA[OLD]
+    good = store.newest_good()
+    assert good is not None
+    assert good[1] == DATA[OLD]
     assert store.bad == [NEW]
     assert store.entries == [OLD]
     assert "20-2.snap" in caplog.text
@@ -176,9 +176,9 @@ def test_f17_each_byte_is_flipped_once(compress: bool, masks: tuple[int, int]) -
             snapshot_file.load(image, path)
         assert caught.value.path == path
         again = store_on(image)
-        found = again.newest_good()
-        assert found is not None
-        assert (found[0].entry, found[1]) == (OLD, DATA[OLD])
+        good = again.newest_good()
+        assert good is not None
+        assert (good[0].entry, good[1]) == (OLD, DATA[OLD])
         assert (again.entries, again.bad) == ([OLD], [NEW])
 
 

@@ -33,38 +33,38 @@ def test_a_tail_goes_on_behind_a_gap(
 
     async def follow(log: Log) -> list[Entry]:
         tail = log.tail(1)
-        found = [await asyncio.wait_for(anext(tail), SOON_S)]
+        entries = [await asyncio.wait_for(anext(tail), SOON_S)]
         log.skip(gap)
         for data in (b"two", b"three"):
             log.append(data)
-            found.append(await asyncio.wait_for(anext(tail), SOON_S))
-        return found
+            entries.append(await asyncio.wait_for(anext(tail), SOON_S))
+        return entries
 
     monkeypatch.setattr(Log, "_feed", counted)
     with Log.open(tmp_path, level=level) as log:
         log.append(b"one")
-        found = asyncio.run(follow(log))
-    assert found == [(1, 1, b"one"), (gap + 2, 1, b"two"), (gap + 3, 1, b"three")]
+        entries = asyncio.run(follow(log))
+    assert entries == [(1, 1, b"one"), (gap + 2, 1, b"two"), (gap + 3, 1, b"three")]
     assert len(looks) < 12, "as many for each gap"
 
 
 def test_a_slow_tail_goes_on_behind_what_a_compaction_let_go(tmp_path: Path) -> None:
     async def follow(log: Log) -> list[int]:
         tail = log.tail(1)
-        found = [(await anext(tail)).index]
+        indexes = [(await anext(tail)).index]
         log.release_many(range(1, 1900))
         log.compactor.compact(Compaction.MAJOR)
         log.append(b"last")
-        while found[-1] <= 2000:
-            found.append((await asyncio.wait_for(anext(tail), SOON_S)).index)
-        return found
+        while indexes[-1] <= 2000:
+            indexes.append((await asyncio.wait_for(anext(tail), SOON_S)).index)
+        return indexes
 
     with Log.open(tmp_path, max_segment_size=16384) as log:
         log.append_many(b"%d" % n + bytes(100) for n in range(1, 2001))
-        found = asyncio.run(follow(log))
-    assert found == sorted(set(found))
-    assert set(found) >= {1, *range(1900, 2002)}
-    assert len(found) < 1000, "most were gone before it came to them"
+        indexes = asyncio.run(follow(log))
+    assert indexes == sorted(set(indexes))
+    assert set(indexes) >= {1, *range(1900, 2002)}
+    assert len(indexes) < 1000, "most were gone before it came to them"
 
 
 def test_a_tail_waits_at_the_end_of_a_gap_that_is_the_last_there_is(tmp_path: Path) -> None:
@@ -103,12 +103,12 @@ def test_a_truncation_comes_before_or_after_a_tail_is_fed(tmp_path: Path) -> Non
             cut.set()
 
         cutter = threading.Thread(target=cut_it)
-        found = [(await anext(tail)).data]
+        payloads = [(await anext(tail)).data]
         tail.take = take  # type: ignore[method-assign]
         cutter.join()
         log.append(b"new")
-        found.append((await asyncio.wait_for(anext(tail), SOON_S)).data)
-        return found
+        payloads.append((await asyncio.wait_for(anext(tail), SOON_S)).data)
+        return payloads
 
     with Log.open(tmp_path) as log:
         log.append_many([b"one", b"two", b"three"])

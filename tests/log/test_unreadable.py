@@ -96,9 +96,9 @@ def test_f17_an_unreadable_snapshot_falls_back_to_the_one_before(operation: str)
         store.admit(store.save(EntryId(1, index), time_ms=1, data=b"state"))
     again = SnapshotStore(env, SNAPSHOTS)
     env.fail(operation, 1, "EIO")
-    found = again.newest_good()
-    assert found is not None
-    assert found[0].entry == EntryId(1, 5)
+    good = again.newest_good()
+    assert good is not None
+    assert good[0].entry == EntryId(1, 5)
     assert again.bad == [EntryId(1, 9)]
 
 
@@ -112,7 +112,7 @@ def test_f29_a_snapshot_that_may_not_be_read_now_is_no_bad_one() -> None:
     assert not store.bad
 
 
-def test_weak_promises_that_cannot_be_read_promise_the_least() -> None:
+def test_a_marker_of_unsynced_acks_that_cannot_be_read_promises_the_least() -> None:
     env = FaultEnv()
     used(env)
     env.replace_file(f"{PATH}/{UNSYNCED_ACKS_FILE}", b"os one\n")
@@ -122,7 +122,7 @@ def test_weak_promises_that_cannot_be_read_promise_the_least() -> None:
 
 def stumbles(env: FaultEnv, caplog: pytest.LogCaptureFixture, **options: Any) -> list[str]:
     """The log's file that each read of a start misses; "" where another does as well."""
-    found = []
+    paths = []
     for nth in range(1, READS):
         one = env.clone()
         one.fail("read", nth, "EIO")
@@ -132,14 +132,14 @@ def stumbles(env: FaultEnv, caplog: pytest.LogCaptureFixture, **options: Any) ->
             "one that can be read at the second look is no damage"
         )
         assert directory.log.last_index == 13
-        told = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
-        found.append(str(getattr(told[0], "path", "")) if told else "")
-    assert not any(found[-10:]), "there are no more"
-    return found
+        causes = [record.args[0] for record in caplog.records if isinstance(record.args, tuple)]
+        paths.append(str(getattr(causes[0], "path", "")) if causes else "")
+    assert not any(paths[-10:]), "there are no more"
+    return paths
 
 
 @pytest.mark.parametrize("which", ["manifest", "segment", "tail"])
-def test_f11_what_cannot_be_read_twice_is_cut_and_owed(
+def test_f11_what_cannot_be_read_twice_is_cut_and_recorded_as_lost(
     which: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     env = FaultEnv()
@@ -153,10 +153,10 @@ def test_f11_what_cannot_be_read_twice_is_cut_and_owed(
     for each in (nth, again, *((again + 1, again + 2) if place < 0 else (again + 3 + place,))):
         env.fail("read", each, "EIO")
     directory = open_member(env)
-    kept = {"manifest": 1, "segment": 6, "tail": 11}[which]
-    assert contents(directory.log) == expected(1, kept, 2)
+    last = {"manifest": 1, "segment": 6, "tail": 11}[which]
+    assert contents(directory.log) == expected(1, last, 2)
     assert directory.lost_entries is not None
-    assert directory.lost_entries.first_index == kept
+    assert directory.lost_entries.first_index == last
     assert lost_upto(directory) >= EntryId(2, 13)
     assert env.exists(f"{PATH}/log-damaged-1/manifest")
     assert verify(PATH, env=env).ok

@@ -180,7 +180,7 @@ def refuse_writes(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_f9_a_member_that_its_disk_stops_remembers_its_weak_promises(tmp_path: Path) -> None:
+def test_f9_a_member_that_its_disk_stops_remembers_its_unsynced_acks(tmp_path: Path) -> None:
     async def scenario() -> None:
         storage = Storage(directory=str(tmp_path / "one"), durability=Durability.OS)
         async with server(tmp_path, free_address(), storage=storage) as member:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from copycat.storage._native import FaultEnv, NativeLog
 from copycat.types import EntryKind, Release
 from tests.log.contract import batch, contents, durable, grow
-from tests.log.contract_cleaning import shape
+from tests.log.contract_cleaning import layout
 from tests.log.contract_compaction import compact, limits, sealed
-from tests.log.oracle import SegmentInfo
+from tests.log.oracle import EntryRow
 from tests.log.test_native import open_small
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "compaction_recovered",
 ]
 
-Image = tuple[int, list[SegmentInfo]]
+Image = tuple[int, list[EntryRow]]
 
 
 class Promises:
@@ -32,13 +32,13 @@ class Promises:
 
     def __init__(self) -> None:
         self.allowed: list[Image] = []
-        self.minimum: list[SegmentInfo] = []
+        self.minimum: list[EntryRow] = []
         """Acknowledged and not released: in every state."""
 
     def between(self, *states: Image) -> None:
         self.allowed = list(states)
-        kept = [set(rows) for _, rows in states]
-        self.minimum = sorted(set.intersection(*kept))
+        indexes = [set(rows) for _, rows in states]
+        self.minimum = sorted(set.intersection(*indexes))
 
 
 class PackedPromises(Promises):
@@ -66,25 +66,25 @@ def step(log: NativeLog, promises: Promises, change: Compaction) -> None:
 
 
 def _duplicate(old: Image, change: Compaction) -> Image:
-    """What the entries are after a compaction that drops what `change.gone` names."""
+    """What the entries are after a compaction that drops what `change.drops` names."""
     first, rows = old
-    return first, [row for row in rows if row[0] not in change.gone]
+    return first, [row for row in rows if row[0] not in change.drops]
 
 
 class Compaction:
-    """Release, rewrite and install; `gone` is what it drops."""
+    """Release, rewrite and install; `drops` is what it drops."""
 
     def __init__(
-        self, log: NativeLog, gone: set[int], *, major: bool = False, merge: int = 1
+        self, log: NativeLog, drops: set[int], *, major: bool = False, merge: int = 1
     ) -> None:
         self.log = log
-        self.gone = gone
+        self.drops = drops
         self._major = major
         self._merge = merge
 
     def __call__(self) -> None:
         policy = Release.SEQUENTIAL if self._major else Release.ANY
-        self.log.release(sorted(self.gone), policy)
+        self.log.release(sorted(self.drops), policy)
         ids = sealed(self.log)
         groups = [ids[at : at + self._merge] for at in range(0, len(ids), self._merge)]
         compact(self.log, limits(self.log.last_index), major=self._major, groups=groups)
@@ -123,12 +123,12 @@ def before_a_roll(env: FaultEnv, promises: Promises) -> None:
     """The installed shape goes into a pending manifest first, by a roll that follows."""
     log = filled(env, promises)
     old = state(log)
-    gone = {1, 2, 3, 6, 7}
-    rows = [row for row in old[1] if row[0] not in gone]
+    drops = {1, 2, 3, 6, 7}
+    rows = [row for row in old[1] if row[0] not in drops]
     new = [(index, 2, b"2:%d" % index) for index in range(23, 30)]
-    states = [(1, kept + new[:count]) for kept in (old[1], rows) for count in range(8)]
+    states = [(1, left + new[:count]) for left in (old[1], rows) for count in range(8)]
     promises.between(*states)
-    Compaction(log, gone)()
+    Compaction(log, drops)()
     grow(log, 7, term=2)
     durable(log)
     promises.between((1, rows + new))
@@ -139,17 +139,17 @@ COMPACTION_WORKLOADS: tuple[Workload, ...] = (minor, major, twice, before_a_roll
 
 def compaction_recovered(env: FaultEnv, promises: Promises) -> Image:
     log = open_small(env, entries=5)
-    found = state(log)
-    covered = shape(log)
+    recovery = state(log)
+    covered = layout(log)
     assert all(a[1] == b[0] for a, b in itertools.pairwise(covered))
     assert log.durable_index == log.last_index
     if not promises.allowed:
-        return found
-    first, rows = found
+        return recovery
+    first, rows = recovery
     if len(promises.allowed) == 1:
-        wanted = promises.allowed[0][1]
-        assert rows[: len(wanted)] == wanted, "what was durable is gone"
+        promise = promises.allowed[0][1]
+        assert rows[: len(promise)] == promise, "what was durable is gone"
     else:
-        assert found in promises.allowed, "neither the old segments nor the new ones"
+        assert recovery in promises.allowed, "neither the old segments nor the new ones"
     assert first == 1
-    return found
+    return recovery

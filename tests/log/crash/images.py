@@ -136,18 +136,18 @@ class Images(Generic[P, F]):
                 continue
             seen.add(_disk(image))
             fresh = image.clone()
-            found = self.recover(image, promises)
+            outcome = self.recover(image, promises)
             # A recovery that ended is durable, and the next one finds the same.
             image.crash(number, garbage=number % 2 == 0)
             seen.add(_disk(image))
-            assert self.recover(image, promises) == found, "a recovery is idempotent"
+            assert self.recover(image, promises) == outcome, "a recovery is idempotent"
             self.recoveries += 2
             if (number // self.every + boundary) % CUTS == 0:
-                self._cut_again(fresh, promises, found, 77 * boundary, seen)
+                self._cut_again(fresh, promises, outcome, 77 * boundary, seen)
         self.images += len(seen)
 
     def _cut_again(
-        self, crashed: FaultEnv, promises: P, found: F, seed: int, seen: set[tuple[int, int]]
+        self, crashed: FaultEnv, promises: P, outcome: F, seed: int, seen: set[tuple[int, int]]
     ) -> None:
         """Power is lost inside the recovery, at each of its boundaries; the next one agrees."""
         for boundary in itertools.count():
@@ -163,5 +163,5 @@ class Images(Generic[P, F]):
             again = self.recover(env, promises)
             self.recoveries += 1
             if ended:
-                assert again == found, "a recovery that ended is durable"
+                assert again == outcome, "a recovery that ended is durable"
                 return

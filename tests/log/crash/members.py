@@ -6,7 +6,7 @@ from copycat.member.directory import MemberDirectory
 from copycat.storage._native import FaultEnv
 from copycat.types import MemberId
 from tests.log.crash.workloads import Workload
-from tests.log.oracle import Oracle, SegmentInfo
+from tests.log.oracle import EntryRow, Oracle
 from tests.log.test_directory import open_member
 
 __all__ = ["MEMBER_WORKLOADS", "member_recovered"]
@@ -48,7 +48,7 @@ def member_restarts(env: FaultEnv, oracle: Oracle) -> None:
 MEMBER_WORKLOADS: tuple[Workload, ...] = (first_start, member_restarts)
 
 
-def member_recovered(env: FaultEnv, oracle: Oracle) -> list[SegmentInfo]:
+def member_recovered(env: FaultEnv, oracle: Oracle) -> list[EntryRow]:
     directory = open_member(env, MEMBER)
     if directory.fresh:
         assert oracle.saved[0] == 0, "a directory that promised something is not fresh"

@@ -15,14 +15,14 @@ from copycat.storage._native import FaultEnv
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import EntryId
 
-__all__ = ["SNAPSHOT_WORKLOADS", "Found", "Published", "SnapshotWorkload", "snapshots_recovered"]
+__all__ = ["SNAPSHOT_WORKLOADS", "Outcome", "Published", "SnapshotWorkload", "snapshots_recovered"]
 
 SNAPSHOTS = "/disk/snapshots"
 PIECE = 150
 """Bytes of a chunk on its way in."""
 
 State = tuple[EntryId, bytes]
-Found = tuple[State | None, tuple[EntryId, ...]]
+Outcome = tuple[State | None, tuple[EntryId, ...]]
 """The state that a start goes on from, and all snapshots that are there."""
 
 
@@ -103,7 +103,7 @@ def saves(env: FaultEnv, published: Published) -> None:
         saved(store, published, number, size)
 
 
-def pinned(env: FaultEnv, published: Published) -> None:
+def read_while_discarded(env: FaultEnv, published: Published) -> None:
     """One that is being shipped stays while others come and go."""
     store = store_on(env)
     saved(store, published, 1, 400)
@@ -139,8 +139,8 @@ def rot(env: FaultEnv, published: Published) -> None:
     published.whole.pop()
     published.rotten.add(entry)
     store = store_on(env)
-    found = store.newest_good()
-    assert found is not None
+    good = store.newest_good()
+    assert good is not None
     assert store.bad == [entry]
     saved(store, published, 2, 500)
     saved(store, published, 3, 40)
@@ -192,27 +192,27 @@ def bad_receptions(env: FaultEnv, published: Published) -> None:
 
 
 SNAPSHOT_WORKLOADS: tuple[SnapshotWorkload, ...] = (
-    saves, pinned, restarts, rot, full_disks, receptions, bad_receptions,
+    saves, read_while_discarded, restarts, rot, full_disks, receptions, bad_receptions,
 )  # fmt: skip
 
 
-def snapshots_recovered(env: FaultEnv, published: Published) -> Found:
+def snapshots_recovered(env: FaultEnv, published: Published) -> Outcome:
     """What a start finds, after AssertionErrors for each promise that it breaks."""
     store = store_on(env)
     good = store.newest_good()
-    found = None if good is None else (good[0].entry, good[1])
+    newest_good = None if good is None else (good[0].entry, good[1])
     assert published.rotten.issuperset(store.bad), f"torn: {store.bad}"
     newest = published.whole[-1] if published.whole else None
-    assert found in (newest, published.coming), f"{found} is not {newest}"
-    held = [] if published.only_newest else published.whole[:-1]
-    kept = tuple(store.entries)
-    for entry, data in held:
-        assert entry in kept, f"{entry}, the one before, is gone: {kept}"
+    assert newest_good in (newest, published.coming), f"{newest_good} is not {newest}"
+    older = [] if published.only_newest else published.whole[:-1]
+    entry_ids = tuple(store.entries)
+    for entry, data in older:
+        assert entry in entry_ids, f"{entry}, the one before, is gone: {entry_ids}"
         assert _read(env, entry) == data
     if env.exists(SNAPSHOTS):
         names = env.list(SNAPSHOTS)
         assert not [name for name in names if not name.endswith(".snap")], names
-    return found, kept
+    return newest_good, entry_ids
 
 
 def _read(env: FaultEnv, entry: EntryId) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 from copycat.errors import DiskFullError
 from copycat.storage._native import FaultEnv, NativeLog, open_hard_state
 from copycat.types import MemberId
-from tests.log.oracle import Oracle, SegmentInfo
+from tests.log.oracle import EntryRow, Oracle
 from tests.log.test_native import DIRECTORY, open_small
 
 __all__ = ["WORKLOADS", "Workload", "log_of", "recovered"]
@@ -28,22 +28,22 @@ def log_of(env: FaultEnv) -> NativeLog:
     return open_small(env, entries=5)
 
 
-def found_again(env: FaultEnv, oracle: Oracle) -> NativeLog:
+def reopened(env: FaultEnv, oracle: Oracle) -> NativeLog:
     """The log after a stop that was not clean; what it recovered is durable from now on (C7)."""
     log = log_of(env)
     oracle.adopt(log)
     return log
 
 
-def recovered(env: FaultEnv, oracle: Oracle) -> list[SegmentInfo]:
+def recovered(env: FaultEnv, oracle: Oracle) -> list[EntryRow]:
     """Opens the log; what it holds, after AssertionErrors for each promise that it breaks."""
     env.set_free_space(PLENTY)  # the log without a reserve asks for it (F12)
     log = log_of(env)
-    found = oracle.check(log)
+    rows = oracle.check(log)
     if oracle.saved[0] or oracle.saving:
         hard_state = open_hard_state(env, DIRECTORY, create=True)
         oracle.check_hard_state(hard_state.current_term, hard_state.voted_for)
-    return found
+    return rows
 
 
 # --- growing -----------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def spares(env: FaultEnv, oracle: Oracle) -> None:
     log.prepare_spare()
     oracle.append(log, 60, term=3)
     env.crash_process()
-    log = found_again(env, oracle)
+    log = reopened(env, oracle)
     oracle.append(log, 70, 80, term=4)
     oracle.sync(log)
 
@@ -237,12 +237,12 @@ def restarts(env: FaultEnv, oracle: Oracle) -> None:
 def recoveries(env: FaultEnv, oracle: Oracle) -> None:
     """C7: what a killed process left readable is copied and synced before it counts."""
     for term in (1, 2, 3):
-        log = found_again(env, oracle)
+        log = reopened(env, oracle)
         oracle.append(log, 100, 1000, term=term)
         oracle.sync(log)
         oracle.append(log, 300, term=term)
         env.crash_process()
-    found_again(env, oracle)
+    reopened(env, oracle)
 
 
 def large_recoveries(env: FaultEnv, oracle: Oracle) -> None:
@@ -252,11 +252,11 @@ def large_recoveries(env: FaultEnv, oracle: Oracle) -> None:
     oracle.sync(log)
     oracle.append(log, *([900] * 11), term=1)
     env.crash_process()
-    log = found_again(env, oracle)
+    log = reopened(env, oracle)
     oracle.truncate(log, 9)
     oracle.append(log, *([70] * 6), term=2)
     env.crash_process()
-    log = found_again(env, oracle)
+    log = reopened(env, oracle)
     oracle.append(log, 50, term=3)
     oracle.sync(log)
 
@@ -264,14 +264,14 @@ def large_recoveries(env: FaultEnv, oracle: Oracle) -> None:
 def power_losses(env: FaultEnv, oracle: Oracle) -> None:
     """Torn tails, one over the other: each life begins where the power left the one before."""
     for term in (1, 2, 3, 4):
-        log = found_again(env, oracle)
+        log = reopened(env, oracle)
         oracle.append(log, 100, 900, term=term)
         oracle.sync(log)
         oracle.append(log, 700, 90, term=term)
         left = env.operations_left
         env.crash(term, garbage=term % 2 == 0)
         env.stop_after(left)
-    found_again(env, oracle)
+    reopened(env, oracle)
 
 
 def index_rebuilds(env: FaultEnv, oracle: Oracle) -> None:

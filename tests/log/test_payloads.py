@@ -57,35 +57,35 @@ def test_a_list_above_the_limits_is_cut_and_nothing_is_lost() -> None:
 
 
 def test_the_native_log_makes_entries_of_the_class_it_is_told(tmp_path: Any) -> None:
-    class SegmentInfo(tuple[int, int, bytes]):
+    class EntryRow(tuple[int, int, bytes]):
         __slots__ = ()
 
     log = open_log(Env(), str(tmp_path), max_segment_size=16384, max_entries_per_segment=8)
     log.append(encode_batch(3, 1, 0, [next(encode_payloads([b"data"]))]))
-    row = log.entry(1, SegmentInfo)
-    assert type(row) is SegmentInfo
+    row = log.entry(1, EntryRow)
+    assert type(row) is EntryRow
     assert row == (1, 3, b"data")
     with pytest.raises(ValueError, match="subclass of tuple"):
         log.entry(1, int)  # type: ignore[type-var]
     with pytest.raises(IndexError):
-        log.entry(2, SegmentInfo)
+        log.entry(2, EntryRow)
     log.append(encode_gap(3, 2, 5, 0, 4))
-    assert log.entry(3, SegmentInfo) is None
+    assert log.entry(3, EntryRow) is None
     log.close()
 
 
 def test_a_batch_makes_the_same_entries() -> None:
-    class SegmentInfo(tuple[int, int, bytes]):
+    class EntryRow(tuple[int, int, bytes]):
         __slots__ = ()
 
     batch = encode_batch(3, 7, 0, [next(encode_payloads([b"a", b"b", b"c"]))])
-    assert [batch.entry(index, SegmentInfo) for index in (9, 7, 8)] == [
+    assert [batch.entry(index, EntryRow) for index in (9, 7, 8)] == [
         (9, 3, b"c"),
         (7, 3, b"a"),
         (8, 3, b"b"),
     ]
-    assert type(batch.entry(7, SegmentInfo)) is SegmentInfo
-    assert encode_gap(3, 7, 9, 0, 8).entry(8, SegmentInfo) is None
+    assert type(batch.entry(7, EntryRow)) is EntryRow
+    assert encode_gap(3, 7, 9, 0, 8).entry(8, EntryRow) is None
     for outside in (6, 10, 11):
         with pytest.raises(IndexError):
-            batch.entry(outside, SegmentInfo)
+            batch.entry(outside, EntryRow)

@@ -120,7 +120,9 @@ def test_a_clean_stop_keeps_unsynced_promises() -> None:
 
 @pytest.mark.parametrize("operation", ["write", "sync"])
 @pytest.mark.parametrize("boot", ["one", "two"])
-def test_f9_a_disk_that_fails_ends_no_weak_promise(operation: str, boot: str) -> None:
+def test_f9_a_disk_that_fails_deletes_no_marker_of_unsynced_acks(
+    operation: str, boot: str
+) -> None:
     """What it acknowledged is gone with the power, or with pages that the failed sync dropped."""
     env = FaultEnv()
     directory = open_member(env, **OS)
@@ -141,7 +143,7 @@ def test_f9_a_disk_that_fails_ends_no_weak_promise(operation: str, boot: str) ->
     assert (again.hard_state.current_term, again.hard_state.voted_for) == (4, 0)
 
 
-def test_f9_a_sync_that_fails_in_the_stop_itself_ends_no_weak_promise() -> None:
+def test_f9_a_sync_that_fails_in_the_stop_itself_deletes_no_marker_of_unsynced_acks() -> None:
     env = FaultEnv()
     directory = open_member(env, **OS)
     save(directory, 3, 9)

@@ -30,13 +30,13 @@ def ballast(env: FaultEnv, *, nbytes: int = MIB, min_free_space: int = 4 * MIB) 
     return BallastFile(env, PATH, nbytes, min_free_space)
 
 
-def held(env: FaultEnv) -> BallastFile:
+def ballast_on(env: FaultEnv) -> BallastFile:
     one = ballast(env)
     assert one.make()
     return ballast(env)
 
 
-def test_f12_the_reserve_is_as_large_as_a_manifest_and_an_index() -> None:
+def test_f12_the_ballast_file_is_as_large_as_a_manifest_and_an_index() -> None:
     assert ballast_size(32 * MIB, 1 << 20) == MIB + 8 * MIB
     assert ballast_size(32 * MIB, 1000) == MIB + 8000
     assert ballast_size(8192, 1 << 20) == MIB + 8 * 256
@@ -63,7 +63,7 @@ def test_f12_a_disk_that_fills_meanwhile_leaves_no_half_of_it() -> None:
 
 def test_f12_it_is_given_up_before_a_manifest_that_might_not_fit() -> None:
     env = FaultEnv()
-    one = held(env)
+    one = ballast_on(env)
     one.make_room_for_manifest()
     assert one.is_allocated
     env.set_free_space(MIB - 1)
@@ -75,7 +75,7 @@ def test_f12_it_is_given_up_before_a_manifest_that_might_not_fit() -> None:
 
 def test_f12_another_size_or_half_a_file_is_removed_at_the_start() -> None:
     env = FaultEnv()
-    held(env)
+    ballast_on(env)
     again = ballast(env, nbytes=2 * MIB)
     assert not again.is_allocated
     assert not env.exists(FILE)
@@ -95,7 +95,7 @@ def test_f12_a_full_disk_is_opened_with_what_was_reserved() -> None:
 
 
 def full_leader(env: FaultEnv) -> tuple[Node, BallastFile]:
-    one = held(env)
+    one = ballast_on(env)
     node = lone_leader(log=opened(env), ballast=one)
     assert one.is_allocated
     env.set_free_space(0)
@@ -114,16 +114,16 @@ def _register(request: int) -> Frame:
 
 def test_f12_a_full_member_gives_it_up_and_takes_it_again_when_there_was_room() -> None:
     env = FaultEnv(1)
-    told: list[bool] = []
+    is_writable: list[bool] = []
     node, one = full_leader(env)
-    node.replica.on_storage_change(told.append)
+    node.replica.on_storage_change(is_writable.append)
     assert not one.is_allocated
     env.set_free_space(1 << 40)
     for _ in range(2 * ROOM_AGAIN_MS // INTERVAL_MS + 5):
         node.turn(INTERVAL_MS)
         node.stabilize(rounds=1)
     assert not node.replica.status().storage_full
-    assert told == [False]
+    assert is_writable == [False]
     for _ in range(ROOM_AGAIN_MS // INTERVAL_MS + 1):
         node.turn(INTERVAL_MS)
         node.stabilize(rounds=1)
