@@ -1,4 +1,4 @@
-// Every byte this log writes to a disk or a wire, once for reader and writer.
+// The formats of all bytes that a log writes to a disk or a wire, used by readers and writers.
 // All integers are little-endian; all structures are copied with memcpy, never cast.
 #pragma once
 
@@ -14,14 +14,14 @@ namespace copycat {
 static_assert(std::endian::native == std::endian::little, "copycat's formats are little-endian");
 
 inline constexpr std::uint32_t format_version = 2;  // 2: gaps
-// 3: packed segments. Of them, and of a manifest that names one, alone: what a log without them
-// writes is read by builds that do not know them.
+// 3: packed segments. Only packed segments, and manifests that name one, carry this version, so
+// builds that do not know packed segments read every log that has none.
 inline constexpr std::uint32_t packed_format_version = 3;
 inline constexpr std::size_t frame_alignment = 8;
-// No log counts this far; every sum of indexes stays inside 64 bits.
+// No index of a log reaches this, so no sum of two indexes overflows 64 bits.
 inline constexpr std::uint64_t max_index = std::uint64_t{1} << 62;
 inline constexpr std::uint64_t max_time_ms = (std::uint64_t{1} << 48) - 1;
-// Far above any max_entry_size; keeps every sum of sizes inside 32 bits of a segment.
+// Far above any max_entry_size, and small enough that sums of sizes within a segment fit 32 bits.
 inline constexpr std::uint32_t max_payload_size = std::uint32_t{1} << 30;
 
 enum class Kind : std::uint8_t {
@@ -39,11 +39,11 @@ enum class Kind : std::uint8_t {
     gap = 15,
 };
 
-// What may stand in a batch beside gaps: everything but marks, which are local.
+// The kinds that a batch may contain beside gaps: all but marks, which are local to one file.
 constexpr bool is_entry_kind(std::uint8_t kind) { return kind >= 1 && kind <= 10; }
 
 // A frame: this header, then `size` bytes of payload, then zeros up to 8 bytes (C5).
-// crc = CRC32C over bytes [4, 32 + size). The same bytes on every wire and disk.
+// crc = CRC32C over bytes [4, 32 + size). A frame has the same bytes on every wire and disk.
 struct FrameHeader {
     std::uint32_t crc;
     std::uint32_t size;
@@ -56,7 +56,7 @@ struct FrameHeader {
 static_assert(sizeof(FrameHeader) == 32 && offsetof(FrameHeader, time_ms) == 24);
 static_assert(offsetof(FrameHeader, kind) == 30 && offsetof(FrameHeader, flags) == 31);
 
-// Before the operation's bytes in the payload of a COMMAND.
+// Stands before the operation's bytes in the payload of a COMMAND.
 struct Envelope {
     std::uint64_t session;
     std::uint64_t sequence;
@@ -66,19 +66,20 @@ struct Envelope {
 inline constexpr std::size_t envelope_size = 20;
 static_assert(offsetof(Envelope, sequence) == 8 && offsetof(Envelope, distance) == 16);
 
-// The payload of a GAP: its frame stands for every index from the header's on to `end`, all of
-// the header's term, and its time is that of the last of them (C3, C22).
+// The payload of a GAP. Its frame stands for every index from the header's on, below `end`. All of
+// these entries had the header's term, and the header's time is that of the last one (C3, C22).
 struct GapBody {
     std::uint64_t end;
     std::uint64_t valid_from;
 };
 static_assert(sizeof(GapBody) == 16);
 
-// A mark: local to one file, before each append (C5, C6). Its crc covers bytes [4, 32), then
-// the segment's uuid, then the mark's own offset in the file (u64); neither is stored.
+// A mark: local to one file, written before each append (C5, C6). Its crc covers bytes [4, 32),
+// then the segment's uuid, then the mark's own offset in the file (u64); the mark stores neither
+// uuid nor offset.
 struct MarkBlock {
     std::uint32_t crc;
-    std::uint32_t size;  // bytes of the frames right after it that it covers
+    std::uint32_t size;  // bytes of the frames that follow this mark and that it covers
     std::uint64_t first_index;
     std::uint64_t durable_upto;
     std::uint32_t frames_hash;
@@ -88,8 +89,8 @@ struct MarkBlock {
 };
 static_assert(sizeof(MarkBlock) == 32 && offsetof(MarkBlock, frames_hash) == 24);
 static_assert(offsetof(MarkBlock, kind) == offsetof(FrameHeader, kind));
-inline constexpr std::uint8_t mark_flag_close = 1;  // a clean stop (C7); covers nothing
-inline constexpr std::uint8_t mark_flag_idle = 2;   // carries durable_upto alone
+inline constexpr std::uint8_t mark_flag_close = 1;  // a clean stop (C7); covers no frames
+inline constexpr std::uint8_t mark_flag_idle = 2;   // covers no frames, only tells durable_upto
 
 // The first block of a segment. crc over [16, 64). Records begin at segment_data_offset, so
 // that no append shares a block with the header.
@@ -109,10 +110,11 @@ inline constexpr std::uint64_t segment_magic = 0x474553'59504f43;  // "COPYSEG\0
 inline constexpr std::size_t segment_data_offset = 4096;
 inline constexpr std::uint64_t max_file_size = 0xffffffff;  // slots hold 32-bit offsets
 
-// A sealed index file: this header, `runs` TermRunRow, `count` IndexSlot, one a record; and when
-// some record is a gap of more than one index, `count` u32: where each record starts, from
-// first_index on. A cache of the segment, rebuilt at will. crc over [16, 88 + 16 * runs):
-// what open() reads of a sealed segment; slots_crc over the rest: checked at its first use.
+// The index file of a segment: this header, `runs` TermRunRow, and `count` IndexSlot, one for each
+// record. If a record is a gap of more than one index, `count` u32 follow: the first index of
+// each record, relative to first_index. The file is a cache and can be rebuilt from the segment.
+// crc covers [16, 88 + 16 * runs), which open() reads; slots_crc covers the rest, and is checked
+// when that is first used.
 struct IndexHeader {
     std::uint64_t magic;
     std::uint32_t format_version;
@@ -122,8 +124,8 @@ struct IndexHeader {
     std::uint32_t version;
     std::uint32_t runs;
     std::uint64_t first_index;
-    std::uint64_t end;         // one past the last
-    std::uint64_t valid_from;  // the largest of its gaps (C22)
+    std::uint64_t end;         // one past the last index
+    std::uint64_t valid_from;  // the largest of all gaps in the segment (C22)
     std::uint64_t count;
     std::uint32_t slots_crc;
     std::uint32_t flags;
@@ -146,7 +148,8 @@ struct IndexSlot {
 };
 static_assert(sizeof(TermRunRow) == 16 && sizeof(IndexSlot) == 8);
 
-// Which files are the log: this header, then `rows` ManifestRow; replaced whole (C8).
+// The manifest names the files of the log: this header, then `rows` ManifestRow. The file is
+// replaced as a whole (C8).
 // crc over [16, end of file).
 struct ManifestHeader {
     std::uint64_t magic;
@@ -160,9 +163,9 @@ struct ManifestHeader {
 static_assert(sizeof(ManifestHeader) == 40);
 inline constexpr std::uint64_t manifest_magic = 0x4e414d'59504f43;  // "COPYMAN\0"
 
-// One segment. A sealed row outranks what the file holds (C8): entries above last_index and
-// bytes from end_offset on are not part of the log. Unsealed (the tail, always the last row):
-// last_index and end_offset say nothing and are zero.
+// One segment. For a sealed one the row decides, whatever its file holds (C8): entries above
+// last_index and bytes from end_offset on are not part of the log. In the row of the tail, which
+// is the last one and not sealed, last_index and end_offset are zero and have no meaning.
 struct ManifestRow {
     std::uint8_t uuid[16];
     std::uint64_t id;
@@ -178,11 +181,12 @@ static_assert(sizeof(ManifestRow) == 72);
 inline constexpr std::uint32_t row_flag_sealed = 1;
 inline constexpr std::uint32_t row_flag_packed = 2;
 
-// A packed segment, which a compaction may leave: this header, blocks, and `blocks` PackedBlock
-// at table_offset, where the file ends with them. Each block is LZ4, or the bytes themselves when
-// it is as long as they are, of the next block_bytes bytes of the plain segment (its header
-// too); no block stands for more than 64 KiB. crc over [16, 80); table_crc over the table; a
-// block's crc over the segment's uuid, the block's number (u32), and its stored bytes.
+// A packed segment, which a compaction may write: this header, the blocks, and at table_offset, as
+// the end of the file, `blocks` PackedBlock. Each block holds the next block_bytes bytes of the
+// plain segment, which includes its header: compressed with LZ4, or as they are if the block has
+// as many bytes as they. A block stands for at most 64 KiB. crc covers [16, 80), table_crc the
+// table; the crc of a block covers the segment's uuid, the block's number (u32), and its stored
+// bytes.
 struct PackedHeader {
     std::uint64_t magic;
     std::uint32_t format_version;
@@ -201,12 +205,12 @@ static_assert(sizeof(PackedHeader) == 80 && offsetof(PackedHeader, plain_size) =
 inline constexpr std::uint64_t packed_magic = 0x4b4150'59504f43;  // "COPYPAK\0"
 struct PackedBlock {
     std::uint32_t offset;  // in the file
-    std::uint32_t size;    // stored
+    std::uint32_t size;    // stored bytes
     std::uint32_t crc;
 };
 static_assert(sizeof(PackedBlock) == 12);
 
-// One of the two hard-state files, replaced whole (C9). crc over [16, 48).
+// One of the two hard-state files, which is replaced as a whole (C9). crc covers [16, 48).
 struct HardStateBlock {
     std::uint64_t magic;
     std::uint32_t format_version;
@@ -234,7 +238,7 @@ constexpr std::size_t padded(std::size_t size) {
     return (size + frame_alignment - 1) & ~(frame_alignment - 1);
 }
 
-// Bytes of a whole frame with a payload of `size` bytes.
+// The size of a frame, with header and padding, whose payload has `size` bytes.
 constexpr std::size_t frame_size(std::size_t size) { return padded(sizeof(FrameHeader) + size); }
 
 std::uint64_t IndexSlot::end() const { return offset + frame_size(size & ~slot_gap); }

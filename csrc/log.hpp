@@ -30,10 +30,10 @@ struct SegmentInfo {
     bool sealed = false;
 };
 
-// One thread calls it, but for prepare_spare(), has_obsolete_files(), remove_obsolete_files() and
-// SyncTicket::run(). After a failed write or sync every verb but close() is a PoisonedError. A
-// ResourceError or std::bad_alloc is of the call alone, which changed nothing: it may follow
-// again.
+// The log of one directory. All calls come from one thread, except prepare_spare(),
+// has_obsolete_files(), remove_obsolete_files() and SyncTicket::run(), which any thread may call.
+// After a failed write or sync every call but close() throws PoisonedError. A call that throws
+// ResourceError or std::bad_alloc changed nothing, and may be repeated.
 class SegmentedLog {
 public:
     SegmentedLog(std::shared_ptr<Env> env, const std::string& directory,
@@ -41,71 +41,76 @@ public:
 
     std::uint64_t first_index() const;
     std::uint64_t last_index() const { return tail_->last_index(); }
-    // The entry just below first_index; {0, 0} in a whole log.
+    // The entry just below first_index; {0, 0} in a log that begins with entry 1.
     EntryId before() const;
     EntryId last_entry() const { return {tail_->last_term(), tail_->last_index()}; }
     std::uint64_t durable_index() const { return durable_index_; }
     // The largest valid_from of any gap (C22); 0 in a log without gaps.
     std::uint64_t valid_from() const;
     std::vector<TermRun> term_runs() const;
-    // How often entries were taken off the end since it was opened.
+    // How many calls of truncate() and reset() removed entries since the log was opened.
     std::uint64_t truncations() const { return truncations_; }
-    // How many, gaps left out.
+    // The number of entries; gaps do not count.
     std::uint64_t entries();
     const RecoveryReport& report() const { return report_; }
     std::uint64_t rebuilt_indexes() const;
-    // Bytes of the log's records and headers, without what is allocated ahead.
+    // Bytes of the log's records and headers, without space that is allocated ahead.
     std::uint64_t size() const;
-    // What all files of the log take on the disk: index files, manifests, spares, what waits to be
-    // removed and what is allocated ahead, too. IoError.
+    // Bytes that all files of the log take on the disk, with index files, manifests, preallocated
+    // and obsolete files, and space that is allocated ahead. IoError.
     std::uint64_t disk_usage() const;
-    // Bytes that this process may still write on the disk that the log is on. IoError.
+    // Bytes that this process may still write on the log's disk. IoError.
     std::uint64_t free_space() const { return env_->free_space(directory_); }
     std::vector<SegmentInfo> segments() const;
-    // One IndexSlot a record of that segment; the tail's is a copy. std::out_of_range.
+    // One IndexSlot for each record of that segment; those of the tail are a copy.
+    // std::out_of_range when there is no such segment.
     Block slots(std::uint64_t segment_id);
 
-    // std::invalid_argument unless it continues the log with a term not below the last one.
-    // Where a batch of more than a segment runs out of memory, pieces of it may be in the log.
+    // std::invalid_argument unless the batch continues the log with a term not below the last
+    // one. If memory runs out during a batch that is larger than a segment, a first part of the
+    // batch may be in the log.
     void append(const Frames& batch);
     std::shared_ptr<SyncTicket> begin_sync();
-    // The ticket that was begun and not ended, if any: whoever was interrupted goes on with it.
+    // The ticket that was begun and not yet ended, or null: a caller that was interrupted goes on
+    // with it.
     const std::shared_ptr<SyncTicket>& in_flight() const { return in_flight_; }
     std::uint64_t end_sync(const SyncTicket& ticket);
-    // A roll, a truncation or a trim is not on the disk yet: the next sync brings it there.
+    // True while a roll, a truncation or a trim is not durable yet; the next sync makes it so.
     bool wants_sync() const { return is_layout_new_; }
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
-    // Or the gap that the index lies in.
+    // The frame of entry `index`, or of the gap that contains `index`.
     Frame frame(std::uint64_t index, Block& keep);
 
     void truncate(std::uint64_t after);
     void trim(std::uint64_t before);
-    // C24, I12: the log begins anew, empty, right after `entry`.
+    // C24, I12: deletes all entries; the empty log then begins right after `entry`.
     void reset(const EntryId& entry);
     void mark_idle();
 
-    // Ignores what lies below the log or in a gap. std::out_of_range above it: nothing is done.
+    // Marks these entries as released. Ignores indexes below the log or in a gap;
+    // std::out_of_range for one above the log, and then none is marked.
     void release(std::span<const std::uint64_t> indexes, Release policy);
     // Oldest first, the tail last.
     std::vector<SegmentStats> segment_stats(const Limits& limits);
-    // Freezes what goes of all groups at once. std::invalid_argument unless each group
-    // names neighbouring segments that are sealed and durable, and that no other rewrite that is
-    // not over would write under the same name.
+    // Begins to rewrite groups of segments; decides for all groups at once which entries are
+    // deleted. std::invalid_argument unless each group names neighbouring segments that are
+    // sealed and durable, and no unfinished rewrite writes a file of the same name.
     std::shared_ptr<Rewrite> rewrite(const std::vector<std::vector<std::uint64_t>>& groups,
                                      const Limits& limits, bool major);
-    // After its run: durable with the next sync. Groups that the log changed under are dropped,
-    // and behind one that was trimmed in part nothing is installed. An error changes
-    // nothing.
+    // Replaces the old segments by those that a finished rewrite wrote; durable with the next
+    // sync. A group whose segments changed since is dropped, and if only a part of it was trimmed,
+    // no group behind it is installed. After an error nothing has changed.
     CompactionResult install(Rewrite& rewrite);
 
-    // Whether a batch of so many bytes and entries could be appended now without DiskFullError;
-    // in_new: in a segment of its own, as after a truncation. Quick while the tail has the room.
+    // Whether a batch of `bytes` bytes and `entries` entries could be appended now without a
+    // DiskFullError; in_new: to a new segment, as after a truncation. Fast while the tail has
+    // room.
     bool has_room(std::uint64_t bytes, std::uint64_t entries, bool in_new);
     bool wants_spare();
     void prepare_spare();
-    // Files that a durable manifest names no more, and a few of them removed (any thread). After
-    // an IoError the log is as good as before; that one stays until the next open.
+    // Files that the durable manifest does not name any more; remove_obsolete_files() deletes a
+    // few of them (any thread). An IoError does not harm the log; the next open deletes that file.
     bool has_obsolete_files() const;
     void remove_obsolete_files();
 
@@ -140,7 +145,7 @@ private:
     bool is_current(const Rewrite::Group& group) const;
     std::shared_ptr<Segment> successor(const Rewrite::Group& group);
     void swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh);
-    // The next pending manifest; without its file where the disk has no room for it.
+    // The next pending manifest; `file` is null if the disk has no room for it.
     struct Note {
         std::uint64_t generation = 0;
         std::string path;

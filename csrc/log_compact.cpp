@@ -1,4 +1,4 @@
-// What a SegmentedLog lets go: releases, statistics, rewrites and their installation.
+// How a SegmentedLog deletes entries: releases, statistics, rewrites and their installation.
 #include <algorithm>
 
 #include "log.hpp"
@@ -27,7 +27,8 @@ void SegmentedLog::release(std::span<const std::uint64_t> indexes, Release polic
     }
 }
 
-// Of sealed segments, nothing goes above this: not what may be lost, and never the last entry.
+// The limits, with a horizon at or below which entries of sealed segments may be deleted: never
+// one that is not durable, and never the last entry of the log.
 Limits SegmentedLog::capped(Limits limits) const {
     const std::uint64_t last = last_index();
     limits.horizon = std::min({limits.horizon, durable_index_, last == 0 ? 0 : last - 1});
@@ -124,7 +125,7 @@ std::shared_ptr<Rewrite> SegmentedLog::rewrite(const std::vector<std::vector<std
     return made;
 }
 
-// True while all that a group was made of is the log's as it was.
+// True while the segments that a group was made of are unchanged and part of the log.
 bool SegmentedLog::is_current(const Rewrite::Group& group) const {
     const auto begin = std::find(segments_.begin(), segments_.end(), group.segments.front());
     if (static_cast<std::size_t>(segments_.end() - begin) < group.segments.size()) return false;
@@ -132,8 +133,8 @@ bool SegmentedLog::is_current(const Rewrite::Group& group) const {
            group.segments.back()->last_index() == group.row.last_index;
 }
 
-// The segment that a group becomes, with what was released while it was written, and what
-// may not go yet.
+// The segment that a group becomes. Entries that were released while it was written, or whose
+// release does not allow the deletion yet, are marked as released in it.
 std::shared_ptr<Segment> SegmentedLog::successor(const Rewrite::Group& group) {
     auto fresh = std::make_shared<Segment>(env_, directory_, group.row, group.index, nullptr);
     fresh->set_file_cache(file_cache_, options_.mapped);
@@ -149,7 +150,7 @@ void SegmentedLog::swap_in(Rewrite::Group& group, std::shared_ptr<Segment> fresh
     segments_.insert(segments_.erase(at, end), std::move(fresh));
     group.is_installed = true;
     is_layout_new_ = true;
-    // Only now: a file that is still the log's must never be on its way out.
+    // Only now, since a file that is still part of the log must never be marked obsolete.
     for (const auto& old : group.segments) drop(*old);
     group.segments.clear();
 }
@@ -163,15 +164,16 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
             throw CorruptError("segment file " + group.missing + " is missing", group.missing, -1,
                                group.row.first_index);
     CompactionResult result;
-    // Whatever may throw (an index to open or to make again) comes before the first change.
+    // Everything that may throw (to open or to rebuild an index) comes before the first change.
     std::vector<std::pair<Rewrite::Group*, std::shared_ptr<Segment>>> made;
     for (Rewrite::Group& group : rewrite.groups_) {
         if (group.is_installed) continue;
         if (is_current(group)) {
             made.emplace_back(&group, successor(group));
         } else if (first_index() <= group.row.last_index) {
-            // Some of it is still there and keeps what it was to lose, so that a deletion
-            // behind it has to stay too. A truncation took all that lies behind it anyway.
+            // A part of this group is still in the log with the entries that it was to lose, so a
+            // deletion in a group behind it must stay too. (After a truncation, no group behind
+            // it is left.)
             result.is_cut_short = true;
             break;
         }
@@ -185,7 +187,7 @@ CompactionResult SegmentedLog::install(Rewrite& rewrite) {
         result.entries_dropped += group->entries_dropped;
         swap_in(*group, std::move(fresh));
     }
-    rewrite.abandon();  // files of groups that the log changed under
+    rewrite.abandon();  // deletes the files of groups whose segments changed
     return result;
 }
 

@@ -6,16 +6,19 @@
 namespace copycat {
 namespace {
 
-// A spare is prepared once the tail is filled to a quarter: a log of a few entries needs none.
+// The next segment file is prepared once the tail is a quarter full, so that a log of a few
+// entries never allocates one.
 constexpr std::uint64_t spare_fraction = 4;
-// Appends of this size on the average are bulk: their segments are not zero-filled.
+// From this average size of an append on, new segment files are not filled with zeros: it pays
+// only for small appends.
 constexpr std::uint64_t bulk_append_bytes = std::uint64_t{64} << 10;
-// So many, and other work of that thread has its turn.
+// How many obsolete files one call removes, so that other work of its thread is not delayed.
 constexpr std::size_t obsolete_files_at_once = 8;
-// Less than this is not worth a file's visit while the log is open; the next open is stricter.
+// A sealed file is cut to its content while the log is open only if that frees at least this
+// much; the next open cuts every file.
 constexpr std::uint64_t least_excess = std::uint64_t{64} << 10;
 
-// Memory for one more, so that push_back() throws nothing.
+// Allocates memory for one more element, so that the next push_back() cannot throw.
 template <typename T>
 void make_room(std::vector<T>& values) {
     if (values.size() == values.capacity()) values.reserve(2 * values.size() + 4);
@@ -23,8 +26,8 @@ void make_room(std::vector<T>& values) {
 
 }  // namespace
 
-// A full disk is refused before the point of no return, and so is a system that has no descriptor
-// or memory left; anything else ends the log (F10, F12, F29).
+// Runs `verb`. A full disk and a lack of descriptors or memory are reported before anything has
+// changed, so the log stays usable; any other error of the disk poisons the log (F10, F12, F29).
 template <typename Verb>
 void SegmentedLog::poisoning(Verb verb) {
     try {
@@ -62,9 +65,10 @@ void SegmentedLog::append(const Frames& batch) {
 
 void SegmentedLog::write(const Frames& batch) {
     if (has_tail_index_) {
-        // It proves that nothing follows the close mark: it goes first, durably.
+        // The index file of the tail says that nothing follows the close mark. It is removed
+        // durably before the first append that would make it untrue.
         const std::string path = index_path(directory_, tail_->row().id, tail_->row().version);
-        if (env_->exists(path)) env_->unlink(path);  // not, when its sync failed before
+        if (env_->exists(path)) env_->unlink(path);  // absent if only the sync below failed before
         handle_->sync();
         has_tail_index_ = false;
     }
@@ -72,7 +76,8 @@ void SegmentedLog::write(const Frames& batch) {
     is_tail_dirty_ = true;
 }
 
-// The batch in pieces of at most a segment each; a single entry may be larger than that.
+// Divides the batch into pieces that fit into one segment each; a single entry that is larger than
+// a segment is a piece of its own.
 std::vector<Frames> SegmentedLog::cut_to_segments(const Frames& batch) const {
     const std::uint64_t room = options_.max_segment_size - size_for(0);
     std::vector<Frames> pieces;
@@ -103,8 +108,9 @@ std::vector<Frames> SegmentedLog::cut_to_segments(const Frames& batch) const {
 }
 
 void SegmentedLog::append_rolling(const Frames& batch) {
-    // Left over from a roll that no sync followed (durability "os"): the manifest must not fall
-    // further behind than one segment. One that finds no space in its middle would end the log.
+    // With durability "os" no sync may have followed the previous roll. The durable manifest must
+    // not be more than one segment behind, so sync now. Check for free space first: a manifest
+    // write that fails half-way would poison the log.
     if (is_sync_overdue()) {
         if (!preallocated_files_->has_slack())
             throw DiskFullError("write a manifest in", directory_, ENOSPC);
@@ -117,7 +123,7 @@ void SegmentedLog::append_rolling(const Frames& batch) {
     end_note(note);
 }
 
-// A segment for each piece, before any of them counts; all or none.
+// Creates a segment for each piece before any of them becomes part of the log: all or none.
 std::vector<std::unique_ptr<Tail>> SegmentedLog::begin_tails(const std::vector<Frames>& pieces) {
     std::vector<Spare> spares;
     std::vector<std::unique_ptr<Tail>> tails;
@@ -154,7 +160,8 @@ void SegmentedLog::append_pieces(const std::vector<Frames>& pieces,
             write(pieces[i]);
         }
     } catch (const DiskFullError& error) {
-        // Space was reserved, so this is rare; with a piece written there is no way back.
+        // Rare, since the files are preallocated. Once a piece is written the append cannot be
+        // undone.
         if (i > 0) log_status_->poison(error);
         discard(tails);
         throw;
@@ -164,19 +171,21 @@ void SegmentedLog::append_pieces(const std::vector<Frames>& pieces,
     }
 }
 
-// The files of those that were not adopted.
+// Deletes the files of the tails that did not become part of the log; those that did are null.
 void SegmentedLog::discard(const std::vector<std::unique_ptr<Tail>>& tails) noexcept {
     for (const auto& tail : tails)
         if (tail != nullptr) env_->discard(tail->path());
 }
 
-// Where the system lacks what that takes, the spare is gone and all else as it was.
+// Begins a tail `row` in the file `spare`. After a ResourceError the file of `spare` is deleted,
+// and the log is as it was.
 void SegmentedLog::begin_tail(const Row& row, const Spare& spare) {
     auto fresh = Tail::begin(env_, directory_, spare, row, options_.max_entries);
     or_undo([&] { replace_tail(std::move(fresh)); }, [&] { env_->discard(spare.file->path()); });
 }
 
-// `fresh` becomes the tail; the old one becomes a segment, synced by the next ticket (C8).
+// Makes `fresh` the tail. The old tail becomes a sealed segment, which the next sync ticket syncs
+// (C8); an empty one is deleted.
 void SegmentedLog::replace_tail(std::unique_ptr<Tail>&& fresh) {
     if (tail_->is_empty()) {
         mark_obsolete(tail_->row());
@@ -232,7 +241,7 @@ void SegmentedLog::truncate(std::uint64_t after) {
                                 ": the log begins at " + std::to_string(first_index()));
     if (after >= last_index()) return;
     std::uint64_t end_offset = 0;
-    if (after >= first_index())  // read before the first change: a failure of it changes nothing
+    if (after >= first_index())  // this read may fail, so it comes before the first change
         end_offset =
             after >= tail_->first_index() ? tail_->end_of(after) : segment_of(after).end_of(after);
     poisoning([&] {
@@ -260,7 +269,8 @@ void SegmentedLog::truncate(std::uint64_t after) {
     });
 }
 
-// Its file keeps what was cut off until no manifest calls that the log's.
+// Ends the last segment after entry `after`. The bytes behind that stay in its file until no
+// manifest names them any more.
 void SegmentedLog::cut_last(std::uint64_t after, std::uint64_t end_offset) {
     Segment& last = *segments_.back();
     if (whole_blocks(end_offset) + least_excess <= last.row().end_offset)
@@ -322,7 +332,7 @@ bool SegmentedLog::has_room(std::uint64_t bytes, std::uint64_t entries, bool in_
     if (is_sync_overdue() && !preallocated_files_->has_slack()) return false;
     const std::uint64_t room = options_.max_segment_size - size_for(0);
     std::uint64_t pieces = 1 + std::max(bytes / (room + 1), entries / (options_.max_entries + 1));
-    // Entries are not cut, so each piece may leave up to half of its segment unused.
+    // An entry is never divided, so each piece may leave up to half of its segment unused.
     if (pieces > 1) pieces *= 2;
     // A single entry above the segment size gets a file of its own size.
     return preallocated_files_->has_room(
@@ -379,7 +389,8 @@ void SegmentedLog::close() {
     }
 }
 
-// Everything synced, then the mark that proves it (C7).
+// Syncs everything, then writes the close mark, which proves to the next open that the log was
+// closed cleanly (C7).
 void SegmentedLog::finish() {
     if (in_flight_ != nullptr) {
         in_flight_->run();
@@ -391,7 +402,7 @@ void SegmentedLog::finish() {
     while (obsolete_files_->any()) {
         try {
             obsolete_files_->remove(obsolete_files_at_once);
-        } catch (const IoError&) {  // the next open removes it (F4), or says why not
+        } catch (const IoError&) {  // the next open removes the file (F4), or reports the error
         }
     }
     if (tail_->has_room_for_marks(1)) {

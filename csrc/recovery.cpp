@@ -16,13 +16,13 @@
 namespace copycat {
 namespace {
 
-// How much an unclean tail's rest is copied at a time.
+// How many bytes of the unproven end of a log are copied at a time.
 constexpr std::uint64_t copy_bytes = std::uint64_t{1} << 20;
-// A manifest of a million segments is smaller: nothing larger is read at all.
+// A manifest of a million segments is smaller than this; a larger file is not read.
 constexpr std::uint64_t max_manifest_bytes = std::uint64_t{1} << 28;
-// How often a reader looks again at a log that changes under it.
+// How often a read-only open is tried while another process changes the log.
 constexpr int max_looks = 16;
-// Of the segment that an open begins: zero-filled in some milliseconds.
+// The size of the segment that an open begins: it is filled with zeros in a few milliseconds.
 constexpr std::uint64_t first_segment_bytes = std::uint64_t{4} << 20;
 // Room for the marks of an open, an idle time and a close.
 constexpr std::uint64_t marks_of_a_run = 3;
@@ -49,8 +49,8 @@ public:
         if (options_.read_only) {
             if (out_.tail == nullptr) placeholder_tail();
         } else {
-            // What a crash left may be all that fills the disk, so it is removed first: a process
-            // that dies again and again while it recovers must not fill the disk either.
+            // Files that a crash left over are removed first: they may be what fills the disk,
+            // and a process that dies again and again during recovery must not fill it either.
             remove_obsolete_files(true);
             for (const auto& segment : rebuilt_) {
                 write_index(*env_, segment->index_file(), segment->row(), *segment->index());
@@ -66,7 +66,8 @@ public:
     }
 
 private:
-    // F27: an empty manifest comes first, so segments without one mean that it was lost.
+    // F27: a new log writes an empty manifest before any segment, so a directory with segments
+    // and without a manifest has lost its manifest.
     void begin_directory() {
         const std::string path = manifest_path(directory_);
         for (const std::string& name : names_)
@@ -91,7 +92,8 @@ private:
                 pending.insert(file.id);
         }
         if (pending.empty()) return;
-        // Taken or not: the next manifest must be newer than all of these, and durable.
+        // Whether or not one of them is used, recovery writes a manifest that is newer than all
+        // of them and durable.
         out_.report.clean = false;
         has_pending_ = true;
         for (const std::uint64_t generation : pending)
@@ -99,7 +101,8 @@ private:
         out_.manifest.generation = std::max(out_.manifest.generation, *pending.begin());
     }
 
-    // A layout that no sync made durable. It is the log if all that it names is whole.
+    // Reads a pending manifest: the segments after a change that no sync followed. It replaces the
+    // durable manifest if every file that it names is complete.
     bool take_pending(std::uint64_t generation) {
         const std::string path = pending_path(directory_, generation);
         try {
@@ -117,7 +120,7 @@ private:
         } catch (const CorruptError&) {
         } catch (const FormatError&) {
         } catch (const NotFoundError&) {
-            // A sync of the writer beside this reader made it durable meanwhile: look again.
+            // A writer in another process made this manifest durable meanwhile: start again.
             if (options_.read_only && !env_->exists(path))
                 throw CorruptError("manifest " + path + " went while it was read", path, 0);
         }
@@ -125,7 +128,7 @@ private:
         return false;
     }
 
-    // Ids are never used again, not even those of files that no manifest ever named.
+    // The id of a segment is never used again, not even that of a file that no manifest named.
     void choose_next_id() {
         std::uint64_t& next = out_.manifest.next_id;
         for (const std::string& name : names_) next = std::max(next, parse_name(name).id + 1);
@@ -172,7 +175,7 @@ private:
             rebuilt_.push_back(segment);
             ++out_.report.rebuilt_indexes;
         }
-        // What a compaction wrote was synced before any manifest named it.
+        // A file that a compaction wrote was synced before a manifest named it.
         if (is_unproven && row.version == first_version) ++unproven_;
         out_.segments.push_back(std::move(segment));
     }
@@ -201,8 +204,9 @@ private:
         out_.report.dropped_from_index = out_.tail->last_index() + 1;
     }
 
-    // The index file that a clean stop wrote, with the close mark right after its last frame:
-    // no scan then. It goes before the next append, so what it says cannot be old.
+    // Takes the content of the tail from the index file that a clean stop wrote, if the close mark
+    // stands right after the last frame: then no scan is needed. The index file is deleted before
+    // the next append, so it is never out of date.
     bool read_closed_tail(const Row& row, File& file, Tail::Content& content) {
         const auto index =
             SlotIndex::open(*env_, index_path(directory_, row.id, row.version), row, false);
@@ -218,7 +222,7 @@ private:
         return true;
     }
 
-    // A directory whose first open ended before its first segment.
+    // For a read-only open of a directory whose first open ended before it began a segment.
     void placeholder_tail() {
         require(out_.segments.empty(), "a log with segments has a tail");
         out_.tail =
@@ -230,13 +234,13 @@ private:
         const bool goes_on = out_.tail != nullptr && out_.report.clean &&
                              out_.tail->has_room_for_marks(marks_of_a_run);
         if (!goes_on) return start_fresh_tail();
-        // From here on the stop is unclean until the next close mark. Not synced: after a power
-        // loss without it, what can be read is what is on the disk.
+        // This mark ends the effect of the close mark: from here on the log counts as not closed.
+        // It need not be synced: if a power loss loses it, everything that can be read is durable.
         out_.tail->mark(mark_flag_idle, out_.tail->last_index());
     }
 
-    // C7: nobody appends to a tail that was left uncleanly; what no mark proves durable is
-    // copied. A new directory gets its first segment here too.
+    // C7: after an unclean stop nothing is appended to the old tail, and entries that no mark
+    // proves durable are copied into a fresh segment. A new log gets its first segment here too.
     void start_fresh_tail() {
         const std::unique_ptr<Tail> old = std::move(out_.tail);
         Row row;
@@ -260,9 +264,10 @@ private:
         out_.has_tail_index = false;
     }
 
-    // For an append of `bytes`, with `left` to come in all. Small appends are quicker into zeros,
-    // and filling a whole segment would make every open slow: the first one is short, and the
-    // next is a spare that was filled in the background.
+    // Begins a tail for an append of `bytes`, where `left` bytes are still to be copied in all.
+    // Small appends are faster into a file that is filled with zeros. To fill a whole segment
+    // would make every open slow, so the first segment is short, and the next one is filled in
+    // the background.
     void begin_tail(Row row, std::uint64_t bytes, std::uint64_t left) {
         row.id = out_.manifest.next_id++;
         const std::uint64_t whole = std::max(options_.max_segment_size, size_for(bytes));
@@ -273,7 +278,7 @@ private:
         sizes_[row.id] = size;
     }
 
-    // About how many bytes of `old` and the unproven segments lie above `kept_upto`; not less.
+    // An upper bound of the bytes that `old` and the unproven segments hold above `kept_upto`.
     std::uint64_t bytes_above(const Tail& old, std::uint64_t kept_upto) const {
         std::uint64_t bytes = old.end_offset();
         if (kept_upto >= old.first_index() && kept_upto < old.last_index())
@@ -314,7 +319,7 @@ private:
             out_.tail->append(frames, kept_upto);
         }
         out_.report.copied_entries = last - kept_upto;
-        // What is wholly above `kept_upto` loses its row; its file is obsolete then.
+        // A segment that lies wholly above `kept_upto` is no longer named; its file is obsolete.
         for (; unproven_ > 0 && out_.segments.back()->first_index() > kept_upto; --unproven_)
             out_.segments.pop_back();
         if (kept_upto >= old.first_index()) {
@@ -332,7 +337,7 @@ private:
         }
     }
 
-    // From `next` on, what one append to a fresh segment takes; at least an entry.
+    // The frames from `next` on that fit into one append to a fresh segment; at least one entry.
     Frames unproven_frames(const Tail& old, std::uint64_t next) const {
         const std::uint64_t end = old.last_index() + 1;
         const std::uint64_t bytes = std::min(copy_bytes, options_.max_segment_size - size_for(0));
@@ -343,7 +348,7 @@ private:
         return slice(frames, next, next + options_.max_entries);
     }
 
-    // The fresh tail is full: synced and sealed; `row` becomes that of the next one.
+    // Syncs and seals the fresh tail, which is full, and makes `row` the row of the next one.
     std::shared_ptr<Segment> sealed_copy(Row& row) {
         out_.tail->file()->fsync();
         row.first_index = out_.tail->last_index() + 1;
@@ -351,8 +356,8 @@ private:
         return out_.tail->seal();
     }
 
-    // What is allocated behind a sealed segment's last byte, which the manifest names by now, is
-    // given back. The next open goes on where this one ends.
+    // Frees the disk space that is allocated behind the last byte of each sealed segment; the
+    // manifest names that byte by now. If this open ends early, the next one does the rest.
     void shorten_sealed() {
         for (const auto& segment : out_.segments) {
             const std::uint64_t length = whole_blocks(segment->row().end_offset);
@@ -378,7 +383,8 @@ private:
         return row == rows.end() ? nullptr : &*row;
     }
 
-    // is_early: the manifest on the disk may be another than the one that counts.
+    // is_early: recovery has not yet replaced the manifest, so the durable manifest on the disk
+    // may differ from the one that was chosen, and the files of both are needed.
     bool is_needed(const FileName& file, bool is_early) const {
         if (file.role == FileRole::other || file.role == FileRole::manifest) return true;
         if (file.role == FileRole::leftover) return false;
@@ -389,7 +395,8 @@ private:
         return file.role == FileRole::segment || row->sealed || out_.has_tail_index;
     }
 
-    // F4: leftovers from before a commit point. Names that are not ours stay.
+    // F4: deletes the files that an interrupted operation left over. Files that no log writes
+    // stay.
     void remove_obsolete_files(bool is_early) {
         std::erase_if(names_, [&](const std::string& name) {
             if (is_needed(parse_name(name), is_early)) return false;
@@ -407,13 +414,13 @@ private:
     std::shared_ptr<FileCache> file_cache_;
     std::vector<std::string> names_;
     std::vector<std::shared_ptr<Segment>> rebuilt_;
-    // Ids and versions that the durable manifest calls sealed.
+    // (id, version) of the segments that are sealed in the durable manifest.
     std::set<std::pair<std::uint64_t, std::uint32_t>> proven_;
-    std::map<std::uint64_t, Scan> scans_;           // of segments that only a pending one does
-    std::vector<Row> durable_rows_;                 // of the manifest that was found
-    std::map<std::uint64_t, std::uint64_t> sizes_;  // of plain segment files
+    std::map<std::uint64_t, Scan> scans_;           // by id: segments sealed in a pending one only
+    std::vector<Row> durable_rows_;                 // of the durable manifest
+    std::map<std::uint64_t, std::uint64_t> sizes_;  // by id: file sizes of plain segments
     bool has_pending_ = false;  // a pending manifest newer than the durable one
-    std::size_t unproven_ = 0;  // so many of the last segments are such
+    std::size_t unproven_ = 0;  // how many of the last segments are not proven durable
     std::uint64_t durable_upto_ = 0;
     std::uint64_t torn_bytes_ = 0;
     RecoveryResult out_;

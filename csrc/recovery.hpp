@@ -1,4 +1,5 @@
-// Opening a directory: manifest, sealed segments, the tail's scan, what an unclean stop leaves.
+// Opening a log directory: reads the manifest, opens sealed segments, scans the tail, and brings
+// the log into order after an unclean stop.
 #pragma once
 
 #include <cstdint>
@@ -43,9 +44,10 @@ struct RecoveryResult {
     RecoveryReport report;
 };
 
-// CorruptError (F2, F3), FormatError: nothing was changed. NotFoundError: no log here, and
-// read_only. Everything kept is durable when it returns. With read_only another process may be
-// writing: what looks damaged is looked at again, and is damage when it looks the same twice.
+// Opens the log in `directory`; every entry that it returns is durable. CorruptError (F2, F3) and
+// FormatError: nothing on the disk was changed. NotFoundError: read_only, and there is no log.
+// With read_only another process may be writing, so apparent damage is looked at again, and
+// reported if it looks the same twice.
 RecoveryResult recover(const std::shared_ptr<Env>& env, const std::string& directory,
                        const LogOptions& options, PreallocatedFiles& spares);
 

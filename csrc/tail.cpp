@@ -7,7 +7,8 @@
 namespace copycat {
 namespace {
 
-// An append buffer above this is given back: batches are 1 MiB by the limits of the replica.
+// An append buffer that grew above this size is freed after the append. A replica's batches are
+// at most 1 MiB, so this happens only after an unusually large append.
 constexpr std::size_t buffer_kept_max = std::size_t{4} << 20;
 
 }  // namespace
@@ -69,7 +70,8 @@ void Tail::write(View bytes) {
     end_ += bytes.size();
 }
 
-// Before the write, so that no MemoryError comes between the bytes and their slots.
+// Called before the write: if memory is short, append() fails while the file is still unchanged,
+// and never after the bytes are in the file but before their slots are in memory.
 void Tail::allocate_for(const Frames& frames) {
     slots_.allocate(static_cast<std::size_t>(frames.count_max()), frames.may_have_gaps);
     if (runs_.capacity() == runs_.size()) runs_.reserve(2 * runs_.size() + 1);
@@ -77,7 +79,8 @@ void Tail::allocate_for(const Frames& frames) {
 
 void Tail::append(const Frames& frames, std::uint64_t durable_upto) {
     const View bytes = frames.block.bytes;
-    // One gap alone may be longer than the indexes of a segment.
+    // A single gap may span more indexes than a segment may hold, so an empty tail takes any
+    // batch.
     require(frames.span.first == last_index() + 1 && (fits(frames) || is_empty()),
             "an append continues the tail and fits");
     const Mark mark{static_cast<std::uint32_t>(bytes.size()), frames.span.first, durable_upto,

@@ -1,4 +1,5 @@
-// The one writable segment: slots in memory, every byte written once, by pwrite.
+// The tail: the one segment that is written to. Its slots are in memory; every byte of its file
+// is written once, by pwrite.
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,7 @@
 
 namespace copycat {
 
-// Kept free at the end of a segment: one idle mark and the close mark.
+// Bytes that appends leave free at the end of a segment, for one idle mark and the close mark.
 inline constexpr std::uint64_t closing_marks_size = 2 * mark_size;
 
 // The size that a segment file must have to take `bytes` of frames in one append.
@@ -26,7 +27,7 @@ constexpr std::uint64_t size_for(std::uint64_t bytes) {
 
 class Tail {
 public:
-    // What an earlier run of the process left cleanly, or what a scan found.
+    // The content of an existing tail: read from its index after a clean stop, else from a scan.
     struct Content {
         Slots slots;
         std::vector<TermRun> runs;
@@ -38,8 +39,9 @@ public:
     Tail(std::shared_ptr<Env> env, std::string directory, const Row& row, std::uint64_t max_size,
          std::uint64_t max_entries, std::shared_ptr<File> file, Content content);
 
-    // Makes `spare` the new segment `row`: renamed, its header written. It is part of the log
-    // when a durable manifest says so. DiskFullError and ResourceError leave nothing behind.
+    // Makes `spare` the new segment `row`: renames its file and writes the header. The segment
+    // becomes part of the log once a durable manifest names it. After a DiskFullError or a
+    // ResourceError neither file exists any more.
     static std::unique_ptr<Tail> begin(const std::shared_ptr<Env>& env,
                                        const std::string& directory, const Spare& spare, Row row,
                                        std::uint64_t max_entries);
@@ -57,36 +59,38 @@ public:
     const std::shared_ptr<File>& file() const { return file_; }
     const std::vector<TermRun>& runs() const { return runs_; }
     const Slots& slots() const { return slots_; }
-    // Where the record that holds `index` begins in the file.
+    // The file offset at which the record that holds `index` begins.
     std::uint64_t offset_of(std::uint64_t index) const;
     std::uint64_t valid_from() const { return row_.valid_from; }
     std::uint64_t term_at(std::uint64_t index) const { return term_in(runs_, index); }
 
-    // So many bytes and records of the indexes up to `end`.
+    // Whether the tail has room for `count` records in `bytes` bytes, whose indexes end at `end`.
     bool fits(std::uint64_t bytes, std::uint64_t count, std::uint64_t end) const;
     bool fits(const Frames& frames) const {
         return fits(frames.nbytes(), frames.count_max(), frames.span.end);
     }
     bool has_room_for_marks(std::uint64_t count) const;
 
-    // A mark and the frames in one write. DiskFullError: nothing counts as written, and nothing
-    // fits any more (no byte is written twice).
+    // Writes a mark and the frames in one write. After a DiskFullError the batch is not part of
+    // the log, and this tail takes no further write, since no byte is ever written twice.
     void append(const Frames& frames, std::uint64_t durable_upto);
     void mark(std::uint8_t flags, std::uint64_t durable_upto);
 
-    // Ends this tail: its slots move into the segment. Without the memory for that it goes on.
+    // Makes a sealed segment of this tail and moves its slots there. If memory is short, the tail
+    // stays usable as it was.
     std::shared_ptr<Segment> seal();
     std::shared_ptr<SlotIndex> index_copy() const;
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) const;
     Frame frame(std::uint64_t index, Block& keep) const;
-    // Where the record that holds `index` ends in the file: read and checked. CorruptError.
+    // The file offset at which the record that holds `index` ends. Reads and verifies that
+    // record; CorruptError.
     std::uint64_t end_of(std::uint64_t index) const;
 
     const Liveness& liveness() const { return liveness_; }
-    // A record of the tail; of a gap: nothing.
+    // Marks the record that holds `index` as released; does nothing when that record is a gap.
     void release(std::uint64_t index, Release policy);
-    // How many entries, gaps left out.
+    // The number of entries; gaps do not count.
     std::uint64_t entries() const;
 
 private:

@@ -60,7 +60,7 @@ def run_recover(
         return _would(directory, f"--accept-loss-from {accept_loss_from}")
     damaged = accept_loss(env, recovery, cluster_name, secrets.randbits(128))
     print(
-        f"kept entries {recovery.first_index:,} to {recovery.kept_upto:,};"
+        f"kept entries {recovery.first_index:,} to {recovery.new_last_index:,};"
         f" the damaged log is in {damaged}"
     )
     return 0
@@ -110,23 +110,21 @@ def _would(directory: str, option: str) -> int:
 
 
 def _as_text(recovery: RecoveryPlan) -> str:
-    kept = f"entries {recovery.first_index:,} to {recovery.kept_upto:,} are kept,"
-    lost = (
-        f" {recovery.kept_upto + 1:,} to {recovery.known_upto:,} (and what followed) are given up"
-    )
+    kept = f"entries {recovery.first_index:,} to {recovery.new_last_index:,} are kept,"
+    lost = f" {recovery.new_last_index + 1:,} to {recovery.known_upto:,} (and what followed) are given up"
     lines = [
         f'{recovery.directory}: member {recovery.address} of cluster "{recovery.cluster_name}"',
         kept + lost,
     ]
     if not recovery.first_lost:
         lines.append("no entry of this log is damaged: those can be read")
-    elif recovery.first_lost > recovery.kept_upto + 1:
+    elif recovery.first_lost > recovery.new_last_index + 1:
         lines.append(
-            f"entries {recovery.kept_upto + 1:,} to {recovery.first_lost - 1:,} of those can be"
+            f"entries {recovery.new_last_index + 1:,} to {recovery.first_lost - 1:,} of those can be"
             f" read: --accept-loss-from {recovery.first_lost} keeps them"
         )
     covered = [one.last_index for one in recovery.report.snapshots if one.damage is None]
-    if covered and covered[-1] > recovery.kept_upto:
+    if covered and covered[-1] > recovery.new_last_index:
         lines.append(f"what entries up to {covered[-1]:,} did is in a snapshot, and stays")
     advice = Advice(recovery.report)
     lines += [advice.error_of(one).message for one in recovery.report.damage]

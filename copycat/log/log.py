@@ -71,7 +71,7 @@ __all__ = ["Entry", "Log", "Segment"]
 
 READ_BYTES = 256 << 10
 TAIL_BYTES = 64 << 10
-"""What a tail has ahead: it is made in the event loop."""
+"""Bytes that a tail reads at a time, in the event loop."""
 _BACKWARDS = 64
 """Entries that are read at a time from the end on."""
 
@@ -79,15 +79,15 @@ _BACKWARDS = 64
 class Log:
     """A durable, segmented log in one directory; indexes are contiguous from 1.
 
-    Threads may share it: an append waits for the disk once for all who wait at that moment.
-    A process that is forked from the one that opened it may not use it.
-    A call that an exception from a signal handler ends (KeyboardInterrupt) was done or not, as
-    the log then says; an interrupted `close` is to be called again.
+    Threads may share a log: one sync serves all appends that wait at that moment.
+    A process that was forked from the process that opened the log must not use it.
+    If an exception from a signal handler (KeyboardInterrupt) ends a call, the call took effect as
+    a whole or not at all, and the log shows which; call an interrupted `close` again.
     """
 
-    # The native log knows what is in the log, and each of its calls is done or not. What this
-    # object remembers beside it may lack something, but must never be wrong: it forgets before
-    # the native log drops something, and remembers after the native log has added something.
+    # The native log is the only source of truth, and each of its calls takes effect as a whole or
+    # not at all. Copies that this object keeps beside it may be behind, but must never be wrong:
+    # they drop an entry before the native log does, and add an entry after the native log did.
     # Locks are taken by run_locked alone.
 
     def __init__(
@@ -98,12 +98,13 @@ class Log:
         self._read_only = read_only
         self._durability = Durability(storage.durability)
         self._max_entry_size = storage.max_entry_size
-        self._lock = RLock()  # the log's shape; never held while the disk is waited for
+        self._lock = RLock()  # for every call of _native; never held during a sync
         self._sync_lock = RLock()  # one sync in flight; taken before _lock
         self._fork_guard = ForkGuard()
         self._recent = RecentBatches[Batch](storage.entry_buffer_size)
         self._maintenance = FileMaintenance(native)
-        # Nothing here refers back to the log, so a log that nobody uses is closed at once.
+        # No object here refers back to the log, so a log that nobody refers to any more is
+        # freed, and its directory unlocked, at once.
         self._timer = SyncTimer(partial(_sync_of, ref(self)), storage.sync_interval)
         self._compaction: CompactionThread | None = None
         self._storage = storage
@@ -119,17 +120,17 @@ class Log:
         read_only: bool = False,
         **options: Unpack[LogOptions],
     ) -> Self:
-        """Open the log in directory `path`, which is made when it is missing.
+        """Open the log in directory `path`, which is created if it is missing.
 
-        Options are the fields of `Storage`; those that govern members do nothing here. A relative
-        path is meant as of now: what the working directory or a link is later changes nothing, and
-        a directory that is renamed while it is open stays this log's, wherever it is then.
-        With level "memory" nothing is on the disk, and `close` forgets everything.
-        After a crash a torn tail that was never durable is dropped; bytes that were durable
-        and cannot be read are a CorruptLogError, and nothing is changed on disk.
-        read_only: changes nothing, also while another process writes. It shows the log of this
-        moment; where a compaction, trim or truncation has removed a file since, a read is a
-        StorageError: open the log anew.
+        Options are the fields of `Storage`; those for members have no effect here. A relative
+        path is resolved once, now: later changes of the working directory or of a link do not
+        matter, and a directory that is renamed while it is open still belongs to this log.
+        With level "memory" nothing is on the disk, and `close` frees everything.
+        After a crash, a torn tail that was never durable is dropped; if bytes that were durable
+        cannot be read, CorruptLogError is raised and nothing on the disk is changed.
+        read_only: changes nothing, and works while another process writes the log. It shows the
+        log as it was when it was opened; after the other process deleted a file by a compaction,
+        trim or truncation, a read of that file raises StorageError: open the log again.
         Errors: ConfigurationError, DirectoryInUseError, WrongDirectoryError (a member's
         directory), CorruptLogError, FormatVersionError, DiskError.
         """
@@ -149,7 +150,7 @@ class Log:
             return cls(native, directory, settings, read_only=read_only)
         except BaseException:
             if native is not None:
-                native.close()  # nobody else could unlock the directory
+                native.close()  # nothing else would unlock the directory
             raise
 
     @staticmethod
@@ -197,17 +198,17 @@ class Log:
     def append(self, data: Data, *, term: IndexLike | None = None) -> int:
         """Append one entry and return its index.
 
-        With durability "fsync" the entry is on the disk when this returns. Without `term` the
-        entry has the term of the last one, or 1; a lower term is a ValueError.
-        EntryTooLargeError above max_entry_size; DiskFullError leaves the log as it was.
+        With durability "fsync" the entry is on the disk when the call returns. `term` defaults to
+        the last entry's (1 in a new log); a lower one raises ValueError. EntryTooLargeError above
+        max_entry_size; a DiskFullError leaves the log as it was.
         """
         return self._append([encode_payload(data)], term).start
 
     def append_many(self, items: Iterable[Data], *, term: IndexLike | None = None) -> range:
-        """Append all `items` with one sync for all of them; the range of their indexes.
+        """Append all `items` with one sync for all of them, and return their indexes.
 
-        All items are taken and checked before the first is appended. After a DiskFullError
-        those below `next_index` are in the log.
+        All items are read and checked before the first one is appended. After a DiskFullError
+        the items with an index below `next_index` are in the log.
         """
         return self._append(list(encode_payloads(items)), term)
 
@@ -234,8 +235,8 @@ class Log:
         return range(first, native.last_entry.next)
 
     def _before_append(self) -> None:
-        """Under the lock, which the sync waits for: what an interrupted append wrote is synced
-        in time too."""
+        """Start the timer of syncs before the first write, so that the entries of an append that
+        is interrupted are synced in time too. Under the lock, for which that sync waits."""
         if self._durability is Durability.INTERVAL:
             self._timer.start(self)
 
@@ -247,9 +248,9 @@ class Log:
         self._wake_tails()
 
     def sync(self) -> int:
-        """Force everything appended so far to the disk; returns `durable_index`."""
+        """Sync everything that was appended so far; returns `durable_index`."""
         durable_index = self._sync(run_locked(self._lock, self._end))
-        run_locked(self._lock, self._mark_idle)  # else a crash has the next start copy this tail
+        run_locked(self._lock, self._mark_idle)  # saves the next start from copying the tail
         return durable_index
 
     def _end(self) -> int:
@@ -259,7 +260,8 @@ class Log:
         self._writable().mark_idle()
 
     def _sync(self, upto: int) -> int:
-        """Threads that wait here together are answered by one sync (group commit)."""
+        """Sync the entries up to `upto`. One sync serves all threads that wait here (group
+        commit)."""
         return run_locked(self._sync_lock, self._sync_alone, upto)
 
     def _sync_alone(self, upto: int) -> int:
@@ -271,9 +273,9 @@ class Log:
             run_locked(self._lock, self._end_sync, ticket)
 
     def _ticket(self, upto: int) -> SyncTicket | MemoryTicket | None:
-        """A sync to run; None when all up to `upto` is durable, and the log's shape too."""
+        """A sync to run; None when all up to `upto` is durable, and the list of segments too."""
         native = self._writable()
-        # Left by a caller whom a signal interrupted (KeyboardInterrupt).
+        # A caller that a signal interrupted (KeyboardInterrupt) may have left a sync to end.
         left = native.sync_in_flight()
         if left is not None:
             return left
@@ -282,7 +284,7 @@ class Log:
 
     def _end_sync(self, ticket: SyncTicket | MemoryTicket) -> None:
         self._native.end_sync(ticket)
-        if self._native.has_obsolete_files():  # spares were looked for by the append
+        if self._native.has_obsolete_files():  # the append already asked about spare files
             self._maintenance.start_if_needed()
 
     # --- shrinking and the end ---------------------------------------------------------------
@@ -302,7 +304,8 @@ class Log:
         native.truncate(after)
 
     def trim(self, before: IndexLike) -> None:
-        """Delete entries below `before` by whole segments, so that `first_index` <= `before`."""
+        """Delete entries below `before`, in whole segments only, so that `first_index` may stay
+        below `before`."""
         run_locked(self._lock, self._shorten, position_of(before))
         self._sync(0)
 
@@ -312,8 +315,8 @@ class Log:
         native.trim(before)
 
     def close(self) -> None:
-        """Sync and unlock the directory. A second close does nothing, nor does one in a child
-        process."""
+        """Sync everything and unlock the directory. A second close does nothing, and neither does
+        a close in a forked child."""
         if self._fork_guard.is_child:
             return
         self._timer.stop()
@@ -324,11 +327,11 @@ class Log:
         self._wake_tails()
 
     def _end_all(self) -> None:
-        self._closed = True  # if an exception comes here, the next `close` goes on
+        self._closed = True  # set first: after an exception here, `close` can be called again
         self._recent.clear()
         try:
             self._native.close()
-        except ResourceError:  # the log is open still: a second close may follow
+        except ResourceError:  # the log is still open, and `close` can be called again
             self._closed = False
             raise
 
@@ -342,7 +345,7 @@ class Log:
     # --- checks ------------------------------------------------------------------------------
 
     def _usable(self) -> NativeLog | InMemoryLog:
-        if self._fork_guard.is_child:  # the message is made when it is needed
+        if self._fork_guard.is_child:  # tested here, since the message costs time
             self._fork_guard.check(f"the log {self._path}")
         if self._closed:
             raise ValueError(f"the log {self._path} is closed")
@@ -356,7 +359,7 @@ class Log:
             )
         return self._usable()
 
-    # --- who follows it ----------------------------------------------------------------------
+    # --- tails -------------------------------------------------------------------------------
 
     def _follow(self, follower: Tail) -> None:
         self._tails = [one for one in self._tails if one() is not None] + [ref(follower)]
@@ -369,12 +372,13 @@ class Log:
         for follower in self._followers():
             follower.wake()
 
-    # --- reading: each is one call under the lock, so an interrupt leaves no lock taken -------
+    # --- reading: one call under the lock each, so an interrupt never leaves the lock taken ---
 
     def _read_locked(
         self, function: Callable[[Unpack[_Arguments]], _Result], *arguments: *_Arguments
     ) -> _Result:
-        """Call `function` under the lock; a file that a writer removed since is named as such."""
+        """Call `function` under the lock. A read-only log raises its own error for a file that a
+        writer deleted."""
         try:
             return run_locked(self._lock, function, *arguments)
         except FileNotFoundError as error:
@@ -386,17 +390,17 @@ class Log:
 
     @property
     def first_index(self) -> int:
-        """The lowest index kept; `next_index` when the log is empty."""
+        """The index of the first entry; `next_index` when the log is empty."""
         return run_locked(self._lock, self._bounds)[0]
 
     @property
     def last_index(self) -> int:
-        """0 in a new log."""
+        """The index of the last entry; 0 in a new log."""
         return run_locked(self._lock, self._bounds)[1] - 1
 
     @property
     def next_index(self) -> int:
-        """What the next append returns."""
+        """The index that the next appended entry gets."""
         return run_locked(self._lock, self._bounds)[1]
 
     def _bounds(self) -> tuple[int, int]:
@@ -413,7 +417,7 @@ class Log:
 
     @property
     def size(self) -> int:
-        """Bytes that all files of the log take on the disk, allocated ahead or written."""
+        """Bytes that all files of the log take on the disk, with space that is allocated ahead."""
         return self._read_locked(self._disk_usage)
 
     def _disk_usage(self) -> int:
@@ -421,7 +425,7 @@ class Log:
 
     @property
     def content_size(self) -> int:
-        """Bytes of the segments' headers and records: `size` without all the rest."""
+        """Bytes of the segments' headers and records alone."""
         return run_locked(self._lock, self._content)
 
     def _content(self) -> int:
@@ -429,14 +433,14 @@ class Log:
 
     @property
     def segments(self) -> Sequence[Segment]:
-        """The files, oldest first; the last one is written to."""
+        """The segments, oldest first; appends go to the last one."""
         return list(map(segment_of, self._read_locked(self._stats)))
 
     def _stats(self) -> list[SegmentStats]:
         return self._usable().segment_stats(NO_LIMITS)
 
     def __len__(self) -> int:
-        """How many entries an iteration gives; deleted entries are not counted."""
+        """The number of entries in the log; deleted ones do not count."""
         return self._read_locked(self._count)
 
     def _count(self) -> int:
@@ -466,7 +470,7 @@ class Log:
         first, end = self._bounds()
         if not first <= index < end:
             return None
-        # From memory while it is one of the newest; else its checksum is verified again.
+        # One of the newest entries comes from memory; any other is read and verified.
         batch = self._recent.find(index) if index >= self._recent.first_index else None
         return self._native.entry(index, Entry) if batch is None else batch.entry(index, Entry)
 
@@ -477,8 +481,8 @@ class Log:
     def __getitem__(self, index: IndexLike | slice) -> Entry | list[Entry]:
         """Entry `index`, or the entries of a slice of indexes (not of positions).
 
-        IndexError outside the log, in a gap and for what is counted from the end; a slice takes
-        what the log has of it. TypeError for what is no int.
+        IndexError outside the log, in a gap, and for a negative index; a slice gives the entries
+        that the log has. TypeError for an index that is no int.
         """
         entry: Entry | None
         if type(index) is not int or index < 0:
@@ -486,10 +490,10 @@ class Log:
                 return self._slice(index)
             index = position_of(index)
         if index < self._recent.first_index and not self._fork_guard.is_child:
-            try:  # most are: one call, and no search
+            try:  # the usual case: one call, without a search in memory
                 entry = self._native.entry_locked(self._lock, min(index, INDEX_MAX), Entry)
             except FileNotFoundError:
-                entry = self.get(index)  # it says why
+                entry = self.get(index)  # raises the error that explains it
             except IndexError:
                 entry = None
         else:
@@ -500,7 +504,7 @@ class Log:
         return entry
 
     def __contains__(self, index: object) -> bool:
-        """Whether `log[index]` is there; of an entry, whether this very one is in the log."""
+        """Whether the log has an entry `index`; for an Entry, whether exactly it is in the log."""
         if isinstance(index, Entry):
             return self.get(index.index) == index
         if isinstance(index, bool) or not hasattr(index, "__index__"):
@@ -532,12 +536,12 @@ class Log:
     def read(
         self, start: IndexLike | None = None, stop: IndexLike | None = None
     ) -> Iterator[Entry]:
-        """Entries from `start` (or the first) up to and without `stop` (or the end of now).
+        """The entries from `start` (default: the first) to below `stop` (default: the end now).
 
-        `stop` may lie beyond the end, `start` may be `next_index`; a `start` outside
-        [first_index, next_index] is an IndexError, since a read does not silently begin later.
-        TypeError for what is no int. An entry that is truncated while an iteration goes on may
-        still be returned, or end the iteration with an IndexError; appends never end it.
+        `stop` may lie beyond the end. IndexError unless `start` is in [first_index, next_index],
+        so that trimmed entries are never passed over silently. TypeError for an index that is no
+        int. If entries are truncated during an iteration, the iteration may still yield them or
+        end with an IndexError. Appends during an iteration do not change it.
         """
         first, end = run_locked(self._lock, self._bounds)
         begin = first if start is None else index_of(start)
@@ -555,13 +559,13 @@ class Log:
         return self._usable().read(first, end, READ_BYTES)
 
     def index_array(self, segment: Segment | IndexLike) -> np.ndarray[Any, np.dtype[np.void]]:
-        """Where each entry of a segment lies: fields `offset` and `size`, both u4, in bytes.
+        """The positions of a segment's entries: fields `offset` and `size`, both u4, in bytes.
 
-        `offset` is where its frame begins in the plain file, `size` that of its data, which
-        follows the 32 bytes of the frame's header (docs/reference/disk-format.md). One row an
-        entry from `segment.first_index` on, read-only. A sealed segment's array is its mapped
-        index file itself, without a copy; the writable one's is a copy. Imports numpy. IndexError
-        when there is no such segment (any more).
+        `offset` is where an entry's frame begins in the plain file, and `size` the size of its
+        data, which follows the 32 bytes of the frame's header (docs/reference/disk-format.md). The
+        array is read-only and has one row for each entry from `segment.first_index` on. For a
+        sealed segment it is the mapped index file itself, for the last segment a copy. Imports
+        numpy. IndexError when the log has no such segment (any more).
         """
         number = position_of(segment.id if isinstance(segment, Segment) else segment)
         return self._read_locked(self._index_array, number)
@@ -569,13 +573,13 @@ class Log:
     def _index_array(self, number: int) -> np.ndarray[Any, np.dtype[np.void]]:
         return self._usable().index_array(number)
 
-    # --- as it grows -------------------------------------------------------------------------
+    # --- following the log -------------------------------------------------------------------
 
     def tail(self, start: IndexLike | None = None) -> AsyncIterator[Entry]:
-        """Entries from `start` (or the next one) on, as they come; ends at `close`.
+        """The entries from `start` (default: the next one) on, as they come; ends at `close`.
 
         Must be called in a running event loop. IndexError below the log, or above all indexes.
-        Of a log that was opened read-only: what the process that writes it appends.
+        The tail of a read-only log gives the entries that the writing process appends.
         """
         from copycat.log.tail import Tail  # noqa: PLC0415 - asyncio costs 45 ms
 
@@ -602,7 +606,7 @@ class Log:
     def _feed_locked(self, follower: Tail) -> None:
         native = self._usable()
         if follower.confirm_truncation(native.truncations):
-            return  # it was in doubt only
+            return  # entries that were in doubt may be shown after all
         waits = self._durability is Durability.FSYNC
         last = native.durable_index if waits else native.last_index
         first = max(follower.position, native.first_index)
@@ -612,7 +616,7 @@ class Log:
         batch = native.read(first, last + 1, TAIL_BYTES)
         follower.take(entries_of(batch), min(batch.span.end, last + 1))
 
-    # --- what is deleted ------------------------------------------------------------------------
+    # --- releasing entries -------------------------------------------------------------------
 
     @property
     def compactor(self) -> Compactor:
@@ -634,16 +638,17 @@ class Log:
         return self._compaction
 
     def release(self, index: IndexLike) -> None:
-        """Entry `index` is needed no more: a compaction may delete it. IndexError above the log.
+        """Entry `index` is not needed any more: a compaction may delete it. IndexError above the
+        log.
 
-        A release is not remembered across restarts: release again what you replay.
+        A release is not stored: after a restart, release the entries again.
         """
         self.release_many((index,))
 
     def release_many(self, indexes: Iterable[IndexLike]) -> None:
-        """The same for all `indexes` at once; those that are deleted already do not matter.
+        """Release all entries in `indexes` at once; entries that are deleted already are ignored.
 
-        IndexError and TypeError before any of them was released.
+        After an IndexError or a TypeError none of them is released.
         """
         run_locked(self._lock, self._release, indexes_of(indexes))
 
@@ -652,15 +657,15 @@ class Log:
         self._compaction_thread().release(len(indexes))
 
     def commit(self, index: IndexLike) -> None:
-        """Entries up to `index` will not be truncated. From the first call on, no compaction
-        deletes an entry above the highest `index`."""
+        """Promise that entries up to `index` will not be truncated. From the first call on, no
+        compaction deletes an entry above the highest such `index`."""
         run_locked(self._lock, self._commit, position_of(index))
 
     def _commit(self, index: int) -> None:
         self._compaction_thread().commit(index)
 
     def skip(self, entries: IndexLike) -> None:
-        """Leave out the next `entries` indexes: a gap, as if these entries had been deleted."""
+        """Append a gap instead of the next `entries` entries, as if these had been deleted."""
         count = index_of(entries)
         if count < 1:
             raise ValueError(f"skip({count}): at least one entry")

@@ -1,8 +1,9 @@
-"""What of a damaged log can be read, and what it is known to have held. Changes nothing.
+"""The damage scan: which entries of a damaged log can be read, and which it is known to have held.
 
-Reads every byte with a `SegmentReader`. Behind a damage it goes on at the next mark: a mark has
-the file's uuid and its own offset in its checksum, so nothing that a client stored looks like
-one (C5). What cannot be known is taken for the worst: a log that held more (F2, F3).
+The scan changes nothing. It reads every byte with a `SegmentReader`. Behind damage it goes on at
+the next mark: the checksum of a mark covers the file's uuid and the mark's own offset, so no bytes
+that a client stored look like a mark (C5). Where the end of the log is not known, the scan assumes
+that the log held more entries (F2, F3).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ __all__ = ["LogScan", "Loss", "Run", "marks", "scan"]
 
 
 class Run(NamedTuple):
-    """Records of one file that follow each other and can be read: [first, end)."""
+    """Consecutive readable records of one file, of the indexes [first, end)."""
 
     row: SegmentInfo
     offset: int
@@ -50,17 +51,17 @@ class LogScan(NamedTuple):
 
     directory: str
     before: EntryId
-    """Of the first entry that the manifest knows."""
+    """The entry right before the first one that the manifest knows."""
     runs: tuple[Run, ...]
     losses: tuple[Loss, ...]
     """In order of their first index."""
     last_index: int
     """The last entry that the log is known to have held; INDEX_MAX when that is not known."""
     last_term: int
-    """Of that entry; 0 when it is not known."""
+    """The term of that entry; 0 when it is not known."""
 
     def term_at(self, env: Env, index: int) -> int:
-        """Of an entry that can be read, or of `before`; 0 for any other."""
+        """The term of entry `index` if it can be read or is `before`; 0 for any other."""
         if index == self.before.index:
             return self.before.term
         return next((record.term for record in self.records(env, index, index + 1)), 0)
@@ -80,8 +81,8 @@ class LogScan(NamedTuple):
 def scan(env: Env, directory: str, reported: CorruptLogError | None = None) -> LogScan:
     """Read the whole log in `directory`; nothing is changed.
 
-    reported: damage that somebody else met. It counts even where the bytes look good now.
-    FormatVersionError, and DiskError where the directory itself cannot be read.
+    reported: damage that an earlier read met; it counts even if the bytes look good now.
+    FormatVersionError; DiskError when the directory itself cannot be read.
     """
     try:
         rows = rows_of(env, directory)
@@ -100,7 +101,7 @@ def scan(env: Env, directory: str, reported: CorruptLogError | None = None) -> L
 
 
 class _Reader:
-    """Collects what is good and what is not, file by file."""
+    """Collects readable runs and losses, file by file."""
 
     def __init__(self, env: Env, directory: str) -> None:
         self._env = env
@@ -109,10 +110,10 @@ class _Reader:
         self.losses: list[Loss] = []
         self._last_index = 0
         self._terms: dict[int, int] = {}
-        """Of entries that were read or named where a file ends: what `known_end` asks for."""
+        """Terms by index, of entries at which a run ends or that a manifest row names."""
 
     def known_end(self, before: EntryId) -> tuple[int, int]:
-        """(index, term) of the last entry that was ever there; term 0 for unknown."""
+        """(index, term) of the last entry that the log is known to have held; term 0: unknown."""
         if self._last_index <= before.index:
             return before.index, before.term
         return self._last_index, self._terms.get(self._last_index, 0)
@@ -123,7 +124,7 @@ class _Reader:
             self._terms[index] = term
 
     def read(self, row: SegmentInfo) -> None:
-        """One segment: good runs, and what is between and behind them."""
+        """Read one segment: add its readable runs, and the losses between and behind them."""
         if row.first_index > 1:
             self._knows(row.first_index - 1, row.prev_term)
         if row.sealed:
@@ -152,7 +153,8 @@ class _Reader:
             offset, index = mark[0], mark[1].first_index
 
     def _term_before(self, row: SegmentInfo, offset: int, first: int, end: int) -> int:
-        """Of the last good record below `end`: a bad group may have given more than is good."""
+        """The term of the last readable record below `end`. The reader may have yielded records
+        above `end` before it found that their mark does not cover them."""
         term = 0
         for record in SegmentReader(self._env, self._directory, row, (offset, first)):
             if record.index >= end:
@@ -161,7 +163,7 @@ class _Reader:
         return term
 
     def _next_mark(self, row: SegmentInfo, damage: Damage) -> tuple[int, Mark] | None:
-        """The first mark behind the damage that tells which entry follows it."""
+        """The first mark behind the damage from which on the file can be read again."""
         data = self._env.read_file(f"{self._directory}/{row.name}")
         limit = row.end_offset if row.sealed else len(data)
         for offset, mark in marks(data[:limit], damage.offset, row.uuid):
@@ -172,17 +174,18 @@ class _Reader:
         return None
 
     def _lose_rest(self, row: SegmentInfo, damage: Damage) -> None:
-        """Nothing more can be read in this file.
+        """Nothing more can be read in this file: the rest of its entries is lost.
 
-        Of a tail a later mark says that it was durable (C6), and would be where to go on: so
-        its header is bad, or the file was cut or is missing, and may have held anything.
+        Frames of a tail are damage only if a later mark says that they were durable (C6), and
+        reading would go on at that mark. So here the header of the tail is bad, or its file was
+        cut or is missing, and how many entries it held is not known.
         """
         last_index = row.last_index if row.sealed else INDEX_MAX
         self._knows(last_index)
         self.losses.append(Loss(damage.index, min(last_index, INDEX_MAX - 1) + 1, damage))
 
     def add_reported(self, rows: list[SegmentInfo], reported: CorruptLogError) -> None:
-        """Damage that was met elsewhere counts, unless this scan met it too."""
+        """Add the damage that an earlier read reported, unless this scan met it too."""
         if any(loss.first <= reported.index < loss.end for loss in self.losses):
             return
         if reported.index >= 1:
@@ -196,7 +199,7 @@ class _Reader:
 
 
 def marks(data: bytes, offset: int, uuid: bytes) -> Iterator[tuple[int, Mark]]:
-    """Every mark of the file `uuid` from `offset` on, wherever it stands."""
+    """(offset, mark) of every mark of the segment `uuid` in `data`, from `offset` on."""
     position = data.find(KIND_MARK, offset + 30)
     while position >= 0:
         begin = position - 30

@@ -1,10 +1,11 @@
-"""A member's directory: its lock, whose it is, its hard state and its log, opened in order.
+"""A member's directory: its lock, its identity, its hard state and its log, opened in this order.
 
-A first start makes the hard state, then the log, then the identity (F27): a directory without
-an identity never held a promise. Every refusal leaves the directory as it was. A log that is
-damaged is repaired where no promise is forgotten by that (copycat/member/repair.py).
+A first start creates the hard state, then the log, then the identity (F27). So the member of a
+directory without an identity has never voted or acknowledged anything. A start that is refused
+leaves the directory as it was. A damaged log is repaired if the member forgets no vote and no
+acknowledgement by that (copycat/member/repair.py).
 
-A member whose log is in memory has no `log/`, but term and vote on the disk all the same.
+A member whose log is in memory has no folder `log`; its term and its vote are on the disk.
 """
 
 from __future__ import annotations
@@ -53,14 +54,14 @@ __all__ = ["MemberDirectory", "read_whole"]
 _Opener: TypeAlias = Callable[..., NativeLog | InMemoryLog]
 _Snapshots: TypeAlias = "Callable[[], SnapshotStore] | None"
 _Look: TypeAlias = "Callable[[AnyLog | None], bool]"
-"""Called before anything is changed with the log as it is, read-only, or None when it is new or
-cannot be opened; what it raises ends the start. Unless it answers True for an old log, it is
-called again with the log after its repair."""
+"""A check of the caller's, called before anything is changed, with the log opened read-only, or
+with None when the log is new or cannot be opened. An exception ends the start. Unless the check
+returns True for an existing log, it is called again with the log after its repair."""
 _NOBODY = MemberId(0)
 
 
 class MemberDirectory:
-    """What one member keeps on disk, open and locked until `close`."""
+    """The files of one member, open and locked until `close`."""
 
     def __init__(
         self,
@@ -82,16 +83,17 @@ class MemberDirectory:
         self.log = log
         unused = hard_state.current_term == 0 and log.last_index == 0
         self.fresh = made_now or unused
-        """True when this directory never held a promise (C16): made now, or never used."""
+        """True when this member has never voted or acknowledged anything (C16): its directory was
+        created by this start, or was never used."""
         self.lost = lost
         """True when entries that this member acknowledged may be missing (decision 0016)."""
         self.lost_entries = lost_entries
         """Entries that damage destroyed and no leader has sent again (C12, decision 0017)."""
         self.snapshots = snapshots
         self.time_file = TimeFile(env, path)
-        """Where log time is written down beside the wall clock (C25)."""
+        """The file that holds log time beside the wall clock (C25)."""
         self.env = env
-        """What its files are reached by."""
+        """The access to the disk that all files of the directory are opened by."""
         self._resources = resources
         self._log_term = log.last_entry.term
 
@@ -118,14 +120,16 @@ class MemberDirectory:
         snapshots: _Snapshots = None,
         look: _Look | None = None,
     ) -> Self:
-        """Open `path`, or make it on a first start.
+        """Open `path`, or create it on a first start.
 
-        `members`: the founding addresses, in any order. `incarnation_source`: 128 random bits,
-        asked on a first start only. `boot`: of the machine, or empty. `compress`: see `open_log`.
-        `read_only`: nothing is made, locked or repaired. `whole`: read every entry before any
-        is believed. `snapshots`: opens the member's; a repair may build on them. `look`: `_Look`.
-        DirectoryInUseError, CorruptLogError (F6, F27; without others F2, F3), FormatVersionError,
-        WrongDirectoryError (F7), DiskError, DiskFullError; ConfigurationError: another `level`.
+        `members`: the founding addresses, in any order. `incarnation_source`: gives 128 random
+        bits; called on a first start only. `boot`: the id of the machine's boot, or empty.
+        `compress`: see `open_log`. `read_only`: create, lock and repair nothing. `whole`: read
+        every entry before the start goes on. `snapshots`: opens the member's snapshot store, on
+        which a repair may build. `look`: see `_Look`.
+        DirectoryInUseError, CorruptLogError (F6, F27; of a member alone also F2, F3),
+        FormatVersionError, WrongDirectoryError (F7), DiskError, DiskFullError;
+        ConfigurationError when `level` does not fit the directory.
         """
         expected = Identity.of(cluster_name, address, members, member)
         promise = partial(write_unsynced_acks, env, path, level, durability, boot)
@@ -168,7 +172,7 @@ class MemberDirectory:
         identity: Identity,
         snapshots: _Snapshots,
     ) -> Self:
-        """A first start: the identity is the last file that is written (F27)."""
+        """The directory after a first start, which writes the identity last (F27)."""
         first = _first_hard_state(env, path)
         log = _closed_with(resources, opened())
         promise()
@@ -196,14 +200,15 @@ class MemberDirectory:
 
     @property
     def voted_for(self) -> MemberId:
-        """The vote, if it is of `current_term`: the floor of the log clears it (C9)."""
+        """The vote in `current_term`. Where the last entry raised the term, there is none (C9)."""
         return (
             _NOBODY if self._log_term > self.hard_state.current_term else self.hard_state.voted_for
         )
 
     def note(self, error: BaseException) -> CorruptLogError | None:
-        """A running member stops at `error`: if that is damage of its log, the next start is to
-        repair it (F11). The same error then, with what to do; None when it is another one.
+        """A running member stops because of `error`. If `error` is damage of its log, record that
+        the next start must repair the log (F11), and return the damage as a CorruptLogError with
+        a hint; None for any other error.
         """
         path = f"{self.path}/log/"
         if not isinstance(error, CorruptLogError | DiskError):
@@ -227,12 +232,13 @@ class MemberDirectory:
         return damage
 
     def close(self, *, lost: bool = False) -> None:
-        """Close the log with its mark of a clean stop, then let go of the lock.
+        """Close the log with the mark of a clean stop, then release the lock.
 
-        lost: no leader has given back yet what this log lost; the next start must know. So it
-        must when the disk failed under weak promises (0016): only a sync that this call makes
-        ends them, and none can be made of a poisoned log, whose own close is silent (F9).
-        DiskError, DiskFullError: it was not closed cleanly.
+        lost: the log still lacks entries that it lost, so the marker of unsynced acknowledgements
+        stays for the next start. The marker also stays when this call cannot sync the log: only
+        a sync proves that every acknowledged entry is durable, and a poisoned log cannot be
+        synced, although its own close raises nothing (F9, decision 0016).
+        DiskError, DiskFullError: the log was not closed cleanly.
         """
         with self._resources:
             is_kept = lost or isinstance(self.log, InMemoryLog)
@@ -252,9 +258,9 @@ class MemberDirectory:
 
 
 def read_whole(env: Env, path: str) -> None:
-    """Read every entry of a member's log, and change nothing: CorruptLogError at the first damage.
+    """Read every entry of a member's log and change nothing; CorruptLogError at the first damage.
 
-    For a member without others: what cannot be read then must keep it from starting (F2).
+    For the only member of a cluster: with an entry that cannot be read it must not start (F2).
     """
     if not _has_log(env, path):
         return
@@ -266,7 +272,7 @@ def read_whole(env: Env, path: str) -> None:
 
 
 def _sync(log: NativeLog) -> None:
-    """Everything that was appended is on the disk. LogPoisonedError after an earlier failure."""
+    """Sync everything that was appended. LogPoisonedError after an earlier failure."""
     ticket = log.sync_in_flight() or log.begin_sync()
     ticket.run()
     log.end_sync(ticket)
@@ -280,8 +286,8 @@ def _lock_and_tidy(
     opened: _Opener,
     look: _Look | None,
 ) -> _Look | None:
-    """This process has the directory now, has looked at it, and puts in order what an earlier
-    one left. What comes back looks again when the log is open."""
+    """Lock the directory, run the caller's check on it, and complete what an earlier process left
+    unfinished. Returns the check if it is to run again when the log is open."""
     env.make_directory(path)
     resources.callback(env.lock(f"{path}/lock").close)
     if look is not None and _looked(env, path, expected, opened, look):
@@ -292,7 +298,8 @@ def _lock_and_tidy(
 
 
 def _looked(env: Env, path: str, expected: Identity, opened: _Opener, look: _Look) -> bool:
-    """What `look` says of a directory that is this member's; True for a new one."""
+    """Run `look` on the log of this member's directory and return its result; True for a new
+    directory."""
     identity, _ = read_identity(env, path)
     if identity is None:
         look(None)
@@ -300,7 +307,7 @@ def _looked(env: Env, path: str, expected: Identity, opened: _Opener, look: _Loo
     check_identity(identity, expected, path)
     try:
         log = opened(read_only=True)
-    except (StorageError, FileNotFoundError):  # opening it to write says what is wrong
+    except (StorageError, FileNotFoundError):  # opening the log for writing reports the error
         return look(None)
     with closing(log):
         return look(log)
@@ -319,7 +326,7 @@ def _checked(
     whole: bool,
     read_only: bool,
 ) -> AnyLog:
-    """The log of a member that has an identity, so that must be there."""
+    """Open the log of a member that has an identity, so its log must exist."""
     check_level(unsynced, level, path, has_log=_has_log(env, path))
     if whole:
         read_whole(env, path)
@@ -327,8 +334,9 @@ def _checked(
 
 
 def _rewritten(env: Env, path: str) -> HardState:
-    """C7 asks for it after an unclean stop. Done at every start, it also covers one that failed
-    between the log's recovery and here, and was then closed cleanly."""
+    """Open the hard state and rewrite it, as C7 demands after an unclean stop. It is done at every
+    start, since an earlier start may have failed between the log's recovery and this step, and
+    then closed the log cleanly."""
     hard_state = open_hard_state(env, path, create=False)
     hard_state.rewrite()
     return hard_state
@@ -350,8 +358,8 @@ def _opener(
     level: StorageLevel = StorageLevel.DISK,
     compress: bool = False,
 ) -> _Opener:
-    """What opens the log of the directory `path`; at level "memory" one that is in memory, and
-    new, unless there is one on the disk."""
+    """A function that opens the log of the directory `path`: a new log in memory at level
+    "memory" if there is none on the disk, else the log on the disk."""
 
     def in_memory(*, read_only: bool = False) -> InMemoryLog:
         return InMemoryLog(max_segment_size=segment_size, max_entries_per_segment=entries)
@@ -374,7 +382,7 @@ def _opener(
 def _may_have_lost(
     unsynced: UnsyncedAcks | None, hard_state: HardStateStore, log: AnyLog, boot: str
 ) -> bool:
-    """Whether acknowledged entries may be missing after weak promises.
+    """Whether entries may be missing that were acknowledged before they were synced.
 
     If there were any, the term is raised above all that this member acknowledged, without a
     vote in it. A leader of an older term may still count entries for this member that it has
@@ -412,9 +420,10 @@ def _check_unused(
     *,
     read_only: bool,
 ) -> None:
-    """F27: without an identity there may be no entry and no vote; CorruptLogError.
+    """Check that a directory without an identity holds no entry and no vote (F27).
 
-    WrongDirectoryError where a bare log lies: its program could not open it any more (F7).
+    CorruptLogError if it does. WrongDirectoryError if it is the directory of a bare log, which
+    its program could not open any more if a member used it (F7).
     """
     if read_only:
         raise CorruptLogError(f"{path}: no identity: no member was ever started here", path=path)

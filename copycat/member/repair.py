@@ -83,11 +83,11 @@ def plan_cut(env: Env, log_scan: LogScan, base: EntryId, current_term: int) -> T
 
 
 class LogRepair:
-    """Opens the log of the member's directory `path`, and repairs it first where it must.
+    """Opens the log of the member's directory `path`, after a repair if it is damaged.
 
-    store: its snapshots, None when nobody asks for them.  current_term: the hard state's.
-    sizes: of the log's segments, in bytes and in entries.  is_alone: there are no other members,
-    so no entry may be cut.  The caller holds the lock.
+    store: the member's snapshots; None to use none.  current_term: the hard state's.  sizes: of
+    the log's segments, in bytes and in entries.  is_alone: the cluster has no other members, so
+    no entry may be cut.  The caller holds the lock of the directory.
     """
 
     def __init__(
@@ -107,15 +107,16 @@ class LogRepair:
         self._is_alone = is_alone
         self._sizes = sizes
         self.lost_entries = read_lost_entries(env, path, current_term)
-        """The entries that this member lost and has not got back; None for none."""
+        """The entries that this member lost and no leader has sent again; None for none."""
 
     def open(self, opened: Callable[[], AnyLog]) -> AnyLog:
-        """What `opened` opens, after a repair if it raises CorruptLogError, or a DiskError of
-        bytes that cannot be read (F11), or if a note is there.
+        """The log that `opened` opens. The log is repaired first if `opened` raises
+        CorruptLogError or a DiskError of bytes that cannot be read, or if a running member noted
+        damage (F11).
 
-        CorruptLogError where entries would be lost to a member that is alone (F2), or nothing
-        was found that could be cut; then nothing was changed. DiskFullError where what stays has
-        no room. FormatVersionError, DiskError.
+        CorruptLogError when a member alone would lose entries (F2), or when there is nothing to
+        cut; the log is unchanged then. DiskFullError when the repaired log does not fit on the
+        disk. FormatVersionError, DiskError.
         """
         note = read_note(self._env, self._path)
         try:
@@ -146,7 +147,8 @@ class LogRepair:
         return newest[0].entry if newest is not None else NO_ENTRY
 
     def _repair(self, cause: CorruptLogError) -> bool:
-        """Cut what is damaged; False when nothing is. The cause counts where bytes look good."""
+        """Replace the log by one without its damaged entries; False when nothing is damaged. The
+        damage that `cause` names counts even if its bytes look good now."""
         env, path, base = self._env, self._path, self._base()
         log_scan = self._scan(cause)
         if not log_scan.losses and base.index >= log_scan.before.index:
@@ -154,7 +156,7 @@ class LogRepair:
         cut = plan_cut(env, log_scan, base, self._current_term)
         if cut.lost_upto != NO_ENTRY:
             if self._is_alone:
-                if not cause.index and log_scan.losses:  # which entries a sector holds, it tells
+                if not cause.index and log_scan.losses:  # the scan knows what the sector held
                     cause.index = log_scan.losses[0].damage.index
                 raise cause
             self.lost_entries = self._new_lost_entries(cut)
@@ -191,7 +193,7 @@ class LogRepair:
         try:
             return _twice(lambda: scan(self._env, directory, cause))
         except CorruptLogError as error:
-            # The directory or its manifest cannot be read: as if that were bad or gone (F3).
+            # The directory or its manifest cannot be read: as if the manifest were missing (F3).
             loss = Loss(1, INDEX_MAX, damage_of(error, directory, row="F3"))
             return LogScan(directory, NO_ENTRY, (), (loss,), INDEX_MAX, 0)
 
@@ -219,8 +221,8 @@ class LogRepair:
 
 
 def _twice(read: Callable[[], _Read]) -> _Read:
-    """What cannot be read is read once more, for a disk may stumble, and is damage when it cannot
-    be read twice. CorruptLogError then."""
+    """Call `read`, and once more after a read error, since a disk may fail once; CorruptLogError
+    when the second call fails too."""
     try:
         return read()
     except DiskError as error:
@@ -240,7 +242,8 @@ def _out_of_reach(log: AnyLog, base: EntryId) -> CorruptLogError:
 
 
 def complete_repair(env: Env, path: str) -> str:
-    """Give the repaired log its name, if there is one; where the damaged one is. Idempotent."""
+    """Move a repaired log into place, if there is one. Returns the directory in which the damaged
+    log is kept; empty for none. A crash in between does no harm: the next start calls it again."""
     repaired, current, damaged = f"{path}/{_REPAIRED}", f"{path}/log", ""
     if not env.exists(repaired):
         return damaged
@@ -249,7 +252,7 @@ def complete_repair(env: Env, path: str) -> str:
         while env.exists(f"{path}/log-damaged-{number}"):
             number += 1
         damaged = f"{path}/log-damaged-{number}"
-        env.sync_directory(current)  # so that a crash moves it as a whole
+        env.sync_directory(current)  # so that the whole directory moves, whatever a crash keeps
         env.rename(current, damaged)
         env.sync_directory(path)
     env.rename(repaired, current)
@@ -260,12 +263,12 @@ def complete_repair(env: Env, path: str) -> str:
 def write_log(
     env: Env, directory: str, cut: TruncationPlan, log_scan: LogScan, sizes: tuple[int, int]
 ) -> None:
-    """A log of what stays, in a directory of its own; all of it durable.
+    """Write the entries that stay to a new log in `directory`, durably.
 
-    DiskFullError; DiskError when an entry that could be read before cannot be read again.
+    DiskFullError; DiskError when an entry that the scan could read cannot be read again.
     """
     env.make_directory(directory)
-    for name in env.list(directory):  # of an earlier try
+    for name in env.list(directory):  # left by an earlier attempt
         env.remove(f"{directory}/{name}")
     new_log = open_log(
         env,
@@ -298,7 +301,8 @@ def _kept_records(env: Env, cut: TruncationPlan, log_scan: LogScan) -> Iterator[
 
 
 def batches(records: Iterator[StoredEntry], first: int, end: int) -> Iterator[Batch]:
-    """The frames of [first, end), byte for byte, by terms; a gap that sticks out is cut."""
+    """The frames of [first, end), byte for byte, in batches of one term each; a gap that reaches
+    beyond [first, end) is cut there."""
     group: list[StoredEntry] = []
     nbytes = 0
     for record in records:
