@@ -111,16 +111,17 @@ def _would(directory: str, option: str) -> int:
 
 def _as_text(recovery: RecoveryPlan) -> str:
     kept = f"entries {recovery.first_index:,} to {recovery.new_last_index:,} are kept,"
-    lost = f" {recovery.new_last_index + 1:,} to {recovery.known_upto:,} (and what followed) are given up"
+    first_cut = recovery.new_last_index + 1
+    lost = f" {first_cut:,} to {recovery.known_upto:,} (and what followed) are given up"
     lines = [
         f'{recovery.directory}: member {recovery.address} of cluster "{recovery.cluster_name}"',
         kept + lost,
     ]
     if not recovery.first_lost:
         lines.append("no entry of this log is damaged: those can be read")
-    elif recovery.first_lost > recovery.new_last_index + 1:
+    elif recovery.first_lost > first_cut:
         lines.append(
-            f"entries {recovery.new_last_index + 1:,} to {recovery.first_lost - 1:,} of those can be"
+            f"entries {first_cut:,} to {recovery.first_lost - 1:,} of those can be"
             f" read: --accept-loss-from {recovery.first_lost} keeps them"
         )
     covered = [one.last_index for one in recovery.report.snapshots if one.damage is None]

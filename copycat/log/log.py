@@ -596,11 +596,11 @@ class Log:
         return follower
 
     def _feed(self, follower: Tail) -> None:
-        """Give a tail what it may show now, of one read, and where it stands then.
+        """Give a tail the entries of one read, as far as it may show them, and its new position.
 
-        In a gap there is nothing to show, but the gap ends with this read, however long it is.
+        A gap gives no entries, but moves the position to its end, however long it is.
         """
-        # Locked, so that a truncation comes before or after all of it.
+        # Under the lock, so that no truncation comes in between.
         self._read_locked(self._feed_locked, follower)
 
     def _feed_locked(self, follower: Tail) -> None:
@@ -620,11 +620,12 @@ class Log:
 
     @property
     def compactor(self) -> Compactor:
-        """Rewrites segments without what was released, on demand and by itself."""
+        """The compactor, which rewrites segments without released entries, on demand and in a
+        thread of its own."""
         return run_locked(self._lock, self._compaction_thread).compactor
 
     def _compaction_thread(self) -> CompactionThread:
-        """One for all threads: it runs one rewrite at a time."""
+        """The thread of compactions, which all threads share: it runs one rewrite at a time."""
         if self._compaction is None:
             from copycat.log.compactor import CompactionThread  # noqa: PLC0415 - only who cleans
 
