@@ -123,13 +123,12 @@ class MemberDirectory:
         """Open `path`, or create it on a first start.
 
         `members`: the founding addresses, in any order. `incarnation_source`: gives 128 random
-        bits; called on a first start only. `boot`: the id of the machine's boot, or empty.
-        `compress`: see `open_log`. `read_only`: create, lock and repair nothing. `whole`: read
-        every entry before the start goes on. `snapshots`: opens the member's snapshot store, on
-        which a repair may build. `look`: see `_Look`.
+        bits; called on a first start only. `boot`: the machine's boot id, or empty. `compress`:
+        see `open_log`. `read_only`: create, lock and repair nothing. `whole`: read every entry
+        first. `snapshots`: opens the snapshot store, on which a repair may build. `look`: `_Look`.
         DirectoryInUseError, CorruptLogError (F6, F27; of a member alone also F2, F3),
         FormatVersionError, WrongDirectoryError (F7), DiskError, DiskFullError;
-        ConfigurationError when `level` does not fit the directory.
+        ConfigurationError: another `level`.
         """
         expected = Identity.of(cluster_name, address, members, member)
         promise = partial(write_unsynced_acks, env, path, level, durability, boot)
