@@ -8,14 +8,8 @@ and memory is bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 from copycat.errors import ConfigurationError, require
 from copycat.machine.apply_result import ApplyResult
-from copycat.machine.session_executor import SessionExecutor
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
 from copycat.storage.recent_batches import BatchReader
 from copycat.types import Run, SkippedEntry, Span
 
@@ -34,22 +28,14 @@ class Applier:
     """Feeds committed entries to the executor and hands its outcomes back, in log order."""
 
     def __init__(
-        self,
-        executor: SessionExecutor,
-        batch_reader: BatchReader,
-        inbox: Inbox,
-        done: Callable[[ApplyResult], None],
-        skips: tuple[SkippedEntry, ...] = (),
+        self, batch_reader: BatchReader, last_applied: int, skips: tuple[SkippedEntry, ...] = ()
     ) -> None:
-        self._skips = skips
-        self._executor = executor
         self._batch_reader = batch_reader
-        self._inbox = inbox
-        self._done = done
+        self._skips = skips
         self._busy = False
-        self.last_applied = self.dispatched_index = executor.last_applied
+        self.last_applied = self.dispatched_index = last_applied
         """`dispatched_index`: what is applied when the slice that is outstanding comes back."""
-        self.commit_index = executor.last_applied
+        self.commit_index = last_applied
         self.nbytes = 0
         """Bytes of log that were handed to the executor: how much a restart would replay."""
         self.is_paused = False
@@ -62,18 +48,19 @@ class Applier:
         require(index >= self.commit_index, "commit went back", old=self.commit_index, new=index)
         self.commit_index = index
 
-    def advance(self, now_ms: int, *, eager: bool) -> None:
-        """Start the next slice unless one is outstanding or nothing is committed.
+    def next_slice(self, now_ms: int, *, eager: bool) -> list[Run]:
+        """The entries to apply now; empty while a slice is outstanding or nothing is committed.
 
-        eager: somebody waits for it. Otherwise less than a slice may wait a little for more.
+        The caller has the executor apply them and then calls `finished`.  eager: somebody waits
+        for it. Otherwise less than a slice may wait a little for more.
         """
         waiting = self.commit_index - self.last_applied
         if self._busy or self.is_paused or waiting <= 0:
-            return
+            return []
         if not eager and waiting < SLICE_COMMANDS:
             self.due_ms = min(self.due_ms, now_ms + PATIENCE_MS)
             if now_ms < self.due_ms:
-                return
+                return []
         self.due_ms = NEVER_MS
         first = self.last_applied + 1
         end = min(self.commit_index + 1, first + SLICE_COMMANDS)
@@ -89,7 +76,7 @@ class Applier:
         self.nbytes += nbytes
         self._busy = True
         self.dispatched_index = runs[-1].end - 1
-        self._inbox.run(Lane.APPLY, partial(self._executor.apply, runs), self._done)
+        return runs
 
     def _check_skips(self, span: Span) -> None:
         """An index and a term name one entry for ever: is it the one that was meant?"""

@@ -47,7 +47,7 @@ from copycat.replica.log_clock import LogClock
 from copycat.replica.proposals import Proposal, ProposalQueue
 from copycat.replica.queries import Queries
 from copycat.replica.replication import EntrySender
-from copycat.replica.replies import Replies
+from copycat.replica.session_index import SessionIndex
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
@@ -56,27 +56,23 @@ from copycat.types import EntryKind, MemberId
 
 __all__ = ["Driver", "RegressionEffect", "ReplicaParts", "SnapshotEffect"]
 
-log = logging.getLogger("copycat.replica")
+_LOG = logging.getLogger("copycat.replica")
 
 RegressionEffect = PeerRegressed | RecordLoss
 SnapshotEffect = ShipSnapshot | EndShipping | ReceiveSnapshot
 
 
 class ReplicaParts(NamedTuple):
-    """What a member is made of; built by `Replica`, used by it and by the carrier."""
+    """What those who work on snapshots and segments share."""
 
     raft: Raft
     log: ReplicaLog
     durable: SyncScheduler
     clock: LogClock
-    batch_reader: BatchReader
-    entry_sender: EntrySender
     applier: Applier
-    proposal_queue: ProposalQueue
-    queries: Queries
+    sessions: SessionIndex
     host: Host
     inbox: Inbox
-    replies: Replies
 
 
 class Payload(NamedTuple):
@@ -120,10 +116,28 @@ class Driver:
 
     def __init__(
         self,
-        parts: ReplicaParts,
+        raft: Raft,
+        log: ReplicaLog,
+        clock: LogClock,
+        host: Host,
+        batch_reader: BatchReader,
+        entry_sender: EntrySender,
+        sync_scheduler: SyncScheduler,
+        applier: Applier,
+        proposal_queue: ProposalQueue,
+        queries: Queries,
         handler: EffectHandler,
     ) -> None:
-        self._parts = parts
+        self._raft = raft
+        self._log = log
+        self._clock = clock
+        self._host = host
+        self._batch_reader = batch_reader
+        self._entry_sender = entry_sender
+        self._sync_scheduler = sync_scheduler
+        self._applier = applier
+        self._proposal_queue = proposal_queue
+        self._queries = queries
         self._handler = handler
         self._events: deque[tuple[Event, Payload]] = deque()
         self._replies: dict[MemberId, AppendReply] = {}
@@ -153,7 +167,7 @@ class Driver:
         """Step the core with what was queued outside of a step."""
         while self._events:
             event, payload = self._events.popleft()
-            effects = self._parts.raft.step(event)
+            effects = self._raft.step(event)
             self._announce_position()
             for effect in effects:
                 self._execute(effect, payload)
@@ -165,31 +179,31 @@ class Driver:
             case Replicate():
                 self._replicate(effect)
             case Sync():
-                self._parts.durable.request_sync(effect.ticket)
+                self._sync_scheduler.request_sync(effect.ticket)
             case Send():
                 self._send(effect.peer, effect.message)
             case Commit():
-                self._parts.applier.commit(effect.index)
+                self._applier.commit(effect.index)
             case Truncate():
-                log.warning(
+                _LOG.warning(
                     "entries %d to %d are dropped: the leader of term %d has others there",
                     effect.after + 1,
-                    self._parts.log.last_index,
-                    self._parts.raft.current_term,
+                    self._log.last_index,
+                    self._raft.current_term,
                 )
-                _twice(partial(self._parts.log.truncate, effect.after))
-                self._parts.batch_reader.truncate(effect.after)
+                _twice(partial(self._log.truncate, effect.after))
+                self._batch_reader.truncate(effect.after)
             case Reset():
-                _twice(partial(self._parts.log.reset, effect.entry))
-                self._parts.batch_reader.truncate(0)
+                _twice(partial(self._log.reset, effect.entry))
+                self._batch_reader.truncate(0)
             case ShipSnapshot() | EndShipping() | ReceiveSnapshot():
                 self._handler.on_snapshot_effect(effect)
             case PeerRegressed() | RecordLoss():
                 self._handler.on_regression_effect(effect)
             case SaveHardState():
-                self._parts.durable.request_save(effect)
+                self._sync_scheduler.request_save(effect)
             case ReadReady():
-                self._parts.queries.confirmed(effect.token, effect.index)
+                self._queries.confirmed(effect.token, effect.index)
             case RoleChanged():
                 self._handler.on_role_changed(effect)
             case ConfigurationChanged():
@@ -200,41 +214,40 @@ class Driver:
                 assert_never(effect)
 
     def _append(self, effect: Append, payload: Payload) -> None:
-        span, parts = effect.span, self._parts
+        span = effect.span
         proposals: Sequence[Proposal] = ()
         match effect.content:
             case Content.PROPOSED:
                 proposals = payload.proposals
                 items = [proposal.item for proposal in proposals]
-                batch = encode_batch(span.term, span.first, parts.clock.stamp_ms(), items)
+                batch = encode_batch(span.term, span.first, self._clock.stamp_ms(), items)
             case Content.NOOP:
-                parts.clock.elected(span.term, parts.log.last_entry.term)
-                time_ms = parts.clock.stamp_ms()
+                self._clock.elected(span.term, self._log.last_entry.term)
+                time_ms = self._clock.stamp_ms()
                 noop = (int(EntryKind.NOOP), 0, 0, 0, 1, b"")
                 batch = encode_batch(span.term, span.first, time_ms, [noop])
-                parts.proposal_queue.noop_appended(span.first, time_ms)
+                self._proposal_queue.noop_appended(span.first, time_ms)
             case Content.RECEIVED:
                 received = payload.batch
                 require(received is not None, "an append of frames that never came")
                 assert received is not None  # noqa: S101  # for the type checker
                 whole = received.span == span
                 batch = received if whole else received.slice(span.first, span.end)
-                parts.clock.entry_appended(batch.last_time_ms)
+                self._clock.entry_appended(batch.last_time_ms)
             case _:
                 assert_never(effect.content)
         require(batch.span == span, "a batch that is not its span", batch=batch.span, span=span)
-        _twice(partial(parts.log.append, batch))
-        parts.batch_reader.add(batch)
-        parts.proposal_queue.appended(span.first, proposals)
+        _twice(partial(self._log.append, batch))
+        self._batch_reader.add(batch)
+        self._proposal_queue.appended(span.first, proposals)
 
     def _replicate(self, effect: Replicate) -> None:
-        parts = self._parts
-        sent = parts.entry_sender.ship(
+        sent = self._entry_sender.ship(
             effect,
-            term=parts.raft.current_term,
-            leader=parts.raft.member,
-            configuration=parts.raft.configuration.entry,
-            log_time_ms=parts.clock.peek_ms(),
+            term=self._raft.current_term,
+            leader=self._raft.member,
+            configuration=self._raft.configuration.entry,
+            log_time_ms=self._clock.peek_ms(),
         )
         if sent is None:
             self.queue(Unreachable(effect.peer))
@@ -256,7 +269,7 @@ class Driver:
     def answer(self, peer: MemberId, message: PeerMessage) -> None:
         """Send what the replica says by itself in the core's term. Nothing is sent while the term
         is not on the disk (I2): it is an answer to a peer that asks again."""
-        if not self._parts.raft.is_saving:
+        if not self._raft.is_saving:
             self._write(peer, message)
 
     def link_opened(self, peer: MemberId) -> None:
@@ -266,32 +279,31 @@ class Driver:
         self._announce_position()
 
     def _announce_position(self) -> None:
-        if self._unannounced and not self._parts.raft.is_saving:
+        if self._unannounced and not self._raft.is_saving:
             for peer in sorted(self._unannounced):
-                self._write(peer, self._parts.raft.position)
+                self._write(peer, self._raft.position)
             self._unannounced.clear()
 
     def send_replies(self) -> None:
-        """End of a turn: send the answers that were kept for a durable one to replace, and the
-        results that there is room for now."""
-        self._parts.proposal_queue.delivery.deliver()
+        """End of a turn: send the replies to AppendEntries that waited to be merged with later
+        ones."""
         replies, self._replies = self._replies, {}
         for peer, reply in replies.items():
             self._write(peer, reply)
 
     def _write(self, peer: MemberId, message: PeerMessage) -> None:
         # A lost reply is asked for again by the next heartbeat: no event for it.
-        if isinstance(message, AppendReply) and self._parts.raft.storage_full:
+        if isinstance(message, AppendReply) and self._raft.storage_full:
             message = msgspec.structs.replace(message, storage_full=True)
         if isinstance(message, PreVoteReply | VoteReply):
-            report = self._parts.clock.report
+            report = self._clock.report
             message = msgspec.structs.replace(
                 message,
                 wall_ms=report.wall_ms,
                 log_time_ms=report.log_time_ms,
                 log_time_term=report.term,
             )
-        self._parts.host.send(peer, encode_peer(message), None)
+        self._host.send(peer, encode_peer(message), None)
 
 
 def _twice(change: Callable[[], None]) -> None:
@@ -300,7 +312,7 @@ def _twice(change: Callable[[], None]) -> None:
     try:
         change()
     except ResourceError as shortage:
-        log.warning("the log's change is tried once more: %s", shortage)
+        _LOG.warning("the log's change is tried once more: %s", shortage)
         change()
 
 

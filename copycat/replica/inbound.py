@@ -22,14 +22,16 @@ from copycat.protocol.peer import (
     VoteReply,
 )
 from copycat.protocol.wire import FrameType
+from copycat.raft.core import Raft
 from copycat.raft.events import Received
-from copycat.replica.driver import Driver, ReplicaParts
-from copycat.replica.log_clock import TimeReport
-from copycat.replica.maintenance import Maintenance
+from copycat.replica.connections import Route
+from copycat.replica.disk_space import DiskSpace
+from copycat.replica.driver import Driver
+from copycat.replica.inbox import Inbox
+from copycat.replica.log_clock import LogClock, TimeReport
 from copycat.replica.outage import Outage
 from copycat.replica.replication import received_batch
 from copycat.replica.requests import RequestRouter
-from copycat.replica.session_index import Route
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.storage import Batch
@@ -43,23 +45,25 @@ class PeerInbound:
 
     def __init__(
         self,
-        parts: ReplicaParts,
-        carrier: Driver,
-        door: RequestRouter,
+        raft: Raft,
+        clock: LogClock,
+        inbox: Inbox,
+        driver: Driver,
+        requests: RequestRouter,
         outage: Outage,
-        *,
-        maintenance: Maintenance,
+        disk_space: DiskSpace,
         snapshot_sender: SnapshotSender,
         snapshot_receiver: SnapshotReceiver,
     ) -> None:
-        self._parts = parts
-        self._driver = carrier
-        self._requests = door
+        self._raft = raft
+        self._clock = clock
+        self._inbox = inbox
+        self._driver = driver
+        self._requests = requests
         self._outage = outage
-        self._maintenance = maintenance
+        self._disk_space = disk_space
         self._snapshot_sender = snapshot_sender
         self._snapshot_receiver = snapshot_receiver
-        self._inbox = parts.inbox
 
     def receive(self, peer: MemberId, frame: Frame) -> None:
         """One frame from a peer. ProtocolError: the listener closes the connection."""
@@ -97,13 +101,13 @@ class PeerInbound:
             self._outage.disk_reported(peer, is_full=message.storage_full)
         if isinstance(message, PreVoteReply | VoteReply):
             report = TimeReport(message.wall_ms, message.log_time_ms, message.log_time_term)
-            self._parts.clock.reported(peer, report)
+            self._clock.reported(peer, report)
         self._driver.step(Received(peer, message))
 
     def _on_append_entries(
         self, peer: MemberId, message: AppendEntries, batch: Batch | None
     ) -> None:
-        if batch is not None and not self._maintenance.takes(message.span, batch.nbytes):
+        if batch is not None and not self._disk_space.admits_span(message.span, batch.nbytes):
             # F12: as if it were a heartbeat at the same place. What it says of the log before
             # these entries is true; of the entries it says nothing, neither yes nor no.
             first = message.span.first
@@ -111,8 +115,8 @@ class PeerInbound:
             message, batch = msgspec.structs.replace(message, span=empty), None
         has_gaps = batch is not None and batch.has_gaps
         self._driver.step(Received(peer, message, has_gaps), batch=batch)
-        raft = self._parts.raft
+        raft = self._raft
         # Until this log ends as the leader's does, its entries may be of other leaders, whose
         # log time was behind this one's: it must not lead on with this one's.
         if raft.leader == peer and raft.current_term == message.term == raft.terms.last_term:
-            self._parts.clock.leader_reported(message.log_time_ms, message.term)
+            self._clock.leader_reported(message.log_time_ms, message.term)

@@ -1,14 +1,21 @@
-"""What a replica is told once."""
+"""What a replica is given when it is built: its settings, and what its directory holds."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import msgspec
 
 from copycat.config import RaftOptions, member_id
+from copycat.member.ballast_file import BallastFile
+from copycat.member.markers import LostEntries
+from copycat.member.time_note import TimeFile
 from copycat.storage.compaction import CompactionOptions
-from copycat.types import Durability, MemberId, SkippedEntry
+from copycat.storage.interface import HardStateStore, ReplicaLog
+from copycat.storage.snapshot_store import SnapshotStore
+from copycat.types import Durability, EntryId, MemberId, SkippedEntry
 
-__all__ = ["ReplicaOptions"]
+__all__ = ["MemberStores", "NewLossRecord", "ReplicaOptions"]
 
 
 class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,3 +47,29 @@ class ReplicaOptions(msgspec.Struct, frozen=True, kw_only=True):
     def members_by_id(self) -> dict[MemberId, str]:
         """Addresses of the voters by member id, in the order of the addresses."""
         return {member_id(self.cluster_name, address): address for address in sorted(self.members)}
+
+
+NewLossRecord = Callable[[EntryId, int, int], LostEntries]
+"""`MemberDirectory.regressed`: makes the record of a loss that a peer noticed (F8)."""
+
+
+class MemberStores(msgspec.Struct, frozen=True, kw_only=True):
+    """What one member keeps on its disk, opened and repaired: a replica is built over it."""
+
+    incarnation: int
+    """The random number of this directory (C16)."""
+    log: ReplicaLog
+    hard_state: HardStateStore
+    fresh: bool
+    """This directory is new: it has promised nothing to anybody."""
+    lost: bool = False
+    """This directory takes the place of one that is lost with all that it promised."""
+    lost_entries: LostEntries | None = None
+    """Entries that damage took, and that this member must have again to vote as before (C12)."""
+    regressed: NewLossRecord | None = None
+    snapshots: SnapshotStore | None = None
+    """None: this member keeps no snapshots."""
+    ballast: BallastFile | None = None
+    """None when the log is not on a disk (F12)."""
+    time_file: TimeFile | None = None
+    """Where log time is written down beside the wall clock (C25)."""

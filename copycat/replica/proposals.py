@@ -1,15 +1,19 @@
-"""Client requests: who may enter the log, who is answered where, who is sent elsewhere.
+"""What the leader appends next: which requests of clients become entries, and in which order.
 
-The leader admits session requests only after its own no-op is applied (C18): from then on it
-knows every (session, sequence) in its log, so none is logged twice and none with a gap. Until
-then requests wait here. Other members relay them to the leader untouched.
+The leader admits the requests of sessions only after its own no-op is applied (C18): from then on
+it knows every (session, sequence) in its log, so no command is logged twice, and none while a
+command before it is missing. Until then requests wait here. Other members forward requests to the
+leader untouched.
+
+Every member updates its `SessionIndex` here when a slice was applied, since any member may be the
+next leader; only a leader has proposals, and requests that wait to be answered.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from struct import pack, unpack_from
 
@@ -28,10 +32,10 @@ from copycat.machine.envelope import (
     encode_keep_alive,
     encode_register,
 )
+from copycat.machine.reading import OperationReader
 from copycat.protocol.client import (
     CloseSession,
     Commands,
-    CommandsRefused,
     Failure,
     KeepAlive,
     KeptAlive,
@@ -40,10 +44,10 @@ from copycat.protocol.client import (
     Registered,
     SessionClosed,
 )
-from copycat.replica.delivery import Delivery
+from copycat.replica.connections import Connections, Replies, Route
+from copycat.replica.options import ReplicaOptions
 from copycat.replica.refusal_reason import RefusalReason, WriteStall
-from copycat.replica.replies import Replies
-from copycat.replica.session_index import Route, SessionIndex, SessionView
+from copycat.replica.session_index import SessionIndex, SessionView
 from copycat.storage.interface import EncodeItem
 from copycat.types import EntryKind, MemberId
 
@@ -56,13 +60,11 @@ class Admission:
     Of a run with a bad command the good ones keep their sequences and effects: the bad one's
     place is taken by a stand-in, which has no effect on any member and whose result says why.
 
-    refusals: for commands in order, the bytes to log in place of some (`OperationReader`).
+    reader: of the leader's own machine.
     """
 
-    def __init__(
-        self, refusals: Callable[[Sequence[bytes]], dict[int, bytes]], max_entry_size: int
-    ) -> None:
-        self._refusals = refusals
+    def __init__(self, reader: OperationReader, max_entry_size: int) -> None:
+        self._reader = reader
         self._max_entry_size = max_entry_size
 
     def take(
@@ -71,7 +73,7 @@ class Admission:
         """(count, body) to log of the commands from sequence `expected` on."""
         count, body = take_first(*take_new(message, expected), count_max)
         operations = split(count, body)
-        refused = self._refusals(operations)
+        refused = self._reader.refusals(operations)
         if not refused:
             return count, body
         for at, stand_in in refused.items():
@@ -94,9 +96,9 @@ def take_first(
     """The same of the first `count_max` commands at most."""
     if count <= count_max:
         return count, body
-    taken = sum(unpack_from(f"<{count_max}I", body))
+    nbytes = sum(unpack_from(f"<{count_max}I", body))
     view = memoryview(body)
-    return count_max, b"".join([view[: 4 * count_max], view[4 * count :][:taken]])
+    return count_max, b"".join([view[: 4 * count_max], view[4 * count :][:nbytes]])
 
 
 def take_new(message: Commands, expected: int) -> tuple[int, bytes | memoryview]:
@@ -169,30 +171,28 @@ class Proposal:
 
 
 class ProposalQueue:
-    """The leader's door, and the answers to those who came through it."""
+    """What the leader is to append, in order, and the requests that wait for an answer to it."""
 
     def __init__(
         self,
-        limits: Limits,
-        *,
-        session_timeout_ms: int,
-        cluster_name: str,
-        members: tuple[str, ...],
-        admission: Admission,
+        options: ReplicaOptions,
+        reader: OperationReader,
+        sessions: SessionIndex,
+        connections: Connections,
         replies: Replies,
-        delivery: Delivery,
     ) -> None:
-        self._limits = limits
-        self._session_timeout_ms = session_timeout_ms
-        self._cluster_name = cluster_name
-        self._members = members
-        self._admission = admission
+        self._limits = Limits(
+            inflight_commands_max=options.inflight_commands_max,
+            inflight_bytes_max=options.inflight_bytes_max,
+        )
+        self._session_timeout_ms = options.session_timeout_ms
+        self._cluster_name = options.cluster_name
+        self._members = tuple(options.members_by_id.values())
+        self._sessions = sessions
+        self._connections = connections
         self._replies = replies
-        self.delivery = delivery
-        self.sessions = SessionIndex()
+        self._admission = Admission(reader, options.max_entry_size)
         self.proposals: deque[Proposal] = deque()
-        self.leader = ""
-        """Address of the leader as far as known: every refusal carries it."""
         self.write_stall_reason: RefusalReason | None = None
         """Why nothing new is taken now: full disks (F12). Queries go on."""
         self._admitting = False
@@ -213,7 +213,7 @@ class ProposalQueue:
             self._admit(route, message)
             return
         if self.write_stall_reason:
-            self.refuse_for(route, message, self.write_stall_reason)
+            self._replies.refuse(route, message, self.write_stall_reason)
             return
         nbytes = len(message.body) if isinstance(message, Commands) else 0
         limits = self._limits
@@ -221,57 +221,36 @@ class ProposalQueue:
             len(self._waiting) >= limits.waiting_max
             or self._waiting_nbytes + nbytes > limits.waiting_bytes_max
         ):
-            self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
+            self._refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
             return
         self._waiting_nbytes += nbytes
         self._waiting.append((route, message))
 
-    def refuse(self, route: Route, message: LogRequest, code: Refusal, reason: str) -> None:
+    def _refuse(self, route: Route, message: LogRequest, code: Refusal, reason: str) -> None:
         """Answer that nothing of this request was logged here."""
         # Of commands the code says it all, and there may be thousands of such answers.
-        self.refuse_for(
-            route,
-            message,
-            RefusalReason(code, "" if isinstance(message, Commands) else reason, (), 0),
-        )
-
-    def refuse_for(self, route: Route, message: LogRequest, why: RefusalReason) -> None:
-        """The same, with the reason, who is missing and since when."""
-        if isinstance(message, Commands):
-            self._refuse_commands(route, message.session, message.first_sequence, why)
-        else:
-            code, reason, missing, since_ms = why
-            failure = Failure(message.request, code, self.leader, reason, missing, since_ms)
-            self._replies.send(route, failure)
-
-    def _refuse_commands(
-        self, route: Route, session: int, next_sequence: int, why: RefusalReason
-    ) -> None:
-        code, reason, missing, since_ms = why
-        refusal = CommandsRefused(
-            session, next_sequence, code, self.leader, reason, missing, since_ms
-        )
-        self._replies.send(route, refusal)
+        reason = "" if isinstance(message, Commands) else reason
+        self._replies.refuse(route, message, RefusalReason(code, reason))
 
     def _admit(self, route: Route, message: LogRequest) -> None:
         match message:
             case Commands():
                 self._admit_commands(route, message)
             case _ if self.write_stall_reason:
-                self.refuse_for(route, message, self.write_stall_reason)
+                self._replies.refuse(route, message, self.write_stall_reason)
             case _ if len(self._waiters) + len(self.proposals) >= self._limits.waiting_max:
-                self.refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
+                self._refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
             case Register():
                 timeout_ms = message.timeout_ms or self._session_timeout_ms
                 timeout_ms = max(TIMEOUT_MS_MIN, min(timeout_ms, TIMEOUT_MS_MAX))
                 body = encode_register(message.client_id, timeout_ms)
                 self._propose(EntryKind.REGISTER, body, (route, message.request))
             case KeepAlive() | CloseSession():
-                view = self.sessions.get(message.session)
+                view = self._sessions.get(message.session)
                 if view is not None:
-                    view.answer_by(route)
+                    self._connections.set_route(view.session, route)
                 elif self._is_past(message.session):
-                    self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+                    self._refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
                     return
                 waiter = (route, message.request)
                 if isinstance(message, KeepAlive):
@@ -293,24 +272,26 @@ class ProposalQueue:
         return session <= self._last_applied
 
     def _admit_commands(self, route: Route, message: Commands) -> None:
-        view = self.sessions.get(message.session)
+        view = self._sessions.get(message.session)
         if view is None:
             if self._is_past(message.session):
-                self.refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
+                self._refuse(route, message, Refusal.UNKNOWN_SESSION, "no such session")
             else:
-                self.refuse(route, message, Refusal.NO_LEADER, "the session is not known here yet")
+                self._refuse(
+                    route, message, Refusal.NO_LEADER, "the session is not known here yet"
+                )
             return
-        view.answer_by(route)  # the newest connection of a session gets the answers
+        self._connections.set_route(view.session, route)
         first, last = message.first_sequence, message.first_sequence + message.count - 1
         expected = view.request_sequence + 1
         if first > expected:
-            refusal = CommandsRefused(view.session, expected, Refusal.COMMAND, self.leader)
-            self._replies.send(route, refusal)
+            why = RefusalReason(Refusal.COMMAND)
+            self._replies.refuse_commands(route, view.session, expected, why)
             return
         if first <= view.sequence:  # applied before: the first result again, never a second
-            self.delivery.resend(view, first, min(last, view.sequence))
+            self._connections.resend(view.session, first, min(last, view.sequence))
         if self.write_stall_reason and last > view.sequence:
-            self._refuse_commands(route, view.session, expected, self.write_stall_reason)
+            self._replies.refuse_commands(route, view.session, expected, self.write_stall_reason)
             return
         if last < expected:
             return  # what is in flight is answered when it is applied
@@ -332,8 +313,8 @@ class ProposalQueue:
 
     def _refuse_more(self, view: SessionView, route: Route, next_sequence: int) -> None:
         """Too much is under way: the client sends again from `next_sequence`, a little later."""
-        code = Refusal.OVERLOADED
-        self._replies.send(route, CommandsRefused(view.session, next_sequence, code, self.leader))
+        why = RefusalReason(Refusal.OVERLOADED)
+        self._replies.refuse_commands(route, view.session, next_sequence, why)
 
     def _room(self, view: SessionView) -> int:
         """How many commands of a session may be logged now, by the size of its replies (F24).
@@ -341,12 +322,12 @@ class ProposalQueue:
         A reply of a live session is never dropped, so one that acknowledges nothing gets no
         further command into the log.
         """
-        unacked_nbytes, limits = self.sessions.unacked_nbytes_of(view), self._limits
+        unacked_nbytes, limits = self._sessions.unacked_nbytes_of(view), self._limits
         waiting = view.request_sequence - view.sequence
         room = (limits.replies_bytes_max - unacked_nbytes) // view.reply_nbytes - waiting
         if not unacked_nbytes and not waiting:
             return max(1, room)  # one reply alone always fits
-        return room if self.sessions.unacked_total_nbytes <= limits.replies_total_bytes_max else 0
+        return room if self._sessions.unacked_total_nbytes <= limits.replies_total_bytes_max else 0
 
     def _acknowledge(self, view: SessionView, acked_sequence: int) -> None:
         """What refused commands said beside: it must reach the log, or nothing gets free."""
@@ -375,14 +356,14 @@ class ProposalQueue:
 
     # ---- what the leader writes of itself ------------------------------------------------
 
-    def expire_overdue(self, now_ms: int) -> None:
+    def propose_expiries(self, now_ms: int) -> None:
         """Write an EXPIRE for every session that was silent too long (I19, C25)."""
         if self._admitting:
-            for view in self.sessions.overdue(now_ms):
+            for view in self._sessions.overdue(now_ms):
                 body = encode_expire(view.session, view.active_index)
                 self._propose(EntryKind.EXPIRE, body)
 
-    def tick(self) -> None:
+    def propose_tick(self) -> None:
         """Write a TICK: a timer is due and no traffic carries the time."""
         if self._admitting:
             self._propose(EntryKind.TICK, b"")
@@ -406,17 +387,17 @@ class ProposalQueue:
         """A slice was applied: bring the mirror up, answer those who wait. True when the no-op of
         this leader is in it, so that it admits requests from now on (C18)."""
         self._last_applied = outcome.last_applied
-        self.sessions.set_unacked(outcome.unacked_nbytes)
+        self._sessions.set_unacked(outcome.unacked_nbytes)
         opened: dict[int, SessionOpened] = {}
         touched: dict[int, SessionKeptAlive] = {}
         ended: dict[int, SessionEnded] = {}
         for change in outcome.changes:
             match change:
                 case SessionOpened():
-                    self.sessions.opened(change)
+                    self._sessions.opened(change)
                     opened[change.session] = change
                 case SessionKeptAlive():
-                    self.sessions.touched(change)
+                    self._sessions.touched(change)
                     touched[change.index] = change
                 case SessionEnded():
                     ended[change.index] = change
@@ -431,15 +412,16 @@ class ProposalQueue:
             index, route, request = self._waiters.popleft()
             if index in opened:
                 timeout_ms = opened[index].timeout_ms
-                named = self.leader, self._members, self._cluster_name
+                named = self._replies.leader, self._members, self._cluster_name
                 self._replies.send(route, Registered(request, index, timeout_ms, *named))
             elif index in touched:
-                self._replies.send(route, KeptAlive(request, self.leader, self._members))
+                self._replies.send(route, KeptAlive(request, self._replies.leader, self._members))
             elif index in ended:
                 self._replies.send(route, SessionClosed(request))
             else:
-                code = Refusal.UNKNOWN_SESSION
-                self._replies.send(route, Failure(request, code, self.leader, "no such session"))
+                self._fail(
+                    route, request, RefusalReason(Refusal.UNKNOWN_SESSION, "no such session")
+                )
         noop_index, noop_ms = self._noop
         if not noop_index or outcome.last_applied < noop_index:
             return False
@@ -448,19 +430,21 @@ class ProposalQueue:
         return True
 
     def _reply(self, reply: RunReply) -> None:
-        view = self.sessions.get(reply.session)
+        view = self._sessions.get(reply.session)
         if view is None:
             return  # it ended in an earlier slice
         self._total_nbytes -= view.applied(reply)
-        self.delivery.send(view, reply)
+        self._connections.send(reply)
 
     def _session_ended(self, change: SessionEnded) -> None:
-        view = self.sessions.ended(change)
+        view = self._sessions.ended(change)
         if view is not None:
             self._total_nbytes -= view.inflight_nbytes
-        if view is not None and view.route is not None and view.inflight:
-            code = Refusal.UNKNOWN_SESSION
-            self._replies.send(view.route, CommandsRefused(view.session, 1, code, self.leader))
+        route = self._connections.route_of(change.session)
+        if view is not None and route is not None and view.inflight:
+            why = RefusalReason(Refusal.UNKNOWN_SESSION)
+            self._replies.refuse_commands(route, view.session, 1, why)
+        self._connections.session_ended(change.session)
 
     # ---- leadership ----------------------------------------------------------------------
 
@@ -470,7 +454,7 @@ class ProposalQueue:
 
     def _lead(self, noop_index: int, time_ms: int) -> None:
         """This leader's no-op is applied: admit, beginning with those that waited (C18)."""
-        self.sessions.restart_timeouts(noop_index, time_ms)
+        self._sessions.restart_timeouts(noop_index, time_ms)
         self._admitting = True
         self._waiting_nbytes = 0
         while self._waiting:
@@ -482,33 +466,32 @@ class ProposalQueue:
         Commands in the log stay there: the refusal is of those after them.
         """
         why = self.write_stall_reason = RefusalReason(Refusal.DISK_FULL, write_stall.reason, (), 0)
-        for view in self.sessions:
-            if view.route is not None and view.inflight:
-                self._refuse_commands(view.route, view.session, view.request_sequence + 1, why)
+        for view in self._sessions:
+            route = self._connections.route_of(view.session)
+            if route is not None and view.inflight:
+                next_sequence = view.request_sequence + 1
+                self._replies.refuse_commands(route, view.session, next_sequence, why)
         self._fail_waiters(why, logged=write_stall.stops_commits)
 
     def reopen(self) -> None:
         """No disk is full any more."""
         self.write_stall_reason = None
 
-    def leader_changed(self, leader: str) -> None:
-        """`leader` is the address that every refusal carries from now on; empty: not known."""
-        self.leader = leader
-
-    def step_down(self, leader: str) -> None:
-        """Leadership is gone: fail everything that is held here, at once."""
-        self.leader = leader
+    def step_down(self) -> None:
+        """This member does not lead any more: fail all that waits here, at once."""
         self._noop = (0, 0)
         self._admitting = False
+        for view in self._sessions:
+            route = self._connections.route_of(view.session)
+            if route is not None and view.inflight:
+                why = RefusalReason(Refusal.NO_LEADER)
+                self._replies.refuse_commands(route, view.session, 1, why)
         reason = "this member is not the leader any more"
-        for view in self.sessions:
-            if view.route is not None and view.inflight:
-                code = Refusal.NO_LEADER
-                self._replies.send(view.route, CommandsRefused(view.session, 1, code, leader))
-        self._fail_waiters(RefusalReason(Refusal.NO_LEADER, reason, (), 0), logged=True)
+        self._fail_waiters(RefusalReason(Refusal.NO_LEADER, reason), logged=True)
         self._total_nbytes = 0
         self.proposals.clear()
-        self.sessions.forget_requests()
+        self._sessions.forget_requests()
+        self._connections.forget_routes()
 
     def _fail_waiters(self, why: RefusalReason, *, logged: bool) -> None:
         """Answer the requests that wait to be appended and, if `logged`, those that were."""
@@ -517,34 +500,32 @@ class ProposalQueue:
             waiters = [(route, request) for _, route, request in self._waiters] + waiters
             self._waiters.clear()
         for route, request in waiters:
-            self._replies.send(route, Failure(request, why.code, self.leader, why.reason))
+            self._fail(route, request, why)
         for route, message in self._waiting:
-            self.refuse_for(route, message, why)
+            self._replies.refuse(route, message, why)
         self.proposals = deque(each for each in self.proposals if each.waiter is None)
         self._waiting.clear()
         self._waiting_nbytes = 0
 
-    def connection_closed(self, route: Route) -> None:
-        """A connection closed: its sessions are answered on their next one."""
-        for view in self.sessions:
-            if view.route == route:
-                view.answer_by(None)
+    def _fail(self, route: Route, request: int, why: RefusalReason) -> None:
+        failure = Failure(request, why.code, self._replies.leader, why.reason)
+        self._replies.send(route, failure)
 
     @property
     def admitting(self) -> bool:
         """True on a leader whose no-op is applied."""
         return self._admitting
 
-    def put_back(self, taken: list[Proposal]) -> None:
+    def put_back(self, proposals: list[Proposal]) -> None:
         """These cannot be appended now; they stay the first."""
-        self.proposals.extendleft(reversed(taken))
+        self.proposals.extendleft(reversed(proposals))
 
     def take(self, nbytes_max: int) -> list[Proposal]:
         """The next proposals for one batch: about `nbytes_max`, but at least one."""
         require(self.proposals, "nothing to propose")
-        taken = [self.proposals.popleft()]
-        nbytes = taken[0].nbytes
+        proposals = [self.proposals.popleft()]
+        nbytes = proposals[0].nbytes
         while self.proposals and nbytes + self.proposals[0].nbytes <= nbytes_max:
-            taken.append(self.proposals.popleft())
-            nbytes += taken[-1].nbytes
-        return taken
+            proposals.append(self.proposals.popleft())
+            nbytes += proposals[-1].nbytes
+        return proposals

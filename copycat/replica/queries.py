@@ -18,11 +18,12 @@ from functools import partial
 
 from copycat.machine.apply_result import MachineQuery, QueryAnswer
 from copycat.machine.session_executor import SessionExecutor
-from copycat.protocol.client import Failure, QueryRequest, QueryResult, Refusal
+from copycat.protocol.client import QueryRequest, QueryResult, Refusal
+from copycat.replica.connections import Replies, Route
 from copycat.replica.host import REPLY_ROOM, Host, Lane
 from copycat.replica.inbox import Inbox
-from copycat.replica.replies import Replies
-from copycat.replica.session_index import Route, SessionIndex
+from copycat.replica.refusal_reason import RefusalReason
+from copycat.replica.session_index import SessionIndex
 from copycat.types import ConsistencyLevel
 
 __all__ = ["Queries"]
@@ -97,9 +98,8 @@ class Queries:
         self._known: dict[tuple[int, int], _Waiting] = {}
         """(session, request) of all that are not answered."""
         self._nbytes = 0
-        self.leader = ""
 
-    def ask(self, route: Route, request: QueryRequest) -> None:
+    def add(self, route: Route, request: QueryRequest) -> None:
         """Take a query that this member may serve (see `must_lead`)."""
         key = request.session, request.request
         known = self._known.get(key)
@@ -110,9 +110,7 @@ class Queries:
         nbytes = self._nbytes + len(request.operation)
         if len(self._known) >= WAITING_MAX or nbytes > WAITING_NBYTES_MAX:
             reason = f"{len(self._known)} queries wait already"
-            self._replies.send(
-                route, Failure(request.request, Refusal.OVERLOADED, self.leader, reason)
-            )
+            self._replies.refuse(route, request, RefusalReason(Refusal.OVERLOADED, reason))
             return
         waiting = _Waiting(route, request, request.index, self._turn)
         self._known[key], self._nbytes = waiting, nbytes
@@ -150,32 +148,26 @@ class Queries:
                 waiting.index = max(index, waiting.seen)
                 self._ready.append(waiting)
 
-    def fail_unconfirmed(self, leader: str) -> None:
-        """This member does not lead any more: nobody will confirm these."""
-        self.leader = leader
+    def step_down(self) -> None:
+        """This member does not lead: nobody will confirm the reads that wait for that."""
         reason = "leadership was lost before the read was confirmed"
-        self.refuse_unconfirmed(Refusal.NO_LEADER, reason)
+        self.refuse_unconfirmed(RefusalReason(Refusal.NO_LEADER, reason))
 
-    def leader_changed(self, leader: str) -> None:
-        """`leader` is the address that every refusal carries from now on; empty: not known."""
-        self.leader = leader
-
-    def refuse_unconfirmed(self, code: Refusal, reason: str) -> None:
+    def refuse_unconfirmed(self, why: RefusalReason) -> None:
         """Answer all queries that wait for a read index with why they do not get one."""
         failed = [waiting for group in self._unconfirmed.values() for waiting in group]
         for waiting in (*failed, *self._arrived):
-            failure = Failure(waiting.request.request, code, self.leader, reason)
             self._forget(waiting)
-            self._replies.send(waiting.route, failure)
+            self._replies.refuse(waiting.route, waiting.request, why)
         self._unconfirmed.clear()
         self._arrived.clear()
 
     def connection_closed(self, route: Route) -> None:
         """A connection closed: its queries have nobody to answer."""
-        gone = [waiting for waiting in self._ready if waiting.route == route]
-        if gone:
+        unanswered = [waiting for waiting in self._ready if waiting.route == route]
+        if unanswered:
             self._ready = [waiting for waiting in self._ready if waiting.route != route]
-            for waiting in gone:
+            for waiting in unanswered:
                 self._forget(waiting)
 
     def serve(self, last_applied: int) -> None:
@@ -217,12 +209,11 @@ class Queries:
                 left.append(waiting)
                 continue
             self._forget(waiting)
-            number = waiting.request.request
             if answer.unknown_session:
-                code = Refusal.UNKNOWN_SESSION
-                failure = Failure(number, code, self.leader, "no such session")
-                self._replies.send(waiting.route, failure)
+                why = RefusalReason(Refusal.UNKNOWN_SESSION, "no such session")
+                self._replies.refuse(waiting.route, waiting.request, why)
             else:
+                number = waiting.request.request
                 self._replies.send(waiting.route, QueryResult(number, answer.index, answer.body))
         if left:
             self._ready = left + self._ready  # they came first

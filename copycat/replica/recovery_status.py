@@ -7,56 +7,55 @@ same for a member whose directory is an older copy of itself, and for those that
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from functools import partial
 
 from copycat.errors import require
-from copycat.member.markers import LostEntries
+from copycat.raft.core import Raft
 from copycat.raft.effects import PeerRegressed, RecordLoss
 from copycat.raft.events import GapsKnown, LossAccepted, LossRecorded
-from copycat.replica.driver import Driver, ReplicaParts
+from copycat.replica.driver import Driver
 from copycat.replica.host import Lane
+from copycat.replica.inbox import Inbox
+from copycat.replica.options import MemberStores, ReplicaOptions
+from copycat.storage.interface import ReplicaLog
 from copycat.types import EntryId, MemberId
 
-__all__ = ["NewRecord", "RecoveryStatus"]
+__all__ = ["RecoveryStatus"]
 
-log = logging.getLogger("copycat.replica")
+_LOG = logging.getLogger("copycat.replica")
 
 AGAIN_MS = 5_000
 """So often it is said what is missing."""
 
 
-NewRecord = Callable[[EntryId, int, int], LostEntries]
-"""`MemberDirectory.regressed`."""
-
-
 class RecoveryStatus:
     """lost_entries: as the directory was opened with; None for none.  new_record: makes the record
-    of a loss that a peer noticed.  addresses: of all voters."""
+    of a loss that a peer noticed."""
 
     def __init__(
         self,
-        parts: ReplicaParts,
+        options: ReplicaOptions,
+        raft: Raft,
+        log: ReplicaLog,
+        inbox: Inbox,
         driver: Driver,
-        address: str,
-        lost_entries: LostEntries | None,
-        *,
-        new_record: NewRecord | None,
-        addresses: Mapping[MemberId, str],
+        stores: MemberStores,
     ) -> None:
-        self._parts = parts
-        self._address = address
-        self._lost_entries = lost_entries
-        self._new_record = new_record
-        self._addresses = addresses
+        self._address = options.address
+        self._addresses = options.members_by_id
+        self._raft = raft
+        self._log = log
+        self._inbox = inbox
         self._driver = driver
+        lost_entries = self._lost_entries = stores.lost_entries
+        self._new_record = stores.regressed
         self._again_ms = 0
         self._is_removing = False
         self._waiting: RecordLoss | None = None
         """It is written as soon as the file of an older debt is gone."""
         self._regressed: dict[MemberId, EntryId] = {}
         if lost_entries is not None and lost_entries.is_accepted:
-            effects = parts.raft.step(LossAccepted(lost_entries.lost_upto))
+            effects = raft.step(LossAccepted(lost_entries.lost_upto))
             require(not effects, "nothing follows from an accepted loss", effects=effects)
 
     @property
@@ -64,7 +63,7 @@ class RecoveryStatus:
         """The entries that are missing, in words; empty when none is."""
         return (
             str(self._lost_entries)
-            if self._lost_entries is not None and self._parts.raft.eligibility.is_recovering
+            if self._lost_entries is not None and self._raft.eligibility.is_recovering
             else ""
         )
 
@@ -90,7 +89,7 @@ class RecoveryStatus:
         if self._regressed.get(effect.peer) == effect.acknowledged:
             return
         self._regressed[effect.peer] = effect.acknowledged
-        log.error(
+        _LOG.error(
             "%s: %s came back with an older copy of its directory: it had acknowledged entries up"
             " to %d, and has them up to %d now; it does not count until it has them again",
             self._address,
@@ -106,20 +105,20 @@ class RecoveryStatus:
             return
         require(self._new_record is not None, "no directory to record a loss in", effect=effect)
         assert self._new_record is not None  # noqa: S101  # for the type checker
-        first_index, earlier = self._parts.raft.last.index + 1, self._lost_entries
+        first_index, earlier = self._raft.last.index + 1, self._lost_entries
         if earlier is not None:
             first_index = min(first_index, earlier.first_index)
         lost_entries = self._lost_entries = self._new_record(
             effect.lost_upto, first_index, effect.term
         )
-        log.error(
+        _LOG.error(
             "%s: this directory is an older copy of what it was (a restored backup, or a snapshot"
             " of the machine): %s had been acknowledged and are not here; it votes only for a"
             " member that has them, and waits for a leader to give them back",
             self._address,
             lost_entries,
         )
-        self._parts.inbox.run(Lane.ASIDE, lost_entries.write, partial(self._written, effect.term))
+        self._inbox.run(Lane.ASIDE, lost_entries.write, partial(self._written, effect.term))
 
     def _written(self, term: int, _: None) -> None:
         self._driver.step(LossRecorded(term))
@@ -129,7 +128,7 @@ class RecoveryStatus:
 
         Not where it was given up: the entries that are there now are others.
         """
-        valid_from, lost_entries = self._parts.log.valid_from, self._lost_entries
+        valid_from, lost_entries = self._log.valid_from, self._lost_entries
         if (
             lost_entries is not None
             and lost_entries.is_accepted
@@ -141,18 +140,18 @@ class RecoveryStatus:
     def keep(self, now_ms: int) -> None:
         """Now and then, in a turn: settle, or say what is missing and what it waits for."""
         self._look_at_peers()
-        lost_entries, raft = self._lost_entries, self._parts.raft
+        lost_entries, raft = self._lost_entries, self._raft
         if lost_entries is None:
             return
         if not (raft.eligibility.is_recovering or raft.eligibility.has_accepted_loss):
             self._lost_entries = None
             self._is_removing = True
-            self._parts.inbox.run(Lane.ASIDE, lost_entries.clear, self._removed)
-            how = "were given up" if lost_entries.is_accepted else "are here again"
-            log.warning("%s: %s %s: it votes as ever", self._address, lost_entries, how)
+            self._inbox.run(Lane.ASIDE, lost_entries.clear, self._removed)
+            outcome = "were given up" if lost_entries.is_accepted else "are here again"
+            _LOG.warning("%s: %s %s: it votes as ever", self._address, lost_entries, outcome)
         elif raft.eligibility.is_recovering and now_ms >= self._again_ms:
             self._again_ms = now_ms + AGAIN_MS
-            log.warning(
+            _LOG.warning(
                 "%s: %s %s (%d are here): it votes only for a member that has them, and waits"
                 " for a leader to give them back",
                 self._address,
@@ -160,7 +159,7 @@ class RecoveryStatus:
                 "are missing in this older copy"
                 if lost_entries.is_regressed
                 else "were damaged on this disk",
-                self._parts.log.last_index,
+                self._log.last_index,
             )
 
     def _removed(self, _: None) -> None:
@@ -171,10 +170,10 @@ class RecoveryStatus:
 
     def _look_at_peers(self) -> None:
         """Those that have everything again are not named any more, nor those of another leader."""
-        raft = self._parts.raft
+        raft = self._raft
         for peer, acknowledged in list(self._regressed.items()):
             if raft.match_index(peer) >= acknowledged.index:
-                log.warning("%s: %s has its entries again", self._address, self._addresses[peer])
+                _LOG.warning("%s: %s has its entries again", self._address, self._addresses[peer])
                 del self._regressed[peer]
         if raft.leader not in (0, raft.member):
             self._regressed.clear()

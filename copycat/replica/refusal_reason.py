@@ -13,9 +13,9 @@ class RefusalReason(NamedTuple):
     """The fields of a refusal: see `protocol.client.Failure`."""
 
     code: Refusal
-    reason: str
-    missing: tuple[str, ...]
-    since_ms: int
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+    since_ms: int = 0
 
 
 class WriteStall(NamedTuple):

@@ -9,17 +9,17 @@ batches itself.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import assert_never
 
 from copycat.config import member_id
 from copycat.errors import CopycatError, require
 from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
 from copycat.machine.session_executor import SessionExecutor
-from copycat.member.ballast_file import BallastFile
-from copycat.member.markers import LostEntries
-from copycat.member.time_note import TimeFile
 from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
 from copycat.raft.effects import (
     ConfigurationChanged,
     EndShipping,
@@ -37,30 +37,39 @@ from copycat.raft.events import (
     Tick,
     Unreachable,
 )
-from copycat.replica.assembly import assemble, core_of
+from copycat.raft.initial_state import InitialState
+from copycat.replica.applier import Applier
 from copycat.replica.compaction import CompactionRunner
-from copycat.replica.driver import Driver, RegressionEffect, SnapshotEffect
+from copycat.replica.connections import Connections, Replies, Route
+from copycat.replica.disk_space import DiskSpace
+from copycat.replica.driver import Driver, RegressionEffect, ReplicaParts, SnapshotEffect
 from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.handshake import Handshake, logged_incarnations
-from copycat.replica.host import Host
+from copycat.replica.host import Host, Lane
 from copycat.replica.inbound import PeerInbound
+from copycat.replica.inbox import Inbox
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.members import MemberTable
-from copycat.replica.options import ReplicaOptions
+from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.outage import Outage
-from copycat.replica.recovery_status import NewRecord, RecoveryStatus
+from copycat.replica.proposals import ProposalQueue
+from copycat.replica.queries import Queries
+from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.refusal_reason import WriteStall
+from copycat.replica.replication import EntrySender
 from copycat.replica.requests import RequestRouter
-from copycat.replica.session_index import Route
+from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.replica.snapshot_taker import SnapshotTaker, restore
-from copycat.replica.status import Status, status_of
-from copycat.storage.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
-from copycat.storage.snapshot_store import Snapshot, SnapshotStore
-from copycat.types import Compaction, CompactionReport, MemberId, ServerState
+from copycat.replica.status import Status
+from copycat.replica.sync_scheduler import SyncScheduler
+from copycat.storage.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
+from copycat.storage.recent_batches import BatchReader, RecentBatches
+from copycat.storage.snapshot_store import Snapshot
+from copycat.types import NO_ENTRY, Compaction, CompactionReport, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -78,152 +87,155 @@ def handshake_of(
     )
 
 
+def core_of(options: ReplicaOptions, stores: MemberStores, covered: int, seed: int) -> Raft:
+    """The core over the log and the hard state as they were opened.
+
+    covered: index of the snapshot that was installed; 0 for none.
+    """
+    log, hard_state, lost_entries = stores.log, stores.hard_state, stores.lost_entries
+    return Raft(
+        member_id(options.cluster_name, options.address),
+        Configuration.bootstrap(options.members_by_id),
+        options.raft,
+        InitialState(
+            current_term=hard_state.current_term,
+            voted_for=hard_state.voted_for,
+            term_runs=log.term_runs(),
+            first_index=log.first_index,
+            last_index=log.last_index,
+            before=log.before,
+            snapshot_index=covered,
+            oldest_snapshot_index=0 if stores.snapshots is None else stores.snapshots.oldest_index,
+            fresh=stores.fresh,
+            lost=stores.lost,
+            lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,
+            is_older_copy=lost_entries is not None and lost_entries.is_regressed,
+        ),
+        seed=seed,
+    )
+
+
+def clock_of(
+    raft: Raft, stores: MemberStores, time_ms: int, now_ms: int, wall_ms: int
+) -> LogClock:
+    """Log time goes on from the last entry, or from the machine's time, which is `time_ms`."""
+    file = stores.time_file
+    return LogClock(
+        raft.member,
+        raft.configuration,
+        now_ms,
+        wall_ms,
+        max(time_ms, last_time_ms(stores.log)),
+        written_note=None if file is None else file.read(),
+    )
+
+
 class Replica:
-    """See `docs/internals/raft-core.md`. The host calls; all in one thread, but for the work that
-    it was handed (`Host.sync`, `.save`, `.run`)."""
+    """One member. A host calls it in one thread only; work that it gives to the host is done in
+    others (`Host.sync`, `Host.save`, `Host.run`).
+
+    `__init__` builds every part after those that it needs, and gives them to it as arguments.
+    `docs/internals/replica.md` says what each of them does.
+    """
 
     def __init__(
         self,
         options: ReplicaOptions,
-        *,
-        incarnation: int,
-        log: ReplicaLog,
-        hard_state: HardStateStore,
+        stores: MemberStores,
         executor: SessionExecutor,
         host: Host,
+        *,
         seed: int,
-        fresh: bool,
         now_ms: int,
         wall_ms: int,
-        snapshots: SnapshotStore | None = None,
-        lost: bool = False,
-        lost_entries: LostEntries | None = None,
-        regressed: NewRecord | None = None,
-        ballast: BallastFile | None = None,
-        time_file: TimeFile | None = None,
     ) -> None:
         require(options.address in options.members, "a member outside its own list")
-        self._options, self._host, self._log = options, host, log
-        self._executor, self._peers = executor, options.members_by_id
-        self.member = member_id(options.cluster_name, options.address)
-        self._listeners: list[Callable[[ServerState], None]] = []
+        self._options, self._host, self._executor = options, host, executor
+        self._peers, log = options.members_by_id, stores.log
         self.stopped: BaseException | None = None
-        loaded = restore(snapshots, log, executor)
-        self.raft = core_of(
-            self.member,
-            options,
-            log=log,
-            hard_state=hard_state,
-            covered=loaded.index,
-            snapshots=snapshots,
-            fresh=fresh,
-            seed=seed,
-            lost=lost,
-            lost_entries=lost_entries,
+        """Why this member stopped; None while it runs."""
+        self._listeners: list[Callable[[ServerState], None]] = []
+        covered = restore(stores.snapshots, log, executor)
+        raft = self.raft = core_of(options, stores, covered.index, seed)
+        self.member, self._log, self._state = raft.member, log, raft.state
+        self.members = MemberTable(raft.member, raft.configuration)
+        clock = self._clock = clock_of(raft, stores, executor.time_ms, now_ms, wall_ms)
+        inbox, replies = self._inbox, self._replies = Inbox(host), Replies(host)
+        sessions = self._sessions = SessionIndex(executor.session_rows())
+        connections = self._connections = Connections(host, executor, replies, inbox)
+        queue = self._proposal_queue = ProposalQueue(
+            options, executor.commands, sessions, connections, replies
         )
-        self.members = MemberTable(self.member, self.raft.configuration)
-        self._state = self.raft.state
-        time_ms = max(executor.time_ms, last_time_ms(log))
-        written_note = None if time_file is None else time_file.read()
-        voters = self.raft.configuration
-        clock = LogClock(self.member, voters, now_ms, wall_ms, time_ms, written_note=written_note)
-        parts = self._parts = assemble(
-            options,
-            raft=self.raft,
-            log=log,
-            hard_state=hard_state,
-            executor=executor,
-            host=host,
-            clock=clock,
-            ballast=ballast,
-            slice_done=self._on_applied,
+        queries = self._queries = Queries(executor, sessions, host, replies, inbox)
+        recent = RecentBatches[Batch](
+            options.entry_buffer_size, options.recent_bytes_max, keeps_newest=True
         )
-        self._inbox, self._driver = parts.inbox, Driver(parts, self)
-        self._build(snapshots, incarnation, lost_entries, regressed, ballast, time_file)
+        reader = BatchReader(log, recent, options.batch_bytes_max)
+        applier = self._applier = Applier(reader, executor.last_applied, options.skips)
+        syncs = self._syncs = SyncScheduler(log, stores.hard_state, host, options, stores.ballast)
+        sender = EntrySender(reader, host)
+        # The driver gives effects to parts that step the driver: so it knows them as `self`.
+        driver = self._driver = Driver(
+            raft, log, clock, host, reader, sender, syncs, applier, queue, queries, self
+        )
+        parts = ReplicaParts(raft, log, syncs, clock, applier, sessions, host, inbox)
+        self._build_those_that_step(driver, parts, stores)
         for member, number in executor.incarnations.items():
             self.record_incarnation(member, number)
 
-    def _build(
-        self,
-        snapshots: SnapshotStore | None,
-        incarnation: int,
-        lost_entries: LostEntries | None,
-        regressed: NewRecord | None,
-        ballast: BallastFile | None,
-        time_file: TimeFile | None,
+    def _build_those_that_step(
+        self, driver: Driver, parts: ReplicaParts, stores: MemberStores
     ) -> None:
-        """The parts that step the core, each after those that it needs."""
-        options, parts, driver, peers = self._options, self._parts, self._driver, self._peers
-        self._recovery = RecoveryStatus(
-            parts, driver, options.address, lost_entries, new_record=regressed, addresses=peers
+        """The other half of `__init__`: the parts that step the core, through the driver."""
+        options, raft, log, peers = self._options, self.raft, self._log, self._peers
+        inbox, clock, sessions = self._inbox, self._clock, self._sessions
+        connections, replies = self._connections, self._replies
+        queue, queries, ballast = self._proposal_queue, self._queries, stores.ballast
+        recovery = self._recovery = RecoveryStatus(options, raft, log, inbox, driver, stores)
+        obstacles = ElectionObstacles(options.address, raft, recovery)
+        outage = self.outage = Outage(
+            raft.member, peers, raft.configuration, clock, options.raft, obstacles
         )
-        self.outage = Outage(
-            self.member,
-            peers,
-            self.raft.configuration,
-            parts.clock,
-            options.raft,
-            ElectionObstacles(options.address, self.raft, self._recovery),
+        self._transfer = LeadershipTransfer(raft, driver, peers)
+        snapshots, executor = stores.snapshots, self._executor
+        sender = self._snapshot_sender = SnapshotSender(parts, driver, snapshots)
+        threshold = options.snapshot_threshold
+        taker = self._snapshot_taker = SnapshotTaker(
+            parts, driver, snapshots, executor, threshold=threshold, sender=sender
         )
-        self._transfer = LeadershipTransfer(self.raft, driver, peers)
-        self._build_compaction(snapshots)
-        self._requests = RequestRouter(
+        receiver = SnapshotReceiver(
+            parts, driver, snapshots, executor, taker=taker, incarnations=self
+        )
+        self._snapshot_receiver = receiver
+        compaction = self._compaction = CompactionRunner(
             parts,
-            peers,
-            self.outage,
-            max_entry_size=options.max_entry_size,
-            cluster_name=options.cluster_name,
+            executor,
+            options.compaction,
+            snapshot_taker=taker,
+            snapshot_receiver=receiver,
         )
-        self._handshake = handshake_of(self.members, options, incarnation, self._log)
+        requests = self._requests = RequestRouter(
+            options,
+            raft,
+            self._host,
+            inbox,
+            sessions,
+            connections,
+            replies,
+            queue,
+            queries,
+            outage,
+        )
+        disk = self._disk_space = DiskSpace(
+            options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
+        )
+        shake = self._handshake = handshake_of(self.members, options, stores.incarnation, log)
+        file = stores.time_file
         self._maintenance = Maintenance(
-            parts,
-            driver,
-            self._handshake,
-            options=options,
-            snapshotting=self._snapshot_taker,
-            compaction=self._compaction,
-            outage=self.outage,
-            now_ms=parts.clock.now_ms,
-            ballast=ballast,
-            time_file=time_file,
-            recovery=self._recovery,
+            log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
         )
         self._inbound = PeerInbound(
-            parts,
-            driver,
-            self._requests,
-            self.outage,
-            maintenance=self._maintenance,
-            snapshot_sender=self._snapshot_sender,
-            snapshot_receiver=self._snapshot_receiver,
-        )
-
-    def _build_compaction(self, snapshots: SnapshotStore | None) -> None:
-        """What takes the place of entries: snapshots that are sent, taken and received, and
-        compaction, which deletes none that one of them needs."""
-        self._snapshot_sender = SnapshotSender(self._parts, self._driver, snapshots)
-        self._snapshot_taker = SnapshotTaker(
-            self._parts,
-            self._driver,
-            snapshots,
-            self._executor,
-            threshold=self._options.snapshot_threshold,
-            sender=self._snapshot_sender,
-        )
-        self._snapshot_receiver = SnapshotReceiver(
-            self._parts,
-            self._driver,
-            snapshots,
-            self._executor,
-            taker=self._snapshot_taker,
-            incarnations=self,
-        )
-        self._compaction = CompactionRunner(
-            self._parts,
-            self._executor,
-            self._options.compaction,
-            snapshot_taker=self._snapshot_taker,
-            snapshot_receiver=self._snapshot_receiver,
+            raft, clock, inbox, driver, requests, outage, disk, sender, receiver
         )
 
     def client_timeout_ms(self, connection: int) -> int:
@@ -273,12 +285,12 @@ class Replica:
 
     def synced(self, ticket: SyncTicket) -> None:
         """`ticket.run` returned; see `Host.sync`."""
-        self._parts.durable.completed(ticket)
+        self._syncs.completed(ticket)
         self._host.wake()
 
     def saved(self, ticket: SaveTicket) -> None:
         """`ticket.run` returned; see `Host.save`."""
-        self._parts.durable.completed(ticket)
+        self._syncs.completed(ticket)
         self._host.wake()
 
     def failed(self, cause: BaseException) -> None:
@@ -294,11 +306,11 @@ class Replica:
     def on_state_change(self, callback: Callable[[ServerState], None]) -> Callable[[], None]:
         """Call back with each new state; the returned function ends that."""
         self._listeners.append(callback)
-        return lambda: self._listeners.remove(callback)
+        return partial(self._listeners.remove, callback)
 
     def on_storage_change(self, callback: Callable[[bool], None]) -> None:
         """Call back with True when the disk is found full, with False when it has room."""
-        self._maintenance.on_storage_change(callback)
+        self._disk_space.on_storage_change(callback)
 
     # ---- the turn ------------------------------------------------------------------------
 
@@ -307,18 +319,19 @@ class Replica:
         if self.stopped is not None:
             return
         try:
-            elapsed_ms = self._parts.clock.advance(now_ms, wall_ms)
-            self._parts.durable.begin(now_ms)
+            elapsed_ms = self._clock.advance(now_ms, wall_ms)
+            self._syncs.begin(now_ms)
             self._step(Tick(elapsed_ms))
-            self._maintenance.begin(now_ms, elapsed_ms)
+            self._maintenance.begin(elapsed_ms)
+            self._disk_space.begin(now_ms)
             self._take_completed()
             self._inbox.take()
             self._snapshot_sender.advance(now_ms)
-            self._maintenance.update_write_stall()
+            self._disk_space.update_write_stall()
             self._propose()
             self._ask_reads()
             if now_ms >= self._maintenance.deadline_ms:
-                self._maintenance.keep(now_ms)
+                self._maintenance.run_due(now_ms)
                 self._propose()
             self._finish()
         except Exception as cause:  # noqa: BLE001  # fail-stop: whatever it was, promise no more
@@ -327,10 +340,10 @@ class Replica:
     def deadline_ms(self) -> int:
         """`turn` must run at this time of CLOCK_BOOTTIME even if nothing arrives."""
         return min(
-            self._parts.clock.now_ms + self.raft.timeout_ms,
+            self._clock.now_ms + self.raft.timeout_ms,
             self._maintenance.deadline_ms,
-            self._parts.applier.due_ms,
-            self._parts.durable.due_ms,
+            self._applier.due_ms,
+            self._syncs.due_ms,
             self._snapshot_sender.due_ms,
         )
 
@@ -338,51 +351,54 @@ class Replica:
         self._driver.step(event)
 
     def _take_completed(self) -> None:
-        for event in self._parts.durable.take_completed():
+        for event in self._syncs.take_completed():
             self._step(event)
 
     def _propose(self) -> None:
-        while self._parts.proposal_queue.proposals and self.raft.can_propose:
-            taken = self._parts.proposal_queue.take(self._options.batch_bytes_max)
-            count = sum(proposal.count for proposal in taken)
-            if not self._maintenance.admits(sum(each.frames_nbytes_max for each in taken), count):
+        while self._proposal_queue.proposals and self.raft.can_propose:
+            proposals = self._proposal_queue.take(self._options.batch_bytes_max)
+            count = sum(proposal.count for proposal in proposals)
+            nbytes = sum(proposal.frames_nbytes_max for proposal in proposals)
+            if not self._disk_space.admits(nbytes, count):
                 # Back first: the core's answer may be to step down, which fails them all.
-                self._parts.proposal_queue.put_back(taken)
-                self._maintenance.ran_full()
+                self._proposal_queue.put_back(proposals)
+                self._disk_space.stop_admission()
                 return
             last_index = self._log.last_index
-            self._driver.step(Proposed(count), proposals=taken)
+            self._driver.step(Proposed(count), proposals=proposals)
             appended = self._log.last_index - last_index
             require(appended == count, "a leader did not append its proposals")
 
     def _ask_reads(self) -> None:
-        if (token := self._parts.queries.next_token()) is None:
+        if (token := self._queries.next_token()) is None:
             return
         if self.raft.state is ServerState.LEADER:
             self._step(ReadRequested(token))
         else:
-            self._parts.queries.fail_unconfirmed(self._requests.leader)
+            self._queries.step_down()
 
     def _finish(self) -> None:
         """Start what the turn asked for. An inline sync comes back at once, and what it lets
         us say leaves with the same write."""
-        if self._parts.durable.has_completed:
+        if self._syncs.has_completed:
             self._take_completed()  # what a weaker mode answers when it is written
-        self._parts.durable.start_save()
-        while self._parts.durable.sync_is_due:
+        self._syncs.start_save()
+        while self._syncs.sync_is_due:
             if self.raft.state is ServerState.LEADER:
                 self._host.write_queued()  # followers write while the leader syncs
-            self._parts.durable.start_sync()
-            if not self._parts.durable.has_completed:
+            self._syncs.start_sync()
+            if not self._syncs.has_completed:
                 break
             self._take_completed()
+        self._connections.deliver()
         self._driver.send_replies()
-        eager = self.raft.state is ServerState.LEADER or self._parts.queries.is_waiting
-        self._parts.applier.advance(self._parts.clock.now_ms, eager=eager)
-        if self._parts.applier.last_applied >= self._log.valid_from:  # else replaying (C22)
-            self._parts.queries.serve(self._parts.applier.last_applied)
-        self._snapshot_taker.advance(self._parts.clock.now_ms)
-        self._maintenance.keep_files(self._parts.clock.now_ms)
+        eager = self.raft.state is ServerState.LEADER or self._queries.is_waiting
+        if runs := self._applier.next_slice(self._clock.now_ms, eager=eager):
+            self._inbox.run(Lane.APPLY, partial(self._executor.apply, runs), self._on_applied)
+        if self._applier.last_applied >= self._log.valid_from:  # else replaying (C22)
+            self._queries.serve(self._applier.last_applied)
+        self._snapshot_taker.advance(self._clock.now_ms)
+        self._maintenance.prepare_files(self._clock.now_ms)
 
     # ---- peers ---------------------------------------------------------------------------
 
@@ -400,13 +416,13 @@ class Replica:
     # ---- the machine ---------------------------------------------------------------------
 
     def _on_applied(self, outcome: ApplyResult) -> None:
-        self._parts.applier.finished(outcome)
+        self._applier.finished(outcome)
         self._maintenance.timer_set(outcome.next_due_ms)
         self._compaction.applied(outcome)
         for change in outcome.changes:
             if isinstance(change, IncarnationRecorded):
                 self.record_incarnation(change.member, change.incarnation)
-        if self._parts.proposal_queue.applied(outcome):
+        if self._proposal_queue.applied(outcome):
             self._maintenance.run_soon()
 
     def record_incarnation(self, member: int, incarnation: int) -> None:
@@ -457,16 +473,14 @@ class Replica:
 
     def on_role_changed(self, effect: RoleChanged) -> None:
         """See `EffectHandler`."""
-        leader = self.members.address(effect.leader)
+        leader = self._replies.leader = self.members.address(effect.leader)
         was_leader = self._state is ServerState.LEADER
         if was_leader and effect.state is not ServerState.LEADER:
             self._snapshot_sender.end_all()
-            self._parts.proposal_queue.step_down(leader)
-            self._parts.queries.fail_unconfirmed(leader)
+            self._proposal_queue.step_down()
+            self._queries.step_down()
         if self.outage.leader_changed(effect.leader):
             self._requests.forwarded_requests.fail_all(leader)
-        self._parts.proposal_queue.leader_changed(leader)
-        self._parts.queries.leader_changed(leader)
         if effect.state is ServerState.LEADER:
             self._driver.queue(self._recovery.gaps_known())
         if effect.state is not self._state:
@@ -477,16 +491,29 @@ class Replica:
     @property
     def write_stall(self) -> WriteStall:
         """What full disks stop now, in the cluster that this member leads or at itself."""
-        return self._maintenance.write_stall
+        return self._disk_space.write_stall
 
     def status(self) -> Status:
         """This member now."""
-        return status_of(
-            self._options,
-            self._parts,
-            self._requests.leader,
-            self.outage,
-            self._maintenance.is_full,
-            self._snapshot_taker.index,
-            self._recovery,
+        raft, log, is_full = self.raft, self._log, self._disk_space.is_full
+        return Status(
+            address=self._options.address,
+            state=raft.state,
+            term=raft.current_term,
+            leader=self._replies.leader,
+            first_index=log.first_index,
+            last_index=log.last_index,
+            durable_index=log.durable_index,
+            commit_index=raft.commit_index,
+            last_applied=self._applier.last_applied,
+            sessions=len(self._sessions),
+            members=self._options.members,
+            unreachable=tuple(self.outage.unlinked()),
+            storage_full=is_full,
+            durability=self._options.durability,
+            snapshot_index=self._snapshot_taker.index,
+            deletion_floor=raft.deletion_floor,
+            missing_entries=self._recovery.missing_entries,
+            regressed=self._recovery.regressed,
+            full_disks=self.outage.full_disks(is_full=is_full),
         )

@@ -1,35 +1,23 @@
-"""What the loop knows of the sessions: a mirror of the executor's table, fed by its outcomes.
+"""What the event loop knows of the open sessions: a mirror of the executor's table.
 
-The executor decides everything in `apply`, from the log alone (I17). The mirror only serves the
-leader: to refuse early, to number requests, to know whom to answer, and to see who is silent.
+The executor decides everything in `apply`, from the log alone (I17), and the mirror is updated
+from the results of each slice. The mirror only serves the leader: to refuse early, to know which
+sequences are in its log (C18), and to see which clients are silent.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from copycat.machine.apply_result import RunReply, SessionEnded, SessionKeptAlive, SessionOpened
 from copycat.machine.sessions import SessionRow
-from copycat.types import MemberId
 
-__all__ = ["Route", "SessionIndex", "SessionView"]
+__all__ = ["SessionIndex", "SessionView"]
 
 
 REPLY_NBYTES_MIN = 256
 """A result counts as so many bytes at least."""
-
-
-class Route(NamedTuple):
-    """Where a client can be answered.
-
-    peer is 0 for a connection of this member; else the member that relayed the request, and
-    `token` is its name for the connection.
-    """
-
-    peer: MemberId
-    token: int
 
 
 class SessionView:
@@ -39,19 +27,14 @@ class SessionView:
         "acked_sequence",
         "active_index",
         "active_ms",
-        "delivered",
         "expiring_index",
         "inflight",
         "inflight_nbytes",
-        "is_fetching",
-        "is_slow",
         "reply_nbytes",
         "request_sequence",
-        "route",
         "sequence",
         "session",
         "timeout_ms",
-        "unsent",
     )
 
     def __init__(self, opened: SessionOpened) -> None:
@@ -67,16 +50,6 @@ class SessionView:
         """Highest sequence applied."""
         self.request_sequence = 0
         """Highest sequence in the leader's log (C18); equals `sequence` elsewhere."""
-        self.route: Route | None = None
-        """Where its newest request came from; set by `answer_by`."""
-        self.delivered: tuple[int, int] | None = None
-        """Neighbouring sequences whose results were written to `route`, the newest of them."""
-        self.unsent: tuple[int, int] | None = None
-        """First and last sequence whose results wait for room on `route`."""
-        self.is_fetching = False
-        """They are being fetched from the machine's cache."""
-        self.is_slow = False
-        """`route` had no room for a result."""
         self.expiring_index = 0
         """The activity that an EXPIRE entry under way has seen."""
         self.inflight: deque[tuple[int, int]] = deque()
@@ -102,26 +75,6 @@ class SessionView:
         self.inflight_nbytes -= nbytes
         return nbytes
 
-    def answer_by(self, route: Route | None) -> None:
-        """From now on its results leave by `route`; what waited for another is asked for again."""
-        if route != self.route:
-            self.route = route
-            self.delivered = self.unsent = None
-            self.is_slow = False
-
-    def delivered_up_to(self, first: int, last: int) -> None:
-        """The results of `first` to `last` were written to `route`."""
-        known = self.delivered
-        if known is not None and known[0] <= first <= known[1] + 1:
-            self.delivered = known[0], max(known[1], last)
-        else:
-            self.delivered = first, last
-
-    def after_delivered(self, first: int) -> int:
-        """The first sequence from `first` on whose result was not written to `route`."""
-        known = self.delivered
-        return first if known is None or first < known[0] else max(first, known[1] + 1)
-
     def touched(self, index: int, time_ms: int) -> None:
         """The client was heard: entry `index` says so."""
         self.active_index = max(self.active_index, index)
@@ -133,14 +86,14 @@ class SessionView:
         self.inflight.clear()
         self.inflight_nbytes = 0
         self.expiring_index = 0
-        self.answer_by(None)
 
 
 class SessionIndex:
-    """All open sessions by id, in the order of their registration."""
+    """All open sessions by id, in the order of their registration; at first those of `rows`."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Iterable[SessionRow] = ()) -> None:
         self._views: dict[int, SessionView] = {}
+        self.load(rows)
         self._unacked_nbytes: Mapping[int, int] = {}
         self.unacked_total_nbytes = 0
         """Bytes of replies that clients have not acknowledged, where they are many."""

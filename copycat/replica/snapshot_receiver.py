@@ -261,7 +261,7 @@ class SnapshotReceiver:
     ) -> None:
         self._parts.applier.installed(snapshot.entry.index)
         self._parts.clock.installed(snapshot.time_ms)
-        self._parts.proposal_queue.sessions.load(rows)
+        self._parts.sessions.load(rows)
         stale = store.supersede(snapshot)
         self._tell(offer)
         for member, incarnation in self._executor.incarnations.items():

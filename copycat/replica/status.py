@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from copycat.replica.driver import ReplicaParts
-from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import Outage
-from copycat.replica.recovery_status import RecoveryStatus
 from copycat.types import Durability, ServerState
 
-__all__ = ["Status", "status_of"]
+__all__ = ["Status"]
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -49,36 +45,3 @@ class Status(msgspec.Struct, frozen=True):
     full_disks: tuple[str, ...] = ()
     """Members whose disks are full, as far as this one knows: a leader hears it of all that it
     reaches. With too many of them nothing can be committed, and only queries are served (F12)."""
-
-
-def status_of(
-    options: ReplicaOptions,
-    parts: ReplicaParts,
-    leader: str,
-    outage: Outage,
-    full: bool,
-    snapshot_index: int,
-    recovery: RecoveryStatus,
-) -> Status:
-    """The status of the member that is made of `parts`."""
-    return Status(
-        address=options.address,
-        state=parts.raft.state,
-        term=parts.raft.current_term,
-        leader=leader,
-        first_index=parts.log.first_index,
-        last_index=parts.log.last_index,
-        durable_index=parts.log.durable_index,
-        commit_index=parts.raft.commit_index,
-        last_applied=parts.applier.last_applied,
-        sessions=len(parts.proposal_queue.sessions),
-        members=options.members,
-        unreachable=tuple(outage.unlinked()),
-        storage_full=full,
-        durability=options.durability,
-        snapshot_index=snapshot_index,
-        deletion_floor=parts.raft.deletion_floor,
-        missing_entries=recovery.missing_entries,
-        regressed=recovery.regressed,
-        full_disks=outage.full_disks(is_full=full),
-    )

@@ -17,6 +17,7 @@ from copycat.member.ballast_file import BallastFile
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
 from copycat.replica.host import Host
+from copycat.replica.options import ReplicaOptions
 from copycat.storage.interface import HardStateStore, ReplicaLog, SaveTicket, SyncTicket
 from copycat.types import Durability
 
@@ -26,26 +27,22 @@ _NEVER_MS = 1 << 62
 
 
 class SyncScheduler:
-    """Turns Sync and SaveHardState effects into tickets for the host, and back into events.
-
-    sync_interval_ms: the longest time between two syncs with durability "interval".
-    """
+    """Turns Sync and SaveHardState effects into tickets for the host, and tickets that completed
+    into events of the core. ballast: deleted when a sync needs room for the manifest."""
 
     def __init__(
         self,
         log: ReplicaLog,
         hard_state: HardStateStore,
         host: Host,
-        *,
-        durability: Durability = Durability.FSYNC,
-        sync_interval_ms: int = 10,
+        options: ReplicaOptions,
         ballast: BallastFile | None = None,
     ) -> None:
         self._log = log
         self._hard_state = hard_state
         self._host = host
-        self._durability = durability
-        self._sync_interval_ms = sync_interval_ms
+        self._durability = options.durability
+        self._sync_interval_ms = options.sync_interval_ms
         self._ballast = ballast
         self._pending_sync = 0
         self._syncing: tuple[int, SyncTicket] | None = None

@@ -25,6 +25,7 @@ from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
+from copycat.replica.options import MemberStores
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
 from copycat.server.loaded_machine import LoadedMachine
@@ -115,23 +116,26 @@ def _replica(
     if storage.level is not StorageLevel.MEMORY:
         nbytes = ballast_size(storage.max_segment_size, storage.max_entries_per_segment)
         ballast = BallastFile(directory.env, storage.directory, nbytes, storage.min_free_space)
-    return Replica(
-        msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),
+    stores = MemberStores(
         incarnation=directory.identity.incarnation,
         log=directory.log,
         hard_state=directory.hard_state,
-        executor=executor,
-        host=host,
-        seed=secrets.randbits(64),
         fresh=directory.fresh,
         lost=directory.lost,
         lost_entries=directory.lost_entries,
         regressed=directory.regressed,
+        snapshots=directory.snapshots,
         ballast=ballast,
         time_file=directory.time_file,
+    )
+    return Replica(
+        msgspec.structs.replace(replica_options(options, storage, founders), skips=loaded.skips),
+        stores,
+        executor,
+        host,
+        seed=secrets.randbits(64),
         now_ms=now_ms(),
         wall_ms=wall_ms(),
-        snapshots=directory.snapshots,
     )
 
 

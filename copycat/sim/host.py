@@ -19,6 +19,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.protocol.wire import FrameType
 from copycat.replica.host import REPLY_ROOM, Body, Lane
+from copycat.replica.options import MemberStores
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.disk_model import DiskModel
@@ -182,21 +183,24 @@ class SimHost:
             self.disk.seen.did,
         )
         try:
-            self.replica = Replica(
-                self.options,
+            stores = MemberStores(
                 incarnation=directory.identity.incarnation,
                 log=log,
                 hard_state=hard_state,
-                executor=self.executor,
-                host=ProcessHost(self),
-                seed=self._random.next(),
                 fresh=directory.fresh,
-                now_ms=self.clock.boot_ms(),
-                wall_ms=self.clock.wall_ms(),
-                snapshots=snapshots,
                 lost_entries=directory.lost_entries,
                 regressed=directory.regressed,
+                snapshots=snapshots,
                 time_file=directory.time_file,
+            )
+            self.replica = Replica(
+                self.options,
+                stores,
+                self.executor,
+                ProcessHost(self),
+                seed=self._random.next(),
+                now_ms=self.clock.boot_ms(),
+                wall_ms=self.clock.wall_ms(),
             )
         except CopycatError as cause:
             self._forget()

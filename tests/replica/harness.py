@@ -19,7 +19,7 @@ from copycat.protocol.operations import encode_operation
 from copycat.protocol.wire import FrameType
 from copycat.raft.events import Reachable
 from copycat.replica.host import REPLY_ROOM, Body, Lane
-from copycat.replica.recovery_status import NewRecord
+from copycat.replica.options import MemberStores, NewLossRecord
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.storage.interface import ReplicaLog, SaveTicket, SyncTicket
 from copycat.storage.memory import MemoryLog
@@ -170,7 +170,7 @@ class Node:
         hard_state: MemoryHardState | None = None,
         ballast: BallastFile | None = None,
         lost_entries: LostEntries | None = None,
-        regressed: NewRecord | None = None,
+        regressed: NewLossRecord | None = None,
         time_file: TimeFile | None = None,
         now_ms: int = 1000,
         wall_ms: int = 1_700_000_000_000,
@@ -183,9 +183,7 @@ class Node:
         self.machine = KeyValueStore()
         self.executor = executor or SessionExecutor(self.machine if machine is None else machine)
         self._has_raised = False
-        self.now_ms = now_ms
-        self.wall_ms = wall_ms
-        """Its wall clock shows this and `now_ms` on top."""
+        self.now_ms, self.wall_ms = now_ms, wall_ms  # its wall clock shows both, added
         options = ReplicaOptions(
             cluster_name=CLUSTER,
             address=address,
@@ -196,20 +194,22 @@ class Node:
         )
         self.replica = Replica(
             options,
-            incarnation=int.from_bytes(address.encode(), "big"),
-            log=self.log if log is None else log,
-            hard_state=self.hard_state,
-            executor=self.executor,
-            host=self.host,
+            MemberStores(
+                incarnation=int.from_bytes(address.encode(), "big"),
+                log=self.log if log is None else log,
+                hard_state=self.hard_state,
+                fresh=len(members) > 1 if fresh is None else fresh,
+                lost_entries=lost_entries,
+                regressed=regressed,
+                snapshots=snapshots,
+                ballast=ballast,
+                time_file=time_file,
+            ),
+            self.executor,
+            self.host,
             seed=11,
-            fresh=len(members) > 1 if fresh is None else fresh,
             now_ms=self.now_ms,
             wall_ms=self.wall_ms,
-            snapshots=snapshots,
-            ballast=ballast,
-            lost_entries=lost_entries,
-            regressed=regressed,
-            time_file=time_file,
         )
         self.replica.connect_peers()
         self.host.replica = self.replica

@@ -90,7 +90,7 @@ def test_a_bad_command_in_a_run_is_refused_alone(bad: bytes) -> None:
 
 
 def test_a_limit_below_the_stand_in_logs_an_empty_one() -> None:
-    admission = Admission(SessionExecutor(KeyValueStore()).commands.refusals, 20)
+    admission = Admission(SessionExecutor(KeyValueStore()).commands, 20)
     message = Commands(5, 1, 0, 3, frame_body(PUT, POKE, PUT))
     count, logged = admission.take(message, 1)
     assert split(count, logged) == [PUT, b"", PUT]
@@ -105,7 +105,7 @@ def frame_body(*operations: bytes) -> bytes:
 
 
 def test_good_runs_are_logged_as_they_came() -> None:
-    admission = Admission(SessionExecutor(KeyValueStore()).commands.refusals, 1 << 20)
+    admission = Admission(SessionExecutor(KeyValueStore()).commands, 1 << 20)
     message = Commands(5, 1, 0, 2, memoryview(frame_body(PUT, PUT)))
     assert admission.take(message, 1)[1] is message.body
 

@@ -17,6 +17,7 @@ from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import SaveHardState
 from copycat.raft.events import Saved, Synced
+from copycat.replica.options import ReplicaOptions
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.storage.memory import MemoryLog
@@ -35,7 +36,10 @@ def opened(env: FaultEnv) -> NativeLog:
 
 def durable_over(log: NativeLog | MemoryLog, mode: Durability) -> tuple[SyncScheduler, FakeHost]:
     host = FakeHost()
-    return SyncScheduler(log, MemoryHardState(), host, durability=mode, sync_interval_ms=20), host
+    options = ReplicaOptions(
+        cluster_name="test", address="", members=(), durability=mode, sync_interval_ms=20
+    )
+    return SyncScheduler(log, MemoryHardState(), host, options), host
 
 
 def leader(mode: Durability, log: NativeLog) -> Node:

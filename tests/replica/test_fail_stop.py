@@ -15,7 +15,8 @@ from copycat.member.ballast_file import BallastFile
 from copycat.protocol.client import QueryRequest
 from copycat.protocol.operations import encode_operation
 from copycat.replica.compaction import CompactionRunner
-from copycat.replica.delivery import Delivery
+from copycat.replica.connections import Connections
+from copycat.replica.disk_space import DiskSpace
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.queries import Queries
 from copycat.replica.recovery_status import RecoveryStatus
@@ -111,13 +112,13 @@ def an_older_copy_is_fed() -> None:
 SITES: list[tuple[type, str, Callable[..., None]]] = [
     (Replica, "_on_applied", the_log_is_cleaned),
     (Queries, "_answered", a_client_asks),
-    (Delivery, "_fetched", replies_wait_for_room),
+    (Connections, "_fetched", replies_wait_for_room),
     (CompactionRunner, "_acknowledged_read", the_log_is_cleaned),
     (CompactionRunner, "_rewritten", the_log_is_cleaned),
     (Maintenance, "_prepared", the_log_is_cleaned),
     (Maintenance, "_removed", the_log_is_cleaned),
-    (Maintenance, "_ballast_made", ballast_is_made),
-    (Maintenance, "_noted", a_follower_gets_a_snapshot),
+    (DiskSpace, "_ballast_made", ballast_is_made),
+    (Maintenance, "_note_written", a_follower_gets_a_snapshot),
     (SnapshotTaker, "_taken", a_follower_gets_a_snapshot),
     (SnapshotTaker, "_saved", a_follower_gets_a_snapshot),
     (SnapshotTaker, "_discarded", a_follower_gets_a_snapshot),

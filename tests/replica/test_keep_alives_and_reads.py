@@ -39,7 +39,7 @@ def keep_alive(node: Node, session: int, request: int) -> None:
 
 
 def is_open(node: Node, session: int) -> bool:
-    mirrored = node.replica._parts.proposal_queue.sessions.get(session) is not None
+    mirrored = node.replica._sessions.get(session) is not None
     applied = session in {row.session for row in node.executor.session_rows()}
     assert mirrored == applied
     return applied
@@ -68,7 +68,7 @@ def test_nobody_even_proposes_the_end_of_a_session_that_keeps_alive() -> None:
         before = node.log.last_index
         keep_alive(node, session, request)
         assert node.log.last_index == before + 1
-    view = node.replica._parts.proposal_queue.sessions.get(session)
+    view = node.replica._sessions.get(session)
     assert view is not None
     assert view.expiring_index == 0
 
@@ -95,9 +95,7 @@ def test_followers_see_keep_alives_too() -> None:
     leader.client(KeepAlive(2, opened.session, 0))
     for _ in range(4):
         net.stabilize(100)
-    views = [
-        n.replica._parts.proposal_queue.sessions.get(opened.session) for n in net.nodes.values()
-    ]
+    views = [n.replica._sessions.get(opened.session) for n in net.nodes.values()]
     found = [(view.active_index, view.active_ms) for view in views if view is not None]
     assert len(found) == 3
     assert len(set(found)) == 1

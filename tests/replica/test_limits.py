@@ -72,7 +72,7 @@ def test_requests_that_wait_for_a_leader_to_be_ready_are_bounded_in_bytes() -> N
     node.finish_saves()
     node.turn()
     assert node.replica.raft.state is ServerState.LEADER
-    proposal_queue = node.replica._parts.proposal_queue
+    proposal_queue = node.replica._proposal_queue
     assert not proposal_queue.admitting
     proposal_queue._limits.waiting_bytes_max = 250
     for first in (1, 2, 3):
@@ -91,7 +91,7 @@ def test_a_backlog_in_one_run_is_admitted_when_nothing_is_in_flight() -> None:
     """
     node = lone_leader()
     session = open_session(node, 11)
-    limits = node.replica._parts.proposal_queue._limits
+    limits = node.replica._proposal_queue._limits
     limits.inflight_commands_max, limits.inflight_bytes_max = 2, 1
     limits.total_bytes_max = 1
     node.replica.receive_client(11, commands(session, 1, ITEM, ITEM, ITEM))
@@ -111,7 +111,7 @@ def test_a_backlog_in_one_run_is_admitted_when_nothing_is_in_flight() -> None:
 def test_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:
     node = lone_leader()
     sessions = [open_session(node, connection) for connection in (11, 12, 13)]
-    node.replica._parts.proposal_queue._limits.total_bytes_max = 250
+    node.replica._proposal_queue._limits.total_bytes_max = 250
     for connection, session in zip((11, 12, 13), sessions, strict=True):
         node.replica.receive_client(connection, commands(session, 1, ITEM))
     node.turn()
@@ -121,7 +121,7 @@ def test_all_sessions_together_are_bounded_in_bytes_and_it_drains() -> None:
         CommandsRefused(last, 1, Refusal.OVERLOADED, node.address),
     )
     node.stabilize()
-    assert node.replica._parts.proposal_queue._total_nbytes == 0
+    assert node.replica._proposal_queue._total_nbytes == 0
     node.replica.receive_client(13, commands(last, 1, ITEM))
     node.stabilize()
     assert isinstance(node.last_reply(), Results)
@@ -223,7 +223,7 @@ def flood(node: Node, session: int, size: int, rounds: int) -> int:
 def test_f24_replies_that_are_not_acknowledged_are_bounded_in_bytes(size: int) -> None:
     node = lone_leader(machine=Wide())
     session = open_session(node)
-    limit = node.replica._parts.proposal_queue._limits.replies_bytes_max = 20 << 20
+    limit = node.replica._proposal_queue._limits.replies_bytes_max = 20 << 20
     sequence = flood(node, session, size, rounds=60)
     assert limit // 2 < cached(node) <= limit
     last = node.last_reply()
@@ -246,7 +246,7 @@ def test_f24_replies_that_are_not_acknowledged_are_bounded_in_bytes(size: int) -
 def test_f24_a_keep_alive_makes_room_too_and_a_new_leader_knows_the_bound() -> None:
     node = lone_leader(machine=Wide())
     session = open_session(node)
-    limits = node.replica._parts.proposal_queue._limits
+    limits = node.replica._proposal_queue._limits
     limits.replies_bytes_max = 20 << 20
     sequence = flood(node, session, 1 << 20, rounds=5)
     restored = Script(Wide())
@@ -263,7 +263,7 @@ def test_f24_a_keep_alive_makes_room_too_and_a_new_leader_knows_the_bound() -> N
 def test_f24_all_sessions_together_are_bounded_and_who_owes_nothing_goes_on() -> None:
     node = lone_leader(machine=Wide())
     greedy, modest = open_session(node, 7), open_session(node, 8)
-    limits = node.replica._parts.proposal_queue._limits
+    limits = node.replica._proposal_queue._limits
     limits.replies_total_bytes_max = 15 << 20
     flood(node, greedy, 1 << 20, rounds=10)
     assert cached(node) < 21 << 20
@@ -275,7 +275,7 @@ def test_f24_all_sessions_together_are_bounded_and_who_owes_nothing_goes_on() ->
 def test_f24_one_reply_alone_always_fits() -> None:
     node = lone_leader(machine=Wide())
     session = open_session(node)
-    node.replica._parts.proposal_queue._limits.replies_bytes_max = 1000
+    node.replica._proposal_queue._limits.replies_bytes_max = 1000
     for sequence in range(1, 4):
         node.replica.receive_client(7, blobs(session, sequence, 1, 5 << 20, acked=sequence - 1))
         node.stabilize(20)
@@ -289,7 +289,7 @@ def test_f24_one_reply_alone_always_fits() -> None:
 
 def test_requests_for_sessions_that_are_logged_and_not_applied_are_bounded() -> None:
     node = lone_leader()
-    node.replica._parts.proposal_queue._limits.waiting_max = 3
+    node.replica._proposal_queue._limits.waiting_max = 3
     for number in range(1, 6):
         node.client(Register(number, f"client {number}", 0))
     node.turn()
@@ -328,7 +328,7 @@ def test_a_slice_of_large_entries_is_bounded_in_bytes(monkeypatch: pytest.Monkey
 def test_f24_a_run_is_cut_where_its_replies_would_not_fit() -> None:
     node = lone_leader(machine=Wide())
     session = open_session(node)
-    node.replica._parts.proposal_queue._limits.replies_bytes_max = 20 << 20
+    node.replica._proposal_queue._limits.replies_bytes_max = 20 << 20
     node.replica.receive_client(7, blobs(session, 1, 2, 1 << 20))
     node.stabilize(20)
     node.replica.receive_client(7, blobs(session, 3, 100, 1 << 20))

@@ -199,7 +199,7 @@ def test_a_silent_session_expires_without_any_traffic() -> None:
 def test_overload_is_refused_with_where_to_go_on_and_recovers() -> None:
     node = lone_leader()
     session = open_session(node)
-    limits = node.replica._parts.proposal_queue._limits
+    limits = node.replica._proposal_queue._limits
     limits.inflight_commands_max = 2
     items = [KeyValueStore.append("k", bytes([n])) for n in range(4)]
     send(node, commands(session, 1, *items[:2]))
@@ -268,7 +268,7 @@ def test_followers_tell_those_they_relayed_for_when_the_leader_is_gone() -> None
     session = open_session_in(net, follower)
     net.cut(leader.member)
     follower.replica.outage.leader_changed(leader.member)
-    follower.replica._requests.forwarded_requests.passed(CLIENT, Commands(session, 1, 0, 1, b""))
+    follower.replica._requests.forwarded_requests.add(CLIENT, Commands(session, 1, 0, 1, b""))
     for _ in range(30):
         net.stabilize(100)
     refusals = [m for _, m in follower.host.replies if isinstance(m, CommandsRefused)]

@@ -22,9 +22,9 @@ from copycat.protocol.codec_client import encode_server
 from copycat.protocol.framing import split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import PIECE_NBYTES, decode_results, encode_results
-from copycat.replica.delivery import TURN_NBYTES_MAX
+from copycat.replica.connections import TURN_NBYTES_MAX
 from copycat.replica.host import REPLY_ROOM
-from copycat.replica.requests import RELAYED_NBYTES_MAX, SMALL_NBYTES
+from copycat.replica.requests import FORWARDED_NBYTES_MAX, SMALL_NBYTES
 from copycat.types import ConsistencyLevel
 from tests.replica.harness import CLIENT, Network, Node, commands, lone_leader, open_session
 
@@ -251,7 +251,7 @@ def test_answers_of_the_leader_leave_its_link_room_for_the_log() -> None:
 
 def test_a_relayed_answer_without_room_is_refused_and_asked_for_again() -> None:
     net, _, follower, session = relayed()
-    follower.host.unsent[CLIENT] = RELAYED_NBYTES_MAX
+    follower.host.unsent[CLIENT] = FORWARDED_NBYTES_MAX
     ask(follower, session, 1, MIB)
     ask(follower, session, 2, 10)
     follower.replica.receive_client(CLIENT, commands(session, 1, Wide.blob(1, MIB)))
