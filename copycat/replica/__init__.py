@@ -14,17 +14,18 @@ Its objects:
 * `Driver` steps the core and executes effects, in the order in which the core listed them.
 * `SyncScheduler` turns the core's wishes to make something durable into tickets for the host.
 * `RequestRouter` decides for each request whether this member serves it, forwards it to the
-  leader, or refuses it; `Replies` sends the answers. `ProposalQueue` holds what the leader is to
-  append, and `Delivery` sends the results of commands. `Queries` holds the queries that wait for
-  their read index.
-* `Applier` gives committed entries to the executor, one slice at a time.
+  leader, or refuses it. `ProposalQueue` holds what the leader is to append, `Queries` the queries
+  that wait for their read index, and `SessionIndex` what is known of the open sessions.
+* `Connections` knows where the client of a session is connected, and delivers results there;
+  `Replies` sends single answers and refusals.
+* `Applier` cuts slices of committed entries for the executor, one at a time.
 * `EntrySender` makes AppendEntries messages, and `PeerInbound` decodes what peers send.
 * `MemberTable` says who the members are and where they listen, and `Handshake` judges whether a
   peer is one of them. The host makes and ends links when the table changes.
 * `SnapshotTaker`, `SnapshotSender` and `SnapshotReceiver` take, send and install snapshots.
 * `CompactionRunner` starts the rewriting of segments. `Maintenance` is what a member does by
-  the clock, and what it does about a full disk. `RecoveryStatus` reports what a damaged or
-  restored directory lacks.
+  the clock, and `DiskSpace` what it does about a full disk. `RecoveryStatus` reports what a
+  damaged or restored directory lacks.
 * `Host` is the protocol of what differs between a real process and a simulated one.
 
 The loop that drives it, as a host writes it:

@@ -394,7 +394,7 @@ class Replica:
         self._driver.send_replies()
         eager = self.raft.state is ServerState.LEADER or self._queries.is_waiting
         if runs := self._applier.next_slice(self._clock.now_ms, eager=eager):
-            self._inbox.run(Lane.APPLY, partial(self._executor.apply, runs), self._on_applied)
+            self._inbox.run(Lane.APPLY, partial(self._executor.apply, runs), self.on_applied)
         if self._applier.last_applied >= self._log.valid_from:  # else replaying (C22)
             self._queries.serve(self._applier.last_applied)
         self._snapshot_taker.advance(self._clock.now_ms)
@@ -415,7 +415,8 @@ class Replica:
 
     # ---- the machine ---------------------------------------------------------------------
 
-    def _on_applied(self, outcome: ApplyResult) -> None:
+    def on_applied(self, outcome: ApplyResult) -> None:
+        """A slice was applied in the apply thread; called in a turn."""
         self._applier.finished(outcome)
         self._maintenance.timer_set(outcome.next_due_ms)
         self._compaction.applied(outcome)

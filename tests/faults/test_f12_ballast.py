@@ -14,7 +14,8 @@ from copycat.member.ballast_file import (
 from copycat.protocol.client import Register
 from copycat.protocol.codec_client import encode_client
 from copycat.protocol.framing import Frame, split_frame
-from copycat.replica.disk_space import INTERVAL_MS, ROOM_AGAIN_MS
+from copycat.replica.disk_space import ROOM_AGAIN_MS
+from copycat.replica.maintenance import INTERVAL_MS
 from copycat.storage import Env, FaultEnv
 from tests.log.contract import grow
 from tests.log.test_directory import PATH, open_member, used

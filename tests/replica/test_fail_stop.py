@@ -110,7 +110,7 @@ def an_older_copy_is_fed() -> None:
 
 
 SITES: list[tuple[type, str, Callable[..., None]]] = [
-    (Replica, "_on_applied", the_log_is_cleaned),
+    (Replica, "on_applied", the_log_is_cleaned),
     (Queries, "_answered", a_client_asks),
     (Connections, "_fetched", replies_wait_for_room),
     (CompactionRunner, "_acknowledged_read", the_log_is_cleaned),
@@ -176,7 +176,7 @@ def test_every_answer_of_a_thread_is_in_the_list_above() -> None:
                     done = done.args[0]
                 found.add(ast.unparse(done).removeprefix("self."))
     assert hosts == {"inbox.py"}, "every answer is an event of a turn"
-    # The applier's is given to it; two names stand for a `partial` that is written above them.
-    named = {"_done": "_on_applied", "asked": "_acknowledged_read", "rewritten": "_rewritten"}
+    # One name stands for a `partial` that is written above it.
+    named = {"rewritten": "_rewritten"}
     listed = {method for _, method, _ in SITES}
     assert {named.get(one, one) for one in found} - IGNORED == listed
