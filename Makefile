@@ -99,8 +99,21 @@ demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
 quick: build ## the tests that are not slow, in one to two minutes; K=word selects
 	$(PYTHON) -m pytest -q -m "not slow" $(if $(K),-k "$(K)")
 
+# Two runs side by side: the tests of one folder use one core at a time, bugs and seeds use all.
+PYTEST_ALL = $(PYTHON) -m pytest -q --durations=10 --seeds=$(TEST_SEEDS)
+BESIDE := tests/bugs tests/sim
+
 test: build ## the whole test suite with 200 fresh simulator seeds; K=word selects
-	$(PYTHON) -m pytest -q --durations=10 --seeds=$(TEST_SEEDS) $(if $(K),-k "$(K)")
+ifneq ($(K),)
+	$(PYTEST_ALL) -k "$(K)"
+else
+	@mkdir -p build; status=0; \
+	$(PYTEST_ALL) $(BESIDE) > build/tests-beside.txt 2>&1 & beside=$$!; \
+	trap "kill $$beside 2> /dev/null || true" EXIT; \
+	echo "$(BESIDE): they run beside the others, and what they print follows at the end"; \
+	$(PYTEST_ALL) $(BESIDE:%=--ignore=%) tests || status=$$?; \
+	wait $$beside || status=$$?; cat build/tests-beside.txt; exit $$status
+endif
 
 pythons: ## the quick tests on each newer Python that is installed here
 	@for version in $(NEWER_PYTHONS); do \

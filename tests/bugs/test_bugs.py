@@ -13,7 +13,7 @@ from typing import NamedTuple, cast
 import pytest
 
 from tests.bugs.native import build_extension
-from tests.bugs.tree import BUGS, Change, DriftError, apply, copy_tree, read_bug, run
+from tests.bugs.tree import BUGS, Change, DriftError, apply, control_runs, copy_tree, read_bug, run
 from tests.tidy.tree import ROOT
 
 
@@ -30,6 +30,15 @@ class Outcome(NamedTuple):
     words: str
 
 
+class Work(NamedTuple):
+    """What the cores have to do for the tests of this run."""
+
+    outcomes: dict[Path, Future[Outcome]]
+    """Of every bug that this run asks for."""
+    controls: list[Future[Outcome]]
+    """Of the seeds, without a bug; empty unless this run asks for them."""
+
+
 def tried(path: Path, tree: Path) -> Outcome:
     bug = read_bug(path)
     copy_tree(tree)
@@ -43,19 +52,32 @@ def tried(path: Path, tree: Path) -> Outcome:
     return Outcome("", found.returncode, found.stdout + found.stderr)
 
 
+def controlled(words: tuple[str, ...], tree: Path) -> Outcome:
+    found = run(words, tree)
+    return Outcome("", found.returncode, found.stdout + found.stderr)
+
+
 @pytest.fixture(scope="module")
-def outcomes(
+def work(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Path, Future[Outcome]]]:
-    """Of every bug that this run asks for: each is a process of its own, one on each core."""
+) -> Iterator[Work]:
+    """Each bug and each part of the control is a process of its own, one on each core."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
     chosen = [
         cast("Path", item.callspec.params["path"])
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.originalname == "test_the_bug_is_caught"
+        for item in items
+        if item.originalname == "test_the_bug_is_caught"
     ]
     pool = ThreadPoolExecutor(os.cpu_count())
     trees = {path: tmp_path_factory.mktemp(path.stem) for path in chosen}
-    yield {path: pool.submit(tried, path, tree) for path, tree in trees.items()}
+    outcomes = {path: pool.submit(tried, path, tree) for path, tree in trees.items()}
+    controls = []
+    if any(item.name == "test_without_a_bug_nothing_is_caught" for item in items):
+        tree = tmp_path_factory.mktemp("control")
+        copy_tree(tree)
+        runs = control_runs(map(read_bug, BUGS))
+        controls = [pool.submit(controlled, words, tree) for words in runs]
+    yield Work(outcomes, controls)
     pool.shutdown(cancel_futures=True)
 
 
@@ -71,21 +93,29 @@ def test_the_bug_can_be_put_back(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", BUGS, ids=lambda path: path.stem)
-def test_the_bug_is_caught(path: Path, outcomes: dict[Path, Future[Outcome]]) -> None:
+def test_the_bug_is_caught(path: Path, work: Work) -> None:
     bug = read_bug(path)
-    found = outcomes[path].result()
+    found = work.outcomes[path].result()
     assert not found.drift, f"{path.name} has drifted: {found.drift}"
     assert found.returncode != 0, f"not caught: {bug.bug}\n{found.words[-2000:]}"
     assert re.search(bug.says, found.words), f"caught for another reason:\n{found.words[-4000:]}"
 
 
 @pytest.mark.slow
-def test_without_a_bug_nothing_is_caught(tmp_path: Path) -> None:
+def test_without_a_bug_nothing_is_caught(work: Work) -> None:
     """The control: what catches the bugs by seeds is quiet on the same tree without them."""
-    copy_tree(tmp_path)
-    for words in sorted({bug.run for bug in map(read_bug, BUGS) if bug.run[0] == "sim"}):
-        found = run(words, tmp_path)
-        assert found.returncode == 0, found.stdout + found.stderr
+    assert work.controls
+    for control in work.controls:
+        found = control.result()
+        assert found.returncode == 0, found.words
+
+
+def test_the_control_has_each_seed_once() -> None:
+    bug = read_bug(BUGS[0])
+    runs = [("sim", "--seeds", *of.split(), "--jobs", "1") for of in ("9 --from 1", "3 --from 2")]
+    runs += [("sim", "--seeds", "1", "--from", "86", "--jobs", "1"), ("pytest", "tests/raft")]
+    made = control_runs(bug._replace(run=words) for words in runs)
+    assert [" ".join(words[2:5]) for words in made] == ["7 --from 1", "2 --from 8", "1 --from 86"]
 
 
 SOURCE = "class A:\n    def f(self):\n        x = 1\n\n    def g(self):\n        x = 1\n"
@@ -93,7 +123,11 @@ SOURCE = "class A:\n    def f(self):\n        x = 1\n\n    def g(self):\n       
 
 def test_a_bug_is_put_where_its_function_is(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(SOURCE, encoding="utf-8")
+    compiled = tmp_path / "__pycache__" / "a.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.touch()
     Change("a.py", "A.g", "x = 1", "x = 2").apply(tmp_path)
+    assert not compiled.exists(), "an old module would hide the bug"
     assert (tmp_path / "a.py").read_text(encoding="utf-8") == SOURCE[:-2] + "2\n"
 
 

@@ -7,15 +7,28 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.tidy.functions import functions
 from tests.tidy.tree import ROOT
 
-__all__ = ["BUGS", "Bug", "Change", "DriftError", "apply", "copy_tree", "read_bug", "run"]
+__all__ = [
+    "BUGS",
+    "Bug",
+    "Change",
+    "DriftError",
+    "apply",
+    "control_runs",
+    "copy_tree",
+    "read_bug",
+    "run",
+]
 
 BUGS = sorted((ROOT / "tests" / "bugs").glob("*.toml"))
+_CONTROL_SEEDS = 7
+"""So many in one run: the cores share them evenly."""
 _LIMIT_S = 600
 """What takes so long hangs; a busy machine does not."""
 
@@ -59,6 +72,8 @@ class Change(NamedTuple):
         at = found.pop()
         text = text[:at] + self.new + text[at + len(self.old) :]
         path.write_text(text, encoding="utf-8")
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
+            compiled.unlink()
 
 
 class Bug(NamedTuple):
@@ -91,17 +106,43 @@ def read_bug(path: Path) -> Bug:
 
 def copy_tree(to: Path) -> None:
     """What a run of the suite needs, the built extension too; not these bugs themselves."""
-    ignore = shutil.ignore_patterns("__pycache__", "_native.cpp", "bugs")
-    shutil.copytree(ROOT / "copycat", to / "copycat", ignore=ignore)
+    shutil.copytree(ROOT / "copycat", to / "copycat", ignore=_left_out)
     shutil.copytree(ROOT / "csrc", to / "csrc")
-    shutil.copytree(ROOT / "tests", to / "tests", ignore=ignore)
+    shutil.copytree(ROOT / "tests", to / "tests", ignore=_left_out)
     shutil.copy(ROOT / "pyproject.toml", to)
+
+
+def _left_out(folder: str, names: list[str]) -> list[str]:
+    """Compiled modules are taken along, whose files keep their times; not those that some process
+    is writing now."""
+    if Path(folder).name == "__pycache__":
+        return [name for name in names if not name.endswith(".pyc")]
+    return [name for name in names if name in ("_native.cpp", "bugs")]
 
 
 def apply(bug: Bug, to: Path) -> None:
     """Put the bug into a copied tree. Raises DriftError."""
     for change in bug.changes:
         change.apply(to)
+
+
+def control_runs(bugs: Iterable[Bug]) -> list[tuple[str, ...]]:
+    """Runs of every seed that is to catch one of the bugs, each seed once: they must be quiet on
+    a tree without a bug."""
+    seeds: set[int] = set()
+    for bug in bugs:
+        if bug.run[0] == "sim":
+            count, first = (int(bug.run[bug.run.index(at) + 1]) for at in ("--seeds", "--from"))
+            seeds.update(range(first, first + count))
+    runs: list[range] = []
+    for seed in sorted(seeds):
+        if runs and seed == runs[-1].stop and len(runs[-1]) < _CONTROL_SEEDS:
+            runs[-1] = range(runs[-1].start, seed + 1)
+        else:
+            runs.append(range(seed, seed + 1))
+    return [
+        ("sim", "--seeds", f"{len(run)}", "--from", f"{run.start}", "--jobs", "1") for run in runs
+    ]
 
 
 def run(words: tuple[str, ...], at: Path) -> subprocess.CompletedProcess[str]:
