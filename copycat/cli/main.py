@@ -50,10 +50,10 @@ class _Tree(click.Group):
             raise
 
     def _end_where_nobody_reads(self) -> None:
-        gone = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
-        for stream in gone:
+        without_reader = [stream for stream in (sys.stdout, sys.stderr) if _has_no_reader(stream)]
+        for stream in without_reader:
             _drop(stream)
-        if gone:
+        if without_reader:
             raise click.exceptions.Exit(0) from None
 
 
@@ -175,7 +175,7 @@ def serve(**options: Any) -> None:
 )
 @click.option(
     "--accept-owed-loss",
-    "owed",
+    "missing",
     is_flag=True,
     help="Let the member vote without the entries that it lost and no other member can send.",
 )

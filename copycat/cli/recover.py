@@ -28,14 +28,14 @@ def run_recover(
     *,
     accept_loss_from: int | None,
     unsynced: bool,
-    owed: bool,
+    missing: bool,
     skip: int | None = None,
     cluster_name: str,
     yes: bool,
 ) -> int:
     """Say what would be lost; with `yes` and the cluster's name, do it. 0: done, 1: only said."""
     env = Env()
-    if [accept_loss_from is not None, unsynced, owed, skip is not None].count(True) != 1:
+    if [accept_loss_from is not None, unsynced, missing, skip is not None].count(True) != 1:
         raise ConfigurationError(
             "give one of --accept-loss-from INDEX, --accept-unsynced-loss, --accept-owed-loss and"
             " --skip-entry INDEX",
@@ -48,8 +48,8 @@ def run_recover(
         )
     if skip is not None:
         return _skip(env, directory, skip, cluster_name, yes=yes)
-    if unsynced or owed:
-        return _accept(env, directory, cluster_name, owed=owed, yes=yes)
+    if unsynced or missing:
+        return _accept(env, directory, cluster_name, missing=missing, yes=yes)
     if yes and complete(env, directory, cluster_name):
         print(f"{directory}: an earlier recovery was completed")
         return 0
@@ -66,14 +66,14 @@ def run_recover(
     return 0
 
 
-def _accept(env: Env, directory: str, cluster_name: str, *, owed: bool, yes: bool) -> int:
+def _accept(env: Env, directory: str, cluster_name: str, *, missing: bool, yes: bool) -> int:
     """Let a member vote again although entries that it acknowledged are missing."""
-    option = "--accept-owed-loss" if owed else "--accept-unsynced-loss"
+    option = "--accept-owed-loss" if missing else "--accept-unsynced-loss"
     if yes:
-        (accept_lost_entries if owed else accept_unsynced_loss)(env, directory, cluster_name)
+        (accept_lost_entries if missing else accept_unsynced_loss)(env, directory, cluster_name)
         print(f"{directory}: it votes with what it has; commands may be lost")
         return 0
-    what = "cut off for damage and not given back" if owed else "not synced may be missing here"
+    what = "cut off for damage and not given back" if missing else "not synced may be missing here"
     print(f"{directory}: entries that were acknowledged and {what}")
     report = verify(directory)
     if report.valid_from > report.last_index:
@@ -110,12 +110,12 @@ def _would(directory: str, option: str) -> int:
 
 
 def _as_text(recovery: RecoveryPlan) -> str:
-    kept = f"entries {recovery.first_index:,} to {recovery.new_last_index:,} are kept,"
+    remaining_text = f"entries {recovery.first_index:,} to {recovery.new_last_index:,} are kept,"
     first_cut = recovery.new_last_index + 1
     lost = f" {first_cut:,} to {recovery.known_upto:,} (and what followed) are given up"
     lines = [
         f'{recovery.directory}: member {recovery.address} of cluster "{recovery.cluster_name}"',
-        kept + lost,
+        remaining_text + lost,
     ]
     if not recovery.first_lost:
         lines.append("no entry of this log is damaged: those can be read")

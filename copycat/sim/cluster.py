@@ -199,7 +199,7 @@ class Cluster:
             eligibility = raft.eligibility
             is_recorded = eligibility.unrecorded_loss == NO_ENTRY and not raft.is_saving
             if host.disk_model.loss.is_done(
-                owes=eligibility.is_recovering, is_recorded=is_recorded
+                lacks_entries=eligibility.is_recovering, is_recorded=is_recorded
             ):
                 self.trace.mark("debt repaid")
                 host.disk_model.loss.repaid()

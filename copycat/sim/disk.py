@@ -110,7 +110,7 @@ class SimDisk:
         )
         if gaps and self.disk_model.most == log.before.index:  # else it begins anew at once (C24)
             self.disk_model.check_terms(log)
-        if self.disk_model.loss.is_done(owes=directory.lost_entries is not None):
+        if self.disk_model.loss.is_done(lacks_entries=directory.lost_entries is not None):
             self.disk_model.loss.repaid()
         if (
             snapshots.entries
@@ -131,7 +131,7 @@ class SimDisk:
         """What a start made of bytes that rotted while the member was down (F2, F3)."""
         log, lost_entries, disk_model = directory.log, directory.lost_entries, self.disk_model
         if disk_model.is_rotten:
-            owed, term = (
+            lost_upto, term = (
                 (NO_ENTRY, 0)
                 if lost_entries is None
                 else (lost_entries.lost_upto, lost_entries.term)
@@ -139,7 +139,7 @@ class SimDisk:
             self._trace.mark(
                 "log cut behind a snapshot" if lost_entries is None else "log cut and owed"
             )
-            disk_model.cut(log.before, log.last_index, owed, term)
+            disk_model.cut(log.before, log.last_index, lost_upto, term)
         elif lost_entries is not None:
             disk_model.saving.append(
                 (lost_entries.term, 0)
@@ -345,14 +345,18 @@ class SimDisk:
     def hold_us(self, kind: str) -> int:
         """How long the answer of a piece of work that is done is held back; mostly 0."""
         options = self._options
-        if self._calm or kind not in options.held_kinds or not self._random.chance(options.held):
+        if (
+            self._calm
+            or kind not in options.late_kinds
+            or not self._random.chance(options.late_chance)
+        ):
             return 0
-        return min(self._random.around(options.held_us), 2 * options.held_us)
+        return min(self._random.around(options.late_us), 2 * options.late_us)
 
     @property
     def holds_until_moved(self) -> bool:
         """What is held back is heard as soon as its member has moved on (`workers.MOVES`)."""
-        return self._options.held_until_moved
+        return self._options.late_until_moved
 
     def apply_delay_us(self) -> int:
         return self._random.around(self._options.apply_us)

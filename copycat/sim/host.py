@@ -102,7 +102,7 @@ class SimHost:
         self._random = random
         self._trace = trace
         self._observer = observer
-        self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._delayed_calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.workers = Workers(self, world, trace)
         self._forget()
 
@@ -114,7 +114,7 @@ class SimHost:
         self.executor = None
         self._turn_due = False
         self._timer_at = -1
-        self._held.clear()
+        self._delayed_calls.clear()
         self._connections: dict[int, Connection] = {}
         self._to_peers: list[tuple[int, bytes, PeerMessage | None]] = []
         self._to_clients: list[tuple[Connection, bytes]] = []
@@ -228,13 +228,13 @@ class SimHost:
         self._down("process")
         self.disk.lose_process()
 
-    def _down(self, how: str) -> None:
-        self._trace.record(self._world.now_us, self.number, f"lost {how}", self.process)
+    def _down(self, loss: str) -> None:
+        self._trace.record(self._world.now_us, self.number, f"lost {loss}", self.process)
         connections = list(self._connections.values())
         self._forget()
-        self.links.lost(was_power=how == "power")
+        self.links.lost(was_power=loss == "power")
         for connection in connections:
-            self._network.carry(self.number, connection.place, connection.close, connection)
+            self._network.transmit(self.number, connection.place, connection.close, connection)
 
     def pause(self) -> None:
         """No turn is taken from now on; what arrives waits."""
@@ -245,11 +245,11 @@ class SimHost:
         """What waited is taken, in order."""
         if not self.is_paused:
             return
-        self._trace.record(self._world.now_us, self.number, "resume", len(self._held))
+        self._trace.record(self._world.now_us, self.number, "resume", len(self._delayed_calls))
         self.is_paused = False
         process = self.process
-        while self._held and self.process == process and not self.is_paused:
-            callback, args = self._held.popleft()
+        while self._delayed_calls and self.process == process and not self.is_paused:
+            callback, args = self._delayed_calls.popleft()
             callback(*args)
         if self.process == process:
             self.wake()
@@ -263,7 +263,7 @@ class SimHost:
         if process != self.process or not self.is_up:
             return
         if self.is_paused:
-            self._held.append((callback, args))
+            self._delayed_calls.append((callback, args))
             return
         callback(*args)
         if self.process == process:
@@ -313,10 +313,10 @@ class SimHost:
 
     def write_queued(self) -> None:
         for to, data, message in self._to_peers:
-            self.links.carry(to, data, message)
+            self.links.transmit(to, data, message)
         self._to_peers.clear()
         for connection, data in self._to_clients:
-            self._network.carry(
+            self._network.transmit(
                 self.number, connection.place, connection.deliver, connection, data
             )
         self._to_clients.clear()
@@ -336,7 +336,7 @@ class SimHost:
         if not self.is_up:
             return self._refuse(connection)
         if self.is_paused:
-            self._held.append((self.receive_client, (connection, data)))
+            self._delayed_calls.append((self.receive_client, (connection, data)))
             return None
         if not connection.opened_by:
             connection.opened_by = self.process
@@ -347,12 +347,12 @@ class SimHost:
         return None
 
     def _refuse(self, connection: Connection) -> None:
-        self._network.carry(self.number, connection.place, connection.close, connection)
+        self._network.transmit(self.number, connection.place, connection.close, connection)
 
     def client_disconnected(self, connection: Connection) -> None:
         """The client closed its connection."""
         if self.is_paused:
-            self._held.append((self.client_disconnected, (connection,)))
+            self._delayed_calls.append((self.client_disconnected, (connection,)))
         elif self._connections.pop(connection.number, None) is not None:
             self.alive.client_disconnected(connection.number)
 

@@ -213,7 +213,7 @@ class InstrumentedHardState:
         self.inner.end_save(ticket.inner if isinstance(ticket, _InstrumentedSave) else ticket)
 
 
-class _Synced:
+class _SyncScope:
     """What a sync that begins now makes durable."""
 
     def __init__(self, disk_model: DiskModel) -> None:
@@ -233,19 +233,20 @@ class _Synced:
             disk_model.least = max(disk_model.least, self._front)
 
 
-class _InstrumentedSync(_Synced):
+class _InstrumentedSync:
     """A sync ticket that tells the disk model what became durable when it ran."""
 
     def __init__(self, inner: SyncTicket, disk_model: DiskModel) -> None:
-        super().__init__(disk_model)
         self.inner = inner
-        disk_model.tickets.append(self)
+        self._in_flight = disk_model.tickets
+        self._scope = _SyncScope(disk_model)
+        self._in_flight.append(self._scope)
 
     def run(self) -> None:
         self.inner.run()
-        if self in self._disk_model.tickets:
-            self._disk_model.tickets.remove(self)
-            self.note()
+        if self._scope in self._in_flight:
+            self._in_flight.remove(self._scope)
+            self._scope.note()
 
 
 class _InstrumentedRewrite:
@@ -339,10 +340,10 @@ class InstrumentedLog:
 
     def append(self, batch: Batch) -> None:
         frames = self._disk_model.announce(batch)
-        synced = _Synced(self._disk_model)
+        scope = _SyncScope(self._disk_model)
         self.inner.append(batch)
         if self.inner.durable_index > self._disk_model.durable:
-            synced.note()  # a segment was full, and the manifest was one behind already (C8)
+            scope.note()  # a segment was full, and the manifest was one behind already (C8)
         self._check_durable(self.inner.durable_index)
         self._disk_model.append(frames)
 
@@ -374,8 +375,8 @@ class InstrumentedLog:
         self._disk_model.reset(entry)
         self.inner.reset(entry)
 
-    def release(self, indexes: Sequence[int], how: Release) -> None:
-        self.inner.release(indexes, how)
+    def release(self, indexes: Sequence[int], release_class: Release) -> None:
+        self.inner.release(indexes, release_class)
 
     def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
         return self.inner.segment_stats(limits)

@@ -97,14 +97,14 @@ class Links:
         if link.is_up:
             self.cut(to, self._random.around(MS))
 
-    def carry(self, to: int, data: bytes, message: PeerMessage | None) -> None:
+    def transmit(self, to: int, data: bytes, message: PeerMessage | None) -> None:
         """Put one frame on the link. On a broken link it is lost; a target that is up again
         answers that it knows of no such connection."""
         link = self._links[to]
         if link.is_cut and self._hosts[to].is_up:
             self._host.soon(self._random.around(2 * MS), self._noticed, to, link.generation)
         if link.is_up and not link.is_cut:
-            self._network.carry(
+            self._network.transmit(
                 self._host.number, to, self._arrive, to, link.generation, data, message
             )
 
@@ -153,7 +153,7 @@ class Links:
         link.dial += 1
         hello = host.replica.hello()
         target = self._hosts[to]
-        self._network.carry(
+        self._network.transmit(
             host.number, to, target.links.on_hello, host.number, host.process, link.dial, hello
         )
         timeout_us = DIAL_TIMEOUT_US + self._random.around(BACKOFF_US)
@@ -179,7 +179,7 @@ class Links:
         if self.numbers[member] != source:
             raise violated("C16", "a Hello of somebody else", source=source, member=member)
         dialler = self._hosts[source]
-        self._network.carry(
+        self._network.transmit(
             host.number,
             source,
             dialler.guarded,

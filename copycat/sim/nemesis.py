@@ -157,7 +157,7 @@ class Nemesis:
         """
         host = self._victim()
         is_next = not any(
-            one.disk_model.is_rotten or one.disk_model.loss.held for one in self._hosts
+            one.disk_model.is_rotten or one.disk_model.loss.entries_before for one in self._hosts
         )
         if host.is_up and is_next and all(one.may_vote for one in self._hosts):
             host.lose_power()
@@ -355,7 +355,8 @@ class Nemesis:
         if to != host.links.ids[host.number]:
             mark = self._trace.mark
             host.replica.transfer_leadership(
-                MemberId(to), lambda how: mark(f"transfer {'done' if how.ok else 'refused'}")
+                MemberId(to),
+                lambda outcome: mark(f"transfer {'done' if outcome.ok else 'refused'}"),
             )
 
     def _clean(self) -> None:
@@ -363,9 +364,13 @@ class Nemesis:
         host = self._victim()
         if host.replica is None or host.is_paused:
             return
-        how, mark = self._random.pick((Compaction.MINOR, Compaction.MAJOR)), self._trace.mark
+        mark = self._trace.mark
+        compaction = self._random.pick((Compaction.MINOR, Compaction.MAJOR))
         host.replica.compact(
-            how, lambda report: mark(f"{how} compaction {'failed' if report.failure else 'done'}")
+            compaction,
+            lambda report: mark(
+                f"{compaction} compaction {'failed' if report.failure else 'done'}"
+            ),
         )
 
     def _silence(self) -> None:

@@ -71,7 +71,9 @@ class Network:
 
     # --- traffic ------------------------------------------------------------------------
 
-    def carry(self, source: int, target: int, deliver: Callable[..., None], *args: object) -> None:
+    def transmit(
+        self, source: int, target: int, deliver: Callable[..., None], *args: object
+    ) -> None:
         """Call `deliver(*args)` later: once, twice or never."""
         pair = (source, target)
         random, options, trace = self._random, self._options, self._trace

@@ -108,7 +108,10 @@ class OlderCopies:
         """Nothing is under way on its disk that would leave two possible copies."""
         disk, disk_model = host.disk, host.disk_model
         is_sound = not (
-            disk_model.older or disk_model.saving or disk_model.is_rotten or disk_model.loss.held
+            disk_model.older
+            or disk_model.saving
+            or disk_model.is_rotten
+            or disk_model.loss.entries_before
         )
         return is_sound and disk_model.gaps.unread is None and not (disk.is_cut or disk.has_fault)
 
@@ -119,7 +122,7 @@ class OlderCopies:
             and self._is_quiet(host)
             and (older.hard_state == disk_model.hard_state or self._is_vote_past(host, older))
             and older.durable < disk_model.durable
-            and all(one.may_vote and not one.disk_model.loss.held for one in hosts)
+            and all(one.may_vote and not one.disk_model.loss.entries_before for one in hosts)
             and not any(one.disk_model.is_rotten for one in hosts)
             and sum(_holds(one.disk_model, disk_model) for one in hosts if one is not host)
             >= len(hosts) - len(hosts) // 2

@@ -82,12 +82,12 @@ class DiskOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How often the power goes again while a member recovers."""
     rewrite_fault: int = 0
     """How often something goes wrong while a segment is rewritten, or before that is durable."""
-    held_kinds: tuple[str, ...] = ()
-    """Kinds of work (`KINDS`) whose answers may be held back, `held` of a million for
-    about `held_us`."""
-    held: int = 0
-    held_us: int = 0
-    held_until_moved: bool = False
+    late_kinds: tuple[str, ...] = ()
+    """Kinds of work (`KINDS`) whose answers may be held back, `late_chance` of a million for
+    about `late_us`."""
+    late_chance: int = 0
+    late_us: int = 0
+    late_until_moved: bool = False
     """And no longer than until the member has moved on: then it is heard at once."""
     max_segment_size: int = 64 << 10
     max_entries_per_segment: int = 1 << 10
@@ -309,10 +309,10 @@ def _with_late_answers(random: SimRandom, options: SeedOptions) -> SeedOptions:
     kinds = random.shuffled(KINDS)[: random.pick((1, 2, 3) if until_moved else (1, 3, len(KINDS)))]
     disk = msgspec.structs.replace(
         options.disk,
-        held_kinds=tuple(sorted(kinds)),
-        held=random.pick((20_000, 200_000)),
-        held_us=random.pick((1_000, 4_000, 10_000) if until_moved else (20, 200, 1_000)) * MS,
-        held_until_moved=until_moved,
+        late_kinds=tuple(sorted(kinds)),
+        late_chance=random.pick((20_000, 200_000)),
+        late_us=random.pick((1_000, 4_000, 10_000) if until_moved else (20, 200, 1_000)) * MS,
+        late_until_moved=until_moved,
     )
     return msgspec.structs.replace(options, disk=disk)
 

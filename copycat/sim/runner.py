@@ -84,7 +84,8 @@ def _marks(cluster: Cluster) -> Counter[str]:
     marks["log reset"] += sum(disk_model.resets for disk_model in cluster.disk_models)
     marks["gap fed"] += sum(disk_model.gaps_fed for disk_model in cluster.disk_models)
     marks["deletion cleaned"] += sum(
-        how is Release.SEQUENTIAL for how in cluster.log_history.deletions.values()
+        release_class is Release.SEQUENTIAL
+        for release_class in cluster.log_history.deletions.values()
     )
     marks["key expired"] += cluster.sessions.model.expired
     marks["session expired"] += cluster.sessions.expired

@@ -101,7 +101,7 @@ class SessionClient:
             self._lose_server("no answer to the registration")
         elif self.session and self.is_active:
             self._ask_something()
-        self._pump()
+        self._send_outgoing()
 
     def fall_silent(self, until_us: int) -> None:
         """Say and hear nothing until then, like a client whose process stands still."""
@@ -143,7 +143,7 @@ class SessionClient:
         if self.session and (self._probe is None or self._probe.chain != self.session):
             self._calls.patience_ms = FOREVER_MS
             self._probe = self._calls.submit([("append", PROBE_KEY, (self._token(),))])[0]
-            self._pump()
+            self._send_outgoing()
         return False
 
     def _close(self) -> None:
@@ -177,16 +177,16 @@ class SessionClient:
         else:
             self._trace.mark("session goes on over another connection")
             self._session.connected(self._now_ms())
-            self._pump()
+            self._send_outgoing()
 
     def _send(self, message: ClientMessage) -> None:
         connection = self._connection
         if connection is not None:
             data = encode_client(message)
             target, receive = self._host.number, self._host.receive_client
-            self._around.network.carry(self.place, target, receive, connection, data)
+            self._around.network.transmit(self.place, target, receive, connection, data)
 
-    def _pump(self) -> None:
+    def _send_outgoing(self) -> None:
         """Send what may be sent, end what is overdue; come again when the session wants it."""
         session, now_ms = self._session, self._now_ms()
         if session.phase is SessionPhase.CLOSED:
@@ -220,15 +220,15 @@ class SessionClient:
 
     def _on_timer(self, due_us: int) -> None:
         if due_us == self._timer_us and not self._is_silent():
-            self._pump()
+            self._send_outgoing()
 
     def _leave(self) -> None:
         connection, self._connection = self._connection, None
         self._register_by_us = 0
         self._session.disconnected()
         if connection is not None:
-            target, gone = self._host.number, self._host.client_disconnected
-            self._around.network.carry(self.place, target, gone, connection)
+            target, client_disconnected = self._host.number, self._host.client_disconnected
+            self._around.network.transmit(self.place, target, client_disconnected, connection)
 
     def _lose_server(self, reason: str) -> None:
         self._selector.failed(self._address, reason)
@@ -272,7 +272,7 @@ class SessionClient:
             self._lost_session()
             return
         self._selector.follow(session.leader, session.members)
-        self._pump()
+        self._send_outgoing()
 
     def _on_registered(self, message: ServerMessage) -> None:
         if isinstance(message, Failure):
@@ -285,7 +285,7 @@ class SessionClient:
             self._session.opened(message, self._now_ms())
             self._session.connected(self._now_ms(), fresh=True)
             self._selector.succeeded()
-            self._pump()
+            self._send_outgoing()
 
     def _lost_session(self) -> None:
         """The session is gone: what is open has an unknown outcome, and is never repeated."""

@@ -47,7 +47,7 @@ class _Begun(NamedTuple):
     commit_index: int
 
 
-class _Held(msgspec.Struct, eq=False):
+class _LateAnswer(msgspec.Struct, eq=False):
     """An answer that is held back. is_first: for itself; else behind one of its thread."""
 
     begun: _Begun
@@ -80,7 +80,7 @@ class Workers:
         self._trace = trace
         self._installs = 0
         self._queue: deque[tuple[Callable[[], Any], Callable[[Any], None], _Begun]] = deque()
-        self._held: list[_Held] = []
+        self._late_answers: list[_LateAnswer] = []
         """Answers that the member has not heard, in the order in which the work was done."""
         self.running: Counter[str] = Counter()
         """Pieces of work by thread that the member has not heard of."""
@@ -89,7 +89,7 @@ class Workers:
         """The process is gone, and its threads with it."""
         self._queue.clear()
         self.running.clear()
-        self._held.clear()
+        self._late_answers.clear()
 
     # --- what the replica asks for (copycat.replica.host.Host) ------------------------------
 
@@ -184,49 +184,51 @@ class Workers:
         """The work is done: let the member hear of it, now or later."""
         hold_us = self._host.disk.hold_us(kind)
         is_behind = begun.thread == "apply" and any(
-            one.begun.thread == "apply" for one in self._held
+            one.begun.thread == "apply" for one in self._late_answers
         )
         if hold_us <= 0 and not is_behind:
             self._hear(begun, kind, heard, *args)
             return
-        held = _Held(begun, self._moment(begun.thread), hold_us > 0, kind, heard, args)
-        self._held.append(held)
+        late_answer = _LateAnswer(
+            begun, self._moment(begun.thread), hold_us > 0, kind, heard, args
+        )
+        self._late_answers.append(late_answer)
         if hold_us > 0:
             self._trace.mark(f"held back: {kind}")
-            self._host.soon(hold_us, self._let_go, held)
+            self._host.soon(hold_us, self._let_go, late_answer)
 
     @property
     def is_holding(self) -> bool:
         """Some answers are held back."""
-        return bool(self._held)
+        return bool(self._late_answers)
 
     def look(self) -> None:
         """Something happened at this member: what waits for it to move on is heard now."""
         if not self._host.disk.holds_until_moved:
             return
-        for held in [one for one in self._held if one.is_first]:
-            if _moves(held.since, self._moment(held.begun.thread)):
-                self._let_go(held)
+        for late_answer in [one for one in self._late_answers if one.is_first]:
+            if _moves(late_answer.since, self._moment(late_answer.begun.thread)):
+                self._let_go(late_answer)
 
     def calm(self) -> None:
         """Nothing is held back any more."""
-        while self._held:
-            self._let_go(self._held[-1])
+        while self._late_answers:
+            self._let_go(self._late_answers[-1])
 
-    def _let_go(self, held: _Held) -> None:
+    def _let_go(self, late_answer: _LateAnswer) -> None:
         """Let the member hear of it, and of what waits behind it in its thread."""
-        if held not in self._held:
+        if late_answer not in self._late_answers:
             return
-        if held.begun.thread == "apply":
-            thread = [one for one in self._held if one.begun.thread == "apply"]
-            going = thread[: thread.index(held) + 1]  # first in, first out
+        if late_answer.begun.thread == "apply":
+            thread = [one for one in self._late_answers if one.begun.thread == "apply"]
+            going = thread[: thread.index(late_answer) + 1]  # first in, first out
             rest = thread[len(going) :]
             while rest and not rest[0].is_first:
                 going.append(rest.pop(0))
         else:
-            going = [held]
+            going = [late_answer]
         for one in going:
-            self._held.remove(one)
+            self._late_answers.remove(one)
             self._hear(one.begun, one.kind, one.heard, *one.args)
 
     def _hear(self, begun: _Begun, kind: str, heard: Callable[..., None], *args: object) -> None:

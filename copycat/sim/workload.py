@@ -258,7 +258,7 @@ class SimClient:
             connection = Connection(number, self.place, self._deliver, self._closed)
             self._connection = connection
         host = self._hosts[self._server]
-        self._network.carry(self.place, host.number, host.receive_client, connection, data)
+        self._network.transmit(self.place, host.number, host.receive_client, connection, data)
 
     def _move(self, server: int) -> None:
         """Leave this server for another (or the same again) and resend what is open."""
@@ -272,7 +272,7 @@ class SimClient:
         connection, self._connection = self._connection, None
         if connection is not None:
             host = self._hosts[self._server]
-            self._network.carry(self.place, host.number, host.client_disconnected, connection)
+            self._network.transmit(self.place, host.number, host.client_disconnected, connection)
 
     def _resend(self, first: int) -> None:
         """Everything unanswered from `first` on, in order, in as few frames as tile it."""

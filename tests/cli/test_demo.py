@@ -109,7 +109,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]
             process.kill()
 
 
-def gone(pids: list[int]) -> bool:
+def have_ended(pids: list[int]) -> bool:
     """Wait until none of the processes runs; False when one still does at the time limit."""
     deadline = time.monotonic() + 20
     left = set(pids)
@@ -134,7 +134,7 @@ def test_ctrl_c_leaves_no_process(running: tuple[subprocess.Popen[str], list[int
     assert all(is_running(pid) for pid in pids)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(_LIMIT_S) == 130
-    assert gone(pids)
+    assert have_ended(pids)
 
 
 @pytest.mark.slow
@@ -144,7 +144,7 @@ def test_sigkill_of_the_demo_leaves_no_process(
     process, pids = running
     process.kill()
     process.wait(_LIMIT_S)
-    assert gone(pids)
+    assert have_ended(pids)
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_a_member_that_dies_by_itself_fails_the_demo(
     words = process.stderr.read()
     assert process.wait(_LIMIT_S) == 1
     assert "error[member-failed]" in words
-    assert gone(pids)
+    assert have_ended(pids)
 
 
 @pytest.mark.slow

@@ -109,11 +109,11 @@ def test_what_keeps_a_member_from_starting_is_exit_code_4(
     path = member(tmp_path / "n1")
     assert run("verify", "n1").exit_code == 0
     ruin(path)
-    told = run("verify", "n1")
-    assert told.exit_code == 4
-    assert "every checksum fits" not in told.stdout
-    assert "error[corrupt-log]: " in told.stderr
-    assert "\n  hint: " in told.stderr
+    printed = run("verify", "n1")
+    assert printed.exit_code == 4
+    assert "every checksum fits" not in printed.stdout
+    assert "error[corrupt-log]: " in printed.stderr
+    assert "\n  hint: " in printed.stderr
     assert run("stat", "n1").exit_code == 4
 
 
@@ -127,11 +127,11 @@ def test_a_cut_tail_is_named_by_file_byte_and_index(tmp_path: Path) -> None:
     path = member(tmp_path / "n1")
     last = list(entries(path))[-1]
     cut_tail(path)
-    told = hint_of(Path("n1"))
+    printed = hint_of(Path("n1"))
     place = f"entry 13 of n1 (n1/log/{tail_of(path).name}, byte {last.offset:,})"
-    assert f"{place}: the file has {last.offset:,} of at least 16,384 bytes (F3)" in told
-    assert "copycat recover n1 --accept-loss-from 13" in told
-    assert "others gave it" not in told
+    assert f"{place}: the file has {last.offset:,} of at least 16,384 bytes (F3)" in printed
+    assert "copycat recover n1 --accept-loss-from 13" in printed
+    assert "others gave it" not in printed
 
 
 def test_the_others_are_named_only_where_there_are_others(tmp_path: Path) -> None:
@@ -141,9 +141,9 @@ def test_the_others_are_named_only_where_there_are_others(tmp_path: Path) -> Non
     )
     assert "copycat recover" not in hint_of(Path("n1/log"))
     rot(member(tmp_path / "one"), 7)
-    told = hint_of(Path("one"))
-    assert "others gave it" not in told
-    assert "copycat recover one --accept-loss-from 7" in told
+    printed = hint_of(Path("one"))
+    assert "others gave it" not in printed
+    assert "copycat recover one --accept-loss-from 7" in printed
     assert f"copycat recover {tmp_path}/one --accept-loss-from 7" in hint_of(Path("one/log"))
 
 
@@ -151,9 +151,9 @@ def test_who_has_no_vote_is_not_told_to_start(tmp_path: Path) -> None:
     path = member(tmp_path / "n1", MEMBERS)
     rot(path, 7)
     without(*IDENTITY_FILES)(path)
-    told = hint_of(Path("n1"))
-    assert "hint: start this member" not in told
-    assert "do not start it: it is not known whose directory this is" in told
+    printed = hint_of(Path("n1"))
+    assert "hint: start this member" not in printed
+    assert "do not start it: it is not known whose directory this is" in printed
 
 
 def test_a_bad_snapshot_that_the_log_needs_has_no_one_before_it(tmp_path: Path) -> None:
@@ -163,17 +163,17 @@ def test_a_bad_snapshot_that_the_log_needs_has_no_one_before_it(tmp_path: Path) 
     flip(path / "snapshots/9-1.snap", 80)
     assert "the next start takes the snapshot before it and the log" in hint_of(Path("n1"))
     bad_snapshot(path)
-    told = hint_of(Path("n1"))
-    assert "the snapshot before it" not in told
-    assert told.count("restore this directory from a backup") == 3
+    printed = hint_of(Path("n1"))
+    assert "the snapshot before it" not in printed
+    assert printed.count("restore this directory from a backup") == 3
 
 
 def test_a_log_that_is_gone_has_no_entries_to_save(tmp_path: Path) -> None:
     without_log(member(tmp_path / "n1"))
-    told = hint_of(Path("n1"))
-    assert "what this member acknowledged is lost (F3)" in told
-    assert "--to" not in told
-    assert "--accept-loss-from" not in told
+    printed = hint_of(Path("n1"))
+    assert "what this member acknowledged is lost (F3)" in printed
+    assert "--to" not in printed
+    assert "--accept-loss-from" not in printed
 
 
 # --- the rescue that is told works --------------------------------------------------------------
@@ -262,9 +262,9 @@ _DAMAGES: dict[str, tuple[int, Callable[[Path], None]]] = {
 
 def rescue(tmp_path: Path, path: str) -> list[int]:
     """Run the very command that the hint prints; the indexes that it saved, gaps included."""
-    told = hint_of(Path(path))
-    commands = set(re.findall(r"copycat log (export .*) -o FILE", told))
-    assert len(commands) == 1, told
+    printed = hint_of(Path(path))
+    commands = set(re.findall(r"copycat log (export .*) -o FILE", printed))
+    assert len(commands) == 1, printed
     done = run(*shlex.split(commands.pop()), "-o", "saved")
     assert done.exit_code == 0, done.output
     saved: list[int] = []
@@ -312,10 +312,10 @@ def test_where_nothing_can_be_saved_no_export_is_told(
     tmp_path: Path, damage: Callable[[Path], None], words: str
 ) -> None:
     damage(bare(tmp_path / "d"))
-    told = hint_of(Path("d"))
-    assert words in told
-    assert "restore this directory from a backup" in told
-    assert "copycat log export" not in told
+    printed = hint_of(Path("d"))
+    assert words in printed
+    assert "restore this directory from a backup" in printed
+    assert "copycat log export" not in printed
 
 
 # --- what says nothing of the bytes ------------------------------------------------------------
@@ -349,11 +349,11 @@ def test_a_file_of_another_user_is_exit_code_1_and_no_damage(
     result = run(*words, "n1")
     assert result.exit_code == 1
     assert isinstance(result.exception, DiskError)
-    told = result.exception.render() + result.output
-    assert "Permission denied" in told
-    assert "ls -l says whose the file is" in told
-    assert "check the disk" not in told
-    assert "damage" not in told
+    printed = result.exception.render() + result.output
+    assert "Permission denied" in printed
+    assert "ls -l says whose the file is" in printed
+    assert "check the disk" not in printed
+    assert "damage" not in printed
 
 
 # --- entries that a gap proves to be missing ---------------------------------------------------
@@ -412,9 +412,9 @@ def test_a_member_that_owes_what_is_missing_is_to_be_started(tmp_path: Path) -> 
     directory.close()
     assert "do not start it" in run("verify", "d").stdout
     LostEntries(Env(), "d", EntryId(1, 28), first_index=21, term=2).write()
-    told = run("verify", "d").stdout
-    assert "this member knows that it lost them: start it" in told
-    assert "do not start it" not in told
+    printed = run("verify", "d").stdout
+    assert "this member knows that it lost them: start it" in printed
+    assert "do not start it" not in printed
 
 
 def test_an_identity_of_a_later_format_is_told_and_stops_nothing(tmp_path: Path) -> None:

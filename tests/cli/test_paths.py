@@ -63,9 +63,9 @@ def test_a_member_is_served_where_it_was_named(
         return 0
 
     monkeypatch.setattr("copycat.cli.serve.run_serve", noted)
-    told = CliRunner().invoke(tree, ["serve", "127.0.0.1:0", "--app", "a:B"])
-    assert told.exit_code == 0, told.output
-    told = CliRunner().invoke(
+    printed = CliRunner().invoke(tree, ["serve", "127.0.0.1:0", "--app", "a:B"])
+    assert printed.exit_code == 0, printed.output
+    printed = CliRunner().invoke(
         tree, ["serve", "127.0.0.1:0", "--app", "a:B", "--directory", "~/member"]
     )
     assert named == [f"{here}/copycat-data", str(Path("~/member").expanduser())]

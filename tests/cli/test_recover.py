@@ -47,9 +47,9 @@ def refusal(index: int) -> CorruptLogError:
 def test_f3_a_cut_tail_is_given_up_from_the_first_entry_that_is_lost(tmp_path: Path) -> None:
     path = member(tmp_path / "n1")  # the last file holds 11 to 13, and 13 is cut off
     cut_tail(path)
-    told = cut_at(13)
-    assert told.exit_code == 1
-    assert "entries 6 to 12 are kept, 13 to 13 (and what followed) are given up" in told.output
+    printed = cut_at(13)
+    assert printed.exit_code == 1
+    assert "entries 6 to 12 are kept, 13 to 13 (and what followed) are given up" in printed.output
     done = cut_at(13, "--cluster-name", "test", "--yes")
     assert done.exit_code == 0, done.output
     assert "kept entries 6 to 12" in done.output
@@ -61,34 +61,36 @@ def test_f3_a_cut_tail_is_given_up_from_the_first_entry_that_is_lost(tmp_path: P
 
 def test_f3_a_cut_below_the_damage_says_what_more_could_be_kept(tmp_path: Path) -> None:
     cut_tail(member(tmp_path / "n1"))
-    told = cut_at(11)
-    assert told.exit_code == 1
-    assert "entries 11 to 12 of those can be read: --accept-loss-from 13 keeps them" in told.output
+    printed = cut_at(11)
+    assert printed.exit_code == 1
+    assert (
+        "entries 11 to 12 of those can be read: --accept-loss-from 13 keeps them" in printed.output
+    )
     assert "--accept-loss-from 13" in (refusal(14).hint or "")
 
 
 def test_what_later_marks_prove_is_shown_as_lost(tmp_path: Path) -> None:
     rot(member(tmp_path / "n1"), 11)
-    told = cut_at(11).output
-    assert "entries 6 to 10 are kept, 11 to 13 (and what followed) are given up" in told
-    assert "entry 11 of n1 (n1/log/" in told
-    assert "can be read" not in told
+    printed = cut_at(11).output
+    assert "entries 6 to 10 are kept, 11 to 13 (and what followed) are given up" in printed
+    assert "entry 11 of n1 (n1/log/" in printed
+    assert "can be read" not in printed
 
 
 def test_what_a_snapshot_proves_is_shown_as_lost_from_the_log(tmp_path: Path) -> None:
     path = member(tmp_path / "n1")
     SnapshotStore(Env(), f"{path}/snapshots").save(EntryId(1, 40), time_ms=5, data=b"x")
     cut_tail(path)
-    told = cut_at(13).output
-    assert "13 to 40 (and what followed) are given up" in told
-    assert "what entries up to 40 did is in a snapshot, and stays" in told
+    printed = cut_at(13).output
+    assert "13 to 40 (and what followed) are given up" in printed
+    assert "what entries up to 40 did is in a snapshot, and stays" in printed
 
 
 def test_a_whole_log_is_said_to_be_whole(tmp_path: Path) -> None:
     member(tmp_path / "n1")
-    told = cut_at(13)
-    assert told.exit_code == 1
-    assert "no entry of this log is damaged: those can be read" in told.output
+    printed = cut_at(13)
+    assert printed.exit_code == 1
+    assert "no entry of this log is damaged: those can be read" in printed.output
 
 
 def test_f14_f17_what_is_rotten_beside_the_log_does_not_stop_a_cut(tmp_path: Path) -> None:
@@ -133,7 +135,7 @@ def test_gaps_that_are_right_only_behind_the_damage_are_named(
     durable(directory.log)
     directory.close()
     LostEntries(Env(), str(path), EntryId(1, 20), first_index=15, term=2).write()
-    told = recover("--accept-owed-loss")
-    assert told.exit_code == 1
-    assert "cut off for damage" in told.output
-    assert ("exact from entry 16 on, and it ends at 14" in told.output) is (valid_from == 16)
+    printed = recover("--accept-owed-loss")
+    assert printed.exit_code == 1
+    assert "cut off for damage" in printed.output
+    assert ("exact from entry 16 on, and it ends at 14" in printed.output) is (valid_from == 16)

@@ -23,15 +23,15 @@ def test_taken_on_demand_and_loaded_at_the_next_start(tmp_path: Path) -> None:
             async with member.client() as client:
                 for number in range(20):
                     await client.submit(KeyValueStore.append("k", b"%d" % number))
-            taken = await member.take_snapshot()
+            snapshot = await member.take_snapshot()
             status = member.status()
-            assert taken.index == status.snapshot_index >= 20
-            assert abs(taken.time.timestamp() - 1e9) > 1e8
+            assert snapshot.index == status.snapshot_index >= 20
+            assert abs(snapshot.time.timestamp() - 1e9) > 1e8
             names = [path.name for path in (tmp_path / "snapshots").iterdir()]
-            assert names == [f"{taken.index}-{status.term}.snap"]
+            assert names == [f"{snapshot.index}-{status.term}.snap"]
         async with CopycatServer(address, KeyValueStore, storage=str(tmp_path)) as member:
             await member.bootstrap()
-            assert member.status().snapshot_index == taken.index
+            assert member.status().snapshot_index == snapshot.index
             async with member.client() as client:
                 assert len(await client.submit(KeyValueStore.items("k"))) == 20
 

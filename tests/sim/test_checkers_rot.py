@@ -27,18 +27,22 @@ def disk_model() -> DiskModel:
 
 
 def test_c12_a_debt_is_as_much_as_was_durable(disk_model: DiskModel) -> None:
-    for owed in (NO_ENTRY, EntryId(1, 5)):
+    for lost_upto in (NO_ENTRY, EntryId(1, 5)):
         with pytest.raises(InvariantError, match=r"^C12: a damaged log owes less"):
-            disk_model.cut(NO_ENTRY, 2, owed, 2)
+            disk_model.cut(NO_ENTRY, 2, lost_upto, 2)
     disk_model.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
-    assert (disk_model.last_index, disk_model.durable, len(disk_model.loss.held)) == (2, 2, 6)
+    assert (disk_model.last_index, disk_model.durable, len(disk_model.loss.entries_before)) == (
+        2,
+        2,
+        6,
+    )
     assert disk_model.had == 6, "a deletion need not wait for it"
     assert not disk_model.is_rotten
 
 
 def test_c12_nothing_is_owed_for_what_is_there(disk_model: DiskModel) -> None:
     disk_model.cut(NO_ENTRY, 6, NO_ENTRY, 0)
-    assert not disk_model.loss.held
+    assert not disk_model.loss.entries_before
 
 
 def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(disk_model: DiskModel) -> None:
@@ -57,7 +61,7 @@ def test_c12_a_debt_ends_when_all_that_is_committed_is_back(disk_model: DiskMode
         disk_model.loss.repaid()
     disk_model.durable = 4
     disk_model.loss.repaid()
-    assert not disk_model.loss.held
+    assert not disk_model.loss.entries_before
 
 
 def test_f8_an_older_copy_is_bound_to_what_was_counted(disk_model: DiskModel) -> None:
@@ -67,11 +71,11 @@ def test_f8_an_older_copy_is_bound_to_what_was_counted(disk_model: DiskModel) ->
     loss.regress()
     del disk_model.entries[2:]
     disk_model.durable = 2
-    assert not loss.is_done(owes=False), "it does not know so far"
-    assert not loss.is_done(owes=True, is_recorded=False)
-    assert not loss.is_done(owes=True)
+    assert not loss.is_done(lacks_entries=False), "it does not know so far"
+    assert not loss.is_done(lacks_entries=True, is_recorded=False)
+    assert not loss.is_done(lacks_entries=True)
     assert not loss.is_unaware
-    assert loss.is_done(owes=False)
+    assert loss.is_done(lacks_entries=False)
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=3"):
         loss.repaid()
     disk_model.append([(3, 1, 3000)])
@@ -79,7 +83,7 @@ def test_f8_an_older_copy_is_bound_to_what_was_counted(disk_model: DiskModel) ->
         loss.repaid()
     disk_model.durable = 3
     loss.repaid()
-    assert not loss.held
+    assert not loss.entries_before
 
 
 def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(
@@ -92,7 +96,7 @@ def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(
     del disk_model.entries[3:]
     disk_model.durable = 3
     loss.counted(4, log)
-    assert not loss.is_done(owes=True)
+    assert not loss.is_done(lacks_entries=True)
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=4"):
         loss.repaid()
 
@@ -115,9 +119,9 @@ def test_f8_an_older_copy_that_was_filled_before_anybody_told_it_is_done(
 ) -> None:
     disk_model.loss.regress()
     disk_model.durable = 5
-    assert not disk_model.loss.is_done(owes=False)
+    assert not disk_model.loss.is_done(lacks_entries=False)
     disk_model.durable = 6
-    assert disk_model.loss.is_done(owes=False)
+    assert disk_model.loss.is_done(lacks_entries=False)
     disk_model.loss.repaid()
 
 

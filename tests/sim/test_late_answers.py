@@ -44,14 +44,14 @@ ON_DAMAGE = ("chunks dropped", "snapshot checked")
 """Work for a snapshot that is not good, or that another one replaces on its way in."""
 
 
-def held(kind: str) -> SeedOptions:
+def options_of(kind: str) -> SeedOptions:
     disk = DiskOptions(
         max_segment_size=8192,
         max_entries_per_segment=32,
-        held_kinds=(kind,),
-        held=20_000 if kind in OFTEN else 1_000_000,
-        held_us=2 * SECOND,
-        held_until_moved=True,
+        late_kinds=(kind,),
+        late_chance=20_000 if kind in OFTEN else 1_000_000,
+        late_us=2 * SECOND,
+        late_until_moved=True,
     )
     return msgspec.structs.replace(RESTLESS, disk=disk)
 
@@ -63,7 +63,7 @@ def test_each_kind_of_answer_comes_after_its_member_has_moved_on(kind: str) -> N
     late: dict[str, int] = {}
     head = f"late: {kind} after"
     for seed in range(300, 306):
-        marks = run_seed(seed, held(kind)).marks
+        marks = run_seed(seed, options_of(kind)).marks
         late = {mark: n for mark, n in marks.items() if mark.startswith(head) and n}
         if late:
             break
@@ -73,7 +73,7 @@ def test_each_kind_of_answer_comes_after_its_member_has_moved_on(kind: str) -> N
 
 def test_nothing_is_late_in_a_world_that_stands_still() -> None:
     options = msgspec.structs.replace(
-        held("sync"), faults=(), duration_us=3 * SECOND, disk=DiskOptions()
+        options_of("sync"), faults=(), duration_us=3 * SECOND, disk=DiskOptions()
     )
     marks = run_seed(1, options).marks
     assert not [mark for mark in marks if mark.startswith("held back")]

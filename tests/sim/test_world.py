@@ -60,7 +60,7 @@ def network(**rates: int) -> tuple[World, Network, list[int], Trace]:
 def test_a_calm_network_keeps_the_order_and_loses_nothing() -> None:
     world, net, seen, _ = network()
     for number in range(200):
-        net.carry(0, 1, seen.append, number)
+        net.transmit(0, 1, seen.append, number)
         world.run_until(world.now_us + 10)
     world.run_until(world.now_us + SECOND)
     assert seen == list(range(200))
@@ -78,7 +78,7 @@ def test_a_calm_network_keeps_the_order_and_loses_nothing() -> None:
 def test_each_rate_does_what_it_says(rate: str, mark: str) -> None:
     world, net, seen, trace = network(**{rate: 300_000})
     for number in range(200):
-        net.carry(0, 1, seen.append, number)
+        net.transmit(0, 1, seen.append, number)
         world.run_until(world.now_us + 100)
     world.run_until(world.now_us + 10 * SECOND)
     assert trace.marks[mark] > 10
@@ -88,12 +88,12 @@ def test_each_rate_does_what_it_says(rate: str, mark: str) -> None:
 def test_a_partition_is_one_way_until_it_heals() -> None:
     world, net, seen, _ = network()
     net.block([0], [1])
-    net.carry(0, 1, seen.append, 1)
-    net.carry(1, 0, seen.append, 2)
+    net.transmit(0, 1, seen.append, 1)
+    net.transmit(1, 0, seen.append, 2)
     world.run_until(SECOND)
     assert seen == [2]
     net.heal()
-    net.carry(0, 1, seen.append, 3)
+    net.transmit(0, 1, seen.append, 3)
     world.run_until(2 * SECOND)
     assert seen == [2, 3]
 
@@ -101,8 +101,8 @@ def test_a_partition_is_one_way_until_it_heals() -> None:
 def test_a_slow_link_is_slow_one_way() -> None:
     world, net, seen, _ = network()
     net.slow(0, 1, 500 * MS)
-    net.carry(0, 1, seen.append, 1)
-    net.carry(1, 0, seen.append, 2)
+    net.transmit(0, 1, seen.append, 1)
+    net.transmit(1, 0, seen.append, 2)
     world.run_until(100 * MS)
     assert seen == [2]
     world.run_until(SECOND)

@@ -143,12 +143,14 @@ class RecordReader:
         if record.is_gap and record.end - 1 > record.index:
             index = f"{record.index}–{record.end - 1}"
         kind = kind_name(record.kind)
-        text = ("skipped by the operator: " if self._skipped(record) else "") + self._told(record)
+        text = ("skipped by the operator: " if self._skipped(record) else "") + self._description(
+            record
+        )
         row = f"{index:>11}  {record.term:>4}  {clock_of(record.time_ms)}  {kind:<11}  {text}"
         row = row.rstrip()
         return paint(fitted(row), "dim") if record.is_gap else fitted(row)
 
-    def _told(self, record: StoredEntry) -> str:
+    def _description(self, record: StoredEntry) -> str:
         if record.is_gap:
             count = record.end - record.index
             words = "entry" if count == 1 else "entries"

@@ -111,8 +111,8 @@ def _lines(directory: str, report: VerifyReport, member: _Member) -> Iterator[st
         yield f"cluster     {of.cluster_name}, founded by {', '.join(of.members)}"
     if member.hard_state is not None:
         vote = member.hard_state.voted_for
-        told = f"voted for {vote:032x}" if vote else "no vote"
-        yield f"hard state  term {member.hard_state.current_term}, {told}"
+        vote_text = f"voted for {vote:032x}" if vote else "no vote"
+        yield f"hard state  term {member.hard_state.current_term}, {vote_text}"
     if member.time_note is not None:
         yield f"log time    {_difference(member.time_note)}, noted in term {member.time_note.term}"
     for problem in member.problems:

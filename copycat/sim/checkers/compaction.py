@@ -104,9 +104,9 @@ class Gaps:
 
     def note_released(self, r: int, releases: Iterable[tuple[Release, Iterable[int]]]) -> None:
         """A slice that ended with entry `r` released these."""
-        for how, indexes in releases:
+        for release_class, indexes in releases:
             for index in indexes:
-                self.released.setdefault(index, []).append((r, how))
+                self.released.setdefault(index, []).append((r, release_class))
 
     def within(self, first: int, end: int) -> bool:
         """Whether one of the entries from `first` to `end` is a gap."""
@@ -219,7 +219,7 @@ class CompactionLaws:
     def dropped(self, member: CompactedMember, frozen: Frozen, deleted: Mapping[int, int]) -> None:
         """`deleted` (index: valid_from of its gap) left the log with a rewrite."""
         for index, valid_from in deleted.items():
-            how, r = self._judge(member, frozen, index)
+            release_class, r = self._judge(member, frozen, index)
             if valid_from < r:
                 raise violated(
                     "I23",
@@ -229,14 +229,14 @@ class CompactionLaws:
                     valid_from=valid_from,
                     released_at=r,
                 )
-            before = member.history.deletions.get(index, how)
-            member.history.deletions[index] = max(how, before)
+            before = member.history.deletions.get(index, release_class)
+            member.history.deletions[index] = max(release_class, before)
         self.check_order(member)
 
     def _judge(self, member: CompactedMember, frozen: Frozen, index: int) -> tuple[Release, int]:
         """(class, released at) by which entry `index` may go; a violation if it may not."""
         releases = member.gaps.released.get(index, [])
-        known = [(r, how) for r, how in releases if r <= frozen.applied]
+        known = [(r, release_class) for r, release_class in releases if r <= frozen.applied]
         rule, why = "I23", ""
         if index > min(frozen.limits.horizon, frozen.applied, frozen.durable):
             why = "an entry went that is above the horizon"
@@ -247,15 +247,20 @@ class CompactionLaws:
         elif all(r > frozen.acknowledged_index for r, _ in known):
             why = "an entry went before the replies were acknowledged (C21)"
         else:
-            known = [(r, how) for r, how in known if r <= frozen.acknowledged_index]
-            for r, how in sorted(known, key=lambda one: one[1]):
-                if how is Release.ANY:
-                    return how, r
-                if how in {Release.STABLE, Release.SEQUENTIAL} and index <= frozen.platter:
-                    if how is Release.STABLE or frozen.is_major:
-                        return how, r
+            known = [
+                (r, release_class) for r, release_class in known if r <= frozen.acknowledged_index
+            ]
+            for r, release_class in sorted(known, key=lambda one: one[1]):
+                if release_class is Release.ANY:
+                    return release_class, r
+                if (
+                    release_class in {Release.STABLE, Release.SEQUENTIAL}
+                    and index <= frozen.platter
+                ):
+                    if release_class is Release.STABLE or frozen.is_major:
+                        return release_class, r
                     why = "a deletion went with a minor compaction"
-            if not why and any(how < Release.SNAPSHOT for _, how in known):
+            if not why and any(release_class < Release.SNAPSHOT for _, release_class in known):
                 rule, why = "I22", "a deletion went that some member does not have (C23)"
             why = why or "an entry went that only a snapshot may take"
         raise violated(
@@ -267,12 +272,12 @@ class CompactionLaws:
         deletions = member.history.deletions
         for gap in gaps:
             for index in range(gap.first, gap.end):
-                how = deletions.get(index)
-                if how is None:
+                release_class = deletions.get(index)
+                if release_class is None:
                     raise violated(
                         "I23", "a gap that nobody made", member=member.member, index=index
                     )
-                if how is not Release.ANY:
+                if release_class is not Release.ANY:
                     raise violated(
                         "I22",
                         "a member is fed around a deletion",

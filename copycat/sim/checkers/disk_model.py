@@ -90,7 +90,7 @@ class DiskModel:
     @property
     def had(self) -> int:
         """Up to here the member once had all on its platter: nobody has to wait for it (C23)."""
-        return max(self.platter, len(self.loss.held))
+        return max(self.platter, len(self.loss.entries_before))
 
     @property
     def term_floor(self) -> int:
@@ -230,7 +230,7 @@ class DiskModel:
         for ticket in self.tickets:
             ticket.upto = 0
 
-    def cut(self, before: EntryId, last_index: int, owed: EntryId, term: int) -> None:
+    def cut(self, before: EntryId, last_index: int, lost_upto: EntryId, term: int) -> None:
         """The log was damaged, and a start cut it: it begins after `before` and ends so.
 
         owed: what the directory says that it held; NO_ENTRY for nothing.  term: that its hard
@@ -238,19 +238,19 @@ class DiskModel:
         """
         self.is_rotten = False
         last = max(last_index, before.index)
-        held = EntryId(self.term_at(self.durable), self.durable)
-        if last < self.durable and owed < held:
+        entries_before = EntryId(self.term_at(self.durable), self.durable)
+        if last < self.durable and lost_upto < entries_before:
             raise violated(
                 "C12",
                 "a damaged log owes less than it held",
                 member=self.member,
                 last_index=last,
-                owed=owed,
-                held=held,
+                lost_upto=lost_upto,
+                entries_before=entries_before,
             )
         if before.index > max(self.most, self.snapshot.index):
             raise violated("I24", "a cut log begins nowhere", member=self.member, before=before)
-        if owed != NO_ENTRY:
+        if lost_upto != NO_ENTRY:
             self.loss.cut()
             self.saving.append((term, 0))
         del self.entries[last:]

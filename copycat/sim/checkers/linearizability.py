@@ -107,7 +107,7 @@ def check_witness(operations: Sequence[Operation]) -> None:
 # --- (b) the search -----------------------------------------------------------------------
 
 _LIST_START = (0, 0)
-_PLACES = {"append": "list", "items": "list", "hold": "held", "let_go": "held"}
+_PLACES = {"append": "list", "items": "list", "hold": "entries_before", "let_go": "entries_before"}
 """Where an operation acts; all others on the register of its key."""
 
 

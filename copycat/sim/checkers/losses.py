@@ -27,10 +27,10 @@ class Loss:
 
     def __init__(self, log: DurableLog) -> None:
         self._log = log
-        self.held: list[tuple[int, int]] = []
+        self.entries_before: list[tuple[int, int]] = []
         """What was durable before, until the member has what it owes (C12); else empty."""
         self.bound = 0
-        """So many entries of `held` have to come back before it may owe nothing."""
+        """So many entries of `entries_before` have to come back before it may owe nothing."""
         self.is_unaware = False
         """Its disk is an older copy, and the member does not know it so far (F8)."""
         self.credited = 0
@@ -42,7 +42,7 @@ class Loss:
 
         Unless a later leader put others in the place of these entries.
         """
-        log, at = self.held if self.is_unaware else self._log.entries, match_index - 1
+        log, at = self.entries_before if self.is_unaware else self._log.entries, match_index - 1
         if self.credited < match_index <= len(log) and log[at] == leader[at]:
             self.credited = match_index
 
@@ -54,7 +54,7 @@ class Loss:
     def cut(self) -> None:
         """A start finds damage and is about to cut the log: it knows how far that was durable."""
         self.bound = self._log.durable
-        self.held = self._log.entries[: self.bound]
+        self.entries_before = self._log.entries[: self.bound]
 
     def regress(self) -> None:
         """The disk is an older copy of itself from now on: what was counted must come back.
@@ -63,23 +63,23 @@ class Loss:
         (they arrived after the link had broken), then nobody can tell the member of it, and no
         entry was committed with its help.
         """
-        self.held, self.is_unaware = self._log.entries[: self._log.durable], True
+        self.entries_before, self.is_unaware = self._log.entries[: self._log.durable], True
 
-    def is_done(self, *, owes: bool, is_recorded: bool = True) -> bool:
+    def is_done(self, *, lacks_entries: bool, is_recorded: bool = True) -> bool:
         """After a step: whether the member says that it has what it lost again.
 
         is_recorded: what it owes is durable, and so is the term that was raised for it.
         """
         if self.is_unaware:
-            has_all = self._is_back(len(self.held))
-            self.is_unaware = not (has_all or (owes and is_recorded))
+            has_all = self._is_back(len(self.entries_before))
+            self.is_unaware = not (has_all or (lacks_entries and is_recorded))
             if not self.is_unaware:
-                self.bound = min(self.credited, len(self.held))
+                self.bound = min(self.credited, len(self.entries_before))
                 self.credited = min(self.credited, self._log.platter)
-        return bool(self.held) and not self.is_unaware and not owes
+        return bool(self.entries_before) and not self.is_unaware and not lacks_entries
 
     def _is_back(self, end: int) -> bool:
-        return self._log.platter >= end and self._log.entries[:end] == self.held[:end]
+        return self._log.platter >= end and self._log.entries[:end] == self.entries_before[:end]
 
     def repaid(self) -> None:
         """The member says that it owes nothing any more: then it has what was committed (C12)."""
@@ -90,7 +90,7 @@ class Loss:
         )
         for at in range(min(self.bound, len(committed))):
             entry = committed[at]
-            if self.held[at] == entry and (at >= platter or entries[at] != entry):
+            if self.entries_before[at] == entry and (at >= platter or entries[at] != entry):
                 raise violated(
                     "C12",
                     "a debt is forgotten before a committed entry is back",
@@ -98,4 +98,4 @@ class Loss:
                     index=at + 1,
                     platter=platter,
                 )
-        self.held = []
+        self.entries_before = []

@@ -112,7 +112,7 @@ class RaftChecker:
                 "I2",
                 "a message of a term that is not durable",
                 member=member,
-                said=message,
+                sent=message,
                 hard_state=disk_model.hard_state,
             )
         if isinstance(message, AppendReply):
@@ -153,7 +153,7 @@ class RaftChecker:
                 "I9",
                 "an acknowledgement of what no request of this term spoke of",
                 member=disk_model.member,
-                said=message,
+                sent=message,
                 heard=heard,
             )
         disk_model.promised = max(disk_model.promised, message.match_index)
@@ -309,7 +309,8 @@ class RaftChecker:
             MemberId(self.ids[one.member])
             for one in self.disk_models
             if (one.platter >= commit and one.entries[commit - 1 : commit] == [newest])
-            or one.loss.held[commit - 1 : commit] == [newest]  # it votes as if it had it (C12)
+            # It votes as if it had it (C12).
+            or one.loss.entries_before[commit - 1 : commit] == [newest]
         ]
         if not self.configuration.has_quorum(holders):
             raise violated(
@@ -336,7 +337,7 @@ class RaftChecker:
         """I9: what a leader believes of a follower is on that follower's platter."""
         for member, match in view.matches().items():
             disk_model = self.disk_models[member]
-            if disk_model.loss.held and (
+            if disk_model.loss.entries_before and (
                 disk_model.loss.is_unaware or disk_model.hard_state[0] > view.term
             ):
                 continue  # what this leader counts is gone, and it is about to hear of it

@@ -51,7 +51,10 @@ def what_must_go(
         index
         for index, releases in disk_model.gaps.released.items()
         if log.first_index <= index <= last
-        and any(r <= min(acknowledged_index, upto) and how is Release.ANY for r, how in releases)
+        and any(
+            r <= min(acknowledged_index, upto) and release_class is Release.ANY
+            for r, release_class in releases
+        )
     }
 
 

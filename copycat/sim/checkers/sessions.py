@@ -206,12 +206,12 @@ class SessionChecker:
 
     def acknowledged_index(self) -> int:
         """Up to here every reply is acknowledged, as the log says it (C21)."""
-        owed = [
+        reply_indexes = [
             self.effects[(number, session.acked + 1)].index
             for number, session in self._sessions.items()
             if not session.ended and session.acked < session.sequence
         ]
-        return min(owed) - 1 if owed else self.replayed
+        return min(reply_indexes) - 1 if reply_indexes else self.replayed
 
     def is_held(self, index: int) -> bool:
         """C19: a session's newest command, and all that is no command and no keep-alive."""
