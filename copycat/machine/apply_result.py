@@ -1,4 +1,4 @@
-"""What the executor says after a slice of entries. Values only: it crosses a thread."""
+"""The result of applying a slice of entries. Values only: they pass from thread to thread."""
 
 from __future__ import annotations
 

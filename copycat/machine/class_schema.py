@@ -1,7 +1,7 @@
-"""How a class in a state looks, as a snapshot records it; and what changed since.
+"""The fields of a class, as a snapshot records them; and what changed since.
 
 A snapshot names the fields of each class in it, so that a later version of the class can read
-it: a new field gets its default, a field that is gone is left out. What cannot be told apart
+it: a new field gets its default, a field that was removed is left out. What cannot be told apart
 from a mistake is a MachineMismatchError that names class and field.
 """
 
@@ -88,7 +88,7 @@ def schema_of(kind: type[Any]) -> ClassSchema:
 def mismatch(
     kind: str, field: str, problem: str, hint: str, cause: BaseException | None = None
 ) -> MachineMismatchError:
-    """What a member stops with that cannot read a snapshot."""
+    """The error with which a member stops that cannot read a snapshot."""
     where = f"{kind}.{field}" if field else kind
     error = MachineMismatchError(
         f"a snapshot does not fit {where}: {problem}; nothing was changed",
@@ -140,7 +140,7 @@ class FieldMapping:
             (at, new) for at, new in enumerate(self._targets) if new is not None and new in known
         ]
         self.is_plain = self._targets == names and not self._retyped_fields
-        """The class is what it was."""
+        """The class has the same fields as when the snapshot was written."""
         self.names = names
 
     def _find_retyped(self, schema: ClassSchema, known: set[str]) -> list[tuple[int, str, Any]]:
@@ -189,7 +189,7 @@ class FieldMapping:
 def check_removed_field(
     label: str, alias: str, old: str, value: Any, new_values: dict[str, Any]
 ) -> None:
-    """A name that is gone may be another one's old name: then its value must not be lost."""
+    """A field that was removed may have been renamed: then its value must not be lost."""
     if not value:
         return
     like = [name for name, default in new_values.items() if type(default) is type(value)]

@@ -40,7 +40,7 @@ class ApplyContext:
         self._commit: Commit[Any] | None = None
         self.index = 0
         self.time_ms = 0
-        """What the clock shows: log time, in a scheduled callback its due time."""
+        """What the machine's clock shows: log time; in a scheduled callback, when it was due."""
         self.entry_ms = 0
         """Log time of the entry."""
         self.session: ServerSession | None = None
@@ -67,12 +67,12 @@ class ApplyContext:
         return commit
 
     def restart(self, index: int, time_ms: int) -> None:
-        """A snapshot of this index is installed: nothing is known of the entry before."""
+        """A snapshot of this index is installed: no commit of an earlier entry is current."""
         self._commit = None
         self.index, self.time_ms, self.entry_ms = index, time_ms, time_ms
 
     def mark_timer_change(self) -> None:
-        """A timer was scheduled, cancelled or fires: the entry is pinned (C20)."""
+        """A timer was scheduled, cancelled or called: the entry needs a snapshot (C20)."""
         if self.writable:
             self.release_tracker.snapshot_only_index = self.index
             self.release_tracker.snapshot_only_indexes.add(self.index)

@@ -1,7 +1,7 @@
-"""Released entries that the log was not told of yet, as part of a snapshot.
+"""The pending releases, as part of a snapshot.
 
-What is below the snapshot goes with it, whatever its class; but a deletion that comes later must
-still know what it waits for.
+The snapshot stands for all entries below it, whatever their policy; but a deletion that comes
+later must still know which entries it waits for.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ReleaseState(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class _PendingNumbers:
-    """Gives every pending, and all that wait for it, a number."""
+    """Gives every pending release, and all that wait for it, a number."""
 
     def __init__(self) -> None:
         self._places: dict[int, int] = {}
@@ -64,7 +64,7 @@ class _PendingNumbers:
 def save_release_state(
     tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable, encoder: StateEncoder
 ) -> ReleaseState:
-    """Everything that the tracker and the keys hold back."""
+    """The pending releases of the tracker and of the keys."""
     numbers = _PendingNumbers()
     session_releases = [
         (record.session, [numbers.of(pending) for pending in record.session_releases])
@@ -95,7 +95,7 @@ def save_release_state(
 def load_release_state(
     image: ReleaseState, decoder: StateDecoder
 ) -> Callable[[ReleaseTracker, KeyTable, SessionTable], None]:
-    """Read it; what comes back puts it in place and cannot fail."""
+    """Decode it; the function that is returned puts it in place, and cannot fail."""
     pendings = [
         PendingRelease(index, Release(policy), by_hand=by_hand)
         for index, policy, by_hand, _, _ in image.pendings

@@ -81,7 +81,7 @@ def release_of(mode: CompactionMode, *, keyed: bool, snapshottable: bool) -> Rel
 
 
 def is_deletion(policy: Release) -> bool:
-    """Whether entries of this class may not go before what they delete."""
+    """Whether an entry of this policy must not be deleted before what it deletes."""
     return policy in {Release.SEQUENTIAL, Release.UNKNOWN}
 
 
@@ -156,7 +156,8 @@ class ReleaseTracker:
     # ---- while an entry is applied ---------------------------------------------------------
 
     def require_snapshot(self, record: SessionRecord, index: int) -> None:
-        """Something was decided by what entry `index` left in `record`: it stays."""
+        """What entry `index` left in `record` decided something that no later entry repeats: only
+        a snapshot may delete the entry."""
         for pending in record.session_releases:
             if pending.index == index:
                 pending.policy = Release.UNKNOWN
@@ -177,7 +178,11 @@ class ReleaseTracker:
     def release(
         self, index: int, policy: Release, session: int
     ) -> tuple[Release, PendingRelease | None]:
-        """Entry `index` is not needed by the machine. (its final class, what holds it back)"""
+        """Release entry `index`: the machine does not need it.
+
+        Returns the policy that the entry has in the end, and the pending release while something
+        else needs the entry; None when it is deletable at once.
+        """
         if self.late_snapshot_only and index in self.late_snapshot_only:
             self.late_snapshot_only.discard(index)
             policy = Release.UNKNOWN
@@ -199,15 +204,16 @@ class ReleaseTracker:
     def shortcut(
         self,
     ) -> tuple[Callable[[int], None] | None, Callable[[int], SessionRecord | None]]:
-        """(takes an index of class ANY that no session holds, finds a session).
+        """The fast path of `KeyTable.end_entry`: two functions.
 
-        The first is None while single entries must be looked at (`release`).
+        The first takes the index of an entry with policy ANY that no session needs; it is None
+        while each entry must go through `release`. The second finds a session's record.
         """
         is_plain = not self.late_snapshot_only and not self.acquired
         return self._deletable[Release.ANY].append if is_plain else None, self._sessions.get
 
     def release_acquired(self, index: int) -> None:
-        """The user let go of a keyed entry that it had acquired."""
+        """The machine released a keyed entry that it had acquired."""
         pending = self.acquired.pop(index)
         if pending is not None:
             self.remove_obstacle(pending)
@@ -215,7 +221,7 @@ class ReleaseTracker:
     def release_deletion(
         self, index: int, policy: Release, session: int, deleted: Iterable[PendingRelease]
     ) -> None:
-        """The same of an entry that deletes: not before all of `deleted` went to the log."""
+        """Release an entry that deletes its key: not before all of `deleted` are deletable."""
         if index in self.late_snapshot_only:
             self.late_snapshot_only.discard(index)
             policy = Release.UNKNOWN
@@ -236,18 +242,21 @@ class ReleaseTracker:
             self.remove_obstacle(pending)
 
     def release_without_effect(self, first: int, count: int) -> None:
-        """Entries that no replay misses."""
+        """Release entries that had no effect: no replay misses them."""
         for index in range(first, first + count):
             policy = Release.UNKNOWN if index in self.snapshot_only_indexes else Release.ANY
             self._deletable[policy].append(index)
 
     def keep_alive(self, record: SessionRecord, index: int) -> None:
-        """A keep-alive: all that it did is in `record`."""
+        """Release a keep-alive: `record` has everything that it changed."""
         policy = Release.UNKNOWN if index == self.snapshot_only_index else Release.ANY
         record.session_releases.append(PendingRelease(index, policy))
 
     def recheck(self, record: SessionRecord) -> None:
-        """`record` stands on newer entries, or has ended (then it is not in the table)."""
+        """The session moved on to newer entries, or ended: look again at its pending releases.
+
+        A session that ended is not in the table any more, and needs no entry.
+        """
         session_releases, record.session_releases = record.session_releases, []
         is_open = self._sessions.get(record.session) is record
         for pending in session_releases:
@@ -257,7 +266,7 @@ class ReleaseTracker:
                 self.remove_obstacle(pending)
 
     def end_entry(self) -> None:
-        """Take in what was released by hand during the entry."""
+        """The entry is applied: accept what the machine released by hand in it."""
         if self._by_hand:
             self._accept_by_hand()
         if self.snapshot_only_indexes:
@@ -286,7 +295,8 @@ class ReleaseTracker:
                 self._emit_by_hand(pending)
 
     def remove_obstacle(self, pending: PendingRelease) -> None:
-        """One obstacle less; at the last one the log is told of the entry."""
+        """Count one obstacle less. An entry without obstacles is deletable, and its waiters have
+        one obstacle less, too."""
         pending.obstacles -= 1
         if pending.obstacles:
             return

@@ -118,7 +118,7 @@ class SessionRow(msgspec.Struct, frozen=True):
 
 
 class PendingRelease:
-    """A released entry that must stay for now: `obstacles` says how many reasons there are."""
+    """A released entry that must stay in the log for now, for `obstacles` reasons."""
 
     __slots__ = ("by_hand", "index", "obstacles", "policy", "waiters")
 
@@ -128,7 +128,7 @@ class PendingRelease:
         self.by_hand = by_hand
         self.obstacles = 1
         self.waiters: list[PendingRelease] = []
-        """Deletions that the log must not hear of before this entry."""
+        """Deletions that are not deletable before this entry is."""
 
 
 class SessionRecord:
@@ -162,11 +162,11 @@ class SessionRecord:
         self.sequence = 0
         """Highest sequence that took effect."""
         self.newest_index = session
-        """The entry that it took effect at."""
+        """The entry at which that sequence took effect."""
         self.claimed = 0
         """What the client says it has replies up to; more than it was sent, if it lies."""
         self.claim_index = session
-        """The entry that said so first."""
+        """The entry in which the client said so first."""
         self.acked_sequence = 0
         """Every reply up to here has reached the client: min(claimed, sequence). Both only
         grow, so their entries may be replayed without those between (decision 0012)."""
@@ -174,13 +174,13 @@ class SessionRecord:
         """Released entries that stay because this record is made of them (C19)."""
         self.replies: deque[RunReply] = deque()
         self.unacked_nbytes = 0
-        """Of `replies`."""
+        """Bytes of all `replies`."""
         self.large_sessions: dict[int, int] = {}
         """The table's: session -> `unacked_nbytes`, of those that hold much."""
         self.server_session = ServerSession(session, client_id)
 
     def mark_active(self, index: int, time_ms: int) -> None:
-        """Entry `index` shows that the client lives."""
+        """Entry `index` shows that the client is alive."""
         self.active_index = index
         self.time_ms = time_ms
 
@@ -199,7 +199,7 @@ class SessionRecord:
         self.update_large_sessions()
 
     def update_large_sessions(self) -> None:
-        """Let the table know how much it holds."""
+        """Note in the table whether this session holds many bytes of replies."""
         if self.unacked_nbytes >= LARGE_NBYTES:
             self.large_sessions[self.session] = self.unacked_nbytes
         elif self.large_sessions:
@@ -211,7 +211,7 @@ class SessionRecord:
 
     @property
     def entries_needed(self) -> tuple[int, int, int]:
-        """The entries that it is made of."""
+        """Indexes of the entries that sequence, activity and acknowledgement come from."""
         return self.newest_index, self.active_index, self.claim_index
 
     def claim_acked(self, sequence: int, index: int) -> None:
@@ -222,7 +222,7 @@ class SessionRecord:
         self.acknowledge()
 
     def acknowledge(self) -> None:
-        """Drop the replies that reached the client. A claim above `sequence` means nothing."""
+        """Drop the replies that the client has. A client cannot have replies above `sequence`."""
         acked = self.acked_sequence = min(self.claimed, self.sequence)
         replies = self.replies
         while replies and replies[0].first_sequence + replies[0].count - 1 <= acked:
@@ -270,7 +270,7 @@ class SessionRecord:
         )
 
     def cached_replies(self, first: int, last: int, time_ms: int) -> Iterator[RunReply]:
-        """All of them, in pieces of about PIECE_NBYTES."""
+        """The same replies as `cached_reply`, in pieces of about PIECE_NBYTES."""
         while first <= last:
             reply = self.cached_reply(first, last, time_ms, PIECE_NBYTES)
             yield reply

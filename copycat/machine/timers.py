@@ -74,8 +74,8 @@ timer_of: Callable[[Scheduled], Timer] = attrgetter("_timer")
 class Timers:
     """All callbacks of one machine, by due time and then in order of scheduling.
 
-    on_change: called whenever one is scheduled, cancelled or taken to fire: the entry that is
-    being applied then is pinned (C20).
+    on_change: called whenever one is scheduled, cancelled or taken to be called: the entry that is
+    being applied then is deleted by a snapshot alone (C20).
     """
 
     def __init__(self, on_change: Callable[[], None] = lambda: None) -> None:
@@ -94,7 +94,7 @@ class Timers:
         return Scheduled(timer)
 
     def reschedule(self, timer: Timer, now_ms: int) -> None:
-        """Put a repeating one back: an interval after this tick, so it never bursts."""
+        """Schedule a repeating timer again: one interval after this tick, so it never bursts."""
         if timer.interval_ms and not timer.is_cancelled:
             self._count += 1
             timer.number = self._count
@@ -102,7 +102,7 @@ class Timers:
             heappush(self._heap, timer)
 
     def take_due(self, now_ms: int) -> list[Timer]:
-        """Everything due before `now_ms`, taken out, in order."""
+        """Remove and return the timers that are due before `now_ms`, in order."""
         due: list[Timer] = []
         while self._heap and (self._heap[0].is_cancelled or self._heap[0].due_ms < now_ms):
             timer = heappop(self._heap)
@@ -125,22 +125,22 @@ class Timers:
 
     @property
     def count(self) -> int:
-        """The newest number given."""
+        """The number of the timer that was scheduled last."""
         return self._count
 
     def reset(self, count: int) -> None:
-        """Nothing is scheduled any more; numbers go on after `count`."""
+        """Forget all timers; the next one has the number `count` + 1."""
         self._heap.clear()
         self._count = count
 
     def handle(self, number: int, due_ms: int, interval_ms: int) -> Scheduled:
-        """One that is over; `restore` gives it a callback again."""
+        """The handle of a timer that is over; `restore` gives the timer a callback again."""
         timer = Timer(due_ms, number, interval_ms, _nothing, self._on_change)
         timer.is_cancelled = True
         return Scheduled(timer)
 
     def restore(self, timer: Timer, callback: Callable[[], None]) -> None:
-        """Put one back as it was when a snapshot was taken."""
+        """Schedule a timer as it was when a snapshot was taken."""
         timer.is_cancelled, timer.callback = False, callback
         heappush(self._heap, timer)
 
