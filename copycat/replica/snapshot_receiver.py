@@ -125,7 +125,7 @@ class SnapshotReceiver:
                 return  # a chunk of another file is on its way to the disk
             reception = self._begin(store, offer.message)
         if reception is not None and not self._writes:
-            self._acknowledge(offer, reception.held)
+            self._acknowledge(offer, reception.end)
 
     def on_chunk(self, sender: MemberId, message: InstallSnapshot, data: bytes) -> None:
         """Bytes of a snapshot arrived. Those of a file that is not being received are dropped."""

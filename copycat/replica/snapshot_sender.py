@@ -198,7 +198,7 @@ class SnapshotSender:
             transfer = self._choose(store, least)
             if transfer is None:
                 return  # the next `advance` tries again
-            store.pin(transfer.snapshot.entry)
+            store.begin_read(transfer.snapshot.entry)
             self._transfers[peer] = transfer
         if transfer.request != request.request:
             transfer.request = request.request
@@ -312,7 +312,7 @@ class SnapshotSender:
     def _drop(self, peer: MemberId) -> None:
         transfer = self._transfers.pop(peer)
         if self._store is not None:
-            self._store.unpin(transfer.snapshot.entry)
+            self._store.end_read(transfer.snapshot.entry)
 
 
 def _read(store: SnapshotStore, snapshot: Snapshot, offset: int, size: int) -> bytes | _Unreadable:

@@ -192,7 +192,7 @@ class CompactionScheduler:
         self._count_interval_ms = count_interval_ms
         self._released = 0
         """Entries that were released since the log was opened."""
-        self._taken = 0
+        self._compacted_upto = 0
         """Those of them that the last run knew of that took everything it found. Both only grow,
         so that an exception between two steps loses none."""
         self._count_at_ms = now_ms + count_interval_ms
@@ -203,7 +203,7 @@ class CompactionScheduler:
     @property
     def waiting(self) -> int:
         """Released entries that no run has taken so far."""
-        return self._released - self._taken
+        return self._released - self._compacted_upto
 
     def release(self, count: int) -> None:
         """So many more entries were released."""
@@ -260,7 +260,7 @@ class CompactionScheduler:
             self.back_off(now_ms)
             return run.report(now_ms, failure)
         if not run.is_cut_short:
-            self._taken = run.released
+            self._compacted_upto = run.released
         if run.is_scheduled and run.is_major:
             self._major_at_ms = run.began_ms + self._options.major_interval_ms
             self._not_before_ms = run.began_ms + MAJOR_PAUSE_MS

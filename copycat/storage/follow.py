@@ -61,7 +61,7 @@ class Follower:
         """What was appended since the last poll. CorruptLogError at damage."""
         rows = rows_of(self._env, self._directory, self._verified)
         rewound_to = self._rewind(rows)
-        found: list[StoredEntry] = []
+        records: list[StoredEntry] = []
         for row in rows:
             if row.sealed and row.last_index < self._next:
                 continue
@@ -72,7 +72,7 @@ class Follower:
             for record in walk:
                 last = (record.offset, record.frame[: FRAME.size])
                 if record.end > self._next:
-                    found.append(record)
+                    records.append(record)
             if not confirm_current(self._env, self._directory, row, walk):
                 break  # the next poll reads what replaced it
             self._next = max(self._next, walk.position[1])
@@ -84,7 +84,7 @@ class Follower:
                     offset=walk.damage.offset,
                     index=walk.damage.index,
                 )
-        return News(rewound_to, found)
+        return News(rewound_to, records)
 
     def _rewind(self, rows: list[SegmentInfo]) -> int:
         """A first version of a segment that begins below what was read is a truncation's."""

@@ -224,14 +224,14 @@ class MemoryLog:
             return
         if self._room == 0:
             raise DiskFullError(f"truncate after {after}: no room left", errno=errno.ENOSPC)
-        kept = [segment for segment in self._segments if segment.first <= after]
-        if kept:
-            kept[-1] = kept[-1].kept(after + 1)
-        if not kept or not kept[-1].is_empty:
-            before = kept[-1].last_entry if kept else self.before
-            kept.append(self._new_segment(after + 1, before))
+        segments = [segment for segment in self._segments if segment.first <= after]
+        if segments:
+            segments[-1] = segments[-1].cut_to(after + 1)
+        if not segments or not segments[-1].is_empty:
+            before = segments[-1].last_entry if segments else self.before
+            segments.append(self._new_segment(after + 1, before))
         self._forget(after)
-        self._segments = MemorySegments(kept, self._segments.truncations + 1)
+        self._segments = MemorySegments(segments, self._segments.truncations + 1)
 
     def _forget(self, after: int) -> None:
         """What is said of entries above `after`. Before they are dropped: if an exception comes in
@@ -272,9 +272,9 @@ class MemoryLog:
         above = [index for index in indexes if index > last]
         if above:
             raise IndexError(f"entry {above[0]} cannot be released: the log ends at {last}")
-        gone = [gap for batch in self._batches() for gap in batch.gaps()]
+        gaps = [gap for batch in self._batches() for gap in batch.gaps()]
         for index in indexes:
-            if index >= self.first_index and not any(a <= index < b for a, b, _ in gone):
+            if index >= self.first_index and not any(a <= index < b for a, b, _ in gaps):
                 self._released[index] = min(policy, self._released.get(index, policy))
 
     def _keep_releases(self, first: int, last: int) -> None:
@@ -433,9 +433,9 @@ class MemoryLog:
 
     def crash(self) -> None:
         """Power loss: everything that no ended sync proved is lost, and no ticket is in flight."""
-        kept = self._durable_index
+        durable_index = self._durable_index
         self.reopen()
-        self.truncate(max(kept, self.first_index - 1))
+        self.truncate(max(durable_index, self.first_index - 1))
         self._durable_index = self.last_index
 
     def fail(self, operation: str, error: str) -> None:

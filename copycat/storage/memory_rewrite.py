@@ -76,7 +76,7 @@ class MemorySegment:
         row = _Row(batch.span.first, batch, self.nbytes + batch.nbytes, self.count + count)
         self._rows.append(row)
 
-    def kept(self, end: int) -> MemorySegment:
+    def cut_to(self, end: int) -> MemorySegment:
         """A copy without the entries at `end` and above."""
         copy = MemorySegment(self.first, self.number, self.version, before=self.before)
         for batch in self.batches:

@@ -55,7 +55,7 @@ class SnapshotStore:
         self._directory = directory
         self._compress = compress
         self._retain_stale = retain_stale
-        self._pins: dict[EntryId, int] = {}
+        self._readers: dict[EntryId, int] = {}
         self._whole: dict[EntryId, Snapshot] = {}
         self._seen: tuple[Snapshot, bytes] | None = None
         self.bad: list[EntryId] = []
@@ -207,7 +207,7 @@ class SnapshotStore:
             return self._publish(writer.path, written.entry, written.nbytes, written.digest)
 
     def drop(self, writer: Writer) -> None:
-        """It is not wanted any more (aside)."""
+        """Delete the file of a snapshot that is not to be published (aside)."""
         with suppress(FileNotFoundError):
             self._env.remove(writer.path)
 
@@ -260,7 +260,7 @@ class SnapshotStore:
         """What may go now (loop): all but the newest two, and what was found to be bad."""
         if self._retain_stale:
             return []
-        old = [entry for entry in self._entries[:-RETAINED_MAX] if entry not in self._pins]
+        old = [entry for entry in self._entries[:-RETAINED_MAX] if entry not in self._readers]
         return [*self.bad, *old]
 
     def set_aside(self) -> None:
@@ -298,7 +298,7 @@ class SnapshotStore:
         old = [entry for entry in self._entries if entry.index < snapshot.entry.index]
         if self._retain_stale:
             return []
-        return [*(entry for entry in old if entry not in self._pins), *self.bad]
+        return [*(entry for entry in old if entry not in self._readers), *self.bad]
 
     def reject(self, snapshot: Snapshot) -> bool:
         """`check` found it bad (loop): from now on it is passed over, as at a start (F17).
@@ -316,18 +316,18 @@ class SnapshotStore:
 
     # ---- shipping ------------------------------------------------------------------------
 
-    def pin(self, entry: EntryId) -> None:
-        """It is being read: it stays until as many `unpin`s (loop)."""
-        self._pins[entry] = self._pins.get(entry, 0) + 1
+    def begin_read(self, entry: EntryId) -> None:
+        """A reader of the snapshot begins: its file stays until `end_read` (loop)."""
+        self._readers[entry] = self._readers.get(entry, 0) + 1
 
-    def unpin(self, entry: EntryId) -> None:
-        """One reader is done (loop)."""
-        left = self._pins.get(entry, 0) - 1
-        require(left >= 0, "a snapshot is unpinned that nobody pinned", entry=entry)
+    def end_read(self, entry: EntryId) -> None:
+        """A reader of the snapshot ends (loop)."""
+        left = self._readers.get(entry, 0) - 1
+        require(left >= 0, "a read of a snapshot ends that never began", entry=entry)
         if left:
-            self._pins[entry] = left
+            self._readers[entry] = left
         else:
-            del self._pins[entry]
+            del self._readers[entry]
 
     def read(self, snapshot: Snapshot, offset: int, size: int) -> bytes:
         """Bytes of its file as they lie (aside); the receiver verifies the whole."""
@@ -373,7 +373,7 @@ Publish = Callable[[str, EntryId, int, bytes], Snapshot]
 class Reception:
     """One snapshot on its way in: bytes in order, then the whole of it verified.
 
-    `held` is read on the loop; `write`, `finish` and `drop` run aside.
+    `end` is read on the loop; `write`, `finish` and `drop` run aside.
     """
 
     def __init__(
@@ -387,7 +387,7 @@ class Reception:
         self.entry = entry
         self.nbytes = nbytes
         self.digest = digest
-        self.held = 0
+        self.end = 0
         """Bytes from the front on that are in the file."""
 
     def is_of(self, entry: EntryId, nbytes: int, digest: bytes) -> bool:
@@ -395,13 +395,13 @@ class Reception:
         return (self.entry, self.nbytes, self.digest) == (entry, nbytes, digest)
 
     def write(self, offset: int, data: bytes | memoryview) -> int:
-        """Take a chunk that begins where the last one ended; `held` afterwards.
+        """Take a chunk that begins where the last one ended; `end` afterwards.
 
-        One from elsewhere, or past the end, changes nothing: the sender goes on at `held`.
-        DiskFullError, DiskError: the file is gone, `held` is 0 again.
+        One from elsewhere, or past the end, changes nothing: the sender goes on at `end`.
+        DiskFullError, DiskError: the file is gone, `end` is 0 again.
         """
-        if offset != self.held or len(data) > self.nbytes - offset:
-            return self.held
+        if offset != self.end or len(data) > self.nbytes - offset:
+            return self.end
         try:
             if self._file is None:
                 self._env.make_directory(self._path.rpartition("/")[0])
@@ -416,15 +416,15 @@ class Reception:
         except StorageError:
             self.drop()
             raise
-        self.held += len(data)
-        return self.held
+        self.end += len(data)
+        return self.end
 
     def finish(self) -> Snapshot:
         """All bytes are here: sync, verify, publish. CorruptLogError: dropped, begin again."""
         require(
-            self._file is not None and self.held == self.nbytes,
+            self._file is not None and self.end == self.nbytes,
             "a snapshot is not whole yet",
-            held=self.held,
+            end=self.end,
             nbytes=self.nbytes,
         )
         try:
@@ -440,7 +440,7 @@ class Reception:
     def drop(self) -> None:
         """Another one is received, or this one was bad: its file goes."""
         is_made = self._file is not None
-        self._file, self.held, self._unsynced = None, 0, 0
+        self._file, self.end, self._unsynced = None, 0, 0
         if is_made:
             with suppress(StorageError, FileNotFoundError):  # the next start removes it then
                 self._env.remove(self._path)

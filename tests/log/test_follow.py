@@ -50,7 +50,7 @@ class CountedEnv:
         self.count[path.rpartition(".")[2]] += len(data)
         return data
 
-    def taken(self) -> int:
+    def take_count(self) -> int:
         """Bytes of segments since the last call."""
         return self.count.pop("log", 0)
 
@@ -81,16 +81,16 @@ def test_a_poll_reads_what_is_new(is_synced: bool) -> None:
     append(log, 500, is_synced=is_synced)
     follower = Follower("/log", 1, env=counted)  # type: ignore[arg-type]
     assert indexes(follower) == list(range(1, 501))
-    assert counted.taken() > 500 * FRAME
+    assert counted.take_count() > 500 * FRAME
     for _ in range(10):
         assert not indexes(follower)
-    assert counted.taken() == 10 * HEADERS
+    assert counted.take_count() == 10 * HEADERS
     append(log, 1, is_synced=is_synced)
     assert indexes(follower) == [501]
-    assert counted.taken() <= HEADERS + 4096 + 4096, "a header of a segment, and a block"
+    assert counted.take_count() <= HEADERS + 4096 + 4096, "a header of a segment, and a block"
     append(log, 100, is_synced=is_synced)
     assert indexes(follower) == list(range(502, 602))
-    assert counted.taken() <= HEADERS + 4096 + 2 * 101 * FRAME
+    assert counted.take_count() <= HEADERS + 4096 + 2 * 101 * FRAME
 
 
 def test_a_roll_that_no_sync_followed_is_read_once() -> None:
@@ -102,9 +102,9 @@ def test_a_roll_that_no_sync_followed_is_read_once() -> None:
     assert any(name.endswith(".pending") for name in env.list("/log"))
     follower = Follower("/log", 1, env=counted)  # type: ignore[arg-type]
     assert indexes(follower) == list(range(1, 1111))
-    counted.taken()
+    counted.take_count()
     assert not indexes(follower)
-    assert counted.taken() == HEADERS
+    assert counted.take_count() == HEADERS
 
 
 def test_a_tail_that_is_not_the_one_that_was_read_is_read_anew() -> None:
@@ -112,15 +112,15 @@ def test_a_tail_that_is_not_the_one_that_was_read_is_read_anew() -> None:
     log = opened(env)
     append(log, 20)
     follower = Follower("/log", 1, env=env)
-    found = follower.poll().records
-    assert found[-1].index == 20
-    env.corrupt(found[-1].path, found[-1].offset + 8, 0x40)
+    records = follower.poll().records
+    assert records[-1].index == 20
+    env.corrupt(records[-1].path, records[-1].offset + 8, 0x40)
     assert not indexes(follower)
     append(log, 1)
     with pytest.raises(CorruptLogError, match="it was durable") as caught:
         follower.poll()
     assert caught.value.index == 20
-    assert caught.value.offset == found[-1].offset
+    assert caught.value.offset == records[-1].offset
 
 
 def test_a_record_that_is_larger_than_a_block_is_read_whole() -> None:

@@ -99,12 +99,12 @@ def test_two_are_kept_and_pins_hold() -> None:
     store = store_on(env)
     first, second, third, fourth = (EntryId(1, index) for index in (1, 2, 3, 4))
     save(store, first, b"1")
-    store.pin(first)
+    store.begin_read(first)
     for entry in (second, third):
         save(store, entry, b"x")
     assert store.entries == [first, second, third], "pinned"
     assert store.oldest_index == 1
-    store.unpin(first)
+    store.end_read(first)
     save(store, fourth, b"4")
     assert store.entries == [third, fourth]
     assert store.oldest_index == 3
@@ -334,7 +334,7 @@ def test_a_snapshot_that_arrives_damaged_is_dropped() -> None:
     reception.write(0, data[:80] + bytes([data[80] ^ 1]) + data[81:])
     with pytest.raises(CorruptLogError):
         reception.finish()
-    assert reception.held == 0
+    assert reception.end == 0
     assert env.list(DIRECTORY) == []
     assert receive(store, data, snapshot) == snapshot
 

@@ -220,8 +220,8 @@ class SlowDisk:
 
     def take(self, reception: Reception, offset: int, data: bytes) -> int:
         now_ms = self.away.node.now_ms
-        if now_ms < self.again_ms or offset != reception.held:
-            return reception.held
+        if now_ms < self.again_ms or offset != reception.end:
+            return reception.end
         self.again_ms = now_ms + self.ms
         self.taken += 1
         return self.write(reception, offset, data)

@@ -85,7 +85,7 @@ def shipped(number: int, size: int) -> tuple[Snapshot, bytes]:
 def received(store: SnapshotStore, snapshot: Snapshot, pieces: Sequence[bytes]) -> Snapshot:
     reception = store.receive(snapshot.entry, snapshot.nbytes, snapshot.digest)
     for piece in pieces:
-        reception.write(reception.held, piece)
+        reception.write(reception.end, piece)
     return reception.finish()
 
 
@@ -107,10 +107,10 @@ def read_while_discarded(env: FaultEnv, published: Published) -> None:
     """One that is being shipped stays while others come and go."""
     store = store_on(env)
     saved(store, published, 1, 400)
-    store.pin(state_of(1, 400)[0])
+    store.begin_read(state_of(1, 400)[0])
     for number in (2, 3, 4):
         saved(store, published, number, 300)
-    store.unpin(state_of(1, 400)[0])
+    store.end_read(state_of(1, 400)[0])
     saved(store, published, 5, 20)
 
 
