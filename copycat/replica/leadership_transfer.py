@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
@@ -10,6 +10,7 @@ from copycat.raft.core import Raft
 from copycat.raft.effects import TransferFailure, TransferFinished
 from copycat.raft.events import TransferRequested
 from copycat.replica.driver import Driver
+from copycat.replica.members import MemberTable
 from copycat.types import MemberId, ServerState
 
 __all__ = ["LeadershipTransfer", "TransferOutcome"]
@@ -34,13 +35,13 @@ class TransferOutcome(msgspec.Struct, frozen=True):
 class LeadershipTransfer:
     """One answer of the core ends all that were asked meanwhile, each by its own target.
 
-    addresses: of all voters.
+    members: with their addresses.
     """
 
-    def __init__(self, raft: Raft, driver: Driver, addresses: Mapping[MemberId, str]) -> None:
+    def __init__(self, raft: Raft, driver: Driver, members: MemberTable) -> None:
         self._raft = raft
         self._driver = driver
-        self._addresses = addresses
+        self._members = members
         self._waiters: list[tuple[MemberId, Callable[[TransferOutcome], None]]] = []
 
     def ask(self, to: MemberId, done: Callable[[TransferOutcome], None]) -> None:
@@ -59,15 +60,15 @@ class LeadershipTransfer:
 
     def _outcome(self, to: MemberId, effect: TransferFinished) -> TransferOutcome:
         raft, failure = self._raft, effect.failure
-        leader = self._addresses.get(raft.leader, "")
+        leader = self._members.get(raft.leader, "")
         if effect.ok and to in (0, raft.leader):
             return TransferOutcome(ok=True, leader=leader)
         if effect.ok or failure is None:
             # A transfer that this member had begun by itself, to another member.
             is_another = raft.leader not in (0, raft.member)
             failure = TransferFailure.ANOTHER_LEADS if is_another else TransferFailure.SILENT
-        tried = self._addresses.get(effect.to or to, "the follower")
-        name = self._addresses.get(to, tried)
+        tried = self._members.get(effect.to or to, "the follower")
+        name = self._members.get(to, tried)
         if failure in LEADS_ON and name != tried:
             failure = TransferFailure.BUSY
         why = self._why(name, tried, failure, effect.lacks)
@@ -76,7 +77,7 @@ class LeadershipTransfer:
     def _why(self, name: str, tried: str, failure: TransferFailure, lacks: int) -> str:
         """name: whom it was asked for.  tried: to whom it was, of several that were asked for."""
         raft = self._raft
-        me, leader = self._addresses[raft.member], self._addresses.get(raft.leader, "")
+        me, leader = self._members[raft.member], self._members.get(raft.leader, "")
         match failure:
             case TransferFailure.LAGS:
                 return (

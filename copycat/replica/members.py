@@ -7,11 +7,11 @@ the table, so a change of members reaches each of them in one step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from copycat.raft.configuration import Configuration, MemberRecord
-from copycat.types import MemberId
+from copycat.types import MemberId, MemberType
 
 __all__ = ["MemberChanges", "MemberTable"]
 
@@ -25,12 +25,20 @@ class MemberChanges(NamedTuple):
     """Those that are no members any more, and those whose address is another one now."""
 
 
-class MemberTable:
-    """The members, by id. `member` is this one."""
+class MemberTable(Mapping[MemberId, str]):
+    """The members and their addresses, by id. `member` is this one.
+
+    As a mapping it is what its readers need most, the address of each member, as of now: whoever
+    is given the table sees each change of it.
+    """
 
     def __init__(self, member: MemberId, configuration: Configuration) -> None:
         self.member = member
+        self.configuration = configuration
+        """It counts a majority of these members."""
         self._records = {each.member: each for each in configuration.members}
+        self.links: set[MemberId] = set()
+        """Peers that this member can write to."""
         self.committed_incarnations: dict[MemberId, int] = {}
         """Member -> incarnation of its directory, as committed and applied here."""
         self.greeted_incarnations: dict[MemberId, int] = {}
@@ -38,6 +46,7 @@ class MemberTable:
 
     def adopt(self, configuration: Configuration) -> MemberChanges:
         """The members are those of `configuration` from now on; what is different for links."""
+        self.configuration = configuration
         before = self._records
         after = self._records = {each.member: each for each in configuration.members}
         to_connect = tuple(
@@ -59,6 +68,20 @@ class MemberTable:
         self.committed_incarnations.setdefault(member, incarnation)
 
     # ---- who and where ---------------------------------------------------------------------
+
+    def __getitem__(self, member: MemberId) -> str:
+        return self._records[member].address
+
+    def __iter__(self) -> Iterator[MemberId]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def type(self, member: MemberId) -> MemberType:
+        """What `member` is to the cluster; INACTIVE for who is no member."""
+        record = self._records.get(member)
+        return MemberType.INACTIVE if record is None else record.type
 
     def address(self, member: MemberId) -> str:
         """Where `member` listens; empty for who is no member, as for nobody."""

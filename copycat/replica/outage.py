@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from copycat.config import RaftOptions
 from copycat.protocol.client import Refusal
-from copycat.raft.configuration import Configuration
 from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.log_clock import LogClock
+from copycat.replica.members import MemberTable
 from copycat.replica.refusal_reason import RefusalReason, WriteStall
 from copycat.types import MemberId
 
@@ -25,26 +23,19 @@ class Outage:
 
     def __init__(
         self,
-        member: MemberId,
-        addresses: Mapping[MemberId, str],
-        configuration: Configuration,
+        members: MemberTable,
         clock: LogClock,
         options: RaftOptions,
         obstacles: ElectionObstacles | None = None,
     ) -> None:
         self._obstacles = obstacles
-        self._member = member
-        self._address = addresses[member]
-        self._peers = {peer: where for peer, where in addresses.items() if peer != member}
-        self._configuration = configuration
+        self._members = members
         self._clock = clock
         self._silent_ms = SILENT_ELECTIONS * options.election_timeout_ms
         self._received_ms: dict[MemberId, int] = {}
         self._reasons: dict[MemberId, str] = {}
         self._leaderless_ms = clock.now_ms
         self._leader = MemberId(0)
-        self.links: set[MemberId] = set()
-        """Peers that this member can write to."""
         self._full: set[MemberId] = set()
         """Peers that answered the leader, this member, that their disks are full."""
 
@@ -54,13 +45,13 @@ class Outage:
 
     def link_up(self, peer: MemberId) -> None:
         """The link to this peer is open."""
-        self.links.add(peer)
+        self._members.links.add(peer)
         self._reasons.pop(peer, None)
         self.frame_received(peer)
 
     def link_down(self, peer: MemberId) -> None:
         """It broke."""
-        self.links.discard(peer)
+        self._members.links.discard(peer)
 
     def link_failed(self, peer: MemberId, reason: str) -> None:
         """The peer was dialled, and this is why there is no link."""
@@ -68,7 +59,9 @@ class Outage:
 
     def unlinked(self) -> list[str]:
         """Addresses of the peers that this member cannot write to."""
-        return [where for peer, where in self._peers.items() if peer not in self.links]
+        return [
+            where for peer, where in self._members.peers.items() if peer not in self._members.links
+        ]
 
     def leader_changed(self, leader: MemberId) -> bool:
         """This member leads, or (0) none that is known; whether it is another than before."""
@@ -90,23 +83,27 @@ class Outage:
     def full_disks(self, *, is_full: bool) -> tuple[str, ...]:
         """Addresses of the members in reach whose disks are full, as far as this one knows: a
         leader hears it of all. is_full: whether this member's disk is."""
-        full = [self._peers[peer] for peer in self._full & self.links]
-        return tuple(sorted([self._address, *full] if is_full else full))
+        full = [self._members[peer] for peer in self._full & self._members.links]
+        return tuple(sorted([self._members.own_address, *full] if is_full else full))
 
     def write_stall(self, *, is_full: bool) -> WriteStall:
         """Whether full disks stop the cluster that this member leads, and whose they are."""
         if not is_full and not self._full:
             return WriteStall()
         full = self.full_disks(is_full=is_full)
-        able = {self._member} | (self.links - self._full)  # this member has room for its log
-        stops_commits = bool(self._full & self.links) and not self._configuration.has_quorum(able)
+        able = {self._members.member} | (
+            self._members.links - self._full
+        )  # this member has room for its log
+        stops_commits = bool(
+            self._full & self._members.links
+        ) and not self._members.configuration.has_quorum(able)
         if not is_full and not stops_commits:
             return WriteStall()
         verb = "disk of {} is" if len(full) == 1 else "disks of {} are"
         reason = f"the {verb.format(' and '.join(full))} full"
         if stops_commits:
-            reason += f": {len(able) - is_full} of {1 + len(self._peers)} members take entries,"
-            reason += f" {self._configuration.quorum_size} needed"
+            reason += f": {len(able) - is_full} of {len(self._members)} members take entries,"
+            reason += f" {self._members.configuration.quorum_size} needed"
             if away := sorted(self.unlinked()):
                 reason += f"; unreachable: {', '.join(away)}"
         return WriteStall(reason, stops_commits)
@@ -114,23 +111,24 @@ class Outage:
     def explain(self) -> RefusalReason:
         """Why a request for the leader cannot be served here now."""
         if self._leader:
-            where = self._peers.get(self._leader)
+            where = self._members.peers.get(self._leader)
             reason = f"no link to the leader {where}" if where else "this member is just elected"
             return RefusalReason(Refusal.NO_LEADER, reason, (), 0)
         since_ms = self._clock.now_ms - self._leaderless_ms
-        missing = [peer for peer in self._peers if not self._is_reachable(peer, since_ms)]
-        up = {self._member} | (self._peers.keys() - missing)
-        if self._configuration.has_quorum(up):
+        missing = [peer for peer in self._members.peers if not self._is_reachable(peer, since_ms)]
+        up = {self._members.member} | (self._members.peers.keys() - missing)
+        if self._members.configuration.has_quorum(up):
             reason = f"no leader has been known for {since_ms / 1000:.1f} s"
             reason += self._obstacle_texts()
             return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
         names = ", ".join(self._name(peer) for peer in missing)
         reason = (
-            f"{len(up)} of {1 + len(self._peers)} members reachable,"
-            f" {self._configuration.quorum_size} needed; no leader for {since_ms / 1000:.1f} s;"
+            f"{len(up)} of {len(self._members)} members reachable,"
+            f" {self._members.configuration.quorum_size} needed;"
+            f" no leader for {since_ms / 1000:.1f} s;"
             f" unreachable: {names}{self._obstacle_texts()}"
         )
-        addresses = tuple(sorted(self._peers[peer] for peer in missing))
+        addresses = tuple(sorted(self._members[peer] for peer in missing))
         return RefusalReason(Refusal.NO_QUORUM, reason, addresses, since_ms)
 
     def _obstacle_texts(self) -> str:
@@ -138,13 +136,13 @@ class Outage:
         return "".join(f"; {text}" for text in texts)
 
     def _is_reachable(self, peer: MemberId, leaderless_ms: int) -> bool:
-        if peer not in self.links:
+        if peer not in self._members.links:
             return False
         silent_ms = self._clock.now_ms - self._received_ms.get(peer, 0)
         return min(leaderless_ms, silent_ms) < self._silent_ms
 
     def _name(self, peer: MemberId) -> str:
         reason = self._reasons.get(peer)
-        if reason is None and peer in self.links:
+        if reason is None and peer in self._members.links:
             reason = "connected, but silent"
-        return f"{self._peers[peer]} ({reason})" if reason else self._peers[peer]
+        return f"{self._members[peer]} ({reason})" if reason else self._members[peer]

@@ -45,6 +45,7 @@ from copycat.protocol.client import (
     SessionClosed,
 )
 from copycat.replica.connections import Connections, Replies, Route
+from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.refusal_reason import RefusalReason, WriteStall
 from copycat.replica.session_index import SessionIndex, SessionView
@@ -176,6 +177,7 @@ class ProposalQueue:
     def __init__(
         self,
         options: ReplicaOptions,
+        members: MemberTable,
         reader: OperationReader,
         sessions: SessionIndex,
         connections: Connections,
@@ -187,7 +189,7 @@ class ProposalQueue:
         )
         self._session_timeout_ms = options.session_timeout_ms
         self._cluster_name = options.cluster_name
-        self._members = tuple(options.members_by_id.values())
+        self._members = members
         self._sessions = sessions
         self._connections = connections
         self._replies = replies
@@ -412,10 +414,11 @@ class ProposalQueue:
             index, route, request = self._waiters.popleft()
             if index in opened:
                 timeout_ms = opened[index].timeout_ms
-                named = self._replies.leader, self._members, self._cluster_name
-                self._replies.send(route, Registered(request, index, timeout_ms, *named))
+                cluster = self._replies.leader, self._members.addresses, self._cluster_name
+                self._replies.send(route, Registered(request, index, timeout_ms, *cluster))
             elif index in touched:
-                self._replies.send(route, KeptAlive(request, self._replies.leader, self._members))
+                leader, addresses = self._replies.leader, self._members.addresses
+                self._replies.send(route, KeptAlive(request, leader, addresses))
             elif index in ended:
                 self._replies.send(route, SessionClosed(request))
             else:

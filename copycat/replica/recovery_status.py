@@ -16,7 +16,8 @@ from copycat.raft.events import GapsKnown, LossAccepted, LossRecorded
 from copycat.replica.driver import Driver
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
-from copycat.replica.options import MemberStores, ReplicaOptions
+from copycat.replica.members import MemberTable
+from copycat.replica.options import MemberStores
 from copycat.storage.interface import ReplicaLog
 from copycat.types import EntryId, MemberId
 
@@ -34,15 +35,15 @@ class RecoveryStatus:
 
     def __init__(
         self,
-        options: ReplicaOptions,
+        members: MemberTable,
         raft: Raft,
         log: ReplicaLog,
         inbox: Inbox,
         driver: Driver,
         stores: MemberStores,
     ) -> None:
-        self._address = options.address
-        self._addresses = options.members_by_id
+        self._address = members.own_address
+        self._addresses = members
         self._raft = raft
         self._log = log
         self._inbox = inbox

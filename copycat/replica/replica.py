@@ -151,7 +151,7 @@ class Replica:
     ) -> None:
         require(options.address in options.members, "a member outside its own list")
         self._options, self._host, self._executor = options, host, executor
-        self._peers, log = options.members_by_id, stores.log
+        log = stores.log
         self.stopped: BaseException | None = None
         """Why this member stopped; None while it runs."""
         self._listeners: list[Callable[[ServerState], None]] = []
@@ -164,7 +164,7 @@ class Replica:
         sessions = self._sessions = SessionIndex(executor.session_rows())
         connections = self._connections = Connections(host, executor, replies, inbox)
         queue = self._proposal_queue = ProposalQueue(
-            options, executor.commands, sessions, connections, replies
+            options, self.members, executor.commands, sessions, connections, replies
         )
         queries = self._queries = Queries(executor, sessions, host, replies, inbox)
         recent = RecentBatches[Batch](
@@ -187,16 +187,14 @@ class Replica:
         self, driver: Driver, parts: ReplicaParts, stores: MemberStores
     ) -> None:
         """The other half of `__init__`: the parts that step the core, through the driver."""
-        options, raft, log, peers = self._options, self.raft, self._log, self._peers
+        options, raft, log, members = self._options, self.raft, self._log, self.members
         inbox, clock, sessions = self._inbox, self._clock, self._sessions
         connections, replies = self._connections, self._replies
         queue, queries, ballast = self._proposal_queue, self._queries, stores.ballast
-        recovery = self._recovery = RecoveryStatus(options, raft, log, inbox, driver, stores)
+        recovery = self._recovery = RecoveryStatus(members, raft, log, inbox, driver, stores)
         obstacles = ElectionObstacles(options.address, raft, recovery)
-        outage = self.outage = Outage(
-            raft.member, peers, raft.configuration, clock, options.raft, obstacles
-        )
-        self._transfer = LeadershipTransfer(raft, driver, peers)
+        outage = self.outage = Outage(members, clock, options.raft, obstacles)
+        self._transfer = LeadershipTransfer(raft, driver, members)
         snapshots, executor = stores.snapshots, self._executor
         sender = self._snapshot_sender = SnapshotSender(parts, driver, snapshots)
         threshold = options.snapshot_threshold
@@ -229,7 +227,7 @@ class Replica:
         disk = self._disk_space = DiskSpace(
             options, raft, log, clock, inbox, driver, sessions, queue, queries, outage, ballast
         )
-        shake = self._handshake = handshake_of(self.members, options, stores.incarnation, log)
+        shake = self._handshake = handshake_of(members, options, stores.incarnation, log)
         file = stores.time_file
         self._maintenance = Maintenance(
             log, clock, inbox, sessions, queue, shake, recovery, taker, compaction, disk, file
@@ -508,7 +506,7 @@ class Replica:
             commit_index=raft.commit_index,
             last_applied=self._applier.last_applied,
             sessions=len(self._sessions),
-            members=self._options.members,
+            members=self.members.addresses,
             unreachable=tuple(self.outage.unlinked()),
             storage_full=is_full,
             durability=self._options.durability,

@@ -60,3 +60,15 @@ def test_links_begin_and_end_by_the_verbs_of_the_host() -> None:
     changed = ConfigurationChanged(Configuration.from_members(members, EntryId(1, 2)))
     node.replica.on_configuration_changed(changed)
     assert node.host.dialled == {third: "127.0.0.1:9", D: "127.0.0.1:4"}
+
+
+def test_the_table_is_a_mapping_of_addresses_as_they_are_now() -> None:
+    table = MemberTable(ME, FOUNDERS)
+    assert dict(table) == {ME: "a:1", B: "b:1", C: "c:1"}
+    table.adopt(Configuration.of(ME, non_voters=(D,)))
+    assert list(table) == [ME, D]
+    assert [table.type(member) for member in (ME, D, B)] == [
+        MemberType.ACTIVE,
+        MemberType.PASSIVE,
+        MemberType.INACTIVE,
+    ]

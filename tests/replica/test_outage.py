@@ -8,17 +8,19 @@ from copycat.protocol.client import CommandsRefused, Failure, KeepAlive, QueryRe
 from copycat.protocol.operations import encode_operation
 from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import LogClock
+from copycat.replica.members import MemberTable
 from copycat.replica.outage import Outage
 from copycat.types import ConsistencyLevel, MemberId, ServerState
 from tests.replica.harness import Network, Node, commands
 
 A, B, C = MemberId(1), MemberId(2), MemberId(3)
 ADDRESSES = {A: "a:1", B: "b:1", C: "c:1"}
-VOTERS = Configuration.of(*ADDRESSES)
+VOTERS = Configuration.bootstrap(ADDRESSES)
 
 
 def outage(clock: LogClock) -> Outage:
-    return Outage(A, ADDRESSES, VOTERS, clock, RaftOptions(election_timeout_ms=750))
+    members = MemberTable(A, VOTERS)
+    return Outage(members, clock, RaftOptions(election_timeout_ms=750))
 
 
 def clock_at(now_ms: int) -> LogClock:
