@@ -28,11 +28,17 @@ from typing import TYPE_CHECKING
 from copycat.errors import StorageError
 from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
-from copycat.replica.driver import ReplicaParts
-from copycat.replica.host import Lane
+from copycat.raft.core import Raft
+from copycat.replica.applier import Applier
+from copycat.replica.host import Host, Lane
+from copycat.replica.inbox import Inbox
+from copycat.replica.log_clock import LogClock
+from copycat.replica.options import ReplicaOptions
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_taker import SnapshotTaker
-from copycat.storage.compaction import CompactionOptions, CompactionRun, CompactionScheduler
+from copycat.replica.sync_scheduler import SyncScheduler
+from copycat.storage.compaction import CompactionRun, CompactionScheduler
+from copycat.storage.interface import ReplicaLog
 from copycat.types import Compaction, CompactionLimits, CompactionReport, Release
 
 if TYPE_CHECKING:
@@ -70,19 +76,30 @@ class CompactionRunner:
 
     def __init__(
         self,
-        parts: ReplicaParts,
+        options: ReplicaOptions,
+        raft: Raft,
+        log: ReplicaLog,
+        clock: LogClock,
+        host: Host,
+        inbox: Inbox,
+        sync_scheduler: SyncScheduler,
+        applier: Applier,
         executor: SessionExecutor,
-        options: CompactionOptions,
-        *,
         snapshot_taker: SnapshotTaker,
         snapshot_receiver: SnapshotReceiver,
     ) -> None:
-        self._parts = parts
+        self._raft = raft
+        self._log = log
+        self._clock = clock
+        self._host = host
+        self._inbox = inbox
+        self._sync_scheduler = sync_scheduler
+        self._applier = applier
         self._snapshot_taker = snapshot_taker
         self._snapshot_receiver = snapshot_receiver
         self._executor = executor
         self._scheduler = CompactionScheduler(
-            options, parts.clock.now_ms, count_interval_ms=COUNT_INTERVAL_MS
+            options.compaction, clock.now_ms, count_interval_ms=COUNT_INTERVAL_MS
         )
         self._waiting: deque[tuple[int, Release, Sequence[int]]] = deque()
         """(r, class, indexes): released while entries up to r were applied; not in the log yet."""
@@ -113,7 +130,7 @@ class CompactionRunner:
         if self._asked:
             self._begin(*self._asked.pop(0))
             return
-        compaction = self._scheduler.due(self._parts.log, now_ms, is_short=is_short)
+        compaction = self._scheduler.due(self._log, now_ms, is_short=is_short)
         if compaction is not None:
             self._begin(compaction, None)
 
@@ -121,15 +138,15 @@ class CompactionRunner:
 
     def _begin(self, compaction: Compaction, done: Done | None) -> None:
         """First the apply thread is asked how far all replies are acknowledged (C21)."""
-        now_ms = self._parts.clock.now_ms
+        now_ms = self._clock.now_ms
         run = _MemberRun(CompactionRun(compaction, now_ms, is_scheduled=done is None), done)
         self._run = run
         read = partial(_read_acknowledged, self._executor)
-        self._parts.inbox.run(Lane.APPLY, read, partial(self._acknowledged_read, run))
+        self._inbox.run(Lane.APPLY, read, partial(self._acknowledged_read, run))
 
     def _acknowledged_read(self, run: _MemberRun, found: tuple[int, int]) -> None:
         run.waits_for, run.acknowledged_index = found
-        self._parts.durable.request_full_sync()
+        self._sync_scheduler.request_full_sync()
         self._go_on_if_durable()
 
     def _go_on_if_durable(self) -> None:
@@ -138,20 +155,19 @@ class CompactionRunner:
         run = self._run
         if run is None or run.waits_for is None:
             return
-        if run.waits_for <= self._parts.log.durable_index:
+        if run.waits_for <= self._log.durable_index:
             run.waits_for = None
             self._rewrite(run)
 
     def _limits(self) -> CompactionLimits:
-        parts = self._parts
-        horizon = min(parts.applier.last_applied, parts.log.durable_index)  # C22
-        if parts.applier.last_applied < parts.log.valid_from:
+        horizon = min(self._applier.last_applied, self._log.durable_index)  # C22
+        if self._applier.last_applied < self._log.valid_from:
             horizon = 0  # replaying: what is applied is no state of the full log yet
         # C23: no voter, and no snapshot that a restart here may begin with, lacks these entries.
         pending_index = min(
             self._snapshot_taker.pending_index, self._snapshot_receiver.pending_index
         )
-        deletion_floor = min(parts.raft.deletion_floor, pending_index, horizon)
+        deletion_floor = min(self._raft.deletion_floor, pending_index, horizon)
         # No snapshot counts as one that replaces entries: these are deleted by whole files
         # (`SnapshotTaker.trim`). A gap in their place would be wrong for a peer that is sent
         # entries from below that snapshot, and for a restart from an older one.
@@ -160,13 +176,13 @@ class CompactionRunner:
     def _set_bits(self, upto: int) -> None:
         """Tell the log what was released up to entry `upto`. An entry above the horizon may be
         lost in a crash, and then nothing has replaced what it released (C22)."""
-        log = self._parts.log
+        log = self._log
         while self._waiting and self._waiting[0][0] <= upto:
             _, policy, indexes = self._waiting.popleft()
             log.release(indexes, policy)
 
     def _rewrite(self, run: _MemberRun) -> None:
-        log, limits = self._parts.log, self._limits()
+        log, limits = self._log, self._limits()
         self._set_bits(min(run.acknowledged_index, limits.horizon))
         self._scheduler.plan(run.run, log, limits)
         if not run.run.groups:
@@ -177,7 +193,7 @@ class CompactionRunner:
         run.rewrites = [log.rewrite([group], limits, major=is_major) for group in run.run.groups]
         for number, rewrite in enumerate(run.rewrites):
             rewritten = partial(self._rewritten, run, number)
-            self._parts.inbox.run(Lane.COMPACT, partial(_run, rewrite), rewritten)
+            self._inbox.run(Lane.COMPACT, partial(_run, rewrite), rewritten)
 
     def _rewritten(self, run: _MemberRun, number: int, failure: StorageError | None) -> None:
         run.failures[number] = failure
@@ -193,14 +209,14 @@ class CompactionRunner:
             if failure is not None or run.run.is_cut_short:
                 rewrite.abandon()
             else:
-                run.run.installed(self._parts.log.install(rewrite))
-        self._parts.durable.request_layout_sync()
+                run.run.installed(self._log.install(rewrite))
+        self._sync_scheduler.request_layout_sync()
         self._finish(run, failure)
 
     def _finish(self, run: _MemberRun, failure: StorageError | None) -> None:
         self._run = None
-        self._parts.host.wake()
-        report = self._scheduler.finish(run.run, self._parts.clock.now_ms, failure)
+        self._host.wake()
+        report = self._scheduler.finish(run.run, self._clock.now_ms, failure)
         if report.failure is not None:
             _LOG.warning("the log was not cleaned: %s", report.failure)
         elif report.bytes_reclaimed or report.segments_after != report.segments_before:

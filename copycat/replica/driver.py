@@ -42,37 +42,22 @@ from copycat.raft.effects import (
 from copycat.raft.events import Event, Sent, Unreachable
 from copycat.replica.applier import Applier
 from copycat.replica.host import Host
-from copycat.replica.inbox import Inbox
 from copycat.replica.log_clock import LogClock
 from copycat.replica.proposals import Proposal, ProposalQueue
 from copycat.replica.queries import Queries
 from copycat.replica.replication import EntrySender
-from copycat.replica.session_index import SessionIndex
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.recent_batches import BatchReader
 from copycat.types import EntryKind, MemberId
 
-__all__ = ["Driver", "RegressionEffect", "ReplicaParts", "SnapshotEffect"]
+__all__ = ["Driver", "RegressionEffect", "SnapshotEffect"]
 
 _LOG = logging.getLogger("copycat.replica")
 
 RegressionEffect = PeerRegressed | RecordLoss
 SnapshotEffect = ShipSnapshot | EndShipping | ReceiveSnapshot
-
-
-class ReplicaParts(NamedTuple):
-    """What those who work on snapshots and segments share."""
-
-    raft: Raft
-    log: ReplicaLog
-    durable: SyncScheduler
-    clock: LogClock
-    applier: Applier
-    sessions: SessionIndex
-    host: Host
-    inbox: Inbox
 
 
 class Payload(NamedTuple):

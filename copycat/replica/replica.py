@@ -42,7 +42,7 @@ from copycat.replica.applier import Applier
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.connections import Connections, Replies, Route
 from copycat.replica.disk_space import DiskSpace
-from copycat.replica.driver import Driver, RegressionEffect, ReplicaParts, SnapshotEffect
+from copycat.replica.driver import Driver, RegressionEffect, SnapshotEffect
 from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.handshake import Handshake, logged_incarnations
 from copycat.replica.host import Host, Lane
@@ -178,17 +178,15 @@ class Replica:
         driver = self._driver = Driver(
             raft, log, clock, host, reader, sender, syncs, applier, queue, queries, self
         )
-        parts = ReplicaParts(raft, log, syncs, clock, applier, sessions, host, inbox)
-        self._build_those_that_step(driver, parts, stores)
+        self._build_those_that_step(driver, stores)
         for member, number in executor.incarnations.items():
             self.record_incarnation(member, number)
 
-    def _build_those_that_step(
-        self, driver: Driver, parts: ReplicaParts, stores: MemberStores
-    ) -> None:
+    def _build_those_that_step(self, driver: Driver, stores: MemberStores) -> None:
         """The other half of `__init__`: the parts that step the core, through the driver."""
         options, raft, log, members = self._options, self.raft, self._log, self.members
         inbox, clock, sessions = self._inbox, self._clock, self._sessions
+        syncs, applier, host = self._syncs, self._applier, self._host
         connections, replies = self._connections, self._replies
         queue, queries, ballast = self._proposal_queue, self._queries, stores.ballast
         recovery = self._recovery = RecoveryStatus(members, raft, log, inbox, driver, stores)
@@ -196,21 +194,18 @@ class Replica:
         outage = self.outage = Outage(members, clock, options.raft, obstacles)
         self._transfer = LeadershipTransfer(raft, driver, members)
         snapshots, executor = stores.snapshots, self._executor
-        sender = self._snapshot_sender = SnapshotSender(parts, driver, snapshots)
-        threshold = options.snapshot_threshold
+        sender = self._snapshot_sender = SnapshotSender(
+            raft, clock, host, inbox, driver, snapshots
+        )
         taker = self._snapshot_taker = SnapshotTaker(
-            parts, driver, snapshots, executor, threshold=threshold, sender=sender
+            raft, log, clock, inbox, syncs, applier, driver, snapshots, executor, options, sender
         )
         receiver = SnapshotReceiver(
-            parts, driver, snapshots, executor, taker=taker, incarnations=self
+            raft, log, clock, inbox, applier, sessions, driver, snapshots, executor, taker, self
         )
         self._snapshot_receiver = receiver
         compaction = self._compaction = CompactionRunner(
-            parts,
-            executor,
-            options.compaction,
-            snapshot_taker=taker,
-            snapshot_receiver=receiver,
+            options, raft, log, clock, host, inbox, syncs, applier, executor, taker, receiver
         )
         requests = self._requests = RequestRouter(
             options,

@@ -24,11 +24,17 @@ from copycat.errors import (
 from copycat.machine.session_executor import SessionExecutor
 from copycat.machine.sessions import SessionRow
 from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.core import Raft
 from copycat.raft.effects import ReceiveSnapshot
 from copycat.raft.events import LeaderHeard, SnapshotInstalled
-from copycat.replica.driver import Driver, ReplicaParts
+from copycat.replica.applier import Applier
+from copycat.replica.driver import Driver
 from copycat.replica.host import Lane
+from copycat.replica.inbox import Inbox
+from copycat.replica.log_clock import LogClock
+from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_taker import SnapshotSource, SnapshotTaker, source_of
+from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
 from copycat.types import EntryId, MemberId
 
@@ -72,15 +78,24 @@ class SnapshotReceiver:
 
     def __init__(
         self,
-        parts: ReplicaParts,
+        raft: Raft,
+        log: ReplicaLog,
+        clock: LogClock,
+        inbox: Inbox,
+        applier: Applier,
+        sessions: SessionIndex,
         driver: Driver,
         store: SnapshotStore | None,
         executor: SessionExecutor,
-        *,
         taker: SnapshotTaker,
         incarnations: IncarnationRecorder,
     ) -> None:
-        self._parts = parts
+        self._raft = raft
+        self._log = log
+        self._clock = clock
+        self._inbox = inbox
+        self._applier = applier
+        self._sessions = sessions
         self._driver = driver
         self._store = store
         self._executor = executor
@@ -130,7 +145,7 @@ class SnapshotReceiver:
     def on_chunk(self, sender: MemberId, message: InstallSnapshot, data: bytes) -> None:
         """Bytes of a snapshot arrived. Those of a file that is not being received are dropped."""
         self._driver.step(LeaderHeard(sender, message.term, message.leader))
-        raft = self._parts.raft
+        raft = self._raft
         if message.term < raft.current_term:
             self._answer(_Offer(sender, message), 0)  # which says the newer term
             return
@@ -143,10 +158,10 @@ class SnapshotReceiver:
             return
         self._writes += 1
         work, offer = partial(_write, reception, message.offset, data), _Offer(sender, message)
-        self._parts.inbox.run(Lane.ASIDE, work, partial(self._written, reception, offer))
+        self._inbox.run(Lane.ASIDE, work, partial(self._written, reception, offer))
 
     def _is_ready(self) -> bool:
-        return not self._is_finishing and self._parts.clock.now_ms >= self._retry_ms
+        return not self._is_finishing and self._clock.now_ms >= self._retry_ms
 
     def _warn_once(self) -> None:
         if not self._has_warned:
@@ -164,7 +179,7 @@ class SnapshotReceiver:
             log.warning("a snapshot is refused: %s", error)
             return None
         if older is not None:
-            self._parts.inbox.run(Lane.ASIDE, older.drop, _ignore)
+            self._inbox.run(Lane.ASIDE, older.drop, _ignore)
         return self._reception
 
     def _written(self, reception: Reception, offer: _Offer, written: int | _NoRoom) -> None:
@@ -177,27 +192,27 @@ class SnapshotReceiver:
             self._retry_later()
         elif written < reception.nbytes:
             self._acknowledge(offer, written)
-        elif self._parts.raft.commit_index >= reception.entry.index:
+        elif self._raft.commit_index >= reception.entry.index:
             # Entries were quicker, and may have been cleaned since: it must not be kept (C23).
             self._reception = None
-            self._parts.inbox.run(Lane.ASIDE, reception.drop, _ignore)
+            self._inbox.run(Lane.ASIDE, reception.drop, _ignore)
         else:
             self._is_finishing = True
             self._publishing_index = reception.entry.index
             work = partial(_finish, self._store, reception)
-            self._parts.inbox.run(Lane.ASIDE, work, partial(self._finished, offer))
+            self._inbox.run(Lane.ASIDE, work, partial(self._finished, offer))
 
     def _retry_later(self) -> None:
-        self._retry_ms = self._parts.clock.now_ms + RETRY_MS
+        self._retry_ms = self._clock.now_ms + RETRY_MS
 
     def _acknowledge(self, offer: _Offer, nbytes: int) -> None:
         """Say how much is here, if who sends it still leads."""
-        raft = self._parts.raft
+        raft = self._raft
         if offer.message.term == raft.current_term and offer.sender == raft.leader:
             self._answer(offer, nbytes)
 
     def _answer(self, offer: _Offer, nbytes: int) -> None:
-        message, term = offer.message, self._parts.raft.current_term
+        message, term = offer.message, self._raft.current_term
         reply = InstallReply(term, message.request, message.entry, nbytes, done=False)
         self._driver.answer(offer.sender, reply)
 
@@ -218,18 +233,18 @@ class SnapshotReceiver:
 
     def _has_room(self, entry: EntryId) -> bool:
         """A log that must begin anew needs a segment: asked before the state changes (F13)."""
-        terms, replica_log = self._parts.raft.terms, self._parts.log
+        terms, replica_log = self._raft.terms, self._log
         if terms.term_at(entry.index) == entry.term:
             return True
         return replica_log.has_room(0, entries=0, in_new_segment=True)
 
     def _install(self, offer: _Offer, whole: _Whole) -> None:
         """I12: never over newer state; between two slices; then the log is made to fit."""
-        store, source, applier = self._store, self._source, self._parts.applier
+        store, source, applier = self._store, self._source, self._applier
         require(store is not None and source is not None, "nothing to install into")
         assert store is not None and source is not None  # noqa: S101,PT018  # for the type checker
         snapshot = whole.snapshot
-        if self._parts.raft.commit_index >= snapshot.entry.index:
+        if self._raft.commit_index >= snapshot.entry.index:
             # Entries were quicker. It is as good as one that was taken here.
             self._tell(offer)
             self._taker.keep(store.admit(snapshot))
@@ -239,10 +254,10 @@ class SnapshotReceiver:
             # would begin with it, whatever was deleted from the log since.
             log.warning("a snapshot of the leader has no room to be installed (F13)")
             work = partial(store.discard, [snapshot.entry])
-            self._parts.inbox.run(Lane.ASIDE, work, self._not_installed)
+            self._inbox.run(Lane.ASIDE, work, self._not_installed)
             return
         applier.pause()
-        self._parts.inbox.run(
+        self._inbox.run(
             Lane.APPLY,
             partial(_install, source, whole.data, self._executor),
             partial(self._installed, store, offer, snapshot),
@@ -259,9 +274,9 @@ class SnapshotReceiver:
         snapshot: Snapshot,
         rows: list[SessionRow],
     ) -> None:
-        self._parts.applier.installed(snapshot.entry.index)
-        self._parts.clock.installed(snapshot.time_ms)
-        self._parts.sessions.load(rows)
+        self._applier.installed(snapshot.entry.index)
+        self._clock.installed(snapshot.time_ms)
+        self._sessions.load(rows)
         stale = store.supersede(snapshot)
         self._tell(offer)
         for member, incarnation in self._executor.incarnations.items():

@@ -17,10 +17,13 @@ from typing import TypeAlias
 from copycat.errors import CorruptLogError
 from copycat.protocol.codec_peer import encode_install
 from copycat.protocol.peer import InstallReply, InstallSnapshot
+from copycat.raft.core import Raft
 from copycat.raft.effects import EndShipping, ShipSnapshot
 from copycat.raft.events import PeerHeard, SnapshotShipping, Unreachable
-from copycat.replica.driver import Driver, ReplicaParts
-from copycat.replica.host import Lane
+from copycat.replica.driver import Driver
+from copycat.replica.host import Host, Lane
+from copycat.replica.inbox import Inbox
+from copycat.replica.log_clock import LogClock
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import MemberId
 
@@ -96,8 +99,19 @@ class _Transfer:
 class SnapshotSender:
     """The leader's side. The core calls `begin` and `end`; peers acknowledge bytes."""
 
-    def __init__(self, parts: ReplicaParts, driver: Driver, store: SnapshotStore | None) -> None:
-        self._parts = parts
+    def __init__(
+        self,
+        raft: Raft,
+        clock: LogClock,
+        host: Host,
+        inbox: Inbox,
+        driver: Driver,
+        store: SnapshotStore | None,
+    ) -> None:
+        self._raft = raft
+        self._clock = clock
+        self._host = host
+        self._inbox = inbox
         self._driver = driver
         self._store = store
         self._requests: dict[MemberId, ShipSnapshot] = {}
@@ -120,7 +134,7 @@ class SnapshotSender:
         Called for whoever they stand in the way of, so those that stall end here. One whose
         link is broken counts for the log no more, but its file would stay for ever.
         """
-        now_ms = self._parts.clock.now_ms
+        now_ms = self._clock.now_ms
         for peer, transfer in list(self._transfers.items()):
             if now_ms - transfer.progress_ms >= STALLED_MS:
                 log.warning(
@@ -183,12 +197,12 @@ class SnapshotSender:
         self._driver.step_queued()
 
     def _schedule(self) -> None:
-        interval_ms = self._parts.raft.options.heartbeat_interval_ms
-        self._resend_ms = self._parts.clock.now_ms + interval_ms
+        interval_ms = self._raft.options.heartbeat_interval_ms
+        self._resend_ms = self._clock.now_ms + interval_ms
 
     def _offer(self, store: SnapshotStore, request: ShipSnapshot) -> None:
         """Begin, continue, or ask how far it is."""
-        raft, peer = self._parts.raft, request.peer
+        raft, peer = self._raft, request.peer
         least = max(request.min_index, raft.cluster_deletion_floor, raft.terms.first_index - 1)
         transfer = self._transfers.get(peer)
         if transfer is not None and transfer.snapshot.entry.index < least:
@@ -212,7 +226,7 @@ class SnapshotSender:
             return None
         newest = store.newest
         if newest is not None and newest.entry.index >= max(least, 1):
-            return _Transfer(newest, self._parts.clock.now_ms)
+            return _Transfer(newest, self._clock.now_ms)
         self._needs_newer = True
         return None
 
@@ -225,14 +239,14 @@ class SnapshotSender:
         if (
             transfer is None
             or peer not in self._requests
-            or message.term != self._parts.raft.current_term
+            or message.term != self._raft.current_term
             or (message.request, message.entry) != (transfer.request, transfer.snapshot.entry)
         ):
             return  # of a transfer that is over
         transfer.is_heard = True
         if transfer.is_checked:
             return
-        if transfer.acknowledge(message.offset, self._parts.clock.now_ms):
+        if transfer.acknowledge(message.offset, self._clock.now_ms):
             self._read_next(peer, transfer)
         elif transfer.sent >= transfer.snapshot.nbytes:
             self._check(peer, transfer)
@@ -246,7 +260,7 @@ class SnapshotSender:
             return
         transfer.is_checked = True
         work = partial(_check, store, snapshot)
-        self._parts.inbox.run(Lane.ASIDE, work, partial(self._checked, store, peer, transfer))
+        self._inbox.run(Lane.ASIDE, work, partial(self._checked, store, peer, transfer))
 
     def _checked(
         self, store: SnapshotStore, peer: MemberId, transfer: _Transfer, error: _Unreadable | None
@@ -274,7 +288,7 @@ class SnapshotSender:
             return
         transfer.is_reading = True
         work = partial(_read, store, transfer.snapshot, offset, size)
-        self._parts.inbox.run(Lane.ASIDE, work, partial(self._was_read, peer, transfer, offset))
+        self._inbox.run(Lane.ASIDE, work, partial(self._was_read, peer, transfer, offset))
 
     def _was_read(
         self, peer: MemberId, transfer: _Transfer, offset: int, data: bytes | _Unreadable
@@ -296,8 +310,8 @@ class SnapshotSender:
     def _write(self, peer: MemberId, transfer: _Transfer, offset: int, data: bytes) -> None:
         snapshot = transfer.snapshot
         message = InstallSnapshot(
-            self._parts.raft.current_term,
-            self._parts.raft.member,
+            self._raft.current_term,
+            self._raft.member,
             transfer.request,
             snapshot.entry,
             snapshot.nbytes,
@@ -305,7 +319,7 @@ class SnapshotSender:
             offset,
         )
         header = encode_install(message, len(data))
-        if not self._parts.host.send(peer, header, data or None):
+        if not self._host.send(peer, header, data or None):
             transfer.is_asking = True
             self._driver.queue(Unreachable(peer))
 

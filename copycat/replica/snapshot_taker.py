@@ -24,11 +24,17 @@ from copycat.errors import (
     require,
 )
 from copycat.machine.session_executor import SessionExecutor
+from copycat.raft.core import Raft
 from copycat.raft.events import Compacted, OldestSnapshotChanged
 from copycat.raft.term_index import TermIndex
-from copycat.replica.driver import Driver, ReplicaParts
+from copycat.replica.applier import Applier
+from copycat.replica.driver import Driver
 from copycat.replica.host import Lane
+from copycat.replica.inbox import Inbox
+from copycat.replica.log_clock import LogClock
+from copycat.replica.options import ReplicaOptions
 from copycat.replica.snapshot_sender import SnapshotSender
+from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore, Writer
 from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
@@ -144,19 +150,28 @@ class SnapshotTaker:
 
     def __init__(
         self,
-        parts: ReplicaParts,
+        raft: Raft,
+        log: ReplicaLog,
+        clock: LogClock,
+        inbox: Inbox,
+        sync_scheduler: SyncScheduler,
+        applier: Applier,
         driver: Driver,
         store: SnapshotStore | None,
         executor: SessionExecutor,
-        *,
-        threshold: int,
+        options: ReplicaOptions,
         sender: SnapshotSender,
     ) -> None:
-        self._parts = parts
+        self._raft = raft
+        self._log = log
+        self._clock = clock
+        self._inbox = inbox
+        self._sync_scheduler = sync_scheduler
+        self._applier = applier
         self._store = store
         self._executor = executor
         self._source = source_of(executor) if store is not None else None
-        self._threshold = threshold
+        self._threshold = options.snapshot_threshold
         self._driver = driver
         self._sender = sender
         self._is_busy = False
@@ -165,7 +180,7 @@ class SnapshotTaker:
         self._begun_ms = 0
         self._waiting: list[Done] = []
         self._again_ms = 0
-        self._applied_nbytes = parts.applier.nbytes
+        self._applied_nbytes = applier.nbytes
         """What the applier had taken when the last snapshot was."""
         self.full_count = 0
         """How often a full disk kept one from being written (F13)."""
@@ -202,7 +217,7 @@ class SnapshotTaker:
         newer one."""
         if self._sender.is_newer_needed():
             self.take()
-        grown = self._parts.applier.nbytes - self._applied_nbytes
+        grown = self._applier.nbytes - self._applied_nbytes
         if not self._threshold or grown < self._threshold or self._is_busy:
             return
         if grown < self._threshold + self._delay():
@@ -215,9 +230,9 @@ class SnapshotTaker:
         however little the log has grown since the last one (F12)."""
         if self._is_busy or self._store is None or now_ms < self._again_ms or self._refusal():
             return
-        newest, replica_log = self._store.newest, self._parts.log
-        covers = self._parts.applier.last_applied if newest is None else newest.entry.index
-        is_new = newest is None or newest.entry.index < self._parts.applier.last_applied
+        newest, replica_log = self._store.newest, self._log
+        covers = self._applier.last_applied if newest is None else newest.entry.index
+        is_new = newest is None or newest.entry.index < self._applier.last_applied
         # What is trimmed then reaches to the older of the two that are kept.
         if is_new and replica_log.segment_stats(NO_LIMITS)[0].last_index <= covers:
             self._again_ms = now_ms + AGAIN_MS
@@ -225,15 +240,15 @@ class SnapshotTaker:
             self.take()
 
     def _refusal(self) -> str:
-        applier = self._parts.applier
+        applier = self._applier
         if self._source is None:
             return "this member keeps no snapshots: its state machine cannot be one"
         if applier.is_paused:
             return "a snapshot of the leader is being installed"
-        if applier.last_applied < self._parts.log.valid_from:
+        if applier.last_applied < self._log.valid_from:
             return (
                 f"the log is being replayed: {applier.last_applied} of"
-                f" {self._parts.log.valid_from} entries (C22)"
+                f" {self._log.valid_from} entries (C22)"
             )
         return "" if applier.last_applied else "nothing was applied yet"
 
@@ -245,15 +260,15 @@ class SnapshotTaker:
         if refusal or store is None or source is None:
             self._answer(_refused(refusal))
             return
-        newest, dispatched_index = store.newest, self._parts.applier.dispatched_index
+        newest, dispatched_index = store.newest, self._applier.dispatched_index
         if newest is not None and newest.entry.index >= dispatched_index:
             self._answer(newest)
             return
         self._is_busy = True
-        self._begun_index = self._parts.applier.last_applied
-        self._begun_ms = self._parts.clock.now_ms
+        self._begun_index = self._applier.last_applied
+        self._begun_ms = self._clock.now_ms
         # No slice starts between the outstanding one and this work.
-        entry = self._parts.raft.terms.entry_at(dispatched_index)
+        entry = self._raft.terms.entry_at(dispatched_index)
         executor = self._executor
 
         def take() -> _Taken:
@@ -268,7 +283,7 @@ class SnapshotTaker:
             except (SerializationError, StorageError) as error:
                 return error
 
-        self._parts.inbox.run(Lane.APPLY, take, partial(self._taken, store, entry))
+        self._inbox.run(Lane.APPLY, take, partial(self._taken, store, entry))
 
     def _taken(self, store: SnapshotStore, entry: EntryId, taken: _Taken) -> None:
         self._last_was_at()
@@ -286,22 +301,22 @@ class SnapshotTaker:
             raise taken
         writer = taken
         if entry.index <= self.index:  # one of the leader's was installed meanwhile
-            self._parts.inbox.run(Lane.ASIDE, partial(store.drop, writer), _ignore)
+            self._inbox.run(Lane.ASIDE, partial(store.drop, writer), _ignore)
             self._end(_refused("a newer one was installed meanwhile"))
             return
         work = partial(_finish, store, writer)
-        self._parts.inbox.run(Lane.ASIDE, work, partial(self._saved, store))
+        self._inbox.run(Lane.ASIDE, work, partial(self._saved, store))
 
     def _last_was_at(self) -> None:
         """Count anew from where this one was due, so that members stay spread out."""
-        nbytes = self._parts.applier.nbytes
+        nbytes = self._applier.nbytes
         self._applied_nbytes = max(self._applied_nbytes + self._threshold, nbytes - self._delay())
         self._applied_nbytes = min(self._applied_nbytes, nbytes)
 
     def _delay(self) -> int:
         """How much later than at the threshold this member begins: a snapshot holds up what the
         machine is asked, so no two do it at once, and the leader is the last."""
-        raft = self._parts.raft
+        raft = self._raft
         others = sorted(each for each in raft.configuration.voters if each != raft.leader)
         rank = others.index(raft.member) if raft.member in others else len(others)
         return rank * self._threshold // SPREAD
@@ -311,7 +326,7 @@ class SnapshotTaker:
     ) -> None:
         if isinstance(saved, DiskFullError | ResourceError):
             self.full_count += 1
-            self._again_ms = self._parts.clock.now_ms + AGAIN_MS
+            self._again_ms = self._clock.now_ms + AGAIN_MS
             log.warning("no snapshot was written, the old ones stay: %s (F13)", saved)
             self._end(saved)
             return
@@ -319,7 +334,7 @@ class SnapshotTaker:
             "a snapshot of %d entries was written: %d bytes in %.1f s",
             saved.entry.index,
             saved.nbytes,
-            (self._parts.clock.now_ms - self._begun_ms) / 1000,
+            (self._clock.now_ms - self._begun_ms) / 1000,
         )
         self.keep(store.admit(saved))
         self._end(saved)
@@ -343,7 +358,7 @@ class SnapshotTaker:
             return
         if stale:
             work = partial(store.discard, stale)
-            self._parts.inbox.run(Lane.ASIDE, work, partial(self._discarded, store))
+            self._inbox.run(Lane.ASIDE, work, partial(self._discarded, store))
         self._driver.step(OldestSnapshotChanged(store.oldest_index))
         self.trim()
 
@@ -362,12 +377,12 @@ class SnapshotTaker:
         if self._store is None:
             return
         last = min([self._store.oldest_index, *self._sender.indexes_in_use()])
-        replica_log = self._parts.log
+        replica_log = self._log
         if last < replica_log.first_index:
             return
         replica_log.trim(last + 1)
-        self._parts.durable.request_layout_sync()
-        if replica_log.first_index > self._parts.raft.terms.first_index:
+        self._sync_scheduler.request_layout_sync()
+        if replica_log.first_index > self._raft.terms.first_index:
             self._driver.step(Compacted(replica_log.first_index))
 
 

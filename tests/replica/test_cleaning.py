@@ -17,6 +17,7 @@ from copycat.protocol.client import KeepAlive
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.host import Lane
 from copycat.replica.inbox import Inbox
+from copycat.replica.options import ReplicaOptions
 from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.storage.compaction import CompactionOptions, SegmentLimits
 from copycat.types import (
@@ -204,22 +205,26 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     gone, a restart would come to a state that never was, and take it for whole from 106 on.
 
     Seed 434624406531: entry 100 overwrote it, but what acknowledged the replies is above 106."""
-    log, host, reports = Slow(), FakeHost(), list[CompactionReport]()
-    parts: Any = SimpleNamespace(
-        log=log,
-        applier=SimpleNamespace(last_applied=122),
-        raft=SimpleNamespace(deletion_floor=0),
-        clock=SimpleNamespace(now_ms=0),
-        host=host,
-        inbox=Inbox(host),
-        durable=SimpleNamespace(request_full_sync=lambda: None),
-    )
+    log: Any = Slow()
+    host, reports = FakeHost(), list[CompactionReport]()
+    applier: Any = SimpleNamespace(last_applied=122)
+    raft: Any = SimpleNamespace(deletion_floor=0)
+    clock: Any = SimpleNamespace(now_ms=0)
+    syncs: Any = SimpleNamespace(request_full_sync=lambda: None)
+    inbox = Inbox(host)
+    options = ReplicaOptions(cluster_name="test", address="", members=())
     executor: Any = SimpleNamespace(acknowledged_index=lambda: 122, last_applied=122)
     snapshots: Any = SimpleNamespace(pending_index=0)
     cleaning = CompactionRunner(
-        parts,
+        options,
+        raft,
+        log,
+        clock,
+        host,
+        inbox,
+        syncs,
+        applier,
         executor,
-        CompactionOptions(),
         snapshot_taker=snapshots,
         snapshot_receiver=snapshots,
     )
@@ -228,7 +233,7 @@ def test_what_is_not_durable_here_lets_nothing_go_c22(by: int) -> None:
     cleaning.keep(0, is_short=False)
     ((work, done),) = host.work
     done(work())
-    parts.inbox.take()
+    inbox.take()
     for durable_index, released in ((106, []), (121, []), (122, [88])):
         log.durable_index = durable_index
         cleaning.keep(0, is_short=False)

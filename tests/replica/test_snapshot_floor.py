@@ -139,23 +139,25 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
     from then on it holds deletions back. Overtaken before, it could come too late for them."""
     snapshot, data = shipped(NEW)
     env, host = FaultEnv(1), FakeHost()
-    parts: Any = SimpleNamespace(
-        clock=SimpleNamespace(now_ms=0),
-        raft=SimpleNamespace(
-            commit_index=0,
-            current_term=2,
-            leader=MemberId(1),
-            terms=SimpleNamespace(term_at=lambda _: NEW.term),
-        ),
-        inbox=Inbox(host),
-        log=None,
-        applier=SimpleNamespace(pause=lambda: None),
+    clock: Any = SimpleNamespace(now_ms=0)
+    raft: Any = SimpleNamespace(
+        commit_index=0,
+        current_term=2,
+        leader=MemberId(1),
+        terms=SimpleNamespace(term_at=lambda _: NEW.term),
     )
+    inbox = Inbox(host)
+    applier: Any = SimpleNamespace(pause=lambda: None)
     answers = list[object]()
     nobody: Any = None
     driver: Any = SimpleNamespace(step=lambda _: None, answer=lambda *said: answers.append(said))
     receiving = SnapshotReceiver(
-        parts,
+        raft,
+        nobody,
+        clock,
+        inbox,
+        applier,
+        nobody,
         driver,
         SnapshotStore(env, DIRECTORY),
         StubbornExecutor(),
@@ -167,11 +169,11 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
     assert answers == [(MemberId(1), InstallReply(2, 1, NEW, 0, done=False))]
     receiving.on_chunk(MemberId(1), message, data)
     assert receiving.pending_index == sys.maxsize
-    parts.raft.commit_index = commit_index
+    raft.commit_index = commit_index
     while host.jobs[Lane.ASIDE]:
         work, done = host.jobs[Lane.ASIDE].pop(0)
         done(work())
-        parts.inbox.take()
+        inbox.take()
     is_overtaken = commit_index >= NEW.index
     assert receiving.pending_index == (sys.maxsize if is_overtaken else NEW.index)
     assert len(host.jobs[Lane.APPLY]) == (0 if is_overtaken else 1), "it is being installed"
