@@ -1,5 +1,5 @@
-// Sealed segments written anew without what was let go (C3). It touches only its own
-// copies: the log's thread begins and installs it, any thread runs it.
+// Rewrites sealed segments without the entries that were released (C3). A rewrite touches only its
+// own copies: the log's thread begins and installs it, and any thread runs it.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@ class RewriteThrottle;
 
 class Rewrite : public Work {
 public:
-    // Some neighbouring segments that become one.
+    // Neighbouring segments that become one segment.
     struct Group {
         std::vector<std::shared_ptr<Segment>> segments;   // the log's: run() looks at rows only
         std::vector<Row> rows;                            // as they were
@@ -54,12 +54,12 @@ public:
     // CorruptError when a source is damaged, IoError: then none of its files is left. Nothing
     // happens when it was abandoned, nor does anything here in a child of a fork.
     void run() override;
-    // Any thread: a run ends soon and leaves nothing; what was installed stays.
+    // Ends a run soon and deletes the files that were not installed. Any thread.
     void abandon();
     // The log closes: abandoned, and nothing runs or lies about any more. Another log of this
     // directory may give its file names again, in this process too.
     void end() noexcept;
-    // Whether the file of `row` is its to make or remove still.
+    // Whether this rewrite may still create or delete the file of `row`.
     bool may_write(const Row& row);
     bool is_done() const { return is_done_.load(std::memory_order_acquire); }
 

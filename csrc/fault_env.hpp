@@ -29,8 +29,8 @@ public:
     // are forgotten at the next crash().
     virtual void fail(const std::string& operation, std::uint64_t nth,
                       const std::string& error) = 0;
-    // The nth sync of a file from now on hangs until let_go(): others go on. await_held() returns
-    // once it does.
+    // The nth sync of a file from now on hangs until let_go(); other syncs do not. await_blocked()
+    // returns once it hangs.
     virtual void hold_sync(std::uint64_t nth) = 0;
     virtual void await_blocked() = 0;
     virtual void let_go() = 0;

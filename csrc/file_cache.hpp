@@ -1,6 +1,6 @@
-// The open files of sealed segments that are read with pread: all at level DISK, so that a media
-// error is an errno (F14), and packed ones. A few are kept open: a log may have more than a
-// process.
+// The open files of sealed segments that are read with pread: all of them at level DISK, so that a
+// media error is an errno (F14), and packed ones at every level. Only a few are open at a time,
+// since a log may have more files than a process may open.
 #pragma once
 
 #include <algorithm>

@@ -27,7 +27,8 @@ struct Limits {
     std::uint64_t deletion_floor = 0;
     std::uint64_t snapshot_index = 0;
 
-    // The highest index at which a record released as `policy` may go; 0 for none.
+    // The highest index at which a record that was released under `policy` may be deleted; 0:
+    // none.
     std::uint64_t upto(Release policy, bool major) const;
 };
 

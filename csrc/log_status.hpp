@@ -1,4 +1,4 @@
-// Whether a log still is what it says, and whether it is in use: told to all of its threads.
+// Whether a log is poisoned, and whether it is in use: shared by all of its threads.
 #pragma once
 
 #include <atomic>
@@ -11,7 +11,7 @@
 
 namespace copycat {
 
-// The first failed write or sync ends a log: every later verb says so (F9, F10).
+// The first failed write or sync poisons a log: every later call throws PoisonedError (F9, F10).
 class LogStatus {
 public:
     void check() const {
@@ -27,7 +27,7 @@ public:
         is_poisoned_.store(true, std::memory_order_release);
     }
     bool is_poisoned() const { return is_poisoned_.load(std::memory_order_acquire); }
-    // How many syncs ended: who else writes to the disk sees by it that the log is in use.
+    // How many syncs have ended. A rewrite sees by this number that the log is in use.
     std::uint64_t syncs() const { return syncs_.load(std::memory_order_relaxed); }
     void synced() { syncs_.fetch_add(1, std::memory_order_relaxed); }
 

@@ -1,6 +1,6 @@
-// Files that no manifest names any more, and sealed ones that are longer than what they hold. To
-// give back a segment's space takes milliseconds, which no sync should wait for: a sync hands them
-// over here, and whoever has the time goes on.
+// Files that no manifest names any more, and sealed files that are longer than their content. To
+// free a segment's space takes milliseconds, for which no sync should wait: a sync adds the files
+// here, and another thread removes them later.
 #pragma once
 
 #include <atomic>
@@ -26,7 +26,7 @@ public:
     ObsoleteFiles(std::shared_ptr<Env> env, std::shared_ptr<const LogStatus> log_status)
         : env_(std::move(env)), log_status_(std::move(log_status)) {}
 
-    // A file, and how many of its bytes the log needs: none, and the file is removed.
+    // A file, and how many of its bytes the log needs; with 0 the file is deleted.
     struct Excess {
         std::string path;
         std::uint64_t length = 0;
@@ -46,7 +46,7 @@ public:
     }
     // Those that are being removed count.
     bool any() const { return left_.load(std::memory_order_acquire) != 0; }
-    // Up to so many of them, the oldest first. One that cannot be removed is given up.
+    // Removes up to `most` files, the oldest first; one that cannot be removed is not tried again.
     void remove(std::size_t most) {
         const std::lock_guard removing(removing_);
         RewriteThrottle throttle(*env_, *log_status_);

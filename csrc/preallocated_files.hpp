@@ -33,12 +33,12 @@ public:
     // Any thread: one more synced file. Zeros make small durable writes cheaper (the file system
     // has nothing to convert) and bulk writes dearer. DiskFullError leaves nothing behind.
     void prepare(bool zero_filled);
-    // A ready one when it is big enough, else one made now (allocated, not filled).
+    // A prepared file if one is big enough, else one made now (allocated, not filled with zeros).
     Spare take(std::uint64_t size);
     // The file that opening a log goes on in. It may use min_free_space, which is kept for this:
     // a log on a full disk still opens. Zero-filled when asked, and not larger than `size` then.
     Spare take_first(std::uint64_t size, bool zero_filled);
-    // For the next who takes one; discarded when nobody does any more.
+    // Takes an unused file back for the next take(); after close() the file is deleted.
     void give_back(Spare&& spare) noexcept;
     // Unlinks all that are ready; from now on prepare() does nothing.
     void close();

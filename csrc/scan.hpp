@@ -1,4 +1,4 @@
-// One segment file read record by record: what is good, and where that ends (C5 to C7, F1, F2).
+// Reads a segment file record by record, and tells which records are good (C5 to C7, F1, F2).
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct Scan {
     std::uint64_t torn_bytes = 0;                    // from end_offset to the last byte not zero
 };
 
-// The file's header must be that of `row`: CorruptError, FormatError. Returns its max_size.
+// Checks that the file's header is that of `row`; CorruptError, FormatError. Returns max_size.
 std::uint64_t check_header(File& file, const Row& row, const std::string& path);
 
 // All of a sealed segment, up to row.end_offset. Any bad byte is a CorruptError (F2). pace: for a
@@ -31,8 +31,8 @@ std::uint64_t check_header(File& file, const Row& row, const std::string& path);
 Scan scan_sealed(File& file, const Row& row, const std::string& path,
                  RewriteThrottle* throttle = nullptr);
 
-// A tail. What is bad is a torn tail, unless a later mark of this file reaches it: then it is
-// a CorruptError (C6).
+// Scans a tail. Bad bytes are a torn tail, unless a later mark of this file says that they were
+// durable: then they are a CorruptError (C6).
 Scan scan_tail(File& file, const Row& row, const std::string& path);
 
 // Marks that begin at `offset`, up to the first 32 bytes of zeros. True when the last of them is

@@ -18,8 +18,8 @@ namespace copycat {
 
 class Segment {
 public:
-    // `index` may be null: then it is opened or rebuilt when first needed. `file` is kept while
-    // its data may still need a sync.
+    // If `index` is null, the index is opened or rebuilt when it is first needed. `file` is kept
+    // open while its data may still need a sync.
     Segment(std::shared_ptr<Env> env, std::string directory, const Row& row,
             std::shared_ptr<SlotIndex> index, std::shared_ptr<File> file);
 
@@ -32,41 +32,43 @@ public:
     const std::shared_ptr<SlotIndex>& index() const { return index_; }
     const std::vector<TermRun>& runs() const { return runs_; }
     std::uint64_t term_at(std::uint64_t index) const;
-    // How often the index was found wrong at a read and made again (F14).
+    // How often a read met a wrong index, which was then rebuilt (F14).
     std::uint32_t rebuilt() const { return rebuilt_; }
 
-    // Where the record that holds `index` ends in the file: read and checked. CorruptError.
+    // The file offset at which the record that holds `index` ends. Reads and verifies that
+    // record; CorruptError.
     std::uint64_t end_of(std::uint64_t index);
-    // Entries above `after` are no longer part of the log; the file stays as it is. `end_offset`
-    // is end_of(after), asked before: here nothing fails any more.
+    // Ends the segment after entry `after`; the file stays as it is. `end_offset` is
+    // end_of(after), which the caller asked for before, so that this call cannot fail.
     void cut(std::uint64_t after, std::uint64_t end_offset);
-    // Its data is synced and its index file written: reads go through the maps from now on.
-    // Without the memory for that the index stays where it is.
+    // Called when the data is synced and the index file is written: from now on the index is read
+    // through a map of that file. If memory is short, the index stays in memory.
     void map_index() noexcept;
 
-    // Read with pread from now on; a plain one through a map when `mapped`.
+    // From now on the data is read with pread, or through a map if `mapped` and not packed.
     void set_file_cache(std::shared_ptr<FileCache> file_cache, bool mapped) {
         file_cache_ = mapped && !row_.packed ? nullptr : std::move(file_cache);
     }
-    // What it takes on the disk, without what is allocated ahead.
+    // Bytes of the segment's file, without space that is allocated ahead.
     std::uint64_t stored_bytes() const { return row_.packed ? packed_bytes_ : row_.end_offset; }
     void set_packed_bytes(std::uint64_t bytes) { packed_bytes_ = bytes; }
 
     Frames read(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes);
-    // Or the gap that the index lies in. `keep` pins the bytes that the payload points into.
+    // The frame of entry `index`, or of the gap that contains `index`. `keep` owns the bytes that
+    // the payload points into.
     Frame frame(std::uint64_t index, Block& keep);
-    // One slot a record, as bytes.
+    // The slots as bytes, one for each record.
     Block slots();
 
     // Its records up to its last index.
     SlotView view() { return checked_index().view().upto(row_.last_index); }
     const Liveness& liveness() const { return liveness_; }
     void set_liveness(Liveness&& liveness) { liveness_ = std::move(liveness); }
-    // Of a gap: nothing.
+    // Marks the record that holds `index` as released; does nothing when that record is a gap.
     void release(std::uint64_t index, Release policy);
-    // What was released in `old`, but for what is gone from it.
+    // Takes over the releases of `old`, except for the records in `dropped_bits`.
     void inherit(Segment& old, const Bits& dropped_bits);
-    // How many entries, gaps left out.
+    // The number of entries; gaps do not count.
     std::uint64_t entries();
 
 private:
@@ -94,7 +96,7 @@ private:
     std::optional<std::uint64_t> entries_;
 };
 
-// How many records are no gaps.
+// The number of records that are no gaps.
 std::uint64_t entries_in(const SlotView& view);
 
 // Writes the index file of a segment anew. What is missing or torn is rebuilt, so it is not

@@ -29,7 +29,7 @@ struct SlotView {
     std::uint64_t end_of(std::size_t position) const {
         return position + 1 == count() ? end : index_of(position + 1);
     }
-    // Where the frames of [first, end) lie that begin inside `max_bytes`; at least one.
+    // The file range of the frames of [first, end) that begin within `max_bytes`; at least one.
     struct Extent {
         std::uint64_t from;  // bytes of the file
         std::uint64_t to;
@@ -58,7 +58,7 @@ public:
     SlotView view() const { return {first_index_, end_index_, slots_, starts_}; }
     const IndexSlot& back() const { return slots_.back(); }
 
-    // Memory for `more` records, so that push() throws nothing.
+    // Allocates memory for `more` records, so that push() cannot throw.
     void allocate(std::size_t more, bool may_have_gaps);
     // The record of [end(), end).
     void push(const IndexSlot& slot, std::uint64_t end) {

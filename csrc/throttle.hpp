@@ -10,15 +10,14 @@
 
 namespace copycat {
 
-// While the log is synced, its disk is left to it for twice as long as the rewrite had it, so
-// that few syncs meet a read or a write. A rewrite that has the disk for itself loses nothing.
-// One thread.
+// While the log is synced, a rewrite pauses twice as long as each of its pieces took, so that few
+// syncs meet a read or a write. A rewrite does not pause while the log is not in use. One thread.
 class RewriteThrottle {
 public:
     RewriteThrottle(Env& env, const LogStatus& log_status)
         : env_(env), log_status_(log_status), syncs_(log_status.syncs()) {}
 
-    // A piece was read or written.
+    // Called after each piece that was read or written.
     void moved() {
         const std::uint64_t syncs = log_status_.syncs();
         if (syncs != syncs_) env_.pause(std::min(2 * (Clock::now() - since_), longest));

@@ -132,9 +132,9 @@ class TailBeside(Tail):
                 self._fill()
                 await asyncio.sleep(0)
                 continue
-            found = self._follower.poll().records
+            records = self._follower.poll().records
             self._ahead.extend(
-                Entry(one.index, one.term, one.payload) for one in found if not one.is_gap
+                Entry(one.index, one.term, one.payload) for one in records if not one.is_gap
             )
-            await asyncio.sleep(0 if found else _POLL_S)
+            await asyncio.sleep(0 if records else _POLL_S)
         return self._ahead.popleft()

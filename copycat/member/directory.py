@@ -127,7 +127,7 @@ class MemberDirectory:
         see `open_log`. `read_only`: create, lock and repair nothing. `whole`: read every entry
         first. `snapshots`: opens the snapshot store, on which a repair may build. `look`: `_Look`.
         DirectoryInUseError, CorruptLogError (F6, F27; of a member alone also F2, F3),
-        FormatVersionError, WrongDirectoryError (F7), DiskError, ConfigurationError (`level`).
+        FormatVersionError, WrongDirectoryError (F7), DiskError, DiskFullError, ConfigurationError.
         """
         expected = Identity.of(cluster_name, address, members, member)
         promise = partial(write_unsynced_acks, env, path, level, durability, boot)
