@@ -121,4 +121,4 @@ class Follower:
         except FileNotFoundError:
             if not row.sealed:
                 return None
-        return SegmentReader(self._env, self._directory, row, end.position)
+        return SegmentReader(self._env, self._directory, row, end.position, only_new=True)

@@ -143,13 +143,22 @@ class _Moved(Exception):
 class SegmentReader:
     """The entries and gaps of one segment, in order; afterwards what stopped it.
 
-    start: (offset, index) of a record that an earlier walk of the same row ended at. Then nothing
-    before that offset is read but the header, and behind the end no more than a block: a stretch
-    of zeros there is not searched for marks that prove it to be damage.
+    start: (offset, index) of a record that an earlier walk of the same row ended at.
+
+    only_new: for a follower that has read everything before `start`. Of the file nothing before
+    that offset is read but the header, and behind the end no more than a block: a stretch of
+    zeros there is not searched for marks that prove it to be damage. Whoever looks for damage
+    must not set it.
     """
 
     def __init__(
-        self, env: Env, directory: str, row: SegmentInfo, start: tuple[int, int] | None = None
+        self,
+        env: Env,
+        directory: str,
+        row: SegmentInfo,
+        start: tuple[int, int] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         self.path = f"{directory}/{row.name}"
         self.damage: Damage | None = None
@@ -166,7 +175,7 @@ class SegmentReader:
         """(offset, what) of the first bad block of a packed segment."""
         self._row = row
         self._env = env
-        self._goes_on = start is not None and not row.packed
+        self._only_new = only_new and not row.packed
         self._data = b""
         self._base = 0
         """Offset in the plain segment of the first byte of `_data`."""
@@ -195,7 +204,7 @@ class SegmentReader:
 
     def _open(self) -> None:
         """Read the header, and the rest of the segment unless it is read bit by bit."""
-        if self._goes_on:
+        if self._only_new:
             self._file = self._env.open(self.path)
             self._size = self.nbytes = self._file.size()
             self._data = self._file.read(0, DATA_OFFSET)
@@ -204,7 +213,7 @@ class SegmentReader:
             self._size = len(self._data)
         read_segment_header(self._data, self._row, self.path)
         self._size_min = segment_size(self._data)
-        if self._goes_on:
+        if self._only_new:
             self._data = b""
             self._base = self.position[0]
 

@@ -17,6 +17,7 @@ from copycat.errors import (
     DiskFullError,
     FormatVersionError,
 )
+from copycat.member.damage_scan import scan
 from copycat.member.directory import MemberDirectory
 from copycat.member.markers import INDEX_MAX, LOST_ENTRIES_FILE, NOTE_FILE
 from copycat.member.verify import verify
@@ -92,6 +93,21 @@ def test_f2_damage_in_the_tail_is_cut_and_recorded_as_lost() -> None:
     files = {name: env.read_file(f"{PATH}/log-damaged-1/{name}") for name in damaged}
     assert files == damaged, "the damaged log is kept as it was"
     assert verify(PATH, env=env).ok
+
+
+def test_f2_durable_entries_of_the_tail_that_became_zeros_are_lost_and_no_end() -> None:
+    """The scan of a damaged log looks behind the zeros for the mark that proves the damage."""
+    env = FaultEnv()
+    used(env)
+    path, offset = frame_at(env, 12)
+    data = bytearray(env.read_file(path))
+    data[offset - FRAME : offset - FRAME + RECORD] = bytes(RECORD)
+    env.replace_file(path, bytes(data))
+    losses = scan(env, LOG).losses
+    assert [(loss.first, loss.end) for loss in losses] == [(12, 13)]
+    directory = open_member(env)
+    assert contents(directory.log) == expected(1, 12, 2)
+    assert lost_upto(directory) == EntryId(2, 13)
 
 
 def test_f11_damage_in_a_sealed_segment_is_repaired_at_the_next_start() -> None:
