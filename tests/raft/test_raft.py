@@ -31,8 +31,15 @@ numbers = st.one_of(
 entries = st.builds(EntryId, numbers, numbers)
 messages = st.one_of(
     # leader_commit stays 0: a leader that replaces what it called committed stops a member.
+    # One of the two peers is named as the leader: half of the senders are that one.
     st.builds(
-        AppendEntries, numbers, numbers, entries, st.builds(Span, *[numbers] * 3), st.just(0)
+        AppendEntries,
+        numbers,
+        st.integers(2, 3),
+        numbers,
+        entries,
+        st.builds(Span, *[numbers] * 3),
+        st.just(0),
     ),
     st.builds(AppendReply, numbers, numbers, st.booleans(), numbers, entries),
     st.builds(PreVote, numbers, numbers, entries),
