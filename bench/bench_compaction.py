@@ -63,7 +63,7 @@ def bench_churn(benchmark: Any, disk: Path, engine: str) -> None:
     wrote = written_bytes() - wrote
     facts: dict[str, object] = {
         "durability": "os",
-        "how": store.how,
+        "setting": store.setting,
         "commands_per_s": round(COMMANDS / benchmark.stats.stats.median),
         "cpu_s_per_1000": round(spent * 1000 / COMMANDS, 6),
         "written_of_payload": round(wrote / payload, 3),

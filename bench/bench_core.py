@@ -87,7 +87,12 @@ def _answers(member: MemberId, core: Raft, effect: Any) -> list[tuple[MemberId, 
             return [(effect.peer, Received(member, effect.message))]
         case Replicate():
             message = AppendEntries(
-                core.current_term, effect.request, effect.prev, effect.span, effect.leader_commit
+                core.current_term,
+                member,
+                effect.request,
+                effect.prev,
+                effect.span,
+                effect.leader_commit,
             )
             sent = [(member, Sent(effect.peer, effect.span))] if effect.span.length else []
             return [*sent, (effect.peer, Received(member, message))]

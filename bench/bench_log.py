@@ -32,8 +32,8 @@ def bench_append(
     log = ENGINES[engine](disk, sync=sync)
     items = [bytes(size - 1) + b"x"] * count
     rounds = scaled(400 if count < 1024 else 100, 3)
-    how = log.how[0 if sync else 1]
-    rate(lambda: log.append(items), count, durability=durability, rounds=rounds, how=how)
+    setting = log.settings[0 if sync else 1]
+    rate(lambda: log.append(items), count, durability=durability, rounds=rounds, setting=setting)
     log.close()
 
 

@@ -37,7 +37,7 @@ def bench_memory(benchmark: Any, disk: Path, engine: str) -> None:
     opened = benchmark.pedantic(run, ("open",), rounds=1, iterations=1)
     benchmark.extra_info.update(
         durability="os",
-        how=ENGINES[engine].how[1],  # type: ignore[attr-defined]
+        setting=ENGINES[engine].settings[1],  # type: ignore[attr-defined]
         append_anonymous_mb=appended["anonymous"],
         append_fixed_mb=appended["fixed_mb"],
         open_anonymous_mb=opened["anonymous"],

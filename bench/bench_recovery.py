@@ -54,7 +54,7 @@ def bench_open(benchmark: Any, disk: Path, engine: str, stop: str) -> None:
     setup()
     benchmark.extra_info.update(
         durability="fsync",
-        how=ENGINES[engine].how[0],  # type: ignore[attr-defined]
+        setting=ENGINES[engine].settings[0],  # type: ignore[attr-defined]
         open_ms=round(benchmark.stats.stats.median * 1e3, 2),
         cpu_s_per_1000=round(sum(spent) / len(spent) * 1000 / ENTRIES, 7),
         entries=ENTRIES,

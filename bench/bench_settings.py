@@ -335,5 +335,5 @@ def bench_min_free_space(benchmark: Any, disk: Path, reserve_mb: int) -> None:
                     return number
             return 64
 
-        taken = _measure(benchmark, "min_free_space", f"{reserve_mb} MiB", work)
-    benchmark.extra_info.update(durability="os", taken_mb=round(taken * 1024 * 288 / 1e6, 1))
+        appended = _measure(benchmark, "min_free_space", f"{reserve_mb} MiB", work)
+    benchmark.extra_info.update(durability="os", taken_mb=round(appended * 1024 * 288 / 1e6, 1))

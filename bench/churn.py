@@ -45,7 +45,7 @@ def commands(count: int, keys: int, batch: int) -> Iterator[Churn]:
 
 
 class Keyed(Protocol):
-    how: str
+    setting: str
 
     def put(self, churn: Churn) -> None: ...
     def finish_maintenance(self) -> None: ...
@@ -55,7 +55,7 @@ class Keyed(Protocol):
 class CopycatKeyed:
     """The public `Log`: append, release what is superseded; cleaning runs by itself."""
 
-    how = 'durability="os", cleaning by its own thread'
+    setting = 'durability="os", cleaning by its own thread'
 
     def __init__(self, path: Path, **options: Any) -> None:
         self.log: Any = Log.open(path / "log", durability="os", **options)
@@ -77,8 +77,8 @@ class CopycatKeyed:
         is_last = np.append(ordered[1:] != ordered[:-1], True)
         before = self.newest[ordered[is_last]]
         self.newest[ordered[is_last]] = first + order[is_last]
-        gone = np.concatenate([before[before > 0], first + order[~is_last]])
-        return array("Q", np.sort(gone).astype(np.uint64).tobytes())
+        overwritten = np.concatenate([before[before > 0], first + order[~is_last]])
+        return array("Q", np.sort(overwritten).astype(np.uint64).tobytes())
 
     def finish_maintenance(self) -> None:
         """What the thread would do at its next interval."""
@@ -95,7 +95,7 @@ class CopycatKeyed:
 
 
 class _Lmdb:
-    how = "sync=False"
+    setting = "sync=False"
 
     def __init__(self, path: Path) -> None:
         import lmdb
@@ -114,7 +114,7 @@ class _Lmdb:
 
 
 class _RocksDb:
-    how = "WAL unsynced, default compaction"
+    setting = "WAL unsynced, default compaction"
 
     def __init__(self, path: Path) -> None:
         from rocksdict import Options, Rdict
@@ -139,7 +139,7 @@ class _RocksDb:
 
 
 class _Sqlite:
-    how = "WAL, synchronous=OFF"
+    setting = "WAL, synchronous=OFF"
 
     def __init__(self, path: Path) -> None:
         self.db = sqlite3.connect(path / "sqlite.db", isolation_level=None)

@@ -37,9 +37,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         of_function = item.name.partition("[")[0]
         chosen[of_function, _parameters(item).get("engine")] = item
-    kept = set(map(id, chosen.values()))
-    config.hook.pytest_deselected(items=[item for item in items if id(item) not in kept])
-    items[:] = [item for item in items if id(item) in kept]
+    chosen_ids = set(map(id, chosen.values()))
+    config.hook.pytest_deselected(items=[item for item in items if id(item) not in chosen_ids])
+    items[:] = [item for item in items if id(item) in chosen_ids]
 
 
 def _parameters(item: pytest.Item) -> dict[str, object]:

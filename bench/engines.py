@@ -2,7 +2,7 @@
 
 Each takes a directory and offers append(items) (made durable when `sync`), scan() -> entries
 read, get(n) -> one entry, force() to the disk, close(). Keys are 64-bit positions, from 0, where
-an engine needs keys. `how` says in its own words what "fsync" and "os" set.
+an engine needs keys. `settings` says in its own words what "fsync" and "os" set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["ENGINES", "LEVELS", "READERS", "Engine", "is_installed"]
 
 
 class Engine(Protocol):
-    how: tuple[str, str]
+    settings: tuple[str, str]
     """What a synced and what an unsynced engine was told."""
 
     def append(self, items: Sequence[bytes]) -> None: ...
@@ -37,7 +37,7 @@ class Engine(Protocol):
 class CopycatLog:
     """The public `Log`: checksummed frames, marks, segments, an index."""
 
-    how = ('durability="fsync"', 'durability="os"')
+    settings = ('durability="fsync"', 'durability="os"')
 
     level: StorageLevelLike = "disk"
 
@@ -90,7 +90,7 @@ class _BareFile:
 class PlainFile(_BareFile):
     """One write and one fdatasync a batch: length-prefixed, no checksum, no recovery."""
 
-    how = ("write + fdatasync", "write")
+    settings = ("write + fdatasync", "write")
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         self.file = os.open(path / "plain", os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -106,7 +106,7 @@ class PlainFile(_BareFile):
 class ZeroedFile(_BareFile):
     """The machine's limit: one pwrite and one fdatasync into a file that was zeroed ahead."""
 
-    how = ("pwrite + fdatasync", "pwrite")
+    settings = ("pwrite + fdatasync", "pwrite")
     SIZE = scaled(256, 4) << 20
 
     def __init__(self, path: Path, *, sync: bool) -> None:
@@ -128,7 +128,7 @@ class ZeroedFile(_BareFile):
 
 
 class Lmdb:
-    how = ("sync=True", "sync=False")
+    settings = ("sync=True", "sync=False")
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         import lmdb
@@ -160,7 +160,7 @@ class Lmdb:
 
 
 class RocksDb:
-    how = ("WriteOptions.sync", "WAL unsynced")
+    settings = ("WriteOptions.sync", "WAL unsynced")
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         from rocksdict import Options, Rdict, WriteOptions
@@ -196,7 +196,7 @@ class RocksDb:
 
 
 class Sqlite:
-    how = ("WAL, synchronous=FULL", "WAL, synchronous=OFF")
+    settings = ("WAL, synchronous=FULL", "WAL, synchronous=OFF")
 
     def __init__(self, path: Path, *, sync: bool) -> None:
         self.db = sqlite3.connect(path / "sqlite.db", isolation_level=None)

@@ -36,13 +36,13 @@ def check_blind_writes(
     _check_applied(machine(), operations, runs)
     states, releases = _play(machine, runs)
     order = sorted(releases, key=lambda release: release[1])
-    for at, index, how in order:
+    for at, index, policy in order:
         # A deletion never goes before what it deletes, so all older ones go with it.
-        is_deletion = how is Release.SEQUENTIAL
-        gone = {index}
+        is_deletion = policy is Release.SEQUENTIAL
+        deleted = {index}
         if is_deletion:
-            gone |= {other for when, other, _ in order if other < index and when <= at}
-        found, _ = _play(machine, _without(runs, gone))
+            deleted |= {other for when, other, _ in order if other < index and when <= at}
+        found, _ = _play(machine, _without(runs, deleted))
         wrong = next((i for i in range(at, len(runs) + 1) if found[i] != states[i]), 0)
         if wrong:
             raise _diverged(operations, index, at, wrong)
@@ -138,20 +138,20 @@ def _play(
             )
         states[outcome.last_applied] = state
         releases += [
-            (outcome.last_applied, index, how)
-            for how, indexes in outcome.releases
+            (outcome.last_applied, index, policy)
+            for policy, indexes in outcome.releases
             for index in indexes
-            if how <= Release.SEQUENTIAL
+            if policy <= Release.SEQUENTIAL
         ]
     return states, releases
 
 
-def _without(runs: Sequence[Run], gone: set[int]) -> list[Run]:
+def _without(runs: Sequence[Run], deleted: set[int]) -> list[Run]:
     """Every entry that is gone as a gap of its own."""
     end = len(runs)
     return [
         Run(run.first_index, EntryKind.GAP, run.time_ms, 0, run.end, end, [])
-        if run.first_index in gone
+        if run.first_index in deleted
         else run
         for run in runs
     ]

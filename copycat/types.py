@@ -98,7 +98,7 @@ class EntryKind(enum.IntEnum):
     EXPIRE = 7
     """Written by the leader only; names the activity it saw (C25)."""
     INCARNATION = 8
-    """Pins a member's directory incarnation (C16)."""
+    """Commits the incarnation of a member's directory (C16)."""
     CONFIGURATION = 9
     """Reserved: membership travels alone in its batch (C4). Nothing writes it yet."""
     DATA = 10

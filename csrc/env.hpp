@@ -54,7 +54,8 @@ public:
     virtual void write_out(std::uint64_t from, std::uint64_t to) {
         static_cast<void>(from), static_cast<void>(to);
     }
-    // The whole file, read-only. The block pins the mapping; the file must not be truncated.
+    // The whole file, read-only. The block keeps the mapping alive, and the file must
+    // not be truncated.
     virtual Block map() = 0;
 };
 

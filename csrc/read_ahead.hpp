@@ -12,8 +12,8 @@ namespace copycat {
 // One thread at a time. Of a file whose bytes below the limit never change.
 class ReadAhead {
 public:
-    // `size` bytes at `offset`, shorter only at the end of the file; a Block pins them. Reads
-    // ahead, up to `limit`, while each answer begins about where the last one ended.
+    // `size` bytes at `offset`, shorter only at the end of the file; a Block keeps them alive.
+    // Reads ahead, up to `limit`, while each answer begins about where the last one ended.
     Block at(File& file, std::uint64_t offset, std::size_t size, std::uint64_t limit) {
         const bool goes_on = offset >= end_ && offset - end_ <= gap_max;
         end_ = offset + size;

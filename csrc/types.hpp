@@ -38,7 +38,7 @@ struct TermRun {
 };
 
 // Bytes with whoever keeps them alive: a vector, a mapping, a Python buffer.
-// Whoever holds the block pins the bytes; nobody changes them.
+// The block keeps the bytes alive; nobody changes them.
 struct Block {
     std::shared_ptr<const void> owner;
     View bytes;

@@ -119,7 +119,7 @@ class SessionExecutor:
 
     @property
     def incarnations(self) -> dict[int, int]:
-        """Pinned incarnations by member (C16)."""
+        """The committed incarnations by member (C16)."""
         return dict(self._incarnations)
 
     def session_rows(self) -> list[SessionRow]:

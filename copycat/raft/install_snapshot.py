@@ -95,7 +95,10 @@ def on_install_reply(
 
 
 def advance_deletion_floor(raft: State, leader_state: LeaderState) -> None:
-    """C23: the least settled of all voters; one that is unknown stops it. It never falls."""
+    """C23: the least stable index of all voters. It never falls.
+
+    While the stable index of one voter is unknown, the floor stays where it is.
+    """
     least = min(raft.commit_index, raft.stable_index(raft.durable_index))
     for progress in leader_state.progress.values():
         if progress.has_regressed:

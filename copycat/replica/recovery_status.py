@@ -139,7 +139,7 @@ class RecoveryStatus:
         return GapsKnown(valid_from)
 
     def keep(self, now_ms: int) -> None:
-        """Now and then, in a turn: settle, or say what is missing and what it waits for."""
+        """Now and then, in a turn: end the recovery, or log what is missing and why it waits."""
         self._look_at_peers()
         lost_entries, raft = self._lost_entries, self._raft
         if lost_entries is None:

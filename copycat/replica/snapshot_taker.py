@@ -135,7 +135,7 @@ def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
     return terms.term_at(entry.index) == entry.term
 
 
-_Taken = Writer | SerializationError | StorageError
+_TakeResult = Writer | SerializationError | StorageError
 """What the apply thread brought back: a file that is not published yet, or why there is none."""
 
 Done = Callable[[Snapshot | CopycatError], None]
@@ -184,7 +184,7 @@ class SnapshotTaker:
         """What the applier had taken when the last snapshot was."""
         self.full_count = 0
         """How often a full disk kept one from being written (F13)."""
-        self._said = ""
+        self._last_obstacle = ""
 
     @property
     def index(self) -> int:
@@ -271,7 +271,7 @@ class SnapshotTaker:
         entry = self._raft.terms.entry_at(dispatched_index)
         executor = self._executor
 
-        def take() -> _Taken:
+        def take() -> _TakeResult:
             require(
                 executor.last_applied == entry.index,
                 "a snapshot of another entry",
@@ -283,23 +283,23 @@ class SnapshotTaker:
             except (SerializationError, StorageError) as error:
                 return error
 
-        self._inbox.run(Lane.APPLY, take, partial(self._taken, store, entry))
+        self._inbox.run(Lane.APPLY, take, partial(self._on_taken, store, entry))
 
-    def _taken(self, store: SnapshotStore, entry: EntryId, taken: _Taken) -> None:
+    def _on_taken(self, store: SnapshotStore, entry: EntryId, result: _TakeResult) -> None:
         self._last_was_at()
-        if isinstance(taken, SerializationError):
-            obstacle = str(taken)
-            if obstacle != self._said:
-                self._said = obstacle
+        if isinstance(result, SerializationError):
+            obstacle = str(result)
+            if obstacle != self._last_obstacle:
+                self._last_obstacle = obstacle
                 log.warning("no snapshot can be taken: %s", obstacle)
             self._end(_refused(obstacle))
             return
-        if isinstance(taken, DiskFullError | ResourceError):
-            self._saved(store, taken)
+        if isinstance(result, DiskFullError | ResourceError):
+            self._saved(store, result)
             return
-        if isinstance(taken, StorageError):
-            raise taken
-        writer = taken
+        if isinstance(result, StorageError):
+            raise result
+        writer = result
         if entry.index <= self.index:  # one of the leader's was installed meanwhile
             self._inbox.run(Lane.ASIDE, partial(store.drop, writer), _ignore)
             self._end(_refused("a newer one was installed meanwhile"))
@@ -362,8 +362,8 @@ class SnapshotTaker:
         self._driver.step(OldestSnapshotChanged(store.oldest_index))
         self.trim()
 
-    def _discarded(self, store: SnapshotStore, gone: list[EntryId]) -> None:
-        store.forget(gone)
+    def _discarded(self, store: SnapshotStore, discarded: list[EntryId]) -> None:
+        store.forget(discarded)
         self._driver.step(OldestSnapshotChanged(store.oldest_index))
         self.trim()
 

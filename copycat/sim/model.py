@@ -2,8 +2,9 @@
 reference that keeps the whole history of every key.
 
 Registers are keyed, so that their entries leave the log: blind writes, deletions, writes that
-expire, commands that read first, and some that touch a timer and so are pinned (C20). What is
-held is released by hand. Lists are neither: what they need goes with a snapshot only.
+expire, commands that read first, and some that touch a timer, which only a snapshot replaces
+(C20). What is held is released by hand. Lists are neither keyed nor released by hand: only a
+snapshot replaces their entries.
 
 Appends of unique tokens make a command that is applied twice, lost or reordered visible; `fail`
 has an effect that must survive the error it raises never having happened.

@@ -92,17 +92,17 @@ class Nemesis:
         if is_free and self._random.chance(self._options.fault_trigger):
             self.fault_trigger = FaultTrigger(kind, self._options, self._random)
         else:
-            self._carry_out(kind)
+            self._execute(kind)
 
     def touched(self, host: SimHost) -> None:
         """Something happened at a member: perhaps a fault has waited for just that."""
         if self.fault_trigger is not None and not self._is_over and self.fault_trigger.meets(host):
             kind, self.fault_trigger, self._met = self.fault_trigger.kind, None, host
             self._trace.mark("fault that lay in wait")
-            self._carry_out(kind)
+            self._execute(kind)
             self._met = None
 
-    def _carry_out(self, kind: str) -> None:
+    def _execute(self, kind: str) -> None:
         self._kind = kind
         self._trace.mark(f"fault: {kind}")
         self._trace.record(self._world.now_us, "--", kind)

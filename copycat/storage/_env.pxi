@@ -64,7 +64,7 @@ cdef class File:
         self.begin_sync().run()
 
     def map(self):
-        """The whole file, read-only, as a memoryview that pins the mapping."""
+        """The whole file, read-only, as a memoryview that keeps the mapping alive."""
         return memoryview(Mapping_.wrap(dereference(self.file).map()))
 
 

@@ -116,7 +116,7 @@ def run_locked(lock, function, *arguments):
 
 @cython.final
 cdef class Batch:
-    """The frames of one span; see copycat.storage.interface.Batch. Views pin the bytes."""
+    """The frames of one span; see copycat.storage.interface.Batch. Views keep the bytes alive."""
 
     cdef Frames frames
     cdef Cursor cursor  # used with the GIL held only
@@ -230,7 +230,7 @@ cdef class Batch:
         return rows
 
     def views(self):
-        """The payload of every entry, gaps left out, as a memoryview that pins the batch."""
+        """The payload of every entry, without gaps, as a memoryview that keeps the batch alive."""
         cdef list rows = []
         cdef View data = self.frames.block.bytes
         cdef size_t at = 0

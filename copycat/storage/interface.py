@@ -45,7 +45,7 @@ payload. The session fields are 0 for all but COMMAND.
 class Batch(Protocol):
     """The frames of one span, gaps among them, as bytes; immutable; supports the buffer protocol.
 
-    Whoever holds the batch or a memoryview of it pins the bytes.
+    The batch, and each memoryview of it, keeps the bytes alive.
     """
 
     @property

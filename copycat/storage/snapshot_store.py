@@ -243,12 +243,12 @@ class SnapshotStore:
                 self._env.remove(aside)
             raise
 
-    # ---- keeping and letting go ----------------------------------------------------------
+    # ---- what stays and what is deleted ------------------------------------------------------
 
     def admit(self, snapshot: Snapshot) -> list[EntryId]:
         """A saved or received snapshot counts from now on (loop); what may go for it.
 
-        Pinned ones stay. The caller hands the answer to `discard` aside, then to `forget`.
+        Those in use stay. The caller hands the answer to `discard` aside, then to `forget`.
         """
         self._whole[snapshot.entry] = snapshot
         self.bad = [entry for entry in self.bad if entry != snapshot.entry]  # just replaced

@@ -403,7 +403,7 @@ def test_entries_that_a_gap_proves_to_be_missing_are_told(
     assert "every checksum fits, but entries are missing" in run("verify", "d").stdout
 
 
-def test_a_member_that_owes_what_is_missing_is_to_be_started(tmp_path: Path) -> None:
+def test_a_member_that_lacks_entries_is_to_be_started(tmp_path: Path) -> None:
     directory = open_member(Env(), path="d")
     save(directory, 1, 1)
     grow(directory.log, 28)

@@ -217,14 +217,14 @@ def test_stat_counts_what_is_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("log_time_ms", "told"),
+    ("log_time_ms", "advice"),
     [
         (5_000, "8,645.000 s behind the wall clock"),
         (9_000_001, "350.001 s ahead of the wall clock"),
     ],
 )
 def test_stat_says_what_a_member_noted_of_log_time(
-    tmp_path: Path, log_time_ms: int, told: str
+    tmp_path: Path, log_time_ms: int, advice: str
 ) -> None:
     from copycat.member.time_note import TIME_FILE, TimeNote
     from tests.log.test_directory import open_member
@@ -234,7 +234,7 @@ def test_stat_says_what_a_member_noted_of_log_time(
     assert directory.time_file.write(note)
     directory.close()
     assert json_of("stat", "n1", "--json")["log_time"] == note._asdict()
-    assert f"log time    {told}, noted in term 3" in run("stat", "n1").stdout
+    assert f"log time    {advice}, noted in term 3" in run("stat", "n1").stdout
     (tmp_path / "n1" / TIME_FILE).write_bytes(b"rot")
     assert json_of("stat", "n1", "--json")["log_time"] is None
     assert run("stat", "n1").exit_code == run("verify", "n1").exit_code == 0
@@ -274,8 +274,8 @@ def test_a_raw_export_is_the_frames_of_the_log(tmp_path: Path) -> None:
     result = run("export", "d", "--format", "raw", "-o", "frames", "--to", "5")
     assert result.exit_code == 0
     assert result.stderr.startswith("5 records, ")
-    kept = [e.frame for e in entries(tmp_path / "d")][:5]
-    whole = b"".join(frame + bytes(-len(frame) % 8) for frame in kept)
+    first_frames = [e.frame for e in entries(tmp_path / "d")][:5]
+    whole = b"".join(frame + bytes(-len(frame) % 8) for frame in first_frames)
     assert (tmp_path / "frames").read_bytes() == whole
 
 

@@ -39,13 +39,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
 
 def command(*words: str, **more: Any) -> subprocess.CompletedProcess[bytes]:
     """The same in a process of its own, where a stream can be anything."""
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **more}
-    told["env"] = {**os.environ, "PYTHONPATH": str(ROOT), **told.get("env", {})}
-    return subprocess.run([sys.executable, "-m", "copycat", *words], check=False, **told)
+    printed_text = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60, **more}
+    printed_text["env"] = {**os.environ, "PYTHONPATH": str(ROOT), **printed_text.get("env", {})}
+    return subprocess.run([sys.executable, "-m", "copycat", *words], check=False, **printed_text)
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "expected"),
     [
         (["log", "export", "m1", "-o", "no/x"], 2, "error[os]: no/x: No such file or directory"),
         (
@@ -66,11 +66,11 @@ def test_a_path_that_is_wrong(
     here: Path,
     words: list[str],
     code: int,
-    said: str,
+    expected: str,
 ) -> None:
     os.mkdir(os.fsencode(here) + b"/\xff")  # noqa: PTH102  (no str names it)
     assert run(monkeypatch, *words) == code
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 APPS = {
@@ -87,13 +87,13 @@ APPS = {
 def test_an_app_that_cannot_be_imported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], here: Path, name: str
 ) -> None:
-    text, said = APPS[name]
+    text, expected = APPS[name]
     if text is not None:
         (here / f"{name}.py").write_text(text, encoding="utf-8")
     assert run(monkeypatch, "log", "show", "m1", "--app", f"{name}:M") == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"error[bad-config]: --app {name}:M")
-    assert said.format(here=here) in told
+    printed_text = capsys.readouterr().err
+    assert printed_text.startswith(f"error[bad-config]: --app {name}:M")
+    assert expected.format(here=here) in printed_text
 
 
 def test_an_app_whose_machine_cannot_be_made(
@@ -161,9 +161,9 @@ def test_a_stream_that_is_closed_is_no_traceback(closed: str) -> None:
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_what_stdout_cannot_write_is_escaped(encoding: str) -> None:
     env = {"PYTHONIOENCODING": encoding}
-    told = command("log", "show", "m1", env=env)
-    assert (told.returncode, told.stderr) == (0, b"")
-    assert ("4–6" if encoding == "utf-8" else "4\\u20136").encode() in told.stdout
+    printed_text = command("log", "show", "m1", env=env)
+    assert (printed_text.returncode, printed_text.stderr) == (0, b"")
+    assert ("4–6" if encoding == "utf-8" else "4\\u20136").encode() in printed_text.stdout
 
 
 def test_json_is_json_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,9 +238,9 @@ def test_a_settings_file_that_does_not_fit_starts_nothing(
     file = tmp_path / "copycat.toml"
     file.write_text("[storage]\nmax_segment_sise = 1\n", encoding="utf-8")
     assert run(monkeypatch, "serve", "127.0.0.1:0", "--app", APP, "--config", str(file)) == 2
-    said = capsys.readouterr().err
-    assert "unknown key storage.max_segment_sise" in said
-    assert "did you mean storage.max_segment_size?" in said
+    expected = capsys.readouterr().err
+    assert "unknown key storage.max_segment_sise" in expected
+    assert "did you mean storage.max_segment_size?" in expected
 
 
 @pytest.mark.slow
@@ -280,7 +280,7 @@ runpy.run_module("copycat", run_name="__main__")
 
 @pytest.mark.slow
 def test_an_interrupt_while_the_command_is_loaded_is_one_line() -> None:
-    told = [sys.executable, "-c", _INTERRUPTS]
-    done = subprocess.run(told, check=False, capture_output=True, cwd=ROOT, timeout=60)
+    printed_text = [sys.executable, "-c", _INTERRUPTS]
+    done = subprocess.run(printed_text, check=False, capture_output=True, cwd=ROOT, timeout=60)
     assert done.returncode == 130
     assert done.stderr == b"interrupted\n"

@@ -71,8 +71,8 @@ def test_stat_and_show_say_it() -> None:
     assert "skipped" not in before
     assert skip(9, *SIGNED).exit_code == 0
     assert "skipped     entry 9, term 1, by the operator" in run("log", "stat", "n1").output
-    (said,) = json.loads(run("log", "stat", "n1", "--json").output)["skipped"]
-    assert said["index"] == 9
+    (expected,) = json.loads(run("log", "stat", "n1", "--json").output)["skipped"]
+    assert expected["index"] == 9
     lines = run("log", "show", "n1").output.splitlines()
     assert [line for line in lines if "skipped by the operator" in line] == [
         line for line in lines if line.split()[:1] == ["9"]

@@ -28,6 +28,14 @@ from tests.tidy.tree import ROOT
 LIMIT_S = 60.0
 
 
+@pytest.fixture(autouse=True)
+def hangups_count() -> Iterator[None]:
+    """A process that is started below stops at a SIGHUP, also if these tests run under `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 class Member:
     """A `copycat serve` in a process of its own; ended in any case."""
 

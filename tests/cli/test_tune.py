@@ -47,8 +47,10 @@ def measured(
     return Measurement(sweep, value, "fsync", sample, least, most, 3)
 
 
-def amplified(value: float, written: float, kept: float) -> Measurement:
-    return measured("threshold", value, 1, write_amplification=written, space_amplification=kept)
+def amplified(value: float, written: float, space_ratio: float) -> Measurement:
+    return measured(
+        "threshold", value, 1, write_amplification=written, space_amplification=space_ratio
+    )
 
 
 ALL = [
@@ -83,8 +85,8 @@ def test_a_summary_is_the_median_and_the_spread() -> None:
 
 def test_the_snippets_are_toml_and_python_that_storage_takes() -> None:
     choice = choose(ALL)
-    told = tomllib.loads(toml_snippet(choice, 'a "b"\\c'))["storage"]
-    assert told == {
+    advice = tomllib.loads(toml_snippet(choice, 'a "b"\\c'))["storage"]
+    assert advice == {
         "directory": 'a "b"\\c',
         "durability": "fsync",
         "max_segment_size": "32MiB",
@@ -234,7 +236,7 @@ def test_what_fails_leaves_no_folder(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["--seconds", "nan"], "--seconds nan"),
         (["--space", "1"], "--space 1 B"),
@@ -249,7 +251,7 @@ def test_what_cannot_be_measured_is_refused_first(
     tmp_path: Path,
     quick: list[str],
     words: list[str],
-    said: str,
+    expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -258,7 +260,7 @@ def test_what_cannot_be_measured_is_refused_first(
     disk.mkdir()
     result = run("disk", "--no-html", *words)
     assert result.exit_code == 2
-    assert said in str(result.exception)
+    assert expected in str(result.exception)
     assert not quick
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "file"]
     assert not list(disk.iterdir())

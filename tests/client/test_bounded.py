@@ -208,14 +208,14 @@ def test_without_a_quorum_everything_says_who_is_missing_and_reads_go_on(tmp_pat
             assert await client.submit(Book.add(1)) == 1
             await trio.all_applied()
             left = trio.followers[0]
-            gone = sorted(str(s.address) for s in trio.servers.values() if s is not left)
+            absent = sorted(str(s.address) for s in trio.servers.values() if s is not left)
             for member in [s for s in trio.servers.values() if s is not left]:
                 await member.shutdown()
             command = client.submit(Book.add(2), timeout=4.0)
             assert await client.submit(Book.count(), consistency="sequential", timeout=4.0) == 1
             with pytest.raises(QuorumLostError) as caught:
                 await command
-            assert caught.value.missing == tuple(gone)
+            assert caught.value.missing == tuple(absent)
             assert caught.value.since > 0
             with pytest.raises(QuorumLostError) as caught:
                 await client.submit(Book.count(), consistency=ConsistencyLevel.LINEARIZABLE)
@@ -225,8 +225,8 @@ def test_without_a_quorum_everything_says_who_is_missing_and_reads_go_on(tmp_pat
                 await late
             error = await error_of(left.client(connection_strategy=ONCE))
             assert isinstance(error, QuorumLostError)
-            assert all(address in error.render() for address in gone)
-            await trio.start(*gone)
+            assert all(address in error.render() for address in absent)
+            await trio.start(*absent)
             await trio.all_applied()
             assert await client.submit(Book.add(4), timeout=20.0) in {2, 3}
             numbers = await client.submit(Book.all())
@@ -261,8 +261,8 @@ def test_a_cancelled_command_that_was_never_sent_is_not_applied(tmp_path: Path) 
             await member.shutdown()
             while client.state is not ClientState.SUSPENDED:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-            first, gone, last = (client.submit(Book.add(n)) for n in (1, 2, 3))
-            assert gone.cancel()
+            first, absent, last = (client.submit(Book.add(n)) for n in (1, 2, 3))
+            assert absent.cancel()
             task = asyncio.create_task(client.submit(Book.add(4)))
             await asyncio.sleep(0)
             task.cancel()

@@ -58,8 +58,8 @@ def test_submit_works_with_everything_that_takes_awaitables(tmp_path: Path) -> N
                 done, _ = await asyncio.wait([asyncio.create_task(f) for f in futures])
                 assert len(done) == 2
                 assert await asyncio.create_task(blocked(client)) == 10
-                kept = client.submit(Book.count())
-                assert [await kept, await kept] == [10, 10]
+                pending = client.submit(Book.count())
+                assert [await pending, await pending] == [10, 10]
                 assert repr(task).startswith("<Task")
 
     run(scenario)
@@ -94,11 +94,11 @@ def test_cancelling_whatever_waits_gives_the_submission_up() -> None:
             unstarted = client.submit(Book.add(2))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(unstarted, 0.01)
-            kept = client.submit(Book.add(3))
+            pending = client.submit(Book.add(3))
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(kept), 0.01)
+                await asyncio.wait_for(asyncio.shield(pending), 0.01)
             await asyncio.wait({task})
-            assert (inner.cancelled(), unstarted.cancelled(), kept.cancelled()) == (
+            assert (inner.cancelled(), unstarted.cancelled(), pending.cancelled()) == (
                 True,
                 True,
                 False,
@@ -111,7 +111,7 @@ def test_cancelling_whatever_waits_gives_the_submission_up() -> None:
             assert not first.done()
             first.cancel()
             await asyncio.wait({first})
-            assert kept.cancel()
+            assert pending.cancel()
 
     run(scenario)
 
@@ -163,8 +163,8 @@ def forwarded_client(**options: Unpack[ClientSettings]) -> CopycatClient:
     [(ClientSettings, CopycatClient.__init__), (ServerSettings, CopycatServer.__init__)],
 )
 def test_the_typed_options_are_those_of_the_constructor(settings: Any, function: Any) -> None:
-    taken = inspect.signature(function).parameters.values()
-    names = {one.name for one in taken if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    accepted = inspect.signature(function).parameters.values()
+    names = {one.name for one in accepted if one.kind is inspect.Parameter.KEYWORD_ONLY}
     assert set(settings.__annotations__) == names
     hints = get_type_hints(function, localns={"os": os})
     assert {name: hints[name] for name in names} == get_type_hints(settings)

@@ -73,10 +73,10 @@ def amounts(frames: list[object]) -> list[bytes]:
 def test_a_command_that_was_never_sent_leaves_no_trace() -> None:
     session = opened(Outbox(window_commands=1))
     put(session, 1, 10_000)
-    gone = put(session, 2, 10_000)
+    abandoned = put(session, 2, 10_000)
     put(session, 3, 10_000)
     assert runs(session.outgoing(0)) == [(1, 1)]
-    session.abandon_call(gone)
+    session.abandon_call(abandoned)
     session.outgoing(0)
     session.received(results(1, 1), 0)
     frames = session.outgoing(0)
@@ -89,10 +89,10 @@ def test_a_command_that_was_never_sent_leaves_no_trace() -> None:
 
 def test_a_command_that_was_sent_keeps_its_place_and_its_answer_is_nobodys() -> None:
     session = opened()
-    gone = put(session, 1)
+    abandoned = put(session, 1)
     put(session, 2)
     session.outgoing(0)
-    session.abandon_call(gone)
+    session.abandon_call(abandoned)
     session.disconnected()
     session.connected(1)
     assert (1, 2) in runs(session.outgoing(1)), "it may have been logged: it is sent again"
@@ -119,11 +119,11 @@ def test_of_many_commands_only_those_that_were_sent_stay() -> None:
 def test_a_query_behind_a_dropped_command_asks_for_the_sequence_that_is_left() -> None:
     session = opened(Outbox(window_commands=1))
     put(session, 1)
-    gone = put(session, 2)
+    abandoned = put(session, 2)
     request = ask(session, "q")
     first = [m for m in session.outgoing(0) if isinstance(m, QueryRequest)]
     assert first[0].sequence == 2
-    session.abandon_call(gone)
+    session.abandon_call(abandoned)
     again = [m for m in session.outgoing(0) if isinstance(m, QueryRequest)]
     assert [(m.request, m.sequence) for m in again] == [(request, 1)]
     session.received(results(1, 1), 0)

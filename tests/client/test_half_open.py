@@ -41,12 +41,12 @@ def test_a_server_that_stops_reading_is_left_and_costs_no_busy_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pumps = 0
-    pump = SessionDriver._send_outgoing
+    copy_bytes = SessionDriver._send_outgoing
 
     def counted(self: SessionDriver) -> None:
         nonlocal pumps
         pumps += 1
-        pump(self)
+        copy_bytes(self)
 
     async def scenario() -> None:
         deaf = Deaf()

@@ -295,9 +295,9 @@ def test_whatever_a_callback_raises_the_client_goes_on(
         assert future.result(PATIENCE_S) == 1
         client.recover()
         assert client.submit(Book.add(1)) == 2
-    said = [record.getMessage() for record in caplog.records]
-    assert "a callback of a future raised" in said
-    assert any(text.startswith("a listener raised for") for text in said)
+    messages = [record.getMessage() for record in caplog.records]
+    assert "a callback of a future raised" in messages
+    assert any(text.startswith("a listener raised for") for text in messages)
 
 
 def test_a_call_behind_a_stuck_server_ends_and_so_does_close(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from copycat.errors import OverloadedError
 from tests.client.sessions import SESSION, Add, ask, opened, results, submit
 
 
-def held(session: ClientSession, outbox: Outbox) -> tuple[int, int]:
+def waiting_of(session: ClientSession, outbox: Outbox) -> tuple[int, int]:
     """(what is counted, what is there) in bytes of commands and queries without an answer."""
     start = outbox.last_answered + 1 - outbox._base
     commands = sum(map(len, outbox._encoded[start:]))
@@ -48,7 +48,7 @@ def test_what_waits_is_counted_through_answers_resends_and_callers_that_give_up(
                 session.abandon_call(call)
         session.outgoing(now_ms)
         session.take_finished()
-        counted, there = held(session, outbox)
+        counted, there = waiting_of(session, outbox)
         assert counted == there
     session.expire("it is over")
     assert session.session == SESSION

@@ -145,7 +145,7 @@ def test_slices_share_the_bytes_and_keep_them() -> None:
     assert Batch.from_wire(bytes(part), part.span).entries() == part.entries()
 
 
-def test_a_view_pins_the_received_buffer() -> None:
+def test_a_view_keeps_the_received_buffer_alive() -> None:
     buffer = bytearray(bytes(batch_of(commands([b"operation"]))))
     view = memoryview(Batch.from_wire(buffer, Span(3, 10, 11)))
     gc.collect()

@@ -243,7 +243,7 @@ def test_f7_a_newer_format_is_never_repaired() -> None:
     assert image(env) == before
 
 
-def test_c12_the_debt_stands_until_the_log_holds_as_much() -> None:
+def test_c12_entries_count_as_lost_until_the_log_reaches_as_far() -> None:
     env = FaultEnv()
     used(env)
     rot(env, 4)
@@ -290,7 +290,7 @@ def test_c12_damage_of_what_was_fetched_records_the_greater_of_both() -> None:
     assert again.hard_state.current_term == 5, "it acknowledged 5 to a leader of term 4"
 
 
-def test_c12_a_debt_that_cannot_be_read_is_the_greatest() -> None:
+def test_c12_a_record_of_lost_entries_that_cannot_be_read_is_the_greatest() -> None:
     env = FaultEnv()
     used(env)
     rot(env, 12)

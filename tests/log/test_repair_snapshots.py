@@ -200,7 +200,7 @@ def test_i24_a_repair_behind_a_snapshot_may_be_cut_anywhere() -> None:
         assert lost_upto(directory) == EntryId(2, 13)
 
 
-def test_i24_the_end_of_a_debt_may_be_cut_anywhere() -> None:
+def test_i24_the_end_of_a_recovery_may_be_cut_anywhere() -> None:
     clean = FaultEnv()
     used(clean)
     rot(clean, 4)

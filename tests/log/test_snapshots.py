@@ -94,7 +94,7 @@ def test_golden_bytes() -> None:
     assert len(text) == 2 * (64 + 2 + 12 + 20 + 8 + 32 + 4 + 8)
 
 
-def test_two_are_kept_and_pins_hold() -> None:
+def test_two_are_kept_and_those_in_use() -> None:
     env = FaultEnv(1)
     store = store_on(env)
     first, second, third, fourth = (EntryId(1, index) for index in (1, 2, 3, 4))

@@ -35,7 +35,7 @@ class Busy(StateMachine):
 
     def __init__(self) -> None:
         self.values: dict[str, int] = {}
-        self.kept: dict[str, Commit[Any]] = {}
+        self.newest: dict[str, Commit[Any]] = {}
         self.pending: dict[str, Scheduled] = {}
         self.rung: list[str] = []
         self.total = 0
@@ -70,7 +70,7 @@ class Busy(StateMachine):
 
     @command(key="key")
     def alarm(self, key: str, value: int, delay: float) -> None:
-        """A blind write with a timer: its entry is pinned (C20)."""
+        """A blind write with a timer: only a snapshot replaces its entry (C20)."""
         self.values[key] = value
         self.pending[key] = self.executor.schedule(delay, partial(self._ring, key))
 
@@ -88,23 +88,23 @@ class Busy(StateMachine):
     @command(compaction=CompactionMode.RELEASE)
     def hold(self, name: str) -> None:
         """By hand: the newest commit of a name is kept, the one before released."""
-        old = self.kept.get(name)
-        self.kept[name] = self.commit
+        old = self.newest.get(name)
+        self.newest[name] = self.commit
         if old is not None:
             old.release()
 
     @command(compaction=CompactionMode.SNAPSHOT)
     def shelve(self, name: str) -> None:
         """The same, and what was released goes with a snapshot only."""
-        old = self.kept.get(name)
-        self.kept[name] = self.commit
+        old = self.newest.get(name)
+        self.newest[name] = self.commit
         if old is not None:
             old.release()
 
     @command(compaction=CompactionMode.TOMBSTONE)
     def let_go(self, name: str) -> None:
         """By hand: a deletion, which releases itself too."""
-        old = self.kept.pop(name, None)
+        old = self.newest.pop(name, None)
         if old is not None:
             old.release()
         self.commit.release()
@@ -251,7 +251,7 @@ def clean(machine: StateMachine, entries: Sequence[Entry], longest: int = 1) -> 
 
 
 def legal(
-    cleaned: Cleaned, horizon: int, floor: int, *, major: bool, wanted: set[int], upto: int
+    cleaned: Cleaned, horizon: int, floor: int, *, major: bool, released: set[int], upto: int
 ) -> set[int]:
     """What one compaction within the limits may drop; without snapshots.
 
@@ -265,7 +265,7 @@ def legal(
     dropped: set[int] = set()
     for at, index, policy in cleaned.releases:
         in_front = major and index <= upto
-        is_taken = in_front or (index in wanted and policy != Release.SEQUENTIAL)
+        is_taken = in_front or (index in released and policy != Release.SEQUENTIAL)
         if at <= limit and is_taken and index <= reach.get(policy, 0):
             dropped.add(index)
     return dropped

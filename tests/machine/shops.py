@@ -103,7 +103,7 @@ class Shop(StateMachine):
 
     @command
     def keep(self) -> None:
-        self.kept = self.commit
+        self.newest = self.commit
 
     def ring(self) -> None:
         self.total += 1000

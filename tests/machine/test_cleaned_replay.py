@@ -101,7 +101,7 @@ def test_i23_a_deletion_by_hand_stays_with_what_only_a_snapshot_may_take() -> No
     steps = [("command", 0, operation, 0) for operation in (Busy.shelve("a"), Busy.let_go("a"))]
     log = write([*steps, ("command", 0, Busy.hold("b"), 0), ("ack_all",)])
     end = len(log)
-    dropped = legal(clean(Busy(), log.entries), end, end, major=True, wanted=set(), upto=end)
+    dropped = legal(clean(Busy(), log.entries), end, end, major=True, released=set(), upto=end)
     check(log, end, dropped, 1)
 
 
@@ -122,7 +122,7 @@ def test_i23_a_cleaned_log_is_worth_the_full_one(data: st.DataObject) -> None:
             horizon,
             data.draw(st.integers(0, horizon)),
             major=data.draw(st.booleans()),
-            wanted=data.draw(st.sets(st.integers(1, len(log)))),
+            released=data.draw(st.sets(st.integers(1, len(log)))),
             upto=data.draw(st.integers(0, len(log))),
         )
     check(log, horizon, dropped, data.draw(st.integers(1, 5)))
@@ -139,7 +139,7 @@ def test_c23_a_snapshot_at_or_above_the_floor_and_a_cleaned_log_are_worth_the_fu
     floor = data.draw(st.integers(0, horizon))
     at = data.draw(st.integers(max(1, floor), len(entries)))
     dropped = legal(
-        clean(Busy(), entries), horizon, floor, major=True, wanted=set(), upto=len(entries)
+        clean(Busy(), entries), horizon, floor, major=True, released=set(), upto=len(entries)
     )
     expected = full_digests(Busy(), entries, 1)
     whole, executor = SessionExecutor(Busy()), SessionExecutor(Busy())

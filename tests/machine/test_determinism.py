@@ -146,7 +146,7 @@ def test_digests_tell_states_apart() -> None:
         assert other != base
 
 
-def test_pins_and_timers_are_in_the_digest() -> None:
+def test_entries_for_snapshots_and_timers_are_in_the_digest() -> None:
     left, right = Script(Hashy()), Script(Hashy())
     left.record_incarnation(1, 2)
     right.record_incarnation(1, 3)

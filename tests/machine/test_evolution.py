@@ -288,11 +288,11 @@ def test_what_may_have_been_renamed_is_never_dropped() -> None:
         pass
 
     @aliased({"notes": "remarks"})
-    class Said(Unsaid):
+    class Spoken(Unsaid):
         pass
 
     assert restored(Left, written(Before))[1].remarks == {}
-    assert restored(Said, written(Before))[1].remarks == {"a": 1}
+    assert restored(Spoken, written(Before))[1].remarks == {"a": 1}
 
 
 def test_attributes_that_the_snapshot_lacks_keep_what_init_gave() -> None:
@@ -328,7 +328,7 @@ def test_an_attribute_that_a_command_made_comes_back() -> None:
     script = written()
     script.commands(1, [Shop.keep()])
     _, machine = restored(Shop, script)
-    assert machine.kept.operation == Shop.keep()
+    assert machine.newest.operation == Shop.keep()
 
 
 def test_an_attribute_or_field_of_another_type_is_named() -> None:

@@ -175,13 +175,13 @@ def test_an_install_that_reads_the_wrong_thing_is_named_and_no_damage() -> None:
             self.items = reader.read_object(dict[str, Item])
 
     default, own = written().executor.snapshot(), written(Plain).executor.snapshot()
-    for machine, data, said, hint in (
+    for machine, data, expected, hint in (
         (Plain, default, "before the machine had a snapshot", "reader.attributes"),
         (Looks, default, "did not read the attributes", "reader.attributes"),
         (Fails, own, "KeyError: 'total'; it was given a snapshot of version 1", "install"),
         (Other, own, "is no dict", "version"),
     ):
-        with pytest.raises(MachineMismatchError, match=said) as caught:
+        with pytest.raises(MachineMismatchError, match=expected) as caught:
             SessionExecutor(machine()).install(data)
         assert (caught.value.class_name, caught.value.field) == (machine.__name__, "install")
         assert hint in (caught.value.hint or "")
@@ -224,15 +224,15 @@ def test_a_callback_that_takes_something_else_is_named() -> None:
 
 
 def test_a_kept_command_that_is_gone_is_named() -> None:
-    class Gone(Shop):
+    class Vanished(Shop):
         keep = None  # type: ignore[assignment]
 
     script = written()
     script.commands(1, [Shop.keep()])
     data = script.executor.snapshot()
     with pytest.raises(MachineMismatchError) as caught:
-        SessionExecutor(Gone()).install(data)
-    assert caught.value.operation == "Gone.keep"
+        SessionExecutor(Vanished()).install(data)
+    assert caught.value.operation == "Vanished.keep"
 
 
 def test_none_that_became_something_is_named_and_the_other_way_is_fine() -> None:
@@ -304,8 +304,10 @@ def test_an_install_whose_error_has_no_text_is_named() -> None:
     assert caught.value.field == "install"
 
 
-@pytest.mark.parametrize(("error", "said"), [(ValueError("no room"), ": no room"), (Mute(), "")])
-def test_what_a_snapshot_raised_is_named_with_its_text(error: Exception, said: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "expected"), [(ValueError("no room"), ": no room"), (Mute(), "")]
+)
+def test_what_a_snapshot_raised_is_named_with_its_text(error: Exception, expected: str) -> None:
     class Broken(Shop):
         def snapshot(self, writer: SnapshotWriter) -> None:
             raise error
@@ -313,5 +315,7 @@ def test_what_a_snapshot_raised_is_named_with_its_text(error: Exception, said: s
         def install(self, reader: SnapshotReader) -> None: ...
 
     kind = type(error).__name__
-    with pytest.raises(SerializationError, match=rf"^Broken raised {kind}{said}.* while a snap"):
+    with pytest.raises(
+        SerializationError, match=rf"^Broken raised {kind}{expected}.* while a snap"
+    ):
         written(Broken).executor.snapshot()

@@ -1,4 +1,4 @@
-"""The user's code at work: results, exceptions, bad bytes, log time, pins, queries."""
+"""The user's code at work: results, exceptions, bad bytes, log time, releases, queries."""
 
 from __future__ import annotations
 

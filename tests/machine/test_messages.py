@@ -47,9 +47,9 @@ class Machine(StateMachine):
         return self.total
 
     @command
-    def big(self, how: str) -> Any:
+    def big(self, kind: str) -> Any:
         value = {"int": ABOVE, "list": [1, [ABOVE]], "part": {"x": Part(BELOW)}}
-        return {**value, "object": object(), "set": {ABOVE, 1}, "text": "\ud800"}[how]
+        return {**value, "object": object(), "set": {ABOVE, 1}, "text": "\ud800"}[kind]
 
     @command(key="name")
     def keyed(self, name: str) -> Any:
@@ -103,7 +103,7 @@ def test_64_bits_are_fine(number: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "expected"),
     [
         ({"by": "1"}, "expected `int`, got `str` at by;"),
         ({"by": 1, "many": ["a"]}, "got `list` at many (Expected `int`, got `str` - at `$[0]`)"),
@@ -114,10 +114,10 @@ def test_64_bits_are_fine(number: int) -> None:
         ({"by": 1, "anything": "\ud800"}, "got text that is no Unicode"),
     ],
 )
-def test_a_parameter_of_another_type_says_where(parameters: Any, said: str) -> None:
+def test_a_parameter_of_another_type_says_where(parameters: Any, expected: str) -> None:
     error = refused(Machine.add(**parameters))
     assert error.message.startswith("Machine.add: ")
-    assert said in error.message
+    assert expected in error.message
 
 
 def test_a_call_that_was_forgotten() -> None:
@@ -134,11 +134,11 @@ def test_a_call_that_was_forgotten() -> None:
     assert "gives its result" in (refused(machine.add(1)).hint or "")
 
 
-@pytest.mark.parametrize("how", ["int", "list", "part", "set"])
-def test_a_result_above_64_bits_names_its_command(how: str) -> None:
+@pytest.mark.parametrize("kind", ["int", "list", "part", "set"])
+def test_a_result_above_64_bits_names_its_command(kind: str) -> None:
     script = Script(Machine())
     session = script.register()
-    error, after = script.results(session, Machine.big(how), Machine.add(1))
+    error, after = script.results(session, Machine.big(kind), Machine.add(1))
     assert isinstance(error, SerializationError)
     assert (
         "the result of Machine.big has no encoding: it is or contains an integer" in error.message
@@ -164,7 +164,7 @@ def test_every_result_without_an_encoding_names_its_operation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         (["add", "1"], "expected `int`, got `str` at by"),
         (["add"], "by is missing and has no default"),
@@ -172,12 +172,14 @@ def test_every_result_without_an_encoding_names_its_operation() -> None:
         (["add", 1, ["x"]], "expected `list[int]`, got `list` at many (Expected"),
     ],
 )
-def test_a_command_that_does_not_fit_says_which_parameter(values: list[Any], said: str) -> None:
+def test_a_command_that_does_not_fit_says_which_parameter(
+    values: list[Any], expected: str
+) -> None:
     script = Script(Machine())
     session = script.register()
     with pytest.raises(MachineMismatchError) as caught:
         script.commands(session, [msgspec.msgpack.encode(values)])
-    assert f"Machine.add: its parameters do not fit: {said}" in caught.value.message
+    assert f"Machine.add: its parameters do not fit: {expected}" in caught.value.message
 
 
 def test_no_message_counts_bytes_where_it_can_name() -> None:

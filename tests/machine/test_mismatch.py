@@ -211,10 +211,10 @@ def test_what_a_client_withdrew_is_no_refusal_of_the_leader() -> None:
 
 
 class Loud(msgspec.Struct):
-    how: str
+    kind: str
 
     def __post_init__(self) -> None:
-        raise {"exit": SystemExit, "memory": MemoryError, "key": KeyError}[self.how]("loud")
+        raise {"exit": SystemExit, "memory": MemoryError, "key": KeyError}[self.kind]("loud")
 
 
 class Listening(StateMachine):
@@ -222,9 +222,9 @@ class Listening(StateMachine):
     def hear(self, loud: Loud | None) -> None: ...
 
 
-@pytest.mark.parametrize("how", ["exit", "memory", "key"])
-def test_whatever_a_field_of_it_raises_refuses_it(how: str) -> None:
-    bad: Any = encode(["hear", {"how": how}])
+@pytest.mark.parametrize("kind", ["exit", "memory", "key"])
+def test_whatever_a_field_of_it_raises_refuses_it(kind: str) -> None:
+    bad: Any = encode(["hear", {"kind": kind}])
     good = encode(["hear", None])
     refused = SessionExecutor(Listening()).commands.refusals([good, bad, good])
     assert refused.keys() == {1}
@@ -282,7 +282,7 @@ LINE = {"type": "line", "theItem": ITEM}
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"),
+    ("parameters", "expected"),
     [
         ([{"name": "a", "amount": 2}], "a field 'amount' at item, which Item"),
         ([None, [LINE, {**LINE, "theItem": {**ITEM, "more": 1}}]], "'more' at lines[1].the_item"),
@@ -291,7 +291,7 @@ LINE = {"type": "line", "theItem": ITEM}
         ([None, None, {"left": 1, "middle": 2}], "'middle' at row"),
     ],
 )
-def test_a_field_inside_a_parameter_that_is_gone_stops_too(parameters: Any, said: str) -> None:
+def test_a_field_inside_a_parameter_that_is_gone_stops_too(parameters: Any, expected: str) -> None:
     payload = encode(["put", *parameters])
     script = Script(Store())
     session = script.register()
@@ -300,7 +300,7 @@ def test_a_field_inside_a_parameter_that_is_gone_stops_too(parameters: Any, said
     with pytest.raises(MachineMismatchError) as caught:
         script.commands(session, [payload])
     assert "Store.put: its parameters do not fit: there is a field " in caught.value.message
-    assert said in caught.value.message
+    assert expected in caught.value.message
     assert script.machine.calls == 0
 
 

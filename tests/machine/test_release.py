@@ -254,14 +254,14 @@ def test_c20_an_entry_that_touched_a_timer_goes_with_a_snapshot_only() -> None:
     assert released(outcome) == [(4, UNKNOWN)]
 
 
-def test_c20_a_deletion_of_what_is_pinned_is_as_strict() -> None:
+def test_c20_a_deletion_of_what_only_a_snapshot_replaces_is_as_strict() -> None:
     script, [a] = started()
     script.commands(a, [Busy.alarm("x", 1, 9.0)])
     outcome = script.commands(a, [Busy.put("x", 2), Busy.drop("x"), Busy.count(1)])
     assert released(outcome) == [(2, UNKNOWN), (3, ANY), (4, UNKNOWN)]
 
 
-def test_c20_an_entry_at_which_a_callback_fires_is_pinned() -> None:
+def test_c20_an_entry_at_which_a_callback_fires_needs_a_snapshot() -> None:
     script, [a] = started()
     script.commands(a, [Busy.alarm("x", 1, 0.5)])
     script.time_ms = 2000
@@ -270,14 +270,14 @@ def test_c20_an_entry_at_which_a_callback_fires_is_pinned() -> None:
     assert released(outcome) == [(3, UNKNOWN), (4, ANY)]
 
 
-def test_c25_what_kept_a_session_alive_is_pinned() -> None:
+def test_c25_what_kept_a_session_alive_needs_a_snapshot() -> None:
     script, [a] = started()
     script.keep_alive(a, 0)
     script.expire(a, 1)  # the leader had not seen the keep-alive
     assert released(script.keep_alive(a, 0)) == [(2, UNKNOWN)]
 
 
-def test_i17_what_told_a_duplicate_is_pinned_and_duplicates_stay() -> None:
+def test_i17_what_showed_a_duplicate_needs_a_snapshot_and_duplicates_stay() -> None:
     script, [a] = started()
     script.commands(a, [Busy.put("x", 1)])
     script.commands(a, [Busy.put("x", 1)], first_sequence=1)

@@ -64,18 +64,18 @@ class Hands(StateMachine):
     """Counts references in all the ways there are."""
 
     def __init__(self) -> None:
-        self.kept: list[Commit[Any]] = []
+        self.commits: list[Commit[Any]] = []
 
     @command(compaction=CompactionMode.RELEASE)
     def keep(self, times: int) -> int:
         for _ in range(times):
             self.commit.acquire()
-        self.kept.append(self.commit)
+        self.commits.append(self.commit)
         return self.commit.references
 
     @command(compaction=CompactionMode.RELEASE)
     def drop(self, at: int) -> bool:
-        return self.kept[at].release()
+        return self.commits[at].release()
 
     @command(compaction=CompactionMode.RELEASE)
     def at_once(self) -> None:
@@ -85,12 +85,12 @@ class Hands(StateMachine):
 
     @command(compaction=CompactionMode.RELEASE)
     def again(self, at: int) -> None:
-        self.kept[at].acquire()
+        self.commits[at].acquire()
 
     @command(key="key")
-    def put(self, key: str, kept: bool) -> None:
-        if kept:
-            self.kept.append(self.commit.acquire())
+    def put(self, key: str, commits: bool) -> None:
+        if commits:
+            self.commits.append(self.commit.acquire())
 
     @command(key="key", tombstone=True)
     def forget(self, key: str) -> None: ...
@@ -101,7 +101,7 @@ class Hands(StateMachine):
 
     @query
     def cheat(self) -> bool:
-        return self.kept[0].release()
+        return self.commits[0].release()
 
     @query
     def own(self) -> int:
@@ -136,9 +136,9 @@ def test_releasing_outside_of_an_entry_is_refused_with_a_hint() -> None:
     for ask in (Hands.cheat(), Hands.own()):
         assert "while no entry is applied" in str(script.query(session, ask))
     with pytest.raises(ApplicationError, match="while no entry") as caught:
-        script.machine.kept[0].release()
+        script.machine.commits[0].release()
     assert caught.value.hint is not None
-    assert script.machine.kept[0].references == 1
+    assert script.machine.commits[0].references == 1
 
 
 def test_a_keyed_entry_may_be_kept_longer_but_not_shorter_than_its_key() -> None:
@@ -162,24 +162,24 @@ def test_a_kept_keyed_entry_goes_when_it_is_let_go_and_its_deletion_after_it() -
 def test_commits_in_the_state_are_encoded_as_their_index() -> None:
     script, session = hands()
     script.commands(session, [Hands.keep(0)])
-    assert script.executor.encode_state() == encode_state({"kept": [2]})
+    assert script.executor.encode_state() == encode_state({"commits": [2]})
 
 
 class Strict(StateMachine):
     """Values kept by hand in entries that go with a snapshot only."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, Commit[Any]] = {}
+        self.commits: dict[str, Commit[Any]] = {}
 
     @command(compaction=CompactionMode.SNAPSHOT)
     def put(self, name: str) -> None:
         self._release(name)
-        self.kept[name] = self.commit
+        self.commits[name] = self.commit
 
     @command(compaction=CompactionMode.UNKNOWN)
     def put_unknown(self, name: str) -> None:
         self._release(name)
-        self.kept[name] = self.commit
+        self.commits[name] = self.commit
 
     @command(compaction=CompactionMode.TOMBSTONE)
     def drop(self, name: str) -> None:
@@ -192,12 +192,12 @@ class Strict(StateMachine):
         self._release(name)
 
     @command(compaction=CompactionMode.TOMBSTONE)
-    def gone(self) -> None:
+    def nothing_left(self) -> None:
         """Deletes nothing."""
         self.commit.release()
 
     def _release(self, name: str) -> None:
-        old = self.kept.pop(name, None)
+        old = self.commits.pop(name, None)
         if old is not None:
             old.release()
 
@@ -223,7 +223,13 @@ def test_a_deletion_by_hand_does_not_look_ahead_however_entries_are_cut(longest:
     """What was deleted before anything strict was let go needs no snapshot; all else does."""
     script = Script(Strict(), longest)
     session = script.register()
-    operations = [Strict.gone(), Strict.put("x"), Strict.drop("x"), Strict.gone(), Strict.put("y")]
+    operations = [
+        Strict.nothing_left(),
+        Strict.put("x"),
+        Strict.drop("x"),
+        Strict.nothing_left(),
+        Strict.put("y"),
+    ]
     outcomes = [script.commands(session, operations), script.close(session)]
     assert released(*outcomes) == [(2, SEQUENTIAL), (3, SNAPSHOT), (4, UNKNOWN), (5, UNKNOWN)]
 
@@ -265,12 +271,12 @@ def test_by_hand_and_by_key_give_the_same_log(mode: CompactionMode) -> None:
 
     class ByHand(StateMachine):
         def __init__(self) -> None:
-            self.kept: dict[str, Commit[Any]] = {}
+            self.commits: dict[str, Commit[Any]] = {}
 
         @command(compaction=mode)
         def put(self, name: str, value: int) -> None:
             self._replace(name)
-            self.kept[name] = self.commit
+            self.commits[name] = self.commit
 
         @command(compaction=CompactionMode.TOMBSTONE)
         def drop(self, name: str) -> None:
@@ -278,7 +284,7 @@ def test_by_hand_and_by_key_give_the_same_log(mode: CompactionMode) -> None:
             self.commit.release()
 
         def _replace(self, name: str) -> None:
-            old = self.kept.pop(name, None)
+            old = self.commits.pop(name, None)
             if old is not None:
                 old.release()
 

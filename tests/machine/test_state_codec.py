@@ -63,7 +63,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass
 class Box(Generic[T]):
-    held: T
+    content: T
 
 
 class Holder(StateMachine):

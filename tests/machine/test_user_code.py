@@ -84,19 +84,19 @@ class NoTime(tzinfo):
 
 
 class Field(msgspec.Struct):
-    how: str
+    error_name: str
 
     def __post_init__(self) -> None:
-        if self.how in RAISES and self.how != "fine":
-            RAISES[self.how]()
+        if self.error_name in RAISES and self.error_name != "fine":
+            RAISES[self.error_name]()
 
 
 class Key(msgspec.Struct, frozen=True):
-    how: str
+    error_name: str
 
     def __hash__(self) -> int:
-        if self.how in RAISES:
-            RAISES[self.how]()
+        if self.error_name in RAISES:
+            RAISES[self.error_name]()
         return 7
 
 
@@ -110,16 +110,16 @@ class Poison(StateMachine):
         return self.count
 
     @command
-    def fail(self, how: str) -> None:
-        RAISES[how]()
+    def fail(self, error_name: str) -> None:
+        RAISES[error_name]()
 
     @command
     def decode(self, field: Field) -> str:
-        return field.how
+        return field.error_name
 
     @command(key="key")
-    def keyed(self, key: str, how: str) -> None:
-        RAISES[how]()
+    def keyed(self, key: str, error_name: str) -> None:
+        RAISES[error_name]()
 
     @command(key="key")
     def hashed(self, key: Key) -> int:
@@ -137,22 +137,22 @@ class Poison(StateMachine):
         return value
 
     @command
-    def later(self, how: str) -> None:
+    def later(self, error_name: str) -> None:
         def due() -> None:
-            RAISES[how]()
+            RAISES[error_name]()
 
         self.executor.schedule(1, due)
 
     @command
-    def listen(self, how: str) -> None:
+    def listen(self, error_name: str) -> None:
         def ended(state: SessionState) -> None:
-            RAISES[how]()
+            RAISES[error_name]()
 
         self.commit.session.on_state_change(ended)
 
     @query
-    def ask(self, how: str) -> None:
-        RAISES[how]()
+    def ask(self, error_name: str) -> None:
+        RAISES[error_name]()
 
     @query
     def raise_memory_error(self) -> None:
@@ -169,25 +169,25 @@ def script_of(machine: Any) -> Script:
 
 
 @pytest.fixture(params=list(RAISES))
-def how(request: pytest.FixtureRequest) -> str:
+def error_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
 
 
-def named(how: str, error: object) -> None:
+def named(error_name: str, error: object) -> None:
     assert isinstance(error, ApplicationError), error
-    assert error.message.startswith(f"{how}:")
+    assert error.message.startswith(f"{error_name}:")
 
 
-def test_whatever_a_command_raises_is_its_result(how: str) -> None:
+def test_whatever_a_command_raises_is_its_result(error_name: str) -> None:
     script = script_of(Poison())
     session = script.register()
-    one, error, two = script.results(session, Poison.add(), Poison.fail(how), Poison.add())
+    one, error, two = script.results(session, Poison.add(), Poison.fail(error_name), Poison.add())
     assert (one, two) == (1, 2)
-    named(how, error)
+    named(error_name, error)
     other = script_of(Poison())  # another member, other cuts
     session = other.register()
-    found = [other.results(session, each)[0] for each in (Poison.add(), Poison.fail(how))]
+    found = [other.results(session, each)[0] for each in (Poison.add(), Poison.fail(error_name))]
     assert str(found[1]) == str(error)
 
 
@@ -199,10 +199,10 @@ def test_the_text_of_what_is_no_exception_is_ours() -> None:
     assert error.message == f"SystemExit: {RAISED}"
 
 
-def test_whatever_a_query_raises_is_its_answer(how: str) -> None:
+def test_whatever_a_query_raises_is_its_answer(error_name: str) -> None:
     script = script_of(Poison())
     session = script.register()
-    named(how, script.query(session, Poison.ask(how)))
+    named(error_name, script.query(session, Poison.ask(error_name)))
     assert script.query(session, Poison.total()) == 0
 
 
@@ -214,11 +214,11 @@ def test_a_query_that_finds_no_memory_fails_alone() -> None:
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_a_fields_own_code_may_raise_anything(how: str) -> None:
+def test_a_fields_own_code_may_raise_anything(error_name: str) -> None:
     script = script_of(Poison())
     session = script.register()
     tag = msgspec.msgpack.decode(script_tag())[0]
-    field = msgspec.msgpack.encode([tag, {"how": how}])
+    field = msgspec.msgpack.encode([tag, {"error_name": error_name}])
     refused = script.executor.commands.refusals([field])
     assert refused.keys() == {0}  # no leader logs it
     one, error, two = script.results(session, Poison.add(), refused[0], Poison.add())
@@ -232,19 +232,19 @@ def script_tag() -> bytes:
     return msgspec.msgpack.encode(Poison.decode(Field("fine")))
 
 
-def test_a_keyed_command_that_raises_stays_until_its_key_is_written(how: str) -> None:
+def test_a_keyed_command_that_raises_stays_until_its_key_is_written(error_name: str) -> None:
     script = script_of(Poison())
     session = script.register()
-    named(how, script.results(session, Poison.keyed("a", how))[0])
+    named(error_name, script.results(session, Poison.keyed("a", error_name))[0])
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_the_hash_of_a_key_may_raise_anything(how: str) -> None:
+def test_the_hash_of_a_key_may_raise_anything(error_name: str) -> None:
     script = script_of(Poison())
     session = script.register()
-    error, five = script.results(session, Poison.hashed(Key(how)), Poison.hashed(Key("")))
+    error, five = script.results(session, Poison.hashed(Key(error_name)), Poison.hashed(Key("")))
     assert five == 5
-    named(how, error)
+    named(error_name, error)
 
 
 @pytest.mark.parametrize("operation", [Poison.when(), Poison.nested()])
@@ -256,32 +256,32 @@ def test_the_encoding_of_a_result_may_raise_anything(operation: Any) -> None:
     assert one == 1
 
 
-def test_a_timer_may_raise_anything(how: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_timer_may_raise_anything(error_name: str, caplog: pytest.LogCaptureFixture) -> None:
     script = script_of(Poison())
     session = script.register()
-    script.results(session, Poison.later(how))
+    script.results(session, Poison.later(error_name))
     with caplog.at_level(logging.ERROR):
         script.tick(10_000)
     assert "raised" in caplog.text
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_a_listener_may_raise_anything(how: str) -> None:
+def test_a_listener_may_raise_anything(error_name: str) -> None:
     script = script_of(Poison())
     session = script.register()
-    script.results(session, Poison.listen(how))
+    script.results(session, Poison.listen(error_name))
     script.close(session)
     session = script.register("another")
     assert script.results(session, Poison.add()) == [1]
 
 
-def test_the_callbacks_of_a_session_may_raise_anything(how: str) -> None:
+def test_the_callbacks_of_a_session_may_raise_anything(error_name: str) -> None:
     class Rude(Poison):
         def on_register(self, session: ServerSession) -> None:
-            RAISES[how]()
+            RAISES[error_name]()
 
         def on_expire(self, session: ServerSession) -> None:
-            RAISES[how]()
+            RAISES[error_name]()
 
         on_close = on_unregister = on_register
 
@@ -289,7 +289,7 @@ def test_the_callbacks_of_a_session_may_raise_anything(how: str) -> None:
             raise SystemExit("no name")
 
         def close(self) -> None:
-            RAISES[how]()
+            RAISES[error_name]()
 
     script = script_of(Rude())
     session = script.register()
@@ -298,23 +298,23 @@ def test_the_callbacks_of_a_session_may_raise_anything(how: str) -> None:
     script.close(session)
     session = script.register("a third")
     assert script.results(session, Rude.add()) == [1]
-    if how == "KeyboardInterrupt":  # a stop runs in the main thread: it may be a signal
+    if error_name == "KeyboardInterrupt":  # a stop runs in the main thread: it may be a signal
         with pytest.raises(KeyboardInterrupt):
             script.executor.close()
     else:
         script.executor.close()
 
 
-def test_a_signal_in_the_main_thread_is_none_of_the_users(how: str) -> None:
+def test_a_signal_in_the_main_thread_is_none_of_the_users(error_name: str) -> None:
     script = Script(Poison(), refusals=allocation_refusals)
     session = script.register()
-    if how == "KeyboardInterrupt":
+    if error_name == "KeyboardInterrupt":
         with pytest.raises(KeyboardInterrupt):
-            script.results(session, Poison.fail(how))
+            script.results(session, Poison.fail(error_name))
         with pytest.raises(KeyboardInterrupt):
-            script_in_main().query(2, Poison.ask(how))
+            script_in_main().query(2, Poison.ask(error_name))
     else:
-        named(how, script.results(session, Poison.fail(how))[0])
+        named(error_name, script.results(session, Poison.fail(error_name))[0])
 
 
 def script_in_main() -> Script:
@@ -397,39 +397,39 @@ def test_the_watch_tells_absurd_sizes_from_possible_ones() -> None:
 class Own(StateMachine):
     """Its own snapshot() and install() raise what they are asked to."""
 
-    how = ""
+    error_name = ""
 
     @command
     def add(self) -> int:
         return 1
 
     def snapshot(self, writer: SnapshotWriter) -> None:
-        if self.how:
-            RAISES[self.how]()
+        if self.error_name:
+            RAISES[self.error_name]()
         writer.write_object(1)
 
     def install(self, reader: SnapshotReader) -> None:
-        if self.how:
-            RAISES[self.how]()
+        if self.error_name:
+            RAISES[self.error_name]()
         reader.read_object(int)
 
 
 def test_a_snapshot_that_raises_is_none_and_the_member_goes_on(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    error_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = script_of(Own())
     session = script.register()
-    monkeypatch.setattr(Own, "how", how)
+    monkeypatch.setattr(Own, "error_name", error_name)
     with pytest.raises(SerializationError, match="Own"):
         script.executor.snapshot()
     assert script.results(session, Own.add()) == [1]
 
 
 def test_an_install_that_raises_leaves_by_an_exception(
-    how: str, monkeypatch: pytest.MonkeyPatch
+    error_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = script_of(Own()).executor.snapshot()
     other = script_of(Own())
-    monkeypatch.setattr(Own, "how", how)
+    monkeypatch.setattr(Own, "error_name", error_name)
     with pytest.raises(Exception):  # noqa: B017  (no SystemExit, which would end the process)
         other.executor.install(data)

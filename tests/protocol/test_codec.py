@@ -116,7 +116,7 @@ def test_a_chunk_of_a_snapshot_lies_inside_it() -> None:
         decode_install(frame_of(outside + b"12345"))
 
 
-def test_forward_and_return_carry_frames_whole() -> None:
+def test_forward_and_return_contain_whole_frames() -> None:
     inner = encode_client(samples.CLIENTS[3])
     token, frame = decode_forward(frame_of(encode_forward(9, frame_of(inner))))
     assert token == 9

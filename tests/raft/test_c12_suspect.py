@@ -35,11 +35,11 @@ from tests.raft.laws import BrokenLaw, Entry
 from tests.raft.schedule import Chaos
 
 ME, B, C = MemberId(1), MemberId(2), MemberId(3)
-OWED = EntryId(3, 9)
+LOST_UPTO = EntryId(3, 9)
 HUGE = (1 << 63) - 1
 
 
-def member(*terms: int, lost_upto: EntryId = OWED) -> Raft:
+def member(*terms: int, lost_upto: EntryId = LOST_UPTO) -> Raft:
     """Its log holds entries of these terms, its disk once had `lost_upto`."""
     raft = Raft(
         ME,
@@ -68,7 +68,7 @@ def member(*terms: int, lost_upto: EntryId = OWED) -> Raft:
 )
 def test_it_votes_only_for_who_has_what_it_once_had(last: EntryId, granted: bool) -> None:
     raft = member(2, 3)
-    assert (raft.last, raft.eligibility.vote_floor(raft.last)) == (EntryId(3, 2), OWED)
+    assert (raft.last, raft.eligibility.vote_floor(raft.last)) == (EntryId(3, 2), LOST_UPTO)
     answers = sends(receive(raft, C, PreVote(5, 3, last)))
     assert answers == [(C, PreVoteReply(4, 3, granted))]
     effects = receive(raft, C, RequestVote(5, last, False)) + raft.step(Saved(raft.save_ticket))
@@ -103,10 +103,10 @@ def test_it_says_truly_what_it_holds_and_is_fed() -> None:
     assert raft.eligibility.is_recovering
 
 
-def test_it_owes_until_as_much_is_durable() -> None:
+def test_it_recovers_until_as_much_is_durable() -> None:
     raft = member(3, 3)
     receive(raft, B, append(5, 1, (3, 2), [3] * 7))
-    assert raft.last == OWED
+    assert raft.last == LOST_UPTO
     assert raft.eligibility.is_recovering, "a crash would take it back"
     complete_io(raft)
     assert not raft.eligibility.is_recovering
@@ -129,7 +129,7 @@ def test_a_snapshot_may_be_as_much() -> None:
     assert raft.last == EntryId(4, 12)
 
 
-def test_a_log_that_holds_as_much_owes_nothing() -> None:
+def test_a_log_that_reaches_as_far_lacks_nothing() -> None:
     assert not member(3, 3, lost_upto=EntryId(3, 2)).eligibility.is_recovering
     assert member(3, 3, lost_upto=EntryId(3, 3)).eligibility.is_recovering
 
@@ -227,7 +227,7 @@ def test_c22_who_does_not_lead_takes_nothing_for_committed() -> None:
 
 def accepted_loss(*terms: int) -> Raft:
     raft = member(*terms)
-    assert raft.step(LossAccepted(OWED)) == []
+    assert raft.step(LossAccepted(LOST_UPTO)) == []
     return raft
 
 

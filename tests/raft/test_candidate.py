@@ -182,7 +182,7 @@ def test_c16_a_fresh_directory_needs_to_meet_a_majority() -> None:
     assert granted(raft, 2, vote(2))
 
 
-def test_c16_a_fresh_directory_that_is_pinned_was_never_another_one() -> None:
+def test_c16_a_fresh_directory_whose_incarnation_is_committed_was_never_another_one() -> None:
     raft = core(fresh=True)
     raft.step(Reachable(MemberId(2), fresh=False))
     raft.step(Reachable(MemberId(3), fresh=False))

@@ -114,13 +114,13 @@ class Disk:
         """Entry `index` and what follows are damaged: a new process that owes them (0017)."""
         self.env.crash(1)
         log = open_log(self.env, LOG, max_segment_size=16384, max_entries_per_segment=8)
-        held = log.last_entry
+        last = log.last_entry
         log.truncate(index - 1)
         log.close()
         hard_state = self.node.hard_state
         hard_state.end_save(hard_state.begin_save(hard_state.current_term + 1, MemberId(0)))
         lost_entries = LostEntries(
-            self.env, "/member", held, first_index=index, term=hard_state.current_term
+            self.env, "/member", last, first_index=index, term=hard_state.current_term
         )
         lost_entries.write()
         return self.start(hard_state=hard_state, lost_entries=lost_entries)

@@ -214,10 +214,10 @@ def test_one_clock_that_is_ahead_at_any_moment_moves_nothing(
     assert abs(log_time(again) - began_ms - HOUR // 2) < 60_000
 
 
-@pytest.mark.parametrize("how", ["lost", "damaged", "never there", "cannot be written"])
+@pytest.mark.parametrize("fault", ["lost", "damaged", "never there", "cannot be written"])
 @pytest.mark.parametrize("number", [0, 1])
 def test_what_a_member_cannot_remember_makes_log_time_late_and_not_early(
-    how: str, number: int
+    fault: str, number: int
 ) -> None:
     """Its directory is from before there was such a file, or its disk is full."""
     net = Clocks(0, 0, 0)
@@ -226,14 +226,14 @@ def test_what_a_member_cannot_remember_makes_log_time_late_and_not_early(
     leader = net.elect()
     net.run(1)
     began_ms = lease(net, leader)
-    if how == "damaged":
+    if fault == "damaged":
         env.corrupt(FILE, 12, 1)
-    elif how == "never there":
+    elif fault == "never there":
         for disk in net.disks.values():
             disk.env.remove(FILE)
     else:
         env.remove(FILE)
-    if how == "cannot be written":
+    if fault == "cannot be written":
         env.fail("create", 1, "ENOSPC")
         net.set_clock(number, HOUR)
         net.stabilize(200)

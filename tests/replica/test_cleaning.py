@@ -192,7 +192,7 @@ class Slow:
         self.durable_index = 106
         self.released: list[int] = []
 
-    def release(self, indexes: Sequence[int], how: Release) -> None:
+    def release(self, indexes: Sequence[int], policy: Release) -> None:
         self.released += indexes
 
     def segment_stats(self, limits: CompactionLimits) -> list[SegmentStats]:
@@ -272,7 +272,7 @@ def test_f13_a_full_disk_is_a_report_and_no_end() -> None:
     assert compact(node).bytes_reclaimed > 0
 
 
-class Held:
+class BlockedJobs:
     """The compaction thread of a member: what it is given waits until the test runs it."""
 
     def __init__(self, node: Node) -> None:
@@ -302,13 +302,13 @@ def test_behind_a_group_that_was_trimmed_in_part_nothing_is_deleted() -> None:
     put_many(node, session, 1, 600, others=10)
     scheduler = node.replica._compaction._scheduler
     scheduler._options = CompactionOptions(segment_limits=SegmentLimits(16384, 20))
-    held, reports = Held(node), list[CompactionReport]()
+    blocked, reports = BlockedJobs(node), list[CompactionReport]()
     node.replica.compact(Compaction.MAJOR, reports.append)
     turns(node, 6)
-    assert len(held.jobs) > 2, "several groups"
+    assert len(blocked.jobs) > 2, "several groups"
     log.trim(rows(log)[1].first_index)
     before = rows(log)[:-1]
-    held.run()
+    blocked.run()
     turns(node, 2)
     assert [(row.id, row.version) for row in rows(log)[: len(before)]] == [
         (row.id, row.version) for row in before
@@ -346,11 +346,11 @@ def test_f13_a_short_disk_is_cleaned_again_after_a_failure() -> None:
     turns(node, 30)
     assert not any(version > 1 for _, version, *_ in log.segments())
     assert node.replica.stopped is None
-    held = Held(node)
+    blocked = BlockedJobs(node)
     turns(node, 60)
-    assert held.jobs == [], "not before the back-off is over"
+    assert blocked.jobs == [], "not before the back-off is over"
     turns(node, 40)
-    assert held.jobs != []
+    assert blocked.jobs != []
 
 
 def test_it_runs_by_the_clock() -> None:

@@ -226,12 +226,12 @@ def test_f12_a_spare_that_finds_no_space_does_not_stop_the_member() -> None:
     assert node.replica.status().storage_full
     assert node.host.stopped is None
     assert 0 < len(node.machine.lists["k"]) < 40
-    kept = len(node.machine.lists["k"])
+    count_before = len(node.machine.lists["k"])
     env.set_free_space(1 << 30)
     for _ in range(15):
         node.turn(100)
         node.stabilize()
-    for first in range(kept + 1, 60):
+    for first in range(count_before + 1, 60):
         node.replica.receive_client(7, commands(session, first, big))
         node.stabilize()
     assert len(node.machine.lists["k"]) == 59

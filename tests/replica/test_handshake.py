@@ -52,7 +52,7 @@ def test_a_founder_is_let_in_and_its_directory_is_to_be_committed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "said"),
+    ("changes", "kind", "expected"),
     [
         ({"cluster_name": "x"}, WrongDirectoryError, 'b:1 is a member of cluster "x", a:1 of "t'),
         ({"protocol": (3, 3)}, VersionMismatchError, "b:1 speaks protocol 3 to 3, a:1 4 to 4"),
@@ -63,9 +63,9 @@ def test_a_founder_is_let_in_and_its_directory_is_to_be_committed() -> None:
     ],
 )
 def test_who_is_refused_is_told_by_whom_and_why(
-    changes: dict[str, object], kind: type[CopycatError], said: str
+    changes: dict[str, object], kind: type[CopycatError], expected: str
 ) -> None:
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=expected):
         handshake("a:1").judge(hello("b:1", **changes))
 
 
@@ -91,8 +91,8 @@ def test_c16_another_directory_under_a_known_id_is_refused() -> None:
 def test_clusters_with_one_name_are_told_apart_by_their_incarnations() -> None:
     """The founders were replaced, wiped and started anew: a new cluster with the old ids."""
     mine = handshake("a:1", cluster_incarnation=1)
-    said = f"b:1 is a member of another cluster .*{2:032x}, that of a:1 is {1:032x}"
-    with pytest.raises(WrongDirectoryError, match=said):
+    expected = f"b:1 is a member of another cluster .*{2:032x}, that of a:1 is {1:032x}"
+    with pytest.raises(WrongDirectoryError, match=expected):
         mine.judge(hello("b:1", cluster_incarnation=2))
     assert mine.judge(hello("b:1", cluster_incarnation=1)) == IDS["b:1"]
 

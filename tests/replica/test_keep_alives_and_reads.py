@@ -75,11 +75,11 @@ def test_nobody_even_proposes_the_end_of_a_session_that_keeps_alive() -> None:
 
 def test_the_keep_alive_of_one_session_keeps_no_other() -> None:
     node = lone_leader()
-    kept, silent = open_session(node, CLIENT), open_session(node, CLIENT + 1)
+    active, silent = open_session(node, CLIENT), open_session(node, CLIENT + 1)
     for request in range(2, 4):
         pass_time(node, TIMEOUT_MS - 500)
-        keep_alive(node, kept, request)
-    assert is_open(node, kept)
+        keep_alive(node, active, request)
+    assert is_open(node, active)
     assert not is_open(node, silent)
 
 

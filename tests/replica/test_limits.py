@@ -260,7 +260,7 @@ def test_f24_a_keep_alive_makes_room_too_and_a_new_leader_knows_the_bound() -> N
     assert node.executor.session_rows()[0].sequence == sequence + 9
 
 
-def test_f24_all_sessions_together_are_bounded_and_who_owes_nothing_goes_on() -> None:
+def test_f24_all_sessions_together_are_bounded_and_who_acknowledged_all_goes_on() -> None:
     node = lone_leader(machine=Wide())
     greedy, modest = open_session(node, 7), open_session(node, 8)
     limits = node.replica._proposal_queue._limits

@@ -68,9 +68,11 @@ def test_it_is_named_in_status_and_log_on_both_sides(caplog: pytest.LogCaptureFi
     assert status.missing_entries.endswith(f"to {last}")
     assert status.regressed == (node.address,)
     assert node.address in leader.replica.status().regressed
-    said = [record.getMessage() for record in caplog.records]
-    assert any(f"{node.address} came back with an older copy" in one for one in said)
-    assert any(one.startswith(f"{node.address}: this directory is an older copy") for one in said)
+    reported = [record.getMessage() for record in caplog.records]
+    assert any(f"{node.address} came back with an older copy" in one for one in reported)
+    assert any(
+        one.startswith(f"{node.address}: this directory is an older copy") for one in reported
+    )
 
 
 def test_it_is_fed_with_the_third_member_down_and_all_is_as_it_was() -> None:
@@ -106,8 +108,8 @@ def test_a_new_process_knows_what_the_last_one_was_told() -> None:
     assert lost_entries is not None
     assert lost_entries.is_regressed
     assert status.term >= lost_entries.term > lost_entries.lost_upto.term
-    said = net.nodes[member].replica.raft.position
-    assert said.term == lost_entries.lost_upto.term, "who knows of more has to hear of it"
+    reported = net.nodes[member].replica.raft.position
+    assert reported.term == lost_entries.lost_upto.term, "who knows of more has to hear of it"
 
 
 def test_what_it_lacks_was_trimmed_and_comes_as_a_snapshot() -> None:

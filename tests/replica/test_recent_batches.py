@@ -117,16 +117,16 @@ class Model:
         if places and places[0] < self.end:
             batches = list(self.reader.walk(places[0], self.end))
             assert all(one.span.end == next_.span.first for one, next_ in pairwise(batches))
-            told = [row for batch in batches for row in rows_of(batch)]
-            assert told == self.between(places[0], self.end)
+            rows_read = [row for batch in batches for row in rows_of(batch)]
+            assert rows_read == self.between(places[0], self.end)
 
     def between(self, first: int, end: int) -> list[Row]:
         return [row for row in self.rows if first <= row[0] < end]
 
     def check_bounds(self) -> None:
-        kept = [batch for _, _, batch, _, _ in self.recent._rows]
-        assert self.recent.nbytes == sum(one.nbytes + 512 for one in kept)
-        assert len(kept) <= 1 or self.recent.nbytes <= self.bytes_max
+        batches_left = [batch for _, _, batch, _, _ in self.recent._rows]
+        assert self.recent.nbytes == sum(one.nbytes + 512 for one in batches_left)
+        assert len(batches_left) <= 1 or self.recent.nbytes <= self.bytes_max
 
 
 @pytest.mark.slow

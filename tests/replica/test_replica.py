@@ -301,7 +301,7 @@ def test_c16_hellos_that_do_not_fit_are_refused_with_both_lists() -> None:
     assert refused.code == "bad-config"
 
 
-def test_c16_another_directory_under_a_pinned_id_is_refused() -> None:
+def test_c16_another_directory_under_a_committed_incarnation_is_refused() -> None:
     net = Network()
     leader = net.elect()
     nodes = list(net.nodes.values())

@@ -120,8 +120,8 @@ def test_f17_gaps_made_after_a_whole_replay_need_no_snapshot() -> None:
     clean(disk)
     assert disk.log.first_index == 1
     assert disk.log.valid_from > 1
-    kept = disk.executor.machine.values  # type: ignore[attr-defined]
-    assert len(kept) == 5
+    values_before = disk.executor.machine.values  # type: ignore[attr-defined]
+    assert len(values_before) == 5
     disk.restart()
     lead(disk)
-    assert disk.executor.machine.values == kept  # type: ignore[attr-defined]
+    assert disk.executor.machine.values == values_before  # type: ignore[attr-defined]

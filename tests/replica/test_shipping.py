@@ -72,7 +72,7 @@ def test_c3_a_leader_that_started_anew_says_that_what_is_in_a_gap_was_committed(
     log.append(encode_gap(1, 3, 7, 0, 9))
     log.append(encode_batch(1, 7, 0, [item, item, item]))
     sender = EntrySender(reader(log), host)  # type: ignore[arg-type]
-    for span, known, said in (((1, 1, 3), 0, 0), ((1, 3, 10), 0, 6), ((1, 3, 10), 8, 8)):
+    for span, known, expected in (((1, 1, 3), 0, 0), ((1, 3, 10), 0, 6), ((1, 3, 10), 8, 8)):
         effect = Replicate(MemberId(2), 1, EntryId(1, span[1] - 1), Span(*span), known, 0)
         sender.ship(effect, term=1, leader=MemberId(1))
-        assert host.sent[-1].leader_commit == said
+        assert host.sent[-1].leader_commit == expected

@@ -150,7 +150,9 @@ def test_what_entries_have_overtaken_is_not_published(commit_index: int) -> None
     applier: Any = SimpleNamespace(pause=lambda: None)
     answers = list[object]()
     nobody: Any = None
-    driver: Any = SimpleNamespace(step=lambda _: None, answer=lambda *said: answers.append(said))
+    driver: Any = SimpleNamespace(
+        step=lambda _: None, answer=lambda *answered: answers.append(answered)
+    )
     receiving = SnapshotReceiver(
         raft,
         nobody,

@@ -53,18 +53,18 @@ def test_on_demand_and_a_restart_from_it() -> None:
     disk = lone()
     session = open_session(disk.node)
     append(disk.node, session, 1, 30)
-    taken = disk.take()
-    assert isinstance(taken, Snapshot)
-    assert disk.take() == taken, "nothing was applied since"
+    result = disk.take()
+    assert isinstance(result, Snapshot)
+    assert disk.take() == result, "nothing was applied since"
     status = disk.replica.status()
-    assert status.snapshot_index == taken.entry.index == status.last_applied
-    assert taken.entry.index - 8 < status.first_index <= taken.entry.index + 1
+    assert status.snapshot_index == result.entry.index == status.last_applied
+    assert result.entry.index - 8 < status.first_index <= result.entry.index + 1
     append(disk.node, session, 31, 3)
     digest = disk.executor.digest()
     disk.restart()
-    assert disk.executor.last_applied == taken.entry.index, "the rest waits for its commit"
+    assert disk.executor.last_applied == result.entry.index, "the rest waits for its commit"
     lead(disk)
-    assert disk.executor.last_applied > taken.entry.index + 3
+    assert disk.executor.last_applied > result.entry.index + 3
     assert len(disk.executor.machine.lists["k"]) == 33  # type: ignore[attr-defined]
     assert disk.replica.status().sessions == 1
     again = lone()
@@ -344,8 +344,8 @@ def test_members_take_their_snapshots_one_after_the_other_and_the_leader_last() 
         order += [m for m, disk in net.disks.items() if disk.snapshots and m not in order]
         if len(order) == 3:
             break
-    taken = [disk.store.entries[0].index for disk in net.disks.values()]
-    assert len(set(taken)) == 3, "none at the entry of another"
+    result = [disk.store.entries[0].index for disk in net.disks.values()]
+    assert len(set(result)) == 3, "none at the entry of another"
     assert order[-1] == leader.member
 
 

@@ -49,9 +49,9 @@ def grow(net: Disks, disk: Disk) -> Snapshot:
     assert isinstance(reply, Registered)
     append(disk.node, reply.session, 1, 30)
     wait(net, 300)
-    taken = disk.take()
-    assert isinstance(taken, Snapshot)
-    return taken
+    newest_snapshot = disk.take()
+    assert isinstance(newest_snapshot, Snapshot)
+    return newest_snapshot
 
 
 def no_room(*_: Any) -> int:
@@ -133,20 +133,22 @@ def test_f13_a_full_follower_does_not_hold_the_leaders_log(
         disk.setattr(Reception, "write", no_room)
         net.mend(away.node.member)
         wait(net, 2000)
-        kept = [newest(leader), grow(net, leader)]
+        shown = [newest(leader), grow(net, leader)]
         for _ in range(3):
             wait(net, 3000)
-            kept = [kept[-1], grow(net, leader)]
-        assert leader.store.entries == [one.entry for one in kept]
-        assert kept[0].entry.index - 8 < leader.log.first_index <= kept[0].entry.next
+            shown = [shown[-1], grow(net, leader)]
+        assert leader.store.entries == [one.entry for one in shown]
+        assert shown[0].entry.index - 8 < leader.log.first_index <= shown[0].entry.next
         assert away.executor.last_applied < leader.log.first_index
     wait(net, 3000)
     same(net)
-    assert away.log.before == kept[1].entry, "it was sent the newest"
+    assert away.log.before == shown[1].entry, "it was sent the newest"
 
 
-@pytest.mark.parametrize("how", ["silent", "gone"])
-def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(how: str) -> None:
+@pytest.mark.parametrize("hindrance", ["silent", "gone"])
+def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(
+    hindrance: str,
+) -> None:
     net = Disks()
     leader, away = left_behind(net)
     net.mend(away.node.member)
@@ -156,7 +158,7 @@ def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(
             break
     else:
         raise AssertionError("nothing is sent")
-    if how == "gone":
+    if hindrance == "gone":
         net.cut(away.node.member)
     else:
         away.node.host.links.clear()  # it hears everything, and nobody hears it
@@ -167,9 +169,9 @@ def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(
     assert first.entry in leader.store.entries
     assert leader.log.first_index <= first.entry.next
     wait(net, STALLED_MS)
-    kept = [grow(net, leader) for _ in range(2)]
-    assert leader.store.entries == [one.entry for one in kept]
-    assert kept[0].entry.index - 8 < leader.log.first_index <= kept[0].entry.next
+    shown = [grow(net, leader) for _ in range(2)]
+    assert leader.store.entries == [one.entry for one in shown]
+    assert shown[0].entry.index - 8 < leader.log.first_index <= shown[0].entry.next
 
 
 def test_c23_a_bad_one_counts_until_its_file_is_gone() -> None:
@@ -210,7 +212,7 @@ class SlowDisk:
         self.away = away
         self.again_ms = 0
         self.ms = ms
-        self.taken = 0
+        self.newest_snapshot = 0
         self.write = Reception.write
         monkeypatch.setattr(snapshot_sender, "CHUNK_NBYTES", 512)
         monkeypatch.setattr(Reception, "write", self)
@@ -223,7 +225,7 @@ class SlowDisk:
         if now_ms < self.again_ms or offset != reception.end:
             return reception.end
         self.again_ms = now_ms + self.ms
-        self.taken += 1
+        self.newest_snapshot += 1
         return self.write(reception, offset, data)
 
 
@@ -236,7 +238,7 @@ def test_a_slow_transfer_holds_the_log_until_it_is_done(monkeypatch: pytest.Monk
     for _ in range(3):
         wait(net, STALLED_MS // 2)
         grow(net, leader)
-    assert 4 < disk.taken < first.nbytes / 512
+    assert 4 < disk.newest_snapshot < first.nbytes / 512
     assert first.entry in leader.store.entries
     assert leader.log.first_index <= first.entry.next
     disk.ms = 0
@@ -251,13 +253,13 @@ def test_who_lost_what_it_held_is_sent_the_newest(monkeypatch: pytest.MonkeyPatc
     disk = SlowDisk(away, monkeypatch, 2000)
     net.mend(away.node.member)
     wait(net, 5000)
-    assert disk.taken > 1
-    taken = grow(net, leader)
+    assert disk.newest_snapshot > 1
+    newest_snapshot = grow(net, leader)
     net.restart(away.node.member)
     disk.again_ms = disk.ms = 0
     wait(net, 5000)
     same(net)
-    assert away.log.before == taken.entry
+    assert away.log.before == newest_snapshot.entry
 
 
 def test_a_transfer_that_gains_nothing_leaves_its_place_to_another(

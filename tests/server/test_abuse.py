@@ -103,7 +103,7 @@ def test_f20_whoever_breaks_the_protocol_is_closed_alone(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"cluster_name": "other"}, 'cluster "other"'),
         ({"members": ("127.0.0.1:9",)}, "was started with members 127.0.0.1:9"),
@@ -114,7 +114,7 @@ def test_f20_whoever_breaks_the_protocol_is_closed_alone(
 )
 @pytest.mark.slow
 def test_a_peer_that_does_not_belong_is_told_why(
-    tmp_path: Path, changes: dict[str, object], said: str
+    tmp_path: Path, changes: dict[str, object], expected: str
 ) -> None:
     async def scenario() -> None:
         address = free_address()
@@ -124,7 +124,7 @@ def test_a_peer_that_does_not_belong_is_told_why(
                 await asyncio.sleep(0.01)
             answer = await say(address, hello(address, **changes))
             refused = decode_hello_refused(split_frame(answer))
-            assert said in refused.reason
+            assert expected in refused.reason
             assert (await say(address, hello(address)))[4] == FrameType.HELLO
             waiting.cancel()
             await asyncio.wait({waiting})

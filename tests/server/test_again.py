@@ -252,7 +252,7 @@ class Sized(Book):
 
 
 @pytest.mark.parametrize(
-    ("options", "said", "hint"),
+    ("options", "expected", "hint"),
     [
         ({"storage": 5}, "storage (5) must be a directory", 'storage= a directory, as "./data"'),
         ({"storage": b"data"}, "storage (b'data') must be", "a directory"),
@@ -269,11 +269,11 @@ class Sized(Book):
     ],
 )
 def test_settings_of_the_wrong_kind_are_named(
-    options: dict[str, Any], said: str, hint: str
+    options: dict[str, Any], expected: str, hint: str
 ) -> None:
     with pytest.raises(ConfigurationError) as caught:
         CopycatServer(**{"address": "127.0.0.1:0", "state_machine": Book, **options})
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
     assert hint in caught.value.render()
 
 
@@ -291,7 +291,7 @@ def test_all_problems_are_said_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "said", "hint"),
+    ("members", "expected", "hint"),
     [
         (["127.0.0.1:1", "127.0.0.1:1"], "127.0.0.1:1 is given twice", "address of its own"),
         ([["127.0.0.1:1", "127.0.0.1:2"]], "is no address", "bootstrap(*members)"),
@@ -302,7 +302,7 @@ def test_all_problems_are_said_at_once() -> None:
     ],
 )
 def test_lists_of_members_that_cannot_be_meant_are_refused(
-    tmp_path: Path, members: list[Any], said: str, hint: str
+    tmp_path: Path, members: list[Any], expected: str, hint: str
 ) -> None:
     async def scenario() -> None:
         address = free_address()
@@ -311,7 +311,7 @@ def test_lists_of_members_that_cannot_be_meant_are_refused(
         given = [m.format(port=port) if isinstance(m, str) else m for m in members]
         with pytest.raises(ConfigurationError) as caught:
             await member.bootstrap(*given)
-        assert said in str(caught.value)
+        assert expected in str(caught.value)
         assert hint in caught.value.render()
         assert not (tmp_path / "one").exists()
         await member.bootstrap()
@@ -321,20 +321,20 @@ def test_lists_of_members_that_cannot_be_meant_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("address", "options", "said", "hint"),
+    ("address", "options", "expected", "hint"),
     [
         ("192.0.2.1:8700", {}, "no interface of this machine has 192.0.2.1", "0.0.0.0:8700"),
         ("no.invalid:8700", {}, "no.invalid:8700", "of this machine"),
     ],
 )
 def test_addresses_that_are_not_this_machines_are_named(
-    tmp_path: Path, address: str, options: dict[str, Any], said: str, hint: str
+    tmp_path: Path, address: str, options: dict[str, Any], expected: str, hint: str
 ) -> None:
     async def scenario() -> None:
         member = server(tmp_path / "one", address, insecure=True, **options)
         with pytest.raises(ConfigurationError) as caught:
             await member.bootstrap()
-        assert said in str(caught.value)
+        assert expected in str(caught.value)
         assert hint in caught.value.render()
 
     run(scenario)

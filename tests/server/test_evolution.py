@@ -270,11 +270,11 @@ def test_a_class_in_a_snapshot_that_changed_is_read_or_named(tmp_path: Path) -> 
             assert member.state_machine.calls == COUNT + 1
             assert member.state_machine.log == []
             await member.take_snapshot()
-        for said in ("from 2", "own 3"):
+        for expected in ("from 2", "own 3"):
             async with server(tmp_path, Shop4, address) as member:
                 await member.bootstrap()
                 assert member.state_machine.calls == COUNT + 1
-                assert member.state_machine.log == [said]
+                assert member.state_machine.log == [expected]
                 async with member.client() as client:  # or there is nothing new to take
                     await client.submit(Shop4.all())
                 await member.take_snapshot()

@@ -192,7 +192,7 @@ def test_f9_a_member_that_its_disk_stops_remembers_its_unsynced_acks(tmp_path: P
                 with pytest.raises(DiskError, match="Bad file descriptor"):
                     await member.wait_stopped()
                 unanswered.cancel()
-        said = (tmp_path / "one" / UNSYNCED_ACKS_FILE).read_text().split()
-        assert said == ["os"], "not even this boot proves what it acknowledged"
+        marker_words = (tmp_path / "one" / UNSYNCED_ACKS_FILE).read_text().split()
+        assert marker_words == ["os"], "not even this boot proves what it acknowledged"
 
     run(scenario)

@@ -21,7 +21,7 @@ def lines(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
     return [r.getMessage() for r in caplog.records if words in r.getMessage()]
 
 
-async def said(caplog: pytest.LogCaptureFixture, words: str, count: int = 1) -> list[str]:
+async def logged_lines(caplog: pytest.LogCaptureFixture, words: str, count: int = 1) -> list[str]:
     """Wait until so many lines hold these words; every test is bounded by `run`."""
     while len(found := lines(caplog, words)) < count:  # noqa: ASYNC110  (no event of its own)
         await asyncio.sleep(0.01)
@@ -42,13 +42,13 @@ def test_who_leads_and_a_quorum_that_is_lost_and_found(
             first, second = cluster.followers
             await first.shutdown()
             await second.shutdown()
-            (line,) = await said(caplog, f"{leader}: the quorum is lost")
+            (line,) = await logged_lines(caplog, f"{leader}: the quorum is lost")
             assert "1 of 3 members reachable, 2 needed" in line
             assert str(first.address) in line
             assert str(second.address) in line
             await cluster.start(str(first.address))
-            await said(caplog, f"{leader}: the quorum is back after")
-            await said(caplog, f"{leader}: no leader is known; the one of term")
+            await logged_lines(caplog, f"{leader}: the quorum is back after")
+            await logged_lines(caplog, f"{leader}: no leader is known; the one of term")
 
     with caplog.at_level(logging.INFO, "copycat"):
         run(scenario)
@@ -72,7 +72,7 @@ def test_who_refuses_is_named_and_a_refusal_is_logged_once_and_counted(
                 asyncio.create_task(second.bootstrap(one, "127.0.0.1:9")),
             ]
             waits = f"{one}: waiting for 1 of {two} (need 2 of 2): {two}: it refused us"
-            await said(caplog, waits)
+            await logged_lines(caplog, waits)
             counted = re.compile(r"\(([2-9]|\d\d+) times\)")
             while not counted.search(lines(caplog, waits)[-1]):  # noqa: ASYNC110  (as `said`)
                 await asyncio.sleep(0.01)

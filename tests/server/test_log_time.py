@@ -31,7 +31,7 @@ class Leases(StateMachine):
         self.holders.pop(name, None)
 
     @query
-    def held(self) -> list[str]:
+    def lease_names(self) -> list[str]:
         return sorted(self.holders)
 
 
@@ -97,6 +97,6 @@ def test_all_clocks_are_set_while_members_run_and_then_all_are_down(
             await trio.all_applied()
             async with CopycatClient(*trio.addresses) as client:
                 await client.submit(Leases.lend("b", "me", None))
-                assert await client.submit(Leases.held()) == ["a", "b"]
+                assert await client.submit(Leases.lease_names()) == ["a", "b"]
 
     run(play)

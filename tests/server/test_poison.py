@@ -24,13 +24,13 @@ from tests.server.cluster import Book, run, trio
 pytestmark = pytest.mark.slow
 
 
-def do(how: str) -> None:
-    match how:
+def do(error_name: str) -> None:
+    match error_name:
         case "MemoryError":
             "x".rjust(10**15)
         case "RecursionError":
-            do(how)
-            do(how)
+            do(error_name)
+            do(error_name)
         case "SystemExit":
             raise SystemExit(3)
         case "KeyboardInterrupt":
@@ -56,16 +56,16 @@ RAISES = [
 
 class Poison(Book):
     @command
-    def poison(self, how: str) -> None:
-        do(how)
+    def poison(self, error_name: str) -> None:
+        do(error_name)
 
     @command
     def starve(self) -> None:
         raise MemoryError  # of what a library asked for, say: nobody knows how much
 
     @query
-    def ask(self, how: str) -> None:
-        do(how)
+    def ask(self, error_name: str) -> None:
+        do(error_name)
 
 
 def test_no_request_takes_a_member_down_now_or_at_a_restart(tmp_path: Path) -> None:
@@ -74,11 +74,11 @@ def test_no_request_takes_a_member_down_now_or_at_a_restart(tmp_path: Path) -> N
             for before in (0, 1):
                 await cluster.all_applied()
                 async with CopycatClient(*cluster.addresses) as client:
-                    for how in RAISES:
-                        with pytest.raises(ApplicationError, match=f"^{how}"):
-                            await client.submit(Poison.poison(how))
-                        with pytest.raises(ApplicationError, match=f"^{how}"):
-                            await client.submit(Poison.ask(how))
+                    for error_name in RAISES:
+                        with pytest.raises(ApplicationError, match=f"^{error_name}"):
+                            await client.submit(Poison.poison(error_name))
+                        with pytest.raises(ApplicationError, match=f"^{error_name}"):
+                            await client.submit(Poison.ask(error_name))
                     assert await client.submit(Poison.add(1)) == before + 1
                 await cluster.all_applied()
                 assert len(cluster.running) == 3

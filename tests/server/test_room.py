@@ -315,9 +315,9 @@ def test_f29_a_full_member_says_so_and_peers_are_heard(tmp_path: Path) -> None:
             assert (door.closed["too-many"], door.clients) == (1, 2)
             answer = await say(address, hello(address, cluster_name="other"))
             assert decode_hello_refused(split_frame(answer)), "a peer is heard all the same"
-            gone = [inbound.lost for inbound in door.inbounds]
+            losses = [inbound.lost for inbound in door.inbounds]
             first.writer.close()
-            await asyncio.wait(gone, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(losses, return_when=asyncio.FIRST_COMPLETED)
             answer = await say(address, register)
             assert isinstance(decode_server(split_frame(answer)), Registered), "there is a place"
             door.connections_max = len(door.inbounds)

@@ -59,7 +59,7 @@ def test_c16_another_list_is_refused_with_both(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"address": "0.0.0.0:1"}, "cannot be dialled"),
         ({"address": "10.0.0.1:1"}, "insecure=True"),
@@ -71,11 +71,13 @@ def test_c16_another_list_is_refused_with_both(tmp_path: Path) -> None:
         ({"address": "nowhere"}, "has no port"),
     ],
 )
-def test_bad_settings_are_refused_with_the_reason(options: dict[str, object], said: str) -> None:
+def test_bad_settings_are_refused_with_the_reason(
+    options: dict[str, object], expected: str
+) -> None:
     settings = {"address": "127.0.0.1:0", "state_machine": Book, "election_timeout": 0.75}
     with pytest.raises(ConfigurationError) as caught:
         CopycatServer(**{**settings, **options})  # type: ignore[arg-type]
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.slow

@@ -32,14 +32,14 @@ class Known:
 
     def __init__(self) -> None:
         self.floor = LAST
-        self.held = {1}
+        self.unrewritten = {1}
         self.writes: dict[Hashable, list[Write]] = {}
 
     def acknowledged_index(self) -> int:
         return self.floor
 
     def is_held(self, index: int) -> bool:
-        return index in self.held
+        return index in self.unrewritten
 
     def key_writes(self) -> Mapping[Hashable, Sequence[Write]]:
         return self.writes
@@ -60,9 +60,9 @@ class FakeBatch(NamedTuple):
 class FakeLog:
     """What is read after an install: entries with gaps between them, of two terms."""
 
-    def __init__(self, gone: Mapping[int, int]) -> None:
+    def __init__(self, gap_indexes: Mapping[int, int]) -> None:
         self.first_index, self.last_index = 1, LAST
-        self.valid_from_of = dict(gone)
+        self.valid_from_of = dict(gap_indexes)
         self.runs = [TermRun(1, 1), TermRun(2, 11)]
         self.crc_of: dict[int, int] = {}
 
@@ -113,15 +113,15 @@ class Three:
         """Rewrite and install: these go."""
         frozen = self.freeze(horizon, is_major=is_major)
         self.disk_model.installing(frozen)
-        gone = dict.fromkeys([*self.disk_model.gaps.since, *indexes], valid_from)
-        return self.disk_model.installed(FakeLog(gone), frozen)
+        gap_indexes = dict.fromkeys([*self.disk_model.gaps.since, *indexes], valid_from)
+        return self.disk_model.installed(FakeLog(gap_indexes), frozen)
 
-    def found(self, *gone: int, valid_from: int = LAST, last: int = LAST) -> None:
+    def found(self, *gap_indexes: int, valid_from: int = LAST, last: int = LAST) -> None:
         """A crash; what recovery finds."""
         self.disk_model.crashed()
-        kept = [frame for frame in frames(1, last + 1) if frame[0] not in gone]
-        gaps = [Gap(i, i + 1, 1 if i <= 10 else 2, valid_from) for i in gone]
-        self.disk_model.recovered(kept, (0, 0), gaps=gaps)
+        remaining = [frame for frame in frames(1, last + 1) if frame[0] not in gap_indexes]
+        gaps = [Gap(i, i + 1, 1 if i <= 10 else 2, valid_from) for i in gap_indexes]
+        self.disk_model.recovered(remaining, (0, 0), gaps=gaps)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_i23_an_entry_above_the_horizon(three: Three) -> None:
 
 
 def test_c19_an_entry_that_a_session_stands_on(three: Three) -> None:
-    three.known.held.add(4)
+    three.known.unrewritten.add(4)
     with fires("I23", "C19"):
         three.drop(3, 4)
 
@@ -346,13 +346,13 @@ def test_an_entry_may_come_where_a_gap_was_lost(three: Three) -> None:
 
 
 def test_f16_an_install_that_was_not_synced_is_there_or_not() -> None:
-    for gone in ((3, 4), (3,), ()):
+    for gap_indexes in ((3, 4), (3,), ()):
         three = Three()
         three.disk_model.released(8, [(ANY, [3, 4])])
         three.drop(3)
         three.drop(4)
-        three.found(*gone)
-        assert set(three.disk_model.gaps.since) == set(gone)
+        three.found(*gap_indexes)
+        assert set(three.disk_model.gaps.since) == set(gap_indexes)
 
 
 def test_i24_a_part_of_an_install(three: Three) -> None:
@@ -407,6 +407,6 @@ def test_a_log_that_begins_anew_has_no_gaps_and_the_old_one_its_own(three: Three
     three.disk_model.reset(entry)
     assert not three.disk_model.gaps.since
     three.disk_model.crashed()
-    kept = [frame for frame in frames(1, LAST + 1) if frame[0] != 3]
-    three.disk_model.recovered(kept, (0, 0), gaps=[Gap(3, 4, 1, LAST)], snapshots=[entry])
+    remaining = [frame for frame in frames(1, LAST + 1) if frame[0] != 3]
+    three.disk_model.recovered(remaining, (0, 0), gaps=[Gap(3, 4, 1, LAST)], snapshots=[entry])
     assert set(three.disk_model.gaps.since) == {3}

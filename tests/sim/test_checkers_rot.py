@@ -26,7 +26,7 @@ def disk_model() -> DiskModel:
     return disk_model
 
 
-def test_c12_a_debt_is_as_much_as_was_durable(disk_model: DiskModel) -> None:
+def test_c12_what_was_durable_counts_as_lost(disk_model: DiskModel) -> None:
     for lost_upto in (NO_ENTRY, EntryId(1, 5)):
         with pytest.raises(InvariantError, match=r"^C12: a damaged log owes less"):
             disk_model.cut(NO_ENTRY, 2, lost_upto, 2)
@@ -40,7 +40,7 @@ def test_c12_a_debt_is_as_much_as_was_durable(disk_model: DiskModel) -> None:
     assert not disk_model.is_rotten
 
 
-def test_c12_nothing_is_owed_for_what_is_there(disk_model: DiskModel) -> None:
+def test_c12_nothing_is_lost_that_is_there(disk_model: DiskModel) -> None:
     disk_model.cut(NO_ENTRY, 6, NO_ENTRY, 0)
     assert not disk_model.loss.entries_before
 
@@ -52,7 +52,7 @@ def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(disk_model: Di
     disk_model.cut(EntryId(1, 3), 6, NO_ENTRY, 0)
 
 
-def test_c12_a_debt_ends_when_all_that_is_committed_is_back(disk_model: DiskModel) -> None:
+def test_c12_a_recovery_ends_when_all_that_is_committed_is_back(disk_model: DiskModel) -> None:
     disk_model.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
     with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
         disk_model.loss.repaid()

@@ -259,15 +259,17 @@ def test_c21_the_acknowledged_index_is_what_the_log_says(sessions: Sessions) -> 
 def test_c19_what_a_session_stands_on_is_held(sessions: Sessions) -> None:
     first = sessions.command(1, 2)
     sessions.apply()
-    held = [index for index in range(1, first + 2) if sessions.checker.is_held(index)]
-    assert held == [1, first + 1], "the register and the newest command"
+    passing = [index for index in range(1, first + 2) if sessions.checker.is_held(index)]
+    assert passing == [1, first + 1], "the register and the newest command"
     ended = sessions.entry(EntryKind.CLOSE)
     sessions.apply(SessionEnded(1, False, ended))
     assert not sessions.checker.is_held(first + 1)
     assert sessions.checker.is_held(ended)
 
 
-def test_i17_over_a_cleaned_log_what_is_owed_is_said_again_as_it_was(sessions: Sessions) -> None:
+def test_i17_over_a_cleaned_log_cached_replies_are_sent_again_as_they_were(
+    sessions: Sessions,
+) -> None:
     first = sessions.command(1, 2, 3)
     good = sessions.reply(1, first, 1, 2, 3)
     outcome = ApplyResult(sessions.index, 0, [good], [], [])
@@ -278,9 +280,9 @@ def test_i17_over_a_cleaned_log_what_is_owed_is_said_again_as_it_was(sessions: S
     sessions.checker.outcome(1, other, valid_from=first)
     with fires("I17"):
         sessions.checker.outcome(1, other)
-    owed = ApplyResult(sessions.index, 0, [sessions.reply(1, first, 7, 8, 3)], [], [])
+    awaited = ApplyResult(sessions.index, 0, [sessions.reply(1, first, 7, 8, 3)], [], [])
     with fires("I17"):
-        sessions.checker.outcome(1, owed, valid_from=first)
+        sessions.checker.outcome(1, awaited, valid_from=first)
 
 
 def test_i6_the_reference_is_never_shown_a_gap(sessions: Sessions) -> None:

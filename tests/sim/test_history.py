@@ -181,12 +181,12 @@ def test_a_lend_of_what_is_there_is_no_read() -> None:
 
 def test_i14_what_expired_or_was_deleted_does_not_come_back() -> None:
     lent = op("a", 1, "lend", 7, 20, time=(0, 1), result=None)
-    gone = op("b", 1, "get", time=(2, 3), result=None)
+    missed = op("b", 1, "get", time=(2, 3), result=None)
     with pytest.raises(InvariantError, match=r"^I14:"):
-        check_linearizable([lent, gone, op("b", 2, "get", time=(4, 5), result=7)])
+        check_linearizable([lent, missed, op("b", 2, "get", time=(4, 5), result=7)])
     put = op("a", 1, "put", 7, time=(0, 1), result=None)
     with pytest.raises(InvariantError, match=r"^I14:"):
-        check_linearizable([put, gone])
+        check_linearizable([put, missed])
     deleted = op("a", 2, "delete", time=(2, 3), result=7)
     assert check_linearizable([put, deleted, op("b", 1, "get", time=(4, 5), result=None)])
     with pytest.raises(InvariantError, match=r"^I14:"):

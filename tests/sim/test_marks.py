@@ -32,9 +32,9 @@ def test_a_mark_that_is_never_reached_fails_the_run(
 ) -> None:
     path = tmp_path / "marks.json"
     assert run_with(path, {"a pig flies": 1, "election": 1}) == 1
-    said = capsys.readouterr().out
-    assert "never reached in these seeds:" in said
-    assert said.splitlines()[-1].endswith("no seed did: a pig flies")
+    printed = capsys.readouterr().out
+    assert "never reached in these seeds:" in printed
+    assert printed.splitlines()[-1].endswith("no seed did: a pig flies")
     # Of two seeds it is required, of one it is not.
     assert run_with(path, {"a pig flies": 2, "election": 1}) == 0
 

@@ -131,9 +131,9 @@ def test_the_core_holds_no_bytes() -> None:
 
 def names_bytes(text: str) -> bool:
     """True when a file uses the name `bytes`, `bytearray` or `memoryview`."""
-    held = {"bytes", "bytearray", "memoryview"}
+    good = {"bytes", "bytearray", "memoryview"}
     return any(
-        isinstance(node, ast.Name) and node.id in held for node in ast.walk(ast.parse(text))
+        isinstance(node, ast.Name) and node.id in good for node in ast.walk(ast.parse(text))
     )
 
 

@@ -17,7 +17,7 @@ _PARTS = ("copycat", "csrc", "tests", "bench", "docs", ".ci")
 _MADE = (".so", ".pyc", "_native.cpp")
 
 
-def wanted() -> set[str]:
+def expected_files() -> set[str]:
     """What a clone has and a build does not make, as paths from the root."""
     files = [*ROOT.glob("*.*"), ROOT / "Makefile", ROOT / "LICENSE"]
     files += [path for part in _PARTS for path in (ROOT / part).rglob("*")]
@@ -35,7 +35,7 @@ def wanted() -> set[str]:
 
 @pytest.mark.slow
 def test_an_sdist_has_every_file_of_the_tree(tmp_path: Path) -> None:
-    names = wanted()
+    names = expected_files()
     for name in names:
         target = tmp_path / "tree" / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -63,10 +63,10 @@ class Cursor:
         self.body, self.at = body, 0
 
     def take(self, count: int) -> bytes:
-        taken = self.body[self.at : self.at + count]
-        assert len(taken) == count, "the body is shorter than the page says"
+        field_bytes = self.body[self.at : self.at + count]
+        assert len(field_bytes) == count, "the body is shorter than the page says"
         self.at += count
-        return taken
+        return field_bytes
 
     def integer(self, size: int) -> int:
         return int.from_bytes(self.take(size), "little")

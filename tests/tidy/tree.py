@@ -15,11 +15,11 @@ _GENERATED = ("copycat/storage/_native.cpp",)
 
 def sources(*suffixes: str, rooms: tuple[str, ...] = _ROOMS) -> Iterator[tuple[str, str]]:
     """(path from the root, text) of every source file we wrote, in a stable order."""
-    wanted = suffixes or _SUFFIXES
+    chosen = suffixes or _SUFFIXES
     paths = [path for room in rooms for path in (ROOT / room).rglob("*")]
     for path in sorted([*paths, ROOT / "setup.py"]):
         name = path.relative_to(ROOT).as_posix()
-        if path.suffix in wanted and name not in _GENERATED and path.is_file():
+        if path.suffix in chosen and name not in _GENERATED and path.is_file():
             yield name, path.read_text(encoding="utf-8")
 
 

@@ -224,8 +224,8 @@ class _Demo:
         loaded_at = time.monotonic()
         deadline = loaded_at + _CAUGHT_UP_WITHIN_S
         while time.monotonic() < deadline:
-            said_at, wanted = (await self._leader()).applied
-            if said_at > loaded_at and all(m.applied[1] >= wanted for m in self.members):
+            reported_at, least_index = (await self._leader()).applied
+            if reported_at > loaded_at and all(m.applied[1] >= least_index for m in self.members):
                 return
             await asyncio.sleep(0.02)
         where = ", ".join(f"{m.name} at {m.applied[1]}" for m in self.members)

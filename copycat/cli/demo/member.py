@@ -102,12 +102,12 @@ class MemberProcess:
 
     async def _until(self, waiting: Any, what: str, timeout: float) -> None:
         """Await what the child must do; its end or the time limit is a failure with its words."""
-        wanted = asyncio.ensure_future(waiting)
+        awaited = asyncio.ensure_future(waiting)
         reader = self._reader
-        others = {wanted} if reader is None else {wanted, reader}
+        others = {awaited} if reader is None else {awaited, reader}
         done, _ = await asyncio.wait(others, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        if wanted not in done:
-            wanted.cancel()
+        if awaited not in done:
+            awaited.cancel()
             raise self._failed(f"did not {what} within {timeout:.0f} s")
 
     async def kill(self) -> float:

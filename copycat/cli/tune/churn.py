@@ -52,7 +52,7 @@ class Amplification:
         return 1 + sum(self._rewritten.values()) / appended_nbytes
 
     @property
-    def kept(self) -> float:
+    def mean_space(self) -> float:
         """The mean over all looks; 0 without any."""
         return sum(self._space_ratios) / len(self._space_ratios) if self._space_ratios else 0.0
 
@@ -97,5 +97,6 @@ def measure_churn(
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return sample_of(times, _BATCH, entry_nbytes)._replace(
-        write_amplification=amplification.written(appended), space_amplification=amplification.kept
+        write_amplification=amplification.written(appended),
+        space_amplification=amplification.mean_space,
     )
