@@ -151,7 +151,7 @@ class TimeoutNow(msgspec.Struct, frozen=True):
 
 
 class InstallSnapshot(msgspec.Struct, frozen=True):
-    """Bytes of a snapshot file from `offset` on; without any it asks how much is held.
+    """Bytes of a snapshot file from `offset` on; a message without bytes offers the file.
 
     (entry, nbytes, digest) name the file; its bytes lie as they do on the sender's disk.
     """

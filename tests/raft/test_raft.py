@@ -1,4 +1,4 @@
-"""The door: nonsense is counted and hurts nobody, terms do not leap, laws inside are law."""
+"""What peers send: nonsense is counted and hurts nobody, terms do not leap, laws inside are law."""
 
 from __future__ import annotations
 
