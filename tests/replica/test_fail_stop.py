@@ -119,7 +119,7 @@ SITES: list[tuple[type, str, Callable[..., None]]] = [
     (Maintenance, "_removed", the_log_is_cleaned),
     (DiskSpace, "_ballast_made", ballast_is_made),
     (Maintenance, "_note_written", a_follower_gets_a_snapshot),
-    (SnapshotTaker, "_taken", a_follower_gets_a_snapshot),
+    (SnapshotTaker, "_on_taken", a_follower_gets_a_snapshot),
     (SnapshotTaker, "_saved", a_follower_gets_a_snapshot),
     (SnapshotTaker, "_discarded", a_follower_gets_a_snapshot),
     (SnapshotSender, "_was_read", a_follower_gets_a_snapshot),
