@@ -1,4 +1,4 @@
-"""What peers send: nonsense is counted and hurts nobody, terms do not leap, laws inside are law."""
+"""What peers send: nonsense is counted and hurts nobody, terms do not leap, laws are law."""
 
 from __future__ import annotations
 
