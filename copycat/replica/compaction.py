@@ -30,8 +30,7 @@ from copycat.machine.apply_result import ApplyResult
 from copycat.machine.session_executor import SessionExecutor
 from copycat.raft.core import Raft
 from copycat.replica.applier import Applier
-from copycat.replica.host import Host, Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.snapshot_receiver import SnapshotReceiver

@@ -23,6 +23,7 @@ from copycat.protocol.client import (
     Commands,
     CommandsRefused,
     Failure,
+    Refusal,
     Register,
     Results,
     ServerMessage,
@@ -30,12 +31,10 @@ from copycat.protocol.client import (
 from copycat.protocol.codec_client import encode_server
 from copycat.protocol.codec_peer import encode_return
 from copycat.protocol.results import PIECE_NBYTES, cut_results
-from copycat.replica.host import REPLY_ROOM, Host, Lane
-from copycat.replica.inbox import Inbox
-from copycat.replica.refusal_reason import RefusalReason
+from copycat.replica.host import REPLY_ROOM, Host, Inbox, Lane
 from copycat.types import MemberId
 
-__all__ = ["Connections", "Replies", "Route"]
+__all__ = ["Connections", "RefusalReason", "Replies", "Route"]
 
 RESULTS_NBYTES_MAX = PIECE_NBYTES
 """Above this the results of a run are sent in several frames."""
@@ -57,6 +56,15 @@ class Route(NamedTuple):
 
     peer: MemberId
     token: int
+
+
+class RefusalReason(NamedTuple):
+    """Why a request is not served: the fields of a refusal, see `protocol.client.Failure`."""
+
+    code: Refusal
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+    since_ms: int = 0
 
 
 class Replies:

@@ -14,15 +14,14 @@ from copycat.member.ballast_file import BallastFile
 from copycat.protocol.client import Refusal
 from copycat.raft.core import Raft
 from copycat.raft.events import StorageFull
+from copycat.replica.connections import RefusalReason
 from copycat.replica.driver import Driver
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import Outage
-from copycat.replica.proposals import ProposalQueue
+from copycat.replica.proposals import ProposalQueue, WriteStall
 from copycat.replica.queries import Queries
-from copycat.replica.refusal_reason import RefusalReason, WriteStall
 from copycat.replica.session_index import SessionIndex
 from copycat.storage.interface import ReplicaLog
 from copycat.types import Span

@@ -15,8 +15,14 @@ from typing import NamedTuple, Protocol, assert_never
 import msgspec
 
 from copycat.errors import ResourceError, require
-from copycat.protocol.codec_peer import encode_peer
-from copycat.protocol.peer import AppendReply, PeerMessage, PreVoteReply, VoteReply
+from copycat.protocol.codec_peer import encode_append, encode_peer
+from copycat.protocol.peer import (
+    AppendEntries,
+    AppendReply,
+    PeerMessage,
+    PreVoteReply,
+    VoteReply,
+)
 from copycat.raft.core import Raft
 from copycat.raft.effects import (
     Append,
@@ -45,14 +51,13 @@ from copycat.replica.host import Host
 from copycat.replica.log_clock import LogClock
 from copycat.replica.proposals import Proposal, ProposalQueue
 from copycat.replica.queries import Queries
-from copycat.replica.replication import EntrySender
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage import Batch, encode_batch
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.recent_batches import BatchReader
-from copycat.types import EntryKind, MemberId
+from copycat.types import NO_ENTRY, EntryId, EntryKind, MemberId, Span
 
-__all__ = ["Driver", "RegressionEffect", "SnapshotEffect"]
+__all__ = ["Driver", "EntrySender", "RegressionEffect", "SnapshotEffect"]
 
 _LOG = logging.getLogger("copycat.replica")
 
@@ -70,6 +75,52 @@ class Payload(NamedTuple):
 
 
 _EMPTY = Payload()
+
+
+class EntrySender:
+    """Executes `Replicate`: it becomes a header and a view of the frames of the log."""
+
+    def __init__(self, batch_reader: BatchReader, host: Host) -> None:
+        self._batch_reader = batch_reader
+        self._host = host
+
+    def ship(
+        self,
+        effect: Replicate,
+        *,
+        term: int,
+        leader: MemberId,
+        configuration: EntryId = NO_ENTRY,
+        log_time_ms: int = 0,
+    ) -> Span | None:
+        """Send what one message takes; the span that went out, None when no link took it.
+
+        leader: this member, which leads `term`.  configuration: the name of the one that the
+        deletion floor is about.  log_time_ms: as this leader knows it (C25).
+
+        What is in a gap was committed (C3), even if this leader started anew and does not know
+        yet how far: it says so, or a peer that lags would refuse the gap, and without that
+        peer there may be no majority for anything new.
+        """
+        span, batch, committed = effect.span, None, effect.leader_commit
+        if span.first < span.end:
+            batch = self._batch_reader.gather(span.first, span.end)
+            span = Span(span.term, span.first, batch.span.end)
+            if committed < span.last and batch.has_gaps:
+                committed = max(committed, batch.gaps()[-1][1] - 1)
+        message = AppendEntries(
+            term,
+            leader,
+            effect.request,
+            effect.prev,
+            span,
+            committed,
+            effect.deletion_floor,
+            configuration,
+            log_time_ms,
+        )
+        header = encode_append(message, 0 if batch is None else batch.nbytes)
+        return span if self._host.send(effect.peer, header, batch) else None
 
 
 class EffectHandler(Protocol):

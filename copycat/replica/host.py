@@ -1,24 +1,31 @@
-"""What a replica asks of the world. asyncio and the simulator each implement it.
+"""What a replica asks of the world, and the queue of all that the world has for its next turn.
 
-Nothing here calls back before it returns, but for a quick sync (see `sync`). What a host calls
-back only queues: a turn takes it later (`Replica.synced`, `Replica.saved`, `Inbox.run`).
+asyncio and the simulator each implement `Host`. None of its verbs calls back before it returns,
+but for a quick sync (see `Host.sync`), and what it calls back only queues.
+
+Everything that happens to a replica between two turns is put into the `Inbox`, and nothing else
+is done with it: a frame that arrived, a link that broke, an answer of a thread. `Replica.turn`
+takes it. So a call never meets a replica in the middle of another one, and an exception in any of
+them ends in `Replica.failed`, which stops the member.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from copycat.storage.interface import Batch, SaveTicket, SyncTicket
 from copycat.types import MemberId
 
-__all__ = ["REPLY_ROOM", "Body", "Host", "Lane"]
+__all__ = ["REPLY_ROOM", "Body", "Host", "Inbox", "Lane"]
 
 Body = Batch | bytes
 """What follows a header on a link: frames of a log, or bytes of a snapshot file."""
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 REPLY_ROOM = 1 << 20
 """Unsent bytes of a connection below which it has room for one more reply, of whatever size."""
@@ -100,3 +107,30 @@ class Host(Protocol):
     def stop(self, reason: BaseException) -> None:
         """Fail-stop this member: no further promise leaves."""
         ...
+
+
+class Inbox:
+    """The only way from outside of a turn, and from a thread, into a turn."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._calls: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+
+    def put(self, call: Callable[[*Arguments], None], *arguments: *Arguments) -> None:
+        """Call `call(*arguments)` in the next turn, after what is here already."""
+        self._calls.append((call, arguments))
+        self._host.wake()
+
+    def run(self, lane: Lane, work: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Have `work` done by a thread of `lane`; then call `done(result)` in a turn."""
+
+        def answered(result: T) -> None:
+            self.put(done, result)
+
+        self._host.run(lane, work, answered)
+
+    def take(self) -> None:
+        """Make the calls that are here now; those that they put here wait for the next turn."""
+        for _ in range(len(self._calls)):
+            call, arguments = self._calls.popleft()
+            call(*arguments)

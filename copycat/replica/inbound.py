@@ -27,17 +27,32 @@ from copycat.raft.events import Received
 from copycat.replica.connections import Route
 from copycat.replica.disk_space import DiskSpace
 from copycat.replica.driver import Driver
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox
 from copycat.replica.log_clock import LogClock, TimeReport
 from copycat.replica.outage import Outage
-from copycat.replica.replication import received_batch
 from copycat.replica.requests import RequestRouter
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.storage import Batch
 from copycat.types import MemberId, Span
 
-__all__ = ["PeerInbound"]
+__all__ = ["PeerInbound", "received_batch"]
+
+
+def received_batch(body: memoryview, message: AppendEntries) -> Batch:
+    """The entries of a message, every frame verified. ProtocolError.
+
+    C3: only what is committed is ever cleaned away, so a gap above leader_commit is forged.
+    """
+    batch = Batch.from_wire(body, message.span)
+    if batch.has_gaps:
+        for first, end, _ in batch.gaps():
+            if end > message.leader_commit + 1:
+                raise ProtocolError(
+                    f"a gap of [{first}, {end}) above the leader's commit index"
+                    f" {message.leader_commit}"
+                )
+    return batch
 
 
 class PeerInbound:

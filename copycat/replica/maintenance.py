@@ -12,10 +12,9 @@ from functools import partial
 from copycat.member.time_note import TimeFile, TimeNote
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.disk_space import ROOM_AGAIN_MS, DiskSpace
-from copycat.replica.handshake import Handshake
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
+from copycat.replica.members import Handshake
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.session_index import SessionIndex

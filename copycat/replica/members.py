@@ -1,8 +1,12 @@
-"""Who the members of the cluster are, for everybody in the replica who asks.
+"""Who the members of the cluster are, and who is let in as one of them. Values in, values out.
 
-The core decides who is a member and says so with `ConfigurationChanged`. This table is the only
+The core decides who is a member and says so with `ConfigurationChanged`. The table is the only
 place in the replica that remembers it: links, handshake, sessions, refusals and status all read
 the table, so a change of members reaches each of them in one step.
+
+A directory has a random incarnation. The first time that a leader meets a member it commits
+the pair; from then on another incarnation under the same id is a lost disk, and its votes and
+acknowledgements must not count: it forgot what it promised (C16, F8).
 """
 
 from __future__ import annotations
@@ -10,10 +14,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from copycat.errors import (
+    ConfigurationError,
+    CopycatError,
+    ProtocolError,
+    VersionMismatchError,
+    WrongDirectoryError,
+)
+from copycat.machine.envelope import decode_incarnation
+from copycat.protocol.codec_peer import decode_hello, encode_hello_refused
+from copycat.protocol.framing import Frame
+from copycat.protocol.peer import Hello, HelloRefused
+from copycat.protocol.wire import PROTOCOL_VERSIONS
 from copycat.raft.configuration import Configuration, MemberRecord
-from copycat.types import MemberId, MemberType
+from copycat.raft.events import Reachable
+from copycat.storage.interface import ReplicaLog
+from copycat.types import EntryKind, MemberId, MemberType, SkippedEntry
 
-__all__ = ["MemberChanges", "MemberTable"]
+__all__ = ["Handshake", "MemberChanges", "MemberTable", "PeerRefused", "logged_incarnations"]
+
+_READ_NBYTES = 1 << 20
+_SEARCH_NBYTES = 64 << 20
 
 
 class MemberChanges(NamedTuple):
@@ -110,3 +131,193 @@ class MemberTable(Mapping[MemberId, str]):
 def _address(records: Mapping[MemberId, MemberRecord], member: MemberId) -> str:
     record = records.get(member)
     return "" if record is None else record.address
+
+
+class PeerRefused(ProtocolError):
+    """A dialler that is not let in. `frame` tells it why; the listener then closes."""
+
+    code = "peer-refused"
+    default_hint = "see the reason above"
+    frame: bytes = b""
+
+    @classmethod
+    def of(cls, cause: CopycatError) -> PeerRefused:
+        """Refuse for this cause."""
+        frame = encode_hello_refused(HelloRefused(cause.code, cause.message))
+        return cls(cause.message, hint=cause.hint, frame=frame)
+
+
+class Handshake:
+    """Judges the Hello of a dialler, and the answer to our own.
+
+    incarnation: of this directory.  logged: those of all directories as far as the log told at the
+    start, committed or not; nothing is applied yet then, and a wiped member that is let in before
+    would help to elect somebody who lacks entries.  cluster_incarnation: 0 while this member knows
+    none.
+    """
+
+    def __init__(
+        self,
+        members: MemberTable,
+        *,
+        cluster_name: str,
+        incarnation: int,
+        logged: Mapping[MemberId, int],
+        skips: tuple[SkippedEntry, ...] = (),
+        cluster_incarnation: int = 0,
+    ) -> None:
+        self._members = members
+        self._cluster_name = cluster_name
+        self._founders = tuple(sorted(members.addresses))
+        self._incarnation = incarnation
+        self._logged = logged
+        self._skips = skips
+        self._cluster_incarnation = cluster_incarnation
+
+    def hello(self, *, fresh: bool, lost: bool = False) -> Hello:
+        """What this member opens its links with."""
+        return Hello(
+            self._cluster_name,
+            self._founders,
+            self._members.member,
+            self._incarnation,
+            self._members.own_address,
+            fresh,
+            PROTOCOL_VERSIONS,
+            lost,
+            self._skips,
+            self._cluster_incarnation,
+        )
+
+    def judge(self, hello: Hello) -> MemberId:
+        """The peer that said this Hello; raises the reason why it is not let in."""
+        own_address = self._members.own_address
+        if hello.cluster_name != self._cluster_name:
+            raise self._wrong(
+                f'{hello.address} is a member of cluster "{hello.cluster_name}", '
+                f'{own_address} of "{self._cluster_name}"'
+            )
+        low, high = hello.protocol
+        if low > PROTOCOL_VERSIONS[1] or high < PROTOCOL_VERSIONS[0]:
+            raise VersionMismatchError(
+                f"{hello.address} speaks protocol {low} to {high}, {own_address} "
+                f"{PROTOCOL_VERSIONS[0]} to {PROTOCOL_VERSIONS[1]}"
+            )
+        self._check_cluster(hello)
+        if hello.member == self._members.member or not self._members.address(hello.member):
+            raise self._wrong(
+                f"{hello.address} with member id {hello.member:032x} is no other member of "
+                f'cluster "{self._cluster_name}"'
+            )
+        if hello.skips != self._skips:
+            raise ConfigurationError(
+                f"{hello.address} skips {_listed(hello.skips)}, {own_address} skips"
+                f" {_listed(self._skips)}: their states would differ",
+                hint="stop both, and have every member skip the same entries: copycat recover"
+                " --skip-entry INDEX DIRECTORY, or copy the file skipped-entries",
+            )
+        self._check_incarnation(hello)
+        self._members.greeted_incarnations[hello.member] = hello.incarnation
+        return hello.member
+
+    def _check_cluster(self, hello: Hello) -> None:
+        """Whether the two mean one cluster, where one name may have been used twice.
+
+        The incarnation of a cluster says that. While neither side knows one, both are as they were
+        started: the list of founders has to be the same then, with the founder's own address.
+        """
+        ours, theirs = self._cluster_incarnation, hello.cluster_incarnation
+        if ours and theirs and ours != theirs:
+            raise self._wrong(
+                f"{hello.address} is a member of another cluster"
+                f' "{self._cluster_name}" (incarnation {theirs:032x}, that of'
+                f" {self._members.own_address} is {ours:032x})"
+            )
+        if ours or theirs:
+            return
+        if hello.members != self._founders:
+            raise ConfigurationError(
+                f"{hello.address} was started with members {', '.join(hello.members)}; "
+                f"{self._members.own_address} with {', '.join(self._founders)}",
+                hint="start every founding member with the same list of addresses",
+            )
+        if self._members.address(hello.member) not in ("", hello.address):
+            raise self._wrong(
+                f"{hello.address} says that it is member {hello.member:032x}, which is at"
+                f" {self._members.address(hello.member)}"
+            )
+
+    def accept(self, frame: Frame) -> MemberId:
+        """A dialler's Hello: who it is. PeerRefused: the frame of it says why."""
+        try:
+            return self.judge(decode_hello(frame))
+        except CopycatError as cause:
+            raise PeerRefused.of(cause) from cause
+
+    def answered(self, peer: MemberId, frame: Frame) -> Reachable:
+        """The answer to our Hello on a link to `peer`, as `Replica.peer_up` wants it."""
+        hello = decode_hello(frame)
+        if self.judge(hello) != peer:
+            address = self._members.address(peer) or f"{peer:032x}"
+            raise ProtocolError(f"{hello.address} answered on the link to {address}")
+        return Reachable(peer, hello.fresh, hello.lost)
+
+    def _check_incarnation(self, hello: Hello) -> None:
+        logged = self._logged.get(hello.member)
+        known = self._members.committed_incarnations.get(hello.member, logged)
+        if known is not None and known != hello.incarnation:
+            raise WrongDirectoryError(
+                f"{hello.address} came back with another directory (incarnation "
+                f"{hello.incarnation:032x}, the cluster knows {known:032x}): what it acknowledged "
+                "may be lost, so it has no vote",
+                hint="bring the old directory back, or replace this member by a new one",
+            )
+
+    def record_incarnation(self, member: MemberId, incarnation: int) -> CopycatError | None:
+        """The incarnation of a member's directory was committed, and that was applied here. An
+        error when it is this member, and not the directory that it has."""
+        members = self._members
+        members.record_incarnation(member, incarnation)
+        is_alone = not members.peers  # nobody else acted on what it promised
+        committed = members.committed_incarnations[member]
+        if member == members.member and committed != self._incarnation and not is_alone:
+            return self._wrong(
+                f"the cluster knows {members.own_address} by incarnation "
+                f"{committed:032x}; this directory is {self._incarnation:032x}"
+            )
+        return None
+
+    def uncommitted_incarnations(self) -> list[tuple[MemberId, int]]:
+        """What the leader should commit now: its own, and that of every peer that it has met."""
+        members = self._members
+        known = [(members.member, self._incarnation), *members.greeted_incarnations.items()]
+        committed = members.committed_incarnations
+        return [(member, number) for member, number in known if member not in committed]
+
+    @staticmethod
+    def _wrong(message: str) -> WrongDirectoryError:
+        return WrongDirectoryError(f"{message}; it was not let in")
+
+
+def _listed(skips: tuple[SkippedEntry, ...]) -> str:
+    each = [f"{skip.index} (term {skip.term}, checksum {skip.crc:08x})" for skip in skips]
+    return "entry " + ", entry ".join(each) if each else "no entry"
+
+
+def logged_incarnations(log: ReplicaLog, members: int) -> dict[MemberId, int]:
+    """Member -> incarnation, as the entries of the log say, committed or not.
+
+    An incarnation is committed when a leader first meets the member, so the first few entries
+    nearly always tell all; where a member never came, the search ends after `_SEARCH_NBYTES`.
+    """
+    incarnations: dict[MemberId, int] = {}
+    index, end, searched = log.first_index, log.last_index + 1, 0
+    while 1 < members > len(incarnations) and index < end and searched < _SEARCH_NBYTES:
+        batch = log.read(index, end, _READ_NBYTES)
+        searched += batch.nbytes
+        index = batch.span.end
+        for run in batch.runs(batch.span.first, index):
+            if run.kind == EntryKind.INCARNATION:
+                member, incarnation = decode_incarnation(run.payloads[0])
+                incarnations.setdefault(MemberId(member), incarnation)
+    return incarnations

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from copycat.config import RaftOptions
 from copycat.protocol.client import Refusal
+from copycat.replica.connections import RefusalReason
 from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import MemberTable
-from copycat.replica.refusal_reason import RefusalReason, WriteStall
+from copycat.replica.proposals import WriteStall
 from copycat.types import MemberId
 
 __all__ = ["Outage"]

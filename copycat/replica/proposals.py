@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from struct import pack, unpack_from
+from typing import NamedTuple
 
 from copycat.errors import require
 from copycat.machine.apply_result import (
@@ -44,15 +45,22 @@ from copycat.protocol.client import (
     Registered,
     SessionClosed,
 )
-from copycat.replica.connections import Connections, Replies, Route
+from copycat.replica.connections import Connections, RefusalReason, Replies, Route
 from copycat.replica.members import MemberTable
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.refusal_reason import RefusalReason, WriteStall
 from copycat.replica.session_index import SessionIndex, SessionView
 from copycat.storage.interface import EncodeItem
 from copycat.types import EntryKind, MemberId
 
-__all__ = ["Admission", "Limits", "Proposal", "ProposalQueue", "take_first", "take_new"]
+__all__ = [
+    "Admission",
+    "Limits",
+    "Proposal",
+    "ProposalQueue",
+    "WriteStall",
+    "take_first",
+    "take_new",
+]
 
 
 class Admission:
@@ -169,6 +177,14 @@ class Proposal:
         self.frames_nbytes_max = nbytes + FRAME_OVERHEAD * self.count
         """What it can become in the log."""
         self.waiter = waiter
+
+
+class WriteStall(NamedTuple):
+    """What full disks stop (F12): requests are refused for `reason`, unless that is empty."""
+
+    reason: str = ""
+    stops_commits: bool = False
+    """Too few members take entries: what the leader has in its log cannot be committed either."""
 
 
 class ProposalQueue:

@@ -19,10 +19,8 @@ from functools import partial
 from copycat.machine.apply_result import MachineQuery, QueryAnswer
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import QueryRequest, QueryResult, Refusal
-from copycat.replica.connections import Replies, Route
-from copycat.replica.host import REPLY_ROOM, Host, Lane
-from copycat.replica.inbox import Inbox
-from copycat.replica.refusal_reason import RefusalReason
+from copycat.replica.connections import RefusalReason, Replies, Route
+from copycat.replica.host import REPLY_ROOM, Host, Inbox, Lane
 from copycat.replica.session_index import SessionIndex
 from copycat.types import ConsistencyLevel
 

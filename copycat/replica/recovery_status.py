@@ -14,8 +14,7 @@ from copycat.raft.core import Raft
 from copycat.raft.effects import PeerRegressed, RecordLoss
 from copycat.raft.events import GapsKnown, LossAccepted, LossRecorded
 from copycat.replica.driver import Driver
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox, Lane
 from copycat.replica.members import MemberTable
 from copycat.replica.options import MemberStores
 from copycat.storage.interface import ReplicaLog

@@ -42,23 +42,19 @@ from copycat.replica.applier import Applier
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.connections import Connections, Replies, Route
 from copycat.replica.disk_space import DiskSpace
-from copycat.replica.driver import Driver, RegressionEffect, SnapshotEffect
+from copycat.replica.driver import Driver, EntrySender, RegressionEffect, SnapshotEffect
 from copycat.replica.election_obstacles import ElectionObstacles
-from copycat.replica.handshake import Handshake, logged_incarnations
-from copycat.replica.host import Host, Lane
+from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
-from copycat.replica.inbox import Inbox
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
 from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
-from copycat.replica.members import MemberTable
+from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.outage import Outage
-from copycat.replica.proposals import ProposalQueue
+from copycat.replica.proposals import ProposalQueue, WriteStall
 from copycat.replica.queries import Queries
 from copycat.replica.recovery_status import RecoveryStatus
-from copycat.replica.refusal_reason import WriteStall
-from copycat.replica.replication import EntrySender
 from copycat.replica.requests import RequestRouter
 from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_receiver import SnapshotReceiver

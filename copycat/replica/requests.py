@@ -20,14 +20,12 @@ from copycat.protocol.codec_peer import encode_forward
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.wire import FrameType
 from copycat.raft.core import Raft
-from copycat.replica.connections import Connections, Replies, Route
-from copycat.replica.host import Host
-from copycat.replica.inbox import Inbox
+from copycat.replica.connections import Connections, RefusalReason, Replies, Route
+from copycat.replica.host import Host, Inbox
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.outage import Outage
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries, must_lead
-from copycat.replica.refusal_reason import RefusalReason
 from copycat.replica.session_index import SessionIndex
 from copycat.storage import check_commands
 from copycat.types import MemberId, ServerState

@@ -29,8 +29,7 @@ from copycat.raft.effects import ReceiveSnapshot
 from copycat.raft.events import LeaderHeard, SnapshotInstalled
 from copycat.replica.applier import Applier
 from copycat.replica.driver import Driver
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_taker import SnapshotSource, SnapshotTaker, source_of

@@ -21,8 +21,7 @@ from copycat.raft.core import Raft
 from copycat.raft.effects import EndShipping, ShipSnapshot
 from copycat.raft.events import PeerHeard, SnapshotShipping, Unreachable
 from copycat.replica.driver import Driver
-from copycat.replica.host import Host, Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore
 from copycat.types import MemberId

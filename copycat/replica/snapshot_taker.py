@@ -29,8 +29,7 @@ from copycat.raft.events import Compacted, OldestSnapshotChanged
 from copycat.raft.term_index import TermIndex
 from copycat.replica.applier import Applier
 from copycat.replica.driver import Driver
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
 from copycat.replica.snapshot_sender import SnapshotSender

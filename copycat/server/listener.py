@@ -22,8 +22,8 @@ from copycat.protocol.client import Commands, CommandsRefused, Failure, Refusal
 from copycat.protocol.codec_client import decode_client, encode_server
 from copycat.protocol.framing import CLIENT_LIMIT, PEER_LIMIT, Frame, FrameBuffer
 from copycat.protocol.wire import CLIENT_TYPES, FrameType, unknown_frame
-from copycat.replica.handshake import PeerRefused
 from copycat.replica.host import REPLY_ROOM
+from copycat.replica.members import PeerRefused
 from copycat.replica.replica import Replica
 from copycat.server.host import AsyncHost
 from copycat.server.progress_timeout import ProgressTimeout

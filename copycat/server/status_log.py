@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from copycat.config import ServerOptions
 from copycat.protocol.client import Refusal
-from copycat.replica.refusal_reason import WriteStall
+from copycat.replica.proposals import WriteStall
 from copycat.replica.replica import Replica
 from copycat.types import ServerState
 

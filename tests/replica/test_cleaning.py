@@ -15,8 +15,7 @@ from copycat.machine.kv import KeyValueStore
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.client import KeepAlive
 from copycat.replica.compaction import CompactionRunner
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox, Lane
 from copycat.replica.options import ReplicaOptions
 from copycat.storage._native import FaultEnv, NativeLog, open_log
 from copycat.storage.compaction import CompactionOptions, SegmentLimits

@@ -16,7 +16,7 @@ from copycat.protocol.client import (
     ServerMessage,
 )
 from copycat.protocol.operations import encode_operation
-from copycat.replica.refusal_reason import WriteStall
+from copycat.replica.proposals import WriteStall
 from copycat.types import ConsistencyLevel, ServerState
 from tests.replica.harness import CLIENT, Network, Node, commands
 

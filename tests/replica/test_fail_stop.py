@@ -175,7 +175,7 @@ def test_every_answer_of_a_thread_is_in_the_list_above() -> None:
                 if isinstance(done, ast.Call):  # partial(self._method, ...)
                     done = done.args[0]
                 found.add(ast.unparse(done).removeprefix("self."))
-    assert hosts == {"inbox.py"}, "every answer is an event of a turn"
+    assert hosts == {"host.py"}, "every answer is an event of a turn"
     # One name stands for a `partial` that is written above it.
     named = {"rewritten": "_rewritten"}
     listed = {method for _, method, _ in SITES}

@@ -18,8 +18,7 @@ from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import Hello
 from copycat.protocol.wire import PROTOCOL_VERSIONS
 from copycat.raft.configuration import Configuration
-from copycat.replica.handshake import Handshake, PeerRefused
-from copycat.replica.members import MemberTable
+from copycat.replica.members import Handshake, MemberTable, PeerRefused
 from copycat.types import MemberId
 
 ADDRESSES = ("a:1", "b:1", "c:1")

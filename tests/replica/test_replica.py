@@ -26,7 +26,7 @@ from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.peer import AppendReply
 from copycat.protocol.results import decode_result, decode_results
-from copycat.replica.handshake import PeerRefused
+from copycat.replica.members import PeerRefused
 from copycat.types import ConsistencyLevel, ServerState
 from tests.replica.harness import CLIENT, Network, Node, commands, lone_leader, open_session
 

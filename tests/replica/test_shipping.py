@@ -6,7 +6,8 @@ from copycat.protocol.codec_peer import decode_append
 from copycat.protocol.framing import split_frame
 from copycat.protocol.peer import AppendEntries
 from copycat.raft.effects import Replicate
-from copycat.replica.replication import EntrySender, received_batch
+from copycat.replica.driver import EntrySender
+from copycat.replica.inbound import received_batch
 from copycat.storage import Batch, encode_batch, encode_gap
 from copycat.storage.memory import MemoryLog
 from copycat.storage.recent_batches import BatchReader, RecentBatches

@@ -13,8 +13,7 @@ from copycat.machine.kv import KeyValueStore
 from copycat.protocol.client import KeepAlive, Register, Registered
 from copycat.protocol.peer import InstallReply, InstallSnapshot
 from copycat.raft.effects import ReceiveSnapshot
-from copycat.replica.host import Lane
-from copycat.replica.inbox import Inbox
+from copycat.replica.host import Inbox, Lane
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.storage._native import FaultEnv
 from copycat.storage.snapshot_store import SnapshotStore
