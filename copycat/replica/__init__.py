@@ -22,10 +22,11 @@ Its objects:
 * `EntrySender` makes AppendEntries messages, and `PeerInbound` decodes what peers send.
 * `MemberTable` says who the members are and where they listen, and `Handshake` judges whether a
   peer is one of them. The host makes and ends links when the table changes.
-* `SnapshotTaker`, `SnapshotSender` and `SnapshotReceiver` take, send and install snapshots.
+* `SnapshotTaker`, `SnapshotSender` and `SnapshotReceiver` take, send and install snapshots;
+  `restore` installs the newest one at a start, before the replica is built.
 * `CompactionRunner` starts the rewriting of segments. `Maintenance` is what a member does by
   the clock, and `DiskSpace` what it does about a full disk. `RecoveryStatus` reports what a
-  damaged or restored directory lacks.
+  damaged or restored directory lacks, and `Outage` why a client cannot be served.
 * `Host` is the protocol of what differs between a real process and a simulated one.
 
 The loop that drives it, as a host writes it:

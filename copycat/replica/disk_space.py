@@ -19,10 +19,10 @@ from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import Outage
 from copycat.replica.proposals import ProposalQueue, WriteStall
 from copycat.replica.queries import Queries
 from copycat.replica.session_index import SessionIndex
+from copycat.replica.status import Outage
 from copycat.storage.interface import ReplicaLog
 from copycat.types import Span
 

@@ -29,10 +29,10 @@ from copycat.replica.disk_space import DiskSpace
 from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox
 from copycat.replica.log_clock import LogClock, TimeReport
-from copycat.replica.outage import Outage
 from copycat.replica.requests import RequestRouter
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
+from copycat.replica.status import Outage
 from copycat.storage import Batch
 from copycat.types import MemberId, Span
 

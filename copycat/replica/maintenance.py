@@ -16,9 +16,9 @@ from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import Handshake
 from copycat.replica.proposals import ProposalQueue
-from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_taker import SnapshotTaker
+from copycat.replica.status import RecoveryStatus
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.segment_files import SpareSegment, remove_obsolete_files
 

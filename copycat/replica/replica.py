@@ -43,7 +43,6 @@ from copycat.replica.compaction import CompactionRunner
 from copycat.replica.connections import Connections, Replies, Route
 from copycat.replica.disk_space import DiskSpace
 from copycat.replica.driver import Driver, EntrySender, RegressionEffect, SnapshotEffect
-from copycat.replica.election_obstacles import ElectionObstacles
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
@@ -51,16 +50,15 @@ from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.options import MemberStores, ReplicaOptions
-from copycat.replica.outage import Outage
 from copycat.replica.proposals import ProposalQueue, WriteStall
 from copycat.replica.queries import Queries
-from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.requests import RequestRouter
+from copycat.replica.restore import restore
 from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
-from copycat.replica.snapshot_taker import SnapshotTaker, restore
-from copycat.replica.status import Status
+from copycat.replica.snapshot_taker import SnapshotTaker
+from copycat.replica.status import ElectionObstacles, Outage, RecoveryStatus, Status
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
 from copycat.storage.recent_batches import BatchReader, RecentBatches

@@ -23,10 +23,10 @@ from copycat.raft.core import Raft
 from copycat.replica.connections import Connections, RefusalReason, Replies, Route
 from copycat.replica.host import Host, Inbox
 from copycat.replica.options import ReplicaOptions
-from copycat.replica.outage import Outage
 from copycat.replica.proposals import ProposalQueue
 from copycat.replica.queries import Queries, must_lead
 from copycat.replica.session_index import SessionIndex
+from copycat.replica.status import Outage
 from copycat.storage import check_commands
 from copycat.types import MemberId, ServerState
 

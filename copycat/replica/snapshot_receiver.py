@@ -31,8 +31,9 @@ from copycat.replica.applier import Applier
 from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
+from copycat.replica.restore import SnapshotSource, source_of
 from copycat.replica.session_index import SessionIndex
-from copycat.replica.snapshot_taker import SnapshotSource, SnapshotTaker, source_of
+from copycat.replica.snapshot_taker import SnapshotTaker
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Reception, Snapshot, SnapshotStore
 from copycat.types import EntryId, MemberId

@@ -10,12 +10,9 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 from copycat.errors import (
-    ConfigurationError,
     CopycatError,
-    CorruptLogError,
     DiskFullError,
     IllegalMemberStateError,
     ResourceError,
@@ -26,19 +23,19 @@ from copycat.errors import (
 from copycat.machine.session_executor import SessionExecutor
 from copycat.raft.core import Raft
 from copycat.raft.events import Compacted, OldestSnapshotChanged
-from copycat.raft.term_index import TermIndex
 from copycat.replica.applier import Applier
 from copycat.replica.driver import Driver
 from copycat.replica.host import Inbox, Lane
 from copycat.replica.log_clock import LogClock
 from copycat.replica.options import ReplicaOptions
+from copycat.replica.restore import source_of
 from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import Snapshot, SnapshotStore, Writer
-from copycat.types import NO_ENTRY, NO_LIMITS, EntryId
+from copycat.types import NO_LIMITS, EntryId
 
-__all__ = ["SnapshotSource", "SnapshotTaker", "goes_on_from", "restore", "source_of"]
+__all__ = ["SnapshotTaker"]
 
 log = logging.getLogger("copycat.replica")
 
@@ -46,92 +43,6 @@ SPREAD = 8
 """Members begin an eighth of the threshold after each other."""
 AGAIN_MS = 10_000
 """After a full disk, or one that was short of room, the next is tried so much later (F13)."""
-
-
-@runtime_checkable
-class SnapshotSource(Protocol):
-    """What an executor must offer: its whole state as bytes, and back (I12)."""
-
-    def write_snapshot(self, sink: Callable[[bytes | memoryview], None]) -> None:
-        """Sessions, replies, timers and the user's state, between two applies, piece by piece.
-        SerializationError says why it cannot be a snapshot now."""
-        ...
-
-    def install(self, data: bytes) -> None:
-        """Replace all of it by what `write_snapshot` gave, here or on another member."""
-        ...
-
-
-def source_of(executor: object) -> SnapshotSource | None:
-    """The executor as a source of snapshots, if it is one."""
-    return executor if isinstance(executor, SnapshotSource) else None
-
-
-def restore(
-    store: SnapshotStore | None, replica_log: ReplicaLog, executor: SessionExecutor
-) -> EntryId:
-    """Before a member starts: install the newest good snapshot; the entry that it covers.
-
-    A log that does not hold that entry is behind the snapshot, or in conflict with it: it
-    begins anew right after it (C24). CorruptLogError when neither snapshots nor log reach back
-    to what the other lacks (F17): a log with gaps is no history without the snapshot that they
-    were made under, for what was released below it was forgotten at a restart, and stayed.
-    """
-    found = store.newest_good() if store is not None else None
-    front = replica_log.before
-    if found is None:
-        if front != NO_ENTRY:
-            raise CorruptLogError(
-                f"the log begins at {replica_log.first_index}, and no snapshot that can be read"
-                " covers what was before",
-                index=front.index,
-            )
-        if store is not None and store.bad:
-            if replica_log.valid_from:
-                raise CorruptLogError(
-                    f"no snapshot can be read ({len(store.bad)} are bad), and the log from"
-                    f" {replica_log.first_index} on has gaps up to {replica_log.valid_from}:"
-                    " what is left of it may bring back what was deleted",
-                    index=replica_log.first_index,
-                )
-            # The whole log is the state now. What is let go from here on is nothing that the bad
-            # ones were needed for, so the next start must not find them.
-            store.set_aside()
-        return NO_ENTRY
-    snapshot, data = found
-    entry = snapshot.entry
-    if entry.index < front.index:
-        raise CorruptLogError(
-            f"the newest snapshot that can be read covers {entry.index} entries, and the log"
-            f" begins at {replica_log.first_index}",
-            index=entry.next,
-        )
-    source = source_of(executor)
-    if source is None:
-        raise ConfigurationError(
-            f"the directory holds a snapshot of {entry.index} entries, and this state machine"
-            " cannot take it",
-            hint="start the member with the state machine that it had",
-        )
-    if executor.last_applied != entry.index:  # else the start has installed it to look at it
-        source.install(data)
-    if not goes_on_from(replica_log, entry):
-        replica_log.reset(entry)
-        ticket = replica_log.begin_sync()
-        ticket.run()
-        replica_log.end_sync(ticket)
-    return entry
-
-
-def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
-    """Whether the log holds this entry, or begins right after it: what follows is its history."""
-    terms = TermIndex(
-        replica_log.term_runs(),
-        replica_log.first_index,
-        replica_log.last_index,
-        replica_log.before,
-    )
-    return terms.term_at(entry.index) == entry.term
 
 
 _TakeResult = Writer | SerializationError | StorageError

@@ -1,12 +1,48 @@
-"""What an operator may ask of a member, as one frozen value."""
+"""What a member says of itself: to operators, to clients that it cannot serve, to its logger.
+
+* `Status` is what an operator may ask for.
+* `RecoveryStatus` knows which entries this directory lacks because its disk lost them, and which
+  members came back with an older copy of their directory. The core decides when a member has
+  everything again (C12, F8). What is here logs it, and writes and deletes the record of it.
+* `Outage` knows which peers are reachable and have room, and since when no leader is known. A
+  client that cannot be served is told the reason, and never meets a bare silence.
+"""
 
 from __future__ import annotations
 
+import logging
+from functools import partial
+
 import msgspec
 
-from copycat.types import Durability, ServerState
+from copycat.config import RaftOptions
+from copycat.errors import require
+from copycat.protocol.client import Refusal
+from copycat.raft.core import Raft
+from copycat.raft.effects import PeerRegressed, RecordLoss
+from copycat.raft.eligibility import Restriction
+from copycat.raft.events import GapsKnown, LossAccepted, LossRecorded
+from copycat.replica.connections import RefusalReason
+from copycat.replica.driver import Driver
+from copycat.replica.host import Inbox, Lane
+from copycat.replica.log_clock import LogClock
+from copycat.replica.members import MemberTable
+from copycat.replica.options import MemberStores
+from copycat.replica.proposals import WriteStall
+from copycat.storage.interface import ReplicaLog
+from copycat.types import Durability, EntryId, MemberId, ServerState
 
-__all__ = ["Status"]
+__all__ = ["ElectionObstacles", "Outage", "RecoveryStatus", "Status"]
+
+_LOG = logging.getLogger("copycat.replica")
+
+AGAIN_MS = 5_000
+"""So often it is said what is missing."""
+
+SILENT_ELECTIONS = 4
+"""A member without a leader asks the others for votes once an election timeout or so. One that
+was not heard for so many of them counts as unreachable, though its link may stand: its process
+may be stopped."""
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -45,3 +81,329 @@ class Status(msgspec.Struct, frozen=True):
     full_disks: tuple[str, ...] = ()
     """Members whose disks are full, as far as this one knows: a leader hears it of all that it
     reaches. With too many of them nothing can be committed, and only queries are served (F12)."""
+
+
+class RecoveryStatus:
+    """What this directory lacks, and which other members lack what they had.
+
+    stores: as the directory was opened. With the record of the entries that are lost, if there is
+    one, and with what makes the record of a loss that a peer noticed.
+    """
+
+    def __init__(
+        self,
+        members: MemberTable,
+        raft: Raft,
+        log: ReplicaLog,
+        inbox: Inbox,
+        driver: Driver,
+        stores: MemberStores,
+    ) -> None:
+        self._address = members.own_address
+        self._addresses = members
+        self._raft = raft
+        self._log = log
+        self._inbox = inbox
+        self._driver = driver
+        lost_entries = self._lost_entries = stores.lost_entries
+        self._new_record = stores.regressed
+        self._again_ms = 0
+        self._is_removing = False
+        self._waiting: RecordLoss | None = None
+        """It is recorded as soon as the record of an earlier loss is deleted."""
+        self._regressed: dict[MemberId, EntryId] = {}
+        if lost_entries is not None and lost_entries.is_accepted:
+            effects = raft.step(LossAccepted(lost_entries.lost_upto))
+            require(not effects, "nothing follows from an accepted loss", effects=effects)
+
+    @property
+    def missing_entries(self) -> str:
+        """The entries that are missing, in words; empty when none is."""
+        return (
+            str(self._lost_entries)
+            if self._lost_entries is not None and self._raft.eligibility.is_recovering
+            else ""
+        )
+
+    @property
+    def regressed(self) -> tuple[str, ...]:
+        """Addresses of members that run on an older copy of their directory; perhaps this one."""
+        mine = (
+            {self._address}
+            if self.missing_entries and self._lost_entries and self._lost_entries.is_regressed
+            else set()
+        )
+        return tuple(sorted({*mine, *(self._addresses[peer] for peer in self._regressed)}))
+
+    def execute(self, effect: PeerRegressed | RecordLoss) -> None:
+        """What the core found out about a directory that is an older copy of itself."""
+        if isinstance(effect, RecordLoss):
+            self._record(effect)
+        else:
+            self._peer_regressed(effect)
+
+    def _peer_regressed(self, effect: PeerRegressed) -> None:
+        """A voter lost what it had acknowledged to this member: name it, once."""
+        if self._regressed.get(effect.peer) == effect.acknowledged:
+            return
+        self._regressed[effect.peer] = effect.acknowledged
+        _LOG.error(
+            "%s: %s came back with an older copy of its directory: it had acknowledged entries up"
+            " to %d, and has them up to %d now; it does not count until it has them again",
+            self._address,
+            self._addresses[effect.peer],
+            effect.acknowledged.index,
+            effect.last.index,
+        )
+
+    def _record(self, effect: RecordLoss) -> None:
+        """This directory is an older copy of itself: make that durable, then tell the core."""
+        if self._is_removing:
+            self._waiting = effect
+            return
+        require(self._new_record is not None, "no directory to record a loss in", effect=effect)
+        assert self._new_record is not None  # noqa: S101  # for the type checker
+        first_index, earlier = self._raft.last.index + 1, self._lost_entries
+        if earlier is not None:
+            first_index = min(first_index, earlier.first_index)
+        lost_entries = self._lost_entries = self._new_record(
+            effect.lost_upto, first_index, effect.term
+        )
+        _LOG.error(
+            "%s: this directory is an older copy of what it was (a restored backup, or a snapshot"
+            " of the machine): %s had been acknowledged and are not here; it votes only for a"
+            " member that has them, and waits for a leader to give them back",
+            self._address,
+            lost_entries,
+        )
+        self._inbox.run(Lane.ASIDE, lost_entries.write, partial(self._written, effect.term))
+
+    def _written(self, term: int, _: None) -> None:
+        self._driver.step(LossRecorded(term))
+
+    def gaps_known(self) -> GapsKnown:
+        """How far the gaps of this log prove what was committed (C22).
+
+        Not where it was given up: the entries that are there now are others.
+        """
+        valid_from, lost_entries = self._log.valid_from, self._lost_entries
+        if (
+            lost_entries is not None
+            and lost_entries.is_accepted
+            and valid_from >= lost_entries.first_index
+        ):
+            valid_from = 0
+        return GapsKnown(valid_from)
+
+    def keep(self, now_ms: int) -> None:
+        """Now and then, in a turn: end the recovery, or log what is missing and why it waits."""
+        self._look_at_peers()
+        lost_entries, raft = self._lost_entries, self._raft
+        if lost_entries is None:
+            return
+        if not (raft.eligibility.is_recovering or raft.eligibility.has_accepted_loss):
+            self._lost_entries = None
+            self._is_removing = True
+            self._inbox.run(Lane.ASIDE, lost_entries.clear, self._removed)
+            outcome = "were given up" if lost_entries.is_accepted else "are here again"
+            _LOG.warning("%s: %s %s: it votes as ever", self._address, lost_entries, outcome)
+        elif raft.eligibility.is_recovering and now_ms >= self._again_ms:
+            self._again_ms = now_ms + AGAIN_MS
+            _LOG.warning(
+                "%s: %s %s (%d are here): it votes only for a member that has them, and waits"
+                " for a leader to give them back",
+                self._address,
+                lost_entries,
+                "are missing in this older copy"
+                if lost_entries.is_regressed
+                else "were damaged on this disk",
+                self._log.last_index,
+            )
+
+    def _removed(self, _: None) -> None:
+        self._is_removing = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._record(waiting)
+
+    def _look_at_peers(self) -> None:
+        """Those that have everything again are not named any more, nor those of another leader."""
+        raft = self._raft
+        for peer, acknowledged in list(self._regressed.items()):
+            if raft.match_index(peer) >= acknowledged.index:
+                _LOG.warning("%s: %s has its entries again", self._address, self._addresses[peer])
+                del self._regressed[peer]
+        if raft.leader not in (0, raft.member):
+            self._regressed.clear()
+
+
+class ElectionObstacles:
+    """Asked while no leader is known, for the clients that wait for one.
+
+    address: of this member.
+    """
+
+    def __init__(self, address: str, raft: Raft, recovery: RecoveryStatus) -> None:
+        self._address = address
+        self._raft = raft
+        self._recovery = recovery
+
+    def texts(self) -> list[str]:
+        """A clause for each obstacle; none when the next election may elect this member."""
+        raft, address = self._raft, self._address
+        restrictions = raft.eligibility.restrictions
+        missing_entries = self._recovery.missing_entries
+        clauses = []
+        if raft.storage_full:
+            clauses.append(f"the disk of {address} is full, so it does not campaign")
+        if missing_entries:
+            clauses.append(
+                f"{address} misses {missing_entries} and votes only for a member that has them"
+            )
+        if Restriction.LOST in restrictions:
+            clauses.append(
+                f"{address} may lack entries that it had acknowledged, and has no vote until a"
+                " leader has sent it newer ones"
+            )
+        elif Restriction.FRESH in restrictions:
+            clauses.append(
+                f"the directory of {address} is empty, and it has no vote until a leader or a"
+                " majority with empty directories shows that nothing was lost"
+            )
+        clauses += [
+            f"{peer} runs on an older copy of its directory and does not count until it has its"
+            " entries again"
+            for peer in self._recovery.regressed
+            if peer != address
+        ]
+        return clauses
+
+
+class Outage:
+    """Which peers are reachable and have room, and for how long no leader was known."""
+
+    def __init__(
+        self,
+        members: MemberTable,
+        clock: LogClock,
+        options: RaftOptions,
+        obstacles: ElectionObstacles | None = None,
+    ) -> None:
+        self._obstacles = obstacles
+        self._members = members
+        self._clock = clock
+        self._silent_ms = SILENT_ELECTIONS * options.election_timeout_ms
+        self._received_ms: dict[MemberId, int] = {}
+        self._reasons: dict[MemberId, str] = {}
+        self._leaderless_ms = clock.now_ms
+        self._leader = MemberId(0)
+        self._full: set[MemberId] = set()
+        """Peers that answered the leader, this member, that their disks are full."""
+
+    def frame_received(self, peer: MemberId) -> None:
+        """A frame of this peer arrived."""
+        self._received_ms[peer] = self._clock.now_ms
+
+    def link_up(self, peer: MemberId) -> None:
+        """The link to this peer is open."""
+        self._members.links.add(peer)
+        self._reasons.pop(peer, None)
+        self.frame_received(peer)
+
+    def link_down(self, peer: MemberId) -> None:
+        """It broke."""
+        self._members.links.discard(peer)
+
+    def link_failed(self, peer: MemberId, reason: str) -> None:
+        """The peer was dialled, and this is why there is no link."""
+        self._reasons[peer] = reason
+
+    def unlinked(self) -> list[str]:
+        """Addresses of the peers that this member cannot write to."""
+        return [
+            where for peer, where in self._members.peers.items() if peer not in self._members.links
+        ]
+
+    def leader_changed(self, leader: MemberId) -> bool:
+        """This member leads, or (0) none that is known; whether it is another than before."""
+        is_other = leader != self._leader
+        if is_other and not leader:
+            self._leaderless_ms = self._clock.now_ms
+        self._leader = leader
+        if is_other:
+            self._full.clear()
+        return is_other
+
+    def disk_reported(self, peer: MemberId, *, is_full: bool) -> None:
+        """A follower said with its answer whether its disk is full."""
+        if is_full:
+            self._full.add(peer)
+        else:
+            self._full.discard(peer)
+
+    def full_disks(self, *, is_full: bool) -> tuple[str, ...]:
+        """Addresses of the members in reach whose disks are full, as far as this one knows: a
+        leader hears it of all. is_full: whether this member's disk is."""
+        full = [self._members[peer] for peer in self._full & self._members.links]
+        return tuple(sorted([self._members.own_address, *full] if is_full else full))
+
+    def write_stall(self, *, is_full: bool) -> WriteStall:
+        """Whether full disks stop the cluster that this member leads, and whose they are."""
+        if not is_full and not self._full:
+            return WriteStall()
+        full = self.full_disks(is_full=is_full)
+        able = {self._members.member} | (
+            self._members.links - self._full
+        )  # this member has room for its log
+        stops_commits = bool(
+            self._full & self._members.links
+        ) and not self._members.configuration.has_quorum(able)
+        if not is_full and not stops_commits:
+            return WriteStall()
+        verb = "disk of {} is" if len(full) == 1 else "disks of {} are"
+        reason = f"the {verb.format(' and '.join(full))} full"
+        if stops_commits:
+            reason += f": {len(able) - is_full} of {len(self._members)} members take entries,"
+            reason += f" {self._members.configuration.quorum_size} needed"
+            if away := sorted(self.unlinked()):
+                reason += f"; unreachable: {', '.join(away)}"
+        return WriteStall(reason, stops_commits)
+
+    def explain(self) -> RefusalReason:
+        """Why a request for the leader cannot be served here now."""
+        if self._leader:
+            where = self._members.peers.get(self._leader)
+            reason = f"no link to the leader {where}" if where else "this member is just elected"
+            return RefusalReason(Refusal.NO_LEADER, reason, (), 0)
+        since_ms = self._clock.now_ms - self._leaderless_ms
+        missing = [peer for peer in self._members.peers if not self._is_reachable(peer, since_ms)]
+        up = {self._members.member} | (self._members.peers.keys() - missing)
+        if self._members.configuration.has_quorum(up):
+            reason = f"no leader has been known for {since_ms / 1000:.1f} s"
+            reason += self._obstacle_texts()
+            return RefusalReason(Refusal.NO_LEADER, reason, (), since_ms)
+        names = ", ".join(self._name(peer) for peer in missing)
+        reason = (
+            f"{len(up)} of {len(self._members)} members reachable,"
+            f" {self._members.configuration.quorum_size} needed;"
+            f" no leader for {since_ms / 1000:.1f} s;"
+            f" unreachable: {names}{self._obstacle_texts()}"
+        )
+        addresses = tuple(sorted(self._members[peer] for peer in missing))
+        return RefusalReason(Refusal.NO_QUORUM, reason, addresses, since_ms)
+
+    def _obstacle_texts(self) -> str:
+        texts = [] if self._obstacles is None else self._obstacles.texts()
+        return "".join(f"; {text}" for text in texts)
+
+    def _is_reachable(self, peer: MemberId, leaderless_ms: int) -> bool:
+        if peer not in self._members.links:
+            return False
+        silent_ms = self._clock.now_ms - self._received_ms.get(peer, 0)
+        return min(leaderless_ms, silent_ms) < self._silent_ms
+
+    def _name(self, peer: MemberId) -> str:
+        reason = self._reasons.get(peer)
+        if reason is None and peer in self._members.links:
+            reason = "connected, but silent"
+        return f"{self._members[peer]} ({reason})" if reason else self._members[peer]

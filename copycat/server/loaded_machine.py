@@ -8,7 +8,7 @@ from copycat.config import ServerOptions, Storage
 from copycat.machine.machine import StateMachine
 from copycat.machine.session_executor import SessionExecutor
 from copycat.member.skips import read_skips
-from copycat.replica.first_look import check_log, install_newest
+from copycat.replica.restore import check_log, install_newest
 from copycat.storage import Env, allocation_refusals, watch_allocations
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore

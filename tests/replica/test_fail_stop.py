@@ -19,11 +19,11 @@ from copycat.replica.connections import Connections
 from copycat.replica.disk_space import DiskSpace
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.queries import Queries
-from copycat.replica.recovery_status import RecoveryStatus
 from copycat.replica.replica import Replica
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
 from copycat.replica.snapshot_taker import SnapshotTaker
+from copycat.replica.status import RecoveryStatus
 from copycat.storage._native import FaultEnv
 from copycat.types import ConsistencyLevel
 from tests.replica.disks import Disks

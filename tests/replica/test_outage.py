@@ -9,7 +9,7 @@ from copycat.protocol.operations import encode_operation
 from copycat.raft.configuration import Configuration
 from copycat.replica.log_clock import LogClock
 from copycat.replica.members import MemberTable
-from copycat.replica.outage import Outage
+from copycat.replica.status import Outage
 from copycat.types import ConsistencyLevel, MemberId, ServerState
 from tests.replica.harness import Network, Node, commands
 

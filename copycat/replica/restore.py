@@ -1,0 +1,155 @@
+"""Before a member starts: its state comes back from its newest snapshot and the log behind that.
+
+First it is checked that the machine can read both (`install_newest`, `check_log`). Nothing is
+applied then, and nothing on the disk is changed. So a member whose code does not fit its log has
+not voted, not appended and not led when it stops: the code that fits finds everything as it was.
+Then `restore` makes state and log agree, and the replica is built over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from copycat.errors import ConfigurationError, CorruptLogError, StorageError
+from copycat.machine.session_executor import SessionExecutor
+from copycat.raft.term_index import TermIndex
+from copycat.storage.interface import ReplicaLog
+from copycat.storage.snapshot_store import SnapshotStore
+from copycat.types import NO_ENTRY, EntryId
+
+__all__ = [
+    "SnapshotSource",
+    "check_log",
+    "goes_on_from",
+    "install_newest",
+    "restore",
+    "source_of",
+]
+
+_READ_NBYTES = 1 << 20
+
+
+@runtime_checkable
+class SnapshotSource(Protocol):
+    """What an executor must offer: its whole state as bytes, and back (I12)."""
+
+    def write_snapshot(self, sink: Callable[[bytes | memoryview], None]) -> None:
+        """Sessions, replies, timers and the user's state, between two applies, piece by piece.
+        SerializationError says why it cannot be a snapshot now."""
+        ...
+
+    def install(self, data: bytes) -> None:
+        """Replace all of it by what `write_snapshot` gave, here or on another member."""
+        ...
+
+
+def source_of(executor: object) -> SnapshotSource | None:
+    """The executor as a source of snapshots, if it is one."""
+    return executor if isinstance(executor, SnapshotSource) else None
+
+
+def install_newest(store: SnapshotStore, executor: SessionExecutor) -> EntryId:
+    """Install the newest good snapshot, once; the entry that it covers, NO_ENTRY without one.
+
+    What `SessionExecutor.install` raises. `restore` finds it installed, and does not do it again.
+    """
+    found = store.look()
+    if found is None:
+        return NO_ENTRY
+    snapshot, data = found
+    if executor.last_applied != snapshot.entry.index:
+        executor.install(data)
+    return snapshot.entry
+
+
+def check_log(log: ReplicaLog, base: EntryId, executor: SessionExecutor) -> bool:
+    """Have the machine read all commands that a start would replay, committed or not.
+
+    base: what the snapshot covers that was installed. MachineMismatchError for the first command
+    that cannot be read. False when the log itself could not be read to its end.
+    """
+    if base.index < log.before.index:
+        return False  # nothing replays a log that lacks its front: it is repaired, or refused
+    if base != NO_ENTRY and not goes_on_from(log, base):
+        return True  # such a log begins anew behind the snapshot
+    at, end = max(log.first_index, base.index + 1), log.last_index + 1
+    nbytes = _READ_NBYTES
+    while at < end:
+        try:
+            batch = log.read(at, end, nbytes)
+        except StorageError:
+            if nbytes == 1:  # whoever opens it to write says so, or repairs it
+                return False
+            nbytes = 1  # as far as it can be read, one by one
+            continue
+        first, at = at, batch.span.end
+        executor.check(batch.runs(first, at))
+    return True
+
+
+def restore(
+    store: SnapshotStore | None, replica_log: ReplicaLog, executor: SessionExecutor
+) -> EntryId:
+    """Before a member starts: install the newest good snapshot; the entry that it covers.
+
+    A log that does not hold that entry is behind the snapshot, or in conflict with it: it
+    begins anew right after it (C24). CorruptLogError when neither snapshots nor log reach back
+    to what the other lacks (F17): a log with gaps is no history without the snapshot that they
+    were made under, for what was released below it was forgotten at a restart, and stayed.
+    """
+    found = store.newest_good() if store is not None else None
+    front = replica_log.before
+    if found is None:
+        if front != NO_ENTRY:
+            raise CorruptLogError(
+                f"the log begins at {replica_log.first_index}, and no snapshot that can be read"
+                " covers what was before",
+                index=front.index,
+            )
+        if store is not None and store.bad:
+            if replica_log.valid_from:
+                raise CorruptLogError(
+                    f"no snapshot can be read ({len(store.bad)} are bad), and the log from"
+                    f" {replica_log.first_index} on has gaps up to {replica_log.valid_from}:"
+                    " what is left of it may bring back what was deleted",
+                    index=replica_log.first_index,
+                )
+            # The whole log is the state now. What is let go from here on is nothing that the bad
+            # ones were needed for, so the next start must not find them.
+            store.set_aside()
+        return NO_ENTRY
+    snapshot, data = found
+    entry = snapshot.entry
+    if entry.index < front.index:
+        raise CorruptLogError(
+            f"the newest snapshot that can be read covers {entry.index} entries, and the log"
+            f" begins at {replica_log.first_index}",
+            index=entry.next,
+        )
+    source = source_of(executor)
+    if source is None:
+        raise ConfigurationError(
+            f"the directory holds a snapshot of {entry.index} entries, and this state machine"
+            " cannot take it",
+            hint="start the member with the state machine that it had",
+        )
+    if executor.last_applied != entry.index:  # else the start has installed it to look at it
+        source.install(data)
+    if not goes_on_from(replica_log, entry):
+        replica_log.reset(entry)
+        ticket = replica_log.begin_sync()
+        ticket.run()
+        replica_log.end_sync(ticket)
+    return entry
+
+
+def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
+    """Whether the log holds this entry, or begins right after it: what follows is its history."""
+    terms = TermIndex(
+        replica_log.term_runs(),
+        replica_log.first_index,
+        replica_log.last_index,
+        replica_log.before,
+    )
+    return terms.term_at(entry.index) == entry.term
