@@ -38,6 +38,10 @@ class _End(NamedTuple):
     """(offset, header) of the record before it; None when there is none."""
 
 
+def _position_of(record: StoredEntry) -> tuple[int, bytes]:
+    return record.offset, record.frame[: FRAME.size]
+
+
 class Follower:
     """Records from `first` on, as they are appended (durable or not).
 
@@ -68,14 +72,14 @@ class Follower:
             walk = self._walk(row)
             if walk is None:
                 continue
-            last = self._last_of(row)
-            for record in walk:
-                last = (record.offset, record.frame[: FRAME.size])
-                if record.end > self._next:
-                    records.append(record)
+            last_record: StoredEntry | None = None
+            for last_record in walk:
+                if last_record.end > self._next:
+                    records.append(last_record)
             if not confirm_current(self._env, self._directory, row, walk):
                 break  # the next poll reads what replaced it
             self._next = max(self._next, walk.position[1])
+            last = _position_of(last_record) if last_record else self._last_of(row)
             self._end = _End(row.uuid, walk.position, last)
             if walk.damage is not None:
                 raise CorruptLogError(

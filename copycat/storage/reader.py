@@ -203,7 +203,7 @@ class SegmentReader:
             return
 
     def _open(self) -> None:
-        """Read the header, and the rest of the segment unless it is read bit by bit."""
+        """Read the header, and the rest of the segment unless it is read piece by piece."""
         if self._only_new:
             self._file = self._env.open(self.path)
             self._size = self.nbytes = self._file.size()
@@ -257,7 +257,8 @@ class SegmentReader:
                 break
             if self._file is not None:
                 data = self._more(offset + _HEADER)
-                data = self._more(offset + _HEADER + _payload_size(data, offset - base))
+                size = _payload_size(data, offset - base)
+                data = self._more(offset + _HEADER + ((size + 7) & ~7))
                 if len(data) < offset - base + _HEADER:
                     break  # the file became shorter
             if data[offset - base + 30] == KIND_MARK:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from copycat.errors import CorruptLogError
 from copycat.storage import encode_batch
-from copycat.storage._native import FaultEnv, NativeLog, open_log
+from copycat.storage._native import Env, FaultEnv, NativeLog, open_log
 from copycat.storage.follow import Follower
+from copycat.storage.reader import records
 from copycat.types import EntryKind
 
 PAYLOAD = bytes(1000)
@@ -135,3 +137,30 @@ def test_a_record_that_is_larger_than_a_block_is_read_whole() -> None:
     assert record.payload == item[5]
     append(log, 2)
     assert indexes(follower) == [5, 6]
+
+
+@pytest.mark.parametrize("size", [8161, 10001, 100_003])
+def test_a_poll_in_the_middle_of_a_write_finds_the_rest_later(tmp_path: Path, size: int) -> None:
+    """A frame of any size is followed by zeros up to a multiple of 8: these are read with it."""
+    directory = str(tmp_path)
+    log = open_log(Env(), directory, max_segment_size=1 << 20, max_entries_per_segment=4096)
+    append(log, 1)
+    follower = Follower(directory, 1)
+    assert indexes(follower) == [1]
+    large = bytes(range(1, 256)) * 400
+    items = [(int(EntryKind.NOOP), 0, 0, 0, 1, payload) for payload in (b"small", large[:size])]
+    log.append(encode_batch(1, 2, 0, items))
+    *_, record = records(directory)
+    with Path(record.path).open("r+b") as file:
+        file.seek(record.offset)
+        written = file.read(len(record.frame))
+        file.seek(record.offset)
+        file.write(bytes(len(written)))
+        file.flush()
+        assert indexes(follower) == [2]
+        file.seek(record.offset)
+        file.write(written)
+    assert indexes(follower) == [3]
+    append(log, 2)
+    assert indexes(follower) == [4, 5]
+    log.close()
