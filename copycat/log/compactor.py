@@ -1,9 +1,9 @@
 """Compactions of a bare log: on demand, and by a thread that begins when it is needed.
 
-What the user released is deleted by rewriting sealed segments beside the log. Appends go on
-meanwhile: the log's lock is held while the released entries are determined and while the files
-take their place, never while bytes are copied. When a run pays is decided by
-`copycat.storage.compaction.CompactionScheduler`.
+A compaction copies sealed segments into new files without the entries that the user released, and
+puts these files in the place of the old ones. Appends continue meanwhile: the log's lock is held
+only while the released entries are determined and while the files change places, never while
+bytes are copied. `copycat.storage.compaction.CompactionScheduler` decides when a run is due.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Compactor:
     """`log.compactor`: deletes what was released (`Log.release`).
 
     A minor run takes segments of which enough was released (`compaction_threshold`); a major one
-    takes all of the log but its tail, in order. Both run by their intervals too, a minor one
-    also when much was released since the last, a major one when free space falls below twice
-    `min_free_space`.
+    takes all of the log but its tail, in order. Both run by their intervals too, and a minor one
+    when much was released since the last. In place of a minor run that is due comes a major one
+    while the free space is below twice `min_free_space`.
     """
 
     def __init__(self, thread: CompactionThread) -> None:
@@ -186,8 +186,16 @@ class CompactionThread:
         now_ms = _now_ms()
         if not self._stopped.is_set() and self.failure is None and now_ms >= self._begins_at_ms:
             self._begin(now_ms)
-        if self._scheduler.due(self._log, now_ms, is_short=False) is not None:
+        if self._is_due(now_ms):
             self._awake.set()
+
+    def _is_due(self, now_ms: float) -> bool:
+        """Also when that is not known for want of resources: the thread backs off then, and the
+        caller's entries are released all the same."""
+        try:
+            return self._scheduler.due(self._log, now_ms, is_short=False) is not None
+        except ResourceError:
+            return True
 
     @property
     def thread(self) -> threading.Thread | None:
@@ -196,6 +204,8 @@ class CompactionThread:
 
     def _begin(self, now_ms: float) -> None:
         """The thread, unless it runs; without one, what was released waits for the next call."""
+        if self._lazy.thread is None:
+            self._scheduler.begin_intervals(now_ms)
         try:
             self._lazy.begin(self._work)
         except ResourceError as error:
@@ -206,7 +216,11 @@ class CompactionThread:
         while not self._stopped.is_set():
             now_ms = _now_ms()
             try:
-                compaction = run_locked(self._lock, self._due, now_ms, self._is_short())
+                compaction = self._due(now_ms)
+            except ResourceError as error:
+                _LOG.warning("a compaction begins later: %s", error)
+                self._scheduler.back_off(now_ms)
+                compaction = None
             except StorageError as error:
                 self._give_up(error)
                 return
@@ -216,8 +230,16 @@ class CompactionThread:
             elif not self._try(compaction):
                 return
 
-    def _due(self, now_ms: float, is_short: bool) -> Compaction | None:
-        return self._scheduler.due(self._log, now_ms, is_short=is_short)
+    def _due(self, now_ms: float) -> Compaction | None:
+        """A nearly full disk makes a run that is due a major one, and makes none due by itself:
+        no other member needs the room, and the user may be releasing entry by entry."""
+        compaction = run_locked(self._lock, self._due_with_room, now_ms)
+        if compaction is not None and self._scheduler.waiting and self._is_short():
+            return Compaction.MAJOR
+        return compaction
+
+    def _due_with_room(self, now_ms: float) -> Compaction | None:
+        return self._scheduler.due(self._log, now_ms, is_short=False)
 
     def _give_up(self, error: StorageError) -> None:
         _LOG.warning("compactions stop: %s", error)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from copycat.errors import CorruptLogError
 from copycat.types import (
     NO_LIMITS,
     Compaction,
@@ -138,7 +139,6 @@ class CompactionRun:
         self.is_scheduled = is_scheduled
         """The scheduler said that it was due; False: somebody asked for it."""
         self.began_ms = now_ms
-        self.limits = NO_LIMITS
         self.groups: Groups = []
         """What it rewrites, from `CompactionScheduler.plan` on."""
         self.released = 0
@@ -229,6 +229,11 @@ class CompactionScheduler:
         self._trigger.observe_first(self.waiting, partial(log.segment_stats, NO_LIMITS))
         return self.waiting >= self._trigger.threshold(log.last_index - log.first_index + 1)
 
+    def begin_intervals(self, now_ms: float) -> None:
+        """Both intervals begin now: nothing was released before that needs a run."""
+        self._minor_at_ms = now_ms + self._options.minor_interval_ms
+        self._major_at_ms = now_ms + self._options.major_interval_ms
+
     def next_ms(self, now_ms: float) -> float:
         """When a run may become due even if nothing more is released."""
         if now_ms < self._not_before_ms:
@@ -242,7 +247,6 @@ class CompactionScheduler:
         made, since they freeze which entries are released."""
         stats = log.segment_stats(limits)
         self._trigger.observe(stats)
-        run.limits = limits
         run.released = self._released
         segment_limits, threshold = self._options.segment_limits, self._options.threshold
         if run.is_major:
@@ -255,18 +259,27 @@ class CompactionScheduler:
         self, run: CompactionRun, now_ms: float, failure: Exception | None = None
     ) -> CompactionReport:
         """The run is over. After a failure, what made it begin is still there, and makes another
-        begin after `BACK_OFF_MS`."""
+        begin after `BACK_OFF_MS`; but damage does not mend itself, so a run that met damage is
+        due again when its interval is over."""
         if failure is not None:
             self.back_off(now_ms)
+            if isinstance(failure, CorruptLogError):
+                self._begin_interval(run)
             return run.report(now_ms, failure)
         if not run.is_cut_short:
             self._compacted_upto = run.released
+        self._begin_interval(run)
         if run.is_scheduled and run.is_major:
-            self._major_at_ms = run.began_ms + self._options.major_interval_ms
             self._not_before_ms = run.began_ms + MAJOR_PAUSE_MS
-        elif run.is_scheduled:
-            self._minor_at_ms = run.began_ms + self._options.minor_interval_ms
         return run.report(now_ms)
+
+    def _begin_interval(self, run: CompactionRun) -> None:
+        """A scheduled major run does all that a minor one would: it begins both intervals."""
+        if not run.is_scheduled:
+            return
+        self._minor_at_ms = run.began_ms + self._options.minor_interval_ms
+        if run.is_major:
+            self._major_at_ms = run.began_ms + self._options.major_interval_ms
 
     def back_off(self, now_ms: float) -> None:
         """No run is due for a while."""

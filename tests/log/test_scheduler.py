@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from copycat.errors import DiskFullError
+import pytest
+
+from copycat.errors import CorruptLogError, DiskFullError
 from copycat.storage.compaction import (
     BACK_OFF_MS,
     MAJOR_PAUSE_MS,
@@ -59,8 +61,47 @@ def test_intervals_are_counted_from_the_begin_of_the_run_before() -> None:
     run(scheduler, 10 * MINUTE_MS, Compaction.MAJOR)
     pause_over = 10 * MINUTE_MS + MAJOR_PAUSE_MS
     assert due(scheduler, pause_over - 1) is None
-    assert due(scheduler, pause_over) == "minor"
     assert scheduler.next_ms(pause_over - 1) == pause_over
+    assert due(scheduler, pause_over) is None, "the major run did what the minor one would"
+    assert scheduler.next_ms(pause_over) == 11 * MINUTE_MS
+    assert due(scheduler, 11 * MINUTE_MS) == "minor"
+
+
+def test_a_major_run_is_followed_by_none_for_a_second_though_the_disk_stays_short() -> None:
+    scheduler = CompactionScheduler(OPTIONS, 0)
+    run(scheduler, 0, Compaction.MAJOR)
+    scheduler.release(1)
+    assert due(scheduler, MAJOR_PAUSE_MS - 1, is_short=True) is None
+    assert due(scheduler, MAJOR_PAUSE_MS, is_short=True) == "major"
+
+
+def test_both_intervals_begin_anew_with_the_thread_of_a_bare_log() -> None:
+    scheduler = CompactionScheduler(OPTIONS, 0)
+    scheduler.begin_intervals(20 * MINUTE_MS)
+    assert scheduler.next_ms(20 * MINUTE_MS) == 21 * MINUTE_MS
+    assert due(scheduler, 21 * MINUTE_MS - 1) is None
+    assert due(scheduler, 21 * MINUTE_MS) == "minor"
+    assert due(scheduler, 30 * MINUTE_MS) == "major"
+
+
+@pytest.mark.parametrize("compaction", list(Compaction))
+def test_a_run_that_met_damage_is_due_again_after_its_interval_only(
+    compaction: Compaction,
+) -> None:
+    """Not every ten seconds: each run would read up to the damage and write its files in vain."""
+    scheduler = CompactionScheduler(OPTIONS, 0)
+    interval_ms = 10 * MINUTE_MS if compaction is Compaction.MAJOR else MINUTE_MS
+    damage = CorruptLogError("bad", path="/log/1-1.log", offset=0, index=1)
+    run(scheduler, interval_ms, compaction, failure=damage)
+    back_off_over = interval_ms + 1000 + BACK_OFF_MS
+    assert scheduler.next_ms(back_off_over - 1) == back_off_over
+    assert due(scheduler, back_off_over) is None
+    if compaction is Compaction.MINOR:
+        assert due(scheduler, 2 * interval_ms - 1) is None
+        assert due(scheduler, 2 * interval_ms) == "minor"
+    else:
+        assert due(scheduler, 2 * interval_ms - 1) == "minor"
+        assert due(scheduler, 2 * interval_ms) == "major"
 
 
 def test_a_run_on_demand_moves_no_interval() -> None:
