@@ -29,13 +29,15 @@ _Row: TypeAlias = tuple[int, int, _Batch, int, int]
 
 
 class RecentBatches(Generic[_Batch]):
-    """At most `entries_max` entries and about `bytes_max` bytes, in whole batches.
+    """About `entries_max` entries and `bytes_max` bytes, in whole batches.
 
     Each change is one step on one list, and what was counted is in its rows: an exception
     between two steps leaves it whole. It may lack any batch; it must not have one that the log
     has not, so it forgets before the log drops something, and adds after an append.
 
-    keeps_newest: the newest batch is kept even if it is larger than the limits.
+    keeps_newest: the newest batch is kept even if it is larger than the limits, and at least
+    `entries_max` entries are kept where the bytes allow it: a peer that is one batch behind reads
+    from here. Otherwise at most `entries_max` are.
     """
 
     def __init__(
@@ -71,10 +73,11 @@ class RecentBatches(Generic[_Batch]):
         nbytes_from = nbytes + batch.nbytes + _BATCH_BYTES - self._bytes_max
         needed_from = self.applied + 1
         drop = 0
-        while drop < len(rows) and (
-            rows[drop][4] < nbytes_from
-            or (rows[drop][3] < entries_from and rows[drop][1] <= needed_from)
-        ):
+        while drop < len(rows):
+            begin, before, _, entries_before, nbytes_before = rows[drop]
+            counted = entries_before + (before - begin if self._keeps_newest else 1)
+            if nbytes_before >= nbytes_from and (counted > entries_from or before > needed_from):
+                break
             drop += 1
         if drop:
             del rows[:drop]

@@ -126,7 +126,17 @@ class Model:
     def check_bounds(self) -> None:
         batches_left = [batch for _, _, batch, _, _ in self.recent._rows]
         assert self.recent.nbytes == sum(one.nbytes + 512 for one in batches_left)
+        books = [(first, end, entries) for first, end, _, entries, _ in self.recent._rows]
+        for (first, end, entries), (next_first, _, next_entries) in pairwise(books):
+            assert next_first >= end, "a batch that was forgotten may be missing"
+            assert next_entries - entries == end - first
         assert len(batches_left) <= 1 or self.recent.nbytes <= self.bytes_max
+
+    def check_drops(self) -> None:
+        """After an append: the oldest batch is there since it is still needed."""
+        spans = [batch.span for _, _, batch, _, _ in self.recent._rows]
+        if len(spans) > 1 and spans[0].last <= self.recent.applied:
+            assert sum(span.end - span.first for span in spans[1:]) < self.entries_max
 
 
 @pytest.mark.slow
@@ -140,6 +150,7 @@ def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
             before = model.log.reads
             assert model.reader.read(newest.span.first, newest.span.end) is newest
             assert model.log.reads == before, "the newest is there"
+            model.check_drops()
         elif step < 0.75:
             model.apply()
         elif step < 0.87:
@@ -150,6 +161,23 @@ def test_the_newest_batches_are_what_a_list_holds(seed: int) -> None:
             model.reset()
         model.check_bounds()
         model.check()
+
+
+@pytest.mark.parametrize("size", [1, 6, 9, 12])
+def test_a_peer_that_is_one_batch_behind_reads_from_memory(size: int) -> None:
+    """Also when two batches together have more entries than the limit says."""
+    log = CountedLog()
+    recent = RecentBatches[AnyBatch](12, 1 << 20, keeps_newest=True)
+    reader = BatchReader(log, recent, 1 << 16)
+    for first in range(1, 20 * size, size):
+        batch = encode_batch(1, first, 0, [(int(EntryKind.NOOP), 0, 0, 0, 1, b"x")] * size)
+        log.append(batch)
+        reader.add(batch)
+        if first > size and size < 12:
+            assert reader.read(first - size, first).span == (1, first - size, first)
+        reader.applied_up_to(log.last_index)
+    assert log.reads == 0
+    assert sum(one.span.end - one.span.first for _, _, one, _, _ in recent._rows) < 12 + size
 
 
 def test_one_that_was_read_and_then_cut_off_is_read_anew() -> None:
