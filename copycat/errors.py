@@ -103,6 +103,8 @@ class CopycatError(Exception):
     default_hint: ClassVar[str | None] = None
     retryable: bool = False
     outcome_unknown: bool = False
+    takes_any_field: ClassVar[bool] = False
+    """Whether the constructor takes fields that were not declared: for errors of user code."""
 
     # An error that a client raises may have these, whatever its type.
     operation: Any = None
@@ -131,7 +133,7 @@ class CopycatError(Exception):
         self.hint = hint if hint is not None else self.default_hint
         self.state = state
         for name, value in fields.items():
-            if not hasattr(type(self), name):
+            if not (self.takes_any_field or hasattr(type(self), name)):
                 raise TypeError(f"{type(self).__name__} has no field {name!r}")
             setattr(self, name, value)
         if state:
@@ -204,6 +206,7 @@ class ApplicationError(CopycatError):
 
     code = "application"
     default_hint = "the state machine raised this; it is the command's result"
+    takes_any_field = True
 
 
 class IllegalMemberStateError(CopycatError):

@@ -48,6 +48,10 @@ def absurd() -> None:
     "x".rjust(ABSURD)
 
 
+def broke() -> None:
+    raise ApplicationError("no funds", balance=3)
+
+
 def raiser(error: BaseException) -> Callable[[], None]:
     def do() -> None:
         raise error
@@ -67,6 +71,7 @@ RAISES: dict[str, Callable[[], object]] = {
     "Silent": raiser(Silent()),
     "Hungry": raiser(Hungry()),
     "StopIteration": raiser(StopIteration(1)),
+    "ApplicationError": broke,
 }
 
 
@@ -197,6 +202,14 @@ def test_the_text_of_what_is_no_exception_is_ours() -> None:
     (error,) = script.results(session, Poison.fail("SystemExit"))
     assert isinstance(error, ApplicationError)
     assert error.message == f"SystemExit: {RAISED}"
+
+
+def test_an_application_error_takes_fields_of_the_users_own() -> None:
+    error = ApplicationError("no funds", balance=3, hint="pay first")
+    assert vars(error)["balance"] == 3
+    assert (error.message, error.hint) == ("no funds", "pay first")
+    with pytest.raises(TypeError, match="SerializationError has no field 'balance'"):
+        SerializationError("no text", balance=3)
 
 
 def test_whatever_a_query_raises_is_its_answer(error_name: str) -> None:
