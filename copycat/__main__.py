@@ -24,7 +24,9 @@ def main() -> None:
 
 
 def _end_cleanly_by_signals() -> None:
-    """A member that is told to stop before it began has nothing to close.
+    """A signal before the member has started ends the process at once with exit code 0.
+
+    Nothing is open yet.
 
     `copycat.cli.serve` takes the signals over once the application is imported. Not by an
     exception: an application's import may catch any.

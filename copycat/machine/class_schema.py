@@ -103,7 +103,7 @@ def mismatch(
 class FieldMapping:
     """How a class takes what a snapshot has for its fields.
 
-    shape: as it was written; None for snapshots of the first format, which have no names: then
+    schema: as it was written; None for snapshots of the first format, which have no names: then
     `count` values are those of the first fields.
     """
 

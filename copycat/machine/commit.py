@@ -133,7 +133,7 @@ class Commit(Generic[O_co]):
         return self
 
     def release(self) -> bool:
-        """Let go of the entry; True when this was the last reference, False when it had none.
+        """Release the entry; True when this was the last reference, False when it had none.
 
         ApplicationError outside of an entry's application, and where only its key is left.
         """
@@ -149,9 +149,9 @@ class Commit(Generic[O_co]):
         policy = release_of(
             operation.compaction(), keyed=False, snapshottable=tracker.snapshottable
         )
-        snapshot_only_index = self._state.is_snapshot_only
+        is_snapshot_only = self._state.is_snapshot_only
         tracker.release_by_hand(
-            self._state.index, policy, self._state.session.id, is_snapshot_only=snapshot_only_index
+            self._state.index, policy, self._state.session.id, is_snapshot_only=is_snapshot_only
         )
         return True
 

@@ -83,8 +83,7 @@ class KeyTable:
             raise ApplicationError(_unhashable(operation, key)) from None
         if special is not None:
             call = handler, arguments
-            entry = KeyEntry(index, policy, session, key)
-            return self._perform_special(operation, call, entry, special)
+            return self._perform_special(operation, call, special, index, policy, session, key)
         try:
             result = handler(*arguments(operation))
         except BaseException:
@@ -104,10 +103,12 @@ class KeyTable:
         self,
         operation: Operation[Any],
         call: tuple[Callable[..., Any], Callable[[Any], tuple[Any, ...]]],
-        entry: KeyEntry,
         special: Special,
+        index: int,
+        policy: Release,
+        session: int,
+        key: Hashable,
     ) -> Any:
-        index, policy, session, key = entry.index, entry.policy, entry.session, entry.key
         handler, arguments = call
         if special.policy is not None:
             policy = special.policy(operation)

@@ -40,9 +40,9 @@ hand are, for ever: members take their snapshots at different entries, and must 
 
 Order
 -----
-What happens inside an entry counts from the end of that entry on: the machine's releases first,
-in the order in which it made them, then those of sessions. So it does not show how entries were
-cut into runs.
+A release inside an entry counts from the end of that entry on: first what sessions no longer need,
+then keys that were overwritten, then releases by hand, the oldest entry first. So it does not show
+how entries were cut into runs.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
-from typing import NamedTuple
+from typing import TypeAlias
 
 from copycat.machine.sessions import PendingRelease, SessionRecord, SessionTable
 from copycat.protocol.operations import CompactionMode
@@ -85,14 +85,10 @@ def is_deletion(policy: Release) -> bool:
     return policy in {Release.SEQUENTIAL, Release.UNKNOWN}
 
 
-class ReleaseByHand(NamedTuple):
-    """One `commit.release()`, until the end of the entry in which it was called."""
-
-    released_at: int
-    entry_index: int
-    policy: Release
-    session: int
-    is_snapshot_only: bool
+ReleaseByHand: TypeAlias = tuple[int, int, Release, int, bool]
+"""One `commit.release()`, until the end of the entry in which it was called: (index of that entry,
+index of the released entry, policy, session, whether only a snapshot may replace the released
+entry). A plain tuple: there may be one for each command."""
 
 
 class ReleaseTracker:
@@ -169,9 +165,7 @@ class ReleaseTracker:
         self, index: int, policy: Release, session: int, *, is_snapshot_only: bool
     ) -> None:
         """The machine released a commit for the last time."""
-        self._by_hand.append(
-            ReleaseByHand(self._entry(), index, policy, session, is_snapshot_only)
-        )
+        self._by_hand.append((self._entry(), index, policy, session, is_snapshot_only))
 
     # ---- at the end of an entry, when the sessions have moved ------------------------------
 

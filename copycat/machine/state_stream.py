@@ -48,7 +48,7 @@ _HEADS = [msgspec.Raw(_head(count)) for count in range(16)]
 
 
 class StateStream:
-    """Writes values one after the other. sink: is given the bytes, in order."""
+    """Writes values one after the other. write_piece: is given the bytes, in order."""
 
     def __init__(self, encoder: StateEncoder, write_piece: PieceWriter) -> None:
         self._encoder = encoder
@@ -69,7 +69,7 @@ class StateStream:
             self.write_pending()
 
     def write_pending(self) -> None:
-        """Give the sink what was collected."""
+        """Give `write_piece` what was collected."""
         pending = self._pending
         if pending:
             count = len(pending)

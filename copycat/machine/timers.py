@@ -56,8 +56,7 @@ class Scheduled:
 
     @property
     def cancelled(self) -> bool:
-        """True when the callback will not be called again: cancelled, or called for the last time
-        before a snapshot was taken."""
+        """True after `cancel()`; a callback that was called for the last time is not cancelled."""
         return self._timer.is_cancelled
 
     def cancel(self) -> None:

@@ -14,7 +14,7 @@ Its objects:
 * `Eligibility` (eligibility.py) answers what a member may vote for, whether it may campaign, and
   whether gaps may stand for entries that it lacks.
 * `LeaderState` (leader_state.py) is what only a leader has. It is made at the election and dropped
-  whole when the member stops to lead.
+  whole when the member stops leading.
 * `Replicator` (replication.py) decides what each peer is sent next. It owns one `Progress`
   (progress.py) for each peer. A leader owns it, and it needs nothing of a leader but its log.
 * `InitialState` (initial_state.py) is what a member recovered from its directory.

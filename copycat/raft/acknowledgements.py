@@ -54,7 +54,7 @@ class Acknowledgements:
         still have been the one to its earlier process."""
 
     def remember(self, leader_state: LeaderState, terms: TermIndex) -> None:
-        """This member stops to lead: remember what each peer acknowledged to it.
+        """This member stops leading: remember what each peer acknowledged to it.
 
         terms: the log of this member, which has not changed since it led.
         """

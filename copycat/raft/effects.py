@@ -202,7 +202,7 @@ class TransferFailure(enum.Enum):
     BUSY = "busy"
     """A transfer to another member was under way, and failed; this member leads on."""
     QUORUM_LOST = "quorum-lost"
-    """This member stopped to lead meanwhile, since it heard no majority."""
+    """This member stopped leading meanwhile, since it heard no majority."""
 
 
 class TransferFinished(msgspec.Struct, frozen=True):

@@ -95,9 +95,9 @@ def on_install_reply(
 
 
 def advance_deletion_floor(raft: State, leader_state: LeaderState) -> None:
-    """C23: the least stable index of all voters. It never falls.
+    """C23: the least stable index of all members. It never falls.
 
-    While the stable index of one voter is unknown, the floor stays where it is.
+    While the stable index of one member is unknown, the floor stays where it is.
     """
     least = min(raft.commit_index, raft.stable_index(raft.durable_index))
     for progress in leader_state.progress.values():

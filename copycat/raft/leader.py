@@ -2,7 +2,7 @@
 
 A leader's own log is one log of the cluster like any other: its own sync is counted as a reply is.
 It commits an entry when a majority has it durably and the entry is of the leader's own term. It
-stops to lead when it hears of a newer term, and also when no majority answered for an election
+stops leading when it hears of a newer term, and also when no majority answered for an election
 timeout, for then another leader may be at work.
 """
 

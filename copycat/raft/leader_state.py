@@ -1,4 +1,4 @@
-"""What only a leader has: made at the election, and dropped when the member stops to lead."""
+"""What only a leader has: made at the election, and dropped when the member stops leading."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def on_transfer_timeout(leader_state: LeaderState, last_index: int) -> TransferF
 def on_step_down(
     leader_state: LeaderState, term: int, until_ms: int
 ) -> Transfer | TransferFinished | None:
-    """What becomes of a transfer when this member stops to lead, since it heard of `term`.
+    """What becomes of a transfer when this member stops leading, since it heard of `term`.
 
     It is not known who leads now, so a transfer that was requested continues until `until_ms`.
     None: no transfer was under way.

@@ -35,7 +35,7 @@ messages = st.one_of(
     st.builds(
         AppendEntries,
         numbers,
-        st.integers(2, 3),
+        st.one_of(st.integers(2, 3), numbers),
         numbers,
         entries,
         st.builds(Span, *[numbers] * 3),

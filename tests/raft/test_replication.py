@@ -21,9 +21,7 @@ def two_terms() -> TermIndex:
 class Source:
     """A log whose entries have the terms 1, 1, 1, 2, 2, all of it committed."""
 
-    terms: TermIndex = field(
-        default_factory=lambda: TermIndex([TermRun(1, 1), TermRun(2, 4)], 1, 5)
-    )
+    terms: TermIndex = field(default_factory=two_terms)
     current_term: int = 2
     commit_index: int = 5
     cluster_deletion_floor: int = 0

@@ -54,6 +54,15 @@ def grow(net: Disks, disk: Disk) -> Snapshot:
     return newest_snapshot
 
 
+def until_offered(net: Disks, leader: Disk) -> None:
+    """The leader has begun to send a snapshot."""
+    for _ in range(20):
+        net.stabilize(20, rounds=1)
+        if "send INSTALL_SNAPSHOT" in leader.node.host.calls:
+            return
+    raise AssertionError("nothing is sent")
+
+
 def no_room(*_: Any) -> int:
     raise DiskFullError("no room")
 
@@ -152,12 +161,7 @@ def test_a_transfer_that_gains_nothing_holds_the_log_for_a_minute_and_no_longer(
     net = Disks()
     leader, away = left_behind(net)
     net.mend(away.node.member)
-    for _ in range(20):
-        net.stabilize(20, rounds=1)
-        if "send INSTALL_SNAPSHOT" in leader.node.host.calls:
-            break
-    else:
-        raise AssertionError("nothing is sent")
+    until_offered(net, leader)
     if hindrance == "gone":
         net.cut(away.node.member)
     else:
@@ -370,10 +374,7 @@ def test_an_offer_that_nobody_answers_is_repeated_with_each_heartbeat() -> None:
     net = Disks()
     leader, away = left_behind(net)
     net.mend(away.node.member)
-    for _ in range(20):
-        net.stabilize(20, rounds=1)
-        if "send INSTALL_SNAPSHOT" in leader.node.host.calls:
-            break
+    until_offered(net, leader)
     away.node.host.links.clear()
     interval_ms = leader.replica.raft.options.heartbeat_interval_ms
     leader.node.host.calls.clear()

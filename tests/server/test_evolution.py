@@ -19,35 +19,12 @@ from copycat import (
     query,
 )
 from copycat.machine import SnapshotReader, SnapshotWriter
+from tests.machine.test_mismatch import Counter, Renamed
 from tests.server.cluster import TIMERS, free_address, run
 
 pytestmark = pytest.mark.slow
 
 COUNT = 20
-
-
-class Counter(StateMachine):
-    def __init__(self) -> None:
-        self.total = 0
-
-    @command
-    def add(self, by: int) -> int:
-        self.total += by
-        return self.total
-
-    @query
-    def now(self) -> int:
-        return self.total
-
-
-class Renamed(StateMachine):
-    def __init__(self) -> None:
-        self.total = 0
-
-    @command
-    def increase(self, by: int) -> int:
-        self.total += by
-        return self.total
 
 
 class Mended(StateMachine):

@@ -24,8 +24,9 @@ from copycat.machine import SnapshotReader, SnapshotWriter
 from copycat.member.skips import write_skips
 from copycat.storage import Env
 from copycat.types import SkippedEntry
+from tests.machine.test_mismatch import Counter, Renamed
 from tests.server.cluster import TIMERS, free_address, run
-from tests.server.test_evolution import COUNT, Counter, Renamed
+from tests.server.test_evolution import COUNT
 
 pytestmark = pytest.mark.slow
 
