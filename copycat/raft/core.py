@@ -98,6 +98,7 @@ class Raft(State):
         require(self.member in configuration.ids, "no member of this configuration")
         self.configuration = configuration
         self.peers = configuration.others(self.member)
+        self.eligibility.on_configuration(configuration)
         effects: list[Effect] = [ConfigurationChanged(configuration)]
         self.effects = effects
         self.draw_election_timeout()

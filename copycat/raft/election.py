@@ -57,7 +57,7 @@ def on_election_timeout(raft: State) -> None:
     if not raft.has_healthy_disk:  # F12 and F15: a leader begins with an append and a sync
         raft.campaign_within(timeout_ms, 2 * timeout_ms)
         return
-    if not raft.peers:
+    if raft.is_sole_voter:
         elect(raft, transfer=False)
         return
     raft.campaign_within(timeout_ms // 4, timeout_ms)
@@ -197,7 +197,6 @@ def on_timeout_now(raft: State, sender: MemberId, message: TimeoutNow) -> None:
         and message.term == raft.current_term
         and raft.leader in (NOBODY, sender)
         and raft.now_ms >= raft.startup_wait_until_ms
-        and raft.has_vote
         and raft.eligibility.may_campaign
         and raft.has_healthy_disk
     ):

@@ -15,6 +15,8 @@ restriction forbids is a row of `PERMISSIONS`, and each restriction is lifted by
   durable log that reaches as far again, and by an operator who accepts the loss.
 * LOSS_ACCEPTED: an operator accepted it. Lifted by an entry at or above the lost ones that is
   committed and durable here.
+* NON_VOTER: the configuration gives the member no vote, whatever its log has. Lifted by a
+  configuration that does.
 
 A member may be under several restrictions at once, and is bound by each. A further kind of
 restriction is one more member of `Restriction`, its row, and the event that lifts it.
@@ -49,13 +51,19 @@ class Restriction(enum.Enum):
     (docs/decisions/0017)."""
     LOSS_ACCEPTED = "loss accepted"
     """An operator accepted that what was lost stays lost (docs/decisions/0017)."""
+    NON_VOTER = "non-voter"
+    """The member is no voter of the configuration (`Configuration.has_vote`)."""
 
 
 class Permissions(NamedTuple):
     """What a member may do under one restriction."""
 
     may_vote: bool
-    """Whether it may vote at all: for a candidate whose log reaches the vote floor."""
+    """Whether it may vote at all: for a candidate whose log reaches the vote floor.
+
+    A non-voter answers as well, since a log is what a vote is judged by: a candidate counts the
+    votes of voters only, and may know a newer configuration than this member does.
+    """
     may_campaign: bool
     accepts_gaps: bool
     """Whether gaps in a leader's log may stand for entries that this member lacks.
@@ -74,6 +82,7 @@ PERMISSIONS: Final[Mapping[Restriction, Permissions]] = MappingProxyType(
         Restriction.LOSS_ACCEPTED: Permissions(
             may_vote=True, may_campaign=True, accepts_gaps=False
         ),
+        Restriction.NON_VOTER: Permissions(may_vote=True, may_campaign=False, accepts_gaps=True),
     }
 )
 
@@ -94,6 +103,7 @@ class Eligibility:
         "contacted_voters",
         "lost_below_term",
         "lost_upto",
+        "member",
         "restrictions",
         "unrecorded_loss",
     )
@@ -108,6 +118,7 @@ class Eligibility:
         lost: bool,
         lost_upto: EntryId,
     ) -> None:
+        self.member = member
         self.restrictions: tuple[Restriction, ...] = ()
         self.contacted_voters: frozenset[MemberId] = frozenset()
         """FRESH, LOST: the voters that prove nothing was lost, this member included (C16)."""
@@ -128,6 +139,7 @@ class Eligibility:
             self._add(Restriction.LOST if self.lost_below_term else Restriction.FRESH)
         if lost_upto != NO_ENTRY:
             self._add(Restriction.RECOVERING)
+        self.on_configuration(configuration)
 
     # ---- what the member may do --------------------------------------------------------------
 
@@ -140,7 +152,7 @@ class Eligibility:
 
     @property
     def may_campaign(self) -> bool:
-        """Whether it may ask for votes, as far as the entries of its log are concerned."""
+        """Whether it may ask for votes: a voter whose log lacks nothing that it acknowledged."""
         return not self.restrictions or all(
             PERMISSIONS[restriction].may_campaign for restriction in self.restrictions
         )
@@ -213,6 +225,13 @@ class Eligibility:
             self._add(Restriction.LOSS_ACCEPTED)
 
     # ---- what lifts one ----------------------------------------------------------------------
+
+    def on_configuration(self, configuration: Configuration) -> bool:
+        """The members are those of `configuration` from now on, and this one votes or does not."""
+        if configuration.has_vote(self.member):
+            return self._lift(Restriction.NON_VOTER)
+        self._add(Restriction.NON_VOTER)
+        return False
 
     def on_reachable(
         self, peer: MemberId, configuration: Configuration, *, fresh: bool, lost: bool

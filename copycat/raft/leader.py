@@ -76,9 +76,10 @@ def follow_configuration(raft: State, leader_state: LeaderState) -> None:
     has followers, or of one that has none."""
     now_ms, options = raft.now_ms, raft.options
     leader_state.replicator.follow_members(raft, raft.peers, now_ms)
-    if leader_state.transfer_to not in (NOBODY, *raft.peers):
+    target = leader_state.transfer_to
+    if target != NOBODY and not raft.configuration.has_vote(target):
         failure = TransferFailure.NO_TARGET
-        raft.effects.append(TransferFinished(False, failure, to=leader_state.transfer_to))
+        raft.effects.append(TransferFinished(False, failure, to=target))
         _end_transfer(leader_state)
     if not raft.peers:
         leader_state.heartbeat_at_ms = leader_state.check_at_ms = NEVER_MS
@@ -285,7 +286,7 @@ def on_tick(raft: State, leader_state: LeaderState, elapsed_ms: int) -> None:
             return
     if _disk_is_slow(raft, elapsed_ms) and leader_state.transfer_to == NOBODY:
         raft.slow_until_ms = now_ms + SLOW_TIMEOUTS * raft.options.election_timeout_ms
-        target = best_follower(leader_state)
+        target = best_follower(raft, leader_state)
         if leader_state.progress[target].state is ProgressState.LOST:
             raft.become_follower(raft.current_term, NOBODY)
             return
@@ -311,7 +312,8 @@ def _disk_is_slow(raft: State, elapsed_ms: int) -> bool:
     so a long tick proves nothing about the disk.
     """
     timeout_ms = raft.options.election_timeout_ms
-    return bool(raft.peers) and raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
+    is_late = raft.disk_age_ms > timeout_ms and 2 * elapsed_ms < timeout_ms
+    return is_late and not raft.is_sole_voter
 
 
 def _check_quorum(raft: State, leader_state: LeaderState, elapsed_ms: int) -> bool:
@@ -370,7 +372,7 @@ def on_transfer_requested(raft: State, to: MemberId) -> None:
     if leader_state is not None and leader_state.transfer_to != NOBODY:
         leader_state.is_transfer_requested = True  # one answer ends both
         return
-    target = to if to != NOBODY or leader_state is None else best_follower(leader_state)
+    target = to if to != NOBODY or leader_state is None else best_follower(raft, leader_state)
     if (
         leader_state is None
         or target not in leader_state.progress
@@ -393,20 +395,22 @@ def _begin_transfer_when_full(raft: State, leader_state: LeaderState) -> None:
 
     The follower that was tried last is chosen last: its disk may be as full as this one.
     """
-    target = best_follower(leader_state, after=leader_state.last_transfer_to)
+    target = best_follower(raft, leader_state, after=leader_state.last_transfer_to)
     if target != NOBODY:
         leader_state.last_transfer_to = target
         _begin_transfer(raft, leader_state, target)
 
 
-def best_follower(leader_state: LeaderState, after: MemberId = NOBODY) -> MemberId:
-    """The follower that has most of the log, reachable ones first; zero when there is none.
+def best_follower(raft: State, leader_state: LeaderState, after: MemberId = NOBODY) -> MemberId:
+    """The voter that has most of the log, reachable ones first; zero when no follower has a vote.
 
-    `after` is chosen only when no other follower can be reached.
+    `after` is chosen only when no other voter can be reached.
     """
     best = NOBODY
     rank = (False, False, -1)
     for peer, progress in leader_state.progress.items():
+        if not raft.configuration.has_vote(peer):
+            continue
         mine = (progress.state is not ProgressState.LOST, peer != after, progress.counted_index)
         if mine > rank:
             best, rank = peer, mine

@@ -289,10 +289,9 @@ class State:
         self.eligibility.on_committed(self.terms.entry_at(index))
 
     @property
-    def has_vote(self) -> bool:
-        """Whether this member is a voter: only voters campaign. Any member answers those who ask
-        for its vote, since a log is what a vote is judged by; whoever asks counts voters only."""
-        return self.configuration.has_vote(self.member)
+    def is_sole_voter(self) -> bool:
+        """Whether its own vote is a majority: nobody else can lead, whoever else is a member."""
+        return self.configuration.has_quorum((self.member,))
 
     @property
     def hears_leader(self) -> bool:
@@ -324,7 +323,7 @@ class State:
         """Whether this member could lead: it can append (F12), and its disk is in time (F15)."""
         timeout_ms = self.options.election_timeout_ms
         is_slow = self.now_ms < self.slow_until_ms or self.disk_age_ms > timeout_ms
-        return not (self.storage_full or (is_slow and self.peers))
+        return not (self.storage_full or (is_slow and not self.is_sole_voter))
 
     # ---- timers ----------------------------------------------------------------------
 
@@ -345,8 +344,7 @@ class State:
     @property
     def own_deadline_ms(self) -> int:
         """When a follower or candidate acts on its own."""
-        may_campaign = self.has_vote and self.eligibility.may_campaign
-        return self.election_at_ms if may_campaign else NEVER_MS
+        return self.election_at_ms if self.eligibility.may_campaign else NEVER_MS
 
     # ---- hard state and what waits for it --------------------------------------------
 

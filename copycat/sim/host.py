@@ -18,6 +18,7 @@ from copycat.protocol.codec_peer import decode_append, decode_install, decode_pe
 from copycat.protocol.framing import Frame, split_frame
 from copycat.protocol.peer import InstallSnapshot, PeerMessage
 from copycat.protocol.wire import FrameType
+from copycat.raft.configuration import Configuration
 from copycat.replica.host import REPLY_ROOM, Body, Lane
 from copycat.replica.options import MemberStores
 from copycat.replica.replica import Replica, ReplicaOptions
@@ -120,7 +121,7 @@ class SimHost:
         self._to_clients: list[tuple[Connection, bytes]] = []
         self.workers.forget()
 
-    # --- the view of the checkers (checkers_raft.MemberView) ----------------------------------
+    # --- the view of the checkers (`MemberView`) -----------------------------------------------
 
     @property
     def disk_model(self) -> DiskModel:
@@ -145,6 +146,10 @@ class SimHost:
     @property
     def durable_index(self) -> int:
         return 0 if self.disk.directory is None else self.disk.directory.log.durable_index
+
+    @property
+    def configuration(self) -> Configuration:
+        return self.alive.raft.configuration
 
     @property
     def may_vote(self) -> bool:

@@ -12,6 +12,7 @@ from copycat.types import NO_ENTRY, EntryId, MemberId
 
 ME, B, C, STRANGER = (MemberId(number) for number in (1, 2, 3, 9))
 THREE = Configuration.of(ME, B, C)
+WITHOUT = Configuration.of(B, C, non_voters=(ME,))
 LAST, LOST = EntryId(3, 5), EntryId(4, 7)
 
 Change = Callable[[Eligibility], object]
@@ -20,8 +21,8 @@ Change = Callable[[Eligibility], object]
 def eligibility(
     *, fresh: bool = False, lost: bool = False, lost_upto: EntryId = NO_ENTRY, voters: int = 3
 ) -> Eligibility:
-    """Of a member whose hard state has reached term 5."""
-    configuration = Configuration.of(*map(MemberId, range(1, voters + 1)))
+    """Of a member whose hard state has reached term 5. voters: 0: two others vote, it does not."""
+    configuration = Configuration.of(*map(MemberId, range(1, voters + 1))) if voters else WITHOUT
     return Eligibility(
         ME, configuration, current_term=5, fresh=fresh, lost=lost, lost_upto=lost_upto
     )
@@ -43,6 +44,10 @@ def loss_accepted() -> Eligibility:
     made = recovering()
     made.accept_loss(LOST)
     return made
+
+
+def non_voter() -> Eligibility:
+    return eligibility(voters=0)
 
 
 def copy_from_before_the_first_election() -> Eligibility:
@@ -67,6 +72,7 @@ def unreachable(peer: MemberId) -> Change:
         (lost, (Restriction.LOST,), NEVER, False, False),
         (recovering, (Restriction.RECOVERING,), LOST, False, False),
         (loss_accepted, (Restriction.LOSS_ACCEPTED,), LAST, True, False),
+        (non_voter, (Restriction.NON_VOTER,), LAST, False, True),
         (
             copy_from_before_the_first_election,
             (Restriction.FRESH, Restriction.RECOVERING),
@@ -127,6 +133,8 @@ def test_what_each_restriction_forbids(
             (Restriction.LOSS_ACCEPTED,),
         ),
         (loss_accepted, [lambda one: one.on_committed(LOST)], ()),
+        (non_voter, [lambda one: one.on_configuration(THREE)], ()),
+        (non_voter, [lambda one: one.on_configuration(WITHOUT)], (Restriction.NON_VOTER,)),
         # It is no new directory, and is bound by what it lost from when that is recorded.
         (
             copy_from_before_the_first_election,

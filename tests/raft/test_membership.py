@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from copycat.errors import ConfigurationError, InvariantError
-from copycat.protocol.peer import TimeoutNow
+from copycat.protocol.peer import AppendReply, PreVote, TimeoutNow
 from copycat.raft.configuration import BOOTSTRAP, Configuration, MemberRecord
 from copycat.raft.core import Raft
 from copycat.raft.effects import ConfigurationChanged, Replicate, TransferFinished
-from copycat.raft.events import Proposed, Saved, Tick, TransferRequested
+from copycat.raft.events import Proposed, Saved, StorageFull, Tick, TransferRequested
 from copycat.raft.initial_state import InitialState
+from copycat.raft.leader_state import NEVER_MS
+from copycat.raft.state import NOBODY
 from copycat.types import EntryId, MemberId, MemberType, ServerState
-from tests.raft.helpers import OPTIONS, core, leader, of, receive
+from tests.raft.helpers import OPTIONS, core, leader, of, receive, sends
 
 ME, B, C, D = map(MemberId, (1, 2, 3, 4))
 
@@ -95,6 +97,18 @@ def test_who_has_no_vote_never_campaigns() -> None:
     assert raft.state is ServerState.FOLLOWER
 
 
+def test_who_gets_a_vote_campaigns_and_who_loses_it_does_not() -> None:
+    raft = passive()
+    raft.adopt(Configuration.of(ME, B, C, D))
+    asked = sends(raft.step(Tick(2 * OPTIONS.election_timeout_ms)))
+    assert [(peer, type(message)) for peer, message in asked] == [
+        (peer, PreVote) for peer in (ME, B, C)
+    ]
+    raft.adopt(Configuration.of(ME, B, C, non_voters=(D,)))
+    for _ in range(100):
+        assert sends(raft.step(Tick(100))) == []
+
+
 def test_a_core_outside_its_configuration_is_refused() -> None:
     with pytest.raises(InvariantError, match="no member of this configuration"):
         core(member=4, voters=3)
@@ -122,6 +136,72 @@ def test_a_member_without_a_vote_is_no_target_of_a_transfer() -> None:
     raft.adopt(Configuration.of(ME, B, non_voters=(D,)))
     [answer] = of(raft.step(TransferRequested(D)), TransferFinished)
     assert not answer.ok
+
+
+def with_a_passive_member_that_has_everything() -> Raft:
+    """The leader of two voters whose passive member has its whole log, and whose voter lags."""
+    raft, _ = leader(1, 1)
+    raft.adopt(Configuration.of(ME, B, non_voters=(D,)))
+    for peer, match_index in ((B, 1), (D, raft.last.index)):
+        assert raft.leader_state is not None
+        raft.leader_state.replicator.send_heartbeat(raft, peer)
+        request = raft.leader_state.progress[peer].last_request
+        receive(raft, peer, AppendReply(raft.current_term, request, True, match_index, raft.last))
+    assert raft.match_index(D) > raft.match_index(B)
+    return raft
+
+
+def test_f12_a_full_leader_hands_over_to_a_voter() -> None:
+    """A member without a vote is passed over, although no log has more than its own."""
+    raft = with_a_passive_member_that_has_everything()
+    raft.step(StorageFull(True))
+    targets: set[MemberId] = set()
+    for _ in range(3 * OPTIONS.election_timeout_ms // 10):
+        assert raft.leader_state is not None
+        targets.add(raft.leader_state.transfer_to)
+        raft.leader_state.check_at_ms = NEVER_MS  # the answers of both would only be noise here
+        raft.step(Tick(10))
+    assert targets - {NOBODY} == {B}
+
+
+def test_f15_a_slow_leader_hands_over_to_a_voter() -> None:
+    raft = with_a_passive_member_that_has_everything()
+    raft.step(Proposed(1))
+    assert raft.leader_state is not None
+    raft.leader_state.check_at_ms = NEVER_MS
+    while raft.leader_state.transfer_to == NOBODY:
+        raft.step(Tick(10))
+    assert raft.leader_state.transfer_to == B
+
+
+def test_the_best_follower_is_a_voter() -> None:
+    raft = with_a_passive_member_that_has_everything()
+    raft.step(TransferRequested(NOBODY))
+    assert raft.leader_state is not None
+    assert raft.leader_state.transfer_to == B
+
+
+def test_a_transfer_ends_when_its_target_loses_its_vote() -> None:
+    raft = with_a_passive_member_that_has_everything()
+    raft.step(TransferRequested(B))
+    [answer] = of(raft.adopt(Configuration.of(ME, non_voters=(B, D))), TransferFinished)
+    assert (answer.ok, answer.to) == (False, B)
+    assert raft.can_propose
+
+
+def test_a_sole_voter_asks_nobody_and_leads_on() -> None:
+    """Who has no vote is not needed for its election, and cannot take over from a slow disk."""
+    members = Configuration.of(ME, non_voters=(D,))
+    raft = Raft(ME, members, OPTIONS, InitialState(current_term=1), seed=0)
+    raft.step(Tick(2 * OPTIONS.election_timeout_ms))
+    raft.step(Saved(raft.save_ticket))
+    assert raft.state is ServerState.LEADER
+    raft.step(StorageFull(True))
+    for _ in range(3 * OPTIONS.election_timeout_ms // 10):
+        raft.step(Tick(10))
+    assert raft.disk_age_ms > OPTIONS.election_timeout_ms
+    assert raft.leader_state is not None
+    assert raft.leader_state.transfer_to == NOBODY
 
 
 def test_a_leader_that_was_alone_sends_heartbeats_to_a_new_member() -> None:

@@ -9,12 +9,14 @@ import pytest
 
 from copycat.errors import InvariantError
 from copycat.protocol.peer import AppendEntries, AppendReply, RequestVote, VoteReply
+from copycat.raft.configuration import Configuration
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.checkers.raft import RaftChecker
 from copycat.sim.instrumented import InstrumentedHardState, InstrumentedLog
 from copycat.types import NO_ENTRY, MemberId, ServerState, Span
 
+VOTERS = Configuration.of(*map(MemberId, (101, 102, 103)))
 Frames = list[tuple[int, int, int]]
 
 
@@ -34,6 +36,7 @@ class View:
         self.commit_index = 0
         self.last_applied = 0
         self.durable_index = 0
+        self.configuration = VOTERS
         self.believed: dict[int, int] = {}
 
     def matches(self) -> Mapping[int, int]:
@@ -85,6 +88,15 @@ def three() -> Three:
 
 def test_i1_two_leaders_of_one_term(three: Three) -> None:
     three.lead(0)
+    with fires("I1"):
+        three.lead(1)
+
+
+def test_i1_a_leader_that_is_no_voter(three: Three) -> None:
+    passive = MemberId(102)
+    three.views[1].configuration = Configuration.of(
+        *(voter for voter in VOTERS.voters if voter != passive), non_voters=(passive,)
+    )
     with fires("I1"):
         three.lead(1)
 
@@ -224,6 +236,22 @@ def test_i6_committed_without_a_durable_majority(three: Three) -> None:
     leader.commit_index = 2
     with fires("I6"):
         three.checker.after_step(leader)
+
+
+def test_i6_who_has_no_vote_does_not_count_for_a_commit(three: Three) -> None:
+    """The checker counts as the members do: by the configuration of the one that commits."""
+    view = three.lead(0)
+    three.write(0, frames(1, 3))
+    three.write(2, frames(1, 3))
+    view.configuration = Configuration.of(*VOTERS.voters[:2], non_voters=(VOTERS.voters[2],))
+    view.commit_index = 2
+    with fires("I6"):
+        three.checker.after_step(view)
+    three.write(1, frames(1, 3))
+    view.commit_index = 1
+    three.checker.started(0)
+    three.checker.after_step(view)
+    assert three.committed == [(1, 2)]
 
 
 def test_i6_a_leader_without_a_committed_entry(three: Three) -> None:

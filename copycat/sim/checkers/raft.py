@@ -46,6 +46,11 @@ class MemberView(Protocol):
     def durable_index(self) -> int: ...
     @property
     def disk_model(self) -> DiskModel: ...
+    @property
+    def configuration(self) -> Configuration:
+        """Who the members are, and who of them votes, as this member knows it."""
+        ...
+
     def matches(self) -> Mapping[int, int]:
         """match_index by member number; only asked of a leader."""
         ...
@@ -81,7 +86,8 @@ class RaftChecker:
     ) -> None:
         self.disk_models = disk_models
         self.ids = ids
-        self.configuration = Configuration.of(*map(MemberId, ids))
+        self.configuration: Configuration | None = None
+        """That of the newest leader; None before the first election."""
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.committed = disk_models[0].history.committed
@@ -248,9 +254,22 @@ class RaftChecker:
             )
         if state is ServerState.LEADER and (before[0] is not state or before[1] != term):
             self._led(number, term)
+            self._check_vote(view)
         if commit > before[2]:
             self._check_commit_rule(view, before, now)
             self._commit(view, before[2], commit)
+
+    def _check_vote(self, view: MemberView) -> None:
+        """A leader is a voter of the configuration that it leads with."""
+        self.configuration = view.configuration
+        if not self.configuration.has_vote(MemberId(self.ids[view.number])):
+            raise violated(
+                "I1",
+                "a leader that is no voter",
+                member=view.number,
+                term=view.term,
+                voters=self.configuration.voters,
+            )
 
     def _check_commit_rule(self, view: MemberView, before: _Facts, now: _Facts) -> None:
         disk_model, commit = view.disk_model, now[2]
@@ -312,7 +331,7 @@ class RaftChecker:
             # It votes as if it had it (C12).
             or one.loss.entries_before[commit - 1 : commit] == [newest]
         ]
-        if not self.configuration.has_quorum(holders):
+        if not view.configuration.has_quorum(holders):
             raise violated(
                 "I6",
                 "committed, but not durable on a majority",
