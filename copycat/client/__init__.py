@@ -20,7 +20,8 @@ Its objects
 * `Completion` (`completion.py`) is the order of callers: a result that is early waits there.
 * `Queries` (`queries.py`) are the reads that wait, each with its place between the commands.
 * `ServerSelector` (`server_selector.py`) names the server to try next, and how long to wait first.
-* `Trouble` (`trouble.py`) is what servers said about the cluster; errors carry it to the caller.
+* `Unavailability` (`unavailability.py`) is the reason that servers gave for not serving the
+  session; the errors that callers get name it.
 
 The loop that drives it
 -----------------------

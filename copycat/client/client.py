@@ -29,7 +29,7 @@ from copycat.client.options import (
 )
 from copycat.client.server_selector import ServerSelector
 from copycat.client.session import ClientSession, SessionPhase
-from copycat.client.trouble import format_operations
+from copycat.client.unavailability import format_operations
 from copycat.config import Address, AddressLike, Duration, choice, seconds
 from copycat.errors import ClosedSessionError, ConfigurationError
 from copycat.fork_guard import ForkGuard
@@ -66,7 +66,7 @@ class Session:
         """OPEN; UNSTABLE while the cluster does not confirm it; EXPIRED or CLOSED at its end."""
         if self._session.phase is SessionPhase.CLOSED:
             return SessionState.EXPIRED if self._session.is_expired else SessionState.CLOSED
-        is_sure = self._session.phase is SessionPhase.OPEN and self._session.is_stable
+        is_sure = self._session.phase is SessionPhase.OPEN and self._session.is_confirmed
         return SessionState.OPEN if is_sure else SessionState.UNSTABLE
 
     def __repr__(self) -> str:
@@ -123,7 +123,7 @@ class CopycatClient:
         """The last driver's session, once that driver has ended."""
         self._learned: tuple[str, ...] = ()
         """Members that the cluster named to the last driver."""
-        self._over: tuple[str, str | None] = ("was never connected", None)
+        self._end_reason: tuple[str, str | None] = ("was never connected", None)
         """Why there is no session, and what to do."""
 
     @property
@@ -234,7 +234,7 @@ class CopycatClient:
             self._last = driver.session
             self._learned = driver.members
             driver.end(reason)
-            self._over = driver.over, driver.over_hint
+            self._end_reason = driver.end_reason, driver.end_hint
         if restart:
             self._start(())
         if task is not None and not task.done() and not task.get_loop().is_closed():
@@ -280,7 +280,7 @@ class CopycatClient:
         session = driver.session
         encoded = encode_operation(operation, self._options.max_entry_size)
         session.check_room(1, len(encoded))
-        wait = None if timeout is None else _patience(timeout)
+        wait = None if timeout is None else _timeout_seconds(timeout)
         deadline_ms = driver.deadline_ms() if timeout is None else FOREVER_MS
         future: OperationFuture[R] = OperationFuture(loop=driver.loop)
         future.owner = driver
@@ -314,7 +314,7 @@ class CopycatClient:
         limit = self._options.max_entry_size
         encoded = [encode_operation(operation, limit) for operation in commands]
         driver.session.check_room(len(encoded), sum(map(len, encoded)))
-        wait = None if timeout is None else _patience(timeout)
+        wait = None if timeout is None else _timeout_seconds(timeout)
         deadline_ms = driver.deadline_ms() if timeout is None else FOREVER_MS
         future: OperationFuture[list[R]] = OperationFuture(loop=driver.loop)
         if not commands:
@@ -334,8 +334,8 @@ class CopycatClient:
     def _ready(self) -> SessionDriver:
         self._check_fork()
         driver = self._driver
-        if driver is None or driver.is_over or driver.session.phase is SessionPhase.CLOSED:
-            known = self._over if driver is None else (driver.over, driver.over_hint)
+        if driver is None or driver.has_ended or driver.session.phase is SessionPhase.CLOSED:
+            known = self._end_reason if driver is None else (driver.end_reason, driver.end_hint)
             raise ClosedSessionError(
                 f"client {self._options.client_id} has no session: {known[0]}",
                 hint=known[1] or "await client.connect() first, or use `async with`",
@@ -383,7 +383,7 @@ def _check_loop(driver: SessionDriver) -> None:
         )
 
 
-def _patience(timeout: Duration) -> float | None:
+def _timeout_seconds(timeout: Duration) -> float | None:
     """Seconds of a timer for this submission alone; None for no end."""
     wait = seconds(timeout, "timeout")
     if math.isnan(wait):

@@ -20,7 +20,7 @@ __all__ = [
     "Completion",
     "FailureFactory",
     "Finished",
-    "Waiting",
+    "WaitingQuery",
     "unknown_outcome",
 ]
 
@@ -66,12 +66,12 @@ class Call:
         """The sequence of its last command."""
         return self.first + self.count - 1
 
-    def listed(self) -> Sequence[object]:
+    def operation_list(self) -> Sequence[object]:
         """Its operations, from sequence `first` on."""
         return (self.operations,) if self.results is None else self.operations
 
 
-class Waiting:
+class WaitingQuery:
     """A query's place in the order: right after the command with sequence `after`."""
 
     __slots__ = ("after", "deadline_ms", "finished", "future", "overtakes")
@@ -90,7 +90,7 @@ class Completion:
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
-        self._queries: deque[Waiting] = deque()
+        self._queries: deque[WaitingQuery] = deque()
         self._ready: list[Any] = []
         self._completed = 0
         self._refused: dict[int, CopycatError] = {}
@@ -120,7 +120,7 @@ class Completion:
         self.deadline_ms = min(self.deadline_ms, deadline_ms)
         return call
 
-    def expect_query(self, waiting: Waiting) -> None:
+    def expect_query(self, waiting: WaitingQuery) -> None:
         """A query was submitted."""
         self._queries.append(waiting)
 
@@ -147,7 +147,7 @@ class Completion:
         """The first sequence of a command whose caller waits; FOREVER_MS when none does."""
         return next((call.first for call in self._calls if call.future is not None), FOREVER_MS)
 
-    def release(self, call: Call) -> bool:
+    def complete_early(self, call: Call) -> bool:
         """Its caller's time is over, and all its results are here: they are delivered although
         a query before it waits. False when a result is missing."""
         begin = call.first - self._completed - 1
@@ -200,7 +200,7 @@ class Completion:
 
     # --- what arrives ----------------------------------------------------------------------
 
-    def finish_query(self, query: Waiting, finished: Finished) -> None:
+    def finish_query(self, query: WaitingQuery, finished: Finished) -> None:
         """A query is decided: its caller hears of it when all before it are."""
         query.finished = finished
         if query.overtakes and finished.future is not None:
@@ -271,7 +271,7 @@ class Completion:
         self, call: Call, last_answered: int, last_attempted: int
     ) -> tuple[Sequence[object], Sequence[object]]:
         """Of its operations: those with an unknown outcome, those that were never sent."""
-        operations, first = call.listed(), call.first
+        operations, first = call.operation_list(), call.first
         known = min(max(0, last_answered + 1 - first), call.count)
         sent = min(max(0, last_attempted + 1 - first), call.count)
         return operations[known:sent], operations[sent:]

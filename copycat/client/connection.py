@@ -28,7 +28,7 @@ class Connection(asyncio.BufferedProtocol):
         self.on_writable: Callable[[], None] = lambda: None
         self.is_paused = False
         self.reason = CLOSED
-        self.is_stranger = False
+        self.is_protocol_violated = False
         """The other side does not speak the protocol."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -80,7 +80,7 @@ class Connection(asyncio.BufferedProtocol):
             if frames:
                 self._on_frames(frames)
         except ProtocolError as error:
-            self.is_stranger = True
+            self.is_protocol_violated = True
             self.close(str(error))
 
     def pause_writing(self) -> None:

@@ -18,7 +18,12 @@ from copycat.client.connection import CLOSED, Connection
 from copycat.client.options import ClientOptions, ClientState, RecoveryStrategy
 from copycat.client.server_selector import ServerSelector
 from copycat.client.session import ClientSession, SessionPhase
-from copycat.client.trouble import CUT_OFF, Trouble, not_opened, trouble_of
+from copycat.client.unavailability import (
+    DISCONNECTED,
+    Unavailability,
+    connect_error,
+    unavailability_of,
+)
 from copycat.errors import ClosedSessionError, CopycatError, SessionExpiredError
 from copycat.protocol.client import (
     CommandsRefused,
@@ -51,12 +56,12 @@ _EXPIRED_HINTS = {
 }
 
 
-class _Unserved(Exception):
+class _RegistrationFailed(Exception):
     """This server does not open a session; it may have said why."""
 
-    def __init__(self, reason: str, trouble: Trouble | None = None) -> None:
+    def __init__(self, reason: str, unavailability: Unavailability | None = None) -> None:
         super().__init__(reason)
-        self.trouble = trouble
+        self.unavailability = unavailability
 
 
 def _now_ms() -> int:
@@ -82,19 +87,19 @@ class SessionDriver:
         """The event loop that all of this belongs to."""
         self._connection: Connection | None = None
         self._registering: asyncio.Future[None] | None = None
-        self._closing: tuple[int, asyncio.Future[None]] | None = None
+        self._close_request: tuple[int, asyncio.Future[None]] | None = None
         self._send_is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._cluster_name = options.cluster_name
-        self._default_ms = FOREVER_MS
+        self._default_timeout_ms = FOREVER_MS
         if math.isfinite(options.timeout):
-            self._default_ms = max(1, round(options.timeout * 1000))
+            self._default_timeout_ms = max(1, round(options.timeout * 1000))
         self.session = self._new_session()
         self.opened: asyncio.Future[None] = self.loop.create_future()
-        self.is_over = False
-        self.over = "it was closed"
+        self.has_ended = False
+        self.end_reason = "it was closed"
         """Why it is over, and what to do then."""
-        self.over_hint: str | None = None
+        self.end_hint: str | None = None
 
     def _new_session(self) -> ClientSession:
         hint = f"{_EXPIRED_HINTS[self._options.recovery]}\n{_EXPIRED}"
@@ -110,8 +115,12 @@ class SessionDriver:
         connection, lines = self._connection, self._selector.report()
         if connection is None:
             return lines
-        trouble = self.session.trouble
-        state = "connected, but no answer" if trouble is None else f"connected: {trouble.text}"
+        unavailability = self.session.unavailability
+        state = (
+            "connected, but no answer"
+            if unavailability is None
+            else f"connected: {unavailability.text}"
+        )
         others = [line for line in lines.splitlines() if not line.startswith(connection.address)]
         return "\n".join([f"{connection.address}: {state}", *others])
 
@@ -119,9 +128,9 @@ class SessionDriver:
 
     def deadline_ms(self) -> int:
         """When a submission of now ends that has no timeout of its own."""
-        if self._default_ms == FOREVER_MS:
+        if self._default_timeout_ms == FOREVER_MS:
             return FOREVER_MS
-        return time.monotonic_ns() // 1_000_000 + self._default_ms
+        return time.monotonic_ns() // 1_000_000 + self._default_timeout_ms
 
     def abandon(self, ticket: Call | int) -> None:
         """The caller of this call or query waits no longer."""
@@ -154,7 +163,7 @@ class SessionDriver:
             return
         now_ms = _now_ms()
         if now_ms >= session.give_up_ms:
-            session.give_up_overdue(now_ms, self._default_ms, self._report())
+            session.give_up_overdue(now_ms, self._default_timeout_ms, self._report())
         is_full = connection is not None and connection.is_paused
         messages = session.outgoing(now_ms, is_full=is_full)
         self.complete()
@@ -162,19 +171,19 @@ class SessionDriver:
         if connection is not None and session.phase is SessionPhase.OPEN:
             if messages:
                 connection.write([encode_client(message) for message in messages])
-            if session.wants_switch:
-                self._leave(connection)
-            elif not session.is_stable:
+            if session.must_switch_server:
+                self._switch_server(connection)
+            elif not session.is_confirmed:
                 self._on_state(ClientState.SUSPENDED)
             deadline_ms = min(deadline_ms, session.deadline_ms(is_full=is_full))
         if deadline_ms < FOREVER_MS:
             self._arm(deadline_ms)
 
-    def _leave(self, connection: Connection) -> None:
+    def _switch_server(self, connection: Connection) -> None:
         """This server cannot serve the session now: go on with another one."""
         self._selector.avoid(connection.address)
-        trouble = self.session.trouble
-        text = CUT_OFF.text if trouble is None else trouble.text
+        unavailability = self.session.unavailability
+        text = DISCONNECTED.text if unavailability is None else unavailability.text
         connection.close(f"it cannot serve this session now: {text}")
 
     def _arm(self, deadline_ms: int) -> None:
@@ -208,20 +217,20 @@ class SessionDriver:
         self._send_outgoing()
         message = self.session.close()
         done: asyncio.Future[None] = self.loop.create_future()
-        self._closing = message.request, done
+        self._close_request = message.request, done
         connection.write([encode_client(message)])
         await asyncio.wait({done, connection.lost}, timeout=CLOSE_S, return_when="FIRST_COMPLETED")
 
     def end(self, reason: str = "", hint: str | None = None) -> None:
         """Whatever still waits fails, for that reason; nothing is left behind."""
-        if not self.is_over:
-            self.is_over = True
-            self.over, self.over_hint = reason or self.over, hint
+        if not self.has_ended:
+            self.has_ended = True
+            self.end_reason, self.end_hint = reason or self.end_reason, hint
         if self.session.phase is not SessionPhase.CLOSED:
             self.session.closed(reason)
         self.complete()
         if not self.opened.done():
-            text = f"the client was closed while it connected: {self.over}"
+            text = f"the client was closed while it connected: {self.end_reason}"
             self.opened.set_exception(ClosedSessionError(text))
             self.opened.exception()  # retrieved here, in case nobody waits for it
         if self._timer is not None:
@@ -251,14 +260,14 @@ class SessionDriver:
     async def _stay_connected(self) -> None:
         started = time.monotonic()
         while True:
-            self._give_up_if_due(time.monotonic() - started)
+            self._raise_if_connect_timed_out(time.monotonic() - started)
             address, delay = self._selector.next()
             if delay:
                 await asyncio.sleep(delay)
             try:
                 await self._serve(address)
-            except _Unserved as refused:
-                self._selector.failed(address, str(refused), refused.trouble)
+            except _RegistrationFailed as refused:
+                self._selector.failed(address, str(refused), refused.unavailability)
             except (OSError, CopycatError) as error:
                 self._selector.failed(address, str(error) or type(error).__name__)
             finally:
@@ -269,7 +278,7 @@ class SessionDriver:
                     return
                 self.session = self._new_session()
             if self._selector.is_round_over:
-                self.session.cut_off(_now_ms())
+                self.session.no_server_reachable(_now_ms())
             self.schedule()  # whoever waits has a deadline, also without a connection
             if self.opened.done():
                 self._on_state(ClientState.SUSPENDED)
@@ -279,14 +288,14 @@ class SessionDriver:
         reason = f"its session {self.session.session} was found expired at {at}"
         self.end(reason, _EXPIRED_HINTS[RecoveryStrategy.CLOSE])
 
-    def _give_up_if_due(self, elapsed: float) -> None:
+    def _raise_if_connect_timed_out(self, elapsed: float) -> None:
         selector, limit = self._selector, self._options.backoff.give_up_after
         is_due = elapsed >= limit and (selector.is_round_over or elapsed >= 2 * limit > 0)
         if self.opened.done() or not selector.rounds or not is_due:
             return
-        raise not_opened(
+        raise connect_error(
             elapsed,
-            selector.troubles.values(),
+            selector.unavailable.values(),
             servers=selector.report(),
             tried=len(selector.failures),
             now_ms=_now_ms(),
@@ -305,7 +314,7 @@ class SessionDriver:
         await connection.lost
         if connection.reason:
             log.debug("connection to %s: %s", address, connection.reason)
-            self._selector.failed(address, connection.reason, self.session.trouble)
+            self._selector.failed(address, connection.reason, self.session.unavailability)
 
     async def _register(self, connection: Connection) -> None:
         registering = self._registering = self.loop.create_future()
@@ -321,12 +330,16 @@ class SessionDriver:
             )
             if registering.done():
                 registering.result()
-            elif connection.is_stranger:
-                raise _Unserved(f"not a copycat server, or another version: {connection.reason}")
+            elif connection.is_protocol_violated:
+                raise _RegistrationFailed(
+                    f"not a copycat server, or another version: {connection.reason}"
+                )
             elif connection.lost.done():
-                raise _Unserved(f"it closed the connection before it answered{_why(connection)}")
+                raise _RegistrationFailed(
+                    f"it closed the connection before it answered{_reason_text(connection)}"
+                )
             else:
-                raise _Unserved(f"connected, but no answer within {wait_s:.1f} s")
+                raise _RegistrationFailed(f"connected, but no answer within {wait_s:.1f} s")
         finally:
             registering.cancel()
             self._registering = None
@@ -345,7 +358,9 @@ class SessionDriver:
             if session.phase is SessionPhase.WAITING and isinstance(message, Registered | Failure):
                 self._on_registered(message, now_ms)
                 continue
-            if self._closing is not None and self._is_closed_by(message, *self._closing):
+            if self._close_request is not None and self._answers_close(
+                message, *self._close_request
+            ):
                 continue
             session.received(message, now_ms)
         self.complete()
@@ -353,12 +368,12 @@ class SessionDriver:
             self._on_expired()
             return
         if session.phase is SessionPhase.OPEN:
-            if session.is_stable and self._closing is None:
+            if session.is_confirmed and self._close_request is None:
                 self._on_state(ClientState.CONNECTED)
             self._selector.follow(session.leader, session.members)
             self._send_outgoing()
 
-    def _is_closed_by(
+    def _answers_close(
         self, message: ServerMessage, request: int, done: asyncio.Future[None]
     ) -> bool:
         """It answers the close; what was sent before and met no session any more is no expiry."""
@@ -376,9 +391,11 @@ class SessionDriver:
             return
         if isinstance(message, Failure):
             self._selector.follow(message.leader, ())
-            trouble = trouble_of(message, now_ms)
+            unavailability = unavailability_of(message, now_ms)
             reason = f"refused with code {message.code}"
-            registering.set_exception(_Unserved(message.reason or reason, trouble))
+            registering.set_exception(
+                _RegistrationFailed(message.reason or reason, unavailability)
+            )
             return
         registering.set_result(None)
         self.session.opened(message, now_ms)
@@ -399,5 +416,5 @@ class SessionDriver:
             self._connection.close("the session expired")
 
 
-def _why(connection: Connection) -> str:
+def _reason_text(connection: Connection) -> str:
     return "" if connection.reason == CLOSED else f" ({connection.reason})"

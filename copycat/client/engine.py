@@ -143,7 +143,7 @@ class Engine:
         self._thread: threading.Thread | None = None
         self._ident = 0
         self.is_stopping = False
-        self.is_over = False
+        self.has_ended = False
         """Nothing that is put into the queue from now on begins."""
         self.opened: Reply[None] = Reply()
         """Decided by the first `connect`."""
@@ -172,7 +172,7 @@ class Engine:
 
     def _end(self, why: Exception) -> None:
         """Nothing runs, or nothing runs any more: whoever waits hears of it."""
-        self.is_over = True
+        self.has_ended = True
         if not self.opened.is_done:
             self.opened.set(None, why)
         self._fail_calls()
@@ -181,7 +181,7 @@ class Engine:
     def enqueue(self, call: Call[Any]) -> None:
         """Begin this in the loop soon, in the order of the calls."""
         self._calls.append(call)
-        if self.is_over:
+        if self.has_ended:
             self._fail_calls()
         elif not self._is_signalled:
             # Interrupted right here, the next tick finds the call.
@@ -240,7 +240,7 @@ class Engine:
                 self._loop = loop
                 loop.run_until_complete(self._serve())
             finally:
-                self.is_over = True
+                self.has_ended = True
                 loop.close()
         except BaseException:  # never out of a thread; whoever waits hears of it below
             log.exception("the thread of a blocking client stops")
@@ -303,9 +303,9 @@ class Engine:
             self._answer(call, None, error)
             return
         self._running.add(call)
-        call.inner.add_done_callback(partial(self._pass_on, call))
+        call.inner.add_done_callback(partial(self._on_done, call))
 
-    def _pass_on(self, call: Call[Any], inner: asyncio.Future[Any]) -> None:
+    def _on_done(self, call: Call[Any], inner: asyncio.Future[Any]) -> None:
         self._running.discard(call)
         if inner.cancelled():
             self._answer(call, None, ClosedSessionError("the call was given up"))
@@ -329,7 +329,7 @@ class Engine:
                     future.set_result(reply.value)
             except BaseException as error:  # noqa: BLE001  (of a callback)
                 log_error(log, logging.ERROR, error, "a callback of a future raised")
-        elif tries and self._loop is not None and not self.is_over:
+        elif tries and self._loop is not None and not self.has_ended:
             self._loop.call_later(0.01, self._notify, future, reply, tries - 1)
 
     def _fail_calls(self) -> None:

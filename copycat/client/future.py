@@ -9,12 +9,12 @@ from typing import Any, Protocol, TypeVar
 
 from copycat.errors import ConfigurationError
 
-__all__ = ["Abandoned", "OperationFuture"]
+__all__ = ["OperationFuture", "SubmissionOwner"]
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Abandoned(Protocol):
+class SubmissionOwner(Protocol):
     """Who wants to hear that a caller gave up."""
 
     def abandon(self, ticket: Any) -> None:
@@ -36,7 +36,7 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
     __slots__ = ("_runner", "_steps", "owner", "ticket")
     _runner: asyncio.Task[Any] | None
     _steps: Generator[Any, None, R_co]
-    owner: Abandoned
+    owner: SubmissionOwner
     ticket: Any
     """What the session gave for the submission."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from copycat.client.completion import FOREVER_MS, Completion, Finished, Waiting
+from copycat.client.completion import FOREVER_MS, Completion, Finished, WaitingQuery
 from copycat.errors import CopycatError
 from copycat.protocol.client import QueryRequest
 from copycat.protocol.operations import Operation, result_type_of
@@ -22,7 +22,7 @@ RESEND_MS_MIN = 1000
 RESEND_MS_MAX = 8000
 
 
-class PendingQuery(Waiting):
+class PendingQuery(WaitingQuery):
     """One query and when it is to be sent (again)."""
 
     __slots__ = ("due_ms", "encoded", "level", "operation", "request", "result_type", "sent_ms")
@@ -71,7 +71,7 @@ class Queries:
         return len(self._pending)
 
     @property
-    def must_leave(self) -> bool:
+    def has_unsent(self) -> bool:
         """True while some were not sent on this connection."""
         return bool(self._unsent)
 
@@ -140,7 +140,7 @@ class Queries:
                 query.overtakes = True
                 self._unsent[query.request] = query
 
-    def renumbered(self, last_attempted: int) -> None:
+    def resend_renumbered(self, last_attempted: int) -> None:
         """Commands above `attempted` have other sequences now: who names them asks again."""
         for query in self._pending.values():
             if query.after >= last_attempted:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable
 
 from copycat.client.options import Backoff, ServerSelection
-from copycat.client.trouble import Trouble
+from copycat.client.unavailability import Unavailability
 
 __all__ = ["ServerSelector"]
 
@@ -19,9 +19,14 @@ class ServerSelector:
     """
 
     def __init__(
-        self, seeds: Iterable[str], selection: ServerSelection, backoff: Backoff, *, seed: int
+        self,
+        given_addresses: Iterable[str],
+        selection: ServerSelection,
+        backoff: Backoff,
+        *,
+        seed: int,
     ) -> None:
-        self._seeds = tuple(dict.fromkeys(seeds))
+        self._given_addresses = tuple(dict.fromkeys(given_addresses))
         self._members: tuple[str, ...] = ()
         self._selection = selection
         self._backoff = backoff
@@ -31,7 +36,7 @@ class ServerSelector:
         self.leader = ""
         self.failures: dict[str, str] = {}
         """address -> why it did not do, since the last success."""
-        self.troubles: dict[str, Trouble] = {}
+        self.unavailable: dict[str, Unavailability] = {}
         """address -> what it said of the cluster, of those."""
 
     def follow(self, leader: str, members: Iterable[str]) -> None:
@@ -68,16 +73,18 @@ class ServerSelector:
         """The members that the cluster named."""
         return self._members
 
-    def failed(self, address: str, reason: str, trouble: Trouble | None = None) -> None:
-        """This one did not do; `trouble`: what it said of the cluster."""
+    def failed(
+        self, address: str, reason: str, unavailability: Unavailability | None = None
+    ) -> None:
+        """This one did not do; `unavailability`: what it said of the cluster."""
         self.failures[address] = reason
-        self.troubles.pop(address, None)
-        if trouble is not None:
-            self.troubles[address] = trouble
+        self.unavailable.pop(address, None)
+        if unavailability is not None:
+            self.unavailable[address] = unavailability
 
     def report(self) -> str:
         """What each server answered last, one line an address."""
-        servers = list(dict.fromkeys((*self._seeds, *self._members, *self.failures)))
+        servers = list(dict.fromkeys((*self._given_addresses, *self._members, *self.failures)))
         if not self.failures:
             return ""
         return "\n".join(f"{a}: {self.failures.get(a, 'not tried yet')}" for a in servers)
@@ -87,7 +94,7 @@ class ServerSelector:
         self._untried = []
         self._round = 0
         self.failures.clear()
-        self.troubles.clear()
+        self.unavailable.clear()
 
     def avoid(self, address: str) -> None:
         """It was connected and could not serve: begin the next round with the others."""
@@ -95,7 +102,7 @@ class ServerSelector:
         self._round = 1
 
     def _candidates(self) -> list[str]:
-        servers = list(dict.fromkeys((*self._members, *self._seeds)))
+        servers = list(dict.fromkeys((*self._members, *self._given_addresses)))
         self._random.shuffle(servers)
         if self.leader not in servers or self._selection is ServerSelection.ANY:
             return servers

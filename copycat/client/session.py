@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from copycat.client.outbox import Outbox
 from copycat.client.submissions import SessionPhase, Submissions
-from copycat.client.trouble import (
+from copycat.client.unavailability import (
     BACK_PRESSURE,
-    CUT_OFF,
-    LEFT_AT_ONCE,
-    RETRIED,
-    Trouble,
-    answers_lost,
-    trouble_of,
+    DISCONNECTED,
+    RETRIED_QUERIES,
+    SWITCH_AT_ONCE,
+    Unavailability,
+    session_regressed,
+    unavailability_of,
 )
 from copycat.errors import (
     ClosedSessionError,
@@ -52,7 +52,7 @@ sent again, and the cluster answers from its cache what it already knows."""
 RESEND_MS_MAX = 8000
 SWITCH_AFTER_MS = 2000
 """A server without a leader for longer than elections take may be cut off: try another."""
-CUT_OFF_MS = 5000
+DISCONNECTED_AFTER_MS = 5000
 _TOO_LARGE = (
     "store the blob elsewhere and log a reference; the limit is a setting of the servers,"
     " storage.max_entry_size: whoever runs them can raise it, on every member"
@@ -69,18 +69,18 @@ class ClientSession(Submissions):
         self._expired_hint = expired_hint
         """What the error of an expired session advises."""
         self._keep_alive_due_ms = 0
-        self._is_silent = False
+        self._is_keep_alive_unanswered = False
         """A keep-alive was sent and nothing at all has come since."""
-        self._late_ms = 0
+        self._keep_alive_late_ms = 0
         """The most that a keep-alive left later than it was due: the loop was blocked."""
-        self._served_ms = 0
+        self._confirmed_ms = 0
         """When the cluster last confirmed the session."""
-        self._answers_lost: Trouble | None = None
-        self._hold_until_ms = 0
+        self._regression: Unavailability | None = None
+        self._backoff_until_ms = 0
         self._refusals = 0
         self._leaderless_since_ms: int | None = None
-        self._progress_ms = 0
-        self._quiet_since_ms = 0
+        self._last_progress_ms = 0
+        self._unanswered_since_ms = 0
         """When a command was last answered, or none waited."""
         self._resend_ms = RESEND_MS_MIN
         self._is_connected = False
@@ -92,9 +92,9 @@ class ClientSession(Submissions):
         self.leader = ""
         self.members: tuple[str, ...] = ()
         self.is_expired = False
-        self.is_stable = True
+        self.is_confirmed = True
         """False after a keep-alive that failed or was not answered."""
-        self.wants_switch = False
+        self.must_switch_server = False
         """The server at hand cannot serve this session now: try another one."""
 
     # --- the connection --------------------------------------------------------------------
@@ -106,7 +106,7 @@ class ClientSession(Submissions):
         self.timeout_ms = registered.timeout_ms
         self.index = registered.session
         self.cluster = registered.cluster
-        self._served(now_ms)
+        self._confirm(now_ms)
         self._follow(registered.leader, registered.members)
         self._keep_alive_due_ms = now_ms + self.timeout_ms // 3
 
@@ -117,27 +117,30 @@ class ClientSession(Submissions):
         the server learns at once where this session is.
         """
         self._is_connected = True
-        if self.trouble is CUT_OFF:
-            self.trouble = None
+        if self.unavailability is DISCONNECTED:
+            self.unavailability = None
         self._outbox.rewind(self._outbox.last_answered + 1)
-        self._hold_until_ms = 0
+        self._backoff_until_ms = 0
         self._resend_from(now_ms)
         self._queries.resend_all()
-        self.wants_switch = False
-        self._is_silent = False
+        self.must_switch_server = False
+        self._is_keep_alive_unanswered = False
         if not fresh:
             self._keep_alive_due_ms = now_ms
 
     def disconnected(self) -> None:
         """The connection is gone; submissions wait for the next one."""
         self._is_connected = False
-        if self.trouble is None:
-            self.trouble = CUT_OFF
+        if self.unavailability is None:
+            self.unavailability = DISCONNECTED
 
-    def cut_off(self, now_ms: int) -> None:
+    def no_server_reachable(self, now_ms: int) -> None:
         """No server could be reached: that counts once nothing better was heard for a while."""
-        if self.trouble is None or now_ms - self.trouble.seen_ms >= CUT_OFF_MS:
-            self.trouble = CUT_OFF
+        if (
+            self.unavailability is None
+            or now_ms - self.unavailability.seen_ms >= DISCONNECTED_AFTER_MS
+        ):
+            self.unavailability = DISCONNECTED
 
     def deadline_ms(self, *, is_full: bool = False) -> int:
         """When `outgoing` must be called although nothing happened."""
@@ -145,9 +148,9 @@ class ClientSession(Submissions):
             return self._keep_alive_due_ms
         deadline = min(self._keep_alive_due_ms, self._queries.due_ms)
         if self._outbox.last_sent > self._outbox.last_answered:
-            deadline = min(deadline, self._progress_ms + self._resend_ms)
-        if self._outbox.last_sent < self._outbox.last_submitted and self._hold_until_ms:
-            deadline = min(deadline, self._hold_until_ms)
+            deadline = min(deadline, self._last_progress_ms + self._resend_ms)
+        if self._outbox.last_sent < self._outbox.last_submitted and self._backoff_until_ms:
+            deadline = min(deadline, self._backoff_until_ms)
         return deadline
 
     def outgoing(self, now_ms: int, *, is_full: bool = False) -> list[ClientMessage]:
@@ -155,8 +158,8 @@ class ClientSession(Submissions):
 
         is_full: the socket takes no more. Keep-alives go all the same, to find out the dead.
         """
-        if self._has_given_up:
-            self._drop_given_up()
+        if self._has_abandoned_calls:
+            self._drop_abandoned()
         if not self._is_connected or self.phase is not SessionPhase.OPEN:
             return []
         messages: list[ClientMessage] = []
@@ -164,13 +167,13 @@ class ClientSession(Submissions):
             messages.append(self._keep_alive(now_ms))
         if is_full:
             return messages
-        if now_ms >= self._hold_until_ms:
-            self._hold_until_ms = 0
+        if now_ms >= self._backoff_until_ms:
+            self._backoff_until_ms = 0
             self._rewind_if_stalled(now_ms)
-            messages += self._outbox.frames(self.session, self._last_to_send())
+            messages += self._outbox.frames(self.session, self._last_sendable())
         if self._queries and self._is_stuck(now_ms):
             self._queries.overtake()
-        if self._queries.must_leave or now_ms >= self._queries.due_ms:
+        if self._queries.has_unsent or now_ms >= self._queries.due_ms:
             messages += self._queries.outgoing(
                 now_ms,
                 session=self.session,
@@ -179,50 +182,52 @@ class ClientSession(Submissions):
             )
         return messages
 
-    def _last_to_send(self) -> int | None:
+    def _last_sendable(self) -> int | None:
         """In trouble only what was sent before, or one command, to see whether it is over: the
         outcome of the others stays known, should their callers give up."""
-        if self.trouble is None:
+        if self.unavailability is None:
             return None
         return max(self._outbox.last_attempted, self._outbox.last_answered + 1)
 
     def _is_stuck(self, now_ms: int) -> bool:
         if self._outbox.is_idle:
             return False
-        return self.trouble is not None or now_ms - self._quiet_since_ms >= STUCK_MS
+        return self.unavailability is not None or now_ms - self._unanswered_since_ms >= STUCK_MS
 
     def _keep_alive(self, now_ms: int) -> KeepAlive:
-        if self._is_silent:
-            self.is_stable = False
-            self.wants_switch = True
-        self._is_silent = True
-        self._late_ms = max(self._late_ms, now_ms - self._keep_alive_due_ms)
+        if self._is_keep_alive_unanswered:
+            self.is_confirmed = False
+            self.must_switch_server = True
+        self._is_keep_alive_unanswered = True
+        self._keep_alive_late_ms = max(self._keep_alive_late_ms, now_ms - self._keep_alive_due_ms)
         self._keep_alive_due_ms = now_ms + max(1, self.timeout_ms // 3)
         self._request += 1
         return KeepAlive(self._request, self.session, self._outbox.last_answered, self.cluster)
 
     def _rewind_if_stalled(self, now_ms: int) -> None:
         outbox = self._outbox
-        if outbox.is_idle or (outbox.last_sent == outbox.last_answered and self.trouble is None):
-            self._quiet_since_ms = now_ms
+        if outbox.is_idle or (
+            outbox.last_sent == outbox.last_answered and self.unavailability is None
+        ):
+            self._unanswered_since_ms = now_ms
         if outbox.last_sent == outbox.last_answered:
-            self._progress_ms = now_ms
-        elif now_ms >= self._progress_ms + self._resend_ms:
+            self._last_progress_ms = now_ms
+        elif now_ms >= self._last_progress_ms + self._resend_ms:
             outbox.rewind(outbox.last_answered + 1)
-            self._progress_ms = now_ms
+            self._last_progress_ms = now_ms
             self._resend_ms = min(2 * self._resend_ms, RESEND_MS_MAX)
 
     def _resend_from(self, now_ms: int) -> None:
-        self._progress_ms = now_ms
+        self._last_progress_ms = now_ms
         self._resend_ms = RESEND_MS_MIN
         self._refusals = 0
         self._leaderless_since_ms = None
 
-    def _served(self, now_ms: int) -> None:
+    def _confirm(self, now_ms: int) -> None:
         """The leader did what was asked: no trouble, unless it lacks commands it had answered."""
-        self.is_stable = True
-        self.trouble = self._answers_lost
-        self._served_ms = now_ms
+        self.is_confirmed = True
+        self.unavailability = self._regression
+        self._confirmed_ms = now_ms
         self._leaderless_since_ms = None
 
     def close(self) -> CloseSession:
@@ -236,7 +241,7 @@ class ClientSession(Submissions):
         """Take one reply; raises ProtocolError. What it decides is in `take_finished`."""
         if self.phase is SessionPhase.CLOSED:
             return
-        self._is_silent = False
+        self._is_keep_alive_unanswered = False
         match message:
             case Results():
                 self._on_results(message, now_ms)
@@ -245,7 +250,7 @@ class ClientSession(Submissions):
             case QueryResult():
                 self._on_query_result(message, now_ms)
             case KeptAlive():
-                self._served(now_ms)
+                self._confirm(now_ms)
                 self._follow(message.leader, message.members)
             case Failure():
                 self._on_failure(message, now_ms)
@@ -268,9 +273,9 @@ class ClientSession(Submissions):
         if not self._take_results(first, message):
             return
         self._resend_from(now_ms)
-        self._quiet_since_ms = now_ms
-        self._answers_lost = None
-        self._served(now_ms)
+        self._unanswered_since_ms = now_ms
+        self._regression = None
+        self._confirm(now_ms)
 
     def _on_query_result(self, message: QueryResult, now_ms: int) -> None:
         self.index = max(self.index, message.index)
@@ -278,7 +283,7 @@ class ClientSession(Submissions):
         if query is None:
             return
         if query.level is not ConsistencyLevel.SEQUENTIAL:
-            self._served(now_ms)  # any server answers the others, also one that is cut off
+            self._confirm(now_ms)  # any server answers the others, also one that is cut off
         value = decode_result(message.body, query.result_type)
         self._queries.finish(query, value, failed=isinstance(value, CopycatError))
 
@@ -292,9 +297,9 @@ class ClientSession(Submissions):
             return
         self._follow(message.leader, ())
         if message.code == Refusal.TOO_LARGE:
-            self._take_back_largest(message.reason)
+            self._fail_largest_command(message.reason)
             return
-        self._judge_server(message, now_ms)
+        self._assess_server(message, now_ms)
         outbox, expected = self._outbox, message.next_sequence
         if (
             message.code == Refusal.COMMAND
@@ -302,7 +307,7 @@ class ClientSession(Submissions):
             and not outbox.is_idle
         ):
             # A leader that is cut off says so too; then results of the next one end it.
-            self.trouble = self._answers_lost = answers_lost(
+            self.unavailability = self._regression = session_regressed(
                 message.leader, expected, outbox.last_answered, now_ms
             )
         if outbox.rewind(message.next_sequence) or message.code in BACK_PRESSURE:
@@ -312,10 +317,10 @@ class ClientSession(Submissions):
             if self._refusals or message.code != Refusal.COMMAND:
                 delay_ms = min(RETRY_MS_MIN << min(self._refusals, 6), RETRY_MS_MAX)
             self._refusals += 1
-            self._hold_until_ms = now_ms + delay_ms
-            self._progress_ms = now_ms
+            self._backoff_until_ms = now_ms + delay_ms
+            self._last_progress_ms = now_ms
 
-    def _take_back_largest(self, reason: str) -> None:
+    def _fail_largest_command(self, reason: str) -> None:
         """One of the commands is refused for good: its caller must know, the rest goes on."""
         outbox = self._outbox
         sequence, nbytes = outbox.largest()
@@ -329,31 +334,31 @@ class ClientSession(Submissions):
         error = EntryTooLargeError(text, hint=_TOO_LARGE, size=nbytes)
         self._completion.expect_refused(sequence, error)
 
-    def _judge_server(self, message: CommandsRefused | Failure, now_ms: int) -> None:
+    def _assess_server(self, message: CommandsRefused | Failure, now_ms: int) -> None:
         """What is the trouble, and is it time to try another server?"""
-        self.trouble = trouble_of(message, now_ms) or self.trouble
+        self.unavailability = unavailability_of(message, now_ms) or self.unavailability
         code = message.code
-        if code in LEFT_AT_ONCE:
-            self.wants_switch = True
+        if code in SWITCH_AT_ONCE:
+            self.must_switch_server = True
         elif code in (Refusal.NO_LEADER, Refusal.NO_QUORUM):
             if self._leaderless_since_ms is None:
                 self._leaderless_since_ms = now_ms
             if now_ms - self._leaderless_since_ms >= SWITCH_AFTER_MS:
-                self.wants_switch = True
+                self.must_switch_server = True
 
     def _on_failure(self, message: Failure, now_ms: int) -> None:
         if message.code == Refusal.UNKNOWN_SESSION:
             self.expire(message.reason, now_ms)
             return
         self._follow(message.leader, ())
-        self._judge_server(message, now_ms)
+        self._assess_server(message, now_ms)
         query = self._queries.get(message.request)
         if query is None:
             # A keep-alive: whoever answers so has no leader.
-            self.is_stable = False
+            self.is_confirmed = False
             soon_ms = now_ms + max(1, self.timeout_ms // 10)
             self._keep_alive_due_ms = min(self._keep_alive_due_ms, soon_ms)
-        elif message.code in RETRIED:
+        elif message.code in RETRIED_QUERIES:
             # Reading twice hurts nobody, and whoever is in a hurry gives a timeout.
             self._queries.postpone(query, now_ms)
         else:
@@ -366,16 +371,16 @@ class ClientSession(Submissions):
         """The session is gone at the cluster: fail everything, retry nothing (C18)."""
         self.is_expired = True
         if now_ms is not None:
-            ago_s, timeout_s = (now_ms - self._served_ms) / 1000, self.timeout_ms / 1000
+            ago_s, timeout_s = (now_ms - self._confirmed_ms) / 1000, self.timeout_ms / 1000
             reason += f"; last confirmed {ago_s:.1f} s ago, its timeout is {timeout_s:g} s"
-        if self._late_ms > self.timeout_ms // 3:
-            reason += f" (this event loop was blocked for {self._late_ms / 1000:.1f} s)"
+        if self._keep_alive_late_ms > self.timeout_ms // 3:
+            reason += f" (this event loop was blocked for {self._keep_alive_late_ms / 1000:.1f} s)"
         text = f"session {self.session} expired: {reason}"
         self._end(SessionExpiredError, text, self._expired_hint)
 
     def closed(self, reason: str = "") -> None:
         """This client closed the session, for that reason: whatever still waits fails."""
-        reason = reason or (self.trouble.text if self.trouble is not None else "")
+        reason = reason or (self.unavailability.text if self.unavailability is not None else "")
         text = f"session {self.session} was closed" if self.session else "no session was opened"
         self._end(ClosedSessionError, f"{text}: {reason}" if reason else text)
 

@@ -14,7 +14,7 @@ from typing import Any
 from copycat.client.completion import FOREVER_MS, Call, Completion, Finished, unknown_outcome
 from copycat.client.outbox import Outbox
 from copycat.client.queries import PendingQuery, Queries
-from copycat.client.trouble import Trouble, gave_up
+from copycat.client.unavailability import Unavailability, timeout_error
 from copycat.errors import ClosedSessionError, CopycatError, OverloadedError
 from copycat.protocol.client import Results
 from copycat.protocol.operations import Operation, result_type_of
@@ -46,12 +46,12 @@ class Submissions:
         self._queries = Queries(self._completion)
         self._early: dict[int, list[Any]] = {}
         """first sequence -> results of a run that came before its turn."""
-        self._has_given_up = False
+        self._has_abandoned_calls = False
         """Some caller of a command gave up since the last look."""
         self._request = 0
         self.phase = SessionPhase.WAITING
         self.session = 0
-        self.trouble: Trouble | None = None
+        self.unavailability: Unavailability | None = None
         """Why the cluster does not serve the session now, when that is known."""
 
     @property
@@ -141,7 +141,7 @@ class Submissions:
         """Nobody waits for this call any more: what of it was never sent never leaves."""
         call.future = None
         call.deadline_ms = FOREVER_MS
-        self._has_given_up = True
+        self._has_abandoned_calls = True
 
     def give_up_overdue(self, now_ms: int, wait_ms: int, servers: str) -> None:
         """Fail those whose deadline has passed, after they waited for `wait_ms`.
@@ -158,44 +158,44 @@ class Submissions:
         nothing when nobody waits for it any more."""
         if call.future is None or self.phase is SessionPhase.CLOSED:
             return
-        if self._completion.release(call):
+        if self._completion.complete_early(call):
             return
         outbox = self._outbox
         unknown, unsent = self._completion.outcomes(
             call, outbox.last_answered, outbox.last_attempted
         )
-        error = gave_up(
-            call.listed(),
+        error = timeout_error(
+            call.operation_list(),
             wait_ms / 1000,
             unknown=unknown,
             unsent=unsent,
-            trouble=self.trouble,
+            unavailability=self.unavailability,
             servers=servers,
             now_ms=now_ms,
         )
         self._completion.fail(call, error)
-        self._has_given_up = True
+        self._has_abandoned_calls = True
 
     def give_up_query(self, request: int, now_ms: int, wait_ms: int, servers: str) -> None:
         """The same for a query."""
         query = self._queries.get(request)
         if query is not None:
-            error = gave_up(
+            error = timeout_error(
                 [query.operation],
                 wait_ms / 1000,
-                trouble=self.trouble,
+                unavailability=self.unavailability,
                 servers=servers,
                 now_ms=now_ms,
             )
             self._queries.fail(query, error)
 
-    def _drop_given_up(self) -> None:
+    def _drop_abandoned(self) -> None:
         """What nobody waits for and was never sent leaves the session without a trace."""
-        self._has_given_up = False
+        self._has_abandoned_calls = False
         dropped = self._completion.drop(self._outbox.last_attempted)
         if dropped:
             self._outbox.drop(dropped)
-            self._queries.renumbered(dropped[0] - 1)
+            self._queries.resend_renumbered(dropped[0] - 1)
             self._completion.advance()
 
     # --- what is decided -------------------------------------------------------------------

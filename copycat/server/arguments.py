@@ -43,7 +43,7 @@ class ArgumentChecker:
             hint = "\n".join(self._hints) or None
             raise ConfigurationError("; ".join(self._problems), hint=hint)
 
-    def _tried(self, name: str, make: Callable[[], T], instead: T) -> T:
+    def _value_or(self, name: str, make: Callable[[], T], instead: T) -> T:
         try:
             return make()
         except ConfigurationError as error:
@@ -53,11 +53,11 @@ class ArgumentChecker:
 
     def address(self, name: str, value: AddressLike) -> Address:
         """host:port in one of its forms."""
-        return self._tried(name, lambda: Address.parse(value), Address("127.0.0.1", 0))
+        return self._value_or(name, lambda: Address.parse(value), Address("127.0.0.1", 0))
 
     def seconds(self, name: str, value: Duration, default: float) -> float:
         """A duration."""
-        return self._tried(name, lambda: seconds(value, name), default)
+        return self._value_or(name, lambda: seconds(value, name), default)
 
     def storage(self, value: Storage | str | os.PathLike[str] | None) -> Storage:
         """A directory becomes a `Storage`."""
@@ -68,7 +68,7 @@ class ArgumentChecker:
         if isinstance(value, str | os.PathLike):
             path = os.fspath(value)
             if isinstance(path, str):
-                return self._tried("storage", lambda: Storage(directory=path), Storage())
+                return self._value_or("storage", lambda: Storage(directory=path), Storage())
         hint = 'give storage= a directory, as "./data", or a Storage(directory=...)'
         self.problem(f"storage ({value!r}) must be a directory or a Storage", hint)
         return Storage()

@@ -42,7 +42,7 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     """Nobody looks."""
 
 
@@ -57,7 +57,7 @@ class AsyncHost:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_stop = on_stop
-        self._mailbox = Mailbox(self._loop, self._after_mail)
+        self._mailbox = Mailbox(self._loop, self._after_mailbox)
         self._sync_worker = self._worker(f"copycat-sync-{name}", retries=True)
         self._save_worker = self._worker(f"copycat-save-{name}", retries=True)
         self._lanes = {
@@ -67,24 +67,24 @@ class AsyncHost:
         }
         self._pace = SyncPace()
         self._may_sync_inline = True
-        self._deferred: SyncTicket | None = None
-        self._saves = 0
+        self._deferred_sync: SyncTicket | None = None
+        self._saves_in_progress = 0
         self.peer_links: dict[MemberId, Link] = {}
         self._cancelled_links: list[Link] = []
         self._links: dict[MemberId, WriteBuffer] = {}
         """Those of `peer_links` that are up."""
         self._clients: dict[int, tuple[WriteBuffer, Callable[[str], None]]] = {}
         self._dirty: dict[WriteBuffer, None] = {}
-        self._short: dict[WriteBuffer, int] = {}
+        self._full_buffers: dict[WriteBuffer, int] = {}
         """Those that were found without room, and below how many unsent bytes they have it."""
-        self._is_scheduled = False
+        self._is_turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._watchers: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._replica: Replica | None = None
-        self._turned = _nothing
+        self._after_turn = _no_op
         self.is_stopped = False
-        self.hangs_in_save = False
+        self.is_save_hanging = False
         """`close` left a save of term and vote behind: the disk may still take it, any time."""
 
     def _worker(self, name: str, threads: int = 1, *, retries: bool = False) -> Worker:
@@ -97,10 +97,10 @@ class AsyncHost:
         assert self._replica is not None  # noqa: S101  (for the type checker)
         return self._replica
 
-    def start(self, replica: Replica, turned: Callable[[], None] = _nothing) -> None:
+    def start(self, replica: Replica, turned: Callable[[], None] = _no_op) -> None:
         """Dial the peers and take the first turn soon; `turned` is called after each turn."""
         self._replica = replica
-        self._turned = turned
+        self._after_turn = turned
         self.wake()
         replica.connect_peers()
 
@@ -135,13 +135,13 @@ class AsyncHost:
         if write_buffer is not None:
             self._forget(write_buffer)
 
-    def client_up(
+    def client_connected(
         self, connection: int, write_buffer: WriteBuffer, drop: Callable[[str], None]
     ) -> None:
         """A client said its first words; `drop(reason)` closes its connection."""
         self._clients[connection] = write_buffer, drop
 
-    def client_down(self, connection: int) -> None:
+    def client_disconnected(self, connection: int) -> None:
         """It is gone."""
         known = self._clients.pop(connection, None)
         if known is not None:
@@ -149,15 +149,15 @@ class AsyncHost:
 
     def _forget(self, write_buffer: WriteBuffer) -> None:
         self._dirty.pop(write_buffer, None)
-        if self._short.pop(write_buffer, None) is not None:
+        if self._full_buffers.pop(write_buffer, None) is not None:
             self.wake()  # what waited for its room waits no more
 
     # --- Host: turns and bytes ----------------------------------------------------------------
 
     def wake(self) -> None:
         """See `Host.wake`. In the loop's thread only."""
-        if not self._is_scheduled and not self.is_stopped:
-            self._is_scheduled = True
+        if not self._is_turn_scheduled and not self.is_stopped:
+            self._is_turn_scheduled = True
             self._loop.call_soon(self._turn)
 
     def send(self, peer: MemberId, header: bytes, body: Body | None) -> bool:
@@ -193,18 +193,20 @@ class AsyncHost:
             write_buffer = None if known is None else known[0]
         if write_buffer is None or write_buffer.nbytes < unsent_max:
             return True
-        self._short[write_buffer] = min(unsent_max, self._short.get(write_buffer, unsent_max))
+        self._full_buffers[write_buffer] = min(
+            unsent_max, self._full_buffers.get(write_buffer, unsent_max)
+        )
         return False
 
     def check_write_buffers(self) -> None:
         """Some bytes were taken: wake the replica if somebody has room again."""
         free = [
             write_buffer
-            for write_buffer, least in self._short.items()
+            for write_buffer, least in self._full_buffers.items()
             if write_buffer.nbytes < least
         ]
         for write_buffer in free:
-            del self._short[write_buffer]
+            del self._full_buffers[write_buffer]
         if free:
             self.wake()
 
@@ -220,26 +222,26 @@ class AsyncHost:
             dirty, self._dirty = self._dirty, {}
             for write_buffer in dirty:
                 write_buffer.flush()
-            if self._short:
+            if self._full_buffers:
                 self.check_write_buffers()
 
     def _turn(self) -> None:
-        if not self._is_scheduled or self.is_stopped or self._replica is None:
+        if not self._is_turn_scheduled or self.is_stopped or self._replica is None:
             return
-        self._is_scheduled = False
+        self._is_turn_scheduled = False
         self._may_sync_inline = True
-        if self._deferred is not None:
-            ticket, self._deferred = self._deferred, None
+        if self._deferred_sync is not None:
+            ticket, self._deferred_sync = self._deferred_sync, None
             self.sync(ticket)
         self._replica.turn(now_ms(), wall_ms())
         if not self.is_stopped:
             self.write_queued()
             self._arm(self._replica.deadline_ms())
-            self._turned()
+            self._after_turn()
         if self._watchers:
             self._check_watchers()
 
-    def _after_mail(self) -> None:
+    def _after_mailbox(self) -> None:
         # What came back from the threads is taken now, not one pass of the loop later.
         self._turn()
 
@@ -266,12 +268,12 @@ class AsyncHost:
 
     def sync(self, ticket: SyncTicket) -> None:
         """See `Host.sync`. At most one inline sync a turn; a second one waits for the next."""
-        if self._saves or not self._pace.is_fast:
+        if self._saves_in_progress or not self._pace.is_fast:
             self._sync_later(ticket)
         elif self._may_sync_inline:
             self._may_sync_inline = False
             try:
-                seconds = self._pace.timed(ticket.run)
+                seconds = self._pace.run_timed(ticket.run)
             except ResourceError:  # the thread tries again, and the loop goes on meanwhile
                 self._sync_later(ticket)
                 return
@@ -280,23 +282,25 @@ class AsyncHost:
                 return
             self._synced(ticket, seconds)
         else:
-            self._deferred = ticket
+            self._deferred_sync = ticket
             self.wake()
 
     def _sync_later(self, ticket: SyncTicket) -> None:
-        self._sync_worker.run(lambda: self._pace.timed(ticket.run), partial(self._synced, ticket))
+        self._sync_worker.run(
+            lambda: self._pace.run_timed(ticket.run), partial(self._synced, ticket)
+        )
 
     def _synced(self, ticket: SyncTicket, seconds: float) -> None:
-        self._pace.saw(seconds)
+        self._pace.record(seconds)
         self.replica.synced(ticket)
 
     def save(self, ticket: SaveTicket) -> None:
         """See `Host.save`."""
-        self._saves += 1
+        self._saves_in_progress += 1
         self._save_worker.run(ticket.run, lambda _: self._saved(ticket))
 
     def _saved(self, ticket: SaveTicket) -> None:
-        self._saves -= 1
+        self._saves_in_progress -= 1
         self.replica.saved(ticket)
 
     def run(self, lane: Lane, work: Callable[[], T], done: Callable[[T], None]) -> None:
@@ -318,7 +322,7 @@ class AsyncHost:
     def _halt(self) -> None:
         self.is_stopped = True
         self._dirty.clear()
-        self._short.clear()
+        self._full_buffers.clear()
         self._links.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -334,9 +338,9 @@ class AsyncHost:
         ended = True
         for worker in (*self._lanes.values(), self._sync_worker):
             ended = await worker.close(patience) and ended
-        self.hangs_in_save = not await self._save_worker.close(patience)
+        self.is_save_hanging = not await self._save_worker.close(patience)
         self._mailbox.close()
-        return ended and not self.hangs_in_save
+        return ended and not self.is_save_hanging
 
     # --- watching -------------------------------------------------------------------------------
 

@@ -281,7 +281,7 @@ class Inbound(asyncio.BufferedProtocol):
             del listener.peers[self._peer]
         if self._connection:
             listener.clients -= 1
-            listener.host.client_down(self._connection)
+            listener.host.client_disconnected(self._connection)
             if listener.replica is not None and not listener.host.is_stopped:
                 listener.replica.client_disconnected(self._connection)
         self._transport = None
@@ -305,20 +305,20 @@ class Inbound(asyncio.BufferedProtocol):
         elif self._connection:
             replica.receive_client(self._connection, frame)
         elif frame.type == FrameType.HELLO:
-            self._greet_peer(replica, frame)
+            self._accept_peer(replica, frame)
         elif frame.type in CLIENT_TYPES:
-            self._greet_client(replica, frame)
+            self._accept_client(replica, frame)
         else:
             raise unknown_frame(frame, "a peer's HELLO or a client's request")
 
-    def _greeted(self) -> None:
+    def _end_handshake(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _greet_peer(self, replica: Replica, frame: Frame) -> None:
+    def _accept_peer(self, replica: Replica, frame: Frame) -> None:
         member, answer = replica.accept_peer(frame)
-        self._greeted()
+        self._end_handshake()
         self._peer = member
         self._frames.limit = PEER_LIMIT
         old = self._listener.peers.get(member)
@@ -329,7 +329,7 @@ class Inbound(asyncio.BufferedProtocol):
             self._transport.write(answer)
         self._listener.peer_dialled(member)
 
-    def _greet_client(self, replica: Replica, frame: Frame) -> None:
+    def _accept_client(self, replica: Replica, frame: Frame) -> None:
         transport = self._transport
         if transport is None:
             return
@@ -339,10 +339,10 @@ class Inbound(asyncio.BufferedProtocol):
             self._refuse_request(frame, Refusal.SERVER_FULL, reason, replica.status().leader)
             return
         self._listener.clients += 1
-        self._greeted()
+        self._end_handshake()
         # No more requests are read from a client that has no room for their replies.
         transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
         self._connection = next(self._listener.tokens)
         self._write_buffer = WriteBuffer(transport)
-        self._listener.host.client_up(self._connection, self._write_buffer, self.close)
+        self._listener.host.client_connected(self._connection, self._write_buffer, self.close)
         replica.receive_client(self._connection, frame)

@@ -68,7 +68,7 @@ class LoopThread:
         self._loop_lag: LoopLag | None = None
 
     @property
-    def is_here(self) -> bool:
+    def is_current_thread(self) -> bool:
         """Whether the caller is in that thread."""
         return self._own_loop is not None and self._own_loop.thread is threading.current_thread()
 
@@ -109,7 +109,7 @@ class LoopThread:
     def call(self, work: Callable[[], T]) -> T:
         """`work()` between two steps of the member; from any thread. It must be quick."""
         own_loop = self._own_loop
-        if own_loop is None or self.is_here:
+        if own_loop is None or self.is_current_thread:
             return work()
         answer: concurrent.futures.Future[T] = concurrent.futures.Future()
 

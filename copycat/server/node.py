@@ -36,14 +36,14 @@ __all__ = ["Node"]
 
 log = logging.getLogger("copycat.server")
 
-WAITING_S = 3.0
+WAITING_LOG_S = 3.0
 """How often a member that waits for others says whom it waits for."""
 LAG_EFFECT = (
     'this member answered nobody meanwhile (CopycatServer(loop="thread") has its own loop)'
 )
 """What follows when the loop was blocked that it lives in."""
 CLOSE_S = 5.0
-_LOCKED: list[MemberDirectory] = []
+_LEFT_LOCKED: list[MemberDirectory] = []
 """What no other member of this process may open any more; a lock that nobody holds is let go."""
 
 
@@ -67,7 +67,7 @@ class Node:
         self._status_log: StatusLog | None = None
         threads = storage.compaction_threads
         self.host = AsyncHost(options.name, self._on_failure, compaction_threads=threads)
-        self._awaited: set[asyncio.Future[object]] = set()
+        self._awaited_answers: set[asyncio.Future[object]] = set()
         self._is_closed = False
         self.is_started = False
         """From the first call of `start` on."""
@@ -184,9 +184,9 @@ class Node:
         known = self.host.when(lambda: bool(replica.status().leader))
         seconds = 0.0
         while not known.done():
-            done, _ = await asyncio.wait({known}, timeout=WAITING_S)
+            done, _ = await asyncio.wait({known}, timeout=WAITING_LOG_S)
             if not done:
-                seconds += WAITING_S
+                seconds += WAITING_LOG_S
                 links = self.host.peer_links.values()
                 unlinked = {link.address: link.reason for link in links if not link.is_up}
                 watch.log_missing_members(unlinked, seconds)
@@ -231,11 +231,11 @@ class Node:
         return self._replica, asyncio.get_running_loop().create_future()
 
     async def _answer(self, done: asyncio.Future[object]) -> object:
-        self._awaited.add(done)
+        self._awaited_answers.add(done)
         try:
             answer = await done
         finally:
-            self._awaited.discard(done)
+            self._awaited_answers.discard(done)
         if isinstance(answer, CopycatError):
             raise answer
         return answer
@@ -246,7 +246,7 @@ class Node:
         await self._stack.aclose()
 
     async def _close_host(self) -> None:
-        for future in self._awaited:
+        for future in self._awaited_answers:
             if not future.done():
                 future.set_result(
                     IllegalMemberStateError("this member stopped before it was done")
@@ -267,10 +267,10 @@ class Node:
             )
         built.executor.close()
         directory = built.directory
-        if self.host.hangs_in_save:
+        if self.host.is_save_hanging:
             # It could put its vote over that of the next owner (C9).
             log.error("%s stays locked until this process ends: its disk hangs", directory.path)
-            _LOCKED.append(directory)
+            _LEFT_LOCKED.append(directory)
             return
         lost = self._replica is None or self._replica.raft.eligibility.is_lost
         try:

@@ -59,15 +59,15 @@ S = TypeVar("S", bound=StateMachine)
 F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
-def _at_home(method: F) -> F:
+def _in_member_loop(method: F) -> F:
     """Run it in the loop that the member lives in."""
 
     @functools.wraps(method)
     async def run(self: CopycatServer[Any], *args: Any, **options: Any) -> Any:
-        home = self._home
-        if home is None or home.is_here:
+        loop_thread = self._loop_thread
+        if loop_thread is None or loop_thread.is_current_thread:
             return await method(self, *args, **options)
-        return await home.run(functools.partial(method, self, *args, **options))
+        return await loop_thread.run(functools.partial(method, self, *args, **options))
 
     return cast("F", run)
 
@@ -125,10 +125,10 @@ class CopycatServer(Generic[S]):
         self._guard: ForkGuard | None = None
         """Of the process that opened it; one that was not opened may be used after a fork."""
         self._opening = asyncio.Lock()
-        self._home: LoopThread | None = None
+        self._loop_thread: LoopThread | None = None
         if loop == "thread":
             limit_s = self._options.election_timeout
-            self._home = LoopThread(self._options.name, limit_s, self._is_idle)
+            self._loop_thread = LoopThread(self._options.name, limit_s, self._is_idle)
         self._listeners: Listeners[ServerState] = Listeners(
             log, "a ServerState", ListenerTasks(log).start
         )
@@ -190,7 +190,9 @@ class CopycatServer(Generic[S]):
     def status(self) -> Status:
         """Indexes, term and leader of this member at this moment; when it does not run, what they
         were when it ended, and zeros before the first start."""
-        return self._status() if self._home is None else self._home.call(self._status)
+        return (
+            self._status() if self._loop_thread is None else self._loop_thread.call(self._status)
+        )
 
     def _status(self) -> Status:
         if self._node is not None:
@@ -247,7 +249,7 @@ class CopycatServer(Generic[S]):
                 self._failure = None
             return self._node
 
-    @_at_home
+    @_in_member_loop
     async def bootstrap(self, *members: AddressLike) -> Self:
         """Start; returns when a leader is known.
 
@@ -289,7 +291,7 @@ class CopycatServer(Generic[S]):
                 raise self._failure from None
             raise
 
-    @_at_home
+    @_in_member_loop
     async def take_snapshot(self) -> Snapshot:
         """Take a snapshot of this member now, whatever the log has grown by.
 
@@ -304,7 +306,7 @@ class CopycatServer(Generic[S]):
         time = datetime.fromtimestamp(snapshot.time_ms / 1000, tz=UTC)
         return Snapshot(snapshot.entry.index, time)
 
-    @_at_home
+    @_in_member_loop
     async def compact(self, compaction: Compaction = Compaction.MINOR) -> CompactionReport:
         """Clean this member's log now, aside: see docs/guide/cleaning.md.
 
@@ -325,7 +327,7 @@ class CopycatServer(Generic[S]):
             hint="bootstrap() starts it; `failure` says why it stopped",
         )
 
-    @_at_home
+    @_in_member_loop
     async def shutdown(self) -> None:
         """Stop: leadership is handed over first, the log is closed cleanly. Idempotent."""
         self._check_process()
@@ -337,12 +339,12 @@ class CopycatServer(Generic[S]):
             await node.hand_over(MemberId(0))
         await self._close()
 
-    @_at_home
+    @_in_member_loop
     async def _hand_over(self, to: MemberId) -> TransferOutcome | None:
         # One for the target to catch up, one until it was heard to lead, one for the loop.
         return None if self._node is None else await self._node.hand_over(to, timeouts=3)
 
-    @_at_home
+    @_in_member_loop
     async def wait_stopped(self) -> None:
         """Return when the member was shut down; raise what it failed with."""
         if self._stopped is not None:
@@ -373,12 +375,12 @@ class CopycatServer(Generic[S]):
             if self._stopped is not None:
                 self._stopped.set()
 
-    @_at_home
+    @_in_member_loop
     async def __aenter__(self) -> Self:
         await self._open()
         return self
 
-    @_at_home
+    @_in_member_loop
     async def __aexit__(self, *exc: object) -> None:
         await self.shutdown()
 
@@ -388,10 +390,10 @@ class CopycatServer(Generic[S]):
         if state is not self._state:
             log.info("%s: %s, was %s", self.name, state, self._state)
             self._state = state
-            if self._home is None:
+            if self._loop_thread is None:
                 self._listeners.fire(state)
             else:
-                self._home.call_back(self._listeners.fire, state)
+                self._loop_thread.call_back(self._listeners.fire, state)
 
     def _on_failure(self, cause: BaseException) -> None:
         """The member stopped itself: say why, and let go of all."""

@@ -90,7 +90,7 @@ def build(
     with ExitStack() as undo:
         loaded = LoadedMachine(machine, options, storage)
         undo.callback(loaded.close)
-        directory = _opened(options, storage, founders, loaded)
+        directory = _open_directory(options, storage, founders, loaded)
         undo.callback(directory.close, lost=True)
         if directory.lost:
             _log_loss(str(options.address), storage.level)
@@ -139,7 +139,7 @@ def _replica(
     )
 
 
-def _opened(
+def _open_directory(
     options: ServerOptions, storage: Storage, members: tuple[str, ...], loaded: LoadedMachine
 ) -> MemberDirectory:
     address = str(options.address)
@@ -169,7 +169,7 @@ def _opened(
     except DirectoryInUseError as error:
         raise with_holder(f"{storage.directory}/lock", error) from error
     except CorruptLogError as error:
-        raise explained(error, storage.directory, members) from error
+        raise with_single_member_hint(error, storage.directory, members) from error
 
 
 def record_damage(
@@ -189,7 +189,9 @@ def _boot_id() -> str:
         return ""
 
 
-def explained(error: CorruptLogError, directory: str, members: tuple[str, ...]) -> CorruptLogError:
+def with_single_member_hint(
+    error: CorruptLogError, directory: str, members: tuple[str, ...]
+) -> CorruptLogError:
     """F2 of a cluster of one: the same error, with what is lost and what can be done."""
     if len(members) > 1 or error.index < 1:
         return error

@@ -95,17 +95,17 @@ class Worker:
         self._is_closing = threading.Event()
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Any], Done] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._under_way = 0
+        self._jobs_in_progress = 0
 
     def run(self, work: Callable[[], Any], done: Done) -> None:
         """`work()` in a thread, then `done(result)` in the loop; errors go to `failed`."""
-        self._under_way += 1
+        self._jobs_in_progress += 1
         self._jobs.put((work, done))
         self._grow()
 
     def _grow(self) -> None:
         """One thread more when there is a job for it."""
-        if not self._under_way > len(self._threads) < self._limit:
+        if not self._jobs_in_progress > len(self._threads) < self._limit:
             return
         thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
         try:
@@ -144,7 +144,7 @@ class Worker:
                     raise
 
     def _finished(self, done: Done, result: Any) -> None:
-        self._under_way -= 1
+        self._jobs_in_progress -= 1
         done(result)
 
     async def close(self, patience: float) -> bool:
@@ -171,13 +171,13 @@ class SyncPace:
         """True when the disk has answered quickly of late; never before three syncs."""
         return self._median < self._inline_median_s
 
-    def timed(self, run: Callable[[], None]) -> float:
-        """Run a sync in the thread at hand; its seconds, for `saw`."""
+    def run_timed(self, run: Callable[[], None]) -> float:
+        """Run a sync in the thread at hand; its seconds, for `record`."""
         began = time.perf_counter()
         run()
         return time.perf_counter() - began
 
-    def saw(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """A sync took so long."""
         self._recent.append(seconds)
         if len(self._recent) >= 3:

@@ -203,7 +203,7 @@ class SessionClient:
         self._calls.complete()
         due_ms = session.give_up_ms
         if self._connection is not None and session.phase is SessionPhase.OPEN:
-            if session.wants_switch:
+            if session.must_switch_server:
                 self._trace.mark("client changes the server")
                 self._selector.avoid(self._address)
                 self._leave()
@@ -234,7 +234,7 @@ class SessionClient:
         self._selector.failed(self._address, reason)
         self._leave()
         if self._selector.is_round_over:
-            self._session.cut_off(self._now_ms())
+            self._session.no_server_reachable(self._now_ms())
         self._dial()
 
     def _closed(self, connection: Connection) -> None:

@@ -9,7 +9,7 @@ import pytest
 from copycat.client.completion import Call
 from copycat.client.outbox import Outbox
 from copycat.client.session import STUCK_MS, ClientSession
-from copycat.client.trouble import gave_up
+from copycat.client.unavailability import timeout_error
 from copycat.errors import (
     CopycatError,
     DiskFullError,
@@ -403,16 +403,21 @@ def test_a_leader_that_lost_answered_commands_is_named() -> None:
     session.outgoing(10)
     session.received(refused(2, Refusal.COMMAND), 20)
     session.received(KeptAlive(1, "b:1", ()), 30)
-    assert session.trouble is not None
-    error = gave_up(
-        [Add(4)], 5, unknown=[Add(4)], trouble=session.trouble, servers="", now_ms=5000
+    assert session.unavailability is not None
+    error = timeout_error(
+        [Add(4)],
+        5,
+        unknown=[Add(4)],
+        unavailability=session.unavailability,
+        servers="",
+        now_ms=5000,
     )
     assert isinstance(error, OperationTimeout)
     assert "the leader b:1 knows this session up to command 1 only" in error.message
     assert "command 3 was answered" in error.message
     assert "older copies" in error.message
     session.received(results(4, 4), 6000)
-    assert session.trouble is None, "it was a leader that was cut off; another one answered"
+    assert session.unavailability is None, "it was a leader that was cut off; another one answered"
 
 
 def test_a_gap_of_frames_that_overtook_each_other_is_no_loss() -> None:
@@ -421,4 +426,4 @@ def test_a_gap_of_frames_that_overtook_each_other_is_no_loss() -> None:
     session.outgoing(0)
     session.received(results(1, 1), 10)
     session.received(refused(2, Refusal.COMMAND), 20)
-    assert session.trouble is None
+    assert session.unavailability is None

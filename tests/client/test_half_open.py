@@ -80,6 +80,6 @@ def test_while_the_socket_is_full_only_keep_alives_leave() -> None:
     assert session.deadline_ms(is_full=True) == 2000
     (message,) = session.outgoing(2000, is_full=True)
     assert isinstance(message, KeepAlive)
-    assert not session.wants_switch
+    assert not session.must_switch_server
     session.outgoing(4000, is_full=True)
-    assert session.wants_switch, "nothing came since the last keep-alive"
+    assert session.must_switch_server, "nothing came since the last keep-alive"

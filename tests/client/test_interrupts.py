@@ -34,13 +34,13 @@ def one_server(path: Path) -> Iterator[str]:
     """A server in a thread of its own; its address."""
     address = free_address()
     started, loop = threading.Event(), asyncio.new_event_loop()
-    over = asyncio.Event()
+    end_reason = asyncio.Event()
 
     async def serve() -> None:
         async with server(path / "one", address) as member:
             await member.bootstrap()
             started.set()
-            await over.wait()
+            await end_reason.wait()
 
     thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
     thread.start()
@@ -48,7 +48,7 @@ def one_server(path: Path) -> Iterator[str]:
     try:
         yield address
     finally:
-        loop.call_soon_threadsafe(over.set)
+        loop.call_soon_threadsafe(end_reason.set)
         thread.join(PATIENCE_S)
         loop.close()
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from copycat import Backoff, ConfigurationError, CopycatClient, blocking
-from copycat.client.client import _patience
-from copycat.client.trouble import format_operations
+from copycat.client.client import _timeout_seconds
+from copycat.client.unavailability import format_operations
 from copycat.errors import CopycatError, SerializationError
 from tests.client.servers import opening, serving
 from tests.client.test_bounded import deaf
@@ -110,7 +110,7 @@ def test_the_wrong_kind_of_with() -> None:
 
 
 def test_a_time_that_is_over_long_ago_is_no_time_without_end() -> None:
-    assert [_patience(wait) for wait in (-math.inf, math.inf, 2)] == [0.0, None, 2.0]
+    assert [_timeout_seconds(wait) for wait in (-math.inf, math.inf, 2)] == [0.0, None, 2.0]
 
 
 @pytest.mark.slow

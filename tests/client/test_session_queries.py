@@ -121,25 +121,25 @@ def test_keep_alives_go_out_every_third_of_the_timeout() -> None:
             session.received(KeptAlive(message.request, "a:1", ("a:1", "b:1", "c:1")), now_ms)
     assert beats == [2000, 4000, 6000]
     assert session.members == ("a:1", "b:1", "c:1")
-    assert session.is_stable
+    assert session.is_confirmed
 
 
 def test_a_server_that_says_nothing_is_left() -> None:
     session = opened()
     assert len(session.outgoing(2000)) == 1
-    assert not session.wants_switch
+    assert not session.must_switch_server
     session.outgoing(4000)
-    assert session.wants_switch
-    assert not session.is_stable
+    assert session.must_switch_server
+    assert not session.is_confirmed
     session.connected(4001)
-    assert not session.wants_switch
+    assert not session.must_switch_server
 
 
 def test_a_server_without_a_leader_is_left_after_a_while() -> None:
     session = opened()
     submit(session, 1)
     now_ms = 0
-    while not session.wants_switch:
+    while not session.must_switch_server:
         if runs(session.outgoing(now_ms)):
             session.received(refused(1, Refusal.NO_LEADER), now_ms)
         now_ms = session.deadline_ms()

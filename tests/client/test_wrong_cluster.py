@@ -66,7 +66,7 @@ def test_a_session_never_goes_on_in_another_cluster(tmp_path: Path) -> None:
             assert await client.submit(Book.add(1)) == 1
             driver = client._driver
             assert driver is not None
-            driver._selector._seeds = addresses
+            driver._selector._given_addresses = addresses
             await orders.shutdown()
             with pytest.raises(CopycatError) as caught:
                 await client.submit(Book.add(2), timeout=1.5)

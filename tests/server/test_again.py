@@ -103,10 +103,10 @@ def test_a_member_that_stopped_itself_is_started_again(tmp_path: Path, loop: Any
                 assert await client.submit(Book.add(number)) == number
             host: Any = member._node.host if member._node is not None else None
             fail = partial(host._worker_failed, DiskError("EIO"))
-            if member._home is None:
+            if member._loop_thread is None:
                 fail()
             else:
-                member._home.call(fail)
+                member._loop_thread.call(fail)
             with pytest.raises(DiskError):
                 await member.wait_stopped()
             assert not member.is_running

@@ -68,7 +68,7 @@ def hosted(test: Callable[[AsyncHost, StubReplica], Any], *, is_fast: bool) -> N
         replica.wake = host.wake
         if is_fast:
             for _ in range(3):
-                host._pace.saw(1e-6)
+                host._pace.record(1e-6)
         host.start(cast("Replica", replica))
         try:
             await test(host, replica)
@@ -131,10 +131,10 @@ def test_f9_a_failed_sync_is_reported_and_never_synced(is_fast: bool) -> None:
 def test_the_pace_is_a_median_and_waits_for_three() -> None:
     pace = SyncPace()
     for seconds, fast in [(1e-5, False), (1e-5, False), (1e-5, True), (1.0, True), (1e-5, True)]:
-        pace.saw(seconds)
+        pace.record(seconds)
         assert pace.is_fast == fast
     for _ in range(9):
-        pace.saw(1e-3)
+        pace.record(1e-3)
     assert not pace.is_fast
 
 

@@ -58,7 +58,7 @@ def test_who_leads_and_a_quorum_that_is_lost_and_found(
 def test_who_refuses_is_named_and_a_refusal_is_logged_once_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(node, "WAITING_S", 0.5)
+    monkeypatch.setattr(node, "WAITING_LOG_S", 0.5)
 
     async def scenario() -> None:
         one, two = free_address(), free_address()

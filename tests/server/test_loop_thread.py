@@ -146,10 +146,10 @@ def test_a_member_that_stops_itself_says_so_to_who_waits(tmp_path: Path) -> None
         async with server(tmp_path / "one", "127.0.0.1:0", loop="thread") as member:
             await member.bootstrap()
             assert member._node is not None
-            assert member._home is not None
+            assert member._loop_thread is not None
             cause = DiskError("fdatasync failed: EIO")
             host = member._node.host
-            member._home.call(lambda: host._worker_failed(cause))
+            member._loop_thread.call(lambda: host._worker_failed(cause))
             with pytest.raises(DiskError) as caught:
                 await member.wait_stopped()
             assert caught.value is cause

@@ -84,7 +84,7 @@ def test_bad_settings_are_refused_with_the_reason(
 def test_a_member_that_waits_says_for_whom(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(node, "WAITING_S", 0.05)
+    monkeypatch.setattr(node, "WAITING_LOG_S", 0.05)
 
     async def scenario() -> None:
         address, second, third = (free_address() for _ in range(3))
@@ -223,9 +223,9 @@ def test_c9_a_save_that_hangs_over_the_end_keeps_the_directory(
         run(scenario)
     finally:
         go_on.set()
-        for directory in node._LOCKED:
+        for directory in node._LEFT_LOCKED:
             directory.close()
-        node._LOCKED.clear()
+        node._LEFT_LOCKED.clear()
 
 
 def test_a_start_that_fails_after_the_directory_was_opened_lets_go_of_it(

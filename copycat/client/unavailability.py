@@ -20,27 +20,27 @@ from copycat.protocol.operations import Query
 
 __all__ = [
     "BACK_PRESSURE",
-    "CUT_OFF",
-    "LEFT_AT_ONCE",
-    "RETRIED",
-    "Trouble",
-    "answers_lost",
+    "DISCONNECTED",
+    "RETRIED_QUERIES",
+    "SWITCH_AT_ONCE",
+    "Unavailability",
+    "connect_error",
     "format_operations",
-    "gave_up",
-    "not_opened",
-    "trouble_of",
+    "session_regressed",
+    "timeout_error",
+    "unavailability_of",
 ]
 
 BACK_PRESSURE = frozenset({Refusal.OVERLOADED, Refusal.DISK_FULL})
 """Not now: ask the same server again a little later."""
 
-LEFT_AT_ONCE = frozenset(
+SWITCH_AT_ONCE = frozenset(
     {Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL, Refusal.WRONG_CLUSTER}
 )
 """This server will not serve the client: ask another one."""
 
-RETRIED = frozenset(
-    {Refusal.NO_LEADER, Refusal.NO_QUORUM, Refusal.QUERY, *LEFT_AT_ONCE, *BACK_PRESSURE}
+RETRIED_QUERIES = frozenset(
+    {Refusal.NO_LEADER, Refusal.NO_QUORUM, Refusal.QUERY, *SWITCH_AT_ONCE, *BACK_PRESSURE}
 )
 """Refusals of a query after which it is asked again: it changes nothing."""
 
@@ -71,7 +71,7 @@ _BACK = "bring the missing members back; nothing is lost"
 _NO_QUORUM = f'{_BACK}\nreads with consistency="sequential" go on'
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class Unavailability(msgspec.Struct, frozen=True):
     """Why nothing is served. `since_ms` is a time of the client's clock; -1 when unknown."""
 
     kind: type[CopycatError]
@@ -82,17 +82,19 @@ class Trouble(msgspec.Struct, frozen=True):
     """When the client heard so."""
 
 
-def trouble_of(message: CommandsRefused | Failure, now_ms: int) -> Trouble | None:
+def unavailability_of(message: CommandsRefused | Failure, now_ms: int) -> Unavailability | None:
     """What a refusal says of the cluster; None when it is about the request alone."""
     kind = _KINDS.get(message.code)
     if kind is None:
         return None
     text = message.reason or _WORDS[Refusal(message.code)]
     since_ms = now_ms - message.since_ms if message.since_ms else -1
-    return Trouble(kind, text, message.missing, since_ms, now_ms)
+    return Unavailability(kind, text, message.missing, since_ms, now_ms)
 
 
-def answers_lost(leader: str, next_sequence: int, answered: int, now_ms: int) -> Trouble:
+def session_regressed(
+    leader: str, next_sequence: int, answered: int, now_ms: int
+) -> Unavailability:
     """The leader lacks commands of this session whose results the client has."""
     text = (
         f"the leader {leader or '(its address is not known)'} knows this session up to command"
@@ -100,10 +102,10 @@ def answers_lost(leader: str, next_sequence: int, answered: int, now_ms: int) ->
         " cluster had acknowledged are missing, as when several members come back with older"
         " copies of their directories at once; recover() opens a new session"
     )
-    return Trouble(OperationTimeout, text, seen_ms=now_ms)
+    return Unavailability(OperationTimeout, text, seen_ms=now_ms)
 
 
-CUT_OFF = Trouble(NoLeaderError, "no server is connected")
+DISCONNECTED = Unavailability(NoLeaderError, "no server is connected")
 
 
 def format_operations(operations: Sequence[object]) -> str:
@@ -114,13 +116,13 @@ def format_operations(operations: Sequence[object]) -> str:
     return text if len(operations) == 1 else f"{len(operations)} commands, the first {text}"
 
 
-def gave_up(
+def timeout_error(
     operations: Sequence[object],
     wait_s: float,
     *,
     unknown: Sequence[object] = (),
     unsent: Sequence[object] = (),
-    trouble: Trouble | None,
+    unavailability: Unavailability | None,
     servers: str,
     now_ms: int,
 ) -> CopycatError:
@@ -133,8 +135,8 @@ def gave_up(
     done = 0 if is_query else len(operations) - len(unknown) - len(unsent)
     hints = []
     text = f"{format_operations(operations)} had no answer within {wait_s:g} s"
-    if trouble is not None:
-        text += f": {trouble.text}"
+    if unavailability is not None:
+        text += f": {unavailability.text}"
     if unknown or done:
         hints.append(_UNKNOWN)
     elif not is_query:
@@ -149,9 +151,9 @@ def gave_up(
     kind: type[CopycatError] = OperationTimeout
     missing: tuple[str, ...] = ()
     since = 0.0
-    if trouble is not None:
-        kind, missing = trouble.kind, trouble.missing
-        since = 0.0 if trouble.since_ms < 0 else (now_ms - trouble.since_ms) / 1000
+    if unavailability is not None:
+        kind, missing = unavailability.kind, unavailability.missing
+        since = 0.0 if unavailability.since_ms < 0 else (now_ms - unavailability.since_ms) / 1000
         hints.append(_hint_of(kind))
     return kind(
         text,
@@ -167,12 +169,17 @@ def gave_up(
     )
 
 
-def not_opened(
-    elapsed_s: float, troubles: Iterable[Trouble], *, servers: str, tried: int, now_ms: int
+def connect_error(
+    elapsed_s: float,
+    unavailable: Iterable[Unavailability],
+    *,
+    servers: str,
+    tried: int,
+    now_ms: int,
 ) -> CopycatError:
     """The error of `connect`: no server opened a session. The most telling answer wins."""
     kinds: list[type[CopycatError]] = [QuorumLostError, DiskFullError]
-    known = list(troubles)
+    known = list(unavailable)
     if len(known) == tried and all(t.kind is ConfigurationError for t in known):
         kinds = [ConfigurationError]  # no server is of the right cluster: waiting helps nobody
     reason = next((t for kind in kinds for t in known if t.kind is kind), None)
