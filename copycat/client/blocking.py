@@ -1,4 +1,4 @@
-"""The same client for code without an event loop: its own classes, its own loop in a thread."""
+"""The blocking client, for code without an event loop: it runs an asyncio client in a thread."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ R = TypeVar("R")
 
 
 class CopycatClient:
-    """Connected when the constructor returns; safe to share between threads. ResourceError when
-    the system has no thread or descriptor for it.
+    """A client whose calls block; it may be shared between threads.
 
-    Options are those of the asyncio client. Results of one thread's calls come in order. Ctrl-C
-    may interrupt any call: the client stays usable, and what the call submitted is dropped if it
-    was not sent yet; else its outcome is unknown. Closed once, it stays closed.
+    The constructor takes the options of `copycat.CopycatClient`, and returns when a session is
+    open. It raises what `connect` of that client raises, and ResourceError when the system has no
+    thread or file descriptor left.
+
+    Operations of one thread take effect in the order of the calls. Ctrl-C may interrupt any call:
+    the client stays usable, and an operation that was not sent yet is dropped, while the outcome
+    of one that was sent is unknown. A closed client cannot be connected again.
     """
 
     def __init__(self, *members: AddressLike, **options: Unpack[ClientSettings]) -> None:
@@ -51,18 +54,18 @@ class CopycatClient:
 
     @property
     def state(self) -> ClientState:
-        """CONNECTED, SUSPENDED while no server answers, or CLOSED."""
+        """CONNECTED; SUSPENDED while no server answers; or CLOSED."""
         return self._client.state
 
     @property
     def session(self) -> Session:
-        """The session in use."""
+        """The session of this client; after its end, the last one."""
         return self._client.session
 
     def on_state_change(self, callback: Callable[[ClientState], None]) -> Listener:
-        """Call back with each new state, in the client's own thread: it must not block.
+        """Call `callback` with each new state, in the client's own thread: it must not block.
 
-        ConfigurationError for an `async def`: that loop is not the application's.
+        ConfigurationError for an `async def`, since the application has no event loop here.
         """
         check_callback("on_state_change", callback, "a ClientState", awaited=False)
         return self._client.on_state_change(callback)
@@ -74,7 +77,7 @@ class CopycatClient:
         consistency: ConsistencyLike | None = None,
         timeout: Duration | None = None,
     ) -> R:
-        """Submit and wait for the result; errors as in the asyncio client."""
+        """Submit an operation and return its result; errors are those of the asyncio client."""
         submit = self._client.submit
         return self._wait(
             "submit", partial(submit, operation, consistency=consistency, timeout=timeout)
@@ -83,7 +86,7 @@ class CopycatClient:
     def submit_many(
         self, operations: Iterable[Operation[R]], *, timeout: Duration | None = None
     ) -> list[R]:
-        """Submit commands and wait for all results, in order."""
+        """Submit commands and return their results in order; errors are those of the asyncio client."""
         submit, commands = self._client.submit_many, asynchronous.commands_of(operations)
         return self._wait("submit_many", partial(submit, commands, timeout=timeout))
 
@@ -94,7 +97,7 @@ class CopycatClient:
         consistency: ConsistencyLike | None = None,
         timeout: Duration | None = None,
     ) -> Future[R]:
-        """Submit without waiting; thousands may be in flight."""
+        """Submit an operation without waiting for its result; thousands may be in flight."""
         submit = self._client.submit
         call = Call(partial(submit, operation, consistency=consistency, timeout=timeout))
         future = call.future = BlockingFuture(call.reply, self, self._engine)
@@ -102,12 +105,12 @@ class CopycatClient:
         return future
 
     def recover(self) -> Self:
-        """Leave this session to expire and open a new one; raises what the constructor raises."""
+        """Abandon this session and open a new one; raises what the constructor raises."""
         self._wait("recover", self._recover)
         return self
 
     async def _recover(self) -> None:
-        # An interrupted caller does not leave the client without a session half way.
+        # A caller that is interrupted must not leave the client without a session.
         await asyncio.shield(asyncio.ensure_future(self._client.recover()))
 
     def _start(self, what: str, call: Call[Any]) -> None:
@@ -134,9 +137,10 @@ class CopycatClient:
         return call.reply.result()
 
     def close(self) -> None:
-        """Close the session and the thread. Closing twice is fine.
+        """Close the session and end the thread. May be called more than once.
 
-        Interrupted, it goes on by itself; called again, it waits for the end.
+        A call that is interrupted is completed in the background; a further call waits for its
+        end.
         """
         self._guard.check("a blocking client")
         self._engine.check_thread("close()")
@@ -152,14 +156,14 @@ class CopycatClient:
 
     async def __aenter__(self) -> NoReturn:
         raise ConfigurationError(
-            "a blocking client holds up the event loop that it is used in",
+            "a blocking client would block the event loop that it is used in",
             hint="use copycat.CopycatClient with `async with`",
         )
 
     async def __aexit__(self, *exc: object) -> None:
-        """Never reached: see `__aenter__`."""
+        """Never called, since `__aenter__` raises."""
 
 
 def connect(*members: AddressLike, **options: Unpack[ClientSettings]) -> CopycatClient:
-    """A connected client; close it, or use it in a `with` statement."""
+    """Return a connected blocking client: close it, or use it in a `with` statement."""
     return CopycatClient(*members, **options)

@@ -1,4 +1,4 @@
-"""The asyncio client: the public face of a session. See `driver.py` for what moves it."""
+"""The asyncio client, a public class. `driver.py` connects its session to servers."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ log = logging.getLogger("copycat.client")
 
 
 class Session:
-    """What a user may know of the session."""
+    """The session of a client, for its user."""
 
     def __init__(self, session: ClientSession) -> None:
         self._session = session
 
     @property
     def id(self) -> int:
-        """The log index of its registration; 0 before that."""
+        """The id of the session: the log index of its registration; 0 before it is open."""
         return self._session.session
 
     @property
     def timeout(self) -> float:
-        """Seconds of silence after which the cluster expires it."""
+        """Seconds without a message from the client after which the cluster ends the session."""
         return self._session.timeout_ms / 1000
 
     @property
     def state(self) -> SessionState:
-        """OPEN; UNSTABLE while the cluster does not confirm it; EXPIRED or CLOSED at its end."""
+        """OPEN; UNSTABLE while the cluster does not confirm the session; EXPIRED or CLOSED."""
         if self._session.phase is SessionPhase.CLOSED:
             return SessionState.EXPIRED if self._session.is_expired else SessionState.CLOSED
         is_sure = self._session.phase is SessionPhase.OPEN and self._session.is_confirmed
@@ -74,17 +74,24 @@ class Session:
 
 
 class CopycatClient:
-    """A session with a cluster. Made anywhere, used in the event loop that `connect` ran in.
+    """A client of a cluster, which submits operations in a session.
 
-    members: addresses of some members; the others are learned. Exactly-once holds for each
-    command of one session; when it expires, `SessionExpiredError.pending` lists what has an
-    unknown outcome, and a new session is opened (recovery_strategy "close" does not).
+    A client may be made anywhere; after `connect` it belongs to the event loop that `connect` ran
+    in. Each command takes effect exactly once within one session. When the session expires,
+    `SessionExpiredError.pending` lists the commands whose outcome is unknown.
 
-    cluster_name: refuse servers of any other cluster; without it that of the first server counts.
-    timeout: seconds that a submission waits when it gives none itself; float("inf") waits for as
-    long as the session lives. connection_strategy: by default `connect` tries for 10 s.
-    A client that was closed may be connected again: listeners, options and the members that it
-    learned stay, its session is another one.
+    members: addresses of some members; the client learns the others from them.
+    client_id: for the servers' logs; by default random. cluster_name: servers of another cluster
+    are refused; by default the first server decides. session_timeout: seconds without a message
+    from the client after which the cluster ends the session. timeout: seconds that a submission
+    waits when it has no timeout of its own; float("inf") waits as long as the session is open.
+    connection_strategy: how long `connect` tries, by default 10 s. server_selection: which server
+    to connect to. recovery_strategy: "recover" opens a new session after one has expired, "close"
+    closes the client. max_entry_size: of an encoded operation, in bytes. insecure: must be True
+    for an address outside of this machine, since TLS is not built yet.
+
+    A client that was closed may be connected again: it keeps its listeners, its options and the
+    members that it has learned, and opens a new session.
     """
 
     def __init__(
@@ -120,24 +127,24 @@ class CopycatClient:
         self._driver: SessionDriver | None = None
         self._task: asyncio.Task[None] | None = None
         self._last = ClientSession()
-        """The last driver's session, once that driver has ended."""
+        """The session of the last driver; `session` returns it while there is no driver."""
         self._learned: tuple[str, ...] = ()
-        """Members that the cluster named to the last driver."""
+        """The addresses of the members that the last driver has learned."""
         self._end_reason: tuple[str, str | None] = ("was never connected", None)
-        """Why there is no session, and what to do."""
+        """Why there is no driver, and a hint for the error that says so."""
 
     @property
     def state(self) -> ClientState:
-        """CONNECTED, SUSPENDED while no server answers, or CLOSED."""
+        """CONNECTED; SUSPENDED while no server answers; or CLOSED."""
         return self._state
 
     @property
     def session(self) -> Session:
-        """The session in use."""
+        """The session of this client; after its end, the last one."""
         return Session(self._last if self._driver is None else self._driver.session)
 
     def on_state_change(self, callback: Callable[[ClientState], object]) -> Listener:
-        """Call back with each new state, in the client's loop.
+        """Call `callback` with each new state, in the client's event loop.
 
         An `async def` becomes a task of that loop; what it raises is logged.
         """
@@ -152,10 +159,11 @@ class CopycatClient:
     # --- opening and closing ----------------------------------------------------------------
 
     async def connect(self, *members: AddressLike) -> Self:
-        """Open a session; returns at once when there is one.
+        """Open a session; returns at once when one is open.
 
-        members: instead of those given before. Raises NoLeaderError, with one line in `state`
-        for what each address answered; QuorumLostError when a server said so; DiskFullError.
+        members: addresses that replace the earlier ones. Errors, each with one line per address
+        in `state`: NoLeaderError; QuorumLostError or DiskFullError when a server gave that
+        reason; ConfigurationError when every server belongs to another cluster.
         """
         self._check_fork()
         driver = self._driver if self._is_alive() else None
@@ -173,7 +181,7 @@ class CopycatClient:
         return self
 
     def _is_alive(self) -> bool:
-        """The session is served, or is being opened, in a loop that still runs."""
+        """True while a driver runs in an event loop that is not closed."""
         driver, task = self._driver, self._task
         if driver is None or task is None or task.done():
             return False
@@ -196,10 +204,10 @@ class CopycatClient:
         return driver
 
     async def close(self) -> None:
-        """Close the session at the cluster, then everything else. Closing twice is fine.
+        """Close the session, then the connection. May be called more than once.
 
-        Commands that were sent before are applied; what has no reply by then fails with
-        ClosedSessionError. Takes at most about two seconds, whoever answers.
+        Commands that were sent before are executed; operations that have no reply by then fail
+        with ClosedSessionError. Takes at most about two seconds, also when no server answers.
         """
         self._check_fork()
         driver = self._driver
@@ -215,10 +223,10 @@ class CopycatClient:
             await self._stop()
 
     async def recover(self) -> Self:
-        """Leave this session to expire and open a new one.
+        """Abandon this session, which then expires, and open a new one.
 
-        What waits fails with ClosedSessionError; what is submitted from now on waits for the new
-        session. Raises what `connect` raises.
+        Operations that wait fail with ClosedSessionError; operations that are submitted from now
+        on wait for the new session. Raises what `connect` raises.
         """
         self._check_fork()
         if self._is_alive() and self._driver is not None:
@@ -227,7 +235,10 @@ class CopycatClient:
         return await self.connect()
 
     async def _stop(self, reason: str = "it was closed", *, restart: bool = False) -> None:
-        """End the session here; everything that waits hears of it before this waits itself."""
+        """End the driver, which fails all operations that wait, and then wait for its task.
+
+        restart: begin with a new driver before that wait.
+        """
         task, self._task = self._task, None
         driver, self._driver = self._driver, None
         if driver is not None:
@@ -249,12 +260,12 @@ class CopycatClient:
 
     def __enter__(self) -> NoReturn:
         raise ConfigurationError(
-            "this client is for asyncio: `with` cannot wait",
+            "this client is for asyncio, and `with` cannot wait for it",
             hint="use `async with`, or copycat.blocking.CopycatClient without a loop",
         )
 
     def __exit__(self, *exc: object) -> None:
-        """Never reached: see `__enter__`."""
+        """Never called, since `__enter__` raises."""
 
     # --- submitting --------------------------------------------------------------------------
 
@@ -265,16 +276,17 @@ class CopycatClient:
         consistency: ConsistencyLike | None = None,
         timeout: Duration | None = None,
     ) -> OperationFuture[R]:
-        """Submit a command or query; its place in the order is fixed at the call.
+        """Submit a command or a query; the call fixes its place in the order of the session.
 
-        Raises SerializationError and EntryTooLargeError at once, before anything is sent, and
-        OverloadedError where too much waits for an answer already. The result, when awaited,
-        raises what the machine raised as ApplicationError.
+        consistency: of a query, instead of that of its class. timeout: in seconds, instead of the
+        client's.
 
-        timeout: seconds, else the client's. Who waits longer gets the cause: QuorumLostError,
-        NoLeaderError, DiskFullError, or OperationTimeout where none is known. `outcome_unknown`
-        of the error says whether a command may still take effect; one that was never sent is
-        dropped, and a query never has an effect.
+        The call raises SerializationError or EntryTooLargeError for an operation that cannot be
+        sent, OverloadedError when too much waits for answers, and ClosedSessionError when there
+        is no session. The future raises ApplicationError when the machine raised. After the
+        timeout it raises QuorumLostError, NoLeaderError or DiskFullError, or OperationTimeout
+        when the cause is not known; `outcome_unknown` of that error says whether the command may
+        still take effect. A command that was not sent by then is dropped.
         """
         driver = self._ready()
         session = driver.session
@@ -303,11 +315,12 @@ class CopycatClient:
     def submit_many(
         self, operations: Iterable[Operation[R]], *, timeout: Duration | None = None
     ) -> OperationFuture[list[R]]:
-        """Submit commands with one future for all results, in order.
+        """Submit commands; returns one future for the list of their results.
 
-        When the machine raised for one of them, the first such error is raised; its field
-        `results` has all results, with the errors in their places. When the time is over, the
-        fields `pending` and `unsent` list what has an unknown outcome and what was never sent.
+        When the machine raised for some of them, the future raises the first of these errors,
+        whose field `results` has all results, with the errors in their places. After the timeout,
+        the fields `pending` and `unsent` of the error list the commands whose outcome is unknown
+        and those that were not sent. Other errors are those of `submit`.
         """
         driver = self._ready()
         commands = commands_of(operations)
@@ -328,7 +341,7 @@ class CopycatClient:
         return future
 
     def _check_fork(self) -> None:
-        if self._guard.is_child:  # the message is made when it is needed
+        if self._guard.is_child:  # the message is formatted only when it is needed
             self._guard.check(f"client {self._options.client_id}")
 
     def _ready(self) -> SessionDriver:
@@ -349,19 +362,19 @@ def _addresses(members: Iterable[AddressLike]) -> tuple[Address, ...]:
 
 
 def commands_of(operations: Iterable[Operation[R]]) -> list[Operation[R]]:
-    """What `submit_many` was given, as a list. ConfigurationError for what is no command."""
+    """The argument of `submit_many` as a list. ConfigurationError when an item is no command."""
     try:
         commands = list(operations)
     except TypeError:
         raise ConfigurationError(
-            f"submit_many takes many commands, not {format_operations([operations])}",
+            f"submit_many takes several commands, not {format_operations([operations])}",
             hint="give a list of commands, or use submit() for one",
         ) from None
     for operation in commands:
         if isinstance(operation, Query):
             raise ConfigurationError(
                 f"submit_many takes commands; {format_operations([operation])} is a query",
-                hint="submit() each query: they are not logged, and need not be sent together",
+                hint="call submit() for each query: queries need not be sent together",
             )
     return commands
 
@@ -378,23 +391,23 @@ def _check_loop(driver: SessionDriver) -> None:
             else "the client belongs to another event loop"
         )
         raise ConfigurationError(
-            f"{where}: it is used in the loop that connected it",
+            f"{where}: a client is used in the event loop that connected it",
             hint="use copycat.blocking.CopycatClient in threads and in code without a loop",
         )
 
 
 def _timeout_seconds(timeout: Duration) -> float | None:
-    """Seconds of a timer for this submission alone; None for no end."""
+    """The timeout of one submission in seconds; None for an infinite one. ConfigurationError."""
     wait = seconds(timeout, "timeout")
     if math.isnan(wait):
         raise ConfigurationError("timeout (nan) must be seconds")
-    if wait == -math.inf:  # its time was over long ago, as for any negative number
+    if wait == -math.inf:  # as any negative number: the time is over at once
         return 0.0
     return wait if math.isfinite(wait) else None
 
 
 def _arm(driver: SessionDriver, future: OperationFuture[Any], wait: float) -> None:
-    """A timer for this submission alone."""
+    """Start the timer of a submission that has a timeout of its own."""
     timer = driver.loop.call_later(max(0.0, wait), driver.time_out, future.ticket, wait)
     future.add_done_callback(partial(_disarm, timer))
 
@@ -404,5 +417,5 @@ def _disarm(timer: asyncio.TimerHandle, _: object) -> None:
 
 
 async def connect(*members: AddressLike, **options: Unpack[ClientSettings]) -> CopycatClient:
-    """A connected client; close it, or use it with `async with`."""
+    """Return a connected client: close it, or use it in an `async with` statement."""
     return await CopycatClient(*members, **options).connect()

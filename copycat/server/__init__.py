@@ -9,8 +9,9 @@ application one public class, `CopycatServer`.
 Its objects
 -----------
 * `server.CopycatServer` is the public class: it checks the settings, and starts and stops a `Node`
-  as often as the application asks for it. `cluster.Cluster` is the view of the members that it
-  offers; `settings.ServerSettings` types its keyword options, and `arguments.py` checks them.
+  as often as the application asks for it. `arguments.py` checks its arguments, and
+  `settings.ServerSettings` has the types of its keyword options. `cluster.Cluster` is what its
+  property `cluster` returns: leader, term and members.
 * `node.Node` is one start: port, directory, replica, links and logging, from `start` to `close`.
   What was opened is closed in reverse order, at whatever stage a start fails.
 * `startup.build` opens the directory and makes the replica, in a thread, so that the application's
@@ -20,9 +21,9 @@ Its objects
 * `listener.Listener` accepts connections on the one port for members and clients. The first frame
   of a connection says which of the two it is. `peer_link.Link` is the outgoing connection to one
   peer, dialled again whenever it breaks. Sockets themselves are the subject of `copycat/net.py`.
-* `progress_timeout.ProgressTimeout` decides when a client that reads or says nothing is
+* `progress_timeout.ProgressTimeout` decides when a client that reads or sends nothing is
   disconnected, and `refusal_log.RefusalLog` keeps a repeated refusal from filling the log.
-* `status_log.StatusLog` logs who leads, and when a quorum is lost and found again;
+* `status_log.StatusLog` logs who leads, when the quorum is lost and when it is back;
   `loop_lag.LoopLag` logs an event loop that was blocked.
 * `loop_thread.LoopThread` runs a member in an event loop of its own (`loop="thread"`).
 
@@ -30,10 +31,10 @@ The loop that drives it
 -----------------------
 A frame, a finished piece of work or a timer calls the replica, which only queues the event and
 asks the host for a turn. One pass of the event loop later the host takes the turn: the replica
-handles everything that has arrived, decides, and puts frames into write buffers; the host then
-writes the buffers and arms the timer for the replica's next deadline. Threads return their results
-through one mailbox, so a result is handled in a turn as well. A sync runs in the loop itself while
-the disk is quick, since two switches between threads would take longer than the sync.
+handles everything that has arrived, and puts the frames that it sends into write buffers; the host
+then writes the buffers and sets the timer for the replica's next deadline. Threads return their
+results through one mailbox, so a result is handled in a turn as well. A sync runs in the loop
+itself while the disk is quick, since two switches between threads would take longer than the sync.
 
 What it promises
 ----------------
@@ -45,8 +46,7 @@ acknowledges nothing more.
 
 What it never does
 ------------------
-It never decides anything about consensus, sessions or the log: that is the replica's. It never
-calls the user's state machine in the event loop. After the disk
-has failed a sync, it never syncs the same bytes again as if nothing had happened; and it never
-takes a directory that another process has open.
+It never decides anything about consensus, sessions or the log: the replica does. It never calls
+the user's state machine in the event loop. After a sync has failed, it never syncs the same bytes
+again. It never opens a directory that another process has open.
 """

@@ -1,4 +1,4 @@
-"""What a user gives to a server, checked: every message is about what they wrote."""
+"""Checks the arguments of `CopycatServer`; each message names the argument and its value."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 class ArgumentChecker:
-    """Takes settings one by one; `finish` raises all problems with them at once."""
+    """Checks arguments one by one, and collects their problems; `finish` raises all of them."""
 
     def __init__(self) -> None:
         self._problems: list[str] = []
         self._hints: list[str] = []
 
     def problem(self, text: str, hint: str = "") -> None:
-        """One more thing that is wrong."""
+        """Add a problem; the same hint is listed once."""
         self._problems.append(text)
         if hint and hint not in self._hints:
             self._hints.append(hint)
@@ -52,15 +52,15 @@ class ArgumentChecker:
             return instead
 
     def address(self, name: str, value: AddressLike) -> Address:
-        """host:port in one of its forms."""
+        """The address; 127.0.0.1:0 when `value` is none, which is a problem then."""
         return self._value_or(name, lambda: Address.parse(value), Address("127.0.0.1", 0))
 
     def seconds(self, name: str, value: Duration, default: float) -> float:
-        """A duration."""
+        """The duration in seconds; `default` when `value` is none, which is a problem then."""
         return self._value_or(name, lambda: seconds(value, name), default)
 
     def storage(self, value: Storage | str | os.PathLike[str] | None) -> Storage:
-        """A directory becomes a `Storage`."""
+        """The `Storage` itself, or the default one with this directory."""
         if value is None:
             return Storage()
         if isinstance(value, Storage):
@@ -74,11 +74,11 @@ class ArgumentChecker:
         return Storage()
 
     def machine(self, value: Any) -> None:
-        """What makes a state machine: a class of one, or a function."""
+        """Check that `value` makes state machines: a subclass of StateMachine, or a function."""
         if isinstance(value, StateMachine):
             name = type(value).__name__
             self.problem(
-                f"state_machine ({name} object) must make a StateMachine, and is one",
+                f"state_machine ({name} object) must make a StateMachine, and is one itself",
                 f"pass the class: {name}, not {name}(); each start makes a new one",
             )
         elif not callable(value):
@@ -93,12 +93,12 @@ class ArgumentChecker:
             )
 
     def loop(self, value: object) -> None:
-        """Where the member lives."""
+        """Check in which event loop the member is to run."""
         if value not in ("application", "thread"):
             self.problem(f'loop ({value!r}) must be "application" or "thread"')
 
     def options(self, **values: Any) -> ServerOptions:
-        """All of them together; raises what is wrong with any."""
+        """The options, checked together. ConfigurationError with the problems of all arguments."""
         try:
             options = ServerOptions(**values)
         except ConfigurationError as error:
@@ -111,7 +111,7 @@ class ArgumentChecker:
 
 
 def make_machine(factory: Callable[[], Any]) -> StateMachine:
-    """Make a machine. ConfigurationError when that fails, or makes something else."""
+    """Call `factory`. ConfigurationError when it raises, or returns no StateMachine."""
     name = getattr(factory, "__name__", repr(factory))
     try:
         machine = factory()
@@ -134,7 +134,8 @@ def make_machine(factory: Callable[[], Any]) -> StateMachine:
 
 
 def parse_founders(members: tuple[Any, ...], own: Address) -> tuple[str, ...]:
-    """The members that `bootstrap` was given, as text. ConfigurationError names what is wrong."""
+    """The addresses of the members that `bootstrap` was given, as text. ConfigurationError names
+    the members that cannot be used."""
     problems, hint = [], None
     founders: list[str] = []
     for member in members:
@@ -152,8 +153,8 @@ def parse_founders(members: tuple[Any, ...], own: Address) -> tuple[str, ...]:
             problems.append(f"member {address} cannot be dialled")
             hint = "give the address and port that the other members use"
         elif _is_same_place(address, own):
-            problems.append(f"member {address} is this member, which calls itself {own}")
-            hint = "write its address as in address=: the text is its name in the cluster"
+            problems.append(f"member {address} is this member, whose address is given as {own}")
+            hint = "write the address as in address=, since members know each other by that text"
         founders.append(str(address))
     if problems:
         raise ConfigurationError("; ".join(problems), hint=hint)
@@ -165,7 +166,7 @@ def _is_pair(member: tuple[Any, ...]) -> bool:
 
 
 def _is_same_place(address: Address, own: Address) -> bool:
-    """Two names of one port of this machine: `localhost` is one of the others."""
+    """True for the same port of `localhost` and of 127.0.0.1 or ::1."""
     hosts = {address.host, own.host}
     return address.port == own.port and (
         hosts in ({"localhost", "127.0.0.1"}, {"localhost", "::1"})

@@ -1,7 +1,4 @@
-"""The cluster as one member sees it now, and handing leadership over.
-
-Changes of membership come in a later issue.
-"""
+"""The cluster as one member knows it: leader, term, members; and the transfer of leadership."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ __all__ = ["Cluster", "Member"]
 
 
 class Member:
-    """One member of the configuration. `status` is what this server's links say."""
+    """One member of the configuration, as this server knows it."""
 
     def __init__(self, cluster_name: str, address: str, status: MemberStatus) -> None:
         self._id = member_id(cluster_name, address)
@@ -29,27 +26,28 @@ class Member:
 
     @property
     def id(self) -> MemberId:
-        """128 bits, never reused (C16)."""
+        """An integer of 128 bits, derived from cluster name and address; never used again
+        (C16)."""
         return self._id
 
     @property
     def name(self) -> str:
-        """How `Cluster.members` calls it: its address."""
+        """The address as text, which is the key in `Cluster.members`."""
         return str(self._address)
 
     @property
     def address(self) -> Address:
-        """What others dial; members and clients use one port."""
+        """The address that other members and clients connect to."""
         return self._address
 
     @property
     def type(self) -> MemberType:
-        """ACTIVE: founding members are voters."""
+        """ACTIVE for every member: each founding member votes."""
         return MemberType.ACTIVE
 
     @property
     def status(self) -> MemberStatus:
-        """UNAVAILABLE while this server has no link to it."""
+        """UNAVAILABLE while this server is not connected to the member, else AVAILABLE."""
         return self._status
 
     def __repr__(self) -> str:
@@ -57,11 +55,11 @@ class Member:
 
 
 def _check_outcome(outcome: TransferOutcome | None, name: str, address: str) -> None:
-    """Raise why leadership is not with the member `name` that `address` was to hand it to."""
+    """Raise when `address` could not transfer its leadership to the member `name`."""
     if outcome is None:
         raise OperationTimeout(
-            f"{address} did not hear in time whether {name} took over",
-            hint="look who leads: cluster.leader",
+            f"{address} did not hear in time whether {name} became leader",
+            hint="cluster.leader says who leads",
         )
     if outcome.ok:
         return
@@ -71,17 +69,18 @@ def _check_outcome(outcome: TransferOutcome | None, name: str, address: str) -> 
         case TransferFailure.NOBODY_LEADS | TransferFailure.QUORUM_LOST:
             raise NoLeaderError(outcome.why, hint="wait for the next election")
         case TransferFailure.SILENT:
-            hint = "its log says why: a full or slow disk, or entries that it lost"
+            hint = "see the log of that member: its disk is full or slow, or it lost entries"
             raise OperationTimeout(outcome.why, hint=hint)
         case TransferFailure.BUSY:
-            raise OperationTimeout(outcome.why, hint="try again: it is free now")
+            raise OperationTimeout(outcome.why, hint="try again: the other transfer has ended")
         case _:
             hint = "try again when the follower is reachable and has caught up"
             raise OperationTimeout(outcome.why, hint=hint)
 
 
 class Cluster:
-    """Leader, term and members; every property is as of the moment it is read."""
+    """Leader, term and members; each property is what the member knows at the moment of the
+    call."""
 
     def __init__(
         self,
@@ -117,22 +116,25 @@ class Cluster:
 
     @property
     def members(self) -> Mapping[str, Member]:
-        """All members by address, sorted."""
+        """All members by address, in the order of the addresses."""
         status = self._status()
         return MappingProxyType({a: self._member(a, status) for a in sorted(status.members)})
 
     async def transfer_leadership(self, to: Member | str | None = None) -> None:
-        """Hand leadership to `to` (a member or its address), or to the best follower.
+        """Transfer leadership to the member `to`, or to the follower with the longest log.
 
-        Only the leader can: NotLeaderError elsewhere, naming it. UnknownMemberError for a
-        stranger. Returns when the other was heard to lead. OperationTimeout says why `to` did
-        not take over in time; this member then goes on leading. NoLeaderError when it gave up
-        leadership and `to` did not win: NotLeaderError names who leads.
+        to: a member or its address. Returns when this member knows that the other one leads.
+        NotLeaderError: this member is not the leader, or a third member won the election; the
+        error names the leader. UnknownMemberError: `to` is not in the cluster. OperationTimeout:
+        `to` did not become leader in time, and this member goes on leading. NoLeaderError: this
+        member gave up leadership, and no leader is known.
         """
         status = self._status()
         if status.state is not ServerState.LEADER:
             leader = status.leader or None
-            known = f"the leader of term {status.term} is {leader}" if leader else "none is known"
+            known = (
+                f"the leader of term {status.term} is {leader}" if leader else "no leader is known"
+            )
             raise NotLeaderError(f"{status.address} is {status.state}; {known}", leader=leader)
         name = to.name if isinstance(to, Member) else None if to is None else str(to)
         if name == status.address:

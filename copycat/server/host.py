@@ -1,7 +1,8 @@
-"""The asyncio host: one turn of the replica for everything that one pass of the loop brought.
+"""The asyncio host: runs one turn of the replica after each pass of the event loop with events.
 
-The loop thread alone touches the replica and the log's shape. Syncs run inline while the disk
-is quick, since a hop to a thread and back costs as much as a sync.
+Only the thread of the event loop uses the replica, and changes which entries and files the log
+consists of. While the disk is fast, syncs run in that thread as well: to pass a sync to another
+thread and its result back takes as long as the sync itself.
 """
 
 from __future__ import annotations
@@ -29,27 +30,29 @@ log = logging.getLogger("copycat.server")
 T = TypeVar("T")
 
 LINK_NBYTES_MAX = 64 << 20
-"""Unsent bytes to one peer; with more the link counts as unreachable. One frame always fits."""
+"""The most unsent bytes to one peer: `send` refuses what would exceed them, unless nothing
+waits."""
 
 
 def now_ms() -> int:
-    """Milliseconds of CLOCK_BOOTTIME: it goes on while the machine sleeps (C11)."""
+    """Milliseconds of CLOCK_BOOTTIME, which counts the time in which the machine sleeps (C11)."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 def wall_ms() -> int:
-    """Milliseconds of the wall clock; only a bound for log time (C25)."""
+    """Milliseconds of the wall clock, which is used only as a bound for log time (C25)."""
     return time.time_ns() // 1_000_000
 
 
 def _no_op() -> None:
-    """Nobody looks."""
+    """Called after a turn when `start` was given no function."""
 
 
 class AsyncHost:
     """Implements `copycat.replica.host.Host` for one replica in the running loop.
 
-    on_stop: called once when the member must stop (fail-stop), with the cause.
+    name: of the member, for the names of threads. on_stop: called once, with the cause, when the
+    member must stop because it cannot go on correctly.
     """
 
     def __init__(
@@ -72,11 +75,12 @@ class AsyncHost:
         self.peer_links: dict[MemberId, Link] = {}
         self._cancelled_links: list[Link] = []
         self._links: dict[MemberId, WriteBuffer] = {}
-        """Those of `peer_links` that are up."""
+        """The write buffers of the links that are up."""
         self._clients: dict[int, tuple[WriteBuffer, Callable[[str], None]]] = {}
         self._dirty: dict[WriteBuffer, None] = {}
         self._full_buffers: dict[WriteBuffer, int] = {}
-        """Those that were found without room, and below how many unsent bytes they have it."""
+        """Write buffers for which `has_room` returned False, with the number of unsent bytes below
+        which each has room again."""
         self._is_turn_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -85,7 +89,8 @@ class AsyncHost:
         self._after_turn = _no_op
         self.is_stopped = False
         self.is_save_hanging = False
-        """`close` left a save of term and vote behind: the disk may still take it, any time."""
+        """`close` did not wait for the end of a save of term and vote, which may still reach the
+        disk."""
 
     def _worker(self, name: str, threads: int = 1, *, retries: bool = False) -> Worker:
         return Worker(name, self._mailbox, self._worker_failed, threads=threads, retries=retries)
@@ -98,7 +103,8 @@ class AsyncHost:
         return self._replica
 
     def start(self, replica: Replica, turned: Callable[[], None] = _no_op) -> None:
-        """Dial the peers and take the first turn soon; `turned` is called after each turn."""
+        """Connect to the peers, and run the first turn soon; `turned` is called after each
+        turn."""
         self._replica = replica
         self._after_turn = turned
         self.wake()
@@ -126,11 +132,11 @@ class AsyncHost:
             await link.close()
 
     def link_up(self, peer: MemberId, write_buffer: WriteBuffer) -> None:
-        """From now on what is sent to `peer` goes there."""
+        """The link to `peer` is connected: frames to that peer are written to `write_buffer`."""
         self._links[peer] = write_buffer
 
     def link_down(self, peer: MemberId) -> None:
-        """That connection is closed."""
+        """The link to `peer` is closed."""
         write_buffer = self._links.pop(peer, None)
         if write_buffer is not None:
             self._forget(write_buffer)
@@ -138,11 +144,11 @@ class AsyncHost:
     def client_connected(
         self, connection: int, write_buffer: WriteBuffer, drop: Callable[[str], None]
     ) -> None:
-        """A client said its first words; `drop(reason)` closes its connection."""
+        """The first frame of this client has arrived; `drop(reason)` closes its connection."""
         self._clients[connection] = write_buffer, drop
 
     def client_disconnected(self, connection: int) -> None:
-        """It is gone."""
+        """The connection of this client is closed."""
         known = self._clients.pop(connection, None)
         if known is not None:
             self._forget(known[0])
@@ -150,7 +156,7 @@ class AsyncHost:
     def _forget(self, write_buffer: WriteBuffer) -> None:
         self._dirty.pop(write_buffer, None)
         if self._full_buffers.pop(write_buffer, None) is not None:
-            self.wake()  # what waited for its room waits no more
+            self.wake()  # replies that waited for room in this buffer need none now
 
     # --- Host: turns and bytes ----------------------------------------------------------------
 
@@ -199,7 +205,7 @@ class AsyncHost:
         return False
 
     def check_write_buffers(self) -> None:
-        """Some bytes were taken: wake the replica if somebody has room again."""
+        """Bytes were sent: wake the replica if a write buffer that had no room has room again."""
         free = [
             write_buffer
             for write_buffer, least in self._full_buffers.items()
@@ -242,13 +248,13 @@ class AsyncHost:
             self._check_watchers()
 
     def _after_mailbox(self) -> None:
-        # What came back from the threads is taken now, not one pass of the loop later.
+        # The results of the threads are handled in this pass of the loop, and not in the next one.
         self._turn()
 
     def _arm(self, deadline_ms: int) -> None:
         if self._timer is not None:
             if self._timer_ms <= deadline_ms:
-                return  # fires early, and is armed again then: cheaper than one a turn
+                return  # it fires early and is then set again: cheaper than a new one each turn
             self._timer.cancel()
         self._timer_ms = deadline_ms
         delay = max(0, deadline_ms - now_ms()) / 1000
@@ -267,17 +273,18 @@ class AsyncHost:
     # --- Host: threads --------------------------------------------------------------------------
 
     def sync(self, ticket: SyncTicket) -> None:
-        """See `Host.sync`. At most one inline sync a turn; a second one waits for the next."""
+        """See `Host.sync`. At most one sync a turn runs in the loop; a second waits for the next
+        turn."""
         if self._saves_in_progress or not self._pace.is_fast:
             self._sync_later(ticket)
         elif self._may_sync_inline:
             self._may_sync_inline = False
             try:
                 seconds = self._pace.run_timed(ticket.run)
-            except ResourceError:  # the thread tries again, and the loop goes on meanwhile
+            except ResourceError:  # the thread repeats the sync, and the loop goes on meanwhile
                 self._sync_later(ticket)
                 return
-            except Exception as cause:  # noqa: BLE001  (whatever it was, it is not durable)
+            except Exception as cause:  # noqa: BLE001  (after any error nothing was made durable)
                 self._mailbox.post(self._worker_failed, cause)
                 return
             self._synced(ticket, seconds)
@@ -313,7 +320,7 @@ class AsyncHost:
     # --- the end --------------------------------------------------------------------------------
 
     def stop(self, reason: BaseException) -> None:
-        """See `Host.stop`: from here on nothing is said."""
+        """See `Host.stop`: from now on nothing is sent."""
         if self.is_stopped:
             return
         self._halt()
@@ -332,20 +339,23 @@ class AsyncHost:
                 future.cancel()
         self._watchers.clear()
 
-    async def close(self, patience: float) -> bool:
-        """End turns and threads; False when a thread was still busy after `patience` seconds."""
+    async def close(self, timeout_s: float) -> bool:
+        """End turns and threads; False when a thread was still busy after `timeout_s` seconds."""
         self._halt()
         ended = True
         for worker in (*self._lanes.values(), self._sync_worker):
-            ended = await worker.close(patience) and ended
-        self.is_save_hanging = not await self._save_worker.close(patience)
+            ended = await worker.close(timeout_s) and ended
+        self.is_save_hanging = not await self._save_worker.close(timeout_s)
         self._mailbox.close()
         return ended and not self.is_save_hanging
 
     # --- watching -------------------------------------------------------------------------------
 
     def when(self, condition: Callable[[], bool]) -> asyncio.Future[None]:
-        """Done after the first turn at whose end `condition()`; cancelled when the host stops."""
+        """A future that is done after the first turn after which `condition()` is true.
+
+        The future is cancelled when the host stops.
+        """
         future: asyncio.Future[None] = self._loop.create_future()
         self._watchers.append((condition, future))
         self.wake()

@@ -1,7 +1,7 @@
-"""Accepted connections: bytes to frames to the replica. One port for members and clients.
+"""Accepts connections on the one port for members and clients, and gives frames to the replica.
 
-The first frame says who is there. Whoever breaks the protocol is closed, alone, with a logged
-reason; nobody else notices (F20, F21).
+The first frame of a connection says whether a member or a client has connected. A connection that
+breaks the protocol is closed and the reason is logged; no other connection is affected (F20, F21).
 """
 
 from __future__ import annotations
@@ -33,25 +33,32 @@ from copycat.types import MemberId
 __all__ = ["HANDSHAKE_S", "Listener"]
 
 HANDSHAKE_S = 5.0
-"""For the first frame of a connection to arrive."""
+"""Within so many seconds the first frame of a connection must arrive."""
 PROGRESS_TIMEOUT_SHARE = 3 / 4
-"""Of a session's timeout: a client that says or takes nothing for so long is closed. With the
-look that comes after it, that is within the timeout."""
+"""After this share of its session's timeout, a connection on which a client neither sends nor
+reads is closed. The check may come one interval late, which is still within the timeout."""
 CHECKS_PER_TIMEOUT = 8
-"""Looks at each client within a session timeout."""
+"""How often each client is checked within one session timeout."""
 LINGER_S = 1.0
-"""For the frame that refuses somebody to arrive before the connection is cut."""
+"""How long a connection stays open after the frame that refuses it, so that the frame arrives."""
 
 TOO_MANY = "too-many"
 SILENT = "silent"
 FILES_RESERVED = 32
-"""Descriptors that no connection gets: a log that cannot open its next file stops (F29)."""
+"""File descriptors that connections leave free: a log that cannot open its next file stops
+(F29)."""
 UNIDENTIFIED_RESERVED = 96
-"""Connections that no client gets: for peers, and for those who have not said who they are."""
+"""Connections that clients leave free: for peers, and for connections without a first frame
+yet."""
 
 
 class Listener:
-    """The listening socket and everybody who came in by it."""
+    """The listening socket, and the connections that it accepted.
+
+    max_entry_size: in bytes. session_timeout: seconds without progress after which a
+    client is disconnected, when its session has no longer timeout. peer_dialled: called with
+    each member that connects.
+    """
 
     def __init__(
         self,
@@ -66,19 +73,19 @@ class Listener:
         self.client_limit = CLIENT_LIMIT + max_entry_size
         self.peer_dialled = peer_dialled
         self.replica: Replica | None = None
-        """None until the member is started; nobody is let in before."""
-        # A leader may answer after this member was restarted; by a token that was used before,
-        # somebody else's answer would come to a new client.
+        """None until the member is started: every connection is refused before that."""
+        # A leader may answer a forwarded request after this member was restarted. If tokens were
+        # used again, a new client would get the answer of an old one.
         self.tokens = itertools.count(secrets.randbits(62))
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.connections_max = max(FILES_RESERVED, files - FILES_RESERVED)
         self.clients_max = max(1, self.connections_max - UNIDENTIFIED_RESERVED)
-        """F29: clients must not take the descriptors that the log and the peers need."""
+        """F29: clients must not use up the file descriptors that the log and the peers need."""
         self.clients = 0
         self.inbounds: set[Inbound] = set()
         self.peers: dict[MemberId, Inbound] = {}
         self.closed = Counter[str]()
-        """Why connections were closed from here: error code -> how often."""
+        """How many connections this member closed, by error code."""
         self.refusal_log = RefusalLog()
         self._server: asyncio.Server | None = None
         self._check_timer: asyncio.TimerHandle | None = None
@@ -86,8 +93,10 @@ class Listener:
         self.is_closing = False
 
     async def start(self, bind: Address) -> Address:
-        """Listen; the address with the port that was given. Raises AddressInUseError, or
-        ConfigurationError for an address that is not this machine's."""
+        """Listen; returns the address with the port that the system chose for port 0.
+
+        AddressInUseError; ConfigurationError for an address that is not one of this machine.
+        """
         self._server = await serve(bind, partial(Inbound, self))
         self._schedule_check()
         port: int = self._server.sockets[0].getsockname()[1]
@@ -99,22 +108,23 @@ class Listener:
         self._check_timer = loop.call_at(self._check_due_s, self._check_clients)
 
     def _check_clients(self) -> None:
-        """Close the connections of clients that vanished, or that do not read."""
+        """Close the connections of clients that are unreachable, silent, or do not read."""
         now = asyncio.get_running_loop().time()
-        # Who held the loop up held up what clients said, too.
+        # While the loop was blocked, what clients sent could not be read: that time does not
+        # count.
         late_s = now - self._check_due_s
         for inbound in list(self.inbounds):
             inbound.check_progress(now, late_s)
         self._schedule_check()
 
     async def close(self) -> None:
-        """Stop listening and close every connection; returns when all are gone."""
+        """Stop listening, and close every connection; returns when all are closed."""
         self.is_closing = True
         if self._check_timer is not None:
             self._check_timer.cancel()
         if self._server is not None:
-            # What was accepted a moment ago gets its transport in the next pass of the loop.
-            # CPython up to 3.12 leaks its socket if the server is closed before that.
+            # A connection that was just accepted gets its transport in the next pass of the loop.
+            # CPython up to 3.12 leaks that socket if the server is closed before.
             loop = asyncio.get_running_loop()
             for listening in self._server.sockets:
                 loop.remove_reader(listening.fileno())
@@ -160,7 +170,7 @@ class Inbound(asyncio.BufferedProtocol):
         transport.abort()
 
     def _refuse_request(self, frame: Frame, code: Refusal, reason: str, leader: str) -> None:
-        """Answer a client's request with why it is not served, and close."""
+        """Answer a client's request with the reason why it is not served, and close."""
         message = decode_client(frame)
         if isinstance(message, Commands):
             refusal = CommandsRefused(message.session, message.first_sequence, code, leader)
@@ -183,11 +193,14 @@ class Inbound(asyncio.BufferedProtocol):
         transport.write_eof()
         if self._deadline is not None:
             self._deadline.cancel()
-        # A reset for what it still sends could overtake the answer.
+        # Closing at once could reset the connection before the client has read the answer.
         self._deadline = asyncio.get_running_loop().call_later(LINGER_S, self.abort)
 
     def check_progress(self, now_s: float, late_s: float) -> None:
-        """Close a client's connection that takes nothing, or says nothing, for too long."""
+        """Close the connection of a client that has read nothing, or sent nothing, for too long.
+
+        late_s: how long the event loop was blocked before this check.
+        """
         write_buffer, transport, replica = (
             self._write_buffer,
             self._transport,
@@ -214,7 +227,7 @@ class Inbound(asyncio.BufferedProtocol):
             self.close(reason, code=SILENT)
 
     def abort(self) -> None:
-        """Close at once, whatever waits to be written."""
+        """Close at once; bytes that wait to be written are dropped."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -227,7 +240,7 @@ class Inbound(asyncio.BufferedProtocol):
         self._who = f"{name[0]}:{name[1]}" if name else "?"
         self._listener.inbounds.add(self)
         if self._listener.is_closing:
-            self.abort()  # it was accepted in the very pass of the loop that closed the listener
+            self.abort()  # the connection was accepted in the same pass of the loop as the close
             return
         watch_socket(transport, self._limit_s)
         if len(self._listener.inbounds) > self._listener.connections_max:
@@ -245,7 +258,7 @@ class Inbound(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         self._received += nbytes
         if self._is_refused:
-            return  # only so that the answer is not lost to a reset
+            return  # bytes are read only because unread ones would reset the connection
         try:
             for frame in self._frames.buffer_updated(nbytes):
                 self._receive(frame)
@@ -270,9 +283,10 @@ class Inbound(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         listener = self._listener
-        if isinstance(exc, TimeoutError):  # the kernel was first
+        if isinstance(exc, TimeoutError):  # the kernel noticed it before `check_progress`
             listener.closed[SILENT] += 1
-            reason = f"it does not read, or it vanished: nothing was taken in {self._limit_s:g} s"
+            reason = "it does not read or is unreachable: it acknowledged nothing for"
+            reason += f" {self._limit_s:g} s"
             listener.refusal_log.record("lost the connection from", self._who, reason)
         listener.inbounds.discard(self)
         if self._deadline is not None:
@@ -340,7 +354,7 @@ class Inbound(asyncio.BufferedProtocol):
             return
         self._listener.clients += 1
         self._end_handshake()
-        # No more requests are read from a client that has no room for their replies.
+        # While a client does not read its replies, no further requests are read from it.
         transport.set_write_buffer_limits(high=REPLY_ROOM - 1)
         self._connection = next(self._listener.tokens)
         self._write_buffer = WriteBuffer(transport)

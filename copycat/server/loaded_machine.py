@@ -1,4 +1,4 @@
-"""The machine of a member that starts: loaded, and checked against what its directory holds."""
+"""Loads the state machine of a member that starts, and checks that it can read the directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("copycat.server")
 
 
 class LoadedMachine:
-    """One start's machine with its executor and its snapshots; any one thread."""
+    """The machine of one start, with its executor and its snapshots; for one thread at a time."""
 
     def __init__(self, machine: StateMachine, options: ServerOptions, storage: Storage) -> None:
         self._machine = machine
@@ -29,20 +29,22 @@ class LoadedMachine:
         self._executor: SessionExecutor | None = None
         self._snapshots: SnapshotStore | None = None
         self.skips: tuple[SkippedEntry, ...] = ()
-        """Entries at which the machine's code is not called, once there is an executor."""
+        """Entries for which the machine's code is not called; known after the first `executor`."""
 
     def executor(self, env: Env) -> SessionExecutor:
-        """Made at the first call, which needs the lock of the directory: it says what to skip.
+        """The executor, which the first call makes with the entries that the directory says to
+        skip.
 
-        ConfigurationError for a machine that is defined wrongly; what `read_skips` raises.
+        The directory must be locked. ConfigurationError for a machine that is defined wrongly;
+        the errors of `read_skips`.
         """
         if self._executor is None:
             options = self._options
             self.skips = read_skips(env, self._storage.directory, options.cluster_name)
             for skip in self.skips:
                 log.warning(
-                    "%s: the state machine's code is not called at entry %d (term %d), which the"
-                    " operator has this cluster skip",
+                    "%s: the state machine's code is not called at entry %d (term %d), since an"
+                    " operator has told this cluster to skip it",
                     options.address,
                     skip.index,
                     skip.term,
@@ -57,17 +59,18 @@ class LoadedMachine:
         return self._executor
 
     def load_snapshot(self, env: Env, replica_log: ReplicaLog | None) -> bool:
-        """Install the newest snapshot and read the log behind it; nothing on the disk changes.
+        """Install the newest snapshot, and check the log behind it; nothing on the disk changes.
 
         True when all of the log could be read. MachineMismatchError when the machine cannot read
-        what it was given; what `executor` and `SessionExecutor.install` raise.
+        the snapshot or a command; the errors of `executor` and of `SessionExecutor.install`.
         """
         executor = self.executor(env)
         base = install_newest(self._store(env), executor)
         return replica_log is not None and check_log(replica_log, base, executor)
 
     def tidy_snapshots(self, env: Env) -> SnapshotStore:
-        """The same snapshots, for the member that starts with them now."""
+        """The snapshots of the directory, after unfinished files were deleted: the start goes
+        on."""
         store = self._store(env)
         store.tidy()
         return store
@@ -85,6 +88,6 @@ class LoadedMachine:
         return self._snapshots
 
     def close(self) -> None:
-        """The start failed: tell the machine, if it was loaded."""
+        """The start failed: close the executor, if there is one."""
         if self._executor is not None:
             self._executor.close()

@@ -1,4 +1,4 @@
-"""An event loop that was blocked is named in the log, with for how long."""
+"""Logs an event loop that was blocked, and for how long."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["LoopLag"]
 log = logging.getLogger("copycat.server")
 
 CHECKS_PER_LIMIT = 4
-"""Looks within the limit: what is measured is less than the block by one of them at most."""
+"""How often the loop is checked within the limit. Of a block, at most one interval is not seen."""
 
 
 class LoopLag:
-    """Wakes up regularly in the running loop, and says when it was woken late.
+    """A timer in the running loop that logs when it is called late.
 
-    limit_s: from this on it is a warning; from half of it on it is logged at all. text: what
-    follows from it.
+    name: of the member. limit_s: a block of so many seconds is a warning; one of half as many is
+    logged at level INFO; a shorter one is not logged. text: what the block means for the member.
     """
 
     def __init__(self, name: str, limit_s: float, text: str) -> None:
@@ -31,12 +31,12 @@ class LoopLag:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to measure."""
         self._due_s = self._loop.time() + self._limit_s / CHECKS_PER_LIMIT
         self._timer = self._loop.call_at(self._due_s, self._check)
 
     def close(self) -> None:
-        """Look no more. Any thread, for a loop that has ended too."""
+        """Stop measuring. From any thread, also after the loop has ended."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

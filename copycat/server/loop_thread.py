@@ -1,7 +1,7 @@
 """An event loop in a thread of its own, and calls into it from the application's loop.
 
-A member there goes on while the application's loop is blocked. Everything of the member runs in
-its thread; its callbacks run in the application's loop, where its methods were called.
+A member with a loop of its own works while the application's loop is blocked. All code of the
+member runs in that thread; the callbacks of the application run in the application's loop.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["LoopThread"]
 T = TypeVar("T")
 
 END_S = 10.0
-"""For the thread to end after its last work."""
+"""How long to wait for the end of the thread."""
 
 
 class _OwnLoop:
-    """One run of the thread. ResourceError when it cannot be started."""
+    """One event loop with its thread. ResourceError when either cannot be made."""
 
     def __init__(self, name: str) -> None:
         try:
@@ -48,14 +48,15 @@ class _OwnLoop:
         await self._stop.wait()
 
     def stop(self) -> None:
-        """The thread ends soon."""
+        """End the loop, and with it the thread; does not wait for the end."""
         self.loop.call_soon_threadsafe(self._stop.set)
 
 
 class LoopThread:
-    """Starts with the first call, and ends when `is_idle()` after the last one.
+    """Starts a loop in a thread at the first `run`; ends it when no `run` is left and `is_idle()`.
 
-    name: of the member. limit_s: an application's loop that is blocked for longer is logged.
+    name: of the member. limit_s: when the application's loop is blocked for so many seconds, that
+    is logged.
     """
 
     def __init__(self, name: str, limit_s: float, is_idle: Callable[[], bool]) -> None:
@@ -69,11 +70,15 @@ class LoopThread:
 
     @property
     def is_current_thread(self) -> bool:
-        """Whether the caller is in that thread."""
+        """True for a caller in the thread of the loop."""
         return self._own_loop is not None and self._own_loop.thread is threading.current_thread()
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run `work()` there; from the application's loop. A cancelled call waits for its end."""
+        """Run `work()` in the member's loop, called from the application's loop.
+
+        Returns or raises what `work()` does. A call that is cancelled cancels `work()`, and waits
+        for its end.
+        """
         own_loop = self._started()
         self._calls += 1
         try:
@@ -107,7 +112,10 @@ class LoopThread:
         await asyncio.shield(asyncio.to_thread(own_loop.thread.join, END_S))
 
     def call(self, work: Callable[[], T]) -> T:
-        """`work()` between two steps of the member; from any thread. It must be quick."""
+        """Call `work()`, which must be quick, in the thread of the loop, and return its result.
+
+        From any thread. When the loop does not run, `work()` is called in the caller's thread.
+        """
         own_loop = self._own_loop
         if own_loop is None or self.is_current_thread:
             return work()
@@ -116,7 +124,7 @@ class LoopThread:
         def begin() -> None:
             try:
                 answer.set_result(work())
-            except BaseException as error:  # noqa: BLE001  (raised where it was asked)
+            except BaseException as error:  # noqa: BLE001  (raised in the caller's thread)
                 answer.set_exception(error)
 
         with suppress(RuntimeError):  # the loop ended a moment ago
@@ -124,10 +132,10 @@ class LoopThread:
         while own_loop.thread.is_alive():
             if concurrent.futures.wait([answer], 0.05).done:
                 return answer.result()
-        return work()  # nothing runs there any more
+        return work()  # the loop has ended
 
     def call_back(self, callback: Callable[[T], None], value: T) -> None:
-        """Call back in the application's loop; dropped when that has ended."""
+        """Call `callback(value)` in the application's loop; nothing when that loop has ended."""
         application = self._application
         if application is not None:
             with suppress(RuntimeError):
@@ -163,10 +171,10 @@ async def _run_in(
         await asyncio.wait({done})
     except asyncio.CancelledError:
         loop.call_soon_threadsafe(cancel)
-        while not done.done():  # what was begun there lets go of everything first
+        while not done.done():  # the cancelled work closes what it has opened first
             with suppress(asyncio.CancelledError):
                 await asyncio.wait({done})
         if not done.result().cancelled():
-            done.result().exception()  # retrieved: the caller has gone
+            done.result().exception()  # retrieved here, since no caller will do it
         raise
     return done.result().result()

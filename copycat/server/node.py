@@ -1,4 +1,5 @@
-"""One started member: its directory, replica, host and links, opened and closed as one."""
+"""One start of a member: its port, directory, replica, host and links, opened and closed
+together."""
 
 from __future__ import annotations
 
@@ -37,14 +38,16 @@ __all__ = ["Node"]
 log = logging.getLogger("copycat.server")
 
 WAITING_LOG_S = 3.0
-"""How often a member that waits for others says whom it waits for."""
+"""How often a start that waits for other members logs which members are missing."""
 LAG_EFFECT = (
-    'this member answered nobody meanwhile (CopycatServer(loop="thread") has its own loop)'
+    'this member sent and received nothing meanwhile (CopycatServer(loop="thread") would run it in'
+    " an event loop of its own)"
 )
-"""What follows when the loop was blocked that it lives in."""
+"""What a blocked loop means for a member that runs in it."""
 CLOSE_S = 5.0
 _LEFT_LOCKED: list[MemberDirectory] = []
-"""What no other member of this process may open any more; a lock that nobody holds is let go."""
+"""Directories that stay locked until the process ends, since a save to them hangs: an unreferenced
+lock would be released."""
 
 
 def _set_result(done: asyncio.Future[object], answer: object) -> None:
@@ -53,7 +56,10 @@ def _set_result(done: asyncio.Future[object], answer: object) -> None:
 
 
 class Node:
-    """From `start` to `close`; `failed(cause)` is called once if the member must stop."""
+    """One start of a member, from `listen` to `close`.
+
+    failed: called once, with the cause, when the member stops by itself.
+    """
 
     def __init__(
         self, options: ServerOptions, storage: Storage, failed: Callable[[BaseException], None]
@@ -70,9 +76,9 @@ class Node:
         self._awaited_answers: set[asyncio.Future[object]] = set()
         self._is_closed = False
         self.is_started = False
-        """From the first call of `start` on."""
+        """True from the call of `start` on."""
         self.last_status: Status | None = None
-        """How it ended; None before, and when it never ran."""
+        """The status at the end; None before the end, and for a member that never ran."""
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
@@ -81,7 +87,7 @@ class Node:
         )
 
     async def listen(self) -> ServerOptions:
-        """Open the port; the options with the address that it really has."""
+        """Open the port; returns the options with the port that the system chose for port 0."""
         self._stack.push_async_callback(self.listener.close)
         bound = await self.listener.start(self._options.bind)
         options = self._options
@@ -89,7 +95,7 @@ class Node:
         if address.port == 0:
             address = Address(address.host, bound.port)
             name = str(address) if name == str(options.address) else name
-        # From now on it has this port, also when it is started again.
+        # The member keeps this port, also when it is started again.
         self._options = msgspec.structs.replace(options, bind=bound, address=address, name=name)
         return self._options
 
@@ -99,11 +105,12 @@ class Node:
         return self._replica
 
     async def start(self, member_addresses: tuple[str, ...], machine: StateMachine) -> Replica:
-        """Open the directory and begin, once. `given`: the founding members, as to `bootstrap`.
+        """Open the directory and start the replica; at most once.
 
-        The disk is read in a thread: an application's loop goes on while a large log is
-        recovered or a large snapshot installed. What `founding_members` and
-        `MemberDirectory.open` raise; IllegalMemberStateError when it is closed meanwhile.
+        member_addresses: the founding members, as given to `bootstrap`; empty for the stored list.
+        The disk is read in a thread, so that the application's loop goes on while a large log is
+        recovered or a large snapshot is installed. The errors of `founding_members` and of
+        `MemberDirectory.open`; IllegalMemberStateError when `close` was called meanwhile.
         """
         require(not self.is_started, "a node is started once")
         self.is_started = True
@@ -136,7 +143,8 @@ class Node:
         )
 
     def _log_disk_space(self, directory: MemberDirectory, full: bool) -> None:
-        """F12: the error that names free space, limit and what is in the log; once each time."""
+        """F12: log that the disk is full, with free space, limit and size of the log, or that it
+        is not full any more; called at each change."""
         storage = self._storage
         if not full:
             log.info("%s: the disk has room again; writes go on", self._options.address)
@@ -151,14 +159,14 @@ class Node:
             log.error("%s: %s", self._options.address, error.render())
 
     def status(self) -> Status:
-        """This member now; INACTIVE before `start`."""
+        """The status of this member now; INACTIVE before `start`."""
         if self._replica is not None:
             return self._replica.status()
         return self.inactive_status(self._options, self._storage)
 
     @staticmethod
     def inactive_status(options: ServerOptions, storage: Storage) -> Status:
-        """What is said of a member that does not run."""
+        """The status of a member that never ran."""
         address = str(options.address)
         return Status(
             address=address,
@@ -177,7 +185,11 @@ class Node:
         )
 
     async def wait_for_leader(self) -> None:
-        """Wait for a leader, and say every few seconds who is missing, and why."""
+        """Wait until a leader is known; log every WAITING_LOG_S which members are missing, and
+        why.
+
+        IllegalMemberStateError when the host stops meanwhile.
+        """
         replica, watch = self._replica, self._status_log
         if replica is None or watch is None:
             return
@@ -190,7 +202,7 @@ class Node:
                 links = self.host.peer_links.values()
                 unlinked = {link.address: link.reason for link in links if not link.is_up}
                 watch.log_missing_members(unlinked, seconds)
-        if known.cancelled():  # the host has stopped; not the caller
+        if known.cancelled():  # by the host, which has stopped, and not by the caller
             raise self._shut_down()
         known.result()
 
@@ -201,8 +213,11 @@ class Node:
         )
 
     async def hand_over(self, to: MemberId, timeouts: int = 1) -> TransferOutcome | None:
-        """A leader with followers gives its leadership to `to`, or (0) to the best of them; how
-        that went, None when it does not lead, or not known within so many election timeouts."""
+        """If this member leads, transfer its leadership to `to`, or (0) to the best follower.
+
+        Returns the outcome; None when this member does not lead or has no peers, or when the
+        outcome is not known within `timeouts` election timeouts.
+        """
         replica = self._replica
         if replica is None or self.host.is_stopped or len(self.host.peer_links) == 0:
             return None
@@ -214,13 +229,13 @@ class Node:
         return cast("TransferOutcome", done.result()) if done.done() else None
 
     async def take_snapshot(self) -> Snapshot:
-        """Take one now; the CopycatError that says why there is none."""
+        """Take a snapshot now; raises the CopycatError that says why that failed."""
         replica, done = self._replica_and_future("no snapshot now")
         replica.take_snapshot(partial(_set_result, done))
         return cast("Snapshot", await self._answer(done))
 
     async def compact(self, compaction: Compaction) -> CompactionReport:
-        """Clean the log now; IllegalMemberStateError when this member does not run."""
+        """Compact the log now; IllegalMemberStateError when this member does not run."""
         replica, done = self._replica_and_future("no compaction now")
         replica.compact(compaction, partial(_set_result, done))
         return cast("CompactionReport", await self._answer(done))
@@ -241,7 +256,7 @@ class Node:
         return answer
 
     async def close(self) -> None:
-        """Close everything that was opened, in reverse; safe to call at any stage."""
+        """Close what was opened, in reverse order; at any stage of the start."""
         self._is_closed = True
         await self._stack.aclose()
 
@@ -249,16 +264,19 @@ class Node:
         for future in self._awaited_answers:
             if not future.done():
                 future.set_result(
-                    IllegalMemberStateError("this member stopped before it was done")
+                    IllegalMemberStateError("this member stopped before that was done")
                 )
         if not await self.host.close(CLOSE_S):
-            log.warning("a thread is still busy after %g s; it is left behind", CLOSE_S)
+            log.warning(
+                "a thread is still busy after %g s; the member is closed without waiting for it",
+                CLOSE_S,
+            )
 
     async def _close_started(self, building: asyncio.Future[StartedMember]) -> None:
-        """Of a start that was given up as well: whatever it still makes is let go of."""
+        """Close what `build` made, also when the start was cancelled while `build` ran."""
         try:
             built = await building
-        except Exception:  # noqa: BLE001  (it made nothing, and `start` raised it)
+        except Exception:  # noqa: BLE001  (nothing was made, and `start` raised the error)
             return
         if self._replica is not None:
             status = self._replica.status()
@@ -268,8 +286,11 @@ class Node:
         built.executor.close()
         directory = built.directory
         if self.host.is_save_hanging:
-            # It could put its vote over that of the next owner (C9).
-            log.error("%s stays locked until this process ends: its disk hangs", directory.path)
+            # The save could replace the vote of the next process with this directory (C9).
+            log.error(
+                "%s stays locked until this process ends: a write to its disk hangs",
+                directory.path,
+            )
             _LEFT_LOCKED.append(directory)
             return
         lost = self._replica is None or self._replica.raft.eligibility.is_lost
@@ -278,7 +299,8 @@ class Node:
         except StorageError:
             if self._replica is None or self._replica.stopped is None:
                 raise
-            log.exception("%s was not closed cleanly", directory.path)  # it failed before
+            # The same disk has stopped the member already.
+            log.exception("%s was not closed cleanly", directory.path)
 
     def _peer_dialled(self, peer: MemberId) -> None:
         link = self.host.peer_links.get(peer)

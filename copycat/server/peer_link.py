@@ -1,7 +1,9 @@
-"""The one outgoing connection to a peer: dial, say Hello, write; and dial again.
+"""The outgoing connection to one peer, which is opened again whenever it breaks.
 
-The first dial is at once; then the wait doubles from 50 ms to 1 s, with jitter. A Hello from
-that peer ends the wait: it is up, so it can be reached.
+A link connects, sends HELLO, waits for the answer, and then only writes frames.
+
+The first attempt is made at once; between attempts the wait doubles from 50 ms to 1 s, with
+jitter. A HELLO that arrives from the peer ends the wait, since it shows that the peer runs.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ HELLO_S = 5.0
 
 
 class LinkHost(Protocol):
-    """What a link asks of the host that it belongs to (`AsyncHost`)."""
+    """What a link needs of its host, which is an `AsyncHost`."""
 
     is_stopped: bool
 
@@ -45,7 +47,7 @@ class LinkHost(Protocol):
 
 
 class Link:
-    """Keeps one peer connected until it is closed."""
+    """Keeps the connection to one peer open until `close`."""
 
     def __init__(self, peer: MemberId, address: str, host: LinkHost, replica: Replica) -> None:
         self._peer = peer
@@ -56,24 +58,24 @@ class Link:
         self._logged_reason = ""
         self.is_up = False
         self.reason = "not tried yet"
-        """Why it is not up."""
+        """Why the link is down, or was down last."""
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     @property
     def address(self) -> str:
-        """Of the peer, as all members call it."""
+        """The address of the peer."""
         return str(self._address)
 
     def retry_now(self) -> None:
-        """The peer has just dialled us: do not wait any longer."""
+        """The peer has just connected to this member: connect to it without further wait."""
         self._retry.set()
 
     def cancel(self) -> None:
-        """Begin to close; nothing is dialled any more."""
+        """Begin to close: no further attempt is made."""
         self._task.cancel()
 
     async def close(self) -> None:
-        """Close the connection and dial no more; returns when both are so."""
+        """Close the connection, and make no further attempt; returns when it is closed."""
         self.cancel()
         await asyncio.wait({self._task})
 
@@ -93,11 +95,11 @@ class Link:
                 self._logged_reason = self.reason
                 level = logging.WARNING if is_refused else logging.INFO
                 log.log(level, "no link to %s: %s", self._address, escaped(self.reason))
-            # Jitter, so that members that fell together do not dial together.
+            # Jitter, so that members that lost a connection together do not all connect together.
             pause = wait * random.uniform(0.75, 1.25)
             wait = min(2 * wait, WAIT_MAX_S)
             if is_refused:
-                # Two that refuse each other must not answer every dial with another one.
+                # Of two members that refuse each other, each HELLO must not cause another at once.
                 await asyncio.sleep(pause)
                 continue
             # Not wait_for: on 3.11 it loses a cancellation that comes together with `_retry`.
@@ -123,7 +125,7 @@ class Link:
             frame = await _first_answer(outbound)
             if frame.type == FrameType.HELLO_REFUSED:
                 refused = decode_hello_refused(frame)
-                raise ProtocolError(f"it refused us ({refused.code}): {refused.reason}")
+                raise ProtocolError(f"it refused this member ({refused.code}): {refused.reason}")
             self._up(WriteBuffer(transport), self._replica.check_hello(self._peer, frame))
             try:
                 self.reason = await outbound.lost
@@ -151,19 +153,20 @@ async def _first_answer(outbound: Outbound) -> Frame:
         async with asyncio.timeout(HELLO_S):
             return await outbound.answer
     except TimeoutError:
-        # A DialError like any other reason why there is no link: nothing was refused.
+        # A DialError, since the peer has refused nothing.
         raise DialError(f"connected, but no answer within {HELLO_S:g} s") from None
 
 
 class Outbound(asyncio.BufferedProtocol):
-    """Our end of the link: one answer to our Hello comes in, nothing else ever."""
+    """This member's end of a link. One frame arrives, the answer to its HELLO, and none after
+    it."""
 
     def __init__(self, has_written: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self._has_written = has_written
         self._frames = FrameBuffer(HANDSHAKE_LIMIT)
         self._transport: asyncio.Transport | None = None
-        self._reason = "the peer closed it"
+        self._reason = "the peer closed the connection"
         self.answer: asyncio.Future[Frame] = loop.create_future()
         self.lost: asyncio.Future[str] = loop.create_future()
 
@@ -182,7 +185,7 @@ class Outbound(asyncio.BufferedProtocol):
             return
         for frame in frames:
             if self.answer.done():
-                self._abort(f"it sent a frame of type {frame.type} on our link")
+                self._abort(f"it sent a frame of type {frame.type} after its answer to HELLO")
                 return
             self.answer.set_result(frame)
 

@@ -1,7 +1,7 @@
-"""How long a client's connection may take nothing, or say nothing, before it is closed.
+"""Closes a client's connection on which nothing was read, or nothing was sent, for too long.
 
-What counts is progress, not amount: a client that reads slowly but steadily may have any number
-of bytes waiting for it.
+What counts is progress: a client that reads slowly but steadily may have any number of bytes
+waiting for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ __all__ = ["ProgressTimeout"]
 
 
 class ProgressTimeout:
-    """Judges one connection by its counters. Times in seconds of one monotonic clock."""
+    """The progress of one connection, by its counters. Times in seconds of one monotonic clock."""
 
     __slots__ = ("_alive_s", "_received", "_sent", "_sent_s")
 
@@ -19,17 +19,19 @@ class ProgressTimeout:
         self._alive_s = self._sent_s = now_s
 
     def extend(self, late_s: float) -> None:
-        """For so long nobody could be heard, since this process was held up: it does not count."""
+        """Do not count `late_s` seconds in which this process was blocked and could read
+        nothing."""
         self._alive_s += late_s
         self._sent_s += late_s
 
     def reason_to_close(
         self, now_s: float, limit_s: float, *, received: int, sent: int, unsent: int
     ) -> str:
-        """Why the connection is to be closed; "" while it is not.
+        """Why the connection must be closed now; "" when it need not be closed.
 
-        received: bytes that came from the peer so far. sent: bytes of ours that it
-        acknowledged so far, `unsent` those that it did not yet.
+        limit_s: how many seconds may pass without progress. received: bytes that have arrived
+        from the client. sent: bytes that the client has acknowledged. unsent: bytes that were
+        written and that the client has not acknowledged yet.
         """
         if (received, sent) != (self._received, self._sent):
             self._alive_s = now_s
@@ -42,5 +44,5 @@ class ProgressTimeout:
                 f" {now_s - self._sent_s:.1f} s"
             )
         if not unsent and now_s - self._alive_s >= limit_s:
-            return f"nothing was heard of it for {now_s - self._alive_s:.1f} s"
+            return f"it sent nothing for {now_s - self._alive_s:.1f} s"
         return ""

@@ -1,4 +1,4 @@
-"""Who was refused or closed, and why: logged at the first time, counted from then on."""
+"""Logs refused and closed connections: a repeated one the first, 10th, 100th time, and so on."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ __all__ = ["RefusalLog"]
 log = logging.getLogger("copycat.server")
 
 KNOWN_MAX = 256
-"""Different refusals that are remembered; the oldest is forgotten, and logged when it is back."""
+"""How many different refusals are remembered; with more, the oldest one is forgotten."""
 REASONS_MAX = 32
-"""Different reasons for one host that are told apart. A reason may hold what the stranger sent,
-and that can be something else each time: all others are counted as one."""
+"""How many different reasons are counted apart for one host; further ones are counted together. A
+reason may contain bytes that the host sent, so each of them may be different."""
 OTHER_REASONS = "other reasons"
 
 
 class RefusalLog:
-    """One that comes back four times a second must not fill the log."""
+    """Counts refusals, so that a host that connects four times a second does not fill the log."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str, str], int] = {}
 
     def record(self, what: str, who: str, reason: str) -> None:
-        """Log `what who: reason` at the first time, and at each tenth power of times.
+        """Log `what who: reason` the first, the 10th, the 100th time, and so on.
 
-        who: host and port; the port is another one each time, so it does not count.
+        what: a verb with its object, as "refused the client at". who: host and port; connections
+        of one host are counted together, since each has another port.
         """
         key = self._key(what, who.rpartition(":")[0], reason)
         count = self._counts.pop(key, 0) + 1
@@ -45,7 +46,7 @@ class RefusalLog:
         return key if known < REASONS_MAX else (what, host, OTHER_REASONS)
 
     def all(self) -> list[str]:
-        """Each refusal that is remembered, with its count; the newest last."""
+        """One text for each refusal that is remembered, with its count; the newest last."""
         return [
             f"{what} {host}: {reason} ({count} times)"
             for (what, host, reason), count in self._counts.items()

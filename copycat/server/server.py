@@ -1,4 +1,4 @@
-"""CopycatServer: one member of a cluster inside your process."""
+"""`CopycatServer`: one member of a cluster inside an application's process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ F = TypeVar("F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 
 def _in_member_loop(method: F) -> F:
-    """Run it in the loop that the member lives in."""
+    """Decorator: run the method in the event loop of the member."""
 
     @functools.wraps(method)
     async def run(self: CopycatServer[Any], *args: Any, **options: Any) -> Any:
@@ -73,22 +73,30 @@ def _in_member_loop(method: F) -> F:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """A snapshot that was taken: the last entry that it covers, and the log time there."""
+    """A snapshot that was taken.
+
+    index: of the last entry that the snapshot covers. time: log time at that entry, in UTC.
+    """
 
     index: int
     time: datetime
 
 
 class CopycatServer(Generic[S]):
-    """A member: `async with` opens its port, `bootstrap` starts it.
+    """A member of a cluster: `async with` opens its port, `bootstrap` starts it.
 
-    address: what others dial; port 0 takes a free one. state_machine: makes one machine (pass
-    the class). storage: a directory, or a `Storage`. Times in seconds. Plaintext is free on
-    loopback; anywhere else it needs insecure=True, until TLS is built.
+    address: the address that members and clients connect to; for port 0 the system chooses one.
+    state_machine: the class of the machine, or a function that returns a new machine.
+    cluster_name: members and clients of another cluster are refused. name: for logs, by default
+    the address. storage: a directory, or a `Storage`. bind: the address to listen on, when it is
+    not `address`. election_timeout, heartbeat_interval, session_timeout: seconds, or a timedelta;
+    session_timeout is the timeout of a session whose client names none.
+    insecure: must be True for an address outside of this machine, since TLS is not built yet.
     loop: "thread" runs the member in an event loop and a thread of its own, so that code which
-    blocks the application's loop does not cost it the leadership; all methods are called from
-    the application's loop all the same, and callbacks run there.
-    Every problem with the settings is raised at once as one ConfigurationError.
+    blocks the application's loop does not stop its heartbeats. Methods are called from the
+    application's loop in both cases, and callbacks run there.
+
+    One ConfigurationError names all problems with the settings.
     """
 
     def __init__(
@@ -123,7 +131,7 @@ class CopycatServer(Generic[S]):
         )
         self._factory = cast("Callable[[], Any]", state_machine)
         self._guard: ForkGuard | None = None
-        """Of the process that opened it; one that was not opened may be used after a fork."""
+        """Refuses a use after a fork. None before the port is opened: a fork does no harm then."""
         self._opening = asyncio.Lock()
         self._loop_thread: LoopThread | None = None
         if loop == "thread":
@@ -144,17 +152,17 @@ class CopycatServer(Generic[S]):
 
     @property
     def name(self) -> str:
-        """What logs call it; its address unless given."""
+        """The name of the member in logs; the address, when no name was given."""
         return self._options.name
 
     @property
     def address(self) -> Address:
-        """What others dial; the real port once it is open."""
+        """The address that others connect to; port 0 is replaced when the port is opened."""
         return self._options.address
 
     @property
     def storage(self) -> Storage:
-        """Where and how the log is kept."""
+        """The settings of the log and its directory."""
         return self._storage
 
     @property
@@ -164,7 +172,7 @@ class CopycatServer(Generic[S]):
 
     @property
     def state(self) -> ServerState:
-        """What this member is doing now."""
+        """The role of this member now; INACTIVE when it does not run."""
         return self._state
 
     @property
@@ -179,17 +187,22 @@ class CopycatServer(Generic[S]):
 
     @property
     def state_machine(self) -> S:
-        """This member's copy. Change it by commands only: a direct call changes one copy."""
+        """The state machine of this member. ConfigurationError before the first start.
+
+        Change the machine by commands only: a direct call changes the state on this member alone.
+        """
         if self._machine is None:
             raise ConfigurationError(
-                f"{self.name} was not started: it has no state machine yet",
+                f"{self.name} has no state machine before its first start",
                 hint="await bootstrap() first",
             )
         return cast("S", self._machine)
 
     def status(self) -> Status:
-        """Indexes, term and leader of this member at this moment; when it does not run, what they
-        were when it ended, and zeros before the first start."""
+        """Indexes, term and leader of this member now.
+
+        After the member has ended: as they were at its end. Before the first start: zeros.
+        """
         return (
             self._status() if self._loop_thread is None else self._loop_thread.call(self._status)
         )
@@ -202,15 +215,18 @@ class CopycatServer(Generic[S]):
         return Node.inactive_status(self._options, self._storage)
 
     def on_state_change(self, callback: Callable[[ServerState], object]) -> Listener:
-        """Call back with each new state, in the server's loop; starting again keeps it.
+        """Call `callback` with each new state, in the application's loop, also after a new start.
 
         An `async def` becomes a task of that loop; what it raises is logged.
         """
         return self._listeners.add(callback)
 
     def client(self, **options: Unpack[ClientSettings]) -> CopycatClient:
-        """A client of this cluster that begins with this member; connect or `async with` it."""
-        import copycat  # noqa: PLC0415  (the client is beside this room; go by the front door)
+        """A client that knows the members of this cluster, and is not connected yet.
+
+        options: those of `CopycatClient`; cluster_name and insecure are this server's.
+        """
+        import copycat  # noqa: PLC0415  (this package must not import copycat.client)
 
         members = [
             str(self.address),
@@ -232,9 +248,9 @@ class CopycatServer(Generic[S]):
     async def _open(self) -> Node:
         self._check_process()
         if self._node is None and self._close_task is None and not self._opening.locked():
-            self._opening = asyncio.Lock()  # the old one may belong to a loop that has ended
+            self._opening = asyncio.Lock()  # the old lock may belong to a loop that has ended
         async with self._opening:
-            if self._close_task is not None:  # it was shut down a moment ago, and is started again
+            if self._close_task is not None:  # a shutdown is still under way
                 await asyncio.shield(self._close_task)
             if self._node is None:
                 node = Node(self._options, self._storage, self._on_failure)
@@ -251,13 +267,15 @@ class CopycatServer(Generic[S]):
 
     @_in_member_loop
     async def bootstrap(self, *members: AddressLike) -> Self:
-        """Start; returns when a leader is known.
+        """Start this member; returns when a leader is known.
 
-        members: the founding members, this one included or not; all of them give the same
-        list. A directory that was used before goes on with its stored list: a different one
-        is a ConfigurationError with both. Without members: the stored list, or a cluster of
-        one. Errors: AddressInUseError, DirectoryInUseError, WrongDirectoryError,
-        CorruptLogError and the other StorageErrors; whatever fails leaves nothing open.
+        members: addresses of the founding members, with or without this one; all founding members
+        are given the same list. The list is stored in the directory: a later start may leave it
+        out, and a different list is a ConfigurationError that names both. A first start without
+        members founds a cluster of one.
+
+        Errors: ConfigurationError, AddressInUseError, DirectoryInUseError, WrongDirectoryError,
+        CorruptLogError and the other StorageErrors. After an error nothing is left open.
         """
         parse_founders(members, self._options.address)  # before a port is opened
         node = await self._open()
@@ -270,7 +288,8 @@ class CopycatServer(Generic[S]):
             await self._start(node, founders)
             await self._wait_for_leader(node)
         except BaseException as error:
-            if isinstance(error, MachineMismatchError):  # the same if it is found before a start
+            # It is the member's `failure` as well, as when a running member raises it.
+            if isinstance(error, MachineMismatchError):
                 self._failure = error
             await self._close()
             raise
@@ -293,11 +312,11 @@ class CopycatServer(Generic[S]):
 
     @_in_member_loop
     async def take_snapshot(self) -> Snapshot:
-        """Take a snapshot of this member now, whatever the log has grown by.
+        """Take a snapshot of this member now, however little the log has grown.
 
-        Returns when it was written, read back and published: `.index` is the last entry that
-        it covers, `.time` the log time there. IllegalMemberStateError says why there can be
-        none now, DiskFullError that there is no room; the older ones stay.
+        Returns when the snapshot was written and read back. IllegalMemberStateError: the member
+        does not run, or cannot take a snapshot now. DiskFullError: there is no room; older
+        snapshots stay.
         """
         self._check_process()
         if self._node is None:
@@ -308,10 +327,10 @@ class CopycatServer(Generic[S]):
 
     @_in_member_loop
     async def compact(self, compaction: Compaction = Compaction.MINOR) -> CompactionReport:
-        """Clean this member's log now, aside: see docs/guide/cleaning.md.
+        """Compact this member's log now, in a thread of its own: see docs/guide/cleaning.md.
 
-        Returns when the files were swapped. DiskFullError when there was no room for it, and
-        everything is as it was (F13); IllegalMemberStateError when the member does not run.
+        Returns when the new files have replaced the old ones. DiskFullError: there was no room,
+        and nothing has changed (F13). IllegalMemberStateError: the member does not run.
         """
         self._check_process()
         if self._node is None:
@@ -329,10 +348,13 @@ class CopycatServer(Generic[S]):
 
     @_in_member_loop
     async def shutdown(self) -> None:
-        """Stop: leadership is handed over first, the log is closed cleanly. Idempotent."""
+        """Stop the member: a leader hands over its leadership, then the log is closed cleanly.
+
+        May be called at any time, and more than once.
+        """
         self._check_process()
         if self._opening.locked():
-            async with self._opening:  # a start that has no node yet is stopped, not passed by
+            async with self._opening:  # wait for the node of a start that has none yet
                 pass
         node = self._node
         if node is not None and self._failure is None:
@@ -341,12 +363,12 @@ class CopycatServer(Generic[S]):
 
     @_in_member_loop
     async def _hand_over(self, to: MemberId) -> TransferOutcome | None:
-        # One for the target to catch up, one until it was heard to lead, one for the loop.
+        # One for the target to catch up, one for its election, one for a slow event loop.
         return None if self._node is None else await self._node.hand_over(to, timeouts=3)
 
     @_in_member_loop
     async def wait_stopped(self) -> None:
-        """Return when the member was shut down; raise what it failed with."""
+        """Wait until the member has stopped; raises its `failure`, when it stopped by itself."""
         if self._stopped is not None:
             await self._stopped.wait()
         if self._failure is not None:
@@ -396,7 +418,7 @@ class CopycatServer(Generic[S]):
                 self._loop_thread.call_back(self._listeners.fire, state)
 
     def _on_failure(self, cause: BaseException) -> None:
-        """The member stopped itself: say why, and let go of all."""
+        """The member stopped by itself: log the reason, and close everything."""
         self._failure = cause
         text = cause.render() if isinstance(cause, CopycatError) else repr(cause)
         log_error(log, logging.CRITICAL, cause, "%s: stopped: %s", self.name, text)

@@ -1,4 +1,4 @@
-"""The keyword options of a server, for those who pass them on."""
+"""The keyword options of `CopycatServer` as a type, for functions that pass them on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["ServerSettings"]
 
 
 class ServerSettings(TypedDict, total=False):
-    """What `CopycatServer` takes by keyword: `def start(**options: Unpack[ServerSettings])`."""
+    """The keyword options of `CopycatServer`: `def start(**options: Unpack[ServerSettings])`."""
 
     cluster_name: str
     name: str | None

@@ -1,7 +1,7 @@
-"""What a start makes of the disk: the directory, the machine at its newest state, the replica.
+"""Builds a member from its directory: opens it, loads the machine, and makes the replica.
 
-All of it runs in a thread of its own, before the loop knows the member: reading a large log or
-installing a large snapshot takes its time, and an application's loop has other work to do.
+`build` runs in a thread before the event loop knows the member, since to read a large log or to
+install a large snapshot would block the application's loop for long.
 """
 
 from __future__ import annotations
@@ -43,15 +43,14 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 def founding_members(
     directory: str, address: str, member_addresses: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """The voters of configuration 0, sorted: the stored list, or the given one with ourselves.
-
-    Raises ConfigurationError with both lists when they differ (C16).
+    """The voters of the first configuration, sorted: the stored list, else the given one with
+    `address`. ConfigurationError with both lists when they differ (C16).
     """
     founders = tuple(sorted({*member_addresses, address}))
     env = Env()
     identity, _ = read_identity(env, directory) if env.exists(directory) else (None, [])
     if identity is None or identity.address != address:
-        return founders  # a foreign directory is refused when it is opened
+        return founders  # `_open_directory` refuses the directory of another member
     if member_addresses and founders != identity.members:
         raise ConfigurationError(
             f"{directory} was founded with members {', '.join(identity.members)}; bootstrap was"
@@ -64,7 +63,7 @@ def founding_members(
 
 
 class StartedMember(NamedTuple):
-    """What a start made of the disk."""
+    """What `build` made; `directory` and `executor` must be closed."""
 
     founders: tuple[str, ...]
     directory: MemberDirectory
@@ -79,9 +78,10 @@ def build(
     member_addresses: tuple[str, ...],
     machine: StateMachine,
 ) -> StartedMember:
-    """Open the directory and make the replica; any one thread. Whole or nothing.
+    """Open the directory, load the machine and make the replica, in any thread.
 
-    What `founding_members` and `MemberDirectory.open` raise. The host is not called yet.
+    The host is not called yet. The errors of `founding_members`, `LoadedMachine` and
+    `MemberDirectory.open`; after an error nothing is left open.
     """
     storage = msgspec.structs.replace(storage, directory=real_path(storage.directory))
     refuse_file(Env(), storage.directory)
@@ -175,14 +175,20 @@ def _open_directory(
 def record_damage(
     directory: MemberDirectory, founders: tuple[str, ...], error: BaseException
 ) -> BaseException:
-    """F11: damage that a member with others met is repaired at its next start; the error that
-    says so. Any other error as it is."""
+    """F11: record in the directory that the log is damaged, when `error` says so.
+
+    Returns an error that says that the next start repairs the damage; `error` itself when it is
+    about something else, or when the cluster has one member, so that no other copy exists.
+    """
     damage = directory.note(error) if len(founders) > 1 else None
     return error if damage is None else damage
 
 
 def _boot_id() -> str:
-    """Names this run of the machine: what was written in it is in the page cache still."""
+    """The id of this boot of the machine: what was written since it is in the page cache at least.
+
+    Empty when the system does not tell.
+    """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
@@ -192,14 +198,14 @@ def _boot_id() -> str:
 def with_single_member_hint(
     error: CorruptLogError, directory: str, members: tuple[str, ...]
 ) -> CorruptLogError:
-    """F2 of a cluster of one: the same error, with what is lost and what can be done."""
+    """F2: for a cluster of one member, the same error with a hint how to go on; else `error`."""
     if len(members) > 1 or error.index < 1:
         return error
     return CorruptLogError(
         error.message,
-        state="This cluster has one member, so no other copy exists. Nothing was changed.",
-        hint=f"restore a backup, or keep everything before it: copycat recover {directory}"
-        f" --accept-loss-from {error.index}",
+        state="This cluster has one member, so there is no other copy. Nothing was changed.",
+        hint="restore a backup, or keep the entries before the damage: copycat recover"
+        f" {directory} --accept-loss-from {error.index}",
         path=error.path,
         offset=error.offset,
         index=error.index,
@@ -209,8 +215,8 @@ def with_single_member_hint(
 def _log_loss(address: str, level: StorageLevel) -> None:
     in_memory = level is StorageLevel.MEMORY
     log.warning(
-        "%s: entries that this member acknowledged may be missing (%s): it votes again when a"
-        " leader has given them back",
+        "%s: entries that this member acknowledged may be missing (%s): the member does not vote"
+        " until a leader has sent them again",
         address,
         "its log was in memory"
         if in_memory
@@ -229,7 +235,7 @@ def _log_start(options: ServerOptions, storage: Storage, founders: tuple[str, ..
     if storage.durability is not Durability.FSYNC:
         log.warning(
             '%s: storage.durability is "%s": a command is acknowledged before it is synced,'
-            " so a power loss can take acknowledged commands",
+            " so acknowledged commands can be lost when the power fails",
             options.name,
             storage.durability,
         )
@@ -238,7 +244,7 @@ def _log_start(options: ServerOptions, storage: Storage, founders: tuple[str, ..
 def replica_options(
     options: ServerOptions, storage: Storage, members: tuple[str, ...]
 ) -> ReplicaOptions:
-    """What the server was told, in the member's own units."""
+    """The options of the replica, with times in milliseconds."""
     return ReplicaOptions(
         cluster_name=options.cluster_name,
         address=str(options.address),

@@ -1,5 +1,7 @@
-"""What a member says of its cluster in the log: who leads, a quorum lost and found, whom it
-waits for. Looked at after each turn, and now and then by the clock."""
+"""Logs who leads, when the quorum is lost or back, and which members a start waits for.
+
+The replica is looked at after each turn, and once an election timeout.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,14 @@ __all__ = ["StatusLog", "waiting_text"]
 log = logging.getLogger("copycat.server")
 
 REFUSED_SHOWN = 8
-"""Refusals in one line, the newest ones; each was logged when it came."""
+"""How many of the newest refusals a line about a start repeats."""
 
 
 class StatusLog:
-    """From `start` to `close`, for one replica. refused: whom the listener refused, and why."""
+    """Logs changes of one replica from `start` to `close`.
+
+    refused: returns one text for each refusal of the listener.
+    """
 
     def __init__(
         self, options: ServerOptions, replica: Replica, refused: Callable[[], list[str]]
@@ -36,17 +41,17 @@ class StatusLog:
         self._since_s = time.monotonic()
         self._missing: tuple[str, ...] = ()
         self._lost_s: float | None = None
-        """When the quorum was lost; None while it stands, and before the first leader."""
+        """When the quorum was lost; None while there is one, and before the first leader."""
         self._had_leader = False
         self._write_stall = replica.write_stall
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to check."""
         self._schedule_check()
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -55,7 +60,7 @@ class StatusLog:
         self._timer = loop.call_later(self._interval_s, self._check)
 
     def turned(self) -> None:
-        """A turn has ended: is there another leader?"""
+        """Called after each turn: log a change of the leader, or of what full disks stop."""
         raft = self._replica.raft
         if raft.leader != self._leader or (raft.leader and raft.current_term != self._term):
             self._leader_changed()
@@ -64,11 +69,13 @@ class StatusLog:
             self._room_changed(write_stall)
 
     def _room_changed(self, write_stall: WriteStall) -> None:
-        """This member's own full disk is said where its numbers are known (`node.py`)."""
+        """Of the members that the leader knows of; `node.py` logs a full disk of this member."""
         if write_stall.stops_commits:
             log.error("%s: nothing can be committed: %s", self._name, write_stall.reason)
         elif self._write_stall.stops_commits and self._leader == self._replica.member:
-            log.warning("%s: enough members have room again; commits go on", self._name)
+            log.warning(
+                "%s: enough members have room on their disks again; commits go on", self._name
+            )
         self._write_stall = write_stall
 
     def _leader_changed(self) -> None:
@@ -76,7 +83,7 @@ class StatusLog:
         status = self._replica.status()
         if not status.leader:
             log.info(
-                "%s: no leader is known; the one of term %d led for %.1f s",
+                "%s: no leader is known; the leader of term %d led for %.1f s",
                 self._name,
                 self._term,
                 now - self._since_s,
@@ -114,12 +121,16 @@ class StatusLog:
         log.warning("%s: the quorum is lost: %s", self._name, why.reason)
 
     def log_missing_members(self, unlinked: dict[str, str], seconds: float) -> None:
-        """unlinked: peers without a link, each with why. seconds: for how long already."""
+        """Log for which members a start waits.
+
+        unlinked: the address of each peer without a link, with the reason. seconds: how long the
+        start has waited.
+        """
         status = self._replica.status()
         text = waiting_text(status.address, status.members, unlinked)
         if not text:
             missing = (
-                f"; {status.missing_entries} are to be fetched first"
+                f"; {status.missing_entries} must be fetched first"
                 if status.missing_entries
                 else ""
             )
@@ -129,7 +140,8 @@ class StatusLog:
 
 
 def waiting_text(address: str, members: tuple[str, ...], unlinked: dict[str, str]) -> str:
-    """For how many of whom a member waits, and why each is not there; "" when enough are."""
+    """How many of which members a start waits for, each with the reason; "" when enough are
+    linked."""
     needed = len(members) // 2 + 1
     reached = len(members) - len(unlinked)
     if reached >= needed:

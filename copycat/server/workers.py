@@ -1,7 +1,8 @@
-"""Threads of a server: syncs, hard state, the user's machine, slow work; one way back.
+"""The threads of a server, and the mailbox through which their results reach the event loop.
 
-Whatever a thread finishes goes to the loop through one `Mailbox`: many completions wake the
-loop once (a hop between threads costs as much as a sync here).
+Threads run syncs, saves of the hard state, the user's machine and slow work. All results go
+through one `Mailbox`, so that many results wake the loop once: to wake it takes as long as a fast
+sync.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from copycat.errors import ResourceError
 __all__ = ["INLINE_MEDIAN_S", "SHORTAGE_S", "Mailbox", "SyncPace", "Worker"]
 
 INLINE_MEDIAN_S = 250e-6
-"""A sync that answers faster costs less than the hop to a thread and back."""
+"""A sync that takes less runs in the loop: to pass it to a thread and back would take longer."""
 SHORTAGE_S = 0.1
-"""How long a thread waits before it tries again what the system had nothing left for (F29)."""
+"""How long a thread waits before it repeats what failed because the system lacked something
+(F29)."""
 
 log = logging.getLogger("copycat.server")
 
@@ -32,7 +34,10 @@ Done = Callable[[Any], None]
 
 
 class Mailbox:
-    """Callables from any thread, run in the loop in order of arrival."""
+    """Calls that any thread posts, and that the loop makes in the order of the posts.
+
+    after: called after each group of calls.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, after: Callable[[], None]) -> None:
         self._loop = loop
@@ -42,13 +47,13 @@ class Mailbox:
         self._is_open = True
 
     def post(self, done: Done, value: Any) -> None:
-        """Call `done(value)` in the loop soon; dropped after `close`. Thread-safe."""
+        """Have the loop call `done(value)` soon; dropped after `close`. From any thread."""
         self._posts.append((done, value))
-        # A reader that clears the flag drains after clearing it, so nothing is left behind.
+        # `_drain` clears the flag before it takes the posts, so no post is left without a call.
         if not self._is_signalled:
             self._is_signalled = True
             if self._is_open:
-                with suppress(RuntimeError):  # the loop was closed under a late thread
+                with suppress(RuntimeError):  # the loop was closed meanwhile
                     self._loop.call_soon_threadsafe(self._drain)
 
     def _drain(self) -> None:
@@ -60,22 +65,24 @@ class Mailbox:
             self._after()
 
     def later(self, call: Callable[[], None]) -> None:
-        """Call it in the loop after SHORTAGE_S, unless that was closed. In the loop."""
+        """Call `call()` after SHORTAGE_S, unless the mailbox is closed by then. In the loop
+        only."""
         self._loop.call_later(SHORTAGE_S, lambda: call() if self._is_open else None)
 
     def close(self) -> None:
-        """Nothing more is delivered."""
+        """Drop all posts, now and later."""
         self._is_open = False
         self._posts.clear()
 
 
 class Worker:
-    """Daemon threads over one queue, each started when it is first needed.
+    """Daemon threads that run the jobs of one queue; each thread is started when it is needed.
 
-    threads: how many; with one, jobs are done first in first out. A thread that cannot be started
-    is tried again: the jobs wait.
-    retries: a job that meets a shortage (ResourceError) did nothing and is done again, until there
-    is what it needs or the worker is closed.
+    threads: how many at most; with one, jobs run in the order of the calls. When the system has no
+    thread, the jobs wait and the start is tried again.
+    failed: called in the loop with any other exception of a job; that thread then ends.
+    retries: a job that raises ResourceError has done nothing, and is run again until it succeeds
+    or the worker is closed.
     """
 
     def __init__(
@@ -98,20 +105,24 @@ class Worker:
         self._jobs_in_progress = 0
 
     def run(self, work: Callable[[], Any], done: Done) -> None:
-        """`work()` in a thread, then `done(result)` in the loop; errors go to `failed`."""
+        """Call `work()` in a thread, then `done(result)` in the loop."""
         self._jobs_in_progress += 1
         self._jobs.put((work, done))
         self._grow()
 
     def _grow(self) -> None:
-        """One thread more when there is a job for it."""
+        """Start one more thread when there is a job for it."""
         if not self._jobs_in_progress > len(self._threads) < self._limit:
             return
         thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # none is left: those that are there do the job, or wait
-            log.warning("thread %s is started later: %s", self._name, error)
+        except (
+            RuntimeError
+        ) as error:  # no thread is left: the running ones do the job, or it waits
+            log.warning(
+                "thread %s cannot be started now, and is tried again: %s", self._name, error
+            )
             self._mailbox.later(self._grow)
         else:
             self._threads.append(thread)
@@ -124,7 +135,7 @@ class Worker:
             work, done = job
             try:
                 result = self._result(work)
-            except BaseException as cause:  # noqa: BLE001  (never out of a thread)
+            except BaseException as cause:  # noqa: BLE001  (the loop must hear of it)
                 self._mailbox.post(self._failed, cause)
                 return
             self._mailbox.post(partial(self._finished, done), result)
@@ -138,7 +149,7 @@ class Worker:
                 if not self._retries:
                     raise
                 if not is_logged:
-                    log.warning("%s waits until it can go on: %s", self._name, shortage)
+                    log.warning("thread %s waits, and tries again: %s", self._name, shortage)
                     is_logged = True
                 if self._is_closing.wait(SHORTAGE_S):
                     raise
@@ -147,19 +158,20 @@ class Worker:
         self._jobs_in_progress -= 1
         done(result)
 
-    async def close(self, patience: float) -> bool:
-        """End after the jobs that are queued; False when that took longer than `patience`."""
+    async def close(self, timeout_s: float) -> bool:
+        """End the threads after the queued jobs; False when one did not end within `timeout_s`."""
         self._is_closing.set()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
             if thread.is_alive():
-                await asyncio.to_thread(thread.join, patience)
+                await asyncio.to_thread(thread.join, timeout_s)
         return not any(thread.is_alive() for thread in self._threads)
 
 
 class SyncPace:
-    """Decides where the next sync runs, by the median of the last ones."""
+    """Decides by the median of the last syncs whether the next one runs in the loop or in a
+    thread."""
 
     def __init__(self, inline_median_s: float = INLINE_MEDIAN_S) -> None:
         self._inline_median_s = inline_median_s
@@ -168,17 +180,17 @@ class SyncPace:
 
     @property
     def is_fast(self) -> bool:
-        """True when the disk has answered quickly of late; never before three syncs."""
+        """True while the last syncs were fast; False before the third sync."""
         return self._median < self._inline_median_s
 
     def run_timed(self, run: Callable[[], None]) -> float:
-        """Run a sync in the thread at hand; its seconds, for `record`."""
+        """Call `run()` in this thread; returns its seconds, for `record`."""
         began = time.perf_counter()
         run()
         return time.perf_counter() - began
 
     def record(self, seconds: float) -> None:
-        """A sync took so long."""
+        """Count a sync that took so many seconds."""
         self._recent.append(seconds)
         if len(self._recent) >= 3:
             self._median = sorted(self._recent)[len(self._recent) // 2]

@@ -44,14 +44,14 @@ def test_without_a_majority_it_says_who_is_missing_why_and_since_when() -> None:
     assert known.leader_changed(B)
     clock.advance(5000, 0)
     known.link_down(B)
-    known.link_failed(B, "it refused us (version-mismatch): protocol 2")
+    known.link_failed(B, "it refused this member (version-mismatch): protocol 2")
     assert known.leader_changed(MemberId(0))
     assert not known.leader_changed(MemberId(0))
     clock.advance(7000, 0)
     why = known.explain()
     assert (why.code, why.missing, why.since_ms) == (Refusal.NO_QUORUM, ("b:1", "c:1"), 2000)
     assert why.reason.startswith("1 of 3 members reachable, 2 needed; no leader for 2.0 s")
-    assert "b:1 (it refused us (version-mismatch): protocol 2), c:1" in why.reason
+    assert "b:1 (it refused this member (version-mismatch): protocol 2), c:1" in why.reason
 
 
 def test_a_peer_that_is_linked_and_says_nothing_counts_as_missing() -> None:

@@ -297,7 +297,11 @@ def test_all_problems_are_said_at_once() -> None:
         ([["127.0.0.1:1", "127.0.0.1:2"]], "is no address", "bootstrap(*members)"),
         (["0.0.0.0:1"], "0.0.0.0:1 cannot be dialled", ""),
         (["127.0.0.1:0"], "127.0.0.1:0 cannot be dialled", ""),
-        (["localhost:{port}"], "is this member, which calls itself 127.0.0.1:", "its name"),
+        (
+            ["localhost:{port}"],
+            "is this member, whose address is given as 127.0.0.1:",
+            "by that text",
+        ),
         ([5], "address 5", "host:port"),
     ],
 )

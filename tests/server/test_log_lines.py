@@ -48,7 +48,7 @@ def test_who_leads_and_a_quorum_that_is_lost_and_found(
             assert str(second.address) in line
             await cluster.start(str(first.address))
             await logged_lines(caplog, f"{leader}: the quorum is back after")
-            await logged_lines(caplog, f"{leader}: no leader is known; the one of term")
+            await logged_lines(caplog, f"{leader}: no leader is known; the leader of term")
 
     with caplog.at_level(logging.INFO, "copycat"):
         run(scenario)
@@ -71,7 +71,7 @@ def test_who_refuses_is_named_and_a_refusal_is_logged_once_and_counted(
                 asyncio.create_task(first.bootstrap(two)),
                 asyncio.create_task(second.bootstrap(one, "127.0.0.1:9")),
             ]
-            waits = f"{one}: waiting for 1 of {two} (need 2 of 2): {two}: it refused us"
+            waits = f"{one}: waiting for 1 of {two} (need 2 of 2): {two}: it refused this member"
             await logged_lines(caplog, waits)
             counted = re.compile(r"\(([2-9]|\d\d+) times\)")
             while not counted.search(lines(caplog, waits)[-1]):  # noqa: ASYNC110  (as `said`)
