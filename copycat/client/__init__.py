@@ -9,14 +9,14 @@ operations were submitted. It uses `copycat.protocol`, and neither logs, electio
 
 Its objects
 -----------
-* `CopycatClient` (`client.py`) is the public class for asyncio. `blocking.CopycatClient` is the one
-  for programs without an event loop; `engine.Engine` runs it in a thread of its own.
+* `CopycatClient` (`client.py`) is the public class for asyncio. `blocking.CopycatClient` is the
+  one for programs without an event loop; `engine.Engine` runs it in a thread of its own.
 * `SessionDriver` (`driver.py`) uses the loop, the clock and the sockets. It connects to one server
   after another, and passes messages between the `Connection` and the session.
 * `ClientSession` (`session.py`, with `Submissions`) is the state of one session, without any I/O:
   what to send next, and what an answer means.
-* `Outbox` (`outbox.py`) stores the encoded commands that are not answered. It knows four sequences:
-  the last one that was submitted, ever sent, sent on this connection, and answered.
+* `Outbox` (`outbox.py`) stores the encoded commands that are not answered. It knows four
+  sequences: the last one that was submitted, ever sent, sent on this connection, and answered.
 * `Completion` (`completion.py`) completes the futures in order: a result that arrives early waits.
 * `Queries` (`queries.py`) are the queries that wait, each with its place between the commands.
 * `ServerSelector` (`server_selector.py`) names the server to try next, and how long to wait first.
@@ -51,6 +51,6 @@ It never repeats a command under another session: when a session has expired, wh
 not answered fails with `SessionExpiredError`, which lists it, and the application decides. It
 never acknowledges a reply that has not arrived. It never guesses the leader: servers name it.
 
-Begin with `ClientSession.outgoing` and `ClientSession.received`; docs/internals/sessions.md explains
-what the cluster does with their messages.
+Begin with `ClientSession.outgoing` and `ClientSession.received`; docs/internals/sessions.md
+explains what the cluster does with their messages.
 """

@@ -86,7 +86,8 @@ class CopycatClient:
     def submit_many(
         self, operations: Iterable[Operation[R]], *, timeout: Duration | None = None
     ) -> list[R]:
-        """Submit commands and return their results in order; errors are those of the asyncio client."""
+        """Submit commands and return their results in order; errors are those of the asyncio
+        client."""
         submit, commands = self._client.submit_many, asynchronous.commands_of(operations)
         return self._wait("submit_many", partial(submit, commands, timeout=timeout))
 

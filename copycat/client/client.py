@@ -81,10 +81,11 @@ class CopycatClient:
     `SessionExpiredError.pending` lists the commands whose outcome is unknown.
 
     members: addresses of some members; the client learns the others from them.
-    client_id: for the servers' logs; by default random. cluster_name: servers of another cluster
-    are refused; by default the first server decides. session_timeout: seconds without a message
-    from the client after which the cluster ends the session. timeout: seconds that a submission
-    waits when it has no timeout of its own; float("inf") waits as long as the session is open.
+    client_id: a name that the state machine sees; by default random. cluster_name: servers of
+    another cluster are refused; by default the first server decides. session_timeout: seconds
+    without a message from the client after which the cluster ends the session. timeout: seconds
+    that a submission waits when it has no timeout of its own; float("inf") waits as long as the
+    session is open.
     connection_strategy: how long `connect` tries, by default 10 s. server_selection: which server
     to connect to. recovery_strategy: "recover" opens a new session after one has expired, "close"
     closes the client. max_entry_size: of an encoded operation, in bytes. insecure: must be True

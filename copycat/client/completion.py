@@ -1,8 +1,7 @@
-"""In which order a session's callers hear of their results. Sans-IO, no clock.
+"""Completes the operations of a session in the order of their submission, without I/O or a clock.
 
-Everything completes strictly in submission order: a query after the commands that
-were submitted before it, and before those submitted after it. Replies arrive in any order; what
-is early waits here.
+A query completes after the commands that were submitted before the query, and before the commands
+that were submitted after it. Replies arrive in any order; a result that is early waits here.
 """
 
 from __future__ import annotations
@@ -27,12 +26,15 @@ __all__ = [
 FOREVER_MS = 1 << 62
 
 FailureFactory = Callable[[tuple[object, ...], tuple[object, ...], bool], CopycatError]
-"""(operations with unknown outcome, operations that were never sent, whether the caller's own
-is among the first) -> a new error."""
+"""Makes the error of one operation that fails when the session ends. Arguments: all commands whose
+outcome is unknown; all commands that were never sent; whether this one is among the former."""
 
 
 class Finished(NamedTuple):
-    """One thing that a caller waits for is decided. `failed`: value is the exception."""
+    """A future and what it is to be completed with.
+
+    future: None when nobody waits. value: the result, or the exception if `failed`.
+    """
 
     future: Any
     value: Any
@@ -40,7 +42,7 @@ class Finished(NamedTuple):
 
 
 class Call:
-    """A `submit` (results is None) or a `submit_many` that waits for its last result."""
+    """A call of `submit` (results is None) or of `submit_many` that waits for its last result."""
 
     __slots__ = ("count", "deadline_ms", "first", "future", "operations", "results")
 
@@ -53,13 +55,14 @@ class Call:
         deadline_ms: int,
     ) -> None:
         self.future = future
-        """Who waits; None when the caller gave up."""
+        """None after its caller has given up."""
         self.first = first
         self.count = 1 if results is None else len(operations)
         self.operations = operations
         self.results = results
         self.deadline_ms = deadline_ms
-        """When its caller gives up; FOREVER_MS when the caller has a timer of its own."""
+        """The time of its timeout; FOREVER_MS for a call that has no timeout, or a timer of its
+        own."""
 
     @property
     def last(self) -> int:
@@ -67,7 +70,7 @@ class Call:
         return self.first + self.count - 1
 
     def operation_list(self) -> Sequence[object]:
-        """Its operations, from sequence `first` on."""
+        """Its operations; the first has sequence `first`."""
         return (self.operations,) if self.results is None else self.operations
 
 
@@ -82,11 +85,11 @@ class WaitingQuery:
         self.deadline_ms = deadline_ms
         self.finished: Finished | None = None
         self.overtakes = False
-        """It does not wait for commands that are stuck any more."""
+        """True when the query does not wait any more for the commands before it."""
 
 
 class Completion:
-    """Who waits for what, and the results that have arrived and are not due yet."""
+    """The calls and queries that wait, and results that have arrived before their turn."""
 
     def __init__(self) -> None:
         self._calls: deque[Call] = deque()
@@ -96,42 +99,46 @@ class Completion:
         self._refused: dict[int, CopycatError] = {}
         self._finished: list[Finished] = []
         self.deadline_ms = FOREVER_MS
-        """No caller of a command gives up earlier."""
+        """No call has a timeout earlier than this."""
 
     @property
     def has_queries(self) -> bool:
-        """True while a query waits."""
+        """True while a query waits for its turn."""
         return bool(self._queries)
 
     def expect(self, future: Any, sequence: int, operation: object, deadline_ms: int) -> Call:
-        """A command was submitted. Deadlines other than FOREVER_MS never go back."""
+        """Add a call of `submit`. Its deadline is FOREVER_MS, or not earlier than those before
+        it."""
         call = Call(future, sequence, operation, None, deadline_ms)
         self._calls.append(call)
-        if self.deadline_ms == FOREVER_MS:  # else this one is no earlier
+        if (
+            self.deadline_ms == FOREVER_MS
+        ):  # else an earlier call has this deadline or an earlier one
             self.deadline_ms = deadline_ms
         return call
 
     def expect_many(
         self, future: Any, first: int, operations: Sequence[object], deadline_ms: int
     ) -> Call:
-        """Neighbouring commands were submitted; one future takes the list of results."""
+        """Add a call of `submit_many`; its commands have consecutive sequences from `first` on."""
         call = Call(future, first, operations, [], deadline_ms)
         self._calls.append(call)
         self.deadline_ms = min(self.deadline_ms, deadline_ms)
         return call
 
     def expect_query(self, waiting: WaitingQuery) -> None:
-        """A query was submitted."""
+        """Add a query."""
         self._queries.append(waiting)
 
     def expect_refused(self, sequence: int, error: CopycatError) -> None:
-        """This command was emptied, since no server takes it: its caller must know."""
+        """Complete the command `sequence` with `error`: servers refuse it, so an empty one was
+        sent."""
         self._refused[sequence] = error
 
     # --- callers that gave up --------------------------------------------------------------
 
     def overdue(self, now_ms: int) -> list[Call]:
-        """Calls whose deadline has passed, in order; sets when to look again."""
+        """Calls whose deadline has passed, in order; sets `deadline_ms` to the next one."""
         overdue: list[Call] = []
         self.deadline_ms = FOREVER_MS
         for call in self._calls:
@@ -144,12 +151,14 @@ class Completion:
         return overdue
 
     def first_waiting(self) -> int:
-        """The first sequence of a command whose caller waits; FOREVER_MS when none does."""
+        """The lowest sequence of a call whose caller waits; FOREVER_MS when no caller waits."""
         return next((call.first for call in self._calls if call.future is not None), FOREVER_MS)
 
     def complete_early(self, call: Call) -> bool:
-        """Its caller's time is over, and all its results are here: they are delivered although
-        a query before it waits. False when a result is missing."""
+        """Complete a call whose deadline has passed, before its turn, if all its results are here.
+
+        Returns False, and does nothing, when a result is missing.
+        """
         begin = call.first - self._completed - 1
         if begin + call.count > len(self._ready):
             return False
@@ -165,17 +174,15 @@ class Completion:
         return True
 
     def fail(self, call: Call, error: CopycatError) -> None:
-        """Its caller waits no longer, and hears why; what was sent keeps its place."""
+        """Fail a call; commands of it that were sent keep their sequences."""
         self._finished.append(Finished(call.future, error, failed=True))
         call.future, call.deadline_ms = None, FOREVER_MS
 
     def drop(self, last_attempted: int) -> list[int]:
-        """Take out the commands above `last_attempted` that nobody waits for.
+        """Remove the commands above sequence `last_attempted` that nobody waits for.
 
-        Returns their sequences, ascending.
-
-        None of those was ever sent, nor what was submitted after them: that moves up, so that
-        no sequence of the session is missing.
+        Returns their sequences, ascending. Neither they nor later commands were ever sent, so the
+        later ones get lower sequences, and no sequence of the session is missing.
         """
         tail: list[Call] = []
         while self._calls and self._calls[-1].last > last_attempted:
@@ -201,7 +208,7 @@ class Completion:
     # --- what arrives ----------------------------------------------------------------------
 
     def finish_query(self, query: WaitingQuery, finished: Finished) -> None:
-        """A query is decided: its caller hears of it when all before it are."""
+        """Store the result of a query; it completes when everything before it has."""
         query.finished = finished
         if query.overtakes and finished.future is not None:
             self._finished.append(finished)
@@ -209,17 +216,17 @@ class Completion:
         self.advance()
 
     def results(self, results: list[Any]) -> None:
-        """The results of the next commands, in order of sequence, without a gap."""
+        """Add the results of the next commands, in the order of their sequences."""
         self._ready += results
         self.advance()
 
     def take_finished(self) -> list[Finished]:
-        """What was decided since the last call, in order."""
+        """The futures to complete that were added since the last call, in order."""
         finished, self._finished = self._finished, []
         return finished
 
     def advance(self) -> None:
-        """Complete everything that is next in the order of submission."""
+        """Complete what is next in the order of submission, as far as results are here."""
         while True:
             count = len(self._ready)
             if self._queries:
@@ -258,10 +265,11 @@ class Completion:
                 finished.append(_finish_many(call.future, call.results))
 
     def _replace_refused(self, results: list[Any], first: int) -> None:
-        """Of results from sequence `first` on: those that stand for commands that were emptied."""
+        """Replace results of refused commands by their errors; `results` begins at sequence
+        `first`."""
         for sequence, error in self._refused.items():
             at = sequence - first
-            # An answer that is no error comes from a member that took it all the same.
+            # A result that is no error comes from a member that did execute the command.
             if 0 <= at < len(results) and isinstance(results[at], CopycatError):
                 results[at] = error
 
@@ -270,7 +278,7 @@ class Completion:
     def outcomes(
         self, call: Call, last_answered: int, last_attempted: int
     ) -> tuple[Sequence[object], Sequence[object]]:
-        """Of its operations: those with an unknown outcome, those that were never sent."""
+        """The operations of a call whose outcome is unknown, and those that were never sent."""
         operations, first = call.operation_list(), call.first
         known = min(max(0, last_answered + 1 - first), call.count)
         sent = min(max(0, last_attempted + 1 - first), call.count)
@@ -279,9 +287,9 @@ class Completion:
     def end(
         self, last_answered: int, last_attempted: int, failure_factory: FailureFactory
     ) -> None:
-        """Nothing more will arrive: complete what has arrived, fail the rest.
+        """The session has ended: complete what has a result, and fail everything else.
 
-        last_answered, last_attempted: highest sequence answered, and ever sent.
+        last_answered, last_attempted: the last sequence that was answered, and ever sent.
         """
         pending: list[object] = []
         unsent: list[object] = []
@@ -308,14 +316,15 @@ class Completion:
 def _finish_many(future: Any, results: list[Any]) -> Finished:
     for value in results:
         if isinstance(value, CopycatError):
-            # All of them took effect; the first error carries the others' results.
+            # All commands took effect; the first error gets the results of all of them.
             value.results = results  # type: ignore[attr-defined]  # a field of the error
             return Finished(future, value, failed=True)
     return Finished(future, results, failed=False)
 
 
 def unknown_outcome(pending: tuple[object, ...]) -> str | None:
-    """The line of an error's state about what was sent and not answered."""
+    """A line for the `state` of an error, which names commands with unknown outcome; None for
+    none."""
     if not pending:
         return None
     more = f" and {len(pending) - 1} more" if len(pending) > 1 else ""

@@ -1,4 +1,4 @@
-"""One connection to one server: bytes out, frames in. It knows nothing of sessions."""
+"""A connection to one server, which writes and reads frames, whatever session they are of."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ CLOSED = "the connection was closed"
 
 
 class Connection(asyncio.BufferedProtocol):
-    """`on_frames` gets what one read delivered; `lost` is done when the connection is gone."""
+    """A connection to one server.
+
+    on_frames: called with all frames that one read completed. `lost`: a future that is done when
+    the connection is closed.
+    """
 
     def __init__(self, address: str, on_frames: Callable[[list[Frame]], None]) -> None:
         self.address = address
@@ -29,12 +33,12 @@ class Connection(asyncio.BufferedProtocol):
         self.is_paused = False
         self.reason = CLOSED
         self.is_protocol_violated = False
-        """The other side does not speak the protocol."""
+        """True when the server sent bytes that are not of this protocol version."""
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def open(cls, address: str, on_frames: Callable[[list[Frame]], None]) -> Self:
-        """Connect; raises DialError, which says why not."""
+        """Connect to `address`. DialError says why that failed."""
         sock = await dial(Address.parse(address))
         loop = asyncio.get_running_loop()
         try:
@@ -45,7 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         return protocol
 
     def write(self, frames: Sequence[bytes]) -> None:
-        """Send frames: small ones in one write, large ones without another copy."""
+        """Send frames: small ones are joined into one write, large ones are not copied."""
         if self._writes is None:
             return
         for frame in frames:
@@ -53,13 +57,13 @@ class Connection(asyncio.BufferedProtocol):
         self._writes.flush()
 
     def close(self, reason: str) -> None:
-        """Close at once; what is unsent is dropped, since the session sends it again."""
+        """Close at once. Unsent bytes are dropped: the session sends its commands again."""
         self.reason = reason
         if self._transport is not None:
             self._transport.abort()
 
     def finish(self) -> None:
-        """Close after what was written has left."""
+        """Close after everything that was written has been sent."""
         if self._transport is not None:
             self._transport.close()
 

@@ -1,7 +1,7 @@
-"""Carries one client's session over whichever server serves it: the loop, clock and sockets.
+"""Connects one client's session to servers: event loop, clock and sockets.
 
-The protocol is in `session.py` and `server_selector.py`. One frame of commands leaves a loop turn,
-whatever was submitted in it; futures are completed in one pass for what one read delivered.
+`session.py` decides what to send, and `server_selector.py` which server to use. All commands of
+one turn of the loop are sent in one frame, and all results of one read complete in one pass.
 """
 
 from __future__ import annotations
@@ -44,20 +44,23 @@ log.addHandler(logging.NullHandler())
 
 REGISTER_S_MIN = 1.0
 REGISTER_S_MAX = 5.0
-"""For one server to open a session."""
+"""The shortest and the longest time that one server gets to open a session."""
 CLOSE_S = 2.0
 
 _RECOVER = "await client.recover() opens a new session"
 _EXPIRED = SessionExpiredError.default_hint
 _EXPIRED_HINTS = {
     RecoveryStrategy.CLOSE: f'{_RECOVER}; recovery_strategy="recover" does so by itself',
-    RecoveryStrategy.RECOVER: "a new session opens by itself; read the state before you repeat"
+    RecoveryStrategy.RECOVER: "a new session is opened by itself; read the state before you repeat"
     " what is pending",
 }
 
 
 class _RegistrationFailed(Exception):
-    """This server does not open a session; it may have said why."""
+    """A server did not open a session.
+
+    unavailability: what the server said about its cluster, if it said something.
+    """
 
     def __init__(self, reason: str, unavailability: Unavailability | None = None) -> None:
         super().__init__(reason)
@@ -69,9 +72,10 @@ def _now_ms() -> int:
 
 
 class SessionDriver:
-    """From `run` on it keeps the session served until it is cancelled or the session is gone.
+    """Keeps a session connected to a server, from `run` until its task is cancelled.
 
-    opened: done when the first session is open, or failed when there will be none.
+    on_state: called with each state of the client. opened: a future that is done when the first
+    session is open, or fails with the reason why none was opened.
     """
 
     def __init__(
@@ -84,7 +88,7 @@ class SessionDriver:
         self._selector = selector
         self._on_state = on_state
         self.loop = asyncio.get_running_loop()
-        """The event loop that all of this belongs to."""
+        """The event loop that this driver and its futures belong to."""
         self._connection: Connection | None = None
         self._registering: asyncio.Future[None] | None = None
         self._close_request: tuple[int, asyncio.Future[None]] | None = None
@@ -98,7 +102,7 @@ class SessionDriver:
         self.opened: asyncio.Future[None] = self.loop.create_future()
         self.has_ended = False
         self.end_reason = "it was closed"
-        """Why it is over, and what to do then."""
+        """Why the driver has ended. `end_hint`: what to do then."""
         self.end_hint: str | None = None
 
     def _new_session(self) -> ClientSession:
@@ -107,11 +111,11 @@ class SessionDriver:
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The members that the cluster named."""
+        """Addresses of the members, as the cluster named them."""
         return self._selector.members
 
     def _report(self) -> str:
-        """What each server answered last, one line an address."""
+        """The last answer of each server, one line per address."""
         connection, lines = self._connection, self._selector.report()
         if connection is None:
             return lines
@@ -127,13 +131,13 @@ class SessionDriver:
     # --- callers -----------------------------------------------------------------------------
 
     def deadline_ms(self) -> int:
-        """When a submission of now ends that has no timeout of its own."""
+        """The time at which the client's timeout ends for a submission that is made now."""
         if self._default_timeout_ms == FOREVER_MS:
             return FOREVER_MS
         return time.monotonic_ns() // 1_000_000 + self._default_timeout_ms
 
     def abandon(self, ticket: Call | int) -> None:
-        """The caller of this call or query waits no longer."""
+        """The caller of this call, or of the query with this number, was cancelled."""
         if isinstance(ticket, Call):
             self.session.abandon_call(ticket)
         else:
@@ -141,7 +145,7 @@ class SessionDriver:
         self.schedule()
 
     def time_out(self, ticket: Call | int, wait: float) -> None:
-        """The caller's own timer of `wait` seconds ran out."""
+        """Fail a call or a query whose own timeout of `wait` seconds is over."""
         session, servers = self.session, self._report()
         if isinstance(ticket, Call):
             session.give_up(ticket, _now_ms(), round(wait * 1000), servers)
@@ -150,13 +154,13 @@ class SessionDriver:
         self._send_outgoing()
 
     def schedule(self) -> None:
-        """Something was submitted: it leaves at the end of this loop turn."""
+        """Have what was submitted sent at the end of this turn of the loop."""
         if not self._send_is_scheduled:
             self._send_is_scheduled = True
             self.loop.call_soon(self._send_outgoing)
 
     def _send_outgoing(self) -> None:
-        """Send what may be sent, end what is overdue; arm the timer for the next time."""
+        """Fail what is overdue, send what is due, and set the timer for the next time."""
         self._send_is_scheduled = False
         connection, session = self._connection, self.session
         if session.phase is SessionPhase.CLOSED:
@@ -180,7 +184,7 @@ class SessionDriver:
             self._arm(deadline_ms)
 
     def _switch_server(self, connection: Connection) -> None:
-        """This server cannot serve the session now: go on with another one."""
+        """Close the connection to a server that cannot serve the session, and try another one."""
         self._selector.avoid(connection.address)
         unavailability = self.session.unavailability
         text = DISCONNECTED.text if unavailability is None else unavailability.text
@@ -191,7 +195,7 @@ class SessionDriver:
         when = self.loop.time() + delay
         if self._timer is not None:
             if self._timer.when() <= when:
-                return  # it fires earlier, finds nothing to do, and is armed again
+                return  # it fires early, and is then set again
             self._timer.cancel()
         self._timer = self.loop.call_at(when, self._on_timer)
 
@@ -200,7 +204,7 @@ class SessionDriver:
         self._send_outgoing()
 
     def complete(self) -> None:
-        """Complete the futures of everything that was decided."""
+        """Complete the futures whose results are known."""
         for future, value, failed in self.session.take_finished():
             if future is None or future.done():
                 continue
@@ -210,7 +214,7 @@ class SessionDriver:
                 future.set_result(value)
 
     async def close_session(self) -> None:
-        """Ask the cluster to close the session, and wait a little for the answer."""
+        """Ask the cluster to close the session, and wait up to CLOSE_S for the answer."""
         connection = self._connection
         if connection is None or self.session.phase is not SessionPhase.OPEN:
             return
@@ -222,7 +226,8 @@ class SessionDriver:
         await asyncio.wait({done, connection.lost}, timeout=CLOSE_S, return_when="FIRST_COMPLETED")
 
     def end(self, reason: str = "", hint: str | None = None) -> None:
-        """Whatever still waits fails, for that reason; nothing is left behind."""
+        """End the driver: operations that wait fail with `reason`. hint: for the error of later
+        calls."""
         if not self.has_ended:
             self.has_ended = True
             self.end_reason, self.end_hint = reason or self.end_reason, hint
@@ -232,7 +237,7 @@ class SessionDriver:
         if not self.opened.done():
             text = f"the client was closed while it connected: {self.end_reason}"
             self.opened.set_exception(ClosedSessionError(text))
-            self.opened.exception()  # retrieved here, in case nobody waits for it
+            self.opened.exception()  # retrieved here, since perhaps nobody waits for it
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -241,18 +246,19 @@ class SessionDriver:
     # --- the connection ----------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until cancelled, until the session is gone, or until it cannot be opened."""
+        """Run until the task is cancelled, the session has expired, or no session can be
+        opened."""
         try:
             await self._stay_connected()
         except asyncio.CancelledError:
             self.end("the client's task was cancelled")
             raise
-        except Exception as error:  # the caller of connect(), or the log, must hear of it
+        except Exception as error:  # the caller of connect() gets it, or else the log
             if not self.opened.done():
                 self.opened.set_exception(error)
                 self.opened.exception()
             else:
-                log.exception("session %d: the client stops", self.session.session)
+                log.exception("session %d: the client stops after an error", self.session.session)
             self.end(str(error), error.hint if isinstance(error, CopycatError) else None)
         finally:
             self._drop_connection("the client was closed")
@@ -279,7 +285,7 @@ class SessionDriver:
                 self.session = self._new_session()
             if self._selector.is_round_over:
                 self.session.no_server_reachable(_now_ms())
-            self.schedule()  # whoever waits has a deadline, also without a connection
+            self.schedule()  # operations time out also while there is no connection
             if self.opened.done():
                 self._on_state(ClientState.SUSPENDED)
 
@@ -302,7 +308,8 @@ class SessionDriver:
         )
 
     async def _serve(self, address: str) -> None:
-        """Use one server for as long as it serves; returns or raises when it does not."""
+        """Use the server at `address` until the connection ends; raises when no session is
+        opened."""
         connection = await Connection.open(address, self._on_frames)
         self._connection = connection
         connection.on_writable = self._send_outgoing
@@ -376,7 +383,11 @@ class SessionDriver:
     def _answers_close(
         self, message: ServerMessage, request: int, done: asyncio.Future[None]
     ) -> bool:
-        """It answers the close; what was sent before and met no session any more is no expiry."""
+        """True when `message` belongs to the close of the session: its answer, or an unknown
+        session.
+
+        A request that the server meets after it has closed the session is no expiry.
+        """
         if isinstance(message, SessionClosed | Failure) and message.request == request:
             if not done.done():
                 done.set_result(None)
@@ -407,7 +418,7 @@ class SessionDriver:
             self.opened.set_result(None)
 
     def _on_expired(self) -> None:
-        """The cluster forgot the session; its callers were told by `complete`."""
+        """The cluster has ended the session; `complete` has failed its operations."""
         log.warning("session %d expired", self.session.session)
         if self._options.recovery is RecoveryStrategy.RECOVER:
             self.session = self._new_session()

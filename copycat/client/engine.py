@@ -1,9 +1,10 @@
-"""The thread of a blocking client: an event loop, and how calls get into it and answers out.
+"""The thread of a blocking client: runs an event loop, takes calls and returns their results.
 
-Ctrl-C may come at any instruction of the main thread, also between taking a lock and releasing
-it. So nothing that both threads need is held by Python code: calls and answers go through deques
-and primitive locks that are used once, and the engine looks by itself, a few times a second, for
-calls that nobody announced and for an owner that is gone.
+Ctrl-C may interrupt the main thread at any instruction, also between the acquisition of a lock and
+its release. So there is no lock that both threads use more than once: calls and results pass
+through deques, and each waiting caller has a lock of its own. A few times a second the engine
+looks for calls whose caller was interrupted before it could wake the engine, and checks whether
+its owner, the client, was garbage-collected.
 """
 
 from __future__ import annotations
@@ -33,15 +34,15 @@ R = TypeVar("R")
 log = logging.getLogger("copycat.client")
 
 TICK_S = 0.25
-"""How often the engine looks for what an interrupted call left behind."""
+"""How often the engine looks for calls that it was not woken for."""
 END_S = 10.0
-"""For the engine's thread to end; a session is closed in two seconds."""
+"""How long `join` waits for the end of the thread; to close a session takes two seconds."""
 _THREAD = "the thread of a blocking client"
 NOTIFY_TRIES = 100
 
 
 class Reply(Generic[R]):
-    """One answer, from the engine's thread to whoever waits for it."""
+    """The result of one call, which the engine's thread sets and another thread waits for."""
 
     __slots__ = ("_waiters", "error", "is_done", "value")
 
@@ -52,7 +53,7 @@ class Reply(Generic[R]):
         self.error: BaseException | None = None
 
     def set(self, value: Any, error: BaseException | None = None) -> None:
-        """Decide it, once; in the engine's thread."""
+        """Set the result or the error, once, in the engine's thread."""
         self.value, self.error = value, error
         self.is_done = True
         with suppress(IndexError):
@@ -60,27 +61,30 @@ class Reply(Generic[R]):
                 self._waiters.popleft().release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it was decided within `timeout` seconds (None: for ever)."""
+        """Wait for up to `timeout` seconds (None: for ever); True when it was set."""
         lock = _thread.allocate_lock()
         lock.acquire()
         self._waiters.append(lock)
-        if self.is_done:  # perhaps before the lock was there
+        if self.is_done:  # perhaps it was set before the lock was in the deque
             return True
         return lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
 
     def result(self) -> R:
-        """What was decided."""
+        """The value; raises the error instead when there is one."""
         if self.error is None:
             value: R = self.value
             return value
         try:
             raise self.error
         finally:
-            del self  # or the traceback holds what holds the traceback
+            del self  # else the traceback and this frame keep each other alive
 
 
 class Call(Generic[R]):
-    """One thing to do in the engine's loop."""
+    """A call that the engine's loop is to make.
+
+    start: returns an awaitable of the result.
+    """
 
     __slots__ = ("future", "inner", "is_abandoned", "reply", "start")
 
@@ -90,31 +94,31 @@ class Call(Generic[R]):
         self.future: BlockingFuture[R] | None = None
         self.inner: asyncio.Future[R] | None = None
         self.is_abandoned = False
-        """Its caller was interrupted: what did not begin does not begin any more."""
+        """True after its caller was interrupted: it is not started any more."""
 
     def cancel(self) -> None:
-        """In the engine's thread: its caller is gone."""
+        """Cancel the call if it was started. In the engine's thread."""
         if self.inner is not None:
             self.inner.cancel()
 
 
 class BlockingFuture(Future[R]):
-    """A result that arrives in another thread; `result()` survives a Ctrl-C."""
+    """The future of a blocking client; after a Ctrl-C in `result()` it may be called again."""
 
     def __init__(self, reply: Reply[R], owner: object, engine: Engine) -> None:
         super().__init__()
         self._reply = reply
         self._engine = engine
         self._owner = owner
-        """The client lives as long as somebody may wait for this."""
+        """Keeps the client alive while this future exists."""
 
     def result(self, timeout: float | None = None) -> R:
-        """Wait for it; TimeoutError after `timeout` seconds, and it may still come."""
+        """Wait for the result. TimeoutError after `timeout` seconds; the operation goes on."""
         self._await(timeout)
         return self._reply.result()
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for it; the error, or None."""
+        """Wait for the end; returns the error, or None. TimeoutError after `timeout` seconds."""
         self._await(timeout)
         return self._reply.error
 
@@ -130,7 +134,7 @@ class BlockingFuture(Future[R]):
 
 
 class Engine:
-    """Runs `client` in a thread of its own until it is stopped or its owner is gone."""
+    """Runs `client` in a thread until `stop`, or until `owner` is garbage-collected."""
 
     def __init__(self, client: CopycatClient, owner: object) -> None:
         self._client = client
@@ -144,17 +148,17 @@ class Engine:
         self._ident = 0
         self.is_stopping = False
         self.has_ended = False
-        """Nothing that is put into the queue from now on begins."""
+        """True when no further call is started."""
         self.opened: Reply[None] = Reply()
-        """Decided by the first `connect`."""
+        """The outcome of `connect`."""
         self.ended: Reply[None] = Reply()
 
     # --- from any thread ----------------------------------------------------------------------
 
     def launch(self) -> None:
-        """Start the thread, by another one: no interrupt comes there between two steps.
+        """Start the engine's thread from a helper thread, in which Ctrl-C does not interrupt.
 
-        `opened` gets a ResourceError when there is no thread or no loop.
+        `opened` gets a ResourceError when the system has no thread or no event loop left.
         """
         try:
             _thread.start_new_thread(self._launch, ())
@@ -171,7 +175,7 @@ class Engine:
             self._thread = thread
 
     def _end(self, why: Exception) -> None:
-        """Nothing runs, or nothing runs any more: whoever waits hears of it."""
+        """The thread has ended, or could not be started: fail everything that waits with `why`."""
         self.has_ended = True
         if not self.opened.is_done:
             self.opened.set(None, why)
@@ -179,27 +183,27 @@ class Engine:
         self.ended.set(None)
 
     def enqueue(self, call: Call[Any]) -> None:
-        """Begin this in the loop soon, in the order of the calls."""
+        """Have the loop start `call` soon, in the order of the calls of this method."""
         self._calls.append(call)
         if self.has_ended:
             self._fail_calls()
         elif not self._is_signalled:
-            # Interrupted right here, the next tick finds the call.
+            # If the caller is interrupted here, the next tick starts the call.
             self._is_signalled = True
             self._signal(self._start_calls)
 
     def abandon(self, call: Call[Any]) -> None:
-        """The caller was interrupted and waits no longer."""
+        """Cancel a call whose caller was interrupted."""
         call.is_abandoned = True
         self._signal(call.cancel)
 
     def stop(self) -> None:
-        """Close the client and end the thread soon."""
+        """Have the thread close the client and end; does not wait."""
         self.is_stopping = True
         self._signal(self._wake_up)
 
     def join(self) -> None:
-        """Wait for the end of the thread. Raises OperationTimeout."""
+        """Wait for the end of the thread. OperationTimeout after END_S."""
         if not self.ended.wait(END_S):
             raise OperationTimeout(
                 f"the client's thread did not end within {END_S:g} s",
@@ -208,10 +212,10 @@ class Engine:
             )
         thread = self._thread
         while thread is not None and thread.is_alive():
-            time.sleep(0.0005)  # its last steps: nothing that waits for anybody
+            time.sleep(0.0005)  # only its last steps are left, which wait for nothing
 
     def check_thread(self, what: str) -> None:
-        """Raise where waiting would wait for itself."""
+        """ConfigurationError in the engine's own thread, where a wait would never end."""
         if _thread.get_ident() == self._ident:
             raise ConfigurationError(
                 f"{what} was called in the client's own thread, by a callback: it would wait for"
@@ -222,7 +226,7 @@ class Engine:
     def _signal(self, callback: Callable[[], None]) -> None:
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # it is closed: nothing waits there any more
+            with suppress(RuntimeError):  # the loop is closed, and nothing waits in it
                 loop.call_soon_threadsafe(callback)
 
     # --- in its own thread --------------------------------------------------------------------
@@ -242,8 +246,8 @@ class Engine:
             finally:
                 self.has_ended = True
                 loop.close()
-        except BaseException:  # never out of a thread; whoever waits hears of it below
-            log.exception("the thread of a blocking client stops")
+        except BaseException:  # logged here; `_end` fails what waits
+            log.exception("the thread of a blocking client stops after an error")
         finally:
             self._end(ClosedSessionError("the client was closed"))
 
@@ -265,7 +269,7 @@ class Engine:
             await asyncio.wait({connecting})
             self._start_calls()
             await self._client.close()
-            await asyncio.sleep(0)  # what it decided is passed on
+            await asyncio.sleep(0)  # run the callbacks of the futures that the close has completed
 
     @property
     def _is_done(self) -> bool:
@@ -276,7 +280,7 @@ class Engine:
             self._wake.set()
 
     async def _pause(self, *others: asyncio.Future[Any]) -> None:
-        """Until the next tick, or until somebody calls."""
+        """Wait for the next tick, for a call, or for one of `others`."""
         if self._wake is None:
             return
         woken = asyncio.ensure_future(self._wake.wait())
@@ -299,7 +303,7 @@ class Engine:
             return
         try:
             call.inner = asyncio.ensure_future(call.start())
-        except Exception as error:  # noqa: BLE001  (belongs to the caller's thread)
+        except Exception as error:  # noqa: BLE001  (raised in the caller's thread)
             self._answer(call, None, error)
             return
         self._running.add(call)
@@ -308,7 +312,7 @@ class Engine:
     def _on_done(self, call: Call[Any], inner: asyncio.Future[Any]) -> None:
         self._running.discard(call)
         if inner.cancelled():
-            self._answer(call, None, ClosedSessionError("the call was given up"))
+            self._answer(call, None, ClosedSessionError("the call was cancelled"))
         elif (error := inner.exception()) is not None:
             self._answer(call, None, error)
         else:
@@ -320,14 +324,18 @@ class Engine:
             self._notify(call.future, call.reply, NOTIFY_TRIES)
 
     def _notify(self, future: BlockingFuture[Any], reply: Reply[Any], tries: int) -> None:
-        """Tell the standard library's side of a future, without ever waiting for its lock."""
+        """Complete `future` as a `concurrent.futures.Future`, unless its lock stays taken.
+
+        A caller that was interrupted may never release that lock, so the engine must not wait for
+        it, and tries again for a while.
+        """
         if _is_free(future):
             try:
                 if reply.error is not None:
                     future.set_exception(reply.error)
                 else:
                     future.set_result(reply.value)
-            except BaseException as error:  # noqa: BLE001  (of a callback)
+            except BaseException as error:  # noqa: BLE001  (callbacks may raise anything)
                 log_error(log, logging.ERROR, error, "a callback of a future raised")
         elif tries and self._loop is not None and not self.has_ended:
             self._loop.call_later(0.01, self._notify, future, reply, tries - 1)
@@ -345,8 +353,8 @@ class Engine:
 
 
 def _is_free(future: Future[Any]) -> bool:
-    """False while somebody holds its lock, or was interrupted while it did."""
-    condition = future._condition  # noqa: SLF001  (there is no other way not to wait for it)
+    """True when no thread has the lock of this future."""
+    condition = future._condition  # noqa: SLF001  (no public method avoids a wait for it)
     if not condition.acquire(blocking=False):
         return False
     condition.release()
@@ -354,5 +362,5 @@ def _is_free(future: Future[Any]) -> bool:
 
 
 def _begin(future: Future[Any]) -> bool:
-    """False when it was cancelled before."""
+    """Mark the future as running; False when it was cancelled before."""
     return not _is_free(future) or future.set_running_or_notify_cancel()

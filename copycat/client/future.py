@@ -1,4 +1,4 @@
-"""What `submit` returns: a future that can also be run as a coroutine."""
+"""`OperationFuture`, which `submit` returns: a future that can also be run as a coroutine."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class SubmissionOwner(Protocol):
-    """Who wants to hear that a caller gave up."""
+    """What is called when the caller of a submission was cancelled (`SessionDriver`)."""
 
     def abandon(self, ticket: Any) -> None:
-        """`ticket` is what the session gave for the submission."""
+        """ticket: the call, or the number of the query, that the session returned."""
         ...
 
 
 # Covariant, though `Future` is not: results of several types make one list of awaitables.
 class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type: ignore[type-var]
-    """The result of one submission. What was submitted has its place from the call on.
+    """The result of one submission.
 
     Await it, any number of times; or give it to `asyncio.create_task`, `TaskGroup.create_task`,
-    `wait_for`, `gather` or `shield`. Cancelled before it was sent, a command is dropped;
-    cancelled later, its outcome is unknown.
+    `wait_for`, `gather` or `shield`. If it is cancelled before its command was sent, the command
+    is dropped; if later, the outcome of the command is unknown.
     """
 
-    # Many are under way at a time, and few are run as coroutines: no dictionary for each.
-    # None has an `__init__` of its own, either: `submit` gives it owner and ticket.
+    # There may be very many futures at a time, so they have no dictionary and no `__init__`:
+    # `submit` sets `owner` and `ticket`.
     __slots__ = ("_runner", "_steps", "owner", "ticket")
     _runner: asyncio.Task[Any] | None
     _steps: Generator[Any, None, R_co]
     owner: SubmissionOwner
     ticket: Any
-    """What the session gave for the submission."""
+    """The call, or the number of the query, that the session returned."""
 
     def cancel(self, msg: Any | None = None) -> bool:
-        """Give up: see the class. False when it was done."""
+        """Cancel the submission: see the class. False when it was done already."""
         is_cancelled = super().cancel(msg=msg)
         if is_cancelled:
             self.owner.abandon(self.ticket)
@@ -50,7 +50,7 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
     # --- as a coroutine: what a task calls ----------------------------------------------------
 
     def send(self, value: None, /) -> Any:
-        """One step of the task that runs this."""
+        """Run one step; called by the task that runs this as a coroutine."""
         if not hasattr(self, "_steps"):
             self._steps = self.__await__()
             self._runner = asyncio.current_task(self.get_loop())
@@ -70,7 +70,7 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
         traceback: TracebackType | None = None,
         /,
     ) -> Any:
-        """The task that runs this was cancelled, or its wait failed."""
+        """Raise an error at the `await`; called by the task when it was cancelled."""
         error = kind if isinstance(kind, BaseException) else kind()
         if isinstance(value, BaseException):
             error = value
@@ -79,5 +79,5 @@ class OperationFuture(asyncio.Future[R_co], Coroutine[Any, Any, R_co]):  # type:
         raise error.with_traceback(traceback)
 
     def close(self) -> None:
-        """The task that ran this is gone: so is the caller."""
+        """Cancel the submission; called when the task that ran this was deleted."""
         self.cancel()

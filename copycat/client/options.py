@@ -1,4 +1,4 @@
-"""What a client is told, and the words for its state."""
+"""The options of a client, and its states."""
 
 from __future__ import annotations
 
@@ -22,30 +22,33 @@ __all__ = [
 ]
 
 CONNECT_S = 10.0
-"""How long `connect` tries by default."""
+"""How many seconds `connect` tries by default."""
 TIMEOUT_S = 30.0
-"""How long a submission waits by default."""
+"""How many seconds a submission waits by default."""
 
 
 class ClientState(enum.StrEnum):
-    """Whether commands reach the cluster now."""
+    """Whether the client is connected to its cluster."""
 
     CONNECTED = "connected"
     SUSPENDED = "suspended"
-    """No server answers at the moment; submissions wait, the session may expire."""
+    """No server answers now: submissions wait, and the session may expire."""
     CLOSED = "closed"
 
 
 class RecoveryStrategy(enum.StrEnum):
-    """What happens when the session expired. Unknown outcomes are reported either way."""
+    """What a client does when its session has expired.
+
+    In both cases commands whose outcome is unknown fail with `SessionExpiredError`.
+    """
 
     CLOSE = "close"
     RECOVER = "recover"
-    """Open a new session; exactly-once does not span the gap."""
+    """Open a new session. A command takes effect exactly once within one session only."""
 
 
 class ServerSelection(enum.StrEnum):
-    """Which servers to connect to."""
+    """Which servers a client prefers to connect to."""
 
     ANY = "any"
     LEADER = "leader"
@@ -57,10 +60,11 @@ SelectionLike: TypeAlias = ServerSelection | Literal["any", "leader", "followers
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """How long to wait between rounds of tries to open a session; each round asks every server.
+    """How long to wait between rounds of attempts to connect; a round tries every server once.
 
-    `kind` is "once", "exponential" or "fibonacci"; times in seconds. `give_up_after`: so long
-    `connect` tries, then it raises; float("inf") for ever.
+    kind: "once", "exponential" or "fibonacci". initial: seconds before the second round; maximum:
+    the longest wait in seconds. give_up_after: for how many seconds `connect` tries; float("inf")
+    for ever.
     """
 
     kind: Literal["once", "exponential", "fibonacci"] = "exponential"
@@ -80,7 +84,7 @@ class Backoff(msgspec.Struct, frozen=True):
 
     @classmethod
     def once(cls) -> Self:
-        """One round, then the error."""
+        """One round only."""
         return cls("once", 0.0, 0.0, 0.0)
 
     @classmethod
@@ -90,7 +94,7 @@ class Backoff(msgspec.Struct, frozen=True):
         maximum: Duration = 1.0,
         give_up_after: Duration = CONNECT_S,
     ) -> Self:
-        """Doubling waits."""
+        """Each wait is twice the one before, up to `maximum` seconds."""
         return cls("exponential", seconds(initial), seconds(maximum), seconds(give_up_after))
 
     @classmethod
@@ -100,11 +104,11 @@ class Backoff(msgspec.Struct, frozen=True):
         maximum: Duration = 1.0,
         give_up_after: Duration = CONNECT_S,
     ) -> Self:
-        """Waits of 1, 1, 2, 3, 5 ... times `initial`."""
+        """Waits of 1, 1, 2, 3, 5 ... times `initial` seconds, up to `maximum`."""
         return cls("fibonacci", seconds(initial), seconds(maximum), seconds(give_up_after))
 
     def delay(self, attempt: int) -> float:
-        """Seconds before round `attempt` (the first round is 0 and waits for nothing)."""
+        """Seconds to wait before round `attempt`; the first round is 0, and has no wait."""
         if attempt == 0:
             return 0.0
         if self.kind == "fibonacci":
@@ -133,15 +137,18 @@ _PORT_0 = ": give the port that the server prints, server.address has it"
 
 
 class ClientOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a client was told, checked as a whole. Times in seconds, sizes in bytes."""
+    """The options of a client, checked together. Times in seconds, sizes in bytes.
+
+    One ConfigurationError names all problems.
+    """
 
     members: tuple[Address, ...]
     client_id: str
     cluster_name: str = ""
-    """Of the cluster that is meant; empty for any."""
+    """The name of the cluster to connect to; empty for any cluster."""
     session_timeout: float
     timeout: float = TIMEOUT_S
-    """For a submission that gives none; infinity for as long as the session lives."""
+    """Of a submission without a timeout of its own; infinity: as long as the session is open."""
     backoff: Backoff
     selection: ServerSelection
     recovery: RecoveryStrategy

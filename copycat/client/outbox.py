@@ -1,9 +1,9 @@
-"""Unanswered commands of one session, kept encoded, cut into frames. No clock, no socket.
+"""Stores the unanswered commands of one session, and makes frames of them. No clock, no socket.
 
-A frame carries everything that was submitted since the last flush (data path a: one frame a
-loop turn), up to `FRAME_NBYTES_MAX`. What was sent and not answered is bounded in commands and
-in bytes; what is over waits in order. A rewind moves `sent` back: the same sequences leave
-again, and the cluster answers those that it knows from its reply cache (C18).
+A frame has all commands that wait to be sent, up to `FRAME_NBYTES_MAX`. How many commands and
+bytes may be sent and not answered is bounded (the window); further commands wait in order.
+`rewind` moves `last_sent` back, so that the same commands are sent again with the same sequences;
+the cluster answers commands that it has applied already from its reply cache (C18).
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ __all__ = ["FRAME_COMMANDS_MAX", "FRAME_NBYTES_MAX", "WINDOW_COMMANDS", "WINDOW_
 
 FRAME_NBYTES_MAX = 1 << 20
 FRAME_COMMANDS_MAX = 8192
-"""Bounds the work of cutting a frame when a long backlog of large commands waits."""
+"""Bounds the time that it takes to make one frame when many large commands wait."""
 
 WINDOW_COMMANDS = 65536
 WINDOW_NBYTES = 64 << 20
 
 _COMPACT_RATIO = 64
-"""Answered commands leave the list when moving the rest costs at most so many pointers each."""
+"""Answered commands are deleted from the list when at most so many times as many follow them."""
 
 
 class Outbox:
-    """Sequences answered < sent <= submitted, and the bytes of (answered, submitted]."""
+    """The commands after `last_answered` up to `last_submitted`, which are encoded.
+
+    window_commands, window_nbytes: how much may be sent and not answered.
+    """
 
     def __init__(
         self, *, window_commands: int = WINDOW_COMMANDS, window_nbytes: int = WINDOW_NBYTES
@@ -40,18 +43,19 @@ class Outbox:
         self._window_nbytes = window_nbytes
         self._encoded: list[bytes] = []
         self._types: list[Any] = []
-        """What each result is to be, beside `_encoded`."""
+        """The types of the results, in the order of `_encoded`."""
         self._base = 1
-        """The sequence of `_encoded[0]`; answered ones linger until compaction."""
+        """The sequence of `_encoded[0]`; answered commands are deleted now and then, many at
+        once."""
         self._inflight_nbytes = 0
         self.nbytes = 0
-        """Of the commands that wait for an answer, sent or not."""
+        """Bytes of all commands that are not answered, sent or not."""
         self.last_answered = 0
-        """Highest sequence whose reply has arrived, with all before it."""
+        """The sequence up to which all replies have arrived."""
         self.last_sent = 0
-        """Highest sequence sent on this connection."""
+        """The last sequence that was sent on this connection."""
         self.last_attempted = 0
-        """Highest sequence ever sent: above it nothing can have taken effect."""
+        """The last sequence that was ever sent: no later command can have taken effect."""
         self.last_submitted = 0
 
     @property
@@ -60,7 +64,7 @@ class Outbox:
         return self.last_answered == self.last_submitted
 
     def add(self, encoded: bytes, result_type: Any) -> int:
-        """Take one command; its sequence, fixed from here on."""
+        """Add a command; returns its sequence."""
         self._encoded.append(encoded)
         self._types.append(result_type)
         self.nbytes += len(encoded)
@@ -68,7 +72,7 @@ class Outbox:
         return self.last_submitted
 
     def add_many(self, encoded: list[bytes], result_types: list[Any]) -> int:
-        """Take several; the sequence of the first."""
+        """Add several commands; returns the sequence of the first one."""
         first = self.last_submitted
         self._encoded += encoded
         self._types += result_types
@@ -77,7 +81,8 @@ class Outbox:
         return first + 1
 
     def frames(self, session: int, last: int | None = None) -> list[Commands]:
-        """Frames for everything (up to sequence `last`) that the window lets out; moves `sent`."""
+        """Frames of the commands that may be sent now, up to sequence `last`; moves
+        `last_sent`."""
         frames = []
         end = self.last_submitted if last is None else min(last, self.last_submitted)
         while self.last_sent < end and self._inflight_nbytes < self._window_nbytes:
@@ -111,17 +116,20 @@ class Outbox:
         return frame
 
     def result_types(self, first: int, count: int) -> list[Any]:
-        """Types of the results of an unanswered run; a part of it that is answered may be
-        forgotten already, and stands there as Any."""
+        """The types of `count` results from sequence `first` on.
+
+        The type is Any for a command that was answered before and is deleted already.
+        """
         forgotten = max(0, min(count, self._base - first))
         start = first + forgotten - self._base
         return [Any] * forgotten + self._types[start : start + count - forgotten]
 
     def answer(self, last_sequence: int) -> None:
-        """Replies up to `last_sequence` have arrived: their bytes may go."""
+        """Note that all replies up to `last_sequence` have arrived; the commands may be
+        deleted."""
         require(
             self.last_answered <= last_sequence <= self.last_attempted,
-            "an answer outside what was asked",
+            "an answer to a command that was answered before, or never sent",
             last_answered=self.last_answered,
             last_sequence=last_sequence,
             attempted=self.last_attempted,
@@ -138,7 +146,7 @@ class Outbox:
             self._base += end
 
     def rewind(self, next_sequence: int) -> bool:
-        """Send again from `next_sequence`; False when nothing is taken back."""
+        """Have commands sent again from `next_sequence` on; False when none of them was sent."""
         sent = max(self.last_answered, next_sequence - 1)
         if sent >= self.last_sent:
             return False
@@ -150,7 +158,7 @@ class Outbox:
     def largest(self) -> tuple[int, int]:
         """Sequence and bytes of the largest command that was sent and not answered.
 
-        One limit holds for all, so when a server finds any of them too large it is this one.
+        When a server refuses one of these commands as too large, this one is too large as well.
         """
         first, end = self.last_answered + 1, self.last_attempted + 1
         require(
@@ -162,8 +170,10 @@ class Outbox:
         return sequence, len(self._encoded[sequence - self._base])
 
     def empty(self, sequence: int) -> None:
-        """No server takes this command. Its sequence is kept, with no operation in it, since
-        a missing sequence would stop the session."""
+        """Replace a command that servers refuse by an empty one with the same sequence.
+
+        A missing sequence would stop the session.
+        """
         require(
             self.last_answered < sequence <= self.last_attempted,
             "a command that was not sent cannot have been refused",
@@ -175,7 +185,10 @@ class Outbox:
         self._encoded[sequence - self._base] = b""
 
     def drop(self, sequences: list[int]) -> None:
-        """Forget these, ascending, none of which was ever sent; what is behind them moves up."""
+        """Delete these commands, none of which was ever sent; later ones get lower sequences.
+
+        sequences: ascending.
+        """
         if not sequences:
             return
         first = sequences[0]

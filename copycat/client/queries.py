@@ -1,7 +1,7 @@
-"""Queries of one session that wait for an answer: when they leave, and when they leave again.
+"""The queries of one session that wait for an answer, and when each is sent, or sent again.
 
-Sans-IO: times are milliseconds of the session's clock. In which order callers hear of the
-answers is `Completion`'s.
+There is no I/O and no clock here: times are milliseconds of the session's clock. `Completion`
+decides in which order the results reach the callers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ RESEND_MS_MAX = 8000
 
 
 class PendingQuery(WaitingQuery):
-    """One query and when it is to be sent (again)."""
+    """One query, and when it is to be sent again.
+
+    after: the sequence of the last command that was submitted before the query.
+    """
 
     __slots__ = ("due_ms", "encoded", "level", "operation", "request", "result_type", "sent_ms")
 
@@ -48,35 +51,39 @@ class PendingQuery(WaitingQuery):
         self.sent_ms = 0
 
     def message(self, session: int, index: int, last_answered: int) -> QueryRequest:
-        """What to send: it must see the commands before it, and nothing below `index`."""
+        """The message that asks for it.
+
+        index: the query must see a state at least as new as this log index. last_answered: the
+        last command that it must see when it does not wait for commands that are stuck.
+        """
         sequence = last_answered if self.overtakes else self.after
         return QueryRequest(self.request, session, sequence, index, self.level, self.encoded)
 
 
 class Queries:
-    """All queries of the session that are not decided, by request number."""
+    """The queries of a session that have no result yet, by request number."""
 
     def __init__(self, completion: Completion) -> None:
         self._completion = completion
         self._pending: dict[int, PendingQuery] = {}
         self._unsent: dict[int, PendingQuery] = {}
         self.nbytes = 0
-        """Of the queries that wait for an answer."""
+        """Bytes of all queries that wait for an answer."""
         self.due_ms = FOREVER_MS
-        """No query that was sent is to be sent again earlier."""
+        """No query is to be sent again earlier than this."""
         self.deadline_ms = FOREVER_MS
-        """No caller gives up earlier."""
+        """No query has a timeout earlier than this."""
 
     def __len__(self) -> int:
         return len(self._pending)
 
     @property
     def has_unsent(self) -> bool:
-        """True while some were not sent on this connection."""
+        """True while queries wait to be sent."""
         return bool(self._unsent)
 
     def add(self, query: PendingQuery) -> None:
-        """A query was submitted. Deadlines other than FOREVER_MS never go back."""
+        """Add a query. Its deadline is FOREVER_MS, or not earlier than those before it."""
         self._completion.expect_query(query)
         self._pending[query.request] = self._unsent[query.request] = query
         self.nbytes += len(query.encoded)
@@ -87,19 +94,19 @@ class Queries:
         return self._pending.get(request)
 
     def finish(self, query: PendingQuery, value: Any, *, failed: bool) -> None:
-        """It is decided."""
+        """Complete a query with a result, or with an error if `failed`."""
         self._forget(query)
         self._completion.finish_query(query, Finished(query.future, value, failed))
 
     def abandon(self, request: int) -> None:
-        """Nobody waits for this query any more: it must not hold up those after it."""
+        """Drop a query whose caller was cancelled; later operations do not wait for it."""
         query = self._pending.get(request)
         if query is not None:
             self._forget(query)
             self._completion.finish_query(query, Finished(None, None, failed=False))
 
     def fail(self, query: PendingQuery, error: CopycatError) -> None:
-        """Its caller hears this at once, whatever waits before it."""
+        """Fail a query at once, before operations that were submitted earlier."""
         query.overtakes = True
         self.finish(query, error, failed=True)
 
@@ -109,7 +116,7 @@ class Queries:
         self._unsent.pop(query.request, None)
 
     def overdue(self, now_ms: int) -> list[PendingQuery]:
-        """Queries whose callers give up now; sets when to look again."""
+        """Queries whose deadline has passed; sets `deadline_ms` to the next one."""
         overdue: list[PendingQuery] = []
         self.deadline_ms = FOREVER_MS
         for query in self._pending.values():
@@ -124,14 +131,15 @@ class Queries:
     # --- sending ---------------------------------------------------------------------------
 
     def resend_all(self) -> None:
-        """A connection is up: whatever was asked before may be lost."""
+        """Have all queries sent again, after a connection was opened."""
         self._unsent = dict(self._pending)
 
     def overtake(self) -> None:
-        """Commands are stuck: sequential reads wait for them no longer, and leave again.
+        """Have queries sent that need not wait for commands that are stuck.
 
-        Nor do other queries wait for commands whose callers gave up: those were told that the
-        outcome is unknown, and a full disk must not hold up reads (F12).
+        These are all sequential queries, and other queries whose earlier commands have all timed
+        out: their callers know that the outcome is unknown, and a full disk must not stop queries
+        (F12).
         """
         waiting = self._completion.first_waiting()
         for query in self._pending.values():
@@ -141,13 +149,14 @@ class Queries:
                 self._unsent[query.request] = query
 
     def resend_renumbered(self, last_attempted: int) -> None:
-        """Commands above `attempted` have other sequences now: who names them asks again."""
+        """Have queries sent again that name a sequence above `last_attempted`, which has
+        changed."""
         for query in self._pending.values():
             if query.after >= last_attempted:
                 self._unsent[query.request] = query
 
     def postpone(self, query: PendingQuery, now_ms: int) -> None:
-        """It was refused for now: ask again after about as long as the answer took."""
+        """Have a query that was refused for now sent again after twice the time of its answer."""
         wait_ms = min(max(RETRY_MS_MIN, 2 * (now_ms - query.sent_ms)), RETRY_MS_MAX)
         query.due_ms = now_ms + wait_ms
         self.due_ms = min(self.due_ms, query.due_ms)
@@ -155,7 +164,7 @@ class Queries:
     def outgoing(
         self, now_ms: int, *, session: int, index: int, last_answered: int
     ) -> list[QueryRequest]:
-        """The queries that leave now."""
+        """The messages of the queries that are to be sent now."""
         is_due = now_ms >= self.due_ms
         due, self._unsent = self._unsent, {}
         if is_due:
@@ -171,7 +180,7 @@ class Queries:
         return [query.message(session, index, last_answered) for query in due.values()]
 
     def clear(self) -> None:
-        """The session is over; `Completion.end` tells those who wait."""
+        """Drop all queries at the end of the session; `Completion.end` fails them."""
         self._pending.clear()
         self._unsent.clear()
         self.nbytes = 0

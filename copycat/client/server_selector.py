@@ -1,4 +1,4 @@
-"""Which server next. Its random numbers come from a seed: no clock, no socket."""
+"""Chooses the server to connect to next. No clock, no socket; random numbers from a seed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ __all__ = ["ServerSelector"]
 
 
 class ServerSelector:
-    """Walks the servers in rounds: every candidate once, then a wait that grows.
+    """Chooses servers in rounds: each round tries every server once; before a round there is a
+    wait.
 
-    seeds: addresses that the user gave, kept for ever beside those that the cluster names,
-    which a client may not be able to reach (they are as the members see each other).
+    given_addresses: the addresses that the user gave. They are tried beside those that the cluster
+    names, since those are the addresses that members use, which a client perhaps cannot reach.
+    seed: of the random numbers.
     """
 
     def __init__(
@@ -35,17 +37,17 @@ class ServerSelector:
         self._round = 0
         self.leader = ""
         self.failures: dict[str, str] = {}
-        """address -> why it did not do, since the last success."""
+        """By address: why the last attempt failed, since a session was last opened."""
         self.unavailable: dict[str, Unavailability] = {}
-        """address -> what it said of the cluster, of those."""
+        """By address: what the server said about the cluster in that attempt."""
 
     def follow(self, leader: str, members: Iterable[str]) -> None:
-        """What a server said of the cluster."""
+        """Note which leader and members a server named."""
         self.leader = leader
         self._members = tuple(dict.fromkeys(members)) or self._members
 
     def next(self) -> tuple[str, float]:
-        """(address to try now, seconds to wait before)."""
+        """The address of the server to try next, and the seconds to wait before."""
         delay = 0.0
         if not self._untried:
             delay = self._backoff.delay(self._round)
@@ -53,51 +55,52 @@ class ServerSelector:
             self._round += 1
             self._untried = self._candidates()
         elif self._selection is ServerSelection.LEADER and self.leader in self._untried:
-            # The hint came while this round was under way.
+            # The leader became known during this round.
             self._untried.remove(self.leader)
             self._untried.insert(0, self.leader)
         return self._untried.pop(0), delay
 
     @property
     def rounds(self) -> int:
-        """Rounds begun since the last success."""
+        """How many rounds have begun since a session was last opened."""
         return self._round
 
     @property
     def is_round_over(self) -> bool:
-        """True when every candidate of this round was tried."""
+        """True when this round has tried every server."""
         return not self._untried
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The members that the cluster named."""
+        """Addresses of the members, as the cluster named them."""
         return self._members
 
     def failed(
         self, address: str, reason: str, unavailability: Unavailability | None = None
     ) -> None:
-        """This one did not do; `unavailability`: what it said of the cluster."""
+        """Note that an attempt failed, with the reason and with what the server said, if
+        anything."""
         self.failures[address] = reason
         self.unavailable.pop(address, None)
         if unavailability is not None:
             self.unavailable[address] = unavailability
 
     def report(self) -> str:
-        """What each server answered last, one line an address."""
+        """The last answer of each server, one line per address; "" when no attempt failed."""
         servers = list(dict.fromkeys((*self._given_addresses, *self._members, *self.failures)))
         if not self.failures:
             return ""
         return "\n".join(f"{a}: {self.failures.get(a, 'not tried yet')}" for a in servers)
 
     def succeeded(self) -> None:
-        """A session is served: the next loss begins with a round without a wait."""
+        """Note that a session was opened: the next round begins without a wait."""
         self._untried = []
         self._round = 0
         self.failures.clear()
         self.unavailable.clear()
 
     def avoid(self, address: str) -> None:
-        """It was connected and could not serve: begin the next round with the others."""
+        """Begin a round with all servers but this one, which could not serve the session."""
         self._untried = [other for other in self._candidates() if other != address]
         self._round = 1
 
@@ -109,4 +112,4 @@ class ServerSelector:
         servers.remove(self.leader)
         if self._selection is ServerSelection.LEADER:
             return [self.leader, *servers]
-        return [*servers, self.leader]  # better the leader than nobody
+        return [*servers, self.leader]  # the leader last, when no follower can be reached

@@ -1,8 +1,8 @@
-"""One session as the client sees it: what to send, and what has arrived. Sans-IO.
+"""The state of one session in the client: decides what to send, and handles replies. No I/O.
 
-Nothing here is ever retried under another session (C18, I19): when the session is gone, all
-that was sent and not answered fails with `SessionExpiredError`, whose `pending` lists it.
-Times are milliseconds of a monotonic clock, handed in.
+No command is ever sent again under another session (C18): when the session has expired, commands
+that were sent and not answered fail with `SessionExpiredError`, whose `pending` lists them. Times
+are milliseconds of a monotonic clock, and are passed as arguments.
 """
 
 from __future__ import annotations
@@ -47,32 +47,35 @@ __all__ = ["ClientSession", "SessionPhase"]
 RETRY_MS_MIN = 10
 RETRY_MS_MAX = 500
 RESEND_MS_MIN = 1000
-"""A relayed frame can be lost with the member that relayed it: unanswered for so long, it is
-sent again, and the cluster answers from its cache what it already knows."""
+"""When no command was answered for so long, all unanswered ones are sent again: a forwarded frame
+is lost when the member that forwards it stops. The wait doubles up to RESEND_MS_MAX."""
 RESEND_MS_MAX = 8000
 SWITCH_AFTER_MS = 2000
-"""A server without a leader for longer than elections take may be cut off: try another."""
+"""When a server has known no leader for so long, the client tries another server."""
 DISCONNECTED_AFTER_MS = 5000
 _TOO_LARGE = (
     "store the blob elsewhere and log a reference; the limit is a setting of the servers,"
     " storage.max_entry_size: whoever runs them can raise it, on every member"
 )
 STUCK_MS = 1000
-"""No command was answered for so long, though some wait: sequential reads overtake them."""
+"""When no command was answered for so long, though some wait, sequential queries overtake them."""
 
 
 class ClientSession(Submissions):
-    """State of one session. `outgoing` and `received` are the two doors."""
+    """The state of one session.
+
+    `outgoing` returns the messages to send, and `received` handles a message that has arrived.
+    """
 
     def __init__(self, outbox: Outbox | None = None, *, expired_hint: str | None = None) -> None:
         super().__init__(Outbox() if outbox is None else outbox)
         self._expired_hint = expired_hint
-        """What the error of an expired session advises."""
+        """The hint of the error of an expired session."""
         self._keep_alive_due_ms = 0
         self._is_keep_alive_unanswered = False
-        """A keep-alive was sent and nothing at all has come since."""
+        """True while no message has arrived since the last keep-alive was sent."""
         self._keep_alive_late_ms = 0
-        """The most that a keep-alive left later than it was due: the loop was blocked."""
+        """The most by which a keep-alive was sent too late, since the event loop was blocked."""
         self._confirmed_ms = 0
         """When the cluster last confirmed the session."""
         self._regression: Unavailability | None = None
@@ -81,26 +84,26 @@ class ClientSession(Submissions):
         self._leaderless_since_ms: int | None = None
         self._last_progress_ms = 0
         self._unanswered_since_ms = 0
-        """When a command was last answered, or none waited."""
+        """The last time when a command was answered, or when no command waited."""
         self._resend_ms = RESEND_MS_MIN
         self._is_connected = False
         self.timeout_ms = 0
         self.index = 0
-        """The highest log index seen in a reply: no later read goes below it."""
+        """The highest log index in any reply: later queries see a state at least as new."""
         self.cluster = ""
-        """Name of the cluster that opened the session."""
+        """The name of the cluster that opened the session."""
         self.leader = ""
         self.members: tuple[str, ...] = ()
         self.is_expired = False
         self.is_confirmed = True
-        """False after a keep-alive that failed or was not answered."""
+        """False after a keep-alive that was refused or not answered."""
         self.must_switch_server = False
-        """The server at hand cannot serve this session now: try another one."""
+        """True when the connected server cannot serve this session now."""
 
     # --- the connection --------------------------------------------------------------------
 
     def opened(self, registered: Registered, now_ms: int) -> None:
-        """REGISTER was answered: the session exists."""
+        """The cluster has opened the session."""
         self.phase = SessionPhase.OPEN
         self.session = registered.session
         self.timeout_ms = registered.timeout_ms
@@ -111,10 +114,10 @@ class ClientSession(Submissions):
         self._keep_alive_due_ms = now_ms + self.timeout_ms // 3
 
     def connected(self, now_ms: int, *, fresh: bool = False) -> None:
-        """A connection is up. Everything unanswered leaves again, in order.
+        """A connection was opened: everything that is not answered is sent again, in order.
 
-        fresh: it just carried the registration. Otherwise a keep-alive goes first, so that
-        the server learns at once where this session is.
+        fresh: the session was opened by this connection. Otherwise a keep-alive is sent first,
+        which tells the cluster to which member this client is connected.
         """
         self._is_connected = True
         if self.unavailability is DISCONNECTED:
@@ -129,13 +132,13 @@ class ClientSession(Submissions):
             self._keep_alive_due_ms = now_ms
 
     def disconnected(self) -> None:
-        """The connection is gone; submissions wait for the next one."""
+        """The connection was closed: operations wait for the next one."""
         self._is_connected = False
         if self.unavailability is None:
             self.unavailability = DISCONNECTED
 
     def no_server_reachable(self, now_ms: int) -> None:
-        """No server could be reached: that counts once nothing better was heard for a while."""
+        """No server could be reached: the reason for errors, unless a server gave one recently."""
         if (
             self.unavailability is None
             or now_ms - self.unavailability.seen_ms >= DISCONNECTED_AFTER_MS
@@ -143,7 +146,7 @@ class ClientSession(Submissions):
             self.unavailability = DISCONNECTED
 
     def deadline_ms(self, *, is_full: bool = False) -> int:
-        """When `outgoing` must be called although nothing happened."""
+        """The time at which `outgoing` must be called although nothing happened."""
         if is_full:
             return self._keep_alive_due_ms
         deadline = min(self._keep_alive_due_ms, self._queries.due_ms)
@@ -154,9 +157,10 @@ class ClientSession(Submissions):
         return deadline
 
     def outgoing(self, now_ms: int, *, is_full: bool = False) -> list[ClientMessage]:
-        """Everything to send now, in order; nothing while there is no connection.
+        """The messages to send now, in order; none while there is no connection.
 
-        is_full: the socket takes no more. Keep-alives go all the same, to find out the dead.
+        is_full: the socket accepts no more bytes. Then only keep-alives are sent, so that a
+        server that has died is noticed.
         """
         if self._has_abandoned_calls:
             self._drop_abandoned()
@@ -183,8 +187,12 @@ class ClientSession(Submissions):
         return messages
 
     def _last_sendable(self) -> int | None:
-        """In trouble only what was sent before, or one command, to see whether it is over: the
-        outcome of the others stays known, should their callers give up."""
+        """The last sequence that may be sent; None for no limit.
+
+        While the cluster does not execute commands, only commands that were sent before are sent
+        again, or else one command, whose answer shows when the cluster executes commands again.
+        Commands that were never sent can still be dropped when they time out.
+        """
         if self.unavailability is None:
             return None
         return max(self._outbox.last_attempted, self._outbox.last_answered + 1)
@@ -224,21 +232,24 @@ class ClientSession(Submissions):
         self._leaderless_since_ms = None
 
     def _confirm(self, now_ms: int) -> None:
-        """The leader did what was asked: no trouble, unless it lacks commands it had answered."""
+        """The leader has served a request: there is no unavailability, except a regression."""
         self.is_confirmed = True
         self.unavailability = self._regression
         self._confirmed_ms = now_ms
         self._leaderless_since_ms = None
 
     def close(self) -> CloseSession:
-        """The message that closes the session at the cluster."""
+        """The message that asks the cluster to close the session."""
         self._request += 1
         return CloseSession(self._request, self.session)
 
     # --- replies ---------------------------------------------------------------------------
 
     def received(self, message: ServerMessage, now_ms: int) -> None:
-        """Take one reply; raises ProtocolError. What it decides is in `take_finished`."""
+        """Handle a message from a server; `take_finished` then returns what it completes.
+
+        ProtocolError when the message does not fit what was sent.
+        """
         if self.phase is SessionPhase.CLOSED:
             return
         self._is_keep_alive_unanswered = False
@@ -255,7 +266,7 @@ class ClientSession(Submissions):
             case Failure():
                 self._on_failure(message, now_ms)
             case Registered() | SessionClosed():
-                pass  # the answer to an earlier connection's question
+                pass  # an answer to a request of an earlier connection
 
     def _on_results(self, message: Results, now_ms: int) -> None:
         if message.session != self.session:
@@ -283,7 +294,8 @@ class ClientSession(Submissions):
         if query is None:
             return
         if query.level is not ConsistencyLevel.SEQUENTIAL:
-            self._confirm(now_ms)  # any server answers the others, also one that is cut off
+            # A sequential query proves nothing: a server without a leader answers it too.
+            self._confirm(now_ms)
         value = decode_result(message.body, query.result_type)
         self._queries.finish(query, value, failed=isinstance(value, CopycatError))
 
@@ -306,13 +318,14 @@ class ClientSession(Submissions):
             and expected <= outbox.last_answered
             and not outbox.is_idle
         ):
-            # A leader that is cut off says so too; then results of the next one end it.
+            # It may be a deposed leader that lacks the newest commands; `_on_results` clears it
+            # then.
             self.unavailability = self._regression = session_regressed(
                 message.leader, expected, outbox.last_answered, now_ms
             )
         if outbox.rewind(message.next_sequence) or message.code in BACK_PRESSURE:
-            # A first gap (frames overtook each other at an election) is closed at once; what
-            # is refused again without progress waits longer each time.
+            # A first refusal is retried at once: frames can overtake each other at an election.
+            # Further refusals without progress are retried after ever longer waits.
             delay_ms = 0
             if self._refusals or message.code != Refusal.COMMAND:
                 delay_ms = min(RETRY_MS_MIN << min(self._refusals, 6), RETRY_MS_MAX)
@@ -321,7 +334,7 @@ class ClientSession(Submissions):
             self._last_progress_ms = now_ms
 
     def _fail_largest_command(self, reason: str) -> None:
-        """One of the commands is refused for good: its caller must know, the rest goes on."""
+        """Servers refuse the largest command: fail it, and go on with the others."""
         outbox = self._outbox
         sequence, nbytes = outbox.largest()
         if nbytes == 0:
@@ -335,7 +348,7 @@ class ClientSession(Submissions):
         self._completion.expect_refused(sequence, error)
 
     def _assess_server(self, message: CommandsRefused | Failure, now_ms: int) -> None:
-        """What is the trouble, and is it time to try another server?"""
+        """Note why the server does not serve the session, and whether to try another server."""
         self.unavailability = unavailability_of(message, now_ms) or self.unavailability
         code = message.code
         if code in SWITCH_AT_ONCE:
@@ -354,12 +367,12 @@ class ClientSession(Submissions):
         self._assess_server(message, now_ms)
         query = self._queries.get(message.request)
         if query is None:
-            # A keep-alive: whoever answers so has no leader.
+            # It refuses a keep-alive, since the server knows no leader.
             self.is_confirmed = False
             soon_ms = now_ms + max(1, self.timeout_ms // 10)
             self._keep_alive_due_ms = min(self._keep_alive_due_ms, soon_ms)
         elif message.code in RETRIED_QUERIES:
-            # Reading twice hurts nobody, and whoever is in a hurry gives a timeout.
+            # A query may be repeated: it changes nothing, and ends with its timeout.
             self._queries.postpone(query, now_ms)
         else:
             error = refusal_error(message.code, message.reason, leader=message.leader)
@@ -368,7 +381,10 @@ class ClientSession(Submissions):
     # --- the end ---------------------------------------------------------------------------
 
     def expire(self, reason: str, now_ms: int | None = None) -> None:
-        """The session is gone at the cluster: fail everything, retry nothing (C18)."""
+        """The session has expired: fail everything that waits (C18).
+
+        now_ms: adds to the reason when the session was last confirmed.
+        """
         self.is_expired = True
         if now_ms is not None:
             ago_s, timeout_s = (now_ms - self._confirmed_ms) / 1000, self.timeout_ms / 1000
@@ -379,7 +395,7 @@ class ClientSession(Submissions):
         self._end(SessionExpiredError, text, self._expired_hint)
 
     def closed(self, reason: str = "") -> None:
-        """This client closed the session, for that reason: whatever still waits fails."""
+        """This client has closed the session: fail everything that waits, with `reason`."""
         reason = reason or (self.unavailability.text if self.unavailability is not None else "")
         text = f"session {self.session} was closed" if self.session else "no session was opened"
         self._end(ClosedSessionError, f"{text}: {reason}" if reason else text)

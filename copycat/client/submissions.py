@@ -1,8 +1,9 @@
-"""What callers asked of one session, who waits for what, and who gave up. Sans-IO.
+"""The operations that callers submitted in one session, and their timeouts. No I/O.
 
-A command has its sequence from the call on. One that was never sent when its caller gives up
-(a timeout, a cancellation) is taken out as if it had never been submitted, and those behind it
-move up: no sequence is missing, and the outcome is known. One that was sent keeps its place.
+A command gets its sequence when it is submitted. If its caller gives up (a timeout or a
+cancellation) before the command was sent, the command is deleted, and later commands get lower
+sequences: no sequence is missing, and the command cannot take effect. A command that was sent
+keeps its sequence, and its outcome is unknown.
 """
 
 from __future__ import annotations
@@ -28,41 +29,41 @@ WAITING_NBYTES_MAX = 256 << 20
 
 
 class SessionPhase(enum.Enum):
-    """How far the session is."""
+    """The phase of a session."""
 
     WAITING = "waiting"
-    """Not registered yet: submissions wait, nothing was sent."""
+    """Not opened yet: operations wait, and none was sent."""
     OPEN = "open"
     CLOSED = "closed"
-    """Closed by us, or gone at the cluster; nothing more completes."""
+    """Closed by this client, or expired: nothing more completes."""
 
 
 class Submissions:
-    """The callers' side of a session; `ClientSession` is the cluster's."""
+    """The part of a session that callers use; `ClientSession` adds the messages."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._completion = Completion()
         self._queries = Queries(self._completion)
         self._early: dict[int, list[Any]] = {}
-        """first sequence -> results of a run that came before its turn."""
+        """Results that arrived before their turn, by the sequence of the first one."""
         self._has_abandoned_calls = False
-        """Some caller of a command gave up since the last look."""
+        """True when callers of commands gave up since the last `_drop_abandoned`."""
         self._request = 0
         self.phase = SessionPhase.WAITING
         self.session = 0
         self.unavailability: Unavailability | None = None
-        """Why the cluster does not serve the session now, when that is known."""
+        """Why the cluster does not serve the session now; None when that is not known."""
 
     @property
     def is_idle(self) -> bool:
-        """True when nothing waits for an answer."""
+        """True while nothing waits for an answer."""
         return self._outbox.is_idle and not self._queries
 
     def check_room(self, count: int, nbytes: int) -> None:
-        """OverloadedError where so much more would be above what may wait for an answer.
+        """OverloadedError when `count` more operations of `nbytes` bytes would be too many.
 
-        Whatever comes alone has room.
+        There is always room for the first one that waits.
         """
         outbox, queries = self._outbox, self._queries
         waiting = outbox.last_submitted - outbox.last_answered
@@ -85,8 +86,11 @@ class Submissions:
         encoded: bytes,
         deadline_ms: int = FOREVER_MS,
     ) -> Call:
-        """Take one command. deadline_ms: when its caller gives up; never goes back from one
-        submission to the next, but for FOREVER_MS, of a caller with a timer of its own."""
+        """Add a command. ClosedSessionError when the session is closed.
+
+        deadline_ms: the time of its timeout, not earlier than that of submissions before it; or
+        FOREVER_MS for a caller that has no timeout, or a timer of its own.
+        """
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
         sequence = self._outbox.add(encoded, operation.__result_type__)
@@ -99,7 +103,7 @@ class Submissions:
         encoded: list[bytes],
         deadline_ms: int = FOREVER_MS,
     ) -> Call:
-        """Take at least one with one future for all results."""
+        """Add one or more commands; `future` gets the list of their results. As `submit`."""
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
         first = self._outbox.add_many(encoded, [result_type_of(o) for o in operations])
@@ -113,7 +117,7 @@ class Submissions:
         level: ConsistencyLevel,
         deadline_ms: int = FOREVER_MS,
     ) -> int:
-        """Take one query; returns its request number."""
+        """Add a query; returns its request number. As `submit`."""
         if self.phase is SessionPhase.CLOSED:
             raise self._closed_error()
         self._request += 1
@@ -130,23 +134,24 @@ class Submissions:
 
     @property
     def give_up_ms(self) -> int:
-        """When `give_up_overdue` is to be called next (or a little later)."""
+        """The time at which `give_up_overdue` must be called next, or a little later."""
         return min(self._completion.deadline_ms, self._queries.deadline_ms)
 
     def abandon(self, request: int) -> None:
-        """Nobody waits for this query any more: it must not hold up those after it."""
+        """Drop a query whose caller was cancelled; later operations do not wait for it."""
         self._queries.abandon(request)
 
     def abandon_call(self, call: Call) -> None:
-        """Nobody waits for this call any more: what of it was never sent never leaves."""
+        """The caller was cancelled: commands of this call that were not sent are never sent."""
         call.future = None
         call.deadline_ms = FOREVER_MS
         self._has_abandoned_calls = True
 
     def give_up_overdue(self, now_ms: int, wait_ms: int, servers: str) -> None:
-        """Fail those whose deadline has passed, after they waited for `wait_ms`.
+        """Fail the calls and queries whose deadline has passed.
 
-        servers: what each server answered last, for the errors.
+        wait_ms: how long each has waited. servers: the last answer of each server. Both are for
+        the errors.
         """
         for call in self._completion.overdue(now_ms):
             self.give_up(call, now_ms, wait_ms, servers)
@@ -154,8 +159,10 @@ class Submissions:
             self.give_up_query(query.request, now_ms, wait_ms, servers)
 
     def give_up(self, call: Call, now_ms: int, wait_ms: int, servers: str) -> None:
-        """Fail the caller of this one, unless its results are here and only wait for their turn;
-        nothing when nobody waits for it any more."""
+        """Fail one call, or complete it when its results only wait for their turn.
+
+        Does nothing when its caller has given up already. Arguments as for `give_up_overdue`.
+        """
         if call.future is None or self.phase is SessionPhase.CLOSED:
             return
         if self._completion.complete_early(call):
@@ -177,7 +184,7 @@ class Submissions:
         self._has_abandoned_calls = True
 
     def give_up_query(self, request: int, now_ms: int, wait_ms: int, servers: str) -> None:
-        """The same for a query."""
+        """Fail one query. Arguments as for `give_up_overdue`."""
         query = self._queries.get(request)
         if query is not None:
             error = timeout_error(
@@ -190,7 +197,7 @@ class Submissions:
             self._queries.fail(query, error)
 
     def _drop_abandoned(self) -> None:
-        """What nobody waits for and was never sent leaves the session without a trace."""
+        """Delete commands that nobody waits for and that were never sent."""
         self._has_abandoned_calls = False
         dropped = self._completion.drop(self._outbox.last_attempted)
         if dropped:
@@ -201,11 +208,11 @@ class Submissions:
     # --- what is decided -------------------------------------------------------------------
 
     def take_finished(self) -> list[Finished]:
-        """What was decided since the last call, in order of completion."""
+        """The futures to complete that were added since the last call, in order."""
         return self._completion.take_finished()
 
     def _take_results(self, first: int, message: Results) -> bool:
-        """Results from sequence `first` on; False when they came before their turn."""
+        """Store the results of a message; False when they arrived before their turn."""
         outbox = self._outbox
         types = outbox.result_types(first, message.count)
         results = decode_results(message.body, message.count, types)
@@ -228,7 +235,8 @@ class Submissions:
             self._completion.results(news)
 
     def _end(self, kind: type[CopycatError], text: str, hint: str | None = None) -> None:
-        """Fail what waits, with an error of this kind for each."""
+        """Close the session, and fail each operation that waits with a new error of type
+        `kind`."""
 
         def failure_factory(
             pending: tuple[object, ...], unsent: tuple[object, ...], is_unknown: bool

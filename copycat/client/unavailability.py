@@ -1,4 +1,4 @@
-"""Why the cluster does not serve a client now, and the errors that say so. Values only."""
+"""Why a cluster does not serve a client now, and the errors that say so. No state."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ __all__ = [
 ]
 
 BACK_PRESSURE = frozenset({Refusal.OVERLOADED, Refusal.DISK_FULL})
-"""Not now: ask the same server again a little later."""
+"""Refusals after which the same server is asked again a little later."""
 
 SWITCH_AT_ONCE = frozenset(
     {Refusal.ILLEGAL_MEMBER_STATE, Refusal.SERVER_FULL, Refusal.WRONG_CLUSTER}
 )
-"""This server will not serve the client: ask another one."""
+"""Refusals after which the client connects to another server at once."""
 
 RETRIED_QUERIES = frozenset(
     {Refusal.NO_LEADER, Refusal.NO_QUORUM, Refusal.QUERY, *SWITCH_AT_ONCE, *BACK_PRESSURE}
 )
-"""Refusals of a query after which it is asked again: it changes nothing."""
+"""Refusals after which a query is sent again, which is harmless since it changes nothing."""
 
 OPERATION_CHARACTERS_MAX = 200
 
@@ -58,32 +58,40 @@ _KINDS: dict[int, type[CopycatError]] = {
 _WORDS = {
     Refusal.NO_LEADER: "no leader is known",
     Refusal.NO_QUORUM: "too few members are reachable",
-    Refusal.DISK_FULL: "the leader's disk is full, or those of too many members",
+    Refusal.DISK_FULL: "the disk of the leader, or the disks of too many members, are full",
     Refusal.ILLEGAL_MEMBER_STATE: "the server is of the wrong type",
     Refusal.WRONG_CLUSTER: "the server is of another cluster",
-    Refusal.SERVER_FULL: "the server has no room for another client",
-    Refusal.OVERLOADED: "the leader has too much to do",
+    Refusal.SERVER_FULL: "the server has as many clients as it accepts",
+    Refusal.OVERLOADED: "the leader is overloaded",
 }
-_ASK_AGAIN = "a query changes nothing: ask again"
-_SUBMIT_AGAIN = "it was never sent and never will be: submit it again"
-_UNKNOWN = "the outcome is unknown, it may still take effect: read the state before you repeat it"
+_ASK_AGAIN = "a query changes nothing: submit it again"
+_SUBMIT_AGAIN = "the command was not sent and will not be sent: submit it again"
+_UNKNOWN = (
+    "the outcome is unknown, and the command may still take effect: read the state before you"
+    " repeat it"
+)
 _BACK = "bring the missing members back; nothing is lost"
-_NO_QUORUM = f'{_BACK}\nreads with consistency="sequential" go on'
+_NO_QUORUM = f'{_BACK}\nqueries with consistency="sequential" are still answered'
 
 
 class Unavailability(msgspec.Struct, frozen=True):
-    """Why nothing is served. `since_ms` is a time of the client's clock; -1 when unknown."""
+    """Why a client is not served.
+
+    kind: the type of the error that reports it. text: for that error. missing: addresses of
+    members that cannot be reached. since_ms: when it began, by the client's clock; -1 when
+    unknown.
+    """
 
     kind: type[CopycatError]
     text: str
     missing: tuple[str, ...] = ()
     since_ms: int = -1
     seen_ms: int = 0
-    """When the client heard so."""
+    """When the client was told, by its clock."""
 
 
 def unavailability_of(message: CommandsRefused | Failure, now_ms: int) -> Unavailability | None:
-    """What a refusal says of the cluster; None when it is about the request alone."""
+    """What a refusal says about the cluster; None when it is about the request alone."""
     kind = _KINDS.get(message.code)
     if kind is None:
         return None
@@ -95,7 +103,10 @@ def unavailability_of(message: CommandsRefused | Failure, now_ms: int) -> Unavai
 def session_regressed(
     leader: str, next_sequence: int, answered: int, now_ms: int
 ) -> Unavailability:
-    """The leader lacks commands of this session whose results the client has."""
+    """The leader lacks commands of this session although this client has their results.
+
+    next_sequence: what the leader expects next. answered: the last command that was answered.
+    """
     text = (
         f"the leader {leader or '(its address is not known)'} knows this session up to command"
         f" {next_sequence - 1} only, although command {answered} was answered: entries that the"
@@ -109,7 +120,7 @@ DISCONNECTED = Unavailability(NoLeaderError, "no server is connected")
 
 
 def format_operations(operations: Sequence[object]) -> str:
-    """Operations as a message names them, cut when they are long."""
+    """Operations for a message: their number and the first one, cut when it is long."""
     text = repr(operations[0]) if operations else "nothing"
     if len(text) > OPERATION_CHARACTERS_MAX:
         text = f"{text[:OPERATION_CHARACTERS_MAX]}... ({len(text)} characters)"
@@ -126,10 +137,11 @@ def timeout_error(
     servers: str,
     now_ms: int,
 ) -> CopycatError:
-    """The error for a caller whose time is over: of the cause's type where there is one.
+    """The error of a submission that has timed out; its type names the cause, if one is known.
 
-    operations: what the caller submitted. unknown: those of them that were sent, and may take
-    effect. unsent: those that never were. servers: what each server answered last.
+    operations: what was submitted. wait_s: for how many seconds it has waited. unknown: operations
+    that were sent and not answered. unsent: operations that were never sent. unavailability: the
+    cause. servers: the last answer of each server.
     """
     is_query = isinstance(operations[0], Query)
     done = 0 if is_query else len(operations) - len(unknown) - len(unsent)
@@ -177,11 +189,18 @@ def connect_error(
     tried: int,
     now_ms: int,
 ) -> CopycatError:
-    """The error of `connect`: no server opened a session. The most telling answer wins."""
+    """The error of `connect` when no server has opened a session.
+
+    unavailable: what servers said. A lost quorum or a full disk decides the type of the error; a
+    wrong cluster only if all servers said so. servers: the last answer of each server. tried: how
+    many servers.
+    """
     kinds: list[type[CopycatError]] = [QuorumLostError, DiskFullError]
     known = list(unavailable)
     if len(known) == tried and all(t.kind is ConfigurationError for t in known):
-        kinds = [ConfigurationError]  # no server is of the right cluster: waiting helps nobody
+        kinds = [
+            ConfigurationError
+        ]  # no server belongs to the right cluster: to wait would not help
     reason = next((t for kind in kinds for t in known if t.kind is kind), None)
     text = f"no server opened a session in {elapsed_s:.1f} s ({tried} tried)"
     if reason is None:
@@ -197,7 +216,7 @@ def connect_error(
     )
 
 
-_NOT_OPENED = "see what each server answered; an election may be under way: try again in a second"
+_NOT_OPENED = "see the answer of each server; during an election, try again after a second"
 
 
 def _hint_of(kind: type[CopycatError]) -> str:

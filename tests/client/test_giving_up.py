@@ -203,7 +203,7 @@ def test_the_error_of_a_command_is_of_the_causes_type(
         assert f"because {code.name}" in error.message
         assert error.state == "a:1: connected"
     assert errors["s1"].outcome_unknown
-    assert "it may still take effect" in str(errors["s1"].hint)
+    assert "the command may still take effect" in str(errors["s1"].hint)
     assert not errors["s2"].outcome_unknown, "in trouble nothing new is sent"
     assert errors["s2"].retryable
     assert "it was never sent" in str(errors["s2"])

@@ -103,7 +103,7 @@ def test_the_wrong_kind_of_with() -> None:
 
     async def scenario() -> None:
         client = blocking.CopycatClient.__new__(blocking.CopycatClient)
-        with pytest.raises(ConfigurationError, match="holds up the event loop"):
+        with pytest.raises(ConfigurationError, match="would block the event loop"):
             await client.__aenter__()
 
     run(scenario)
@@ -125,7 +125,7 @@ def test_a_submission_of_the_wrong_kind() -> None:
         (lambda c: c.submit(Book.count(), timeout="1"), ConfigurationError, "timeout ('1')"),
         (lambda c: c.submit(Book.add(1), timeout=float("nan")), ConfigurationError, "timeout"),
         (lambda c: c.submit_many(Book.add(1)), ConfigurationError, "use submit() for one"),
-        (lambda c: c.submit_many([Book.count()]), ConfigurationError, "submit() each query"),
+        (lambda c: c.submit_many([Book.count()]), ConfigurationError, "submit() for each query"),
         (lambda c: c.submit_many([1]), SerializationError, "submit what a @command"),
         (lambda c: c.on_state_change(None), ConfigurationError, "cannot be called"),
     ]
