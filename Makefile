@@ -9,6 +9,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each module is compiled once, and not by each of the many processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 CXX ?= g++
 CPP_SOURCES := $(wildcard csrc/*.cpp)
@@ -23,7 +25,8 @@ NATIVE_FILES := setup.py $(NATIVE_CPP) $(CYTHON_FILES)
 FILE ?=
 DEMO_ARGS ?=
 K ?=
-TEST_SEEDS ?= 200
+TEST_SEEDS ?= 40
+TEST_JOBS ?= $(shell nproc)
 NEWER_PYTHONS ?= 3.12 3.13 3.14
 SEEDS ?= 200
 SEED ?=
@@ -99,21 +102,27 @@ demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
 quick: build ## the tests that are not slow, in one to two minutes; K=word selects
 	$(PYTHON) -m pytest -q -m "not slow" $(if $(K),-k "$(K)")
 
-# Two runs side by side: the tests of one folder use one core at a time, bugs and seeds use all.
-PYTEST_ALL = $(PYTHON) -m pytest -q --durations=10 --seeds=$(TEST_SEEDS)
-BESIDE := tests/bugs tests/sim
+# The folders of tests/ that take longest run beside each other; bugs and seeds, which use all
+# cores by themselves, come last. part-rest is whatever no other part names.
+PYTEST_ALL = $(PYTHON) -m pytest -q --durations=5 --seeds=$(TEST_SEEDS)
+TEST_FOLDERS := log server machine cli client raft replica bugs sim
+TEST_PARTS := part-rest $(TEST_FOLDERS:%=part-%)
 
-test: build ## the whole test suite with 200 fresh simulator seeds; K=word selects
+test: build ## the whole test suite with 40 fresh simulator seeds; K=word selects
 ifneq ($(K),)
 	$(PYTEST_ALL) -k "$(K)"
 else
-	@mkdir -p build; status=0; \
-	$(PYTEST_ALL) $(BESIDE) > build/tests-beside.txt 2>&1 & beside=$$!; \
-	trap "kill $$beside 2> /dev/null || true" EXIT; \
-	echo "$(BESIDE): they run beside the others, and what they print follows at the end"; \
-	$(PYTEST_ALL) $(BESIDE:%=--ignore=%) tests || status=$$?; \
-	wait $$beside || status=$$?; cat build/tests-beside.txt; exit $$status
+	@echo "$(words $(TEST_PARTS)) parts on $(TEST_JOBS) cores; each is printed when it has ended"
+	@$(MAKE) --no-print-directory -j $(TEST_JOBS) -k -O $(TEST_PARTS)
 endif
+
+part-rest:
+	@echo "--- tests, without the folders of the other parts"
+	@$(PYTEST_ALL) $(TEST_FOLDERS:%=--ignore=tests/%) tests < /dev/null
+
+part-%:
+	@echo "--- tests/$*"
+	@$(PYTEST_ALL) tests/$* < /dev/null
 
 pythons: ## the quick tests on each newer Python that is installed here
 	@for version in $(NEWER_PYTHONS); do \
