@@ -3,8 +3,9 @@
 A member whose log has all that it ever acknowledged votes by the rule of the Raft paper (section
 5.4.1): for a candidate whose log is at least as up to date as its own. A member that may lack such
 entries must not, for with its vote a leader could win that lacks them too, and then committed
-entries would be lost. There are several ways to get there, and each is a `Restriction`. What a
-restriction forbids is a row of `PERMISSIONS`, and each restriction is lifted by its own proof:
+entries would be lost. There are several ways to get there, and each is a `Restriction`, as is to
+have no vote at all. What a restriction forbids is a row of `PERMISSIONS`, and each restriction is
+lifted by its own proof:
 
 * FRESH: the directory is new, or was wiped. Lifted by a majority of voters whose logs are empty,
   by the directory's own incarnation once it is committed, and by a durable record of what was

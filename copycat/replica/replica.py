@@ -12,14 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import assert_never
 
-from copycat.config import member_id
 from copycat.errors import CopycatError, require
 from copycat.machine.apply_result import ApplyResult, IncarnationRecorded
 from copycat.machine.session_executor import SessionExecutor
 from copycat.protocol.codec_peer import encode_hello
 from copycat.protocol.framing import Frame
-from copycat.raft.configuration import Configuration
-from copycat.raft.core import Raft
 from copycat.raft.effects import (
     ConfigurationChanged,
     EndShipping,
@@ -37,7 +34,6 @@ from copycat.raft.events import (
     Tick,
     Unreachable,
 )
-from copycat.raft.initial_state import InitialState
 from copycat.replica.applier import Applier
 from copycat.replica.compaction import CompactionRunner
 from copycat.replica.connections import Connections, Replies, Route
@@ -46,14 +42,13 @@ from copycat.replica.driver import Driver, EntrySender, RegressionEffect, Snapsh
 from copycat.replica.host import Host, Inbox, Lane
 from copycat.replica.inbound import PeerInbound
 from copycat.replica.leadership_transfer import LeadershipTransfer, TransferOutcome
-from copycat.replica.log_clock import LogClock, last_time_ms
 from copycat.replica.maintenance import Maintenance
 from copycat.replica.members import Handshake, MemberTable, logged_incarnations
 from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.replica.proposals import ProposalQueue, WriteStall
 from copycat.replica.queries import Queries
 from copycat.replica.requests import RequestRouter
-from copycat.replica.restore import restore
+from copycat.replica.restore import clock_of, core_of, restore
 from copycat.replica.session_index import SessionIndex
 from copycat.replica.snapshot_receiver import SnapshotReceiver
 from copycat.replica.snapshot_sender import SnapshotSender
@@ -63,7 +58,7 @@ from copycat.replica.sync_scheduler import SyncScheduler
 from copycat.storage.interface import Batch, ReplicaLog, SaveTicket, SyncTicket
 from copycat.storage.recent_batches import BatchReader, RecentBatches
 from copycat.storage.snapshot_store import Snapshot
-from copycat.types import NO_ENTRY, Compaction, CompactionReport, MemberId, ServerState
+from copycat.types import Compaction, CompactionReport, MemberId, ServerState
 
 __all__ = ["Replica", "ReplicaOptions"]
 
@@ -78,49 +73,6 @@ def handshake_of(
         incarnation=incarnation,
         logged=logged_incarnations(log, len(members.addresses)),
         skips=options.skips,
-    )
-
-
-def core_of(options: ReplicaOptions, stores: MemberStores, covered: int, seed: int) -> Raft:
-    """The core over the log and the hard state as they were opened.
-
-    covered: index of the snapshot that was installed; 0 for none.
-    """
-    log, hard_state, lost_entries = stores.log, stores.hard_state, stores.lost_entries
-    return Raft(
-        member_id(options.cluster_name, options.address),
-        Configuration.bootstrap(options.members_by_id),
-        options.raft,
-        InitialState(
-            current_term=hard_state.current_term,
-            voted_for=hard_state.voted_for,
-            term_runs=log.term_runs(),
-            first_index=log.first_index,
-            last_index=log.last_index,
-            before=log.before,
-            snapshot_index=covered,
-            oldest_snapshot_index=0 if stores.snapshots is None else stores.snapshots.oldest_index,
-            fresh=stores.fresh,
-            lost=stores.lost,
-            lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,
-            is_older_copy=lost_entries is not None and lost_entries.is_regressed,
-        ),
-        seed=seed,
-    )
-
-
-def clock_of(
-    raft: Raft, stores: MemberStores, time_ms: int, now_ms: int, wall_ms: int
-) -> LogClock:
-    """Log time goes on from the last entry, or from the machine's time, which is `time_ms`."""
-    file = stores.time_file
-    return LogClock(
-        raft.member,
-        raft.configuration,
-        now_ms,
-        wall_ms,
-        max(time_ms, last_time_ms(stores.log)),
-        written_note=None if file is None else file.read(),
     )
 
 

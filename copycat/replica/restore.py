@@ -1,9 +1,10 @@
-"""Before a member starts: its state comes back from its newest snapshot and the log behind that.
+"""How a member starts: with its newest snapshot, with the log behind that, and with its promises.
 
 First it is checked that the machine can read both (`install_newest`, `check_log`). Nothing is
 applied then, and nothing on the disk is changed. So a member whose code does not fit its log has
 not voted, not appended and not led when it stops: the code that fits finds everything as it was.
-Then `restore` makes state and log agree, and the replica is built over them.
+Then `restore` makes state and log agree, and `core_of` and `clock_of` build core and clock over
+them.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from copycat.config import member_id
 from copycat.errors import ConfigurationError, CorruptLogError, StorageError
 from copycat.machine.session_executor import SessionExecutor
+from copycat.raft.configuration import Configuration
+from copycat.raft.core import Raft
+from copycat.raft.initial_state import InitialState
 from copycat.raft.term_index import TermIndex
+from copycat.replica.log_clock import LogClock, last_time_ms
+from copycat.replica.options import MemberStores, ReplicaOptions
 from copycat.storage.interface import ReplicaLog
 from copycat.storage.snapshot_store import SnapshotStore
 from copycat.types import NO_ENTRY, EntryId
@@ -21,6 +28,8 @@ from copycat.types import NO_ENTRY, EntryId
 __all__ = [
     "SnapshotSource",
     "check_log",
+    "clock_of",
+    "core_of",
     "goes_on_from",
     "install_newest",
     "restore",
@@ -153,3 +162,46 @@ def goes_on_from(replica_log: ReplicaLog, entry: EntryId) -> bool:
         replica_log.before,
     )
     return terms.term_at(entry.index) == entry.term
+
+
+def core_of(options: ReplicaOptions, stores: MemberStores, covered: int, seed: int) -> Raft:
+    """The core over the log and the hard state as they were opened.
+
+    covered: index of the snapshot that was installed; 0 for none.
+    """
+    log, hard_state, lost_entries = stores.log, stores.hard_state, stores.lost_entries
+    return Raft(
+        member_id(options.cluster_name, options.address),
+        Configuration.bootstrap(options.members_by_id),
+        options.raft,
+        InitialState(
+            current_term=hard_state.current_term,
+            voted_for=hard_state.voted_for,
+            term_runs=log.term_runs(),
+            first_index=log.first_index,
+            last_index=log.last_index,
+            before=log.before,
+            snapshot_index=covered,
+            oldest_snapshot_index=0 if stores.snapshots is None else stores.snapshots.oldest_index,
+            fresh=stores.fresh,
+            lost=stores.lost,
+            lost_upto=NO_ENTRY if lost_entries is None else lost_entries.lost_upto,
+            is_older_copy=lost_entries is not None and lost_entries.is_regressed,
+        ),
+        seed=seed,
+    )
+
+
+def clock_of(
+    raft: Raft, stores: MemberStores, time_ms: int, now_ms: int, wall_ms: int
+) -> LogClock:
+    """Log time goes on from the last entry, or from the machine's time, which is `time_ms`."""
+    file = stores.time_file
+    return LogClock(
+        raft.member,
+        raft.configuration,
+        now_ms,
+        wall_ms,
+        max(time_ms, last_time_ms(stores.log)),
+        written_note=None if file is None else file.read(),
+    )
