@@ -17,11 +17,11 @@ Its parts
   what would be lost, until it is run with `--yes`.
 * `demo/` runs a small cluster in processes of its own, kills members, and proves that no
   acknowledged command was lost.
-* `tune/` measures this machine and writes a settings file from what it found.
+* `tune/` measures settings on this machine, and writes the best ones into a settings file.
 * `app.py` finds the state machine that `--app module:Class` names, and `paths.py` makes every path
   absolute before such a module is imported.
-* `formatting.py` writes numbers, sizes, times and tables; `progress.py` shows how far a long run
-  is; `output.py` writes the lines of `serve` in a thread of its own.
+* `formatting.py` formats numbers, sizes, times and tables; `progress.py` shows the progress of a
+  long run; `output.py` writes the lines of `serve` in a thread of its own.
 
 What happens when a command runs
 --------------------------------
@@ -41,7 +41,7 @@ terminal. The output is tested (`tests/cli`), and docs/reference/cli.md lists ev
 
 What it never does
 ------------------
-A tool never guesses which data may be discarded: that is said with an option that names the loss.
-It never imports a module because of something that stands in a log; only `--app` does that. And no
-reader of its output can stop a member: a pipe that is full loses lines, not commands.
+A tool never decides by itself which data may be discarded: an option must name the loss. It never
+imports a module that a log names; only `--app` names modules. And no reader of the output can stop
+a member: when a pipe is full, lines are dropped, and commands are not.
 """

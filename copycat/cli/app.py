@@ -1,4 +1,4 @@
-"""The state machine that `--app module:Class` names. Only ever by the operator, never by data."""
+"""Imports the state machine that `--app module:Class` names; data never names a module."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["machine_class", "new_machine"]
 
 
 def machine_class(app: str) -> type[StateMachine]:
-    """The class; modules of the working directory are found too.
+    """Import the class. Its module may be in the working directory.
 
-    ConfigurationError, whatever the module does while it is imported: `SystemExit` too.
+    ConfigurationError when that fails, whatever the module raises, `SystemExit` included.
     """
     with suppress(FileNotFoundError):  # the working directory was deleted
         sys.path.insert(0, str(Path.cwd()))
@@ -35,7 +35,7 @@ def machine_class(app: str) -> type[StateMachine]:
 
 
 def new_machine(app: str, machine: type[StateMachine]) -> StateMachine:
-    """One of the class. ConfigurationError when it cannot be made without arguments."""
+    """Make a machine. ConfigurationError when the class cannot be called without arguments."""
     try:
         return machine()
     except (Exception, SystemExit) as cause:
@@ -49,5 +49,5 @@ def _refused(app: str, cause: BaseException) -> ConfigurationError:
         f"--app {app}: {type(cause).__name__}: {' '.join(shortened(str(cause)).split())}",
         state=f"raised in {where.filename}, line {where.lineno}" if is_theirs else None,
         hint=(cause.hint if isinstance(cause, CopycatError) else None)
-        or "write module:Class; the module is looked for in this directory first",
+        or "write module:Class; this directory is searched for the module first",
     )

@@ -1,4 +1,4 @@
-"""`copycat compact`: cleans a bare log that no process has open."""
+"""`copycat compact`: compacts a bare log that no process has open."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from copycat.types import Compaction
 __all__ = ["run_compact"]
 
 _SIZES = (8192, 1 << 31)
-"""What `Storage.max_segment_size` may be: one huge entry makes a segment of its own size."""
+"""The limits of `Storage.max_segment_size`; a segment of one huge entry is larger."""
 
 
 def run_compact(
@@ -32,9 +32,10 @@ def run_compact(
     size: str | None = None,
     compression: CompressionName | None = None,
 ) -> int:
-    """Run one compaction and print its report. size and compression: None leaves them as they are.
+    """Run one compaction, print its report, and return 0.
 
-    WrongDirectoryError for a member's directory, DirectoryInUseError while it is open.
+    size, compression: of new segments; None takes them from the log's files. WrongDirectoryError
+    for a member's directory, DirectoryInUseError for a log that a process has open.
     """
     check_log(directory)
     _refuse_member(directory)  # before its files are looked for
@@ -69,17 +70,17 @@ def _refuse_member(directory: str) -> None:
         refuse_member_directory(Env(), directory)
     except WrongDirectoryError as cause:
         raise WrongDirectoryError(
-            f"{directory} is a cluster member's; its server cleans its log",
-            hint="ask the server that runs on it: await server.compact(Compaction.MAJOR)",
+            f"{directory} is the directory of a cluster member, whose server compacts the log",
+            hint="call it on the running server: await server.compact(Compaction.MAJOR)",
             path=directory,
         ) from cause
 
 
 def _settings(directory: str, size: int | None, compression: CompressionName | None) -> Storage:
-    """The settings of this run: those of the log's files where the user said nothing.
+    """The settings of this run: what the user gave, and otherwise what the log's files show.
 
-    No file tells what a log was opened with. The newest segment has the size it was made for;
-    and a log without a packed segment is not given one.
+    A log does not store its settings. The header of the newest segment has the size limit of that
+    segment; and segments are packed only when the log has a packed segment already.
     """
     rows = segments(directory)
     if size is None:

@@ -1,4 +1,4 @@
-"""How the tools write numbers, sizes, times and tables. Data goes to stdout, words to stderr."""
+"""Formats numbers, sizes, times and tables for the output of the tools."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def size_of(nbytes: float) -> str:
-    """`1.4 MiB`: at most seven columns up to the unit, bytes without a fraction."""
+    """A number of bytes as `1.4 MiB`, at most seven columns before the unit."""
     value = float(nbytes)
     for unit in _UNITS[:-1]:
         if value < 1024:
@@ -47,7 +47,7 @@ def file_system_of(path: Path) -> str:
 
 
 def share_of(part: int, whole: int) -> str:
-    """`4 %`; `–` of nothing."""
+    """A share as `4 %`; `–` when `whole` is 0."""
     return f"{part / whole:.0%}".replace("%", " %") if whole else "–"
 
 
@@ -63,14 +63,14 @@ def clock_of(time_ms: int) -> str:
 
 
 def paint(text: str, colour: str) -> str:
-    """Colour on a terminal; nothing elsewhere, or with NO_COLOR set."""
+    """The text in a colour, if stdout is a terminal and NO_COLOR is not set."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
 
 def fitted(line: str) -> str:
-    """A line that is cut at the terminal's width; whole where there is no terminal."""
+    """A line, cut at the width of the terminal if stdout is one."""
     if not sys.stdout.isatty():
         return line
     columns = shutil.get_terminal_size().columns
@@ -78,7 +78,7 @@ def fitted(line: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: a head that begins with `<` is aligned left, else right."""
+    """The lines of a table. A column whose head begins with `<` is aligned left, else right."""
     names = [name.removeprefix("<") for name in head]
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     left = [name.startswith("<") for name in head]

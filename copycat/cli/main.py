@@ -1,4 +1,4 @@
-"""The command tree. Each command imports what it needs when it runs, so that help is quick."""
+"""The tree of commands. A command imports what it needs when it runs, so `--help` is fast."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 99}
 
 
 class _Tree(click.Group):
-    """The command's root: a reader of its output that has read enough is no failure."""
+    """The root of the tree: when the reader of the output ends early, that is no failure."""
 
     def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
-        """As `Group.make_context`, which prints what `--help` and `--version` ask for."""
+        """As `Group.make_context`, which prints the output of `--help` and `--version`."""
         try:
             return super().make_context(*arguments, **extra)
         except BrokenPipeError:
@@ -42,7 +42,7 @@ class _Tree(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As `Group.invoke`. Click itself would end with 1 when `head` closes the pipe."""
+        """As `Group.invoke`, but with exit code 0 when `head` closes the pipe, and not 1."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
@@ -72,12 +72,12 @@ def tree() -> None:
 @click.option(
     "--file",
     type=PathOption(path_type=Path, exists=True, dir_okay=False),
-    help="Use the lines of this file as commands, not the standard library's.",
+    help="Use the lines of this file as commands, and not those of the standard library.",
 )
 @click.option(
     "--directory",
     type=click.Path(path_type=Path),
-    help="A new directory for the members; it is kept.",
+    help="A new directory for the members, which is not deleted at the end.",
 )
 @click.option(
     "--in-flight",
@@ -86,7 +86,7 @@ def tree() -> None:
     type=click.IntRange(1, 65536),
     help="How many commands may wait for their replies at a time.",
 )
-@click.option("--keep", is_flag=True, help="Keep the members' directories.")
+@click.option("--keep", is_flag=True, help="Do not delete the members' directories at the end.")
 def demo(**options: Any) -> None:
     """Run three members, kill the leader half-way, and prove that no acknowledged line is lost.
 
@@ -165,7 +165,7 @@ def serve(**options: Any) -> None:
     "--accept-loss-from",
     type=click.IntRange(1),
     metavar="INDEX",
-    help="Discard this entry and all entries behind it.",
+    help="Discard this entry and all later entries.",
 )
 @click.option(
     "--accept-unsynced-loss",
@@ -184,21 +184,25 @@ def serve(**options: Any) -> None:
     "skip",
     type=click.IntRange(1),
     metavar="INDEX",
-    help="Do not run the state machine's code at this entry, which stops every member.",
+    help="Do not call the state machine's code for this entry, which stops every member.",
 )
 @click.option(
     "--cluster-name",
     default="",
     help="The name of the cluster, which confirms that this is the right directory.",
 )
-@click.option("--yes", is_flag=True, help="Do it. Without this option the loss is only shown.")
+@click.option(
+    "--yes",
+    is_flag=True,
+    help="Make the change. Without this option the command only shows what would be lost.",
+)
 def recover(directory: str, **options: Any) -> None:
     """Discard entries in a stopped member's DIRECTORY that cannot be read. It can lose data.
 
     `copycat log verify` names the first entry that cannot be read. The damaged log is kept beside
-    the new one. In a cluster with other members, start this member instead: it fetches from them
-    what it lost. After entries were discarded by hand, the others do not accept it as a voter.
-    An entry must be skipped on every member, while all of them are stopped.
+    the new one. In a cluster with other members, start this member instead: it fetches the lost
+    entries from them. After entries were discarded by hand, the others do not accept it as a
+    voter. An entry must be skipped on every member, while all of them are stopped.
     """
     from copycat.cli.recover import run_recover
 
@@ -282,7 +286,8 @@ def tune(**options: Any) -> None:
 
 
 def main() -> None:
-    """Run the tree; what fails becomes `error[code]: ...` on stderr and an exit code."""
+    """Run a command; an error is printed to stderr as `error[code]: ...`, and sets the exit
+    code."""
     _open_what_is_closed()
     _escape_what_stdout_lacks()
     sys.exit(_flushed(_run()))
@@ -318,7 +323,7 @@ _WRONG_PATH = (
     NotADirectoryError,
     UnicodeError,
 )
-"""What the system answers to a path that the user must correct; a name that is no UTF-8 too."""
+"""Errors of the system about a path that the user must correct."""
 
 
 def _words_of(cause: OSError | UnicodeError) -> str:
@@ -330,9 +335,9 @@ def _words_of(cause: OSError | UnicodeError) -> str:
 
 
 def _flushed(code: int) -> int:
-    """Write what is left of stdout here: at the interpreter's end a failure is a traceback.
+    """Write what stdout has buffered: an error at the end of the interpreter would be a traceback.
 
-    A reader that went away (`| head`) is no failure. Answers `code`, or 1 for another error.
+    Returns `code`, also when the reader has ended (`| head`); 1 after another error.
     """
     try:
         sys.stdout.flush()
@@ -356,15 +361,17 @@ def _has_no_reader(stream: TextIO) -> bool:
 
 
 def _drop(stream: TextIO) -> None:
-    """What stays in its buffer goes nowhere when the interpreter ends."""
+    """Have the interpreter discard what the stream has buffered."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _open_what_is_closed() -> None:
-    """A stream that the caller closed (`>&-`) takes words and keeps none; and no file or socket
-    gets its number, to be written to by what prints (uvloop aborts when it closes one)."""
+    """Open /dev/null for each standard stream that the caller closed (`>&-`).
+
+    Else a file or a socket could get the number of the stream, and output would be written to it.
+    """
     while (number := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(number, True)
     os.close(number)
@@ -374,9 +381,9 @@ def _open_what_is_closed() -> None:
 
 
 def _escape_what_stdout_lacks() -> None:
-    """Have characters that stdout's encoding lacks written as `\\u2026`, which JSON reads too.
+    """Write characters that stdout's encoding lacks as `\\u2026`, which JSON readers accept.
 
-    stderr does the like from the start.
+    stderr escapes them by default.
     """
     codecs.register_error("copycat", _escaped)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -392,7 +399,7 @@ def _escaped(error: UnicodeError) -> tuple[str, int]:
 
 
 def exit_code_of(cause: CopycatError) -> int:
-    """2 for what the user must correct, 3 for what may work later, 1 for the rest."""
+    """2 for an error that the user must correct, 3 for one that may not recur, 1 for others."""
     if isinstance(cause, ConfigurationError | EntryTooLargeError):
         return 2
     return 3 if isinstance(cause, NoLeaderError | OperationTimeout) else 1

@@ -1,7 +1,8 @@
-"""Lines for a reader that may be slow, stuck or gone: it never holds up the member.
+"""Writes lines in a thread, so that a reader that is slow, stuck or has ended never blocks a
+member.
 
-A thread of its own writes them, straight to the descriptor: what Python's own buffer keeps of a
-failed write would fail again when the process ends, and give it another exit code.
+The thread writes to the file descriptor. Python's buffer would keep the bytes of a failed write,
+and would fail again when the process ends, which would change the exit code.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from typing import TextIO
 __all__ = ["LEVELS", "Lines", "logged_to", "unhindered_output"]
 
 WAITING_MAX = 10_000
-"""Lines that wait for a reader; more are dropped."""
+"""How many lines may wait for the reader; further ones are dropped."""
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 class Lines:
-    """Writes lines to a stream in order, and forgets those that cannot be written."""
+    """Writes lines to a stream in order; drops lines that cannot be written.
+
+    name: of the thread.
+    """
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self._stream = stream
@@ -33,24 +37,24 @@ class Lines:
         self._thread.start()
 
     def put(self, line: str) -> None:
-        """Have it written soon. Any thread; never blocks, never raises."""
-        with suppress(queue.Full):  # who does not read for so long misses some
+        """Have a line written soon. From any thread; never blocks, never raises."""
+        with suppress(queue.Full):  # the reader has not read for long: the line is dropped
             self._queue.put_nowait(line)
 
-    def close(self, patience: float = 1.0) -> None:
-        """Wait until all was written, but for a stuck reader not longer than `patience` s."""
+    def close(self, timeout_s: float = 1.0) -> None:
+        """Wait until all lines are written, but at most `timeout_s` seconds."""
         with suppress(queue.Full):  # then the thread ends with the process
-            self._queue.put(None, timeout=patience)
-        self._thread.join(patience)
+            self._queue.put(None, timeout=timeout_s)
+        self._thread.join(timeout_s)
 
     def _write_all(self) -> None:
         while (line := self._queue.get()) is not None:
             try:
                 self._write(line + "\n")
             except BrokenPipeError:
-                return  # nobody will ever read again
+                return  # the reader has ended
             except (OSError, ValueError):
-                continue  # a full disk may have room for the next one
+                continue  # a full disk may have room for the next line
 
     def _write(self, text: str) -> None:
         try:
@@ -65,9 +69,9 @@ class Lines:
 
 
 class _Stream(io.TextIOBase):
-    """In the place of stdout or stderr: what an application prints cannot fail or wait, either.
+    """Replaces stdout or stderr, so that a `print` of the application never fails and never waits.
 
-    A print that raised would be the result of a command on one member and not on the others.
+    A `print` that raises in a command would make its result differ between members.
     """
 
     def __init__(self, lines: Lines, encoding: str) -> None:
@@ -107,7 +111,7 @@ class _LogLines(logging.Handler):
 
 @contextmanager
 def unhindered_output() -> Iterator[tuple[Lines, Lines]]:
-    """Until the end of the block stdout and stderr are written by threads; both of them."""
+    """Replace stdout and stderr, until the end of the block, by streams that threads write."""
     streams = sys.stdout, sys.stderr
     out, errors = Lines(sys.stdout, "copycat-stdout"), Lines(sys.stderr, "copycat-stderr")
     sys.stdout = _Stream(out, streams[0].encoding)
@@ -122,8 +126,10 @@ def unhindered_output() -> Iterator[tuple[Lines, Lines]]:
 
 @contextmanager
 def logged_to(lines: Lines, level: str) -> Iterator[None]:
-    """Until the end of the block copycat logs from `level` on: to `lines`, unless the
-    application has configured where logs go."""
+    """Write log records of copycat from `level` on to `lines`, until the end of the block.
+
+    When the application has configured logging, its handlers get the records instead.
+    """
     root, own = logging.getLogger(), logging.getLogger("copycat")
     before = own.level
     own.setLevel(level.upper())

@@ -1,6 +1,6 @@
-"""Paths of the command line: each is made absolute when it is read, before anything runs.
+"""Paths of the command line, which become absolute when they are parsed.
 
-An --app may change the working directory when it is imported.
+The module that --app names may change the working directory when it is imported.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["PathOption"]
 
 
 class PathOption(click.Path):
-    """`click.Path` whose value is absolute; `~` is the user's home also behind a `=`."""
+    """A `click.Path` whose value is absolute; `~` is the user's home directory."""
 
     def convert(
         self,

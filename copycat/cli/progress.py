@@ -1,4 +1,4 @@
-"""Progress on a terminal as a bar (rich, when it is there), else as a line now and then."""
+"""Shows progress: as a bar on a terminal if `rich` is installed, else as a line now and then."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from importlib.util import find_spec
 __all__ = ["Progress", "progress"]
 
 Progress = Callable[[int], None]
-"""Call it with how many are done; cheap enough for each turn, not for each command."""
+"""Shows that so many are done; not to be called more often than once per turn of the loop."""
 
 _LINE_EVERY_S = 2.0
 
 
 @contextmanager
 def progress(words: str, total: int) -> Iterator[tuple[Progress, Callable[[str], None]]]:
-    """Yield (advance to a count, say a line) while `total` things are being done."""
+    """Yield two functions: one shows how many of `total` are done, one prints a line."""
     if sys.stderr.isatty() and find_spec("rich") is not None:
         with _bar(words, total) as pair:
             yield pair
@@ -37,7 +37,7 @@ def progress(words: str, total: int) -> Iterator[tuple[Progress, Callable[[str],
 
 
 def say(line: str) -> None:
-    """One line of words on stderr; data goes to stdout."""
+    """Print a line to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 

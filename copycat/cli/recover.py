@@ -1,4 +1,4 @@
-"""`copycat recover`: an operator cuts a damaged log (F2), or skips an entry (F23)."""
+"""`copycat recover`: cuts a damaged log (F2), accepts a loss, or skips an entry (F23)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def run_recover(
     cluster_name: str,
     yes: bool,
 ) -> int:
-    """Say what would be lost; with `yes` and the cluster's name, do it. 0: done, 1: only said."""
+    """Print what would be lost, and return 1; with `yes` make the change, and return 0.
+
+    ConfigurationError unless one kind of change is given, and `cluster_name` with `yes`.
+    """
     env = Env()
     if [accept_loss_from is not None, unsynced, missing, skip is not None].count(True) != 1:
         raise ConfigurationError(
@@ -43,7 +46,7 @@ def run_recover(
         )
     if yes and not cluster_name:
         raise ConfigurationError(
-            "--yes needs --cluster-name NAME too: two signatures for a loss",
+            "--yes needs --cluster-name NAME, which confirms that this is the right directory",
             hint="leave --yes out to see what would be lost",
         )
     if skip is not None:
@@ -57,7 +60,7 @@ def run_recover(
     recovery = plan(env, directory, accept_loss_from)
     print(_as_text(recovery))
     if not yes:
-        return _would(directory, f"--accept-loss-from {accept_loss_from}")
+        return _print_command(directory, f"--accept-loss-from {accept_loss_from}")
     damaged = accept_loss(env, recovery, cluster_name, secrets.randbits(128))
     print(
         f"kept entries {recovery.first_index:,} to {recovery.new_last_index:,};"
@@ -73,16 +76,16 @@ def _accept(env: Env, directory: str, cluster_name: str, *, missing: bool, yes: 
         (accept_lost_entries if missing else accept_unsynced_loss)(env, directory, cluster_name)
         print(f"{directory}: it votes with what it has; commands may be lost")
         return 0
-    what = "cut off for damage and not given back" if missing else "not synced may be missing here"
+    what = "lost to damage are missing here" if missing else "not synced may be missing here"
     print(f"{directory}: entries that were acknowledged and {what}")
     report = verify(directory)
     if report.valid_from > report.last_index:
         print(
-            f"this log with its gaps is exact from entry {report.valid_from:,} on, and it ends at"
-            f" {report.last_index:,}: what was deleted may be back, and not on every member alike."
-            " Rather begin a new cluster from one member's snapshot, or a backup"
+            f"a replay of this log is exact from entry {report.valid_from:,} on, but the log ends"
+            f" at {report.last_index:,}: deleted keys may come back, and members may disagree."
+            " It is safer to begin a new cluster from a snapshot of one member, or from a backup"
         )
-    return _would(directory, option)
+    return _print_command(directory, option)
 
 
 def _skip(env: Env, directory: str, index: int, cluster_name: str, *, yes: bool) -> int:
@@ -91,19 +94,20 @@ def _skip(env: Env, directory: str, index: int, cluster_name: str, *, yes: bool)
         done = skip_entry(env, directory, index, cluster_name)
         print(
             f"{directory}: entry {done.index:,} (term {done.term}) is skipped from the next start"
-            " on. Every member must skip it: they refuse each other until all do"
+            " on. Every member must skip it: members refuse each other until all of them do"
         )
         return 0
     for line in lines_of(RecordReader(), iter([skippable(env, directory, index)])):
         print(line)
     print(
-        "the state machine's code is not called at this entry: a command of it gets an error as"
-        " its result, and no callback fires at it. Whoever was told another result was told wrong"
+        "the state machine's code is not called for this entry: a command in it gets an error as"
+        " its result, and no callback is called. A client that got another result before got a"
+        " wrong one"
     )
-    return _would(directory, f"--skip-entry {index}")
+    return _print_command(directory, f"--skip-entry {index}")
 
 
-def _would(directory: str, option: str) -> int:
+def _print_command(directory: str, option: str) -> int:
     print(f"nothing was changed. To do it: copycat recover {directory} {option}", end="")
     print(" --cluster-name NAME --yes")
     return 1
@@ -112,26 +116,28 @@ def _would(directory: str, option: str) -> int:
 def _as_text(recovery: RecoveryPlan) -> str:
     remaining_text = f"entries {recovery.first_index:,} to {recovery.new_last_index:,} are kept,"
     first_cut = recovery.new_last_index + 1
-    lost = f" {first_cut:,} to {recovery.known_upto:,} (and what followed) are given up"
+    lost = f" {first_cut:,} to {recovery.known_upto:,} (and later ones) are discarded"
     lines = [
         f'{recovery.directory}: member {recovery.address} of cluster "{recovery.cluster_name}"',
         remaining_text + lost,
     ]
     if not recovery.first_lost:
-        lines.append("no entry of this log is damaged: those can be read")
+        lines.append("no entry of this log is damaged: all entries can be read")
     elif recovery.first_lost > first_cut:
         lines.append(
-            f"entries {first_cut:,} to {recovery.first_lost - 1:,} of those can be"
+            f"entries {first_cut:,} to {recovery.first_lost - 1:,} of the discarded ones can be"
             f" read: --accept-loss-from {recovery.first_lost} keeps them"
         )
     covered = [one.last_index for one in recovery.report.snapshots if one.damage is None]
     if covered and covered[-1] > recovery.new_last_index:
-        lines.append(f"what entries up to {covered[-1]:,} did is in a snapshot, and stays")
+        lines.append(
+            f"a snapshot contains the effects of the entries up to {covered[-1]:,}, and is kept"
+        )
     advice = Advice(recovery.report)
     lines += [advice.error_of(one).message for one in recovery.report.damage]
     if len(recovery.members) > 1:
         lines.append(
-            "this cluster has other members: start this one, and it fetches from them what it can."
-            " After a cut by hand they do not take this directory back as a voter"
+            "this cluster has other members: start this member, and it fetches the lost entries."
+            " After entries were discarded by hand, the others do not accept it as a voter"
         )
     return "\n".join(lines)

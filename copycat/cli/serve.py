@@ -1,4 +1,4 @@
-"""`copycat serve`: one member in this process, until a signal says stop."""
+"""`copycat serve`: runs one member in this process until a signal stops it."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ __all__ = ["ServeOptions", "run_serve", "storage_of"]
 
 _PR_SET_PDEATHSIG = 1
 _APPLIED_S = 0.1
-"""How often a JSON reader hears how far this member has applied."""
+"""How often the JSON output says up to which index this member has applied."""
 
 
 class ServeOptions(NamedTuple):
-    """What the command line says. parent: end with this process, whatever ends it.
+    """The options of the command line.
 
-    bind: where to listen; None for the address. storage: of `storage_of`.
+    storage: from `storage_of`. parent: the id of a process; when that process ends, this one is
+    killed. bind: the address to listen on; None for `address`.
     """
 
     address: str
@@ -47,14 +48,16 @@ class ServeOptions(NamedTuple):
 
 
 def run_serve(options: ServeOptions) -> int:
-    """Serve until SIGTERM, SIGINT or SIGHUP; 0 after a clean stop, whoever still reads what it
-    says, and however often it was told to stop."""
-    if options.parent is not None and not _die_with(options.parent):
+    """Run a member until SIGTERM, SIGINT or SIGHUP; returns 0 after a clean stop.
+
+    Neither a reader of the output that has ended nor further signals change that.
+    """
+    if options.parent is not None and not _end_with_parent(options.parent):
         return 1
     with unhindered_output() as (out, errors):
         machine = machine_class(options.app)
-        words = _Words(out if options.as_json else errors, as_json=options.as_json)
-        stop = _Stop()  # not before: until here a signal ends the process (`copycat.__main__`)
+        words = _EventPrinter(out if options.as_json else errors, as_json=options.as_json)
+        stop = _Stop()  # until here, a signal ends the process at once (`copycat.__main__`)
         with logged_to(errors, options.log_level):
             _run(options, words, partial(new_machine, options.app, machine), stop)
         stop.ignore()
@@ -62,14 +65,14 @@ def run_serve(options: ServeOptions) -> int:
 
 
 def _run(
-    options: ServeOptions, words: _Words, machine: Callable[[], StateMachine], stop: _Stop
+    options: ServeOptions, words: _EventPrinter, machine: Callable[[], StateMachine], stop: _Stop
 ) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(options, words, machine, stop))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Use uvloop when it is there: a command's process is ours, a library user's loop is not."""
+    """uvloop's, if it is installed; None for asyncio's own event loop."""
     if find_spec("uvloop") is None:
         return None
     import uvloop
@@ -77,8 +80,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _die_with(parent: int) -> bool:
-    """Ask the kernel for a SIGKILL when `parent` ends; False if it has ended already."""
+def _end_with_parent(parent: int) -> bool:
+    """Have the kernel kill this process when `parent` ends; False when `parent` has ended."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
@@ -86,11 +89,13 @@ def _die_with(parent: int) -> bool:
 
 
 class _Stop:
-    """The signals that end this process, from here until its end: one that comes again while it
-    stops changes nothing. (A loop's own handlers end with the loop.)"""
+    """Handles the signals that stop this process; repeated ones change nothing.
+
+    The handlers of an event loop would end with the loop, which is too early.
+    """
 
     def __init__(self) -> None:
-        self.came = False
+        self.has_come = False
         self._event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._numbers = [signal.SIGTERM, signal.SIGINT]
@@ -100,26 +105,26 @@ class _Stop:
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        self.came = True
+        self.has_come = True
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._event.set)
 
     async def wait(self) -> None:
-        """Until a signal came, also one from before."""
+        """Wait for a signal; returns at once when one has arrived before."""
         self._loop = asyncio.get_running_loop()
-        if not self.came:
+        if not self.has_come:
             await self._event.wait()
 
     def ignore(self) -> None:
-        """Nothing is left to stop; an interpreter that ends would give the signals back their
-        defaults, and end by one of them."""
+        """Ignore the signals from now on: at the end of the interpreter they would have their
+        default effect, and kill the process."""
         for number in self._numbers:
             signal.signal(number, signal.SIG_IGN)
 
 
-class _Words:
-    """What serve says: JSON lines for a program, sentences for people."""
+class _EventPrinter:
+    """Prints the events of `serve`: as JSON lines for programs, as words for people."""
 
     def __init__(self, lines: Lines, *, as_json: bool) -> None:
         self._lines = lines
@@ -134,7 +139,7 @@ class _Words:
 
 
 async def _serve(
-    options: ServeOptions, words: _Words, machine: Callable[[], StateMachine], stop: _Stop
+    options: ServeOptions, words: _EventPrinter, machine: Callable[[], StateMachine], stop: _Stop
 ) -> None:
     server = CopycatServer(
         options.address,
@@ -149,7 +154,7 @@ async def _serve(
         words.say("state", state=str(state), term=server.status().term)
 
     server.on_state_change(on_state)
-    if stop.came:  # nothing is opened, and nothing written
+    if stop.has_come:  # a signal came before the start: nothing is opened
         words.say("stopped")
         return
     async with server:
@@ -160,11 +165,11 @@ async def _serve(
                 directory=server.storage.directory,
                 durability=str(server.storage.durability),
             )
-            telling = asyncio.create_task(_tell_applied(server, words, every=_APPLIED_S))
+            printing = asyncio.create_task(_print_applied(server, words, every=_APPLIED_S))
             await _first(server.wait_stopped(), stop)
-            telling.cancel()
+            printing.cancel()
     last = server.status()
-    if not last.term:  # it was stopped before it knew where its log stands
+    if not last.term:  # it was stopped before it had opened its log
         words.say("stopped")
         return
     words.say(
@@ -173,7 +178,10 @@ async def _serve(
 
 
 def storage_of(directory: str | None, config: str | None, *, keep_log: bool) -> Storage:
-    """The settings in the file `config`; a `directory` on the command line wins over its own."""
+    """The settings in the file `config`.
+
+    directory: replaces the directory in that file. keep_log: no snapshots and no compactions.
+    """
     storage = Storage() if config is None else Storage.from_toml(config)
     changes: dict[str, Any] = {}
     if directory is not None:
@@ -185,15 +193,17 @@ def storage_of(directory: str | None, config: str | None, *, keep_log: bool) -> 
     return msgspec.structs.replace(storage, **changes)
 
 
-async def _tell_applied(server: CopycatServer[Any], words: _Words, *, every: float) -> None:
-    """For a program that waits until this member has caught up, and it alone can say so."""
+async def _print_applied(
+    server: CopycatServer[Any], words: _EventPrinter, *, every: float
+) -> None:
+    """Print again and again up to which index the member has applied; only with JSON output."""
     while words.as_json:
         words.say("applied", index=server.status().last_applied)
         await asyncio.sleep(every)
 
 
 async def _first(work: Coroutine[Any, Any, object], stop: _Stop) -> bool:
-    """Wait for `work` or the signal; True, or what `work` raised, when `work` was first."""
+    """Wait for `work` or a signal; True when `work` ended first. Raises what `work` raises."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

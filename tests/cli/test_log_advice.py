@@ -136,8 +136,9 @@ def test_a_cut_tail_is_named_by_file_byte_and_index(tmp_path: Path) -> None:
 
 def test_the_others_are_named_only_where_there_are_others(tmp_path: Path) -> None:
     rot(member(tmp_path / "n1", MEMBERS), 7)
-    assert "start this member: it has no vote until others gave it what is missing" in hint_of(
-        Path("n1")
+    assert (
+        "start this member: it does not vote until it has fetched the missing entries"
+        in hint_of(Path("n1"))
     )
     assert "copycat recover" not in hint_of(Path("n1/log"))
     rot(member(tmp_path / "one"), 7)
@@ -153,7 +154,7 @@ def test_who_has_no_vote_is_not_told_to_start(tmp_path: Path) -> None:
     without(*IDENTITY_FILES)(path)
     printed = hint_of(Path("n1"))
     assert "hint: start this member" not in printed
-    assert "do not start it: it is not known whose directory this is" in printed
+    assert "since its identity is lost" in printed
 
 
 def test_a_bad_snapshot_that_the_log_needs_has_no_one_before_it(tmp_path: Path) -> None:
@@ -161,7 +162,7 @@ def test_a_bad_snapshot_that_the_log_needs_has_no_one_before_it(tmp_path: Path) 
     store = SnapshotStore(Env(), f"{path}/snapshots")
     store.save(EntryId(1, 9), time_ms=5, data=b"y" * 500)
     flip(path / "snapshots/9-1.snap", 80)
-    assert "the next start takes the snapshot before it and the log" in hint_of(Path("n1"))
+    assert "the next start uses an earlier snapshot and the log" in hint_of(Path("n1"))
     bad_snapshot(path)
     printed = hint_of(Path("n1"))
     assert "the snapshot before it" not in printed
@@ -297,7 +298,7 @@ def test_show_stops_before_the_damage_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (at(1), "no entry stands before the damage, so none can be exported"),
+        (at(1), "there is no entry before the damage, so none can be exported"),
         (
             lambda path: flip(path / "manifest", 50),
             "without its manifest no entry can be exported",
@@ -372,11 +373,11 @@ def cut_after(log: NativeLog, after: int) -> None:
 @pytest.mark.parametrize(
     ("members", "words"),
     [
-        (None, "if nobody cut them off with truncate(), they are lost: restore a backup"),
-        (ALONE, "if nobody gave them up with copycat recover, they are lost"),
+        (None, "unless truncate() deleted them, they are lost: restore a backup"),
+        (ALONE, "unless copycat recover discarded them, they are lost"),
         (
             MEMBERS,
-            "a member that is behind gets them from its leader; one that was up to date",
+            "a member that was behind gets them from its leader; one that was up to date",
         ),
     ],
 )
@@ -397,7 +398,7 @@ def test_entries_that_a_gap_proves_to_be_missing_are_told(
     for command in ("verify", "stat"):
         result = run(command, "d")
         assert result.exit_code == 0, result.output
-        assert "entries 21 to 24: a gap says that they were durable once" in result.stdout
+        assert "entries 21 to 24: a gap shows that they were durable once" in result.stdout
         assert words in result.stdout
         assert json.loads(run(command, "d", "--json").stdout)["missing_upto"] == 24
     assert "every checksum fits, but entries are missing" in run("verify", "d").stdout
@@ -410,11 +411,11 @@ def test_a_member_that_lacks_entries_is_to_be_started(tmp_path: Path) -> None:
     durable(directory.log)
     cut_after(directory.native, 20)
     directory.close()
-    assert "do not start it" in run("verify", "d").stdout
+    assert "do not start that one" in run("verify", "d").stdout
     LostEntries(Env(), "d", EntryId(1, 28), first_index=21, term=2).write()
     printed = run("verify", "d").stdout
-    assert "this member knows that it lost them: start it" in printed
-    assert "do not start it" not in printed
+    assert "this member has recorded the loss: start it" in printed
+    assert "do not start that one" not in printed
 
 
 def test_an_identity_of_a_later_format_is_told_and_stops_nothing(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_f3_a_cut_tail_is_given_up_from_the_first_entry_that_is_lost(tmp_path: P
     cut_tail(path)
     printed = cut_at(13)
     assert printed.exit_code == 1
-    assert "entries 6 to 12 are kept, 13 to 13 (and what followed) are given up" in printed.output
+    assert "entries 6 to 12 are kept, 13 to 13 (and later ones) are discarded" in printed.output
     done = cut_at(13, "--cluster-name", "test", "--yes")
     assert done.exit_code == 0, done.output
     assert "kept entries 6 to 12" in done.output
@@ -64,7 +64,8 @@ def test_f3_a_cut_below_the_damage_says_what_more_could_be_kept(tmp_path: Path) 
     printed = cut_at(11)
     assert printed.exit_code == 1
     assert (
-        "entries 11 to 12 of those can be read: --accept-loss-from 13 keeps them" in printed.output
+        "entries 11 to 12 of the discarded ones can be read: --accept-loss-from 13 keeps them"
+        in printed.output
     )
     assert "--accept-loss-from 13" in (refusal(14).hint or "")
 
@@ -72,7 +73,7 @@ def test_f3_a_cut_below_the_damage_says_what_more_could_be_kept(tmp_path: Path) 
 def test_what_later_marks_prove_is_shown_as_lost(tmp_path: Path) -> None:
     rot(member(tmp_path / "n1"), 11)
     printed = cut_at(11).output
-    assert "entries 6 to 10 are kept, 11 to 13 (and what followed) are given up" in printed
+    assert "entries 6 to 10 are kept, 11 to 13 (and later ones) are discarded" in printed
     assert "entry 11 of n1 (n1/log/" in printed
     assert "can be read" not in printed
 
@@ -82,15 +83,15 @@ def test_what_a_snapshot_proves_is_shown_as_lost_from_the_log(tmp_path: Path) ->
     SnapshotStore(Env(), f"{path}/snapshots").save(EntryId(1, 40), time_ms=5, data=b"x")
     cut_tail(path)
     printed = cut_at(13).output
-    assert "13 to 40 (and what followed) are given up" in printed
-    assert "what entries up to 40 did is in a snapshot, and stays" in printed
+    assert "13 to 40 (and later ones) are discarded" in printed
+    assert "a snapshot contains the effects of the entries up to 40, and is kept" in printed
 
 
 def test_a_whole_log_is_said_to_be_whole(tmp_path: Path) -> None:
     member(tmp_path / "n1")
     printed = cut_at(13)
     assert printed.exit_code == 1
-    assert "no entry of this log is damaged: those can be read" in printed.output
+    assert "no entry of this log is damaged: all entries can be read" in printed.output
 
 
 def test_f14_f17_what_is_rotten_beside_the_log_does_not_stop_a_cut(tmp_path: Path) -> None:
@@ -137,5 +138,6 @@ def test_gaps_that_are_right_only_behind_the_damage_are_named(
     LostEntries(Env(), str(path), EntryId(1, 20), first_index=15, term=2).write()
     printed = recover("--accept-owed-loss")
     assert printed.exit_code == 1
-    assert "cut off for damage" in printed.output
-    assert ("exact from entry 16 on, and it ends at 14" in printed.output) is (valid_from == 16)
+    assert "lost to damage" in printed.output
+    is_named = "exact from entry 16 on, but the log ends at 14" in printed.output
+    assert is_named is (valid_from == 16)

@@ -52,7 +52,7 @@ SIGNED = ("--cluster-name", "test", "--yes")
 def test_it_is_shown_first_and_recorded_when_it_is_signed() -> None:
     shown = skip(9)
     assert shown.exit_code == 1
-    assert "not called at this entry" in shown.output
+    assert "not called for this entry" in shown.output
     assert "nothing was changed" in shown.output
     assert skips() == ()
     done = skip(9, *SIGNED)

@@ -20,7 +20,7 @@ import pytest
 
 from copycat import Backoff, CopycatClient, Log, Storage
 from copycat.cli.output import WAITING_MAX, Lines
-from copycat.cli.serve import ServeOptions, _serve, _Stop, _Words
+from copycat.cli.serve import ServeOptions, _EventPrinter, _serve, _Stop
 from copycat.machine.kv import KeyValueStore
 from tests.server.cluster import free_address
 from tests.tidy.tree import ROOT
@@ -177,7 +177,7 @@ def test_a_signal_between_the_import_and_the_start_opens_nothing(
         options = ServeOptions(
             "127.0.0.1:0", "", (), storage, cluster_name="c", as_json=False, parent=None
         )
-        words = _Words(lines, as_json=False)
+        words = _EventPrinter(lines, as_json=False)
         asyncio.run(_serve(options, words, KeyValueStore, stop))
     assert heard == ["stopped"]
     assert not list(tmp_path.iterdir())

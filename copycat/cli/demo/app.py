@@ -1,4 +1,4 @@
-"""`copycat demo`: three processes, real lines, a SIGKILL half-way, and proof from disk."""
+"""`copycat demo`: three processes, lines of text, a SIGKILL half-way, and proof from the disks."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from copycat.cli.demo.drive import Drive
 from copycat.cli.demo.lines import LineLog, chain_of, check_lines, read_lines
 from copycat.cli.demo.member import MemberFailed, MemberProcess
 from copycat.cli.demo.proof import ProofError, prove_same_states
+from copycat.cli.formatting import file_system_of
 from copycat.cli.progress import progress, say
 from copycat.errors import CopycatError
 
@@ -30,11 +31,15 @@ _RESTART_AFTER_S = 1.0
 _LEADER_WITHIN_S = 30.0
 _CAUGHT_UP_WITHIN_S = 60.0
 _CLOSE_WITHIN_S = 2.0
-_SESSION_TIMEOUT_S = 30.0  # a loaded machine may hold a process up; the cluster's own is shorter
+_SESSION_TIMEOUT_S = 30.0  # on a loaded machine a process may not run for seconds
 
 
 class DemoOptions(NamedTuple):
-    """file: the input (None: the standard library). directory: kept when the user names it."""
+    """The options of the command line.
+
+    file: the input; None for the .py files of the standard library. directory: of the members;
+    None for a new one. window: how many commands may wait for replies. keep: do not delete it.
+    """
 
     file: Path | None
     directory: Path | None
@@ -50,7 +55,7 @@ class _Killed(NamedTuple):
 
 
 def run_demo(options: DemoOptions) -> int:
-    """Run it all; 0 when everything is proved, 4 when something is not, 1 when it failed."""
+    """Run the demo: 0 when everything is proved, 4 when something is not, 1 after a failure."""
     lines = read_lines(options.file)
     if not lines:
         say(f"error[no-input]: {options.file} has no lines; nothing was started")
@@ -76,9 +81,9 @@ def run_demo(options: DemoOptions) -> int:
 
 
 def _root(options: DemoOptions) -> Path:
-    """A fresh directory: a new cluster must not meet an old one's disks.
+    """Make a new directory, so that the cluster starts without old files.
 
-    Below the working directory, since /tmp is often memory, and a sync of memory proves nothing.
+    It is in the working directory, since /tmp is often in memory, where a sync proves nothing.
     """
     if options.directory is not None:
         options.directory.mkdir(parents=True, exist_ok=False)
@@ -89,22 +94,12 @@ def _root(options: DemoOptions) -> Path:
 
 
 def _free_addresses(count: int) -> list[str]:
-    """Loopback ports that were free a moment ago, all held at once so that they differ."""
+    """Addresses of free loopback ports; all are opened at once, so that they differ."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     for one in sockets:
         one.close()
     return addresses
-
-
-def _file_system(path: Path) -> str:
-    """The type of the file system that `path` is on, from the kernel's own list."""
-    best = ("", "unknown")
-    for row in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
-        _, mount, kind = row.split()[:3]
-        if path.is_relative_to(mount) and len(mount) >= len(best[0]):
-            best = (mount, kind)
-    return best[1]
 
 
 class _Demo:
@@ -119,7 +114,7 @@ class _Demo:
         ]
 
     async def run(self) -> None:
-        """The whole demo; a member that ends by itself ends it too, whatever it is doing."""
+        """Run the demo; raises MemberFailed as soon as a member ends by itself."""
         failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for member in self.members:
             member.on_failure = partial(_fail, failure)
@@ -156,10 +151,11 @@ class _Demo:
 
     def _durability(self) -> str:
         modes = {member.durability for member in self.members}
-        return f"{', '.join(sorted(modes))} on {_file_system(self.root)}"
+        return f"{', '.join(sorted(modes))} on {file_system_of(self.root)}"
 
     async def _leader(self, above_term: int = 0) -> MemberProcess:
-        """The member that says it leads the highest term, above `above_term`."""
+        """The member that leads the highest term above `above_term`. MemberFailed when none
+        does."""
         deadline = time.monotonic() + _LEADER_WITHIN_S
         while time.monotonic() < deadline:
             leaders = [
@@ -199,7 +195,7 @@ class _Demo:
     async def _kill_leader(
         self, half: asyncio.Event, drive: Drive, tell: Callable[[str], None]
     ) -> _Killed:
-        """SIGKILL the leader half-way; restart it when its successor has led for a while."""
+        """Kill the leader half-way, and restart it when its successor has led for a while."""
         await half.wait()
         victim = await self._leader()
         term = victim.term
@@ -220,7 +216,7 @@ class _Demo:
         return _Killed(victim, at, successor.name, without)
 
     async def _caught_up(self) -> None:
-        """Wait until each member has applied what the leader had when the load was over."""
+        """Wait until each member has applied all that the leader had at the end of the load."""
         loaded_at = time.monotonic()
         deadline = loaded_at + _CAUGHT_UP_WITHIN_S
         while time.monotonic() < deadline:
@@ -232,10 +228,10 @@ class _Demo:
         raise MemberFailed(f"not caught up in {_CAUGHT_UP_WITHIN_S:.0f} s: {where}")
 
     async def _states(self) -> dict[str, tuple[int, bytes]]:
-        """Each member's own copy of the state, asked of that member alone.
+        """The state of each member, by a sequential query to that member.
 
-        A sequential answer comes from the member that is asked once it knows the session; one
-        that lags would pass the question on, so all have caught up before this is asked.
+        A member that does not know the session yet forwards the query, so all members must have
+        caught up before.
         """
         states: dict[str, tuple[int, bytes]] = {}
         for member in self.members:
@@ -246,7 +242,8 @@ class _Demo:
         return states
 
     async def _stop(self) -> None:
-        """Followers first: a leader that stops first would hand over to one that stops next."""
+        """Stop the followers, then the leader, which else would transfer leadership to one of
+        them."""
         leader = await self._leader()
         for member in self.members:
             if member is not leader:
@@ -309,7 +306,7 @@ class _Demo:
 
 @asynccontextmanager
 async def _client(*addresses: str) -> AsyncIterator[CopycatClient]:
-    """A connected client; when the work with it fails, its own end does not hide why."""
+    """A connected client. An error in the block is raised, and not one of the close after it."""
     client = CopycatClient(*addresses, session_timeout=_SESSION_TIMEOUT_S)
     await client.connect()
     try:

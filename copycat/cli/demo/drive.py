@@ -1,4 +1,4 @@
-"""The demo's load: every line as one command of one client, many in flight, each one timed."""
+"""The load of the demo: submits each line as a command, many at a time, and measures latencies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _SUBMITTED_A_TURN = 256
 
 
 class Drive:
-    """Submits `lines` through `client`, at most `window` unanswered; remembers when each ended.
+    """Submits `lines` with `client`, of which at most `window` wait for answers at a time.
 
-    The answer to line n must be n: the machine counts what it applies. Anything else is a lost,
-    repeated or reordered command, seen by the client itself.
+    The answer to line n must be n, since the machine counts the lines. Another answer means that a
+    command was lost, repeated or reordered. on_count: called with how many are answered.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Drive:
         self._failure: BaseException | None = None
 
     async def run(self) -> None:
-        """Submit everything and wait for every answer; raises the first thing that fails."""
+        """Submit all lines, and wait for all answers; raises the first error."""
         lines, submit = self._lines, self._client.submit
         total = len(lines)
         while self.acknowledged < total:
@@ -70,15 +70,15 @@ class Drive:
         self._on_count(self.acknowledged)
 
     def release(self) -> None:
-        """The leader was killed: submit the last quarter too.
+        """The leader was killed: submit the last quarter of the lines too.
 
-        Held back so that a short input still has lines to send when its leader is gone.
+        These lines wait for the kill, so that there are lines to send after it.
         """
         self._limit = len(self._lines)
         self._room.set()
 
     def fail(self, cause: BaseException) -> None:
-        """Something beside the client went wrong: `run` raises it."""
+        """Have `run` raise `cause`."""
         self._failure = self._failure or cause
         self._room.set()
 

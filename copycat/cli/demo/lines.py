@@ -1,4 +1,4 @@
-"""What the demo replicates: lines of text, counted and chained, and where they come from."""
+"""The input of the demo, and its state machine, which counts and hashes lines of text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def extend_chain(chain: bytes, line: bytes) -> bytes:
 
 
 def chain_of(lines: Iterable[bytes]) -> bytes:
-    """The chain that a machine must reach when it applied `lines` once each, in order."""
+    """The chain of a machine that has applied `lines` once each and in order."""
     chain = EMPTY_CHAIN
     for line in lines:
         chain = extend_chain(chain, line)
@@ -38,7 +38,7 @@ def read_lines(file: Path | None) -> list[bytes]:
 
 
 def check_lines(lines: list[bytes]) -> None:
-    """EntryTooLargeError with the number of the first line, from 1, that no member would take."""
+    """EntryTooLargeError for the first line that members would refuse, with its number from 1."""
     limit = Storage().max_entry_size
     for number, line in enumerate(lines, 1):
         if len(line) <= limit // 2:
@@ -56,7 +56,7 @@ def check_lines(lines: list[bytes]) -> None:
 
 
 class LineLog(StateMachine):
-    """Keeps how many lines it applied and their chain; a lost, repeated or swapped line shows."""
+    """Counts and chains lines: a lost, repeated or swapped line leads to another chain."""
 
     def __init__(self) -> None:
         self.count = 0

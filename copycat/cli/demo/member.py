@@ -1,4 +1,4 @@
-"""One member process as the demo sees it: start, watch, SIGKILL, SIGTERM."""
+"""A member of the demo as a child process: start, watch, kill and stop it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _WORDS_KEPT = 12
 
 
 class MemberFailed(Exception):
-    """A member process ended, or did not do in time what it was asked for."""
+    """A member process ended by itself, or did not start or stop in time."""
 
 
 class MemberProcess:
-    """A `copycat serve` child in a process group of its own, so that Ctrl-C is ours alone.
+    """A child process with `copycat serve`.
 
-    The child asks the kernel to be killed when we die (`--parent`), so none outlives us.
+    It has a process group of its own, so that Ctrl-C interrupts the parent only. The kernel kills
+    the child when the parent ends (`--parent`).
     """
 
     def __init__(self, name: str, address: str, members: list[str], root: Path) -> None:
@@ -38,7 +39,7 @@ class MemberProcess:
         self.term = 0
         self.leader_since: float | None = None
         self.applied = (0.0, 0)
-        """(when it said so, on the clock of this machine; the last index that it applied)."""
+        """When the child last reported, by the monotonic clock, and its last applied index."""
         self.report: dict[str, Any] = {}
         self.on_failure: Callable[[BaseException], None] = lambda _: None
         self._members = members
@@ -52,7 +53,7 @@ class MemberProcess:
         return self._process.pid if self._process is not None else 0
 
     async def start(self) -> None:
-        """Start the child on its directory; returns when it listens."""
+        """Start the child; returns when it listens. MemberFailed when it does not in time."""
         self._expected_end = False
         self.applied = (0.0, 0)
         self.report = {}
@@ -101,7 +102,8 @@ class MemberProcess:
         return MemberFailed("\n".join([f"{self.name} ({self.address}) {what}; it said:", *words]))
 
     async def _until(self, waiting: Any, what: str, timeout: float) -> None:
-        """Await what the child must do; its end or the time limit is a failure with its words."""
+        """Await `waiting`. MemberFailed, with the end of its log, when the child ends or is too
+        slow."""
         awaited = asyncio.ensure_future(waiting)
         reader = self._reader
         others = {awaited} if reader is None else {awaited, reader}
@@ -111,7 +113,7 @@ class MemberProcess:
             raise self._failed(f"did not {what} within {timeout:.0f} s")
 
     async def kill(self) -> float:
-        """SIGKILL, and wait until the kernel says that it is gone; returns when it was sent."""
+        """Send SIGKILL, and wait for the end; returns the monotonic time at which it was sent."""
         if self._process is None or self._process.returncode is not None:
             raise MemberFailed(f"{self.name} is not running")
         self._expected_end = True
@@ -121,7 +123,8 @@ class MemberProcess:
         return sent_at
 
     async def stop(self, timeout: float = 60.0) -> None:
-        """SIGTERM; the child transfers, closes its log cleanly, reports and exits with 0."""
+        """Send SIGTERM, and wait for a clean end. MemberFailed when the child does not end
+        cleanly."""
         if self._process is None or self._reader is None:
             raise MemberFailed(f"{self.name} is not running")
         self._expected_end = True
@@ -135,7 +138,7 @@ class MemberProcess:
             raise self._failed(f"did not stop cleanly (exit code {code})")
 
     def abandon(self) -> None:
-        """Last resort, for every way out: no child is left behind."""
+        """Kill the child if it still runs."""
         self._expected_end = True
         if self._process is not None and self._process.returncode is None:
             self._process.kill()

@@ -1,4 +1,4 @@
-"""What the demo has to prove, as pure checks over values; each raises with both values."""
+"""The proofs of the demo, as functions of values; a ProofError names both values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 
 
 class ProofError(Exception):
-    """Something does not hold. Names the member, the index, what was expected and found."""
+    """A proof failed: member, index, the expected value and the actual one."""
 
     def __init__(
         self, what: str, *, member: str, index: int, expected: object, found: object

@@ -1,7 +1,7 @@
-"""The demo's separate verifier: a process of its own that only reads what is on the disks.
+"""The verifier of the demo: a process of its own that only reads the members' directories.
 
-It knows the three directories, the commit index that each member stopped with, and the input.
-Prints one JSON document: what it proved (exit code 0), or what does not hold (exit code 4).
+Its input is the three directories, the last commit index of each member, and the lines. It prints
+one JSON document: what it proved (exit code 0), or which proof failed (exit code 4).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""`copycat log`: looking into a log directory, offline."""
+"""`copycat log`: commands that read the directory of a log or a member, and change nothing."""

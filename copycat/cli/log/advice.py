@@ -1,4 +1,4 @@
-"""What to do about damage: it depends on who else has a copy, and on what else is damaged."""
+"""Says what to do about damage, which depends on other copies and on what else is damaged."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from copycat.storage.reader import Damage
 
 __all__ = ["Advice"]
 
-_ONE_OF_SEVERAL = "start this member: it has no vote until others gave it what is missing"
+_ONE_OF_SEVERAL = "start this member: it does not vote until it has fetched the missing entries"
 _HINTS = {
-    "F5": "nothing is lost: the other copy is good, and the next start writes this one again",
-    "F6": "do not start it: without its vote it could vote twice. Join it under a new directory",
-    "F7": "do not start it: it is not known whose directory this is. Join a new one",
-    "F14": "nothing is lost: the next start makes it again from the segment",
-    "F17": "the next start takes the snapshot before it and the log, or another member's",
+    "F5": "nothing is lost: the other copy is good, and the next start writes this copy again",
+    "F6": "do not start this member, since it could vote twice: join one with a new directory",
+    "F7": "do not start this member, since its identity is lost: join one with a new directory",
+    "F14": "nothing is lost: the next start builds the index again from the segment",
+    "F17": "the next start uses an earlier snapshot and the log, or another member's snapshot",
 }
-_BACKUP = "no other copy is known here: restore this directory from a backup"
+_BACKUP = "no other copy is known: restore this directory from a backup"
 
 
 class Advice:
-    """Of one report: `error_of` makes each damage an error with what to do."""
+    """Advice on each damage in one report of `verify`."""
 
     def __init__(self, report: VerifyReport) -> None:
         self._report = report
@@ -40,7 +40,7 @@ class Advice:
         self._is_out_of_reach = any(one.row == "F17" and not one.index for one in report.damage)
 
     def error_of(self, damage: Damage) -> CorruptLogError:
-        """The error that a start would raise, with what to do."""
+        """The error that describes a damage, with its hint."""
         path = self._report.path
         place = f"{damage.path}, byte {damage.offset:,}" if damage.offset >= 0 else damage.path
         what = f"entry {damage.index:,} of {path} ({place})" if damage.index else place
@@ -53,13 +53,13 @@ class Advice:
         )
 
     def hint_of(self, damage: Damage) -> str:
-        """One action a line."""
+        """What to do about a damage, one action per line."""
         is_of_log = damage.row in {"F2", "F3"}
         is_lost = is_of_log or (damage.row == "F17" and self._is_out_of_reach)
         if not is_lost:
             return _HINTS[damage.row]
         if self._bar:
-            return f"it must not be started as it is: what is said of {self._bar} comes first"
+            return f"do not start this member: see the hint for {self._bar}"
         if len(self._founders) > 1:
             return _ONE_OF_SEVERAL
         if not is_of_log:
@@ -69,30 +69,30 @@ class Advice:
         return f"{self._alone()}\n{self._export()}"
 
     def of_missing(self) -> list[str]:
-        """Which entries a gap proves to be missing from the end, and what it means; maybe none."""
+        """Lines about entries that a gap proves to be missing at the end; none if none are."""
         report = self._report
         if not report.missing_upto:
             return []
         if len(self._founders) > 1 and Env().exists(f"{self._home}/{LOST_ENTRIES_FILE}"):
-            means = "this member knows that it lost them: start it, and the others send them again"
+            means = "this member has recorded the loss: start it, and the others send them again"
         elif len(self._founders) > 1:
             means = (
-                "a member that is behind gets them from its leader; one that was up to date lost"
-                " what it acknowledged: do not start it, join a new one"
+                "a member that was behind gets them from its leader; one that was up to date"
+                " has lost acknowledged entries: do not start that one, join a new member"
             )
         elif self._founders:
-            means = "if nobody gave them up with copycat recover, they are lost: restore a backup"
+            means = "unless copycat recover discarded them, they are lost: restore a backup"
         else:
-            means = "if nobody cut them off with truncate(), they are lost: restore a backup"
+            means = "unless truncate() deleted them, they are lost: restore a backup"
         first, last = report.last_index + 1, report.missing_upto
-        return [f"entries {first:,} to {last:,}: a gap says that they were durable once", means]
+        return [f"entries {first:,} to {last:,}: a gap shows that they were durable once", means]
 
     def _alone(self) -> str:
         if not self._first:
             return f"{_BACKUP}; a start refuses"
         return (
-            "this member has no others: start it, and it goes on if a snapshot covers this.\n"
-            "if it refuses, restore a backup, or keep what is before this: copycat recover"
+            "there is no other member: start this one, and it goes on if a snapshot covers this.\n"
+            "if it refuses, restore a backup, or keep the entries before: copycat recover"
             f" {quote(self._home)} --accept-loss-from {self._first}"
         )
 
@@ -101,7 +101,7 @@ class Advice:
         if not report.checks:
             return "without its manifest no entry can be exported"
         if self._first <= report.first_index:
-            return "no entry stands before the damage, so none can be exported"
+            return "there is no entry before the damage, so none can be exported"
         return (
             f"entries before {self._first:,} can be saved: copycat log export"
             f" {quote(report.path)} --to {self._first - 1} -o FILE"
@@ -109,8 +109,10 @@ class Advice:
 
 
 def _member_of(path: str) -> tuple[str, tuple[str, ...]]:
-    """(the member's directory, its founders) of a log or a member; no founders for a bare log,
-    or when nobody knows whose it is."""
+    """The directory of the member whose log `path` is or contains, and its founding members.
+
+    No founding members for a bare log, or when the identity cannot be read.
+    """
     env = Env()
     for home in (path, str(Path(path).absolute().parent)):
         if any(env.exists(f"{home}/{name}") for name in (*IDENTITY_FILES, *HARD_STATE_FILES)):

@@ -1,4 +1,4 @@
-"""`copycat log export`: entries for other programs."""
+"""`copycat log export`: writes entries for other programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ExportOptions", "run_export"]
 
 
 class ExportOptions(NamedTuple):
-    """What the command line says. output: None for stdout."""
+    """The options of the command line. output: a new file; None for stdout."""
 
     directory: str
     form: str
@@ -34,7 +34,8 @@ class ExportOptions(NamedTuple):
 
 
 def run_export(options: ExportOptions) -> int:
-    """Write the chosen entries. A file that exists already is not touched."""
+    """Write the entries that the options select. ConfigurationError when the file exists
+    already."""
     check_log(options.directory)
     entry_filter = filter_of(options.first, options.last, options.kind, options.session)
     reader = RecordReader(options.app)
@@ -56,7 +57,7 @@ def run_export(options: ExportOptions) -> int:
 
 @contextmanager
 def _target(output: str | None) -> Iterator[BinaryIO]:
-    """stdout, or a new file that is gone again when the export fails."""
+    """stdout, or a new file, which is deleted when the export fails."""
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -66,8 +67,8 @@ def _target(output: str | None) -> Iterator[BinaryIO]:
         stream = path.open("xb")
     except FileExistsError as cause:
         raise ConfigurationError(
-            f"{output} is there already; nothing was written",
-            hint="name a new file, or remove that one first",
+            f"{output} exists already; nothing was written",
+            hint="name a new file, or delete this one first",
         ) from cause
     try:
         with stream:

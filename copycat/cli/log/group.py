@@ -1,4 +1,4 @@
-"""`copycat log ...`: what each command takes. Nothing is imported before one runs."""
+"""`copycat log ...`: the commands and their options; each imports its module when it runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _all_of(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Call
 
 @click.group()
 def log() -> None:
-    """Look into a log. These commands lock, create and change nothing.
+    """Read a log. These commands lock, create and change nothing.
 
     DIRECTORY is that of a log or of a member. A server may be running on it.
     """

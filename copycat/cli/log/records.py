@@ -1,4 +1,4 @@
-"""What an entry of a log says: as a line for eyes, and as a dictionary for programs."""
+"""Shows an entry of a log: as a line for people, and as a dictionary for programs."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ KINDS = tuple(kind.name.lower() for kind in EntryKind if kind is not EntryKind.M
 _NAMES = {kind.value: kind.name.lower() for kind in EntryKind}
 _ENVELOPE = struct.Struct("<QQI")
 _SHOWN = 96
-"""Bytes of a payload, or letters of an operation, that a line shows."""
+"""How many bytes of a payload, or characters of an operation, a line shows."""
 
 
 def kind_name(kind: int) -> str:
-    """`command`, `noop`, …; `kind 42` for one that is not known."""
+    """The name of a kind: `command`, `noop`, …; `kind 42` for an unknown one."""
     return _NAMES.get(kind, f"kind {kind}")
 
 
 class Filter(NamedTuple):
-    """Which records are wanted: [first, last] by index, a kind, a session."""
+    """Selects records: by index from `first` to `last`, by kind, by session. None: any."""
 
     first: int = 1
     last: int | None = None
@@ -43,7 +43,7 @@ class Filter(NamedTuple):
     session: int | None = None
 
     def takes(self, record: StoredEntry) -> bool:
-        """True when a record is wanted; a gap that reaches into the range is wanted."""
+        """True for a record that is selected, as is a gap that overlaps the range of indexes."""
         is_past = self.last is not None and record.index > self.last
         if record.end <= self.first or is_past:
             return False
@@ -52,12 +52,13 @@ class Filter(NamedTuple):
         return self.session is None or session_of(record) == self.session
 
     def is_last(self, record: StoredEntry) -> bool:
-        """Whether nothing that follows can be wanted."""
+        """True when no later record can be selected."""
         return self.last is not None and record.end > self.last
 
 
 def session_of(record: StoredEntry) -> int:
-    """The session that an entry is of; 0 for none. A session's id is its register's index."""
+    """The session that an entry belongs to; 0 for none. An id is the index of the REGISTER
+    entry."""
     if record.kind == EntryKind.COMMAND:
         return int.from_bytes(record.payload[:8], "little")
     if record.kind == EntryKind.REGISTER:
@@ -68,15 +69,18 @@ def session_of(record: StoredEntry) -> int:
 
 
 class RecordReader:
-    """Decodes payloads: operations by the machine that `app` names, or by their bytes alone."""
+    """Decodes payloads; operations with the machine that `app` names, or without any machine.
+
+    ConfigurationError when that machine cannot be made.
+    """
 
     def __init__(self, app: str | None = None, skips: tuple[SkippedEntry, ...] = ()) -> None:
-        """skips: of the member whose log it is; its records say so."""
+        """skips: the entries that the member of this log skips."""
         self._skips = frozenset(skips)
         self._decode: Callable[[bytes | memoryview], Command[object]] | None = None
         if app is not None:
             try:
-                # The other paths of the command line are meant in the directory of now.
+                # The module may change the working directory, which other paths are relative to.
                 with chdir("."):
                     self._decode = command_decoder(machine_class(app)())
             except TypeError as cause:
@@ -85,7 +89,7 @@ class RecordReader:
                 ) from cause
 
     def fields(self, record: StoredEntry) -> dict[str, Any]:
-        """What a program gets; the values are JSON, bytes among them in base64."""
+        """The fields of a record for JSON output; bytes become base64."""
         fields: dict[str, Any] = {
             "index": record.index,
             "term": record.term,
@@ -138,7 +142,7 @@ class RecordReader:
         return problem | {"operation": values[0], "arguments": values[1:]}
 
     def line(self, record: StoredEntry) -> str:
-        """One line: index, term, time, kind, and what it says."""
+        """A record as one line: index, term, time, kind, and content."""
         index = str(record.index)
         if record.is_gap and record.end - 1 > record.index:
             index = f"{record.index}–{record.end - 1}"
@@ -170,7 +174,7 @@ class RecordReader:
 
 
 def lines_of(reader: RecordReader, records: Iterator[StoredEntry]) -> Iterator[str]:
-    """A head, then a line a record; a line with the day where the day of log time changes."""
+    """A head, then one line per record; and a line with the date where the date changes."""
     yield f"{'INDEX':>11}  {'TERM':>4}  {'TIME (UTC)':<12}  {'KIND':<11}  ENTRY"
     day = ""
     for record in records:
@@ -189,7 +193,7 @@ def _call(name: str, arguments: Any) -> str:
 
 
 def _shown(payload: bytes) -> str:
-    """The beginning of the bytes: as text where they are, else in hexadecimal."""
+    """The beginning of the bytes, as text if they are text, else in hexadecimal."""
     part = payload[:_SHOWN]
     text = part.decode("utf-8", "replace").rstrip("�")
     shown = repr(text) if text and text.isprintable() else part.hex(" ", 4)

@@ -1,4 +1,4 @@
-"""`copycat log show` and `copycat log tail`."""
+"""`copycat log show` and `copycat log tail`: print entries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _POLL_S = 0.1
 
 
 class ShowOptions(NamedTuple):
-    """What the command line says. None: not told."""
+    """The options of the command line; None for one that was not given."""
 
     directory: str
     first: int | None = None
@@ -50,7 +50,7 @@ class ShowOptions(NamedTuple):
 
 
 class TailOptions(NamedTuple):
-    """What the command line says. count: end after so many; None goes on."""
+    """The options of the command line. count: end after so many entries; None for no end."""
 
     directory: str
     last_count: int
@@ -72,17 +72,17 @@ def check_log(directory: str) -> None:
 
 
 def no_log(directory: str) -> ConfigurationError:
-    """There is no log in `directory`, and nothing says that there should be one."""
+    """The error for a directory without a log."""
     return ConfigurationError(
-        f"{directory} is no log: it has no manifest",
-        hint="name a Log's directory, or a member's, which has its log in log/",
+        f"{directory} contains no log: it has no manifest",
+        hint="name the directory of a Log, or of a member, whose log is in log/",
     )
 
 
 def filter_of(
     first: int | None, last: int | None, kind: str | None, session: int | None
 ) -> Filter:
-    """A filter from options. ConfigurationError for a kind that does not exist."""
+    """The filter that the options describe. ConfigurationError for an unknown kind."""
     kinds = list(KINDS)
     if kind is not None and kind not in kinds:
         raise ConfigurationError(
@@ -94,8 +94,10 @@ def filter_of(
 
 
 def filtered_records(directory: str, entry_filter: Filter) -> Iterator[StoredEntry]:
-    """The records that a filter takes, in order. Nothing behind its last index is read: what is
-    before a damage can be saved so."""
+    """The records that a filter selects, in order.
+
+    Nothing behind its last index is read, so that entries before a damage can be exported.
+    """
     for record in records(directory, entry_filter.first):
         if entry_filter.takes(record):
             yield record
@@ -104,11 +106,13 @@ def filtered_records(directory: str, entry_filter: Filter) -> Iterator[StoredEnt
 
 
 def run_show(options: ShowOptions) -> int:
-    """Print the chosen entries."""
+    """Print the entries that the options select."""
     if options.last_count is not None and (options.first or options.last):
-        raise ConfigurationError("--last goes without --from and --to")
+        raise ConfigurationError("--last cannot be combined with --from or --to")
     if options.as_json and options.as_jsonl:
-        raise ConfigurationError("--json is one document, --jsonl one a line: give one of them")
+        raise ConfigurationError(
+            "--json prints one document, --jsonl one per line: give only one of them"
+        )
     check_log(options.directory)
     entry_filter = filter_of(options.first, options.last, options.kind, options.session)
     reader = RecordReader(options.app, skips_of(Env(), options.directory))
@@ -149,7 +153,8 @@ def _encoded(document: dict[str, Any]) -> str:
 
 
 def run_tail(options: TailOptions) -> int:
-    """Print the last entries; with `follow` all that come, until Ctrl-C (130) or `count`."""
+    """Print the last entries; with `follow`, new ones too, until Ctrl-C or until `count`
+    entries."""
     check_log(options.directory)
     entry_filter = filter_of(None, None, options.kind, options.session)
     reader = RecordReader(options.app, skips_of(Env(), options.directory))
@@ -179,7 +184,7 @@ def _followed(options: TailOptions, entry_filter: Filter) -> Iterator[StoredEntr
     while True:
         news = follower.poll()
         if news.rewound_to and not options.quiet:
-            say(f"the log was cut after entry {news.rewound_to:,}; what is above it follows anew")
+            say(f"the log was truncated after entry {news.rewound_to:,}; its new entries follow")
         for record in news.records:
             if entry_filter.takes(record):
                 yield record

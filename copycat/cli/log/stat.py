@@ -1,4 +1,4 @@
-"""`copycat log stat`: what is in a log's or a member's directory."""
+"""`copycat log stat`: prints what the directory of a log or of a member contains."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["run_stat"]
 
 
 class _Sizes(NamedTuple):
-    """Bytes of the files of one kind, and what the file system gave them."""
+    """Files of one kind: their sizes, and the bytes that the file system allocated for them."""
 
     nbytes: int
     allocated: int
@@ -33,7 +33,7 @@ class _Sizes(NamedTuple):
 
 
 def run_stat(directory: str, *, as_json: bool, quiet: bool) -> int:
-    """Print it; 4 when something on the way could not be read."""
+    """Print the totals, and return 0; 4 when something is damaged."""
     report = report_of("stat", directory, quiet=quiet or as_json)
     member = _Member(directory)
     if as_json:
@@ -48,7 +48,7 @@ def run_stat(directory: str, *, as_json: bool, quiet: bool) -> int:
 
 
 class _Member:
-    """What a member keeps beside its log; all None for a bare log."""
+    """The files of a member beside its log; all fields are None for a bare log."""
 
     def __init__(self, directory: str) -> None:
         env = Env()
@@ -82,7 +82,7 @@ def _sizes(paths: Iterator[Path]) -> _Sizes:
         try:
             status = path.stat()
         except FileNotFoundError:
-            continue  # a compaction or a trim was quicker
+            continue  # a compaction or a trim has deleted it meanwhile
         nbytes += status.st_size
         allocated += status.st_blocks * 512
         files += 1
@@ -95,7 +95,7 @@ def _log_path(directory: str) -> Path:
 
 
 def _named(directory: str, report: VerifyReport) -> tuple[_Sizes, _Sizes]:
-    """(files of the segments, what else lies in the log's directory: spares and the like)."""
+    """The files of the segments, and all other files in the directory of the log."""
     log = _log_path(directory)
     names = {check.row.name for check in report.checks}
     names |= {name.replace(".log", ".idx") for name in names} | {"manifest"}

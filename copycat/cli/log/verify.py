@@ -1,4 +1,4 @@
-"""`copycat log verify`: a table of what was read, and each damage with what to do."""
+"""`copycat log verify`: prints what was checked, and each damage with what to do about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["bar", "report_of", "run_verify", "segment_state"]
 
 @contextmanager
 def bar(words: str, *, quiet: bool) -> Iterator[OnProgress | None]:
-    """A bar over bytes on a terminal, when rich is there; nothing elsewhere."""
+    """A progress bar over bytes, if stderr is a terminal and `rich` is installed; else nothing."""
     if quiet or not sys.stderr.isatty() or find_spec("rich") is None:
         yield None
         return
@@ -34,7 +34,7 @@ def bar(words: str, *, quiet: bool) -> Iterator[OnProgress | None]:
 
 
 def run_verify(directory: str, *, as_json: bool, quiet: bool) -> int:
-    """Print the report; 0 when nothing that was durable is unreadable, else 4."""
+    """Print the report, and return 0; 4 when something that was durable cannot be read."""
     report = report_of("verify", directory, quiet=quiet or as_json)
     advice = Advice(report)
     if as_json:
@@ -48,7 +48,7 @@ def run_verify(directory: str, *, as_json: bool, quiet: bool) -> int:
 
 
 def report_of(words: str, directory: str, *, quiet: bool) -> VerifyReport:
-    """What `verify` finds, below a bar with `words`. ConfigurationError: there is no log."""
+    """Verify a directory with a progress bar. ConfigurationError when it contains no log."""
     try:
         with bar(words, quiet=quiet) as on_progress:
             return verify(directory, on_progress=on_progress)
@@ -57,7 +57,7 @@ def report_of(words: str, directory: str, *, quiet: bool) -> VerifyReport:
 
 
 def segment_state(check: SegmentCheck) -> str:
-    """`tail`, `sealed`, `compacted`, or `packed`: compacted, and in LZ4 blocks."""
+    """`tail`, `sealed`, `compacted`, or `packed` (compacted, and stored in LZ4 blocks)."""
     if not check.row.sealed:
         return "tail"
     if check.row.packed:
@@ -89,7 +89,7 @@ def _lines(report: VerifyReport, advice: Advice) -> Iterator[str]:
         f" segment{'s' if report.segments != 1 else ''}"
     )
     if report.valid_from:
-        yield f"cleaned: a replay is exact from entry {report.valid_from:,} on"
+        yield f"compacted: a replay is exact from entry {report.valid_from:,} on"
     missing = advice.of_missing()
     if report.torn_bytes:
         never = "" if missing else "they were never acknowledged, and "

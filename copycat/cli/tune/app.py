@@ -1,4 +1,4 @@
-"""`copycat tune`: sweeps settings on the user's own disk, and says what to set."""
+"""`copycat tune`: measures settings on the user's disk, and says which to use."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Run = Callable[[Path, Limits], Sample]
 
 
 class TuneOptions(NamedTuple):
-    """What the command line says. Sizes in bytes; output: where the three files go."""
+    """The options of the command line. Sizes in bytes. output: the folder of the three files."""
 
     directory: Path
     seconds: float
@@ -185,7 +185,7 @@ def _check(options: TuneOptions) -> None:
 
 @contextmanager
 def _scratch(directory: Path) -> Iterator[Path]:
-    """A folder of our own on the same disk, gone afterwards, also after Ctrl-C or SIGTERM."""
+    """A new folder on the same disk, which is deleted at the end, also after Ctrl-C or SIGTERM."""
     before = signal.signal(signal.SIGTERM, _end)
     path = Path(tempfile.mkdtemp(prefix="copycat-tune-", dir=directory.resolve()))
     try:
@@ -197,7 +197,8 @@ def _scratch(directory: Path) -> Iterator[Path]:
 
 @contextmanager
 def _output(path: Path) -> Iterator[None]:
-    """The folder of the results, tried before anything is measured; none is left when it fails."""
+    """Make the folder of the results before anything is measured; it is deleted after a
+    failure."""
     made = [one for one in (path, *path.parents) if not one.exists()]
     try:
         try:
@@ -221,7 +222,7 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _measured(points: Sequence[Point], scratch: Path, options: TuneOptions) -> list[Measurement]:
-    """Rounds over all points, so that a disk that grows slow meanwhile slows all of them."""
+    """Measure all points in rounds, so that a disk that becomes slow slows all points alike."""
     limits = Limits(
         options.seconds / (_ROUNDS * len(points)), options.space // 2, options.entry_size
     )

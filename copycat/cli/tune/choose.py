@@ -1,4 +1,4 @@
-"""From measurements to settings: no disk, no clock, so that a test can hold it to its rules."""
+"""Chooses settings by measurements. No disk and no clock, so that tests can check the rules."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 _NEAR_BEST = 0.9
-"""A rate this close to the best one is as good: the rest is the disk's mood."""
+"""A rate of this share of the best one counts as equally good: the rest is noise."""
 _P99_SLACK = 1.5
-"""And a p99 up to so many times the best one."""
+"""A p99 of up to so many times the best one counts as good."""
 _SPACE_SLACK = 1.25
 _NOTABLE = 1.1
-"""Medians closer than this are not told apart: three runs may fall apart by chance."""
+"""Medians that differ by less count as equal, since three runs can differ by chance."""
 _DEFAULTS = Storage()
 
 

@@ -1,4 +1,4 @@
-"""One run of a keyed churn: every entry supersedes one before it, and the log is log."""
+"""One run of keyed writes: each entry releases an earlier one, and the log is compacted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["DURABILITY", "Amplification", "measure_churn"]
 KEYS = 20_000
 _BATCH = 64
 DURABILITY: Literal["os"] = "os"
-"""What is written and kept does not depend on it, and a run gets through more segments."""
+"""It does not change what is written and deleted, and a run writes more segments with it."""
 
 
 class _Segment(Protocol):
@@ -32,14 +32,14 @@ class _Segment(Protocol):
 
 
 class Amplification:
-    """Bytes written for each byte appended, and kept for each live one, from looks at a log."""
+    """Bytes written per byte appended, and bytes stored per live byte, as a log shows them."""
 
     def __init__(self) -> None:
         self._rewritten: dict[tuple[int, int], int] = {}
         self._space_ratios: list[float] = []
 
     def look(self, segments: Iterable[_Segment], live_nbytes: int) -> None:
-        """Take in the log's segments; those of a later version were written by cleaning."""
+        """Count the segments of the log; those of version 2 and above were rewritten."""
         total = 0
         for segment in segments:
             total += segment.size
@@ -48,19 +48,19 @@ class Amplification:
         self._space_ratios.append(total / live_nbytes)
 
     def written(self, appended_nbytes: int) -> float:
-        """1 when nothing was rewritten."""
+        """Bytes written per byte appended; 1 when nothing was rewritten."""
         return 1 + sum(self._rewritten.values()) / appended_nbytes
 
     @property
     def mean_space(self) -> float:
-        """The mean over all looks; 0 without any."""
+        """Bytes stored per live byte, as the mean over all calls of `look`; 0 before the first."""
         return sum(self._space_ratios) / len(self._space_ratios) if self._space_ratios else 0.0
 
 
 def measure_churn(
     directory: Path, limits: Limits, *, threshold: float, segment_size: int
 ) -> Sample:
-    """Append to random keys, release what they supersede, and clean after every segment.
+    """Append to random keys, release the replaced entries, and compact after each segment.
 
     One append at the least; `space_amplification` is 0 when there was no time for a segment.
     """
