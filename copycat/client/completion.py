@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from copycat.errors import CopycatError
 
@@ -20,6 +20,7 @@ __all__ = [
     "FailureFactory",
     "Finished",
     "WaitingQuery",
+    "split_overdue",
     "unknown_outcome",
 ]
 
@@ -88,6 +89,9 @@ class WaitingQuery:
         """True when the query does not wait any more for the commands before it."""
 
 
+_Timed = TypeVar("_Timed", bound=Call | WaitingQuery)
+
+
 class Completion:
     """The calls and queries that wait, and results that have arrived before their turn."""
 
@@ -139,15 +143,7 @@ class Completion:
 
     def overdue(self, now_ms: int) -> list[Call]:
         """Calls whose deadline has passed, in order; sets `deadline_ms` to the next one."""
-        overdue: list[Call] = []
-        self.deadline_ms = FOREVER_MS
-        for call in self._calls:
-            if call.deadline_ms > now_ms:
-                if call.deadline_ms == FOREVER_MS:
-                    continue
-                self.deadline_ms = call.deadline_ms
-                break
-            overdue.append(call)
+        overdue, self.deadline_ms = split_overdue(self._calls, now_ms)
         return overdue
 
     def first_waiting(self) -> int:
@@ -320,6 +316,20 @@ def _finish_many(future: Any, results: list[Any]) -> Finished:
             value.results = results  # type: ignore[attr-defined]  # a field of the error
             return Finished(future, value, failed=True)
     return Finished(future, results, failed=False)
+
+
+def split_overdue(waiting: Iterable[_Timed], now_ms: int) -> tuple[list[_Timed], int]:
+    """Those whose deadline has passed, in order, and the deadline of the next one.
+
+    Deadlines other than FOREVER_MS never go back in `waiting`.
+    """
+    overdue: list[_Timed] = []
+    for each in waiting:
+        if each.deadline_ms <= now_ms:
+            overdue.append(each)
+        elif each.deadline_ms != FOREVER_MS:
+            return overdue, each.deadline_ms
+    return overdue, FOREVER_MS
 
 
 def unknown_outcome(pending: tuple[object, ...]) -> str | None:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from copycat.client.completion import FOREVER_MS, Completion, Finished, WaitingQuery
+from copycat.client.completion import (
+    FOREVER_MS,
+    Completion,
+    Finished,
+    WaitingQuery,
+    split_overdue,
+)
 from copycat.errors import CopycatError
 from copycat.protocol.client import QueryRequest
 from copycat.protocol.operations import Operation, result_type_of
@@ -117,15 +123,7 @@ class Queries:
 
     def overdue(self, now_ms: int) -> list[PendingQuery]:
         """Queries whose deadline has passed; sets `deadline_ms` to the next one."""
-        overdue: list[PendingQuery] = []
-        self.deadline_ms = FOREVER_MS
-        for query in self._pending.values():
-            if query.deadline_ms > now_ms:
-                if query.deadline_ms == FOREVER_MS:
-                    continue
-                self.deadline_ms = query.deadline_ms
-                break
-            overdue.append(query)
+        overdue, self.deadline_ms = split_overdue(self._pending.values(), now_ms)
         return overdue
 
     # --- sending ---------------------------------------------------------------------------
