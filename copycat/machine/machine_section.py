@@ -50,6 +50,9 @@ from copycat.types import Release, SessionState
 
 __all__ = ["MachineSections", "SectionWriter"]
 
+_RELEASES = {release.value: release for release in Release}
+"""By the number in a snapshot: `Release(number)` costs more, and there is one a key."""
+
 
 class MachineSections:
     """Makes and installs the snapshot sections of one machine."""
@@ -123,7 +126,7 @@ class MachineSections:
         state = None if section.state is None else _attributes(decoder, section.state)
         timers = [(*row[:3], decoder.value(row[3])) for row in section.timers]
         keys = [
-            (KeyEntry(index, Release(policy), session, decoder.value(key)), due_ms)
+            (KeyEntry(index, _RELEASES[policy], session, decoder.value(key)), due_ms)
             for key, index, policy, session, due_ms in section.keys
         ]
         for session, callbacks in section.listeners:

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from copycat.errors import CorruptLogError, MachineMismatchError
-from copycat.machine import StateMachine, command, query
 from copycat.machine.apply_result import MachineQuery
 from copycat.machine.machine_runtime import MachineRuntime
 from copycat.machine.session_executor import SessionExecutor
@@ -18,21 +17,7 @@ from copycat.protocol.machine_tag import MACHINE_ID_MAX, machine_of, split_tag, 
 from copycat.protocol.operations import encode_operation
 from copycat.protocol.results import decode_result
 from tests.machine.runs import Script
-
-
-class Counter(StateMachine):
-    def __init__(self) -> None:
-        self.count = 0
-
-    @command
-    def add(self, amount: int) -> int:
-        self.count += amount
-        return self.count
-
-    @query
-    def get(self) -> int:
-        return self.count
-
+from tests.machine.test_mismatch import Counter
 
 ADD = encode_operation(Counter.add(1))
 
@@ -76,16 +61,16 @@ def test_a_logged_operation_of_an_unknown_machine_stops_the_member_by_its_name()
         script.commands(session, [with_machine(ADD, 2)])
     assert caught.value.operation == "add"
     assert caught.value.index == 2
-    assert script.machine.count == 0
+    assert script.machine.total == 0
 
 
 def test_a_query_of_an_unknown_machine_is_answered_with_the_same_error() -> None:
     script = Script(Counter())
-    ask = MachineQuery(1, script.register(), with_machine(encode_operation(Counter.get()), 2))
+    ask = MachineQuery(1, script.register(), with_machine(encode_operation(Counter.now()), 2))
     (answer,) = script.executor.query([ask])
     error = decode_result(answer.body, Any)
     assert isinstance(error, MachineMismatchError)
-    assert "'get' is for machine 2" in error.message
+    assert "'now' is for machine 2" in error.message
 
 
 def test_a_runtime_with_an_id_reads_its_own_operations_alone() -> None:
@@ -106,7 +91,7 @@ def test_a_machine_reads_its_section_without_the_sessions_of_others() -> None:
 
     machine = Counter()
     MachineRuntime(machine, SessionTable()).prepare_section(machine_section, {})()
-    assert machine.count == 3
+    assert machine.total == 3
 
 
 def test_a_section_of_an_unknown_machine_is_refused_and_changes_nothing() -> None:
@@ -117,7 +102,7 @@ def test_a_section_of_an_unknown_machine_is_refused_and_changes_nothing() -> Non
     runtime = MachineRuntime(machine, SessionTable())
     with pytest.raises(MachineMismatchError, match="a section of machine 1"):
         runtime.prepare_section(msgspec.structs.replace(section, machine_id=1), {})
-    assert machine.count == 0
+    assert machine.total == 0
 
 
 def test_bytes_without_sections_are_no_snapshot() -> None:
