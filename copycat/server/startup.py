@@ -25,6 +25,7 @@ from copycat.member.holders import with_holder
 from copycat.member.identity import read_identity
 from copycat.member.refusals import refuse_file
 from copycat.paths import real_path
+from copycat.raft.configuration import Configuration
 from copycat.replica.options import MemberStores
 from copycat.replica.replica import Replica, ReplicaOptions
 from copycat.server.host import AsyncHost, now_ms, wall_ms
@@ -225,12 +226,13 @@ def _log_loss(address: str, level: StorageLevel) -> None:
 
 
 def _log_start(options: ServerOptions, storage: Storage, founders: tuple[str, ...]) -> None:
+    members_by_id = replica_options(options, storage, founders).members_by_id
     log.info(
         "%s: member of %s (%s); a majority is %d",
         options.name,
         options.cluster_name,
         ", ".join(founders),
-        len(founders) // 2 + 1,
+        Configuration.bootstrap(members_by_id).quorum_size,
     )
     if storage.durability is not Durability.FSYNC:
         log.warning(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from copycat.config import ServerOptions
 from copycat.protocol.client import Refusal
+from copycat.raft.configuration import Configuration
 from copycat.replica.proposals import WriteStall
 from copycat.replica.replica import Replica
 from copycat.types import ServerState
@@ -127,7 +128,7 @@ class StatusLog:
         start has waited.
         """
         status = self._replica.status()
-        text = waiting_text(status.address, status.members, unlinked)
+        text = waiting_text(self._replica.raft.configuration, unlinked)
         if not text:
             missing = (
                 f"; {status.missing_entries} must be fetched first"
@@ -139,13 +140,23 @@ class StatusLog:
         log.warning("%s: %s (for %.0f s by now)%s", self._name, text, seconds, refused)
 
 
-def waiting_text(address: str, members: tuple[str, ...], unlinked: dict[str, str]) -> str:
-    """How many of which members a start waits for, each with the reason; "" when enough are
-    linked."""
-    needed = len(members) // 2 + 1
-    reached = len(members) - len(unlinked)
-    if reached >= needed:
+def waiting_text(configuration: Configuration, unlinked: dict[str, str]) -> str:
+    """How many of which voters a start waits for, each with the reason; "" when enough are linked.
+
+    unlinked: the address of each member without a link, with the reason.
+    """
+    voters = {
+        each.address: each.member
+        for each in configuration.members
+        if configuration.has_vote(each.member)
+    }
+    reached = [member for address, member in voters.items() if address not in unlinked]
+    if configuration.has_quorum(reached):
         return ""
-    names = ", ".join(sorted(unlinked))
-    why = "; ".join(f"{peer}: {reason}" for peer, reason in sorted(unlinked.items()))
-    return f"waiting for {needed - reached} of {names} (need {needed} of {len(members)}): {why}"
+    missing = sorted(voters.keys() & unlinked.keys())
+    needed = configuration.quorum_size
+    why = "; ".join(f"{address}: {unlinked[address]}" for address in missing)
+    return (
+        f"waiting for {needed - len(reached)} of {', '.join(missing)}"
+        f" (need {needed} of {len(voters)}): {why}"
+    )

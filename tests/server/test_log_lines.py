@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from copycat import ApplicationError, Compaction
+from copycat.raft.configuration import Configuration, MemberRecord
 from copycat.server import node
 from copycat.server.refusal_log import KNOWN_MAX, REASONS_MAX, RefusalLog
 from copycat.server.status_log import waiting_text
+from copycat.types import MemberId, MemberType
 from tests.server.cluster import Book, free_address, run, server, trio
 
 
@@ -122,12 +124,25 @@ def test_a_stranger_that_sends_something_else_each_time_does_not_fill_the_log(
 
 
 def test_whom_a_member_waits_for() -> None:
-    members = ("a:1", "b:1", "c:1")
+    founders = Configuration.bootstrap(
+        {MemberId(n): f"{name}:1" for n, name in enumerate("abc", 1)}
+    )
     unlinked = {"b:1": "Connection refused", "c:1": "not tried yet"}
-    assert waiting_text("a:1", members, unlinked) == (
+    assert waiting_text(founders, unlinked) == (
         "waiting for 1 of b:1, c:1 (need 2 of 3): b:1: Connection refused; c:1: not tried yet"
     )
-    assert not waiting_text("a:1", members, {"c:1": "Connection refused"})
+    assert not waiting_text(founders, {"c:1": "Connection refused"})
+
+
+def test_a_member_waits_for_voters_only() -> None:
+    configuration = Configuration.from_members(
+        MemberRecord(MemberId(n), MemberType.ACTIVE if n <= 3 else MemberType.PASSIVE, f"{name}:1")
+        for n, name in enumerate("abcxyz", 1)
+    )
+    assert not waiting_text(configuration, dict.fromkeys(["c:1", "x:1", "y:1", "z:1"], "refused"))
+    assert waiting_text(configuration, dict.fromkeys(["b:1", "c:1", "x:1"], "refused")) == (
+        "waiting for 1 of b:1, c:1 (need 2 of 3): b:1: refused; c:1: refused"
+    )
 
 
 @pytest.mark.slow
