@@ -137,21 +137,7 @@ class Cluster:
         place = self.options.members + number
         if number < self.options.workload.shipped:
             return SessionClient(number, place, self._client_world(), random.fork())
-        return SimClient(
-            number,
-            place,
-            world=self.world,
-            network=self.network,
-            random=random.fork(),
-            trace=self.trace,
-            hosts=self.hosts,
-            addresses=self.addresses,
-            options=self.options.workload,
-            checker=self.sessions,
-            asked=self.asked,
-            history=self.history,
-            impatience_us=3 * self.options.raft.election_timeout_ms * MS,
-        )
+        return SimClient(number, place, self._client_world(), random.fork())
 
     def _client_world(self) -> ClientWorld:
         return ClientWorld(
@@ -201,7 +187,7 @@ class Cluster:
             if host.disk_model.loss.is_done(
                 lacks_entries=eligibility.is_recovering, is_recorded=is_recorded
             ):
-                self.trace.mark("debt repaid")
+                self.trace.mark("missing entries are back")
                 host.disk_model.loss.repaid()
             is_aware = eligibility.is_recovering and not host.disk_model.loss.is_unaware
             if was_unaware and is_aware:

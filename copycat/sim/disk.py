@@ -137,7 +137,7 @@ class SimDisk:
                 else (lost_entries.lost_upto, lost_entries.term)
             )
             self._trace.mark(
-                "log cut behind a snapshot" if lost_entries is None else "log cut and owed"
+                "log cut behind a snapshot" if lost_entries is None else "log cut, not whole"
             )
             disk_model.cut(log.before, log.last_index, lost_upto, term)
         elif lost_entries is not None:

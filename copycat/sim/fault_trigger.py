@@ -32,7 +32,7 @@ def _possible(options: SeedOptions) -> list[str]:
     if "no_space" in faults:
         states.append("its disk is full")
     if "rot" in faults:
-        states += ["entries are owed", "it may not vote"]
+        states += ["entries are missing", "it may not vote"]
     return states
 
 

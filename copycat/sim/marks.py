@@ -56,7 +56,7 @@ STATES = (
     "a snapshot comes in",
     "gaps are replayed",
     "its disk is full",
-    "entries are owed",
+    "entries are missing",
     "it may not vote",
     "it is paused",
     "it is down",
@@ -133,7 +133,7 @@ def states_of(host: SimHost) -> Iterator[str]:
     if raft.storage_full:
         yield "its disk is full"
     if raft.eligibility.is_recovering:
-        yield "entries are owed"
+        yield "entries are missing"
     if not raft.eligibility.may_vote:
         yield "it may not vote"
 

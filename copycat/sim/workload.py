@@ -30,12 +30,10 @@ from copycat.protocol.framing import split_frame
 from copycat.seeded_random import SimRandom
 from copycat.sim.checkers.linearizability import NEVER, Operation
 from copycat.sim.checkers.log_history import violated
-from copycat.sim.checkers.sessions import SessionChecker
-from copycat.sim.host import Connection, SimHost
+from copycat.sim.client_calls import ClientWorld
+from copycat.sim.host import Connection
 from copycat.sim.model import PROBE_KEY, draw_command, encode
-from copycat.sim.network import Network
-from copycat.sim.options import WorkloadOptions
-from copycat.sim.world import MS, Trace, World
+from copycat.sim.world import MS
 from copycat.types import ConsistencyLevel
 
 RESEND_MAX = 100
@@ -63,37 +61,27 @@ class SimClient:
         self,
         number: int,
         place: int,
-        *,
-        world: World,
-        network: Network,
+        shared: ClientWorld,
         random: SimRandom,
-        trace: Trace,
-        hosts: Sequence[SimHost],
-        addresses: Sequence[str],
-        options: WorkloadOptions,
-        checker: SessionChecker,
-        asked: dict[tuple[int, int], Operation],
-        history: list[Operation],
-        impatience_us: int,
     ) -> None:
         self.number = number
         self.place = place
-        self.options = options
+        self.options = shared.options
         self.session = 0
         self.is_active = True
         """Asks new things; else it only finishes what it began."""
         self.silent_until_us = 0
         self.unanswered: dict[int, bytes] = {}
-        self._world = world
-        self._network = network
+        self._world = shared.world
+        self._network = shared.network
         self._random = random
-        self._trace = trace
-        self._hosts = hosts
-        self._numbers = {address: number for number, address in enumerate(addresses)}
-        self._checker = checker
-        self._asked = asked
-        self._history = history
-        self._impatience_us = impatience_us
+        self._trace = shared.trace
+        self._hosts = shared.hosts
+        self._numbers = {address: number for number, address in enumerate(shared.addresses)}
+        self._checker = shared.checker
+        self._asked = shared.asked
+        self._history = shared.history
+        self._impatience_us = shared.impatience_us
         self._sequence = 0
         self._acked = 0
         self._acked_of: dict[int, int] = {}
@@ -101,7 +89,7 @@ class SimClient:
         self._requests: dict[int, _Asked] = {}
         self._connection: Connection | None = None
         self._connections = 0
-        self._server = random.below(len(hosts))
+        self._server = random.below(len(shared.hosts))
         self._progress_us = 0
         self._kept_us = 0
         self._resend_us = 0

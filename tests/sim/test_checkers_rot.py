@@ -28,7 +28,7 @@ def disk_model() -> DiskModel:
 
 def test_c12_what_was_durable_counts_as_lost(disk_model: DiskModel) -> None:
     for lost_upto in (NO_ENTRY, EntryId(1, 5)):
-        with pytest.raises(InvariantError, match=r"^C12: a damaged log owes less"):
+        with pytest.raises(InvariantError, match=r"^C12: a damaged log says that it held less"):
             disk_model.cut(NO_ENTRY, 2, lost_upto, 2)
     disk_model.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
     assert (disk_model.last_index, disk_model.durable, len(disk_model.loss.entries_before)) == (
@@ -54,10 +54,10 @@ def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(disk_model: Di
 
 def test_c12_a_recovery_ends_when_all_that_is_committed_is_back(disk_model: DiskModel) -> None:
     disk_model.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
-    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
+    with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten"):
         disk_model.loss.repaid()
     disk_model.append([(index, 1, index * 1000) for index in (3, 4)])
-    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten"):
+    with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten"):
         disk_model.loss.repaid()
     disk_model.durable = 4
     disk_model.loss.repaid()
@@ -76,10 +76,10 @@ def test_f8_an_older_copy_is_bound_to_what_was_counted(disk_model: DiskModel) ->
     assert not loss.is_done(lacks_entries=True)
     assert not loss.is_unaware
     assert loss.is_done(lacks_entries=False)
-    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=3"):
+    with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten.*index=3"):
         loss.repaid()
     disk_model.append([(3, 1, 3000)])
-    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=3"):
+    with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten.*index=3"):
         loss.repaid()
     disk_model.durable = 3
     loss.repaid()
@@ -97,7 +97,7 @@ def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(
     disk_model.durable = 3
     loss.counted(4, log)
     assert not loss.is_done(lacks_entries=True)
-    with pytest.raises(InvariantError, match=r"^C12: a debt is forgotten.*index=4"):
+    with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten.*index=4"):
         loss.repaid()
 
 
@@ -139,5 +139,5 @@ def test_disks_rot_and_are_repaired() -> None:
     repaired = 0
     for seed in range(1, 80):
         if "rot" in draw_options(seed).faults:
-            repaired += run_seed(seed).marks.get("debt repaid", 0)
+            repaired += run_seed(seed).marks.get("missing entries are back", 0)
     assert repaired >= 10

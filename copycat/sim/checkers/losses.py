@@ -28,9 +28,9 @@ class Loss:
     def __init__(self, log: DurableLog) -> None:
         self._log = log
         self.entries_before: list[tuple[int, int]] = []
-        """What was durable before, until the member has what it owes (C12); else empty."""
+        """What was durable before, until the member has it again (C12); else empty."""
         self.bound = 0
-        """So many entries of `entries_before` have to come back before it may owe nothing."""
+        """How many of `entries_before` must be back before the member may say that it has all."""
         self.is_unaware = False
         """Its disk is an older copy, and the member does not know it so far (F8)."""
         self.credited = 0
@@ -68,7 +68,7 @@ class Loss:
     def is_done(self, *, lacks_entries: bool, is_recorded: bool = True) -> bool:
         """After a step: whether the member says that it has what it lost again.
 
-        is_recorded: what it owes is durable, and so is the term that was raised for it.
+        is_recorded: the record of the loss is durable, and so is the term that was raised for it.
         """
         if self.is_unaware:
             has_all = self._is_back(len(self.entries_before))
@@ -82,7 +82,7 @@ class Loss:
         return self._log.platter >= end and self._log.entries[:end] == self.entries_before[:end]
 
     def repaid(self) -> None:
-        """The member says that it owes nothing any more: then it has what was committed (C12)."""
+        """The member says that it has everything again: then it has what was committed (C12)."""
         entries, platter, committed = (
             self._log.entries,
             self._log.platter,
@@ -93,7 +93,7 @@ class Loss:
             if self.entries_before[at] == entry and (at >= platter or entries[at] != entry):
                 raise violated(
                     "C12",
-                    "a debt is forgotten before a committed entry is back",
+                    "a loss is forgotten before a committed entry is back",
                     member=self._log.member,
                     index=at + 1,
                     platter=platter,
