@@ -174,7 +174,7 @@ def serve(**options: Any) -> None:
     help="Let the member vote although entries that it acknowledged before a sync may be missing.",
 )
 @click.option(
-    "--accept-owed-loss",
+    "--accept-missing-entries",
     "missing",
     is_flag=True,
     help="Let the member vote without the entries that it lost and no other member can send.",

@@ -40,8 +40,8 @@ def run_recover(
     env = Env()
     if [accept_loss_from is not None, unsynced, missing, skip is not None].count(True) != 1:
         raise ConfigurationError(
-            "give one of --accept-loss-from INDEX, --accept-unsynced-loss, --accept-owed-loss and"
-            " --skip-entry INDEX",
+            "give one of --accept-loss-from INDEX, --accept-unsynced-loss,"
+            " --accept-missing-entries and --skip-entry INDEX",
             hint=f"copycat log verify {directory} names what cannot be read",
         )
     if yes and not cluster_name:
@@ -71,7 +71,7 @@ def run_recover(
 
 def _accept(env: Env, directory: str, cluster_name: str, *, missing: bool, yes: bool) -> int:
     """Let a member vote again although entries that it acknowledged are missing."""
-    option = "--accept-owed-loss" if missing else "--accept-unsynced-loss"
+    option = "--accept-missing-entries" if missing else "--accept-unsynced-loss"
     if yes:
         (accept_lost_entries if missing else accept_unsynced_loss)(env, directory, cluster_name)
         print(f"{directory}: it votes with what it has; commands may be lost")

@@ -208,9 +208,9 @@ def accept_lost_entries(env: Env, directory: str, cluster_name: str) -> None:
     stays: others may have deleted tombstones because this member had them, so that no gap may
     stand for the lost entries. ConfigurationError when no entry is lost.
     """
-    nothing = "no entry of this member was cut off for damage; nothing is owed"
+    nothing = "no entry of this member was cut off for damage; nothing is missing"
     member = _checked_identity(env, directory, cluster_name, LOST_ENTRIES_FILE, nothing)
-    _accept(env, directory, member, "accept-owed-loss", _accept_lost_entries)
+    _accept(env, directory, member, "accept-missing-entries", _accept_lost_entries)
 
 
 def skippable(env: Env, directory: str, index: int) -> StoredEntry:

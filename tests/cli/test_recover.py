@@ -136,7 +136,7 @@ def test_gaps_that_are_right_only_behind_the_damage_are_named(
     durable(directory.log)
     directory.close()
     LostEntries(Env(), str(path), EntryId(1, 20), first_index=15, term=2).write()
-    printed = recover("--accept-owed-loss")
+    printed = recover("--accept-missing-entries")
     assert printed.exit_code == 1
     assert "lost to damage" in printed.output
     is_named = "exact from entry 16 on, but the log ends at 14" in printed.output

@@ -221,11 +221,11 @@ def small(path: Path) -> Storage:
 def test_an_operator_may_accept_what_nobody_can_give_back(tmp_path: Path) -> None:
     path = tmp_path / "one"
     used(path)
-    options = ("--accept-owed-loss", "--cluster-name", "test", "--yes")
+    options = ("--accept-missing-entries", "--cluster-name", "test", "--yes")
     assert isinstance(recover(path, *options).exception, ConfigurationError)
     LostEntries(Env(), str(path), EntryId(1, 99), first_index=50, term=2).write()
-    assert recover(path, "--accept-owed-loss").exit_code == 1
+    assert recover(path, "--accept-missing-entries").exit_code == 1
     assert (path / LOST_ENTRIES_FILE).exists()
     assert recover(path, *options).exit_code == 0
     assert not (path / LOST_ENTRIES_FILE).exists()
-    assert "accept-owed-loss" in (path / AUDIT_FILE).read_text()
+    assert "accept-missing-entries" in (path / AUDIT_FILE).read_text()
