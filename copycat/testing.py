@@ -23,7 +23,7 @@ _STEP_MS = 1000
 def check_blind_writes(
     machine: Callable[[], StateMachine], operations: Sequence[Operation[Any]]
 ) -> None:
-    """Apply commands, then again without each entry that the machine let go (C21).
+    """Apply commands, then again without each entry that the machine released (C21).
 
     The states must agree from the entry on at which it was released. StateDivergedError names
     the commands when they do not: then `key=` promises what the machine does not keep. One
@@ -37,7 +37,7 @@ def check_blind_writes(
     states, releases = _play(machine, runs)
     order = sorted(releases, key=lambda release: release[1])
     for at, index, policy in order:
-        # A deletion never goes before what it deletes, so all older ones go with it.
+        # A deletion is never deleted before what it deleted, so all older entries are deleted too.
         is_deletion = policy is Release.SEQUENTIAL
         deleted = {index}
         if is_deletion:

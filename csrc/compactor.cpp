@@ -125,7 +125,7 @@ private:
     std::uint32_t hash_ = 0;
 };
 
-// Reads one segment after the other; what is let go becomes gaps, one a run of terms.
+// Reads one segment after the other; what is to be deleted becomes gaps, one a run of terms.
 class Copier {
 public:
     Copier(Output& out, RewriteThrottle& throttle, std::uint64_t horizon,

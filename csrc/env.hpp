@@ -66,7 +66,7 @@ public:
     virtual void sync() = 0;
 };
 
-// An exclusive lock on a path, let go by its destructor (or by the process's death).
+// An exclusive lock on a path, released by its destructor (or by the process's death).
 class Lock {
 public:
     virtual ~Lock() = default;

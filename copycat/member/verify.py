@@ -259,7 +259,7 @@ class SegmentCheck(NamedTuple):
     last_index: int
     entries: int
     gaps: int
-    """Indexes that were let go."""
+    """Indexes whose entries were deleted."""
     valid_from: int
     """The largest of its gaps (C22); 0 without any."""
     nbytes: int

@@ -117,7 +117,7 @@ class WorkloadOptions(msgspec.Struct, frozen=True, kw_only=True):
     twice: int = 10_000
     """How often a client sends what is in flight again without need."""
     is_keyed: bool = False
-    """Mostly registers, which are deleted and expire too: commands that the log can let go."""
+    """Mostly registers, which are deleted and expire too: commands that compactions can delete."""
 
 
 class LimitOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@
 what is sent
 again and when, which server is next, what an early, late, lost or doubled answer means, in
 which order callers hear. What is written anew is what the asyncio driver does around them: to
-open a connection, to hand over frames and the time, to let go of a server. Everything that a
+open a connection, to hand over frames and the time, to leave a server. Everything that a
 caller hears is held against the reference of the checkers.
 """
 

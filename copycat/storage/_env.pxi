@@ -86,7 +86,7 @@ cdef class Mapping_:
 
 @cython.final
 cdef class Lock:
-    """An exclusive lock; let go of by `close` or with the object."""
+    """An exclusive lock; `close` releases it, and so does the end of the object."""
 
     cdef unique_ptr[CLock] lock
 

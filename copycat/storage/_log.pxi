@@ -375,7 +375,7 @@ cdef class NativeLog:
                               row.removable_major, row.sealed) for row in stats]
 
     def rewrite(self, groups, limits, *, major):
-        """Freeze what goes of each group of neighbouring segments. ValueError."""
+        """Freeze what is to be deleted of each group of neighbouring segments. ValueError."""
         cdef Rewrite rewrite = Rewrite.__new__(Rewrite)
         cdef vector[vector[uint64_t]] ids = number_lists(groups)
         cdef CLimits upto = limits_of(limits)
@@ -420,7 +420,7 @@ cdef class NativeLog:
             dereference(self.log).remove_obsolete_files()
 
     def close(self):
-        """Sync, write the close mark (C7), let go of the lock. A second close is nothing."""
+        """Sync, write the close mark (C7), release the lock. A second close is nothing."""
         with nogil:
             dereference(self.log).close()
 

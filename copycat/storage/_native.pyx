@@ -102,7 +102,7 @@ def lz4_decompress(data, size):
 def run_locked(lock, function, *arguments):
     """Call `function` while `lock` is held; what it returns.
 
-    The lock is taken and let go here, between no two instructions of Python: wherever a signal
+    The lock is taken and released here, between no two instructions of Python: wherever a signal
     handler raises, nobody is left with the lock (`with` has such places).
     """
     lock.acquire()

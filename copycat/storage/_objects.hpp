@@ -19,7 +19,7 @@ inline PyObject* checked(PyObject* object) {
     return object;
 }
 
-// A Python buffer that lives as long as the block. Any thread may let go of it.
+// A Python buffer that lives as long as the block. Any thread may release it.
 inline Block hold_buffer(PyObject* object) {
     const auto release = [](Py_buffer* buffer) {
         const PyGILState_STATE state = PyGILState_Ensure();
@@ -77,7 +77,7 @@ inline std::vector<std::vector<std::uint64_t>> number_lists(PyObject* sequence) 
     return out;
 }
 
-// The buffers of the items of one batch, let go of at the end of the call.
+// The buffers of the items of one batch, released at the end of the call.
 class ItemBuffers {
 public:
     ItemBuffers() = default;

@@ -200,7 +200,7 @@ class ReplicaLog(Protocol):
     def rewrite(
         self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
     ) -> Rewrite:
-        """Freeze what goes of all groups at once; each becomes one new segment.
+        """Freeze what is to be deleted of all groups; each group becomes one new segment.
 
         A group is the ids of neighbouring segments whose stats say is_sealed, else ValueError.
         """
@@ -212,7 +212,7 @@ class ReplicaLog(Protocol):
         Durable with the next sync that begins: a crash before it leaves exactly the old
         segments (F16). A group that was truncated, trimmed or reset meanwhile is dropped. Behind
         one of which some index is still in the log nothing is installed, and the result says
-        is_cut_short: a deletion must not go before what it deleted. An error changes
+        is_cut_short: a deletion must not be deleted before what it deleted. An error changes
         nothing. InvariantError before its run ended, or for another log's.
         """
         ...
@@ -252,7 +252,7 @@ class ReplicaLog(Protocol):
         ...
 
     def close(self) -> None:
-        """Sync, write the close mark that proves a clean stop (C7), let go of the lock.
+        """Sync, write the close mark that proves a clean stop (C7), release the lock.
 
         A poisoned log is closed without a sync. If one still hangs in the disk, the directory
         stays locked until that is over: who opens it before gets a DirectoryInUseError.

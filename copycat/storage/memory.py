@@ -314,7 +314,7 @@ class MemoryLog:
     def rewrite(
         self, groups: Sequence[Sequence[int]], limits: CompactionLimits, *, major: bool
     ) -> MemoryRewrite:
-        """Freeze what goes; see `ReplicaLog.rewrite`."""
+        """Freeze what is to be deleted; see `ReplicaLog.rewrite`."""
         self._check()
         frozen = []
         for ids in groups:

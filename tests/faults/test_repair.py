@@ -50,7 +50,7 @@ def directory_of(member: CopycatServer[Book]) -> Path:
 
 
 async def check_equal(trio: Trio, count: int) -> None:
-    """Everybody runs, has all commands once, and the same bytes; the debt is forgotten."""
+    """Everybody runs, has all commands once, and the same bytes; the loss is forgotten."""
     async with CopycatClient(*trio.addresses) as client:
         await client.submit(Book.add(count))
     await trio.all_applied()

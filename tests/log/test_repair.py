@@ -1,4 +1,4 @@
-"""A member with others cuts what it cannot read and owes it: F2, F3, F11, F17 and C12.
+"""A member with others cuts what it cannot read, to fetch it again: F2, F3, F11, F17 and C12.
 
 Five entries a segment, one an append: entries 1 to 5 are in the first file, 11 and later in the
 tail. Every member here is one of three, but for those that are alone.

@@ -150,7 +150,7 @@ class Log:
     def command(
         self, session: int, operation: Operation[Any] | bytes, *, ack: int = 0, behind: int = 0
     ) -> None:
-        """ack: how many replies of those owed the client has; behind: how many of these it does
+        """ack: how many of its pending replies the client has; behind: how many of these it does
         not say, since it wrote the frame before it had them."""
         if session in self.sequences:
             done = self.sequences[session]

@@ -103,7 +103,7 @@ class Disk:
         return self.start(hard_state=hard_state)
 
     def accept_loss(self) -> Node:
-        """An operator gives up what it owes (`copycat recover --accept-owed-loss`)."""
+        """An operator gives up what is missing (`copycat recover --accept-missing-entries`)."""
         lost_entries = read_lost_entries(self.env, "/member", self.node.hard_state.current_term)
         assert lost_entries is not None
         assert not lost_entries.is_accepted
@@ -111,7 +111,7 @@ class Disk:
         return self.restart()
 
     def cut(self, index: int) -> Node:
-        """Entry `index` and what follows are damaged: a new process that owes them (0017)."""
+        """Entry `index` and what follows are damaged: a new process that lacks them (0017)."""
         self.env.crash(1)
         log = open_log(self.env, LOG, max_segment_size=16384, max_entries_per_segment=8)
         last = log.last_entry

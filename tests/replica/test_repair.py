@@ -1,4 +1,4 @@
-"""A member that owes entries is fed (0017), and never over gaps: what they stood for is gone."""
+"""A member that lacks entries is fed (0017), never over gaps: what they stood for is deleted."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def frames_of(net: Disks, turns: int) -> int:
 def test_c12_a_leader_that_started_anew_feeds_who_takes_no_gaps(
     count: int, has_snapshot: bool
 ) -> None:
-    """It has everything and knows of no commit; the others are who owes, and one that is away.
+    """It has everything and knows of no commit; of the others one lacks entries, and one is away.
 
     What its gaps are valid from was committed (C22), so it can give what is asked for: a
     snapshot.

@@ -97,7 +97,7 @@ def test_f17_a_log_with_gaps_is_not_whole_without_its_snapshots() -> None:
         disk.restart()
     assert caught.value.index == 1
     assert len(disk.snapshots) == 2, "nothing was changed"
-    disk.store.set_aside()  # what a repair does, with the rest of this: all of it is owed
+    disk.store.set_aside()  # what a repair does, with the rest of this: all of it is missing
     net.nodes[member] = disk.cut(1)
     net.mend(member)
     for _ in range(60):

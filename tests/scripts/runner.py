@@ -23,11 +23,11 @@ A transcript is blocks, a blank line between them: commands (a line each, or `;`
     crash 2 [keep]      power loss; `keep` unsynced entries survive by luck
     restart 2           from what its disk holds
     forget 2            a member with its log in memory is restarted
-    rot 2 5 [silently]  entry 5 and what follows cannot be read: cut, owed, and restarted
+    rot 2 5 [silently]  entry 5 and what follows cannot be read: cut, and restarted
     image 2             a copy of its disk is taken
     regress 2           it comes back with that copy (F8)
     record 2            its directory says what it was told that it lost
-    accept 2            an operator accepts the loss of what it owes
+    accept 2            an operator accepts the loss of what is missing
     snapshot 2          it saves what is committed; the newest two are kept
     trim 2 7            its log begins at 7, as far as its oldest snapshot allows
     clean 2 7           it lets entries up to 7 go: gaps, valid from its commit index on

@@ -1,10 +1,10 @@
 """The laws of cleaning: what may be a gap, in whose log, and for how long (I22, I23, F16).
 
 `Gaps` knows which entries of one member's log are gaps, and which of them a power cut may bring
-back. `CompactionLaws` judges each entry that goes, by the facts at the moment at which its rewrite
-was frozen: the machine released it, every reply that could depend on it is acknowledged (C21), and
-if it deletes something every member has it on its platter (C23). The facts come from outside of
-the member: from what its executor said, from the disks, and from the reference.
+back. `CompactionLaws` judges each entry that is deleted, by the facts at the moment at which its
+rewrite was frozen: the machine released it, every reply that could depend on it is acknowledged
+(C21), and if it deletes something every member has it on its platter (C23). The facts come from
+outside of the member: from what its executor said, from the disks, and from the reference.
 """
 
 from __future__ import annotations
@@ -192,8 +192,8 @@ class CompactionLaws:
         *,
         is_major: bool,
     ) -> Frozen:
-        """The facts now. C22: nothing goes above what is applied and durable, and nothing at
-        all while the log is replayed."""
+        """The facts now. C22: nothing is deleted above what is applied and durable, and
+        nothing at all while the log is replayed."""
         applied = member.last_applied()
         valid_from = member.valid_from()
         if limits.horizon > (min(applied, member.durable) if applied >= valid_from else 0):
@@ -286,7 +286,7 @@ class CompactionLaws:
                     )
 
     def check_order(self, member: CompactedMember) -> None:
-        """Never goes a deletion before what it deleted, or a replay brings that back.
+        """A deletion is never deleted before what it deleted, or a replay brings that back.
 
         What an earlier deletion that is there deletes as well is none of a later one's business,
         nor is what was gone by itself before.

@@ -1,7 +1,7 @@
 """What one member's directory holds, as an observer outside knows it: I3, I10, I12 and I24.
 
-A log that begins behind a snapshot is whole here, and so is one with gaps: what is covered or was
-let go is what was committed. Which entries are gaps is kept beside it (`Gaps`).
+A log that begins behind a snapshot is whole here, and so is one with gaps: what a snapshot covers
+or a compaction deleted is what was committed. Which entries are gaps is kept beside it (`Gaps`).
 """
 
 from __future__ import annotations
@@ -233,8 +233,8 @@ class DiskModel:
     def cut(self, before: EntryId, last_index: int, lost_upto: EntryId, term: int) -> None:
         """The log was damaged, and a start cut it: it begins after `before` and ends so.
 
-        owed: what the directory says that it held; NO_ENTRY for nothing.  term: that its hard
-        state was raised to for it. C12: it may not owe less than was durable.
+        lost_upto: what the directory says that it held; NO_ENTRY for nothing.  term: that its
+        hard state was raised to for it. C12: it may not say less than was durable.
         """
         self.is_rotten = False
         last = max(last_index, before.index)
@@ -242,7 +242,7 @@ class DiskModel:
         if last < self.durable and lost_upto < entries_before:
             raise violated(
                 "C12",
-                "a damaged log owes less than it held",
+                "a damaged log says that it held less than it did",
                 member=self.member,
                 last_index=last,
                 lost_upto=lost_upto,

@@ -56,7 +56,7 @@ class LogHistory:
         self.committed: list[tuple[int, int]] = []
         """(term, crc) of everything that was ever committed, from index 1 on."""
         self.deletions: dict[int, Release] = {}
-        """Entries that some member let go, lawfully, and the strictest class of them."""
+        """Entries that some member deleted lawfully, and the strictest class of them."""
 
     def filled(self, who: int, frames: Sequence[Frame], gaps: Sequence[Gap]) -> Sequence[Frame]:
         """`frames` with what was committed in the place of each gap, ordered by index.

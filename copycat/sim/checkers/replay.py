@@ -3,8 +3,8 @@
 At the end of a seed in which something was cleaned, every member's disk is opened once more, as
 after a power cut, and what it holds is replayed into a fresh executor: from each snapshot that it
 keeps, and from the first entry if the log begins there. The replay applies every entry that was
-ever committed. State, sessions, owed replies, keys and log time must be equal at every place that
-is looked at, once a replay has passed the gaps before it (I20, I23).
+ever committed. State, sessions, unacknowledged replies, keys and log time must be equal at every
+place that is looked at, once a replay has passed the gaps before it (I20, I23).
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ class SessionChecker:
 
     def outcome(self, member: int, outcome: ApplyResult, valid_from: int = 0) -> None:
         """One member applied a slice. Below `valid_from` it replays a log with gaps: only what
-        somebody is still owed must be as it was (C21, C22)."""
+        some client still waits for must be as it was (C21, C22)."""
         if outcome.last_applied > self.committed_index:
             raise violated(
                 "I4", "applied what was not committed", member=member, upto=outcome.last_applied
