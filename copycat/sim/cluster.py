@@ -188,7 +188,7 @@ class Cluster:
                 lacks_entries=eligibility.is_recovering, is_recorded=is_recorded
             ):
                 self.trace.mark("missing entries are back")
-                host.disk_model.loss.repaid()
+                host.disk_model.loss.recovered()
             is_aware = eligibility.is_recovering and not host.disk_model.loss.is_unaware
             if was_unaware and is_aware:
                 self.trace.mark("older copy noticed")

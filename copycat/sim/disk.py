@@ -111,7 +111,7 @@ class SimDisk:
         if gaps and self.disk_model.most == log.before.index:  # else it begins anew at once (C24)
             self.disk_model.check_terms(log)
         if self.disk_model.loss.is_done(lacks_entries=directory.lost_entries is not None):
-            self.disk_model.loss.repaid()
+            self.disk_model.loss.recovered()
         if (
             snapshots.entries
             and not self._calm

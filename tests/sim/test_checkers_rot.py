@@ -55,12 +55,12 @@ def test_i24_a_cut_log_begins_behind_a_snapshot_or_where_it_began(disk_model: Di
 def test_c12_a_recovery_ends_when_all_that_is_committed_is_back(disk_model: DiskModel) -> None:
     disk_model.cut(NO_ENTRY, 2, EntryId(1, 6), 2)
     with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten"):
-        disk_model.loss.repaid()
+        disk_model.loss.recovered()
     disk_model.append([(index, 1, index * 1000) for index in (3, 4)])
     with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten"):
-        disk_model.loss.repaid()
+        disk_model.loss.recovered()
     disk_model.durable = 4
-    disk_model.loss.repaid()
+    disk_model.loss.recovered()
     assert not disk_model.loss.entries_before
 
 
@@ -77,12 +77,12 @@ def test_f8_an_older_copy_is_bound_to_what_was_counted(disk_model: DiskModel) ->
     assert not loss.is_unaware
     assert loss.is_done(lacks_entries=False)
     with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten.*index=3"):
-        loss.repaid()
+        loss.recovered()
     disk_model.append([(3, 1, 3000)])
     with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten.*index=3"):
-        loss.repaid()
+        loss.recovered()
     disk_model.durable = 3
-    loss.repaid()
+    loss.recovered()
     assert not loss.entries_before
 
 
@@ -98,7 +98,7 @@ def test_f8_what_is_counted_until_the_older_copy_knows_has_to_come_back(
     loss.counted(4, log)
     assert not loss.is_done(lacks_entries=True)
     with pytest.raises(InvariantError, match=r"^C12: a loss is forgotten.*index=4"):
-        loss.repaid()
+        loss.recovered()
 
 
 def test_f8_what_was_truncated_or_is_another_entry_is_not_counted(disk_model: DiskModel) -> None:
@@ -122,7 +122,7 @@ def test_f8_an_older_copy_that_was_filled_before_anybody_told_it_is_done(
     assert not disk_model.loss.is_done(lacks_entries=False)
     disk_model.durable = 6
     assert disk_model.loss.is_done(lacks_entries=False)
-    disk_model.loss.repaid()
+    disk_model.loss.recovered()
 
 
 @pytest.mark.slow

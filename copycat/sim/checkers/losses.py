@@ -81,7 +81,7 @@ class Loss:
     def _is_back(self, end: int) -> bool:
         return self._log.platter >= end and self._log.entries[:end] == self.entries_before[:end]
 
-    def repaid(self) -> None:
+    def recovered(self) -> None:
         """The member says that it has everything again: then it has what was committed (C12)."""
         entries, platter, committed = (
             self._log.entries,
