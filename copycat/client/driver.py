@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -94,6 +95,8 @@ class SessionDriver:
         self._close_request: tuple[int, asyncio.Future[None]] | None = None
         self._send_is_scheduled = False
         self._timer: asyncio.TimerHandle | None = None
+        self._instance = secrets.randbits(64)
+        self._registrations = 0
         self._cluster_name = options.cluster_name
         self._default_timeout_ms = FOREVER_MS
         if math.isfinite(options.timeout):
@@ -327,7 +330,10 @@ class SessionDriver:
         registering = self._registering = self.loop.create_future()
         options = self._options
         timeout_ms = round(options.session_timeout * 1000)
-        register = Register(1, options.client_id, timeout_ms, self._cluster_name)
+        self._registrations += 1
+        register = Register(
+            self._registrations, options.client_id, timeout_ms, self._cluster_name, self._instance
+        )
         connection.write([encode_client(register)])
         share_s = options.backoff.give_up_after / max(1, len(options.members))
         wait_s = min(max(share_s, REGISTER_S_MIN), REGISTER_S_MAX)

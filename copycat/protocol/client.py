@@ -59,15 +59,21 @@ class Refusal(enum.IntEnum):
     WRONG_CLUSTER = 15
     """This server is of another cluster than the client named; nothing more is taken from the
     connection, for a session of the same number may be another client's here."""
+    SUPERSEDED = 16
+    """A later REGISTER of the same client was received before this one."""
 
 
 class Register(msgspec.Struct, frozen=True):
     request: int
+    """Grows with each REGISTER of one `instance`."""
     client_id: str
     timeout_ms: int
     """0 asks for the server's default."""
     cluster: str = ""
     """Name of the cluster that the client means; empty for any."""
+    instance: int = 0
+    """Random number of the client object that asks, so that a leader can tell a REGISTER that was
+    delayed from one of a client that was started again with the same id; 0: unknown."""
 
 
 class KeepAlive(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ __all__ = [
 RUN_MAX = 65536
 """Commands in one frame: as many as one session may have in flight."""
 
-_REGISTER = Struct("<QI")
+_REGISTER = Struct("<QIQ")
 _KEEP_ALIVE = Struct("<QQQ")
 _CLOSE_SESSION = Struct("<QQ")
 _COMMANDS = Struct("<QQQI")
@@ -145,9 +145,10 @@ def encode_client(message: ClientMessage) -> bytes:
             head = frame_header(FrameType.COMMANDS, _COMMANDS.size + len(body))
             fixed = _COMMANDS.pack(session, first_sequence, acked_sequence, count)
             return b"".join((head, fixed, body))
-        case Register(request, client_id, timeout_ms, cluster):
+        case Register(request, client_id, timeout_ms, cluster, instance):
+            fixed = _REGISTER.pack(request, timeout_ms, instance)
             texts = pack_text(client_id) + pack_text(cluster)
-            return encode_frame(FrameType.REGISTER, _REGISTER.pack(request, timeout_ms) + texts)
+            return encode_frame(FrameType.REGISTER, fixed + texts)
         case KeepAlive(request, session, acked_sequence, cluster):
             body = _KEEP_ALIVE.pack(request, session, acked_sequence) + pack_text(cluster)
             return encode_frame(FrameType.KEEP_ALIVE, body)
@@ -169,10 +170,10 @@ def decode_client(frame: Frame) -> ClientMessage:
             return decode_commands(frame)
         case FrameType.REGISTER:
             reader = Reader(frame.body, "REGISTER")
-            request, timeout_ms = reader.unpack(_REGISTER)
+            request, timeout_ms, instance = reader.unpack(_REGISTER)
             client_id, cluster = reader.text(), reader.text()
             reader.end()
-            return Register(request, client_id, timeout_ms, cluster)
+            return Register(request, client_id, timeout_ms, cluster, instance)
         case FrameType.KEEP_ALIVE:
             reader = Reader(frame.body, "KEEP_ALIVE")
             request, session, acked_sequence = reader.unpack(_KEEP_ALIVE)

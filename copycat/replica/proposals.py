@@ -12,7 +12,7 @@ next leader; only a leader has proposals, and requests that wait to be answered.
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from struct import pack, unpack_from
@@ -135,6 +135,9 @@ TIMEOUT_MS_MIN = 100
 TIMEOUT_MS_MAX = 86_400_000
 """A session's timeout is clamped to these, whatever its client asks for."""
 
+REGISTRATIONS_MAX = 4096
+"""Clients whose newest REGISTER is remembered."""
+
 REPLIES_NBYTES_MAX = 64 << 20
 """No more commands of a session are logged while it holds so many bytes of replies."""
 
@@ -187,6 +190,30 @@ class WriteStall(NamedTuple):
     """Too few members take entries: what the leader has in its log cannot be committed either."""
 
 
+class Registrations:
+    """The newest REGISTER of each client that registered here lately.
+
+    A client that gets no answer to a REGISTER asks another member. If the first REGISTER, late on
+    its way, is received after the second, it must not become an entry: it would end the session
+    that the second one opened, and that the client uses.
+    """
+
+    def __init__(self) -> None:
+        self._newest: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        """client id -> (instance, request), in the order in which they were received."""
+
+    def newest_before(self, message: Register) -> int:
+        """The highest request that the same client object sent before `message`, which is
+        remembered; -1: none is known."""
+        instance, newest = self._newest.pop(message.client_id, (0, -1))
+        if not message.instance or message.instance != instance:
+            newest = -1
+        self._newest[message.client_id] = message.instance, max(newest, message.request)
+        if len(self._newest) > REGISTRATIONS_MAX:
+            self._newest.popitem(last=False)
+        return newest
+
+
 class ProposalQueue:
     """What the leader is to append, in order, and the requests that wait for an answer to it."""
 
@@ -209,6 +236,7 @@ class ProposalQueue:
         self._sessions = sessions
         self._connections = connections
         self._replies = replies
+        self._registrations = Registrations()
         self._admission = Admission(reader, options.max_entry_size)
         self.proposals: deque[Proposal] = deque()
         self.write_stall_reason: RefusalReason | None = None
@@ -259,6 +287,12 @@ class ProposalQueue:
             case _ if len(self._waiters) + len(self.proposals) >= self._limits.waiting_max:
                 self._refuse(route, message, Refusal.OVERLOADED, "too many requests wait")
             case Register():
+                newest = self._registrations.newest_before(message)
+                if message.request < newest:
+                    reason = "the client has sent a later REGISTER"
+                    self._refuse(route, message, Refusal.SUPERSEDED, reason)
+                if message.request <= newest:
+                    return  # a duplicate of the newest is answered with it
                 timeout_ms = message.timeout_ms or self._session_timeout_ms
                 timeout_ms = max(TIMEOUT_MS_MIN, min(timeout_ms, TIMEOUT_MS_MAX))
                 body = encode_register(message.client_id, timeout_ms)

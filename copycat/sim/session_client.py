@@ -173,7 +173,9 @@ class SessionClient:
         if self._session.phase is SessionPhase.WAITING:
             self._register_by_us = self._world.now_us + 2 * self._around.impatience_us
             timeout_ms = self.options.session_timeout_ms
-            self._send(Register(1, f"client-{self.number}", timeout_ms))
+            client_id, instance = f"client-{self.number}", self.number + 1
+            request = self._connections  # grows
+            self._send(Register(request, client_id, timeout_ms, instance=instance))
         else:
             self._trace.mark("session goes on over another connection")
             self._session.connected(self._now_ms())

@@ -168,7 +168,12 @@ class SimClient:
 
     def _register(self) -> None:
         request = self._number("register", 2)
-        message = Register(request, f"client-{self.number}", self.options.session_timeout_ms)
+        message = Register(
+            request,
+            f"client-{self.number}",
+            self.options.session_timeout_ms,
+            instance=self.number + 1,
+        )
         self._send(encode_client(message))
 
     def _keep_alive(self) -> None:

@@ -88,7 +88,7 @@ CLIENTS: list[client.ClientMessage] = [
     client.QueryRequest(4, 17, 402, 900, ConsistencyLevel.LINEARIZABLE, b"op"),
     client.QueryRequest(5, 17, 402, 900, ConsistencyLevel.SEQUENTIAL, b""),
     client.QueryRequest(5, 17, 0, 0, ConsistencyLevel.LINEARIZABLE, b"x"),
-    client.Register(6, "me", 5000, "orders"),
+    client.Register(6, "me", 5000, "orders", 1 << 63),
     client.KeepAlive(7, 17, 400, "orders"),
 ]
 SERVERS: list[client.ServerMessage] = [

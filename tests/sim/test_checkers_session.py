@@ -180,6 +180,13 @@ def test_i19_an_open_session_is_declared_unknown(sessions: Sessions) -> None:
         sessions.checker.session_lost(1)
 
 
+def test_i19_a_session_in_use_is_replaced(sessions: Sessions) -> None:
+    register = sessions.entry(EntryKind.REGISTER)
+    sessions.apply(SessionOpened(register, "c", 1000, 0), SessionEnded(1, True, register))
+    with fires("I19"):
+        sessions.checker.session_lost(1)
+
+
 def test_i20_members_disagree(sessions: Sessions) -> None:
     ended = sessions.entry(EntryKind.CLOSE)
     sessions.apply(SessionEnded(1, False, ended))

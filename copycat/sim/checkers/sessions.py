@@ -388,10 +388,21 @@ class SessionChecker:
             )
 
     def session_lost(self, session: int) -> None:
-        """A client was told that its session is unknown: that must be in the log (I19)."""
+        """A client was told that its session is unknown: that must be in the log (I19), and
+        cannot be for a REGISTER of its own, since it asks for no other session while it has one.
+        """
         known = self._sessions.get(session)
-        if known is not None and not known.ended:
+        if known is None:
+            return
+        if not known.ended:
             raise violated("I19", "an open session was declared unknown", session=session)
+        if known.ended in self._sessions:
+            raise violated(
+                "I19",
+                "a REGISTER that its client had given up ended the session opened after it",
+                session=session,
+                register=known.ended,
+            )
 
     def check_tokens(self) -> None:
         """At the end: every token at most once in its list; each acknowledged one is there."""
