@@ -13,34 +13,35 @@
 namespace copycat {
 namespace {
 
-// Each write is on its way before the next: the disk is never given so much at once that a sync
-// of the log beside it would have to wait.
+// A rewrite writes pieces of this size, and has each one written back before the next, so that a
+// sync of the log never waits for much of the rewrite.
 constexpr std::size_t write_bytes = std::size_t{1} << 18;
 // Left free beyond what a rewrite needs, for manifests and the index files of the log (F12).
 constexpr std::uint64_t slack_bytes = std::uint64_t{1} << 20;
 
-// A segment is packed when it becomes at most 7/8 of its size, and this much of it tells.
+// A segment is packed if that makes it at most 7/8 of its size, judged after so many bytes.
 constexpr std::uint64_t trial_bytes = std::uint64_t{1} << 20;
 
-// What a segment and its index take at the most: the frames that stay, and a gap for each run of
-// those that go.
+// The most bytes that the new segment and its index can take: the frames that are copied, and a
+// gap for each run of deleted ones.
 std::uint64_t bytes_needed(const Rewrite::Group& group) {
     constexpr std::uint64_t slot_bytes = sizeof(IndexSlot) + sizeof(std::uint32_t);
     constexpr std::uint64_t gap_bytes = frame_size(sizeof(GapBody)) + slot_bytes;
     std::uint64_t bytes = segment_data_offset + mark_size + sizeof(IndexHeader);
     for (std::size_t i = 0; i < group.rows.size(); ++i) {
         const SlotView view = group.indexes[i]->view().upto(group.rows[i].last_index);
-        // A gap has one term, so that each term may cut one in two; so may the segment's border.
+        // A gap has one term and ends with its segment, so each run of terms may need one more
+        // gap.
         bytes += group.indexes[i]->runs().size() * (gap_bytes + sizeof(TermRunRow));
         bool is_gap = false;
         for (std::size_t position = 0; position < view.count(); ++position) {
-            const bool goes = has_bit(group.drops[i], position);
+            const bool is_deleted = has_bit(group.drops[i], position);
             const IndexSlot& slot = view.slots[position];
-            if (!goes)
+            if (!is_deleted)
                 bytes += slot.end() - slot.offset + slot_bytes;
             else if (!is_gap)
                 bytes += gap_bytes;
-            is_gap = goes;
+            is_gap = is_deleted;
         }
     }
     return bytes;
@@ -49,8 +50,8 @@ std::uint64_t bytes_needed(const Rewrite::Group& group) {
 struct Abandoned {};
 struct NotWorth {};
 
-// The new segment's file: frames one after another, then the mark and the header before them.
-// NotWorth from a packed one that saves too little.
+// Writes the file of the new segment: frames one after another, and at last the mark and the
+// header that stand before them. Throws NotWorth when a packed file would save too little.
 class Output {
 public:
     Output(Env& env, RewriteThrottle& throttle, const std::string& directory, Row& row)
@@ -74,7 +75,7 @@ public:
         if (buffer_.size() >= write_bytes) write_buffer();
     }
 
-    // Everything written and synced; the row tells where it ends.
+    // Writes the rest, and syncs the file; sets where the segment ends in its row.
     void finish() {
         write_buffer();
         const std::uint64_t begin = segment_data_offset + mark_size;
@@ -125,7 +126,7 @@ private:
     std::uint32_t hash_ = 0;
 };
 
-// Reads one segment after the other; what is to be deleted becomes gaps, one a run of terms.
+// Copies segments in order. Deleted entries become gaps, at least one for each run of terms.
 class Copier {
 public:
     Copier(Output& out, RewriteThrottle& throttle, std::uint64_t horizon,
@@ -189,7 +190,7 @@ private:
         const FrameFault fault = parse_frame(reader.at(at, frame_size(size), index), 0, frame);
         if (fault != FrameFault::none) corrupt(describe(fault));
         if (frame.index != index)
-            corrupt("found entry " + std::to_string(frame.index) + " in its place");
+            corrupt("entry " + std::to_string(frame.index) + " is in its place");
         return frame;
     }
 
@@ -248,7 +249,8 @@ void Rewrite::abandon() {
     is_abandoned_ = true;
     if (!is_ours()) return;
     const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock.owns_lock() || !is_done()) return;  // a run sees it; the destructor is the last
+    if (!lock.owns_lock() || !is_done())
+        return;  // the run ends soon, and deletes its files itself or in the destructor
     discard_all();
     is_done_ = false;
 }
@@ -256,7 +258,7 @@ void Rewrite::abandon() {
 void Rewrite::end() noexcept {
     is_abandoned_ = true;
     if (!is_ours()) return;
-    const std::lock_guard lock(mutex_);  // a run sees it, and is over soon
+    const std::lock_guard lock(mutex_);  // waits for a run, which ends soon
     if (is_done()) discard_all();
     is_done_ = false;
 }
@@ -272,7 +274,7 @@ bool Rewrite::may_write(const Row& row) {
 
 void Rewrite::write(Group& group) {
     const std::uint64_t needed = bytes_needed(group);
-    group.indexes.clear();  // files that may be gone by now stay no longer mapped
+    group.indexes.clear();  // unmaps index files, which may be deleted by now
     const std::uint64_t free = env_->free_space(directory_);
     if (free < needed + slack_bytes)
         throw DiskFullError("rewrite into " + std::to_string(needed) + " bytes (" +
@@ -282,8 +284,8 @@ void Rewrite::write(Group& group) {
     if (!compress_ || !write_as(group, true)) write_as(group, false);
 }
 
-// Sets group.missing when one is not there: trimmed, truncated or reset away since the freeze.
-// Whether it was, install() knows.
+// Calls `each` for each source file. Sets group.missing when a file does not exist: a trim, a
+// truncation or a reset has deleted it meanwhile, or else it is lost, which install() finds out.
 template <typename Each>
 void Rewrite::each_source(Group& group, Each each) {
     for (std::size_t i = 0; i < group.rows.size(); ++i) {
@@ -302,7 +304,8 @@ void Rewrite::each_source(Group& group, Each each) {
     }
 }
 
-// False when it was to be packed and that saves too little: its file is to be written anew.
+// Writes and verifies the new segment. False when packing would save too little: the caller then
+// writes a plain one.
 bool Rewrite::write_as(Group& group, bool packed) {
     discard(group);
     group.row.packed = packed;
@@ -327,7 +330,7 @@ bool Rewrite::write_as(Group& group, bool packed) {
     return true;
 }
 
-// With the ordinary scanner, from the disk and not from the cache.
+// Reads the new segment back, from the disk and not from the page cache.
 void Rewrite::verify(Group& group, const SlotView& written, RewriteThrottle& throttle) {
     const std::string path = segment_path(directory_, group.row.id, group.row.version);
     const auto file = open_segment(*env_, group.row, path);

@@ -1,5 +1,5 @@
-// Rewrites sealed segments without the entries that were released (C3). A rewrite touches only its
-// own copies: the log's thread begins and installs it, and any thread runs it.
+// Rewrites sealed segments without the entries that were released (C3). The log's thread begins
+// and installs a rewrite; any thread runs it, which changes only files of its own.
 #pragma once
 
 #include <atomic>
@@ -23,18 +23,19 @@ class Rewrite : public Work {
 public:
     // Neighbouring segments that become one segment.
     struct Group {
-        std::vector<std::shared_ptr<Segment>> segments;   // the log's: run() looks at rows only
-        std::vector<Row> rows;                            // as they were
-        std::vector<Bits> drops;                          // a bit a record of each
-        std::vector<std::shared_ptr<SlotIndex>> indexes;  // of each, checked; until run()
-        Row row;                                          // of the new one
-        std::shared_ptr<SlotIndex> index;                 // after run()
-        std::uint64_t bytes_before = 0;                   // plain
-        std::uint64_t stored_before = 0;                  // on the disk
-        std::uint64_t bytes_after = 0;                    // on the disk, after run()
+        std::vector<std::shared_ptr<Segment>> segments;  // of the log: run() does not use them
+        std::vector<Row> rows;    // of these segments, when the rewrite began
+        std::vector<Bits> drops;  // per segment, a bit for each record to delete
+        // Per segment, verified; empty after run().
+        std::vector<std::shared_ptr<SlotIndex>> indexes;
+        Row row;                           // of the new segment
+        std::shared_ptr<SlotIndex> index;  // after run()
+        std::uint64_t bytes_before = 0;    // plain
+        std::uint64_t stored_before = 0;   // on the disk
+        std::uint64_t bytes_after = 0;     // on the disk, after run()
         std::uint64_t entries_dropped = 0;
         bool is_installed = false;
-        std::string missing;  // a source's file, gone before the run: trimmed or reset away
+        std::string missing;  // a source file that a trim or a reset deleted before the run
     };
 
     Rewrite(std::shared_ptr<Env> env, std::string directory, std::vector<Group> groups,
@@ -51,13 +52,13 @@ public:
     Rewrite(const Rewrite&) = delete;
     Rewrite& operator=(const Rewrite&) = delete;
 
-    // CorruptError when a source is damaged, IoError: then none of its files is left. Nothing
-    // happens when it was abandoned, nor does anything here in a child of a fork.
+    // Writes and verifies the new files. CorruptError when a source is damaged; IoError. After an
+    // error none of the new files is left. Does nothing after abandon(), or in a child of a fork.
     void run() override;
-    // Ends a run soon and deletes the files that were not installed. Any thread.
+    // Ends a run soon, and deletes the new files that are not installed. Any thread.
     void abandon();
-    // The log closes: abandoned, and nothing runs or lies about any more. Another log of this
-    // directory may give its file names again, in this process too.
+    // abandon(), and waits for the end of a run, so that no file of this rewrite is left: another
+    // log of this directory may use the same file names again, in this process too.
     void end() noexcept;
     // Whether this rewrite may still create or delete the file of `row`.
     bool may_write(const Row& row);
@@ -72,8 +73,8 @@ private:
     void verify(Group& group, const SlotView& written, RewriteThrottle& throttle);
     void discard(const Group& group) noexcept;
     void discard_all() noexcept;
-    // False in a child of a fork: its copy has the names of files that the parent installs, and a
-    // lock that no thread of its own lets go of.
+    // False in a child of a fork: the files are the parent's, and perhaps a thread of the parent
+    // has locked the mutex, which no thread of the child would unlock.
     bool is_ours() const { return this_process() == process_; }
 
     std::shared_ptr<Env> env_;
@@ -84,7 +85,7 @@ private:
     std::shared_ptr<const LogStatus> log_status_;
     const void* log_;
     const std::int64_t process_ = this_process();
-    std::mutex mutex_;  // held by a run
+    std::mutex mutex_;  // locked during run()
     std::atomic<bool> is_done_{false};
     std::atomic<bool> is_abandoned_{false};
 };

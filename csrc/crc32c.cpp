@@ -55,8 +55,8 @@ std::uint32_t crc_table(const std::uint8_t* bytes, std::size_t size, std::uint32
 
 #if defined(__x86_64__)
 
-// The instruction takes three cycles but one can begin in each: three streams side by side
-// of `words` words each, joined by one carry-less multiplication a stream.
+// The instruction takes three cycles, and one can begin in each cycle: so three streams of `words`
+// words each are computed in parallel, and joined by one carry-less multiplication per stream.
 constexpr std::size_t max_words = 128;
 
 // shifts[n] = x^(64 n - 33) mod P, reflected: crc32(0, clmul(c, shifts[n])) moves c over n

@@ -17,14 +17,15 @@
 namespace copycat {
 namespace {
 
-// How much is allocated at once when signals keep interrupting it.
+// The smallest step of an allocation that signals keep interrupting.
 constexpr std::uint64_t least_allocation = std::uint64_t{1} << 16;
 
 class PosixFile final : public File {
 public:
     explicit PosixFile(std::string path) : path_(std::move(path)) {}
-    // Once; with its memory taken before, so that nothing is left open when there is none.
-    void hold(int number) { descriptor_.set(number); }
+    // Takes an open descriptor. The object is made before the file is opened, so that a lack of
+    // memory leaves no descriptor open.
+    void take_descriptor(int number) { descriptor_.set(number); }
 
     const std::string& path() const override { return path_; }
     void renamed(std::string&& path) override { path_ = std::move(path); }
@@ -36,8 +37,8 @@ public:
     }
 
     void allocate(std::uint64_t length) override {
-        // An interrupted allocation may have done nothing: in smaller steps each signal finds some
-        // of it done, however quickly one follows the other.
+        // An allocation that a signal interrupts may have done nothing. With smaller steps there
+        // is some progress between two signals, however frequent they are.
         std::uint64_t step = length;
         for (std::uint64_t done = 0; done < length;) {
             const std::uint64_t part = std::min(step, length - done);
@@ -111,7 +112,7 @@ public:
     }
 
     void drop_cache() override {
-        // A hint: what it answers changes nothing.
+        // A hint, so an error does not matter.
         static_cast<void>(::posix_fadvise(descriptor_.get(), 0, 0, POSIX_FADV_DONTNEED));
     }
 
@@ -185,18 +186,18 @@ public:
 
     std::shared_ptr<File> open(const std::string& path, Access access) override {
         const int flags = access == Access::read ? O_RDONLY : O_RDWR;
-        // Nobody asks when it was read last, and to keep that costs each read; a stranger's file
-        // (EPERM) keeps it.
+        // O_NOATIME saves the update of the access time at each read. The system refuses it for a
+        // file of another user (EPERM).
         auto file = std::make_shared<PosixFile>(path);
         const Place place = at(path);
         const int quick = open_above_streams(place, flags | O_NOATIME);
-        file->hold(quick >= 0 ? quick : open_or_throw("open", place, flags));
+        file->take_descriptor(quick >= 0 ? quick : open_or_throw("open", place, flags));
         return file;
     }
 
     std::shared_ptr<File> create(const std::string& path) override {
         auto file = std::make_shared<PosixFile>(path);
-        file->hold(open_or_throw("create", at(path), O_RDWR | O_CREAT | O_EXCL));
+        file->take_descriptor(open_or_throw("create", at(path), O_RDWR | O_CREAT | O_EXCL));
         return file;
     }
 
@@ -227,7 +228,8 @@ public:
         if (exists(path)) return;
         const std::string parent = parent_of(path);
         if (parent != path) make_directory(parent);
-        const auto above = open_directory(parent);  // before there is anything to sync
+        const auto above = open_directory(
+            parent);  // opened first: after that, the sync cannot fail for lack of a descriptor
         const Place place = at(path);
         if (::mkdirat(place.directory, place.name, 0700) != 0 && errno != EEXIST)
             throw_io("mkdir", path, errno);
@@ -266,7 +268,7 @@ public:
         const Place place = at(path);
         if (place.directory == AT_FDCWD) {
             if (::statvfs(path.c_str(), &status) != 0) throw_io("stat", path, errno);
-        } else {  // what is held lies on one disk
+        } else {  // all files of the open directory are on one disk
             if (::fstatvfs(place.directory, &status) != 0) throw_io("stat", path, errno);
         }
         return std::uint64_t{status.f_bavail} * status.f_frsize;

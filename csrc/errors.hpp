@@ -1,20 +1,20 @@
-// Every exception the log throws: a type with fields, never a text to match on.
+// Every exception that the log throws: callers match types and fields, never texts.
 //
 // Error
 // ├── IoError                 a system call failed (F9, F10): path, offset, number (errno)
 // │   ├── DiskFullError       ENOSPC, EDQUOT, EFBIG (F12)
-// │   ├── ResourceError       EMFILE, ENFILE, ENOMEM, ENOLCK: this call failed, no more (F29)
+// │   ├── ResourceError       EMFILE, ENFILE, ENOMEM, ENOLCK: only this call failed (F29)
 // │   ├── NotFoundError       ENOENT
 // │   └── SyncRefusedError    this file system does not sync directories (F7)
-// ├── CorruptError            acknowledged bytes fail their checksum (F2)
+// ├── CorruptError            bytes that were durable do not fit their checksum (F2)
 // ├── FormatError             another format version (F7)
-// ├── InUseError              another process holds the directory: pid
+// ├── InUseError              another process has locked the directory: pid
 // ├── PoisonedError           an earlier write or sync failed
-// ├── ProtocolError           bytes from elsewhere break the frame format (F20)
+// ├── ProtocolError           received bytes break the frame format (F20)
 // ├── TooLargeError           an entry above its limit: size, limit
-// └── InvariantError          a law of the house is broken: a bug here
-// std::bad_alloc counts as a ResourceError; std::invalid_argument and std::out_of_range mean the
-// caller's ValueError and IndexError.
+// └── InvariantError          an invariant of the log is broken: a bug in the log
+// std::bad_alloc means the same as a ResourceError. std::invalid_argument and std::out_of_range
+// are mistakes of the caller, and become ValueError and IndexError in Python.
 #pragma once
 
 #include <cerrno>
@@ -43,7 +43,7 @@ struct IoError : Error {
                 path_, offset_),
           operation(operation_),
           number(number_) {}
-    // Refused by the log itself, which says why.
+    // An operation that the log itself refused, with its reason.
     IoError(const Error& error, const std::string& operation_, int number_)
         : Error(error), operation(operation_), number(number_) {}
     std::string operation;
@@ -62,8 +62,8 @@ struct SyncRefusedError : IoError {
     using IoError::IoError;
 };
 
-// Of a write or a sync: whatever it lacked, what is on the disk now is not known (F9, F10).
-// DiskFullError, or else a plain IoError.
+// Throws the error of a failed write or sync: DiskFullError, or else a plain IoError and never a
+// ResourceError, since it is not known what is on the disk now (F9, F10).
 [[noreturn]] inline void throw_write_error(const std::string& operation, const std::string& path,
                                            int number, std::int64_t offset = -1) {
     if (number == ENOSPC || number == EDQUOT || number == EFBIG)
@@ -112,7 +112,8 @@ struct InvariantError : Error {
     using Error::Error;
 };
 
-// `verb`; when the system lacks what it needs, `undo` follows, and the caller goes on as before.
+// Calls `verb`. If it fails for lack of disk space, descriptors or memory, calls `undo`, which
+// restores the earlier state, and throws the error.
 template <typename Verb, typename Undo>
 auto or_undo(Verb verb, Undo undo) {
     try {
@@ -129,7 +130,7 @@ auto or_undo(Verb verb, Undo undo) {
     }
 }
 
-// Laws are asserted always, in release builds too.
+// Asserts an invariant, in release builds too.
 inline void require(bool law, const char* message) {
     if (!law) [[unlikely]]
         throw InvariantError(message);

@@ -6,7 +6,7 @@
 namespace copycat {
 namespace {
 
-// Its shortening arrived, or the file is as long as it was.
+// Decides whether shorten() reached the platter; if not, the file is as long as before.
 void resolve_cut(Node& node, bool is_kept) {
     if (node.cut.empty()) return;
     if (is_kept) {
@@ -19,10 +19,10 @@ void resolve_cut(Node& node, bool is_kept) {
     node.cut.clear();
 }
 
-// The file is `image` now, all of it durable.
+// Makes `image` the content of the file, all of it durable.
 void set_durable_image(Node& node, std::shared_ptr<Bytes> image) {
-    // A write of which nothing arrived never happened: its place may be written by the next
-    // life of the log, which cannot know of it.
+    // A write of which no byte was kept never happened: the log may write there again after it
+    // was opened, since it cannot know of that write.
     for (const Unsynced& write : node.unsynced) {
         const std::uint64_t end = write.offset + write.length;
         const auto at = [&](std::uint64_t offset) {
@@ -38,8 +38,8 @@ void set_durable_image(Node& node, std::shared_ptr<Bytes> image) {
     node.unsynced.clear();
 }
 
-// What is left of one file after a power loss. `bias` of 0 keeps nothing that was not synced,
-// 4 keeps all of it; between them each write is kept, dropped or torn for itself.
+// What is left of one file after a power loss. A `bias` of 0 keeps nothing that was not synced, 4
+// keeps everything; with 1 to 3 each write is kept, dropped or torn independently.
 void tear(Node& node, SeededRandom& rng, std::uint64_t bias, bool garbage) {
     if (node.is_durable()) return;
     if (!node.cut.empty()) resolve_cut(node, rng.below(4) < bias);
@@ -58,7 +58,7 @@ void tear(Node& node, SeededRandom& rng, std::uint64_t bias, bool garbage) {
         const std::uint64_t way = bias == 0 ? 0 : rng.below(16);
         if (way < 6) {
             wipe(write.offset, end);
-        } else if (way < 8) {  // a prefix, cut anywhere: sectors are not atomic either
+        } else if (way < 8) {  // a prefix of any length: sectors are not atomic either
             wipe(write.offset + rng.below(write.length), end);
         } else {
             const std::uint64_t block = way < 14 ? 512 : 4096;
@@ -69,7 +69,7 @@ void tear(Node& node, SeededRandom& rng, std::uint64_t bias, bool garbage) {
             }
         }
     }
-    // a file that grew may have any size between: allocation is not atomic
+    // a file that grew may get any size in between: allocation is not atomic
     const std::uint64_t grown = image->size() - node.durable_size;
     sizes.push_back(node.durable_size + rng.below(grown + 1));
     const std::size_t pick = bias == 0 ? 0 : bias == 4 ? 1 : rng.below(sizes.size());
@@ -77,8 +77,8 @@ void tear(Node& node, SeededRandom& rng, std::uint64_t bias, bool garbage) {
     set_durable_image(node, std::move(image));
 }
 
-// As tear(), with a decision for a shortening, one for the file's size and one for each write, in
-// this order.
+// As tear(), but bits decide: one for shorten(), one for the size of the file, and one for each
+// write, in this order.
 template <typename Keeps>
 void keep_some(Node& node, Keeps keeps) {
     if (!node.cut.empty()) resolve_cut(node, keeps());
@@ -199,8 +199,8 @@ void Disk::sync_directory(const std::string& path) {
     std::erase_if(changes, [&](const DirectoryChange& made) { return made.directory == path; });
 }
 
-// Power loss, as far as the model of a disk allows: directory changes and writes are kept or
-// lost each for itself, in any combination; what was synced stays.
+// Power loss: each directory change and each write that was not synced is kept or lost, in any
+// combination.
 void Disk::crash(std::uint64_t seed, bool garbage) {
     SeededRandom fate(seed);
     const std::uint64_t bias = fate.below(5);
@@ -260,7 +260,7 @@ std::uint64_t Disk::digest() const {
     return hash;
 }
 
-// The same disk again, with handles and locks to nobody.
+// A copy of the disk without open handles and locks.
 std::shared_ptr<Disk> Disk::clone() const {
     auto copy = std::make_shared<Disk>(0);
     std::map<const Node*, NodePtr> nodes;

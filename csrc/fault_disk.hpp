@@ -1,4 +1,4 @@
-// What FaultEnv's handles share: files, names, and which of their changes are durable.
+// The disk of a FaultEnv: files, names, and which of their changes are durable.
 #pragma once
 
 #include <condition_variable>
@@ -17,7 +17,7 @@ namespace copycat {
 inline constexpr std::uint64_t never = std::numeric_limits<std::uint64_t>::max();
 inline constexpr int short_write = -1;
 
-// splitmix64: the same seed, the same crash, on every machine.
+// splitmix64: equal seeds give equal crashes on every machine.
 class SeededRandom {
 public:
     explicit SeededRandom(std::uint64_t seed) : state_(seed) {}
@@ -34,7 +34,7 @@ private:
     std::uint64_t state_;
 };
 
-// Which bytes of a file hold data (not background zeros). Ranges merge as files grow.
+// Which bytes of a file were written, apart from zero_fill. Neighbouring ranges are merged.
 class Ranges {
 public:
     bool touches(std::uint64_t begin, std::uint64_t end) const {
@@ -52,7 +52,7 @@ public:
         else
             ranges_.emplace(begin, end);
     }
-    // [begin, end) was added before, perhaps as a part of something longer.
+    // [begin, end) must have been added before, perhaps as part of a longer range.
     void remove(std::uint64_t begin, std::uint64_t end) {
         const auto around = std::prev(ranges_.upper_bound(begin));
         const auto [first, last] = *around;
@@ -69,23 +69,24 @@ struct Unsynced {
     std::uint64_t sequence;
     std::uint64_t offset;
     std::uint64_t length;
-    bool lost;  // a failed sync marked its pages clean: no later sync writes them
+    bool lost;  // a failed sync marked its pages as clean: no later sync writes them
 };
 
-// A file without its name. One image is enough for cache and platter: nothing written is ever
-// overwritten, so under every unsynced write the platter holds zeros.
+// The content of a file. One image is enough for page cache and platter: written bytes are never
+// overwritten, so where a write is not synced the platter has zeros.
 struct Node {
     std::shared_ptr<Bytes> image = std::make_shared<Bytes>();
     std::uint64_t durable_size = 0;
     std::vector<Unsynced> unsynced;
     Ranges written;
-    // What a shortening took from the end of the image, while no sync has made that durable.
+    // Bytes that shorten() cut from the end of the image, until a sync makes that durable.
     Bytes cut;
 
     void shorten(std::uint64_t size);
     void grow(std::uint64_t size) {
         if (size <= image->size()) return;
-        if (image.use_count() > 1) image = std::make_shared<Bytes>(*image);  // mapped: move on
+        if (image.use_count() > 1)
+            image = std::make_shared<Bytes>(*image);  // a mapping keeps the old image
         image->resize(size);
     }
     bool has_grown() const { return image->size() > durable_size; }
@@ -95,7 +96,7 @@ using NodePtr = std::shared_ptr<Node>;
 
 enum class Change { create, rename, unlink, mkdir };
 
-// A change of a directory that no sync of it has made durable.
+// A change of a directory that is not durable yet.
 struct DirectoryChange {
     Change change;
     std::string directory;
@@ -112,13 +113,13 @@ struct Names {
     bool has_directory(const std::string& path) const {
         return path == "/" || path == "." || directories.contains(path);
     }
-    // Everything in it comes along.
+    // Moves a directory with everything in it.
     void move_directory(const std::string& from, const std::string& to);
-    // A directory that was lost takes along what is in it.
+    // Deletes files and directories whose parent directory was lost.
     void drop_orphans();
 };
 
-// Where a sync of a file waits while a test holds it.
+// Makes a sync wait until a test lets it go on.
 class Gate {
 public:
     void hold(std::uint64_t nth) {
@@ -156,7 +157,7 @@ struct Fault {
     int number;
 };
 
-// The disk. Handles share it; `epoch` moves at each crash and makes them stale.
+// The disk, which all handles share. `epoch` grows at each crash, which invalidates the handles.
 struct Disk {
     explicit Disk(std::uint64_t seed) : rng(seed) {}
 
@@ -177,9 +178,9 @@ struct Disk {
     void check_power(const char* operation, const std::string& path) const {
         if (left_until_stop == 0) throw_io(std::string("power is off: ") + operation, path, EIO);
     }
-    // Counts a mutating operation; throws an injected fault; returns true for a short write.
+    // Counts a mutating operation, and throws a fault that is due. True: write only a part.
     bool step(const char* operation, const std::string& path, bool mutating = true);
-    // errno of the fault due now, short_write, or 0.
+    // The errno of the fault that is due now; short_write; or 0.
     int take_fault(const std::string& operation);
     void sync_directory(const std::string& path);
     void crash(std::uint64_t seed, bool garbage);
@@ -187,9 +188,10 @@ struct Disk {
     void crash_keeping(std::uint64_t kept_bits);
     std::uint64_t digest() const;
     std::shared_ptr<Disk> clone() const;
-    // Files of which something is not durable, each once, whatever it is called.
+    // Files of which something is not durable, each once, whatever their names.
     std::vector<NodePtr> unsynced_files() const;
-    // Directory changes are decided: the platter is the disk, and the power is back.
+    // Ends a crash, after it was decided which changes are kept: handles are invalid, power is
+    // back.
     void wake();
     NodePtr find(const char* operation, const std::string& path) const {
         const auto entry = now.files.find(path);

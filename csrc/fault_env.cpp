@@ -131,7 +131,7 @@ private:
             std::erase_if(node.unsynced, [this](const Unsynced& write) {
                 return write.sequence <= upto_ && !write.lost;
             });
-            if (size_ > node.image->size()) return;  // it was shortened since
+            if (size_ > node.image->size()) return;  // the file was shortened meanwhile
             if (!node.cut.empty()) node.durable_size = size_;
             node.cut.clear();
             node.durable_size = std::max(node.durable_size, size_);
@@ -299,7 +299,7 @@ public:
         if (!disk_->locks.insert(path).second)
             throw InUseError("directory " + parent_of(path) + " is in use", parent_of(path), 0);
         const auto node = disk_->now.files.emplace(path, std::make_shared<Node>()).first->second;
-        disk_->platter.files.emplace(path, node);  // its content matters to nobody
+        disk_->platter.files.emplace(path, node);  // nothing reads its content
         return std::make_unique<FaultLock>(disk_, path);
     }
 
@@ -393,8 +393,8 @@ public:
     }
 
 private:
-    // A directory is renamed as a whole: nothing in it may still wait for its own sync, or a crash
-    // could keep the one without the other, which this model does not know.
+    // All changes in the directory must be durable before it is renamed, since this model cannot
+    // keep the rename and lose such a change.
     void require_all_synced(const std::string& from, const std::string& to) const {
         if (disk_->now.files.contains(to) || disk_->now.directories.contains(to))
             throw_io("rename", to, EEXIST);

@@ -15,19 +15,20 @@
 
 namespace copycat {
 
-// Loop thread.
+// Opens files when they are first read. For the thread of the event loop only.
 class FileCache {
 public:
     explicit FileCache(std::shared_ptr<Env> env) : env_(std::move(env)) {}
 
-    // Of the sealed segment `row`, whose file `path` is. Fewer bytes at the end of the file only.
+    // Reads from `path`, the file of the sealed segment `row`. Returns fewer bytes than `size`
+    // only at the end of the file.
     Block read(const Row& row, const std::string& path, std::uint64_t offset, std::size_t size) {
         Open& open = of(row, path);
         return open.read_ahead.at(*open.file, offset, size, row.end_offset);
     }
-    // The log is closed: nobody reads any more.
+    // Closes all files, when the log is closed.
     void forget_all() noexcept { files_ = {}; }
-    // Before it is unlinked: an open file keeps its blocks.
+    // Closes the file of `row`, before it is deleted: an open file would keep its disk space.
     void forget(const Row& row) {
         for (Open& open : files_)
             if (open.is_of(row)) open = Open{};

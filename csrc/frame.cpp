@@ -130,8 +130,8 @@ bool is_well_formed(const Frame& frame) {
     return frame.index < body.end && body.end <= max_index && body.valid_from <= max_index;
 }
 
-// The part [first, end) of the gap at `from`, appended to `to`. The time stays: the right one
-// for the last index is the best that is known for the others.
+// Appends the part [first, end) of the gap at `from` to `to`. The part gets the gap's time, which
+// is that of the last entry, since no better one is known.
 void append_gap(Bytes& to, const Frame& from, std::uint64_t first, std::uint64_t end) {
     const GapBody body{std::min(end, from.end()), from.gap().valid_from};
     const View payload(reinterpret_cast<const std::uint8_t*>(&body), sizeof body);
@@ -141,7 +141,7 @@ void append_gap(Bytes& to, const Frame& from, std::uint64_t first, std::uint64_t
         .frame(static_cast<std::uint8_t>(Kind::gap), nullptr, payload);
 }
 
-// What a receiver demands of one frame beyond its checksum.
+// What a receiver checks of one frame beside its checksum.
 void check_place(const Frame& frame, const Span& span, std::uint64_t index, std::size_t at) {
     const auto offset = static_cast<std::int64_t>(at);
     if (frame.index != index)
@@ -195,7 +195,7 @@ FrameFault parse_frame(View bytes, std::size_t offset, Frame& out) noexcept {
     const auto size = load<std::uint32_t>(at + size_offset);
     out = frame_at(bytes, offset);
     if (size > max_payload_size || frame_size(size) > bytes.size() - offset) {
-        out.payload = View();  // never a view of what is not there
+        out.payload = View();  // never a view that reaches beyond the bytes
         return FrameFault::cut;
     }
     const std::size_t used = header_size + size;
@@ -322,7 +322,7 @@ Frames encode_batch(std::uint64_t term, std::uint64_t first, std::uint64_t time_
     for (const EncodeItem& item : items)
         if (item.kind == static_cast<std::uint8_t>(Kind::configuration) && count != 1)
             throw std::invalid_argument("a configuration travels alone (C4)");
-    // not a vector: it would write zeros first
+    // no vector, which would fill the memory with zeros first
     std::shared_ptr<std::uint8_t[]> buffer(new std::uint8_t[total]);
     Writer writer(buffer.get(), term, first, time_ms);
     for (const EncodeItem& item : items) {
@@ -368,12 +368,13 @@ Runs cut_runs(const Frames& frames, std::uint64_t first, std::uint64_t end, Curs
             envelope.sequence - std::min<std::uint64_t>(envelope.sequence, envelope.distance);
         if (!runs.parts.empty()) {
             RunPart& last = runs.parts.back();
-            // one time a run, or replicas with other run boundaries would see other times
+            // a run has one time: members may divide entries into runs differently
             if (last.kind == frame.kind && last.session == envelope.session &&
                 last.first_sequence + last.count == envelope.sequence &&
                 last.time_ms == frame.time_ms) {
                 ++last.count;
-                last.acked = std::max(last.acked, acked);  // a resent run may say less
+                last.acked =
+                    std::max(last.acked, acked);  // a run that was sent again may acknowledge less
                 continue;
             }
         }

@@ -1,4 +1,4 @@
-// Frames and marks: encoding, checking and walking runs of them in memory. No files here.
+// Frames and marks in memory: encodes, checks and walks them. Nothing here uses files.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,7 @@
 
 namespace copycat {
 
-// One frame, decoded. `payload` points into the bytes it was read from.
+// A decoded frame. `payload` points into the bytes that were decoded.
 struct Frame {
     std::uint32_t crc = 0;
     std::uint32_t size = 0;
@@ -25,9 +25,9 @@ struct Frame {
     View payload;
     std::size_t total() const { return frame_size(size); }
     bool is_gap() const { return kind == static_cast<std::uint8_t>(Kind::gap); }
-    // Of a gap whose shape was checked.
+    // The payload of a gap that was checked.
     GapBody gap() const { return load<GapBody>(payload.data()); }
-    // One past the last index that it stands for.
+    // One past the last index that the frame stands for.
     std::uint64_t end() const { return is_gap() ? gap().end : index + 1; }
     IndexSlot slot(std::uint64_t offset) const {
         return {static_cast<std::uint32_t>(offset), is_gap() ? size | slot_gap : size};
@@ -36,53 +36,54 @@ struct Frame {
 
 enum class FrameFault : std::uint8_t {
     none = 0,
-    cut,        // the bytes end inside it
+    cut,        // the bytes end inside the frame
     checksum,   // crc does not fit
     padding,    // a padding byte is not zero
-    malformed,  // flags not zero, a kind that no batch may hold (mark, unknown), no gap at all
+    malformed,  // flags not zero, a kind that no batch may contain, or the payload of no gap
 };
 const char* describe(FrameFault fault);
 
-// The frame at `offset` of `bytes`, all of it checked (bounds first, then checksum); throws
-// nothing, reads nothing outside. `out` is filled as far as its header is inside the bytes.
+// Decodes the frame at `offset` of `bytes`, and checks all of it: bounds first, then the checksum.
+// Reads nothing outside of `bytes`. `out` is filled if the header is inside them.
 FrameFault parse_frame(View bytes, std::size_t offset, Frame& out) noexcept;
 
-// The frame at `offset` of bytes that were verified before: no checksum.
+// Decodes the frame at `offset` of bytes that were verified before, without its checksum.
 Frame frame_at(View bytes, std::size_t offset) noexcept;
 
-// Verified frames of one span, which they and their gaps tile exactly; sharing their bytes.
+// Verified frames that cover one span exactly, gaps included. Copies share the bytes.
 struct Frames {
     Block block;
     Span span;
     bool may_have_gaps = false;
     std::size_t nbytes() const { return block.bytes.size(); }
-    // Not fewer than there are.
+    // An upper bound of the number of frames.
     std::uint64_t count_max() const {
         return std::min<std::uint64_t>(span.end - span.first, nbytes() / sizeof(FrameHeader));
     }
 };
 
-// Everything a receiver must check: frames tile the bytes exactly, frames and gaps tile the
-// span, every term is span.term, no mark. ProtocolError. Returns whether there is a gap.
+// What a receiver checks: frames fill the bytes exactly, frames and gaps cover the span exactly,
+// every term is span.term, and there is no mark; else ProtocolError. Returns whether there is a
+// gap.
 bool verify_frames(View bytes, const Span& span);
 
-// Where the last walk ended, so that slices taken in order walk each header once. Belongs to
-// one thread at a time; {0, 0} knows nothing.
+// Where the last walk over some frames ended, so that slices in order read each header once. For
+// one thread at a time; {0, 0} is a new one.
 struct Cursor {
     std::uint64_t index = 0;
     std::size_t offset = 0;
 };
 
-// Where the frame that holds `index` begins, found by walking headers: its own first index and
-// its offset (index may be span.end).
+// Where the frame that contains `index` begins: its first index and its offset. `index` may be
+// span.end.
 Cursor frame_of(const Frames& frames, std::uint64_t index, Cursor* cursor = nullptr);
-// [first, end) of `frames`, sharing the bytes unless a gap must be cut. std::out_of_range
-// outside the span.
+// The part [first, end) of `frames`, which shares the bytes unless a gap must be cut.
+// std::out_of_range outside of the span.
 Frames slice(const Frames& frames, std::uint64_t first, std::uint64_t end,
              Cursor* cursor = nullptr);
 
-// One item of a batch. COMMAND: body is `u32 lengths[count]`, then the operations, and it
-// becomes `count` frames; DATA: the same without envelopes; any other kind: count == 1 and body
+// One item of a batch. A COMMAND becomes `count` frames: its body is `u32 lengths[count]`, then
+// the operations. DATA is the same without envelopes. For any other kind count is 1, and the body
 // is the payload.
 struct EncodeItem {
     std::uint8_t kind = 0;
@@ -93,20 +94,20 @@ struct EncodeItem {
     View body;
 };
 
-// std::invalid_argument unless the lengths and the total fit exactly; TooLargeError when one
-// operation is longer than max_entry_size.
+// Checks the body of a COMMAND: std::invalid_argument unless the lengths add up to the rest of the
+// body; TooLargeError when an operation is longer than max_entry_size.
 void check_commands(View body, std::uint64_t count, std::uint64_t max_entry_size);
 
-// All items as frames, in one pass into one buffer of exactly the right size.
+// Encodes all items as frames, in one pass, into one buffer of exactly their size.
 Frames encode_batch(std::uint64_t term, std::uint64_t first, std::uint64_t time_ms,
                     std::span<const EncodeItem> items);
 
-// One gap as a batch (C3). std::invalid_argument for an empty one.
+// Encodes one gap as a batch (C3). std::invalid_argument for an empty span.
 Frames encode_gap(const Span& span, std::uint64_t time_ms, std::uint64_t valid_from);
 
-// Entries that the executor takes in one step (copycat.types.Run): its first frame, and for
-// COMMAND how many frames of the same session with consecutive sequences follow on. A gap has
-// none: first_sequence is its end and acked its valid_from.
+// A run: entries that the executor applies in one step (copycat.types.Run). A run of COMMAND
+// entries has one session and consecutive sequences; any other run has one entry. A gap is a run
+// with count 0, whose end is in first_sequence and whose valid_from is in acked.
 struct RunPart {
     std::uint64_t first_index = 0;
     std::uint64_t time_ms = 0;
@@ -121,11 +122,11 @@ struct Runs {
     std::vector<RunPart> parts;
     std::vector<View> payloads;  // operations without envelopes
 };
-// [first, end) cut to runs. A command too short for its envelope: ProtocolError.
+// Divides [first, end) into runs. ProtocolError for a command that is shorter than its envelope.
 Runs cut_runs(const Frames& frames, std::uint64_t first, std::uint64_t end,
               Cursor* cursor = nullptr);
 
-// A mark, decoded (C5, C6).
+// A decoded mark (C5, C6).
 struct Mark {
     std::uint32_t size = 0;
     std::uint64_t first_index = 0;
@@ -135,11 +136,12 @@ struct Mark {
 };
 inline constexpr std::size_t mark_size = sizeof(MarkBlock);
 
-// CRC32C over the crc fields of the frames, each of which covers its own frame.
+// CRC32C over the crc fields of all frames; each of these covers its own frame.
 std::uint32_t frames_hash(View frames);
-// The 32 bytes of a mark for this place and no other. `into` has mark_size bytes.
+// Encodes a mark, which is valid only at this offset of this file. `into` has mark_size bytes.
 void encode_mark(const Mark& mark, const Uuid& uuid, std::uint64_t file_offset, MutableView into);
-// True when the bytes at `offset` of `bytes` are a mark of this file at `file_offset`.
+// True when the bytes at `offset` of `bytes` are a mark that is valid at `file_offset` of this
+// file.
 bool parse_mark(View bytes, std::size_t offset, const Uuid& uuid, std::uint64_t file_offset,
                 Mark& out) noexcept;
 

@@ -5,7 +5,8 @@
 namespace copycat {
 namespace {
 
-// A run of frames this long is shared although a mark ends it: smaller ones are joined.
+// Frames of at least so many bytes are returned without a copy although a mark follows; shorter
+// ones are copied together.
 constexpr std::size_t shared_run_min = std::size_t{64} << 10;
 
 [[noreturn]] void corrupt(const SegmentBytes& bytes, std::size_t at, std::uint64_t index,
@@ -27,11 +28,11 @@ Frame frame_of(const SegmentBytes& bytes, std::size_t at, std::uint64_t index) {
     if (fault != FrameFault::none) corrupt(bytes, at, index, describe(fault));
     const bool is_inside = frame.is_gap() && frame.index < index && index < frame.end();
     if (frame.index != index && !(is_inside && at == 0))
-        corrupt(bytes, at, index, "found entry " + std::to_string(frame.index) + " in its place");
+        corrupt(bytes, at, index, "entry " + std::to_string(frame.index) + " is in its place");
     return frame;
 }
 
-// Neighbouring pieces of a block, joined when there is more than one.
+// Neighbouring pieces of a block, which are copied together when there is more than one.
 class Pieces {
 public:
     void add(std::size_t at, std::size_t size) {
@@ -83,7 +84,7 @@ Frames gather(const SegmentBytes& bytes, std::uint64_t first, std::uint64_t end,
             continue;
         }
         if (index != first) {
-            // Look before checking: what does not fit may lie outside the bytes at hand.
+            // Stop before the frame is checked: it may not be complete in these bytes.
             if (at + sizeof(FrameHeader) > all.size()) break;
             const std::uint64_t size = load<FrameHeader>(all.data() + at).size;
             if (pieces.total() + frame_size(size) > max_bytes) break;

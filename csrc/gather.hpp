@@ -1,4 +1,4 @@
-// Frames out of the bytes of one segment: checked one by one, local marks left out (C4, C5).
+// Reads frames out of the bytes of a segment: checks each frame, and leaves out marks (C4, C5).
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace copycat {
 
-// Whose bytes these are: `block` begins at file offset `base` of the segment `uuid`.
+// Bytes of the segment `uuid`: `block` begins at offset `base` of its file.
 struct SegmentBytes {
     Block block;
     std::uint64_t base = 0;
@@ -16,15 +16,15 @@ struct SegmentBytes {
     const std::string& path;
 };
 
-// The frames from `first` (whose frame the bytes begin with) to at most `end`, about `max_bytes`,
-// at least one; never across a term or a configuration; gaps are cut at first and end. Shares
-// the bytes where no mark stands between the frames and no gap is cut, else copies. CorruptError
-// names path, offset and index.
+// The frames of [first, end), but not much more than `max_bytes`, and at least one frame. `bytes`
+// begins with the frame that contains `first`. The result ends before another term or a
+// configuration, and gaps are cut at its borders. It shares the bytes if no mark stands between
+// the frames and no gap is cut. CorruptError with path, offset and index.
 Frames gather(const SegmentBytes& bytes, std::uint64_t first, std::uint64_t end,
               std::uint64_t max_bytes);
 
-// The frame of entry `index`, or the gap that it lies in, at the beginning of `bytes`.
-// CorruptError.
+// The frame at the beginning of `bytes`, which must be that of entry `index`, or of a gap that
+// contains `index`. CorruptError.
 Frame checked_frame(const SegmentBytes& bytes, std::uint64_t index);
 
 }  // namespace copycat

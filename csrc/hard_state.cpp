@@ -25,15 +25,15 @@ Bytes encode(const HardValue& value) {
     return bytes;
 }
 
-// One copy as it was found: missing, or a value, or of another format, or none of these (bad).
-// A sector that the disk does not give back makes it bad, like one that rotted (F5).
+// One copy: missing, a value, of another format version, or else bad. A sector that the disk
+// cannot read makes a copy bad, as a changed byte does (F5).
 struct Copy {
     bool missing = false;
     std::optional<HardValue> value;
     std::optional<std::uint32_t> other_version;
 };
 
-// What devices and file systems say of stored bytes; a want of descriptors or memory is another.
+// Errors about stored bytes, unlike a lack of descriptors or memory.
 bool is_unreadable(int number) {
     return number == EIO || number == EBADMSG || number == EUCLEAN || number == ENODATA;
 }
@@ -82,7 +82,7 @@ HardState::HardState(std::shared_ptr<Env> env, const std::string& directory, boo
         rewrite();
         return;
     }
-    // One unknown version is a bad copy: a save counts only when both are written.
+    // A copy of an unknown version counts as bad: a save is done only when both are written.
     if (!a.value && !b.value) refuse(directory, a.other_version ? a : b);
     const bool use_a = a.value && (!b.value || a.value->generation >= b.value->generation);
     value_ = use_a ? *a.value : *b.value;
@@ -123,8 +123,8 @@ void HardState::Ticket::run() {
     require(!done && !failed, "a save runs once");
     const Bytes bytes = encode(value);
     try {
-        // In this order, and the directory once: any single torn or lost copy leaves the other,
-        // old or new, and nobody was promised anything before the end (C9).
+        // One copy after the other, then one sync of the directory. If a crash tears or loses a
+        // copy, the other one is good, and the vote was not sent before the end (C9).
         env_->replace_file(path_a(directory_), bytes, false);
         env_->replace_file(path_b(directory_), bytes, false);
         env_->sync_directory(directory_);

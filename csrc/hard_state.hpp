@@ -1,4 +1,4 @@
-// current_term and voted_for: two files, each replaced whole (C9, F5, F6).
+// current_term and voted_for, in two files, each of which is replaced as a whole (C9, F5, F6).
 #pragma once
 
 #include <array>
@@ -20,8 +20,8 @@ struct HardValue {
 
 class HardState {
 public:
-    // create: both files missing starts at term 0 and writes them; else that is a
-    // NotFoundError. Both unreadable is always a CorruptError (F6).
+    // If both files are missing: with `create` they are written with term 0, else NotFoundError.
+    // CorruptError if neither can be read (F6).
     HardState(std::shared_ptr<Env> env, const std::string& directory, bool create);
 
     const HardValue& value() const { return value_; }
@@ -30,8 +30,8 @@ public:
 
     class Ticket : public Work {
     public:
-        // Any thread. After a ResourceError it may run again: the vote is in both copies, or was
-        // promised to nobody.
+        // Writes both copies. Any thread. May be called again after a ResourceError: the vote was
+        // not sent to anybody yet.
         void run() override;
         HardValue value;
         std::atomic<bool> done = false;
@@ -43,11 +43,11 @@ public:
         std::shared_ptr<Env> env_;
         std::string directory_;
     };
-    // At most one save in flight.
+    // Begins a save, which any thread may run. At most one at a time.
     std::shared_ptr<Ticket> begin_save(std::uint64_t term,
                                        const std::array<std::uint8_t, 16>& voted_for);
     void end_save(const Ticket& ticket);
-    // Both copies again, synced, with a new generation (C7).
+    // Writes and syncs both copies again, with a new generation (C7).
     void rewrite();
 
 private:

@@ -37,7 +37,7 @@ void Liveness::release(std::size_t position, Release policy) {
     if (before == Release::none) ++released_;
     const std::size_t word = position / 64;
     if (word >= planes_[0].size()) {
-        // Grown by halves: a tail is released as it grows.
+        // Grows by half: entries of a tail are released while it grows.
         const std::size_t size = std::max(word + 1, planes_[0].size() + planes_[0].size() / 2);
         for (Bits& plane : planes_) plane.resize(size);
     }

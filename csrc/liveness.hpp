@@ -1,5 +1,5 @@
-// Which records of one segment were released, and under which policy: three bits a record, once
-// one was.
+// Which records of a segment were released, and under which policy: three bits per record, which
+// are allocated at the first release.
 #pragma once
 
 #include <array>
@@ -11,7 +11,7 @@
 
 namespace copycat {
 
-// copycat.types.Release: larger is stricter.
+// As copycat.types.Release. A larger value is stricter.
 enum class Release : std::uint8_t {
     none = 0,
     any = 1,
@@ -21,14 +21,14 @@ enum class Release : std::uint8_t {
     unknown = 5,
 };
 
-// copycat.types.CompactionLimits: inclusive indexes.
+// As copycat.types.CompactionLimits. Indexes are inclusive.
 struct Limits {
     std::uint64_t horizon = 0;
     std::uint64_t deletion_floor = 0;
     std::uint64_t snapshot_index = 0;
 
-    // The highest index at which a record that was released under `policy` may be deleted; 0:
-    // none.
+    // The last index at which a record that was released under `policy` may be deleted; 0 if none
+    // may.
     std::uint64_t upto(Release policy, bool major) const;
 };
 
@@ -40,14 +40,14 @@ inline bool has_bit(const Bits& bits, std::size_t at) {
 
 class Liveness {
 public:
-    // A looser class replaces a stricter one, never the other way round.
+    // Releases a record. A looser policy replaces a stricter one, and not the other way round.
     void release(std::size_t position, Release policy);
     Release at(std::size_t position) const;
     std::uint64_t released() const { return released_; }
     // Records from `count` on are no longer part of the segment.
     void cut(std::size_t count);
 
-    // One bit a record: those that a compaction within `limits` drops.
+    // A bit for each record: 1 if a compaction within `limits` deletes the record.
     Bits removable(const SlotView& view, const Limits& limits, bool major) const;
     std::uint64_t count_removable(const SlotView& view, const Limits& limits, bool major) const;
     // Calls each(position, policy) for every record that was released and is not in
@@ -70,7 +70,7 @@ private:
     }
     std::uint64_t class_of(std::size_t word, Release policy) const;
 
-    std::array<Bits, 3> planes_;  // bits 0, 1 and 2 of the class
+    std::array<Bits, 3> planes_;  // bits 0, 1 and 2 of the policy
     std::uint64_t released_ = 0;
 };
 

@@ -163,9 +163,9 @@ private:
     std::shared_ptr<Env> env_;
     std::string directory_;
     LogOptions options_;
-    std::shared_ptr<Lock> lock_;         // a sync that runs has a share in it
+    std::shared_ptr<Lock> lock_;         // a sync that runs shares it
     std::shared_ptr<Directory> handle_;  // of the directory, for its syncs
-    Aside aside_;                        // for the next sync of a new layout
+    Aside aside_;                        // for the next manifest
     std::shared_ptr<PreallocatedFiles> preallocated_files_;
     std::shared_ptr<LogStatus> log_status_ = std::make_shared<LogStatus>();
     std::shared_ptr<ObsoleteFiles> obsolete_files_;
@@ -182,13 +182,13 @@ private:
 
     std::atomic<bool> fills_preallocated_{true};
     bool is_tail_dirty_ = false;
-    bool is_layout_new_ = false;                      // the manifest is behind
-    bool wants_note_ = false;                         // the pending one is behind, too
-    std::uint64_t pending_ = 0;                       // generation of the pending manifest
+    bool is_layout_new_ = false;  // the layout changed since the manifest was written
+    bool wants_note_ = false;     // the same for the pending manifest
+    std::uint64_t pending_ = 0;   // generation of the pending manifest
     std::vector<std::shared_ptr<Segment>> unsynced_;  // sealed since the last ticket
     std::vector<std::shared_ptr<Segment>> loose_;     // sealed, with much allocated behind them
     std::vector<ObsoleteFiles::Excess> excess_;       // obsolete once the manifest is durable
-    std::vector<std::string> lost_;                   // in lost+found, until the next seal (F1)
+    std::vector<std::string> lost_;  // torn bytes in lost+found, until a seal (F1)
     std::shared_ptr<SyncTicket> in_flight_;
     std::vector<std::weak_ptr<Rewrite>> rewrites_;
     bool is_closed_ = false;

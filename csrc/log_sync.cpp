@@ -1,4 +1,4 @@
-// How a SegmentedLog becomes durable, and how a new layout becomes known: sync, manifest, notes.
+// How a SegmentedLog becomes durable: syncs, manifests, and pending manifests.
 #include <algorithm>
 
 #include "log.hpp"
@@ -64,7 +64,7 @@ void SegmentedLog::sync_now() {
     end_sync(*ticket);
 }
 
-// It was never begun: what it was to make durable waits for the next one.
+// The ticket was never run: the next ticket covers what this one would have made durable.
 void SegmentedLog::cancel(SyncTicket& ticket) noexcept {
     in_flight_.reset();
     unsynced_ = std::move(ticket.unsynced_);
@@ -74,15 +74,15 @@ void SegmentedLog::cancel(SyncTicket& ticket) noexcept {
     is_tail_dirty_ = is_tail_dirty_ || ticket.tail_ != nullptr;
 }
 
-// All that the next sync of a new layout needs of the system.
+// Creates the file of the next manifest, so that the next sync needs nothing of the system.
 void SegmentedLog::ready_aside() {
     if (aside_.file == nullptr) aside_ = make_aside(*env_, directory_);
 }
 
-// Before a change of the log's layout: what the change needs of the system to become known. The
-// manifest as it will be is written without a sync: after the death of this process alone the
-// page cache holds it and all it names, and recovery goes on from there. After a power loss it
-// counts only if all that it names is whole. A full disk merely leaves it out.
+// Called before a change of the log's layout: creates the file of a pending manifest, which
+// end_note() writes after the change, without a sync. If only this process dies, the page cache
+// has that manifest and all files that it names, and recovery uses it. After a power loss recovery
+// uses it only if all these files are complete. On a full disk there is no pending manifest.
 SegmentedLog::Note SegmentedLog::begin_note() {
     ready_aside();
     Note note{++generation_, pending_path(directory_, generation_), nullptr};
@@ -93,7 +93,8 @@ SegmentedLog::Note SegmentedLog::begin_note() {
     return note;
 }
 
-// The layout has changed. Without the memory for it, it is noted before the next append.
+// Called after the change: writes the pending manifest. If memory is short, that is done before
+// the next append.
 void SegmentedLog::end_note(const Note& note) {
     wants_note_ = false;
     if (note.file == nullptr) return;

@@ -11,7 +11,7 @@ constexpr char lost_folder[] = "lost+found";
 constexpr std::string_view suffix = ".torn";
 constexpr std::size_t torn_files_max = 4;
 
-// The number of the segment that a file is of: they grow.
+// The id of the segment that a file belongs to; ids grow.
 std::uint64_t segment_of(const std::string& path) {
     const std::string name = path.substr(path.rfind('/') + 1);
     std::uint64_t id = 0;
@@ -47,7 +47,7 @@ std::vector<std::string> torn_files(Env& env, const std::string& directory) {
             if (name.ends_with(suffix)) files.push_back(join(folder, name));
     } catch (const ResourceError&) {
         throw;
-    } catch (const IoError&) {  // not ours to read
+    } catch (const IoError&) {  // a directory that this process may not read
     }
     std::stable_sort(files.begin(), files.end(), [](const auto& one, const auto& other) {
         return segment_of(one) < segment_of(other);

@@ -1,4 +1,4 @@
-// Torn bytes that a recovery dropped, kept for whoever wants to look (F1).
+// Files in lost+found with torn bytes that a recovery dropped, for an operator to inspect (F1).
 #pragma once
 
 #include <cstdint>
@@ -10,17 +10,17 @@
 
 namespace copycat {
 
-// The bytes of `file`, of the segment `row`, from `offset` on. A full disk, or the lost+found of a
-// mount point, which is the file system's own, must not keep the log from opening: they are lost
-// then. ResourceError: nothing was changed, and a second try keeps them.
+// Copies `size` bytes of `file`, the file of the segment `row`, from `offset` on into lost+found.
+// The log opens without the copy if the disk is full, or if lost+found belongs to the file system,
+// as in a mount point. ResourceError: nothing was changed, and the call may be repeated.
 void keep_torn_bytes(Env& env, const std::string& directory, const Row& row, File& file,
                      std::uint64_t offset, std::uint64_t size);
 
-// The paths of those that are kept, oldest first.
+// The paths of these files, oldest first.
 std::vector<std::string> torn_files(Env& env, const std::string& directory);
 
-// As torn_files, without those above a few, which are removed: a process that dies again and again
-// before its log seals a segment leaves no more than these.
+// As torn_files, but deletes all except the newest few: a process may die again and again before
+// its log seals a segment.
 std::vector<std::string> newest_torn_files(Env& env, const std::string& directory);
 
 }  // namespace copycat

@@ -16,13 +16,14 @@ constexpr std::size_t literals_at_end = 5;
 constexpr std::size_t begin_before_end = 12;  // no match begins nearer to the end
 constexpr std::size_t nibble_max = 15;
 constexpr unsigned table_bits = 13;
-// After so many misses (a power of two) the search takes longer steps: noise costs little.
+// After so many misses (a power of two) the search takes longer steps, so that bytes which cannot
+// be compressed take little time.
 constexpr unsigned patience_bits = 6;
 constexpr std::size_t wide = 16;  // short copies are made as one of this many bytes
 
 std::uint32_t hash_of(std::uint32_t four) { return (four * 2654435761U) >> (32U - table_bits); }
 
-// How many bytes are equal from `a` and `b` on, before `end`; a < b.
+// How many bytes from `a` on equal those from `b` on, which end at `end`; a < b.
 std::size_t common(View plain, std::size_t a, std::size_t b, std::size_t end) {
     const std::size_t from = b;
     while (b + 8 <= end) {
@@ -85,7 +86,7 @@ public:
     }
 
 private:
-    // A length never grows beyond what is left to fill: no sum overflows.
+    // A length is never more than the bytes that are left to fill, so no sum overflows.
     bool length(std::size_t& value) {
         if (value < nibble_max) return true;
         while (from_ < block_.size()) {
@@ -123,7 +124,7 @@ private:
             to_ += size;
             return true;
         }
-        // What repeats is copied in pieces that double.
+        // A match that overlaps itself is copied in pieces of growing size.
         for (std::size_t left = size; left > 0;) {
             std::uint8_t* const target = into_.data() + to_;
             const std::size_t part = std::min(left, static_cast<std::size_t>(target - source));

@@ -9,7 +9,7 @@ namespace copycat {
 namespace {
 
 constexpr std::size_t crc_from = 16;
-// No log counts this far: such a name is not ours, and the next number still has room.
+// Ids and generations never reach this: a larger number is in no name of the log.
 constexpr std::uint64_t max_number = std::uint64_t{1} << 62;
 
 ManifestRow stored(const Row& row) {
@@ -47,7 +47,7 @@ std::uint32_t version_of(const Manifest& manifest) {
     return has_packed ? packed_format_version : format_version;
 }
 
-// Both when writing and when reading: a manifest that breaks these is no log.
+// Checked both when a manifest is written and when it is read.
 const char* broken_law(const Manifest& manifest) {
     if (manifest.next_id > max_number || manifest.generation > max_number)
         return "it counts out of bounds";
@@ -173,7 +173,7 @@ void replace_manifest(Env& env, const std::string& path, Directory& directory, A
             aside.file->fsync();
             env.rename(aside.path, path);
         },
-        [&] {  // it is written once: the next try makes another
+        [&] {  // its bytes are written once: the next call creates another
             env.discard(aside.path);
             aside.file.reset();
         });

@@ -1,4 +1,4 @@
-// The manifest: which files are the log (C8). Replaced whole, never edited.
+// The manifest names the files of the log (C8). It is replaced as a whole.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace copycat {
 
 inline constexpr std::uint32_t first_version = 1;
 
-// Who a segment is and what of its file belongs to the log.
+// The identity of a segment, and which part of its file belongs to the log.
 struct Row {
     Uuid uuid{};
     std::uint64_t id = 0;
@@ -33,36 +33,39 @@ struct Manifest {
     std::vector<Row> rows;
 };
 
-// The first bytes of the segment that `row` names.
+// The header of the segment `row`.
 Bytes encode_header(const Row& row, std::uint64_t max_entries, std::uint64_t max_size);
 
 Bytes encode_manifest(const Manifest& manifest);
-// CorruptError, FormatError. Checks the laws of a log too: rows are contiguous, ids grow, only
-// the last may be unsealed.
+// Decodes a manifest, and checks that its rows are contiguous, that ids grow, and that only the
+// last row is not sealed. CorruptError, FormatError.
 Manifest decode_manifest(View bytes, const std::string& path);
 
-// The file that becomes the next manifest: made before the log changes, so that the sync which
-// brings the change to the disk finds all that it needs of the system.
+// The file of the next manifest. It is created before the log changes, so that the sync which
+// makes the change durable needs no further file.
 struct Aside {
     std::string path;
     std::shared_ptr<File> file;
 };
-// Named like a spare: nothing needs it after a crash. ResourceError, DiskFullError.
+// Creates such a file. Its name is that of a spare, which recovery deletes. ResourceError,
+// DiskFullError.
 Aside make_aside(Env& env, const std::string& directory);
-// Writes and syncs it, and makes it the manifest; `directory` is synced as well. Made here when
-// it is not yet. After a ResourceError the old manifest counts, and a second call may follow.
+// Writes `bytes` into the file of `aside`, which is created if there is none, syncs it, renames it
+// to the manifest, and syncs `directory`. After a ResourceError the old manifest is in place, and
+// the call may be repeated.
 void replace_manifest(Env& env, const std::string& path, Directory& directory, Aside& aside,
                       View bytes);
 
 std::string manifest_path(const std::string& directory);
 std::string segment_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
 std::string index_path(const std::string& directory, std::uint64_t id, std::uint32_t version);
-// A manifest that is not durable yet (see SegmentedLog::begin_note): never replaced, one file a
-// generation.
+// A pending manifest (see SegmentedLog::begin_note), which need not be durable: there is one file
+// per generation, and none is ever replaced.
 std::string pending_path(const std::string& directory, std::uint64_t generation);
 std::string spare_path(const std::string& directory, const Uuid& uuid);
 
-// What a name in the directory is to the log. Anything else is not ours to touch (F4).
+// What a file in the directory is to the log, by its name. The log never touches `other` files
+// (F4).
 enum class FileRole { other, manifest, pending, segment, index, leftover };
 struct FileName {
     FileRole role = FileRole::other;

@@ -1,6 +1,6 @@
 // Files that no manifest names any more, and sealed files that are longer than their content. To
-// free a segment's space takes milliseconds, for which no sync should wait: a sync adds the files
-// here, and another thread removes them later.
+// free the disk space of a segment takes milliseconds, so a sync only adds the files here, and
+// another thread deletes or shortens them later.
 #pragma once
 
 #include <atomic>
@@ -17,10 +17,10 @@
 
 namespace copycat {
 
-// What a file may be cut to that holds `end` bytes: no block that holds some is touched.
+// The length that a file with `end` bytes of content may be cut to: whole blocks are kept.
 constexpr std::uint64_t whole_blocks(std::uint64_t end) { return (end + 4095) / 4096 * 4096; }
 
-// Any thread. What is never removed here, the next recovery removes (F4).
+// For any thread. Files that are not deleted here, the next recovery deletes (F4).
 class ObsoleteFiles {
 public:
     ObsoleteFiles(std::shared_ptr<Env> env, std::shared_ptr<const LogStatus> log_status)
@@ -32,8 +32,8 @@ public:
         std::uint64_t length = 0;
     };
 
-    // The manifest that names them no more, or as no longer than that, is durable. Without memory
-    // for their names they are the next recovery's.
+    // Adds files once a durable manifest does not need them any more, or not their end. If memory
+    // is short, they are left to the next recovery.
     void add(std::vector<Excess>&& excess) noexcept {
         const std::lock_guard lock(mutex_);
         try {
@@ -44,9 +44,10 @@ public:
         } catch (const std::bad_alloc&) {
         }
     }
-    // Those that are being removed count.
+    // Whether files are left, those included that are being deleted.
     bool any() const { return left_.load(std::memory_order_acquire) != 0; }
-    // Removes up to `most` files, the oldest first; one that cannot be removed is not tried again.
+    // Deletes or shortens up to `most` files, the oldest first. A file for which that fails is not
+    // tried again.
     void remove(std::size_t most) {
         const std::lock_guard removing(removing_);
         RewriteThrottle throttle(*env_, *log_status_);
@@ -81,7 +82,7 @@ private:
 
     std::shared_ptr<Env> env_;
     std::shared_ptr<const LogStatus> log_status_;
-    std::mutex removing_;  // held while one is unlinked; mutex_ never is
+    std::mutex removing_;  // locked while a file is deleted; mutex_ is not
     std::mutex mutex_;
     std::deque<Excess> excess_;
     std::atomic<std::size_t> left_{0};

@@ -11,9 +11,9 @@ namespace copycat {
 namespace {
 
 constexpr std::size_t crc_from = 16;
-// As a plain rewrite does: see csrc/compactor.cpp.
+// The size of one write, as in csrc/compactor.cpp.
 constexpr std::size_t write_bytes = std::size_t{1} << 18;
-// Stored bytes that are read at once.
+// How many stored bytes are read at once.
 constexpr std::size_t read_bytes_max = std::size_t{1} << 20;
 
 std::uint32_t crc_of(const std::uint8_t* uuid, std::size_t number, View stored) {
@@ -22,7 +22,7 @@ std::uint32_t crc_of(const std::uint8_t* uuid, std::size_t number, View stored) 
     return crc32c(stored, crc32c(View(place), crc32c(View(uuid, sizeof(Uuid)))));
 }
 
-// One thread at a time.
+// The plain bytes of a packed file. For one thread at a time.
 class PackedFile final : public File {
 public:
     PackedFile(std::shared_ptr<File> file, const Row& row)
@@ -91,7 +91,7 @@ private:
             path(), static_cast<std::int64_t>(offset), first_index_);
     }
 
-    // F28: nothing is allocated that the file's own size does not bear out.
+    // F28: checked against the size of the file before memory is allocated.
     void read_table() {
         const std::uint64_t block_bytes = header_.block_bytes;
         if (block_bytes < 512 || block_bytes > lz4_plain_max ||
@@ -133,8 +133,8 @@ private:
         return match == cache_.end() ? nullptr : &*match;
     }
 
-    // The part of block `number` that `into`, which begins at `offset`, lacks from `at` on.
-    // Returns where it ends.
+    // Copies the part of block `number` that `into`, which begins at `offset`, needs from `at` on.
+    // Returns the end of that part.
     std::uint64_t copy(std::size_t number, View plain, std::uint64_t offset, MutableView into,
                        std::uint64_t at) const {
         const View from = plain.subspan(
@@ -145,8 +145,8 @@ private:
         return at + size;
     }
 
-    // From block `number` on: neighbours in the file are read at once, whole ones are unpacked in
-    // their place, and the ends are kept for the next read.
+    // Reads from block `number` on: several blocks at once. A block that `into` contains whole is
+    // unpacked into its place; one of which only a part is needed is kept for the next read.
     std::uint64_t unpack(std::size_t number, std::uint64_t offset, MutableView into,
                          std::uint64_t at) {
         const std::uint64_t end = offset + into.size();
@@ -250,7 +250,7 @@ void Packer::write(std::uint64_t offset, View bytes) {
 void Packer::pack(std::size_t number, View plain) {
     const std::size_t before = buffer_.size();
     buffer_.resize(before + plain.size());
-    // A block that is as long as its bytes would be taken for them.
+    // A compressed block must be shorter than its plain bytes, since equal sizes mean plain bytes.
     const MutableView into = MutableView(buffer_).subspan(before, plain.size() - 1);
     std::size_t size = lz4_compress(plain, into);
     if (size == 0) {

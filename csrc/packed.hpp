@@ -1,5 +1,5 @@
-// Sealed segments that a compaction stored in LZ4 blocks: the layer below all who read them.
-// Above it a packed segment is the plain file that it stands for; nothing maps one.
+// Sealed segments that a compaction stored in LZ4 blocks. Readers above this file see the bytes of
+// the plain segment; a packed file is never mapped.
 #pragma once
 
 #include <cstdint>
@@ -13,26 +13,28 @@
 
 namespace copycat {
 
-// A random read unpacks so much, and every block is worth less when it is smaller: decision 0020.
+// Plain bytes per block. A random read unpacks one block; smaller blocks save less (decision
+// 0020).
 inline constexpr std::size_t packed_block_bytes = std::size_t{16} << 10;
 
-// The file of a segment, for reading. Of a packed one: its plain bytes, their number as size(),
-// and a CorruptError with the file's byte from any read that meets a damaged block.
-// NotFoundError, IoError; CorruptError and FormatError when it is not the packed file of `row`.
+// Opens the file of a segment for reading. For a packed one, reads and size() are those of the
+// plain segment, and a read throws CorruptError, with the offset in the file, for a damaged block.
+// NotFoundError, IoError; CorruptError and FormatError if the file is not the packed file of
+// `row`.
 std::shared_ptr<File> open_segment(Env& env, const Row& row, const std::string& path);
 
 // Writes the packed file of a segment.
 class Packer {
 public:
-    // `row` names it; `file` is new and empty.
+    // row: the segment. file: new and empty.
     Packer(std::shared_ptr<File> file, const Row& row);
 
-    // Bytes of the plain file. What lies in its first block comes in any order, the rest in the
-    // order of the file.
+    // Adds bytes of the plain segment. Those of its first block may come in any order, all others
+    // in the order of the segment.
     void write(std::uint64_t offset, View bytes);
-    // After the last byte; not synced.
+    // Called after the last byte. Writes the rest of the file, but does not sync it.
     void finish();
-    // Whether the file is at most 7/8 of what it stands for, as far as that is known.
+    // Whether the file is at most 7/8 of the plain segment, as far as it was written.
     bool saves() const { return stored_ <= plain_ - plain_ / 8; }
     std::uint64_t plain_bytes() const { return plain_; }
 
@@ -42,14 +44,14 @@ private:
 
     std::shared_ptr<File> file_;
     PackedHeader header_{};
-    Bytes head_;   // the first block: written last, since the segment's header is
+    Bytes head_;   // the first block: packed last, since the segment's header is written last
     Bytes block_;  // the one that is being filled
     Bytes buffer_;
     std::vector<PackedBlock> table_;
     std::uint64_t end_ = 0;                        // of the plain file so far
     std::uint64_t offset_ = sizeof(PackedHeader);  // of the buffer in the file
-    std::uint64_t plain_ = 0;                      // what was packed, and
-    std::uint64_t stored_ = 0;                     // what became of it
+    std::uint64_t plain_ = 0;                      // bytes that were packed
+    std::uint64_t stored_ = 0;                     // their size in the file
 };
 
 }  // namespace copycat

@@ -1,4 +1,4 @@
-// A file or directory as a system call is to find it.
+// Opens files by path, and closes their descriptors.
 #pragma once
 
 #include <fcntl.h>
@@ -16,7 +16,7 @@ public:
     explicit Descriptor(int number) : number_(number) {}
     Descriptor(const Descriptor&) = delete;
     Descriptor& operator=(const Descriptor&) = delete;
-    // What matters was synced, and a failed sync was reported: nothing depends on close.
+    // An error of close() is ignored: what matters was synced before.
     ~Descriptor() {
         if (number_ >= 0) ::close(number_);
     }
@@ -27,15 +27,16 @@ private:
     int number_;
 };
 
-// What a system call is given: a name, and the directory that it is relative to.
+// The arguments of openat(): a name, and the directory that the name is relative to.
 struct Place {
     const std::string& path;  // for messages
     int directory;
     const char* name;
 };
 
-// A process whose standard streams are closed has their numbers to give away, and whatever prints
-// would write into the file that got one: a file takes a number above them. -1 and errno as open.
+// Opens a file with a descriptor above those of the standard streams. If a process has closed its
+// standard streams, a file could else get such a number, and prints would be written into the
+// file. Returns -1 with errno, as open().
 inline int open_above_streams(const Place& place, int flags) {
     const int number = ::openat(place.directory, place.name, flags | O_CLOEXEC, 0600);
     if (number < 0 || number > STDERR_FILENO) return number;

@@ -1,4 +1,4 @@
-// The lock of a directory: a file in it, and who holds it.
+// The lock of a directory: a file in it, which contains the id of the process that has the lock.
 #pragma once
 
 #include <sys/file.h>
@@ -15,8 +15,8 @@
 
 namespace copycat {
 
-// flock belongs to the open file: a second lock in one process is refused as well, and the
-// kernel lets go of it when the process dies.
+// flock() locks an open file: a second lock in the same process is refused as well, and the kernel
+// releases the lock when the process ends.
 class PosixLock final : public Lock {
 public:
     explicit PosixLock(const Place& place)

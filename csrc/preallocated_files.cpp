@@ -77,7 +77,7 @@ bool PreallocatedFiles::is_closed() const {
     return is_closed_;
 }
 
-// The directory may have its next owner by now, who removed the file as obsolete (F4).
+// Another process may have opened the directory meanwhile, and deleted the file (F4).
 void PreallocatedFiles::discard(const Spare& spare) noexcept { env_->discard(spare.path); }
 
 Spare PreallocatedFiles::take(std::uint64_t size) {

@@ -1,5 +1,5 @@
-// Segment files prepared ahead by any thread: allocated, zero-filled where appends are small.
-// Named by uuid until a manifest row makes one part of the log (C8, F12).
+// Segment files that are made in advance, by any thread: allocated, and filled with zeros if
+// appends are small. A file is named by its uuid until it becomes a segment (C8, F12).
 #pragma once
 
 #include <cstdint>
@@ -26,21 +26,23 @@ public:
                       std::uint64_t min_free_space);
 
     std::size_t ready() const;
-    // Whether `count` files of `size` bytes could be taken now: ready ones, or free space (F12).
+    // Whether there are enough prepared files or free space for `count` files of `size` bytes
+    // (F12).
     bool has_room(std::uint64_t count, std::uint64_t size) const;
-    // Whether what is always left free for them still holds a manifest and index files (F12).
+    // Whether the free space still suffices for a manifest and index files (F12).
     bool has_slack() const;
-    // Any thread: one more synced file. Zeros make small durable writes cheaper (the file system
-    // has nothing to convert) and bulk writes dearer. DiskFullError leaves nothing behind.
+    // Prepares and syncs one more file, in any thread. A file of zeros makes small durable writes
+    // faster, since the file system converts no blocks then, and large writes slower. After a
+    // DiskFullError no file is left.
     void prepare(bool zero_filled);
-    // A prepared file if one is big enough, else one made now (allocated, not filled with zeros).
+    // Returns a prepared file if one is large enough, else one that is allocated now.
     Spare take(std::uint64_t size);
-    // The file that opening a log goes on in. It may use min_free_space, which is kept for this:
-    // a log on a full disk still opens. Zero-filled when asked, and not larger than `size` then.
+    // Creates the first file that an open writes to. It may use min_free_space, so that a log
+    // opens on a full disk too. With `zero_filled` it is not larger than `size`.
     Spare take_first(std::uint64_t size, bool zero_filled);
     // Takes an unused file back for the next take(); after close() the file is deleted.
     void give_back(Spare&& spare) noexcept;
-    // Unlinks all that are ready; from now on prepare() does nothing.
+    // Deletes all prepared files; from now on prepare() does nothing.
     void close();
 
 private:

@@ -1,5 +1,4 @@
-// Read-ahead for single reads of one file: neighbours that are asked for one by one share a system
-// call.
+// Reads ahead in one file, so that reads of neighbouring records share a system call.
 #pragma once
 
 #include <algorithm>
@@ -9,11 +8,11 @@
 
 namespace copycat {
 
-// One thread at a time. Of a file whose bytes below the limit never change.
+// For one thread at a time, and for a file whose bytes below `limit` never change.
 class ReadAhead {
 public:
-    // `size` bytes at `offset`, shorter only at the end of the file; a Block keeps them alive.
-    // Reads ahead, up to `limit`, while each answer begins about where the last one ended.
+    // Returns `size` bytes at `offset`; fewer only at the end of the file. Reads ahead, up to
+    // `limit`, while each read begins about where the last one ended.
     Block at(File& file, std::uint64_t offset, std::size_t size, std::uint64_t limit) {
         const bool goes_on = offset >= end_ && offset - end_ <= gap_max;
         end_ = offset + size;
@@ -28,7 +27,7 @@ public:
             static_cast<std::size_t>(std::min<std::uint64_t>(ahead_, limit - offset));
         try {
             block_ = file.read(offset, ahead);
-        } catch (const Error&) {  // damage ahead is not what was asked for
+        } catch (const Error&) {  // an error in the bytes ahead does not concern this read
             ahead_ = 0;
             return file.read(offset, size);
         }

@@ -26,7 +26,7 @@ struct LogOptions {
 
 struct RecoveryReport {
     bool clean = true;                        // a close mark proved a clean stop (C7)
-    std::uint64_t dropped_bytes = 0;          // torn tail (F1), kept under lost+found
+    std::uint64_t dropped_bytes = 0;          // of a torn tail (F1), copied into lost+found
     std::uint64_t dropped_from_index = 0;     // 0: nothing was dropped
     std::uint64_t rebuilt_indexes = 0;        // F14
     std::uint64_t copied_entries = 0;         // into a fresh segment (C7)
@@ -39,7 +39,7 @@ struct RecoveryResult {
     Manifest manifest;
     std::vector<std::shared_ptr<Segment>> segments;
     std::unique_ptr<Tail> tail;
-    bool has_tail_index = false;    // the tail's index file is on disk and right
+    bool has_tail_index = false;    // the tail's index file is on the disk and correct
     std::vector<std::string> lost;  // files of torn bytes, kept until the next seal (F1)
     RecoveryReport report;
 };

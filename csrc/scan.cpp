@@ -33,7 +33,7 @@ public:
           term_(row.prev_term),
           out_{.slots = Slots(row.first_index), .runs = {}} {}
 
-    // Good records from the beginning on; stops before the first that is not.
+    // Reads good records from the beginning on, and stops before the first bad one.
     void walk() {
         while (step()) {
         }
@@ -50,7 +50,8 @@ public:
                            path_, offset, expected());
     }
 
-    // C6: looks at everything from the first bad byte on, for a mark that convicts it.
+    // C6: searches the bytes behind the last good record for a mark which says that they were
+    // durable; CorruptError then.
     void judge() {
         const std::uint64_t from = out_.end_offset;
         std::uint64_t last_used = from;
@@ -59,8 +60,8 @@ public:
             if (bytes.empty()) break;
             if (is_zero(bytes)) continue;
             last_used = page + last_not_zero(bytes) + 1;
-            // Records are aligned to 8 bytes, so a kind byte stands at 6 modulo 8 (30 in its
-            // record).
+            // Records are aligned to 8 bytes, and the kind is byte 30 of a record, so it stands at
+            // 6 modulo 8.
             for (std::size_t i = kind_at % 8; i < bytes.size(); i += 8)
                 if (bytes[i] == static_cast<std::uint8_t>(Kind::mark) &&
                     page + i >= from + kind_at)
@@ -77,7 +78,7 @@ private:
     }
 
     void convict_by(std::uint64_t offset) {
-        // Another reader: the caller holds a view of the other.
+        // Not `reader_`, since the caller uses a view of its bytes.
         const View bytes = marks_.at(offset, mark_size);
         Mark mark;
         if (bytes.size() < mark_size || !parse_mark(bytes, 0, row_.uuid, offset, mark)) return;
@@ -134,7 +135,7 @@ private:
         return true;
     }
 
-    // Whole frames that are not the ones the mark was written for: the group is bad.
+    // If these are not the frames that the mark was written for, the group is bad.
     bool finish_group() {
         if (group_end_ == group_start_ || hash_ == group_hash_) return true;
         out_.slots.cut(group_slots_);

@@ -26,8 +26,8 @@ struct Scan {
 // Checks that the file's header is that of `row`; CorruptError, FormatError. Returns max_size.
 std::uint64_t check_header(File& file, const Row& row, const std::string& path);
 
-// All of a sealed segment, up to row.end_offset. Any bad byte is a CorruptError (F2). pace: for a
-// log that is in use meanwhile.
+// Scans a sealed segment up to row.end_offset. CorruptError for any bad byte (F2). throttle: slows
+// the scan down while the log is in use.
 Scan scan_sealed(File& file, const Row& row, const std::string& path,
                  RewriteThrottle* throttle = nullptr);
 
@@ -35,8 +35,8 @@ Scan scan_sealed(File& file, const Row& row, const std::string& path,
 // durable: then they are a CorruptError (C6).
 Scan scan_tail(File& file, const Row& row, const std::string& path);
 
-// Marks that begin at `offset`, up to the first 32 bytes of zeros. True when the last of them is
-// a close mark that says everything up to `last_index` is durable; `end` is right after it.
+// Reads the marks from `offset` on, up to the first 32 bytes of zeros. True if the last of them is
+// a close mark which says that everything up to `last_index` is durable; `end` is right after it.
 bool find_close_mark(File& file, const Row& row, std::uint64_t offset, std::uint64_t last_index,
                      std::uint64_t& end);
 

@@ -49,7 +49,7 @@ std::uint64_t Segment::term_at(std::uint64_t index) const { return term_in(runs_
 std::uint64_t Segment::end_of(std::uint64_t index) {
     Block keep;
     const Frame frame = this->frame(index, keep);
-    // Looked up after the frame was checked: that may have rebuilt an index that lied.
+    // After the check of the frame, which rebuilds the index if it is wrong.
     return checked_index().find(index).offset + frame.total();
 }
 
@@ -80,7 +80,7 @@ SlotIndex& Segment::checked_index() {
 }
 
 void Segment::rebuild() {
-    if (file_cache_ != nullptr) file_cache_->forget(row_);  // the disk is asked once more
+    if (file_cache_ != nullptr) file_cache_->forget(row_);  // so that the file is read again
     const auto file = open_segment(*env_, row_, path_);
     Scan scan = scan_sealed(*file, row_, path_);
     index_ =
@@ -128,7 +128,7 @@ Frames Segment::read(std::uint64_t first, std::uint64_t end, std::uint64_t max_b
         const Source from = source(first, limit, max_bytes);
         return gather(from.bytes, first, from.end, max_bytes);
     } catch (const CorruptError&) {
-        rebuild();  // the slot may lie; the scan itself throws when the data is bad (F14)
+        rebuild();  // perhaps only the index is wrong; if the data is bad, the scan throws (F14)
     }
     const Source from = source(first, limit, max_bytes);
     return gather(from.bytes, first, from.end, max_bytes);

@@ -99,11 +99,11 @@ private:
 // The number of records that are no gaps.
 std::uint64_t entries_in(const SlotView& view);
 
-// Writes the index file of a segment anew. What is missing or torn is rebuilt, so it is not
-// synced; a full disk, or none of what the system gives, only costs that rebuild.
+// Writes the index file of a segment. It is not synced, and a full disk or a lack of descriptors
+// or memory is ignored: an index file that is missing or torn is rebuilt when it is needed.
 void write_index(Env& env, const std::string& path, const Row& row, const SlotIndex& index);
 
-// Runs up to `last` only.
+// Deletes the runs after entry `last`.
 void cut_runs_after(std::vector<TermRun>& runs, std::uint64_t last);
 std::uint64_t term_in(const std::vector<TermRun>& runs, std::uint64_t index);
 

@@ -1,5 +1,5 @@
-// A walk through one file with pread, so that a media error is an errno (F14). `ReadAhead` serves
-// single reads and keeps at most 32 KiB; a walk reads up to 256 KiB at once.
+// Reads one file in order with pread, so that a media error is an errno (F14). `ReadAhead` is for
+// single reads, of up to 32 KiB; a SequentialReader reads up to 256 KiB at once.
 #pragma once
 
 #include <algorithm>
@@ -10,16 +10,17 @@
 
 namespace copycat {
 
-// The most that is read ahead: a walk begins with little and doubles it while it goes on.
+// The most that is read at once; the first read is small, and each further one twice as large.
 inline constexpr std::size_t read_ahead_bytes_max = std::size_t{256} << 10;
 
 class SequentialReader {
 public:
-    // throttle: slows the walk down after each read; null for a walk that somebody waits for.
+    // throttle: pauses after each read; null if somebody waits for the result.
     explicit SequentialReader(File& file, RewriteThrottle* throttle = nullptr)
         : file_(file), throttle_(throttle) {}
 
-    // `size` bytes at `offset`, good until the next call; shorter only at the end of the file.
+    // Returns `size` bytes at `offset`, valid until the next call; fewer only at the end of the
+    // file.
     View at(std::uint64_t offset, std::size_t size) {
         if (offset < base_ || offset + size > base_ + block_.bytes.size()) fill(offset, size);
         const std::size_t skip = static_cast<std::size_t>(offset - base_);
@@ -27,7 +28,7 @@ public:
         return block_.bytes.subspan(skip, std::min(size, block_.bytes.size() - skip));
     }
 
-    // The same for entry `index`: a damaged block of a packed segment names it.
+    // Reads bytes of entry `index`, which the CorruptError of a packed segment then names.
     View at(std::uint64_t offset, std::size_t size, std::uint64_t index) {
         try {
             return at(offset, size);
@@ -43,13 +44,13 @@ private:
     void fill(std::uint64_t offset, std::size_t size) {
         const bool goes_on = offset >= base_ && offset <= base_ + block_.bytes.size();
         ahead_ = goes_on ? std::min(ahead_ * 2, read_ahead_bytes_max) : first_bytes;
-        block_ = Block{};  // its memory is what the next one gets
+        block_ = Block{};  // frees its memory for the next one
         base_ = offset;
         try {
             block_ = file_.read(offset, std::max(size, ahead_));
-        } catch (const Error&) {  // damage ahead is not what was asked for
+        } catch (const Error&) {  // an error in the bytes ahead does not concern this read
             if (size >= ahead_) throw;
-            ahead_ = first_bytes / 2;  // else each step to the damage reads up to it
+            ahead_ = first_bytes / 2;  // so that the next reads do not reach the damage again
             block_ = file_.read(offset, size);
         }
         if (throttle_ != nullptr) throttle_->moved();

@@ -46,7 +46,7 @@ std::shared_ptr<SlotIndex> SlotIndex::open(Env& env, const std::string& path, co
     IndexHeader& header = out->header_;
     Bytes head(sizeof header);
     try {
-        // Its head is read, not mapped: a bad sector is an errno then (F14).
+        // The head is read with pread, so that a bad sector is an errno (F14).
         const auto file = env.open(path, Access::read);
         if (file->pread(0, MutableView(head)) < sizeof header) return nullptr;
         header = load<IndexHeader>(head.data());
@@ -57,7 +57,7 @@ std::shared_ptr<SlotIndex> SlotIndex::open(Env& env, const std::string& path, co
         if (file->pread(0, MutableView(head)) < head.size()) return nullptr;
         out->mapped_ = file->map();
     } catch (const IoError&) {
-        return nullptr;  // a cache: EMFILE, EACCES or a bad sector cost a rebuild, no more
+        return nullptr;  // EMFILE, EACCES or a bad sector only cause a rebuild
     }
     if (crc32c(View(head).subspan(crc_from)) != header.crc) return nullptr;
     if (is_sealed && header.end <= row.last_index) return nullptr;
@@ -75,7 +75,7 @@ std::shared_ptr<SlotIndex> SlotIndex::open(Env& env, const std::string& path, co
     return out;
 }
 
-// Finds the records in the mapping, untouched: false when its size does not fit its header.
+// Sets views of the records in the mapping, without reading it; false if its size is wrong.
 bool SlotIndex::place() {
     const std::size_t head = static_cast<std::size_t>(head_size(header_));
     const bool is_sparse = (header_.flags & index_flag_sparse) != 0;
@@ -86,7 +86,7 @@ bool SlotIndex::place() {
     if (header_.count > rest / each || rest != header_.count * each) return false;
     if (is_sparse ? header_.count == 0 || header_.count >= indexes : header_.count != indexes)
         return false;
-    // A mapping begins at a page and head is a multiple of 8, so all is aligned.
+    // A mapping begins at a page, and `head` is a multiple of 8, so all records are aligned.
     const std::uint8_t* at = mapped_.bytes.data() + head;
     const auto count = static_cast<std::size_t>(header_.count);
     view_ = {header_.first_index, header_.end, {}, {}};
@@ -99,7 +99,7 @@ bool SlotIndex::place() {
     return true;
 }
 
-// F14: a page that cannot be read, or that a shorter file lacks, costs a rebuild and no signal.
+// F14: checks the pages, so that one which cannot be read causes a rebuild and no signal.
 bool SlotIndex::make_readable(Env& env) {
     const Readable readability = probe(mapped_.bytes);
     if (readability != Readable::unknown) return readability == Readable::yes;

@@ -1,5 +1,6 @@
-// Where each record of one segment is: in memory (tail, just sealed) or mapped (sealed).
-// A cache: rebuildable from the segment, never trusted over it (F14).
+// The index of a segment: where each of its records is. It is in memory for a tail or a segment
+// that was just sealed, else mapped. It is a cache, and is rebuilt from the segment if it is wrong
+// (F14).
 #pragma once
 
 #include <cstdint>
@@ -17,8 +18,8 @@ class SlotIndex {
 public:
     SlotIndex(Slots slots, std::vector<TermRun> runs, std::uint64_t valid_from);
 
-    // The index file of `row`. Empty when it cannot be opened, is short or its header is wrong.
-    // With is_sealed it must reach the row's last index; more is the row's truncation.
+    // Opens the index file of `row`; null if it cannot be opened, is short, or has a wrong header.
+    // With is_sealed it must reach the row's last index; it has more after a truncation.
     static std::shared_ptr<SlotIndex> open(Env& env, const std::string& path, const Row& row,
                                            bool is_sealed);
 
@@ -27,10 +28,10 @@ public:
     const std::vector<TermRun>& runs() const { return runs_; }
     std::uint64_t valid_from() const { return valid_from_; }
     bool is_mapped() const { return mapped_.owner != nullptr; }
-    // True when the records can be read and fit their checksum; looked at once.
+    // True when the records can be read and fit their checksum, which is checked once.
     bool verify(Env& env);
     const SlotView& view() const { return view_; }
-    // The record that holds `index`. Loop thread.
+    // The record that contains `index`. For the thread of the event loop only.
     const IndexSlot& find(std::uint64_t index) {
         std::size_t position = 0;
         return find(index, position);
@@ -42,11 +43,11 @@ public:
     SlotView::Extent extent(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes) {
         return view_.extent(first, end, max_bytes, hint_);
     }
-    // The slots as bytes, with whoever owns them; empty owner when in memory.
+    // The slots as bytes; without an owner if they are in memory.
     Block block() const;
 
     Bytes encode(const Row& row) const;
-    // Those that it was made of; it is of no use then.
+    // Moves the slots out; the index must not be used afterwards.
     Slots take_slots() { return std::move(memory_); }
 
 private:
@@ -66,7 +67,7 @@ private:
     bool verified_ = false;
 };
 
-// Adds `term` from `index` on, when it differs from the last run's.
+// Begins a run of `term` at `index`, if the last run has another term.
 inline void extend_runs(std::vector<TermRun>& runs, std::uint64_t term, std::uint64_t index) {
     if (runs.empty() || runs.back().term != term) runs.push_back({term, index});
 }

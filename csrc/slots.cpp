@@ -22,10 +22,10 @@ SlotView::Extent SlotView::extent(std::uint64_t first, std::uint64_t end_, std::
                                   std::size_t& hint) const {
     const std::size_t begin = position_of(first, hint);
     std::size_t last = begin;
-    // Whatever the starts say: at least the record that it begins with.
+    // At least one record, even if the starts are wrong.
     const std::size_t limit = std::max(position_of(end_ - 1, last), begin) + 1;
     const std::uint64_t from = slots[begin].offset;
-    // Slots grow, so the last frame that begins inside max_bytes is found by halving.
+    // Offsets grow, so a binary search gives the last frame that begins within max_bytes.
     const auto after = std::partition_point(
         slots.begin() + static_cast<std::ptrdiff_t>(begin) + 1,
         slots.begin() + static_cast<std::ptrdiff_t>(limit),

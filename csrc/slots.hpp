@@ -1,4 +1,5 @@
-// Where the records of one segment are: dense while each holds one index, sparse with gaps (C3).
+// Where the records of a segment are: dense while each record has one index, sparse with gaps
+// (C3).
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace copycat {
 
-// The records of the indexes [first_index, end), in order. Owns nothing.
+// A view of the records of the indexes [first_index, end), in order.
 struct SlotView {
     std::uint64_t first_index = 1;
     std::uint64_t end = 1;
@@ -19,29 +20,30 @@ struct SlotView {
 
     std::size_t count() const { return slots.size(); }
     bool is_dense() const { return starts.empty(); }
-    // Which record holds `index`, inside the bounds whatever the starts say. `hint` is where the
-    // last search ended: reads in order find theirs without a search.
+    // The position of the record that contains `index`; never out of bounds, even if the starts
+    // are wrong. `hint` is where the last search ended, which makes reads in order fast.
     std::size_t position_of(std::uint64_t index, std::size_t& hint) const;
     std::uint64_t index_of(std::size_t position) const {
         return first_index + (is_dense() ? position : starts[position]);
     }
-    // One past the last index of that record.
+    // One past the last index of the record.
     std::uint64_t end_of(std::size_t position) const {
         return position + 1 == count() ? end : index_of(position + 1);
     }
-    // The file range of the frames of [first, end) that begin within `max_bytes`; at least one.
+    // The part of the file with the frames of [first, end) that begin within `max_bytes`; at least
+    // one frame.
     struct Extent {
-        std::uint64_t from;  // bytes of the file
+        std::uint64_t from;  // offset in the file
         std::uint64_t to;
-        std::uint64_t end;  // one past their last index
+        std::uint64_t end;  // one past the last index of these frames
     };
     Extent extent(std::uint64_t first, std::uint64_t end, std::uint64_t max_bytes,
                   std::size_t& hint) const;
-    // Up to the record that holds `last`, with end right after `last`.
+    // The part up to the record that contains `last`; its end is right after `last`.
     SlotView upto(std::uint64_t last) const;
 };
 
-// A SlotView that grows: of a tail, of a scan, of a segment that is being rewritten.
+// The records of a segment that grows: a tail, a scan, or a rewrite.
 class Slots {
 public:
     explicit Slots(std::uint64_t first_index)
@@ -60,7 +62,7 @@ public:
 
     // Allocates memory for `more` records, so that push() cannot throw.
     void allocate(std::size_t more, bool may_have_gaps);
-    // The record of [end(), end).
+    // Adds the record of the indexes [end(), end).
     void push(const IndexSlot& slot, std::uint64_t end) {
         const std::uint64_t start = end_index_ - first_index_;
         require(start <= max_record_start, "a segment spans less than 2^32 indexes");
@@ -72,7 +74,7 @@ public:
         slots_.push_back(slot);
         end_index_ = end;
     }
-    // Only the first `count` records.
+    // Keeps only the first `count` records.
     void cut(std::size_t count);
 
 private:

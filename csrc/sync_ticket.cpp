@@ -23,11 +23,10 @@ void SyncTicket::run() {
 
 void SyncTicket::work() {
     for (const auto& sync : older_) sync->run();
-    log_status_
-        ->check();  // an append may have failed meanwhile, and the log been closed over this
+    log_status_->check();  // an append may have failed meanwhile, and the log may be closed
     for (const Seal& seal : seals_) write_index(*env_, seal.path, seal.row, *seal.index);
-    // The new file's header, size and name are durable before a manifest names it, so that
-    // what a manifest names can be held to its header (F3). Its first data comes with it.
+    // The header, size and name of a new file are durable before a manifest names the file, so
+    // that recovery can check it by its header (F3). The same sync covers its first data.
     if (tail_ != nullptr) tail_->run();
     if (!manifest_) return;
     handle_->sync();

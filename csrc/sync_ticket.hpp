@@ -1,4 +1,4 @@
-// One sync in flight (C8): what the loop thread and a worker share.
+// One sync of a log (C8): begun and ended by the thread of the event loop, run by any thread.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +15,15 @@
 
 namespace copycat {
 
-// Begun and ended by the loop thread, run by any: data of older segments, then their index
-// files, then the tail's data, then the manifest if the layout changed. The files that it names no
-// more are obsolete from then on. A ResourceError changes nothing: the run may follow
-// again.
+// run() syncs the data of sealed segments, writes their index files, syncs the data of the tail,
+// and replaces the manifest if the layout changed. Files that the new manifest does not name are
+// obsolete then. After a ResourceError run() may be called again.
 //
-// close() does not wait for a run that hangs in a disk when the log was poisoned meanwhile, or
-// nobody could close anything any more. So a run has a share in the lock of the directory until it
-// is over: whatever it still writes then, it writes as the only owner. Who opens the directory
-// before that, in this process or in another, is told that it is in use. Poisoned, a run ends
-// after the system call that it hangs in; one that begins after the log is gone does nothing.
+// When the log is poisoned, close() does not wait for a run that hangs in a system call, since the
+// wait might never end. So a run shares the lock of the directory until its end: until then nobody
+// else can open the directory, in this process or another one, and so nobody else writes to it. A
+// run of a poisoned log ends after that system call; a run that begins after the log was deleted
+// does nothing.
 class SyncTicket : public Work {
 public:
     struct Seal {
@@ -45,7 +44,7 @@ public:
           obsolete_files_(std::move(obsolete_files)) {}
 
     // IoError, which poisons the log unless it is a ResourceError; PoisonedError;
-    // std::invalid_argument when it is closed.
+    // std::invalid_argument if the log is closed.
     void run() override;
     bool is_done() const {
         const std::lock_guard lock(mutex_);
@@ -72,7 +71,7 @@ private:
     Aside aside_;
     std::vector<ObsoleteFiles::Excess> excess_;
     std::vector<std::shared_ptr<Segment>> unsynced_;
-    std::uint64_t end_index_ = 0;  // lowered by a truncation meanwhile (C6)
+    std::uint64_t end_index_ = 0;  // a truncation during the sync lowers it (C6)
 };
 
 }  // namespace copycat

@@ -1,4 +1,4 @@
-// How fast a rewrite goes while the log beside it is in use.
+// Slows a rewrite down while the log is in use.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// The words every file here shares: bytes, spans of the log, and who owns memory.
+// Types that all files of the log use: bytes, spans of entries, and shared memory.
 #pragma once
 
 #include <array>
@@ -30,15 +30,15 @@ struct Span {
     friend bool operator==(const Span&, const Span&) = default;
 };
 
-// From `first` on, until the next run's first, every entry has this term.
+// The entries from `first` up to the next run, all of which have this term.
 struct TermRun {
     std::uint64_t term = 0;
     std::uint64_t first = 0;
     friend bool operator==(const TermRun&, const TermRun&) = default;
 };
 
-// Bytes with whoever keeps them alive: a vector, a mapping, a Python buffer.
-// The block keeps the bytes alive; nobody changes them.
+// Bytes that never change, and their owner (a vector, a mapping, a Python buffer), which the block
+// keeps alive.
 struct Block {
     std::shared_ptr<const void> owner;
     View bytes;
