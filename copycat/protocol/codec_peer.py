@@ -192,7 +192,7 @@ def decode_hello_refused(frame: Frame) -> HelloRefused:
 
 def encode_append(message: AppendEntries, nbytes: int) -> bytes:
     """Frame header and message; `nbytes` of log frames must follow it on the link."""
-    prev, span = message.prev, message.span
+    prev, span, configuration = message.prev, message.span, message.configuration
     return frame_header(FrameType.APPEND_ENTRIES, _APPEND.size + nbytes) + _APPEND.pack(
         message.term,
         message.leader.to_bytes(16, "little"),
@@ -204,7 +204,8 @@ def encode_append(message: AppendEntries, nbytes: int) -> bytes:
         span.end,
         message.leader_commit,
         message.deletion_floor,
-        *message.configuration,
+        configuration.term,
+        configuration.index,
         message.log_time_ms,
     )
 
@@ -215,13 +216,25 @@ def decode_append(frame: Frame) -> tuple[AppendEntries, memoryview]:
         raise unknown_frame(frame, "APPEND_ENTRIES")
     if len(frame.body) < _APPEND.size:
         raise ProtocolError(f"APPEND_ENTRIES has {len(frame.body)} bytes, under {_APPEND.size}")
-    term, leader, *numbers = _APPEND.unpack_from(frame.body)
-    request, prev_term, prev_index, span_term, first, end, commit, floor, *rest = numbers
+    (
+        term,
+        leader,
+        request,
+        prev_term,
+        prev_index,
+        span_term,
+        first,
+        end,
+        commit,
+        floor,
+        configuration_term,
+        configuration_index,
+        log_time_ms,
+    ) = _APPEND.unpack_from(frame.body)
     if first > end or (first == end) != (len(frame.body) == _APPEND.size):
         raise ProtocolError(
             f"APPEND_ENTRIES of [{first}, {end}) carries {len(frame.body) - _APPEND.size} bytes"
         )
-    configuration_term, configuration_index, log_time_ms = rest
     message = AppendEntries(
         term,
         MemberId(int.from_bytes(leader, "little")),

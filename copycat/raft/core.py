@@ -114,8 +114,6 @@ class Raft(State):
         match event:
             case Received():
                 _on_received(self, event.sender, event.message, event.has_gaps)
-            case LeaderHeard() | PeerHeard():
-                _on_heard(self, event)
             case Sent():
                 leader.on_sent(self, event.peer, event.span)
             case Synced():
@@ -150,6 +148,8 @@ class Raft(State):
                 regression.on_loss_recorded(self, event)
             case OldestSnapshotChanged():
                 install_snapshot.on_oldest_snapshot_changed(self, event.oldest_index)
+            case LeaderHeard() | PeerHeard():
+                _on_heard(self, event)
             case SnapshotShipping():
                 install_snapshot.on_snapshot_shipping(self, event)
             case SnapshotInstalled():
@@ -160,7 +160,7 @@ class Raft(State):
                 leader.on_transfer_requested(self, event.to)
             case _:
                 assert_never(event)
-        if self.eligibility.has_accepted_loss:
+        if self.eligibility.restrictions:  # a member has none, nearly always
             self.check_accepted_loss()
         self.effects = []
         return effects

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copycat.raft.progress import Progress
 from copycat.raft.read_index import ReadRounds
 from copycat.raft.replication import Replicator
 from copycat.types import MemberId
@@ -25,6 +24,7 @@ class LeaderState:
         "is_transfer_to_any",
         "last_transfer_to",
         "noop_index",
+        "progress",
         "reads",
         "replicator",
         "term",
@@ -39,6 +39,9 @@ class LeaderState:
         """First entry of the leader's own term; nothing commits below it by count alone."""
         self.replicator = Replicator(window)
         """What each peer is sent next, with the progress of each."""
+        self.progress = self.replicator.progress
+        """What each peer proved, and what was sent to it: the mapping of `replicator`, which
+        changes it in place."""
         self.reads = ReadRounds()
         self.heartbeat_at_ms = NEVER_MS
         self.check_at_ms = NEVER_MS
@@ -56,8 +59,3 @@ class LeaderState:
         self.valid_from = 0
         """What the gaps in the log say since the election: all up to this index was committed
         before the newest gap was made (C22). 0 without a gap."""
-
-    @property
-    def progress(self) -> dict[MemberId, Progress]:
-        """What each peer proved, and what was sent to it."""
-        return self.replicator.progress

@@ -44,7 +44,8 @@ class Replicator:
 
     def __init__(self, window: int) -> None:
         self.progress: dict[MemberId, Progress] = {}
-        """Of each peer, in the order in which they are sent messages."""
+        """Of each peer, in the order in which they are sent messages. Invariant: always the same
+        dict, for `LeaderState` refers to it."""
         self.request = 0
         """The newest request number, shared by all peers."""
         self.window = window
@@ -52,10 +53,10 @@ class Replicator:
 
     def follow_members(self, source: LogSource, peers: Iterable[MemberId], now_ms: int) -> None:
         """Send to `peers` from now on, and to nobody else."""
-        before = self.progress
-        self.progress = {
-            peer: before.get(peer) or Progress(source.terms.end, now_ms) for peer in peers
-        }
+        before = dict(self.progress)
+        self.progress.clear()
+        for peer in peers:
+            self.progress[peer] = before.get(peer) or Progress(source.terms.end, now_ms)
         for peer, progress in before.items():
             if peer not in self.progress and progress.state is ProgressState.SNAPSHOT:
                 source.effects.append(EndShipping(peer, done=False))

@@ -273,13 +273,14 @@ class State:
 
     def note_entry(self, term: int) -> None:
         """The log, or a snapshot, has an entry of `term` and all that its leader had before it."""
-        if self.eligibility.is_lost and self.eligibility.on_entry(term):
+        if self.eligibility.restrictions and self.eligibility.on_entry(term):
             self.draw_election_timeout()
 
     def check_recovered(self) -> None:
         """More is durable here: perhaps the log has all again that its disk lost."""
-        entry = self.terms.entry_at(self.durable_index)
-        if self.eligibility.on_durable(entry):
+        if not self.eligibility.restrictions:
+            return  # nearly always
+        if self.eligibility.on_durable(self.terms.entry_at(self.durable_index)):
             self.draw_election_timeout()
 
     def check_accepted_loss(self) -> None:

@@ -196,15 +196,26 @@ class Driver:
 
         The rest is what the event stands for, see `Payload`.
         """
-        self._events.append((event, Payload(proposals, batch)))
-        self.step_queued()
+        has_payload = proposals or batch is not None
+        events = self._events
+        events.append((event, Payload(proposals, batch) if has_payload else _EMPTY))
+        # The loop of `step_queued`, written again here: one call less for each event.
+        while events:
+            event, payload = events.popleft()
+            effects = self._raft.step(event)
+            if self._unannounced:
+                self._announce_position()
+            for effect in effects:
+                self._execute(effect, payload)
 
     def step_queued(self) -> None:
         """Step the core with what was queued outside of a step."""
-        while self._events:
-            event, payload = self._events.popleft()
+        events = self._events
+        while events:
+            event, payload = events.popleft()
             effects = self._raft.step(event)
-            self._announce_position()
+            if self._unannounced:
+                self._announce_position()
             for effect in effects:
                 self._execute(effect, payload)
 

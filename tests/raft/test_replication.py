@@ -142,6 +142,8 @@ def test_a_broken_link_and_a_member_that_left_end_a_transfer() -> None:
     assert source.take_effects()[1:] == [EndShipping(A, done=False)]
     sender.send_snapshot(source, B)
     source.take_effects()
+    progress = sender.progress
     sender.follow_members(source, (A,), now_ms=9)
     assert source.take_effects() == [EndShipping(B, done=False)]
     assert list(sender.progress) == [A]
+    assert sender.progress is progress, "the leader refers to the same dict"
