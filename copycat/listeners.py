@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from copycat.callbacks import check_callback
 from copycat.tracebacks import log_error
 
 __all__ = ["Listener", "Listeners"]
@@ -35,20 +34,17 @@ class Listener:
 class Listeners(Generic[T]):
     """Callbacks in order of subscription, never in hash order.
 
-    takes: what a callback gets.  start: runs those that are `async def`; None: such are refused.
+    start: runs those that are `async def`; without it nothing does, which is logged.
     """
 
-    def __init__(self, log: logging.Logger, takes: str, start: Start | None = None) -> None:
+    def __init__(self, log: logging.Logger, start: Start | None = None) -> None:
         self._log = log
-        self._takes = takes
         self._start = start
         self._callbacks: dict[int, Callable[[T], object]] = {}
         self._next = 0
 
     def add(self, callback: Callable[[T], object]) -> Listener:
-        """Subscribe. ConfigurationError for what cannot be called."""
-        awaited = self._start is not None
-        check_callback("on_state_change", callback, self._takes, awaited=awaited)
+        """Subscribe. The public method that gives it checks what it is given."""
         self._next += 1
         key = self._next
         self._callbacks[key] = callback

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 import msgspec
 
+from copycat.callbacks import check_callback
 from copycat.client.completion import FOREVER_MS
 from copycat.client.driver import SessionDriver
 from copycat.client.future import OperationFuture
@@ -122,9 +123,7 @@ class CopycatClient:
         )
         self._guard = ForkGuard()
         self._state = ClientState.CLOSED
-        self._listeners: Listeners[ClientState] = Listeners(
-            log, "a ClientState", ListenerTasks(log).start
-        )
+        self._listeners: Listeners[ClientState] = Listeners(log, ListenerTasks(log).start)
         self._driver: SessionDriver | None = None
         self._task: asyncio.Task[None] | None = None
         self._last = ClientSession()
@@ -149,6 +148,7 @@ class CopycatClient:
 
         An `async def` becomes a task of that loop; what it raises is logged.
         """
+        check_callback("on_state_change", callback, "a ClientState", awaited=True)
         return self._listeners.add(callback)
 
     def _set_state(self, state: ClientState) -> None:

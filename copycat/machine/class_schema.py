@@ -52,8 +52,10 @@ def hints_of(kind: Any) -> dict[str, Any]:
     """Annotations of a class, resolved; none when one of them cannot be."""
     try:
         return typing.get_type_hints(kind)
-    except (NameError, TypeError, AttributeError):
-        return {}  # a name that exists for the type checker only
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  (a name that exists for the type checker only, or code)
+        return {}
 
 
 def is_record(kind: type[Any]) -> bool:
@@ -157,6 +159,18 @@ class FieldMapping:
             raise ValueError(f"{len(values)} values for {len(self._old_names)} fields")
         if self.is_plain:
             return dict(zip(self.names, values, strict=True))
+        try:
+            return self._mapped(values)
+        except (MachineMismatchError, MemoryError):
+            raise
+        except Exception as error:  # the code of a value: its __bool__, its __eq__
+            problem = f"what it has cannot be compared with the class: {text_of(error)}"
+            raise mismatch(
+                self._label, "", problem, "keep its fields as they were", error
+            ) from error
+
+    def _mapped(self, values: Sequence[Any]) -> dict[str, Any]:
+        """The same for a class whose fields are others now."""
         result = {new: values[at] for at, new in self._shared_fields}
         for at, new, hint in self._retyped_fields:
             if not fits(values[at], hint):

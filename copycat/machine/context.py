@@ -9,8 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Self
 
-from copycat.callbacks import check_callback
-from copycat.errors import ApplicationError
+from copycat.errors import ApplicationError, ConfigurationError
 from copycat.machine.commit import Commit, CommitState, commit_state, log_datetime
 from copycat.machine.release_tracker import ReleaseTracker
 from copycat.machine.sessions import ServerSession, Sessions
@@ -166,14 +165,16 @@ class StateMachineExecutor:
         """Call back at the first entry after log time now + `delay` seconds.
 
         interval: then again and again, so many seconds after the entry that it fired at.
-        Only while a command, a session's change or a callback is being applied.
+        Only while a command, a session's change or a callback is being applied. A call of an
+        `async def` or of a generator runs nothing: that is logged when it is called.
         """
         if not self._apply_context.writable:
             raise ApplicationError(
                 "schedule() was called while no entry is applied (from a query or configure)",
                 hint="schedule from a @command, a session callback or a scheduled callback",
             )
-        check_callback("schedule", callback, "nothing", awaited=False)
+        if not callable(callback):
+            raise ConfigurationError(f"schedule() needs a callable, got {callback!r}")
         delay_ms = duration_ms("delay", delay, 0)
         interval_ms = 0 if interval is None else duration_ms("interval", interval, 1)
         # From the entry's time, not the callback's: nothing becomes due in the tick it is

@@ -21,6 +21,7 @@ from copycat.errors import (
 )
 from copycat.machine.aliases import Aliases
 from copycat.machine.attributes import attributes_of, replace_attributes
+from copycat.machine.class_schema import mismatch
 from copycat.machine.commit import Commit, CommitState
 from copycat.machine.handlers import Handlers
 from copycat.machine.initial_attributes import InitialAttributes
@@ -46,12 +47,15 @@ from copycat.machine.state_codec import (
 from copycat.machine.state_decoder import StateDecoder
 from copycat.machine.state_stream import PieceWriter, StateStream
 from copycat.machine.timers import Scheduled, Timer, Timers, timer_of
+from copycat.protocol.results import text_of
 from copycat.types import Release, SessionState
 
 __all__ = ["MachineSections", "SectionWriter"]
 
 _RELEASES = {release.value: release for release in Release}
 """By the number in a snapshot: `Release(number)` costs more, and there is one a key."""
+_PLAIN_KEYS = LEAVES | {int}
+"""Types of keys that have no code of the user's."""
 
 
 class MachineSections:
@@ -129,12 +133,14 @@ class MachineSections:
             (KeyEntry(index, _RELEASES[policy], session, decoder.value(key)), due_ms)
             for key, index, policy, session, due_ms in section.keys
         ]
+        if not _PLAIN_KEYS.issuperset({type(entry.key) for entry, _ in keys}):
+            decoder.table([(entry.key, entry) for entry, _ in keys])  # they can be hashed
         for session, callbacks in section.listeners:
             for callback in callbacks:
                 sessions[session].on_state_change(decoder.value(callback))
         load = load_release_state(section.releases, decoder)
         if state is not None and self.initial is not None:
-            state = self.initial.merged(state, section.initial_kinds)
+            state = self._merged(self.initial, state, section.initial_kinds)
 
         def finish() -> None:
             self.timers.reset(section.timer_count)
@@ -151,6 +157,18 @@ class MachineSections:
                 replace_attributes(self.machine, state)
 
         return finish
+
+    def _merged(
+        self, initial: InitialAttributes, state: dict[str, Any], kinds: dict[str, str]
+    ) -> dict[str, Any]:
+        try:
+            return initial.merged(state, kinds)
+        except (MachineMismatchError, MemoryError):
+            raise
+        except Exception as error:  # the code of a value: its __bool__, its __eq__
+            problem = f"its attributes cannot be compared with a new one's: {text_of(error)}"
+            hint = "keep the attributes as they were, or define snapshot() and install()"
+            raise mismatch(type(self.machine).__name__, "", problem, hint, error) from error
 
     def _check_version(self, section: MachineSection) -> None:
         machine, now = type(self.machine), self.machine.version

@@ -108,11 +108,13 @@ def load_release_state(
         for session, numbers in image.session_releases
     }
     acquired = {index: pendings[place] if place >= 0 else None for index, place in image.acquired}
-    pending_releases = {
-        decoder.value(key): [pendings[number] for number in numbers]
-        for key, numbers in image.pending_releases
-    }
-    snapshot_only = {decoder.value(key) for key in image.snapshot_only}
+    pending_releases = decoder.table(
+        [
+            (decoder.value(key), [pendings[number] for number in numbers])
+            for key, numbers in image.pending_releases
+        ]
+    )
+    snapshot_only = set(decoder.table([(decoder.value(key), 0) for key in image.snapshot_only]))
     waiting = [(index, Release(policy)) for index, policy in image.waiting]
 
     def restore(tracker: ReleaseTracker, keys: KeyTable, sessions: SessionTable) -> None:

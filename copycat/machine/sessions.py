@@ -86,9 +86,10 @@ class ServerSession:
         return self._identity.state
 
     def on_state_change(self, callback: Callable[[SessionState], object]) -> Listener:
-        """Called while the entry that ends the session is applied."""
+        """Called while the entry that ends the session is applied. A call of an `async def` or
+        of a generator runs nothing: that is logged when it is called."""
         if self._identity.listeners is None:
-            self._identity.listeners = Listeners(_LOG, "a SessionState")
+            self._identity.listeners = Listeners(_LOG)
         return self._identity.listeners.add(callback)
 
     def __repr__(self) -> str:

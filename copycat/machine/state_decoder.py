@@ -15,7 +15,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -72,6 +72,11 @@ class StateDecoder:
                 f"{error}"
             ) from error
 
+    def table(self, pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+        """A dict of values that were decoded. MachineMismatchError where the code of a key
+        raises."""
+        return cast("dict[Any, Any]", _hashed([key for key, _ in pairs], lambda: dict(pairs)))
+
     def _value(self, tree: Any) -> Any:
         if type(tree) is not list:
             return tree
@@ -106,6 +111,8 @@ class StateDecoder:
             members = list(map(self._value, parts))
             _hashed(members, lambda: value.update(members))
         else:
+            if len(parts) % 2:
+                raise ValueError(f"{len(parts)} keys and values")
             if list in set(map(type, parts)):
                 parts = [self._value(part) for part in parts]
             keys = parts[::2]
@@ -181,7 +188,7 @@ class StateDecoder:
             fields = plan.fields(list(map(self._value, parts)))
             value = self._numbered[number] = self._record(plan, fields)
             return value
-        value = self._numbered[number] = object.__new__(kind)  # a ring may name it
+        value = self._numbered[number] = _new(kind)  # a ring may name it
         return _fill(value, plan.fields(list(map(self._value, parts))))
 
     def _record(self, plan: FieldMapping, fields: dict[str, Any]) -> Any:
@@ -189,7 +196,7 @@ class StateDecoder:
         if issubclass(kind, tuple):
             return tuple.__new__(kind, fields.values())
         if not issubclass(kind, msgspec.Struct):
-            return _fill(object.__new__(kind), fields)
+            return _fill(_new(kind), fields)
         try:
             value = kind(**fields)
         except Exception as error:
@@ -256,13 +263,19 @@ class StateDecoder:
         return value
 
     def _make_method(self, name: str) -> Any:
-        method = getattr(self._machine, self._aliases.attribute(name) or "", None)
+        cause: Exception | None = None
+        try:
+            method = getattr(self._machine, self._aliases.attribute(name) or "", None)
+        except Exception as error:  # noqa: BLE001  (a property may raise anything)
+            method, cause = None, error
         if type(method) is not MethodType:
             hint = (
                 f"keep a method {name}; or, where it was renamed, "
                 f'snapshot_aliases = {{"{name}": "new_name"}} in the class {self._label}'
             )
-            raise mismatch(self._label, name, "a callback names it, and it is no method", hint)
+            raise mismatch(
+                self._label, name, "a callback names it, and it is no method", hint, cause
+            )
         return method
 
     def _make_partial(self, inner: Any, arguments: list[Any], named: list[Any]) -> Any:
@@ -271,16 +284,33 @@ class StateDecoder:
         function, places = self._value(inner), list(map(self._value, arguments))
         try:
             inspect.signature(function).bind_partial(*places, **keywords)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             name = getattr(function, "__name__", "")
             hint = f"let {name} take what a callback was scheduled with"
             raise mismatch(self._label, name, f"a callback: {error}", hint, error) from error
         return partial(function, *places, **keywords)
 
 
+def _new(kind: type[Any]) -> Any:
+    """An object without its fields; the class's own code is not called."""
+    try:
+        return object.__new__(kind)
+    except TypeError as error:
+        problem = f"it cannot be made: {error}"
+        raise mismatch(kind.__qualname__, "", problem, "keep it what it was", error) from error
+
+
 def _fill(value: Any, fields: dict[str, Any]) -> Any:
-    for field, part in fields.items():
-        object.__setattr__(value, field, part)
+    field = ""
+    try:
+        for field, part in fields.items():
+            object.__setattr__(value, field, part)
+    except MemoryError:
+        raise
+    except Exception as error:  # a property, or another descriptor, stands in its place
+        kind, hint = type(value).__qualname__, "let it be a plain field, as it was"
+        problem = f"it cannot be set: {text_of(error)}"
+        raise mismatch(kind, field, problem, hint, error) from error
     return value
 
 
@@ -288,9 +318,28 @@ def _hashed(members: Iterable[Any], make: Callable[[], Any]) -> Any:
     """What `make` makes of members that are hashed; who is in the way is named."""
     try:
         return make()
-    except Exception:
-        _check_hashable(members)
+    except MemoryError:
         raise
+    except Exception as error:
+        members = list(members)
+        _check_hashable(members)
+        kind = _own_class_in(members)
+        if kind is None:
+            raise
+        problem = f"it cannot be compared: {text_of(error)}"
+        hint = "let it be compared without an error, as it was"
+        raise mismatch(kind.__qualname__, "", problem, hint, error) from error
+
+
+def _own_class_in(members: Iterable[Any]) -> type[Any] | None:
+    """The first class of these, and of what they contain, that has code of its own."""
+    for one in members:
+        kind: type[Any] | None = type(one)
+        if kind in {tuple, frozenset}:
+            kind = _own_class_in(one)
+        if kind is not None and kind.__module__ != "builtins":
+            return kind
+    return None
 
 
 def _check_hashable(members: Iterable[Any]) -> None:

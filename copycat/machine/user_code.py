@@ -194,13 +194,18 @@ def _traceback_of(error: BaseException) -> TracebackType | None:
 
 
 def _check_outcome(outcome: object) -> None:
-    """SerializationError for a coroutine, of which nothing ran."""
+    """SerializationError for a coroutine or a generator, of which nothing ran."""
     if inspect.iscoroutine(outcome):
         outcome.close()
-        raise SerializationError(
-            "it returned a coroutine, and nothing awaits that in a state machine",
-            hint="give a plain function",
-        )
+    elif not (inspect.isgenerator(outcome) or inspect.isasyncgen(outcome)):
+        return
+    kind = type(outcome).__name__.replace("_", " ")
+    name = getattr(outcome, "__qualname__", "it")
+    raise SerializationError(
+        f"{name} did nothing: it returned {'an' if kind[0] == 'a' else 'a'} {kind}, and nothing"
+        " runs that in a state machine",
+        hint="give a plain function: `def` without `async` and without `yield`",
+    )
 
 
 def result_of_query(error: BaseException) -> Any:

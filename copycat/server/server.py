@@ -21,6 +21,7 @@ from typing import (
 
 import msgspec
 
+from copycat.callbacks import check_callback
 from copycat.config import Address, AddressLike, Duration, Storage, choice
 from copycat.errors import (
     ConfigurationError,
@@ -137,9 +138,7 @@ class CopycatServer(Generic[S]):
         if loop == "thread":
             limit_s = self._options.election_timeout
             self._loop_thread = LoopThread(self._options.name, limit_s, self._is_idle)
-        self._listeners: Listeners[ServerState] = Listeners(
-            log, "a ServerState", ListenerTasks(log).start
-        )
+        self._listeners: Listeners[ServerState] = Listeners(log, ListenerTasks(log).start)
         self._node: Node | None = None
         self._last_status: Status | None = None
         self._machine: StateMachine | None = None
@@ -219,6 +218,7 @@ class CopycatServer(Generic[S]):
 
         An `async def` becomes a task of that loop; what it raises is logged.
         """
+        check_callback("on_state_change", callback, "a ServerState", awaited=True)
         return self._listeners.add(callback)
 
     def client(self, **options: Unpack[ClientSettings]) -> CopycatClient:

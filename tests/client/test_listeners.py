@@ -13,7 +13,6 @@ import pytest
 from copycat import ClientState, ConfigurationError, CopycatClient, CopycatServer, blocking
 from copycat.listener_tasks import ListenerTasks
 from copycat.listeners import Listeners
-from copycat.machine.sessions import ServerSession
 from tests.server.cluster import Book
 
 LOG = logging.getLogger("copycat.test")
@@ -48,7 +47,7 @@ def test_an_async_listener_runs_to_its_end_in_the_loop_that_fires() -> None:
         seen.append(value)
 
     async def scenario() -> None:
-        listeners: Listeners[str] = Listeners(LOG, "a text", ListenerTasks(LOG).start)
+        listeners: Listeners[str] = Listeners(LOG, ListenerTasks(LOG).start)
         listeners.add(listen)
         listeners.add(lambda value: listen(value + " of a lambda"))
         listeners.fire("first")
@@ -66,7 +65,7 @@ def test_what_an_async_listener_raises_is_logged_with_its_traceback(
         raise ValueError(f"no {value}")
 
     async def scenario() -> None:
-        listeners: Listeners[str] = Listeners(LOG, "a text", ListenerTasks(LOG).start)
+        listeners: Listeners[str] = Listeners(LOG, ListenerTasks(LOG).start)
         listeners.add(wrong)
         listeners.fire("first")
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -82,7 +81,7 @@ def test_what_an_async_listener_raises_is_logged_with_its_traceback(
 def test_where_no_loop_is_a_lambda_that_makes_a_coroutine_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    listeners: Listeners[str] = Listeners(LOG, "a text")
+    listeners: Listeners[str] = Listeners(LOG)
     listeners.add(lambda value: coroutine(value))
     listeners.fire("first")
     assert "nothing awaits it here" in caplog.text
@@ -95,7 +94,6 @@ def owners() -> dict[str, Any]:
         "a server": CopycatServer("127.0.0.1:0", Book),
         "a client": CopycatClient("127.0.0.1:1"),
         "a blocking client": client,
-        "a session of a machine": ServerSession(1, "client"),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -129,39 +130,55 @@ def test_a_machine_runs_in_one_server() -> None:
 class Hopeful(StateMachine):
     """Gives functions of which a call runs nothing."""
 
-    async def later(self) -> None:
+    async def later(self, *_: object) -> None:
         raise AssertionError("it was called")
 
-    @command
-    def schedule(self) -> None:
-        self.executor.schedule(1, self.later)  # type: ignore[arg-type]
+    def one_by_one(self, *_: object) -> Iterator[int]:
+        yield 1
+
+    async def asynchronously(self, *_: object) -> AsyncIterator[int]:
+        yield 1
 
     @command
-    def schedule_hidden(self) -> None:
-        self.executor.schedule(1, lambda: self.later())  # type: ignore[arg-type]
+    def schedule(self, name: str) -> None:
+        self.executor.schedule(1, getattr(self, name))
 
     @command
-    def watch(self) -> None:
-        async def ended(state: SessionState) -> None:
-            raise AssertionError("it was called")
+    def schedule_hidden(self, name: str) -> None:
+        self.executor.schedule(1, lambda: getattr(self, name)())
 
-        self.commit.session.on_state_change(ended)
+    @command
+    def watch(self, name: str) -> None:
+        self.commit.session.on_state_change(getattr(self, name))
 
-
-@pytest.mark.parametrize("operation", [Hopeful.schedule, Hopeful.watch])
-def test_an_async_callback_of_a_machine_is_refused(operation: Any) -> None:
-    script = Script(Hopeful())
-    session = script.register()
-    (refused,) = script.results(session, operation())
-    assert isinstance(refused, ApplicationError)
-    assert "it is async def" in str(refused)
+    @command
+    def schedule_nothing(self) -> None:
+        self.executor.schedule(1, None)  # type: ignore[arg-type]
 
 
-def test_a_callback_that_returns_a_coroutine_is_named_in_the_log(
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.parametrize("operation", [Hopeful.schedule, Hopeful.schedule_hidden, Hopeful.watch])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("later", "a coroutine"),
+        ("one_by_one", "a generator"),
+        ("asynchronously", "an async generator"),
+    ],
+)
+def test_a_callback_that_did_nothing_is_named_in_the_log_when_it_is_called(
+    operation: Any, name: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = Script(Hopeful())
     session = script.register()
-    assert script.results(session, Hopeful.schedule_hidden()) == [None]
+    assert script.results(session, operation(name)) == [None], "the same on every version"
+    assert caplog.text == ""
     script.tick(5000)
-    assert "it returned a coroutine" in caplog.text
+    script.close(session)
+    assert f"Hopeful.{name} did nothing: it returned {kind}" in caplog.text
+
+
+def test_what_cannot_be_called_is_not_scheduled() -> None:
+    script = Script(Hopeful())
+    (refused,) = script.results(script.register(), Hopeful.schedule_nothing())
+    assert isinstance(refused, ApplicationError)
+    assert "needs a callable" in str(refused)
