@@ -91,10 +91,8 @@ def _marks(cluster: Cluster) -> Counter[str]:
     marks["session expired"] += cluster.sessions.expired
     marks["command of a closed session ignored"] += cluster.sessions.ignored
     marks["session expired while its command waits"] += cluster.sessions.cut_short
-    configuration = cluster.raft.configuration
-    if configuration is not None:
-        majority = configuration.quorum_size
-        marks += election_marks(cluster.raft.votes, cluster.raft.leaders, majority)
+    majority = cluster.raft.configuration.quorum_size
+    marks += election_marks(cluster.raft.votes, cluster.raft.leaders, majority)
     return marks
 
 

@@ -14,7 +14,7 @@ from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import LogHistory
 from copycat.sim.checkers.raft import RaftChecker
 from copycat.sim.instrumented import InstrumentedHardState, InstrumentedLog
-from copycat.types import NO_ENTRY, MemberId, ServerState, Span
+from copycat.types import NO_ENTRY, EntryId, MemberId, ServerState, Span
 
 VOTERS = Configuration.of(*map(MemberId, (101, 102, 103)))
 Frames = list[tuple[int, int, int]]
@@ -59,6 +59,12 @@ class Three:
             self.checker.started(disk_model.member)
         self.views = [View(number, self.disk_models[number]) for number in range(3)]
 
+    def configure(self, configuration: Configuration) -> None:
+        """All know that an entry of the committed history holds this configuration."""
+        self.checker.adopt(configuration)
+        for view in self.views:
+            view.configuration = configuration
+
     def write(self, member: int, frames: Frames, *, durable: bool = True) -> None:
         disk_model = self.disk_models[member]
         self.history.appended(member, disk_model.term_at(disk_model.last_index), frames)
@@ -94,9 +100,8 @@ def test_i1_two_leaders_of_one_term(three: Three) -> None:
 
 def test_i1_a_leader_that_is_no_voter(three: Three) -> None:
     passive = MemberId(102)
-    three.views[1].configuration = Configuration.of(
-        *(voter for voter in VOTERS.voters if voter != passive), non_voters=(passive,)
-    )
+    active = (voter for voter in VOTERS.voters if voter != passive)
+    three.configure(Configuration.of(*active, non_voters=(passive,)))
     with fires("I1"):
         three.lead(1)
 
@@ -239,11 +244,11 @@ def test_i6_committed_without_a_durable_majority(three: Three) -> None:
 
 
 def test_i6_who_has_no_vote_does_not_count_for_a_commit(three: Three) -> None:
-    """The checker counts as the members do: by the configuration of the one that commits."""
+    """The checker counts by the configuration that the history holds."""
     view = three.lead(0)
     three.write(0, frames(1, 3))
     three.write(2, frames(1, 3))
-    view.configuration = Configuration.of(*VOTERS.voters[:2], non_voters=(VOTERS.voters[2],))
+    three.configure(Configuration.of(*VOTERS.voters[:2], non_voters=(VOTERS.voters[2],)))
     view.commit_index = 2
     with fires("I6"):
         three.checker.after_step(view)
@@ -252,6 +257,27 @@ def test_i6_who_has_no_vote_does_not_count_for_a_commit(three: Three) -> None:
     three.checker.started(0)
     three.checker.after_step(view)
     assert three.committed == [(1, 2)]
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        Configuration.of(VOTERS.voters[0]),
+        Configuration.of(*VOTERS.voters, MemberId(104)),
+        Configuration.of(*VOTERS.voters[:2], non_voters=(VOTERS.voters[2],)),
+        VOTERS._replace(entry=EntryId(1, 1)),
+    ],
+)
+def test_i6_a_member_does_not_judge_itself_by_a_configuration_of_its_own(
+    three: Three, configuration: Configuration
+) -> None:
+    view = three.lead(0)
+    view.configuration = configuration
+    three.write(0, frames(1, 3))
+    view.commit_index = 2
+    with fires("I6"):
+        three.checker.after_step(view)
+    assert three.committed == []
 
 
 def test_i6_a_leader_without_a_committed_entry(three: Three) -> None:

@@ -1,8 +1,8 @@
 """The laws of consensus, held against what members do: I1, I2, I3, I4, I6 to I9, I12.
 
-The checker keeps the history itself (leaders, votes, committed entries) and looks at a member
-through `MemberView`, never into the core. `after_step` runs after every event on the member it
-touched; a step that changed nothing costs one comparison of five numbers.
+The checker keeps the history itself (leaders, votes, committed entries, and who votes), and looks
+at a member through `MemberView`, never into the core. `after_step` runs after every event on the
+member it touched; a step that changed nothing costs one comparison of five numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from copycat.protocol.peer import (
 from copycat.raft.configuration import Configuration
 from copycat.sim.checkers.disk_model import DiskModel
 from copycat.sim.checkers.log_history import violated
-from copycat.types import MemberId, ServerState
+from copycat.types import MemberId, MemberType, ServerState
 
 __all__ = ["MemberView", "RaftChecker"]
 
@@ -48,7 +48,8 @@ class MemberView(Protocol):
     def disk_model(self) -> DiskModel: ...
     @property
     def configuration(self) -> Configuration:
-        """Who the members are, and who of them votes, as this member knows it."""
+        """Who the members are, and who of them votes, as this member knows it. It is compared
+        with what the checker knows; no majority is counted with it."""
         ...
 
     def matches(self) -> Mapping[int, int]:
@@ -75,7 +76,7 @@ class _Heard:
 
 
 class RaftChecker:
-    """One for a world. Members are numbers; `ids` has the MemberId of each."""
+    """One for a world. Members are numbers; `ids` has the MemberId of each, a voter at first."""
 
     def __init__(
         self,
@@ -86,8 +87,10 @@ class RaftChecker:
     ) -> None:
         self.disk_models = disk_models
         self.ids = ids
-        self.configuration: Configuration | None = None
-        """That of the newest leader; None before the first election."""
+        self.configuration = Configuration.of(*map(MemberId, ids))
+        """Who votes, as far as the history says that is checked here. Every majority is counted
+        with it, and a member that knows another one is a violation."""
+        self._types = _types(self.configuration)
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.committed = disk_models[0].history.committed
@@ -96,6 +99,11 @@ class RaftChecker:
         self._last: dict[int, _Facts] = {}
         self._heard: dict[int, _Heard] = {}
         self._terms = [0] * len(disk_models)
+
+    def adopt(self, configuration: Configuration) -> None:
+        """An entry that is committed in the history makes this the configuration."""
+        self.configuration = configuration
+        self._types = _types(configuration)
 
     # --- processes ----------------------------------------------------------------------
 
@@ -235,6 +243,7 @@ class RaftChecker:
         if now == before:
             return
         self._last[number] = now
+        self._check_configuration(view)
         state, term, commit, applied = now
         disk_model = view.disk_model
         if term < before[1] or term < self._terms[number]:
@@ -259,9 +268,20 @@ class RaftChecker:
             self._check_commit_rule(view, before, now)
             self._commit(view, before[2], commit)
 
+    def _check_configuration(self, view: MemberView) -> None:
+        """A member counts majorities of the voters, and of nobody else (I6)."""
+        known = view.configuration
+        if known.entry != self.configuration.entry or _types(known) != self._types:
+            raise violated(
+                "I6",
+                "a member knows another configuration than the history",
+                member=view.number,
+                here=known,
+                history=self.configuration,
+            )
+
     def _check_vote(self, view: MemberView) -> None:
-        """A leader is a voter of the configuration that it leads with."""
-        self.configuration = view.configuration
+        """A leader is a voter."""
         if not self.configuration.has_vote(MemberId(self.ids[view.number])):
             raise violated(
                 "I1",
@@ -331,7 +351,7 @@ class RaftChecker:
             # It votes as if it had it (C12).
             or one.loss.entries_before[commit - 1 : commit] == [newest]
         ]
-        if not view.configuration.has_quorum(holders):
+        if not self.configuration.has_quorum(holders):
             raise violated(
                 "I6",
                 "committed, but not durable on a majority",
@@ -375,3 +395,8 @@ class RaftChecker:
                     match_index=match,
                     platter=disk_model.platter,
                 )
+
+
+def _types(configuration: Configuration) -> dict[MemberId, MemberType]:
+    """What each member is; its address and the order of the members are not compared."""
+    return {record.member: record.type for record in configuration.members}
