@@ -77,8 +77,6 @@ class Node:
         self._is_closed = False
         self.is_started = False
         """True from the call of `start` on."""
-        self.last_status: Status | None = None
-        """The status at the end; None before the end, and for a member that never ran."""
         self.listener = Listener(
             self.host,
             max_entry_size=storage.max_entry_size,
@@ -278,11 +276,6 @@ class Node:
             built = await building
         except Exception:  # noqa: BLE001  (nothing was made, and `start` raised the error)
             return
-        if self._replica is not None:
-            status = self._replica.status()
-            self.last_status = msgspec.structs.replace(
-                status, state=ServerState.INACTIVE, leader="", unreachable=()
-            )
         built.executor.close()
         directory = built.directory
         if self.host.is_save_hanging:

@@ -200,7 +200,8 @@ class CopycatServer(Generic[S]):
     def status(self) -> Status:
         """Indexes, term and leader of this member now.
 
-        After the member has ended: as they were at its end. Before the first start: zeros.
+        From the moment when it begins to close: as they were then, and INACTIVE. Before the
+        first start: zeros.
         """
         return (
             self._status() if self._loop_thread is None else self._loop_thread.call(self._status)
@@ -377,9 +378,24 @@ class CopycatServer(Generic[S]):
     def _is_idle(self) -> bool:
         return self._node is None and self._close_task is None
 
+    def _take_node(self) -> Node | None:
+        """The node, which is to be closed: `status` is from now on what it was at this moment."""
+        node, self._node = self._node, None
+        if node is None or node.replica is None:
+            return node
+        try:
+            status = node.status()
+        except Exception:  # the directory must be closed, whatever the member is like
+            log.exception("%s: its status at the end is not known", self.name)
+            return node
+        self._last_status = msgspec.structs.replace(
+            status, state=ServerState.INACTIVE, leader="", unreachable=()
+        )
+        return node
+
     async def _close(self) -> None:
         if self._close_task is None:
-            node, self._node = self._node, None
+            node = self._take_node()
             if node is None:
                 return
             self._close_task = asyncio.get_running_loop().create_task(self._close_node(node))
@@ -391,7 +407,6 @@ class CopycatServer(Generic[S]):
             await node.close()
         finally:
             self._close_task = None
-            self._last_status = node.last_status or self._last_status
             self._set_state(ServerState.INACTIVE)
             require(self._stopped is not None, "a node that was never started")
             if self._stopped is not None:
@@ -422,6 +437,5 @@ class CopycatServer(Generic[S]):
         self._failure = cause
         text = cause.render() if isinstance(cause, CopycatError) else repr(cause)
         log_error(log, logging.CRITICAL, cause, "%s: stopped: %s", self.name, text)
-        if self._close_task is None and self._node is not None:
-            node, self._node = self._node, None
+        if self._close_task is None and (node := self._take_node()) is not None:
             self._close_task = asyncio.get_running_loop().create_task(self._close_node(node))

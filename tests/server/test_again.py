@@ -22,6 +22,7 @@ from copycat import (
     ServerState,
     UnknownMemberError,
 )
+from copycat.replica.replica import Replica
 from copycat.server.arguments import make_machine
 from copycat.server.node import Node
 from tests.server.cluster import Book, free_address, run, server
@@ -404,5 +405,55 @@ def test_the_only_member_has_nobody_to_hand_leadership_to(tmp_path: Path) -> Non
             await member.bootstrap()
             with pytest.raises(UnknownMemberError, match="the only member of its cluster"):
                 await member.cluster.transfer_leadership()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("way", ["shutdown", "failure"])
+def test_while_a_member_closes_its_status_is_that_of_its_end(tmp_path: Path, way: str) -> None:
+    async def scenario() -> None:
+        member = server(tmp_path / "one", free_address())
+        await member.bootstrap()
+        async with member.client() as client:
+            assert await client.submit(Book.add(1)) == 1
+        before = member.status()
+        if way == "shutdown":
+            closing = asyncio.create_task(member.shutdown())
+        else:
+            assert member._node is not None
+            assert member._node.replica is not None
+            member._node.replica.failed(DiskError("the disk fails", operation="read", errno=5))
+            closing = asyncio.create_task(member.wait_stopped())
+        ends = []
+        while not closing.done():
+            await asyncio.sleep(0)
+            if member._node is None:
+                ends.append(member.status())
+        await asyncio.wait({closing})
+        assert ends, "it takes more than one turn of the loop"
+        assert {*ends, member.status()} == {ends[0]}
+        assert (ends[0].term, ends[0].state) == (before.term, ServerState.INACTIVE)
+        assert ends[0].last_index >= before.last_index > 0
+        assert (closing.exception() is None) is (way == "shutdown")
+
+    run(scenario)
+
+
+def test_a_status_that_cannot_be_read_keeps_no_directory_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(_: Replica) -> None:
+        raise DiskError("no status", operation="read", errno=5)
+
+    async def scenario() -> None:
+        one = server(tmp_path / "one", free_address())
+        await one.bootstrap()
+        with monkeypatch.context() as patched:
+            patched.setattr(Replica, "status", unreadable)
+            await one.shutdown()
+        assert one.status().state is ServerState.INACTIVE
+        assert "its status at the end is not known" in caplog.text
+        async with server(tmp_path / "one", str(one.address)) as two:
+            await two.bootstrap()
 
     run(scenario)
