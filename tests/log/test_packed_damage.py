@@ -22,7 +22,7 @@ from tests.log.test_packed import BLOCK, payloads
 
 pytestmark = pytest.mark.forks
 
-CPU_S = 15
+CPU_S = 6
 _HEADER = 32
 _GAP = 16
 
