@@ -136,7 +136,7 @@ def test_a_timeout_says_that_the_outcome_is_unknown(tmp_path: Path) -> None:
 def silence(client: CopycatClient) -> None:
     """No keep-alive leaves any more, as if the client's loop were blocked."""
     assert client._driver is not None
-    setattr(client._driver.session, "outgoing", lambda _: [])  # noqa: B010  (for mypy)
+    setattr(client._driver.session, "outgoing", lambda _, **__: [])  # noqa: B010  (for mypy)
 
 
 def unsilence(client: CopycatClient) -> None:

@@ -126,16 +126,16 @@ int flock(int file, int operation) noexcept {
     return is_interrupted(4) ? -1 : real(file, operation);
 }
 
-int fdatasync(int file) {
-    static auto* const real = next(&fdatasync, "fdatasync");
+// A sync that does not fail is one that returns: no test here loses power, and what is in the page
+// cache survives the death of a process. Waiting for the disk took most of these tests' time.
+int fdatasync(int) {
     errno = due(syncing);
-    return errno != 0 ? -1 : real(file);
+    return errno != 0 ? -1 : 0;
 }
 
-int fsync(int file) {
-    static auto* const real = next(&fsync, "fsync");
+int fsync(int) {
     errno = due(syncing);
-    return errno != 0 ? -1 : real(file);
+    return errno != 0 ? -1 : 0;
 }
 
 ssize_t getrandom(void* into, std::size_t size, unsigned flags) {

@@ -1,11 +1,12 @@
-"""A cluster of real servers in one process, on loopback ports that the kernel chose."""
+"""A cluster of real servers in one process, on loopback ports of their own."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from copycat import CopycatServer, ServerState, StateMachine, Storage, command, 
 
 LIMIT_S = 30.0
 """No test takes longer: what hangs fails."""
+
+PORTS = range(20_000, 30_000)
 
 TIMERS = {"election_timeout": 0.3, "heartbeat_interval": 0.06, "session_timeout": 3.0}
 
@@ -54,10 +57,13 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def free_address() -> str:
-    """A loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """A loopback address that was free a moment ago. Its port is below those that the kernel gives
+    to whoever dials: another process of the tests cannot get it while its server is down."""
+    while True:
+        port = secrets.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return f"127.0.0.1:{port}"
 
 
 def server(
