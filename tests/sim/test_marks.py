@@ -51,7 +51,7 @@ def test_the_list_is_written_from_what_a_run_reached(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_sum_their_marks() -> None:
-    seeds = range(60, 63)
+    seeds = (3, 9, 10)  # short ones
     alone: Counter[str] = Counter()
     for seed in seeds:
         alone.update(run_seed(seed).marks)
