@@ -26,7 +26,7 @@ FILE ?=
 DEMO_ARGS ?=
 K ?=
 TEST_SEEDS ?= 40
-TEST_JOBS ?= $(shell nproc)
+TEST_JOBS ?= $(shell expr $$(nproc) + 1)
 NEWER_PYTHONS ?= 3.12 3.13 3.14
 SEEDS ?= 200
 SEED ?=
@@ -102,17 +102,18 @@ demo: runtime ## three processes, a SIGKILL, proof; FILE=path for your own lines
 quick: build ## the tests that are not slow, in one to two minutes; K=word selects
 	$(PYTHON) -m pytest -q -m "not slow" $(if $(K),-k "$(K)")
 
-# The folders of tests/ that take longest run beside each other; bugs and seeds, which use all
-# cores by themselves, come last. part-rest is whatever no other part names.
+# The folders of tests/ that take longest run beside each other, the longest first, one more than
+# there are cores: tests wait, too. The bugs, which use all cores by themselves, come last.
+# part-rest is whatever no other part names.
 PYTEST_ALL = $(PYTHON) -m pytest -q --durations=5 --seeds=$(TEST_SEEDS)
-TEST_FOLDERS := log server machine cli client raft replica bugs sim
-TEST_PARTS := part-rest $(TEST_FOLDERS:%=part-%)
+TEST_FOLDERS := sim log cli server client replica raft machine bugs
+TEST_PARTS := $(subst part-log,part-log part-rest,$(TEST_FOLDERS:%=part-%))
 
 test: build ## the whole test suite with 40 fresh simulator seeds; K=word selects
 ifneq ($(K),)
 	$(PYTEST_ALL) -k "$(K)"
 else
-	@echo "$(words $(TEST_PARTS)) parts on $(TEST_JOBS) cores; each is printed when it has ended"
+	@echo "$(words $(TEST_PARTS)) parts, $(TEST_JOBS) at a time; each is printed when it has ended"
 	@$(MAKE) --no-print-directory -j $(TEST_JOBS) -k -O $(TEST_PARTS)
 endif
 
